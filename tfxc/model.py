@@ -326,7 +326,8 @@ def make_components(
         )
     data_dependent = dict(kind.model_arguments(data_dependent))
     head = registry.create("head", _head_section(config, repetition), **data_dependent)
-    data_dependent = {**data_dependent, "num_groups": head.num_groups}
+    of_head = {"num_groups": head.num_groups, "columns_are_labels": head.columns_are_labels}
+    data_dependent = {**data_dependent, **of_head}
     objective = registry.create("objective", config.objective.section(), **data_dependent)
     return _encoder(config, head, repetition, data_dependent), head, objective
 

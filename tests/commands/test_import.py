@@ -11,11 +11,11 @@ import scipy.sparse
 from tests.commands.calls import call
 from tests.source_tree import ROOT
 from tfxc.commands import evaluate, export, info, predict
+from tfxc.imports import pecos
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.ranker.search import Ranker
 from tfxc.recipes.xr_linear.settings import TreeSettings
-from tfxc.runs import import_pecos
 from tfxc.runs.loaded import load_run
 
 import_model = importlib.import_module("tfxc.commands.import")
@@ -135,7 +135,7 @@ def test_the_vectoriser_comes_along(tmp_path, capsys, monkeypatch):
     texts = [" ".join(f"t{number}" for number in range(row, row + 3)) for row in range(28)]
     features = PecosTfidfFeatures().fit([texts])
     assert features.num_features == 30
-    monkeypatch.setattr(import_pecos, "load_pecos_vectorizer", lambda folder: features)
+    monkeypatch.setattr(pecos, "load_pecos_vectorizer", lambda folder: features)
     run = tmp_path / "run"
     arguments = (DATA / "pecos_model", "--run", run, "--vectorizer", tmp_path)
     assert call(capsys, import_model, "pecos", *arguments).code == 0

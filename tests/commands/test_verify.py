@@ -396,6 +396,12 @@ RUN = ["--run", "{}/dense"]
             "--folds and --far do not apply to --ijb",
         ),
         ([*RUN, "--ijb", "x", "--target", "ijbc"], "ijbc_name_5pts_score.txt: no such file"),
+        ([*EMBEDDED, "--images", "x"], "--images: a text file that names images expected"),
+        ([*RUN, *BARE, "--images", "x"], "bare.npz, which hold the images"),
+        (
+            [*RUN, "--gallery", "{}", "--probes", "{}", "--images", "x"],
+            "--images: a text file that names images expected",
+        ),
         ([*EMBEDDED, "--target", "ijbc"], "--target: --ijb expected with this option"),
         ([*EMBEDDED, "--identify"], "--identify: --ijb expected with this option"),
         ([*RUN, "--gallery", "x"], "--gallery: --probes expected with this option"),

@@ -4,8 +4,10 @@ import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.heads.digits_by_numpy import digits_of, log_probabilities
+from tfxc.encoders.precomputed import Precomputed
 from tfxc.heads.mhp import MHP
 from tfxc.labels.label_order import random_order
+from tfxc.model import XCModel
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.objectives.softmax import Softmax
 
@@ -215,6 +217,23 @@ def test_weights_bring_several_codes_back():
         np.testing.assert_array_equal(one, other)
     found = restored.search_top_k(restored.search_scores(features).numpy(), 9)
     np.testing.assert_array_equal(found[0], head.top_k(features, 9)[0])
+
+
+def test_search_reads_the_codes_once_until_a_file_brings_others(tmp_path, monkeypatch):
+    models = [
+        XCModel(Precomputed(6), MHP(40, heads=[8, 5], repeats=2, seed=seed), Softmax())
+        for seed in (3, 4)
+    ]
+    features = tf.random.stateless_normal((4, 6), (0, 2))
+    for model in models:
+        model(features)
+        model.find_top_k(features, 9)
+    models[0].save_weights(tmp_path / "x.weights.h5")
+    models[1].load_weights(tmp_path / "x.weights.h5")
+    expected = models[0].top_k(features, 9)[0]
+    np.testing.assert_array_equal(models[1].find_top_k(features, 9)[0], expected)
+    monkeypatch.setattr(models[1].head, "_codes", None)
+    np.testing.assert_array_equal(models[1].find_top_k(features, 9)[0], expected)
 
 
 def test_published_columns_of_several_codes():

@@ -183,10 +183,11 @@ def test_training_goes_on_from_an_imported_backbone(backbone, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["checkpoint", "softmax", "rank"])
-def test_shards_of_uneven_sizes(tmp_path, form):
+def test_shards_of_uneven_sizes(tmp_path, capsys, form):
     centres = random_centres()
     folder = write_shards(tmp_path / form, centres, form)
     np.testing.assert_array_equal(read_centres(folder), centres)
+    assert f"{folder}: 3 ranks, 7 classes" in capsys.readouterr().err
     middle = sorted(folder.iterdir())[1]
     with pytest.raises(DataError, match=r"centres of all ranks expected, found .* one of 3"):
         read_centres(middle)
@@ -209,6 +210,14 @@ def test_heads_of_mhe(tmp_path, backbone):
     head = load_run(tmp_path / "run").model.head
     assert (head.sampling, head.heads) == ("batch_heads", [2, 4])
     np.testing.assert_array_equal(head.centres.numpy(), centres.reshape(8, 6)[:7])
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
+    with pytest.raises(DataError, match="5 to 8 names, one for each class of 2 heads of 4, expect"):
+        import_insightface(
+            folder / "backbone.pth",
+            tmp_path / "run",
+            names=tmp_path / "names.txt",
+            centres=tmp_path / "softmax_fc_gpu_0.pt",
+        )
 
 
 def test_files_that_do_not_fit(tmp_path, backbone, capsys):
@@ -230,6 +239,13 @@ def test_files_that_do_not_fit(tmp_path, backbone, capsys):
     save(tmp_path / "other.pt", {"layer1.0.conv1.weight": np.zeros((2, 2, 3, 3), "f4")})
     problem = call(*command[:-1], tmp_path / "other.pt", "--run", tmp_path / "run").problem()
     assert "an IResNet of depth 18, 34, 50, 100, 200 expected, found 1 blocks" in problem
+    for name, shape in (("conv1.weight", (4,)), ("conv1.weight", (0, 3, 3, 3)), ("fc.weight", ())):
+        save(tmp_path / "other.pt", iresnet() | {name: np.zeros(shape, "f4")})
+        with pytest.raises(DataError, match=rf"the tensor {name} \(.* expected, found"):
+            import_insightface(tmp_path / "other.pt", tmp_path / "run")
+    save(tmp_path / "empty.pt", np.zeros((0, 6), "f4"))
+    with pytest.raises(DataError, match="class centres"):
+        read_centres(tmp_path / "empty.pt")
     save(tmp_path / "softmax_fc_gpu_0.pt", {"weight": random_centres((3, 5))})
     command = (*command[:3], folder / "backbone.pth", "--run", tmp_path / "run", "--centres")
     problem = call(*command, tmp_path / "softmax_fc_gpu_0.pt").problem()

@@ -10,6 +10,7 @@ from tests.commands.calls import call
 from tests.encoders.hub_folders import CONFIG, bert_arrays, bert_states, write_folder
 from tests.torch_files import save
 from tfxc.commands import predict
+from tfxc.core.errors import DataError
 from tfxc.imports.mhe import import_mhe
 from tfxc.runs.loaded import load_run
 
@@ -77,7 +78,8 @@ def test_scores_are_those_of_mhe(tmp_path, bert, groups, dummy):
         names=tmp_path / "names.txt",
         max_length=12,
     )
-    assert found == ("4 groups of 3, 11 labels" if groups else "11 labels")
+    rest = "; the last row of embed is of no label" if dummy else ""
+    assert found == (f"4 groups of 3, 11 labels{rest}" if groups else "11 labels")
     loaded = load_run(tmp_path / "run")
     rows = loaded.text_features.transform(TEXTS)
     for row in np.split(rows.tokens, rows.indptr[1:-1]):
@@ -87,11 +89,33 @@ def test_scores_are_those_of_mhe(tmp_path, bert, groups, dummy):
         np.testing.assert_allclose(scores[0], -np.sort(-own), rtol=1e-4, atol=1e-5)
 
 
+def test_the_row_of_no_label_may_change_the_groups(tmp_path, bert):
+    """13 rows are 12 labels in 4 groups of 3, or 13 in groups of 4: only the names say which."""
+    tensors = state_dict(4, dummy=2)
+    save(tmp_path / "model.bin", tensors)
+    files = (tmp_path / "model.bin", tmp_path / "run")
+    with pytest.raises(DataError, match=r"--labels: names of 13 labels in groups of 4, or of 12"):
+        import_mhe(*files, folder=bert, max_length=12)
+    for count, expected in ((12, "4 groups of 3, 12 labels; the last row"), (13, "4 groups of 4")):
+        (tmp_path / "names.txt").write_text("".join(f"label {n}\n" for n in range(count)))
+        found = import_mhe(*files, folder=bert, names=tmp_path / "names.txt", max_length=12)
+        assert found.startswith(expected)
+    for name, shape in (
+        ("l0.weight", (0, 32)),
+        ("embed.weight", (0, HIDDEN)),
+        ("embed.weight", ()),
+    ):
+        save(tmp_path / "model.bin", tensors | {name: np.zeros(shape, "f4")})
+        with pytest.raises(DataError, match=rf"{name.split('.')[0]}.* expected, found"):
+            import_mhe(*files, folder=bert, max_length=12)
+
+
 def test_the_command(tmp_path, bert, capsys):
     save(tmp_path / "model.bin", state_dict(4))
     run = tmp_path / "run"
     command = (capsys, import_model, "mhe", tmp_path / "model.bin", "--run", run)
-    assert "--pretrained: a folder expected for mhe, found none" in call(*command).problem()
+    outcome = call(*command)
+    assert outcome.code == 2 and "required: --pretrained" in outcome.err
     own = ("--pretrained", bert, "--max-length", 12, "--beam", 2)
     assert call(*command, *own).out == f"{run}: 4 groups of 3, 11 labels\n"
     assert load_run(run).model.head.beam == 2

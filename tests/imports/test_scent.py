@@ -102,7 +102,7 @@ def test_the_training_goes_on(toy, tmp_path, capsys, method, objective):
     config = config_of(tmp_path, objective)
     arguments = (path, "--run", run, "--config", config, "--prepared", tmp_path / "prepared")
     outcome = call(capsys, import_model, "scent", *arguments)
-    assert outcome.out.splitlines()[-1].endswith(f"--config {run}/config.json goes on from there")
+    assert outcome.out.splitlines()[-1].endswith(f"--config {run}/config.json resumes from there")
     asked = ("--config", run / "config.json", "--prepared", tmp_path / "prepared")
     outcome = call(capsys, train, *asked)
     assert outcome.code == 0 and "resumed at step 8 of 16" in outcome.out + outcome.err
@@ -111,6 +111,25 @@ def test_the_training_goes_on(toy, tmp_path, capsys, method, objective):
     np.testing.assert_allclose(model.head.kernel.numpy(), weights, rtol=1e-4, atol=1e-5)
     if model.objective.tables:
         np.testing.assert_allclose(model.objective.tables[0].numpy(), nu, rtol=1e-4, atol=1e-5)
+
+
+def test_averages_start_with_the_weights(toy, tmp_path, capsys):
+    """And what has dual variables alone is reported."""
+    path, run = write_checkpoint(tmp_path / "epoch_2.pt", toy.weights), tmp_path / "run"
+    config = config_of(tmp_path, {"name": "sox"}, optimizer={"name": "sgd", "learning_rate": 1e-12})
+    tree = json.loads(config.read_text()) | {"techniques": [{"name": "ema"}]}
+    config.write_text(json.dumps(tree))
+    prepared = ("--prepared", tmp_path / "prepared")
+    outcome = call(capsys, import_model, "scent", path, "--run", run, "--config", config, *prepared)
+    assert "has no dual variables: those of objective SOX start as not visited" in outcome.err
+    assert call(capsys, train, "--config", run / "config.json", *prepared).code == 0
+    kernel = load_run(run).model.head.kernel.numpy()
+    np.testing.assert_allclose(kernel, toy.weights, rtol=1e-5, atol=1e-7)
+    nu = np.ones(len(toy.labels))
+    write_checkpoint(path, toy.weights, nu)
+    config_of(tmp_path, {"name": "bsgd"})
+    outcome = call(capsys, import_model, "scent", path, "--run", run, "--config", config, *prepared)
+    assert "its dual variables are left out: objective BSGD has none" in outcome.err
 
 
 def test_zero_marks_an_example_that_was_not_visited(tmp_path):
@@ -130,6 +149,7 @@ def test_configs_that_do_not_fit(toy, tmp_path, capsys):
         "training.epochs=1": "training.epochs: at least the 2 epochs of",
         "head.bias=true": "head: a head with score 'linear' and without bias",
         "head.name=dense": "head.name: encoder 'precomputed' and head 'sampled' expected",
+        "training.optimizer.momentum=0.9": "found 'sgd' with momentum, which the checkpoint's",
     }.items():
         assert message in call(*arguments, "--set", change).problem()
     write_checkpoint(path, toy.weights, nu[1:])

@@ -70,6 +70,10 @@ def test_networks_that_do_not_fit(tmp_path, capsys):
     names = ("--labels", tmp_path / "names.txt")
     problem = call(*command, "--run", tmp_path / "run", *names).problem()
     assert "5 names expected, one for each label, found 2" in problem
-    problem = call(*command, "--run", tmp_path / "run", "--centres", tmp_path).problem()
-    assert "--centres: an option of torchvision expected, found one of insightface" in problem
+    tensors = resnet() | {"fc.weight": np.zeros((), "f4")}
+    save(tmp_path / "resnet.pth", tensors)
+    problem = call(*command, "--run", tmp_path / "run").problem()
+    assert "the tensor fc.weight (classes, channels) expected, found ()" in problem
+    outcome = call(*command, "--run", tmp_path / "run", "--centres", tmp_path)
+    assert outcome.code == 2 and "unrecognized arguments: --centres" in outcome.err
     assert not (tmp_path / "run").exists()

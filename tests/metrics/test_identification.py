@@ -88,8 +88,10 @@ def test_against_loops(monkeypatch, block):
     assert not result.tpir_by_pairs
 
 
-def test_by_pairs_against_loops():
+@pytest.mark.parametrize("block", [50, 1 << 22])
+def test_by_pairs_against_loops(monkeypatch, block):
     """All probes mated, as in the mixed probes of IJB with both galleries."""
+    monkeypatch.setattr("tfxc.metrics.identification._BLOCK_SCORES", block)
     both = galleries()
     joined = Gallery(*(np.concatenate(parts) for parts in zip(*both, strict=True)))
     subjects = RANDOM.choice(joined.subjects, 70)
@@ -123,6 +125,9 @@ def test_ties_count_against_the_probe():
 
 def test_refusals():
     gallery = Gallery(np.eye(2), [1, 2])
+    for fpirs, shown in (((), "none"), ((0.0, 0.1), "0.0, 0.1"), ((1.5,), "1.5")):
+        with pytest.raises(DataError, match=f"at least one, expected, found {shown}"):
+            identify(np.eye(2), [1, 2], [gallery], fpirs=fpirs)
     with pytest.raises(DataError, match="probe whose subject is in a gallery expected, found none"):
         identify(np.eye(2), [3, 4], [gallery])
     with pytest.raises(DataError, match=r"expected in gallery 2, found \(2, 2\) and \(1,\)"):

@@ -12,6 +12,7 @@ from tests.techniques.one_step import (
     texts,
 )
 from tfxc.core.errors import ConfigError
+from tfxc.heads.magface import MagFace
 from tfxc.heads.mhs import MHS
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.randomness import dropout, step_scope
@@ -68,6 +69,19 @@ def test_samples_of_a_sampling_head_have_the_same_columns():
         (later,) = head.groups_of_passes([vectors], labels)
     np.testing.assert_array_equal(one[0].logits, other[0].logits)
     assert (one[0].logits.numpy() != later[0].logits.numpy()).any()
+
+
+def test_penalties_are_averaged():
+    head = MagFace(4, largest_length=9.0, least_length=0.1)
+    head.build((None, 8))
+    vectors, labels = tf.random.stateless_normal((5, 8), (1, 2)), tf.constant([[3]] * 5)
+    with step_scope(0, 0):
+        copies = [dropout(vectors, 0.5, seed=960) for _ in range(3)]
+    with step_scope(0, 0):
+        ((group,),) = MultiSampleDropout(rounds=3).groups(head.groups_of_passes, [vectors], labels)
+    single = [head.training_groups(copy, labels)[0].penalties.numpy() for copy in copies]
+    assert np.abs(single[0] - single[1]).max() > 1e-3
+    np.testing.assert_allclose(group.penalties, np.mean(single, axis=0), rtol=1e-5)
 
 
 def test_with_rdrop():

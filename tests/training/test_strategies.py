@@ -88,6 +88,32 @@ def test_two_mirrored_replicas_save_the_average(tmp_path):
         assert all(values.shape != one.shape or (values != one).any() for one in raw)
 
 
+ADAFACE = {
+    "head": {"name": "adaface", "scale": 8.0, "margin": 0.2, "momentum": 0.5},
+    "objective": {"name": "softmax"},
+    "training": {"epochs": 1, "batch_size": 40, "optimizer": {"name": "sgd", "learning_rate": 0.1}},
+}
+
+
+def train_adaface(folder, name, **changes):
+    """Trains head ``adaface``, whole on every replica, and saves its statistics of lengths."""
+    tree = {**ADAFACE, "training": {**ADAFACE["training"], **changes}}
+    head = tiny.train(folder, name, **tree).model.head
+    found = [head.length_mean.numpy(), head.length_std.numpy()]
+    np.savez(folder / f"{name}.npz", *found, head.centres.numpy())
+
+
+@pytest.mark.slow
+def test_statistics_of_lengths_are_those_of_all_replicas(tmp_path):
+    train_adaface(tmp_path, "single")
+    finish(Started(train_two_adaface, tmp_path))
+    assert_close(arrays(tmp_path / "single.npz"), arrays(tmp_path / "mirrored.npz"))
+
+
+def train_two_adaface(folder):
+    train_adaface(folder, "mirrored", **TWO)
+
+
 def load_h5(path):
     """{name: array} of a file of weights."""
     found = {}

@@ -33,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _import_pecos(run, *, path, labels, **arguments):
     """Imports a model of PECOS; what to print."""
-    from tfxc.recipes.xr_transformer.import_pecos import import_transformer, is_transformer
+    from tfxc.imports.pecos_transformer import import_transformer, is_transformer
 
     if is_transformer(path):
         return f"{run}: {import_transformer(path, run, names=labels, **arguments)}"
-    from tfxc.runs.import_pecos import import_run
+    from tfxc.imports.pecos import import_run
 
     tree = import_run(path, run, names=labels, **arguments)
     return f"{run}: layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
@@ -63,7 +63,7 @@ def _import_pecos_params(run, *, path, write_config, gpus):
 
 
 def _import_mach(run, *, path, labels, **arguments):
-    from tfxc.recipes.repetitions.import_mach import import_mach
+    from tfxc.imports.mach import import_mach
 
     return f"{run}: {import_mach(path, run, names=labels, **arguments)} repetitions"
 

@@ -129,6 +129,7 @@ def _check(options):
                 fix=f"add {_flag(needed)} or leave it out",
             )
     _check_protocol(options)
+    _check_images(options)
     if options.no_flip and not (options.run or options.halves):
         raise ConfigError(
             "--run expected, found --embeddings, which are used as they are",
@@ -139,6 +140,24 @@ def _check(options):
         from tfxc.metrics.verification import check_plot_path
 
         check_plot_path(options.roc)
+
+
+def _check_images(options):
+    """Refuses a folder of images that nothing names images of."""
+    if not options.images:
+        return
+    given = [*options.gallery, options.probes] if options.gallery else [options.pairs]
+    found = None
+    if options.embeddings:
+        found = "--embeddings"
+    elif all(Path(one).is_dir() or one.endswith((".bin", ".npz")) for one in given):
+        found = f"{', '.join(given)}, which hold the images"
+    if found:
+        raise ConfigError(
+            f"a text file that names images expected with this option, found {found}",
+            where="--images",
+            fix="leave it out",
+        )
 
 
 def _check_protocol(options):

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, Number, checked
+from tfxc.core.arguments import POSITIVE, Number, checked
+from tfxc.heads.bases.class_centres.checks import MARGINS
 from tfxc.heads.bases.class_centres.head import ClassCentres
 from tfxc.ops.distributed.cross_replica import rows_everywhere
 from tfxc.ops.margins import turned_cosine
@@ -62,7 +63,7 @@ class AdaFace(ClassCentres):
     Reference: Kim et al., CVPR 2022 (arXiv 2204.00964).
     """
 
-    @checked(margin=NOT_NEGATIVE, concentration=POSITIVE, momentum=Number(0, maximum=1))
+    @checked(margin=MARGINS["m2"], concentration=POSITIVE, momentum=Number(0, maximum=1))
     def __init__(
         self,
         num_labels: int,

@@ -84,6 +84,11 @@ class Head(keras.layers.Layer):
         return self.num_labels
 
     @property
+    def columns_are_labels(self) -> bool:
+        """Whether the columns of ``training_groups`` are the labels, all of them, in order."""
+        return False
+
+    @property
     def num_groups(self) -> int:
         """How many groups ``training_groups`` returns."""
         return 1

@@ -52,6 +52,11 @@ class Dense(Head):
         start = keras.initializers.Constant(rare_label_bias(self.num_labels))
         self.bias = self.add_weight((self.num_labels,), start, name="bias")
 
+    @property
+    def columns_are_labels(self) -> bool:
+        """True."""
+        return True
+
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Logits of all labels."""
         return self.as_logits(keras.ops.matmul(features, self.kernel) + self.bias)

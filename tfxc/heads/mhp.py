@@ -122,7 +122,7 @@ class MHP(DigitHead):
             self.search_methods = gather.METHODS
             self.log_scores = False
         self._other_codes: Any = None
-        self._cached: tuple[np.ndarray, np.ndarray, gather.InverseLookups] | None = None
+        self._cached: tuple[np.ndarray, gather.InverseLookups] | None = None
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (dim, R sum(C_h)), bias and the further codes of the labels."""
@@ -241,14 +241,23 @@ class MHP(DigitHead):
         return gather.top_k(scores, lookups, k, method=method, inverse=inverse)
 
     def _tables(self):
-        """Lookups (R·H, N) of every digit, and their inverse, made again for other codes."""
-        codes = np.stack([np.asarray(codes) for codes in self._codes(tf.range(self.num_labels))])
-        if self._cached is None or not np.array_equal(self._cached[0], codes):
+        """Lookups (R·H, N) of every digit, and their inverse; kept until weights are loaded."""
+        if self._cached is None:
+            codes = [np.asarray(codes) for codes in self._codes(tf.range(self.num_labels))]
             digits = [digit for code in codes for digit in encode(code, self.heads)]
             lookups = np.stack(digits).astype(np.int32)
-            inverse = gather.invert_lookups(lookups, max(self.heads))
-            self._cached = codes, lookups, inverse
-        return self._cached[1:]
+            self._cached = lookups, gather.invert_lookups(lookups, max(self.heads))
+        return self._cached
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads the weights, and so the codes."""
+        self._cached = None
+        super().load_own_variables(store)
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Assigns the weights, and so the codes."""
+        self._cached = None
+        super().set_weights(weights)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

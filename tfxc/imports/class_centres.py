@@ -1,6 +1,7 @@
 """Class centres of face recognition as InsightFace and MHE save them, whole or in shards."""
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,9 @@ def read_centres(path: str | Path) -> np.ndarray:
         float32 (classes, dim), or (C0, C1, dim) of MHE's heads.
 
     Raises:
-        DataError: a rank is missing, or the shards are not those of one training.
+        DataError: a rank below the last one found is missing, or the shards are not those of one
+            training. That the last ranks are missing does not show: the numbers of ranks and
+            classes are printed.
 
     Example:
         >>> read_centres("work_dirs/ms1mv3_r50").shape  # doctest: +SKIP
@@ -57,7 +60,10 @@ def read_centres(path: str | Path) -> np.ndarray:
             where=path,
             fix="MHE's ranks each have all centres: name one file" if three else None,
         )
-    _check_rows([shape[0] for shape in shapes], path)
+    rows = [shape[0] for shape in shapes]
+    _check_rows(rows, path)
+    # That the last ranks are missing does not show in the files.
+    print(f"{path}: {len(rows)} ranks, {sum(rows):,} classes", file=sys.stderr)
     return np.concatenate([_float32(shard) for shard in shards])
 
 
@@ -91,8 +97,9 @@ def _weight(content, path):
     for key in ("state_dict_softmax_fc", "state_dict", "weight"):
         if isinstance(content, dict) and key in content:
             content = content[key]
-    if not isinstance(content, TorchTensor) or len(content.shape) not in (2, 3):
-        what = content if isinstance(content, TorchTensor) else type(content).__name__
+    tensor = isinstance(content, TorchTensor)
+    if not tensor or len(content.shape) not in (2, 3) or not all(content.shape):
+        what = content if tensor else type(content).__name__
         if isinstance(content, dict):
             what = f"the keys {', '.join(map(str, content))}"
         raise DataError(

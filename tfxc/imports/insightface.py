@@ -68,7 +68,7 @@ def import_insightface(
         if found.ndim == 3:
             head |= {"sampling": "batch_heads", "heads": list(found.shape[:2])}
         found = found.reshape(-1, found.shape[-1])
-        vocabulary = _vocabulary(names, len(found), exact="heads" not in head)
+        vocabulary = _vocabulary(names, len(found), head.get("heads"))
     elif names is not None:
         raise DataError("--centres expected with names of labels, found none", where=names)
 
@@ -90,30 +90,36 @@ def import_insightface(
     return f"IResNet of depth {depth}, {image_shape[0]} x {image_shape[1]}, {labels}"
 
 
-def _vocabulary(names, count, exact):
-    """Names of the classes; MHE's heads may have more places than there are classes."""
-    if names is None or exact:
+def _vocabulary(names, count, heads):
+    """Names of the classes; the last of MHE's heads may have places to spare."""
+    if names is None or heads is None:
         return LabelVocabulary.of(names, count)
-    found = LabelVocabulary.load(names)
-    if len(found) > count:
+    found, least = LabelVocabulary.load(names), count - heads[1] + 1
+    if not least <= len(found) <= count:
         raise DataError(
-            f"at most {count:,} names, as many as there are centres, expected, found "
-            f"{len(found):,}",
+            f"{least:,} to {count:,} names, one for each class of {heads[0]:,} heads of "
+            f"{heads[1]:,}, expected, found {len(found):,}",
             where=names,
+            fix="give one name per line, for every class of the training",
         )
     return found
 
 
 def _encoder(tensors, depth, where):
     """Config section of the encoder, and the images' shape, by the sizes of tensors."""
+    for name, form in (
+        ("conv1.weight", "(width, channels, 3, 3)"),
+        ("fc.weight", "(dim, places)"),
+    ):
+        found = tensors[name].shape if name in tensors else ()
+        if len(found) != form.count(",") + 1 or not all(found):
+            raise DataError(
+                f"the tensor {name} {form} expected, found {found or 'none'}",
+                where=where,
+                fix="give the state dict of an IResNet of InsightFace",
+            )
     width, channels = tensors["conv1.weight"].shape[:2]
     section = {"name": "iresnet", "depth": depth, "width": width}
-    if "fc.weight" not in tensors or len(tensors["fc.weight"].shape) != 2:
-        raise DataError(
-            "the linear layer fc.weight (dim, places) expected, found none",
-            where=where,
-            fix="give the state dict of an IResNet of InsightFace",
-        )
     section["embedding_dim"], flat = tensors["fc.weight"].shape
     last = width * 2 ** (len(BLOCKS[depth]) - 1)
     side = math.isqrt(flat // last)

@@ -95,7 +95,14 @@ def import_mhe(
         run.save_weights(model)
         run.write_summary({"imported": str(path), "dev": {}})
     labels = f"{len(vocabulary):,} labels"
-    return f"{groups[0]:,} groups of {groups[1]:,}, {labels}" if groups else labels
+    if not groups:
+        return labels
+    rest = (
+        ""
+        if len(vocabulary) == tensors["embed.weight"].shape[0]
+        else "; the last row of embed is of no label"
+    )
+    return f"{groups[0]:,} groups of {groups[1]:,}, {labels}{rest}"
 
 
 def _own(tensors):
@@ -114,7 +121,7 @@ def _width(tensors, folder, path):
         )
     found = tensors["l0.weight"].shape if "l0.weight" in tensors else (0,)
     hidden = hub.get("hidden_size") or 0
-    if len(found) != 2 or not hidden or found[1] % hidden:
+    if len(found) != 2 or not all(found) or not hidden or found[1] % hidden:
         raise DataError(
             f"a layer l0 over vectors of {hidden} values expected, found shape {found}",
             where=path,
@@ -128,18 +135,40 @@ def _labels(tensors, names, path):
     outputs = tensors["l0.weight"].shape[0]
     if "embed.weight" not in tensors:
         return None, LabelVocabulary.of(names, outputs)
-    count = tensors["embed.weight"].shape[0]
-    vocabulary = LabelVocabulary.of(None, count)
-    if names is not None:
-        vocabulary = LabelVocabulary.load(names)
-        # Code for several devices has a row for no label at the end.
-        if len(vocabulary) not in (count, count - 1):
+    count = _rows_of_embed(tensors, path)
+    # Code for several devices has a row for no label at the end.
+    without = -(-(count - 1) // outputs)
+    size = -(-count // outputs)
+    if names is None:
+        if without != size:
             raise DataError(
-                f"{count:,} names expected, one for each label, found {len(vocabulary):,}",
-                where=names,
-                fix="give one name a line, for every label of the training and test files",
+                f"names of {count:,} labels in groups of {size:,}, or of {count - 1:,} in groups "
+                f"of {without:,}, expected: the last row of embed may be of no label, as MHE's "
+                "code for several devices has it; found none",
+                where="--labels",
+                fix="name a file with one name a line, for every label of the training and test "
+                "files",
             )
+        return [outputs, size], LabelVocabulary.of(None, count)
+    vocabulary = LabelVocabulary.load(names)
+    if len(vocabulary) not in (count, count - 1):
+        raise DataError(
+            f"{count:,} names expected, one for each label, found {len(vocabulary):,}",
+            where=names,
+            fix="give one name a line, for every label of the training and test files",
+        )
     return [outputs, -(-len(vocabulary) // outputs)], vocabulary
+
+
+def _rows_of_embed(tensors, path):
+    shape = tensors["embed.weight"].shape
+    if len(shape) != 2 or shape[0] < 2 or not shape[1]:
+        raise DataError(
+            f"embed.weight (labels, dim) expected, found {shape}",
+            where=path,
+            fix="give the state dict of a text classifier of MHE, unchanged",
+        )
+    return shape[0]
 
 
 def _tree(output: str | Path, manifest: "Manifest", head: Any, folder: Any, width: int) -> Any:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,7 @@ from tfxc.pretrained.torch_files import TorchTensor, load_state_dict, load_torch
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.writer import manifest_of, new_run, split_of
 from tfxc.training.job import TrainingJob
+from tfxc.training.optimization.optimizers import get_optimizer
 
 if TYPE_CHECKING:
     from tfxc.model import XCModel
@@ -176,22 +178,32 @@ def _write_stopped(found, output, config, data_folder):
     _check(found, config, manifest)
     strategy = tf.distribute.get_strategy()  # checkpoints fit any
     with new_run(output) as run:
-        trainer = TrainingJob(config, data_folder, run.path).trainer(strategy)
-        _check_dual(found, config, manifest, trainer.model)
+        start = _Start(found, manifest)
+        trainer = TrainingJob(config, data_folder, run.path, start=start).trainer(strategy)
         RunFolder(run.path).start(config, data_folder)
         examples, batch = manifest.split("train").examples, config.training.batch_size
         step = min(-(-found.epoch * examples // batch), trainer.total_steps)
-        _fill(trainer.model, found)
         trainer.model.objective.on_epoch(found.epoch + 1, math.ceil(config.training.epochs))
         trainer.step_function.step.assign(step)
         trainer.checkpoints.save(step)
         trainer.checkpoints.close()
 
 
-def _fill(model: "XCModel", found: Checkpoint) -> None:
-    model.head.kernel.assign(found.kernel)
-    if found.nu is not None and model.objective.tables:
-        model.objective.tables[0].assign(found.nu)
+class _Start(NamedTuple):
+    """What the training begins with, before averages of the weights copy them."""
+
+    found: Checkpoint
+    manifest: Manifest
+
+    def architecture(self) -> None:
+        """None: the encoder has no network."""
+
+    def load_weights(self, model: "XCModel") -> None:
+        """Gives the model the checkpoint's classifier and dual variables."""
+        _check_dual(self.found, self.manifest, model)
+        model.head.kernel.assign(self.found.kernel)
+        if self.found.nu is not None and model.objective.tables:
+            model.objective.tables[0].assign(self.found.nu)
 
 
 def _check(found: Checkpoint, config: Config, manifest: Manifest) -> None:
@@ -213,6 +225,15 @@ def _check(found: Checkpoint, config: Config, manifest: Manifest) -> None:
             fix="import SCENT's train/features.pt and labels.pt with tools/import_features.py, "
             "--num-labels as there",
         )
+    slots = get_optimizer(config.training.optimizer.section()).slot_names
+    if slots:
+        raise ConfigError(
+            "an optimizer without a state of its own, as SCENT's SGD, expected, found "
+            f"{config.training.optimizer.name!r} with {', '.join(slots)}, which the checkpoint's "
+            "state is not read into",
+            where="training.optimizer",
+            fix='set it to {"name": "sgd", "learning_rate": ...}, without momentum',
+        )
     if found.epoch > config.training.epochs:
         raise ConfigError(
             f"at least the {found.epoch} epochs of {found.path} expected, found "
@@ -222,7 +243,7 @@ def _check(found: Checkpoint, config: Config, manifest: Manifest) -> None:
         )
 
 
-def _check_dual(found: Checkpoint, config: Config, manifest: Manifest, model: Any) -> None:
+def _check_dual(found: Checkpoint, manifest: Manifest, model: Any) -> None:
     """Refuses a head with other scores, and data whose rows are not the dual variables'."""
     if model.head.bias is not None or model.head.score != "linear":
         raise ConfigError(
@@ -231,6 +252,7 @@ def _check_dual(found: Checkpoint, config: Config, manifest: Manifest, model: An
             fix="remove score and bias",
         )
     if found.nu is None or not model.objective.tables:
+        _report_one_sided(found, model.objective)
         return
     examples = manifest.split("train").examples
     if manifest.layout != "feature_set":
@@ -247,3 +269,15 @@ def _check_dual(found: Checkpoint, config: Config, manifest: Manifest, model: An
             where="data.train",
             fix="give the feature set of SCENT's train/features.pt and labels.pt",
         )
+
+
+def _report_one_sided(found: Checkpoint, objective: Any) -> None:
+    """Says so if only the checkpoint, or only the objective, has dual variables."""
+    name = type(objective).__name__
+    if found.nu is not None:
+        text = f"its dual variables are left out: objective {name} has none"
+    elif objective.tables:
+        text = f"it has no dual variables: those of objective {name} start as not visited"
+    else:
+        return
+    print(f"warning: {found.path}: {text}", file=sys.stderr)

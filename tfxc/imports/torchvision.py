@@ -66,7 +66,7 @@ def import_torchvision(
     encoder: dict[str, Any] = {"name": "resnet", "depth": depth, "width": width, "stem": stem}
     if channels == len(_MEAN):
         encoder |= {"mean": _MEAN, "std": _STD}
-    count = tensors["fc.weight"].shape[0] if "fc.weight" in tensors else 0
+    count = _classes(tensors, path)
     if names is not None and not count:
         raise DataError("a linear layer fc expected with names of labels, found none", where=path)
     vocabulary = LabelVocabulary.of(names, count)
@@ -96,13 +96,28 @@ def _depth(tensors, where):
     bottleneck = "layer1.0.conv3.weight" in tensors
     known = {depth: own for depth, own in BLOCKS.items() if (depth in BOTTLENECKS) == bottleneck}
     depth = depth_of(tensors, known, where, "a ResNet")
-    if len(tensors["conv1.weight"].shape) != 4 or tensors["conv1.weight"].shape[2] not in (3, 7):
+    shape = tensors["conv1.weight"].shape
+    if len(shape) != 4 or shape[2] not in (3, 7) or not all(shape):
         raise DataError(
             f"a first convolution of 7 x 7 or 3 x 3 expected, found {tensors['conv1.weight']}",
             where=where,
             fix="give the state dict of a ResNet of torchvision",
         )
     return depth
+
+
+def _classes(tensors, where):
+    """Outputs of the last layer; 0 without one."""
+    if "fc.weight" not in tensors:
+        return 0
+    shape = tensors["fc.weight"].shape
+    if len(shape) != 2 or not all(shape):
+        raise DataError(
+            f"the tensor fc.weight (classes, channels) expected, found {shape}",
+            where=where,
+            fix="give the state dict of a ResNet of torchvision",
+        )
+    return shape[0]
 
 
 def layer_names(depth: int) -> Iterator[str]:

@@ -116,7 +116,8 @@ def identify(
         ``IdentificationResult``.
 
     Raises:
-        DataError: no probe is mated, a set is empty, a vector is not finite, or lengths differ.
+        DataError: no probe is mated, a set is empty, a vector is not finite, lengths differ, or a
+            rate is out of range.
 
     Example:
         >>> gallery = Gallery(np.eye(3), ["a", "b", "c"])
@@ -126,6 +127,12 @@ def identify(
         (1.0, (1.0, 0.0))
     """
     sets = [_Set(vectors, own, f"gallery {n}") for n, (vectors, own) in enumerate(galleries, 1)]
+    if not len(fpirs) or not all(0 < fpir <= 1 for fpir in fpirs):
+        raise DataError(
+            "false positive identification rates above 0 to 1, at least one, expected, found "
+            f"{', '.join(map(str, fpirs)) or 'none'}",
+            fix=f"leave them out for {', '.join(map(str, FPIRS))}",
+        )
     probe_set = _Set(probes, subjects, "the probes")
     known, (own, *enrolled) = _numbered([one.subjects for one in (probe_set, *sets)])
     found = [
@@ -133,7 +140,9 @@ def identify(
         for one, subjects_of in zip(sets, enrolled, strict=True)
     ]
     every = np.concatenate([one.vectors for one in sets])
-    joined = _search(probe_set.vectors, own, every, np.concatenate(enrolled), max(fpirs))
+    together = np.concatenate(enrolled)
+    share = max(fpirs) if np.isin(own, together).all() else 0.0  # of use if all are mated
+    joined = _search(probe_set.vectors, own, every, together, share)
     mated = joined.ranks > 0
     if not mated.any():
         raise DataError(
@@ -210,8 +219,16 @@ def _search(probes, subjects, vectors, enrolled, share=0.0):
         parts.append((columns[best], scores[rows, best], mates, ranks))
         if kept:
             scores[rows[mated], place[mated]] = -np.inf
-            wrong = np.sort(np.concatenate([wrong, scores[scores > -np.inf]]))[::-1][:kept]
+            wrong = _highest(np.concatenate([wrong, scores[scores > -np.inf]]), kept)
+    wrong = np.sort(wrong)[::-1]
     return _Search(*(np.concatenate(column) for column in zip(*parts, strict=True)), wrong)
+
+
+def _highest(values, count):
+    """The highest values, in any order."""
+    if len(values) <= count:
+        return values
+    return np.partition(values, len(values) - count)[len(values) - count :]
 
 
 def _blocks(count: int, width: int) -> Iterator[tuple[int, int]]:

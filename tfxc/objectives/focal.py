@@ -26,6 +26,7 @@ class Focal(Objective):
 
     Args:
         num_labels, num_groups: labels and logit groups of an example (from the data and the head).
+        columns_are_labels: see ``heads.base.Head`` (from the head).
         gamma: the larger, the less columns count that are already likely; 0 is ``softmax``.
         alpha: weight of each label, for heads that score all labels in one group, in order of
             their ids; None weights all as 1.
@@ -43,13 +44,14 @@ class Focal(Objective):
     """
 
     link = "softmax"
-    data_dependent_arguments = ("num_labels", "num_groups")
+    data_dependent_arguments = ("num_labels", "num_groups", "columns_are_labels")
 
     @checked(gamma=NOT_NEGATIVE, alpha=ListOf(NOT_NEGATIVE) | None)
     def __init__(
         self,
         num_labels: int | None = None,
         num_groups: int = 1,
+        columns_are_labels: bool = True,
         *,
         gamma: float = 2.0,
         alpha: Sequence[float] | None = None,
@@ -57,7 +59,7 @@ class Focal(Objective):
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels, self.num_groups = num_labels, num_groups
-        self.gamma = gamma
+        self.columns_are_labels, self.gamma = columns_are_labels, gamma
         self.alpha = None if alpha is None else [float(weight) for weight in alpha]
         if self.alpha is not None:
             self._check_labels()
@@ -81,6 +83,11 @@ class Focal(Objective):
                 f"alpha: a head with one group of all labels, as 'dense', expected, found one with "
                 f"{self.num_groups} groups"
             )
+        if not self.columns_are_labels:
+            raise ValueError(
+                "alpha: a head whose columns are the labels, as 'dense', expected, found another "
+                "one"
+            )
 
     def _weights(self, group):
         columns = group.logits.shape[1]
@@ -93,5 +100,5 @@ class Focal(Objective):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        names = ("num_labels", "num_groups", "gamma", "alpha")
+        names = ("num_labels", "num_groups", "columns_are_labels", "gamma", "alpha")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -25,8 +25,9 @@ class Sigmoid(ClassWeighted):
     """Binary cross-entropy over the columns of a group.
 
     Args:
-        num_labels, num_groups, class_weight, label_counts: see ``ClassWeighted``; the weight of a
-            label multiplies its term where it is true, and none where it is not.
+        num_labels, num_groups, columns_are_labels, class_weight, label_counts: see
+            ``ClassWeighted``; the weight of a label multiplies its term where it is true, and none
+            where it is not.
         reduction: ``"sum"`` over columns, or ``"mean"`` as the MACH reference. The mean divides
             gradients by the number of columns, down to the size of Adam's epsilon where there
             are many; the sum does not.
@@ -45,13 +46,16 @@ class Sigmoid(ClassWeighted):
         self,
         num_labels: int | None = None,
         num_groups: int = 1,
+        columns_are_labels: bool = True,
         *,
         reduction: str = "sum",
         class_weight: str | Sequence[float] | None = None,
         label_counts: Sequence[int] | np.ndarray | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_labels, num_groups, class_weight, label_counts, **kwargs)
+        super().__init__(
+            num_labels, num_groups, columns_are_labels, class_weight, label_counts, **kwargs
+        )
         self.reduction = reduction
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:

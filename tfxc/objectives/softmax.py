@@ -24,8 +24,8 @@ class Softmax(ClassWeighted):
     An example without a true column has loss 0.
 
     Args:
-        num_labels, num_groups, class_weight, label_counts: see ``ClassWeighted``; the weight of a
-            label multiplies its term.
+        num_labels, num_groups, columns_are_labels, class_weight, label_counts: see
+            ``ClassWeighted``; the weight of a label multiplies its term.
         label_smoothing: share of the target that all columns that count get evenly (Szegedy et
             al. 2016, arXiv 1512.00567).
         reduction: over several true columns, ``"mean"`` or ``"sum"`` of their losses.
@@ -47,6 +47,7 @@ class Softmax(ClassWeighted):
         self,
         num_labels: int | None = None,
         num_groups: int = 1,
+        columns_are_labels: bool = True,
         *,
         label_smoothing: float = 0.0,
         reduction: str = "mean",
@@ -54,7 +55,9 @@ class Softmax(ClassWeighted):
         label_counts: Sequence[int] | np.ndarray | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_labels, num_groups, class_weight, label_counts, **kwargs)
+        super().__init__(
+            num_labels, num_groups, columns_are_labels, class_weight, label_counts, **kwargs
+        )
         self.label_smoothing = label_smoothing
         self.reduction = reduction
 

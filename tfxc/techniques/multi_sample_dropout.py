@@ -51,6 +51,9 @@ class MultiSampleDropout(Technique):
 
 
 def _mean(*groups):
-    """A group with the mean logits of groups with the same columns."""
+    """A group with the mean logits, and penalties, of groups with the same columns."""
     logits = [tf.cast(group.logits, tf.float32) for group in groups]
-    return groups[0]._replace(logits=tf.add_n(logits) / len(logits))
+    mean = groups[0]._replace(logits=tf.add_n(logits) / len(logits))
+    if mean.penalties is None:
+        return mean
+    return mean._replace(penalties=tf.add_n([one.penalties for one in groups]) / len(groups))

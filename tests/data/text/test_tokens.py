@@ -178,6 +178,14 @@ def test_chinese_words(tmp_path):
         TextTokens("words", features.settings(), tmp_path, 4)
 
 
+def test_chinese_words_between_white_space(tmp_path):
+    """text_classifier_torch drops blanks alone; its words are what is between these."""
+    pytest.importorskip("jieba", reason="the extra zh is not installed")
+    section = {"name": "words", "min_count": 1, "segmenter": "jieba", "token_pattern": "[^ ]+"}
+    features = build_text_features(section).fit([[" \u3000我们 喜欢\t "]])
+    assert {"\u3000", "我们", "喜欢", "\t"} <= set(features.vocabulary())
+
+
 def test_a_dictionary_of_words(tmp_path):
     pytest.importorskip("jieba", reason="the extra zh is not installed")
     (tmp_path / "words.txt").write_text("云计算 5\n\n创新办 3 i\n", encoding="utf-8")

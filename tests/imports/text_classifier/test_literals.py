@@ -23,6 +23,11 @@ def test_assignments_of_literals(tmp_path):
         ("if True:\n    a = 1\n", "config.py:1: name = value expected, found if True:"),
         ("print('x')\n", "config.py:1: name = value expected"),
         ("a = (\n", "Python code expected"),
+        ("a = 1" + " + 1" * 1500, r"config.py:1: a literal value expected, found 1 \+ 1\. To fix"),
+        ("a = b" + ".b" * 1500, r"a literal value expected, found b\. To fix"),
+        ("a = ----1", r"a literal value expected, found --1\. To fix"),
+        ("b" + ".b" * 1500, r"config.py:1: name = value expected, found code nested too deeply"),
+        ("a = " + "-" * 20000 + "1", r"config.py:1: "),
     ],
 )
 def test_anything_else_is_refused_and_not_run(tmp_path, monkeypatch, code, message):

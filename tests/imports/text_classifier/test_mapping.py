@@ -88,6 +88,58 @@ def test_what_has_no_equal_is_listed(tmp_path):
     assert lines[-1] == "mystery = {'x': 1}: no such key"
 
 
+@pytest.mark.parametrize(
+    ("changes", "listed"),
+    [
+        ({"use_focal_loss": True, "use_label_smoothing": True}, {"use_label_smoothing"}),
+        ({"use_poly_loss": True, "use_focal_loss": True, "use_label_smoothing": True,
+          "weight": [1, 2, 3]}, {"use_label_smoothing", "weight"}),
+        ({"multilabel": True, "use_focal_loss": True, "use_poly_loss": True, "weight": [1, 2, 3],
+          "use_label_smoothing": True},
+         {"use_focal_loss", "use_poly_loss", "weight", "use_label_smoothing"}),
+        ({"weight": [1, 2, 3]}, {"weight"}),
+        ({"use_multilabel_categorical_cross_entropy": True},
+         {"use_multilabel_categorical_cross_entropy"}),
+    ],
+)  # fmt: skip
+def test_losses_without_effect_are_listed(tmp_path, changes, listed):
+    lines = found(tmp_path, **changes).without_equal
+    assert {line.partition(" = ")[0] for line in lines} == {"use_cuda", *listed}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train_file", 3, "train_file: a text expected, found 3"),
+        ("checkpoints_dir", ["x"], "a text expected"),
+        ("weight", 0.5, "weight: a list expected, found 0.5"),
+        ("dropout_round", "5", "dropout_round: an integer expected, found '5'"),
+        ("num_warmup_steps", "1", "num_warmup_steps: an integer expected"),
+        ("s_epoch", True, "epoch: an integer expected, found True"),
+        ("s_learning_rate", "1e-3", "learning_rate: a number expected"),
+        ("use_focal_loss", "no", "use_focal_loss: True or False expected"),
+        ("optimizer", 1, "optimizer: a text expected"),
+        ("classes", {"a": 0}, "a list of texts, expected, found {'a': 0}"),
+        ("classes", "ab", "a list of texts, expected, found 'ab'"),
+        ("classes", ["a", 1], "a list of texts, expected, found 1 in it"),
+    ],
+)
+def test_values_of_wrong_types(tmp_path, key, value, message):
+    changes = {"multisample_dropout": True, "warmup": True, key: value}
+    with pytest.raises(ConfigError, match=message):
+        project = read_project(write_project(tmp_path, "TextCNN", **changes))
+        mapped(project, "runs/x", "labels.txt", fill=False)
+        project.checkpoint.exists()
+
+
+def test_none_is_the_default(tmp_path):
+    changes = dict.fromkeys(
+        ("train_file", "val_file", "weight", "dropout_round", "checkpoints_dir")
+    )
+    result = found(tmp_path, **changes, multisample_dropout=True)
+    assert result.tree["data"]["train"] == str(tmp_path) and not result.tree["techniques"]
+
+
 def test_pretrained_networks_become_configs(tmp_path):
     path = write_project(
         tmp_path, "TextCNN", f_model_type="Bert", ptm="bert-base-chinese", f_epoch=3,
@@ -105,7 +157,7 @@ def test_pretrained_networks_become_configs(tmp_path):
     ("old", "new", "message"),
     [
         ("'train_small_model'", "'prune'", "found 'prune'"),
-        ("'classes'", "'labels'", "train_configure with classes expected"),
+        ("'classes'", "'labels'", "train_configure with classes, a list of texts, expected"),
         ("'TextCNN'", "'LSTM'", "found 'LSTM'"),
         ("'num_filters': 3", "'num_filters': None", "found none for num_filters"),
     ],

@@ -52,7 +52,7 @@ def test_scores_are_the_original_networks(tmp_path, capsys, model_type, attentio
     write_checkpoint(tmp_path / "checkpoints" / "model.bin", tensors)
     outcome = call(capsys, import_model, "text_classifier", config, "--run", run)
     assert outcome.out.splitlines()[-1] == f"{run}: {model_type}, 3 labels, 5 tokens"
-    assert "no equal: use_cuda = True: devices are found" in outcome.out
+    assert "no equivalent: use_cuda = True: devices are found" in outcome.out
     own = expected(model_type, tensors, attention=attention)
     np.testing.assert_allclose(scores_of(run), own, rtol=1e-5, atol=1e-5)
 
@@ -114,9 +114,12 @@ def test_checkpoints_that_do_not_fit(tmp_path, capsys):
     path = tmp_path / "checkpoints" / "model.bin"
     arguments = (capsys, import_model, "text_classifier", config, "--run", tmp_path / "run")
     write_checkpoint(path, {**tensors, "fc3.bias": np.zeros(3, "f4")})
-    assert "found fc3.bias" in call(*arguments).problem()
+    assert (
+        "the FastText of config.py expected, found others (1 unknown: fc3.bias)"
+        in call(*arguments).problem()
+    )
     write_checkpoint(path, {**tensors, "fc1.bias": np.zeros(5, "f4")})
-    assert "fc1.bias of shape (4,) expected" in call(*arguments).problem()
+    assert "1 of another shape: fc1.bias (5,) for (4,)" in call(*arguments).problem()
     write_checkpoint(path, {**tensors, "word_embeddings.weight": np.zeros((9, 6), "f4")})
     assert "a table of 8 rows, for the 5 tokens" in call(*arguments).problem()
     write_project(tmp_path, "Transformer", encoder_num=1, head_num=2)
@@ -132,11 +135,18 @@ def test_a_config_to_train_with(tmp_path, capsys):
     arguments = (config, "--run", "runs/mine", "--write-config", file)
     outcome = call(capsys, import_model, "text_classifier", *arguments)
     assert outcome.out.splitlines()[-1] == f"{file}: the config of {config}, for tfxc train"
-    assert "no equal: secret_key = 3: no such key" in outcome.out
+    assert "no equivalent: secret_key = 3: no such key" in outcome.out
     tree = tree_of(file)
     assert tree["run"] == "runs/mine" and tree["encoder"]["name"] == "textcnn"
     labels = (tmp_path / "mine.labels.txt").read_text(encoding="utf-8")
     assert labels.splitlines() == CLASSES
+    written = config.read_bytes()
+    for name in (file, config, tmp_path / "other.json"):
+        (tmp_path / "other.labels.txt").write_text("")
+        arguments = (config, "--run", "runs/mine", "--write-config", name)
+        problem = call(capsys, import_model, "text_classifier", *arguments).problem()
+        assert "a file that does not exist yet expected, found one" in problem
+    assert config.read_bytes() == written and not (tmp_path / "other.json").exists()
 
 
 @pytest.mark.parametrize(

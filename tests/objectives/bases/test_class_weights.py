@@ -60,12 +60,38 @@ def test_wrong_weights(method):
         method(2, 3, class_weight="balanced")
 
 
-def test_heads_whose_columns_are_not_the_labels():
-    model = build_model(
-        config({"name": "softmax", "class_weight": [1.0] * NUM_LABELS}, {"name": "sampled"}),
-        **SIZES,
-    )
-    with pytest.raises(ValueError, match="a head whose columns are the"):
-        model.losses_of(tiny_source().batch(seed=0, step=0, batch_size=8))
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"name": "sampled"},
+        # As many columns as labels, which are others, or in another order.
+        {"name": "margin", "sampling": "batch_heads", "heads": [NUM_LABELS, 1]},
+        {"name": "mhp", "heads": [NUM_LABELS], "label_order": "random"},
+        {"name": "mach", "num_buckets": NUM_LABELS, "num_repetitions": 1},
+    ],
+    ids=lambda head: head["name"],
+)
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"name": "softmax", "class_weight": [1.0] * NUM_LABELS},
+        {"name": "focal", "alpha": [1.0] * NUM_LABELS},
+    ],
+    ids=lambda objective: objective["name"],
+)
+def test_heads_whose_columns_are_not_the_labels(head, objective):
+    with pytest.raises(ConfigError, match="a head whose columns are the labels, as 'dense'"):
+        build_model(config(objective, head), **SIZES)
+
+
+def test_a_head_over_all_classes_has_columns_that_are_the_labels():
+    weights = np.arange(1.0, NUM_LABELS + 1).tolist()
+    objective = {"name": "softmax", "class_weight": weights}
+    for head in ({"name": "margin"}, {"name": "sampled", "classes": "all"}):
+        model = build_model(config(objective, head), **SIZES)
+        assert model.losses_of(tiny_source().batch(seed=0, step=0, batch_size=8)).shape == (8,)
+
+
+def test_values_that_are_refused():
     with pytest.raises(ConfigError, match="class_weight: None, 'balanced'"):
         build_model(config({"name": "softmax", "class_weight": "even"}), **SIZES)

@@ -17,11 +17,11 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.folds import Fold
+from tfxc.imports.mach import import_mach
 from tfxc.recipes.base import Context
 from tfxc.recipes.distill.recipe import StudentJob
 from tfxc.recipes.fit import Fit
 from tfxc.recipes.kfold.recipe import FoldJob
-from tfxc.recipes.repetitions.import_mach import import_mach
 from tfxc.runs.loaded import load_run
 from tfxc.training.job import TrainingJob
 from tfxc.training.start.run_start import RunStart

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.processes import Started, finish
 from tests.small_runs import config_tree
 from tfxc import XCClassifier
 from tfxc.core.config import parse_config
@@ -13,6 +14,7 @@ from tfxc.training.job import TrainingJob
 from tfxc.training.start.word_vectors import read_vectors
 from tfxc.training.strategies import make_strategy
 
+TWO = {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
 LINES = ["4 3", "fox 1 2 3", "zebra 9 9 9", "caf\u00e9 -0.5 1e-2 7 ", "fox 8 8 8"]
 
 
@@ -55,6 +57,36 @@ def test_compressed_files(tmp_path):
     rows, vectors = read_vectors(tmp_path / "x.vec.gz", {"fox": 3, "owl": 4, "café": 2}, 3)
     assert rows.tolist() == [2, 3]
     np.testing.assert_allclose(vectors, [[-0.5, 0.01, 7], [1, 2, 3]])
+
+
+def test_words_with_blanks(tmp_path):
+    path = write(tmp_path / "x.vec", [". . . 1 2", "at name@domain.com 3 4"])
+    rows, vectors = read_vectors(path, {". . .": 5, "at name@domain.com": 4}, 2)
+    np.testing.assert_array_equal(vectors[np.argsort(rows)], [[3, 4], [1, 2]])
+    with pytest.raises(DataError, match=r"x.vec:1: a word and 2 numbers, .* expected, found 3"):
+        read_vectors(write(tmp_path / "x.vec", ["fox 1 2 3"]), {}, 2)
+
+
+def save_copies(folder, path):
+    """Saves the table of every replica."""
+    found = job(folder, {"vectors": str(path)})
+    training = {**found.config.training.model_dump(), **TWO}
+    settings = type(found.config.training)(**training)
+    found.config = found.config.model_copy(update={"training": settings})
+    strategy = make_strategy(found.config.training, found.config)
+    table = found.trainer(strategy).model.encoder.table.value
+    np.savez(folder / "copies.npz", *strategy.experimental_local_results(table))
+
+
+@pytest.mark.slow
+def test_the_tables_of_all_replicas_have_them(tmp_path):
+    path = write(tmp_path / "x.vec", LINES)
+    expected = table_of(job(tmp_path, {"vectors": str(path)}))
+    finish(Started(save_copies, tmp_path, path))
+    with np.load(tmp_path / "copies.npz") as copies:
+        assert len(copies.files) == 2
+        for name in copies.files:
+            np.testing.assert_array_equal(copies[name], expected)
 
 
 def test_a_run_is_read_without_the_file(tmp_path):

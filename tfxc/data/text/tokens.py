@@ -376,7 +376,8 @@ class WordTokens(TokenFeatures):
         text = super()._prepared(text)
         if self._settings["segmenter"] is None:
             return text
-        return " ".join(_jieba(tuple(self._settings["dictionary"])).cut(text.strip()))
+        # Other white space at the ends is a token of its own, as in text_classifier_torch.
+        return " ".join(_jieba(tuple(self._settings["dictionary"])).cut(text.strip(" ")))
 
     def _counter(self, jobs):
         words = TokenPattern(self._settings["token_pattern"]).analysis()

@@ -134,6 +134,11 @@ class Sampled(Head):
         return self.as_logits(self._scores(features, self.kernel.value, bias))
 
     @property
+    def columns_are_labels(self) -> bool:
+        """With all classes."""
+        return self.classes == "all"
+
+    @property
     def training_columns(self) -> int:
         """Estimate: the classes of a batch count as 1,024."""
         if self.classes == "all":

@@ -7,6 +7,7 @@ from typing import Any
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.reading import read_text
 
+_NO_LITERAL = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
 _LITERALS = "write the value itself: the file is read, not run"
 
 
@@ -65,7 +66,7 @@ def _assigned(statement):
 def _value_of(node, path):
     try:
         return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+    except _NO_LITERAL:
         wrong = _not_literal(node)
         raise ConfigError(
             f"a literal value expected, found {_shown(wrong)}",
@@ -76,14 +77,24 @@ def _value_of(node, path):
 
 def _not_literal(node):
     """The innermost part of a value that is no literal."""
-    for part in ast.iter_child_nodes(node):
-        if isinstance(part, ast.expr):
-            try:
-                ast.literal_eval(part)
-            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-                return _not_literal(part)
-    return node
+    while True:
+        parts = (part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
+        inner = next((part for part in parts if not _is_literal(part)), None)
+        if inner is None:
+            return node
+        node = inner
+
+
+def _is_literal(node):
+    try:
+        ast.literal_eval(node)
+    except _NO_LITERAL:
+        return False
+    return True
 
 
 def _shown(node):
-    return ast.unparse(node).splitlines()[0][:80]
+    try:
+        return ast.unparse(node).splitlines()[0][:80]
+    except RecursionError:
+        return "code nested too deeply to be shown"

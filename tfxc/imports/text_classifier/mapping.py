@@ -20,6 +20,8 @@ _OPTIMIZERS = {
     "adam": {"epsilon": 1e-8},
     "adamw": {"epsilon": 1e-8},
 }
+# Types of values, for messages.
+_KINDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text"}
 # Why keys that are on have no equal here.
 _NO_EQUAL = {
     "use_cuda": "devices are found; --gpu chooses one",
@@ -55,6 +57,26 @@ class Project(NamedTuple):
         """The section of the model: ``distill_configure`` where that is the stage."""
         return self.values["distill_configure"] if self.stage == "distillation" else self.train
 
+    def value(self, key: str, default: Any, *, kind: type | None = None) -> Any:
+        """A value of ``train_configure``.
+
+        Args:
+            key: its key.
+            default: what an absent one, or None, stands for; of the type that it must have.
+            kind: the type where the default has another.
+
+        Raises:
+            ConfigError: it is of another type.
+        """
+        return _of_kind(self.train.get(key), default, kind or type(default), self._at(key))
+
+    def value_of_stage(self, key: str, default: Any) -> Any:
+        """A value of ``section``, see ``value``."""
+        return _of_kind(self.section.get(key), default, type(default), self._at(key))
+
+    def _at(self, key):
+        return f"{self.path}: {key}"
+
     def place(self, written: str) -> Path:
         """A path of the file; relative ones begin at the folder of the file."""
         return self.path.parent / written
@@ -63,8 +85,8 @@ class Project(NamedTuple):
     def checkpoint(self) -> Path:
         """The file of the trained network."""
         key = {"finetune": "f_model_name", "distillation": "student_model_name"}
-        name = self.section.get(key.get(self.stage, "s_model_name"), "")
-        return self.place(self.section.get("checkpoints_dir", "")) / str(name)
+        name = self.value_of_stage(key.get(self.stage, "s_model_name"), "")
+        return self.place(self.value_of_stage("checkpoints_dir", "")) / name
 
 
 def read_project(path: str | Path) -> Project:
@@ -77,12 +99,22 @@ def read_project(path: str | Path) -> Project:
     path = path / "config.py" if path.is_dir() else path
     values = read_literals(path)
     stage, train = values.get("stage"), values.get("train_configure")
-    if not isinstance(train, dict) or not train.get("classes"):
+    classes = train.get("classes") if isinstance(train, dict) else None
+    if not isinstance(classes, list | tuple) or not classes:
         raise ConfigError(
-            "train_configure with classes expected, found none",
+            "train_configure with classes, a list of texts, expected, found "
+            f"{'none' if classes is None else repr(classes)[:60]}",
             where=path,
             fix="give the config.py of a text_classifier_torch project",
         )
+    wrong = next((one for one in classes if not isinstance(one, str)), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"classes, a list of texts, expected, found {wrong!r:.60} in it",
+            where=path,
+            fix="write the names in quotation marks",
+        )
+    stage = stage if isinstance(stage, str) else repr(stage)
     keys = {"train_small_model": "s_model_type", "finetune": "f_model_type"}
     if stage in keys:
         return Project(path, values, stage, _model_type(train, keys[stage], path))
@@ -97,6 +129,21 @@ def read_project(path: str | Path) -> Project:
         where=path,
         fix="distil and prune a run of tfxc with tfxc distill and tfxc prune",
     )
+
+
+def _of_kind(value, default, kind, where):
+    """The value, or the default for None, once its type is checked."""
+    if value is None:
+        return default
+    accepted: tuple[type, ...] = {float: (float, int), list: (list, tuple)}.get(kind, (kind,))
+    # True is an integer for Python.
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(
+            f"{_KINDS.get(kind, 'a list')} expected, found {value!r:.60}",
+            where=where,
+            fix="correct it in config.py",
+        )
+    return value
 
 
 def _model_type(section, key, path):
@@ -164,15 +211,15 @@ class _Reading:
         prefix = {"train_small_model": ("f_", "ptm", "noise"), "finetune": ("s_",)}
         self.passed_over = prefix.get(project.stage, ("f_", "s_", "ptm", "noise"))
 
-    def get(self, key, default=None):
-        """A value of ``train_configure``."""
+    def get(self, key, default, kind=None):
+        """A value of ``train_configure``, see ``Project.value``."""
         self.read.add(key)
-        return self.project.train.get(key, default)
+        return self.project.value(key, default, kind=kind)
 
     def of_stage(self, name, default):
         """``s_epoch`` and the like, ``epoch`` in the section of a distillation."""
         if self.project.stage == "distillation":
-            return self.project.section.get(name, default)
+            return self.project.value_of_stage(name, default)
         return self.get({"train_small_model": "s_", "finetune": "f_"}[self.project.stage] + name,
                         default)  # fmt: skip
 
@@ -187,7 +234,8 @@ class _Reading:
             if key not in ("train_configure", "stage") and not key.endswith("_configure"):
                 unread[key] = value
         for key, value in project.train.items():
-            if key in self.notes or not (key in self.read or key.startswith(self.passed_over)):
+            passed_over = key in self.read or str(key).startswith(self.passed_over)
+            if key in self.notes or not passed_over:
                 unread[key] = value
         return [
             f"{key} = {value!r:.60}: {self.notes.get(key) or _NO_EQUAL.get(key, 'no such key')}"
@@ -206,13 +254,13 @@ def _data(found, label_names, fill):
     }
     if found.get("multilabel", False):
         data["reader_options"]["label_separator"] = ","
-    if found.get("val_file"):
-        data["dev"] = str(project.place(found.get("val_file")))
+    if found.get("val_file", ""):
+        data["dev"] = str(project.place(found.get("val_file", "")))
     elif not found.get("kfold", False):
         data["dev_share"] = found.get("validation_rate", 0.15)
     found.read.add("validation_rate")
-    if found.get("test_file"):
-        data["test"] = str(project.place(found.get("test_file")))
+    if found.get("test_file", ""):
+        data["test"] = str(project.place(found.get("test_file", "")))
     data["text_features"] = text_features(found, fill)
     return data
 
@@ -241,9 +289,9 @@ def _encoder(found, techniques):
     several = any(technique["name"] == "multi_sample_dropout" for technique in techniques)
     dropout = {"dropout": 0.0 if several else found.get("dropout_rate", 0.0)}
     kind = found.project.model_type
-    keys = ("embedding_dim", "num_filters", "hidden_dim", "use_attention", "encoder_num",
-            "head_num")  # fmt: skip
-    embedding, filters, hidden, attention, layers, heads = (found.get(key) for key in keys)
+    attention = found.get("use_attention", False)
+    keys = ("embedding_dim", "num_filters", "hidden_dim", "encoder_num", "head_num")
+    embedding, filters, hidden, layers, heads = (found.get(key, None, int) for key in keys)
     if found.project.stage == "finetune":
         return {"name": "pretrained", "folder": found.get("ptm", ""), **dropout}
     of_kind = {
@@ -270,20 +318,26 @@ def _encoder(found, techniques):
 
 
 def _objective(found):
-    smoothing = found.get("smooth_factor", 0.1) if found.get("use_label_smoothing") else 0.0
-    focal, alpha = found.get("use_focal_loss", False), found.get("weight")
-    poly = found.get("use_poly_loss", False)
-    zlpr = found.get("use_multilabel_categorical_cross_entropy", False)
-    found.read.add("smooth_factor")
+    """The objective; keys that are on, but have no effect with it, are noted."""
+    zlpr = "use_multilabel_categorical_cross_entropy"
+    flags = ("use_label_smoothing", "use_focal_loss", "use_poly_loss", zlpr)
+    smoothing, focal, poly, several = on = [bool(found.get(key, False)) for key in flags]
+    alpha, factor = found.get("weight", None, list), found.get("smooth_factor", 0.1)
     if found.get("multilabel", False):
-        return {"name": "zlpr"} if zlpr else {"name": "sigmoid", "reduction": "mean"}
-    if poly:
-        if smoothing and not focal:
-            found.note("use_label_smoothing", "objective poly smooths no labels")
-        return {"name": "poly", "focal": bool(focal)}
-    if focal:
-        return {"name": "focal", **({"alpha": list(alpha)} if alpha else {})}
-    return {"name": "softmax", "label_smoothing": smoothing}
+        section = {"name": "zlpr"} if several else {"name": "sigmoid", "reduction": "mean"}
+        used = (zlpr,)
+    elif poly:
+        section, used = {"name": "poly", "focal": focal}, ("use_poly_loss", "use_focal_loss")
+    elif focal:
+        section, used = {"name": "focal"}, ("use_focal_loss", "weight")
+        section |= {"alpha": list(alpha)} if alpha else {}
+    else:
+        section = {"name": "softmax", "label_smoothing": factor if smoothing else 0.0}
+        used = ("use_label_smoothing",)
+    for key, value in zip((*flags, "weight"), (*on, alpha), strict=True):
+        if value and key not in used:
+            found.note(key, f"objective {section['name']} has no use for it")
+    return section
 
 
 def _techniques(found):
@@ -308,7 +362,7 @@ def _techniques(found):
 
 
 def _attack(found):
-    method, rounds = found.get("gan_method"), found.get("attack_round", 3)
+    method, rounds = found.get("gan_method", ""), found.get("attack_round", 3)
     if method not in _ATTACKS:
         found.note("gan_method", f"one of {', '.join(_ATTACKS)} expected")
         return []
@@ -318,7 +372,7 @@ def _attack(found):
 
 
 def _training(found):
-    name = str(found.get("optimizer", "AdamW")).lower()
+    name = found.get("optimizer", "AdamW").lower()
     if name not in _OPTIMIZERS:
         raise ConfigError(
             f"one of {', '.join(_OPTIMIZERS)} expected, found {name!r}",

@@ -5,14 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfxc.core.config import Config, parse_config
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError, UserError
 from tfxc.core.storage.files import write_errors, write_json
 from tfxc.core.storage.reading import read_text
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.registry import build_text_features
 from tfxc.data.text.tokens import PADDING, UNKNOWN
 from tfxc.imports.text_classifier.mapping import Mapped, Project, mapped, read_project
-from tfxc.imports.text_classifier.networks import Tensors, fill_model, refuse_network
+from tfxc.imports.text_classifier.networks import (
+    network_sources,
+    read_tensors,
+    refuse_network,
+    rows_of_table,
+)
+from tfxc.imports.torch_weights import fill
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.recipes.kfold.recipe import KFold
@@ -78,14 +84,15 @@ def import_text_classifier(
     project = read_project(path)
     refuse_network(project.model_type, project.path)
     found = mapped(project, output, Path(output) / "assets" / "labels.txt", fill=True)
-    if project.train.get("stop_words") and project.train.get("token_level", "char") == "char":
+    characters = project.value("token_level", "char") != "word"
+    if project.value("stop_words", False) and characters:
         raise ConfigError(
             "characters without stop words expected: they are not left out here",
             where=f"{project.path}: stop_words",
             fix="train it with tfxc: --write-config writes its config",
         )
-    file = token_file or project.place(project.train.get("token_file", ""))
-    tokens = read_token_file(file, one_character=project.train.get("token_level") != "word")
+    file = token_file or project.place(project.value("token_file", ""))
+    tokens = read_token_file(file, one_character=characters)
     section = found.tree["data"]["text_features"]
     features = build_text_features(section).use_vocabulary(tokens)
     found.tree["data"]["text_features"] = {"name": features.name, **features.settings()}
@@ -117,10 +124,17 @@ def write_config(path: str | Path, output: str | Path, run: str | Path) -> Mappe
 
     Raises:
         ConfigError: the config cannot be read, or has no equal.
-        UserError: a file cannot be written.
+        UserError: a file is there already, or cannot be written.
     """
     project, output = read_project(path), Path(output)
     labels = output.with_suffix(".labels.txt")
+    for file in (output, labels):
+        if file.exists():
+            raise UserError(
+                "a file that does not exist yet expected, found one",
+                where=file,
+                fix="remove it, or name another one with --write-config",
+            )
     found = mapped(project, run, labels, fill=False)
     parse_config(found.tree, where=str(project.path))
     vocabulary = LabelVocabulary(project.train["classes"], project.path)
@@ -142,6 +156,7 @@ def read_token_file(path: str | Path, one_character: bool) -> list[str]:
         DataError: a line is of another form, an id is missing or given twice; the line is named.
     """
     ids: dict[int, str] = {}
+    known: set[str] = set()
     lines = read_text(path, fix="give the vocabulary's file with --tokens")
     for number, line in enumerate(lines.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         if not line.strip():
@@ -151,12 +166,13 @@ def read_token_file(path: str | Path, one_character: bool) -> list[str]:
         if not sign or not given.isdecimal() or (one_character and not special and len(token) > 1):
             kind = "character" if one_character else "token"
             raise DataError(f"{kind}<TAB>id expected, found {line!r}", where=f"{path}:{number}")
-        if int(given) in ids or token in ids.values():
+        if int(given) in ids or token in known:
             raise DataError(
                 f"each token and each id once expected, found {line!r} again",
                 where=f"{path}:{number}",
             )
         ids[int(given)] = token
+        known.add(token)
     expected = [PADDING, *(ids.get(n) for n in range(1, len(ids) - 1)), UNKNOWN]
     if len(ids) < 3 or [ids.get(n) for n in range(len(ids))] != expected or None in expected:
         raise DataError(
@@ -169,11 +185,12 @@ def read_token_file(path: str | Path, one_character: bool) -> list[str]:
 
 
 def _model(config: Config, project: Project, path: Path, features: Any, unknown: int) -> "XCModel":
-    tensors, tokens = Tensors(path), features.num_features - 3
-    if tensors.rows not in (tokens + 2, tokens + 3) or unknown >= tensors.rows:
+    tensors, tokens = read_tensors(path), features.num_features - 3
+    rows = rows_of_table(tensors)
+    if rows not in (tokens + 2, tokens + 3) or unknown >= rows:
         raise DataError(
             f"a table of {tokens + 3:,} rows, for the {tokens:,} tokens of the vocabulary, "
-            f"expected, found {tensors.rows:,}",
+            f"expected, found {rows:,}",
             where=path,
             fix="give the vocabulary's file that the checkpoint was trained with (--tokens)",
         )
@@ -181,7 +198,9 @@ def _model(config: Config, project: Project, path: Path, features: Any, unknown:
     sizes["num_features"] = features.num_features
     model = build_model(config, feature_kind=TOKENS.name, num_examples=0, **sizes)
     length = features.settings()["max_length"]
-    fill_model(model, project.model_type, tensors, unknown=unknown, length=length)
+    kind = project.model_type
+    sources = network_sources(model, kind, rows, unknown=unknown, length=length)
+    fill(sources, tensors, path, f"the {kind} of config.py")
     return model
 
 

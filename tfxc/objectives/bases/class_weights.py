@@ -63,28 +63,32 @@ class ClassWeighted(Objective):
 
     Args:
         num_labels, num_groups: labels and logit groups of an example (from the data and the head).
+        columns_are_labels: see ``heads.base.Head`` (from the head).
         class_weight: weight of each label where it is true, in order of the ids, ``"balanced"``
             for ``balanced_weights`` of the training split, or None for none.
         label_counts: (num_labels,) training examples of each label, for ``"balanced"`` (from the
             data); None if the weights are loaded.
 
     Raises:
-        ValueError: a head with several groups, or another number of weights.
+        ValueError: a head with several groups or with other columns than the labels, or another
+            number of weights.
     """
 
-    data_dependent_arguments = ("num_labels", "num_groups", "label_counts")
+    data_dependent_arguments = ("num_labels", "num_groups", "columns_are_labels", "label_counts")
     providers = {"label_counts": counts_if_balanced}  # noqa: RUF012 (a class attribute)
 
     def __init__(
         self,
         num_labels: int | None,
         num_groups: int,
+        columns_are_labels: bool,
         class_weight: str | Sequence[float] | None,
         label_counts: Sequence[int] | np.ndarray | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels, self.num_groups = num_labels, num_groups
+        self.columns_are_labels = columns_are_labels
         self.class_weight = class_weight
         self._label_counts = label_counts
         self.label_weights: Any = None
@@ -96,6 +100,11 @@ class ClassWeighted(Objective):
             raise ValueError(
                 "class_weight: a head with one group of all labels, as 'dense', expected, found "
                 f"one with {self.num_groups} groups"
+            )
+        if not self.columns_are_labels:
+            raise ValueError(
+                "class_weight: a head whose columns are the labels, as 'dense', expected, found "
+                "another one"
             )
         if self.class_weight != BALANCED:
             given = len(self.class_weight)
@@ -142,5 +151,5 @@ class ClassWeighted(Objective):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        own = {"num_labels": self.num_labels, "num_groups": self.num_groups}
-        return {**super().get_config(), **own, "class_weight": self.class_weight}
+        names = ("num_labels", "num_groups", "columns_are_labels", "class_weight")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,8 @@ def read_vectors(
     """The vectors of some words in a file of lines ``word number number ...``.
 
     That is the text format of word2vec, fastText (``.vec``) and GloVe; the first line may hold the
-    number of words and their length. Of a word that occurs twice the first vector counts.
+    number of words and their length. Of a word that occurs twice the first vector counts. Words may
+    hold blanks, as some of GloVe's do, but not end in a number behind one.
 
     Args:
         path: the file, also ``.gz`` or ``.xz``.
@@ -50,13 +52,13 @@ def read_vectors(
     opened, shown = _OPENERS.get(path.suffix, open), Progress(f"reading {path.name}", unit="words")
     with read_errors(path), opened(path, "rb") as stream, shown as progress:
         for number, line in enumerate(stream, 1):
-            values = line.rstrip(b"\n\r ").split(b" ")
+            values = line.rstrip(b"\n\r ").rsplit(b" ", dim)
             if number == 1 and len(values) == 2 and values[1].isdigit():
                 continue
-            if len(values) != dim + 1:
+            if len(values) != dim + 1 or _ends_in_number(values[0]):
                 raise DataError(
                     f"a word and {dim} numbers, as many as encoder.embedding_dim, expected, "
-                    f"found {len(values) - 1}",
+                    f"found {len(line.split()) - 1}",
                     where=f"{path}:{number}",
                     fix="set encoder.embedding_dim to the length of the vectors",
                 )
@@ -110,12 +112,23 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
             where=path,
             fix="give vectors of the language and the tokens of the data",
         )
-    table.value.scatter_nd_update(rows[:, None], vectors)
+    values = table.numpy()  # updates of single rows do not reach the copies of all replicas
+    values[rows] = vectors
+    table.assign(values)
     print(
         f"{path}: vectors of {len(rows):,} of {len(words):,} tokens; the others start at random",
         file=sys.stderr,
     )
     return len(rows)
+
+
+def _ends_in_number(word):
+    """Whether numbers are left over in front of the vector's: it is longer than it should be."""
+    _, blank, last = word.rpartition(b" ")
+    try:
+        return bool(blank) and math.isfinite(float(last))
+    except ValueError:
+        return False
 
 
 def _numbers(values, where):

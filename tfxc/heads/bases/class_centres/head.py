@@ -160,6 +160,11 @@ class ClassCentres(Head):
         return tf.reshape(rows, [tf.shape(features)[0], -1])[:, : self.num_labels]
 
     @property
+    def columns_are_labels(self) -> bool:
+        """Without a sampling."""
+        return self.sampling is None
+
+    @property
     def training_columns(self) -> int:
         """The classes of ``sampling``; for ``"batch_heads"`` the most that can be."""
         if self.sampling == "heads":

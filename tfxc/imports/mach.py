@@ -10,11 +10,11 @@ from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import read_array
 from tfxc.data.kinds import SPARSE
 from tfxc.data.parsing.arrays import read_arrays
+from tfxc.imports.pecos import read_label_counts
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.recipes.repetitions.recipe import Repetitions
-from tfxc.runs.import_pecos import read_label_counts
 from tfxc.runs.writer import RunWriter, manifest_of, new_run, split_of
 
 _WHERE = "The run was imported from MACH and has no data of its own: name a file with --data"

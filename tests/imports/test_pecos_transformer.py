@@ -13,8 +13,8 @@ from tests import torch_files
 from tests.commands.calls import call
 from tfxc.commands import encode, evaluate, export, info, predict, train
 from tfxc.data.chunk import Chunk
+from tfxc.imports.pecos_transformer import import_transformer
 from tfxc.inference.predictors import SavedModelPredictor
-from tfxc.recipes.xr_transformer.import_pecos import import_transformer
 from tfxc.runs.loaded import load_run
 
 import_model = importlib.import_module("tfxc.commands.import")

@@ -22,12 +22,12 @@ from tfxc.core.storage.reading import read_json
 from tfxc.data.manifest import Manifest
 from tfxc.data.text.joined import JoinedFeatures
 from tfxc.data.text.subwords import PretrainedTokens
+from tfxc.imports.pecos import WHERE, read_label_counts, vectorizer_of
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.pretrained.architecture import read_architecture
 from tfxc.pretrained.folder import network_folder, read_hub_config
 from tfxc.ranker.pecos_import import COPY, write_pecos_model
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
-from tfxc.runs.import_pecos import WHERE, read_label_counts, vectorizer_of
 from tfxc.runs.writer import RunWriter, manifest_of, new_run, split_of
 
 #: What ``param.json`` calls the models that are read here.
@@ -76,7 +76,7 @@ def import_transformer(
 
     Args:
         folder: what PECOS's ``XTransformer.save`` wrote, or its ``text_encoder`` alone.
-        output, names, vectorizer, train_labels: see ``tfxc.runs.import_pecos.import_run``.
+        output, names, vectorizer, train_labels: see ``tfxc.imports.pecos.import_run``.
 
     Returns:
         ``Imported``.
