@@ -133,6 +133,7 @@ def _parser():
     source.add_argument("--split", help="split of the runs' data (default: test, else dev)")
     source.add_argument("--data", metavar="FILE", help="readable data file instead of a split")
     cli.add_reader_options(options, "format of FILE (default: by its name)", "sep=,")
+    cli.add_features_option(options)
     options.add_argument(
         "--k", type=_ks, metavar="K,K", help="cut-offs, e.g. 1,3,5 (default: the first config's)"
     )

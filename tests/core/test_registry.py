@@ -62,7 +62,10 @@ def test_arguments_leave_out_what_the_data_decides():
             {"name": "mhc", "heads": [2, 3], "seed": True},
             "seed: an integer expected, found True",
         ),
-        ({"name": "margin", "scale": "16"}, "scale: a number expected, found '16'"),
+        (
+            {"name": "margin", "scale": "16"},
+            "scale: None or a positive number expected, found '16'",
+        ),
         ({"name": "margin", "sharded": 1}, "sharded: true or false expected, found 1"),
         (
             {"name": "mhs", "heads": [3], "num_sampled_heads": 1, "sampling": 3},

@@ -294,7 +294,7 @@ def test_no_folder(tmp_path):
 def test_without_safetensors(tmp_path, monkeypatch):
     write_folder(tmp_path / "model")
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
-    with pytest.raises(ConfigError, match=r"needs? the package safetensors.*pip install"):
+    with pytest.raises(ConfigError, match=r"the package safetensors is not installed.*pip install"):
         Pretrained(len(PIECES), tmp_path / "model")(tf.constant(IDS))
 
 

@@ -40,7 +40,7 @@ def distillation(matches, hard_weight=(0.5, 0.5), tempering=None, start_layers=(
     body = body or model(3, 8, seed=1).encoder
     other_matches = Matches(read_matches(matches), lambda: body, start_layers)
     arguments = (hard_weight, (2.0, 2.0), "kl", True, tempering, other_matches)
-    return Distillation(lambda index: LOGITS[index], *arguments), body
+    return Distillation([lambda index: LOGITS[index]], *arguments), body
 
 
 class _Training(TinyTraining):

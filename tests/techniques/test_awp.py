@@ -89,7 +89,9 @@ def test_starts_at_its_epoch():
 
 
 def test_an_attack_that_never_starts_is_refused():
-    with pytest.raises(ConfigError, match=r"start_epoch: .* within the 30 steps .* found step 30"):
+    with pytest.raises(
+        ConfigError, match=r"start_epoch: .* within the 30 training steps .* found step 30"
+    ):
         AWP(start_epoch=3).on_train_begin(10, 30)
 
 
