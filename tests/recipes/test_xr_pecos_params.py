@@ -139,7 +139,7 @@ def test_keys_without_an_equal_are_printed(tmp_path, capsys):
         "imbalanced_ratio", "imbalanced_depth", "threads", "max_active_matching_labels",
         "num_train_epochs", "save_steps", "use_gpu", "save_emb_dir", "post_processor",
     }  # fmt: skip
-    assert all(line.endswith("no equal, not used") for line in lines[:-1])
+    assert all(line.endswith("no equivalent, not used") for line in lines[:-1])
 
 
 def test_parameters_of_xlinear(tmp_path):
@@ -159,7 +159,7 @@ def test_parameters_of_xlinear(tmp_path):
     assert ranker["loss"] == ["hinge", "logistic", "squared-hinge", "squared-hinge"]
     assert ranker["max_nonzeros"] == [7, 0, 0, 0] and ranker["relevance_norm"] == "none"
     assert (ranker["only_topk"], ranker["cost_positive"]) == (20, [1, 1, 1, 2])
-    assert len(notes) == 3 and "indexer_params.threads: no equal, not used" in notes
+    assert len(notes) == 3 and "indexer_params.threads: no equivalent, not used" in notes
 
 
 def test_what_differs_between_levels_is_noted(tmp_path):

@@ -99,7 +99,7 @@ def _import_text_classifier(run, *, path, write_config, checkpoint, tokens, buil
         text = (
             f"{run}: {found.model_type}, {found.num_labels:,} labels, {found.num_tokens:,} tokens"
         )
-    return "\n".join([*(f"no equivalent: {line}" for line in found.without_equal), text])
+    return "\n".join([*(f"no equivalent: {line}" for line in found.without_equivalent), text])
 
 
 def _import_insightface(run, *, path, labels, centres):

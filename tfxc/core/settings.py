@@ -219,9 +219,10 @@ class TrainingSettings(_Section):
         keep: weights that the finished run keeps: the last, or the best by the watched metric. The
             default is ``best`` with ``early_stopping``.
         checkpoint_every: steps between checkpoints; None saves once per epoch.
-        keep_checkpoints: number of checkpoints that a finished run keeps, the last ones. From the
-            last one more ``epochs`` go on. With the slots of the optimizer each is several times as
-            large as the weights; 0 keeps none. Levels of recipe ``xr_transformer`` keep none.
+        keep_checkpoints: number of checkpoints that a finished run keeps, the last ones; more
+            ``epochs`` continue from the last. With the slots of the optimizer each is several
+            times as large as the weights; 0 keeps none, as do the levels of recipe
+            ``xr_transformer``.
         log_every: steps between lines of loss and speed.
         memory_gb: a split of at most this many GiB is held in memory; a larger one is read
             in windows and shuffled within them.

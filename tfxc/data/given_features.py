@@ -60,7 +60,7 @@ class FeatureFile:
         """Opens the matrix.
 
         Returns:
-            Function of the first row and the one behind the last -> float32, CSR or an array. It
+            Function of the first row and the one after the last -> float32, CSR or an array. It
             raises a ``DataError`` that names the row of a value that is not finite.
         """
         sparse = self.path.suffix == ".npz"

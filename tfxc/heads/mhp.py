@@ -224,7 +224,7 @@ class MHP(DigitHead):
         return top_k_of_buckets(scores, digits_between, self.num_labels, k)
 
     def search_scores(self, features: tf.Tensor) -> tf.Tensor:
-        """Float32 (batch, R·H, max(C_h)) log-probabilities of the digits, -inf behind the last."""
+        """Float32 (batch, R·H, max(C_h)) log-probabilities of the digits, -inf after the last."""
         width = max(self.heads)
         padded = (
             tf.pad(part, [[0, 0], [0, width - part.shape[1]]], constant_values=-math.inf)

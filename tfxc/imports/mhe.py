@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tfxc.pretrained.torch_files import TorchTensor
 
 _WHERE = "The run was imported from MHE, without its data: name a file with --data"
-_OWN = ("l0", "l1", "embed")  # the layers behind the language model
+_OWN = ("l0", "l1", "embed")  # the layers after the language model
 _WEIGHTS = (".bin", ".safetensors", ".h5", ".msgpack", ".index.json")
 
 
@@ -197,7 +197,7 @@ def _model(tree, manifest, path, folder) -> XCModel:
 
 
 def _sources(model: XCModel, tensors: "Mapping[str, TorchTensor]", width: int) -> list[Source]:
-    """Where the weights behind the language model come from."""
+    """Where the weights after the language model come from."""
     head, dim = model.head, model.encoder.output_dim
 
     def kernel(values: np.ndarray) -> np.ndarray:

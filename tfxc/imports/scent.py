@@ -1,4 +1,4 @@
-"""Checkpoints of SCENT's linear classifiers: a finished run, or a training that goes on."""
+"""Checkpoints of SCENT's linear classifiers: a finished run, or a training run to resume."""
 
 import math
 import re
@@ -89,14 +89,14 @@ def import_scent(
     """Writes a checkpoint of SCENT as a run.
 
     Without a config the run is finished: predict, evaluate and export read it. With one it is a
-    training of that config that has been stopped behind the checkpoint's last epoch; ``tfxc train``
+    training run of that config that was stopped after the checkpoint's last epoch; ``tfxc train``
     resumes it with the weights and the dual variables, at the same place of the schedules.
 
     Args:
         path, epoch: see ``read_checkpoint``.
         output: the run folder, which is written atomically; an older one is replaced.
         names: file with a label name per line, for a finished run; None numbers the labels.
-        config: ``Config`` of the training that goes on; its data are feature sets with the rows in
+        config: ``Config`` of the training run to resume; its data are feature sets with the rows in
             the order of SCENT's files.
         data_folder: the prepared folder of these data.
 

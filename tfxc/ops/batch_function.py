@@ -10,7 +10,7 @@ import tensorflow as tf
 class BatchFunction:
     """A function of tensors, compiled once for batches of any size.
 
-    An axis behind the first whose length changes, such as that of padded lists, is open from the
+    An axis after the first whose length changes, such as that of padded lists, is open from the
     second length on: it costs one more compilation.
 
     Args:

@@ -90,7 +90,7 @@ class Recipe:
         start_part: what is taken of it, ``"model"`` or ``"encoder"``.
         trust: whether modules that another run's config names are imported, see docs/trust.md.
         keeps_checkpoints: whether the checkpoints of a run, or of the runs inside it, hold all that
-            was trained: more epochs go on from the last one, and each can be evaluated.
+            was trained: more epochs continue from the last one, and each can be evaluated.
     """
 
     data_dependent_arguments: tuple[str, ...] = ()

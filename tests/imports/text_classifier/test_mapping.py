@@ -81,7 +81,7 @@ def test_what_has_no_equal_is_listed(tmp_path):
     lines = found(
         tmp_path, swa=True, swa_start_step=5000, remove_special=True, stop_words=True,
         warmup=True, num_warmup_steps=30, f_epoch=9, mystery={"x": 1},
-    ).without_equal  # fmt: skip
+    ).without_equivalent  # fmt: skip
     keys = {line.partition(" = ")[0] for line in lines}
     listed = {"use_cuda", "remove_special", "stop_words", "swa", "num_warmup_steps", "mystery"}
     assert keys == listed
@@ -103,7 +103,7 @@ def test_what_has_no_equal_is_listed(tmp_path):
     ],
 )  # fmt: skip
 def test_losses_without_effect_are_listed(tmp_path, changes, listed):
-    lines = found(tmp_path, **changes).without_equal
+    lines = found(tmp_path, **changes).without_equivalent
     assert {line.partition(" = ")[0] for line in lines} == {"use_cuda", *listed}
 
 

@@ -29,7 +29,7 @@ class PecosFolder(Reader):
     """Reads ``X.<split>.txt`` and/or ``X.<split>.npz`` with ``Y.<split>.npz``.
 
     ``X.<split>.txt`` holds one text per line, read as PECOS does: a lone carriage return ends a
-    line too, what follows the first tab of a line is not part of its text, blanks are, and an
+    line too, what follows the first tab of a line is not part of its text, spaces are, and an
     empty line is an empty text. The features (examples, num_features) are a SciPy sparse matrix in
     ``X.<split>.npz`` or a dense one in ``X.<split>.npy``, the labels (examples, num_labels) a
     sparse matrix, of which every entry that is not zero counts as a label. With ``Y.txt`` or

@@ -25,7 +25,7 @@ class FastTextTokens(WordTokens):
 
     A text becomes the ids of its words that are in the vocabulary, then the n-grams of characters
     of all its words, then the n-grams of words: a bag, not a sequence. Unknown words have their
-    n-grams only. N-grams have no vocabulary: their hash is one of ``buckets`` ids behind it, with
+    n-grams only. N-grams have no vocabulary: their hash is one of ``buckets`` ids after it, with
     the hash functions of fastText. fastText also counts the end of a line as a word.
 
     Args:

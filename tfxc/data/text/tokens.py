@@ -205,7 +205,7 @@ class TokenFeatures(abc.ABC):
 
     @property
     def _after(self):
-        """The names behind the tokens."""
+        """The names after the tokens."""
         return [FILL, UNKNOWN] if self._settings["fill"] else [UNKNOWN]
 
     @property

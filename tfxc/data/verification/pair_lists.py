@@ -59,7 +59,7 @@ def _check_count(path, head, found):
 
 
 def fields_of(line: str) -> list[str]:
-    """The fields of a line, separated by tabs, else commas, else blanks."""
+    """The fields of a line, separated by tabs, else commas, else spaces."""
     separator = next((sign for sign in "\t," if sign in line), None)
     return [field.strip() for field in line.strip().split(separator)]
 

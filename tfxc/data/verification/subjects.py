@@ -3,7 +3,7 @@
 What can be read (``open_subjects``):
 
 * a folder with one sub-folder of images per subject;
-* a text file of ``name subject`` lines, separated by commas, tabs or blanks, with an optional
+* a text file of ``name subject`` lines, separated by commas, tabs or spaces, with an optional
   header and further columns, over a folder of images or named embeddings.
 
 IJB's lists (``read_subjects``) name templates instead: ``TEMPLATE_ID,SUBJECT_ID,...``.

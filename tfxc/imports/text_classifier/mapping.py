@@ -22,7 +22,7 @@ _OPTIMIZERS = {
 }
 # Types of values, for messages.
 _KINDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text"}
-# Why keys that are on have no equal here.
+# Why keys that are on have no equivalent here.
 _NO_EQUAL = {
     "use_cuda": "devices are found; --gpu chooses one",
     "cuda_device": "devices are found; --gpu chooses one",
@@ -93,7 +93,7 @@ def read_project(path: str | Path) -> Project:
     """Reads a ``config.py``, or that of a folder.
 
     Raises:
-        ConfigError: a section or key is missing, or the stage has no equal.
+        ConfigError: a section or key is missing, or the stage has no equivalent.
     """
     path = Path(path)
     path = path / "config.py" if path.is_dir() else path
@@ -165,7 +165,7 @@ def mapped(project: Project, run: str | Path, label_names: str | Path, fill: boo
         ``Mapped``.
 
     Raises:
-        ConfigError: a value is missing or has no equal.
+        ConfigError: a value is missing or has no equivalent.
     """
     found = _Reading(project)
     techniques = _techniques(found)
@@ -186,19 +186,19 @@ def mapped(project: Project, run: str | Path, label_names: str | Path, fill: boo
         tree["evaluation"] = {"threshold": 0.0}  # of scores: a probability of a half
     if found.get("kfold", False):
         tree["recipe"] = {"name": "kfold", "folds": found.get("fold_splits", 4)}
-    return Mapped(tree, found.without_equal())
+    return Mapped(tree, found.without_equivalent())
 
 
 class Mapped(NamedTuple):
-    """A config, and what has no equal in it.
+    """A config, and what has no equivalent in it.
 
     Attributes:
         tree: nested dict of the config.
-        without_equal: lines ``key = value: why``.
+        without_equivalent: lines ``key = value: why``.
     """
 
     tree: dict[str, Any]
-    without_equal: list[str]
+    without_equivalent: list[str]
 
 
 class _Reading:
@@ -224,11 +224,11 @@ class _Reading:
                         default)  # fmt: skip
 
     def note(self, key, why):
-        """Notes that a key's value has no equal."""
+        """Notes that a key's value has no equivalent."""
         self.notes[key] = why
 
-    def without_equal(self):
-        """Lines about all that has no equal."""
+    def without_equivalent(self):
+        """Lines about all that has no equivalent."""
         project, unread = self.project, {}
         for key, value in project.values.items():
             if key not in ("train_configure", "stage") and not key.endswith("_configure"):

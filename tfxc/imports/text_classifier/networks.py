@@ -76,7 +76,7 @@ def network_sources(
 
 
 def refuse_network(model_type: str, where: str | Path) -> None:
-    """Refuses networks that have no equal.
+    """Refuses networks that have no equivalent.
 
     Raises:
         ConfigError: the reason is in it.

@@ -35,13 +35,13 @@ class Imported(NamedTuple):
         model_type: ``"TextCNN"`` and so on.
         num_labels: number of classes.
         num_tokens: tokens of the vocabulary, without padding and unknown ones.
-        without_equal: lines about keys of the config that have no equal.
+        without_equivalent: lines about keys of the config that have no equivalent.
     """
 
     model_type: str
     num_labels: int
     num_tokens: int
-    without_equal: list[str]
+    without_equivalent: list[str]
 
 
 def import_text_classifier(
@@ -64,14 +64,14 @@ def import_text_classifier(
         checkpoint: the checkpoint; None takes that of the config. Of folds, without ``_1``.
         token_file: the vocabulary's file; None takes that of the config.
         built_vocabulary: whether the run that trained the checkpoint has built the vocabulary's
-            file, too. It then trained unknown tokens by the row behind the one that the file
+            file, too. It then trained unknown tokens by the row after the one that the file
             names, and that all later runs read. False reads what these read.
 
     Returns:
         ``Imported``.
 
     Raises:
-        ConfigError: the config cannot be read, or has no equal.
+        ConfigError: the config cannot be read, or has no equivalent.
         DataError: a file is missing or damaged, or they do not fit together.
         UserError: the output holds something else.
 
@@ -106,7 +106,7 @@ def import_text_classifier(
     models = [_model(config, project, part, features, unknown) for part in parts]
     _write(output, config, project, features, parts, models)
     return Imported(
-        project.model_type, len(project.train["classes"]), len(tokens), found.without_equal
+        project.model_type, len(project.train["classes"]), len(tokens), found.without_equivalent
     )
 
 
@@ -123,7 +123,7 @@ def write_config(path: str | Path, output: str | Path, run: str | Path) -> Mappe
         ``Mapped``.
 
     Raises:
-        ConfigError: the config cannot be read, or has no equal.
+        ConfigError: the config cannot be read, or has no equivalent.
         UserError: a file is there already, or cannot be written.
     """
     project, output = read_project(path), Path(output)

@@ -17,7 +17,7 @@ class TextNgrams(tf.Module):
     Args:
         settings: their settings.
         vocabulary_file: a word a line, by id.
-        size: number of lines; the ids of n-grams come behind.
+        size: number of lines; the ids of n-grams come after.
 
     Raises:
         ConfigError: as ``TextTokens``.

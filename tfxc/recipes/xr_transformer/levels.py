@@ -119,7 +119,7 @@ class Levels:
         """The config of a level's training."""
         training = self.config.training
         changes, steps = {"epochs": self.plan.epochs[level]}, self.plan.steps[level]
-        changes["keep_checkpoints"] = 0  # nothing goes on from the end of a level
+        changes["keep_checkpoints"] = 0  # nothing resumes from the end of a level
         if steps is not None:
             # Half a step fewer, so that rounding up gives the number whatever the division does.
             changes["epochs"] = (steps - 0.5) * training.batch_size / self.source.num_examples

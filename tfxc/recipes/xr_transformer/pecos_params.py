@@ -99,7 +99,7 @@ def convert_params(path: str | Path, gpus: int = 1) -> tuple[dict[str, Any], lis
 
     Returns:
         ``(config, notes)``: sections without data and run, to be named in ``extends``; and a line
-        for each key without an equal.
+        for each key without an equivalent.
 
     Raises:
         ConfigError: no such file of parameters, or a value that cannot be converted.
@@ -126,7 +126,7 @@ def convert_params(path: str | Path, gpus: int = 1) -> tuple[dict[str, Any], lis
             where=path,
             fix="write such a file with --generate-params-skeleton",
         )
-    return config, notes + [f"{key}: no equal, not used" for key in root.unread()]
+    return config, notes + [f"{key}: no equivalent, not used" for key in root.unread()]
 
 
 def _transformer(train, prediction, gpus):

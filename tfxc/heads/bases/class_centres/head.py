@@ -33,14 +33,7 @@ class ClassCentres(Head):
     example with several labels has the margin on each of them. All is computed in float32, in any
     precision.
 
-    With ``sharded`` and n > 1 replicas, replica r holds only the centres of the labels
-    ``[r · ceil(N / n), (r + 1) · ceil(N / n))``, and scores the examples of all replicas against
-    them; the softmax runs over all. Such centres are not Keras weights, but weight files hold
-    them as a whole. ``sampling`` may then be ``"partial"``, each shard drawing for itself.
-
-    A batch is what the replicas see together, a micro-batch where gradients are accumulated.
-    Centres outside the sample get no gradient, and a row-sparse optimizer leaves them and their
-    momenta alone.
+    Sampling, shards and what a batch is: see ``heads.margin.Margin``.
 
     Args:
         num_labels: number of labels N (from the data).
