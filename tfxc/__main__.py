@@ -13,6 +13,7 @@ COMMANDS = {
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
     "evaluate": "evaluate a run on a split or a file, compare two runs",
     "report": "write tables and plots of a run's strengths and errors",
+    "card": "write a model card of a run, as the Hugging Face Hub reads it",
     "verify": "measure how well embeddings separate same from different pairs",
     "predict": "predict labels for a file, a pipe or typed lines",
     "encode": "write the encoder's vectors of examples to a file",
