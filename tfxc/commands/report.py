@@ -62,7 +62,11 @@ def measure(options: "argparse.Namespace", where: str) -> "Measured":
         options: of ``add_run_options``.
         where: what names the run, for messages.
     """
+    from tfxc.data.kinds import IMAGE
     from tfxc.reports.measured import Measured
+    from tfxc.reports.page import MOST_WRONG
+    from tfxc.reports.pictures import pictures_of
+    from tfxc.reports.tables import most_confident
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(options.run, options.trust)
@@ -74,7 +78,11 @@ def measure(options: "argparse.Namespace", where: str) -> "Measured":
     search(loaded, rows, metrics, options, decisions)
     wanted = {row for row, *_ in decisions.found.wrong}
     texts = texts_of_examples(loaded, options, name, wanted)
-    return Measured(loaded, name, metrics, decisions, texts)
+    pictures = {}
+    if loaded.kind is IMAGE:
+        shown = {row for row, *_ in most_confident(decisions.found)[:MOST_WRONG]}
+        pictures = pictures_of(lambda: examples(loaded, options)[1], shown)
+    return Measured(loaded, name, metrics, decisions, texts, pictures)
 
 
 def write(folder: Path, measured: "Measured", plots: bool) -> None:

@@ -29,6 +29,7 @@ class Measured:
         metrics: with their results.
         decisions: what it predicts of them.
         texts: {example: text} of the wrong ones, possibly empty.
+        pictures: {example: data URI} of the most confident wrong ones, where they are images.
     """
 
     loaded: "LoadedRun"
@@ -36,6 +37,7 @@ class Measured:
     metrics: "MetricSuite"
     decisions: "Decisions"
     texts: Mapping[int, str]
+    pictures: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
     def methods(self) -> list[tuple[str, str]]:
         """(kind, name) of what the run's config consists of.

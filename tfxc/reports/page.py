@@ -2,7 +2,7 @@
 
 Everything the page shows was written by others: label names, texts, file names, config values. The
 template escapes all of it, control characters are shown as their escapes, and the page's policy
-allows its own script and style alone, by their checksums.
+allows its own script and style alone, by their checksums, and pictures that are inside it.
 """
 
 import base64
@@ -38,7 +38,8 @@ FILE = "report.html"
 _MOST_LABELS = 50_000
 _ROWS_WITHOUT_SCRIPT = 50
 _MOST_PAIRS = 100
-_MOST_WRONG = 200
+#: Wrong examples on the page.
+MOST_WRONG = 200
 _MOST_CHARACTERS = 2000
 
 
@@ -111,7 +112,8 @@ def _policy():
     }
     return (
         f"default-src 'none'; style-src 'sha256-{sums['report.css']}'; "
-        f"script-src 'sha256-{sums['report.js']}'; base-uri 'none'; form-action 'none'"
+        f"script-src 'sha256-{sums['report.js']}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
@@ -232,6 +234,7 @@ def _mistakes(measured):
     wrong = [
         {
             "number": row + 1,
+            "picture": measured.pictures.get(row),
             "text": _cut(measured.texts.get(row, "")),
             "true": [label_name(names, label) for label in true.tolist()],
             "predicted": [
@@ -239,7 +242,7 @@ def _mistakes(measured):
                 for label, score in zip(ids.tolist(), scores.tolist(), strict=True)
             ],
         }
-        for row, ids, scores, true in most_confident(found)[:_MOST_WRONG]
+        for row, ids, scores, true in most_confident(found)[:MOST_WRONG]
     ]
     return {
         "confusion_columns": CONFUSION_COLUMNS,
