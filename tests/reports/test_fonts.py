@@ -33,8 +33,14 @@ def test_another_font_is_found(monkeypatch):
     assert "a" in characters(font_manager.findfont(families[1]))
 
 
+def test_boxes_are_not_taken_for_characters():
+    """matplotlib brings a font that has a box for every character."""
+    names, families = fonts.drawable(["fox", "\U000f1234"])  # for private use: nobody's letter
+    assert names == ["fox", "#1"], families
+
+
 def test_a_name_that_no_font_has_is_shown_by_its_number(tmp_path, monkeypatch):
-    monkeypatch.setattr(fonts, "_scalable_fonts", lambda: iter(()))
+    monkeypatch.setattr(fonts, "_installed_fonts", lambda: iter(()))
     assert fonts.drawable(["fox", "狐", "hen"])[0] == ["fox", "#1", "hen"]
     found = SimpleNamespace(
         num_labels=2, hits=np.array([1, 2]), confusions=lambda: np.array([[0, 1, 3]])

@@ -20,7 +20,7 @@ def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     missing = set("".join(names)) - _characters(_file_of_own())
     families = [_OWN]
-    for family, path in _scalable_fonts() if missing else ():
+    for family, path in _installed_fonts() if missing else ():
         if found := missing & _characters(path):
             families.append(family)
             missing -= found
@@ -39,22 +39,21 @@ def _file_of_own():
 def _characters(path):
     from matplotlib import font_manager
 
-    return {chr(code) for code in font_manager.get_font(path).get_charmap()}
+    with contextlib.suppress(OSError, RuntimeError):  # a file that is gone since, or damaged
+        return {chr(code) for code in font_manager.get_font(path).get_charmap()}
+    return set()
 
 
-def _scalable_fonts() -> Iterator[tuple[str, str]]:
-    """(family, file) of the installed upright fonts of normal weight, in the order of their names.
+def _installed_fonts() -> Iterator[tuple[str, str]]:
+    """(family, file) of the installed upright fonts, in the order of their names.
 
-    Pictures of characters, as colour emoji are, cannot be drawn.
+    Those of pictures, as of colour emoji, are not among them: matplotlib cannot draw them. The font
+    of last resort has every character, as a box.
     """
     from matplotlib import font_manager
-    from matplotlib.ft2font import FaceFlags
 
-    seen = {_OWN}
-    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: entry.name):
-        if entry.name in seen or entry.style != "normal" or entry.weight not in (400, "normal"):
-            continue
-        seen.add(entry.name)
-        with contextlib.suppress(OSError, RuntimeError):  # a file that is gone, or damaged
-            if FaceFlags.SCALABLE in font_manager.get_font(entry.fname).face_flags:
-                yield entry.name, entry.fname
+    fonts = {}
+    for entry in font_manager.fontManager.ttflist:
+        if entry.style == "normal" and not entry.name.startswith("Last Resort"):
+            fonts.setdefault(entry.name, entry.fname)
+    yield from sorted(fonts.items())
