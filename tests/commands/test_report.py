@@ -147,6 +147,25 @@ def test_a_damaged_environment_is_named(run, tmp_path, capsys):
     assert "environment.json: damaged" in problem and not (tmp_path / "out").exists()
 
 
+def test_a_report_needs_no_source_files(run, tmp_path, capsys):
+    """The prepared data are measured; the texts of wrong examples are left out."""
+    path = run.parent / "dev.jsonl"
+    path.rename(tmp_path / "dev.jsonl")
+    try:
+        options = (
+            "--prepared",
+            run.parent / "prepared",
+            "--no-plots",
+            "--output",
+            tmp_path / "out",
+        )
+        assert call(capsys, report, "--run", run, *options).code == 0
+    finally:
+        (tmp_path / "dev.jsonl").rename(path)
+    (wrong,) = rows_of(tmp_path / "out" / "wrong.csv")
+    assert (wrong["true"], wrong["text"]) == ("owl", "")
+
+
 def test_report_on_a_file_without_plots(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     data = ("--data", run.parent / "dev.jsonl", "--output", tmp_path / "out")

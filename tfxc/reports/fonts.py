@@ -52,7 +52,7 @@ def _installed_fonts() -> Iterator[tuple[str, str]]:
     """
     from matplotlib import font_manager
 
-    fonts = {}
+    fonts: dict[str, str] = {}
     for entry in font_manager.fontManager.ttflist:
         if entry.style == "normal" and not entry.name.startswith("Last Resort"):
             fonts.setdefault(entry.name, entry.fname)

@@ -53,7 +53,7 @@ class Parquet(TextReader):
         [['sauce', 'cheese']]
     """
 
-    suffixes = SUFFIXES
+    suffixes: tuple[str, ...] = SUFFIXES
     compressed = ()
     summary = "Parquet and Arrow files, or a folder of them"
     specificity = 20
