@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tfxc.core import cli
 
 COMMANDS = {
+    "fetch": "download a public data set that configs name",
     "prepare": "turn raw files into sharded records",
     "train": "train the model of a config, or resume a stopped training run",
     "distill": "train a small model to imitate larger ones",
