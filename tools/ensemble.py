@@ -140,6 +140,9 @@ def predictions(path, first, options):
 
 def _check(options):
     """Refuses choices that mean nothing."""
+    from tfxc.ranker.ensemble import check_weights
+
+    check_weights(options.weights, options.method, len(options.runs))
     if options.choose and options.choose == options.split:
         raise ConfigError(
             f"another split than --split expected, found {options.choose!r} for both",

@@ -20,7 +20,7 @@ def combine(
     predictions: Sequence[tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix],
     method: str = "average",
     k: int | None = None,
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ensemble of top-k lists.
 
