@@ -18,7 +18,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.pecos_tree import parents_of
 from tfxc.ops.csr import load_sparse
 from tfxc.ops.search.beam_search.chunked_layer import chunks_of
-from tfxc.ranker.pecos_mapped import mapped_matrix, mapped_order, mapped_rows, mapped_weights
+from tfxc.ranker.pecos.memory_mapped import mapped_matrix, mapped_order, mapped_rows, mapped_weights
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.search import FORMAT
 from tfxc.ranker.store import write_layer, write_parameters

@@ -11,7 +11,7 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.search.beam_search.beam_search import has_native
-from tfxc.ranker.pecos_import import import_pecos
+from tfxc.ranker.pecos.model import import_pecos
 from tfxc.ranker.post_processors import POST_PROCESSORS
 from tfxc.ranker.search import Ranker
 
