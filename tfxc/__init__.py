@@ -14,11 +14,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from tfxc.version import __version__
 
 _LAZY = {
+    "Run": "tfxc.estimator.run",
     "XCClassifier": "tfxc.estimator",
     "XCModel": "tfxc.model",
     "load_config": "tfxc.core.config",
     "load_model": "tfxc.model",
-    "load_run": "tfxc.runs.loaded",
     "register_all": "tfxc.core.registry",
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import DataError
+from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.reading import archive_errors
 from tfxc.data.downloads.download import download
@@ -96,7 +97,7 @@ def _write(path, examples):
     """Writes ``.jsonl.xz``; the same examples give the same bytes."""
     with atomic_file(path, "wb") as raw, lzma.open(raw, "wb") as stream:
         for text, labels in examples:
-            line = json.dumps({"text": text, "labels": labels}, ensure_ascii=False)
+            line = json_text({"text": text, "labels": labels})
             stream.write(line.encode() + b"\n")
 
 
