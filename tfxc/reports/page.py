@@ -230,7 +230,6 @@ def _labels(measured):
 
 def _mistakes(measured):
     found, names = measured.decisions.found, measured.loaded.vocabulary.names
-    pairs = confusion_rows(found, names)
     wrong = [
         {
             "number": row + 1,
@@ -246,8 +245,8 @@ def _mistakes(measured):
     ]
     return {
         "confusion_columns": CONFUSION_COLUMNS,
-        "pairs_of_labels": pairs[:_MOST_PAIRS],
-        "num_pairs": len(pairs),
+        "pairs_of_labels": confusion_rows(found, names, _MOST_PAIRS),
+        "num_pairs": len(found.confusions()),
         "wrong": wrong,
         "num_wrong": found.num_wrong,
         "scores": measured.decisions.scores,

@@ -99,10 +99,19 @@ def label_rows(
     ]
 
 
-def confusion_rows(found: "PerLabel", names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """A row per pair of confused labels, most frequent first; see ``CONFUSION_COLUMNS``."""
+def confusion_rows(
+    found: "PerLabel", names: Sequence[str], most: int | None = None
+) -> list[tuple[Any, ...]]:
+    """A row per pair of confused labels, most frequent first; see ``CONFUSION_COLUMNS``.
+
+    Args:
+        found: ``metrics.per_label.PerLabel``.
+        names: label names by id.
+        most: at most this many; None = all.
+    """
     return [
-        (label_name(names, a), label_name(names, b), n) for a, b, n in found.confusions().tolist()
+        (label_name(names, a), label_name(names, b), n)
+        for a, b, n in found.confusions()[:most].tolist()
     ]
 
 
