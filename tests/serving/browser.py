@@ -121,7 +121,9 @@ class Browser:
     def press(self, key):
         """Presses a key, e.g. ``"Tab"``."""
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=9)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=9
+            )
 
     def size(self, width, height, scale=1):
         """Sets the size of the window."""

@@ -13,6 +13,7 @@ There is no authentication and no TLS: give --host only behind a proxy that has 
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from tfxc.core import cli
@@ -21,6 +22,9 @@ from tfxc.core import cli
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal."""
     options = _parser().parse_args(argv)
+    # Before any library reads it: between requests, threads that spin would take the processor from
+    # those that receive and answer.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from tfxc.serving.application import Application
     from tfxc.serving.limits import Limits
     from tfxc.serving.metrics import Metrics
@@ -43,9 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         catalog = Catalog(paths, limits, opening, metrics.searched)
         for name, slot in catalog.slots.items():
             print(f"{name}: version {slot.current.number}, {slot.current.version.folder}")
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        print(f"serving at http://{shown}:{port}/ (Ctrl-C ends)", flush=True)
         serve(Application(catalog, metrics), listener, Timing(options.drain, options.poll))
     return 0
 
@@ -68,7 +69,9 @@ def _parser():
         help="labels per example where a request does not say (default: 5, at most all)",
     )  # fmt: skip
     options.add_argument(
-        "--scores", action="store_true", help="answer with scores even where there are probabilities"
+        "--scores",
+        action="store_true",
+        help="answer with scores even where there are probabilities",
     )
     options.add_argument(
         "--poll", type=_seconds, default=0.0, metavar="SECONDS",
@@ -92,7 +95,11 @@ def _add_limits(group):
         ("--batch-size", 256, "examples that are searched at once"),
     ):
         group.add_argument(
-            name, type=cli.positive, default=default, metavar="N", help=f"{text} (default: {default})"
+            name,
+            type=cli.positive,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: {default})",
         )
     group.add_argument(
         "--timeout", type=_positive_seconds, default=10.0, metavar="SECONDS",

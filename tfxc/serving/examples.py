@@ -16,7 +16,17 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text, one_line
 from tfxc.data.chunk import Chunk
-from tfxc.data.kinds import DENSE, ENCODED, IMAGE, INPUTS, SPARSE, TEXT, TEXT_AND_FEATURES, Tensor
+from tfxc.data.kinds import (
+    DENSE,
+    ENCODED,
+    IMAGE,
+    INPUTS,
+    KINDS,
+    SPARSE,
+    TEXT,
+    TEXT_AND_FEATURES,
+    Tensor,
+)
 from tfxc.serving.limits import bad_request
 
 _SERVED = (TEXT, TEXT_AND_FEATURES, SPARSE, DENSE, IMAGE)
@@ -134,7 +144,7 @@ class ExampleForms:
         if self.input is TEXT_AND_FEATURES:
             features = scipy.sparse.csr_matrix((2, self._sizes["num_features"]), dtype=np.float32)
             return Chunk(labels, texts=["some text", "another"], features=features)
-        arrays = INPUTS[self.input.name].example(self._sizes)  # type: ignore[attr-defined]
+        arrays = KINDS[self.input.name].example(self._sizes)
         if self.input is IMAGE:
             return Chunk(labels, images=arrays["images"])
         if self.input is DENSE:
@@ -366,5 +376,3 @@ def _shown(value):
     except RecursionError:
         text = type(value).__name__
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-
-

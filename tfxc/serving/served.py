@@ -39,7 +39,7 @@ class Version(NamedTuple):
 
 
 def newest_version(path: str | Path, finished: bool = True) -> Version | None:
-    """The run to serve of a folder: that folder, or the highest of the runs ``1``, ``2``, ... in it.
+    """The run to serve of a folder: that folder, or the highest of the runs 1, 2, ... in it.
 
     Args:
         path: a run folder, or a folder of numbered ones.

@@ -94,6 +94,13 @@ class _Server(uvicorn.Server):
         loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload()))
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens, and says where: from then on connections are accepted."""
+        await super().startup(sockets)
+        host, port = (sockets or [])[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"serving at http://{shown}:{port}/ (Ctrl-C ends)", flush=True)
+
     async def run_at(self, listener: socket.socket) -> None:
         """Serves until a signal."""
         if self._timing.poll:
