@@ -21,9 +21,8 @@ with missing_package("serve"):
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import Response
-    from starlette.routing import Mount, Route
-    from starlette.staticfiles import StaticFiles
+    from starlette.responses import FileResponse, Response
+    from starlette.routing import Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -35,6 +34,7 @@ _POLICY = (
     "frame-ancestors 'none'"
 )
 _REPORT = "report"
+_OF_REPORTS = _POLICY.replace("style-src", "style-src 'self'")
 
 
 class Application:
@@ -70,10 +70,7 @@ class Application:
             Route(f"{model}/metadata", self._served_metadata),
             Route(f"{model}{version}", self._served_status),
             Route(model, self._served_status),
-        ]
-        routes += [
-            Mount(f"/reports/{name}", StaticFiles(directory=slot.path / _REPORT, check_dir=False))
-            for name, slot in catalog.slots.items()
+            Route("/reports/{name}/{file:path}", self._report),
         ]
         handlers: Mapping[Any, Any] = {
             HTTPException: _http_error,
@@ -124,7 +121,7 @@ class Application:
                     "probabilities": slot.current.probabilities,
                     "k": slot.current.k,
                     "max_k": slot.current.max_k,
-                    "report": _report_of(name, slot.path),
+                    "report": _report_of(slot.current),
                 }
                 for name, slot in self.catalog.slots.items()
             ]
@@ -161,6 +158,15 @@ class Application:
     async def _served_metadata(self, request: Request) -> Response:
         name = request.path_params["name"]
         return _json(tensorflow_serving.metadata_of(name, self._named(request)))
+
+    async def _report(self, request: Request) -> Response:
+        """A file of the run's report."""
+        folder = (self._named(request).version.folder / _REPORT).resolve()
+        path = Path(folder, request.path_params["file"].replace("\0", "")).resolve()
+        if not path.is_relative_to(folder) or not path.is_file():
+            raise HTTPException(404)
+        kind = "text/plain; charset=utf-8" if path.suffix == ".md" else None
+        return FileResponse(path, media_type=kind, headers={"Content-Security-Policy": _OF_REPORTS})
 
     def _named(self, request: Request) -> ServedRun:
         return self.catalog.find(
@@ -281,11 +287,11 @@ def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
     return Response(content, status, headers, media_type="application/json")
 
 
-def _report_of(name: str, path: Path) -> str | None:
+def _report_of(served: ServedRun) -> str | None:
     """The address of the run's report, or None."""
     for file in ("report.html", "report.md"):
-        if (path / _REPORT / file).is_file():
-            return f"/reports/{name}/{file}"
+        if (served.version.folder / _REPORT / file).is_file():
+            return f"/reports/{served.name}/{file}"
     return None
 
 

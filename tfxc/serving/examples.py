@@ -113,9 +113,7 @@ class ExampleForms:
         columns: dict[str, list[Any]] = {name: [] for name in names}
         for number, row in enumerate(instances):
             place = f"instances[{number}]"
-            given = row if _is_object(row) else {names[0]: row} if len(names) == 1 else None
-            if given is None or set(given) != set(names):
-                raise _expected(f"an object with {', '.join(names)}", row, place)
+            given = _by_name(row, names, place)
             for name in names:
                 columns[name].append(given[name])
         return self._from_columns(columns, tensors, "instances")
@@ -128,9 +126,7 @@ class ExampleForms:
         """
         tensors = self._tensors(signature)
         names = [tensor.name for tensor in tensors]
-        given = inputs if _is_object(inputs) else {names[0]: inputs} if len(names) == 1 else None
-        if given is None or set(given) != set(names):
-            raise _expected(f"an object with {', '.join(names)}", inputs, "inputs")
+        given = _by_name(inputs, names, "inputs")
         for name, values in given.items():
             if not isinstance(values, list) or not values:
                 raise _expected("a list of at least one value", values, f"inputs.{name}")
@@ -248,6 +244,15 @@ def _items(body, field):
     if not isinstance(items, list) or not items:
         raise _expected("a list of at least one example", items, field)
     return items
+
+
+def _by_name(value, names, where):
+    """The value of each input; the name of the only one may be left out."""
+    named = _is_object(value) and set(value) != {_BASE64}
+    given = value if named else {names[0]: value} if len(names) == 1 else {}
+    if set(given) != set(names):
+        raise _expected(f"an object with {', '.join(names)}", value, where)
+    return given
 
 
 def _column(values, tensor, where):

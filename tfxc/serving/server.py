@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tfxc.serving.application import Application
 
 
+_LAST_PORT = 65535
+
+
 class Timing(NamedTuple):
     """Seconds of a server.
 
@@ -42,6 +45,8 @@ def listen(host: str, port: int) -> socket.socket:
         ConfigError: the address is taken, or is none of this machine.
     """
     try:
+        if port > _LAST_PORT:  # it would be cut to 16 bits
+            raise OverflowError(f"ports end at {_LAST_PORT}")
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, socket.SOCK_STREAM)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
