@@ -38,7 +38,7 @@ class Browser:
         ]  # fmt: skip
         shell = f'exec "$0" "$@" 3<&{inward} 4>&{outward}'
         self._process = subprocess.Popen(
-            ["sh", "-c", shell, *command], pass_fds=(inward, outward),
+            ["bash", "-c", shell, *command], pass_fds=(inward, outward),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(inward)
