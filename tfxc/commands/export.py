@@ -187,6 +187,20 @@ def _parser():
         f"(default: {MIN_AGREEMENT})",
     )
     options.add_argument("--output", metavar="FOLDER", help="folder to write (default: RUN/FORMAT)")
+    _add_serving(options)
+    options.add_argument(
+        "--k", type=int, help=f"labels per example (default: {_DEFAULT_K}, at most all)"
+    )
+    options.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="output probabilities instead of scores, as tfxc predict --probabilities (savedmodel)",
+    )
+    cli.add_beam_options(options)
+    return options
+
+
+def _add_serving(options):
     options.add_argument(
         "--serving",
         metavar="DIR",
@@ -198,16 +212,6 @@ def _parser():
         metavar="N",
         help="version to write with --serving (default: the next one)",
     )
-    options.add_argument(
-        "--k", type=int, help=f"labels per example (default: {_DEFAULT_K}, at most all)"
-    )
-    options.add_argument(
-        "--probabilities",
-        action="store_true",
-        help="output probabilities instead of scores, as tfxc predict --probabilities (savedmodel)",
-    )
-    cli.add_beam_options(options)
-    return options
 
 
 def _share(text):

@@ -79,7 +79,7 @@ class Application:
             Exception: _bug,
         }
         inner = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
-        self.asgi: ASGIApp = _Observed(inner, self)
+        self.asgi: ASGIApp = _Observed(inner, routes, self)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -224,9 +224,11 @@ class Application:
 class _Observed:
     """Counts and times requests, and asks clients to close connections when the server ends."""
 
-    def __init__(self, inner: Starlette, application: Application) -> None:
+    def __init__(self, inner: Starlette, routes: list[Route], application: Application) -> None:
         self._inner, self._application = inner, application
         self._metrics = application.metrics
+        # Addresses with a version are counted with those without one, which come later.
+        self._patterns = {route.endpoint: route.path for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -251,9 +253,8 @@ class _Observed:
             await self._inner(scope, receive, send_on)
         finally:
             self._metrics.in_flight -= 1
-            route = scope.get("route")
-            pattern = getattr(route, "path", "other")
-            self._metrics.answered(pattern, status, time.perf_counter() - begun)
+            route = self._patterns.get(scope.get("endpoint"), "other")
+            self._metrics.answered(route, status, time.perf_counter() - begun)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
