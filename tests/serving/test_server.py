@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -95,12 +96,25 @@ def test_slow_and_rude_clients(run):
             answer += block
         slow.close()
         assert answer.startswith(b"HTTP/1.1 408 ") and b"expected within 0.5 seconds" in answer
+        connection = http.client.HTTPConnection(*server.address, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("POST", "/predict", b'{"texts": ["' + b"soup " * (2 << 20) + b'"]}')
+            large = connection.getresponse()
+            assert large.status == 413 and b"found 10,485,775" in large.read()
         assert server.get("/health")[0] == 200
         begun = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0
         assert time.monotonic() - begun < 30
         assert "Traceback" not in server.process.communicate()[1]
+
+
+def test_a_missing_package_is_named(run, capsys, monkeypatch):
+    for module in [name for name in sys.modules if name.startswith("tfxc.serving.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "starlette.applications", None)
+    problem = call(capsys, serve, run).problem()
+    assert problem.endswith("is not installed. To fix it: pip install 'tfxc[serve]'.")
 
 
 def test_wrong_command_lines(run, capsys, tmp_path):

@@ -34,6 +34,8 @@ _POLICY = (
     "frame-ancestors 'none'"
 )
 _REPORT = "report"
+# Bodies that are too large are read up to this many times the limit.
+_DISCARDED = 16
 _OF_REPORTS = _POLICY.replace("style-src", "style-src 'self'")
 
 
@@ -202,22 +204,24 @@ class Application:
             ) from None
 
     async def _body(self, request: Request) -> bytes:
-        most, found = self._limits.body_bytes, bytearray()
-        length = request.headers.get("content-length", "0")
-        size = int(length) if length.isdecimal() else 0
-        if size <= most:
-            async for part in request.stream():
+        """The body of a request.
+
+        Of one that is too large the rest is read as well, but for very large ones: many clients
+        read no answer before they have sent everything. Those that ask first get theirs at once.
+        """
+        most, size, found = self._limits.body_bytes, 0, bytearray()
+        length = request.headers.get("content-length", "")
+        announced = int(length) if length.isdecimal() and len(length) < 20 else 0
+        if announced > most and "expect" in request.headers:
+            raise _too_large(most, announced)
+        async for part in request.stream():
+            size += len(part)
+            if size <= most:
                 found += part
-                size = len(found)
-                if size > most:
-                    break
+            elif size > _DISCARDED * most:
+                break
         if size > most:
-            raise RequestError(
-                413,
-                f"a body of at most {most:,} bytes expected, found {size:,} or more",
-                where="body",
-                fix="send fewer examples at once",
-            )
+            raise _too_large(most, max(size, announced))
         return bytes(found)
 
 
@@ -228,7 +232,7 @@ class _Observed:
         self._inner, self._application = inner, application
         self._metrics = application.metrics
         # Addresses with a version are counted with those without one, which come later.
-        self._patterns = {route.endpoint: route.path for route in routes}
+        self._patterns: dict[Any, str] = {route.endpoint: route.path for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -255,6 +259,15 @@ class _Observed:
             self._metrics.in_flight -= 1
             route = self._patterns.get(scope.get("endpoint"), "other")
             self._metrics.answered(route, status, time.perf_counter() - begun)
+
+
+def _too_large(most: int, found: int) -> RequestError:
+    return RequestError(
+        413,
+        f"a body of at most {most:,} bytes expected, found {found:,}",
+        where="body",
+        fix="send fewer examples at once",
+    )
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
