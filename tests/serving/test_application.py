@@ -253,7 +253,7 @@ BAD_REQUESTS = [
     ({"texts": ["soup"], "k": True}, 400, "k: an integer from 1 to 10"),
     ({"texts": ["soup"], "model": "third"}, 404, "first, second, dense, sparse, image expected"),
     ({"texts": ["soup"], "model": 3}, 404, "expected, found int"),
-    ({"texts": ["soup"], "modle": "first"}, 400, "found 'modle'"),
+    ({"texts": ["soup"], "models": "first"}, 400, "found 'models'"),
     ({"features": [[1, 2, 3]]}, 400, "texts: a list of at least one example"),
     ({"features": [[1, 2]], "model": "dense"}, 400, "features[0]: a list of 3 finite numbers"),
     ({"features": [[1, 2, "x"]], "model": "dense"}, 400, "features[0]: a list of 3 finite"),
