@@ -78,7 +78,7 @@ def test_training_gathers_are_those_of_the_graph(head):
     model = build_model(config(head=head), **SIZES)
     vectors = model.encoder(bags()["features"])
 
-    @tf.function
+    @tf.function(autograph=False)
     def groups(labels):
         return model.head.training_groups(vectors, labels)
 

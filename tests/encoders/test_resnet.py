@@ -23,6 +23,7 @@ class TestResNet(ImageEncoderContract):
 class TestDeepResNet(TestResNet):
     """Bottlenecks, the large stem, grey images and a linear layer."""
 
+    variant = True
     image_shape = (24, 16, 1)
     half_precision_error = 0.06
 
@@ -34,6 +35,8 @@ class TestDeepResNet(TestResNet):
 
 class TestFlattenedResNet(TestResNet):
     """All places of the last stage, and a normalised embedding."""
+
+    variant = True
 
     def make(self, **arguments):
         own = {"pooling": "flatten", "embedding_dim": 6, "embedding": "hidden"}

@@ -105,6 +105,8 @@ class TestMHC(HeadContract):
 
 
 class TestThreeLevelsWithSpareCodes(TestMHC):
+    variant = True
+
     def make(self, num_labels=NUM_LABELS, **arguments):
         deep = {"heads": [3, 2, 3], "num_candidate_groups": 2}
         return super().make(num_labels, **{**deep, **arguments})

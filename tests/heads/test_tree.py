@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -15,6 +17,7 @@ from tfxc.objectives.squared_hinge import SquaredHinge
 from tfxc.ops.randomness import examples_of
 
 
+@functools.cache
 def a_tree(num_labels, seed=0, **settings):
     vectors = np.random.default_rng(seed).normal(0, 1, (num_labels, 5)).astype(np.float32)
     settings = {"nr_splits": 2, "max_leaf_size": 3, "seed": seed, **settings}
@@ -132,6 +135,7 @@ class TestTree(HeadContract):
 class TestTreeOfSoftmaxes(TestTree):
     """The candidates of a level in one softmax."""
 
+    variant = True
     link = "softmax"
 
     def test_all_candidates_train_the_softmax_that_the_search_ranks_by(self):
@@ -162,6 +166,7 @@ class TestTreeOfSoftmaxes(TestTree):
 class TestTreeOfTeacherForcedSoftmaxes(TestTree):
     """A softmax per family."""
 
+    variant = True
     link = "softmax"
 
     def make(self, num_labels=NUM_LABELS, **arguments):
@@ -169,6 +174,7 @@ class TestTreeOfTeacherForcedSoftmaxes(TestTree):
 
 
 class TestTreeOfMargins(TestTree):
+    variant = True
     link = "hinge"
     settings = {"nr_splits": 3, "max_leaf_size": 4, "min_codes": 2}  # noqa: RUF012
 

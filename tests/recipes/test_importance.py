@@ -76,7 +76,7 @@ def losses(model, batch, gates):
 
 @functools.cache
 def gated_losses(model):
-    @tf.function
+    @tf.function(autograph=False)
     def found(batch, gates):
         with model.encoder.gates.set(gates):
             return model.losses_of(batch, training=False)

@@ -16,6 +16,7 @@ class TestEMA(AverageContract):
 
 
 class TestEMAOfEveryOtherStep(TestEMA):
+    variant = True
     arguments = {"decay": 0.8, "every": 2}  # noqa: RUF012 (read only)
 
 

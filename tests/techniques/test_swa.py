@@ -17,10 +17,12 @@ class TestSWA(AverageContract):
 
 
 class TestSWAOfEveryOtherStep(TestSWA):
+    variant = True
     arguments = {"start_epoch": 1, "every": 2}  # noqa: RUF012 (read only)
 
 
 class TestSWAThatStartsLater(TestSWA):
+    variant = True
     arguments = {"start_epoch": 30, "every": 2}  # noqa: RUF012 (read only)
 
 

@@ -49,6 +49,7 @@ def test_equals_re_in_python_and_in_the_graph(pattern):
     graph = tf.function(
         lambda texts: words(texts, pattern, lowercase=False),
         input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
     )
     found = graph(tf.constant(TEXTS)).to_list()
     assert [[word.decode() for word in row] for row in found] == expected
