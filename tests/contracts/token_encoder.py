@@ -197,7 +197,13 @@ class TokenEncoderContract(EncoderContract):
             encoder = self.built(seed=2)
         assert_close(encoder(self.features()), self.built(seed=2)(self.features()))
 
-    @pytest.mark.parametrize("start", ["uniform", "normal", "xavier", "kaiming"])
+    @pytest.mark.parametrize(
+        "start",
+        [
+            "uniform",
+            *(pytest.param(s, marks=pytest.mark.slow) for s in ("normal", "xavier", "kaiming")),
+        ],
+    )
     def test_starts(self, start):
         encoder = self.built(start=start, initial_std=0.02)
         assert 0.01 < np.std(encoder.embedding.numpy()[1:]) < 0.03

@@ -1,6 +1,5 @@
 """Files to prepared folders: content, determinism, and several processes at once."""
 
-import multiprocessing
 import os
 import re
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.data.sources.examples import (
     texts_set,
     write_jsonl,
 )
+from tests.processes import Started, finish
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
 from tfxc.data import held_out, preparation, source_files
@@ -262,13 +262,11 @@ def test_ensure_prepared_prepares_once_and_notices_changed_sources(sparse_settin
 
 
 def test_processes_at_once_share_one_folder(sparse_settings, tmp_path):
-    context = multiprocessing.get_context("spawn")
-    root = str(tmp_path / "root")
-    with context.Pool(2) as pool:
-        folders = pool.starmap(ensure_prepared, [(sparse_settings, root)] * 2, chunksize=1)
-    assert folders[0] == folders[1]
-    assert [path.name for path in Path(root).iterdir()] == [folders[0].name]
-    assert Manifest.load(folders[0]).split("train").examples == 97
+    root = tmp_path / "root"
+    finish(*(Started(ensure_prepared, sparse_settings, root) for _ in range(2)))
+    (folder,) = root.iterdir()
+    assert ensure_prepared(sparse_settings, root) == folder
+    assert Manifest.load(folder).split("train").examples == 97
 
 
 def test_a_source_of_equal_size_that_changed_is_seen(sparse_settings, tmp_path, monkeypatch):

@@ -76,7 +76,7 @@ def trainable(encoder):
     ("depth", "image_shape", "expected"),
     [
         (18, (224, 224, 3), 11_176_512),
-        (34, (224, 224, 3), 21_284_672),
+        pytest.param(34, (224, 224, 3), 21_284_672, marks=pytest.mark.slow),
         (50, (224, 224, 3), 23_508_032),
         pytest.param(101, (224, 224, 3), 42_500_160, marks=pytest.mark.slow),
         pytest.param(152, (224, 224, 3), 58_143_808, marks=pytest.mark.slow),

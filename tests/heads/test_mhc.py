@@ -112,7 +112,7 @@ class TestThreeLevelsWithSpareCodes(TestMHC):
         return super().make(num_labels, **{**deep, **arguments})
 
 
-@pytest.mark.parametrize("candidate_groups", [1, 2])
+@pytest.mark.parametrize("candidate_groups", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize(
     ("num_labels", "link"),
     [(60, None), (41, None), (51, None), (51, "softmax"), (51, "sigmoid"), (51, "hinge")],

@@ -101,7 +101,10 @@ class TestTree(HeadContract):
                     by_hand += found[0] - by_hand[0]
                 np.testing.assert_allclose(found, by_hand, rtol=1e-4, atol=1e-5)
 
-    @pytest.mark.parametrize("num_labels", [60, 51, 41])
+    @pytest.mark.parametrize(
+        "num_labels",
+        [pytest.param(60, marks=pytest.mark.slow), 51, pytest.param(41, marks=pytest.mark.slow)],
+    )
     def test_a_beam_of_all_nodes_is_exhaustive(self, num_labels, monkeypatch):
         exact, wide = (self.built(num_labels=num_labels, beam=beam) for beam in (None, 99))
         features = self.features()
@@ -113,7 +116,7 @@ class TestTree(HeadContract):
                 np.testing.assert_array_equal(ids, expected_ids)
                 np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-5)
 
-    @pytest.mark.parametrize("beam", [1, 2, 3])
+    @pytest.mark.parametrize("beam", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
     def test_beam_equals_a_search_by_hand(self, beam):
         head = self.built(num_labels=51, beam=beam)
         features = self.features(9)

@@ -244,7 +244,7 @@ def test_length_of_encodings(texts):
         np.testing.assert_allclose(found[1], scores, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["isotonic", "logistic"])
+@pytest.mark.parametrize("method", ["isotonic", pytest.param("logistic", marks=pytest.mark.slow)])
 def test_probabilities(texts, method):
     changes = {"do_fine_tune": False, "calibrate": method}
     context = work_of(texts, method, recipe={"name": "xr_transformer", **changes})

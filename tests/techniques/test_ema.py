@@ -20,7 +20,9 @@ class TestEMAOfEveryOtherStep(TestEMA):
     arguments = {"decay": 0.8, "every": 2}  # noqa: RUF012 (read only)
 
 
-@pytest.mark.parametrize(("decay", "every"), [(0.5, 1), (0.99, 1), (0.9, 3)])
+@pytest.mark.parametrize(
+    ("decay", "every"), [(0.5, 1), pytest.param(0.99, 1, marks=pytest.mark.slow), (0.9, 3)]
+)
 def test_average(decay, every):
     technique = EMA(decay=decay, every=every)
     training = TinyTraining(technique)

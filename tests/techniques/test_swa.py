@@ -48,7 +48,10 @@ def test_plain_mean():
     assert found == [0.5, 1.0, 1.5]
 
 
-@pytest.mark.parametrize(("start_epoch", "every", "first"), [(2, 1, 6), (1.5, 3, 5), (0, 4, 0)])
+@pytest.mark.parametrize(
+    ("start_epoch", "every", "first"),
+    [pytest.param(2, 1, 6, marks=pytest.mark.slow), (1.5, 3, 5), (0, 4, 0)],
+)
 def test_terms(start_epoch, every, first):
     """An epoch has three steps here."""
     technique = SWA(start_epoch=start_epoch, every=every)

@@ -28,7 +28,13 @@ PAIRS = {
 }
 
 
-@pytest.fixture(params=PAIRS, ids=list(PAIRS))
+# Rare pieces are dropped from tokens alone in data/text/test_subwords_pruning.py.
+SLOW = {"rare": pytest.mark.slow}
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=SLOW.get(name, ())) for name in PAIRS], ids=list(PAIRS)
+)
 def sections(request, tmp_path):
     """Config sections of the two parts."""
     tokens, terms = PAIRS[request.param]
