@@ -32,6 +32,7 @@ from tfxc.data.records.shard_writer import in_order, shuffled
 from tfxc.data.records.tfrecord import read_shard
 from tfxc.data.source_files import refuse_changed_sources
 from tfxc.data.sources.shards import ShardSource
+from tfxc.data.text import terms
 from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 
@@ -118,7 +119,8 @@ def test_seed_decides_the_order_alone(sparse_settings, tmp_path):
     assert as_sets(one) == as_sets(other) and one.values.tolist() != other.values.tolist()
 
 
-def test_same_bytes_with_one_process_and_with_two(tmp_path):
+def test_same_bytes_with_one_process_and_with_two(tmp_path, monkeypatch):
+    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
     train = write_jsonl(tmp_path / "train.jsonl", texts_set(9000, words=15))
     settings = DataSettings(name="toy", train=train, text_features=TFIDF, shard_examples=500)
     prepare(settings, tmp_path / "one", jobs=1)

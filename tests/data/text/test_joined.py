@@ -16,6 +16,7 @@ from tfxc.data.lists import pad_tokens
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import prepare
 from tfxc.data.sources.shards import ShardSource
+from tfxc.data.text import terms
 from tfxc.data.text.registry import build_text_features, load_text_features
 
 WORDS, TFIDF = {"name": "words", "min_count": 1}, {"name": "tfidf", "ngram_range": [1, 2]}
@@ -86,7 +87,8 @@ def test_parts_are_as_if_alone(sections, tmp_path):
     np.testing.assert_allclose(found["weights"], rows[0].data, rtol=1e-6)
 
 
-def test_several_processes_give_the_same():
+def test_several_processes_give_the_same(monkeypatch):
+    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
     sections = {"tokens": {**WORDS, "stop_words": ["the"]}, "terms": {**TFIDF, "max_features": 9}}
     lists = [TEXTS[:2], TEXTS[2:4], TEXTS[4:]]
     one, two = built(sections).fit(lists), built(sections).fit(lists, jobs=2)

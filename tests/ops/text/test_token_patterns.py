@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tests.processes import Started, finish
 from tfxc.core.errors import ConfigError
+from tfxc.data.text import terms
 from tfxc.data.text.registry import build_text_features
 from tfxc.ops.text.bags import words
 from tfxc.ops.text.token_patterns import TokenPattern, re2_pattern, shortest_run
@@ -142,7 +143,8 @@ def test_features_equal_those_of_the_graph(tmp_path, name, pattern):
 
 
 @pytest.mark.slow
-def test_several_processes_give_the_same():
+def test_several_processes_give_the_same(monkeypatch):
+    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
     section = {"name": "tfidf", "token_pattern": r"[\w'-]+"}
     one = build_text_features(section).fit([TEXTS, TEXTS[:3]])
     two = build_text_features(section).fit([TEXTS, TEXTS[:3]], jobs=2)
