@@ -197,6 +197,7 @@ class TokenEncoderContract(EncoderContract):
             encoder = self.built(seed=2)
         assert_close(encoder(self.features()), self.built(seed=2)(self.features()))
 
+    # The four starts themselves: tests/encoders/bases/test_starts.py.
     @pytest.mark.parametrize(
         "start",
         [

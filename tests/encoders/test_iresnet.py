@@ -35,6 +35,7 @@ def size_by_hand(blocks, width=64, dim=512, places=49):
     return total + 2 * inputs + inputs * places * dim + dim + 2 * dim
 
 
+# Deeper networks repeat the blocks of the first.
 @pytest.mark.parametrize(
     ("depth", "blocks", "millions"),
     [

@@ -72,6 +72,7 @@ def trainable(encoder):
     return sum(np.prod(weight.shape) for weight in encoder.trainable_weights)
 
 
+# Depth 34 repeats the blocks of 18, and 101 and 152 those of 50.
 @pytest.mark.parametrize(
     ("depth", "image_shape", "expected"),
     [

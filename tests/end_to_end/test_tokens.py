@@ -41,6 +41,7 @@ def config_of(folder, text_features, encoder):
     return path
 
 
+# Characters in Python and in the graph: tests/data/text/test_tokens.py.
 @pytest.mark.parametrize(
     ("text_features", "encoder"),
     [

@@ -239,6 +239,7 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
+# The features fasttext are words with n-grams: tests/data/text/test_ngrams.py.
 @pytest.mark.parametrize(
     "name", ["tfidf", "words", pytest.param("fasttext", marks=pytest.mark.slow)]
 )

@@ -263,6 +263,7 @@ def test_a_scaled_loss_whose_gradient_is_never_finite_ends_too(tmp_path):
         tiny.train(tmp_path, fault=poison, training=training)
 
 
+# Three of them need what one does.
 @pytest.mark.parametrize(
     ("keep", "steps"), [(0, []), pytest.param(1, [26], marks=pytest.mark.slow), (3, [14, 21, 26])]
 )

@@ -33,6 +33,7 @@ def test_published_numbers_of_tensors(depth, keys):
     assert 5 * len(norms) + (len(found) - len(norms)) + 2 == keys
 
 
+# The small stem has the same blocks of depth 18.
 @pytest.mark.usefixtures("few_blocks")
 @pytest.mark.parametrize(
     ("depth", "arguments", "side"),

@@ -84,6 +84,7 @@ def gated_losses(model):
     return lambda *values: found(*tf.nest.map_structure(tf.constant, values))
 
 
+# Shared layers: test_the_smaller_model_is_the_masked_one.
 @pytest.mark.parametrize("kind", [pytest.param("albert", marks=pytest.mark.slow), "transformer"])
 def test_importance_by_finite_differences(kind):
     model, _, _ = made(kind)

@@ -244,6 +244,7 @@ def test_length_of_encodings(texts):
         np.testing.assert_allclose(found[1], scores, rtol=1e-5, atol=1e-6)
 
 
+# Logistic: recipes/test_xr_exports.py.
 @pytest.mark.parametrize("method", ["isotonic", pytest.param("logistic", marks=pytest.mark.slow)])
 def test_probabilities(texts, method):
     changes = {"do_fine_tune": False, "calibrate": method}

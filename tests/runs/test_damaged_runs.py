@@ -135,6 +135,7 @@ def test_full_disk_at_a_checkpoint(tmp_path, stopped, capsys, monkeypatch):
     assert outcome.code == 0 and "resumed at step 7" in outcome.out
 
 
+# The log is written as metrics.jsonl is.
 @pytest.mark.parametrize(
     "name",
     [".new-model.weights.h5", "metrics.jsonl", pytest.param("log.txt", marks=pytest.mark.slow)],

@@ -83,6 +83,7 @@ class TableAttackTests:
         for one, other in zip(values_of(model), before, strict=True):
             np.testing.assert_array_equal(one, other)
 
+    # Of the two, float16 has the narrower range, and a loss scale.
     @pytest.mark.parametrize(
         "precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"]
     )

@@ -64,6 +64,7 @@ def test_weights_do_not_change_to_the_bit(parts):
         np.testing.assert_array_equal(one, other)
 
 
+# Of the two, float16 has the narrower range, and a loss scale.
 @pytest.mark.parametrize(
     "precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"]
 )

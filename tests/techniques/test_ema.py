@@ -20,6 +20,7 @@ class TestEMAOfEveryOtherStep(TestEMA):
     arguments = {"decay": 0.8, "every": 2}  # noqa: RUF012 (read only)
 
 
+# Another decay is another number in the same formula.
 @pytest.mark.parametrize(
     ("decay", "every"), [(0.5, 1), pytest.param(0.99, 1, marks=pytest.mark.slow), (0.9, 3)]
 )

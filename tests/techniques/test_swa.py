@@ -48,6 +48,7 @@ def test_plain_mean():
     assert found == [0.5, 1.0, 1.5]
 
 
+# Steps that are not whole epochs include those that are.
 @pytest.mark.parametrize(
     ("start_epoch", "every", "first"),
     [pytest.param(2, 1, 6, marks=pytest.mark.slow), (1.5, 3, 5), (0, 4, 0)],

@@ -89,6 +89,7 @@ def differences(*arguments):
     return json.loads(output.splitlines()[-1])
 
 
+# Of the two, float16 has the narrower range, and a loss scale.
 @pytest.mark.parametrize(
     "precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"]
 )

@@ -156,6 +156,7 @@ def test_a_run_of_another_config_is_refused(tmp_path):
         tiny.train(tmp_path, encoder={"hidden": [8]})
 
 
+# bfloat16 without a loss scale: training/test_image_training.py.
 @pytest.mark.parametrize(
     "precision", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"]
 )

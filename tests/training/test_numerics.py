@@ -49,6 +49,7 @@ def remarks(run):
     return [line for line in lines if "other arithmetic" in line]
 
 
+# Either way the two numbers differ.
 @needs_compiler
 @pytest.mark.parametrize(
     ("first", "second"), [pytest.param("1", "0", marks=pytest.mark.slow), ("0", "1"), ("0", "0")]
