@@ -8,7 +8,8 @@ from tfxc.core import cli
 
 COMMANDS = {
     "prepare": "turn raw files into sharded records",
-    "train": "train the model of a config, or resume a stopped training run",
+    "init": "write a config for a data file",
+    "train": "train a model on a data file or by a config, or resume a stopped training run",
     "distill": "train a small model to imitate larger ones",
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
     "evaluate": "evaluate a run on a split or a file, compare two runs",

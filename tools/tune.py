@@ -66,10 +66,13 @@ class Values(NamedTuple):
 def main(argv=None):
     """Trains all settings and prints the table."""
     options = _parser().parse_args(argv)
-    config = cli.config_of(options)  # refuses a wrong config before the first training
+    from tfxc.data.inspection.completion import config_of
+
+    config = config_of(options)  # refuses a wrong config before the first training
     trials = settings(options.tried, options.random, options.seed)
     for changes in trials:
-        cli.load_config(options.config, [*options.set, *_texts(changes)])
+        changed = [*options.set, *_texts(changes)]
+        config_of(argparse.Namespace(config=options.config, set=changed))
     print(f"{len(trials)} settings of {options.config}", file=sys.stderr)
     rows = []
     for number, changes in enumerate(trials, 1):
