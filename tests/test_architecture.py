@@ -29,8 +29,9 @@ LAYERS = [
     [{"__init__", "__main__", "train", "commands", "estimator"}],
 ]
 LIGHT = ["tfxc", "tfxc.__main__", "tfxc.version", "tfxc.core.cli", "tfxc.core.registry"]
-# Folders that may hold more: a file is a method there, or a format.
+# Folders that may hold more: a file is a method there, a format, or a command.
 PLUGS = {"encoders", "heads", "objectives", "techniques", "recipes", "formats", "metrics"}
+PLUGS |= {"commands"}
 MAX_FILES = 15
 METHODS = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
 NOTHING = "–"  # noqa: RUF001 (an empty cell of the table)

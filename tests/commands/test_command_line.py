@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import tfxc
 from docs.hooks import reference
 from tfxc.__main__ import COMMANDS, main
 
@@ -77,8 +78,17 @@ def test_without_a_command_all_are_listed(arguments, code, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == code
-    text = capsys.readouterr().out
+    captured = capsys.readouterr()
+    text = captured.err if code else captured.out
     assert all(command in text for command in COMMANDS)
+    assert not code or "unknown command 'trian', did you mean 'train'?" in text
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"tfxc {tfxc.__version__}\n"
 
 
 def test_unknown_option_ends_with_2(capsys):

@@ -157,9 +157,9 @@ def test_trained_measured_and_used(sets, capsys):
     arguments = write_config(sets)
     assert "all checksums match" in call(capsys, prepare, *arguments, "--verify").out
     assert "tried one batch" in call(capsys, train, *arguments, "--dry-run").out
-    outcome = call(capsys, train, *arguments)
+    outcome = call(capsys, train, *arguments, "--json")
     assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out.splitlines()[-1])["dev"]["P@1"] > 0.9
+    assert json.loads(outcome.out)["dev"]["P@1"] > 0.9
     run, kept = sets / "run", ["--prepared", sets / "prepared"]
     one = call(capsys, evaluate, "--run", run, "--split", "dev", *kept)
     other = call(capsys, evaluate, "--run", run, "--data", sets / "sets/val", *kept)

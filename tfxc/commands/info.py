@@ -20,7 +20,10 @@ _FLOAT = 4
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the sizes of one run or config."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if bool(options.run) == bool(options.config):
+        parser.error("give either --run RUN or --config FILE")
     if options.verify:
         _verify(options)
     lines = _run_lines(options.run, options.trust) if options.run else _config_lines(options)
@@ -154,18 +157,4 @@ def _parser():
     options.add_argument(
         "--verify", action="store_true", help="compare all files of the run with their checksums"
     )
-    return _OneOf(options)
-
-
-class _OneOf:
-    """Either ``--run`` or ``--config``."""
-
-    def __init__(self, options):
-        self._options = options
-
-    def parse_args(self, argv):
-        """Parses, and refuses none or both."""
-        found = self._options.parse_args(argv)
-        if bool(found.run) == bool(found.config):
-            self._options.error("give either --run RUN or --config FILE")
-        return found
+    return options

@@ -28,6 +28,8 @@ from tfxc.core.escaping import json_text
 from tfxc.core.progress import duration
 
 if TYPE_CHECKING:
+    import argparse
+
     from tfxc.core.settings import Config
 
 
@@ -262,10 +264,15 @@ def _parser():
     options.add_argument(
         "--list", choices=[f"{kind}s" for kind in KINDS], help="list the methods of a kind and exit"
     )
+    add_json_option(options)
+    return options
+
+
+def add_json_option(options: "argparse.ArgumentParser") -> None:
+    """``--json`` of commands that train."""
     options.add_argument(
         "--json", action="store_true", help="print the summary as JSON, all else on standard error"
     )
-    return options
 
 
 def _add_start_options(options):

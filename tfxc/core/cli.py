@@ -14,6 +14,7 @@ from typing import Any
 
 from tfxc.core.errors import MachineError, UserError
 from tfxc.core.escaping import safe_output
+from tfxc.core.quiet import hide_start_lines
 from tfxc.core.storage.files import check_local, system_error
 
 
@@ -271,6 +272,7 @@ def run(
     traceback). 2: wrong input, one line on standard error. 128 + n: stopped by signal n; files
     that cannot be resumed are removed.
     """
+    hide_start_lines()
     with safe_output():
         _run(main, argv)
 
@@ -278,7 +280,11 @@ def run(
 def _run(main, argv):
     try:
         with _stop_signals():
-            sys.exit(main(argv))
+            try:
+                code = main(argv)
+            finally:  # here, where it is known what a closed pipe means
+                sys.stdout.flush()
+        sys.exit(code)
     except UserError as error:
         _fail(error)
     except BrokenPipeError:  # the reader of our output has gone, as with "| head"

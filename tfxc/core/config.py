@@ -78,10 +78,10 @@ def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]
         >>> changed({"seed": 1}, ["seed=2", "encoder=textcnn"])
         {'seed': 2, 'encoder': {'name': 'textcnn'}}
     """
-    tree = copy.deepcopy(dict(tree))
+    result = copy.deepcopy(dict(tree))
     for text in overrides:
-        _override(tree, text)
-    return tree
+        _override(result, text)
+    return result
 
 
 def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:

@@ -12,6 +12,7 @@ SPLITS = ("train", "dev", "test")
 # of a gigabyte where it is compressed.
 MAX_LINE_BYTES = 16 << 20
 
+
 def _section_of(value: Any) -> Any:
     """A method's name alone is short for its section."""
     return {"name": value} if isinstance(value, str) else value

@@ -94,7 +94,7 @@ class Delimited(TextReader):
         """Delimiter, columns and what separates labels, by the first rows."""
         options = _layout_of(path)
         rows = (row for _, row in cls(path, **options)._rows())
-        header = next(rows, [])
+        header: list[str] = next(rows, [])
         where = f"{path}:1"
         values = first_values(row for row in rows if len(row) == len(header))
         if header and wanted == Wanted() and names_are_values(header, values):

@@ -40,7 +40,7 @@ class FastTextLines(TextReader):
     """
 
     suffixes = (".txt", ".train", ".valid", ".test")
-    summary = ".txt or .train with lines of __label__NAME and text"
+    summary = ".txt, .train, .valid or .test that begins with __label__"
     specificity = 20
     label_options = ("prefix",)
 

@@ -57,8 +57,10 @@ class JSONLines(TextReader):
     def options_of(cls, path: Path, wanted: Wanted) -> dict[str, Any]:
         """The keys of texts and labels, by the first objects."""
         objects = (example for _, example in cls(path)._objects())
-        first = next(objects, {})
-        rows = ([example.get(key) for key in first] for example in itertools.chain([first], objects))
+        first: dict[str, Any] = next(objects, {})
+        rows = (
+            [example.get(key) for key in first] for example in itertools.chain([first], objects)
+        )
         values = first_values(rows)
         columns = {key: [row[number] for row in values] for number, key in enumerate(first)}
         found = guess_columns(columns, wanted, f"{path}:1", kind="key")

@@ -1,1 +1,1 @@
-"""What a data file holds, and the config that this makes: training without a config of one's own."""
+"""What a data file holds, and the config that follows from it, so that none has to be written."""

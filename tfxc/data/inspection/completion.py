@@ -37,7 +37,7 @@ class Choice:
 
     preset: str | None = None
     pretrained: str | None = None
-    wanted: Wanted = Wanted()
+    wanted: Wanted = dataclasses.field(default_factory=Wanted)
 
     @property
     def name(self) -> str:
@@ -193,7 +193,9 @@ def describe(contents: Contents) -> str:
 
 
 def _model_line(tree):
-    names = {part: named(part, tree[part])["name"] for part in (*_NETWORK, "recipe") if part in tree}
+    names = {
+        part: named(part, tree[part])["name"] for part in (*_NETWORK, "recipe") if part in tree
+    }
     training = tree.get("training", {})
     epochs = f", {training['epochs']:g} epochs" if "epochs" in training else ""
     return ", ".join(f"{part} {name}" for part, name in names.items()) + epochs

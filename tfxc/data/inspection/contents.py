@@ -130,12 +130,13 @@ class _Sample:
     """The first examples of a reader, and what was counted in them."""
 
     def __init__(self, reader: "Reader") -> None:
-        self.reader, self.names = reader, collections.Counter()
+        self.reader, self.names = reader, collections.Counter[Any]()
         self.examples = self.given = self.several = self.characters = 0
         self.lengths: dict[str, list[int]] = {"words": [], "characters": []}
         self.unspaced = self.letters = 0
-        self.kind = self.image_shape = None
-        self.complete = True
+        self.kind: str = ""
+        self.image_shape: tuple[int, int, int] | None = None
+        self.complete, self.bytes_read = True, 0
 
     def read(self):
         """Reads until the end, or until enough has been seen."""
@@ -145,6 +146,7 @@ class _Sample:
             enough = self.kind == IMAGE.name and self._labels_are_known()
             many = self.examples >= MOST_EXAMPLES or self.characters >= MOST_CHARACTERS
             if enough or many:
+                self.bytes_read = self.reader.bytes_read
                 self.complete = next(chunks, None) is None
                 break
 
@@ -179,7 +181,7 @@ class _Sample:
             self.letters += sum(map(len, words))
 
     def _add_images(self, images):
-        if self.kind is None:
+        if not self.kind:
             self.image_shape = _common_shape(images[:_IMAGES])
         self.kind = IMAGE.name
 
@@ -235,7 +237,7 @@ class _Sample:
         """The number of examples; that of a file read in part by its bytes."""
         if self.complete or self.reader.num_examples is not None:
             return self.reader.num_examples or self.examples
-        share = self.reader.bytes_read / max(1, self.reader.total_bytes or 1)
+        share = self.bytes_read / max(1, self.reader.total_bytes or 1)
         return round(self.examples / share) if 0 < share <= 1 else self.examples
 
     def _script(self):

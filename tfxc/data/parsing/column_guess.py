@@ -86,6 +86,8 @@ def guess_columns(
             where=where,
             fix="add what is missing, or check what separates the cells",
         )
+    if not any(columns.values()):
+        raise DataError("examples expected, found none", where=where, fix="check the file")
     labels = wanted.labels or _label_column(columns, wanted.text, where, kind)
     text = wanted.text or _text_column(columns, labels, where, kind)
     if text == labels:
