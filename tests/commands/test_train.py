@@ -137,7 +137,7 @@ def test_list(capsys):
 
 def test_config_is_needed(capsys):
     outcome = call(capsys, train)
-    assert outcome.code == 2 and "--config FILE is required" in outcome.err
+    assert outcome.code == 2 and "a data file or --config expected" in outcome.err
 
 
 @pytest.mark.parametrize("config", ["mach_amazon670k.json", "dense_wiki10.json"])

@@ -1,11 +1,11 @@
 """The config that a preset makes of what a file holds; docs/choosing.md has the measurements."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage.reading import read_json
 from tfxc.data.inspection.contents import Contents
 from tfxc.data.kinds import DENSE, IMAGE, SPARSE, TEXT
 from tfxc.data.source_files import expand
@@ -20,6 +20,9 @@ _XR_LINEAR = {
     "ranker": {"threshold": 0.1, "only_topk": 10},
 }
 _ADAM = {"name": "adam"}
+_PRESET_OF_KERAS_HUB = "keras_hub:"
+# Hidden units of BERT-base, assumed where it is not known, and of a model such as MiniLM.
+_BASE, _SMALL_HIDDEN = 768, 384
 
 
 def model_of(
@@ -80,6 +83,8 @@ def _check_pretrained(contents, preset, folder):
             where="--pretrained",
             fix="leave it out",
         )
+    if folder.startswith(_PRESET_OF_KERAS_HUB):
+        return
     if not (Path(expand(folder)) / "config.json").is_file():
         raise ConfigError(
             "a folder of a pretrained model, with its config.json, expected",
@@ -90,8 +95,9 @@ def _check_pretrained(contents, preset, folder):
 
 def _pretrained(contents, folder):
     """Fine-tuning: a smaller learning rate for a larger network."""
-    architecture = json.loads((Path(expand(folder)) / "config.json").read_bytes())
-    small = architecture.get("hidden_size", 768) <= 384
+    path = Path(expand(folder)) / "config.json"
+    architecture = read_json(path, fix="see docs/pretrained.md") if path.is_file() else {}
+    small = architecture.get("hidden_size", _BASE) <= _SMALL_HIDDEN
     length = min(256, max(32, 2 * contents.long))
     return {
         "data": {"text_features": {"name": "pretrained", "folder": folder, "max_length": length}},
@@ -114,14 +120,14 @@ def _pretrained(contents, folder):
 def _with_encoder(contents, name, small=True):
     """A network around an encoder; one without settings of its own here has its defaults."""
     settings = _SMALL if small else _LARGE
-    rate, batch, seen = _RATES.get(name, (0.001, 64, 300_000))
+    rate, batch, seen, most = _RATES.get(name, (0.001, 64, 300_000, 30))
     return {
         **_features(contents, bag=name in _BAGS),
         "encoder": {"name": name, **settings.get(name, {})},
         **_head_and_objective(contents, sequence=name not in _BAGS),
         "training": {
             "batch_size": batch,
-            "epochs": _epochs(contents, seen, 3, 60),
+            "epochs": _epochs(contents, seen, 3, most),
             "optimizer": {**_ADAM, "learning_rate": rate},
             "schedule": {"name": "linear", "warmup": 0.1},
         },
@@ -136,12 +142,12 @@ _SMALL: Mapping[str, dict[str, Any]] = {
     "bag_mlp": {"hidden": [512], "dropout": 0.5, "initial_std": 0.1},
 }
 _LARGE = {**_SMALL, "textcnn": {**_TEXTCNN, "embedding_dim": 300, "num_filters": 256}}
-# Learning rate, batch and the number of examples that training sees in all.
+# Learning rate, batch, the number of examples that training sees in all, and the most epochs.
 _RATES = {
-    "fasttext": (0.002, 64, 300_000),
-    "textcnn": (0.001, 64, 250_000),
-    "bag_mlp": (0.003, 128, 250_000),
-    "precomputed": (0.003, 128, 300_000),
+    "fasttext": (0.002, 64, 300_000, 60),
+    "textcnn": (0.001, 64, 250_000, 60),
+    "bag_mlp": (0.003, 128, 250_000, 20),
+    "precomputed": (0.003, 128, 300_000, 60),
 }
 
 
@@ -190,7 +196,7 @@ def _features(contents, bag):
     if contents.kind != TEXT.name:
         return {}
     if not bag:
-        length = min(512, max(32, 8 * -(-contents.long // 8)))
+        length = min(512, max(32, 8 * -(-3 * contents.long // 16)))  # 1.5 times as much
         return {"data": {"text_features": {"name": contents.tokens, "max_length": length}}}
     long = contents.length > _LONG_TEXT
     terms: dict[str, Any] = {"name": "tfidf", "ngram_range": [1, 1 if long else 2]}
