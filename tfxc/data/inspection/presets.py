@@ -64,8 +64,8 @@ def model_of(
 
 
 def _best_of_short_texts(contents):
-    """TextCNN; where words have several labels each, the linear ranker is ahead of it."""
-    if contents.tokens == "words" and contents.several_labels:
+    """TextCNN; of texts with several labels, and in characters, the linear ranker is ahead of it."""
+    if contents.tokens == "characters" or contents.several_labels:
         return _features(contents, bag=True) | {"recipe": _XR_LINEAR}
     return _with_encoder(contents, "textcnn", small=False)
 
