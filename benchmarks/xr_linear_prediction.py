@@ -123,7 +123,7 @@ def prepare(name, options):
         write_matrices(name, Path(options.data), folder)
         command = [options.pecos_python, __file__, "--worker", "train", str(folder), "-"]
         subprocess.run(command, check=True)
-        from tfxc.ranker.pecos_import import import_pecos
+        from tfxc.ranker.pecos.model import import_pecos
 
         import_pecos(folder / "pecos", folder / "tfxc")
     return folder

@@ -11,17 +11,16 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfxc import XCClassifier, load_run
-from tfxc.exports.savedmodel import export_savedmodel
+from tfxc import Run, XCClassifier
 
 texts = ["melt the butter", "boil the pasta", "fry the egg", "bake the bread"] * 20
 labels = [["butter"], ["pasta", "water"], ["egg", "butter"], ["bread", "oven"]] * 20
 
 with tempfile.TemporaryDirectory() as folder:
-    run, served = Path(folder, "run"), Path(folder, "served")
-    XCClassifier(epochs=30, batch_size=32).fit(texts, labels).save(run)
-    exported = export_savedmodel(load_run(run), served, k=3)
-    print(f"{exported.size_bytes:,} bytes, checked to {exported.score_difference:.0e}")
+    XCClassifier(epochs=30, batch_size=32).fit(texts, labels).save(Path(folder, "run"))
+    run = Run(Path(folder, "run"))
+    print(run.predict(["Fry an EGG!"], k=2).labels)
+    served = run.export(Path(folder, "served"), k=3)
 
     model = tf.saved_model.load(str(served)).signatures["serving_default"]
     answer = model(text=tf.constant(["Fry an EGG!", "some pasta, please"]))

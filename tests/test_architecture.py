@@ -128,7 +128,7 @@ def test_light_modules_do_not_import_tensorflow():
 
 
 def test_lazy_names_lead_somewhere():
-    for name in ("XCModel", "load_config", "load_model", "load_run", "register_all"):
+    for name in ("XCModel", "load_config", "load_model", "Run", "register_all"):
         assert callable(getattr(tfxc, name))
     assert set(tfxc.__all__) <= set(dir(tfxc))
     with pytest.raises(AttributeError, match="no attribute 'absent'"):

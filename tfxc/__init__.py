@@ -15,11 +15,11 @@ if os.environ.get("TFXC_VERBOSE", "") in ("", "0"):  # see tfxc.core.quiet
 from tfxc.version import __version__
 
 _LAZY = {
+    "Run": "tfxc.estimator.run",
     "XCClassifier": "tfxc.estimator",
     "XCModel": "tfxc.model",
     "load_config": "tfxc.core.config",
     "load_model": "tfxc.model",
-    "load_run": "tfxc.runs.loaded",
     "register_all": "tfxc.core.registry",
 }
 

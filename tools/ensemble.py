@@ -2,29 +2,63 @@
 
     python tools/ensemble.py runs/one runs/two --method softmax_average --split dev
     python tools/ensemble.py runs/one runs/two --data test.jsonl --reader jsonl
+    python tools/ensemble.py runs/one runs/two --choose dev --split test
 
 Runs of any kind, over labels of the same names; each reads the examples with its own features.
 docs/xr_linear.md, "Ensembles", describes the methods.
 """
 
+import argparse
+import itertools
+
 import numpy as np
 
 from tfxc.core import cli
-from tfxc.core.errors import DataError
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.progress import Progress
 
 
 def main(argv=None):
     """Prints each run's scores and those of the ensemble."""
     found = _parser().parse_args(argv)
+    _check(found)
     from tfxc.ranker.ensemble import combine
     from tfxc.runs.loaded import load_run
 
     first = load_run(found.runs[0], found.trust)
     ks = found.k or [k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]]
-    top = min(max(found.top, *ks), first.manifest["num_labels"])
+    found.top = min(max(found.top, *ks), first.manifest["num_labels"])
+    weights = found.weights
+    if found.choose:
+        chosen = argparse.Namespace(**{**vars(found), "split": found.choose, "data": None})
+        weights = best_weights(*lists_of(chosen, first), ks, found.method)
+        print(f"weights chosen on {found.choose}: {','.join(map(str, weights))}")
+    lists, truth = lists_of(found, first)
+    for path, (ids, scores) in zip(found.runs, lists, strict=True):
+        print(f"{path}: {line_of(measured(ids, scores, truth, ks))}")
+    ids, scores = combine(lists, found.method, max(ks), weights)
+    metrics = measured(*at_least_wide(ids, scores, max(ks)), truth, ks)
+    print(f"{found.method} of {len(lists)} runs: {line_of(metrics)}")
+    print(metrics.table())
+    return 0
+
+
+def lists_of(options, first):
+    """Each run's labels and scores of the examples that the options name, and the true labels.
+
+    Args:
+        options: the command line.
+        first: ``LoadedRun`` whose label ids count.
+
+    Returns:
+        list of (ids, scores), and labels, see ``predictions``.
+
+    Raises:
+        DataError: the runs read other examples.
+    """
     lists, truth = [], None
-    for path in found.runs:
-        ids, scores, labels = predictions(path, first, top, found)
+    for path in options.runs:
+        ids, scores, labels = predictions(path, first, options)
         if truth is not None and not same_labels(truth, labels, first.manifest["num_labels"]):
             raise DataError(
                 "the examples of the first run expected, in its order, found others",
@@ -33,25 +67,48 @@ def main(argv=None):
             )
         truth = labels if truth is None else truth
         lists.append((ids, scores))
-        print(f"{path}: {line_of(measured(ids, scores, truth, ks))}")
-    ids, scores = combine(lists, found.method, max(ks))
-    metrics = measured(*at_least_wide(ids, scores, max(ks)), truth, ks)
-    print(f"{found.method} of {len(lists)} runs: {line_of(metrics)}")
-    print(metrics.table())
-    return 0
+    return lists, truth
 
 
-def predictions(path, first, top, options):
+def best_weights(lists, truth, ks, method):
+    """The weights, in tenths that add up to 1, with the best mean of P@k.
+
+    Among equals those that differ least are taken.
+
+    Args:
+        lists, truth: see ``lists_of``.
+        ks: cut-offs.
+        method: see ``tfxc.ranker.ensemble.combine``.
+
+    Returns:
+        A weight per run.
+    """
+    from tfxc.ranker.ensemble import combine
+
+    tenths = [w for w in itertools.product(range(11), repeat=len(lists)) if sum(w) == 10]
+    tenths.sort(key=lambda parts: sum(part * part for part in parts))
+    best, most = tenths[0], -1.0
+    with Progress("choosing weights", total=len(tenths), unit="combinations") as progress:
+        for weights in tenths:
+            ids, scores = combine(lists, method, max(ks), weights)
+            found = measured(*at_least_wide(ids, scores, max(ks)), truth, ks).result()
+            mean = sum(found[f"P@{k}"] for k in ks) / len(ks)
+            if mean > most + 1e-9:
+                best, most = weights, mean
+            progress.advance(1)
+    return [part / 10 for part in best]
+
+
+def predictions(path, first, options):
     """A run's labels, scores and true labels of the examples, by the first run's label ids.
 
     Args:
         path: run folder.
         first: ``LoadedRun`` whose ids count.
-        top: labels to list.
         options: the command line.
 
     Returns:
-        ids int32 and scores float32 (n, top), labels int32 (n, most) padded with -1.
+        ids int32 and scores float32 (n, options.top), labels int32 (n, most) padded with -1.
 
     Raises:
         ConfigError: the run has other labels.
@@ -65,7 +122,7 @@ def predictions(path, first, top, options):
     to_first = label_map(loaded.vocabulary.names, first.vocabulary.names, path)
     _, rows = examples(loaded, options)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
-    parts = list(Searcher(loaded.model, top).over(rows, batch_size, str(path)))
+    parts = list(Searcher(loaded.model, options.top).over(rows, batch_size, str(path)))
     ids = np.concatenate([part.ids for part in parts])
     scores = np.concatenate([part.scores for part in parts])
     width = max(part.labels.shape[1] for part in parts)
@@ -79,6 +136,25 @@ def predictions(path, first, top, options):
     # What no run knows stays an unknown label; every run may number these in its own way.
     labels = np.where(known, mapped, len(to_first) + labels)
     return np.where(ids >= 0, to_first[ids], -1).astype(np.int32), scores, labels.astype(np.int32)
+
+
+def _check(options):
+    """Refuses choices that mean nothing."""
+    from tfxc.ranker.ensemble import check_weights
+
+    check_weights(options.weights, options.method, len(options.runs))
+    if options.choose and options.choose == options.split:
+        raise ConfigError(
+            f"another split than --split expected, found {options.choose!r} for both",
+            where="--choose",
+            fix="choose the weights on a split that is not measured",
+        )
+    if options.choose and not 2 <= len(options.runs) <= 5:
+        raise ConfigError(
+            f"2 to 5 runs expected, found {len(options.runs)}",
+            where="--choose",
+            fix="name so many runs, or give --weights",
+        )
 
 
 def same_labels(one, other, num_labels):
@@ -128,6 +204,19 @@ def _parser():
         choices=METHODS,
         default="softmax_average",
         help="method of combination (default: %(default)s)",
+    )
+    weights = options.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--weights",
+        type=cli.numbers,
+        metavar="W,W",
+        help="weight of each run, e.g. 2,1 (default: all alike)",
+    )
+    weights.add_argument(
+        "--choose",
+        metavar="SPLIT",
+        help="choose the weights with the best mean of P@k on this split, in tenths; take one that "
+        "the runs were not trained on and that is not measured",
     )
     source = options.add_mutually_exclusive_group()
     source.add_argument("--split", help="split of the runs' data (default: test, else dev)")

@@ -51,7 +51,7 @@ class RunEncoder:
     Args:
         run: run folder.
         flip: add the vector of the mirror image.
-        trust: see ``tfxc.load_run``.
+        trust: see ``tfxc.Run``.
     """
 
     def __init__(self, run, flip=False, trust=False):

@@ -282,18 +282,25 @@ def test_an_ensemble_of_runs(text_run, other_run, method, tmp_path, capsys):
     if method == "softmax_average":
         predict.main([*runs, str(tmp_path / "in.txt"), "--k", "3"])
         assert lines_of(capsys.readouterr().out) == answers
+        predict.main([*runs, str(tmp_path / "in.txt"), "--k", "3", "--weights", "3,1"])
+        ids, scores = combine(lists, method, 3, [0.75, 0.25])
+        found = lines_of(capsys.readouterr().out)
+        assert_answers(found, [[NAMES[i] for i in row] for row in ids], scores)
+        assert found != answers
 
 
 def test_bad_ensembles(text_run, other_run, tmp_path):
     (tmp_path / "in.txt").write_text("soup\n")
     one, other, file = ["--run", str(text_run)], ["--run", str(other_run)], str(tmp_path / "in.txt")
-    for more in (["--ensemble", "average"], ["--top", "7"]):
+    for more in (["--ensemble", "average"], ["--top", "7"], ["--weights", "1"]):
         with pytest.raises(ConfigError, match=rf"{more[0]}: several runs expected, found 1"):
             predict.main([*one, file, *more])
     with pytest.raises(ConfigError, match="distinct runs expected, found one twice"):
         predict.main([*one, "--run", f"{text_run}/", file])
     with pytest.raises(ConfigError, match="--ensemble average"):
         predict.main([*one, *other, file, "--probabilities"])
+    with pytest.raises(ConfigError, match="weights: a number of at least 0 for each of 2 models"):
+        predict.main([*one, *other, file, "--weights", "1,2,3"])
     with pytest.raises(ConfigError, match="1 to 12 labels per example expected"):
         predict.main([*one, *other, file, "--k", "13"])
     fewer = make_run(tmp_path / "fewer", text_features=TFIDF, names=NAMES[1:])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.ranker.pecos_import import import_pecos
+from tfxc.ranker.pecos.model import import_pecos
 
 DATA = Path(__file__).parent / "data"
 

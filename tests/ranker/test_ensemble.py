@@ -27,7 +27,7 @@ def random_lists(seed, examples=20, models=3, k=6, labels=9):
     return found
 
 
-def plain(predictions, method, row):
+def plain(predictions, method, row, weights=None):
     """{label: (score, models that list it)} of one example."""
     models, longest = [], max((ids >= 0).sum(axis=1).max() for ids, _ in predictions)
     for ids, scores in predictions:
@@ -54,19 +54,21 @@ def plain(predictions, method, row):
         for value in values:
             low = min(value.values(), default=0) if method == "average" else 0
             own.append(value.get(label, low))
-        score = max(own) if method == "round_robin" else np.mean(own)
+        score = max(own) if method == "round_robin" else np.average(own, weights=weights)
         found[label] = score, sum(label in model for model in models)
     return found
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_like_dictionaries(method, seed):
+@pytest.mark.parametrize(("seed", "weights"), [(0, None), (1, None), (2, [2, 0, 0.5])])
+def test_like_dictionaries(method, seed, weights):
+    if weights and method == "round_robin":
+        pytest.skip("it takes no mean")
     predictions = random_lists(seed)
-    ids, scores = combine(predictions, method)
+    ids, scores = combine(predictions, method, weights=weights)
     assert ids.dtype == np.int32 and scores.dtype == np.float32
     for row in range(len(ids)):
-        expected = plain(predictions, method, row)
+        expected = plain(predictions, method, row, weights)
         found = {i: s for i, s in zip(ids[row], scores[row], strict=True) if i >= 0}
         assert set(found) == set(expected)
         for label, score in found.items():
@@ -74,7 +76,7 @@ def test_like_dictionaries(method, seed):
         keys = [(-round(expected[i][0], 9), -expected[i][1], i) for i in ids[row] if i >= 0]
         assert keys == sorted(keys)
         assert (ids[row][len(found) :] == -1).all() and np.isneginf(scores[row, len(found) :]).all()
-    first, best = combine(predictions, method, k=3)
+    first, best = combine(predictions, method, 3, weights)
     np.testing.assert_array_equal(first, ids[:, :3])
     np.testing.assert_array_equal(best, scores[:, :3])
 
@@ -131,6 +133,15 @@ def test_lists_in_any_order_and_as_csr():
         (random_lists(5), {"k": 0}, ConfigError, "k of at least 1"),
         ([([[1]], [[1.0]]), ([[1], [2]], [[1.0], [1.0]])], {}, DataError, "model 1: 1 examples"),
         ([([[1]], [[np.nan]])], {}, DataError, "model 0: finite scores"),
+        (random_lists(5), {"weights": [1, 1]}, ConfigError, "weights: .* each of 3 .* found"),
+        (random_lists(5), {"weights": [1, -1, 1]}, ConfigError, "weights: a number of at least 0"),
+        (random_lists(5), {"weights": [0, 0, 0]}, ConfigError, "weights: a weight above 0"),
+        (
+            random_lists(5),
+            {"weights": [1, 1, 1], "method": "round_robin"},
+            ConfigError,
+            "weights: a method that takes a mean expected",
+        ),
         ([([[1, 2]], [[1.0]])], {}, DataError, "ids and scores of one shape"),
         ([([[1, 4, 1]], [[3.0, 2.0, 1.0]])], {}, DataError, "found 1 twice in that of example 0"),
     ],

@@ -47,3 +47,19 @@ def test_ensemble(tool, tmp_path, capsys):
     third = make_run(tmp_path / "third", text_features={"name": "tfidf"}, names=NAMES[:-1])
     problem = call(capsys, tool("ensemble"), one, third, *arguments[2:]).problem()
     assert problem.startswith(f"{third}: the 12 labels of the first run expected, found 11")
+
+
+def test_weights_are_chosen(tool, tmp_path, capsys):
+    """The weights that differ least among the best."""
+    ensemble = tool("ensemble")
+    right, wrong = (np.array([[1], [2]]), np.ones((2, 1))), (np.array([[2], [1]]), np.ones((2, 1)))
+    truth = np.array([[1], [2]], np.int32)
+    assert ensemble.best_weights([right, wrong], truth, [1], "rank_average") == [0.6, 0.4]
+    assert ensemble.best_weights([wrong, wrong, right], truth, [1], "rank_average")[2] > 0.5
+    one, other = make_runs(tmp_path)
+    for options, message in (
+        (["--choose", "dev", "--split", "dev"], "--choose: another split than --split expected"),
+        (["--weights", "1,2,3"], "a number of at least 0 for each of 2 models"),
+    ):
+        assert message in call(capsys, ensemble, one, other, *options).problem()
+    assert "2 to 5 runs expected" in call(capsys, ensemble, one, "--choose", "dev").problem()

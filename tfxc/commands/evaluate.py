@@ -526,6 +526,20 @@ def add_table_options(options: "argparse.ArgumentParser") -> None:
     )
 
 
+def source_options(**given: Any) -> "argparse.Namespace":
+    """The options of ``add_source_options`` and ``add_table_options``, as without any arguments.
+
+    Args:
+        given: the values of some of them, by name.
+    """
+    options = cli.parser("evaluate", "")
+    add_source_options(options)
+    add_table_options(options)
+    found = options.parse_args([])
+    vars(found).update(given)
+    return found
+
+
 def add_source_options(options: "argparse.ArgumentParser") -> None:
     """Options that say which examples are measured, and by what."""
     source = options.add_mutually_exclusive_group()

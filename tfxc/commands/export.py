@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
+from tfxc.core.arguments import OneOf
 from tfxc.core.errors import ConfigError
 from tfxc.exports import FORMATS, MIN_AGREEMENT
 
 if TYPE_CHECKING:
     from tfxc.exports.savedmodel import Exported
+    from tfxc.runs.loaded import LoadedRun
 
 
 _DEFAULT_K = 5
@@ -32,34 +34,67 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exports one run."""
     options = _parser().parse_args(argv)
     _check(options)
-    from tfxc.inference.protocol import RankerModel
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(options.run, options.trust)
     loaded.search_with(options.beam, options.post_processor)
     kind = options.format + ("" if options.quantize is None else f"-{options.quantize}")
     folder = Path(options.output or loaded.folder / kind)
-    k = min(_DEFAULT_K, loaded.manifest["num_labels"]) if options.k is None else options.k
-    if options.format == "savedmodel":
+    k = default_k(loaded) if options.k is None else options.k
+    least = MIN_AGREEMENT if options.min_agreement is None else options.min_agreement
+    int8 = options.quantize is not None
+    print(export(loaded, folder, options.format, k, options.probabilities, int8, least))
+    return 0
+
+
+def default_k(loaded: "LoadedRun") -> int:
+    """Labels per example, where nothing is said about it."""
+    return min(_DEFAULT_K, loaded.manifest["num_labels"])
+
+
+def export(
+    loaded: "LoadedRun",
+    folder: Path,
+    format: str,
+    k: int,
+    probabilities: bool = False,
+    int8: bool = False,
+    min_agreement: float = MIN_AGREEMENT,
+) -> str:
+    """Writes a run in one of the formats; returns a report of what was written.
+
+    Args:
+        loaded, folder, k, probabilities: see ``tfxc.exports.savedmodel.export_savedmodel``.
+        format: ``"savedmodel"`` or one of ``tfxc.exports.FORMATS``.
+        int8, min_agreement: see ``tfxc.exports.convert.export_model``.
+
+    Raises:
+        ConfigError: the format is unknown, or the model or the choice does not suit it.
+    """
+    from tfxc.inference.protocol import RankerModel
+
+    OneOf("savedmodel", *FORMATS).check("format", format)
+    if format == "savedmodel":
         from tfxc.exports.savedmodel import export_savedmodel
 
-        written = export_savedmodel(loaded, folder, k, options.probabilities)
-        print(report(written, loaded.manifest))
-        return 0
+        return report(export_savedmodel(loaded, folder, k, probabilities), loaded.manifest)
+    if probabilities:
+        raise ConfigError(
+            f"--format savedmodel expected with probabilities, found {format}",
+            where="--probabilities",
+            fix="choose savedmodel, or leave it out",
+        )
     if isinstance(loaded.model, RankerModel):
         raise ConfigError(
-            f"savedmodel expected for a linear ranker, found {options.format}",
+            f"savedmodel expected for a linear ranker, found {format}",
             where="--format",
             fix="choose savedmodel",
         )
     from tfxc.exports.convert import export_model
     from tfxc.exports.usage import report_of_model
 
-    least = MIN_AGREEMENT if options.min_agreement is None else options.min_agreement
-    int8 = options.quantize is not None
-    done = export_model(loaded, folder, options.format, k, int8=int8, min_agreement=least)
-    print(report_of_model(done, loaded))
-    return 0
+    done = export_model(loaded, folder, format, k, int8=int8, min_agreement=min_agreement)
+    return report_of_model(done, loaded)
 
 
 def _check(options):
@@ -69,12 +104,6 @@ def _check(options):
             f"--format onnx or litert expected with {options.quantize}, found savedmodel",
             where="--quantize",
             fix="choose one of these formats",
-        )
-    if options.probabilities and options.format != "savedmodel":
-        raise ConfigError(
-            f"--format savedmodel expected with probabilities, found {options.format}",
-            where="--probabilities",
-            fix="choose savedmodel, or leave it out",
         )
     if options.min_agreement is not None and not options.quantize:
         raise ConfigError(

@@ -77,7 +77,8 @@ def _predictor(options, typed):
         listed = min(listed, loaded.manifest["num_labels"])
         with _named(path):
             predictors[path] = RunPredictor(loaded, listed, options.probabilities)
-    return EnsemblePredictor(predictors, options.ensemble or _ENSEMBLE, options.k)
+    method = options.ensemble or _ENSEMBLE
+    return EnsemblePredictor(predictors, method, options.k, options.weights)
 
 
 def _score_pairs(options):
@@ -111,7 +112,7 @@ def _score_pairs(options):
 
 def _check_pair_options(options):
     """Refuses what does not apply to the scoring of pairs."""
-    for name in ("k", "min_score", "ensemble", "top", "format", "beam", "model"):
+    for name in ("k", "min_score", "ensemble", "weights", "top", "format", "beam", "model"):
         if getattr(options, name) is not None:
             raise ConfigError(
                 "no such option expected with --pairs, which names the labels to score",
@@ -206,7 +207,7 @@ def _check(options):
         raise ConfigError(
             "distinct runs expected, found one twice", where="--run", fix="name each run once"
         )
-    for name in ("ensemble", "top"):
+    for name in ("ensemble", "weights", "top"):
         if getattr(options, name) and not several:
             raise ConfigError(
                 f"several runs expected, found {len(runs)}",
@@ -401,6 +402,12 @@ def _add_ensemble_options(options):
         "--ensemble",
         choices=METHODS,
         help=f"how to combine the best labels of several runs (default: {_ENSEMBLE})",
+    )
+    options.add_argument(
+        "--weights",
+        type=cli.numbers,
+        metavar="W,W",
+        help="weight of each of several runs, e.g. 2,1 (default: all alike)",
     )
     options.add_argument(
         "--top",

@@ -77,7 +77,7 @@ def size_table(before: str | Path, after: str | Path, trust: bool = False) -> st
 
     Args:
         before, after: run folders.
-        trust: see ``tfxc.load_run``.
+        trust: see ``tfxc.Run``.
     """
     rows = [("", str(before), str(after))]
     one, other = _sizes(before, trust), _sizes(after, trust)

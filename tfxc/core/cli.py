@@ -242,6 +242,16 @@ def number(text: str) -> float:
     return found
 
 
+def numbers(text: str) -> list[float]:
+    """``type`` of an option that is a list of finite numbers.
+
+    Example:
+        >>> numbers("2,0.5")
+        [2.0, 0.5]
+    """
+    return [number(part) for part in text.split(",")]
+
+
 def ending(suffix: str) -> Callable[[str], str]:
     """``type`` of an option that names a file to write, whose name must end in ``suffix``."""
 

@@ -13,7 +13,7 @@ from tfxc.data.kinds import SPARSE
 from tfxc.data.parsing.arrays import load_matrix
 from tfxc.data.text.pecos import load_pecos_vectorizer
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.ranker.pecos_import import write_pecos_model
+from tfxc.ranker.pecos.model import write_pecos_model
 from tfxc.runs.writer import manifest_of, new_run, split_of
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from tfxc.imports.pecos import WHERE, read_label_counts, vectorizer_of
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.pretrained.architecture import read_architecture
 from tfxc.pretrained.folder import network_folder, read_hub_config
-from tfxc.ranker.pecos_import import COPY, write_pecos_model
+from tfxc.ranker.pecos.model import COPY, write_pecos_model
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
 from tfxc.runs.writer import RunWriter, manifest_of, new_run, split_of
 

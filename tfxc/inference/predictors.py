@@ -1,6 +1,6 @@
 """Labels for chunks of raw examples: by a run's own model, or by a SavedModel."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +13,7 @@ from tfxc.data.images.conversion import ImageConverter
 from tfxc.data.kinds import DENSE, IMAGE, input_of
 from tfxc.inference.searcher import Searcher
 from tfxc.ops.text.subwords import require_text
-from tfxc.ranker.ensemble import combine, label_map
+from tfxc.ranker.ensemble import check_weights, combine, label_map
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
@@ -92,6 +92,7 @@ class EnsemblePredictor:
             many labels as its ``k`` says.
         method: one of ``tfxc.ranker.ensemble.METHODS``.
         k: labels per example; None means 5, or all if there are fewer.
+        weights: one per run, see ``tfxc.ranker.ensemble.combine``.
 
     Attributes:
         input_kind, num_features: see ``RunPredictor``.
@@ -102,7 +103,11 @@ class EnsemblePredictor:
     """
 
     def __init__(
-        self, predictors: "Mapping[str, RunPredictor]", method: str, k: int | None = None
+        self,
+        predictors: "Mapping[str, RunPredictor]",
+        method: str,
+        k: int | None = None,
+        weights: Sequence[float] | None = None,
     ) -> None:
         (_, first), *others = predictors.items()
         self.input_kind, self.num_features, self._names = (
@@ -119,6 +124,7 @@ class EnsemblePredictor:
                 )  # fmt: skip
         self._maps = [label_map(one.names, first.names, path) for path, one in predictors.items()]
         self._predictors, self._method = list(predictors.values()), method
+        self._weights = check_weights(weights, method, len(predictors))
         listed = max(one.k for one in self._predictors)
         self.k = _checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)
 
@@ -128,7 +134,7 @@ class EnsemblePredictor:
         for predictor, numbers in zip(self._predictors, self._maps, strict=True):
             ids, scores = predictor.find(chunk, where)
             lists.append((np.where(ids >= 0, numbers[ids], -1), scores))
-        return _named(*combine(lists, self._method, self.k), self._names)
+        return _named(*combine(lists, self._method, self.k, self._weights), self._names)
 
 
 def _named(ids, scores, names):

@@ -20,6 +20,7 @@ def combine(
     predictions: Sequence[tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix],
     method: str = "average",
     k: int | None = None,
+    weights: Sequence[float] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ensemble of top-k lists.
 
@@ -36,6 +37,8 @@ def combine(
             second of every model, and so on: the greatest over the models of
             ``(length − rank + (n − i) / (n + 1)) / n`` for model i of n, and 0.
         k: labels to keep; None keeps all that any model lists.
+        weights: one per model, of which the mean takes account; None weights all alike. Not of
+            ``round_robin``.
 
     Returns:
         ids int32 and scores float32 (N, k), by descending score; at equal scores the label that
@@ -43,7 +46,7 @@ def combine(
         infinity. The inputs are not changed.
 
     Raises:
-        ConfigError: an unknown method, no model, k below 1.
+        ConfigError: an unknown method, no model, k below 1, impossible weights.
         DataError: other numbers of examples, NaN, infinity, or a label twice in a list.
 
     Example:
@@ -56,6 +59,7 @@ def combine(
     OneOf(*METHODS).check("method", method)
     if not predictions or (k is not None and k < 1):
         raise ConfigError(f"models and k of at least 1 expected, found {len(predictions)} and {k}")
+    shares = check_weights(weights, method, len(predictions))
     lists = [_Lists(found, number) for number, found in enumerate(predictions)]
     examples = lists[0].examples
     for number, found in enumerate(lists):
@@ -67,7 +71,7 @@ def combine(
     num_labels = int(labels.max(initial=0)) + 1
     keys, places = np.unique(rows * num_labels + labels, return_inverse=True)
     listed = np.bincount(places, minlength=len(keys))
-    scores = _scores(lists, method, places, keys // num_labels, examples)
+    scores = _scores(lists, method, shares, places, keys // num_labels)
     return _best(keys // num_labels, keys % num_labels, scores, listed, examples, k)
 
 
@@ -151,7 +155,39 @@ class _Lists:
         return last
 
 
-def _scores(lists, method, places, rows, examples):
+def check_weights(
+    weights: Sequence[float] | np.ndarray | None, method: str, count: int
+) -> np.ndarray | None:
+    """The weights of ``count`` models as shares of 1; None if all are alike.
+
+    Raises:
+        ConfigError: ``method`` takes no mean, or the weights are not a number of at least 0 for
+            each model, with one above 0 among them.
+
+    Example:
+        >>> check_weights([3, 1], "average", 2)
+        array([0.75, 0.25])
+    """
+    if weights is None:
+        return None
+    weights = np.asarray(weights, np.float64)
+    if method == "round_robin":
+        raise ConfigError(
+            "a method that takes a mean expected with weights, found 'round_robin'",
+            where="weights",
+            fix="leave the weights out, or choose another method",
+        )
+    if weights.shape != (count,) or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ConfigError(
+            f"a number of at least 0 for each of {count} models expected, found {weights.tolist()}",
+            where="weights",
+        )
+    if not weights.any():
+        raise ConfigError("a weight above 0 expected, found none", where="weights")
+    return weights / weights.sum()
+
+
+def _scores(lists, method, shares, places, rows):
     """Combined score of every (row, label) that is listed; ``places`` are the entries'."""
     longest = max((int(one.lengths.max(initial=0)) for one in lists), default=0)
     if method == "round_robin":
@@ -163,17 +199,18 @@ def _scores(lists, method, places, rows, examples):
         scores = np.zeros(len(rows))
         np.maximum.at(scores, places, np.concatenate(values))
         return scores
-    missing = np.zeros(examples)  # what a label in no list would have
+    missing = np.zeros(lists[0].examples)  # what a label in no list would have
     values = []
-    for one in lists:
+    for number, one in enumerate(lists):
         value = _values(one, method, longest)
+        share = 1.0 if shares is None else shares[number]
         if method == "average":
             lowest = one.lowest()
-            missing += lowest
+            missing += share * lowest
             value = value - lowest[one.rows]
-        values.append(value)
+        values.append(share * value)
     total = np.bincount(places, np.concatenate(values), minlength=len(rows))
-    return (missing[rows] + total) / len(lists)
+    return (missing[rows] + total) / (len(lists) if shares is None else 1)
 
 
 def _values(one, method, longest):

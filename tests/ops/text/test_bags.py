@@ -132,8 +132,10 @@ def test_tfidf_equals_scikit_learn(settings, tmp_path):
     {"ngram_range": ((1, 1), (2, 3)), "max_features": 90},
     {"ngram_range": ((3, 3), (1, 2)), "norm": "l1", "use_idf": False},
     {"norm": None, "min_df": 3},
+    {"analyzer": "char", "ngram_range": (1, 3), "max_length": 20},
+    {"analyzer": ["word", "char_wb"], "ngram_range": [[1, 2], [2, 3]], "max_features": 500},
 ])  # fmt: skip
-def test_words_between_blanks(settings, tmp_path):
+def test_terms_as_pecos_cuts_them(settings, tmp_path):
     features = PecosTfidfFeatures(**settings).fit([random_texts(200, seed=1)])
     texts = [*random_texts(60, seed=2), "", "nothing  known", "the\r\nfox\nThe the"]
     assert_same(features, texts, tmp_path)

@@ -15,6 +15,7 @@ import scipy.sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import normalize
 
+from tfxc.core.arguments import OneOf
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.reading import read_json, read_text
 from tfxc.data.text.base import Learner, TextFeatures, check_ngram_range, read_terms
@@ -22,23 +23,29 @@ from tfxc.data.text.terms import TermCounter
 
 _LINE_BREAKS = re.compile(r"[\r\n]")
 # Of saved vectorisers.
-_TOKEN_TYPES = {10: "word", 20: "char", 30: "char_wb"}
+_ANALYZERS = {10: "word", 20: "char", 30: "char_wb"}
 _SHARED = ("binary", "sublinear_tf", "max_length", "norm_p")
 _SINGLE = "one vectoriser, or several of the same settings over n-grams of different lengths"
 _COPY = "copy the whole vectoriser"
 
 
 class PecosTfidfFeatures(TextFeatures):
-    """TF-IDF weighted n-grams of words, the same as by the ``tfidf`` vectoriser of libpecos.
+    """TF-IDF weighted n-grams of words or characters, as by the ``tfidf`` vectoriser of libpecos.
 
     A word is what is between spaces, case and punctuation kept; a line break counts as a
     space, as PECOS reads one document per line. idf = max(ln(documents / (documents with the term +
     1)), 0). Columns are sorted by ascending document frequency, then by length of the n-gram, then
-    by its words.
+    by its words or characters. In the vocabulary a space precedes each n-gram of characters, which
+    tells it from words.
 
     Args:
-        ngram_range: smallest and largest n of the n-grams; or several such ranges that do not
-            overlap: one vectoriser each, whose rows are scaled, joined and scaled again.
+        analyzer: what n-grams are made of, for all ranges or one for each: ``"word"``; ``"char"``
+            (characters, spaces among them); ``"char_wb"``, which learns n-grams of single words
+            with a space before and after, and then finds them in a text as it stands, without
+            spaces around it, as libpecos does.
+        ngram_range: smallest and largest n of the n-grams; or several such ranges, which do not
+            overlap if they are of words or of characters both: one vectoriser each, whose rows are
+            scaled, joined and scaled again.
         min_df: terms found in fewer documents are left out; a float is a share of the documents,
             rounded.
         max_df: terms found in more documents are left out; a float is a share, rounded.
@@ -50,7 +57,8 @@ class PecosTfidfFeatures(TextFeatures):
         smooth_idf: whether a term counts as found in one document more.
         add_one_idf: whether to add 1 to each idf.
         norm: ``"l2"``, ``"l1"`` or None.
-        max_length: words of a text beyond that many are cut off; None = none.
+        max_length: words or characters of a text beyond that many are cut off; None = none.
+            (libpecos, while it learns ``"char_wb"``, cuts single words instead.)
 
     Raises:
         ConfigError: an argument has an impossible value.
@@ -61,12 +69,15 @@ class PecosTfidfFeatures(TextFeatures):
         >>> features = PecosTfidfFeatures().fit([["red Red fox", "a red", "a hen", "no"]])
         >>> features.vocabulary(), features.transform(["Red Red foxes"]).indices.tolist()
         (['Red', 'fox', 'hen', 'no', 'a', 'red'], [0])
+        >>> PecosTfidfFeatures(analyzer="char_wb", ngram_range=(3, 3)).fit([["ab a"]]).vocabulary()
+        ['  a ', '  ab', ' ab ']
     """
 
     name = "pecos_tfidf"
 
     def __init__(
         self,
+        analyzer: str | Sequence[str] = "word",
         ngram_range: Sequence[int | Sequence[int]] = (1, 1),
         min_df: float = 1,
         max_df: float = 1.0,
@@ -81,11 +92,12 @@ class PecosTfidfFeatures(TextFeatures):
         max_length: int | None = None,
     ) -> None:
         super().__init__(
-            ngram_range=ngram_range, min_df=min_df, max_df=max_df, max_features=max_features,
-            keep_frequent=keep_frequent, binary=binary, sublinear_tf=sublinear_tf,
-            use_idf=use_idf, smooth_idf=smooth_idf, add_one_idf=add_one_idf, norm=norm,
-            max_length=max_length,
+            analyzer=analyzer, ngram_range=ngram_range, min_df=min_df, max_df=max_df,
+            max_features=max_features, keep_frequent=keep_frequent, binary=binary,
+            sublinear_tf=sublinear_tf, use_idf=use_idf, smooth_idf=smooth_idf,
+            add_one_idf=add_one_idf, norm=norm, max_length=max_length,
         )  # fmt: skip
+        self._check_analyzers()
         self._vocabulary: list[str] | None = None
         self._idf: np.ndarray | None = None
 
@@ -95,12 +107,12 @@ class PecosTfidfFeatures(TextFeatures):
         Raises:
             DataError: at its end, no term is left.
         """
-        counter = TermCounter(self._analysis(), jobs, with_totals=False)
+        counter = TermCounter(self._analysis(learning=True), jobs, with_totals=False)
         return Learner(counter.add, lambda: self._take(counter.counts()))
 
     def _take(self, counts):
         settings = self._settings
-        kept = [self._select(counts, words) for words in self._ranges()]
+        kept = [self._select(counts, *block) for block in self._blocks()]
         kept = np.concatenate(kept).astype(np.int64)
         if not kept.size:
             raise DataError(
@@ -115,8 +127,8 @@ class PecosTfidfFeatures(TextFeatures):
         """Takes a vocabulary and weights that were learned elsewhere; the columns keep their order.
 
         Args:
-            terms: list of distinct terms, words joined by a space; those of a range are adjacent,
-                ranges in their order.
+            terms: list of distinct terms, words joined by a space or characters after a space;
+                those of a range are adjacent, ranges in their order.
             idf: float64 (terms,), or None with ``use_idf`` False.
 
         Returns:
@@ -127,13 +139,15 @@ class PecosTfidfFeatures(TextFeatures):
         """
         if len(set(terms)) < len(terms):
             raise DataError("distinct terms expected, found one twice")
-        lengths = np.fromiter((term.count(" ") + 1 for term in terms), np.int64, len(terms))
+        lengths = np.fromiter(map(_length, terms), np.int64, len(terms))
+        of_characters = np.fromiter((term[:1] == " " for term in terms), bool, len(terms))
         blocks = np.full(len(terms), -1)
-        for block, words in enumerate(self._ranges()):
-            blocks[(lengths >= words[0]) & (lengths <= words[1])] = block
+        for block, ((least, most), analyzer) in enumerate(self._blocks()):
+            alike = of_characters == (analyzer != "word")
+            blocks[alike & (lengths >= least) & (lengths <= most)] = block
         if (blocks < 0).any() or (np.diff(blocks) < 0).any():
             raise DataError("terms in the order of the ranges of ngram_range expected")
-        self.blocks = np.searchsorted(blocks, range(1, len(self._ranges()))).tolist()
+        self.blocks = np.searchsorted(blocks, range(1, len(self._blocks()))).tolist()
         self._vocabulary, self._idf = list(terms), idf if self._settings["use_idf"] else None
         self.num_features = len(terms)
         self._cached_vectorizer = None
@@ -149,46 +163,65 @@ class PecosTfidfFeatures(TextFeatures):
     def _checked_range(self, value):
         if not all(isinstance(part, (list, tuple)) for part in value) or not len(value):
             return check_ngram_range(value)
-        ranges = tuple(map(check_ngram_range, value))
-        for one, other in itertools.combinations(ranges, 2):
-            if one[0] <= other[1] and other[0] <= one[1]:
+        return tuple(map(check_ngram_range, value))
+
+    def _check_analyzers(self):
+        """Refuses unknown analyzers, too many of them, and ranges that overlap."""
+        given, ranges = self._settings["analyzer"], self._settings["ngram_range"]
+        several = isinstance(ranges[0], tuple)
+        if not isinstance(given, str):
+            self._settings["analyzer"] = given = tuple(given)
+            if not several or len(given) != len(ranges):
+                raise ConfigError(
+                    "one name, or one for each of several ranges of ngram_range, expected, found "
+                    f"{len(given)} for {len(ranges) if several else 1}",
+                    where="analyzer",
+                )
+        for name in [given] if isinstance(given, str) else given:
+            OneOf(*_ANALYZERS.values()).check("analyzer", name)
+        for (one, first), (other, second) in itertools.combinations(self._blocks(), 2):
+            alike = (first == "word") == (second == "word")
+            if alike and one[0] <= other[1] and other[0] <= one[1]:
                 raise ConfigError(
                     f"ranges that do not overlap expected, found {one} and {other}",
                     where="ngram_range",
                 )
-        return ranges
 
-    def _ranges(self):
-        found = self._settings["ngram_range"]
-        return found if isinstance(found[0], tuple) else (found,)
+    def _blocks(self):
+        """``((least, most), analyzer)`` of each block of columns."""
+        ranges, given = self._settings["ngram_range"], self._settings["analyzer"]
+        ranges = ranges if isinstance(ranges[0], tuple) else (ranges,)
+        names = [given] * len(ranges) if isinstance(given, str) else given
+        return list(zip(ranges, names, strict=True))
 
-    def _select(self, counts, words):
-        """Indices of the terms of one range in the order of their columns."""
+    def _select(self, counts, lengths, analyzer):
+        """Indices of the terms of one block in the order of their columns."""
         lowest, highest = (
             _rounded(self._settings[key], counts.num_texts) for key in ("min_df", "max_df")
         )
         known = np.flatnonzero((counts.documents >= lowest) & (counts.documents <= highest))
-        keys = ((counts.documents[i], counts.terms[i].split(" "), i) for i in known.tolist())
-        found = sorted(
-            (documents, len(tokens), tokens, index)
-            for documents, tokens, index in keys
-            if words[0] <= len(tokens) <= words[1]
-        )
+        found = []
+        for index in known.tolist():
+            term = counts.terms[index]
+            length = _length(term)
+            if lengths[0] <= length <= lengths[1] and (term[0] == " ") == (analyzer != "word"):
+                # Words are compared one by one: a space would count as a character of the first.
+                tokens = term if term[0] == " " else term.split(" ")
+                found.append((counts.documents[index], length, tokens, index))
+        found.sort()
         most = self._settings["max_features"] or len(found)
         found = found[-most:] if self._settings["keep_frequent"] else found[:most]
         return [index for *_, index in found]
 
-    def _analysis(self):
-        ranges = np.array(self._ranges())
-        return {
-            "ngram_range": (int(ranges[:, 0].min()), int(ranges[:, 1].max())),
-            "tokenizer": functools.partial(split_at_blanks, most=self._settings["max_length"]),
-            "token_pattern": None,
-            "lowercase": False,
-        }
+    def _analysis(self, learning):
+        analyse = functools.partial(
+            _terms, blocks=self._blocks(), most=self._settings["max_length"], learning=learning
+        )
+        return {"analyzer": analyse}
 
     def _build_vectorizer(self):
-        return CountVectorizer(vocabulary=self._vocabulary, dtype=np.float32, **self._analysis())
+        analysis = self._analysis(learning=False)
+        return CountVectorizer(vocabulary=self._vocabulary, dtype=np.float32, **analysis)
 
     def _rows(self, texts):
         rows = super()._rows(texts)
@@ -220,6 +253,36 @@ def split_at_blanks(text: str, most: int | None = None) -> list[str]:
     return words[:most]
 
 
+def _terms(text, blocks, most, learning):
+    """The terms of a text, block by block.
+
+    Args:
+        text: string.
+        blocks: list of ``((least, most), analyzer)``.
+        most: words or characters to look at, or None.
+        learning: whether ``"char_wb"`` takes single words with spaces around instead of the text.
+    """
+    words, characters = split_at_blanks(text, most), _LINE_BREAKS.sub(" ", text)[:most]
+    found = []
+    for (shortest, longest), analyzer in blocks:
+        for n in range(shortest, longest + 1):
+            if analyzer == "word":
+                starts = range(len(words) - n + 1)
+                found += words if n == 1 else [" ".join(words[i : i + n]) for i in starts]
+                continue
+            alone = learning and analyzer == "char_wb"
+            parts = (
+                [f" {word} " for word in characters.split(" ") if word] if alone else [characters]
+            )
+            found += [f" {part[i : i + n]}" for part in parts for i in range(len(part) - n + 1)]
+    return found
+
+
+def _length(term):
+    """Words or characters of a term."""
+    return len(term) - 1 if term[:1] == " " else term.count(" ") + 1
+
+
 def _rounded(bound, num_texts):
     """A number of documents; PECOS holds shares in single precision and rounds halves up."""
     if not isinstance(bound, float):
@@ -244,9 +307,8 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
         ``PecosTfidfFeatures``; ``save`` writes them in tfxc's form.
 
     Raises:
-        DataError: no such folder, damaged, or of a kind that has no equivalent here: tokens that
-            are characters, base vectorisers of different settings or with n-grams of the same
-            length.
+        DataError: no such folder, damaged, or of a kind that has no equivalent here: base
+            vectorisers of different settings, or with n-grams of the same length of the same kind.
 
     Example:
         >>> features = load_pecos_vectorizer("pecos/vectorizer")      # doctest: +SKIP
@@ -266,14 +328,15 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
         compared = found if count > 1 else first
         if any(compared.get(key) != first.get(key) for key in _SHARED):
             raise DataError(f"{_SINGLE} expected, found others", where=base / "vectorizer")
-        _check_tokens(base / "tokenizer" / "config.json")
+    analyzers = [_analyzer_of(base / "tokenizer" / "config.json") for base in bases]
     terms, weights = [], []
-    for base in bases:
-        found, idf = _columns(base)
+    for base, analyzer in zip(bases, analyzers, strict=True):
+        found, idf = _columns(base, analyzer)
         terms += found
         weights += idf
     try:
         features = PecosTfidfFeatures(
+            analyzer=analyzers if len(set(analyzers)) > 1 else analyzers[0],
             ngram_range=ranges if count > 1 else ranges[0],
             binary=first["binary"],
             sublinear_tf=first["sublinear_tf"],
@@ -297,18 +360,21 @@ def _read(path, key=None):
     raise DataError("a vectoriser saved by PECOS expected", where=path)
 
 
-def _check_tokens(path):
+def _analyzer_of(path):
+    """What the tokens of a base vectoriser are."""
     kind = _read(path).get("token_type")
-    if kind != 10:
+    if kind not in _ANALYZERS:
         raise DataError(
-            f"words expected as tokens, found {_TOKEN_TYPES.get(kind, kind)}",
+            f"words, characters or characters of words as tokens expected, found {kind!r}",
             where=path,
-            fix='train the vectoriser with "analyzer": "word"',
+            fix=_COPY,
         )
+    return _ANALYZERS[kind]
 
 
-def _columns(base):
+def _columns(base, analyzer):
     """Terms and weights of a base vectoriser, by column."""
+    start, between = ("", " ") if analyzer == "word" else (" ", "")
     path = base / "tokenizer" / "vocab.txt"
     words = {number: word for _, (number, word) in _lines(path, parts=2)}
     path = base / "vectorizer" / "tfidf-model.txt"
@@ -317,8 +383,9 @@ def _columns(base):
         numbers = ids.split(" ")
         if length != str(len(numbers)) or not all(number in words for number in numbers):
             raise DataError(f"{length} words of vocab.txt expected", where=f"{path}:{line}")
+        term = start + between.join(words[number] for number in numbers)
         try:
-            found[int(column)] = " ".join(words[number] for number in numbers), float(idf)
+            found[int(column)] = term, float(idf)
         except ValueError as error:
             raise DataError("a column and its weight expected", where=f"{path}:{line}") from error
     if sorted(found) != list(range(len(found))):

@@ -78,25 +78,57 @@ def words_between_blanks(texts: tf.Tensor, most: int | None = None) -> tf.Ragged
     return tf.ragged.boolean_mask(parts, tf.strings.length(parts) > 0)[:, :most]
 
 
+def characters(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
+    """The characters of each text, a line break counted as a space.
+
+    Args:
+        texts: string (batch,); bytes that are not UTF-8 count as U+FFFD.
+        most: characters beyond that many are cut off; None = none.
+
+    Returns:
+        string ``RaggedTensor`` (batch, characters).
+
+    Example:
+        >>> characters(tf.constant(["a b"])).to_list()
+        [[b'a', b' ', b'b']]
+    """
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8")
+    texts = tf.strings.regex_replace(texts, "[\r\n]", " ")
+    return tf.strings.unicode_split(texts, "UTF-8")[:, :most]
+
+
 def terms(texts: tf.Tensor, settings: Mapping[str, Any]) -> tf.RaggedTensor:
-    """The n-grams of each text, words joined by a space.
+    """The n-grams of each text: words joined by a space, or characters after a space.
 
     Args:
         texts: string (batch,).
         settings: dict with ngram_range, one range or several, and with token_pattern and lowercase;
-            or, for words between spaces, with max_length.
+            or, as PECOS cuts texts, with analyzer (``tfxc.data.text.pecos``) and max_length.
 
     Returns:
         string ``RaggedTensor`` (batch, terms).
     """
-    if "token_pattern" in settings:
-        found = words(texts, settings["token_pattern"], settings["lowercase"])
-    else:
-        found = words_between_blanks(texts, settings["max_length"])
     ranges = settings["ngram_range"]
     ranges = ranges if isinstance(ranges[0], (list, tuple)) else [ranges]
+    if "token_pattern" in settings:
+        found = words(texts, settings["token_pattern"], settings["lowercase"])
+        return _ngrams(found, ranges)
+    given, most = settings["analyzer"], settings["max_length"]
+    kinds = [given] * len(ranges) if isinstance(given, str) else given
+    of_words = [span for span, kind in zip(ranges, kinds, strict=True) if kind == "word"]
+    of_characters = [span for span, kind in zip(ranges, kinds, strict=True) if kind != "word"]
+    found = []
+    if of_words:
+        found.append(_ngrams(words_between_blanks(texts, most), of_words))
+    if of_characters:
+        grams = _ngrams(characters(texts, most), of_characters, between="")
+        found.append(tf.strings.join([" ", grams]))
+    return tf.concat(found, 1) if len(found) > 1 else found[0]
+
+
+def _ngrams(tokens, ranges, between=" "):
     lengths = tuple(n for smallest, largest in ranges for n in range(smallest, largest + 1))
-    return found if lengths == (1,) else tf.strings.ngrams(found, lengths)
+    return tokens if lengths == (1,) else tf.strings.ngrams(tokens, lengths, separator=between)
 
 
 def murmurhash3_32(texts: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.search.beam_search.beam_search import has_native
-from tfxc.ranker.pecos_import import import_pecos
+from tfxc.ranker.pecos.model import import_pecos
 from tfxc.ranker.post_processors import POST_PROCESSORS
 from tfxc.ranker.search import Ranker
 
@@ -80,7 +80,7 @@ def test_the_command(pecos_model, tmp_path, capsys):
         ("ranker/1.model/C.npz", None, r"1\.model/C\.npz: no such file"),
         ("ranker/1.model/W.npz", b"no zip", r"1\.model/W\.npz: .*damaged"),
         ("ranker/2.model/param.json", None, r"2\.model/param\.json: no such file"),
-        ("ranker/2.model/param.json", b"{}", r"2\.model/param\.json: the key 'nr_features'"),
+        ("ranker/2.model/param.json", b"{}", r"2\.model/param\.json: the key 'bias'"),
     ],
 )
 def test_files_missing_or_damaged(damaged, tmp_path, name, content, message):
@@ -104,13 +104,6 @@ def test_settings_that_do_not_fit(damaged, pecos_model, tmp_path, key, value, er
     with pytest.raises(error, match=message) as caught:
         import_pecos(damaged(name, json.dumps(param).encode()), tmp_path / "out")
     assert str(caught.value).startswith(str(tmp_path / "damaged" / name))
-
-
-def test_a_model_that_is_memory_mapped(damaged, tmp_path):
-    param = {"model": "HierarchicalMLModel", "is_mmap": True}
-    model = damaged("ranker/param.json", json.dumps(param).encode())
-    with pytest.raises(DataError, match="found a memory-mapped model"):
-        import_pecos(model, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,265 @@
+"""A trained run in Python: ``tfxc.Run("runs/my").predict(texts)``."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.chunk import Chunk
+from tfxc.data.kinds import INPUTS
+from tfxc.runs.loaded import load_run
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.inference.predictors import Predictions, RunPredictor
+
+_BATCH = 256
+
+
+class Run:
+    """A trained run: finds labels, measures itself, encodes and exports.
+
+    The model is loaded when it is first needed, and kept.
+
+    Args:
+        path: run folder, as ``tfxc train`` and ``XCClassifier.save`` write it.
+        trust: whether modules that the run's config names may be imported, see docs/trust.md.
+        step: use the weights of this checkpoint; None for those of the end of the training.
+
+    Attributes:
+        labels: list of the labels' names, by id.
+        config: the run's ``Config``.
+        path: of the run folder.
+
+    Raises:
+        CheckpointError: no run folder, or it has no such checkpoint.
+        DataError: a file of it is missing or damaged.
+
+    Example:
+        >>> run = Run("runs/quickstart")                                   # doctest: +SKIP
+        >>> run.predict(["Sorts a list."], k=2).labels                     # doctest: +SKIP
+        [['key', 'reverse']]
+        >>> run.evaluate(split="test")["P@1"]                              # doctest: +SKIP
+        0.665
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, trust: bool = False, step: int | None = None
+    ) -> None:
+        self.path = Path(path)
+        self._loaded = load_run(self.path, trust, step)
+        self._predictors: dict[tuple[int | None, bool | None], RunPredictor] = {}
+
+    def __repr__(self) -> str:
+        count = self._loaded.manifest["num_labels"]
+        return f"Run({str(self.path)!r}: {count:,} labels, recipe {self.config.recipe.name!r})"
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the labels, by id."""
+        return list(self._loaded.vocabulary.names)
+
+    @property
+    def config(self) -> "Config":
+        """The config of the run, complete."""
+        return self._loaded.config
+
+    def predict(
+        self,
+        examples: Any,
+        k: int | None = None,
+        *,
+        features: Any = None,
+        probabilities: bool | None = None,
+    ) -> "Predictions":
+        """The best labels of examples.
+
+        Args:
+            examples: what the run was trained on: a list of n texts; a sparse or dense matrix (n,
+                num_features); or a list of n images, each the name of a file, its bytes, or a uint8
+                array (height, width, channels).
+            k: labels per example; None means 5, or all if there are fewer.
+            features: of texts whose run reads given features next to them, (n, num_features).
+            probabilities: whether to return probabilities instead of scores; None does so where the
+                model has any.
+
+        Returns:
+            ``Predictions``: ``labels``, n lists of k names, best first, and ``scores``, float32
+            (n, k).
+
+        Raises:
+            DataError: examples of another kind or width, or an image that cannot be read.
+            ConfigError: k exceeds the number of labels, or the model has no probabilities.
+        """
+        from tfxc.inference.predictors import Predictions, RunPredictor
+
+        if (k, probabilities) not in self._predictors:
+            self._loaded.require_labels()
+            self._predictors[k, probabilities] = RunPredictor(self._loaded, k, probabilities)
+        predictor = self._predictors[k, probabilities]
+        found = [predictor(chunk, "examples") for chunk in self._chunks(examples, features)]
+        if not found:
+            return Predictions([], np.zeros((0, predictor.k), np.float32))
+        names = [labels for part in found for labels in part.labels]
+        return Predictions(names, np.concatenate([part.scores for part in found]))
+
+    def encode(self, examples: Any) -> np.ndarray:
+        """The encoder's vectors of examples.
+
+        Args:
+            examples: see ``predict``.
+
+        Returns:
+            float32 (n, dim).
+
+        Raises:
+            ConfigError: the run has no encoder.
+            DataError: see ``predict``.
+        """
+        embed = self._loaded.embedder("Run.encode")
+        found = [
+            embed(self._loaded.encoder_features_of(chunk, "examples"))
+            for chunk in self._chunks(examples, None, self._loaded.encoder_takes)
+        ]
+        if not found:
+            raise DataError("examples to encode expected, found none", where="examples")
+        return np.concatenate(found)
+
+    def evaluate(
+        self,
+        data: str | os.PathLike[str] | None = None,
+        *,
+        split: str | None = None,
+        k: Sequence[int] | None = None,
+        prepared: str | os.PathLike[str] = "prepared",
+    ) -> dict[str, float]:
+        """Metrics of the run on a file or on a split of its data, as ``tfxc evaluate`` prints them.
+
+        Args:
+            data: a readable file with labels.
+            split: ``"train"``, ``"dev"`` or ``"test"``; without it and ``data`` the test split, or
+                dev where there is none.
+            k: cut-offs; None means the config's.
+            prepared: folder of prepared records, where a split is measured.
+
+        Returns:
+            Metrics by name, e.g. ``"P@1"``.
+
+        Raises:
+            ConfigError: both data and split, or no such split.
+            DataError: the file cannot be read.
+        """
+        from tfxc.commands.evaluate import build_metrics, examples, search, source_options
+
+        if data is not None and split is not None:
+            raise ConfigError("data or a split expected, found both", where="Run.evaluate")
+        self._loaded.require_labels()
+        options = source_options(data=data, split=split, k=k, prepared=prepared)
+        _, rows = examples(self._loaded, options)
+        metrics = build_metrics(self._loaded, options)
+        search(self._loaded, rows, metrics, options)
+        return metrics.result()
+
+    def export(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        format: str = "savedmodel",
+        *,
+        k: int | None = None,
+        probabilities: bool = False,
+    ) -> Path:
+        """Writes the run's model for a server and compares its results with the run's.
+
+        Args:
+            folder: what to write; None means a folder of the format's name inside the run.
+            format: ``"savedmodel"``, ``"onnx"`` or ``"litert"``.
+            k: labels per example; None means 5, or all if there are fewer.
+            probabilities: whether the scores are probabilities; of a SavedModel.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigError: an impossible choice, see ``tfxc export``.
+        """
+        from tfxc.commands.export import default_k, export
+
+        folder = self.path / format if folder is None else Path(folder)
+        k = default_k(self._loaded) if k is None else k
+        export(self._loaded, folder, format, k, probabilities)
+        return folder
+
+    def _chunks(self, examples, features, input_kind=None):
+        """Examples as ``Chunk``s of a bounded size."""
+        kind = INPUTS[input_kind or self._loaded.input_kind]
+        fields = {kind.chunk_field: _as_field(kind.chunk_field, examples)}
+        if features is not None:
+            fields["features"] = _matrix(features)
+        sizes = {name: len(v) if isinstance(v, list) else v.shape[0] for name, v in fields.items()}
+        if len(set(sizes.values())) > 1:
+            raise DataError(
+                f"features of {sizes[kind.chunk_field]:,} examples expected, found "
+                f"{sizes['features']:,}",
+                where="features",
+            )
+        for first in range(0, sizes[kind.chunk_field], _BATCH):
+            part = {name: value[first : first + _BATCH] for name, value in fields.items()}
+            count = min(_BATCH, sizes[kind.chunk_field] - first)
+            if "images" in part:
+                part["names"] = [f"image {first + n + 1}" for n in range(count)]
+            yield Chunk(labels=[[]] * count, **part)
+
+
+def _as_field(field, examples):
+    """Examples in the form that ``Chunk`` has them."""
+    if field == "texts":
+        texts = [examples] if isinstance(examples, str) else list(examples)
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"texts expected, found {type(text).__name__} at index {number}",
+                    where="examples",
+                    fix="pass a list of strings",
+                )
+        return texts
+    if field == "features":
+        return _matrix(examples)
+    if isinstance(examples, np.ndarray) and examples.ndim == 4:
+        return examples
+    return [_image(image) for image in ([examples] if _is_one(examples) else examples)]
+
+
+def _is_one(example):
+    return isinstance(example, (str, bytes, os.PathLike)) or getattr(example, "ndim", 0) == 3
+
+
+def _image(image):
+    """An array or the bytes of an encoded image."""
+    if isinstance(image, (str, os.PathLike)):
+        from tfxc.core.storage.reading import existing_file, read_errors
+
+        with read_errors(image):
+            return existing_file(image).read_bytes()
+    if isinstance(image, (bytes, np.ndarray)):
+        return image
+    raise DataError(
+        f"the name of an image file, its bytes or an array expected, found {type(image).__name__}",
+        where="examples",
+    )
+
+
+def _matrix(values):
+    if scipy.sparse.issparse(values):
+        return scipy.sparse.csr_matrix(values, dtype=np.float32)
+    found = np.asarray(values)
+    if found.ndim != 2 or found.dtype.kind not in "fiub":
+        raise DataError(
+            "a matrix of numbers (examples, features) expected, found "
+            f"{type(values).__name__} of shape {found.shape}",
+            where="examples",
+        )
+    return found.astype(np.float32)

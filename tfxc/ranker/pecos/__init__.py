@@ -1,0 +1,1 @@
+"""Models that PECOS has trained."""
