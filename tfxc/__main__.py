@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from tfxc.core import cli
 from tfxc.core.registry import nearest
@@ -12,6 +13,7 @@ COMMANDS = {
     "init": "write a config for a data file",
     "prepare": "turn raw files into sharded records",
     "train": "train a model on a data file or by a config, or resume a stopped training run",
+    "search": "train a config with many settings and list their dev metrics",
     "distill": "train a small model to imitate larger ones",
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
     "evaluate": "evaluate a run on a split or a file, compare two runs",
@@ -28,12 +30,16 @@ COMMANDS = {
 }
 
 
+def module_of(command: str) -> Any:
+    """The module of a command: ``add-labels`` is ``tfxc/commands/add_labels.py``."""
+    return importlib.import_module(f"tfxc.commands.{command.replace('-', '_')}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Calls the command's own ``main``."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
-        module = importlib.import_module(f"tfxc.commands.{arguments[0]}")
-        cli.run(module.main, arguments[1:])
+        cli.run(module_of(arguments[0]).main, arguments[1:])
     cli.run(_without_command, arguments)
 
 

@@ -6,7 +6,6 @@ does not.
 """
 
 import argparse
-import importlib
 import json
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 import tfxc
 from docs.hooks import reference
-from tfxc.__main__ import COMMANDS, main
+from tfxc.__main__ import COMMANDS, main, module_of
 
 FROZEN = Path(__file__).with_suffix("").with_name("command_line.json")
 PACKAGE = Path(__file__).resolve().parents[2] / "tfxc" / "commands"
@@ -26,7 +25,8 @@ class _Found(BaseException):
 
 def existing_commands():
     """The commands that have a module."""
-    return [command for command in COMMANDS if (PACKAGE / f"{command}.py").exists()]
+    files = {command: f"{command.replace('-', '_')}.py" for command in COMMANDS}
+    return [command for command, file in files.items() if (PACKAGE / file).exists()]
 
 
 def options_of(command):
@@ -35,7 +35,7 @@ def options_of(command):
     def give_up(parser, *_, **__):
         raise _Found(parser)
 
-    module = importlib.import_module(f"tfxc.commands.{command}")
+    module = module_of(command)
     patch = pytest.MonkeyPatch()
     with patch.context() as context:
         context.setattr(argparse.ArgumentParser, "parse_known_args", give_up)

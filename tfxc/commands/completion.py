@@ -8,7 +8,6 @@ zsh looks into folders of its `fpath`: add `fpath+=~/.zfunc` in front of `compin
 """
 
 import argparse
-import importlib
 from collections.abc import Sequence
 
 from tfxc.core import cli
@@ -29,13 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def whole_parser() -> argparse.ArgumentParser:
     """One parser of all commands, for programs that read parsers."""
-    from tfxc.__main__ import COMMANDS
+    from tfxc.__main__ import COMMANDS, module_of
 
     whole = argparse.ArgumentParser(prog="tfxc")
     whole.add_argument("--version", action="store_true", help="print the version")
     commands = whole.add_subparsers(dest="command")
     for name, help_text in COMMANDS.items():
-        parser = importlib.import_module(f"tfxc.commands.{name}")._parser()
+        parser = module_of(name)._parser()
         commands.add_parser(name, help=help_text, parents=[parser], add_help=False)
     return whole
 

@@ -64,7 +64,7 @@ def model_of(
 
 
 def _best_of_short_texts(contents):
-    """TextCNN; of texts with several labels, and in characters, the linear ranker is ahead of it."""
+    """TextCNN; with several labels, or in characters, the linear ranker is ahead of it."""
     if contents.tokens == "characters" or contents.several_labels:
         return _features(contents, bag=True) | {"recipe": _XR_LINEAR}
     return _with_encoder(contents, "textcnn", small=False)
