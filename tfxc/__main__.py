@@ -14,6 +14,7 @@ COMMANDS = {
     "prepare": "turn raw files into sharded records",
     "train": "train a model on a data file or by a config, or resume a stopped training run",
     "search": "train a config with many settings and list their dev metrics",
+    "copy-texts": "write a text set with changed copies of its texts, for distill",
     "distill": "train a small model to imitate larger ones",
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
     "evaluate": "evaluate a run on a split or a file, compare two runs",
