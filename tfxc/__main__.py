@@ -17,6 +17,7 @@ COMMANDS = {
     "copy-texts": "write a text set with changed copies of its texts, for distill",
     "distill": "train a small model to imitate larger ones",
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
+    "add-labels": "add new labels to a trained linear ranker",
     "evaluate": "evaluate a run on a split or a file, compare two runs",
     "report": "write tables and plots of a run's strengths and errors",
     "verify": "measure how well embeddings separate same from different pairs",

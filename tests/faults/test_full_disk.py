@@ -22,7 +22,18 @@ from tests.data.sources.examples import write_jsonl
 from tests.ranker.conftest import DATA
 from tests.recipes import xr_texts
 from tests.small_runs import TEXTS, config_tree, make_run
-from tfxc.commands import distill, encode, evaluate, export, predict, prepare, report, train, verify
+from tfxc.commands import (
+    add_labels,
+    distill,
+    encode,
+    evaluate,
+    export,
+    predict,
+    prepare,
+    report,
+    train,
+    verify,
+)
 from tfxc.core.errors import MachineError
 from tfxc.core.storage.files import copy_folder, write_errors
 from tfxc.runs.weights_file import write_weights
@@ -215,7 +226,7 @@ def added_labels(folder, disk, tool):
     run, *prepared = _trained(folder)
     linear_runs.write_texts(folder / "new.jsonl", 40, 3, suffix=" new")
     more = ("--data", folder / "new.jsonl", *prepared)
-    return tool("add_labels"), run, *more, "--output", disk / "run"
+    return add_labels, run, *more, "--output", disk / "run"
 
 
 def label_tree(folder, disk, tool):

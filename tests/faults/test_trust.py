@@ -10,9 +10,21 @@ import numpy as np
 import pytest
 
 import tfxc
+from tests.commands.calls import call
 from tests.small_runs import make_run
 from tests.source_tree import ROOT
-from tfxc.commands import distill, encode, evaluate, export, info, predict, prune, report, verify
+from tfxc.commands import (
+    add_labels,
+    distill,
+    encode,
+    evaluate,
+    export,
+    info,
+    predict,
+    prune,
+    report,
+    verify,
+)
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
 from tfxc.runs.loaded import load_run, trusting
@@ -76,12 +88,18 @@ def test_verify_refuses_to_import(run):
     assert not (run.parent / "mark").exists()
 
 
-@pytest.mark.parametrize("tool", ["ensemble", "add_labels", "extract_features"])
+def test_add_labels_refuses_to_import(run, capsys):
+    (run.parent / "rows.svm").write_text("0 1:1\n")
+    outcome = call(capsys, add_labels, "run", "--data", "rows.svm", "--output", "new")
+    assert "encoder.name is 'helper:E'" in outcome.problem()
+    assert not (run.parent / "mark").exists()
+
+
+@pytest.mark.parametrize("tool", ["ensemble", "extract_features"])
 def test_tools_refuse_to_import(run, program, tool):
     (run.parent / "rows.svm").write_text("0 1:1\n")
     arguments = {
         "ensemble": ["run", "run"],
-        "add_labels": ["run", "--data", "rows.svm", "--output", "new"],
         "extract_features": ["rows.svm", "--run", "run", "--output", "set"],
     }[tool]
     assert "encoder.name is 'helper:E'" in program(tool, *arguments).problem()
@@ -187,6 +205,7 @@ def test_nothing_in_the_package_runs_what_it_reads():
     assert found == {
         "tfxc/__init__.py",  # parts of tfxc by their names, as in the next ones
         "tfxc/__main__.py",
+        "tfxc/commands/doctor.py",
         "tfxc/exports/convert.py",
         "tfxc/exports/onnx.py",
         "tfxc/core/registry.py",  # methods and readers of a config, see above

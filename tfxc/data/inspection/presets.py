@@ -175,7 +175,7 @@ def _images(contents, share):
         **_head_and_objective(contents, sequence=True),
         "training": {
             "batch_size": batch,
-            "epochs": _epochs(contents, int(share * 60_000), 2, 100),
+            "epochs": _epochs(contents, share * 200_000, round(share * 10), round(share * 60)),
             "optimizer": {**_ADAM, "learning_rate": 0.002},
             "schedule": {"name": "cosine", "warmup": 0.05},
             "augmentation": [
