@@ -17,6 +17,7 @@ from tfxc.commands import (
     add_labels,
     distill,
     encode,
+    ensemble,
     evaluate,
     export,
     info,
@@ -95,11 +96,15 @@ def test_add_labels_refuses_to_import(run, capsys):
     assert not (run.parent / "mark").exists()
 
 
-@pytest.mark.parametrize("tool", ["ensemble", "extract_features"])
+def test_ensemble_refuses_to_import(run, capsys):
+    assert "encoder.name is 'helper:E'" in call(capsys, ensemble, "run", "run").problem()
+    assert not (run.parent / "mark").exists()
+
+
+@pytest.mark.parametrize("tool", ["extract_features"])
 def test_tools_refuse_to_import(run, program, tool):
     (run.parent / "rows.svm").write_text("0 1:1\n")
     arguments = {
-        "ensemble": ["run", "run"],
         "extract_features": ["rows.svm", "--run", "run", "--output", "set"],
     }[tool]
     assert "encoder.name is 'helper:E'" in program(tool, *arguments).problem()
