@@ -34,6 +34,7 @@ from tfxc.commands import (
     train,
     verify,
 )
+from tfxc.commands import features as features_command
 from tfxc.core.errors import MachineError
 from tfxc.core.storage.files import copy_folder, write_errors
 from tfxc.runs.weights_file import write_weights
@@ -149,13 +150,13 @@ def imported_features(folder, disk, tool):
     np.save(folder / "features.npy", vectors(430))
     np.save(folder / "labels.npy", np.arange(430) % 7)
     files = (folder / "features.npy", folder / "labels.npy")
-    return tool("import_features"), *files, "--output", disk / "set"
+    return features_command, "import", *files, "--output", disk / "set"
 
 
 def split_features(folder, disk, tool):
     features = write_set(folder / "set", vectors(4300))
     sizes = ("--val", 0.3, "--test", 0.3)
-    return tool("split_features"), features, "--output", disk / "sets", *sizes
+    return features_command, "split", features, "--output", disk / "sets", *sizes
 
 
 def extracted_features(folder, disk, tool):
@@ -163,7 +164,7 @@ def extracted_features(folder, disk, tool):
     texts = [(text, [f"label {number % 3}"]) for number, text in enumerate(TEXTS * 20)]
     write_jsonl(folder / "texts.jsonl", texts)
     return (
-        tool("extract_features"), folder / "texts.jsonl", "--run", run, "--output", disk / "set",
+        features_command, "extract", folder / "texts.jsonl", "--run", run, "--output", disk / "set",
         "--batch-size", 20,
     )  # fmt: skip
 

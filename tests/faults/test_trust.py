@@ -20,6 +20,7 @@ from tfxc.commands import (
     ensemble,
     evaluate,
     export,
+    features,
     info,
     predict,
     prune,
@@ -101,13 +102,10 @@ def test_ensemble_refuses_to_import(run, capsys):
     assert not (run.parent / "mark").exists()
 
 
-@pytest.mark.parametrize("tool", ["extract_features"])
-def test_tools_refuse_to_import(run, program, tool):
+def test_features_refuses_to_import(run, capsys):
     (run.parent / "rows.svm").write_text("0 1:1\n")
-    arguments = {
-        "extract_features": ["rows.svm", "--run", "run", "--output", "set"],
-    }[tool]
-    assert "encoder.name is 'helper:E'" in program(tool, *arguments).problem()
+    command = ("extract", "rows.svm", "--run", "run", "--output", "set")
+    assert "encoder.name is 'helper:E'" in call(capsys, features, *command).problem()
     assert not (run.parent / "mark").exists()
 
 
