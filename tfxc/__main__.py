@@ -20,6 +20,7 @@ COMMANDS = {
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
     "add-labels": "add new labels to a trained linear ranker",
     "evaluate": "evaluate a run on a split or a file, compare two runs",
+    "compare": "plot and list a metric of several runs over the epochs",
     "ensemble": "combine the labels that several runs predict, and evaluate the result",
     "report": "write tables and plots of a run's strengths and errors",
     "verify": "measure how well embeddings separate same from different pairs",
