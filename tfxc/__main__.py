@@ -13,6 +13,7 @@ COMMANDS = {
     "init": "write a config for a data file",
     "prepare": "turn raw files into sharded records",
     "features": "make, split and import feature sets, vectors to train heads on",
+    "tree": "build a tree of label clusters, or show one",
     "train": "train a model on a data file or by a config, or resume a stopped training run",
     "search": "train a config with many settings and list their dev metrics",
     "copy-texts": "write a text set with changed copies of its texts, for distill",

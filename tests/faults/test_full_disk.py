@@ -35,6 +35,7 @@ from tfxc.commands import (
     verify,
 )
 from tfxc.commands import features as features_command
+from tfxc.commands import tree as tree_command
 from tfxc.core.errors import MachineError
 from tfxc.core.storage.files import copy_folder, write_errors
 from tfxc.runs.weights_file import write_weights
@@ -235,7 +236,7 @@ def label_tree(folder, disk, tool):
     command = ["--config", str(config), "--prepared", str(folder / "prepared")]
     assert prepare.main(command) == 0
     (data,) = (path for path in (folder / "prepared").iterdir() if path.is_dir())
-    return tool("build_tree"), "--prepared-data", data, "--output", disk / "tree.npz"
+    return tree_command, "build", "--prepared-data", data, "--output", disk / "tree.npz"
 
 
 class Estimator:
