@@ -59,6 +59,11 @@ def test_options_are_frozen(command):
     assert options_of(command) == frozen, __doc__
 
 
+@pytest.mark.parametrize("command", existing_commands())
+def test_help_begins_with_an_example(command):
+    assert f"\n\n    tfxc {command}" in module_of(command).__doc__
+
+
 def test_no_command_disappears():
     assert set(json.loads(FROZEN.read_text(encoding="utf-8"))) == set(existing_commands()), __doc__
 

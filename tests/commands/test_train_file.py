@@ -77,7 +77,7 @@ def test_init(folder, capsys):
         (["mine.csv", "--config", "quickstart"], "a data file or --config expected, found both"),
         (["--config", "quickstart", "--preset", "fast"], "--preset: a data file expected"),
         (["absent.csv"], "absent.csv: no such file"),
-        (["mine.csv", "--label-column", "lable"], "did you mean 'label'"),
+        (["mine.csv", "--label-column", "labl"], "did you mean 'label'"),
         (["mine.csv", "--dev", "absent.csv"], "absent.csv: no such file"),
     ],
 )

@@ -26,8 +26,11 @@ LISTS = [["red", "animal"], ["blue", "water"], ["red"], ["blue"], ["green", "wat
 SINGLE = np.array(["fox", "sea", "rose", "deep", "sea"] * 8)
 
 # scikit-learn's checks that do not apply, and why.
+_BATCHES = "batches of other examples, as for scikit-learn's own SGDClassifier"
 EXCLUDED = {
-    "check_classifiers_multilabel_representation_invariance": "a list of lists is label lists here"
+    "check_classifiers_multilabel_representation_invariance": "a list of lists is label lists here",
+    "check_sample_weight_equivalence_on_dense_data": _BATCHES,
+    "check_sample_weight_equivalence_on_sparse_data": _BATCHES,
 }
 # A check trains one to six models; the others run with -m slow. None of these asks how well.
 QUICK = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+import tensorflow as tf
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
@@ -16,18 +17,22 @@ from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.locks import scratch_folder
-from tfxc.data.kinds import SPARSE, kind_of_features
+from tfxc.data.kinds import IMAGE, SPARSE, kind_of_features
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
+from tfxc.estimator.examples import checked_images, checked_texts, checked_weights, is_texts
 from tfxc.estimator.fitted_model import FittedModel
-from tfxc.estimator.targets import label_sets, read_targets
+from tfxc.estimator.targets import Targets, label_sets, read_targets
 from tfxc.runs.folder import RunFolder
+from tfxc.runs.loaded import load_run
+from tfxc.training.evaluation import Evaluation
 from tfxc.training.interrupts import Stopped
 from tfxc.training.loop import Trainer
 from tfxc.training.start.word_vectors import start_from_vectors
 
 _BATCH = 1024
+_METHODS = ("encoder", "head", "objective", "text_features")
 _FIRST_K = 16  # labels looked at first where a threshold decides how many there are
 
 
@@ -44,6 +49,10 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         batch_size: examples of one weight update.
         learning_rate: of Adam; it decreases to zero over the training steps.
         text_features: name or dict of text features; None means ``"tfidf"`` for texts.
+        early_stopping: stop after this many epochs in a row without a better P@1 on the
+            ``validation_data`` of ``fit``, and keep the best weights; None trains all epochs.
+        class_weight: ``"balanced"``, or a dict of the classes' weights (others have 1), for
+            objectives that have ``class_weight``.
         threshold: score from which a label is predicted where an example may have several. Scores
             are the head's: 0 is a probability of one half for ``dense`` with ``sigmoid``.
         random_state: seed of weights, dropout and the order of examples.
@@ -53,10 +62,16 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         classes_: the classes by label id; for an indicator matrix its column numbers.
         n_features_in_: width of given features; not set for texts.
         text_features_: the fitted text features, or None.
+        validation_metrics_: metrics of the ``validation_data`` after training, by name; empty
+            without any.
 
-    ``X`` is a list of texts, a sparse matrix or a dense array (n, num_features). ``y`` is a 1-D
+    ``X`` is a list of texts, a sparse matrix, a dense array (n, num_features), or for encoders of
+    images a uint8 array (n, height, width, channels). ``y`` is a 1-D
     array of classes (one each), a list of label lists (any number each), or a binary matrix
     (n, num_classes), dense or sparse. A list of lists is always taken as label lists.
+
+    Arguments of encoder, head, objective and text features are parameters, too, e.g.
+    ``head__num_buckets`` in ``set_params`` and the grids of ``GridSearchCV``.
 
     Raises:
         ConfigError: an unknown method or a wrong argument (when fitting).
@@ -83,6 +98,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         epochs: float = 10,
         batch_size: int = 256,
         learning_rate: float = 0.01,
+        early_stopping: int | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
         text_features: Mapping[str, Any] | str | None = None,
         threshold: float = 0.0,
         random_state: int = 0,
@@ -95,6 +112,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.class_weight = class_weight
         self.text_features = text_features
         self.threshold = threshold
         self.random_state = random_state
@@ -102,10 +121,23 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
-        y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
+        X: Any,
+        y: Any,
+        sample_weight: Sequence[float] | np.ndarray | None = None,
+        *,
+        validation_data: tuple[Any, Any] | None = None,
     ) -> "XCClassifier":
-        """Trains on examples ``X`` and their labels ``y``; returns ``self``."""
+        """Trains on examples ``X`` and their labels ``y``.
+
+        Args:
+            X: examples.
+            y: their labels.
+            sample_weight: (n,), factors of the examples' losses; scaled to a mean of 1.
+            validation_data: X and y that are measured after each epoch.
+
+        Returns:
+            ``self``.
+        """
         if y is None:
             raise DataError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
@@ -115,10 +147,12 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self._targets, labels = read_targets(y)
         self.classes_ = self._targets.classes
         source = ArraySource(self._rows(matrix, labels), len(self.classes_))
-        config = parse_config(self._config(), where="XCClassifier")
+        config = parse_config(self._config(validation_data is not None), where="XCClassifier")
         self._fitted = FittedModel(config, source, self.text_features_)
         self._fitted.count(labels)
-        self._train(config, source)
+        if sample_weight is not None:
+            self._weigh(checked_weights(sample_weight, len(labels)))
+        self._train(config, source, validation_data)
         return self
 
     def predict(
@@ -135,21 +169,55 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return self._targets.from_ids(self._above_threshold(rows))
 
     def predict_top_k(
-        self, X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix, k: int = 5
+        self, X: Any, k: int = 5, probabilities: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best classes of every example, best first.
+
+        Args:
+            X: examples.
+            k: classes per example.
+            probabilities: whether to return probabilities instead of scores.
 
         Returns:
             classes (n, k) and scores float32 (n, k).
 
         Raises:
-            ConfigError: k exceeds the number of classes.
+            ConfigError: k exceeds the number of classes, or the model has no probabilities.
         """
         rows = self._rows_of(X)
         if not 1 <= k <= len(self.classes_):
             raise ConfigError(f"k of 1 to {len(self.classes_)} (the classes) expected, found {k}")
-        ids, scores = self._search(rows, k)
+        ids, scores = self._search(rows, k, probabilities)
         return self.classes_[ids], scores
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """The score of every class; for two classes the second's less the first's.
+
+        Returns:
+            float32 (n, classes), in the order of ``classes_``; (n,) for two 1-D classes.
+        """
+        scores = self._all_scores(X)
+        if not self._targets.multi_label and scores.shape[1] == 2:
+            return scores[:, 1] - scores[:, 0]
+        return scores
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of every class.
+
+        Where an example has one class, the probabilities of an example add up to 1; those of a
+        ``"sigmoid"``, which are of each class by itself, are scaled to that.
+
+        Returns:
+            float32 (n, classes), in the order of ``classes_``.
+
+        Raises:
+            ConfigError: the model has no probabilities.
+        """
+        found = self._all_scores(X, probabilities=True)
+        if self._targets.multi_label:
+            return found
+        sums = found.sum(1, keepdims=True)
+        return np.where(sums > 0, found / np.where(sums > 0, sums, 1), 1 / found.shape[1])
 
     def score(
         self,
@@ -180,7 +248,53 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         self._fitted.save(Path(folder), map(str, self.classes_.tolist()), self.text_features_)
 
-    def _config(self):
+    @classmethod
+    def load(cls, folder: str | Path) -> "XCClassifier":
+        """A fitted estimator from a run folder, of ``save`` or of ``tfxc train``.
+
+        Args:
+            folder: the run; its classes are the names of its labels.
+
+        Raises:
+            CheckpointError: no run.
+            ConfigError: a run of a recipe whose model is made of several.
+        """
+        loaded = load_run(folder)
+        fitted = FittedModel.of_run(loaded)
+        parts: dict[str, Any] = loaded.config.network_sections
+        sections: dict[str, Any] = {key: part.section() for key, part in parts.items()}
+        found = cls(
+            **sections, techniques=[method.section() for method in loaded.config.techniques]
+        )
+        names = np.empty(len(loaded.vocabulary.names), object)
+        names[:] = loaded.vocabulary.names
+        found._fitted, found.classes_ = fitted, names
+        found._targets = Targets("single" if loaded.single_label else "lists", names)
+        found.text_features_, found.validation_metrics_ = loaded.text_features, {}
+        if found.text_features_ is not None:
+            found.text_features = loaded.config.data.text_features
+        return found
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters; ``deep`` adds the arguments of methods, as ``head__num_buckets``."""
+        found = super().get_params(deep)
+        for name in _METHODS if deep else ():
+            if isinstance(found[name], Mapping):
+                found |= {f"{name}__{key}": value for key, value in found[name].items()}
+        return found
+
+    def set_params(self, **params: Any) -> "XCClassifier":
+        """Sets parameters, also ``head__num_buckets``; returns ``self``."""
+        nested = {key for key in params if key.partition("__")[0] in _METHODS and "__" in key}
+        super().set_params(**{key: params[key] for key in params if key not in nested})
+        for key in sorted(nested):
+            name, _, argument = key.partition("__")
+            given = getattr(self, name)
+            given = "tfidf" if given is None else given
+            setattr(self, name, {**_section(given), argument: params[key]})
+        return self
+
+    def _config(self, measured=False):
         """The config tree of this training run; its data section only names the estimator."""
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
@@ -194,17 +308,67 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             "data": {"name": "estimator", "train": "fit", "text_features": text_features},
             "encoder": _section(self.encoder),
             "head": _section(self.head),
-            "objective": _section(self.objective),
+            "objective": self._objective(),
             "techniques": [_section(technique) for technique in self.techniques],
             "training": {
                 "batch_size": self.batch_size,
                 "epochs": self.epochs,
                 "optimizer": {"name": "adam", "learning_rate": self.learning_rate},
                 "schedule": {"name": "linear"},
+                **self._stopping(measured),
             },
         }
 
-    def _train(self, config, source):
+    def _stopping(self, measured):
+        """Keys of ``training`` about early stopping."""
+        if self.early_stopping is None:
+            return {}
+        if not measured:
+            raise ConfigError(
+                "validation_data expected with early_stopping, found none",
+                where="XCClassifier.fit",
+                fix="pass validation_data=(X, y), or leave early_stopping at None",
+            )
+        return {"early_stopping": {"patience": self.early_stopping}}
+
+    def _objective(self):
+        """The objective's section, with the weights of the classes."""
+        section = _section(self.objective)
+        if self.class_weight is None:
+            return section
+        if isinstance(self.class_weight, str):
+            return section | {"class_weight": self.class_weight}
+        unknown = set(self.class_weight) - set(self.classes_.tolist())
+        if unknown:
+            raise ConfigError(
+                f"classes of y expected, found {min(map(repr, unknown))}", where="class_weight"
+            )
+        weights = [float(self.class_weight.get(label, 1)) for label in self.classes_.tolist()]
+        return section | {"class_weight": weights}
+
+    def _weigh(self, weights):
+        objective = self._fitted.model.objective
+        if not objective.weighs_examples:
+            raise ConfigError(
+                f"an objective that weighs examples expected, found {type(objective).__name__}",
+                where="sample_weight",
+                fix="leave it out, or choose e.g. objective 'softmax'",
+            )
+        objective.example_weights = tf.constant(weights)
+
+    def _evaluation(self, config, source, data):
+        """``Evaluation`` of the validation data, or None."""
+        if data is None:
+            return None
+        X, y = data
+        rows = self._rows_of(X, self._targets.ids_of(y))
+        dev = ArraySource(rows, len(self.classes_))
+        single = not self._targets.multi_label
+        names = list(map(str, self.classes_.tolist()))
+        labels = single, names if len(names) == 2 else ()
+        return Evaluation(self._fitted.model, config, labels, source, dev)
+
+    def _train(self, config, source, validation_data):
         quiet = contextlib.ExitStack()
         with quiet, scratch_folder("fit") as folder:
             if not self.verbose:
@@ -212,18 +376,21 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
             run = RunFolder(folder)
             start_from_vectors(self._fitted.model, config, lambda: self.text_features_)
-            trainer = Trainer(self._fitted.model, source, config, run)
+            evaluation = self._evaluation(config, source, validation_data)
+            trainer = Trainer(self._fitted.model, source, config, run, evaluation=evaluation)
             try:
                 self._fitted.summary = trainer.fit()
             except Stopped:
                 raise KeyboardInterrupt from None
             run.load_weights(self._fitted.model)  # techniques may have written other ones
+        self._fitted.model.objective.example_weights = None
+        self.validation_metrics_ = self._fitted.summary.get("dev", {})
 
     def _fit_features(self, X):
         """A float32 CSR matrix, or a dense one where the encoder reads such."""
-        if _is_texts(X):
+        if is_texts(X):
             features = build_text_features(_section(self.text_features or "tfidf"))
-            self.text_features_ = features.fit([_checked_texts(X)])
+            self.text_features_ = features.fit([checked_texts(X)])
             vars(self).pop("n_features_in_", None)
             return features.transform(list(X))
         if self.text_features is not None:
@@ -235,31 +402,47 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def _rows(self, features, labels):
         texts = self.text_features_
-        kind = kind_of_features(features, "X") if texts is None else texts.kind
+        if texts is None:
+            kind = IMAGE if features.ndim == 4 else kind_of_features(features, "X")
+        else:
+            kind = texts.kind
         return Rows.of(kind, features, labels)
 
-    def _rows_of(self, X):
-        check_is_fitted(self)
-        if _is_texts(X) != (self.text_features_ is not None):
+    def _rows_of(self, X, labels=None):
+        if not hasattr(self, "_fitted"):
+            check_is_fitted(self)
+        if is_texts(X) != (self.text_features_ is not None):
             expected = "a matrix" if self.text_features_ is None else "texts"
             raise DataError(f"{expected} as in fit expected", where="X")
         if self.text_features_ is not None:
-            matrix = self.text_features_.transform(_checked_texts(X))
+            matrix = self.text_features_.transform(checked_texts(X))
         else:
             matrix = self._matrix(X, reset=False)
-        return self._rows(matrix, [[]] * matrix.shape[0])
+        if labels is not None:
+            check_consistent_length(matrix, labels)
+        return self._rows(matrix, [[]] * matrix.shape[0] if labels is None else labels)
 
     def _matrix(self, X, reset):
-        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=reset)
         input_kind = registry.get("encoder", _section(self.encoder)["name"]).input_kind
+        if input_kind == IMAGE.name:
+            return checked_images(X, None if reset else self._fitted.image_shape)
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=reset)
         if input_kind != SPARSE.name and not scipy.sparse.issparse(X):
             return X
         X = scipy.sparse.csr_matrix(X)
         X.sum_duplicates()
         return X
 
-    def _search(self, rows, k):
-        return self._fitted.search(rows, k, _BATCH)
+    def _search(self, rows, k, probabilities=False):
+        return self._fitted.search(rows, k, _BATCH, probabilities)
+
+    def _all_scores(self, X, probabilities=False):
+        """Scores or probabilities of all classes, float32 (n, classes)."""
+        ids, scores = self._search(self._rows_of(X), len(self.classes_), probabilities)
+        assert (ids >= 0).all(), "a search finds as many classes as it is asked for"
+        found = np.empty_like(scores)
+        np.put_along_axis(found, ids.astype(np.int64), scores, axis=1)
+        return found
 
     def _above_threshold(self, rows):
         """Label ids of every example whose score reaches the threshold."""
@@ -292,15 +475,3 @@ def _section(method):
         f"a method's name or a dict with 'name' expected, found {method!r}",
         fix='pass e.g. "dense" or {"name": "mach", "num_buckets": 50}',
     )
-
-
-def _is_texts(X):
-    one_dimensional = np.ndim(X) == 1 if hasattr(X, "ndim") else isinstance(X, (list, tuple))
-    return bool(one_dimensional and len(X) and isinstance(next(iter(X)), str))
-
-
-def _checked_texts(X):
-    for number, text in enumerate(X):
-        if not isinstance(text, str):
-            raise DataError(f"texts expected, found {text!r} at index {number}", where="X")
-    return list(X)

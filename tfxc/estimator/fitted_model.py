@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.data.manifest import SplitInfo
 from tfxc.data.sources.base import RowStream
 from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.rows import Rows
     from tfxc.data.sources.base import ArraySource
+    from tfxc.runs.loaded import LoadedRun
 
 
 class FittedModel:
@@ -40,11 +43,13 @@ class FittedModel:
             "num_features": source.num_features,
             "num_labels": source.num_labels,
             "vocabulary_size": getattr(text_features, "vocabulary_size", None),
+            "image_shape": source.image_shape,
         }
+        self._text_settings: dict[str, Any] | None = None
         self._kind = source.kind.name
         self._num_examples = source.num_examples
         self._label_counts: np.ndarray | None = None
-        self._lengths: list[int] = []
+        self._split = split_of([])
         self.summary: Any = None
         self._architecture: dict[str, Any] = {}
         self._make(**data_dependent_arguments(config, source, **self._dimensions))
@@ -58,19 +63,52 @@ class FittedModel:
     @property
     def _dimensions(self):
         sizes = {"feature_kind": self._kind, "num_examples": self._num_examples}
-        return {**self._sizes, **sizes}
+        return {**self._sizes, **sizes, "text_features": self._text_settings}
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """(height, width, channels) of images, or None."""
+        return self._sizes["image_shape"]
 
     def count(self, labels: Sequence[Sequence[int]]) -> None:
         """Remembers the label statistics that a run folder holds; one list of ids per example."""
-        self._lengths = [len(row) for row in labels]
+        self._split = split_of([len(row) for row in labels])
         ids = np.fromiter((label for row in labels for label in row), np.int64)
         self._label_counts = np.bincount(ids, minlength=self._sizes["num_labels"])
 
-    def search(self, rows: "Rows", k: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Ids int32 and scores float32 (n, k) of the best labels of ``Rows``."""
+    @classmethod
+    def of_run(cls, loaded: "LoadedRun") -> "FittedModel":
+        """The model of a run.
+
+        Raises:
+            ConfigError: its recipe makes more of a model than config and weights say.
+        """
+        if loaded.config.recipe.name not in _RECIPES:
+            raise ConfigError(
+                f"a run of recipe {' or '.join(map(repr, _RECIPES))} expected, found one of "
+                f"{loaded.config.recipe.name!r}",
+                where=loaded.folder.path,
+                fix="use tfxc.Run, which predicts with every run",
+            )
+        found = cls.__new__(cls)
+        sizes = loaded.dimensions
+        found.config, found.model = loaded.config, loaded.model
+        found._kind, found._num_examples = sizes.pop("feature_kind"), sizes.pop("num_examples")
+        found._text_settings = sizes.pop("text_features")
+        architecture = sizes.pop("architecture", None)
+        found._architecture = {} if architecture is None else {"architecture": architecture}
+        found._sizes, found._label_counts = sizes, loaded.label_counts
+        found._split = SplitInfo.model_validate(loaded.manifest["splits"]["train"])
+        found.summary = loaded.folder.summary()
+        return found
+
+    def search(
+        self, rows: "Rows", k: int, batch_size: int, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids int32 and scores, or probabilities, float32 (n, k) of the best labels of ``Rows``."""
         parts = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
-        found = Searcher(self.model, k).over(RowStream([rows]), batch_size)
-        parts += [one[:2] for one in found]
+        searcher = Searcher(self.model, k, probabilities=probabilities)
+        parts += [one[:2] for one in searcher.over(RowStream([rows]), batch_size)]
         ids, scores = zip(*parts, strict=True)
         return np.concatenate(ids), np.concatenate(scores)
 
@@ -90,7 +128,7 @@ class FittedModel:
         config = config.model_copy(update={"run": str(folder)})
         manifest = manifest_of(
             self.config.data.name,
-            split=split_of(self._lengths),
+            split=self._split,
             text_features=text_features,
             feature_kind=self._kind,
             **self._sizes,
@@ -116,3 +154,5 @@ class FittedModel:
 
 
 _REBUILT = {"model", "config"}
+# Recipes whose run is one model of the config's encoder and head.
+_RECIPES = ("fit", "distill")

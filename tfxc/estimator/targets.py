@@ -1,6 +1,7 @@
 """The forms of ``y`` that the estimator accepts, and predictions in the same form."""
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,29 @@ class Targets:
     def multi_label(self) -> bool:
         """Whether an example has any number of labels."""
         return self.form != "single"
+
+    def ids_of(self, y: Any) -> list[list[int]]:
+        """Label ids of other examples, ``y`` in the form of these; unknown classes get higher ids.
+
+        Raises:
+            DataError: it has another form, or another number of columns.
+        """
+        if self.form == "single":
+            rows = [[value] for value in column_or_1d(np.asarray(y)).tolist()]
+        elif self.form == "lists":
+            if not _is_lists(y):
+                raise DataError("lists of labels as in fit expected", where="y")
+            rows = [list(dict.fromkeys(row)) for row in y]
+        else:
+            matrix = scipy.sparse.csr_matrix(y)
+            if matrix.shape[1] != len(self.classes):
+                raise DataError(
+                    f"{len(self.classes)} columns as in fit expected, found {matrix.shape[1]}",
+                    where="y",
+                )
+            return _from_matrix(matrix, self.form)[1]
+        numbers = {label: number for number, label in enumerate(self.classes.tolist())}
+        return [sorted(numbers.setdefault(x, len(numbers)) for x in row) for row in rows]
 
     def from_ids(
         self, ids: Sequence[Sequence[int]] | np.ndarray
@@ -102,6 +126,7 @@ def _is_lists(y):
 
 
 def _from_lists(y):
+    _warn_of_zeros_and_ones(y)
     rows = [list(dict.fromkeys(row)) for row in y]
     try:
         classes = sorted({label for row in rows for label in row})
@@ -114,6 +139,19 @@ def _from_lists(y):
     array = np.empty(len(classes), object)
     array[:] = classes
     return Targets("lists", array), [sorted(numbers[label] for label in row) for row in rows]
+
+
+def _warn_of_zeros_and_ones(y):
+    """A binary matrix as lists would be label lists of the labels 0 and 1."""
+    width = len(y[0]) if len(y) else 0
+    if width > 1 and all(
+        len(row) == width and all(type(x) is int and x in (0, 1) for x in row) for row in y
+    ):
+        warnings.warn(
+            "y is taken for lists of the labels 0 and 1; if it is a binary matrix, pass "
+            "np.array(y)",
+            stacklevel=4,
+        )
 
 
 def _from_matrix(matrix, form):

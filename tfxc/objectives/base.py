@@ -32,6 +32,8 @@ class Objective(keras.layers.Layer):
         partial_loss: whether the loss of a batch is not a measure of the fit to all labels.
         num_examples: training examples that it keeps numbers of, or None.
         tables: Keras variables of these numbers, float32 (num_examples,) each, once it is built.
+        weighs_examples: whether ``example_weights`` can be set.
+        example_weights: float32 (num_examples,), factors of the training examples' losses; or None.
     """
 
     link = "sigmoid"
@@ -41,6 +43,8 @@ class Objective(keras.layers.Layer):
     partial_loss = False
     num_examples: int | None = None
     tables: Sequence = ()
+    weighs_examples = True
+    example_weights: tf.Tensor | None = None
 
     def __call__(self, group: "LogitGroup", *args: Any, **kwargs: Any) -> tf.Tensor:
         """As ``call``; builds first: Keras 3.12 asks every field of a group for its shape."""
@@ -66,7 +70,10 @@ class Objective(keras.layers.Layer):
             training: whether state per example may change; not all objectives have any.
         """
         parts = [self(group, example_index) for group in groups]
-        return tf.add_n([tf.cast(part, tf.float32) for part in parts] + penalties_of(groups))
+        losses = tf.add_n([tf.cast(part, tf.float32) for part in parts] + penalties_of(groups))
+        if self.example_weights is None or example_index is None:
+            return losses
+        return losses * tf.gather(self.example_weights, example_index)
 
     def logged_metrics(self) -> dict[str, float]:
         """What a log line should hold in addition to the loss: {name: number}."""

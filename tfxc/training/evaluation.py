@@ -28,7 +28,7 @@ class Evaluation:
     Args:
         model: ``RunModel``.
         config: ``Config``.
-        data_folder: prepared data, whose labels they are.
+        labels: what ``labels_of`` says of the training split.
         train: training ``Source``; None if the loss over all labels is not measured.
         dev, test: ``Source``s, or None.
 
@@ -37,7 +37,8 @@ class Evaluation:
         full_loss: whether the loss over all labels is one of them.
 
     Example:
-        >>> Evaluation(model, config, folder, train, dev).of_dev()["P@1"]  # doctest: +SKIP
+        >>> labels = labels_of(folder, model.num_labels)                   # doctest: +SKIP
+        >>> Evaluation(model, config, labels, train, dev).of_dev()["P@1"]  # doctest: +SKIP
         0.71
     """
 
@@ -45,7 +46,7 @@ class Evaluation:
         self,
         model: RunModel,
         config: "Config",
-        data_folder: str | Path,
+        labels: tuple[bool, Sequence[str]],
         train: "Source | None",
         dev: "Source | None" = None,
         test: "Source | None" = None,
@@ -55,7 +56,7 @@ class Evaluation:
         self._dev, self._test, self._batch_size = dev, test, settings.batch_size
         self.full_loss = measures_full_loss(settings, model)
         ks = tuple(k for k in settings.k if k <= num_labels)
-        single_label, names = _labels_of(data_folder, num_labels)
+        single_label, names = labels
         decision = decision_of(model, single_label, settings.threshold)
         self.metrics = build_metrics(
             ks=ks,
@@ -149,8 +150,13 @@ def classification_of(
     return Classification(decision, num_labels, positive_label(names))
 
 
-def _labels_of(data_folder, num_labels):
-    """Whether the training examples have one label each; label names, empty of other than two."""
+def labels_of(data_folder: str | Path, num_labels: int) -> tuple[bool, Sequence[str]]:
+    """Whether each training example has one label; the label names, empty of other than two.
+
+    Args:
+        data_folder: prepared data.
+        num_labels: their number.
+    """
     single_label = Manifest.load(data_folder).splits["train"].single_label
     path = Path(data_folder) / LABELS_FILE
     return single_label, LabelVocabulary.load(path).names if num_labels == 2 else ()

@@ -16,7 +16,7 @@ from tfxc.data.text.registry import load_text_features
 from tfxc.model import XCModel, build_model
 from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
-from tfxc.training.evaluation import Evaluation
+from tfxc.training.evaluation import Evaluation, labels_of
 from tfxc.training.loop import Trainer
 from tfxc.training.start.run_start import RunStart
 from tfxc.training.start.word_vectors import start_from_vectors
@@ -211,7 +211,8 @@ class TrainingJob:
         _refuse_missing_splits(self.config, splits)
         names = ("dev", "test") if self.config.evaluation.test_on_improvement else ("dev",)
         measured = {name: self.open_source(name) for name in names if name in splits}
-        return Evaluation(model, self.config, self.data_folder, source, **measured)
+        labels = labels_of(self.data_folder, model.num_labels)
+        return Evaluation(model, self.config, labels, source, **measured)
 
     def on_begin(self) -> None:
         """Called when the run folder has its config, before the first step."""

@@ -102,6 +102,7 @@ class DualObjective(Objective):
 
     link = "softmax"
     partial_loss = True
+    weighs_examples = False  # the tables would have to know of the weights
     data_dependent_arguments = ("num_examples", "num_groups")
 
     def __init__(self, num_examples: int, num_groups: int = 1, **kwargs: Any) -> None:

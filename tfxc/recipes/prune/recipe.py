@@ -22,7 +22,7 @@ from tfxc.recipes.prune.smaller_model import (
 )
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
-from tfxc.training.evaluation import Evaluation, slice_batches
+from tfxc.training.evaluation import Evaluation, labels_of, slice_batches
 from tfxc.training.job import TrainingJob
 
 if TYPE_CHECKING:
@@ -208,7 +208,8 @@ def _refuse_other_texts(settings, source):
 def _summary(model, config, data_folder, manifest, train, memory):
     """What ``Trainer.fit`` would report of a training run without steps."""
     dev = open_source(data_folder, "dev", memory) if "dev" in manifest.splits else None
-    results = Evaluation(model, config, data_folder, train, dev).of_dev()
+    labels = labels_of(data_folder, model.num_labels)
+    results = Evaluation(model, config, labels, train, dev).of_dev()
     shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
     print(f"pruned; dev {'  '.join(shown)}" if shown else "pruned")
     return {"steps": 0, "epochs": 0.0, "seconds": 0.0, "dev": results}

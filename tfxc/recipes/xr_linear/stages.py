@@ -21,7 +21,7 @@ from tfxc.ops.linear.solver import block_memory
 from tfxc.ranker.calibration import Calibration, pairs_of
 from tfxc.ranker.layer import BudgetError
 from tfxc.recipes.xr_linear.model import CALIBRATION
-from tfxc.training.evaluation import Evaluation
+from tfxc.training.evaluation import Evaluation, labels_of
 from tfxc.training.memory_estimate import Memory
 
 if TYPE_CHECKING:
@@ -225,7 +225,8 @@ def measure(
         for split in splits
         if split in manifest.splits
     }
-    evaluation = Evaluation(model, config, data_folder, None, **sources)
+    labels = labels_of(data_folder, model.num_labels)
+    evaluation = Evaluation(model, config, labels, None, **sources)
     results = {"dev": evaluation.of_dev(), "test": evaluation.of_test()}
     return {split: found for split, found in results.items() if found}
 

@@ -24,7 +24,7 @@ from tfxc.recipes.xr_transformer.embeddings import concatenated, origin_of, writ
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
 from tfxc.recipes.xr_transformer.plan import ENSEMBLES
-from tfxc.training.evaluation import Evaluation
+from tfxc.training.evaluation import Evaluation, labels_of
 from tfxc.training.strategies import by_chief
 
 if TYPE_CHECKING:
@@ -294,7 +294,8 @@ class _Stages:
         if self.recipe.only_encoder or "dev" not in self.manifest.splits:
             return {}
         dev = open_source(self.data_folder, "dev", self.memory)
-        evaluation = Evaluation(model, self.config, self.data_folder, source, dev)
+        labels = labels_of(self.data_folder, model.num_labels)
+        evaluation = Evaluation(model, self.config, labels, source, dev)
         results = evaluation.of_dev()
         shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
         print(f"dev {'  '.join(shown)}", flush=True)
