@@ -25,7 +25,7 @@ def test_from_a_table_to_labels(folder, capsys):
     lines = outcome.out.splitlines()
     assert lines[0].startswith("mine.csv: format delimited, 94 examples, texts 'text'")
     assert lines[1].startswith("preset fast: recipe xr_linear; 15 % of the examples")
-    assert lines[2] == "config: runs/mine-fast.json"
+    assert "config: runs/mine-fast.json" in lines
     assert any(line.startswith("trained in ") and "dev P@1 " in line for line in lines)
     assert "  tfxc predict --run runs/mine-fast FILE" in lines
 
@@ -42,6 +42,17 @@ def test_from_a_table_to_labels(folder, capsys):
     assert written == load_config("runs/mine-fast/config.json")
     again = call(capsys, train, "--config", "runs/mine-fast.json")
     assert again.code == 0 and "already finished" in again.out
+    (folder / "runs/mine-fast.json").write_text("{}")
+    again = call(capsys, train, "mine.csv", *FAST)
+    assert "note: runs/mine-fast.json is another config; `tfxc train --config" in again.out
+    assert (folder / "runs/mine-fast.json").read_text() == "{}"
+
+
+def test_a_malformed_file_leaves_nothing(folder, capsys):
+    with open(folder / "mine.csv", "a") as stream:
+        stream.write("a,b,c\n")
+    assert "mine.csv:96: 2 cells expected" in call(capsys, train, "mine.csv", *FAST).problem()
+    assert [path.name for path in folder.iterdir()] == ["mine.csv"]
 
 
 def test_the_smallest_config(folder, capsys):

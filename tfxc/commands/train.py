@@ -39,12 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.list:
         return _list(options.list)
     _check(options)
-    config = _config(options)
+    config, found = _config(options)
     if options.print_config:
         print(config.to_json())
         return 0
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
-        code, summary = _train(config, options)
+        code, summary = _train(config, options, found)
     if summary is not None:
         print(json_text(summary) if options.json else ending(config, summary))
     return code
@@ -75,21 +75,30 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
 
 
 def _config(options):
-    """The config that a file or ``--config`` describes; of a file it is written."""
+    """The config that a file or ``--config`` describes, and what was found in the file or None."""
     from tfxc.core.config import parse_config
-    from tfxc.data.inspection.completion import completed_of, config_of, write_config
+    from tfxc.data.inspection.completion import completed_of, config_of
 
     if options.config:
-        return config_of(options)
+        return config_of(options), None
     found = completed_of(options)
     config = parse_config(found.tree, where=options.file)
-    written = Path(f"{config.run}.json")
     for line in found.lines():
         print(line, file=sys.stderr if options.json or options.print_config else sys.stdout)
-    if not (options.print_config or options.dry_run or written.exists()):
-        write_config(written, found.tree)
-        print(f"config: {written}", file=sys.stderr if options.json else sys.stdout)
-    return config
+    return config, found
+
+
+def _keep(found, config):
+    """Writes the config of a file next to the run; one that is there, perhaps changed, stays."""
+    from tfxc.core.config import load_tree
+    from tfxc.data.inspection.completion import write_config
+
+    path = Path(f"{config.run}.json")
+    if not path.exists():
+        write_config(path, found.tree)
+        print(f"config: {path}")
+    elif load_tree(path) != found.tree:
+        print(f"note: {path} is another config; `tfxc train --config {path}` trains it")
 
 
 def _check(options):
@@ -120,7 +129,7 @@ def _check(options):
 _OF_FILES = ("dev", "test", "preset", "pretrained", "run", "text_column", "label_column")
 
 
-def _train(config, options):
+def _train(config, options, found):
     """Checks the config, prepares the data and runs the recipe (see ``training.job``).
 
     Returns:
@@ -142,6 +151,8 @@ def _train(config, options):
     config = resolved(config, Manifest.load(folder).num_labels)
     if options.dry_run:
         return _dry_run(config, recipe, folder, options), None
+    if found is not None:
+        _keep(found, config)
     context = Context(
         config=config,
         data_folder=folder,
