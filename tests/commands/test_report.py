@@ -2,13 +2,15 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
+import yaml
 
 from tests import tiny
 from tests.commands.calls import call
-from tfxc.commands import report, train
+from tfxc.commands import card, report, train
 from tfxc.core.errors import ConfigError
 from tfxc.metrics.classification import Decision
 from tfxc.metrics.per_label import PerLabel
@@ -106,6 +108,62 @@ def test_report(run, capsys):
         assert part in text
     for name in ("curves", "labels", "confusions"):
         assert (folder / f"{name}.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_page_and_card(run, tmp_path, capsys):
+    """Both are written from the same numbers as the tables."""
+    options = ("--prepared", run.parent / "prepared")
+    outcome = call(capsys, report, "--run", run, *options, "--no-plots", "--output", tmp_path)
+    assert outcome.code == 0 and "report.html" in outcome.out
+    page = (tmp_path / "report.html").read_text()
+    environment = json.loads((run / "environment.json").read_text())
+    for part in ("certainly a fox fox", "fox", environment["finished"], environment["processor"],
+                 environment["packages"]["tensorflow"], "reliability diagram"):  # fmt: skip
+        assert part in page
+    outcome = call(capsys, card, run, *options, "--license", "mit")
+    assert outcome.code == 0, outcome.err
+    head = yaml.safe_load((run / "card.md").read_text().split("---\n")[1])
+    (result,) = head["model-index"][0]["results"]
+    values = {metric["name"]: metric["value"] for metric in result["metrics"]}
+    assert values["accuracy"] == pytest.approx(40 / 41, abs=1e-6)
+    assert (head["license"], head["pipeline_tag"]) == ("mit", "text-classification")
+
+
+def test_a_page_needs_jinja(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
+    options = ("--run", run, "--data", run.parent / "dev.jsonl", "--no-plots")
+    problem = call(capsys, report, *options, "--output", tmp_path / "out").problem()
+    assert "the package jinja2" in problem and "--no-page" in problem
+    assert not (tmp_path / "out").exists()
+    assert call(capsys, report, *options, "--no-page", "--output", tmp_path / "out").code == 0
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_damaged_environment_is_named(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "environment.json").write_text('{"tfxc": 1}')
+    options = ("--data", run.parent / "dev.jsonl", "--no-plots", "--output", tmp_path / "out")
+    problem = call(capsys, report, "--run", tmp_path / "run", *options).problem()
+    assert "environment.json: damaged" in problem and not (tmp_path / "out").exists()
+
+
+def test_a_report_needs_no_source_files(run, tmp_path, capsys):
+    """The prepared data are measured; the texts of wrong examples are left out."""
+    path = run.parent / "dev.jsonl"
+    path.rename(tmp_path / "dev.jsonl")
+    try:
+        options = (
+            "--prepared",
+            run.parent / "prepared",
+            "--no-plots",
+            "--output",
+            tmp_path / "out",
+        )
+        assert call(capsys, report, "--run", run, *options).code == 0
+    finally:
+        (tmp_path / "dev.jsonl").rename(path)
+    (wrong,) = rows_of(tmp_path / "out" / "wrong.csv")
+    assert (wrong["true"], wrong["text"]) == ("owl", "")
 
 
 def test_report_on_a_file_without_plots(run, tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.source_tree import ROOT
+from tfxc.core import resources
 from tfxc.core.errors import UserError
 from tfxc.training.optimization import row_adam
 
@@ -120,14 +121,14 @@ def test_a_folder_anybody_may_write_to_is_refused(cache):
     ids=["x86", "arm", "arm features", "power", "riscv"],
 )  # fmt: skip
 def test_the_key_holds_the_processors_name(monkeypatch, cpuinfo, other):
-    names = {row_adam._described(text) for text in (cpuinfo, other)}
+    names = {resources._described(text) for text in (cpuinfo, other)}
     assert len(names) == 2
     volatile = "processor\t: 0\ncpu MHz\t\t: {}\nbogomips\t: {}\n"
     texts = (cpuinfo + volatile.format(number, number) for number in (1, 2))
-    assert len({row_adam._described(text) for text in texts}) == 1
+    assert len({resources._described(text) for text in texts}) == 1
     keys = []
     for text in (cpuinfo, other):
-        monkeypatch.setattr(row_adam, "processor", lambda text=text: row_adam._described(text))
+        monkeypatch.setattr(row_adam, "processor", lambda text=text: resources._described(text))
         keys.append(row_adam._fingerprint(["true"]))
     assert keys[0] != keys[1]
 

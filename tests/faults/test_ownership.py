@@ -327,7 +327,7 @@ def test_remote_addresses_are_refused_before_any_work(capsys, tmp_path, monkeypa
     config = tiny.write_config(tmp_path)
     places = {
         "run": ["--set", f"run={address}"],
-        "data.train": ["--set", f"data.train={address}"],
+        "data.label_names": ["--set", f"data.label_names={address}"],
         "--prepared": ["--prepared", address],
         "--config": ["--config", address],
     }
@@ -336,7 +336,8 @@ def test_remote_addresses_are_refused_before_any_work(capsys, tmp_path, monkeypa
         problem = call(capsys, train, "--config", config, *arguments).problem()
         assert place in problem and f"a path on this machine expected, found '{address}'" in problem
     monkeypatch.setenv("BUCKET", address)
-    problem = call(capsys, train, "--config", config, "--set", "data.train=${BUCKET}/a").problem()
+    names = ("--set", "data.label_names=${BUCKET}/a")
+    problem = call(capsys, train, "--config", config, *names).problem()
     assert "a path on this machine expected" in problem
     with pytest.raises(ConfigError, match="a path on this machine expected"), atomic_file(address):
         pass

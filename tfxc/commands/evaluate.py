@@ -345,7 +345,7 @@ def search(
         metrics.update(*found)
         parts.append(metrics.per_example(*found))
         if decisions:
-            decisions.found.update(*found)
+            decisions.update(found)
         unseen += int(np.count_nonzero(found.labels >= num_labels))
     if not parts:
         raise DataError(

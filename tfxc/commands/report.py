@@ -2,13 +2,14 @@
 
     tfxc report --run RUN --split test
 
-Writes a folder with report.md (command, metrics, learning curves, best and worst labels, confused
-labels, wrong examples) and the complete tables as CSV. docs/training.md, "What is measured", says
-which labels count as predicted.
+Writes a folder with report.html (one page that needs no other file and no network: metrics,
+learning curves, frequent and rare labels, calibration, every label, confused labels, wrong
+examples, data, config and machine), report.md (the same in short) and the complete tables as CSV.
+docs/training.md, "What is measured", says which labels count as predicted.
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,9 @@ from tfxc.core import cli
 from tfxc.core.escaping import markdown_text, one_line
 
 if TYPE_CHECKING:
-    from tfxc.metrics.suite import MetricSuite
-    from tfxc.reports.decisions import Decisions
-    from tfxc.runs.loaded import LoadedRun
+    import argparse
+
+    from tfxc.reports.measured import Measured
 
 
 _MAX = 20
@@ -37,65 +38,79 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Writes the report of one run."""
     options = _parser().parse_args(argv)
     from tfxc.core.storage.files import atomic_files
+    from tfxc.reports.page import FILE, page_template, write_page
     from tfxc.reports.plots import pyplot
-    from tfxc.runs.loaded import load_run
 
     if not options.no_plots:
         pyplot()  # before anything is measured
-    loaded = load_run(options.run, options.trust)
-    loaded.search_with(options.beam, options.post_processor)
-    loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
-    loaded.require_counts("--run")
-    name, rows = examples(loaded, options)
-    metrics, decisions = build_metrics(loaded, options), decisions_of(loaded, options)
-    search(loaded, rows, metrics, options, decisions)
+    if not options.no_page:
+        page_template()
+    measured = measure(options, "--run")
     folder = Path(options.output or Path(options.run) / "report")
-    wanted = {row for row, *_ in decisions.found.wrong}
-    texts = texts_of_examples(loaded, options, name, wanted)
     with atomic_files(folder) as scratch:
-        write(scratch, loaded, name, metrics, decisions, texts, plots=not options.no_plots)
-    print(f"written: {folder}/report.md")
+        write(scratch, measured, plots=not options.no_plots)
+        if not options.no_page:
+            write_page(scratch, measured)
+    print(f"written: {folder}/report.md" + ("" if options.no_page else f" and {FILE}"))
     return 0
 
 
-def write(
-    folder: Path,
-    loaded: "LoadedRun",
-    name: str,
-    metrics: "MetricSuite",
-    decisions: "Decisions",
-    texts: Mapping[int, str],
-    plots: bool,
-) -> None:
+def measure(options: "argparse.Namespace", where: str) -> "Measured":
+    """Loads a run and measures it on the examples that the options choose.
+
+    Args:
+        options: of ``add_run_options``.
+        where: what names the run, for messages.
+    """
+    from tfxc.data.kinds import IMAGE
+    from tfxc.reports.measured import Measured
+    from tfxc.reports.page import MOST_WRONG
+    from tfxc.reports.pictures import pictures_of
+    from tfxc.reports.tables import most_confident
+    from tfxc.runs.loaded import load_run
+
+    loaded = load_run(options.run, options.trust)
+    loaded.search_with(options.beam, options.post_processor)
+    loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
+    loaded.require_counts(where)
+    name, rows = examples(loaded, options)
+    metrics, decisions = build_metrics(loaded, options), decisions_of(loaded, options)
+    search(loaded, rows, metrics, options, decisions)
+    wanted = {row for row, *_ in decisions.found.wrong}
+    texts = texts_of_examples(loaded, options, name, wanted)
+    pictures = {}
+    if loaded.kind is IMAGE:
+        shown = {row for row, *_ in most_confident(decisions.found)[:MOST_WRONG]}
+        pictures = pictures_of(lambda: examples(loaded, options)[1], shown)
+    return Measured(loaded, name, metrics, decisions, texts, pictures)
+
+
+def write(folder: Path, measured: "Measured", plots: bool) -> None:
     """Writes report.md, labels.csv, confusions.csv, wrong.csv and the plots.
 
     Args:
         folder: an existing folder.
-        loaded: ``LoadedRun``.
-        name: of the examples.
-        metrics: ``MetricSuite`` with their results.
-        decisions: ``Decisions`` of theirs.
-        texts: {example: text} of wrong examples, possibly empty.
+        measured: what it is about.
         plots: whether to draw.
     """
     from tfxc.core.storage.files import atomic_file
     from tfxc.reports.plots import confusion_matrix, labels_by_frequency, learning_curves
 
-    names, found = loaded.vocabulary.names, decisions.found
-    rows = decisions.write_tables(folder, loaded, texts)
+    loaded, found = measured.loaded, measured.decisions.found
+    rows = measured.decisions.write_tables(folder, loaded, measured.texts)
     drawn = {}
     if plots:
         log = loaded.folder / "metrics.jsonl"
         drawn["curves"] = learning_curves(log, folder / "curves.png")
-        assert loaded.label_counts is not None, "main has asked for them"
+        assert loaded.label_counts is not None, "measure has asked for them"
         labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
+        names = loaded.vocabulary.names
         drawn["confusions"] = confusion_matrix(found, names, folder / "confusions.png")
     with atomic_file(folder / "report.md") as stream:
-        lines = _lines(loaded, name, metrics, decisions, rows, drawn)
-        stream.write("\n".join(lines))
+        stream.write("\n".join(_lines(measured, rows, drawn)))
 
 
-def _lines(loaded, name, metrics, decisions, rows, drawn):
+def _lines(measured, rows, drawn):
     from tfxc.reports.tables import (
         CONFUSION_COLUMNS,
         LABEL_COLUMNS,
@@ -104,11 +119,12 @@ def _lines(loaded, name, metrics, decisions, rows, drawn):
         wrong_columns,
     )
 
-    found, (label_rows, confusions, wrong) = decisions.found, rows
-    yield from _run_lines(loaded, name)
-    yield f"## Metrics\n\n```\n{metrics.table()}\n```\n"
+    decisions, (label_rows, confusions, wrong) = measured.decisions, rows
+    found = decisions.found
+    yield from _run_lines(measured)
+    yield f"## Metrics\n\n```\n{measured.metrics.table()}\n```\n"
     yield f"Of the {found.decision}:\n"
-    averages = average_rows(found, loaded.vocabulary.names)
+    averages = average_rows(found, measured.loaded.vocabulary.names)
     yield markdown(("average", "precision", "recall", "F1"), averages) + "\n"
     if drawn.get("curves"):
         yield "## Learning curves\n\n![curves](curves.png)\n"
@@ -130,16 +146,12 @@ def _lines(loaded, name, metrics, decisions, rows, drawn):
     yield markdown(wrong_columns(decisions.scores), wrong, _MAX) + "\n"
 
 
-def _run_lines(loaded, name):
+def _run_lines(measured):
     """What was trained, and how."""
-    config, summary = loaded.config, loaded.folder.summary() or {}
-    yield f"# {markdown_text(f'{loaded.folder.path} on {name}')}\n"
-    sections = [*config.network_sections.items()]
-    if not any(method for _, method in sections):
-        sections = [("recipe", config.recipe)]
-    methods = [f"{kind} `{method.name}`" for kind, method in sections if method]
-    methods += [f"technique `{method.name}`" for method in config.techniques]
-    data = loaded.manifest
+    loaded, summary = measured.loaded, measured.summary()
+    config, data = loaded.config, loaded.manifest
+    yield f"# {markdown_text(f'{loaded.folder.path} on {measured.name}')}\n"
+    methods = [f"{kind} `{name}`" for kind, name in measured.methods()]
     steps = f"{summary['steps']:,} steps " if "steps" in summary else ""
     yield (
         f"Data {data['name']}: {data['num_labels']:,} labels. Model: {', '.join(methods)}. "
@@ -150,16 +162,24 @@ def _run_lines(loaded, name):
     yield f"    tfxc train --config {one_line(path)}\n"
 
 
+def add_run_options(options: "argparse.ArgumentParser") -> None:
+    """Options that say what a run is measured on, and how."""
+    cli.add_trust_option(options)
+    add_source_options(options)
+    add_table_options(options)
+
+
 def _parser():
     options = cli.parser("report", __doc__)
-    cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
-    add_source_options(options)
+    add_run_options(options)
     options.add_argument(
         "--output", metavar="FOLDER", help="folder to write to (default: RUN/report)"
     )
-    add_table_options(options)
     options.add_argument(
         "--no-plots", action="store_true", help="draw no plots, which need matplotlib"
+    )
+    options.add_argument(
+        "--no-page", action="store_true", help="write no report.html, which needs Jinja2"
     )
     return options

@@ -28,13 +28,18 @@ def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentPa
     )
 
 
+_EXAMPLES = ("data", "file")  # options that name examples, which may be on a remote storage
+
+
 class _Parser(argparse.ArgumentParser):
-    """Refuses addresses of remote storages before any work."""
+    """Refuses addresses of remote storages, except of examples, before any work."""
 
     def parse_args(self, args=None, namespace=None):
         """Parses."""
         found = super().parse_args(args, namespace)
         for name, value in vars(found).items():
+            if name in _EXAMPLES:
+                continue
             for text in value if isinstance(value, list) else [value]:
                 if isinstance(text, str):
                     check_local(text, f"--{name.replace('_', '-')}")

@@ -110,11 +110,14 @@ def _refuse_unwritable(value, key, where):
         _refuse_unwritable(item, f"{key}.{name}" if key else str(name), where)
 
 
+_MAY_BE_REMOTE = ("about", "data.where", "data.train", "data.dev", "data.test")
+
+
 def _check_paths(tree, where, key=""):
-    """Refuses addresses of remote storages, wherever they occur, except in what is only shown."""
+    """Refuses addresses of remote storages, except of examples and in what is only shown."""
     if isinstance(tree, dict):
         for name, value in tree.items():
-            if key + name not in ("about", "data.where"):
+            if key + name not in _MAY_BE_REMOTE:
                 _check_paths(value, where, f"{key}{name}.")
     elif isinstance(tree, list):
         for number, value in enumerate(tree):

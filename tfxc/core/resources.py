@@ -1,6 +1,10 @@
-"""Threads and memory of this machine."""
+"""Threads, memory and processor of this machine."""
 
+import contextlib
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 from tfxc.core.errors import ConfigError, MachineError
@@ -18,6 +22,44 @@ def thread_count(threads: int | None = None) -> int:
     if threads < 1:
         raise ConfigError(f"an integer of at least 1 expected, found {threads}", where="threads")
     return int(threads)
+
+
+# What describes a processor in /proc/cpuinfo, of x86, ARM, POWER, RISC-V and MIPS.
+_PROCESSOR_LINES = {
+    "vendor_id", "cpu family", "model", "model name", "stepping", "flags",
+    "cpu implementer", "cpu architecture", "cpu variant", "cpu part", "cpu revision", "features",
+    "cpu", "revision", "isa", "uarch", "mvendorid", "marchid", "mimpid", "cpu model",
+}  # fmt: skip
+
+
+def processor() -> str:
+    """The kind of processor of this machine, on every architecture: a compiled file fits one kind.
+
+    Returns:
+        The architecture, and what the system says about the processors: one line each.
+    """
+    with contextlib.suppress(OSError):
+        return _described(Path("/proc/cpuinfo").read_text())
+    name = ""
+    if sys.platform == "darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        with contextlib.suppress(OSError):
+            name = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return f"{platform.machine()}\n{name or platform.processor()}"
+
+
+def processor_name() -> str:
+    """What the system calls the processor, as one line."""
+    found = processor().splitlines()
+    names = (line.partition(":")[2].strip() for line in found
+             if line.lower().startswith(("model name", "cpu part", "cpu\t")))  # fmt: skip
+    return ", ".join(names) or found[0]
+
+
+def _described(cpuinfo):
+    lines = {line for line in cpuinfo.splitlines()
+             if line.partition(":")[0].strip().lower() in _PROCESSOR_LINES}  # fmt: skip
+    return "\n".join([platform.machine(), *sorted(lines)])
 
 
 _UNKNOWN = 4 << 30

@@ -12,7 +12,7 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats import open_reader
-from tfxc.data.source_files import expand
+from tfxc.data.source_files import local_copy, source_path
 from tfxc.data.sources.base import permutation
 from tfxc.data.sources.folds import rarest_labels
 
@@ -46,7 +46,7 @@ def open_split(settings: "DataSettings", split: str) -> Any:
     of_splits: dict[Any, dict[str, Any]] = {**settings.split_options}
     options = {**settings.reader_options, **of_splits.get(name, {})}
     reader = open_reader(
-        expand(settings.sources()[name]), name=settings.reader,
+        local_copy(settings.sources()[name]), name=settings.reader,
         longest_line=settings.max_line_bytes, **options,
     )  # fmt: skip
     if share is None:
@@ -56,7 +56,7 @@ def open_split(settings: "DataSettings", split: str) -> Any:
     if not 0 < np.count_nonzero(chosen) < len(chosen):
         raise DataError(
             f"enough examples to hold {share:g} of them out expected, found {len(chosen):,}",
-            where=expand(settings.train),
+            where=source_path(settings.train),
             fix="raise data.dev_share, or name a file in data.dev",
         )
     return Subset(reader, chosen if split == "dev" else ~chosen)

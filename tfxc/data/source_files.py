@@ -13,6 +13,7 @@ from tfxc.core.errors import DataError, MachineError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local, write_json
 from tfxc.core.storage.reading import checksum
+from tfxc.core.storage.remote import is_remote, stage, staged_path
 from tfxc.data.manifest import SourceInfo
 from tfxc.data.parsing.archives import is_shard_pattern, shard_files
 
@@ -27,7 +28,7 @@ BUILTIN = "builtin:"
 
 
 def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
-    """The sources of the given splits with ``~`` and ``${VAR}`` expanded.
+    """The sources of the given splits with ``~`` and ``${VAR}`` expanded, remote ones copied here.
 
     Returns:
         dict: split → ``Path``, or ``str`` for ``"builtin:…"``.
@@ -37,8 +38,12 @@ def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
             comes from and how to point elsewhere.
     """
     sources, missing = {}, []
+    if settings.label_names is not None:
+        expand(settings.label_names)  # which refuses what is not on this machine
     for split, written in settings.sources().items():
-        sources[split] = expand(written)
+        sources[split] = source_path(written)
+        if is_remote(_expanded(written)):
+            stage(_expanded(written), f"data.{split}")
         absent = None if is_builtin(written) else _absent(sources[split])
         if absent is not None:
             missing.append((split, written, absent))
@@ -48,17 +53,42 @@ def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
 
 
 def expand(written: str) -> str | Path:
-    """A source with ``~`` and ``${VAR}`` expanded; unknown variables stay as they are.
+    """A file with ``~`` and ``${VAR}`` expanded; unknown variables stay as they are.
 
     ``${TFXC_DATA}`` is the folder ``data`` unless the environment says otherwise.
+
+    Raises:
+        ConfigError: it is on a remote storage.
     """
     if is_builtin(written):
         return written
+    expanded = _expanded(written)
+    check_local(expanded)
+    return Path(expanded).expanduser()
+
+
+def source_path(written: str) -> str | Path:
+    """As ``expand``; of a remote source the place of its copy, which ``find_sources`` makes."""
+    address = _expanded(written)
+    return staged_path(address) if is_remote(address) else expand(written)
+
+
+def local_copy(written: str) -> str | Path:
+    """As ``source_path``; a remote source is copied first if it is not on this machine any more.
+
+    Raises:
+        ConfigError, DataError, MachineError: as ``tfxc.core.storage.remote.stage``.
+    """
+    path, address = source_path(written), _expanded(written)
+    if is_remote(address) and _absent(path) is not None:
+        stage(address)
+    return path
+
+
+def _expanded(written):
     if "TFXC_DATA" not in os.environ:
         written = written.replace("${TFXC_DATA}", "data")
-    written = os.path.expandvars(written)
-    check_local(written)
-    return Path(written).expanduser()
+    return os.path.expandvars(written)
 
 
 def is_builtin(source: str | Path) -> bool:
@@ -89,7 +119,7 @@ def describe_sources(
             described[key] = SourceInfo(path=written, fingerprint=fingerprints[key])
             continue
         if written not in known:
-            path = sources.get(key) or expand(written)
+            path = sources.get(key) or source_path(written)
             known[written] = SourceInfo(path=written, bytes=_size(path), sha256=_checksum(path))
             if _stamp(path) != stamps[written]:
                 raise DataError(
@@ -104,7 +134,7 @@ def describe_sources(
 def stamps_of(settings: "DataSettings") -> dict[str, str]:
     """{source as it is written: text that changes with the names, sizes and times of its files}."""
     written = {text for text in _written(settings).values() if not is_builtin(text)}
-    return {text: _stamp(expand(text)) for text in written}
+    return {text: _stamp(source_path(text)) for text in written}
 
 
 def save_stamps(folder: str | Path, stamps: Mapping[str, str]) -> None:
@@ -123,7 +153,7 @@ def refuse_changed_sources(manifest: "Manifest", folder: str | Path) -> None:
     """
     stamps = old = _load_stamps(folder)
     for key, info in manifest.sources.items():
-        path = expand(info.path)
+        path = source_path(info.path)
         if info.bytes is None or _absent(path) is not None:
             continue
         stamp, size = _stamp(path), _size(path)
@@ -229,7 +259,7 @@ def state_of(source: str | Path) -> str:
     Args:
         source: as a user writes it; a built-in set is its name.
     """
-    path = expand(str(source))
+    path = source_path(str(source))
     if is_builtin(path) or _absent(path) is not None:
         return str(source)
     return _stamp(path)

@@ -194,21 +194,28 @@ class MetricSuite(Metric):
             examples: 2
             examples without labels: 0
         """
-        rows: dict[str, dict] = {}
-        columns, others = [], []
+        rows, others = self.cells()
+        lines = _aligned(rows, [column for cells in rows.values() for column in cells])
+        lines += [f"{name}: {text}" for name, text in others.items()]
+        counts = [f"{name}: {number:,}" for name, number in self.counts().items()]
+        return "\n".join([*lines, *counts])
+
+    def cells(self) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+        """What ``table`` shows: ``{row: {column: text}}``, and ``{name: text}`` of other values.
+
+        Columns are called ``@1`` and so on, and the empty string for a metric without cut-off.
+        """
+        rows: dict[str, dict[str, str]] = {}
+        others = {}
         values, support = self.result(), self.support()
         shares = {name for metric in self.metrics if metric.is_share for name in metric.names}
         for name, value in values.items():
             if name not in shares:
-                others.append(f"{name}: {value:.4f}" if support[name] else f"{name}: -")
+                others[name] = f"{value:.4f}" if support[name] else "-"
                 continue
             row, column = _cell(name)
-            if column not in columns:
-                columns.append(column)
             rows.setdefault(row, {})[column] = f"{100 * value:.2f}" if support[name] else "-"
-        lines = _aligned(rows, columns)
-        counts = [f"{name}: {number:,}" for name, number in self.counts().items()]
-        return "\n".join([*lines, *others, *counts])
+        return rows, others
 
 
 def _join(parts):
@@ -225,7 +232,7 @@ def _cell(name):
 
 
 def _aligned(rows, columns):
-    columns = sorted(columns, key=lambda column: int(column[1:] or 0))
+    columns = sorted(set(columns), key=lambda column: int(column[1:] or 0))
     width = max([len(row) for row in rows] + [1])
     # Metrics without a cut-off share the first column instead of having an empty one.
     numbered = [column for column in columns if column] or [""]

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.metrics.classification import positive_label
 from tfxc.metrics.per_label import PerLabel
+from tfxc.metrics.reliability import Reliability
 from tfxc.reports.tables import average_rows, write_tables
 
 if TYPE_CHECKING:
+    from tfxc.inference.searcher import SearchResult
     from tfxc.metrics.classification import Decision
     from tfxc.runs.loaded import LoadedRun
 
@@ -22,12 +24,28 @@ class Decisions:
         most: wrong examples to keep.
 
     Attributes:
-        found: ``PerLabel`` to be updated.
+        found: ``PerLabel``.
+        reliability: {what is counted: ``Reliability``}, where scores are probabilities.
     """
 
     def __init__(self, decision: "Decision", names: Sequence[str], most: int) -> None:
         self.decision = decision
         self.found = PerLabel(len(names), decision, most, positive_label(names))
+        self.reliability: dict[str, Reliability] = {}
+        if decision.probabilities:
+            self.reliability["best label of each example"] = Reliability()
+            if decision.threshold is not None:
+                self.reliability["all labels searched"] = Reliability(best_only=False)
+
+    def update(self, found: "SearchResult") -> None:
+        """Counts what was found for a batch.
+
+        Raises:
+            ConfigError: as ``PerLabel.update``.
+        """
+        self.found.update(*found)
+        for metric in self.reliability.values():
+            metric.update(*found)
 
     @property
     def scores(self) -> str:

@@ -1,6 +1,5 @@
 """The plots of a report: learning curves, labels by frequency, confusions."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import missing_package
-from tfxc.core.escaping import plot_text
-from tfxc.core.storage.reading import read_json_lines
+from tfxc.core.escaping import one_line, plot_text
+from tfxc.reports import curves
+from tfxc.reports.fonts import drawable
 
 if TYPE_CHECKING:
     from tfxc.metrics.per_label import PerLabel
 
 
 _MAX_LABELS = 60  # of a confusion matrix
-_MAX_CURVES = 8
 
 
 def pyplot(otherwise: str = "add --no-plots") -> Any:
@@ -43,24 +42,21 @@ def learning_curves(metrics_file: str | Path, path: str | Path) -> bool:
         metrics_file: a run's ``metrics.jsonl``.
         path: the plot.
     """
-    if not os.path.lexists(metrics_file):
+    groups = curves.learning_curves(metrics_file)
+    if not groups:
         return False
-    lines = read_json_lines(metrics_file, fix="delete the damaged line")
-    shares = [k for k in _names(lines) if k.startswith("dev ") and not k.endswith("loss")]
-    losses = [k for k in _names(lines) if k.endswith("loss")]
-    groups = [g for g in (losses, shares[:_MAX_CURVES], ["learning_rate"]) if g]
     plots = pyplot()
     figure, axes = plots.subplots(1, len(groups), figsize=(4.6 * len(groups), 3.6),
                                   layout="constrained", squeeze=False)  # fmt: skip
-    for axis, names in zip(axes[0], groups, strict=True):
-        curves = _curves(lines, names)
-        for points, label in curves.items():
-            marker = "." if len(points) < 60 else None
-            axis.plot(*zip(*points, strict=True), label=label, linewidth=1.4, marker=marker)
-        axis.set(xlabel="epoch", title=names[0] if len(names) == 1 else "")
+    for axis, (title, drawn) in zip(axes[0], groups, strict=True):
+        for curve in drawn:
+            marker = "." if len(curve.points) < 60 else None
+            x, y = zip(*curve.points, strict=True)
+            axis.plot(x, y, label=curve.name, linewidth=1.4, marker=marker)
+        axis.set(xlabel="epoch", title=title)
         axis.grid(True, alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-        if len(curves) > 1:
+        if len(drawn) > 1:
             axis.legend(frameon=False, fontsize="small")
     figure.savefig(path, dpi=130)
     plots.close(figure)
@@ -91,19 +87,6 @@ def curve_of_repetitions(
     plots.close(figure)
 
 
-def _curves(lines, names):
-    """{points: label}; names with the same points share a label."""
-    curves = {}
-    for name in names:
-        points = tuple(
-            (x.get("epoch", x["step"]), x[name]) for x in lines if x.get(name) is not None
-        )
-        curves[points] = [*curves.get(points, []), name]
-    alike = {points: [found[0], *(n.removeprefix("dev ") for n in found[1:])]
-             for points, found in curves.items()}  # fmt: skip
-    return {points: ", ".join(found) for points, found in alike.items()}
-
-
 def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str | Path) -> None:
     """Draws each label's precision and recall over the number of its training examples.
 
@@ -122,8 +105,9 @@ def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str |
             axis.set(xlabel="labels, lowest first", title=name)
         else:
             axis.scatter(np.maximum(counts, 0.5), values, s=9, alpha=0.4, linewidths=0)
-            for ends, mean in _means(counts, values):
-                axis.plot(ends, [mean, mean], color="#D55E00", linewidth=2)
+            for power, _, means in curves.means_by_frequency(counts, {name: values}):
+                ends = 10**power, 10 ** (power + 1) * 0.97
+                axis.plot(ends, [means[name]] * 2, color="#D55E00", linewidth=2)
             axis.set(xscale="log", xlabel="training examples of the label", title=name)
         axis.set_ylim(-0.03, 1.03)
         axis.grid(True, alpha=0.3)
@@ -135,7 +119,8 @@ def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str |
 def confusion_matrix(found: "PerLabel", names: Sequence[str], path: str | Path) -> bool:
     """Draws which labels are confused with which, for at most 60 labels; False if there are more.
 
-    Rows are true labels and sum to 1; correct predictions are on the diagonal.
+    Rows are true labels and sum to 1; correct predictions are on the diagonal. A name that no font
+    of this machine has all characters of is replaced by the label's number.
     """
     if found.num_labels > _MAX_LABELS:
         return False
@@ -149,25 +134,15 @@ def confusion_matrix(found: "PerLabel", names: Sequence[str], path: str | Path) 
     figure, axis = plots.subplots(figsize=(side + 0.6, side), layout="constrained")
     image = axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     places = range(len(matrix))
-    shown = [plot_text(_short(name)) for name in names]
-    axis.set_xticks(places, shown, rotation=90, fontsize=6)
-    axis.set_yticks(places, shown, fontsize=6)
+    texts, fonts = drawable([one_line(_short(name)) for name in names])
+    shown = [plot_text(text) for text in texts]
+    axis.set_xticks(places, shown, rotation=90, fontsize=6, family=fonts)
+    axis.set_yticks(places, shown, fontsize=6, family=fonts)
     axis.set(xlabel="predicted", ylabel="true")
     figure.colorbar(image, shrink=0.7)
     figure.savefig(path, dpi=130)
     plots.close(figure)
     return True
-
-
-def _names(lines):
-    return sorted({name for line in lines for name in line})
-
-
-def _means(counts, values):
-    """Ends and mean of each power of ten of the counts."""
-    power = np.floor(np.log10(np.maximum(counts, 1)))
-    for each in np.unique(power):
-        yield (10**each, 10 ** (each + 1) * 0.97), values[power == each].mean()
 
 
 def _short(name):

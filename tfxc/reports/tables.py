@@ -99,9 +99,25 @@ def label_rows(
     ]
 
 
-def confusion_rows(found: "PerLabel", names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """A row per pair of confused labels, most frequent first; see ``CONFUSION_COLUMNS``."""
-    return [(_name(names, a), _name(names, b), n) for a, b, n in found.confusions().tolist()]
+def confusion_rows(
+    found: "PerLabel", names: Sequence[str], most: int | None = None
+) -> list[tuple[Any, ...]]:
+    """A row per pair of confused labels, most frequent first; see ``CONFUSION_COLUMNS``.
+
+    Args:
+        found: ``metrics.per_label.PerLabel``.
+        names: label names by id.
+        most: at most this many; None = all.
+    """
+    return [
+        (label_name(names, a), label_name(names, b), n)
+        for a, b, n in found.confusions()[:most].tolist()
+    ]
+
+
+def most_confident(found: "PerLabel") -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """``PerLabel.wrong``, highest score first."""
+    return sorted(found.wrong, key=lambda wrong: -max(wrong[2], default=-np.inf))
 
 
 def wrong_rows(
@@ -112,16 +128,15 @@ def wrong_rows(
     Args:
         texts: {example: text}, possibly empty.
     """
-    surest = sorted(found.wrong, key=lambda wrong: -max(wrong[2], default=-np.inf))
     return [
         (
             row + 1,
-            "; ".join(_name(names, label) for label in true.tolist()),
-            "; ".join(_name(names, label) for label in ids.tolist()),
+            "; ".join(label_name(names, label) for label in true.tolist()),
+            "; ".join(label_name(names, label) for label in ids.tolist()),
             "; ".join(f"{score:.4g}" for score in scores.tolist()),
             texts.get(row, ""),
         )
-        for row, ids, scores, true in surest
+        for row, ids, scores, true in most_confident(found)
     ]
 
 
@@ -160,5 +175,6 @@ def _cell(value):
     return markdown_text(text if len(text) <= 160 else text[:157] + "...")
 
 
-def _name(names, label):
+def label_name(names: Sequence[str], label: int) -> str:
+    """The name of a label, or what stands for one that training does not know."""
     return names[label] if label < len(names) else "(not seen in training)"

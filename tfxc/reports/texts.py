@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import UserError
 
 if TYPE_CHECKING:
     from tfxc.data.formats.base import Reader
@@ -24,6 +24,6 @@ def texts_of(open_reader: "Callable[[], Reader]", wanted: set[int]) -> dict[int,
                 return {}
             found |= {first + n: t for n, t in enumerate(chunk.texts) if first + n in wanted}
             first += len(chunk)
-    except ConfigError:
+    except UserError:
         return {}
     return found

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pydantic
+
 from tfxc.core.config import Config, parse_config
+from tfxc.core.environment import Environment
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local, make_folder, write_errors
@@ -18,6 +21,7 @@ from tfxc.data.manifest import MANIFEST_FILE, Manifest
 from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.runs.writer import (
     ARCHITECTURE,
+    ENVIRONMENT,
     KIND,
     PROGRESS,
     RUNS_INSIDE,
@@ -48,7 +52,7 @@ class RunFolder(RunWriter):
 
     Layout: ``config.json``, ``assets/`` (manifest.json, labels.txt, text_features/),
     ``checkpoints/``, ``model.weights.h5``, ``metrics.jsonl``, ``log.txt``, ``tensorboard/``,
-    ``summary.json``, ``checksums.json``.
+    ``summary.json``, ``environment.json``, ``checksums.json``.
 
     Args:
         path: the folder; made when first written to.
@@ -516,6 +520,23 @@ class RunFolder(RunWriter):
             return None
         checksums.check_file(self.path, SUMMARY, _RESTORE)
         return read_run_json(path)
+
+    def environment(self) -> Environment | None:
+        """When, by which versions and on what machine it was finished; None if it does not say.
+
+        Raises:
+            CheckpointError: ``environment.json`` is damaged.
+        """
+        path = self / ENVIRONMENT
+        if not os.path.lexists(path):
+            return None
+        try:
+            return Environment.model_validate(read_run_json(path))
+        except pydantic.ValidationError as error:
+            wrong = ".".join(map(str, error.errors()[0]["loc"]))
+            raise CheckpointError(
+                f"damaged: {wrong} is not as tfxc writes it", where=path, fix="remove it"
+            ) from error
 
 
 def _remove_empty(folders):

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfxc.core.config import Config
+from tfxc.core.environment import Environment
 from tfxc.core.escaping import json_text
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import (
@@ -33,6 +35,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
 ARCHITECTURE = "assets/encoder.json"
 SUMMARY = "summary.json"
+ENVIRONMENT = "environment.json"
 KIND = "run"
 # What a finished run is read from, apart from assets and folders with checksums of their own.
 _OF_A_FINISHED_RUN = (CONFIG, WEIGHTS, "tree*.npz", "calibration.json")
@@ -47,8 +50,9 @@ TEACHER = "*teacher_logits*"  # is used again only if it is of the same teachers
 _BEGINNING = (CONFIG, "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard")
 # What else commands write into a run unless they are given another place.
 _DERIVED = (
-    checksums.FILE, "evaluation-*", "report", "savedmodel", "onnx", "litert", ".repetition-*",
-    "start", "concat", "*embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
+    checksums.FILE, ENVIRONMENT, "evaluation-*", "report", "card.md", "savedmodel", "onnx",
+    "litert", ".repetition-*", "start", "concat",
+    "*embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
 )  # fmt: skip
 NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_DERIVED)
 NAMES += (f".new-{WEIGHTS}",)
@@ -152,10 +156,12 @@ class RunWriter:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes ``summary.json``; its presence says that training is finished.
 
-        Before it, checksums of what a finished run is read from are written.
+        Before it, ``environment.json`` and checksums of what a finished run is read from are
+        written.
         """
         if not self.chief:
             return
+        self._write_environment()
         text = json_text(summary, indent=2)
         content = text.encode()
         found = [path for name in _OF_A_FINISHED_RUN for path in self.path.glob(name)]
@@ -165,6 +171,11 @@ class RunWriter:
         with atomic_file(self / SUMMARY) as stream:
             stream.write(text)
 
+    def _write_environment(self):
+        """Writes when, by which versions and on what machine the run was finished."""
+        devices = [*map(_device_name, tf.config.list_physical_devices("GPU"))]
+        write_json(self / ENVIRONMENT, Environment.now(devices).model_dump())
+
     def record_file(self, name: str) -> None:
         """Adds the checksum of a finished stage's file, from which a later start resumes."""
         checksums.add(self.path, name)
@@ -173,6 +184,10 @@ class RunWriter:
         assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
         names = [*names, *(path.relative_to(self.path).as_posix() for path in assets)]
         checksums.record(self.path, names, known)
+
+
+def _device_name(device):
+    return tf.config.experimental.get_device_details(device).get("device_name", device.name)
 
 
 @contextlib.contextmanager

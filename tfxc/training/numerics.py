@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfxc.core.resources import thread_count
-from tfxc.training.optimization.row_adam import processor, row_adam, row_adam_was_requested
+from tfxc.core.resources import processor_name, thread_count
+from tfxc.training.optimization.row_adam import row_adam, row_adam_was_requested
 
 
 def numerics_changes(before: Mapping[str, Any] | None) -> str | None:
@@ -42,15 +42,13 @@ def numerics(steps_rows: bool | None = None) -> dict[str, Any]:
         Dict; ``"optimizer step"`` is None if no rows are updated.
     """
     steps_rows = row_adam_was_requested() if steps_rows is None else steps_rows
-    names = (line.partition(":")[2].strip() for line in processor().splitlines()
-             if line.lower().startswith(("model name", "cpu part", "cpu\t")))  # fmt: skip
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     step = None
     if steps_rows:
         step = "compiled" if row_adam() is not None else "TensorFlow's"
     return {
         "optimizer step": step,
-        "processor": ", ".join(names) or processor().splitlines()[0],
+        "processor": processor_name(),
         "TensorFlow": tf.version.VERSION,
         "threads": threads or thread_count(),
         "oneDNN": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),

@@ -90,9 +90,9 @@ def test_arrays(tmp_path, name):
 
 
 def test_unknown_shape_lists_what_is_readable(tmp_path):
-    (tmp_path / "a.parquet").touch()
-    with pytest.raises(DataError, match=r"a\.parquet: a file name that shows the format") as caught:
-        open_reader(tmp_path / "a.parquet")
+    (tmp_path / "a.orc").touch()
+    with pytest.raises(DataError, match=r"a\.orc: a file name that shows the format") as caught:
+        open_reader(tmp_path / "a.orc")
     message = str(caught.value)
     readers = {name: registry.get("reader", name) for name in registry.names("reader")}
     assert len(readers) > 12
@@ -126,3 +126,10 @@ def test_unknown_names():
         open_reader("builtin:apidocs", spilt="dev")
     with pytest.raises(DataError, match="no such file"):
         open_reader("absent.jsonl")
+
+
+def test_tables_need_a_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ConfigError, match=r"pyarrow is not installed.*tfxc\[parquet\]"):
+        open_reader(tmp_path / "a.parquet")

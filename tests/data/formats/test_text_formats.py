@@ -10,7 +10,7 @@ import pytest
 from tests.contracts.formats import ReaderContract, compressed_texts, concatenated
 from tests.data.formats import data_folder
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats import detect_format, open_reader
+from tfxc.data.formats import detect_format, open_reader, open_unlabelled
 
 EXAMPLES = [
     ("plain", ["a"]),
@@ -175,6 +175,50 @@ def test_the_longest_cell_of_other_readers_stays(tmp_path):
     reader = open_reader(path, max_line_bytes=50)
     for chunk in reader.chunks(1):
         assert len(chunk) == 1 and csv.field_size_limit() == before
+
+
+class TestLibMultiLabel(ReaderContract):
+    format = "libmultilabel"
+
+    def content(self):
+        lines = [f'{n}\ta b{n % 3}\ttext "{n}, 狐' for n in range(8)] + [
+            "",
+            "8\t\tnone",
+            "9\tb b a\t",
+        ]
+        return "\n".join(lines).encode()
+
+    def write_sample(self, folder):
+        path = folder / "sample.txt"
+        path.write_bytes(self.content())
+        return path
+
+    def write_compressed(self, folder):
+        return compressed_texts(folder, "sample.txt", self.content() + b"\n")
+
+    def test_three_columns(self, tmp_path):
+        chunk = concatenated(open_reader(self.write_sample(tmp_path)).chunks())
+        assert chunk.texts == [f'text "{n}, 狐' for n in range(8)] + ["none", ""]
+        assert chunk.labels == [["a", f"b{n % 3}"] for n in range(8)] + [[], ["b", "a"]]
+
+    def test_two_columns(self, tmp_path):
+        (tmp_path / "a.txt").write_text("x y\tone text\nz\tanother\n")
+        chunk = concatenated(open_reader(tmp_path / "a.txt").chunks())
+        assert (chunk.texts, chunk.labels) == (["one text", "another"], [["x", "y"], ["z"]])
+
+    @pytest.mark.parametrize(
+        ("second", "found"), [("z\tsome\ttext", 3), ("no tab", 1), ("a\tb\tc\td", 4)]
+    )
+    def test_another_number_of_columns(self, tmp_path, second, found):
+        (tmp_path / "a.txt").write_text(f"x\tone\n{second}\n")
+        with pytest.raises(DataError, match=rf"a.txt:2: 2 columns .* found {found}\. To fix it"):
+            list(open_reader(tmp_path / "a.txt").chunks())
+
+    def test_texts_alone_are_read_if_the_format_is_named(self, tmp_path):
+        path = self.write_sample(tmp_path)
+        assert detect_format(path, "text") == "lines"
+        chunk = concatenated(open_unlabelled(path, "text", "libmultilabel").chunks())
+        assert chunk.texts[0] == 'text "0, 狐' and not any(chunk.labels)
 
 
 class TestFastTextLines(ReaderContract):

@@ -10,7 +10,7 @@ from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.kinds import DENSE
 from tfxc.data.manifest import Manifest
 from tfxc.data.rows import Rows
-from tfxc.data.source_files import expand
+from tfxc.data.source_files import source_path
 from tfxc.data.sources.base import ArraySource, LRUCache
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
 
@@ -103,7 +103,7 @@ def open_feature_split(folder: str | Path, split: str, memory_bytes: int) -> "Fe
     manifest = Manifest.load(folder)
     manifest.split(split)
     source = manifest.sources[split]
-    features = FeatureSet(expand(source.path))
+    features = FeatureSet(source_path(source.path))
     if features.identity != source.sha256:
         raise DataError(
             "this feature set has been replaced by another one",

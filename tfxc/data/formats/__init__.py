@@ -14,6 +14,7 @@ from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
 from tfxc.core.storage.reading import existing_file
+from tfxc.core.storage.remote import is_remote, stage
 from tfxc.data.formats.base import Reader
 from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.source_files import BUILTIN, is_builtin
@@ -31,7 +32,9 @@ def open_reader(
     """Opens a data file, a data folder or a built-in data set.
 
     Args:
-        path: the file or folder, or ``"builtin:NAME"`` for a data set that comes with the package.
+        path: the file or folder, also the address of a remote one (see
+            ``tfxc.core.storage.remote.stage``), or ``"builtin:NAME"`` for a data set that comes
+            with the package.
         name: a format's name, or ``"module:Class"`` of a ``Reader`` outside of tfxc; None =
             by the file itself (see ``detect_format``).
         longest_line: ``max_line_bytes`` of a reader that has this option and is not given it.
@@ -50,6 +53,7 @@ def open_reader(
         >>> for chunk in reader.chunks(1000):                             # doctest: +SKIP
         ...     print(len(chunk), chunk.texts[0], chunk.labels[0])
     """
+    path = _local(path)
     if is_builtin(path):
         reader_class, arguments = _builtin(str(path).removeprefix(BUILTIN)), []
     else:
@@ -94,7 +98,7 @@ def open_unlabelled(
         >>> open_unlabelled("questions.txt", "text").path     # doctest: +SKIP
         PosixPath('questions.txt')
     """
-    options = dict(options or {})
+    options, path = dict(options or {}), _local(path)
     if is_builtin(path):
         return open_reader(path, **options)
     reader_class = registry.get(_KIND, reader or detect_format(path, input_kind))
@@ -155,6 +159,11 @@ def detect_format(path: str | Path, input_kind: str | None = None) -> str:
         where=path,
         fix=f"rename it or give its format by name: {', '.join(readers)}",
     )
+
+
+def _local(path):
+    """The path, or that of the copy of a remote file."""
+    return stage(str(path)) if is_remote(path) else path
 
 
 def _readers(input_kind):

@@ -14,7 +14,6 @@ import fcntl
 import functools
 import hashlib
 import os
-import platform
 import shlex
 import shutil
 import stat
@@ -28,18 +27,13 @@ from typing import Any
 import tensorflow as tf
 
 from tfxc.core.errors import UserError
+from tfxc.core.resources import processor
 from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.reading import checksum
 
 _SOURCE = Path(__file__).with_name("_row_adam.cc")
 _FLAGS = ("-shared", "-fPIC", "-O3", "-march=native", "-fno-math-errno", "-w")
-# What describes a processor in /proc/cpuinfo, of x86, ARM, POWER, RISC-V and MIPS.
-_PROCESSOR_LINES = {
-    "vendor_id", "cpu family", "model", "model name", "stepping", "flags",
-    "cpu implementer", "cpu architecture", "cpu variant", "cpu part", "cpu revision", "features",
-    "cpu", "revision", "isa", "uarch", "mvendorid", "marchid", "mimpid", "cpu model",
-}  # fmt: skip
 
 
 @functools.cache
@@ -69,28 +63,6 @@ def row_adam() -> Callable[..., Any] | None:
 def row_adam_was_requested() -> bool:
     """Whether this process has called ``row_adam``: whether its training updates rows."""
     return row_adam.cache_info().currsize > 0
-
-
-def processor() -> str:
-    """The kind of processor of this machine, on every architecture: a compiled file fits one kind.
-
-    Returns:
-        The architecture, and what the system says about the processors: one line each.
-    """
-    with contextlib.suppress(OSError):
-        return _described(Path("/proc/cpuinfo").read_text())
-    name = ""
-    if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        with contextlib.suppress(OSError):
-            name = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    return f"{platform.machine()}\n{name or platform.processor()}"
-
-
-def _described(cpuinfo):
-    lines = {line for line in cpuinfo.splitlines()
-             if line.partition(":")[0].strip().lower() in _PROCESSOR_LINES}  # fmt: skip
-    return "\n".join([platform.machine(), *sorted(lines)])
 
 
 def _compiler():

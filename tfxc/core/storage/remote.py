@@ -1,0 +1,189 @@
+"""Files of remote storages (``s3://``, ``gs://``, ...), copied to this machine by fsspec."""
+
+import contextlib
+import hashlib
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tfxc.core.errors import ConfigError, DataError, MachineError, missing_package
+from tfxc.core.progress import Progress
+from tfxc.core.storage.cache import cache_of
+from tfxc.core.storage.files import atomic_files, write_errors, write_json
+
+_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
+_BLOCK = 8 << 20
+_STATE = "remote.json"
+# What tells one content from another where a storage knows no checksum.
+_MARKS = ("ETag", "etag", "md5Hash", "checksum", "mtime", "LastModified", "created", "updated")
+# What the packages of storages raise that is no OSError, where they have been imported.
+_ERRORS = {
+    "botocore.exceptions": "BotoCoreError", "google.auth.exceptions": "GoogleAuthError",
+    "gcsfs.retry": "HttpError", "aiohttp": "ClientError",
+}  # fmt: skip
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether a path is the address of a remote storage.
+
+    Example:
+        >>> is_remote("s3://bucket/train.jsonl"), is_remote("data/train.jsonl")
+        (True, False)
+    """
+    return bool(_ADDRESS.match(str(path)))
+
+
+def staged_path(address: str) -> Path:
+    """Where the copy of a remote file or folder is, or will be: in tfxc's cache.
+
+    Args:
+        address: e.g. ``"s3://bucket/train.jsonl.gz"``; the copy has its last name.
+    """
+    name = address.rstrip("/").rpartition("/")[2] or "data"
+    key = hashlib.sha256(address.encode()).hexdigest()[:16]
+    return cache_of() / "remote" / key / name
+
+
+def stage(address: str, where: str | None = None) -> Path:
+    """Copies a remote file or folder to this machine, unless the copy is there already.
+
+    A copy is made again if the storage says that the original has changed since. It is there as a
+    whole or not at all.
+
+    Args:
+        address: see ``staged_path``; its protocol is one of fsspec's.
+        where: config key or option it was given in, for messages.
+
+    Returns:
+        ``staged_path(address)``.
+
+    Raises:
+        ConfigError: the package of the storage is not installed.
+        DataError: there is nothing at the address, or less arrived than there is.
+        MachineError: the storage cannot be reached, or refuses; or the disk is full.
+    """
+    storage, place = _storage(address, where)
+    with _remote_errors(address):
+        files = _files(storage, place)
+    if not files:
+        raise _missing(address)
+    target = staged_path(address)
+    state = {"address": address, "files": {name: _marks(info) for name, info in files.items()}}
+    if target.exists() and _state_of(target) == state:
+        return target
+    with atomic_files(target.parent) as scratch:
+        _copy(storage, address, files, scratch / target.name)
+        write_json(scratch / _STATE, state)
+        if target.is_dir():
+            shutil.rmtree(target)  # a folder is not replaced by another one
+    return target
+
+
+def _storage(address, where):
+    """The file system of an address, and the path in it."""
+    with missing_package("remote", where=where or address):
+        import fsspec
+    protocol = address.partition(":")[0]
+    try:
+        with _remote_errors(address):
+            return fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        raise ConfigError(
+            f"the package that reads {protocol}:// is not installed ({error})",
+            where=where or address,
+            fix="install it, or copy the data here",
+        ) from error
+    except ValueError as error:
+        raise ConfigError(
+            f"a storage that fsspec knows expected, found {protocol!r}",
+            where=where or address,
+            fix="correct the address, or copy the data here",
+        ) from error
+
+
+def _files(storage, place):
+    """{name relative to the place: what the storage says}; of one file the name is empty."""
+    storage.invalidate_cache()
+    info = storage.info(place)
+    if info["type"] == "file":
+        return {"": info}
+    found = storage.find(place, detail=True)
+    root = place.rstrip("/") + "/"
+    names = {path: path.removeprefix(root) for path in sorted(found)}
+    return {name: found[path] for path, name in names.items() if not name.startswith(".")}
+
+
+def _marks(info):
+    known = {name: str(info[name]) for name in _MARKS if info.get(name) is not None}
+    return {"size": info.get("size"), **known}
+
+
+def _state_of(target):
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((target.parent / _STATE).read_text("utf-8"))
+    return None
+
+
+def _copy(storage, address, files, scratch):
+    sizes = [info.get("size") for info in files.values()]
+    total = None if None in sizes else sum(sizes)
+    with Progress(f"copying {address}", total, "bytes") as progress:
+        for name, info in files.items():
+            target = scratch / name if name else scratch
+            if not target.resolve().is_relative_to(scratch.parent.resolve()):
+                raise DataError("names inside the folder expected", where=f"{address}/{name}")
+            with write_errors(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            copied = _copy_file(storage, address, info, target, progress)
+            if info.get("size") not in (None, copied):
+                raise DataError(
+                    f"{info['size']:,} bytes expected, found {copied:,}",
+                    where=f"{address}/{name}" if name else address,
+                    fix="start again when nothing writes to it any more",
+                )
+
+
+def _copy_file(storage, address, info, target, progress):
+    copied = 0
+    with (
+        _remote_errors(address),
+        storage.open(info["name"], "rb") as source,
+        write_errors(target),
+        open(target, "wb") as copy,
+    ):
+        while block := source.read(_BLOCK):
+            copy.write(block)
+            copied += len(block)
+            progress.advance(len(block))
+    return copied
+
+
+@contextlib.contextmanager
+def _remote_errors(address: str) -> Iterator[None]:
+    """Turns what packages of storages raise into one clear line."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _missing(address) from error
+    except _raised() as error:
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise MachineError(
+            f"cannot read: {reason}",
+            where=address,
+            fix="check the address, the network and your credentials for this storage",
+        ) from error
+
+
+def _raised() -> tuple[type[BaseException], ...]:
+    known: list[Any] = [OSError]
+    for module, name in _ERRORS.items():
+        known.append(getattr(sys.modules.get(module), name, OSError))
+    return tuple(known)
+
+
+def _missing(address):
+    return DataError("no such file or folder", where=address, fix="check the address")

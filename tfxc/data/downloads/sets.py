@@ -1,0 +1,195 @@
+"""The sets that can be downloaded: where they are, whose they are, how configs expect them."""
+
+import csv
+import dataclasses
+import io
+import json
+import lzma
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfxc.core.errors import DataError
+from tfxc.core.escaping import json_text
+from tfxc.core.storage.files import atomic_file
+from tfxc.core.storage.reading import archive_errors
+from tfxc.data.downloads.download import download
+
+Example = tuple[str, list[str]]
+_CLINC = "https://raw.githubusercontent.com/clinc/oos-eval/master/data/data_full.json"
+_BANKING = (
+    "https://raw.githubusercontent.com/PolyAI-LDN/task-specific-datasets/master/banking_data/"
+)
+_CIFAR = "https://www.cs.toronto.edu/~kriz/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Download:
+    """A file of a set.
+
+    Attributes:
+        url: where it is.
+        sha256: its checksum, or None where it is not known.
+    """
+
+    url: str
+    sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return self.url.rpartition("/")[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class PublicSet:
+    """A set of data that others publish.
+
+    Attributes:
+        title: its name and its authors.
+        licence: under which it may be used.
+        files: what is downloaded.
+        convert: function of {name: downloaded file} to {file to write: its examples}; None keeps
+            the files as they are, in the data folder itself.
+    """
+
+    title: str
+    licence: str
+    files: tuple[Download, ...]
+    convert: Callable[[Mapping[str, Path]], dict[str, Iterable[Example]]] | None = None
+
+
+def fetch(name: str, folder: str | Path) -> list[Path]:
+    """Downloads a set, and writes it as the configs expect it; what is there already stays.
+
+    Args:
+        name: one of ``SETS``.
+        folder: what ``${TFXC_DATA}`` stands for.
+
+    Returns:
+        The files that configs read.
+
+    Raises:
+        DataError: as ``download``; or a file is not as its authors describe it.
+        MachineError: as ``download``.
+    """
+    public, folder = SETS[name], Path(folder)
+    if public.convert is None:
+        for file in public.files:
+            download(file.url, folder / file.name, file.sha256)
+        return [folder / file.name for file in public.files]
+    # Downloads stay hidden: a reader of the folder would take them for its own.
+    originals = folder / name / ".original"
+    found = {file.name: originals / file.name for file in public.files}
+    for file in public.files:
+        download(file.url, found[file.name], file.sha256)
+    written = []
+    for target, examples in public.convert(found).items():
+        path = folder / name / target
+        if not path.exists():
+            _write(path, examples)
+        written.append(path)
+    return written
+
+
+def _write(path, examples):
+    """Writes ``.jsonl.xz``; the same examples give the same bytes."""
+    with atomic_file(path, "wb") as raw, lzma.open(raw, "wb") as stream:
+        for text, labels in examples:
+            line = json_text({"text": text, "labels": labels})
+            stream.write(line.encode() + b"\n")
+
+
+def _clinc(files):
+    """``{"train": [[text, intent], ...], "val": ..., ...}``; the test set is left where it is."""
+    path = files["data_full.json"]
+    try:
+        splits = json.loads(path.read_text("utf-8"))
+        pairs = {split: [(text, [label]) for text, label in splits[split]] for split in
+                 ("train", "val")}  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unexpected(path, error) from error
+    return {"train.jsonl.xz": pairs["train"], "dev.jsonl.xz": pairs["val"]}
+
+
+def _banking(files):
+    return {f"{split}.jsonl.xz": _rows(files[f"{split}.csv"]) for split in ("train", "test")}
+
+
+def _rows(path) -> Iterator[Example]:
+    with open(path, encoding="utf-8", newline="") as stream:
+        try:
+            for row in csv.DictReader(stream):
+                yield row["text"].strip(), [row["category"]]
+        except (KeyError, AttributeError, csv.Error) as error:
+            raise _unexpected(path, error) from error
+
+
+def _cooking(files):
+    """fastText's lines, cut as in its tutorial: the first 12,404, and the last 3,000."""
+    path = files["cooking.stackexchange.tar.gz"]
+    with archive_errors(path), tarfile.open(path) as archive:
+        member = archive.extractfile(_member(archive, "cooking.stackexchange.txt", path))
+        assert member is not None, "a file"
+        lines = io.TextIOWrapper(member, "utf-8").read().splitlines()
+    examples = [_fasttext(line) for line in lines]
+    return {"train.jsonl.xz": examples[:12404], "dev.jsonl.xz": examples[-3000:]}
+
+
+def _fasttext(line) -> Example:
+    words = line.split(" ")
+    labels = [word.removeprefix("__label__") for word in words if word.startswith("__label__")]
+    text = " ".join(word for word in words if not word.startswith("__label__"))
+    return text, list(dict.fromkeys(labels))
+
+
+def _member(archive, name, path):
+    for member in archive:
+        if member.isfile() and Path(member.name).name == name:
+            return member
+    raise _unexpected(path, f"no {name}")
+
+
+def _unexpected(path, error: Any):
+    reason = f"{type(error).__name__} {error}" if isinstance(error, Exception) else error
+    return DataError(
+        f"the set as its authors describe it expected, found another form ({reason})",
+        where=path,
+        fix="remove the file to download it again",
+    )
+
+
+SETS = {
+    "banking77": PublicSet(
+        "BANKING77 (Casanueva et al. 2020)", "CC BY 4.0",
+        (
+            Download(f"{_BANKING}train.csv",
+                     "b06e26ac675513959a63135f11b94ea7786ed02da65db93a5650d8838cbc664b"),
+            Download(f"{_BANKING}test.csv",
+                     "d12d6e3bc4c3103966ae786dc435913c0c563dfa328f5a3646d0e62cfeeb474d"),
+        ),
+        _banking,
+    ),
+    "cifar10": PublicSet(
+        "CIFAR-10 (Krizhevsky 2009)", "none stated; cite the technical report",
+        (Download(f"{_CIFAR}cifar-10-python.tar.gz",
+                  "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"),),
+    ),
+    "cifar100": PublicSet(
+        "CIFAR-100 (Krizhevsky 2009)", "none stated; cite the technical report",
+        (Download(f"{_CIFAR}cifar-100-python.tar.gz",
+                  "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"),),
+    ),
+    "clinc150": PublicSet(
+        "CLINC150 (Larson et al. 2019)", "CC BY 3.0",
+        (Download(_CLINC, "36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0"),),
+        _clinc,
+    ),
+    "cooking": PublicSet(
+        "cooking set of fastText's tutorial (StackExchange)", "CC BY-SA 3.0",
+        (Download(
+            "https://dl.fbaipublicfiles.com/fasttext/data/cooking.stackexchange.tar.gz"),),
+        _cooking,
+    ),
+}  # fmt: skip

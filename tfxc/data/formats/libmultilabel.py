@@ -1,0 +1,76 @@
+"""LibMultiLabel's lines: labels and a text, separated by a tab."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfxc.core.errors import DataError
+from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.data.formats.base import TextReader
+from tfxc.data.parsing.label_checks import check_label_name
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.path_probe import PathProbe
+
+
+class LibMultiLabel(TextReader):
+    """Reads ``labels<TAB>text`` or ``id<TAB>labels<TAB>text`` lines without a header, UTF-8.
+
+    Labels are names without white space, separated by it; none is an example without labels. All
+    lines have as many columns as the first. Quotes are ordinary characters, blank lines are
+    skipped, a label given twice counts once.
+
+    Args:
+        path: ``.txt`` or ``.tsv`` file, also ``.gz`` or ``.xz``; a ``.tsv`` file is taken for one
+            of ``delimited`` unless this format is named.
+        labelled: if False, yields the texts without labels.
+        max_line_bytes: longest line.
+
+    Raises:
+        DataError: naming file and line: not two or three columns, or another number than in the
+            first line; the text is not UTF-8.
+
+    Source: https://www.csie.ntu.edu.tw/~cjlin/libmultilabel/cli/ov_data_format.html
+
+    Example:
+        >>> reader = LibMultiLabel("rcv1/train.txt")     # doctest: +SKIP
+        >>> next(reader.chunks(1)).labels                # doctest: +SKIP
+        [['E11', 'ECAT', 'M11', 'M12', 'MCAT']]
+    """
+
+    suffixes = (".txt",)
+    summary = ".txt of LibMultiLabel, labels and text between tabs"
+
+    @classmethod
+    def recognises(cls, probe: "PathProbe") -> bool:
+        # Where labels do not matter, a text file has one text per line unless this format is named.
+        if probe.input_kind is not None or not super().recognises(probe):
+            return False
+        return (probe.first_line or b"").count(b"\t") in (1, 2)
+
+    def __init__(
+        self, path: str | Path, *, labelled: bool = True, max_line_bytes: int = MAX_LINE_BYTES
+    ) -> None:
+        super().__init__(path, max_line_bytes)
+        self._labelled = labelled
+
+    def _examples(self):
+        columns = None
+        for number, line in self._lines.texts():
+            if not line.strip():
+                continue
+            where = f"{self.path}:{number}"
+            cells = line.split("\t")
+            wanted = (2, 3) if columns is None else (columns,)
+            if len(cells) not in wanted:
+                raise DataError(
+                    f"{' or '.join(map(str, wanted))} columns between tabs expected, found "
+                    f"{len(cells)}",
+                    where=where,
+                    fix="write the labels, a tab and the text, without tabs in it",
+                )
+            columns = len(cells)
+            *_, labels, text = cells
+            names = list(dict.fromkeys(labels.split())) if self._labelled else []
+            for name in names:
+                check_label_name(name, where)
+            yield text, names

@@ -1,0 +1,186 @@
+"""Parquet and Arrow: a column of texts and a column of labels, in one file or a folder of them."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.formats.base import Reader, TextReader
+from tfxc.data.parsing.arrow_tables import SUFFIXES, TableFile
+from tfxc.data.parsing.label_checks import check_label_names, check_labels, check_unicode
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.path_probe import PathProbe
+
+_TEXT_FIELDS = ("text", "sentence")
+_LABELS_FIELDS = ("labels", "label")
+# As train-00000-of-00002.parquet; and names that files or folders of one split begin with.
+_SHARD = re.compile(r"^(.+?)-\d+-of-\d+$")
+_SPLIT = re.compile(r"^(train|training|dev|val|valid|validation|test)(?![a-z])")
+_REST = "(other files)"
+
+
+class Parquet(TextReader):
+    """Reads a ``.parquet``, ``.arrow`` or ``.feather`` file, or all those in a folder.
+
+    Labels are a list of names or ids, or a single one of either; nothing (null, an empty list or an
+    empty text) means no labels, a label given twice counts once. Numbers of classes that the file
+    names, as files of Hugging Face's ``datasets`` do, are read as these names; their number -1
+    means no label. Files are read by row groups, in constant memory.
+
+    The files of a folder, at any depth, are read in the order of their names. Where these say to
+    which split they belong, as ``train-00000-of-00002.parquet`` and ``test/0.parquet`` do,
+    ``split`` selects those of one.
+
+    Args:
+        path: the file or folder.
+        text_field: column of the texts; None = ``text`` or ``sentence``.
+        labels_field: column of the labels; None = ``labels`` or ``label``.
+        label_separator: what separates the labels in a column of texts, e.g. ``";"``; None = the
+            text is one label.
+        split: of a folder with several: the one to read.
+        labelled: if False, yields the texts without labels, which are optional.
+
+    Raises:
+        ConfigError: pyarrow is not installed, or ``label_separator`` is empty.
+        DataError: naming file and row: a column is missing or of another type, a text is null, a
+            label name is impossible, a file is damaged; or a folder holds several splits.
+
+    Example:
+        >>> reader = Parquet("train.parquet", labels_field="tags")   # doctest: +SKIP
+        >>> next(reader.chunks(1)).labels                            # doctest: +SKIP
+        [['sauce', 'cheese']]
+    """
+
+    suffixes: tuple[str, ...] = SUFFIXES
+    compressed = ()
+    summary = "Parquet and Arrow files, or a folder of them"
+    specificity = 20
+    label_options = ("labels_field", "label_separator")
+
+    @classmethod
+    def recognises(cls, probe: "PathProbe") -> bool:
+        return probe.suffix() in SUFFIXES or not probe.endings.isdisjoint(SUFFIXES)
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        text_field: str | None = None,
+        labels_field: str | None = None,
+        label_separator: str | None = None,
+        split: str | None = None,
+        labelled: bool = True,
+    ) -> None:
+        Reader.__init__(self, path)
+        if label_separator == "":
+            raise ConfigError("text or null expected, found ''", where="label_separator")
+        self.label_separator, self._labelled = label_separator, labelled
+        self._tables = [TableFile(file) for file in self._files(split)]
+        first = self._tables[0]
+        self._text = _column(first, text_field, _TEXT_FIELDS, "text_field")
+        self._columns = [self._text]
+        if labelled:
+            self._columns.append(_column(first, labels_field, _LABELS_FIELDS, "labels_field"))
+            self.label_names = self._class_names(self._columns[1])
+            if self.label_names is not None:
+                check_label_names(self.label_names, f"{first.path}: {self._columns[1]}")
+                self.num_labels = len(self.label_names)
+        for table in self._tables[1:]:
+            for name, option in zip(self._columns, ("text_field", "labels_field"), strict=False):
+                _column(table, name, (), option)
+        counts = [table.num_rows for table in self._tables]
+        self.num_examples = None if None in counts else sum(filter(None, counts))
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(table.bytes_read for table in self._tables)
+
+    def _files(self, split: str | None) -> Sequence[Path]:
+        """The files to read, in order."""
+        if self.path.is_file():
+            if split is not None:
+                raise ConfigError(
+                    "a folder expected with this option, found a file",
+                    where="split",
+                    fix="leave it out",
+                )
+            return [self.path]
+        found = sorted(p for p in self.path.rglob("[!.]*") if p.suffix in SUFFIXES)
+        by_split: dict[str, list[Path]] = {}
+        for file in found:
+            by_split.setdefault(_split_of(file, self.path), []).append(file)
+        if split in by_split:
+            return by_split[split]
+        if not by_split or split is not None or len(by_split) > 1:
+            wanted = "one split" if split is None else f"the split {split!r}"
+            raise DataError(
+                f"files of {wanted} expected, found {', '.join(sorted(by_split)) or 'none'}",
+                where=self.path,
+                fix="choose one with the reader's option split" if by_split else "check the folder",
+            )
+        return found
+
+    def _class_names(self, column: str) -> list[str] | None:
+        return self._tables[0].class_names(column)
+
+    def _examples(self) -> Iterator[tuple[str, list[Any]]]:
+        kind = None
+        for table in self._tables:
+            for number, (text, *rest) in table.rows(self._columns):
+                where = f"{table.path}: row {number}"
+                if not isinstance(text, str):
+                    raise _wrong_value("a text", self._text, text, where)
+                check_unicode(text, "a text", where)
+                labels = self._labels(rest[0], where) if rest else []
+                if labels:
+                    kind = kind or type(labels[0])
+                    check_labels(labels, kind, where)
+                yield text, labels
+
+    def _labels(self, value, where):
+        if isinstance(value, str) and self.label_separator is not None:
+            value = [part.strip() for part in value.split(self.label_separator)]
+        values = value if isinstance(value, list) else [value]
+        given = [each for each in values if each not in (None, "")]
+        for each in given:
+            if type(each) not in (str, int):
+                raise _wrong_value("labels", self._columns[1], each, where)
+        names = self.label_names
+        if names is not None:
+            given = [each for each in given if each != -1]
+            for each in given:
+                if type(each) is not int or not 0 <= each < len(names):
+                    wanted = f"the number of one of {len(names)} classes"
+                    raise _wrong_value(wanted, self._columns[1], each, where)
+            given = [names[each] for each in given]
+        return list(dict.fromkeys(given))
+
+
+def _split_of(file, folder):
+    """What a file of a folder is part of, by its name or that of a folder it is in."""
+    parts = [*file.relative_to(folder).parent.parts, file.stem]
+    found = _SHARD.match(file.stem) or next(filter(None, map(_SPLIT.match, parts)), None)
+    return found[1] if found else _REST
+
+
+def _column(table, wanted, usual, option):
+    candidates = usual if wanted is None else (wanted,)
+    for name in candidates:
+        if table.columns.count(name) == 1:
+            return name
+    raise DataError(
+        f"one column {' or '.join(map(repr, candidates))} expected, found "
+        f"{', '.join(map(repr, table.columns)) or 'none'}",
+        where=table.path,
+        fix=f"name the right column as {option}",
+    )
+
+
+def _wrong_value(expected, column, value, where):
+    return DataError(
+        f"{expected} expected in column {column!r}, found {str(value)[:60]!r}",
+        where=where,
+        fix="correct the row, or name another column",
+    )

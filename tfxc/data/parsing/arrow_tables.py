@@ -1,0 +1,156 @@
+"""Files of Arrow and Parquet, read a batch of rows at a time."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfxc.core.errors import DataError, missing_package
+from tfxc.core.storage.reading import read_errors
+
+#: Endings of the files that ``TableFile`` reads.
+SUFFIXES = (".parquet", ".arrow", ".feather")
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_MAGIC = b"ARROW1"
+_ROWS = 1024
+
+
+def arrow(where: str | Path) -> Any:
+    """The package ``pyarrow``.
+
+    Args:
+        where: the file that needs it.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    with missing_package("parquet", where=where):
+        import pyarrow
+        import pyarrow.parquet
+    return pyarrow
+
+
+class TableFile:
+    """One file of rows: Parquet, Arrow's file format (also called Feather) or its stream format.
+
+    Args:
+        path: the file; its ending says whether it is Parquet.
+
+    Attributes:
+        columns: their names.
+        num_rows: number of rows, or None of a stream, which does not say.
+
+    Raises:
+        DataError: the file is damaged.
+        ConfigError: pyarrow is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._arrow = path, arrow(path)
+        with self._errors(), self._opened() as file:
+            schema = file.schema_arrow if self._is_parquet else file.schema
+            self.columns = list(schema.names)
+            self.num_rows = file.metadata.num_rows if self._is_parquet else None
+            self._metadata = dict(schema.metadata or {})
+        self.bytes_read = 0
+
+    def class_names(self, column: str) -> list[str] | None:
+        """The names behind the numbers of a column of classes, as Hugging Face writes them."""
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            info = json.loads(self._metadata[b"huggingface"])
+            return class_names_of(info["info"]["features"][column])
+        return None
+
+    def rows(self, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yields the number of each row, from 1, and the values of some columns.
+
+        One row group of Parquet, or one batch of Arrow, is in memory at a time.
+
+        Args:
+            columns: names of ``columns``.
+        """
+        self.bytes_read, number = 0, 0
+        with self._errors(), self._opened() as file:
+            size = self.path.stat().st_size
+            for batch in self._batches(file, columns):
+                values = [batch.column(name).to_pylist() for name in columns]
+                for row in zip(*values, strict=True):
+                    number += 1
+                    yield number, row
+                if self.num_rows:
+                    self.bytes_read = size * number // self.num_rows
+            self.bytes_read = size
+
+    @property
+    def _is_parquet(self):
+        return self.path.suffix == ".parquet"
+
+    def _opened(self):
+        if self._is_parquet:
+            return self._arrow.parquet.ParquetFile(self.path)
+        with open(self.path, "rb") as stream:
+            is_file = stream.read(len(_MAGIC)) == _MAGIC
+        if is_file:
+            return self._arrow.ipc.open_file(str(self.path))
+        self._check_end()
+        return self._arrow.ipc.open_stream(str(self.path))
+
+    def _check_end(self):
+        """Refuses a stream that ends too early: to pyarrow it would be a shorter one."""
+        size = self.path.stat().st_size
+        with open(self.path, "rb") as stream:
+            stream.seek(max(0, size - len(_END_OF_STREAM)))
+            if stream.read() != _END_OF_STREAM:
+                raise self._damaged("the end of the stream is missing")
+
+    def _batches(self, file, columns):
+        if self._is_parquet:
+            yield from file.iter_batches(_ROWS, columns=list(columns))
+        elif isinstance(file, self._arrow.ipc.RecordBatchFileReader):
+            for number in range(file.num_record_batches):
+                yield from _sliced(file.get_batch(number))
+        else:
+            for batch in file:
+                yield from _sliced(batch)
+
+    @contextlib.contextmanager
+    def _errors(self):
+        with read_errors(self.path):
+            try:
+                yield
+            except self._arrow.ArrowException as error:
+                raise self._damaged(str(error)) from error
+            except OSError as error:
+                if error.errno is not None:
+                    raise
+                raise self._damaged(str(error)) from error
+
+    def _damaged(self, reason):
+        return DataError(
+            f"the file is truncated or damaged ({reason})",
+            where=self.path,
+            fix="copy or download it again",
+        )
+
+
+def _sliced(batch):
+    for start in range(0, batch.num_rows, _ROWS):
+        yield batch.slice(start, _ROWS)
+
+
+def class_names_of(feature: Any) -> list[str] | None:
+    """The names of a feature of Hugging Face's ``datasets`` that is a class, or a list of classes.
+
+    Example:
+        >>> class_names_of({"feature": {"names": ["cat", "dog"], "_type": "ClassLabel"}})
+        ['cat', 'dog']
+    """
+    while isinstance(feature, (dict, list)):
+        if isinstance(feature, list):  # a list as older versions write it
+            feature = feature[0] if len(feature) == 1 else None
+        elif feature.get("_type") == "ClassLabel":
+            return feature.get("names")
+        else:
+            feature = feature.get("feature")
+    return None

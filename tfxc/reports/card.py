@@ -1,0 +1,177 @@
+"""The model card of a run: Markdown with the front matter that the Hugging Face Hub reads.
+
+Format: https://huggingface.co/docs/hub/model-cards and its specification of ``model-index``.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfxc.core.escaping import json_text, markdown_text
+from tfxc.data.kinds import KINDS
+from tfxc.reports.measured import SLICE_COLUMNS, Measured
+from tfxc.reports.tables import average_rows, markdown
+
+FILE = "card.md"
+#: The Hub's name of each metric of the headline that it knows.
+_OF_THE_HUB = {
+    "accuracy": "accuracy", "micro-F1": "f1", "macro-F1": "f1",
+    "micro-precision": "precision", "micro-recall": "recall",
+}  # fmt: skip
+_TASKS = {"image": ("image-classification", "Image Classification")}
+_TEXT = ("text-classification", "Text Classification")
+_FEATURES = ("tabular-classification", "Tabular Classification")
+
+
+def model_card(
+    measured: Measured,
+    license_name: str = "unknown",
+    languages: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    name: str | None = None,
+) -> str:
+    """The card as text.
+
+    Args:
+        measured: whose results it holds.
+        license_name: the Hub's name of the model's license, e.g. ``"apache-2.0"``.
+        languages: of the texts, as ISO 639-1 has them, e.g. ``"en"``.
+        tags: in addition to those of the run.
+        name: of the model; default: that of the run's folder.
+
+    Returns:
+        Front matter and Markdown.
+    """
+    name = name or measured.loaded.folder.path.resolve().name
+    head = front_matter(measured, license_name, languages, tags, name)
+    return f"---\n{yaml_text(head)}---\n\n" + "\n".join(_body(measured, name))
+
+
+def front_matter(
+    measured: Measured,
+    license_name: str,
+    languages: Sequence[str],
+    tags: Sequence[str],
+    name: str,
+) -> dict[str, Any]:
+    """What the Hub reads, see ``model_card``."""
+    task, task_name = _task(measured)
+    data = measured.loaded.manifest["name"]
+    results = _results(measured)
+    head: dict[str, Any] = {"license": license_name}
+    if languages:
+        head["language"] = list(languages)
+    several = "multi-class" if measured.loaded.single_label else "multi-label"
+    own = ["tfxc", "extreme-classification", several, *(m for _, m in measured.methods())]
+    known = sorted({_OF_THE_HUB[each] for each in results if each in _OF_THE_HUB})
+    result = {
+        "task": {"type": task, "name": task_name},
+        "dataset": {"type": _slug(data), "name": data, "split": measured.name},
+        "metrics": [
+            {"type": _OF_THE_HUB.get(each, _slug(each)), "name": each, "value": round(value, 6)}
+            for each, value in results.items()
+        ],
+    }
+    return head | {
+        "library_name": "tfxc",
+        "pipeline_tag": task,
+        "tags": list(dict.fromkeys([*own, *tags])),
+        "datasets": [_slug(data)],
+        "metrics": known,
+        "model-index": [{"name": name, "results": [result]}],
+    }
+
+
+def yaml_text(value: Mapping[str, Any], indent: str = "") -> str:
+    """A dict of texts, numbers, lists and dicts as YAML; texts are quoted as JSON has them.
+
+    Example:
+        >>> print(yaml_text({"tags": ["a", "b: c"], "size": {"labels": 3}}), end="")
+        tags:
+        - "a"
+        - "b: c"
+        size:
+          labels: 3
+    """
+    lines = []
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            lines.append(f"{indent}{key}:\n{yaml_text(item, indent + '  ')}")
+        elif isinstance(item, list):
+            lines.append(f"{indent}{key}:{'' if item else ' []'}\n")
+            lines += [f"{indent}- {_item(each, indent)}" for each in item]
+        else:
+            lines.append(f"{indent}{key}: {json_text(item)}\n")
+    return "".join(lines)
+
+
+def _item(value, indent):
+    if not isinstance(value, Mapping):
+        return f"{json_text(value)}\n"
+    return yaml_text(value, indent + "  ").lstrip(" ")
+
+
+def _results(measured):
+    """The headline, with micro precision and recall; what is no share is left out."""
+    found = measured.headline()
+    averages = measured.decisions.found.classification.result()
+    more = {name: averages[name] for name in ("micro-precision", "micro-recall")}
+    return found | more
+
+
+def _task(measured):
+    loaded = measured.loaded
+    if loaded.text_features is not None:
+        return _TEXT
+    return _TASKS.get(KINDS[loaded.manifest["feature_kind"]].name, _FEATURES)
+
+
+def _slug(name):
+    """A name as the Hub writes it: letters, digits and dashes."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-").lower() or "data"
+
+
+def _body(measured, name):
+    loaded = measured.loaded
+    manifest, summary = loaded.manifest, measured.summary()
+    yield f"# {markdown_text(name)}\n"
+    methods = ", ".join(f"{kind} `{method}`" for kind, method in measured.methods())
+    yield (
+        f"A classifier of {manifest['num_labels']:,} labels, trained with tfxc on "
+        f"{markdown_text(manifest['name'])}: {methods}.\n"
+    )
+    yield f"## Results on {markdown_text(measured.name)}\n"
+    rows = [(metric, float(value)) for metric, value in _results(measured).items()]
+    yield f"{measured.metrics.num_examples:,} examples. {_decision(measured)}\n"
+    yield markdown(("metric", "value"), rows) + "\n"
+    averages = average_rows(measured.decisions.found, loaded.vocabulary.names)
+    yield markdown(("average", "precision", "recall", "F1"), averages) + "\n"
+    yield "By the frequency of the labels in training, a third of all occurrences each:\n"
+    shown = [tuple("" if cell is None else cell for cell in row) for row in measured.slices()]
+    yield markdown(("slice", *SLICE_COLUMNS), shown) + "\n"
+    yield "## Use\n\n```bash\ntfxc predict --run FOLDER FILE\n```\n"
+    yield "FOLDER is the run's folder, FILE one of examples.\n"
+    yield "## Training\n"
+    splits = [
+        (split, found["examples"], found["labels"], loaded.manifest["sources"].get(split, {}))
+        for split, found in manifest["splits"].items()
+    ]
+    rows = [(s, e, n, source.get("sha256") or "") for s, e, n, source in splits]
+    yield markdown(("split", "examples", "labels of examples", "SHA-256 of the file"), rows) + "\n"
+    steps = f"{summary['steps']:,} steps, " if "steps" in summary else ""
+    yield f"{steps}{summary.get('seconds', 0):,} s, seed {loaded.config.seed}.\n"
+    environment = loaded.folder.environment()
+    if environment is not None:
+        facts = {"tfxc": environment.tfxc, **environment.packages, **environment.machine()}
+        yield markdown(("", ""), [*facts.items()]) + "\n"
+    config = _fenced(loaded.config.to_json())
+    yield f"<details><summary>Config</summary>\n\n```json\n{config}\n```\n\n</details>\n"
+
+
+def _decision(measured):
+    return f"Precision, recall and F1 are those of the {measured.decisions.found.decision}."
+
+
+def _fenced(text):
+    """JSON inside a fence, which three backquotes would end; in JSON they are in texts only."""
+    return text.replace("`", "\\u0060")

@@ -1,0 +1,100 @@
+"""What was measured of a run, and the facts about it that a report and a model card show."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.labels.slices import LabelSlices, frequency_slices
+from tfxc.metrics.base import ratio
+
+if TYPE_CHECKING:
+    from tfxc.metrics.suite import MetricSuite
+    from tfxc.reports.decisions import Decisions
+    from tfxc.runs.loaded import LoadedRun
+
+SLICE_COLUMNS = (
+    "labels", "training examples of a label", "occurrences", "precision", "recall", "macro F1",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One run on one set of examples.
+
+    Attributes:
+        loaded: the run.
+        name: of the examples: a split or a file.
+        metrics: with their results.
+        decisions: what it predicts of them.
+        texts: {example: text} of the wrong ones, possibly empty.
+        pictures: {example: data URI} of the most confident wrong ones, where they are images.
+    """
+
+    loaded: "LoadedRun"
+    name: str
+    metrics: "MetricSuite"
+    decisions: "Decisions"
+    texts: Mapping[int, str]
+    pictures: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+    def methods(self) -> list[tuple[str, str]]:
+        """(kind, name) of what the run's config consists of.
+
+        Of one without a network that is its recipe.
+        """
+        config = self.loaded.config
+        sections = [*config.network_sections.items()]
+        if not any(method for _, method in sections):
+            sections = [("recipe", config.recipe)]
+        found = [(kind, method.name) for kind, method in sections if method]
+        return found + [("technique", method.name) for method in config.techniques]
+
+    def summary(self) -> dict[str, Any]:
+        """The run's summary, empty if it is not finished."""
+        return self.loaded.folder.summary() or {}
+
+    def headline(self) -> dict[str, float]:
+        """The few values that matter most, {name: value}; which depends on what is predicted."""
+        values, support = self.metrics.known_values(), self.metrics.support()
+        names = [name for name in values if name.startswith(("P@", "nDCG@")) and "/" not in name]
+        first = ["P@1", *[name for name in names if name.startswith("nDCG@")][-1:]]
+        found = {name: values[name] for name in first if name in values and support[name]}
+        averages = self.decisions.found.classification.result()
+        found |= {name: averages[name] for name in ("accuracy", "micro-F1", "macro-F1")}
+        for metric in [*self.decisions.reliability.values()][:1]:
+            found["ECE"] = metric.result()["ECE"]
+        return {name: value for name, value in found.items() if value is not None}
+
+    def slices(self) -> list[tuple[Any, ...]]:
+        """A row of ``SLICE_COLUMNS`` behind the name of each: head, torso and tail.
+
+        The head are the most frequent labels, of which a third of all occurrences in training are;
+        the torso those of the second third. Labels that all have as many examples are one slice.
+        """
+        found, counts = self.decisions.found, self.loaded.label_counts
+        assert counts is not None  # see ``LoadedRun.require_counts``
+        slices = frequency_slices(counts, "shares")
+        if counts.min() == counts.max():
+            slices = LabelSlices(np.zeros(len(counts), np.int8), ("all",))
+        _, _, f1 = found.precision_recall_f1()
+        rows = []
+        for number, name in enumerate(slices.names):
+            inside = slices.slice_of_label == number
+            if not inside.any():
+                continue
+            hits, predicted, true = (
+                int(column[inside].sum()) for column in (found.hits, found.predicted, found.true)
+            )
+            least, most = int(counts[inside].min()), int(counts[inside].max())
+            values = (float(ratio(hits, predicted)), float(ratio(hits, true)), _mean(f1[inside]))
+            span = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+            rows.append((name, int(inside.sum()), span, true, *values))
+        return rows
+
+
+def _mean(values):
+    """Of what is not NaN; None where all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None

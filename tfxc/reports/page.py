@@ -1,0 +1,277 @@
+"""The report as one page of HTML that needs nothing else: no network, no other file.
+
+Everything the page shows was written by others: label names, texts, file names, config values. The
+template escapes all of it, control characters are shown as their escapes, and the page's policy
+allows its own script and style alone, by their checksums, and pictures that are inside it.
+"""
+
+import base64
+import hashlib
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.core.errors import missing_package
+from tfxc.core.escaping import json_text, one_line, several_lines
+from tfxc.core.storage.files import atomic_file
+from tfxc.reports.charts import Axis, Chart, line_chart
+from tfxc.reports.curves import Curve, learning_curves, means_by_frequency
+from tfxc.reports.measured import SLICE_COLUMNS, Measured
+from tfxc.reports.tables import (
+    CONFUSION_COLUMNS,
+    LABEL_COLUMNS,
+    average_rows,
+    confusion_rows,
+    label_name,
+    label_rows,
+    most_confident,
+)
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from tfxc.metrics.reliability import Reliability
+
+FILE = "report.html"
+_MOST_LABELS = 50_000
+_ROWS_WITHOUT_SCRIPT = 50
+_MOST_PAIRS = 100
+#: Wrong examples on the page.
+MOST_WRONG = 200
+_MOST_CHARACTERS = 2000
+
+
+def page_template(otherwise: str = "add --no-page") -> "Template":
+    """The template of the page.
+
+    Args:
+        otherwise: for the message: how to go without a page.
+
+    Raises:
+        ConfigError: Jinja2 is not installed.
+    """
+    with missing_package("report", otherwise=otherwise):
+        import jinja2
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tfxc.reports", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.policies["json.dumps_function"] = json_text
+    environment.policies["json.dumps_kwargs"] = {}
+    return environment.get_template("report.html")
+
+
+def write_page(folder: Path, measured: Measured) -> None:
+    """Writes ``report.html``.
+
+    Args:
+        folder: an existing folder.
+        measured: what it is about.
+
+    Raises:
+        ConfigError: Jinja2 is not installed.
+    """
+    text = page_template().render(
+        style=_part("report.css"),
+        script=_part("report.js"),
+        policy=_policy(),
+        **_head(measured),
+        **_metrics(measured),
+        **_charts(measured),
+        **_labels(measured),
+        **_mistakes(measured),
+        **_facts(measured),
+    )
+    with atomic_file(folder / FILE) as stream:
+        stream.write(text)
+
+
+def _shown(value: Any) -> Any:
+    """What the template writes in place of a value: control characters as their escapes."""
+    return several_lines(value) if type(value) is str else value
+
+
+def _part(name):
+    from markupsafe import Markup
+
+    text = resources.files("tfxc.reports").joinpath("templates", name).read_text("utf-8")
+    return Markup(text)  # our own file: nothing of it is escaped
+
+
+def _policy():
+    """The Content-Security-Policy: no request at all, and this style and script alone."""
+    sums = {
+        name: base64.b64encode(hashlib.sha256(_part(name).encode()).digest()).decode()
+        for name in ("report.css", "report.js")
+    }
+    return (
+        f"default-src 'none'; style-src 'sha256-{sums['report.css']}'; "
+        f"script-src 'sha256-{sums['report.js']}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _head(measured):
+    loaded, summary = measured.loaded, measured.summary()
+    manifest = loaded.manifest
+    facts = {"model": ", ".join(f"{kind} {name}" for kind, name in measured.methods())}
+    facts["data"] = f"{manifest['name']}: {manifest['num_labels']:,} labels"
+    if "steps" in summary:
+        facts["training"] = f"{summary['steps']:,} steps in {summary.get('seconds', 0):,} s"
+    facts["seed"] = str(loaded.config.seed)
+    return {
+        "title": f"{loaded.folder.path} on {measured.name}",
+        "facts": facts,
+        "tiles": _tiles(measured),
+        "num_examples": measured.metrics.num_examples,
+    }
+
+
+def _tiles(measured):
+    return [
+        (name, f"{value:.3f}" if name == "ECE" else f"{100 * value:.1f} %")
+        for name, value in measured.headline().items()
+    ]
+
+
+def _metrics(measured):
+    rows, others = measured.metrics.cells()
+    columns = sorted({c for cells in rows.values() for c in cells if c}, key=lambda c: int(c[1:]))
+    table = [
+        # A metric without cut-off stands in the first column, as in ``MetricSuite.table``.
+        (name, [cells.get(column, cells.get("", "") if not place else "")
+                for place, column in enumerate(columns)])
+        for name, cells in rows.items()
+    ]  # fmt: skip
+    names, found = measured.loaded.vocabulary.names, measured.decisions.found
+    counts = {name: f"{value:,}" for name, value in measured.metrics.counts().items()}
+    return {
+        "metric_columns": columns,
+        "metric_rows": table,
+        "metric_values": {**others, **counts},
+        "decision": str(found.decision),
+        "averages": average_rows(found, names),
+    }
+
+
+def _charts(measured):
+    log = measured.loaded.folder / "metrics.jsonl"
+    curves = [
+        line_chart(title or ("loss" if drawn[0].name.endswith("loss") else "dev"), "epoch", drawn)
+        for title, drawn in learning_curves(log)
+    ]
+    reliability = [
+        (title, metric.result()["ECE"], metric.support()["ECE"], _reliability_chart(metric))
+        for title, metric in measured.decisions.reliability.items()
+    ]
+    return {
+        "curves": curves,
+        "slice_columns": SLICE_COLUMNS,
+        "slices": measured.slices(),
+        "frequency": _frequency_chart(measured),
+        "reliability": reliability,
+    }
+
+
+def _frequency_chart(measured):
+    """Mean precision and recall by the power of ten of the training examples; None of one power."""
+    found, counts = measured.decisions.found, measured.loaded.label_counts
+    values = dict(zip(("precision", "recall", "F1"), found.precision_recall_f1(), strict=True))
+    known = ~np.isnan(values["F1"])
+    groups = [*means_by_frequency(counts[known], {n: v[known] for n, v in values.items()})]
+    if len(groups) < 2:
+        return None
+    curves = [
+        Curve(name, tuple((power + 0.5, means[name]) for power, _, means in groups))
+        for name in values
+    ]
+    x = Axis("training examples of the label", groups[0][0], groups[-1][0] + 1, logarithmic=True)
+    return Chart("means of the labels by frequency", x, Axis("", 0, 1), curves)
+
+
+def _reliability_chart(metric: "Reliability") -> Chart:
+    bars = [
+        (
+            found.low,
+            found.high,
+            found.correct,
+            f"{found.size:,} predictions of {found.low:.2f} to {found.high:.2f}: "
+            f"mean probability {found.confidence:.3f}, right {found.correct:.3f}",
+        )
+        for found in metric.bins()
+    ]
+    axes = Axis("probability", 0, 1), Axis("share that is right", 0, 1)
+    return Chart("reliability diagram", *axes, bars=bars, diagonal=True)
+
+
+def _labels(measured):
+    """The table of labels: columns for the script, and the first rows for those who have none."""
+    loaded, found = measured.loaded, measured.decisions.found
+    rows = label_rows(found, loaded.vocabulary.names, loaded.label_counts)
+    num_labels = len(rows)
+    if num_labels > _MOST_LABELS:
+        rows = sorted(rows, key=lambda row: -row[2])[:_MOST_LABELS]
+        rows.sort(key=lambda row: row[-1])
+    rows = [(one_line(row[0]), *row[1:-3], *(round(v, 4) for v in row[-3:])) for row in rows]
+    return {
+        "label_columns": LABEL_COLUMNS,
+        "label_data": [list(column) for column in zip(*rows, strict=True)],
+        "label_rows": rows[:_ROWS_WITHOUT_SCRIPT],
+        "num_labels": num_labels,
+        "labels_shown": len(rows),
+    }
+
+
+def _mistakes(measured):
+    found, names = measured.decisions.found, measured.loaded.vocabulary.names
+    wrong = [
+        {
+            "number": row + 1,
+            "picture": measured.pictures.get(row),
+            "text": _cut(measured.texts.get(row, "")),
+            "true": [label_name(names, label) for label in true.tolist()],
+            "predicted": [
+                (label_name(names, label), f"{score:.3g}")
+                for label, score in zip(ids.tolist(), scores.tolist(), strict=True)
+            ],
+        }
+        for row, ids, scores, true in most_confident(found)[:MOST_WRONG]
+    ]
+    return {
+        "confusion_columns": CONFUSION_COLUMNS,
+        "pairs_of_labels": confusion_rows(found, names, _MOST_PAIRS),
+        "num_pairs": len(found.confusions()),
+        "wrong": wrong,
+        "num_wrong": found.num_wrong,
+        "scores": measured.decisions.scores,
+    }
+
+
+def _facts(measured):
+    loaded = measured.loaded
+    manifest, environment = loaded.manifest, loaded.folder.environment()
+    times = {"training": f"{measured.summary().get('seconds', 0):,} s"}
+    machine = versions = {}
+    if environment is not None:
+        times["finished"] = environment.finished
+        versions = {"tfxc": environment.tfxc, "python": environment.python} | environment.packages
+        machine = environment.machine()
+    return {
+        "config": loaded.config.to_json(),
+        "splits": manifest["splits"],
+        "sources": manifest.get("sources", {}),
+        "fingerprints": manifest.get("fingerprints", {}),
+        "machine": machine,
+        "versions": versions,
+        "times": times,
+    }
+
+
+def _cut(text):
+    return text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + " …"
