@@ -5,7 +5,7 @@
 Each method gets the same number of settings (learning rate times one of its own parameters, for
 ``bsgd`` learning rates alone), each trained once with the first seed; the one with the lowest full
 loss over the training set is trained with the other seeds. Runs are made in this process by the
-ordinary command and stay in ``--runs`` for ``tools/compare_runs.py``; a finished one is not trained
+ordinary command and stay in ``--runs`` for ``tfxc compare``; a finished one is not trained
 again. A training run that ends in NaN or infinity counts as infinitely bad.
 """
 

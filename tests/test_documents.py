@@ -16,7 +16,6 @@ block changes that: ``<!-- not run: REASON -->`` (Python is compiled only, JSON 
 
 import ast
 import functools
-import importlib
 import itertools
 import json
 import os
@@ -33,7 +32,7 @@ import pytest
 from docs.hooks import docstrings, layers, reference
 from tests.folders import data_folder
 from tests.source_tree import ROOT, tree_of
-from tfxc.__main__ import COMMANDS
+from tfxc.__main__ import COMMANDS, module_of
 from tfxc.commands.train import check_config
 from tfxc.core.config import load_config, merge, parse_config
 from tfxc.core.settings import Config
@@ -224,7 +223,7 @@ def test_json_is_valid(page):
 def main_of(name):
     """The ``main`` of a command, or of a tool by its path."""
     if name in COMMANDS:
-        return importlib.import_module(f"tfxc.commands.{name}").main
+        return module_of(name).main
     return reference.module_of(ROOT / name).main
 
 

@@ -13,7 +13,7 @@ MAX_PARAMETERS = 8
 # What derives from these is a section of a config: its keys are the constructor's parameters.
 SECTIONS_OF_CONFIGS = {
     "Encoder", "Head", "Objective", "Technique", "Recipe", "TextFeatures", "Optimizer", "Schedule",
-    "XCClassifier", "TokenFeatures",
+    "XCClassifier", "TokenFeatures", "Reader",
 }  # fmt: skip
 WITH_MANY_PARAMETERS = {
     "LayerKernels.search_together": "stands in for a compiled kernel and has its signature",

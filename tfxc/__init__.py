@@ -9,7 +9,8 @@ import os
 # oneDNN is off by default on some processors and is worth a third of the step time; it must be
 # chosen before TensorFlow is imported. An explicit setting of the user's wins.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if os.environ.get("TFXC_VERBOSE", "") in ("", "0"):  # see tfxc.core.quiet
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tfxc.version import __version__
 

@@ -3,16 +3,27 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from tfxc.core import cli
+from tfxc.core.registry import nearest
+from tfxc.version import __version__
 
 COMMANDS = {
+    "init": "write a config for a data file",
     "fetch": "download a public data set that configs name",
     "prepare": "turn raw files into sharded records",
-    "train": "train the model of a config, or resume a stopped training run",
+    "features": "make, split and import feature sets, vectors to train heads on",
+    "tree": "build a tree of label clusters, or show one",
+    "train": "train a model on a data file or by a config, or resume a stopped training run",
+    "search": "train a config with many settings and list their dev metrics",
+    "copy-texts": "write a text set with changed copies of its texts, for distill",
     "distill": "train a small model to imitate larger ones",
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
+    "add-labels": "add new labels to a trained linear ranker",
     "evaluate": "evaluate a run on a split or a file, compare two runs",
+    "compare": "plot and list a metric of several runs over the epochs",
+    "ensemble": "combine the labels that several runs predict, and evaluate the result",
     "report": "write tables and plots of a run's strengths and errors",
     "card": "write a model card of a run, as the Hugging Face Hub reads it",
     "verify": "measure how well embeddings separate same from different pairs",
@@ -22,20 +33,42 @@ COMMANDS = {
     "export": "export a run as a SavedModel, ONNX or LiteRT model",
     "import": "turn a model of another system into a run",
     "info": "show the size of a config or a run",
+    "configs": "list the configs that come with tfxc",
+    "doctor": "show versions, devices, extras, memory and disk of this machine",
+    "completion": "print the shell's completion of commands and options",
 }
+
+
+def module_of(command: str) -> Any:
+    """The module of a command: ``add-labels`` is ``tfxc/commands/add_labels.py``."""
+    return importlib.import_module(f"tfxc.commands.{command.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Calls the command's own ``main``."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if not arguments or arguments[0] not in COMMANDS:
-        print("usage: tfxc COMMAND ...\n")
-        for command, help_text in COMMANDS.items():
-            print(f"  {command:9} {help_text}")
-        print("\n`tfxc COMMAND --help` shows the options of a command.")
-        sys.exit(0 if not arguments or arguments[0] in ("-h", "--help") else 2)
-    module = importlib.import_module(f"tfxc.commands.{arguments[0]}")
-    cli.run(module.main, arguments[1:])
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in COMMANDS:
+        cli.run(module_of(arguments[0]).main, arguments[1:])
+    cli.run(_without_command, arguments)
+
+
+def _without_command(arguments):
+    """Prints the version or the commands; returns 2 where a command is mistyped."""
+    if arguments[:1] == ["--version"]:
+        print(f"tfxc {__version__}")
+        return 0
+    wrong = arguments[:1] and arguments[0] not in ("-h", "--help", "help")
+    stream = sys.stderr if wrong else sys.stdout
+    if wrong:
+        known = nearest(arguments[0], COMMANDS)
+        print(f"tfxc: unknown command {arguments[0]!r}{known}\n", file=stream)
+    print("usage: tfxc COMMAND ...\n", file=stream)
+    width = max(map(len, COMMANDS))
+    for command, help_text in COMMANDS.items():
+        print(f"  {command:{width}}  {help_text}", file=stream)
+    print("\n`tfxc COMMAND --help` shows the options of a command,", file=stream)
+    print("`tfxc --version` the version.", file=stream)
+    return 2 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -21,11 +21,12 @@ def main(argv=None):
     from tfxc.commands.train import check_config
     from tfxc.core import registry
     from tfxc.core.errors import ConfigError
+    from tfxc.data.inspection.completion import config_of
     from tfxc.data.preparation import ensure_prepared
     from tfxc.recipes.base import Context
     from tfxc.recipes.repetitions.recipe import begin_repetitions, parallel_jobs, repetition_count
 
-    config = cli.config_of(found)
+    config = config_of(found)
     check_config(config)
     if config.recipe.name != "repetitions":
         raise ConfigError(

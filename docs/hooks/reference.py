@@ -267,6 +267,7 @@ def _type(annotation):
 def commands():
     """The page of every command with its options."""
     from tfxc.__main__ import COMMANDS
+    from tfxc.__main__ import module_of as module_of_command
 
     parts = [
         "# Commands",
@@ -275,7 +276,7 @@ def commands():
         "signal n.",
     ]
     for command, summary in COMMANDS.items():
-        module = importlib.import_module(f"tfxc.commands.{command}")
+        module = module_of_command(command)
         parts.append(_parser_section(f"tfxc {command}", summary, parser_of(module.main)))
     return "\n\n".join(parts) + "\n"
 

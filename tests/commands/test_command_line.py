@@ -6,14 +6,14 @@ does not.
 """
 
 import argparse
-import importlib
 import json
 from pathlib import Path
 
 import pytest
 
+import tfxc
 from docs.hooks import reference
-from tfxc.__main__ import COMMANDS, main
+from tfxc.__main__ import COMMANDS, main, module_of
 
 FROZEN = Path(__file__).with_suffix("").with_name("command_line.json")
 PACKAGE = Path(__file__).resolve().parents[2] / "tfxc" / "commands"
@@ -25,7 +25,8 @@ class _Found(BaseException):
 
 def existing_commands():
     """The commands that have a module."""
-    return [command for command in COMMANDS if (PACKAGE / f"{command}.py").exists()]
+    files = {command: f"{command.replace('-', '_')}.py" for command in COMMANDS}
+    return [command for command, file in files.items() if (PACKAGE / file).exists()]
 
 
 def options_of(command):
@@ -34,7 +35,7 @@ def options_of(command):
     def give_up(parser, *_, **__):
         raise _Found(parser)
 
-    module = importlib.import_module(f"tfxc.commands.{command}")
+    module = module_of(command)
     patch = pytest.MonkeyPatch()
     with patch.context() as context:
         context.setattr(argparse.ArgumentParser, "parse_known_args", give_up)
@@ -58,6 +59,11 @@ def test_options_are_frozen(command):
     assert options_of(command) == frozen, __doc__
 
 
+@pytest.mark.parametrize("command", existing_commands())
+def test_help_begins_with_an_example(command):
+    assert f"\n\n    tfxc {command}" in module_of(command).__doc__
+
+
 def test_no_command_disappears():
     assert set(json.loads(FROZEN.read_text(encoding="utf-8"))) == set(existing_commands()), __doc__
 
@@ -77,8 +83,17 @@ def test_without_a_command_all_are_listed(arguments, code, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == code
-    text = capsys.readouterr().out
+    captured = capsys.readouterr()
+    text = captured.err if code else captured.out
     assert all(command in text for command in COMMANDS)
+    assert not code or "unknown command 'trian', did you mean 'train'?" in text
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"tfxc {tfxc.__version__}\n"
 
 
 def test_unknown_option_ends_with_2(capsys):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tfxc.commands.train import check_config
-from tfxc.core.config import Config, load_config, merge, parse_config
+from tfxc.core.config import Config, Method, load_config, merge, parse_config
 from tfxc.core.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -167,7 +167,7 @@ def test_bad_set(tmp_path, text, message):
         ({"training": {"batch_size": 2.5}}, "training.batch_size: .*integer.*, found 2.5"),
         ({"training": {"epochs": "many"}}, "training.epochs: .*number.*, found 'many'"),
         ({"training": {"precision": "float8"}}, "training.precision: .*'float32'.*found 'float8'"),
-        ({"encoder": "bag_mlp"}, "encoder: .*found 'bag_mlp'"),
+        ({"encoder": 5}, "encoder: .*found 5"),
         ({"encoder": {"hidden": [3]}}, "'encoder.name' is missing"),
         ({"techniques": [{"decay": 1}]}, "'techniques.0.name' is missing"),
         ({"evaluation": {"k": [0]}}, r"evaluation.k.0: .*found 0"),
@@ -293,3 +293,44 @@ def test_extends_through_a_link_to_itself(tmp_path):
     (tmp_path / "config.json").write_text('{"extends": "loop.json"}')
     with pytest.raises(ConfigError, match=r"loop\.json: too many levels of symbolic links"):
         load_config(tmp_path / "config.json")
+
+
+def test_a_name_is_short_for_a_section(tmp_path):
+    sections = {
+        "encoder": "textcnn",
+        "head": "mach",
+        "objective": "softmax",
+        "recipe": "kfold",
+        "techniques": ["ema", {"name": "fgm"}],
+        "training": {"optimizer": "adagrad", "schedule": "linear", "augmentation": ["affine"]},
+        "data": {"name": "a", "train": "b", "text_features": "words"},
+    }
+    config = parse_config(tree(**sections))
+    assert config.encoder == Method(name="textcnn") and config.recipe == Method(name="kfold")
+    assert [technique.name for technique in config.techniques] == ["ema", "fgm"]
+    training = config.training
+    assert (training.optimizer.name, training.schedule.name) == ("adagrad", "linear")
+    assert training.augmentation == [Method(name="affine")]
+    assert config.data.text_features == {"name": "words"}
+
+
+def test_a_name_is_a_section_for_extends_and_set(tmp_path):
+    write(tmp_path, "base.json", encoder={"name": "fasttext", "hidden_dim": 7})
+    same = write(tmp_path, "same.json", extends="base.json", encoder="fasttext")
+    assert load_config(same).encoder.section() == {"name": "fasttext", "hidden_dim": 7}
+    other = write(tmp_path, "other.json", extends="base.json", encoder="textcnn")
+    assert load_config(other).encoder.section() == {"name": "textcnn"}
+    changes = ["encoder=textrnn", "encoder.hidden_dim=9", "training.optimizer=sgd"]
+    config = load_config(other, changes)
+    assert config.encoder.section() == {"name": "textrnn", "hidden_dim": 9}
+    assert config.training.optimizer.name == "sgd"
+
+
+def test_configs_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("quickstart", "quickstart.json", "configs/quickstart.json"):
+        assert load_config(name).run == "runs/quickstart"
+    write(tmp_path, "quickstart.json", run="mine")
+    assert load_config("quickstart.json").run == "mine", "a file of that name comes first"
+    with pytest.raises(ConfigError, match=r"quikstart.*did you mean 'quickstart', which comes"):
+        load_config("quikstart")

@@ -13,7 +13,7 @@ import pytest
 from tests.commands.calls import call
 from tests.small_runs import make_run
 from tests.source_tree import ROOT, python_files, tree_of
-from tfxc.commands import evaluate, predict, train
+from tfxc.commands import evaluate, predict, train, tree
 from tfxc.core import cli, escaping
 from tfxc.core.errors import DataError, MachineError
 from tfxc.core.escaping import SafeStream, csv_cell, html_text, json_text, markdown_text, one_line
@@ -182,18 +182,18 @@ def test_shown_predictions(tool, monkeypatch, capsys):
     assert not unsafe(out) and r"true: owl\x1b]0;owned\x07, a\nb" in out and r"[owl\x1b" in out
 
 
-def test_a_tree_of_hostile_labels(tool, tmp_path, capsys):
+def test_a_tree_of_hostile_labels(tmp_path, capsys):
     from tfxc.labels.cluster_tree import ClusterTree
 
     names = [name for name in HOSTILE if "\r" not in name]
     (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     half = len(names) // 2
     ClusterTree([[0, 0], [0] * half + [1] * (len(names) - half)]).save(tmp_path / "tree.npz")
-    show = ("show_tree", tmp_path / "tree.npz", "--names", tmp_path / "labels.txt")
+    show = ("show", tmp_path / "tree.npz", "--names", tmp_path / "labels.txt")
     for more in ((), ("--label", names[0]), ("--output", tmp_path / "t.html")):
-        outcome = call(capsys, tool(show[0]), *show[1:], *more)
+        outcome = call(capsys, tree, *show, *more)
         assert outcome.code == 0 and not unsafe(outcome.out), outcome.err
-    assert call(capsys, tool(show[0]), *show[1:], "--output", tmp_path / "t.md").code == 0
+    assert call(capsys, tree, *show, "--output", tmp_path / "t.md").code == 0
     for name in ("t.html", "t.md"):
         written = (tmp_path / name).read_text(encoding="utf-8")
         assert not unsafe(written) and "<script>" not in written

@@ -45,9 +45,10 @@ def test_train_and_export(tmp_path, capsys, head, objective):
     training = {"epochs": 8, "checkpoint_every": None, "evaluate_every": 200}
     changes = {"head": head, "objective": {"name": objective}, "training": training}
     config = tiny.write_config(tmp_path, **changes)
-    outcome = call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared")
+    options = ("--prepared", tmp_path / "prepared", "--json")
+    outcome = call(capsys, train, "--config", config, *options)
     assert outcome.code == 0
-    summary = json.loads(outcome.out.splitlines()[-1])
+    summary = json.loads(outcome.out)
     assert summary["dev"]["P@1"] > 0.4
 
     run = load_run(tmp_path / "run")

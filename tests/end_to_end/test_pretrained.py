@@ -30,9 +30,10 @@ def start(folder, **encoder):
 
 def test_train_and_go_on_without_the_folder(tmp_path, capsys):
     config = start(tmp_path, pooling="mean")
-    outcome = call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared")
+    options = ("--prepared", tmp_path / "prepared", "--json")
+    outcome = call(capsys, train, "--config", config, *options)
     assert outcome.code == 0
-    summary = json.loads(outcome.out.splitlines()[-1])
+    summary = json.loads(outcome.out)
     assert summary["dev"]["P@1"] > 0.9
     shutil.rmtree(tmp_path / "model")
 
@@ -76,9 +77,9 @@ def test_with_techniques(tmp_path, capsys):
     )
     changes = [part for change in changes for part in ("--set", change)]
     command = ("--config", config, "--prepared", tmp_path / "prepared")
-    outcome = call(capsys, train, *command, *changes)
+    outcome = call(capsys, train, *command, *changes, "--json")
     assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out.splitlines()[-1])["loss"] > 0
+    assert json.loads(outcome.out)["loss"] > 0
 
 
 @pytest.mark.slow  # a run without its folder: test_train_and_go_on_without_the_folder

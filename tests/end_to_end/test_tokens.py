@@ -56,10 +56,11 @@ def config_of(folder, text_features, encoder):
 )
 def test_train_evaluate_predict_and_export(tmp_path, capsys, text_features, encoder):
     config = config_of(tmp_path, text_features, {**encoder, "embedding_dim": 24})
-    outcome = call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared")
+    options = ("--prepared", tmp_path / "prepared", "--json")
+    outcome = call(capsys, train, "--config", config, *options)
     assert outcome.code == 0
     assert ("texts were cut off after 15 tokens" in outcome.err) == ("max_length" in text_features)
-    summary = json.loads(outcome.out.splitlines()[-1])
+    summary = json.loads(outcome.out)
     assert summary["dev"]["P@1"] > 0.9, "which needs the order of the words"
 
     run = load_run(tmp_path / "run")

@@ -22,7 +22,20 @@ from tests.data.sources.examples import write_jsonl
 from tests.ranker.conftest import DATA
 from tests.recipes import xr_texts
 from tests.small_runs import TEXTS, config_tree, make_run
-from tfxc.commands import distill, encode, evaluate, export, predict, prepare, report, train, verify
+from tfxc.commands import (
+    add_labels,
+    distill,
+    encode,
+    evaluate,
+    export,
+    predict,
+    prepare,
+    report,
+    train,
+    verify,
+)
+from tfxc.commands import features as features_command
+from tfxc.commands import tree as tree_command
 from tfxc.core.errors import MachineError
 from tfxc.core.storage.files import copy_folder, write_errors
 from tfxc.runs.weights_file import write_weights
@@ -138,13 +151,13 @@ def imported_features(folder, disk, tool):
     np.save(folder / "features.npy", vectors(430))
     np.save(folder / "labels.npy", np.arange(430) % 7)
     files = (folder / "features.npy", folder / "labels.npy")
-    return tool("import_features"), *files, "--output", disk / "set"
+    return features_command, "import", *files, "--output", disk / "set"
 
 
 def split_features(folder, disk, tool):
     features = write_set(folder / "set", vectors(4300))
     sizes = ("--val", 0.3, "--test", 0.3)
-    return tool("split_features"), features, "--output", disk / "sets", *sizes
+    return features_command, "split", features, "--output", disk / "sets", *sizes
 
 
 def extracted_features(folder, disk, tool):
@@ -152,7 +165,7 @@ def extracted_features(folder, disk, tool):
     texts = [(text, [f"label {number % 3}"]) for number, text in enumerate(TEXTS * 20)]
     write_jsonl(folder / "texts.jsonl", texts)
     return (
-        tool("extract_features"), folder / "texts.jsonl", "--run", run, "--output", disk / "set",
+        features_command, "extract", folder / "texts.jsonl", "--run", run, "--output", disk / "set",
         "--batch-size", 20,
     )  # fmt: skip
 
@@ -215,7 +228,7 @@ def added_labels(folder, disk, tool):
     run, *prepared = _trained(folder)
     linear_runs.write_texts(folder / "new.jsonl", 40, 3, suffix=" new")
     more = ("--data", folder / "new.jsonl", *prepared)
-    return tool("add_labels"), run, *more, "--output", disk / "run"
+    return add_labels, run, *more, "--output", disk / "run"
 
 
 def label_tree(folder, disk, tool):
@@ -223,7 +236,7 @@ def label_tree(folder, disk, tool):
     command = ["--config", str(config), "--prepared", str(folder / "prepared")]
     assert prepare.main(command) == 0
     (data,) = (path for path in (folder / "prepared").iterdir() if path.is_dir())
-    return tool("build_tree"), "--prepared-data", data, "--output", disk / "tree.npz"
+    return tree_command, "build", "--prepared-data", data, "--output", disk / "tree.npz"
 
 
 class Estimator:

@@ -10,19 +10,13 @@ from tests.commands.calls import call
 from tests.folders import record_again
 from tests.linear_runs import NUM_LABELS, ranker_files, texts_of
 from tests.recipes import xr_texts
-from tfxc.commands import evaluate
+from tfxc.commands import add_labels, evaluate
 from tfxc.data.chunk import Chunk
 from tfxc.inference.predictors import RunPredictor
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.search import Ranker, load_layer
 from tfxc.recipes.xr_transformer.recipe import XRTransformer
 from tfxc.runs.loaded import load_run
-
-
-@pytest.fixture
-def tool(tool):
-    """The tool's module."""
-    return tool("add_labels")
 
 
 def write_new(path, count=12):
@@ -34,11 +28,11 @@ def write_new(path, count=12):
             stream.write(json.dumps({"text": " ".join(words), "labels": [new, "label 3"]}) + "\n")
 
 
-def test_new_labels(run, tool, tmp_path, capsys):
+def test_new_labels(run, tmp_path, capsys):
     write_new(tmp_path / "new.jsonl")
     before = ranker_files(run)
     arguments = (run, "--data", tmp_path / "new.jsonl", "--output", tmp_path / "extended")
-    outcome = call(capsys, tool, *arguments, "--prepared", run.parent / "prepared")
+    outcome = call(capsys, add_labels, *arguments, "--prepared", run.parent / "prepared")
     assert outcome.code == 0 and "2 new labels (new 0, new 1)" in outcome.out
     assert ranker_files(run) == before, "the old run stays"
     extended = load_run(tmp_path / "extended")
@@ -71,7 +65,7 @@ def test_new_labels(run, tool, tmp_path, capsys):
     done = call(capsys, evaluate, *source, "--data", tmp_path / "new.jsonl", "--k", 2)
     assert "100.00" in done.out, "both labels of each"
     again = (tmp_path / "extended", "--data", tmp_path / "new.jsonl", "--output", tmp_path / "more")
-    problem = call(capsys, tool, *again, "--prepared", run.parent / "prepared").problem()
+    problem = call(capsys, add_labels, *again, "--prepared", run.parent / "prepared").problem()
     assert "add all new labels at once" in problem
 
 
@@ -85,7 +79,7 @@ def block(layer, parent):
 
 # With a fixed tree the labels are added in the same way.
 @pytest.mark.parametrize("fixed", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_new_labels_behind_an_encoder(tool, fixed, tmp_path, capsys):
+def test_new_labels_behind_an_encoder(fixed, tmp_path, capsys):
     changes = {"do_fine_tune": False, "encoding_length": 0.5, "calibrate": "logistic"}
     changes |= {"fix_clustering": fixed, "ranker": {"negatives": "tfn+man"}}
     for name, each in (("train", 4), ("dev", 1)):
@@ -95,7 +89,7 @@ def test_new_labels_behind_an_encoder(tool, fixed, tmp_path, capsys):
     texts = [f"word3 word1 word3 noise{number} word3" for number in range(8)]
     lines = [json.dumps({"text": text, "labels": ["thrice"]}) for text in texts]
     (tmp_path / "new.jsonl").write_text("\n".join(lines))
-    arguments = (tool, context.run, "--data", tmp_path / "new.jsonl", "--prepared")
+    arguments = (add_labels, context.run, "--data", tmp_path / "new.jsonl", "--prepared")
     arguments = (capsys, *arguments, tmp_path / "prepared", "--output")
     outcome = call(*arguments, tmp_path / "one")
     assert outcome.code == 0 and "trained again: 1 of 16 blocks" in outcome.out
@@ -129,7 +123,7 @@ def test_new_labels_behind_an_encoder(tool, fixed, tmp_path, capsys):
         ("config.json", "recipe", {"name": "fit"}, "a run of recipe 'xr_linear' or 'xr_tra"),
     ],
 )
-def test_runs_that_get_no_labels(run, tool, changed, key, value, message, tmp_path, capsys):
+def test_runs_that_get_no_labels(run, changed, key, value, message, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "run")
     tree = json.loads((tmp_path / "run" / changed).read_text())
     if key == "recipe":
@@ -138,20 +132,20 @@ def test_runs_that_get_no_labels(run, tool, changed, key, value, message, tmp_pa
     (tmp_path / "run" / changed).write_text(json.dumps({**tree, key: value}))
     record_again(tmp_path / "run")
     arguments = (tmp_path / "run", "--data", run.parent / "dev.jsonl")
-    problem = call(capsys, tool, *arguments, "--output", tmp_path / "extended").problem()
+    problem = call(capsys, add_labels, *arguments, "--output", tmp_path / "extended").problem()
     assert message in problem
 
 
-def test_what_cannot_be_added(run, tool, tmp_path, capsys):
+def test_what_cannot_be_added(run, tmp_path, capsys):
     prepared = ("--prepared", run.parent / "prepared")
     arguments = (run, "--data", run.parent / "dev.jsonl", "--output", tmp_path / "extended")
-    problem = call(capsys, tool, *arguments, *prepared).problem()
+    problem = call(capsys, add_labels, *arguments, *prepared).problem()
     assert "labels that are new to the run expected, found none" in problem
     assert not (tmp_path / "extended").exists()
     new = tmp_path / "new.jsonl"
     write_new(new)
     little = (run, "--data", new, "--output", tmp_path / "extended", "--memory-gb", 1e-7, *prepared)
-    problem = call(capsys, tool, *little).problem()
+    problem = call(capsys, add_labels, *little).problem()
     assert problem.startswith("--memory-gb: at least 0.01 expected")
-    problem = call(capsys, tool, *arguments[:-1], run, *prepared).problem()
+    problem = call(capsys, add_labels, *arguments[:-1], run, *prepared).problem()
     assert "a new folder expected" in problem

@@ -158,9 +158,9 @@ def test_student_learns_from_the_teacher_alone(teacher, student, tmp_path, capsy
     """With weight 0 of the true labels, it agrees with the teacher, another tokenisation or not."""
     command = ["--config", student, "--teacher", teacher, "--prepared", tmp_path / "prepared"]
     command += ["--hard-weight", "0", "--temperature", "2", "--set", "training.epochs=8"]
-    outcome = call(capsys, distill, *command)
+    outcome = call(capsys, distill, *command, "--json")
     assert outcome.code == 0
-    assert json.loads(outcome.out.splitlines()[-1])["dev"]["P@1"] > 0.9
+    assert json.loads(outcome.out)["dev"]["P@1"] > 0.9
     run = load_run(tmp_path / "student")
     assert run.model.head.num_labels == 3
     assert (tmp_path / "student" / "teachers.txt").read_text() == f"{teacher}\n"
@@ -170,13 +170,11 @@ def test_student_learns_from_the_teacher_alone(teacher, student, tmp_path, capsy
 
 def test_hard_weight_1_is_training_without_a_teacher(teacher, student, tmp_path, capsys):
     prepared = ("--prepared", tmp_path / "prepared")
-    alone = call(capsys, train, "--config", student, *prepared)
-    expected = json.loads(alone.out.splitlines()[-1])["loss"]
+    alone = call(capsys, train, "--config", student, *prepared, "--json")
+    expected = json.loads(alone.out)["loss"]
     command = ("--config", student, *prepared, "--teacher", teacher, "--hard-weight", "1")
-    with_teacher = call(capsys, distill, *command, "--fresh")
-    assert json.loads(with_teacher.out.splitlines()[-1])["loss"] == pytest.approx(
-        expected, rel=1e-4
-    )
+    with_teacher = call(capsys, distill, *command, "--fresh", "--json")
+    assert json.loads(with_teacher.out)["loss"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize(

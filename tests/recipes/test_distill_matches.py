@@ -219,8 +219,8 @@ def test_from_the_command_line(teacher, tmp_path, capsys):  # noqa: F811 (the fi
         problem = call(capsys, distill, *command, *more).problem()
         assert message in problem
     assert not (tmp_path / "small").exists(), "all this is found before a run is started"
-    outcome = call(capsys, distill, *command, "--teacher", large)
+    outcome = call(capsys, distill, *command, "--teacher", large, "--json")
     assert outcome.code == 0
-    assert json.loads(outcome.out.splitlines()[-1])["dev"]["P@1"] > 0.9
+    assert json.loads(outcome.out)["dev"]["P@1"] > 0.9
     run = load_run(tmp_path / "small")
     assert run.model.encoder.depth == 1 and run.model.encoder.embedding_dim == 8

@@ -31,9 +31,9 @@ def config(tmp_path):
 
 def test_train_evaluate_and_export(config, tmp_path, capsys):
     command = ("--config", config, "--prepared", tmp_path / "prepared")
-    outcome = call(capsys, train, *command)
+    outcome = call(capsys, train, *command, "--json")
     assert outcome.code == 0
-    summary = json.loads(outcome.out.splitlines()[-1])
+    summary = json.loads(outcome.out)
     folds = [one["dev"]["P@1"] for one in summary["folds"]]
     assert len(folds) == 2 and summary["dev"]["P@1"] == pytest.approx(np.mean(folds))
     assert summary["dev_deviation"]["P@1"] == pytest.approx(np.std(folds, ddof=1))
@@ -63,9 +63,9 @@ def test_train_evaluate_and_export(config, tmp_path, capsys):
     assert "2 times" in call(capsys, info, "--run", tmp_path / "run").out
 
     (tmp_path / "run" / "fold-01" / "summary.json").unlink()
-    again = call(capsys, train, *command)
-    assert again.code == 0 and again.out.count("already finished") == 1
-    assert json.loads(again.out.splitlines()[-1])["dev"] == summary["dev"]
+    again = call(capsys, train, *command, "--json")
+    assert again.code == 0 and again.err.count("already finished") == 1
+    assert json.loads(again.out)["dev"] == summary["dev"]
     (tmp_path / "run" / "fold-00" / "model.weights.h5").unlink()
     with pytest.raises(CheckpointError, match="fold-00: trained weights expected, found none"):
         load_run(tmp_path / "run").model.summary()

@@ -161,8 +161,8 @@ def test_dense_features(tmp_path, capsys):
     tree = {"run": str(tmp_path / "run"), "data": data, "recipe": {"name": "xr_linear"}}
     (tmp_path / "dense.json").write_text(json.dumps(tree))
     arguments = ("--config", tmp_path / "dense.json", "--prepared", tmp_path / "prepared")
-    outcome = call(capsys, train, *arguments)
-    assert json.loads(outcome.out.splitlines()[-1])["dev"]["P@1"] > 0.9
+    outcome = call(capsys, train, *arguments, "--json")
+    assert json.loads(outcome.out)["dev"]["P@1"] > 0.9
     done = call(capsys, export, "--run", tmp_path / "run", "--k", 3)
     assert done.code == 0 and "float32 (batch, 5)" in done.out
 

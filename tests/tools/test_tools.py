@@ -156,9 +156,6 @@ def test_show_predictions_reads_examples_of_a_run(tool, tmp_path):
         "linear_baseline",
         "plan_repetitions",
         "show_predictions",
-        "compare_runs",
-        "build_tree",
-        "show_tree",
     ],
 )
 def test_tools_explain_themselves(monkeypatch, program, name):

@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for change in options.set:
         changes += ["--set", change]
     command = ["--config", options.config, "--prepared", options.prepared, *changes]
-    return train.main([*command, "--fresh"] if options.fresh else command)
+    command += [f"--{name}" for name in ("fresh", "json") if getattr(options, name)]
+    return train.main(command)
 
 
 def _parser():
@@ -58,4 +59,5 @@ def _parser():
         action="store_true",
         help="delete an earlier run in the run folder and start over",
     )
+    train.add_json_option(options)
     return options

@@ -8,13 +8,16 @@
 
 Prints a table of metrics and writes evaluation-NAME.json and evaluation-NAME.npz (per-example
 values) into the run folder. With --compare, both runs are evaluated on the same examples and
-compared by a paired bootstrap. With --tables, precision, recall and F1 are printed, and labels.csv
+compared by a paired bootstrap. With --json, the metrics are printed as JSON instead, all else on
+standard error. With --tables, precision, recall and F1 are printed, and labels.csv
 (all labels), confusions.csv (confused labels) and wrong.csv (wrong examples) are written.
 
 With --predictions, a sparse matrix of scores is measured that any program has written
 (scipy.sparse.save_npz; a row per example, a column per label): its entries are ranked by value.
 """
 
+import contextlib
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError, number_spans
+from tfxc.core.escaping import json_text
 from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
 
-_OF_PREDICTIONS = {"predictions", "truth", "train_labels", "propensity", "k", "output"}
+_OF_PREDICTIONS = {"predictions", "truth", "train_labels", "propensity", "k", "output", "json"}
 
 if TYPE_CHECKING:
     import argparse
@@ -45,9 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     _check_options(options, parser)
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        records = _measured(options)
+    if options.json:
+        print(json_text(records[0] if len(records) == 1 else records, indent=2))
+    return 0
+
+
+def _measured(options):
+    """Measures what the options name; returns the records that are written."""
     if options.predictions:
-        _measure_predictions(options)
-        return 0
+        return [_measure_predictions(options)]
     if options.curve:
         from tfxc.reports.plots import pyplot
 
@@ -60,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.tables = options.curve = None  # they are of the first run
         compared = measure(other, options, "-compared" if options.output else "")
         print(_comparison(result, compared, options))
-    return 0
+        return [result["record"], compared["record"]]
+    return [result["record"]]
 
 
 def _load(path, options, step=None):
@@ -123,8 +136,10 @@ def _measure_predictions(options):
     )
     print(f"{name} against {options.truth}: {metrics.num_examples:,} examples")
     print(metrics.table())
+    measured = {"run": None, "data": name}
     if options.output:
-        _write(Path(options.output), _file_name(name), {"run": None, "data": name}, metrics, values)
+        return _write(Path(options.output), _file_name(name), measured, metrics, values)
+    return _record(measured, metrics)
 
 
 def measure(loaded: "LoadedRun", options: "argparse.Namespace", suffix: str = "") -> dict[str, Any]:
@@ -147,14 +162,14 @@ def measure(loaded: "LoadedRun", options: "argparse.Namespace", suffix: str = ""
     folder = Path(options.output or path)
     counted = loaded.counted if _counts_some(loaded) else None
     record = {"run": str(path), "data": name, "step": step, "repetitions": counted}
-    _write(folder, _file_name(name, step, counted) + suffix, record, metrics, values)
+    record = _write(folder, _file_name(name, step, counted) + suffix, record, metrics, values)
     if decisions:
         wanted = {row for row, *_ in decisions.found.wrong}
         texts = texts_of_examples(loaded, options, name, wanted)
         print(decisions.write(options.tables, loaded, texts))
     if options.curve:
         _write_curve(loaded, options)
-    return {"path": path, "values": values, "support": metrics.support()}
+    return {"path": path, "values": values, "support": metrics.support(), "record": record}
 
 
 def _counts_some(loaded):
@@ -346,15 +361,21 @@ def _write(folder, name, measured, metrics, values):
 
     from tfxc.core.storage.files import atomic_files, write_json
 
-    record = {
-        **measured,
-        "examples": metrics.num_examples,
-        "metrics": metrics.known_values(),
-    }
+    record = _record(measured, metrics)
     with atomic_files(folder) as scratch:
         write_json(scratch / f"{name}.json", record)
         np.savez_compressed(scratch / f"{name}.npz", **values)
     print(f"written: {folder / name}.json and .npz (per example)")
+    return record
+
+
+def _record(measured, metrics):
+    """What was measured and the results, as a file or a program reads them."""
+    return {
+        **measured,
+        "examples": metrics.num_examples,
+        "metrics": metrics.known_values(),
+    }
 
 
 def _write_curve(loaded, options):
@@ -464,6 +485,7 @@ def _parser():
         "and F1",
     )
     add_table_options(options)
+    options.add_argument("--json", action="store_true", help="print the metrics as JSON")
     return options
 
 

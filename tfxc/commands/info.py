@@ -20,7 +20,10 @@ _FLOAT = 4
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the sizes of one run or config."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if bool(options.run) == bool(options.config):
+        parser.error("give either --run RUN or --config FILE")
     if options.verify:
         _verify(options)
     lines = _run_lines(options.run, options.trust) if options.run else _config_lines(options)
@@ -65,10 +68,11 @@ def _run_lines(path, trust):
 
 def _config_lines(options):
     from tfxc.core import registry
+    from tfxc.data.inspection.completion import config_of
     from tfxc.data.manifest import prepared_folder
     from tfxc.data.preparation import check_prepared
 
-    config = cli.config_of(options)
+    config = config_of(options)
     folder = prepared_folder(config.data, options.prepared)
     if not folder.is_dir():
         raise ConfigError(
@@ -153,18 +157,4 @@ def _parser():
     options.add_argument(
         "--verify", action="store_true", help="compare all files of the run with their checksums"
     )
-    return _OneOf(options)
-
-
-class _OneOf:
-    """Either ``--run`` or ``--config``."""
-
-    def __init__(self, options):
-        self._options = options
-
-    def parse_args(self, argv):
-        """Parses, and refuses none or both."""
-        found = self._options.parse_args(argv)
-        if bool(found.run) == bool(found.config):
-            self._options.error("give either --run RUN or --config FILE")
-        return found
+    return options

@@ -1,22 +1,35 @@
-"""Train the model of a config.
+"""Train a model on a data file, or the model of a config.
 
-    tfxc train --config configs/quickstart.json
-    tfxc train --config configs/quickstart.json --set training.epochs=3 --set run=runs/short
+    tfxc train my.csv
+    tfxc train my.csv --test test.csv --preset fast
+    tfxc train images/ --set training.epochs=20
+    tfxc train --config quickstart
+    tfxc train --config my.json --set training.epochs=3 --set run=runs/short
+
+FILE is a CSV, TSV or JSON lines file, lines of fastText, svmlight, the Extreme Classification
+Repository or PECOS, or a folder of images per class. Its columns, labels and language are found
+out, and the complete config is written next to the run folder, as runs/NAME.json, to be changed and
+given with --config.
 
 Run again, the same command resumes a stopped training run and does nothing after a finished one.
 With more epochs, a finished run continues from its end; with --from-step, a run continues from an
 earlier checkpoint.
 """
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
+from tfxc.core.progress import duration
 
 if TYPE_CHECKING:
+    import argparse
+
     from tfxc.core.settings import Config
 
 
@@ -25,16 +38,85 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.list:
         return _list(options.list)
-    config = cli.config_of(options)
     _check(options)
+    config, found = _config(options)
     if options.print_config:
         print(config.to_json())
         return 0
-    return _train(config, options)
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+        code, summary = _train(config, options, found)
+    if summary is not None:
+        print(json_text(summary) if options.json else ending(config, summary))
+    return code
+
+
+def ending(config: "Config", summary: Mapping[str, Any]) -> str:
+    """What a finished training says last: how good it is, where it is, what can follow.
+
+    Args:
+        config: of the run.
+        summary: what ``Recipe.run`` returned.
+    """
+    from tfxc.__main__ import COMMANDS
+    from tfxc.training.reporting import headline
+
+    seconds, dev = summary.get("seconds"), summary.get("dev")
+    lines = ["trained" if seconds is None else f"trained in {duration(seconds)}"]
+    lines[0] += f"; dev {headline(dev)}" if dev else ""
+    lines += [f"run: {config.run}", "next:"]
+    splits = any((config.data.test, config.data.dev, config.data.dev_share))
+    files = {"evaluate": "" if splits else " --data FILE", "predict": " FILE"}
+    lines += [
+        f"  tfxc {command} --run {config.run}{files.get(command, '')}"
+        for command in ("evaluate", "predict", "serve", "export")
+        if command in COMMANDS
+    ]
+    return "\n".join(lines)
+
+
+def _config(options):
+    """The config that a file or ``--config`` describes, and what was found in the file or None."""
+    from tfxc.core.config import parse_config
+    from tfxc.data.inspection.completion import completed_of, config_of
+
+    if options.config:
+        return config_of(options), None
+    found = completed_of(options)
+    config = parse_config(found.tree, where=options.file)
+    for line in found.lines():
+        print(line, file=sys.stderr if options.json or options.print_config else sys.stdout)
+    return config, found
+
+
+def _keep(found, config):
+    """Writes the config of a file next to the run; one that is there, perhaps changed, stays."""
+    from tfxc.core.config import load_tree
+    from tfxc.data.inspection.completion import write_config
+
+    path = Path(f"{config.run}.json")
+    if not path.exists():
+        write_config(path, found.tree)
+        print(f"config: {path}")
+    elif load_tree(path) != found.tree:
+        print(f"note: {path} is another config; `tfxc train --config {path}` trains it")
 
 
 def _check(options):
     """Refuses options that cannot be combined."""
+    if bool(options.config) == bool(options.file):
+        found = "both" if options.config else "neither"
+        raise ConfigError(
+            f"a data file or --config expected, found {found}",
+            where="FILE",
+            fix="write e.g. tfxc train my.csv, or tfxc train --config quickstart",
+        )
+    for name in _OF_FILES:
+        if options.config and getattr(options, name) is not None:
+            raise ConfigError(
+                "a data file expected with this option, found --config",
+                where=f"--{name.replace('_', '-')}",
+                fix="name the file instead of the config, or write it into the config",
+            )
     if options.drop_later and options.from_step is None:
         raise ConfigError(
             "--from-step expected with it, found none",
@@ -43,8 +125,16 @@ def _check(options):
         )
 
 
-def _train(config, options):
-    """Checks the config, prepares the data and runs the recipe (see ``training.job``)."""
+# Options of a training on a file; a config says these things itself.
+_OF_FILES = ("dev", "test", "preset", "pretrained", "run", "text_column", "label_column")
+
+
+def _train(config, options, found):
+    """Checks the config, prepares the data and runs the recipe (see ``training.job``).
+
+    Returns:
+        Exit code, and the summary or None.
+    """
     from tfxc.core import registry
     from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
@@ -60,7 +150,9 @@ def _train(config, options):
     folder = ensure_prepared(config.data, options.prepared)
     config = resolved(config, Manifest.load(folder).num_labels)
     if options.dry_run:
-        return _dry_run(config, recipe, folder, options)
+        return _dry_run(config, recipe, folder, options), None
+    if found is not None:
+        _keep(found, config)
     context = Context(
         config=config,
         data_folder=folder,
@@ -76,9 +168,8 @@ def _train(config, options):
         summary = recipe.run(context)
     except Stopped as stop:
         print(f"{stop}; run the same command again to resume")
-        return 128 + stop.signal_number
-    print(json_text(summary))
-    return 0
+        return 128 + stop.signal_number, None
+    return 0, summary
 
 
 def check_config(config: "Config") -> None:
@@ -161,6 +252,8 @@ def _parser():
     from tfxc.core.registry import KINDS
 
     options = cli.parser("train", __doc__)
+    options.add_argument("file", nargs="?", metavar="FILE", help="training file or folder")
+    cli.add_file_choices(options)
     cli.add_config_options(options, required=False)
     options.add_argument(
         "--repetition", type=int, metavar="R", help="train only repetition R, from 0"
@@ -182,7 +275,15 @@ def _parser():
     options.add_argument(
         "--list", choices=[f"{kind}s" for kind in KINDS], help="list the methods of a kind and exit"
     )
-    return _RequireConfig(options)
+    add_json_option(options)
+    return options
+
+
+def add_json_option(options: "argparse.ArgumentParser") -> None:
+    """``--json`` of commands that train."""
+    options.add_argument(
+        "--json", action="store_true", help="print the summary as JSON, all else on standard error"
+    )
 
 
 def _add_start_options(options):
@@ -204,17 +305,3 @@ def _add_start_options(options):
         action="store_true",
         help="with --from-step, delete what was trained after step N",
     )
-
-
-class _RequireConfig:
-    """``--config`` is needed unless ``--list`` is given."""
-
-    def __init__(self, options):
-        self._options = options
-
-    def parse_args(self, argv):
-        """Parses, and refuses a missing ``--config``."""
-        found = self._options.parse_args(argv)
-        if not found.config and not found.list:
-            self._options.error("--config FILE is required, e.g. --config configs/quickstart.json")
-        return found

@@ -10,15 +10,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tfxc.core.config import load_config
 from tfxc.core.errors import MachineError, UserError
 from tfxc.core.escaping import safe_output
+from tfxc.core.quiet import hide_start_lines
 from tfxc.core.storage.files import check_local, system_error
-
-if TYPE_CHECKING:
-    from tfxc.core.settings import Config
 
 
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
@@ -59,7 +56,10 @@ def tool_parser(name: str, description: str) -> argparse.ArgumentParser:
 def add_config_options(options: argparse.ArgumentParser, required: bool = True) -> None:
     """``--config`` and ``--set``."""
     options.add_argument(
-        "--config", required=required, metavar="FILE", help="JSON config; examples in configs/"
+        "--config",
+        required=required,
+        metavar="FILE",
+        help="JSON config, or the name of one that comes with tfxc (see tfxc configs)",
     )
     options.add_argument(
         "--set",
@@ -69,6 +69,31 @@ def add_config_options(options: argparse.ArgumentParser, required: bool = True) 
         help="change a config key, e.g. training.epochs=3 (may be given several times)",
     )
     add_prepared_option(options)
+
+
+PRESETS = ("fast", "balanced", "best")
+
+
+def add_file_choices(options: argparse.ArgumentParser) -> None:
+    """Options of a training on a data file without a config."""
+    options.add_argument("--dev", metavar="FILE", help="dev split (default: 15 %% of FILE)")
+    options.add_argument("--test", metavar="FILE", help="test split")
+    options.add_argument(
+        "--preset",
+        choices=PRESETS,
+        help="fast: a linear ranker; balanced: a small network; best: what scores highest, see "
+        "docs/choosing.md (default: balanced, with --pretrained best)",
+    )
+    options.add_argument(
+        "--pretrained", metavar="FOLDER", help="pretrained language model to fine-tune"
+    )
+    options.add_argument("--run", metavar="FOLDER", help="run folder (default: runs/NAME)")
+    options.add_argument(
+        "--text-column", metavar="NAME", help="column of the texts (default: found by its values)"
+    )
+    options.add_argument(
+        "--label-column", metavar="NAME", help="column of the labels (default: found by its values)"
+    )
 
 
 def add_prepared_option(options: argparse.ArgumentParser) -> None:
@@ -178,11 +203,6 @@ def _key_and_value(text):
         return key, value
 
 
-def config_of(options: argparse.Namespace) -> "Config":
-    """The config that ``--config`` and ``--set`` describe."""
-    return load_config(options.config, options.set)
-
-
 def positive(text: str) -> int:
     """``type`` of an option that is an integer of at least 1."""
     if not text.isdecimal() or not int(text):
@@ -267,6 +287,7 @@ def run(
     traceback). 2: wrong input, one line on standard error. 128 + n: stopped by signal n; files
     that cannot be resumed are removed.
     """
+    hide_start_lines()
     with safe_output():
         _run(main, argv)
 
@@ -274,7 +295,11 @@ def run(
 def _run(main, argv):
     try:
         with _stop_signals():
-            sys.exit(main(argv))
+            try:
+                code = main(argv)
+            finally:  # here, where it is known what a closed pipe means
+                sys.stdout.flush()
+        sys.exit(code)
     except UserError as error:
         _fail(error)
     except BrokenPipeError:  # the reader of our output has gone, as with "| head"

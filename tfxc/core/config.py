@@ -5,6 +5,7 @@ error that names the nearest known one. Nothing here imports TensorFlow.
 """
 
 import contextlib
+import copy
 import json
 import math
 import os
@@ -17,6 +18,7 @@ import pydantic
 from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 from tfxc.core.settings import SPLITS, Config, DataSettings, EarlyStopping, Method, TrainingSettings
+from tfxc.core.shipped import find_config, shipped_configs
 from tfxc.core.storage.files import check_local
 from tfxc.core.storage.reading import existing_file, read_errors
 
@@ -27,20 +29,24 @@ __all__ = [
     "EarlyStopping",
     "Method",
     "TrainingSettings",
+    "changed",
     "load_config",
+    "load_tree",
     "merge",
     "parse_config",
 ]
 
 # Sections that name a method: with another name, the old arguments do not apply.
 _METHOD_SECTIONS = {"encoder", "head", "objective", "recipe", "optimizer", "schedule"}
+# Sections of which a name alone is short for ``{"name": ...}``.
+_NAMED_SECTIONS = _METHOD_SECTIONS | {"text_features"}
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads a config file.
 
     Args:
-        path: JSON file.
+        path: JSON file, or the name of a config that comes with tfxc.
         overrides: texts ``"a.b=value"``; the value is JSON, or a plain string.
 
     Raises:
@@ -50,10 +56,32 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         >>> load_config("configs/quickstart.json", ["training.epochs=1"]).training.epochs
         1.0
     """
-    tree = _read(Path(path), ())
+    return parse_config(load_tree(path, overrides), where=str(path))
+
+
+def load_tree(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """As ``load_config``, but as a nested dict that is not validated.
+
+    Raises:
+        ConfigError: no such file, bad JSON, or an override that cannot be made.
+    """
+    return changed(_read(find_config(path), ()), overrides)
+
+
+def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A nested dict with texts ``"a.b=value"`` applied.
+
+    Raises:
+        ConfigError: an override cannot be made.
+
+    Example:
+        >>> changed({"seed": 1}, ["seed=2", "encoder=textcnn"])
+        {'seed': 2, 'encoder': {'name': 'textcnn'}}
+    """
+    result = copy.deepcopy(dict(tree))
     for text in overrides:
-        _override(tree, text)
-    return parse_config(tree, where=str(path))
+        _override(result, text)
+    return result
 
 
 def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
@@ -126,8 +154,10 @@ def _read(path, seen):
 
 
 def _neighbours(path):
+    near = nearest(path.stem, shipped_configs()).lstrip(", ").rstrip("?")
     found = sorted(p.name for p in path.parent.glob("*.json")) if path.parent.is_dir() else []
-    return f"configs there: {', '.join(found)}" if found else "check the path"
+    there = f"configs there: {', '.join(found[:20])}" if found else "check the path"
+    return f"{there}; {near}, which comes with tfxc (see tfxc configs)?" if near else there
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,13 +168,23 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """
     result = dict(base)
     for key, value in change.items():
-        old = result.get(key)
+        old, value = named(key, result.get(key)), named(key, value)
         result[key] = value
         if isinstance(old, dict) and isinstance(value, dict):
             renamed = value.get("name", old.get("name")) != old.get("name")
             if not (renamed and key in _METHOD_SECTIONS):
                 result[key] = merge(old, value)
     return result
+
+
+def named(key: str, value: Any) -> Any:
+    """The value of a key; of a method's section a name becomes a section.
+
+    Example:
+        >>> named("encoder", "textcnn"), named("run", "runs/my")
+        ({'name': 'textcnn'}, 'runs/my')
+    """
+    return {"name": value} if key in _NAMED_SECTIONS and isinstance(value, str) else value
 
 
 def _override(tree, text):
@@ -156,6 +196,8 @@ def _override(tree, text):
     with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
         value = json.loads(value)
     *parents, last = key.split(".")
+    if last in _NAMED_SECTIONS and isinstance(value, str):
+        parents, last = [*parents, last], "name"
     node = tree
     for part in parents:
         node = _child(node, part, key)
@@ -175,7 +217,7 @@ def _is_method(parents):
 def _child(node, part, key):
     if isinstance(node, list):
         return node[_index(node, part, key)]
-    child = node.setdefault(part, {})
+    child = node[part] = named(part, node.get(part, {}))
     if not isinstance(child, dict | list):
         raise ConfigError(f"a section expected, but {part!r} is a value", where=f"--set {key}")
     return child

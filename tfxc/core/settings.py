@@ -12,6 +12,12 @@ SPLITS = ("train", "dev", "test")
 # of a gigabyte where it is compressed.
 MAX_LINE_BYTES = 16 << 20
 
+
+def _section_of(value: Any) -> Any:
+    """A method's name alone is short for its section."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 Positive = Annotated[int, pydantic.Field(gt=0, lt=2**63)]
 
 
@@ -115,7 +121,7 @@ class DataSettings(_Section):
     reader: str | None = None
     reader_options: dict[str, Any] = {}
     split_options: dict[Literal["train", "dev", "test"], dict[str, Any]] = {}
-    text_features: dict[str, Any] | None = None
+    text_features: Annotated[dict[str, Any] | None, pydantic.BeforeValidator(_section_of)] = None
     images: ImageSettings | None = None
     label_names: str | None = None
     num_labels: Positive | None = None
@@ -165,10 +171,22 @@ class DataSettings(_Section):
 
 
 class Method(pydantic.BaseModel):
-    """A method by name; its other keys are its constructor's arguments."""
+    """A method by name; its other keys are its constructor's arguments.
+
+    The name alone is short for a section without other keys.
+
+    Example:
+        >>> Method.model_validate("mach")
+        Method(name='mach')
+    """
 
     model_config = pydantic.ConfigDict(extra="allow")
     name: str
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value):
+        return _section_of(value)
 
     def section(self) -> dict[str, Any]:
         """The section as a plain dict."""
@@ -223,7 +241,8 @@ class TrainingSettings(_Section):
             ``epochs`` continue from the last. With the slots of the optimizer each is several
             times as large as the weights; 0 keeps none, as do the levels of recipe
             ``xr_transformer``.
-        log_every: steps between lines of loss and speed.
+        log_every: steps between lines of loss and speed; None logs the first step and every 50th,
+            in a training of fewer than 500 steps every tenth part of it.
         memory_gb: a split of at most this many GiB is held in memory; a larger one is read
             in windows and shuffled within them.
 
@@ -250,7 +269,7 @@ class TrainingSettings(_Section):
     keep: Literal["best", "last"] = "last"
     checkpoint_every: Positive | None = None
     keep_checkpoints: pydantic.NonNegativeInt = 1
-    log_every: Positive = 50
+    log_every: Positive | None = None
     memory_gb: pydantic.PositiveFloat = 2.0
 
     @pydantic.model_validator(mode="after")

@@ -222,7 +222,7 @@ def _check(found: Checkpoint, config: Config, manifest: Manifest) -> None:
             f"data of {found.kernel.shape[0]:,} labels and {found.kernel.shape[1]:,} features, as "
             f"in {found.path}, expected, found {shape[0]:,} and {shape[1]:,}",
             where="data.train",
-            fix="import SCENT's train/features.pt and labels.pt with tools/import_features.py, "
+            fix="import SCENT's train/features.pt and labels.pt with tfxc features import, "
             "--num-labels as there",
         )
     slots = get_optimizer(config.training.optimizer.section()).slot_names
@@ -260,7 +260,7 @@ def _check_dual(found: Checkpoint, manifest: Manifest, model: Any) -> None:
             "a feature set expected, whose rows keep their order, found records, which are "
             "shuffled: the dual variables would belong to other examples",
             where="data.train",
-            fix="import SCENT's train/features.pt and labels.pt with tools/import_features.py",
+            fix="import SCENT's train/features.pt and labels.pt with tfxc features import",
         )
     if examples != len(found.nu):
         raise ConfigError(

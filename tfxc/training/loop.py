@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from tfxc.techniques.base import Technique
     from tfxc.training.evaluation import Evaluation
 
+# Without training.log_every: steps between lines of metrics.jsonl, and how many there are at least.
+_LOG_EVERY, _LOGGED = 50, 10
+
 
 class Trainer:
     """Trains a model and keeps everything needed to resume after a kill.
@@ -240,7 +243,7 @@ class Trainer:
                 technique.after_step(step)
             window.append(loss)
             reporter.advance(step, loss)
-            if self._due(step, self.settings.log_every):
+            if self._logs(step):
                 clock = self._log(reporter, step, window, clock)
             if self._evaluates and self._due(step, self._evaluate_every):
                 results = self._evaluate(reporter, step)
@@ -297,6 +300,12 @@ class Trainer:
     @property
     def _checkpoint_every(self):
         return self.settings.checkpoint_every or max(1, round(self.steps_per_epoch))
+
+    def _logs(self, step):
+        """Whether loss and speed are logged: a short training shows its course as well."""
+        if self.settings.log_every is not None:
+            return self._due(step, self.settings.log_every)
+        return step == 1 or self._due(step, min(_LOG_EVERY, max(1, self.total_steps // _LOGGED)))
 
     def _due(self, step, every):
         return step % every == 0 or step == self.total_steps

@@ -219,3 +219,60 @@ class TestLibMultiLabel(ReaderContract):
         assert detect_format(path, "text") == "lines"
         chunk = concatenated(open_unlabelled(path, "text", "libmultilabel").chunks())
         assert chunk.texts[0] == 'text "0, 狐' and not any(chunk.labels)
+
+
+class TestFastTextLines(ReaderContract):
+    format = "fasttext_lines"
+
+    def content(self):
+        lines = (
+            f"{' '.join(f'__label__{n}' for n in 'ab'[: 1 + k % 2])} text {k}" for k in range(9)
+        )
+        return "\n".join(lines).encode()
+
+    def write_sample(self, folder):
+        path = folder / "sample.txt"
+        path.write_bytes(self.content())
+        return path
+
+    def write_compressed(self, folder):
+        return compressed_texts(folder, "sample.train", self.content())
+
+    def test_labels_may_stand_anywhere(self, tmp_path):
+        path = tmp_path / "a.txt"
+        path.write_text("one __label__x two __label__y __label__x\n\n__label__ three\n")
+        chunk = concatenated(open_reader(path, "fasttext_lines").chunks())
+        assert chunk.texts == ["one two", "__label__ three"]
+        assert chunk.labels == [["x", "y"], []]
+
+    def test_recognised_by_its_first_line(self, tmp_path):
+        (tmp_path / "a.txt").write_text("__label__x text\n")
+        assert detect_format(tmp_path / "a.txt") == "fasttext_lines"
+
+    def test_texts_alone(self, tmp_path):
+        (tmp_path / "a.txt").write_text("one\n\n__label__x two\n")
+        reader = open_reader(tmp_path / "a.txt", "fasttext_lines", labelled=False)
+        chunk = concatenated(reader.chunks())
+        assert chunk.texts == ["one", "", "two"] and chunk.labels == [[], [], []]
+
+    def test_another_prefix(self, tmp_path):
+        (tmp_path / "a.txt").write_text("#x one\n")
+        reader = open_reader(tmp_path / "a.txt", "fasttext_lines", prefix="#")
+        assert concatenated(reader.chunks()).labels == [["x"]]
+        with pytest.raises(ConfigError, match="prefix: a word expected"):
+            open_reader(tmp_path / "a.txt", "fasttext_lines", prefix="")
+
+
+def test_a_table_without_a_header(tmp_path):
+    (tmp_path / "a.csv").write_text("a text,x\nanother,y\n")
+    options = {"columns": ["text", "label"]}
+    chunk = concatenated(open_reader(tmp_path / "a.csv", **options).chunks())
+    assert (chunk.texts, chunk.labels) == (["a text", "another"], [["x"], ["y"]])
+    with pytest.raises(ConfigError, match="columns: a list of names expected, found 'text'"):
+        open_reader(tmp_path / "a.csv", columns="text")
+
+
+def test_a_table_without_labels(tmp_path):
+    (tmp_path / "a.csv").write_text("text\nred\n")
+    chunk = concatenated(open_reader(tmp_path / "a.csv", labelled=False).chunks())
+    assert (chunk.texts, chunk.labels) == (["red"], [[]])

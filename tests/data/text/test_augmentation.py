@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from tfxc.commands import copy_texts
 from tfxc.core.errors import DataError
 from tfxc.data.text.augmentation import TextCopies
 
@@ -84,27 +85,27 @@ def test_no_words():
         (["--output", "copies.csv"], "a name that ends in .jsonl expected, found 'copies.csv'"),
     ],
 )
-def test_bad_options_of_the_tool(tool, options, message, capsys):
+def test_bad_options_of_the_command(options, message, capsys):
     with pytest.raises(SystemExit):
-        tool("augment_texts").main(["train.jsonl", "--output", "copies.jsonl", *options])
+        copy_texts.main(["train.jsonl", "--output", "copies.jsonl", *options])
     assert message in capsys.readouterr().err
 
 
-def test_texts_without_a_word(tool, tmp_path):
+def test_texts_without_a_word(tmp_path):
     data = tmp_path / "train.jsonl"
     data.write_text('{"text": " ", "labels": ["a"]}\n')
     with pytest.raises(DataError, match=r"train\.jsonl.*at least one word"):
-        tool("augment_texts").main([str(data), "--output", str(tmp_path / "copies.jsonl")])
+        copy_texts.main([str(data), "--output", str(tmp_path / "copies.jsonl")])
     assert not (tmp_path / "copies.jsonl").exists()
 
 
-def test_tool(tool, tmp_path, capsys):
+def test_command(tmp_path, capsys):
     data = tmp_path / "train.jsonl"
     rows = [{"text": "how do I get a card", "labels": ["card", "order"]}, {"text": "hi"}]
     rows[1]["labels"] = []
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = tmp_path / "copies.jsonl"
-    assert tool("augment_texts").main([str(data), "--copies", "3", "--output", str(output)]) == 0
+    assert copy_texts.main([str(data), "--copies", "3", "--output", str(output)]) == 0
     found = [json.loads(line) for line in output.read_text().splitlines()]
     assert found[:2] == rows
     assert [row["labels"] for row in found] == [["card", "order"], []] * 4
@@ -139,9 +140,9 @@ def test_scripts_side_by_side():
         assert not left.strip() and left == left.strip("\n")
 
 
-def test_the_tool_reports_copies_that_are_no_different(tool, tmp_path, capsys):
+def test_the_command_reports_copies_that_are_no_different(tmp_path, capsys):
     data = tmp_path / "train.jsonl"
     data.write_text('{"text": "same", "labels": ["a"]}\n{"text": "one two", "labels": ["b"]}\n')
     options = ["--output", str(tmp_path / "copies.jsonl"), "--drop", "0", "--replace", "0"]
-    assert tool("augment_texts").main([str(data), *options, "--cut", "0", "--copies", "3"]) == 0
+    assert copy_texts.main([str(data), *options, "--cut", "0", "--copies", "3"]) == 0
     assert "6 copies (100%) are equal to their texts" in capsys.readouterr().out

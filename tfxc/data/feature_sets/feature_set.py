@@ -182,7 +182,7 @@ def load_settings(folder: str | Path) -> dict[str, Any]:
             f"a feature set (a folder with {FEATURES}, {LABELS} and {SETTINGS}) expected, found "
             f"{found}",
             where=folder,
-            fix="make one with tools/extract_features.py or tools/import_features.py",
+            fix="make one with tfxc features extract or tfxc features import",
         )
     try:
         with read_errors(path, fix=_AGAIN):

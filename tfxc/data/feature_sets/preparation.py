@@ -95,7 +95,7 @@ def _check_alike(features, train, split):
             raise DataError(
                 f"{name} {values[0]} as in the training split expected, found {values[1]}",
                 where=f"data.{split} ({features.folder})",
-                fix="make all splits from one set with tools/split_features.py",
+                fix="make all splits from one set with tfxc features split",
             )
 
 

@@ -180,7 +180,7 @@ class FeatureWriter:
             raise UserError(
                 f"a new folder expected, found {' and '.join(found)}",
                 where=self.folder,
-                fix="choose another folder; tools/import_features.py imports existing arrays",
+                fix="choose another folder; tfxc features import imports existing arrays",
             )
 
     def _begin(self, begun):

@@ -11,6 +11,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.reading import existing_file
 from tfxc.data.chunk import Chunk
+from tfxc.data.parsing.column_guess import Wanted
 from tfxc.data.parsing.lines import BLOCK_BYTES, COMPRESSED, Lines
 from tfxc.data.parsing.path_probe import PathProbe
 
@@ -78,6 +79,29 @@ class Reader(abc.ABC):
         """``summary``, or the endings, and the endings of compressed files if there are any."""
         files = cls.summary or ", ".join(cls.suffixes)
         return f"{files} (also {', '.join(cls.compressed)})" if cls.compressed else files
+
+    @classmethod
+    def options_of(cls, path: Path, wanted: Wanted) -> dict[str, Any]:
+        """Options by which a training file is read, found by looking at its beginning.
+
+        Where a file can be read in several ways (columns, delimiters), a format finds the right
+        one here; the default has none.
+
+        Args:
+            path: the file or folder.
+            wanted: columns that the user names.
+
+        Raises:
+            ConfigError: columns are named, and the format has none.
+            DataError: it cannot be found out.
+        """
+        if wanted != Wanted():
+            raise ConfigError(
+                f"a file with columns expected, found {cls.summary_of_files()}",
+                where="--text-column" if wanted.text is not None else "--label-column",
+                fix="leave it out",
+            )
+        return {}
 
     def __init__(self, path: str | Path, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         self.path = Path(path)

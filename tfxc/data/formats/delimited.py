@@ -1,15 +1,29 @@
 """CSV and TSV with a header line: a column of texts and a column of labels."""
 
+import contextlib
 import csv
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
+from tfxc.data.parsing.column_guess import (
+    Columns,
+    Wanted,
+    first_values,
+    guess_columns,
+    names_are_values,
+)
 from tfxc.data.parsing.label_checks import check_label_name
 
 _TEXT_FIELDS = ("text", "sentence")
 _LABELS_FIELDS = ("labels", "label")
+# Rows by which the delimiter is found, and what it may be besides that of the file's ending.
+_ROWS = 100
+_DELIMITERS = (",", ";", "\t", "|")
 
 
 class Delimited(TextReader):
@@ -27,10 +41,14 @@ class Delimited(TextReader):
             is one label.
         delimiter: what separates the cells; None = a tab in ``.tsv`` files, else a comma.
         quotes: whether ``"`` quotes; False takes it as an ordinary character.
+        columns: names of all columns of a file whose first line is an example already; None = the
+            first line names them.
+        labelled: if False, yields the texts without labels, which are optional.
         max_line_bytes: longest line, and longest cell of several lines.
 
     Raises:
-        ConfigError: ``label_separator`` or ``delimiter`` is not a proper separator.
+        ConfigError: ``label_separator`` or ``delimiter`` is not a proper separator, ``columns``
+            no list of names.
         DataError: naming file and line: a column is missing, a line has another number of cells,
             a quote is not closed, a label name holds a line break, the text is not UTF-8.
 
@@ -41,6 +59,7 @@ class Delimited(TextReader):
     """
 
     suffixes = (".csv", ".tsv")
+    label_options = ("labels_field", "label_separator")
 
     def __init__(
         self,
@@ -51,6 +70,8 @@ class Delimited(TextReader):
         label_separator: str | None = None,
         delimiter: str | None = None,
         quotes: bool = True,
+        columns: Sequence[str] | None = None,
+        labelled: bool = True,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         super().__init__(path, max_line_bytes)
@@ -62,12 +83,39 @@ class Delimited(TextReader):
             raise ConfigError(f"one character expected, found {delimiter!r}", where="delimiter")
         self.text_field, self.labels_field = text_field, labels_field
         self.label_separator, self.delimiter, self.quotes = label_separator, delimiter, quotes
+        if columns is not None and (
+            isinstance(columns, str) or not all(isinstance(name, str) for name in columns)
+        ):
+            raise ConfigError(f"a list of names expected, found {columns!r}", where="columns")
+        self.columns, self._labelled = columns, labelled
+
+    @classmethod
+    def options_of(cls, path: Path, wanted: Wanted) -> dict[str, Any]:
+        """Delimiter, columns and what separates labels, by the first rows."""
+        options = _layout_of(path)
+        rows = (row for _, row in cls(path, **options)._rows())
+        header: list[str] = next(rows, [])
+        where = f"{path}:1"
+        values = first_values(row for row in rows if len(row) == len(header))
+        if header and wanted == Wanted() and names_are_values(header, values):
+            names = [f"column {number}" for number in range(1, len(header) + 1)]
+            found = guess_columns(_table(names, values), wanted, where)
+            names[names.index(found.text)], names[names.index(found.labels)] = "text", "label"
+            found = Columns("text", "label", found.separator)
+            options["columns"] = names
+        else:
+            found = guess_columns(_table(header, values), wanted, where)
+            _refuse_twice(header, found, where)
+        options |= {"text_field": found.text, "labels_field": found.labels}
+        return options | ({"label_separator": found.separator} if found.separator else {})
 
     def _examples(self):
         rows = self._rows()
-        number, header = next(rows, (1, []))
+        number, header = (1, list(self.columns)) if self.columns else next(rows, (1, []))
         text_at = self._column(header, self.text_field, _TEXT_FIELDS, "text_field")
-        labels_at = self._column(header, self.labels_field, _LABELS_FIELDS, "labels_field")
+        labels_at = None
+        if self._labelled:
+            labels_at = self._column(header, self.labels_field, _LABELS_FIELDS, "labels_field")
         for number, row in rows:
             where = f"{self.path}:{number}"
             if len(row) != len(header):
@@ -76,7 +124,8 @@ class Delimited(TextReader):
                     where=where,
                     fix="quote cells that hold a separator",
                 )
-            yield row[text_at], self._labels(row[labels_at], where)
+            labels = [] if labels_at is None else self._labels(row[labels_at], where)
+            yield row[text_at], labels
 
     def _rows(self):
         """Yields ``(number of the row's first line, cells)``, blank lines left out."""
@@ -125,3 +174,44 @@ class Delimited(TextReader):
         for name in names:
             check_label_name(name, where)
         return names
+
+
+def _layout_of(path):
+    """``delimiter`` and ``quotes`` as options, where they are not those of the file's ending."""
+    usual = Delimited(path).delimiter
+    best, fitting = {}, 0.0
+    for delimiter in (usual, *(one for one in _DELIMITERS if one != usual)):
+        for quotes in (True, False):
+            share = _share_of_equal_rows(path, delimiter, quotes)
+            if share > fitting:
+                other = {} if delimiter == usual else {"delimiter": delimiter}
+                best, fitting = other | ({} if quotes else {"quotes": False}), share
+    return best
+
+
+def _share_of_equal_rows(path, delimiter, quotes):
+    """The share of the first rows with as many cells as the first of all, if these are several."""
+    reader, widths = Delimited(path, delimiter=delimiter, quotes=quotes), []
+    with contextlib.suppress(DataError):  # whoever reads the file says what is wrong with it
+        widths += [len(row) for _, row in itertools.islice(reader._rows(), _ROWS)]
+        if widths and widths[0] > 1:
+            return sum(width == widths[0] for width in widths) / len(widths)
+    return 0.0
+
+
+def _table(names, values):
+    """{name: first values}; of a name given twice the first column."""
+    table: dict[str, list] = {}
+    for number, name in enumerate(names):
+        table.setdefault(name, [row[number] for row in values])
+    return table
+
+
+def _refuse_twice(header, found, where):
+    for name in (found.text, found.labels):
+        if header.count(name) > 1:
+            raise DataError(
+                f"one column {name!r} expected, found {header.count(name)} of that name",
+                where=where,
+                fix="rename all but one of them",
+            )

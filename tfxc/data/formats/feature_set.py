@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class FeatureSetReader(Reader):
-    """Reads a folder that ``tools/extract_features.py`` has written; see ``docs/features.md``.
+    """Reads a folder that ``tfxc features extract`` has written; see ``docs/features.md``.
 
     Labels are names where the set has ``labels.txt``, else ids.
 

@@ -1,11 +1,14 @@
 """JSON lines: one object with a text and its labels per line."""
 
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
+from tfxc.data.parsing.column_guess import Wanted, first_values, guess_columns
 from tfxc.data.parsing.label_checks import check_labels, check_unicode
 
 _CORRECT = "correct the line"
@@ -50,26 +53,38 @@ class JSONLines(TextReader):
         super().__init__(path, max_line_bytes)
         self.text_field, self.labels_field, self._labelled = text_field, labels_field, labelled
 
-    def _examples(self):
-        kind = None
+    @classmethod
+    def options_of(cls, path: Path, wanted: Wanted) -> dict[str, Any]:
+        """The keys of texts and labels, by the first objects."""
+        objects = (example for _, example in cls(path)._objects())
+        first: dict[str, Any] = next(objects, {})
+        rows = (
+            [example.get(key) for key in first] for example in itertools.chain([first], objects)
+        )
+        values = first_values(rows)
+        columns = {key: [row[number] for row in values] for number, key in enumerate(first)}
+        found = guess_columns(columns, wanted, f"{path}:1", kind="key")
+        usual = {"text_field": "text", "labels_field": "labels"}
+        options = {"text_field": found.text, "labels_field": found.labels}
+        return {key: name for key, name in options.items() if name != usual[key]}
+
+    def _objects(self):
+        """Yields ``(place, object)``, blank lines left out."""
         for number, line in self._lines.texts():
             if line.strip():
                 where = f"{self.path}:{number}"
-                text, labels = self._example(line, where)
-                if labels:
-                    kind = kind or type(labels[0])
-                    check_labels(labels, kind, where)
-                yield text, labels
+                yield where, _object(line, where)
 
-    def _example(self, line, where):
-        try:
-            example = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
-            problem = f"a JSON object expected: {error}"
-            raise DataError(problem, where=where, fix=_CORRECT) from None
-        if not isinstance(example, dict):
-            problem = f"a JSON object expected, found {_shown(example)}"
-            raise DataError(problem, where=where, fix=_CORRECT)
+    def _examples(self):
+        kind = None
+        for where, example in self._objects():
+            text, labels = self._example(example, where)
+            if labels:
+                kind = kind or type(labels[0])
+                check_labels(labels, kind, where)
+            yield text, labels
+
+    def _example(self, example, where):
         text = _field(example, self.text_field, "text_field", where)
         if not isinstance(text, str):
             problem = f"a string expected in {self.text_field!r}, found {_shown(text)}"
@@ -90,6 +105,18 @@ class JSONLines(TextReader):
                     fix=_CORRECT,
                 )
         return list(dict.fromkeys(labels))
+
+
+def _object(line, where):
+    try:
+        example = json.loads(line)
+    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
+        problem = f"a JSON object expected: {error}"
+        raise DataError(problem, where=where, fix=_CORRECT) from None
+    if not isinstance(example, dict):
+        problem = f"a JSON object expected, found {_shown(example)}"
+        raise DataError(problem, where=where, fix=_CORRECT)
+    return example
 
 
 def _field(example, key, option, where):

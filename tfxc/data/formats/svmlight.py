@@ -1,11 +1,13 @@
 """The svmlight / LIBSVM text format with several labels per line."""
 
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import Reader, bounded
+from tfxc.data.parsing.column_guess import Wanted
 from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.data.parsing.sparse_lines import parse_rows
 
@@ -62,6 +64,15 @@ class SVMLight(Reader):
         self._first_feature = 0 if zero_based == "auto" else int(not zero_based)
         if zero_based == "auto" or num_features is None:
             self._scan(find_base=zero_based == "auto")
+
+    @classmethod
+    def options_of(cls, path: Path, wanted: Wanted) -> dict[str, Any]:
+        """What one split alone may not show: the number of features, and where ids begin."""
+        super().options_of(path, wanted)
+        reader = cls(path)
+        if not reader.num_features:
+            return {}
+        return {"zero_based": not reader._first_feature, "num_features": reader.num_features}
 
     def _scan(self, find_base):
         lowest, highest, self.num_examples = None, -1, 0

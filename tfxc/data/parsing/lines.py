@@ -15,6 +15,7 @@ _DECOMPRESSORS = {".gz": gzip.open, ".xz": lzma.open}
 #: Endings of compressed files that are read as they are.
 COMPRESSED = tuple(_DECOMPRESSORS)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # its byte order marks
 # Lines that are held at a time, whatever their number.
 BLOCK_BYTES = 64 << 20
 
@@ -47,7 +48,8 @@ class Lines:
         A byte order mark at the beginning is dropped. A block ends early once it holds 64 MB.
 
         Raises:
-            DataError: the compressed file is truncated or damaged, or a line is too long.
+            DataError: the compressed file is truncated or damaged, a line is too long, or the file
+                is UTF-16.
         """
         first = 1
         with read_errors(self.path):
@@ -61,6 +63,7 @@ class Lines:
                 if not lines:
                     return
                 if first == 1:
+                    self._refuse_utf_16(lines[0])
                     lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
                 yield first, [line.rstrip(b"\r\n") for line in lines]
                 first += len(lines)
@@ -84,6 +87,14 @@ class Lines:
             lines.append(line)
             held += len(line)
         return lines
+
+    def _refuse_utf_16(self, line):
+        if line.startswith(_UTF_16):
+            raise DataError(
+                "UTF-8 text expected, found the byte order mark of UTF-16",
+                where=f"{self.path}:1",
+                fix="convert the file, e.g. with iconv -f UTF-16 -t UTF-8",
+            )
 
     def texts(self) -> Iterator[tuple[int, str]]:
         """Yields ``(line number, line as str)``.

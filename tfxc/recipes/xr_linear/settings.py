@@ -44,7 +44,7 @@ class TreeSettings:
             ``"given"``; ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label,
             which is taken as given or joins PIFA as ``join`` (``"concat"`` or ``"convex"``) and
             ``alpha`` say. Or ``file`` alone, a tree to take as it is: one of
-            ``tools/build_tree.py``, or one of PECOS, see ``labels.pecos_tree.load_tree``; with
+            ``tfxc tree build``, or one of PECOS, see ``labels.pecos_tree.load_tree``; with
             ``nr_splits`` and ``min_codes`` if it has leaves only. Rows and tree are in the order of
             the prepared data's ``labels.txt``.
         seed: where ``given`` has none.

@@ -1,4 +1,4 @@
-"""The tool that compares runs by their curves."""
+"""The command compare: runs by their curves."""
 
 import csv
 import json
@@ -8,6 +8,7 @@ import pytest
 
 from tests import tiny
 from tests.commands.calls import call
+from tfxc.commands import compare
 from tfxc.core.config import parse_config
 
 
@@ -34,12 +35,6 @@ def falling(start, rate, epochs=4, **more):
 
 
 @pytest.fixture
-def compare(tool):
-    """The tool's module."""
-    return tool("compare_runs")
-
-
-@pytest.fixture
 def runs(tmp_path):
     """Two seeds of one method and one run of another."""
     return [
@@ -49,7 +44,7 @@ def runs(tmp_path):
     ]
 
 
-def test_table_points_and_plot(compare, runs, tmp_path, capsys):
+def test_table_points_and_plot(runs, tmp_path, capsys):
     plot, points = tmp_path / "new/curves.png", tmp_path / "curves.csv"
     outcome = call(capsys, compare, *runs[::-1], "--output", plot, "--csv", points)
     assert (outcome.code, outcome.err) == (0, "")
@@ -80,7 +75,7 @@ def test_table_points_and_plot(compare, runs, tmp_path, capsys):
         assert (np.abs(pixels - wanted).max(axis=2) < 0.02).sum() > 200
 
 
-def test_other_metrics_axes_and_labels(compare, runs, capsys):
+def test_other_metrics_axes_and_labels(runs, capsys):
     command = [f"mine={runs[0]}", f"mine={runs[1]}", f"b c={runs[2]}"]
     outcome = call(capsys, compare, *command, "--metric", "dev P@1", "--axis", "step")
     assert outcome.out.splitlines()[2].split() == ["mine", "2", "40", "0.4000", "0.0000"]
@@ -91,7 +86,7 @@ def test_other_metrics_axes_and_labels(compare, runs, capsys):
     assert "note: the runs of 'dense' differ in more than the seed: objective.name" in outcome.err
 
 
-def test_points_that_all_runs_have_and_old_lines(compare, runs, tmp_path, capsys):
+def test_points_that_all_runs_have_and_old_lines(runs, tmp_path, capsys):
     lines = [{k: v for k, v in line.items() if k != "epoch" or "loss" in line}
              for line in falling(6, 0.5, epochs=3)]  # fmt: skip
     old = write_run(tmp_path, "old", lines)
@@ -100,7 +95,7 @@ def test_points_that_all_runs_have_and_old_lines(compare, runs, tmp_path, capsys
     assert outcome.out.splitlines()[2].split()[:4] == ["scent", "2", "3", f"{7 * 0.5**3:.4f}"]
 
 
-def test_logarithmic_axis(compare, runs, tmp_path, capsys):
+def test_logarithmic_axis(runs, tmp_path, capsys):
     plot = tmp_path / "log.svg"
     assert call(capsys, compare, *runs, "--scale", "log", "--output", plot).code == 0
     assert plot.stat().st_size > 5000
@@ -109,7 +104,7 @@ def test_logarithmic_axis(compare, runs, tmp_path, capsys):
     assert "--scale: positive values expected" in outcome.problem()
 
 
-def test_mistakes(compare, runs, tmp_path, capsys, monkeypatch):
+def test_mistakes(runs, tmp_path, capsys, monkeypatch):
     def problem(*command):
         return call(capsys, compare, *command).problem()
 

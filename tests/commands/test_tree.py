@@ -1,4 +1,4 @@
-"""The tools that build and show trees of labels."""
+"""The command tree."""
 
 import dataclasses
 import html.parser
@@ -10,6 +10,7 @@ import scipy.sparse
 
 from tests.commands.calls import call
 from tests.data.prepared import numbered_rows, prepared
+from tfxc.commands import tree as tree_command
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
@@ -33,7 +34,7 @@ def files(tmp_path):
 SHAPE = ["--nr-splits", 4, "--max-leaf-size", 4]
 
 
-def test_trees_from_matrices(tool, files, tmp_path, capsys):
+def test_trees_from_matrices(files, tmp_path, capsys):
     x, y, z = files["x"], files["y"], files["z"]
     cases = {
         (): pifa(y, x),
@@ -46,7 +47,7 @@ def test_trees_from_matrices(tool, files, tmp_path, capsys):
     for options, vectors in cases.items():
         output = tmp_path / "tree.npz"
         outcome = call(
-            capsys, tool("build_tree"), *data, *SHAPE, "--output", output, "--seed", 7, *options
+            capsys, tree_command, "build", *data, *SHAPE, "--output", output, "--seed", 7, *options
         )
         assert outcome.code == 0, outcome.err
         expected = build_tree(vectors, ClusteringSettings(nr_splits=4, max_leaf_size=4, seed=7))
@@ -57,39 +58,46 @@ def test_trees_from_matrices(tool, files, tmp_path, capsys):
         assert (alone and alone[1]) == ("1" if "--label-features" not in options else None)
 
 
-def test_trees_from_label_vectors_and_prepared_data(tool, tmp_path, capsys):
+def test_trees_from_label_vectors_and_prepared_data(tmp_path, capsys):
     vectors = np.random.default_rng(1).random((30, 5))
     np.save(tmp_path / "z.npy", vectors)
     output = tmp_path / "tree.npz"
     given = ["--label-vectors", tmp_path / "z.npy", "--means", "--output", output, *SHAPE]
-    assert call(capsys, tool("build_tree"), *given).code == 0
+    assert call(capsys, tree_command, "build", *given).code == 0
     settings = ClusteringSettings(nr_splits=4, max_leaf_size=4, spherical=False)
     expected = build_tree(vectors, settings)
     assert ClusterTree.load(output) == expected
     rates = {"min_sample_rate": 0.5, "max_sample_rate": 0.75, "warmup_ratio": 0.5}
     more = [part for name, rate in rates.items() for part in (f"--{name.replace('_', '-')}", rate)]
-    assert call(capsys, tool("build_tree"), *given, *more).code == 0
+    assert call(capsys, tree_command, "build", *given, *more).code == 0
     drawn = build_tree(vectors, dataclasses.replace(settings, **rates))
     assert ClusterTree.load(output) == drawn != expected
     folder = prepared(tmp_path / "prepared", numbered_rows(20), 7)
     given = ["--prepared-data", folder, "--output", output, *SHAPE]
-    outcome = call(capsys, tool("build_tree"), *given)
+    outcome = call(capsys, tree_command, "build", *given)
     assert outcome.code == 0, outcome.err
     assert ClusterTree.load(output).num_labels == 20
 
 
-def test_what_cannot_be_built(tool, files, tmp_path, capsys):
+def test_what_cannot_be_built(files, tmp_path, capsys):
     end = ["--output", tmp_path / "tree.npz"]
-    build = tool("build_tree")
-    assert "give one of --prepared-data" in call(capsys, build, *end).err
+    assert "give one of --prepared-data" in call(capsys, tree_command, "build", *end).err
     half = ["--features", tmp_path / "x.npz", *end]
-    assert "both --features and --labels expected" in call(capsys, build, *half).problem()
+    assert (
+        "both --features and --labels expected"
+        in call(capsys, tree_command, "build", *half).problem()
+    )
     both = [*half, "--labels", tmp_path / "z.npz"]
-    assert "(40) expected, found 60" in call(capsys, build, *both).problem()
+    assert "(40) expected, found 60" in call(capsys, tree_command, "build", *both).problem()
     whole = [*half, "--labels", tmp_path / "y.npz", "--max-leaf-size", 1]
-    assert "max_leaf_size: an integer of at least 2" in call(capsys, build, *whole).problem()
+    assert (
+        "max_leaf_size: an integer of at least 2"
+        in call(capsys, tree_command, "build", *whole).problem()
+    )
     for more in (["--vectors", "pii", "--label-features", "z.npz"], ["--alpha", 0.3]):
-        problem = call(capsys, build, *half, "--labels", tmp_path / "y.npz", *more).problem()
+        problem = call(
+            capsys, tree_command, "build", *half, "--labels", tmp_path / "y.npz", *more
+        ).problem()
         assert "this option is used only with" in problem
     assert not (tmp_path / "tree.npz").exists()
 
@@ -105,8 +113,8 @@ def tree(tmp_path):
     return tmp_path / "tree.npz", "--names", tmp_path / "names.txt"
 
 
-def test_printing(tool, tree, capsys):
-    outcome = call(capsys, tool("show_tree"), *tree)
+def test_printing(tree, capsys):
+    outcome = call(capsys, tree_command, "show", *tree)
     assert outcome.out.splitlines() == [
         "all: 6 labels (bread, cake, pie & <tart>, …)",
         "  cluster 0.0: 3 labels (bread, cake, pie & <tart>)",
@@ -115,7 +123,7 @@ def test_printing(tool, tree, capsys):
         "  cluster 0.1: 3 labels (soup, stew, b*o*ld)",
         "    cluster 1.2: 3 labels (soup, stew, b*o*ld)",
     ]
-    outcome = call(capsys, tool("show_tree"), tree[0], "--depth", 9, "--most", 1)
+    outcome = call(capsys, tree_command, "show", tree[0], "--depth", 9, "--most", 1)
     assert outcome.out.splitlines() == [
         "all: 6 labels (0, 1, 2, …)",
         "  cluster 0.0: 3 labels (0, 1, 2)",
@@ -126,8 +134,8 @@ def test_printing(tool, tree, capsys):
     ]
 
 
-def test_the_way_to_a_label(tool, tree, tmp_path, capsys):
-    outcome = call(capsys, tool("show_tree"), *tree, "--label", "stew")
+def test_the_way_to_a_label(tree, tmp_path, capsys):
+    outcome = call(capsys, tree_command, "show", *tree, "--label", "stew")
     assert outcome.out.splitlines() == [
         "all: 6 labels (bread, cake, pie & <tart>, …)",
         "  cluster 0.1: 3 labels (soup, stew, b*o*ld)",
@@ -135,10 +143,10 @@ def test_the_way_to_a_label(tool, tree, tmp_path, capsys):
         "      stew",
         "next to it: soup, b*o*ld",
     ]
-    lines = call(capsys, tool("show_tree"), *tree, "--label", "bread").out.splitlines()
+    lines = call(capsys, tree_command, "show", *tree, "--label", "bread").out.splitlines()
     assert lines[-1] == "next to it: nothing"
     ClusterTree([[0, 0]]).save(tmp_path / "flat.npz")
-    outcome = call(capsys, tool("show_tree"), tmp_path / "flat.npz", "--label", "1")
+    outcome = call(capsys, tree_command, "show", tmp_path / "flat.npz", "--label", "1")
     assert outcome.out.splitlines() == ["all: 2 labels (0, 1)", "  1", "next to it: 0"]
 
 
@@ -163,9 +171,9 @@ class Page(html.parser.HTMLParser):
             self.texts.append(data)
 
 
-def test_writing(tool, tree, tmp_path, capsys):
+def test_writing(tree, tmp_path, capsys):
     for name in ("tree.html", "tree.md"):
-        outcome = call(capsys, tool("show_tree"), *tree, "--output", tmp_path / name)
+        outcome = call(capsys, tree_command, "show", *tree, "--output", tmp_path / name)
         assert outcome.out == f"{tmp_path / name}: all: 6 labels (bread, cake, pie & <tart>, …)\n"
     texts = Page((tmp_path / "tree.html").read_text("utf-8")).texts
     assert len(texts) == 1 + 2 + 3 + 6 and [text for text in texts if text in NAMES] == NAMES
@@ -174,12 +182,18 @@ def test_writing(tool, tree, tmp_path, capsys):
     assert lines[-1] == "      - b\\*o\\*ld" and "      - pie &amp; &lt;tart&gt;" in lines
 
 
-def test_what_cannot_be_shown(tool, tree, tmp_path, capsys):
-    show = tool("show_tree")
-    assert "did you mean 'soup'?" in call(capsys, show, *tree, "--label", "soop").problem()
-    assert ".html or .md" in call(capsys, show, *tree, "--output", "tree.pdf").problem()
+def test_what_cannot_be_shown(tree, tmp_path, capsys):
+    assert (
+        "did you mean 'soup'?"
+        in call(capsys, tree_command, "show", *tree, "--label", "soop").problem()
+    )
+    assert (
+        ".html or .md"
+        in call(capsys, tree_command, "show", *tree, "--output", "tree.pdf").problem()
+    )
     (tmp_path / "names.txt").write_text("one\n")
     assert (
-        "6 names, one for each label of the tree, expected" in call(capsys, show, *tree).problem()
+        "6 names, one for each label of the tree, expected"
+        in call(capsys, tree_command, "show", *tree).problem()
     )
-    assert "no such file" in call(capsys, show, tmp_path / "absent.npz").problem()
+    assert "no such file" in call(capsys, tree_command, "show", tmp_path / "absent.npz").problem()

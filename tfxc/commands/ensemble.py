@@ -1,8 +1,8 @@
 """Combine the labels that several runs predict for the same examples, and evaluate the result.
 
-    python tools/ensemble.py runs/one runs/two --method softmax_average --split dev
-    python tools/ensemble.py runs/one runs/two --data test.jsonl --reader jsonl
-    python tools/ensemble.py runs/one runs/two --choose dev --split test
+    tfxc ensemble runs/one runs/two --method softmax_average --split dev
+    tfxc ensemble runs/one runs/two --data test.jsonl --reader jsonl
+    tfxc ensemble runs/one runs/two --choose dev --split test
 
 Runs of any kind, over labels of the same names; each reads the examples with its own features.
 docs/xr_linear.md, "Ensembles", describes the methods.
@@ -10,6 +10,8 @@ docs/xr_linear.md, "Ensembles", describes the methods.
 
 import argparse
 import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +19,14 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 
+if TYPE_CHECKING:
+    from tfxc.runs.loaded import LoadedRun
 
-def main(argv=None):
+# Ids and scores of a run's best labels, a row per example.
+Lists = tuple[np.ndarray, np.ndarray]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Prints each run's scores and those of the ensemble."""
     found = _parser().parse_args(argv)
     _check(found)
@@ -35,15 +43,15 @@ def main(argv=None):
         print(f"weights chosen on {found.choose}: {','.join(map(str, weights))}")
     lists, truth = lists_of(found, first)
     for path, (ids, scores) in zip(found.runs, lists, strict=True):
-        print(f"{path}: {line_of(measured(ids, scores, truth, ks))}")
+        print(f"{path}: {_line_of(_measured(ids, scores, truth, ks))}")
     ids, scores = combine(lists, found.method, max(ks), weights)
-    metrics = measured(*at_least_wide(ids, scores, max(ks)), truth, ks)
-    print(f"{found.method} of {len(lists)} runs: {line_of(metrics)}")
+    metrics = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks)
+    print(f"{found.method} of {len(lists)} runs: {_line_of(metrics)}")
     print(metrics.table())
     return 0
 
 
-def lists_of(options, first):
+def lists_of(options: argparse.Namespace, first: "LoadedRun") -> tuple[list[Lists], np.ndarray]:
     """Each run's labels and scores of the examples that the options name, and the true labels.
 
     Args:
@@ -56,10 +64,11 @@ def lists_of(options, first):
     Raises:
         DataError: the runs read other examples.
     """
-    lists, truth = [], None
+    lists: list[Lists] = []
+    truth: np.ndarray | None = None
     for path in options.runs:
         ids, scores, labels = predictions(path, first, options)
-        if truth is not None and not same_labels(truth, labels, first.manifest["num_labels"]):
+        if truth is not None and not _same_labels(truth, labels, first.manifest["num_labels"]):
             raise DataError(
                 "the examples of the first run expected, in its order, found others",
                 where=path,
@@ -67,10 +76,13 @@ def lists_of(options, first):
             )
         truth = labels if truth is None else truth
         lists.append((ids, scores))
+    assert truth is not None, "of at least one run"
     return lists, truth
 
 
-def best_weights(lists, truth, ks, method):
+def best_weights(
+    lists: Sequence[Lists], truth: np.ndarray, ks: Sequence[int], method: str
+) -> list[float]:
     """The weights, in tenths that add up to 1, with the best mean of P@k.
 
     Among equals those that differ least are taken.
@@ -85,13 +97,14 @@ def best_weights(lists, truth, ks, method):
     """
     from tfxc.ranker.ensemble import combine
 
+    tenths: list[tuple[int, ...]]
     tenths = [w for w in itertools.product(range(11), repeat=len(lists)) if sum(w) == 10]
     tenths.sort(key=lambda parts: sum(part * part for part in parts))
     best, most = tenths[0], -1.0
     with Progress("choosing weights", total=len(tenths), unit="combinations") as progress:
         for weights in tenths:
             ids, scores = combine(lists, method, max(ks), weights)
-            found = measured(*at_least_wide(ids, scores, max(ks)), truth, ks).result()
+            found = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks).result()
             mean = sum(found[f"P@{k}"] for k in ks) / len(ks)
             if mean > most + 1e-9:
                 best, most = weights, mean
@@ -99,7 +112,9 @@ def best_weights(lists, truth, ks, method):
     return [part / 10 for part in best]
 
 
-def predictions(path, first, options):
+def predictions(
+    path: str, first: "LoadedRun", options: argparse.Namespace
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A run's labels, scores and true labels of the examples, by the first run's label ids.
 
     Args:
@@ -157,7 +172,7 @@ def _check(options):
         )
 
 
-def same_labels(one, other, num_labels):
+def _same_labels(one, other, num_labels):
     """Whether two padded label arrays hold the same known labels, row by row."""
     if len(one) != len(other):
         return False
@@ -169,7 +184,7 @@ def same_labels(one, other, num_labels):
     return bool((rows[0] == rows[1]).all())
 
 
-def at_least_wide(ids, scores, width):
+def _at_least_wide(ids: np.ndarray, scores: np.ndarray, width: int) -> Lists:
     """Lists padded to a width."""
     missing = ((0, 0), (0, max(0, width - ids.shape[1])))
     return (
@@ -178,7 +193,7 @@ def at_least_wide(ids, scores, width):
     )
 
 
-def measured(ids, scores, labels, ks):
+def _measured(ids, scores, labels, ks):
     """Metrics of lists."""
     from tfxc.metrics.suite import build_metrics
 
@@ -187,7 +202,7 @@ def measured(ids, scores, labels, ks):
     return metrics
 
 
-def line_of(metrics):
+def _line_of(metrics):
     """Precision as one line."""
     found = metrics.result()
     return "  ".join(f"{n} {100 * v:.2f}" for n, v in found.items() if n.startswith("P@"))
@@ -196,7 +211,7 @@ def line_of(metrics):
 def _parser():
     from tfxc.ranker.ensemble import METHODS
 
-    options = cli.tool_parser("ensemble", __doc__)
+    options = cli.parser("ensemble", __doc__)
     cli.add_trust_option(options)
     options.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     options.add_argument(
@@ -237,7 +252,3 @@ def _parser():
 
 def _ks(text):
     return [cli.positive(part) for part in text.split(",")]
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,6 +1,6 @@
 """Write a text set with changed copies of its texts, for recipe distill.
 
-    python tools/augment_texts.py train.jsonl --copies 8 --output train-copies.jsonl
+    tfxc copy-texts train.jsonl --copies 8 --output train-copies.jsonl
 
 A small student learns more from a large teacher if the teacher labels additional texts (Tang et
 al. 2019, arXiv 1903.12136). A copy keeps the labels of its text although words are missing, so give
@@ -11,15 +11,16 @@ seed produce the same copies.
 import argparse
 import contextlib
 import itertools
+from collections.abc import Sequence
 
 from tfxc.core import cli
 from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
 
-CHUNK = 10_000
+_CHUNK = 10_000
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Writes the texts, then the copies of all, round by round."""
     found = _parser().parse_args(argv)
     from tfxc.core.progress import Progress
@@ -30,7 +31,7 @@ def main(argv=None):
     reader = open_reader(found.data, found.reader, **dict(found.reader_option))
     examples = [
         pair
-        for chunk in reader.chunks(CHUNK)
+        for chunk in reader.chunks(_CHUNK)
         for pair in zip(_texts(chunk, found.data), chunk.labels, strict=True)
     ]
     try:
@@ -77,7 +78,7 @@ def _chance(text):
 
 
 def _parser():
-    options = cli.tool_parser("augment_texts", __doc__)
+    options = cli.parser("copy-texts", __doc__)
     options.add_argument("data", metavar="FILE", help="texts with labels")
     options.add_argument(
         "--output",
@@ -109,7 +110,3 @@ def _parser():
     )
     cli.add_reader_options(options, "format of FILE (default: by its name)", "text_field=body")
     return options
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,6 +1,6 @@
 """Add the new labels of a file to a trained linear ranker, with or without an encoder.
 
-    python tools/add_labels.py RUN --data new.jsonl --output RUN2
+    tfxc add-labels RUN --data new.jsonl --output RUN2
 
 Each label is added to the leaf of the label tree that is nearest by its examples. Only the
 classifiers under those leaves are trained again, on the new examples and the run's own data, which
@@ -8,26 +8,15 @@ must be available. Everything else stays the same, bit for bit: the other classi
 the old labels, the encoder of an XR-Transformer. RUN is not changed. See docs/xr_linear.md.
 """
 
+from collections.abc import Sequence
+
 from tfxc.core import cli
 from tfxc.core.escaping import one_line
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Adds labels to one run."""
-    options = cli.tool_parser("add_labels", __doc__)
-    cli.add_trust_option(options)
-    options.add_argument("run", metavar="RUN", help="run folder of a linear ranker")
-    options.add_argument("--data", required=True, metavar="FILE", help="examples of the new labels")
-    cli.add_reader_options(options, "format of FILE (default: by its name)", "sep=,")
-    cli.add_features_option(options)
-    options.add_argument("--output", required=True, metavar="RUN2", help="run folder to write")
-    cli.add_prepared_option(options)
-    options.add_argument(
-        "--memory-gb",
-        type=cli.number,
-        help="memory that training may use, in GB (default: as in the run's recipe)",
-    )
-    found = options.parse_args(argv)
+    found = _parser().parse_args(argv)
     from tfxc.commands.evaluate import reader_of_file
     from tfxc.data.preparation import ensure_prepared
     from tfxc.recipes.xr_transformer.add_labels import add_new_labels, check_run
@@ -44,5 +33,18 @@ def main(argv=None):
     return 0
 
 
-if __name__ == "__main__":
-    cli.run(main)
+def _parser():
+    options = cli.parser("add-labels", __doc__)
+    cli.add_trust_option(options)
+    options.add_argument("run", metavar="RUN", help="run folder of a linear ranker")
+    options.add_argument("--data", required=True, metavar="FILE", help="examples of the new labels")
+    cli.add_reader_options(options, "format of FILE (default: by its name)", "sep=,")
+    cli.add_features_option(options)
+    options.add_argument("--output", required=True, metavar="RUN2", help="run folder to write")
+    cli.add_prepared_option(options)
+    options.add_argument(
+        "--memory-gb",
+        type=cli.number,
+        help="memory that training may use, in GB (default: as in the run's recipe)",
+    )
+    return options

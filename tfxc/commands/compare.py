@@ -1,7 +1,7 @@
 """Plot a metric of several runs over the epochs and print its final values.
 
-    python tools/compare_runs.py runs/scent_glyphs* runs/sox_glyphs* --output curves.png
-    python tools/compare_runs.py ours=runs/a theirs=runs/b --metric "dev P@1" --output curves.png
+    tfxc compare runs/scent_glyphs* runs/sox_glyphs* --output curves.png
+    tfxc compare ours=runs/a theirs=runs/b --metric "dev P@1" --output curves.png
 
 Runs with the same label are repetitions with other seeds: their mean is plotted, with a band of
 one standard deviation. A label is given in front of a run, or taken from the config keys that
@@ -10,8 +10,9 @@ one standard deviation. A label is given in front of a run, or taken from the co
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.reading import read_json_lines
 from tfxc.reports import tables
 from tfxc.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    import argparse
 
 # Colours that people with any kind of colour vision can distinguish (Okabe and Ito, 2008).
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -46,17 +50,17 @@ class Curve(NamedTuple):
     values: np.ndarray
 
     @property
-    def mean(self):
+    def mean(self) -> np.ndarray:
         """(points,)."""
         return self.values.mean(axis=0)
 
     @property
-    def deviation(self):
+    def deviation(self) -> np.ndarray | None:
         """(points,) standard deviation over the runs, None for a single one."""
         return self.values.std(axis=0, ddof=1) if len(self.values) > 1 else None
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Draws the plot and prints the table."""
     found = _parser().parse_args(argv)
     if found.output:
@@ -75,7 +79,7 @@ def main(argv=None):
     return 0
 
 
-def grouped(runs, label_by):
+def grouped(runs: Sequence[str], label_by: str) -> dict[str, list[str]]:
     """Run folders by label, ``{label: [path]}``, in the order given.
 
     Args:
@@ -86,11 +90,12 @@ def grouped(runs, label_by):
         ConfigError: a folder is given twice, or a config has no such key.
         CheckpointError: a folder is not a run.
     """
-    groups, seen = {}, set()
+    groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    seen = set()
     for text in runs:
         label, sign, path = text.partition("=")
         if not sign or Path(text).exists():
-            label, path = None, text
+            label, path = "", text
         if os.path.realpath(path) in seen:
             raise ConfigError(
                 "distinct runs expected, found this one twice", where=path, fix="name it once"
@@ -122,8 +127,8 @@ def _warn_about_differences(label, configs):
     keys = sorted(key for key in set().union(*flat) if key.split(".")[0] not in _OF_A_REPETITION)
     other = [key for key in keys if any(tree.get(key) != flat[0].get(key) for tree in flat)]
     if other:
-        told = f"note: the runs of {label!r} differ in more than the seed: {', '.join(other[:4])}"
-        print(told, file=sys.stderr)
+        keys = ", ".join(other[:4])
+        print(f"note: the runs of {label!r} differ in more than the seed: {keys}", file=sys.stderr)
 
 
 def _leaves(tree, prefix=""):
@@ -134,7 +139,7 @@ def _leaves(tree, prefix=""):
             yield f"{prefix}{key}", json_text(value)
 
 
-def curve(label, paths, metric, axis):
+def curve(label: str, paths: Sequence[str], metric: str, axis: str) -> Curve:
     """``Curve`` of the runs of one label, at the points that all of them have.
 
     Raises:
@@ -153,7 +158,7 @@ def curve(label, paths, metric, axis):
     return Curve(label, np.array(common), values)
 
 
-def values_of(path, metric, axis):
+def values_of(path: str | Path, metric: str, axis: str) -> dict[float, float]:
     """Values of a metric in a run's metrics.jsonl, ``{epoch or step: value}``.
 
     Raises:
@@ -188,7 +193,7 @@ def _lines(path):
     return read_json_lines(path, fix="delete the damaged line")
 
 
-def table(curves, metric, axis):
+def table(curves: Sequence[Curve], metric: str, axis: str) -> str:
     """The final values as text, the best method first."""
     width = max(len("method"), *(len(one.label) for one in curves))
     lines = [metric, f"{'method':{width}}  runs  {axis:>8}        mean    std"]
@@ -201,7 +206,7 @@ def table(curves, metric, axis):
     return "\n".join(lines)
 
 
-def write_csv(path, curves, axis):
+def write_csv(path: Path, curves: Sequence[Curve], axis: str) -> None:
     """All points: method, runs, epoch or step, mean, standard deviation."""
     rows = []
     for one in curves:
@@ -211,7 +216,7 @@ def write_csv(path, curves, axis):
     tables.write_csv(path, ("method", "runs", axis, "mean", "std"), rows)
 
 
-def draw(path, curves, options):
+def draw(path: Path, curves: Sequence[Curve], options: "argparse.Namespace") -> None:
     """Writes the plot; the name's ending determines its kind. The best method comes first.
 
     Raises:
@@ -270,7 +275,7 @@ def _pyplot():
 
 
 def _parser():
-    options = cli.tool_parser("compare_runs", __doc__)
+    options = cli.parser("compare", __doc__)
     options.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or LABEL=FOLDER")
     options.add_argument(
         "--metric",
@@ -303,7 +308,3 @@ def _parser():
     )
     options.add_argument("--title", default="", help="title of the plot (default: none)")
     return options
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""The tool for ensembles of linear rankers."""
+"""The command ensemble."""
 
 import json
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from tests.commands.calls import call
 from tests.source_tree import ROOT
+from tfxc.commands import ensemble
 from tfxc.ranker.ensemble import combine
 from tfxc.runs.loaded import load_run
 
@@ -23,12 +24,12 @@ def make_runs(folder):
     return one, other
 
 
-def test_ensemble(tool, tmp_path, capsys):
+def test_ensemble(tmp_path, capsys):
     from tests.small_runs import NAMES, TEXTS, make_run
 
     one, other = make_runs(tmp_path)
     arguments = (one, other, "--data", tmp_path / "texts.jsonl", "--k", "1,3", "--top", 6)
-    outcome = call(capsys, tool("ensemble"), *arguments, "--method", "rank_average")
+    outcome = call(capsys, ensemble, *arguments, "--method", "rank_average")
     assert outcome.code == 0
     lists = []
     for number, path in enumerate((one, other)):
@@ -45,13 +46,12 @@ def test_ensemble(tool, tmp_path, capsys):
     assert f"P@3 {100 * hits:.2f}" in line
 
     third = make_run(tmp_path / "third", text_features={"name": "tfidf"}, names=NAMES[:-1])
-    problem = call(capsys, tool("ensemble"), one, third, *arguments[2:]).problem()
+    problem = call(capsys, ensemble, one, third, *arguments[2:]).problem()
     assert problem.startswith(f"{third}: the 12 labels of the first run expected, found 11")
 
 
-def test_weights_are_chosen(tool, tmp_path, capsys):
+def test_weights_are_chosen(tmp_path, capsys):
     """The weights that differ least among the best."""
-    ensemble = tool("ensemble")
     right, wrong = (np.array([[1], [2]]), np.ones((2, 1))), (np.array([[2], [1]]), np.ones((2, 1)))
     truth = np.array([[1], [2]], np.int32)
     assert ensemble.best_weights([right, wrong], truth, [1], "rank_average") == [0.6, 0.4]

@@ -1,8 +1,8 @@
 """Train a config with many settings and list their dev metrics.
 
-    python tools/tune.py --config configs/textcnn_clinc150.json --runs runs/search \
+    tfxc search --config textcnn_clinc150 --runs runs/search \
         --try encoder.dropout=0.2,0.5 --try training.optimizer.learning_rate=0.001,0.003
-    python tools/tune.py --config configs/textcnn_clinc150.json --runs runs/search --random 20 \
+    tfxc search --config textcnn_clinc150 --runs runs/search --random 20 \
         --try encoder.dropout=0.1..0.6 --try training.optimizer.learning_rate=log:1e-4..1e-2
 
 Values are separated by commas; values that contain commas are given as one JSON list:
@@ -21,15 +21,15 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.reading import read_json
-from tfxc.training.interrupts import stop_with_parent
 
 _STOPPED = 128  # exit codes from here on say that a signal stopped training
 
@@ -42,17 +42,17 @@ class Values(NamedTuple):
         choices: list of values, or None for a range.
         low, high: ends of the range.
         logarithmic: whether the logarithm is drawn evenly.
-        whole: whether the values are integers.
+        integers: whether the values are integers.
     """
 
     key: str
-    choices: list | None
+    choices: list[Any] | None
     low: float = 0.0
     high: float = 0.0
     logarithmic: bool = False
     integers: bool = False
 
-    def draw(self, generator):
+    def draw(self, generator: random.Random) -> Any:
         """A value, from ``random.Random``."""
         if self.choices is not None:
             return generator.choice(self.choices)
@@ -63,31 +63,34 @@ class Values(NamedTuple):
         return round(value) if self.integers else float(f"{value:.4g}")
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Trains all settings and prints the table."""
     options = _parser().parse_args(argv)
-    config = cli.config_of(options)  # refuses a wrong config before the first training
+    from tfxc.data.inspection.completion import config_of
+
+    config = config_of(options)  # refuses a wrong config before the first training
     trials = settings(options.tried, options.random, options.seed)
     for changes in trials:
-        cli.load_config(options.config, [*options.set, *_texts(changes)])
+        changed = [*options.set, *_texts(changes)]
+        config_of(argparse.Namespace(config=options.config, set=changed))
     print(f"{len(trials)} settings of {options.config}", file=sys.stderr)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, changes in enumerate(trials, 1):
         run = Path(options.runs) / f"{config.data.name}-{_name(changes)}"
-        told = ", ".join(_texts(changes))
-        print(f"[{number} of {len(trials)}] {told}", file=sys.stderr, flush=True)
+        shown = ", ".join(_texts(changes))
+        print(f"[{number} of {len(trials)}] {shown}", file=sys.stderr, flush=True)
         code = 0 if _finished(run) else train(options, changes, run)
         if code > _STOPPED:
             print(f"stopped; run the same command again to resume\n{table(rows, options)}")
             return code
         rows.append({"run": str(run), "changes": changes, "result": _result(run, options.metric)})
         rows.sort(key=lambda row: _rank(row, options.smaller))
-        write(Path(options.runs) / "search.json", rows)
+        write_json(Path(options.runs) / "search.json", rows, indent=1)
     print(table(rows, options))
     return 0 if any(row["result"] is not None for row in rows) else 1
 
 
-def settings(tried, count, seed):
+def settings(tried: Sequence[Values], count: int | None, seed: int) -> list[dict[str, Any]]:
     """The changes of every training, ``[{key: value}]``; none twice.
 
     Args:
@@ -114,15 +117,17 @@ def settings(tried, count, seed):
                     where="--try",
                     fix="add --random NUMBER, or list values",
                 )
-        combinations = itertools.product(*(values.choices for values in tried))
+        combinations = itertools.product(*(values.choices or [] for values in tried))
         return _distinct(dict(zip(keys, each, strict=True)) for each in combinations)
     generator = random.Random(seed)
     drawn = ({v.key: v.draw(generator) for v in tried} for _ in range(20 * count))
     return _distinct(drawn)[:count]
 
 
-def train(options, changes, run):
+def train(options: argparse.Namespace, changes: Mapping[str, Any], run: Path) -> int:
     """Trains one setting by the ordinary command; its exit code."""
+    from tfxc.training.interrupts import stop_with_parent
+
     command = [sys.executable, "-m", "tfxc.train", "--config", options.config]
     command += ["--prepared", options.prepared]
     for change in [*options.set, *_texts(changes), f"run={run}"]:
@@ -138,7 +143,7 @@ def train(options, changes, run):
     return 128 - code if code < 0 else code
 
 
-def table(rows, options):
+def table(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> str:
     """The settings as text, the best first."""
     if not rows:
         return "nothing is trained yet"
@@ -156,12 +161,7 @@ def table(rows, options):
     return "\n".join(lines)
 
 
-def write(path, rows):
-    """Writes the rows as JSON, whole or not at all."""
-    write_json(path, rows, indent=1)
-
-
-def values_of(text):
+def values_of(text: str) -> Values:
     """``Values`` of the text after ``--try``."""
     key, sign, given = text.partition("=")
     if not (key and sign and given):
@@ -251,7 +251,7 @@ def _shown(result):
 
 
 def _parser():
-    options = cli.tool_parser("tune", __doc__)
+    options = cli.parser("search", __doc__)
     cli.add_config_options(options)
     options.add_argument(
         "--try",
@@ -281,7 +281,3 @@ def _parser():
         "--runs", default="runs/search", help="folder of the runs (default: %(default)s)"
     )
     return options
-
-
-if __name__ == "__main__":
-    sys.exit(cli.run(main))

@@ -1,21 +1,42 @@
-"""Turn examples into a feature set: vectors by a run's encoder, or by any SavedModel.
+"""Make, split and import feature sets: vectors of examples, to train heads on.
 
-    python tools/extract_features.py DATA --run RUN --output features/all
-    python tools/extract_features.py DATA --saved-model MODEL --mean 0.5 --std 0.5 --output FOLDER
+    tfxc features extract DATA --run RUN --output features/all
+    tfxc features extract DATA --saved-model MODEL --mean 0.5 --std 0.5 --output FOLDER
+    tfxc features split features/all --output features --val 0.05 --test 0.05
+    tfxc features import features.pt labels.pt --output features/all
 
-DATA is whatever tfxc reads (docs/data.md), with one label per example. After a stop, the same
-command resumes, and the result has the same bytes. docs/features.md describes the files.
+"extract" computes vectors by a run's encoder, or by any SavedModel. DATA is whatever tfxc reads
+(docs/data.md), with one label per example. "split" makes train/, val/ and test/ of a set; the same
+set, sizes and seed produce the same rows. "import" makes a set of the vectors of another program,
+.npy files, or .pt with one tensor each, as torch.save writes it; PyTorch is not needed. After a
+stop, the same command resumes, and the result has the same bytes. docs/features.md describes the
+files.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.storage.reading import read_array
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tfxc.data.formats.base import Reader
+    from tfxc.data.rows import Rows
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
+    """Makes, splits or imports a feature set."""
+    options = _parser().parse_args(argv)
+    options.work(options)
+    return 0
+
+
+def _extract(found):
     """Extracts features, or resumes doing so."""
-    found = _parser().parse_args(argv)
     _check(found)
     from tfxc.data.feature_sets.extraction import (
         ExtractionSettings,
@@ -42,7 +63,32 @@ def main(argv=None):
         f"{found.output}: {len(labels.ids):,} rows of {encoder.num_features} values, "
         f"{labels.count:,} labels; {count:,} rows were encoded now"
     )
-    return 0
+
+
+def _split(found):
+    """Splits a feature set."""
+    from tfxc.data.feature_sets.feature_set import FeatureSet
+    from tfxc.data.feature_sets.split import split_features
+
+    features = FeatureSet(found.features)
+    sizes = split_features(features, found.output, found.val, found.test, found.seed)
+    for name, size in sizes.items():
+        if size:
+            print(f"{found.output}/{name}: {size:,} rows")
+
+
+def _import(found):
+    """Imports two files."""
+    from tfxc.data.feature_sets.split import import_arrays
+    from tfxc.labels.vocabulary import LabelVocabulary
+
+    names = LabelVocabulary.load(found.label_names).names if found.label_names else None
+    features, labels = _array(found.features), _array(found.labels)
+    count = import_arrays(
+        features, labels, found.output, num_labels=found.num_labels, label_names=names,
+        settings={"from": [found.features, found.labels]},
+    )  # fmt: skip
+    print(f"{found.output}: {count:,} rows")
 
 
 class RunEncoder:
@@ -54,7 +100,7 @@ class RunEncoder:
         trust: see ``tfxc.Run``.
     """
 
-    def __init__(self, run, flip=False, trust=False):
+    def __init__(self, run: str | Path, flip: bool = False, trust: bool = False) -> None:
         from tfxc.core.storage.reading import checksum
         from tfxc.runs.loaded import load_run
         from tfxc.runs.writer import WEIGHTS
@@ -72,11 +118,11 @@ class RunEncoder:
         files = sorted(Path(run).glob(f"**/{WEIGHTS}"))
         self.settings = {"encoder_sha256": [checksum(file) for file in files], "flip": flip}
 
-    def rows(self, reader, size):
+    def rows(self, reader: "Reader", size: int) -> "Iterator[Rows]":
         """Yields the ``Rows`` of a reader's chunks."""
         return self._loaded.rows(reader, size)
 
-    def __call__(self, rows):
+    def __call__(self, rows: "Rows") -> Any:
         """Vectors of ``Rows``."""
         return self._embedder(rows.batch()["features"])
 
@@ -105,8 +151,42 @@ def _check(found):
         )
 
 
+def _array(path: str) -> "np.ndarray":
+    """The array of a file, mapped into memory, not read.
+
+    Raises:
+        DataError: no such file, or not one array.
+    """
+    if Path(path).suffix not in (".pt", ".pth"):
+        return read_array(path, mapped=True)
+    from tfxc.pretrained.torch_files import TorchTensor, load_torch
+
+    tensor = load_torch(path)
+    if not isinstance(tensor, TorchTensor):
+        raise DataError(
+            f"one tensor expected, found {type(tensor).__name__}",
+            where=path,
+            fix="save the tensor alone: torch.save(features, file)",
+        )
+    return tensor.array()
+
+
 def _parser():
-    options = cli.tool_parser("extract_features", __doc__)
+    options = cli.parser("features", __doc__)
+    kinds = options.add_subparsers(metavar="WORK", required=True, title="work")
+
+    def add(name, work, help_text):
+        kind = kinds.add_parser(name, help=help_text, description=help_text)
+        kind.set_defaults(work=work)
+        return kind
+
+    _add_extract_options(add("extract", _extract, "vectors by a run's encoder, or a SavedModel"))
+    _add_split_options(add("split", _split, "train/, val/ and test/ of a feature set"))
+    _add_import_options(add("import", _import, "vectors that another program has computed"))
+    return options
+
+
+def _add_extract_options(options):
     cli.add_trust_option(options)
     options.add_argument("data", metavar="DATA", help="file, folder, shards or builtin:NAME")
     cli.add_reader_options(options, "format of DATA (default: by its name)", "catalog=catalog.csv")
@@ -138,7 +218,6 @@ def _parser():
         "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
     )
     _add_model_options(options)
-    return options
 
 
 def _add_model_options(options):
@@ -162,5 +241,28 @@ def _add_model_options(options):
     options.add_argument("--std", type=cli.number, nargs="+", help="divisor, of pixels from 0 to 1")
 
 
-if __name__ == "__main__":
-    cli.run(main)
+def _add_split_options(options):
+    options.add_argument("features", metavar="FOLDER", help="feature set")
+    options.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
+    for name in ("val", "test"):
+        options.add_argument(
+            f"--{name}",
+            type=cli.number,
+            default=0.05,
+            help="number or share of the rows (default: %(default)s)",
+        )
+    options.add_argument("--seed", type=cli.seed, default=0, help="seed of the order (default: 0)")
+
+
+def _add_import_options(options):
+    options.add_argument("features", help="file of vectors, (n, dim)")
+    options.add_argument("labels", help="file of integer labels, (n,)")
+    options.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
+    options.add_argument(
+        "--num-labels",
+        type=cli.positive,
+        help="number of labels (default: the largest label plus 1)",
+    )
+    options.add_argument(
+        "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
+    )

@@ -1,0 +1,32 @@
+"""The command doctor."""
+
+import importlib.metadata
+import json
+import platform
+
+from tests.commands.calls import call
+from tests.source_tree import ROOT
+from tfxc.commands import doctor
+
+
+def test_what_is_found(capsys):
+    found = json.loads(call(capsys, doctor, "--json").out)
+    assert found["python"] == platform.python_version()
+    assert found["packages"]["numpy"] == importlib.metadata.version("numpy")
+    assert "CPU:0" in found["devices"]
+    sources = (ROOT / "tfxc").rglob("*.pyx")
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources}
+    assert modules and modules <= set(found["extensions"])
+    assert found["memory_available_gb"] > 0 and found["disk_free_gb"] > 0
+
+
+def test_a_missing_extra_comes_with_its_command(capsys, monkeypatch):
+    monkeypatch.setattr(
+        importlib.metadata,
+        "requires",
+        lambda _: ["numpy>=2", "no-such-package>=1; extra == 'zh'", 'numpy; extra == "vision"'],
+    )
+    lines = [line.split(maxsplit=1) for line in call(capsys, doctor).out.splitlines()]
+    found = {words[0]: words[1] for words in lines if len(words) == 2}
+    assert found["zh"] == "missing no-such-package; pip install 'tfxc[zh]'"
+    assert found["vision"] == "installed"

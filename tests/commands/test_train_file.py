@@ -1,0 +1,97 @@
+"""Training on a file without a config, and the config that is written for it."""
+
+import json
+
+import pytest
+
+from tests.commands.calls import call
+from tests.data.inspection.test_contents import pairs, write
+from tfxc.commands import evaluate, init, predict, train
+from tfxc.core.config import load_config
+
+FAST = ("--preset", "fast")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine.csv", "text,label", pairs(94))
+    return tmp_path
+
+
+def test_from_a_table_to_labels(folder, capsys):
+    outcome = call(capsys, train, "mine.csv", *FAST)
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    assert lines[0].startswith("mine.csv: format delimited, 94 examples, texts 'text'")
+    assert lines[1].startswith("preset fast: recipe xr_linear; 15 % of the examples")
+    assert "config: runs/mine-fast.json" in lines
+    assert any(line.startswith("trained in ") and "dev P@1 " in line for line in lines)
+    assert "  tfxc predict --run runs/mine-fast FILE" in lines
+
+    (folder / "new.csv").write_text("text\nred blue fox sea rose number 0\n")
+    (answer,) = call(capsys, predict, "--run", "runs/mine-fast", "new.csv").out.splitlines()
+    assert json.loads(answer)["labels"][0] == "animal", "the file needs no column of labels"
+    found = call(capsys, evaluate, "--run", "runs/mine-fast", "--json")
+    record = json.loads(found.out)
+    assert record["data"] == "dev" and record["examples"] == 14
+    assert record["metrics"]["P@1"] == pytest.approx(record["metrics"]["accuracy"])
+    assert "@1" in found.err, "the table is still there to read"
+
+    written = load_config("runs/mine-fast.json")
+    assert written == load_config("runs/mine-fast/config.json")
+    again = call(capsys, train, "--config", "runs/mine-fast.json")
+    assert again.code == 0 and "already finished" in again.out
+    (folder / "runs/mine-fast.json").write_text("{}")
+    again = call(capsys, train, "mine.csv", *FAST)
+    assert "note: runs/mine-fast.json is another config; `tfxc train --config" in again.out
+    assert (folder / "runs/mine-fast.json").read_text() == "{}"
+
+
+def test_a_malformed_file_leaves_nothing(folder, capsys):
+    with open(folder / "mine.csv", "a") as stream:
+        stream.write("a,b,c\n")
+    assert "mine.csv:96: 2 cells expected" in call(capsys, train, "mine.csv", *FAST).problem()
+    assert [path.name for path in folder.iterdir()] == ["mine.csv"]
+
+
+def test_the_smallest_config(folder, capsys):
+    (folder / "least.json").write_text('{"data": {"train": "mine.csv"}, "training": {"epochs": 1}}')
+    outcome = call(capsys, train, "--config", "least.json", "--print-config")
+    config = json.loads(outcome.out)
+    assert config["run"] == "runs/mine" and config["encoder"]["name"] == "fasttext"
+    assert config["training"]["epochs"] == 1 and config["data"]["dev_share"] == 0.15
+
+
+def test_a_short_training_shows_its_course(folder, capsys):
+    options = ("--set", "training.epochs=4", "--set", "training.batch_size=16")
+    assert call(capsys, train, "mine.csv", *options, "--json").code == 0
+    lines = map(json.loads, (folder / "runs/mine/metrics.jsonl").read_text().splitlines())
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps[0] == 1 and len(steps) >= 10 and steps[-1] == 20  # 80 examples, 16 per step
+
+
+def test_init(folder, capsys):
+    outcome = call(capsys, init, "mine.csv", "--set", "training.epochs=3")
+    assert outcome.code == 0
+    assert outcome.out.endswith("written: mine.json; train with `tfxc train --config mine.json`\n")
+    assert load_config("mine.json").training.epochs == 3
+    assert "no such file expected, found one" in call(capsys, init, "mine.csv").problem()
+    assert call(capsys, init, "mine.csv", "--force").code == 0
+    assert load_config("mine.json").training.epochs > 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "a data file or --config expected, found neither"),
+        (["mine.csv", "--config", "quickstart"], "a data file or --config expected, found both"),
+        (["--config", "quickstart", "--preset", "fast"], "--preset: a data file expected"),
+        (["absent.csv"], "absent.csv: no such file"),
+        (["mine.csv", "--label-column", "labl"], "did you mean 'label'"),
+        (["mine.csv", "--dev", "absent.csv"], "absent.csv: no such file"),
+    ],
+)
+def test_refused_before_anything_is_written(folder, capsys, options, message):
+    assert message in call(capsys, train, *options).problem()
+    assert [path.name for path in folder.iterdir()] == ["mine.csv"]

@@ -1,0 +1,52 @@
+"""What TensorFlow writes when it starts, and what is kept of standard error."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.source_tree import ROOT
+
+PACKAGE = """
+import os
+os.write(2, b"I0000 00:00:1795391368.8 1 port.cc:153] oneDNN custom operations are on.\\n")
+os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called ...\\n")
+os.write(2, b"another library has something to say\\n")
+"""
+CODE = """
+import sys
+from tfxc.core import cli
+def main(argv):
+    import tensorflow
+    assert type(tensorflow.__loader__).__module__ != "tfxc.core.quiet"
+cli.run(main, [])
+"""
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("broken", [False, True])
+def test_start_lines(tmp_path, verbose, broken):
+    """A stand-in for the package writes what the real one writes."""
+    (tmp_path / "tensorflow.py").write_text(PACKAGE + ("raise ValueError('broken')" * broken))
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TFXC_VERBOSE": "1"}
+    if not verbose:
+        del env["TFXC_VERBOSE"]
+    command = [sys.executable, "-c", CODE]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert "another library has something to say\n" in done.stderr
+    assert ("oneDNN" in done.stderr) == ("InitializeLog" in done.stderr) == verbose
+    assert ("ValueError: broken" in done.stderr) == broken == bool(done.returncode)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["configs"]])
+def test_a_pipe_that_closes_early(arguments):
+    """``| head -1``: no traceback, neither from us nor from the end of the interpreter."""
+    command = [sys.executable, "-m", "tfxc", *arguments]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

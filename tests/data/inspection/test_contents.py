@@ -1,0 +1,204 @@
+"""What is found in a training file, good or bad."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.formats import open_reader
+from tfxc.data.inspection import contents
+from tfxc.data.inspection.contents import inspect
+from tfxc.data.parsing.column_guess import Wanted
+
+WORDS = ["red", "blue", "fox", "sea", "rose", "owl", "tree", "stone"]
+
+
+def rows(count=40, labels=("animal", "plant", "water")):
+    """(text, label) pairs, the texts distinct."""
+    for number in range(count):
+        words = [WORDS[(number + step) % len(WORDS)] for step in range(5)]
+        yield f"{' '.join(words)} number {number}", labels[number % len(labels)]
+
+
+def write(path, header, lines, separator=",", encoding="utf-8"):
+    text = "\n".join([*([header] if header else []), *lines]) + "\n"
+    path.write_text(text.replace(",", separator), encoding=encoding)
+    return str(path)
+
+
+def pairs(count=40, **options):
+    return [f"{text},{label}" for text, label in rows(count, **options)]
+
+
+def texts_and_labels(path, found):
+    """The first example, read as the options say."""
+    chunk = next(open_reader(path, found.format, **found.options).chunks(100))
+    return chunk.texts[0], chunk.labels[0]
+
+
+FIRST = next(rows())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize(
+    ("name", "header", "separator"),
+    [
+        ("a.csv", "text,label", ","),
+        ("a.csv", "Question,Topic", ","),
+        ("a.csv", "text,label", ";"),
+        ("a.csv", "one,other", ";"),
+        ("a.tsv", "text,label", "\t"),
+        ("a.csv", None, ","),
+        ("a.csv", None, ";"),
+    ],
+)
+def test_tables(tmp_path, name, header, separator, encoding):
+    path = write(tmp_path / name, header, pairs(), separator, encoding)
+    found = inspect(path)
+    assert (found.format, found.kind, found.examples, found.labels) == ("delimited", "text", 40, 3)
+    assert not found.several_labels and found.complete and found.tokens == "words"
+    assert found.length == 7
+    assert texts_and_labels(path, found) == (FIRST[0], [FIRST[1]])
+
+
+def test_the_columns_of_a_wide_table(tmp_path):
+    lines = [f"{n},en,{text},{label}" for n, (text, label) in enumerate(rows())]
+    path = write(tmp_path / "a.csv", "id,language,words,kind", lines)
+    with pytest.raises(DataError, match=r"found 'language', 'kind' in .*--label-column"):
+        inspect(path)
+    found = inspect(path, Wanted(labels="kind"))
+    assert (found.options["text_field"], found.options["labels_field"]) == ("words", "kind")
+    with pytest.raises(DataError, match=r"a column 'kid' expected.*did you mean 'kind'"):
+        inspect(path, Wanted(labels="kid"))
+
+
+def test_several_labels_in_a_cell(tmp_path):
+    cells = ["animal|red", "red", "water", "animal", "animal|water"] * 6
+    lines = [f"{text},{cell}" for (text, _), cell in zip(rows(30), cells, strict=True)]
+    found = inspect(write(tmp_path / "a.csv", "text,tags", lines))
+    assert found.options["label_separator"] == "|" and found.labels == 3
+    assert found.several_labels and found.labels_each == pytest.approx(1.4)
+
+
+def test_quoted_line_breaks(tmp_path):
+    lines = [f'"{text}\nsecond line, too",{label}' for text, label in rows()]
+    path = tmp_path / "a.csv"
+    path.write_text("\r\n".join(["text,label", *lines]) + "\r\n")
+    found = inspect(str(path))
+    assert found.examples == 40 and "second line, too" in texts_and_labels(path, found)[0]
+
+
+def test_objects_and_their_keys(tmp_path):
+    path = tmp_path / "a.jsonl"
+    lines = [{"q": text, "n": n, "tags": [label]} for n, (text, label) in enumerate(rows())]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = inspect(str(path))
+    assert (found.format, found.options) == ("jsonl", {"text_field": "q", "labels_field": "tags"})
+    path.write_text("".join(f'{{"text": "{t}", "labels": ["{name}"]}}\n' for t, name in rows()))
+    assert inspect(str(path)).options == {}, "the reader's own names need not be said"
+
+
+def test_lines_of_fasttext(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"__label__{label} {text}\n" for text, label in rows()))
+    found = inspect(str(path))
+    assert (found.format, found.labels, found.examples) == ("fasttext_lines", 3, 40)
+    assert texts_and_labels(path, found) == (FIRST[0], [FIRST[1]])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("这件衣服质量很好,我很喜欢。穿起来很舒服。", "characters"),
+        ("とても良い商品でした。また買います。", "characters"),
+        ("这 件 衣服 质量 很 好 我 很 喜欢", "words"),
+        ("이 제품은 정말 좋습니다 다시 사겠습니다", "words"),
+        ("ordinary words with one 字 in them", "words"),
+    ],
+)
+def test_script(tmp_path, text, expected):
+    lines = [f"{text.replace(',', ' ')} {n}\t{'ab'[n % 2]}" for n in range(20)]
+    found = inspect(write(tmp_path / "a.tsv", "text\tlabel", lines))
+    assert found.tokens == expected
+
+
+def test_sparse_features(tmp_path):
+    tiny.write_split(tmp_path / "train.txt", 50, seed=0)
+    found = inspect(str(tmp_path / "train.txt"))
+    assert (found.format, found.kind, found.examples) == ("xc_repository", "sparse", 50)
+    assert found.several_labels
+    (tmp_path / "a.svm").write_text("0 1:1 7:2\n1,2 3:1\n" * 20)
+    found = inspect(str(tmp_path / "a.svm"))
+    assert found.options == {"zero_based": False, "num_features": 7}, "of all splits"
+    with pytest.raises(ConfigError, match=r"--text-column: a file with columns expected"):
+        inspect(str(tmp_path / "a.svm"), Wanted(text="text"))
+
+
+def test_dense_vectors(tmp_path):
+    arrays = {"features": np.eye(30, 4), "labels": np.arange(30) % 3}
+    np.savez(tmp_path / "a.npz", **arrays)
+    found = inspect(str(tmp_path / "a.npz"))
+    assert (found.kind, found.examples, found.labels, found.several_labels) == (
+        "dense", 30, 3, False
+    )  # fmt: skip
+
+
+def test_folder_of_images(tmp_path):
+    import tensorflow as tf
+
+    for number in range(12):
+        folder = tmp_path / "ab"[number % 2]
+        folder.mkdir(exist_ok=True)
+        pixels = tf.zeros((200, 300 + number, 3), tf.uint8)
+        (folder / f"{number}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+    found = inspect(str(tmp_path))
+    assert (found.format, found.kind, found.examples, found.labels) == (
+        "image_folder", "image", 12, 2
+    )  # fmt: skip
+    assert found.image_shape == (96, 146, 3), "the shorter side is at most 96"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "examples expected, found an empty file"),
+        (b"\n\n", "a column of texts and one of labels expected, found none"),
+        (b"text,label\n", "examples expected, found none"),
+        (b"text\none\ntwo\n", "a column of texts and one of labels expected, found 'text'"),
+        (b"text,label,text\na b,x,c d\n", "one column 'text' expected, found 2 of that name"),
+        (b"text,label\na b,x\nc d,x\n", "at least two labels in 'label' expected, found only 'x'"),
+        (b"text,label\na b,\nc d,\n", "labels in 'label' expected, found none in 2 examples"),
+        ("text,label\na,x\n".encode("utf-16"), "found the byte order mark of UTF-16.*iconv"),
+        (b"text,label\n\xe9t\xe9,x\n", "UTF-8 text expected, found byte 0xe9"),
+    ],
+)
+def test_one_clear_error(tmp_path, content, message):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        inspect(str(path))
+    assert str(caught.value).startswith(str(path)) and "To fix it: " in str(caught.value)
+
+
+def test_a_column_of_ids_is_no_column_of_labels(tmp_path):
+    lines = [f"{text},{number}" for number, (text, _) in enumerate(rows())]
+    path = write(tmp_path / "a.csv", "text,label", lines)
+    with pytest.raises(DataError, match=r"in 'label', found 40 different ones in 40 examples"):
+        inspect(path)
+
+
+def test_a_large_file_is_read_in_part(tmp_path, monkeypatch):
+    """Its number of examples is an estimate, and what only its end may show is not refused."""
+    monkeypatch.setattr(contents, "MOST_EXAMPLES", 5000)
+    lines = pairs(20_000, labels=("only",))
+    path = write(tmp_path / "a.csv", "text,label", [*lines, "the last one,other"])
+    read = []
+    count = contents._Sample._add
+    monkeypatch.setattr(
+        contents._Sample, "_add", lambda self, chunk: (read.append(len(chunk)), count(self, chunk))
+    )
+    found = inspect(path)
+    assert not found.complete and sum(read) < 10_000
+    assert found.examples == pytest.approx(20_001, rel=0.1)

@@ -1,0 +1,58 @@
+"""List the configs that come with tfxc.
+
+    tfxc configs
+    tfxc configs banking77
+    tfxc configs mach --json
+
+Each line is a name, as --config accepts it, and what its `about` says first: the score to expect,
+or the paper. WORD shows those that hold it anywhere in name or `about`.
+"""
+
+import json
+from collections.abc import Sequence
+
+from tfxc.core import cli
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import json_text, one_line
+from tfxc.core.shipped import shipped_configs
+
+_WIDTH = 100
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints names and descriptions."""
+    options = _parser().parse_args(argv)
+    found = {name: _about(path) for name, path in shipped_configs().items()}
+    word = (options.word or "").lower()
+    chosen = {
+        name: about
+        for name, about in found.items()
+        if word in name.lower() or any(word in text.lower() for text in about.values())
+    }
+    if not chosen:
+        raise ConfigError(
+            f"a word of one of the {len(found)} configs expected, found {options.word!r}",
+            where="WORD",
+            fix="leave it out to see all of them",
+        )
+    if options.json:
+        print(json_text(chosen, indent=2))
+        return 0
+    width = max(map(len, chosen))
+    for name, about in chosen.items():
+        first = one_line(next((text for text in about.values() if text), ""))
+        shown = first if len(first) <= _WIDTH else f"{first[: _WIDTH - 3]}..."
+        print(f"{name:{width}}  {shown}".rstrip())
+    return 0
+
+
+def _about(path):
+    """The section ``about`` of a config, which it does not inherit."""
+    return json.loads(path.read_bytes()).get("about", {})
+
+
+def _parser():
+    options = cli.parser("configs", __doc__)
+    options.add_argument("word", nargs="?", metavar="WORD", help="show only configs that hold it")
+    options.add_argument("--json", action="store_true", help="print names and `about` as JSON")
+    return options

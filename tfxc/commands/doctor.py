@@ -1,0 +1,139 @@
+"""Show what tfxc finds on this machine: versions, devices, extensions, extras, memory, disk.
+
+    tfxc doctor
+    tfxc doctor --json
+
+The last column of a missing extra is the command that installs it. Please add the output to reports
+of problems.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tfxc.core import cli
+from tfxc.core.escaping import json_text
+
+_NEEDED = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pydantic")
+# Extras of developers only.
+_OF_DEVELOPERS = {"test", "lint", "docs"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints what was found."""
+    options = _parser().parse_args(argv)
+    found = findings()
+    print(json_text(found, indent=2) if options.json else "\n".join(_lines(found)))
+    return 0
+
+
+def findings() -> dict[str, Any]:
+    """What there is, as a nested dict that JSON can hold."""
+    from tfxc.core.resources import available_bytes
+    from tfxc.version import __version__
+
+    return {
+        "tfxc": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: _version(name) for name in _NEEDED},
+        "devices": _devices(),
+        "extensions": _extensions(),
+        "extras": _extras(),
+        "cores": os.cpu_count(),
+        "memory_available_gb": round(available_bytes() / 2**30, 1),
+        "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 2**30, 1),
+    }
+
+
+def _devices():
+    """Names of TensorFlow's devices, or why there are none."""
+    try:
+        import tensorflow as tf
+    except (ImportError, OSError, RuntimeError) as error:  # broken: this is to be shown
+        return [f"TensorFlow cannot be imported: {error}"]
+    return [
+        device.name.removeprefix("/physical_device:")
+        for device in tf.config.list_physical_devices()
+    ]
+
+
+def _extensions():
+    """{module of a compiled extension: whether it can be imported}."""
+    root = Path(__file__).parents[1]
+    sources = [*root.rglob("*.pyx"), *_compiled(root)]
+    modules = {_module(path, root) for path in sources}
+    return {name: _imports(name) for name in sorted(modules)}
+
+
+def _compiled(root):
+    return [path for path in root.rglob("*") if path.suffix in (".so", ".pyd")]
+
+
+def _module(path, root):
+    parts = path.relative_to(root.parent).with_name(path.name.split(".")[0]).parts
+    return ".".join(parts)
+
+
+def _imports(name):
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
+def _extras():
+    """{extra: {package: version, None if it is missing}}, of this installation's metadata."""
+    try:
+        required = importlib.metadata.requires("tfxc") or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    found: dict[str, dict[str, str | None]] = {}
+    for line in required:
+        named = re.match(r"([A-Za-z0-9._-]+)(?:\[.*?\])?.*extra\s*==\s*['\"]([\w-]+)['\"]", line)
+        if named and named[2] not in _OF_DEVELOPERS:
+            found.setdefault(named[2], {})[named[1]] = _version(named[1])
+    return found
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _lines(found):
+    yield f"tfxc {found['tfxc']}, Python {found['python']}, {found['system']}"
+    yield "packages"
+    for name, version in found["packages"].items():
+        yield f"  {name:14} {version or 'missing'}"
+    yield f"devices: {', '.join(found['devices'])}"
+    missing = [name for name, there in found["extensions"].items() if not there]
+    there = len(found["extensions"]) - len(missing)
+    yield f"compiled extensions: {there} of {len(found['extensions'])}" + (
+        f"; without {', '.join(missing)} NumPy computes the same, more slowly" if missing else ""
+    )
+    yield "extras"
+    for extra, packages in sorted(found["extras"].items()):
+        absent = [name for name, version in packages.items() if version is None]
+        state = f"missing {', '.join(absent)}" if absent else "installed"
+        yield f"  {extra:14} {state}" + (f"; pip install 'tfxc[{extra}]'" if absent else "")
+    if not found["extras"]:
+        yield f"  not known: tfxc is not installed for {sys.executable}"
+    yield f"{found['cores']} cores, {found['memory_available_gb']} GB of memory available"
+    yield f"{found['disk_free_gb']} GB free on the disk of {Path.cwd()}"
+
+
+def _parser():
+    options = cli.parser("doctor", __doc__)
+    options.add_argument("--json", action="store_true", help="print it as JSON")
+    return options

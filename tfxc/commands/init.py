@@ -1,0 +1,55 @@
+"""Write a config for a data file, to read and to change.
+
+    tfxc init my.csv
+    tfxc init my.csv --preset best --output my.json
+    tfxc train --config my.json
+
+The file is looked at (format, columns, one or several labels, language, size), and everything that
+training needs is written into the config. `tfxc train my.csv` does the same and trains.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfxc.core import cli
+from tfxc.core.errors import ConfigError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the config and prints what was found."""
+    options = _parser().parse_args(argv)
+    from tfxc.core.config import parse_config
+    from tfxc.data.inspection.completion import completed_of, name_of, write_config
+
+    output = Path(options.output or f"{name_of(options.file)}.json")
+    if output.exists() and not options.force:
+        raise ConfigError(
+            "no such file expected, found one",
+            where=output,
+            fix="name another with --output, or replace it with --force",
+        )
+    found = completed_of(options)
+    parse_config(found.tree, where=options.file)
+    write_config(output, found.tree)
+    for line in found.lines():
+        print(line)
+    print(f"written: {output}; train with `tfxc train --config {output}`")
+    return 0
+
+
+def _parser():
+    options = cli.parser("init", __doc__)
+    options.add_argument("file", metavar="FILE", help="training file or folder")
+    cli.add_file_choices(options)
+    options.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a config key, e.g. training.epochs=3 (may be given several times)",
+    )
+    options.add_argument(
+        "--output", metavar="FILE", help="config to write (default: the data file's name, .json)"
+    )
+    options.add_argument("--force", action="store_true", help="replace an existing config")
+    return options

@@ -1,0 +1,245 @@
+"""Configs with gaps: what they leave out is filled in by what the training file holds."""
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfxc.core.config import Config, changed, load_tree, merge, named, parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.core.storage.files import write_json
+from tfxc.data.formats import detect_format
+from tfxc.data.inspection.contents import Contents, inspect, options_of
+from tfxc.data.inspection.presets import model_of
+from tfxc.data.parsing.column_guess import Wanted
+from tfxc.data.source_files import expand, is_builtin
+
+DEV_SHARE = 0.15
+_NETWORK = ("encoder", "head", "objective")
+# Recipes other than these need no network, or make it from another run.
+_OF_NETWORKS = ("fit", "kfold", "repetitions")
+_ENDINGS = (".gz", ".xz", ".tar")
+_SPLIT_NAMES = ("train", "training", "trn", "data")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What the user decides, apart from the data.
+
+    Attributes:
+        preset: one of ``tfxc.core.cli.PRESETS``; None is ``"best"`` with ``pretrained``, else
+            ``"balanced"``.
+        pretrained: folder of a pretrained language model.
+        wanted: columns that the user names.
+    """
+
+    preset: str | None = None
+    pretrained: str | None = None
+    wanted: Wanted = dataclasses.field(default_factory=Wanted)
+
+    @property
+    def name(self) -> str:
+        """The preset's name."""
+        return self.preset or ("best" if self.pretrained else "balanced")
+
+
+@dataclasses.dataclass(frozen=True)
+class Completed:
+    """A complete config, and what it was made of.
+
+    Attributes:
+        tree: the config as a nested dict.
+        contents: what the training file holds; None if it was not looked at.
+        preset: name of the preset.
+    """
+
+    tree: dict[str, Any]
+    contents: Contents | None
+    preset: str
+
+    def lines(self) -> list[str]:
+        """What was found and chosen, in a few lines of text."""
+        if self.contents is None:
+            return []
+        data = self.tree["data"]
+        return [
+            f"{data['train']}: {describe(self.contents)}",
+            f"preset {self.preset}: {_model_line(self.tree)}{_dev_line(data)}",
+        ]
+
+
+def config_of(options: argparse.Namespace) -> Config:
+    """The config that ``--config`` and ``--set`` describe; gaps are filled in.
+
+    Raises:
+        ConfigError: as ``load_config``.
+        DataError: the training file of a config with gaps cannot be read.
+    """
+    where = str(options.config)
+    tree = complete(load_tree(options.config, options.set), Choice()).tree
+    return parse_config(tree, where=where)
+
+
+def completed_of(options: argparse.Namespace) -> Completed:
+    """The config of a data file, by the options of ``tfxc train FILE`` and ``tfxc init FILE``.
+
+    Raises:
+        ConfigError: an option does not fit the data.
+        DataError: the file cannot be read, or nothing can be learned from it.
+    """
+    splits = {"train": options.file, "dev": options.dev, "test": options.test}
+    tree: dict[str, Any] = {"data": {key: path for key, path in splits.items() if path is not None}}
+    if options.run is not None:
+        tree["run"] = options.run
+    wanted = Wanted(options.text_column, options.label_column)
+    choice = Choice(options.preset, options.pretrained, wanted)
+    return complete(changed(tree, options.set), choice)
+
+
+def write_config(path: Path, tree: Mapping[str, Any]) -> None:
+    """Writes a config to be read and edited."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, tree, indent=2)
+
+
+def has_gaps(tree: Mapping[str, Any]) -> bool:
+    """Whether a config leaves out what the data can tell: name, run or model.
+
+    Example:
+        >>> has_gaps({"data": {"train": "my.csv"}})
+        True
+    """
+    data = tree.get("data")
+    if not isinstance(data, Mapping) or not isinstance(data.get("train"), str):
+        return False  # nothing to look at: whoever parses it says what is wrong
+    recipe = (named("recipe", tree.get("recipe")) or {"name": "fit"}).get("name", "fit")
+    network = recipe in _OF_NETWORKS and any(tree.get(part) is None for part in _NETWORK)
+    return network or "name" not in data or "run" not in tree
+
+
+def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
+    """A config without gaps: what the tree says comes before what is found.
+
+    Args:
+        tree: a config as a nested dict; at least ``data.train``.
+        choice: preset and columns.
+
+    Raises:
+        ConfigError: the preset does not fit the data.
+        DataError: the training file cannot be read, or nothing can be learned from it.
+
+    Example:
+        >>> complete({"data": {"train": "my.csv"}}, Choice()).tree["run"]     # doctest: +SKIP
+        'runs/my'
+    """
+    tree = merge({}, tree)
+    if not has_gaps(tree):
+        return Completed(dict(tree), None, choice.name)
+    data = tree["data"]
+    contents = inspect(data["train"], choice.wanted, data.get("reader"), data.get("reader_options"))
+    name = name_of(data["train"])
+    folder = name if choice.name == "balanced" else f"{name}-{choice.name}"
+    found: dict[str, Any] = {"run": f"runs/{folder}", "data": {"name": name}}
+    if contents.options:
+        found["data"]["reader_options"] = contents.options
+    if data.get("dev") is None and "dev_share" not in data:
+        found["data"]["dev_share"] = DEV_SHARE
+    split_options = _options_of_splits(data, contents, choice)
+    if split_options:
+        found["data"]["split_options"] = split_options
+    found = merge(found, _fitting_model(tree, contents, choice))
+    return Completed(merge(found, tree), contents, choice.name)
+
+
+def name_of(path: str) -> str:
+    """The name of a data set by its file's.
+
+    Example:
+        >>> name_of("data/My questions.csv.gz"), name_of("images/"), name_of("cats/train.csv")
+        ('My-questions', 'images', 'cats')
+    """
+    found = Path(path.removeprefix("builtin:"))
+    while found.suffix in _ENDINGS:
+        found = found.with_suffix("")
+    stem = found.stem if found.suffix else found.name
+    if stem.lower() in _SPLIT_NAMES and found.parent.name:
+        stem = found.parent.name  # the folder says more than "train"
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)
+    return plain.strip("-._") or "data"
+
+
+def describe(contents: Contents) -> str:
+    """What a file holds, as one line of text."""
+    about = "" if contents.complete else "about "
+    least = "" if contents.complete else "at least "
+    each = f"{contents.labels_each:.1f} labels each" if contents.several_labels else "one each"
+    parts = [f"format {contents.format}, {about}{contents.examples:,} examples"]
+    columns = {"text_field": "texts", "labels_field": "labels", "label_separator": "separator"}
+    parts += [
+        f"{what} {contents.options[key]!r}"
+        for key, what in columns.items()
+        if key in contents.options
+    ]
+    parts.append(f"{least}{contents.labels:,} labels, {each}")
+    if contents.kind == "text":
+        parts.append(f"texts of {contents.length} {contents.tokens} (median)")
+    elif contents.image_shape is not None:
+        parts.append("images of {} x {} x {}".format(*contents.image_shape))
+    else:
+        parts.append(f"{contents.kind} features")
+    return ", ".join(parts)
+
+
+def _model_line(tree):
+    names = {
+        part: named(part, tree[part])["name"] for part in (*_NETWORK, "recipe") if part in tree
+    }
+    training = tree.get("training", {})
+    epochs = f", {training['epochs']:g} epochs" if "epochs" in training else ""
+    return ", ".join(f"{part} {name}" for part, name in names.items()) + epochs
+
+
+def _dev_line(data):
+    share = data.get("dev_share")
+    return f"; {100 * share:g} % of the examples are held out as dev split" if share else ""
+
+
+def _fitting_model(tree, contents, choice):
+    """The preset's sections, without those that the user's recipe has no use for."""
+    recipe = (tree.get("recipe") or {}).get("name")
+    preset = choice.name
+    if recipe == "xr_linear":
+        preset = "fast"
+    encoder = (tree.get("encoder") or {}).get("name")
+    model = model_of(contents, preset, choice.pretrained, encoder)
+    if recipe is not None and recipe not in _OF_NETWORKS and recipe != "xr_linear":
+        return {key: value for key, value in model.items() if key == "data"}
+    network = any(tree.get(part) for part in (*_NETWORK, "techniques", "training"))
+    if recipe is None and network and "recipe" in model:
+        model = model_of(contents, preset, None, encoder or "fasttext")
+    return model
+
+
+def _options_of_splits(data, contents, choice):
+    """Options of dev and test where they are not those of the training file."""
+    found = {}
+    for split in ("dev", "test"):
+        path = data.get(split)
+        if path is None or is_builtin(path) or path == data["train"]:
+            continue
+        if data.get("reader") is None and detect_format(expand(path)) != contents.format:
+            raise ConfigError(
+                f"a file of the training file's format, {contents.format}, expected, found "
+                f"{detect_format(expand(path))}",
+                where=path,
+                fix="convert one of them",
+            )
+        if "text_field" in contents.options:
+            _, options = options_of(path, choice.wanted, data.get("reader"))
+            other = {k: v for k, v in options.items() if contents.options.get(k) != v}
+            other.pop("label_separator", None)
+            if other:
+                found[split] = other
+    return found
