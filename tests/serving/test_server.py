@@ -118,6 +118,7 @@ def test_a_missing_package_is_named(run, capsys, monkeypatch):
 
 
 def test_wrong_command_lines(run, capsys, tmp_path):
+    pytest.importorskip("uvicorn", reason="needs the extra serve")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
