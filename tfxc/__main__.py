@@ -29,6 +29,7 @@ COMMANDS = {
     "verify": "measure how well embeddings separate same from different pairs",
     "predict": "predict labels for a file, a pipe or typed lines",
     "encode": "write the encoder's vectors of examples to a file",
+    "serve": "answer requests over HTTP, with a page to try runs",
     "export": "export a run as a SavedModel, ONNX or LiteRT model",
     "import": "turn a model of another system into a run",
     "info": "show the size of a config or a run",
