@@ -18,10 +18,12 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# The inner loop: no training, no exported model, no command.
+# The inner loop: no training, no exported model, no command, no pretrained tokenizer, no sets of images.
+FAST = core data inference labels metrics objectives ops ranker test_architecture.py test_style.py
+NOT_FAST = data/images/test_image_sets.py data/text/test_subwords.py data/text/test_subwords_pruning.py
 test-fast: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/test_architecture.py tests/test_style.py $(addprefix tests/,core data inference labels metrics objectives ops ranker runs)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(addprefix tests/,$(FAST)) $(addprefix --ignore=tests/,$(NOT_FAST))
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow

@@ -10,6 +10,8 @@ import pytest
 # Results differ in the last bits with and without oneDNN; chosen before TensorFlow is imported.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Threads of the native code sleep between two loops: two test processes share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Tests check words, not colours or line lengths of the terminal they happen to run in.
 os.environ.setdefault("COLUMNS", "100")
 
@@ -23,8 +25,13 @@ from tests.source_tree import ROOT  # noqa: E402
 def pytest_collection_modifyitems(config, items):
     """Leaves tests marked ``slow`` out unless ``-m`` says something about them.
 
-    The file that takes longest comes first, so that no process works on it alone at the end.
+    The general tests of a contract are slow for the variants of a method, see
+    ``tests.contracts.general``. The file that takes longest comes first, so that no process works
+    on it alone at the end.
     """
+    for item in items:
+        if getattr(item.cls, "variant", False) and item.get_closest_marker("general"):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.path.name != "test_two_workers.py")
     if "slow" in config.getoption("markexpr"):
         return
@@ -37,10 +44,12 @@ def pytest_collection_modifyitems(config, items):
 def pytest_collection_finish():
     """What all tests have imported stays: the garbage collector need not look at it again.
 
-    TensorFlow, Keras and the tests are a million objects, and a collection is asked for often.
+    TensorFlow, Keras and the tests are a million objects, and a collection is asked for often:
+    tracing a graph makes many objects that stay.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture

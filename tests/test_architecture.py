@@ -24,7 +24,7 @@ LAYERS = [
     [{"inference"}],
     [{"runs"}],
     [{"training"}],
-    [{"recipes"}, {"exports"}, {"reports"}],
+    [{"recipes"}, {"exports"}, {"reports"}, {"serving"}],
     [{"imports"}],
     [{"__init__", "__main__", "train", "commands", "estimator"}],
 ]

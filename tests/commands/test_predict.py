@@ -1,5 +1,6 @@
 """The command predict: files, pipes, a terminal, runs and SavedModels."""
 
+import fcntl
 import io
 import json
 import lzma
@@ -7,16 +8,19 @@ import os
 import pty
 import select
 import signal
-import subprocess
 import sys
+import termios
+import threading
 import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.processes import Started
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.commands import predict
+from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
 from tfxc.exports.savedmodel import export_savedmodel
@@ -133,45 +137,53 @@ def test_sparse_and_dense_lines_of_a_pipe(tmp_path, capsys, monkeypatch, model):
         assert len(found) == 3 and found[0] == found[2] and found[0] != found[1]
 
 
-def test_a_pipe_is_answered_line_by_line(text_run):
-    command = [sys.executable, "-m", "tfxc", "predict", "--run", str(text_run), "--k", "1"]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+def test_a_pipe_is_answered_line_by_line(text_run, monkeypatch):
     labels, _ = expected(text_run, TEXTS, 1)
-    for text, names in zip(TEXTS, labels, strict=True):
-        process.stdin.write(text.encode() + b"\n")
-        process.stdin.flush()  # and the answer comes although the pipe stays open
-        assert json.loads(process.stdout.readline())["labels"] == names
-    process.stdin.write(b"last, without a line end")
-    process.stdin.close()
-    assert len(lines_of(process.stdout.read().decode())) == 1
-    assert process.wait() == 0
+    (asked, asking), (answered, answering) = os.pipe(), os.pipe()
+    found = []
+
+    def converse():
+        with open(asking, "wb") as questions, open(answered, "rb") as answers:
+            for text in TEXTS:
+                questions.write(text.encode() + b"\n")
+                questions.flush()  # and the answer comes although the pipe stays open
+                found.append(json.loads(answers.readline())["labels"])
+            questions.write(b"last, without a line end")
+            questions.close()
+            found.append(lines_of(answers.read().decode()))
+
+    other = threading.Thread(target=converse, daemon=True)
+    other.start()
+    with open(asked) as stdin, open(answering, "w") as stdout, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", stdin)
+        patch.setattr(sys, "stdout", stdout)
+        assert predict.main(["--run", str(text_run), "--k", "1"]) == 0
+    other.join()
+    assert found[:-1] == labels and len(found[-1]) == 1
 
 
-# In one process, as it takes long to start.
-CONVERSATIONS = """
-import sys
-from tfxc.commands import predict
-from tfxc.core import cli
-
-for _ in range(3):
-    try:
-        cli.run(predict.main, sys.argv[1:])
-    except SystemExit as ended:
-        print("ended with", ended.code, flush=True)
-"""
+def conversations(terminal, arguments):
+    """Three of them at a terminal of its own, in one process."""
+    os.setsid()
+    for descriptor in (0, 1):
+        os.dup2(os.open(terminal, os.O_RDWR), descriptor)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # A test run in the background of a shell ignores Ctrl-C, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    for _ in range(3):
+        try:
+            cli.run(predict.main, arguments)
+        except SystemExit as ended:
+            print("ended with", ended.code, flush=True)
 
 
 def test_typed_examples(text_run):
     """Three conversations at a terminal: one is ended by Ctrl-D, one by Ctrl-C, one by a word."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", CONVERSATIONS, "--run", str(text_run), "--k", "2"],
-        stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=_own_terminal,
-    )  # fmt: skip
-    os.close(theirs)
+    arguments = ["--run", str(text_run), "--k", "2"]
+    process = Started(conversations, os.ttyname(theirs), arguments)
     labels, scores = expected(text_run, ["chicken soup"], 2)
     shown = _read_until(ours, b"> ")
     for ending, then in ((b"\x04", b"> "), (b"\x03", b"> "), (b"exit\n", b"ended with 0\r\n")):
@@ -182,18 +194,10 @@ def test_typed_examples(text_run):
             assert f"{score:.3f}"[:-1] in shown.decode() and label in shown.decode()
         shown = _read_until(ours, then, key=ending)
         assert b"ended with 0\r\n" in shown
-    assert process.wait(timeout=60) == 0
-    assert b"Traceback" not in process.stderr.read()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in errors
+    os.close(theirs)
     os.close(ours)
-
-
-def _own_terminal():
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    # A test run in the background of a shell ignores Ctrl-C, and so would its children.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _read_until(descriptor, ending, key=b""):

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfxc
+from tests.contracts import general
 from tests.contracts.layers import (
     assert_close,
     assert_equal,
@@ -62,6 +63,7 @@ class EncoderContract:
         assert all(a in (None, f) for a, f in zip(announced, found, strict=True))
         assert announced[-1] == found[-1]
 
+    @general
     def test_built_without_an_example(self):
         """As ``tfxc info`` and the estimate of memory do it."""
         encoder = self.make()
@@ -78,6 +80,7 @@ class EncoderContract:
         assert copy.get_config() == encoder.get_config()
         assert_equal(copy(features), encoder(features))
 
+    @general
     def test_keras_file_of_a_whole_model(self, tmp_path):
         model = XCModel(self.make(), Dense(7), Softmax())
         expected = model(self.features())
@@ -85,19 +88,15 @@ class EncoderContract:
         loaded = tfxc.load_model(tmp_path / "model.keras")
         assert_equal(loaded(self.features()), expected)
 
-    def test_compiled_equals_eager(self):
-        encoder = self.built()
-        compiled = tf.function(
-            lambda features: encoder(features), input_signature=[open_batch(self.features())]
-        )
-        assert_close(compiled(self.features()), encoder(self.features()))
-
+    @general
     def test_exported_equals_eager(self, tmp_path):
+        """So does what is compiled, which the export is made of."""
         encoder, features = self.built(), self.features()
         signature = open_batch(features)
         loaded = exported(lambda x: encoder(x, training=False), signature, tmp_path / "saved")
         assert_close(loaded.function(features), encoder(features))
 
+    @general
     def test_mixed_precision(self):
         plain = self.built(seed=1)
         expected = plain(self.features())
@@ -114,9 +113,11 @@ class EncoderContract:
             tolerance=self.half_precision_error,
         )
 
+    @general
     def test_passes_the_test_of_keras(self):
         run_keras_layer_test(self.make, self.features())
 
+    @general
     def test_seed_decides_the_start(self):
         one, same, other = (self.built(seed=seed).get_weights() for seed in (3, 3, 4))
         assert bool(one) == self.has_weights

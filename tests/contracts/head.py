@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tfxc
+from tests.contracts import general
 from tests.contracts.layers import (
     assert_close,
     assert_equal,
@@ -140,7 +141,7 @@ class HeadContract:
         monkeypatch.setattr("tfxc.heads.base._LOSS_TILE", tile)
         rows = [[3, -1, -1], [0, 7, 11], [-1, -1, -1], [NUM_LABELS, 5, -1], [NUM_LABELS, -1, -1]]
         rows = np.int32([*rows, [4, 2, NUM_LABELS + 9]])
-        found = tf.function(lambda x, y: head.top_k_and_loss(x, y, 4))(features, rows)
+        found = head.top_k_and_loss(features, rows, 4)
         scores = self.label_scores(head, np.asarray(features, np.float64))
         log_sums = np.log(np.exp(scores - scores.max()).sum(axis=1)) + scores.max()
         known = [[label for label in row if 0 <= label < NUM_LABELS] for row in rows]
@@ -187,17 +188,19 @@ class HeadContract:
             np.testing.assert_allclose(scores, expected_scores, rtol=1e-5, atol=1e-6)
             assert (ids.dtype, scores.dtype) == (np.int32, np.float32)
 
+    @general
     def test_compiled_equals_eager(self):
+        """In training; the search is compiled when it is exported."""
         head, features = self.built(), self.features()
         labels = tf.constant([[1, 2], [3, -1]] * 3, tf.int32)
 
         def everything(features, labels):
             with step_scope(3, 0):
                 groups = head.training_groups(features, labels)
-            return head(features), head.top_k(features, 3), groups
+            return head(features), groups
 
         signature = [open_batch(features), tf.TensorSpec([None, None], tf.int32)]
-        compiled = tf.function(everything, input_signature=signature)
+        compiled = tf.function(everything, input_signature=signature, autograph=False)
         assert_close(compiled(features, labels), everything(features, labels))
 
     def test_no_loop_of_a_search_reads_a_table(self, monkeypatch):
@@ -209,15 +212,17 @@ class HeadContract:
             if module.__name__.startswith("tfxc.heads.") and hasattr(module, "_TILE"):
                 monkeypatch.setattr(module, "_TILE", 4)
         head, features = self.built(num_labels=self.labels_of_two_tiles), self.features()
-        found = [tf.function(lambda x: head.top_k(x, 3)).get_concrete_function(features)]
+        search = tf.function(lambda x: head.top_k(x, 3), autograph=False)
+        found = [search.get_concrete_function(features)]
         if head.full_softmax:
             labels = tf.constant([[1]] * 6)
-            with_loss = tf.function(lambda x, y: head.top_k_and_loss(x, y, 3))
+            with_loss = tf.function(lambda x, y: head.top_k_and_loss(x, y, 3), autograph=False)
             found.append(with_loss.get_concrete_function(features, labels))
         for function in found:
             loops, reads = loops_and_their_reads(function)
             assert (loops > 0) == self.tiled and not reads
 
+    @general
     def test_exported_equals_eager(self, tmp_path):
         head, features = self.built(), self.features()
         loaded = exported(lambda x: head.top_k(x, 3), open_batch(features), tmp_path / "saved")
@@ -229,6 +234,7 @@ class HeadContract:
         assert copy.get_config() == head.get_config()
         assert_equal(copy.top_k(features, 3), head.top_k(features, 3))
 
+    @general
     def test_keras_file_of_a_whole_model(self, tmp_path):
         model = XCModel(self.encoder(), self.built(), Softmax())
         expected = model(self.vectors()), model.top_k(self.vectors(), 3)
@@ -236,12 +242,14 @@ class HeadContract:
         loaded = tfxc.load_model(tmp_path / "model.keras")
         assert_equal((loaded(self.vectors()), loaded.top_k(self.vectors(), 3)), expected)
 
+    @general
     def test_seed_decides_the_start(self):
         heads = [self.make(seed=seed) for seed in (3, 3, 4)]
         one, same, other = (_start(head, self.features()) for head in heads)
         assert_equal(one, same)
         assert any((a != b).any() for a, b in zip(one, other, strict=True))
 
+    @general
     def test_mixed_precision(self):
         plain, vectors = self.built(), self.vectors()
         expected = self.label_scores(plain, np.asarray(self.encoder()(vectors), np.float64))
@@ -258,6 +266,7 @@ class HeadContract:
         reach = np.abs(expected).max()
         np.testing.assert_allclose(scores / reach, same_labels / reach, atol=0.05)
 
+    @general
     def test_passes_the_test_of_keras(self):
         run_keras_layer_test(self.make, self.features())
 
@@ -285,7 +294,7 @@ class HeadContract:
         head(features)
         weights = [w.value for w in head.trainable_weights]
 
-        @tf.function
+        @tf.function(autograph=False)
         def step():
             with tf.GradientTape() as tape:
                 loss = tf.reduce_mean(_losses(head, features, labels))

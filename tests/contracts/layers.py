@@ -30,7 +30,7 @@ def exported(function, specification, folder):
     Gradients stay behind: a custom one may refer to values of the forward pass.
     """
     module = tf.Module()
-    module.function = tf.function(function, input_signature=[specification])
+    module.function = tf.function(function, input_signature=[specification], autograph=False)
     module.weights = list(module.function.get_concrete_function().graph.variables)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(folder), options=options)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.contracts import general
 from tests.contracts.layers import assert_equal
 from tfxc.core import registry
 from tfxc.core.config import TrainingSettings
@@ -133,6 +134,7 @@ class TechniqueContract:
     def test_is_a_technique(self):
         assert isinstance(self.make(), Technique)
 
+    @general
     def test_training_learns(self):
         training = self.training()
         losses = training.run(40)
@@ -159,6 +161,7 @@ class TechniqueContract:
 class AverageContract(TechniqueContract):
     """For techniques that judge the model by other weights."""
 
+    @general
     def test_weights_are_lent_and_given_back(self):
         training = self.training()
         (technique,) = training.techniques

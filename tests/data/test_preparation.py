@@ -1,6 +1,5 @@
 """Files to prepared folders: content, determinism, and several processes at once."""
 
-import multiprocessing
 import os
 import re
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.data.sources.examples import (
     texts_set,
     write_jsonl,
 )
+from tests.processes import Started, finish
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
 from tfxc.data import held_out, preparation, source_files
@@ -32,6 +32,7 @@ from tfxc.data.records.shard_writer import in_order, shuffled
 from tfxc.data.records.tfrecord import read_shard
 from tfxc.data.source_files import refuse_changed_sources
 from tfxc.data.sources.shards import ShardSource
+from tfxc.data.text import terms
 from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 
@@ -118,7 +119,8 @@ def test_seed_decides_the_order_alone(sparse_settings, tmp_path):
     assert as_sets(one) == as_sets(other) and one.values.tolist() != other.values.tolist()
 
 
-def test_same_bytes_with_one_process_and_with_two(tmp_path):
+def test_same_bytes_with_one_process_and_with_two(tmp_path, monkeypatch):
+    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
     train = write_jsonl(tmp_path / "train.jsonl", texts_set(9000, words=15))
     settings = DataSettings(name="toy", train=train, text_features=TFIDF, shard_examples=500)
     prepare(settings, tmp_path / "one", jobs=1)
@@ -262,13 +264,11 @@ def test_ensure_prepared_prepares_once_and_notices_changed_sources(sparse_settin
 
 
 def test_processes_at_once_share_one_folder(sparse_settings, tmp_path):
-    context = multiprocessing.get_context("spawn")
-    root = str(tmp_path / "root")
-    with context.Pool(2) as pool:
-        folders = pool.starmap(ensure_prepared, [(sparse_settings, root)] * 2, chunksize=1)
-    assert folders[0] == folders[1]
-    assert [path.name for path in Path(root).iterdir()] == [folders[0].name]
-    assert Manifest.load(folders[0]).split("train").examples == 97
+    root = tmp_path / "root"
+    finish(*(Started(ensure_prepared, sparse_settings, root) for _ in range(2)))
+    (folder,) = root.iterdir()
+    assert ensure_prepared(sparse_settings, root) == folder
+    assert Manifest.load(folder).split("train").examples == 97
 
 
 def test_a_source_of_equal_size_that_changed_is_seen(sparse_settings, tmp_path, monkeypatch):

@@ -61,6 +61,7 @@ class TestBagMLP(EncoderContract):
 
 
 class TestHashedBagMLP(TestBagMLP):
+    variant = True
     lookup = bucket_lookup(NUM_FEATURES, 7, seed=4)
 
     def make(self, **arguments):

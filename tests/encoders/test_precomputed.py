@@ -18,6 +18,8 @@ class TestPrecomputed(EncoderContract):
 
 
 class TestPrecomputedOfUnitNorm(TestPrecomputed):
+    variant = True
+
     def make(self, **arguments):
         return Precomputed(5, unit_norm=True, **arguments)
 

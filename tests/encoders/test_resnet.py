@@ -23,6 +23,7 @@ class TestResNet(ImageEncoderContract):
 class TestDeepResNet(TestResNet):
     """Bottlenecks, the large stem, grey images and a linear layer."""
 
+    variant = True
     image_shape = (24, 16, 1)
     half_precision_error = 0.06
 
@@ -34,6 +35,8 @@ class TestDeepResNet(TestResNet):
 
 class TestFlattenedResNet(TestResNet):
     """All places of the last stage, and a normalised embedding."""
+
+    variant = True
 
     def make(self, **arguments):
         own = {"pooling": "flatten", "embedding_dim": 6, "embedding": "hidden"}
@@ -69,11 +72,12 @@ def trainable(encoder):
     return sum(np.prod(weight.shape) for weight in encoder.trainable_weights)
 
 
+# Depth 34 repeats the blocks of 18, and 101 and 152 those of 50.
 @pytest.mark.parametrize(
     ("depth", "image_shape", "expected"),
     [
         (18, (224, 224, 3), 11_176_512),
-        (34, (224, 224, 3), 21_284_672),
+        pytest.param(34, (224, 224, 3), 21_284_672, marks=pytest.mark.slow),
         (50, (224, 224, 3), 23_508_032),
         pytest.param(101, (224, 224, 3), 42_500_160, marks=pytest.mark.slow),
         pytest.param(152, (224, 224, 3), 58_143_808, marks=pytest.mark.slow),

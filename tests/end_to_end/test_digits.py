@@ -20,7 +20,11 @@ from tfxc.runs.loaded import load_run
 from tfxc.training.data_dependent import data_dependent_arguments
 
 HEADS = [
-    ({"name": "mhp", "num_heads": 2, "label_order": "clusters"}, "sigmoid"),
+    pytest.param(  # with several codes as well
+        {"name": "mhp", "num_heads": 2, "label_order": "clusters"},
+        "sigmoid",
+        marks=pytest.mark.slow,
+    ),
     ({"name": "mhp", "num_heads": 2, "repeats": 3, "label_order": "clusters"}, "softmax"),
     (
         {

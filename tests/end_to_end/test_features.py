@@ -199,6 +199,7 @@ def trained(folder, name, prepare_trainer=None):
     return trainer
 
 
+@pytest.mark.slow  # training/test_resume.py; the order of a set: data/sources
 def test_stopped_and_resumed_training_is_the_same(sets):
     write_config(sets)
     whole = trained(sets, "whole")

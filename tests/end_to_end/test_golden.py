@@ -47,6 +47,7 @@ def test_golden_dense(folder):
     assert metrics["R@5"] > metrics["R@1"] > 0.3
 
 
+@pytest.mark.slow  # another head on the same data; its search: exports/test_savedmodel.py
 @pytest.mark.golden
 def test_golden_mach(folder):
     """Four hashed repetitions of 40 buckets for 159 labels lose some of it."""

@@ -75,6 +75,10 @@ def trained(tmp_path_factory):
 
 
 BOTH = pytest.mark.parametrize("name", ENCODERS)
+# Exports of a bag of words alone: exports/test_savedmodel.py, exports/test_convert.py.
+TOKENS = pytest.mark.parametrize(
+    "name", ["textcnn", pytest.param("bag_mlp", marks=pytest.mark.slow)]
+)
 
 
 def model_of_part(run, name):
@@ -118,7 +122,7 @@ def test_evaluate_prepared_and_raw_texts(trained, name, capsys):
     assert json.loads((run / "summary.json").read_text())["dev"]["P@2"] > 0.95
 
 
-@BOTH
+@TOKENS
 def test_the_exported_model_equals_the_run(trained, name, tmp_path, capsys):
     run = load_run(trained / f"run-{name}")
     outcome = call(capsys, export, "--run", run.folder.path, "--output", tmp_path / "served")
@@ -148,7 +152,7 @@ class _Texts:
         yield Chunk([[] for _ in self._texts], texts=self._texts)
 
 
-@BOTH
+@TOKENS
 @pytest.mark.parametrize("form", ["onnx", "litert"])
 def test_converted_models_take_the_part_of_the_encoder(trained, name, form, tmp_path):
     if form == "onnx":
@@ -222,7 +226,7 @@ def test_a_pretrained_encoder_checks_its_own_part(tmp_path):
         build_model(run.config, feature_kind="joined", text_features=texts, **sizes)
 
 
-@BOTH
+@TOKENS
 def test_the_estimator_takes_them(name):
     labels = [[text.split()[0]] for text in TEXTS]
     estimator = XCClassifier(text_features=JOINED, encoder=ENCODERS[name], epochs=2, batch_size=2)

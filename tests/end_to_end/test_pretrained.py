@@ -82,6 +82,7 @@ def test_with_techniques(tmp_path, capsys):
     assert json.loads(outcome.out)["loss"] > 0
 
 
+@pytest.mark.slow  # a run without its folder: test_train_and_go_on_without_the_folder
 def test_estimator_is_pickled_without_the_folder(tmp_path):
     write_folder(tmp_path / "model")
     folder = str(tmp_path / "model")

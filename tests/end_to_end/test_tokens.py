@@ -41,13 +41,15 @@ def config_of(folder, text_features, encoder):
     return path
 
 
+# Characters in Python and in the graph: tests/data/text/test_tokens.py.
 @pytest.mark.parametrize(
     ("text_features", "encoder"),
     [
         ({"name": "words", "min_count": 1}, {"name": "textcnn", "num_filters": 16, "widths": [2]}),
-        (
+        pytest.param(
             {"name": "characters", "max_length": 15},
             {"name": "textcnn", "num_filters": 48, "widths": [4]},
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["words", "characters"],

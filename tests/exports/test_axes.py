@@ -25,7 +25,7 @@ from tfxc.exports.axes import expand_new_axes
 )
 def test_results_stay(tmp_path, code, slices):
     signature = [tf.TensorSpec([None, None], tf.float32, name="x")]
-    function = tf.function(lambda x: {"y": code(x)}, input_signature=signature)
+    function = tf.function(lambda x: {"y": code(x)}, input_signature=signature, autograph=False)
     function = function.get_concrete_function()
     tf.saved_model.save(tf.Module(), str(tmp_path), signatures={"serving_default": function})
     expand_new_axes(tmp_path / "saved_model.pb")

@@ -73,7 +73,8 @@ def test_the_folder_holds_what_a_server_needs(tmp_path, form):
         export_model(run, tmp_path / "mine", form)
 
 
-@BOTH
+# Eight bits of LiteRT: commands/test_export_formats.py.
+@pytest.mark.parametrize("form", ["onnx", pytest.param("litert", marks=pytest.mark.slow)])
 def test_eight_bits(tmp_path, form, monkeypatch):
     dev = tmp_path / "dev.jsonl"
     dev.write_text("".join(json.dumps({"text": t, "labels": ["e"]}) + "\n" for t in TEXTS * 20))

@@ -124,19 +124,20 @@ def bags_of(run):
     return tf.nest.map_structure(tf.constant, features)
 
 
-ALL = pytest.mark.slow  # every aggregate with every trunk; each of them is there without
+# Every aggregate with every trunk: two of them suffice here, heads/test_mach.py has all.
+ALL = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
     ("aggregate", "trunk"),
     [
-        ("logits", "shared"),
+        pytest.param("logits", "shared", marks=ALL),
         ("probabilities", "separate"),
         pytest.param("log_probabilities", "separate", marks=ALL),
         ("median", "shared"),
         pytest.param("logits", "separate", marks=ALL),
         pytest.param("probabilities", "shared", marks=ALL),
-        ("log_probabilities", "shared"),
+        pytest.param("log_probabilities", "shared", marks=ALL),
         pytest.param("median", "separate", marks=ALL),
     ],
 )
@@ -238,7 +239,10 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
-@pytest.mark.parametrize("name", ["tfidf", "words", "fasttext"])
+# The features fasttext are words with n-grams: tests/data/text/test_ngrams.py.
+@pytest.mark.parametrize(
+    "name", ["tfidf", "words", pytest.param("fasttext", marks=pytest.mark.slow)]
+)
 def test_other_patterns_of_words_are_served_alike(tmp_path, name):
     features = {"name": name, "token_pattern": r"[\w'-]+"}
     parts = {"encoder": {"name": "fasttext", "embedding_dim": 4}, "kind": "tokens"}

@@ -263,7 +263,10 @@ def test_a_scaled_loss_whose_gradient_is_never_finite_ends_too(tmp_path):
         tiny.train(tmp_path, fault=poison, training=training)
 
 
-@pytest.mark.parametrize(("keep", "steps"), [(0, []), (1, [26]), (3, [14, 21, 26])])
+# Three of them need what one does.
+@pytest.mark.parametrize(
+    ("keep", "steps"), [(0, []), pytest.param(1, [26], marks=pytest.mark.slow), (3, [14, 21, 26])]
+)
 def test_a_finished_run_keeps_the_checkpoints_it_is_asked_to(tmp_path, keep, steps):
     tiny.train(tmp_path, training={"epochs": 2, "keep_checkpoints": keep})
     found = [path.stem for path in (tmp_path / "run/checkpoints").glob("ckpt-*.json")]

@@ -59,6 +59,11 @@ DAMAGES = {
 }
 
 
+# What opening a file finds, whoever reads it: the files of a run and a config are enough.
+RARE = ("empty", "a loop", "unreadable")
+SOME = [pytest.param(name, marks=pytest.mark.slow if name in RARE else ()) for name in DAMAGES]
+
+
 @contextlib.contextmanager
 def damaged(path, name):
     """Damages a file, and puts it back afterwards."""
@@ -164,7 +169,7 @@ def finished_run(run):
     return folder / "run"
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("file", [*NETWORK, "summary.json", "checksums.json"])
 def test_files_of_a_finished_run(finished_run, capsys, file, name):
     command, _ = NETWORK.get(file, ("info", ()))
@@ -212,7 +217,7 @@ def test_files_of_another_run(run, capsys, file):
         path.write_bytes(before)
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("file", ["texts.txt", "rows.jsonl"])
 def test_files_to_answer(run, capsys, file, name):
     spared = ("empty", "truncated") if file == "texts.txt" else ()
@@ -242,7 +247,7 @@ LINEAR += [
 ]
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("file", LINEAR)
 def test_files_of_a_linear_run(linear_run, capsys, file, name):
     path = linear_run / file
@@ -269,7 +274,7 @@ def prepared(tmp_path_factory):
     return found, arguments
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("file", ["manifest.json", "train*", "labels.txt", "label_counts.npy"])
 def test_files_of_a_prepared_folder(prepared, capsys, file, name):
     folder, arguments = prepared
@@ -290,7 +295,7 @@ def feature_set(tmp_path_factory):
     return folder / "set"
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("file", ["features.npy", "labels.npy", "features.json", "labels.txt"])
 def test_files_of_a_feature_set(feature_set, tmp_path, capsys, file, name):
     data = {"name": "set", "train": str(feature_set), "dev": None, "normalise": None}
@@ -426,7 +431,11 @@ FORMATS = {
     label_names: (),
 }  # fmt: skip
 # A file that is cut at the end of a line, or whose index is gone, is a whole file.
-CASES = [(write, name) for write in FORMATS for name in DAMAGES]
+CASES = [
+    pytest.param(write, name, marks=pytest.mark.slow if name in RARE else ())
+    for write in FORMATS
+    for name in DAMAGES
+]
 
 
 @pytest.mark.parametrize(("write", "name"), CASES)
@@ -464,7 +473,7 @@ def exported(run):
     return folder
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("file", ["saved_model.pb", "variables/variables.index"])
 def test_files_of_an_export(run, exported, capsys, file, name):
     arguments = ["--model", exported, run.parent / "texts.txt"]
@@ -486,7 +495,7 @@ def test_a_model_that_is_none(run, tmp_path, capsys, make):
     assert code == 2 and str(path) in line
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("file", ["vectors.npy", "vectors.npz", "pairs.txt"])
 def test_files_of_verification(tmp_path, capsys, file, name):
     vectors = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)

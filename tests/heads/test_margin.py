@@ -28,7 +28,7 @@ class TestMargin(HeadContract):
         head, features = self.built(sub_centers=3), self.features()
         expected = self.brute_force(head, features, 7)
         monkeypatch.setattr("tfxc.heads.base._TILE", tile)
-        ids, scores = tf.function(lambda x: head.top_k(x, 7))(features)
+        ids, scores = tf.function(lambda x: head.top_k(x, 7), autograph=False)(features)
         np.testing.assert_array_equal(ids, expected[0])
         np.testing.assert_allclose(scores, expected[1], rtol=1e-4, atol=1e-5)
 
@@ -159,7 +159,7 @@ def test_partial_keeps_the_batch_and_fills_up_evenly():
     labels = [[31, -1], [4, 17], [-1, -1]]
     drawn = np.zeros(40)
 
-    @tf.function
+    @tf.function(autograph=False)
     def draws(step):
         with step_scope(step, 0):
             columns = partial(tf.constant(labels), 40, 10, 5, tf.reshape(labels, [-1]))

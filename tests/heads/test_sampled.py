@@ -40,28 +40,36 @@ class TestSampled(HeadContract):
         head, features = self.built(), self.features()
         expected = self.brute_force(head, features, 7)
         monkeypatch.setattr("tfxc.heads.base._TILE", tile)
-        ids, scores = tf.function(lambda x: head.top_k(x, 7))(features)
+        ids, scores = tf.function(lambda x: head.top_k(x, 7), autograph=False)(features)
         np.testing.assert_array_equal(ids, expected[0])
         np.testing.assert_allclose(scores, expected[1], rtol=1e-4, atol=1e-5)
 
 
 class TestSampledOfAllWithBias(TestSampled):
+    variant = True
+
     def make(self, num_labels=NUM_LABELS, **arguments):
         return super().make(num_labels, classes="all", bias=True, **arguments)
 
 
 class TestSampledWithExtras(TestSampled):
+    variant = True
+
     def make(self, num_labels=NUM_LABELS, **arguments):
         return super().make(num_labels, num_extra=5, extra="uniform", bias=True, **arguments)
 
 
 class TestSampledByFrequency(TestSampled):
+    variant = True
+
     def make(self, num_labels=NUM_LABELS, **arguments):
         extras = {"num_extra": 3, "extra": "frequency", "label_counts": COUNTS}
         return super().make(num_labels, **extras, **arguments)
 
 
 class TestSampledCosines(TestSampled):
+    variant = True
+
     def make(self, num_labels=NUM_LABELS, **arguments):
         return super().make(num_labels, score="cosine", scale=16.0, **arguments)
 
@@ -156,7 +164,7 @@ def test_weighted_sums_over_the_drawn_have_the_sum_over_all_as_mean(frequencies)
     bits = np.random.default_rng(1).integers(0, 2**32, (4000, NUM_LABELS), np.uint32)
     kinds = (tf.int32, tf.float32, tf.bool)
 
-    @tf.function
+    @tf.function(autograph=False)
     def draws(bits):
         def draw(row):
             return drawn_classes(own, row, 4, frequencies)

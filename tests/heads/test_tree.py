@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -15,6 +17,7 @@ from tfxc.objectives.squared_hinge import SquaredHinge
 from tfxc.ops.randomness import examples_of
 
 
+@functools.cache
 def a_tree(num_labels, seed=0, **settings):
     vectors = np.random.default_rng(seed).normal(0, 1, (num_labels, 5)).astype(np.float32)
     settings = {"nr_splits": 2, "max_leaf_size": 3, "seed": seed, **settings}
@@ -98,7 +101,10 @@ class TestTree(HeadContract):
                     by_hand += found[0] - by_hand[0]
                 np.testing.assert_allclose(found, by_hand, rtol=1e-4, atol=1e-5)
 
-    @pytest.mark.parametrize("num_labels", [60, 51, 41])
+    @pytest.mark.parametrize(
+        "num_labels",
+        [pytest.param(60, marks=pytest.mark.slow), 51, pytest.param(41, marks=pytest.mark.slow)],
+    )
     def test_a_beam_of_all_nodes_is_exhaustive(self, num_labels, monkeypatch):
         exact, wide = (self.built(num_labels=num_labels, beam=beam) for beam in (None, 99))
         features = self.features()
@@ -110,7 +116,7 @@ class TestTree(HeadContract):
                 np.testing.assert_array_equal(ids, expected_ids)
                 np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-5)
 
-    @pytest.mark.parametrize("beam", [1, 2, 3])
+    @pytest.mark.parametrize("beam", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
     def test_beam_equals_a_search_by_hand(self, beam):
         head = self.built(num_labels=51, beam=beam)
         features = self.features(9)
@@ -132,6 +138,7 @@ class TestTree(HeadContract):
 class TestTreeOfSoftmaxes(TestTree):
     """The candidates of a level in one softmax."""
 
+    variant = True
     link = "softmax"
 
     def test_all_candidates_train_the_softmax_that_the_search_ranks_by(self):
@@ -162,6 +169,7 @@ class TestTreeOfSoftmaxes(TestTree):
 class TestTreeOfTeacherForcedSoftmaxes(TestTree):
     """A softmax per family."""
 
+    variant = True
     link = "softmax"
 
     def make(self, num_labels=NUM_LABELS, **arguments):
@@ -169,6 +177,7 @@ class TestTreeOfTeacherForcedSoftmaxes(TestTree):
 
 
 class TestTreeOfMargins(TestTree):
+    variant = True
     link = "hinge"
     settings = {"nr_splits": 3, "max_leaf_size": 4, "min_codes": 2}  # noqa: RUF012
 

@@ -116,6 +116,11 @@ def test_the_commands_read_the_run(backbone, tmp_path, capsys):
     assert [json.loads(line)["labels"] for line in out] == [[f"person {n}"] for n in best]
     assert call(capsys, evaluate, "--run", run, "--data", faces).code == 0
     assert "7 labels" in call(capsys, info, "--run", run, "--verify").out
+
+
+@pytest.mark.slow  # of images: end_to_end/test_images.py; of the encoder: its contract
+def test_an_imported_run_is_exported(backbone, tmp_path, capsys):
+    run = backbone[1] / "run"
     assert call(capsys, export, "--run", run, "--k", 2, "--output", tmp_path / "saved").code == 0
     loaded = tf.saved_model.load(tmp_path / "saved")
     assert loaded.signatures

@@ -33,10 +33,15 @@ def test_published_numbers_of_tensors(depth, keys):
     assert 5 * len(norms) + (len(found) - len(norms)) + 2 == keys
 
 
+# The small stem has the same blocks of depth 18.
 @pytest.mark.usefixtures("few_blocks")
 @pytest.mark.parametrize(
     ("depth", "arguments", "side"),
-    [(18, {}, 40), (50, {"width": 2}, 40), (18, {"stem": 3, "classes": 0}, 16)],
+    [
+        pytest.param(18, {}, 40, marks=pytest.mark.slow),
+        (50, {"width": 2}, 40),
+        (18, {"stem": 3, "classes": 0}, 16),
+    ],
 )
 def test_vectors_and_scores_are_those_of_the_network(tmp_path, depth, arguments, side):
     tensors = resnet(depth, **arguments)

@@ -32,7 +32,7 @@ def test_the_best_logits_part_true_from_false_at_zero():
     chances, labels = [0.7, 0.2, 0.1], [[0, 1], [0, -1], [2, -1]]
     logits = tf.Variable(tf.zeros((1, 3)))
 
-    @tf.function
+    @tf.function(autograph=False)
     def descend():
         with tf.GradientTape() as tape:
             losses = ZLPR()(LogitGroup(tf.tile(logits, [3, 1]), tf.constant(labels)))

@@ -35,7 +35,9 @@ def test_in_a_graph(name, count):
     signature = tf.nest.map_structure(
         lambda tensor: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype), features
     )
-    found, batch = tf.function(with_one_example, input_signature=[signature])(features)
+    found, batch = tf.function(with_one_example, input_signature=[signature], autograph=False)(
+        features
+    )
     assert batch.numpy() == count
     expected = features
     if count == 0:

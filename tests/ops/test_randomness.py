@@ -82,7 +82,7 @@ def test_outside_a_step_masks_are_random():
 def test_the_step_is_read_when_the_graph_runs():
     step = tf.Variable(0, dtype=tf.int64)
 
-    @tf.function
+    @tf.function(autograph=False)
     def draw():
         with step_scope(step, 0):
             return dropout(tf.ones((20, 30)), 0.5, 1)

@@ -71,7 +71,7 @@ def test_gradients_are_the_same_to_the_bit_whatever_the_threads_do():
     bags = random_bags([75] * 256, 20_000)
     upstream = tf.random.stateless_normal((256, 256), (3, 4))
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient():
         with tf.GradientTape() as tape:
             total = tf.reduce_sum(bag_matmul(*bags, table) * upstream)
@@ -89,7 +89,9 @@ def test_in_a_graph_with_open_shapes():
         tf.TensorSpec((None,), tf.float32),
         tf.TensorSpec((None,), tf.int64),
     ]
-    compiled = tf.function(lambda *bags: bag_matmul(*bags, table), input_signature=signature)
+    compiled = tf.function(
+        lambda *bags: bag_matmul(*bags, table), input_signature=signature, autograph=False
+    )
     assert compiled.get_concrete_function().structured_outputs.shape.as_list() == [None, 5]
     for lengths in ([2, 3], [1, 0, 7]):
         bags = random_bags(lengths, 12)
@@ -119,7 +121,9 @@ def test_a_form_ends_with_its_block():
     bags = random_bags([2, 1], 12)
     table = tf.zeros((12, 5))
     with bags_as("products"), bags_as("segments"):
-        inner = tf.function(lambda: bag_matmul(*bags, table)).get_concrete_function()
-    outer = tf.function(lambda: bag_matmul(*bags, table)).get_concrete_function()
+        inner = tf.function(
+            lambda: bag_matmul(*bags, table), autograph=False
+        ).get_concrete_function()
+    outer = tf.function(lambda: bag_matmul(*bags, table), autograph=False).get_concrete_function()
     kinds = [{node.op for node in f.graph.as_graph_def().node} for f in (inner, outer)]
     assert "UnsortedSegmentSum" in kinds[0] and "SparseMatrixMatMul" in kinds[1]

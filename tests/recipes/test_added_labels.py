@@ -77,7 +77,8 @@ def block(layer, parent):
     return layer.rows[rows], np.diff(entries), layer.columns[inside], layer.values[inside]
 
 
-@pytest.mark.parametrize("fixed", [False, True])
+# With a fixed tree the labels are added in the same way.
+@pytest.mark.parametrize("fixed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_new_labels_behind_an_encoder(fixed, tmp_path, capsys):
     changes = {"do_fine_tune": False, "encoding_length": 0.5, "calibrate": "logistic"}
     changes |= {"fix_clustering": fixed, "ranker": {"negatives": "tfn+man"}}

@@ -76,7 +76,7 @@ def losses(model, batch, gates):
 
 @functools.cache
 def gated_losses(model):
-    @tf.function
+    @tf.function(autograph=False)
     def found(batch, gates):
         with model.encoder.gates.set(gates):
             return model.losses_of(batch, training=False)
@@ -84,7 +84,8 @@ def gated_losses(model):
     return lambda *values: found(*tf.nest.map_structure(tf.constant, values))
 
 
-@pytest.mark.parametrize("kind", ["albert", "transformer"])
+# Shared layers: test_the_smaller_model_is_the_masked_one.
+@pytest.mark.parametrize("kind", [pytest.param("albert", marks=pytest.mark.slow), "transformer"])
 def test_importance_by_finite_differences(kind):
     model, _, _ = made(kind)
     batches = [batch_of(5, 0), batch_of(5, 1)]
@@ -108,8 +109,15 @@ def test_importance_by_finite_differences(kind):
                 assert found[layer][part][place] == pytest.approx(total, rel=0.03, abs=3e-3)
 
 
-@pytest.mark.parametrize("uneven", [False, True])
-@pytest.mark.parametrize("kind", list(ARCHITECTURES))
+@pytest.mark.parametrize(
+    ("kind", "uneven"),
+    [
+        # Every architecture once, every other one with unlike layers.
+        pytest.param(kind, uneven, marks=() if uneven == number % 2 else pytest.mark.slow)
+        for number, kind in enumerate(ARCHITECTURES)
+        for uneven in (False, True)
+    ],
+)
 def test_the_smaller_model_is_the_masked_one(kind, uneven):
     model, config, sizes = made(kind)
     random, kept = np.random.default_rng(3), []

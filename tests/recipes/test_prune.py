@@ -138,7 +138,10 @@ def test_a_pruned_run_is_pruned_again(shared, tmp_path, capsys):
     assert layer_sizes(encoder) == [(1, 12), (1, 12)] and encoder.vocabulary_size == 9
 
 
-@pytest.mark.parametrize("kind", ["words", "characters", "pretrained"])
+# Of pretrained encoders, data/text/test_subwords_pruning.py checks the pieces.
+@pytest.mark.parametrize(
+    "kind", ["words", "characters", pytest.param("pretrained", marks=pytest.mark.slow)]
+)
 def test_texts_without_dropped_tokens_are_scored_as_before(tmp_path, capsys, kind):
     text_features = {"name": kind}
     encoder = {"name": "textcnn", "embedding_dim": 8, "num_filters": 8, "widths": [2]}

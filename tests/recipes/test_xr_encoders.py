@@ -21,6 +21,7 @@ def texts(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # the encoder: end_to_end/test_pretrained.py; the recipe: test_xr_transformer.py
 def test_a_pretrained_network(texts, capsys):
     """Batches of similar length, 16 bits, true and found clusters."""
     folder = texts / "bert"

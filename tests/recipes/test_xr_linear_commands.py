@@ -111,7 +111,8 @@ def test_export_answers_as_the_native_search(run, tmp_path, capsys):
     assert problem.startswith("--format: savedmodel expected for a linear ranker")
 
 
-@pytest.mark.parametrize("method", ["logistic", "isotonic"])
+# Logistic: recipes/test_xr_exports.py.
+@pytest.mark.parametrize("method", [pytest.param("logistic", marks=pytest.mark.slow), "isotonic"])
 def test_exported_probabilities_are_those_of_predict(copy, run, method, tmp_path, capsys):
     if method == "isotonic":
         shares = {"scores": [0.05, 0.2, 0.5, 0.7], "values": [0, 0.1, 0.6, 0.9]}

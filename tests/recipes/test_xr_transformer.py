@@ -124,7 +124,9 @@ def test_search_in_the_graph_equals_the_native_one(finished):
     model = load_run(context.run).model
     features = next(open_source(context.data_folder, "dev").sequential(40))["features"]
     ids, scores = model.find_top_k(features, 3)
-    found = tf.function(lambda x: model.top_k(x, 3))(tf.nest.map_structure(tf.constant, features))
+    found = tf.function(lambda x: model.top_k(x, 3), autograph=False)(
+        tf.nest.map_structure(tf.constant, features)
+    )
     np.testing.assert_array_equal(found[0], ids)
     np.testing.assert_allclose(found[1], scores, rtol=1e-4, atol=1e-5)
     rows, labels = np.arange(len(ids)), ids[:, 1]
@@ -242,7 +244,8 @@ def test_length_of_encodings(texts):
         np.testing.assert_allclose(found[1], scores, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["isotonic", "logistic"])
+# Logistic: recipes/test_xr_exports.py.
+@pytest.mark.parametrize("method", ["isotonic", pytest.param("logistic", marks=pytest.mark.slow)])
 def test_probabilities(texts, method):
     changes = {"do_fine_tune": False, "calibrate": method}
     context = work_of(texts, method, recipe={"name": "xr_transformer", **changes})

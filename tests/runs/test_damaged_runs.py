@@ -135,7 +135,11 @@ def test_full_disk_at_a_checkpoint(tmp_path, stopped, capsys, monkeypatch):
     assert outcome.code == 0 and "resumed at step 7" in outcome.out
 
 
-@pytest.mark.parametrize("name", [".new-model.weights.h5", "metrics.jsonl", "log.txt"])
+# The log is written as metrics.jsonl is.
+@pytest.mark.parametrize(
+    "name",
+    [".new-model.weights.h5", "metrics.jsonl", pytest.param("log.txt", marks=pytest.mark.slow)],
+)
 def test_full_disk_at_other_files(tmp_path, stopped, capsys, monkeypatch, name):
     """/dev/full answers every write as a full disk does."""
     run, begin = tmp_path / "run", Reporter.__init__

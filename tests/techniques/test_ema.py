@@ -16,10 +16,14 @@ class TestEMA(AverageContract):
 
 
 class TestEMAOfEveryOtherStep(TestEMA):
+    variant = True
     arguments = {"decay": 0.8, "every": 2}  # noqa: RUF012 (read only)
 
 
-@pytest.mark.parametrize(("decay", "every"), [(0.5, 1), (0.99, 1), (0.9, 3)])
+# Another decay is another number in the same formula.
+@pytest.mark.parametrize(
+    ("decay", "every"), [(0.5, 1), pytest.param(0.99, 1, marks=pytest.mark.slow), (0.9, 3)]
+)
 def test_average(decay, every):
     technique = EMA(decay=decay, every=every)
     training = TinyTraining(technique)

@@ -24,6 +24,7 @@ class TestRDrop(TechniqueContract):
 class TestRDropWithCandidates(TextTechniqueContract):
     """The head chooses the candidates of an example by its own scores."""
 
+    variant = True
     name = "rdrop"
     arguments = {"alpha": 0.3}  # noqa: RUF012 (read only)
 

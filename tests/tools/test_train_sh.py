@@ -53,6 +53,12 @@ def shell(request, path_without_tmux, tmp_path):
     return start
 
 
+# What is the same with and without tmux; what differs is tried with both.
+NO_TMUX = pytest.mark.parametrize(
+    "shell", [pytest.param("tmux", marks=pytest.mark.slow), "background"], indirect=True
+)
+
+
 @pytest.fixture(scope="module")
 def path_without_tmux(tmp_path_factory):
     """A PATH with every command of the real one but tmux."""
@@ -113,6 +119,7 @@ def test_syntax_and_help():
     assert (code, output) == (2, "") and "./train.sh CONFIG [R] [GPUS]" in errors
 
 
+@NO_TMUX
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [
@@ -130,6 +137,7 @@ def test_bad_arguments(shell, tmp_path, arguments, variables, message):
     assert not list(tmp_path.glob("arguments-*"))
 
 
+@NO_TMUX
 def test_a_bad_plan_ends_it(shell, tmp_path):
     (tmp_path / "plan-fails").touch()
     assert finish(shell("c")) == (2, "", "tfxc: the plan is bad\n")
@@ -151,6 +159,7 @@ def test_all_finish_as_many_at_a_time_as_planned(shell, tmp_path):
     assert not list((tmp_path / "my run").glob(".*")), "no exit codes or process ids are left"
 
 
+@NO_TMUX
 def test_one_at_a_time_and_fewer_than_the_config_has(shell, tmp_path):
     code, output, _ = finish(shell("c", "2", JOBS="1"))
     assert code == 0 and most_at_a_time(tmp_path / "times") == 1
@@ -158,6 +167,7 @@ def test_one_at_a_time_and_fewer_than_the_config_has(shell, tmp_path):
     assert "2 of the config's 4 repetitions finished; the others: " in output
 
 
+@NO_TMUX
 def test_two_on_each_gpu(shell, tmp_path):
     code, output, _ = finish(shell("c", "", "3,5"))
     assert code == 0 and "4 at a time" in output

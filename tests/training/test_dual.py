@@ -9,7 +9,7 @@ import pytest
 from tests import tiny
 from tests.processes import Started, finish
 from tests.training.test_resume import Killed, dies_after
-from tests.training.test_strategies import assert_close
+from tests.training.test_strategies import arrays, assert_close
 from tfxc.core.errors import CheckpointError
 from tfxc.runs.loaded import load_run
 
@@ -72,7 +72,21 @@ def test_a_training_visits_every_example_and_its_run_can_be_read(single):
     assert {line["rows_without_negatives"] for line in logged} == {0}
 
 
-@pytest.mark.slow  # on two workers: training/test_two_workers.py
+def train_on_two_replicas(folder):
+    """Trains "two" and saves its weights."""
+    two = changes(strategy="mirrored", devices=["CPU:0", "CPU:1"])
+    trainer = tiny.train(folder, "two", **two)
+    check_copies(trainer)
+    np.savez(folder / "two.npz", *tiny.weights(trainer))
+
+
+def test_two_replicas_equal_one_device(single):
+    folder, trainer = single
+    finish(Started(train_on_two_replicas, folder))
+    assert_close(tiny.weights(trainer), arrays(folder / "two.npz"))
+
+
+@pytest.mark.slow  # on two replicas: above; killed: training/test_resume.py
 def test_killed_and_resumed_with_fewer_replicas_equals_one_device(single):
     folder, trainer = single
     two, one = (changes(strategy="mirrored", devices=["CPU:0", "CPU:1"][:n]) for n in (2, 1))

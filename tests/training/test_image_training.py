@@ -109,7 +109,10 @@ def test_going_on_from_the_saved_state_is_exact():
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+# float16 with its loss scale: training/test_loop.py.
+@pytest.mark.parametrize(
+    "precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+)
 def test_mixed_precision(precision):
     model = make_model(precision)
     step_function = make_step(model, precision=precision)

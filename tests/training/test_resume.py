@@ -79,6 +79,7 @@ def test_stop_signal_saves_at_the_step(uninterrupted):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow  # killed after any step: test_resumed_weights_are_bit_identical
 def test_sigkill_of_a_real_process(tmp_path):
     config = tiny.write_config(tmp_path, training={"epochs": 30})
     arguments = ["--config", str(config), "--prepared", str(tmp_path / "prepared")]

@@ -40,7 +40,7 @@ def train_and_load(folder, changes):
     (folder / "loaded").mkdir()
     RunFolder(folder / "loaded").save_weights(trainer.model)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gathered():
         def on_replica():
             number = CrossReplica().number

@@ -44,6 +44,12 @@ def sampled(name):
     }
 
 
+def two(name):
+    """``{name: changes}`` of the same on two replicas."""
+    changes = sampled(name)
+    return {name: {**changes, "training": {**changes["training"], **TWO}}}
+
+
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     folder = tmp_path_factory.mktemp("strategies")
@@ -53,13 +59,9 @@ def single(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mirrored(single):
-    """The folder of what one process has trained on two replicas: models of several sizes."""
+    """The folder of what one process has trained on two replicas: models of two sizes."""
     folder, _ = single
-    trainings = {"mirrored": {"training": training(**TWO)}}
-    for name in SAMPLINGS:
-        changes = sampled(name)
-        trainings[name] = {**changes, "training": {**changes["training"], **TWO}}
-    finish(Started(train, folder, trainings))
+    finish(Started(train, folder, {"mirrored": {"training": training(**TWO)}, **two("partial")}))
     return folder
 
 
@@ -124,11 +126,17 @@ def load_h5(path):
     return found
 
 
-@pytest.mark.parametrize("name", SAMPLINGS)
-def test_class_centres_sampled_by_the_whole_batch(single, mirrored, name):
+def test_class_centres_sampled_by_the_whole_batch(single, mirrored):
     """The classes of a replica's softmax are those of the examples of all replicas."""
-    expected = tiny.weights(tiny.train(single[0], f"single-{name}", **sampled(name)))
-    assert_close(expected, arrays(mirrored / f"{name}.npz"))
+    expected = tiny.weights(tiny.train(single[0], "single-partial", **sampled("partial")))
+    assert_close(expected, arrays(mirrored / "partial.npz"))
+
+
+@pytest.mark.slow  # over replicas: the other sampling, above
+def test_class_centres_of_the_heads_of_a_batch(tmp_path):
+    expected = tiny.weights(tiny.train(tmp_path, "single", **sampled("batch_heads")))
+    finish(Started(train, tmp_path, two("batch_heads")))
+    assert_close(expected, arrays(tmp_path / "batch_heads.npz"))
 
 
 @pytest.mark.slow

@@ -1,7 +1,4 @@
-"""Two workers give the numbers of a single device.
-
-They train several models one after the other, in the same two processes.
-"""
+"""Two workers give the numbers of a single device."""
 
 import json
 
@@ -29,18 +26,6 @@ def train(index, folder, trainings):
             np.savez(folder / f"{name}-{index}.npz", *tiny.weights(trainer))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where two workers have trained."""
-    folder = tmp_path_factory.mktemp("workers")
-    trainings = {
-        "dual": dual(**WORKERS, epochs=1),
-        "sharded": sharded(DRAWN, **WORKERS, accumulate=2),
-    }
-    finish(*two_workers(train, folder, trainings))
-    return folder
-
-
 def check(folder, name, changes):
     """Both workers have the weights of one device."""
     expected = tiny.weights(tiny.train(folder, f"{name}-single", **changes))
@@ -51,8 +36,10 @@ def check(folder, name, changes):
     assert len(steps) == len(set(steps)), "only the chief reports"
 
 
-def test_a_dual_objective(folder):
-    check(folder, "dual", dual(epochs=1))
+@pytest.mark.slow  # on two replicas: training/test_dual.py
+def test_a_dual_objective(tmp_path):
+    finish(*two_workers(train, tmp_path, {"dual": dual(**WORKERS, epochs=1)}))
+    check(tmp_path, "dual", dual(epochs=1))
 
 
 @pytest.mark.slow
@@ -61,8 +48,10 @@ def test_a_dense_head(tmp_path):
     check(tmp_path, "dense", {"training": training()})
 
 
-def test_shards_equal_a_whole_table(folder):
-    model = tiny.train(folder, "single", **sharded({"sharded": True})).model
-    assert_same((folder, model, model.get_weights()), "sharded")
-    files = {path.name for path in (folder / "sharded/checkpoints").glob("shard-*-13.index")}
+def test_shards_equal_a_whole_table(tmp_path):
+    changes = sharded(DRAWN, **WORKERS, accumulate=2)
+    finish(*two_workers(train, tmp_path, {"sharded": changes}))
+    model = tiny.train(tmp_path, "single", **sharded({"sharded": True})).model
+    assert_same((tmp_path, model, model.get_weights()), "sharded")
+    files = {path.name for path in (tmp_path / "sharded/checkpoints").glob("shard-*-13.index")}
     assert files == {"shard-0-of-2-13.index", "shard-1-of-2-13.index"}

@@ -2,12 +2,16 @@
 
     tfxc export --run RUN
     tfxc export --run RUN --format onnx --quantize int8 --k 5
+    tfxc export --run RUN --serving models/NAME
 
 A SavedModel maps raw input to label names and scores. It needs only TensorFlow (and
 tensorflow-text if the text features are "pretrained"). ONNX and LiteRT models map features to label
 ids and scores. They need only ONNX Runtime or LiteRT; for a run on texts, their folder contains
 text_features/, which computes the features:
 tfxc.data.text.registry.load_text_features(folder).transform(texts).
+
+--serving writes a SavedModel as the next version of a model of TensorFlow Serving, with requests to
+warm it up.
 
 Before the command reports success, it loads the exported model and compares it with the run's.
 """
@@ -41,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     kind = options.format + ("" if options.quantize is None else f"-{options.quantize}")
     folder = Path(options.output or loaded.folder / kind)
     k = default_k(loaded) if options.k is None else options.k
+    if options.serving:
+        from tfxc.exports.serving_folder import export_for_serving
+
+        target = (options.serving, options.version, k, options.probabilities)
+        print(report(export_for_serving(loaded, *target), loaded.manifest))
+        return 0
     least = MIN_AGREEMENT if options.min_agreement is None else options.min_agreement
     int8 = options.quantize is not None
     print(export(loaded, folder, options.format, k, options.probabilities, int8, least))
@@ -105,6 +115,17 @@ def _check(options):
             where="--quantize",
             fix="choose one of these formats",
         )
+    if options.serving and (options.format != "savedmodel" or options.output):
+        found = "--output" if options.output else f"--format {options.format}"
+        raise ConfigError(
+            f"a SavedModel in its own folder expected, found {found}",
+            where="--serving",
+            fix="leave one of them out",
+        )
+    if options.version is not None and not options.serving:
+        raise ConfigError(
+            "--serving expected with a version, found none", where="--version", fix="add --serving"
+        )
     if options.min_agreement is not None and not options.quantize:
         raise ConfigError(
             "a quantised model expected, found no --quantize",
@@ -166,6 +187,7 @@ def _parser():
         f"(default: {MIN_AGREEMENT})",
     )
     options.add_argument("--output", metavar="FOLDER", help="folder to write (default: RUN/FORMAT)")
+    _add_serving(options)
     options.add_argument(
         "--k", type=int, help=f"labels per example (default: {_DEFAULT_K}, at most all)"
     )
@@ -176,6 +198,20 @@ def _parser():
     )
     cli.add_beam_options(options)
     return options
+
+
+def _add_serving(options):
+    options.add_argument(
+        "--serving",
+        metavar="DIR",
+        help="write DIR/VERSION for TensorFlow Serving, with warm-up requests (savedmodel)",
+    )
+    options.add_argument(
+        "--version",
+        type=cli.positive,
+        metavar="N",
+        help="version to write with --serving (default: the next one)",
+    )
 
 
 def _share(text):

@@ -53,7 +53,11 @@ class Exported(NamedTuple):
 
 
 def export_savedmodel(
-    loaded_run: "LoadedRun", folder: str | Path, k: int = 5, probabilities: bool = False
+    loaded_run: "LoadedRun",
+    folder: str | Path,
+    k: int = 5,
+    probabilities: bool = False,
+    add: Callable[[Path], None] | None = None,
 ) -> "Exported":
     """Writes a SavedModel, loads it again and compares it with the run's model.
 
@@ -79,6 +83,7 @@ def export_savedmodel(
         folder: the SavedModel's folder; an older SavedModel there is replaced.
         k: labels per example.
         probabilities: whether ``scores`` are those of ``tfxc predict --probabilities``.
+        add: called with the finished folder before it is in its place, to add files to it.
 
     Returns:
         ``Exported``.
@@ -109,6 +114,8 @@ def export_savedmodel(
         difference = largest_difference(
             loaded_run, outputs_of_savedmodel(scratch), k, probabilities
         )
+        if add:
+            add(scratch)
         size, weights = folder_size(scratch), size_of(model.weights)
     return Exported(folder, model.input_kind, k, size, weights, difference, probabilities)
 

@@ -20,7 +20,9 @@ def save(folder, shape, dtype=tf.float32, function=None, outputs=1):
         values = tf.reduce_mean(values, [1, 2]) if len(shape) == 4 else 2 * values
         return {f"output_{i}": values + i for i in range(outputs)}
 
-    signature = tf.function(function or vectors_of, [tf.TensorSpec(shape, dtype, "images")])
+    signature = tf.function(
+        function or vectors_of, [tf.TensorSpec(shape, dtype, "images")], autograph=False
+    )
     tf.saved_model.save(module, str(folder), signature)
     return folder
 

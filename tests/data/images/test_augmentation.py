@@ -25,7 +25,9 @@ def augment(images, methods, step=0, first_row=0, seed=0):
     augmentation = build_augmentation(
         [Method(**section) for section in methods], seed, images.shape[1:]
     )
-    function = tf.function(lambda images, step, row: augmentation(images, step, row))
+    function = tf.function(
+        lambda images, step, row: augmentation(images, step, row), autograph=False
+    )
     return function(images, tf.constant(step, tf.int64), tf.constant(first_row, tf.int64)).numpy()
 
 
@@ -158,7 +160,11 @@ def test_what_happens_is_a_function_of_seed_step_and_row():
     methods = [Method(**section) for section in EVERYTHING]
     signature = [tf.TensorSpec([None, 10, 10, 3], tf.uint8)] + [tf.TensorSpec([], tf.int64)] * 2
     same, other = (
-        tf.function(build_augmentation(methods, seed, (10, 10, 3)), input_signature=signature)
+        tf.function(
+            build_augmentation(methods, seed, (10, 10, 3)),
+            input_signature=signature,
+            autograph=False,
+        )
         for seed in (0, 1)
     )
     whole = same(images, 7, 0).numpy()

@@ -1,5 +1,7 @@
 """Records in both layouts against TensorFlow's own protobuf classes; damaged shards."""
 
+import functools
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -14,6 +16,7 @@ from tfxc.data.rows import Rows
 LAYOUTS = tfrecord.LAYOUTS
 
 
+@functools.cache
 def sparse_rows(count=600, num_features=70_000, seed=0):
     """Random rows, every seventh without features and every fifth without labels."""
     rng = np.random.default_rng(seed)

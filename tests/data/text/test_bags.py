@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from tests.data.formats import data_folder
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.ownership import MARKER
-from tfxc.data.text import base
+from tfxc.data.text import base, terms
 from tfxc.data.text.bags import HashingFeatures, TfidfFeatures
 from tfxc.data.text.registry import build_text_features, load_text_features
 
@@ -94,6 +94,7 @@ def test_hashing_like_scikit_learn(settings):
 
 def test_several_processes_give_the_same(monkeypatch):
     monkeypatch.setattr(base, "_MIN_CHARACTERS", 1)
+    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
     texts = sample_texts()
     for settings in ({"max_features": 30}, {"ngram_range": (1, 2)}):
         one = TfidfFeatures(**settings).fit(lists_of(texts))

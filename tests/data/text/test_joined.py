@@ -16,6 +16,7 @@ from tfxc.data.lists import pad_tokens
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import prepare
 from tfxc.data.sources.shards import ShardSource
+from tfxc.data.text import terms
 from tfxc.data.text.registry import build_text_features, load_text_features
 
 WORDS, TFIDF = {"name": "words", "min_count": 1}, {"name": "tfidf", "ngram_range": [1, 2]}
@@ -28,7 +29,13 @@ PAIRS = {
 }
 
 
-@pytest.fixture(params=PAIRS, ids=list(PAIRS))
+# Rare pieces are dropped from tokens alone in data/text/test_subwords_pruning.py.
+SLOW = {"rare": pytest.mark.slow}
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=SLOW.get(name, ())) for name in PAIRS], ids=list(PAIRS)
+)
 def sections(request, tmp_path):
     """Config sections of the two parts."""
     tokens, terms = PAIRS[request.param]
@@ -80,7 +87,8 @@ def test_parts_are_as_if_alone(sections, tmp_path):
     np.testing.assert_allclose(found["weights"], rows[0].data, rtol=1e-6)
 
 
-def test_several_processes_give_the_same():
+def test_several_processes_give_the_same(monkeypatch):
+    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
     sections = {"tokens": {**WORDS, "stop_words": ["the"]}, "terms": {**TFIDF, "max_features": 9}}
     lists = [TEXTS[:2], TEXTS[2:4], TEXTS[4:]]
     one, two = built(sections).fit(lists), built(sections).fit(lists, jobs=2)

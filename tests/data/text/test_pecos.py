@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.text import base
+from tfxc.data.text import base, terms
 from tfxc.data.text.pecos import PecosTfidfFeatures, load_pecos_vectorizer, split_at_blanks
 from tfxc.data.text.registry import build_text_features, load_text_features
 
@@ -44,6 +44,7 @@ def test_like_libpecos(case, tmp_path):
 
 def test_several_processes_give_the_same(monkeypatch):
     monkeypatch.setattr(base, "_MIN_CHARACTERS", 1)
+    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
     monkeypatch.setattr(base, "_CHARACTERS_PER_TERM", 0)
     one = PecosTfidfFeatures(ngram_range=(1, 2)).fit([TEXTS])
     two = PecosTfidfFeatures(ngram_range=(1, 2)).fit([TEXTS[:3], TEXTS[3:]], jobs=2)
@@ -121,9 +122,9 @@ def test_nothing_is_left():
 def test_vocabularies_from_elsewhere():
     features = PecosTfidfFeatures(ngram_range=[[2, 2], [1, 1]], use_idf=False)
     assert features.set_vocabulary(["a b", "b", "a"], None).blocks == [1]
-    for terms in (["a", "a b"], ["a b c"], ["a b", "a", "a"]):
+    for given in (["a", "a b"], ["a b c"], ["a b", "a", "a"]):
         with pytest.raises(DataError, match="expected"):
-            features.set_vocabulary(terms, None)
+            features.set_vocabulary(given, None)
 
 
 def write(case, folder):

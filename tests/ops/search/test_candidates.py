@@ -91,7 +91,7 @@ def test_sample_with_true():
 
 
 def test_a_sample_of_one_true_column_has_a_known_width():
-    function = tf.function(lambda bits, true: sample_with_true(bits, true, 3)[0])
+    function = tf.function(lambda bits, true: sample_with_true(bits, true, 3)[0], autograph=False)
     graph = function.get_concrete_function(
         tf.TensorSpec([None, 9], tf.uint32), tf.TensorSpec([None, 1], tf.int32)
     )

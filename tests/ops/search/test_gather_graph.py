@@ -15,7 +15,7 @@ def test_equals_the_search_outside_the_graph(monkeypatch, tile_values):
     scores = random.integers(0, 4, (3, 5, 6)).astype(np.float32) / 7
     lookups = random.integers(0, 6, (5, 2500)).astype(np.int32)
 
-    @tf.function
+    @tf.function(autograph=False)
     def search(scores):
         def buckets_between(begin, end):
             return [tf.constant(lookup)[begin:end] for lookup in lookups]

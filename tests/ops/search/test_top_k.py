@@ -29,7 +29,7 @@ def test_equals_brute_force_with_ties(k, tile):
 
 
 def test_in_a_graph_with_an_open_batch():
-    @tf.function(input_signature=[tf.TensorSpec((None, 20))])
+    @tf.function(input_signature=[tf.TensorSpec((None, 20))], autograph=False)
     def best(scores):
         return tiled_top_k(lambda a, b: scores[:, a:b], 20, tf.shape(scores)[0], 4, 6)
 
@@ -72,7 +72,9 @@ def test_other_formats_get_ordinary_reads():
     variable = tf.Variable([1.0, 2.0])
 
     def operations():
-        function = tf.function(lambda: read_once(variable) + 1).get_concrete_function()
+        function = tf.function(
+            lambda: read_once(variable) + 1, autograph=False
+        ).get_concrete_function()
         return {operation.type for operation in function.graph.get_operations()}
 
     assert "DisableCopyOnRead" in operations()

@@ -1,14 +1,14 @@
 """Patterns of words: equal in Python and in the graph, against ``re`` where both mean the same."""
 
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.processes import Started, finish
 from tfxc.core.errors import ConfigError
+from tfxc.data.text import terms
 from tfxc.data.text.registry import build_text_features
 from tfxc.ops.text.bags import words
 from tfxc.ops.text.token_patterns import TokenPattern, re2_pattern, shortest_run
@@ -49,6 +49,7 @@ def test_equals_re_in_python_and_in_the_graph(pattern):
     graph = tf.function(
         lambda texts: words(texts, pattern, lowercase=False),
         input_signature=[tf.TensorSpec([None], tf.string)],
+        autograph=False,
     )
     found = graph(tf.constant(TEXTS)).to_list()
     assert [[word.decode() for word in row] for row in found] == expected
@@ -104,18 +105,19 @@ def test_what_re2_does_not_have_is_refused_in_one_line(pattern, message, capfd):
 SLOW = [r"(?:a+)+$", r"(?:a|a)+c", r"(?:a|aa)+$", r"(?:\w+\s?)+$", r"\w{900,}"]
 
 
+def cut_by_slow_patterns():
+    texts = ["a" * 41 + "!", "a" * 899 + "!", "a" * 100_000 + "!", "a b " * 1000 + "!"]
+    for pattern in SLOW:
+        for name in ("words", "tfidf", "hashing"):
+            least = {"min_count": 1} if name == "words" else {}
+            section = {"name": name, "token_pattern": pattern, **least}
+            features = build_text_features(section).fit([["a" * 1000, "aac"]])
+            features.transform(texts)
+
+
 def test_no_pattern_hangs():
-    code = (
-        "import sys; from tfxc.data.text.registry import build_text_features\n"
-        "texts = ['a' * 41 + '!', 'a' * 899 + '!', 'a' * 100_000 + '!', 'a b ' * 1000 + '!']\n"
-        "for pattern in sys.argv[1:]:\n"
-        "    for name in ('words', 'tfidf', 'hashing'):\n"
-        "        least = {'min_count': 1} if name == 'words' else {}\n"
-        "        section = {'name': name, 'token_pattern': pattern, **least}\n"
-        "        features = build_text_features(section).fit([['a' * 1000, 'aac']])\n"
-        "        features.transform(texts)\n"
-    )
-    subprocess.run([sys.executable, "-c", code, *SLOW], check=True, timeout=250)
+    """In a process that can be ended."""
+    finish(Started(cut_by_slow_patterns))
 
 
 @pytest.mark.parametrize("pattern", [r"[\w'-]+", r"\S+", r"\w(\d+)", r"[^,]+", r"\pL+"])
@@ -141,7 +143,8 @@ def test_features_equal_those_of_the_graph(tmp_path, name, pattern):
 
 
 @pytest.mark.slow
-def test_several_processes_give_the_same():
+def test_several_processes_give_the_same(monkeypatch):
+    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
     section = {"name": "tfidf", "token_pattern": r"[\w'-]+"}
     one = build_text_features(section).fit([TEXTS, TEXTS[:3]])
     two = build_text_features(section).fit([TEXTS, TEXTS[:3]], jobs=2)

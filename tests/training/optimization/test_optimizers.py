@@ -110,7 +110,7 @@ def trained(optimizer, gradients, start):
     optimizer.build([variable])
     slots = optimizer.slots[variable.ref()]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def update(gradient, step):
         gradient = sum_repeated_rows(gradient)
         rate = tf.constant(optimizer.learning_rate)

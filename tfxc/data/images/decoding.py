@@ -131,16 +131,19 @@ def _compiled(shape):
             )  # fmt: skip
 
     return (
-        tf.function(lambda contents: decode_batch(contents, shape), input_signature=files),
-        tf.function(all_with_own_shapes, input_signature=files),
+        tf.function(
+            lambda contents: decode_batch(contents, shape), input_signature=files, autograph=False
+        ),
+        tf.function(all_with_own_shapes, input_signature=files, autograph=False),
         tf.function(
             lambda images: _each(lambda image: fit(image, shape), images, shape),
             input_signature=arrays,
+            autograph=False,
         ),
     )
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def _decode_one(content):
     with tf.device("CPU:0"):
         return decode(content)

@@ -244,21 +244,38 @@ def encode_example(arrays: Mapping[str, Any]) -> bytes:
         '0a0d0a0b0a016112061a040a02ac02'
     """
     entries = (
-        _field(_FEATURE, _field(_KEY, name.encode()) + _field(_VALUE, _feature(arrays[name])))
+        message_field(
+            _FEATURE,
+            message_field(_KEY, name.encode()) + message_field(_VALUE, _feature(arrays[name])),
+        )
         for name in sorted(arrays)
     )
-    return _field(_FEATURES, b"".join(entries))
+    return message_field(_FEATURES, b"".join(entries))
 
 
 def _feature(array):
     if isinstance(array, list):
-        return _field(_BYTES_LIST, b"".join(_field(_PACKED, value) for value in array))
+        return message_field(
+            _BYTES_LIST, b"".join(message_field(_PACKED, value) for value in array)
+        )
     if np.issubdtype(array.dtype, np.floating):
-        return _field(_FLOAT_LIST, _field(_PACKED, array.astype("<f4").tobytes()))
-    return _field(_INT64_LIST, _field(_PACKED, _varints(array)))
+        return message_field(_FLOAT_LIST, message_field(_PACKED, array.astype("<f4").tobytes()))
+    return message_field(_INT64_LIST, message_field(_PACKED, _varints(array)))
 
 
-def _field(number, payload):
+def message_field(number: int, payload: bytes) -> bytes:
+    """A field of a protocol buffer that has a length: a text, bytes or another message.
+
+    Args:
+        number: of the field, at most 15.
+        payload: what it holds.
+
+    Source: https://protobuf.dev/programming-guides/encoding
+
+    Example:
+        >>> message_field(2, b"testing").hex()
+        '120774657374696e67'
+    """
     return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(len(payload)) + payload
 
 

@@ -162,7 +162,7 @@ class PretrainedTokens:
 
         ids = self.graph()
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         def cut(texts):
             ragged, num_truncated = ids.ragged(texts)
             return ragged.flat_values, ragged.row_lengths(), num_truncated

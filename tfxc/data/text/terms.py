@@ -11,6 +11,9 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from tfxc.core.errors import DataError
 
+# Fewer characters at a time are counted sooner than processes start.
+_MIN_CHARACTERS = 500_000
+
 
 @dataclasses.dataclass
 class TermCounts:
@@ -34,7 +37,7 @@ class TermCounter:
 
     Args:
         analysis: ``ngram_range``, ``lowercase`` and ``token_pattern``.
-        jobs: processes; the result does not depend on it.
+        jobs: processes to use at most; the result does not depend on it.
         with_totals: whether to count occurrences too, for twice the memory.
 
     Example:
@@ -59,7 +62,9 @@ class TermCounter:
             joblib.delayed(_count_list)(texts, self._analysis, self._with_totals)
             for texts in text_lists
         )
-        for in_documents, in_total in joblib.Parallel(n_jobs=self._jobs)(tasks):
+        characters = sum(len(text) for texts in text_lists for text in texts)
+        jobs = self._jobs if characters >= _MIN_CHARACTERS else 1
+        for in_documents, in_total in joblib.Parallel(n_jobs=jobs)(tasks):
             self._documents.update(in_documents)
             self._totals.update(in_total)
         self._num_texts += sum(map(len, text_lists))

@@ -44,7 +44,9 @@ class ShardedTable:
         self.strategy, self.shape, self.size = strategy, tuple(shape), size
         self.count = strategy.num_replicas_in_sync
         self._whole: np.ndarray | None = None
-        numbers = tf.function(strategy.run)(lambda: _context().replica_id_in_sync_group)
+        numbers = tf.function(strategy.run, autograph=False)(
+            lambda: _context().replica_id_in_sync_group
+        )
         numbers = [int(number) for number in strategy.experimental_local_results(numbers)]
         self._devices = dict(zip(numbers, strategy.extended.worker_devices, strict=True))
 
@@ -94,7 +96,7 @@ class ShardedTable:
             found = self.strategy.run(on_replica, args=tensors)
             return tf.nest.map_structure(self._here, found)
 
-        return (tf.function(run) if tf.executing_eagerly() else run)(*tensors)
+        return (tf.function(run, autograph=False) if tf.executing_eagerly() else run)(*tensors)
 
     def _here(self, value):
         return self.strategy.experimental_local_results(value)[0]
@@ -123,7 +125,9 @@ class ShardedTable:
 
     def _blocks(self):
         """Yields (first row within a shard, those rows of all shards)."""
-        take = tf.function(lambda rows: self.on_every_shard(lambda _, x, r: tf.gather(x, r), rows))
+        take = tf.function(
+            lambda rows: self.on_every_shard(lambda _, x, r: tf.gather(x, r), rows), autograph=False
+        )
         for begin in range(0, self.size, _BLOCK):
             yield begin, take(tf.range(begin, min(begin + _BLOCK, self.size))).numpy()
 

@@ -159,7 +159,8 @@ class _Pass:
             batch_size: examples at a time, always the same ones together.
             count: number of teachers.
         """
-        place, scores = self._place, tf.function(self._run.model.__call__, reduce_retracing=True)
+        place, model = self._place, self._run.model
+        scores = tf.function(model.__call__, reduce_retracing=True, autograph=False)
         rest = RemainingChunks(
             open_split(self._data, "train"), lambda first, stop: total.done[place[first:stop]].all()
         )

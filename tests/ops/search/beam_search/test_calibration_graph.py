@@ -31,6 +31,7 @@ def test_equals_numpy(calibration):
     function = tf.function(
         lambda x: calibrated(x, calibration),
         input_signature=[tf.TensorSpec([None, None], tf.float32)],
+        autograph=False,
     )
     expected = calibration.apply(scores)
     np.testing.assert_allclose(function(scores), expected, rtol=1e-6, atol=1e-30)

@@ -1,0 +1,216 @@
+"""Load on ``tfxc serve``, and what the same run does in one process without HTTP.
+
+    python benchmarks/serve_load.py RUN --data FILE [--clients 32] [--seconds 60] [--texts 64]
+                                    [--requests 100000] [--savedmodel FOLDER]
+
+Starts the server on a free port of 127.0.0.1, and clients in one other process, each of which sends
+its next request when the last one is answered. Texts are of mixed length, from a few words to
+pages. Prints
+
+* requests of one text: errors, the median and the 99th percentile in milliseconds, next to those of
+  the plain SavedModel in this process, one text at a time (with --savedmodel);
+* requests of many texts: texts per second, next to those of the run's predictor in this process in
+  batches of 256, and their ratio;
+* memory of the server while --requests are answered.
+
+Every part is bounded by --seconds or --requests. Clients and server share the machine.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as tfxc serve, so that both search alike
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+BATCH = 256
+
+
+def main():
+    """Measures and prints."""
+    found = _options()
+    texts = mixed_texts(found.data)
+    process, port = start(found.run)
+    try:
+        say(f"{found.clients} clients, {found.seconds:g} s, one text each request")
+        report(load(port, found, texts, 1))
+        say(f"{found.clients} clients, {found.seconds / 2:g} s, {found.texts} texts each request")
+        many = report(load(port, found, texts, found.texts, found.seconds / 2))
+        say(f"memory over {found.requests:,} requests")
+        memory(port, found, texts)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        say(f"server ended with {process.wait(60)}")
+    compare(found, texts, many)
+    return 0
+
+
+def _options():
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    options.add_argument("run", metavar="RUN")
+    options.add_argument("--data", required=True, metavar="FILE")
+    options.add_argument("--savedmodel", metavar="FOLDER")
+    options.add_argument("--clients", type=int, default=32)
+    options.add_argument("--seconds", type=float, default=60)
+    options.add_argument("--texts", type=int, default=64)
+    options.add_argument("--requests", type=int, default=100_000)
+    return options.parse_args()
+
+
+def say(text):
+    """Prints at once."""
+    print(text, flush=True)
+
+
+def mixed_texts(path, count=4096):
+    """Texts of mixed length: single ones of a file, and up to 20 of them joined."""
+    from tfxc.data.formats import open_reader
+
+    chunk = next(open_reader(path).chunks(count))
+    draw, known = random.Random(0), [text for text in chunk.texts if text.strip()]
+    lengths = draw.choices((1, 2, 5, 20), (60, 25, 10, 5), k=count)
+    return [" ".join(draw.choices(known, k=length)) for length in lengths]
+
+
+def start(run):
+    """The server's process and port."""
+    command = [sys.executable, "-m", "tfxc", "serve", f"run={run}", "--port", "0", "--drain", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    for line in process.stdout:
+        if found := re.search(r"serving at http://127\.0\.0\.1:(\d+)/", line):
+            return process, int(found[1])
+    sys.exit("the server has not started")
+
+
+def load(port, found, texts, size, seconds=None, requests=None):
+    """What the clients have seen: latencies, errors, texts per second."""
+    bodies = [
+        json.dumps({"texts": texts[first : first + size]}).encode()
+        for first in range(0, len(texts), size)
+    ]
+    seconds = seconds or found.seconds
+    given = (port, bodies, found.clients, seconds, requests)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        before = gauge(port, "process_cpu_seconds_total")
+        latencies, errors, took = pool.apply(_clients, given)
+    answered = len(latencies) * size
+    cost = (gauge(port, "process_cpu_seconds_total") - before) / answered
+    return {"latencies": latencies, "errors": errors, "rate": answered / took, "cost": cost}
+
+
+def gauge(port, name):
+    """A number of the server's metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        return float(re.search(rf"^{name} (\S+)", answer.read().decode(), re.MULTILINE)[1])
+
+
+def _clients(port, bodies, clients, seconds, requests):
+    return asyncio.run(_all_clients(port, bodies, clients, seconds, requests))
+
+
+async def _all_clients(port, bodies, clients, seconds, requests):
+    latencies, errors = [], []
+    begun = time.perf_counter()
+    end = begun + seconds
+    share = None if requests is None else requests // clients
+    await asyncio.gather(
+        *(_client(port, bodies[n:] + bodies[:n], end, share, latencies, errors)
+          for n in range(clients))
+    )  # fmt: skip
+    return latencies, errors, time.perf_counter() - begun
+
+
+async def _client(port, bodies, end, requests, latencies, errors):
+    """One connection: a request after the other."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    done = 0
+    while time.perf_counter() < end and (requests is None or done < requests):
+        body = bodies[done % len(bodies)]
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        begun = time.perf_counter()
+        writer.write(head.encode() + body)
+        header = await reader.readuntil(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", header)[1])
+        answer = await reader.readexactly(length)
+        latencies.append(time.perf_counter() - begun)
+        if not header.startswith(b"HTTP/1.1 200") or b'"predictions"' not in answer:
+            errors.append(header[:40])
+        done += 1
+    writer.close()
+
+
+def report(seen):
+    """Prints and returns a measurement."""
+    import numpy as np
+
+    median, most = 1e3 * np.percentile(seen["latencies"], [50, 99])
+    say(f"  {len(seen['latencies']):,} requests, {len(seen['errors'])} errors")
+    say(f"  p50 {median:.1f} ms, p99 {most:.1f} ms, {seen['rate']:,.0f} texts/s")
+    say(f"  {1e3 * seen['cost']:.3f} ms of the server's processor time a text")
+    return seen
+
+
+def memory(port, found, texts):
+    """Prints the server's resident memory while requests are answered."""
+    parts = 4
+    for part in range(parts + 1):
+        size = gauge(port, "process_resident_memory_bytes") / 1e6
+        say(f"  {part * found.requests // parts:>9,} requests: {size:,.1f} MB")
+        if part < parts:
+            load(port, found, texts, 1, 600, found.requests // parts)
+
+
+def compare(found, texts, seen):
+    """Prints what this process does without HTTP."""
+    from tfxc.data.chunk import Chunk
+    from tfxc.inference.predictors import RunPredictor
+    from tfxc.runs.loaded import load_run
+
+    predict = RunPredictor(load_run(found.run), probabilities=None)
+    batches = [texts[first : first + BATCH] for first in range(0, len(texts), BATCH)]
+    rounds = []
+    for _ in range(5):
+        begun, cpu = time.perf_counter(), time.process_time()
+        for batch in batches:
+            predict(Chunk([[] for _ in batch], texts=batch))
+        rounds.append((time.perf_counter() - begun, time.process_time() - cpu))
+    wall, cpu = (sorted(column)[2] / len(texts) for column in zip(*rounds, strict=True))
+    say(f"in one process, batches of {BATCH}: {1 / wall:,.0f} texts/s, {1e3 * cpu:.3f} ms of "
+        f"processor time a text")  # fmt: skip
+    say(f"server / process: {seen['rate'] * wall:.2f} by the clock, {cpu / seen['cost']:.2f} by "
+        "processor time")  # fmt: skip
+    if found.savedmodel:
+        _single(found.savedmodel, texts[:1000])
+
+
+def _single(folder, texts):
+    import numpy as np
+    import tensorflow as tf
+
+    model = tf.saved_model.load(folder)
+    call, times = model.signatures["serving_default"], []
+    for number, text in enumerate(texts[:50] + texts):
+        begun = time.perf_counter()
+        call(text=tf.constant([text]))["labels"].numpy()
+        if number >= 50:
+            times.append(time.perf_counter() - begun)
+    median, most = 1e3 * np.percentile(times, [50, 99])
+    say(f"plain SavedModel, one text at a time: p50 {median:.2f} ms, p99 {most:.2f} ms")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,353 @@
+"""The HTTP interface in this process: answers against the predictor, and every refusal."""
+
+import base64
+import functools
+import json
+
+import numpy as np
+import pytest
+
+from tests.serving.runs import client_of, text_run
+from tests.small_runs import NAMES, TEXTS, make_run
+from tfxc.data.chunk import Chunk
+from tfxc.inference.predictors import RunPredictor
+from tfxc.runs.loaded import load_run
+from tfxc.serving.limits import Limits
+
+LIMITS = Limits(examples=8, body_bytes=6000, k=10, seconds=2, batch=4)
+SERVED = "/v1/models/first"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    text_run(folder / "first")
+    make_run(folder / "second", text_features={"name": "tfidf", "min_df": 1})
+    make_run(
+        folder / "dense", kind="dense", num_features=3,
+        encoder={"name": "precomputed"}, objective={"name": "softmax"},
+    )  # fmt: skip
+    make_run(folder / "sparse", num_features=6)
+    make_run(
+        folder / "image", kind="image", num_features=192, image_shape=[8, 8, 3],
+        encoder={"name": "resnet", "depth": 10, "width": 4},
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget():
+    yield
+    predictor.cache_clear()
+    loaded.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def client(runs):
+    names = ("first", "second", "dense", "sparse", "image")
+    client, _ = client_of({name: runs / name for name in names}, LIMITS)
+    with client:
+        yield client
+
+
+@functools.cache
+def predictor(run, k):
+    return RunPredictor(loaded(run), k, None)
+
+
+@functools.cache
+def loaded(run):
+    return load_run(run)
+
+
+def expected(run, chunk, k):
+    """(label, score) pairs of each example, by ``tfxc predict``'s predictor."""
+    found = predictor(run, k)(chunk)
+    pairs = zip(found.labels, found.scores.tolist(), strict=True)
+    return [list(zip(labels, scores, strict=True)) for labels, scores in pairs]
+
+
+def assert_same(found, wanted):
+    """Labels are the same and scores differ by rounding only: batches may differ in size."""
+    assert [[label for label, _ in row] for row in found] == [[n for n, _ in row] for row in wanted]
+    for row, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose([s for _, s in row], [s for _, s in other], rtol=1e-5)
+
+
+def pairs_of(answer):
+    return [[(p["label"], p["score"]) for p in row] for row in answer["predictions"]]
+
+
+@pytest.mark.parametrize("k", [1, 3, 7, 10])
+def test_simple_form(client, runs, k):
+    answer = client.post("/predict", json={"texts": TEXTS, "k": k, "model": "second"})
+    assert answer.status_code == 200
+    found = answer.json()
+    assert (found["model"], found["version"], found["probabilities"]) == ("second", 1, True)
+    assert_same(pairs_of(found), expected(runs / "second", texts(TEXTS), k))
+    assert all(p["label"] == NAMES[p["id"]] for row in found["predictions"] for p in row)
+
+
+def texts(values):
+    return Chunk([[] for _ in values], texts=list(values))
+
+
+def test_first_model_and_5_labels_are_meant_where_nothing_is_said(client, runs):
+    found = client.post("/predict", json={"texts": TEXTS[:1]}).json()
+    assert_same(pairs_of(found), expected(runs / "first", texts(TEXTS[:1]), 5))
+
+
+def test_rows_and_columns_of_tensorflow_serving(client, runs):
+    wanted = expected(runs / "first", texts(TEXTS), 5)
+    bodies = [
+        {"instances": TEXTS},
+        {"signature_name": "serving_default", "instances": [{"text": t} for t in TEXTS]},
+        {"instances": [{"b64": base64.b64encode(t.encode()).decode()} for t in TEXTS]},
+    ]
+    for body in bodies:
+        rows = client.post(f"{SERVED}:predict", json=body).json()["predictions"]
+        found = [list(zip(row["labels"], row["scores"], strict=True)) for row in rows]
+        assert_same(found, wanted)
+        assert [[NAMES[i] for i in row["ids"]] for row in rows] == [row["labels"] for row in rows]
+    for body in ({"inputs": TEXTS}, {"inputs": {"text": TEXTS}}):
+        address = f"{SERVED}/versions/1:predict"
+        columns = client.post(address, json=body).json()["outputs"]
+        found = [list(zip(*row, strict=True))
+                 for row in zip(columns["labels"], columns["scores"], strict=True)]  # fmt: skip
+        assert_same(found, wanted)
+
+
+def test_status_and_metadata(client):
+    (status,) = client.get(SERVED).json()["model_version_status"]
+    assert (status["version"], status["state"]) == ("1", "AVAILABLE")
+    found = client.get(f"{SERVED}/versions/1/metadata").json()
+    assert found["model_spec"] == {"name": "first", "signature_name": "", "version": "1"}
+    signature = found["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert signature["inputs"]["text"]["dtype"] == "DT_STRING"
+    sizes = [dim["size"] for dim in signature["outputs"]["scores"]["tensor_shape"]["dim"]]
+    assert sizes == ["-1", "5"]
+
+
+def test_vectors(client, runs):
+    rows = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    wanted = expected(runs / "dense", Chunk([[]] * 4, features=rows), 5)
+    found = client.post("/predict", json={"features": rows.tolist(), "model": "dense"}).json()
+    assert_same(pairs_of(found), wanted)
+    for body in ({"instances": rows.tolist()}, {"signature_name": "features",
+                 "instances": [{"features": row} for row in rows.tolist()]}):  # fmt: skip
+        rows_found = client.post("/v1/models/dense:predict", json=body).json()["predictions"]
+        assert_same([list(zip(r["labels"], r["scores"], strict=True)) for r in rows_found], wanted)
+
+
+def test_bags(client, runs):
+    import scipy.sparse
+
+    bags = scipy.sparse.csr_matrix(np.float32([[0, 1, 0, 0, 0, 2], [0, 0, 0, 0, 0, 0]]))
+    wanted = expected(runs / "sparse", Chunk([[]] * 2, features=bags), 5)
+    body = {"features": [{"5": 2, "1": 1.0}, {}], "model": "sparse"}
+    assert_same(pairs_of(client.post("/predict", json=body).json()), wanted)
+    inputs = {"ids": [1, 5], "weights": [1.0, 2.0], "row_splits": [0, 2, 2]}
+    found = client.post("/v1/models/sparse:predict", json={"inputs": inputs}).json()["outputs"]
+    assert found["labels"] == [[label for label, _ in row] for row in wanted]
+
+
+def test_images(client, runs):
+    import tensorflow as tf
+
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    files = [base64.b64encode(tf.io.encode_png(p).numpy()).decode() for p in pixels]
+    wanted = expected(runs / "image", Chunk([[]] * 2, images=pixels), 5)
+    answer = client.post("/predict", json={"images": files, "model": "image"})
+    assert_same(pairs_of(answer.json()), wanted)
+    given = {"encoded": [{"b64": file} for file in files], "serving_default": pixels.tolist()}
+    for signature, instances in given.items():
+        body = {"signature_name": signature, "instances": instances}
+        answer = client.post("/v1/models/image:predict", content=json.dumps(body))
+        rows = answer.json()["predictions"]
+        assert_same([list(zip(r["labels"], r["scores"], strict=True)) for r in rows], wanted)
+
+
+def test_pages_ask_no_other_host(client):
+    for address in ("/", "/docs"):
+        answer = client.get(address)
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "connect-src 'self'" in answer.headers["content-security-policy"]
+        assert "http://" not in answer.text and "https://" not in answer.text
+
+
+def test_reports_are_linked_and_nothing_else_of_the_run(client, runs):
+    folder = runs / "second" / "report"
+    folder.mkdir()
+    (folder / "report.md").write_text("# Käse")
+    models = {m["name"]: m["report"] for m in client.get("/models").json()["models"]}
+    assert models["second"] == "/reports/second/report.md" and models["first"] is None
+    answer = client.get(models["second"])
+    assert answer.text == "# Käse" and answer.headers["content-type"].startswith("text/plain")
+    for file in ("other.md", "%2e%2e/config.json", "%00", "/etc/passwd", ""):
+        assert client.get(f"/reports/second/{file}").status_code == 404
+
+
+def test_health_and_models(client):
+    assert client.get("/health").json() == {"status": "ok"}
+    models = {m["name"]: m for m in client.get("/models").json()["models"]}
+    assert models["image"]["examples"] == ["images"] and models["first"]["max_k"] == 10
+    assert models["first"]["num_labels"] == len(NAMES)
+
+
+def test_openapi_names_every_address(client):
+    document = client.get("/openapi.json").json()
+    served = {route.path for route in client.app._inner.routes if hasattr(route, "endpoint")}
+    assert set(document["paths"]) == served - {
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/reports/{name}/{file:path}",
+    }
+    example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    assert client.post("/predict", json=example["example"]).status_code == 200
+
+
+def test_metrics_count(client):
+    client.post("/predict", json={"texts": ["soup"]})
+    text = client.get("/metrics").text
+    assert 'tfxc_requests_total{route="/predict",status="200"}' in text
+    assert 'tfxc_model_version{model="first"} 1.0' in text
+    assert "tfxc_batch_examples_bucket" in text
+
+
+DEEP = "[" * 1900 + "]" * 1900
+# (what the body is, status, words of the message); the address is /predict.
+BAD_BODIES = [
+    (b"", 400, "JSON expected"),
+    (b"texts=soup", 400, "JSON expected"),
+    (b'{"texts": ["soup"]', 400, "JSON expected"),
+    (b'{"texts": ["soup"]} x', 400, "JSON expected"),
+    (b'{"texts": ["\xff"]}', 400, "UTF-8 expected"),
+    ('{"texts": ["soup"]}'.encode("utf-16"), 400, "UTF-8 expected"),
+    (b'{"texts": ["a\x00b"]}', 400, "JSON expected"),
+    (b'{"texts": ["soup"], "k": NaN}', 400, "NaN"),
+    (b'{"texts": ["soup"], "k": Infinity}', 400, "Infinity"),
+    (b'{"texts": ["soup"], "k": ' + b"9" * 3000 + b"}", 400, "k: an integer from 1 to 10"),
+    (f'{{"texts": {DEEP}}}'.encode(), 400, ""),
+    (b'["soup"]', 400, "a JSON object expected, found list"),
+    (b"null", 400, "a JSON object expected, found NoneType"),
+    (b'"soup"', 400, "a JSON object expected, found str"),
+    (b'{"texts": ["\\ud800"]}', 400, "surrogate"),
+    (b"x" * 7000, 413, "a body of at most 6,000 bytes"),
+    (b'{"texts": ["' + b"soup " * (10 << 18) + b'"]}', 413, "a body of at most 6,000 bytes"),
+]
+BAD_REQUESTS = [
+    ({}, 400, "texts: a list of at least one example expected, found none"),
+    ({"texts": []}, 400, "texts: a list of at least one example expected, found []"),
+    ({"texts": "soup"}, 400, 'texts: a list of at least one example expected, found "soup"'),
+    ({"texts": {"a": "b"}}, 400, "texts: a list"),
+    ({"texts": ["soup", 5]}, 400, "texts[1]: a text expected, found 5"),
+    ({"texts": [None]}, 400, "texts[0]: a text expected, found none"),
+    ({"texts": [["soup"]]}, 400, 'texts[0]: a text expected, found ["soup"]'),
+    ({"texts": ["soup"] * 9}, 413, "at most 8 examples expected, found 9"),
+    ({"texts": ["soup"], "k": 0}, 400, "k: an integer from 1 to 10 expected, found 0"),
+    ({"texts": ["soup"], "k": -1}, 400, "k: an integer from 1 to 10 expected, found -1"),
+    ({"texts": ["soup"], "k": 10**9}, 400, "k: an integer from 1 to 10"),
+    ({"texts": ["soup"], "k": 2.5}, 400, "k: an integer from 1 to 10 expected, found 2.5"),
+    ({"texts": ["soup"], "k": "5"}, 400, "k: an integer from 1 to 10 expected, found str"),
+    ({"texts": ["soup"], "k": True}, 400, "k: an integer from 1 to 10"),
+    ({"texts": ["soup"], "model": "third"}, 404, "first, second, dense, sparse, image expected"),
+    ({"texts": ["soup"], "model": 3}, 404, "expected, found int"),
+    ({"texts": ["soup"], "models": "first"}, 400, "found 'models'"),
+    ({"features": [[1, 2, 3]]}, 400, "texts: a list of at least one example"),
+    ({"features": [[1, 2]], "model": "dense"}, 400, "features[0]: a list of 3 finite numbers"),
+    ({"features": [[1, 2, "x"]], "model": "dense"}, 400, "features[0]: a list of 3 finite"),
+    ({"features": [[1, 2, 1e39]], "model": "dense"}, 400, "features[0]: a list of 3 finite"),
+    ({"features": ["1 2 3"], "model": "dense"}, 400, "features[0]: a list of 3 finite"),
+    ({"features": [{"6": 1}], "model": "sparse"}, 400, "features[0]: ids from 0 to 5"),
+    ({"features": [{"-1": 1}], "model": "sparse"}, 400, "features[0]: ids from 0 to 5"),
+    ({"features": [{"1": "x"}], "model": "sparse"}, 400, "features[0].1: a finite number"),
+    ({"features": [[1.0]], "model": "sparse"}, 400, "features[0]: an object such as"),
+    ({"images": ["%%%"], "model": "image"}, 400, "images[0]: base64 expected"),
+    ({"images": ["aGFsbG8="], "model": "image"}, 400, "example 1"),
+]
+BAD_SERVED = [
+    ({}, 400, "either instances or inputs expected, found none"),
+    ({"instances": ["a"], "inputs": ["a"]}, 400, "found instances and inputs"),
+    ({"instances": []}, 400, "instances: a list of at least one example"),
+    ({"instances": "soup"}, 400, "instances: a list of at least one example"),
+    ({"instances": [{"txt": "a"}]}, 400, "instances[0]: an object with text expected"),
+    ({"instances": [{"b64": "%"}]}, 400, "base64"),
+    ({"instances": [{"b64": "/w=="}]}, 400, "UTF-8 text expected"),
+    ({"instances": ["a"], "signature_name": "encode"}, 400, "one of serving_default expected"),
+    ({"instances": ["a"], "signature_name": 5}, 400, "signature_name: a text expected, found int"),
+    ({"instances": ["a"], "k": 5}, 400, "found 'k'"),
+    ({"inputs": {"text": "soup"}}, 400, "inputs.text: a list of at least one value"),
+    ({"inputs": {"tokens": [1]}}, 400, "inputs: an object with text expected"),
+    ({"instances": ["a"] * 9}, 413, "at most 8 examples"),
+]
+BAD_ARRAYS = [
+    ("dense", {"instances": [[1, 2]]}, "numbers of shape (1, 2)"),
+    ("dense", {"instances": [[1, 2, 3], [1]]}, "numbers"),
+    ("dense", {"instances": [["a", "b", "c"]]}, "numbers"),
+    ("sparse", {"instances": [{"ids": [1], "weights": [1], "row_splits": [0, 1]}]}, "column form"),
+    ("sparse", {"inputs": {"ids": [1], "weights": [1]}}, "an object with ids, weights, row_splits"),
+    ("sparse", {"inputs": {"ids": [9], "weights": [1], "row_splits": [0, 1]}}, "ids from 0 to 5"),
+    ("sparse", {"inputs": {"ids": [1, 1], "weights": [1, 1], "row_splits": [0, 2]}}, "distinct"),
+    ("sparse", {"inputs": {"ids": [1], "weights": [1], "row_splits": [0, 2]}}, "row_splits that"),
+    ("sparse", {"inputs": {"ids": [0.5], "weights": [1], "row_splits": [0, 1]}}, "numbers"),
+    ("image", {"instances": [[[[256] * 3] * 8] * 8]}, "numbers from 0 to 255"),
+    ("image", {"instances": [[[[1] * 3] * 7] * 8]}, "numbers of shape (1, 8, 7, 3)"),
+]
+
+
+def check_refused(client, answer, status, words):
+    found = answer.json()
+    assert answer.status_code == status, found
+    assert list(found) == ["error"] and words in found["error"] and "\n" not in found["error"]
+    assert len(found["error"]) < 400 and "Traceback" not in found["error"]
+    assert client.post("/predict", json={"texts": ["soup"]}).status_code == 200
+
+
+@pytest.mark.parametrize(("body", "status", "words"), BAD_BODIES)
+def test_bad_bodies(client, body, status, words):
+    check_refused(client, client.post("/predict", content=body), status, words)
+
+
+@pytest.mark.parametrize(("body", "status", "words"), BAD_REQUESTS)
+def test_bad_requests(client, body, status, words):
+    check_refused(client, client.post("/predict", json=body), status, words)
+
+
+@pytest.mark.parametrize(("body", "status", "words"), BAD_SERVED)
+def test_bad_requests_of_tensorflow_serving(client, body, status, words):
+    check_refused(client, client.post(f"{SERVED}:predict", json=body), status, words)
+
+
+@pytest.mark.parametrize(("model", "body", "words"), BAD_ARRAYS)
+def test_bad_arrays(client, model, body, words):
+    answer = client.post(f"/v1/models/{model}:predict", json=body)
+    check_refused(client, answer, 400, words)
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "status", "words"),
+    [
+        ("GET", "/predict", 405, "POST expected, found GET"),
+        ("DELETE", "/predict", 405, "POST expected, found DELETE"),
+        ("POST", "/health", 405, "GET"),
+        ("GET", "/nowhere", 404, "no such address"),
+        ("GET", "/v1/models/third", 404, "model: one of first"),
+        ("POST", "/v1/models/third:predict", 404, "model: one of first"),
+        ("GET", "/v1/models/first/versions/2", 404, "version 1 of first expected, found 2"),
+        ("GET", "/v1/models/first/versions/x/metadata", 404, "found x"),
+        ("POST", "/v1/models/first:classify", 405, "GET"),
+        ("GET", "/reports/first/../../config.json", 404, "no such address"),
+        ("GET", "/reports/first/%2e%2e/config.json", 404, "no such address"),
+    ],
+)
+def test_wrong_addresses_and_methods(client, method, address, status, words):
+    answer = client.request(method, address, json={"instances": ["a"]})
+    check_refused(client, answer, status, words)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\0", "a\0b", "‮", "😀" * 50, "soup " * 500])
+def test_unusual_texts_are_answered(client, runs, text):
+    answer = client.post("/predict", json={"texts": [text]})
+    assert answer.status_code == 200
+    assert_same(pairs_of(answer.json()), expected(runs / "first", texts([text]), 5))

@@ -1,0 +1,179 @@
+"""The page in a real browser: typing, comparing, dropping, errors, small and dark screens."""
+
+import base64
+import contextlib
+
+import numpy as np
+import pytest
+
+from tests.serving.browser import Browser
+from tests.serving.runs import running, text_run
+from tests.small_runs import make_run
+from tfxc.data.chunk import Chunk
+from tfxc.inference.predictors import RunPredictor
+from tfxc.runs.loaded import load_run
+
+NAMES = "[...document.querySelectorAll('.run:nth-child({}) .name')].map(e => e.textContent)"
+HEADINGS = "[...document.querySelectorAll('.run h2')].map(e => e.textContent)"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with contextlib.closing(Browser()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    text_run(folder / "first")
+    names = ["<b>bold</b>", "soup", "tea"]
+    text_run(folder / "second", names=names, objective={"name": "hinge"})
+    make_run(
+        folder / "image", kind="image", num_features=192, image_shape=[8, 8, 3],
+        encoder={"name": "resnet", "depth": 10, "width": 4},
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(browser, runs):
+    names = ("first", "second", "image")
+    with running(*(runs / name for name in names), "--max-bytes", 20_000) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser, server):
+    """The page, loaded anew."""
+    browser.size(900, 900)
+    browser.colours("light")
+    browser.hosts.clear()
+    browser.problems.clear()
+    browser.open("http://{}:{}/".format(*server.address))
+    browser.wait("document.querySelectorAll('#first option').length === 3")
+    return browser
+
+
+def labels(run, text, k=5):
+    loaded = load_run(run)
+    k = min(k, loaded.manifest["num_labels"])
+    found = RunPredictor(loaded, k, None)(Chunk([[]], texts=[text]))
+    return found.labels[0], found.scores[0]
+
+
+def choose(page, select, value):
+    page.evaluate(
+        f"document.getElementById('{select}').value = '{value}';"
+        f"document.getElementById('{select}').dispatchEvent(new Event('change'))"
+    )
+
+
+def test_labels_appear_while_typing(page, runs):
+    assert page.evaluate("document.activeElement.id") == "text"  # no click is needed
+    page.type("the butter and the flour")
+    page.wait("document.querySelectorAll('.run').length === 2")
+    assert page.evaluate(HEADINGS) == ["first", "second"]
+    for place, run in enumerate(("first", "second"), 1):
+        names, _ = labels(runs / run, "the butter and the flour")
+        assert page.evaluate(NAMES.format(place)) == names
+    _, scores = labels(runs / "first", "the butter and the flour")
+    shown = page.evaluate("[...document.querySelectorAll('.run:first-child .score')]"
+                          ".map(e => e.textContent)")  # fmt: skip
+    assert shown == [f"{100 * score:.1f} %" for score in scores]
+    before = page.evaluate(NAMES.format(1))
+    page.type(" soup street tea")
+    page.wait(f"JSON.stringify({NAMES.format(1)}) !== JSON.stringify({before})")
+    assert {host.split(":")[0] for host in page.hosts} == {"127.0.0.1"}
+    assert page.problems == []
+
+
+def test_one_run_and_fewer_labels(page):
+    page.type("tea")
+    page.wait("document.querySelectorAll('.run').length === 2")
+    choose(page, "second", "")
+    page.wait("document.querySelectorAll('.run').length === 1")
+    page.evaluate("document.getElementById('k').value = 2;"
+                  "document.getElementById('k').dispatchEvent(new Event('input'))")  # fmt: skip
+    page.wait(f"{NAMES.format(1)}.length === 2")
+
+
+def test_no_answer_stays_where_there_is_no_text(page):
+    page.type("tea")
+    page.wait("document.querySelectorAll('.run').length === 2")
+    page.evaluate("document.getElementById('text').value = '';"
+                  "document.getElementById('text').dispatchEvent(new Event('input'))")  # fmt: skip
+    page.wait("document.querySelectorAll('.run').length === 0")
+
+
+def test_an_error_is_shown(page):
+    page.type("x" * 30_000)
+    page.wait("document.getElementById('status').className === 'wrong'")
+    text = page.evaluate("document.getElementById('status').textContent")
+    assert text.startswith("body: a body of at most 20,000 bytes expected")
+
+
+def test_an_image_is_dropped(page, runs):
+    import tensorflow as tf
+
+    choose(page, "first", "image")
+    assert page.evaluate("document.getElementById('typed').hidden")
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    file = base64.b64encode(tf.io.encode_png(pixels).numpy()).decode()
+    page.evaluate(f"""
+        const bytes = Uint8Array.from(atob("{file}"), (c) => c.charCodeAt(0));
+        const data = new DataTransfer();
+        data.items.add(new File([bytes], "a.png", {{type: "image/png"}}));
+        document.getElementById("dropped").dispatchEvent(
+            new DragEvent("drop", {{dataTransfer: data, cancelable: true}}));
+    """)
+    page.wait("document.querySelectorAll('.run .name').length === 5")
+    found = RunPredictor(load_run(runs / "image"), 5, None)(Chunk([[]], images=pixels[None]))
+    assert page.evaluate(NAMES.format(1)) == found.labels[0]
+    assert page.problems == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_fits_on_a_phone_and_can_be_read(page, scheme):
+    page.size(320, 600)
+    page.colours(scheme)
+    page.type("tea " + "x" * 300)
+    page.wait("document.querySelectorAll('.run').length === 2")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    for selector in ("h1", ".name", ".score", "#status", "#text", "a", "label"):
+        assert contrast(page, selector) >= 4.5, selector
+
+
+def contrast(page, selector):
+    """WCAG's contrast of the text of an element and what is behind it."""
+    script = """(() => {
+        let e = document.querySelector("%s"), found = [getComputedStyle(e).color];
+        while (e && getComputedStyle(e).backgroundColor === "rgba(0, 0, 0, 0)") e = e.parentElement;
+        found.push(getComputedStyle(e || document.body).backgroundColor);
+        return found.map((c) => c.match(/[0-9.]+/g).slice(0, 3).map(Number));
+    })()"""
+    lights = []
+    for colour in page.evaluate(script % selector):
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
+                  for c in np.array(colour) / 255]  # fmt: skip
+        lights.append(np.dot(linear, [0.2126, 0.7152, 0.0722]) + 0.05)
+    return max(lights) / min(lights)
+
+
+def test_every_control_has_a_name_and_is_reached_by_keyboard(page):
+    unnamed = page.evaluate("""[...document.querySelectorAll("input, select, textarea")]
+        .filter((e) => !e.labels.length).map((e) => e.id)""")
+    assert unnamed == []
+    seen = []
+    for _ in range(4):
+        page.press("Tab")
+        seen.append(page.evaluate("document.activeElement.id"))
+    assert seen[:3] == ["first", "second", "k"]
+    assert page.evaluate("document.getElementById('status').getAttribute('aria-live')") == "polite"
+
+
+def test_the_description_lists_every_address(page, server):
+    page.open("http://{}:{}/docs".format(*server.address))
+    page.wait("document.querySelectorAll('article').length > 5")
+    assert "/v1/models/{name}:predict" in page.evaluate("document.body.textContent")
+    assert page.problems == []

@@ -1,0 +1,117 @@
+"""Names, versions and reloads of runs, and the limits that need time."""
+
+import asyncio
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from tests.serving.runs import client_of, text_run
+from tests.small_runs import NAMES, make_run
+from tfxc.core.errors import ConfigError
+from tfxc.serving.limits import Limits
+from tfxc.serving.served import Catalog, RunOptions, newest_version, paths_by_name
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return text_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_the_highest_complete_version_counts(run, tmp_path):
+    model = tmp_path / "model"
+    for number in ("2", "10", "11"):
+        shutil.copytree(run, model / number)
+    (model / "11" / "summary.json").unlink()
+    (model / "notes").mkdir()
+    assert newest_version(model).number == 10
+    assert newest_version(model / "2").number is None
+    assert newest_version(tmp_path / "none") is None
+
+
+def test_a_reload_changes_answers_and_keeps_what_cannot_be_replaced(run, tmp_path, capsys):
+    here, names = tmp_path / "run", [f"new {name}" for name in NAMES]
+    shutil.copytree(run, here)
+    catalog = Catalog({"run": here})
+
+    def replace(other):
+        shutil.rmtree(here, ignore_errors=True)
+        shutil.copytree(other, here)
+        return asyncio.run(catalog.reload())
+
+    assert asyncio.run(catalog.reload()) == []
+    assert replace(text_run(tmp_path / "other", names=names)) == ["run"]
+    served = catalog.find("run")
+    assert served.number == 2 and served.names == names
+    shutil.rmtree(here)
+    assert asyncio.run(catalog.reload()) == []  # a run that is being written anew
+    shutil.copytree(run, tmp_path / "damaged")
+    (tmp_path / "damaged" / "assets" / "labels.txt").write_text("x")
+    assert replace(tmp_path / "damaged") == []
+    assert "version 2 stays" in capsys.readouterr().err
+    assert catalog.find("run") is served
+    catalog.close()
+
+
+def test_an_answer_that_takes_too_long(run):
+    client, application = client_of({"run": run}, Limits(seconds=0.2))
+    batcher, free = application.catalog.find().batcher, threading.Event()
+
+    def search(chunk, k):
+        assert free.wait(30)
+        return np.zeros((len(chunk), k), np.int32), np.zeros((len(chunk), k), np.float32)
+
+    batcher._search = search
+    with client:
+        answer = client.post("/predict", json={"texts": ["soup"]})
+        assert answer.status_code == 504
+        assert "the answer expected within 0.2 seconds" in answer.json()["error"]
+        free.set()
+        assert client.post("/predict", json={"texts": ["soup"]}).status_code == 200
+
+
+def test_a_server_that_ends_says_so(run):
+    client, application = client_of({"run": run})
+    with client:
+        application.draining = True
+        assert client.get("/health").status_code == 503
+        answer = client.post("/predict", json={"texts": ["soup"]})
+        assert answer.status_code == 200 and answer.headers["connection"] == "close"
+
+
+def test_a_bug_is_no_secret_and_no_end(run):
+    client, application = client_of({"run": run})
+    batcher = application.catalog.find().batcher
+    search, batcher._search = batcher._search, lambda chunk, k: 1 / 0
+    with client:
+        answer = client.post("/predict", json={"texts": ["soup"]})
+        assert answer.status_code == 500 and "division" not in answer.text
+        batcher._search = search
+        assert client.post("/predict", json={"texts": ["soup"]}).status_code == 200
+
+
+def test_scores_instead_of_probabilities(run):
+    found = []
+    for scores in (False, True):
+        client, _ = client_of({"run": run}, options=RunOptions(k=12, scores=scores))
+        with client:
+            found.append(client.post("/predict", json={"texts": ["soup"]}).json())
+    (probabilities,), (margins,) = (
+        [[one["score"] for one in row] for row in answer["predictions"]] for answer in found
+    )
+    assert [answer["probabilities"] for answer in found] == [True, False]
+    exponents = np.exp(margins)
+    np.testing.assert_allclose(probabilities, exponents / exponents.sum(), rtol=1e-4)
+
+
+def test_names_of_runs(tmp_path):
+    assert list(paths_by_name(["a/b", "c=a/b", "x/y=z"])) == ["b", "c", "y=z"]
+    with pytest.raises(ConfigError, match="distinct names expected, found two runs 'b'"):
+        paths_by_name(["a/b", "b=c"])
+
+
+def test_what_a_request_cannot_hold_is_not_served(tmp_path):
+    run = make_run(tmp_path / "run", kind="tokens", encoder={"name": "textcnn"})
+    with pytest.raises(ConfigError, match="expected, found one on lists of tokens"):
+        Catalog({"run": run})

@@ -1,0 +1,133 @@
+"""The server as a process: signals under load, slow clients, addresses."""
+
+import contextlib
+import http.client
+import json
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.commands.calls import call
+from tests.serving.runs import running, text_run
+from tests.small_runs import TEXTS
+from tfxc.commands import serve
+
+CLIENTS = 4
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return text_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+class Client(threading.Thread):
+    """Asks again and again on one connection, until it is asked to close it.
+
+    Attributes:
+        versions: of the answers.
+        lost: requests without an answer, and answers other than 200.
+    """
+
+    def __init__(self, address):
+        super().__init__()
+        self.versions, self.lost, self._address = [], [], address
+        self.start()
+
+    def run(self):
+        connection = http.client.HTTPConnection(*self._address, timeout=60)
+        with contextlib.closing(connection):
+            while True:
+                try:
+                    connection.request("POST", "/predict", json.dumps({"texts": TEXTS}))
+                    answer = connection.getresponse()
+                    found = json.loads(answer.read())
+                except (OSError, http.client.HTTPException, ValueError) as error:
+                    self.lost.append(error)
+                    return
+                if answer.status != 200 or len(found["predictions"]) != len(TEXTS):
+                    self.lost.append(found)
+                self.versions.append(found.get("version"))
+                if answer.headers["Connection"] == "close":
+                    return
+
+
+def test_no_request_is_lost_in_a_reload_and_at_the_end(run, tmp_path):
+    versions = tmp_path / "model"
+    shutil.copytree(run, versions / "1")
+    with running(f"model={versions}", "--batch-wait", "0.05") as server:
+        clients = [Client(server.address) for _ in range(CLIENTS)]
+        server.wait(lambda: all(len(client.versions) > 2 for client in clients))
+        shutil.copytree(run, tmp_path / "new")
+        (tmp_path / "new").rename(versions / "2")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait(lambda: all(client.versions[-1] == 2 for client in clients))
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        for client in clients:
+            client.join(60)
+        assert [client.lost for client in clients] == [[]] * CLIENTS
+        # No version comes back, and requests were under way when the signals came.
+        assert all(client.versions == sorted(client.versions) for client in clients)
+        assert all(set(client.versions) == {1, 2} for client in clients)
+        output, errors = server.process.communicate()
+        assert "model: version 2" in output and "Traceback" not in errors
+
+
+def test_slow_and_rude_clients(run):
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    with running(run, "--timeout", "0.5", "--drain", "0") as server:
+        slow = socket.create_connection(server.address, timeout=30)
+        slow.sendall(head + b'{"texts": ["so')
+        for given in (
+            head,
+            head + b"{",
+            b"\x16\x03\x01 this is no HTTP\r\n\r\n",
+            b"GET / HTTP/9\r",
+        ):
+            with socket.create_connection(server.address) as rude:
+                rude.sendall(given)
+        answer = b""
+        while block := slow.recv(1 << 16):  # until the server closes the connection
+            answer += block
+        slow.close()
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"expected within 0.5 seconds" in answer
+        connection = http.client.HTTPConnection(*server.address, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("POST", "/predict", b'{"texts": ["' + b"soup " * (2 << 20) + b'"]}')
+            large = connection.getresponse()
+            assert large.status == 413 and b"found 10,485,775" in large.read()
+        assert server.get("/health")[0] == 200
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        assert time.monotonic() - begun < 30
+        assert "Traceback" not in server.process.communicate()[1]
+
+
+def test_a_missing_package_is_named(run, capsys, monkeypatch):
+    for module in [name for name in sys.modules if name.startswith("tfxc.serving.")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "starlette.applications", None)
+    problem = call(capsys, serve, run).problem()
+    assert problem.endswith("is not installed. To fix it: pip install 'tfxc[serve]'.")
+
+
+def test_wrong_command_lines(run, capsys, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        problem = call(capsys, serve, run, "--port", port).problem()
+        assert problem.startswith("--host, --port: a free address of this machine expected")
+    free = ("--port", 0)
+    assert "distinct names" in call(capsys, serve, run, run, *free).problem()
+    assert "a name without" in call(capsys, serve, f"a:b={run}", *free).problem()
+    assert "a run folder expected" in call(capsys, serve, tmp_path / "none", *free).problem()
+    assert "free address" in call(capsys, serve, run, "--port", 99999).problem()
+    problem = call(capsys, serve, run, "--host", "256.1.1.1", *free).problem()
+    assert "256.1.1.1:0" in problem

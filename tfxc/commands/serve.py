@@ -1,0 +1,125 @@
+"""Serve runs over HTTP, with a page to try them.
+
+    tfxc serve RUN
+    tfxc serve RUN small=RUN2 --port 8000 --poll 10
+
+Answers at http://127.0.0.1:8501/ (a page), POST /predict and TensorFlow Serving's REST addresses
+(POST /v1/models/NAME:predict, GET /v1/models/NAME). /docs describes them. NAME is the name of the
+run folder, or what NAME=RUN says. RUN may also be a folder of runs named 1, 2, ...: the highest is
+served. SIGHUP, or --poll, loads a newer version without losing a request; SIGTERM finishes the
+requests in flight and ends.
+
+There is no authentication and no TLS: give --host only behind a proxy that has both.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from tfxc.core import cli
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves until a signal."""
+    options = _parser().parse_args(argv)
+    # Before any library reads it: between requests, threads that spin would take the processor from
+    # those that receive and answer.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from tfxc.serving.application import Application
+    from tfxc.serving.limits import Limits
+    from tfxc.serving.metrics import Metrics
+    from tfxc.serving.served import Catalog, RunOptions, paths_by_name
+    from tfxc.serving.server import Timing, listen, serve
+
+    limits = Limits(
+        examples=options.max_examples,
+        body_bytes=options.max_bytes,
+        k=max(options.max_k, options.k or 1),
+        queue=options.max_queue,
+        seconds=options.timeout,
+        batch=options.batch_size,
+        wait=options.batch_wait,
+    )
+    paths, listener = paths_by_name(options.runs), listen(options.host, options.port)
+    with listener:
+        metrics = Metrics()
+        opening = RunOptions(options.trust, options.k, options.scores)
+        catalog = Catalog(paths, limits, opening, metrics.searched)
+        for name, slot in catalog.slots.items():
+            print(f"{name}: version {slot.current.number}, {slot.current.version.folder}")
+        serve(Application(catalog, metrics), listener, Timing(options.drain, options.poll))
+    return 0
+
+
+def _parser():
+    options = cli.parser("serve", __doc__)
+    cli.add_trust_option(options)
+    options.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run folder, or NAME=RUN to give it another name"
+    )
+    options.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
+    )
+    options.add_argument(
+        "--port", type=cli.seed, default=8501,
+        help="port to listen at, 0 for any that is free (default: %(default)s)",
+    )  # fmt: skip
+    options.add_argument(
+        "--k", type=cli.positive,
+        help="labels per example where a request does not say (default: 5, at most all)",
+    )  # fmt: skip
+    options.add_argument(
+        "--scores",
+        action="store_true",
+        help="answer with scores even where there are probabilities",
+    )
+    options.add_argument(
+        "--poll", type=_seconds, default=0.0, metavar="SECONDS",
+        help="look for newer versions this often (default: only on SIGHUP)",
+    )  # fmt: skip
+    options.add_argument(
+        "--drain", type=_seconds, default=1.0, metavar="SECONDS",
+        help="after SIGTERM, time in which clients learn that the server ends, before connections "
+        "are refused (default: %(default)s)",
+    )  # fmt: skip
+    _add_limits(options.add_argument_group("limits"))
+    return options
+
+
+def _add_limits(group):
+    for name, default, text in (
+        ("--max-examples", 1024, "examples in a request; more: 413"),
+        ("--max-bytes", 8 << 20, "bytes of a request's body; more: 413"),
+        ("--max-k", 100, "labels per example; more: 400"),
+        ("--max-queue", 8192, "examples that wait for a run; more: 429"),
+        ("--batch-size", 256, "examples that are searched at once"),
+    ):
+        group.add_argument(
+            name,
+            type=cli.positive,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: {default})",
+        )
+    group.add_argument(
+        "--timeout", type=_positive_seconds, default=10.0, metavar="SECONDS",
+        help="from a request to its answer; longer: 408 or 504 (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--batch-wait", type=_seconds, default=0.0, metavar="SECONDS",
+        help="time an idle run waits for more requests to search together (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _seconds(text):
+    found = cli.number(text)
+    if found < 0:
+        raise argparse.ArgumentTypeError(f"seconds of at least 0 expected, found {text!r}")
+    return found
+
+
+def _positive_seconds(text):
+    found = _seconds(text)
+    if not found:
+        raise argparse.ArgumentTypeError("more than 0 seconds expected, found 0")
+    return found

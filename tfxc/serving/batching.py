@@ -1,0 +1,166 @@
+"""Requests that arrive while others are searched are searched together."""
+
+import asyncio
+import collections
+import concurrent.futures
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tfxc.core.errors import DataError
+from tfxc.serving.examples import join_chunks
+from tfxc.serving.limits import Limits, RequestError
+
+if TYPE_CHECKING:
+    from tfxc.data.chunk import Chunk
+
+
+Found = tuple[np.ndarray, np.ndarray]
+
+
+class _Job(NamedTuple):
+    """Examples that wait, and what their labels are handed to."""
+
+    chunk: "Chunk"
+    k: int
+    answer: "asyncio.Future[Found]"
+
+
+class Batcher:
+    """Searches for the requests to one model, several at once, in a thread of its own.
+
+    While a batch is searched requests gather, and the next batch takes what has gathered: an idle
+    server answers at once, a busy one in large batches. Everything but the search runs in the event
+    loop. Where a batch is refused for its data, its requests are searched one by one, so that each
+    gets its own answer.
+
+    Args:
+        search: (chunk, k) -> ids int32 and scores float32, both (n, k).
+        limits: of which ``batch``, ``queue`` and ``wait`` count.
+        on_batch: called with the number of examples of each batch.
+
+    Example:
+        >>> import asyncio, numpy as np
+        >>> from tfxc.data.chunk import Chunk
+        >>> def search(chunk, k):
+        ...     return np.zeros((len(chunk), k), np.int32), np.ones((len(chunk), k), np.float32)
+        >>> async def ask():
+        ...     batcher = Batcher(search, Limits())
+        ...     found = await batcher.submit(Chunk([[]], texts=["owl"]), 1)
+        ...     batcher.close()
+        ...     return found
+        >>> asyncio.run(ask())[0].tolist()
+        [[0]]
+    """
+
+    def __init__(
+        self,
+        search: "Callable[[Chunk, int], Found]",
+        limits: Limits,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> None:
+        self._search, self._limits, self.on_batch = search, limits, on_batch
+        self._jobs: collections.deque[_Job] = collections.deque()
+        self._waiting = 0
+        self._busy = self._closed = self._planned = False
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "search")
+
+    @property
+    def waiting(self) -> int:
+        """Examples that wait for their search."""
+        return self._waiting
+
+    def submit(self, chunk: "Chunk", k: int) -> "asyncio.Future[Found]":
+        """The labels of examples, soon; in the event loop.
+
+        A future that is cancelled before its search is not searched.
+
+        Raises:
+            RequestError: 429, too many examples wait already.
+        """
+        assert not self._closed, "a closed batcher is not known to requests"
+        if self._waiting and self._waiting + len(chunk) > self._limits.queue:
+            raise RequestError(
+                429,
+                f"at most {self._limits.queue:,} waiting examples expected, found "
+                f"{self._waiting:,} already",
+                where="queue",
+                fix="send this request again later",
+            )
+        loop = asyncio.get_running_loop()
+        job = _Job(chunk, k, loop.create_future())
+        self._jobs.append(job)
+        self._waiting += len(chunk)
+        if self._waiting >= self._limits.batch or not self._limits.wait:
+            self._start()
+        elif not self._planned:
+            self._planned = True
+            loop.call_later(self._limits.wait, self._start_planned)
+        return job.answer
+
+    def close(self) -> None:
+        """Ends the thread when everything submitted is answered."""
+        self._closed = True
+        self._start()
+
+    def _start_planned(self):
+        self._planned = False
+        self._start()
+
+    def _start(self):
+        """Hands the next batch to the thread, unless it is busy."""
+        if self._busy:
+            return
+        jobs = self._take()
+        if not jobs:
+            if self._closed:
+                self._thread.shutdown(wait=False)
+            return
+        self._busy = True
+        if self.on_batch:
+            self.on_batch(sum(len(job.chunk) for job in jobs))
+        loop = jobs[0].answer.get_loop()
+        searched = self._thread.submit(_answers, self._search, jobs)
+        searched.add_done_callback(
+            lambda done: loop.call_soon_threadsafe(self._deliver, jobs, done)
+        )
+
+    def _take(self):
+        """Jobs of one batch, without those that nobody waits for any more."""
+        jobs, size = [], 0
+        while self._jobs and (not size or size + len(self._jobs[0].chunk) <= self._limits.batch):
+            job = self._jobs.popleft()
+            self._waiting -= len(job.chunk)
+            if not job.answer.done():
+                jobs.append(job)
+                size += len(job.chunk)
+        return jobs
+
+    def _deliver(self, jobs, done):
+        self._busy = False
+        error = done.exception()
+        answers = [error] * len(jobs) if error else done.result()
+        for job, answer in zip(jobs, answers, strict=True):
+            if job.answer.done():
+                continue
+            if isinstance(answer, BaseException):
+                job.answer.set_exception(answer)
+            else:
+                job.answer.set_result(answer)
+        self._start()
+
+
+def _answers(search, jobs):
+    """For each job what was found, or the ``DataError`` of its examples."""
+    k = max(job.k for job in jobs)
+    try:
+        ids, scores = search(join_chunks([job.chunk for job in jobs]), k)
+    except DataError as error:
+        return [error] if len(jobs) == 1 else [_answers(search, [job])[0] for job in jobs]
+    ends = np.cumsum([len(job.chunk) for job in jobs]).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        (ids[start:end, : job.k], scores[start:end, : job.k])
+        for job, start, end in zip(jobs, starts, ends, strict=True)
+    ]

@@ -1,0 +1,383 @@
+"""The examples of a request as a ``Chunk``, in the simple form and in that of TensorFlow Serving.
+
+In the simple form examples stand under ``texts``, ``features`` or ``images``. In TensorFlow
+Serving's, https://www.tensorflow.org/tfx/serving/api_rest, they are the inputs of a signature, by
+row (``instances``) or by column (``inputs``); the signatures are those of ``tfxc export``.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import json_text, one_line
+from tfxc.data.chunk import Chunk
+from tfxc.data.kinds import (
+    DENSE,
+    ENCODED,
+    IMAGE,
+    INPUTS,
+    KINDS,
+    SPARSE,
+    TEXT,
+    TEXT_AND_FEATURES,
+    Tensor,
+)
+from tfxc.serving.limits import bad_request
+
+_SERVED = (TEXT, TEXT_AND_FEATURES, SPARSE, DENSE, IMAGE)
+_BASE64 = "b64"
+DEFAULT_SIGNATURE = "serving_default"
+_SHOWN = 60
+_LARGEST = float(np.finfo(np.float32).max)
+_BY_COLUMN = '{"inputs": {"ids": [...], "weights": [...], "row_splits": [...]}}'
+
+
+class ExampleForms:
+    """Reads the examples that one run is asked about.
+
+    Args:
+        input_kind: a name in ``tfxc.data.kinds.INPUTS``.
+        sizes: mapping with ``num_features`` and ``image_shape``: the run's manifest.
+        where: the run, for messages.
+
+    Attributes:
+        fields: names of the fields that hold examples in the simple form.
+        signatures: tuples of ``tfxc.data.kinds.Tensor``, by the name of the signature.
+
+    Raises:
+        ConfigError: examples of this kind cannot be sent in a request.
+
+    Example:
+        >>> forms = ExampleForms("text", {"num_features": 9}, "run")
+        >>> forms.simple({"texts": ["owl"]}).texts
+        ['owl']
+        >>> forms.rows(["owl", "snow"], "serving_default").texts
+        ['owl', 'snow']
+    """
+
+    def __init__(self, input_kind: str, sizes: Mapping[str, Any], where: Any) -> None:
+        self.input = INPUTS[input_kind]
+        if self.input not in _SERVED:
+            raise ConfigError(
+                f"a run on {', '.join(kind.description for kind in _SERVED)} expected, found one "
+                f"on {self.input.description}",
+                where=where,
+                fix="serve another run",
+            )
+        self._sizes = sizes
+        self.signatures = {DEFAULT_SIGNATURE: self.input.tensors(sizes)}
+        if self.input is IMAGE:
+            self.signatures["encoded"] = ENCODED.tensors(sizes)
+        elif self.input in (SPARSE, DENSE):
+            self.signatures["features"] = self.input.tensors(sizes)
+        both = ("texts", "features")
+        self.fields = both if self.input is TEXT_AND_FEATURES else (self.input.chunk_field,)
+
+    def simple(self, body: Mapping[str, Any]) -> Chunk:
+        """The examples of a request in the simple form.
+
+        Raises:
+            RequestError: 400, they are missing or malformed.
+        """
+        found = {field: _items(body, field) for field in self.fields}
+        lengths = {field: len(items) for field, items in found.items()}
+        if len(set(lengths.values())) > 1:
+            raise bad_request(f"lists of one length expected, found {lengths}", "texts, features")
+        parsed: dict[str, Any] = {}
+        for field, items in found.items():
+            places = [f"{field}[{number}]" for number in range(len(items))]
+            parsed[field] = self._field(field, items, places)
+        return Chunk([[] for _ in next(iter(found.values()))], **parsed)
+
+    def rows(self, instances: Any, signature: str) -> Chunk:
+        """The examples of ``instances``: values of the only input, or objects of all inputs.
+
+        Raises:
+            RequestError: 400, as ``simple``.
+        """
+        tensors = self._tensors(signature)
+        if not isinstance(instances, list) or not instances:
+            raise _expected("a list of at least one example", instances, "instances")
+        names = [tensor.name for tensor in tensors]
+        if any("batch" not in tensor.axes for tensor in tensors):
+            raise bad_request(
+                f"the column form expected for the inputs {', '.join(names)}, found rows",
+                "instances",
+                f"send them as {_BY_COLUMN}",
+            )
+        columns: dict[str, list[Any]] = {name: [] for name in names}
+        for number, row in enumerate(instances):
+            place = f"instances[{number}]"
+            given = _by_name(row, names, place)
+            for name in names:
+                columns[name].append(given[name])
+        return self._from_columns(columns, tensors, "instances")
+
+    def columns(self, inputs: Any, signature: str) -> Chunk:
+        """The examples of ``inputs``: a batch of the only input, or an object of all of them.
+
+        Raises:
+            RequestError: 400, as ``simple``.
+        """
+        tensors = self._tensors(signature)
+        names = [tensor.name for tensor in tensors]
+        given = _by_name(inputs, names, "inputs")
+        for name, values in given.items():
+            if not isinstance(values, list) or not values:
+                raise _expected("a list of at least one value", values, f"inputs.{name}")
+        return self._from_columns(given, tensors, "inputs")
+
+    def example(self) -> Chunk:
+        """Two examples that the run accepts, to try it with."""
+        labels: list[list[Any]] = [[], []]
+        if self.input is TEXT:
+            return Chunk(labels, texts=["some text", "another"])
+        if self.input is TEXT_AND_FEATURES:
+            features = scipy.sparse.csr_matrix((2, self._sizes["num_features"]), dtype=np.float32)
+            return Chunk(labels, texts=["some text", "another"], features=features)
+        arrays = KINDS[self.input.name].example(self._sizes)
+        if self.input is IMAGE:
+            return Chunk(labels, images=arrays["images"])
+        if self.input is DENSE:
+            return Chunk(labels, features=arrays["matrix"])
+        parts = (arrays["values"], arrays["indices"], arrays["indptr"])
+        shape = (2, self._sizes["num_features"])
+        return Chunk(labels, features=scipy.sparse.csr_matrix(parts, shape))
+
+    def _field(self, field, items, places):
+        if field == "texts":
+            return [_text(item, place) for item, place in zip(items, places, strict=True)]
+        if field == "images":
+            return [_file(item, place) for item, place in zip(items, places, strict=True)]
+        width = self._sizes["num_features"]
+        if self.input is DENSE:
+            return _vectors(items, width, places)
+        bags = [_bag(item, width, place) for item, place in zip(items, places, strict=True)]
+        return _matrix(bags, width)
+
+    def _tensors(self, signature):
+        if signature not in self.signatures:
+            known = ", ".join(self.signatures)
+            raise bad_request(
+                f"one of {known} expected, found {_shown(signature)}", "signature_name"
+            )
+        return self.signatures[signature]
+
+    def _from_columns(self, columns, tensors, where):
+        arrays = {t.name: _column(columns[t.name], t, f"{where}.{t.name}") for t in tensors}
+        if "image_bytes" in arrays:
+            files = arrays["image_bytes"]
+            return Chunk([[] for _ in files], images=files)
+        if self.input is IMAGE:
+            return Chunk([[] for _ in arrays["images"]], images=arrays["images"])
+        features = texts = None
+        if self.input is DENSE:
+            features = arrays["features"]
+        elif self.input is not TEXT:
+            features = self._bags(arrays, where)
+        if "text" in arrays:
+            texts = [_text(t, f"{where}.text[{i}]") for i, t in enumerate(arrays["text"])]
+        count = len(texts) if texts is not None else features.shape[0]
+        if features is not None and features.shape[0] != count:
+            raise bad_request(
+                f"features of the {count} texts expected, found those of {features.shape[0]}",
+                f"{where}.row_splits",
+            )
+        return Chunk([[] for _ in range(count)], texts=texts, features=features)
+
+    def _bags(self, arrays, where):
+        ids, weights, splits = (arrays[name] for name in ("ids", "weights", "row_splits"))
+        width, right = self._sizes["num_features"], len(ids) == len(weights)
+        right = right and splits[0] == 0 and splits[-1] == len(ids) and (np.diff(splits) >= 0).all()
+        if not right or len(splits) < 2:
+            raise bad_request(
+                "row_splits that rise from 0 to the number of ids and weights expected, found "
+                f"{_shown(splits.tolist())} for {len(ids)} ids and {len(weights)} weights",
+                f"{where}.row_splits",
+            )
+        if len(ids) and not 0 <= ids.min() <= ids.max() < width:
+            raise bad_request(
+                f"ids from 0 to {width - 1} expected, found {ids.min()} to {ids.max()}",
+                f"{where}.ids",
+            )
+        shape = (len(splits) - 1, width)
+        matrix = scipy.sparse.csr_matrix((weights, ids, splits), shape, dtype=np.float32)
+        if _repeats(matrix):
+            raise bad_request("distinct ids in a row expected, found one twice", f"{where}.ids")
+        return matrix
+
+
+def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
+    """The examples of several requests to one run as one chunk.
+
+    Example:
+        >>> join_chunks([Chunk([[]], texts=["a"]), Chunk([[]], texts=["b"])]).texts
+        ['a', 'b']
+    """
+    first = chunks[0]
+    if len(chunks) == 1:
+        return first
+    found: dict[str, Any] = {"labels": [row for chunk in chunks for row in chunk.labels]}
+    if first.texts is not None:
+        found["texts"] = [text for chunk in chunks for text in chunk.texts or ()]
+    if first.images is not None:
+        found["images"] = [image for chunk in chunks for image in _listed(chunk.images)]
+    if first.features is not None:
+        stack = scipy.sparse.vstack if scipy.sparse.issparse(first.features) else np.concatenate
+        found["features"] = stack([chunk.features for chunk in chunks])
+    if scipy.sparse.issparse(found.get("features")):
+        found["features"] = found["features"].tocsr()
+    return Chunk(**found)
+
+
+def _listed(images):
+    return images if isinstance(images, list) else list(images)
+
+
+def _items(body, field):
+    items = body.get(field)
+    if not isinstance(items, list) or not items:
+        raise _expected("a list of at least one example", items, field)
+    return items
+
+
+def _by_name(value, names, where):
+    """The value of each input; the name of the only one may be left out."""
+    named = _is_object(value) and set(value) != {_BASE64}
+    given = value if named else {names[0]: value} if len(names) == 1 else {}
+    if set(given) != set(names):
+        raise _expected(f"an object with {', '.join(names)}", value, where)
+    return given
+
+
+def _column(values, tensor, where):
+    """The values of a tensor: a list of texts or files, or an array of its type and shape."""
+    places = [f"{where}[{number}]" for number in range(len(values))]
+    if tensor.dtype == "string":
+        read = _file if tensor.name == "image_bytes" else _text
+        return [read(value, place) for value, place in zip(values, places, strict=True)]
+    return _array(values, tensor, where)
+
+
+def _array(values: Any, tensor: Tensor, where: str) -> np.ndarray:
+    """Numbers as an array of the tensor's type and shape."""
+    wanted = f"numbers ({tensor})"
+    try:
+        array = np.asarray(values)
+    except (ValueError, OverflowError):  # lists of several lengths
+        raise _expected(wanted, values, where) from None
+    axes = [length for length in tensor.shape()[1:] if length is not None]
+    kinds = "iu" if tensor.dtype != "float32" else "iuf"
+    if array.ndim != len(tensor.axes) or list(array.shape[1:]) != axes:
+        raise bad_request(f"{wanted} expected, found numbers of shape {array.shape}", where)
+    if array.dtype.kind not in kinds:
+        raise _expected(wanted, values, where)
+    if tensor.dtype == "float32":
+        return array.astype(np.float32)
+    limits = np.iinfo(tensor.dtype)
+    if array.size and not limits.min <= array.min() <= array.max() <= limits.max:
+        raise bad_request(
+            f"numbers from {limits.min} to {limits.max} expected, found {array.min()} to "
+            f"{array.max()}",
+            where,
+        )
+    return array.astype(tensor.dtype)
+
+
+def _text(value, where):
+    if _is_object(value) and set(value) == {_BASE64}:
+        try:
+            value = _file(value, where).decode("utf-8")
+        except UnicodeDecodeError:
+            raise bad_request("UTF-8 text expected, found other bytes", where) from None
+    if not isinstance(value, str):
+        raise _expected("a text", value, where)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise bad_request(
+            f"text that UTF-8 can encode expected, found half of a surrogate pair at character "
+            f"{error.start}",
+            where,
+        ) from None
+    return value
+
+
+def _file(value, where):
+    """The bytes of ``"..."`` or ``{"b64": "..."}``."""
+    coded = value[_BASE64] if _is_object(value) and set(value) == {_BASE64} else value
+    if not isinstance(coded, str):
+        raise _expected('base64, as {"b64": "..."},', value, where)
+    try:
+        return base64.b64decode(coded, validate=True)
+    except (binascii.Error, ValueError):
+        raise _expected("base64", coded, where) from None
+
+
+def _vectors(items, width, places):
+    rows = []
+    for item, place in zip(items, places, strict=True):
+        if not isinstance(item, list) or not all(map(_is_number, item)) or len(item) != width:
+            found = f"{len(item)} values" if isinstance(item, list) else _shown(item)
+            raise bad_request(f"a list of {width} finite numbers expected, found {found}", place)
+        rows.append(item)
+    return np.array(rows, np.float32)
+
+
+def _bag(item, width, where):
+    """Sorted ids and weights of ``{"3": 1.0, "17": 0.5}``."""
+    if not _is_object(item):
+        raise _expected('an object such as {"3": 1.0, "17": 0.5}', item, where)
+    found = {}
+    for name, weight in item.items():
+        if not (name.isascii() and name.isdecimal() and len(name) < 12 and int(name) < width):
+            raise bad_request(f"ids from 0 to {width - 1} expected, found {_shown(name)}", where)
+        if not _is_number(weight):
+            raise _expected("a finite number", weight, f"{where}.{name}")
+        found[int(name)] = weight
+    return sorted(found.items())
+
+
+def _matrix(bags, width):
+    ends = np.cumsum([0, *map(len, bags)])
+    ids = np.array([number for bag in bags for number, _ in bag], np.int32)
+    weights = np.array([weight for bag in bags for _, weight in bag], np.float32)
+    return scipy.sparse.csr_matrix((weights, ids, ends), (len(bags), width))
+
+
+def _repeats(matrix):
+    """Whether an id is in a row twice."""
+    summed = matrix.copy()
+    summed.sum_duplicates()
+    return summed.nnz < matrix.nnz
+
+
+def _is_number(value):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and -_LARGEST <= value <= _LARGEST
+
+
+def _is_object(value):
+    return isinstance(value, dict)
+
+
+def _expected(wanted, found, where):
+    return bad_request(f"{wanted} expected, found {_shown(found)}", where)
+
+
+def _shown(value):
+    """A value in a message, cut: it may be megabytes long."""
+    if value is None:
+        return "none"
+    if isinstance(value, (list, dict)) and len(value) > 8:
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} values"
+    try:
+        text = one_line(json_text(value))
+    except RecursionError:
+        text = type(value).__name__
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

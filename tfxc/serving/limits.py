@@ -1,0 +1,54 @@
+"""What a server accepts, and the errors of requests that it refuses."""
+
+import dataclasses
+from pathlib import Path
+
+from tfxc.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Limits of a server; each is an option of ``tfxc serve``.
+
+    Attributes:
+        examples: most examples in a request (413).
+        body_bytes: most bytes in a request's body (413).
+        k: most labels per example that a request may ask for (400).
+        queue: most examples that wait for a model (429).
+        seconds: from the start of a request to its answer (408 while the body is received, then
+            504).
+        batch: examples that are searched at once.
+        wait: seconds that an idle model waits for more requests before it searches.
+    """
+
+    examples: int = 1024
+    body_bytes: int = 8 << 20
+    k: int = 100
+    queue: int = 8192
+    seconds: float = 10.0
+    batch: int = 256
+    wait: float = 0.0
+
+
+class RequestError(UserError):
+    """A request is refused.
+
+    Args:
+        status: of HTTP.
+        problem, fix, where: see ``UserError``.
+
+    Example:
+        >>> print(RequestError(400, "a text expected, found 5", where="texts[0]"))
+        texts[0]: a text expected, found 5
+    """
+
+    def __init__(
+        self, status: int, problem: str, *, fix: str | None = None, where: str | Path | None = None
+    ) -> None:
+        super().__init__(problem, fix=fix, where=where)
+        self.status = status
+
+
+def bad_request(problem: str, where: str | None = None, fix: str | None = None) -> RequestError:
+    """The error of a request that is malformed: status 400."""
+    return RequestError(400, problem, where=where, fix=fix)

@@ -1,0 +1,147 @@
+"""The description of the HTTP interface, in OpenAPI 3.1."""
+
+from typing import TYPE_CHECKING, Any
+
+from tfxc.version import __version__
+
+if TYPE_CHECKING:
+    from tfxc.serving.served import Catalog
+
+
+_ERRORS = {
+    "400": "malformed request; the message says what was expected, where, and what was found",
+    "404": "no such model or version",
+    "408": "the request was not complete within the time limit",
+    "413": "too many bytes or examples in one request",
+    "429": "too many examples wait already",
+    "504": "no answer within the time limit",
+}
+
+
+def openapi_document(catalog: "Catalog") -> dict[str, Any]:
+    """The OpenAPI document of a server.
+
+    Args:
+        catalog: its runs, from which examples are made.
+    """
+    model, version = "/v1/models/{name}", "/versions/{version}"
+    name, number = _in_path("name", list(catalog.slots)), _in_path("version")
+    served = {
+        ":predict": {"post": _predict_served(catalog)},
+        "": {"get": _operation("version and state of a model", "Status")},
+        "/metadata": {"get": _operation("inputs and outputs of a model", "Metadata")},
+    }
+    paths = {
+        "/predict": {"post": _predict(catalog)},
+        "/models": {"get": _operation("the models of this server", "Models")},
+        "/health": {"get": _operation("200 while requests are welcome, else 503", "Health")},
+        "/metrics": {"get": _operation("counters in Prometheus' text format")},
+    }
+    for suffix, operations in served.items():
+        paths[f"{model}{suffix}"] = {"parameters": [name], **operations}
+        paths[f"{model}{version}{suffix}"] = {"parameters": [name, number], **operations}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "tfxc serve",
+            "version": __version__,
+            "description": "Labels of examples, by trained runs.",
+        },
+        "paths": paths,
+        "components": {"schemas": _schemas(catalog)},
+    }
+
+
+def _schemas(catalog):
+    error = {"type": "object", "properties": {"error": {"type": "string"}}}
+    return {
+        "Error": error,
+        "Predict": _request_schema(catalog),
+        "Predictions": _predictions_schema(),
+        **{name: {"type": "object"} for name in ("Models", "Health", "Status", "Metadata")},
+    }
+
+
+def _request_schema(catalog):
+    limits, texts = catalog.limits, {"type": "array", "items": {"type": "string"}}
+    features = {"oneOf": [
+        {"type": "object", "description": "weight by the number of the feature"},
+        {"type": "array", "items": {"type": "number"}, "description": "a dense vector"},
+    ]}  # fmt: skip
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "texts": {**texts, "maxItems": limits.examples},
+            "images": {**texts, "description": "files in base64", "maxItems": limits.examples},
+            "features": {"type": "array", "items": features, "maxItems": limits.examples},
+            "k": {"type": "integer", "minimum": 1, "maximum": limits.k},
+            "model": {"type": "string", "enum": list(catalog.slots)},
+        },
+    }
+
+
+def _predictions_schema():
+    found = {
+        "type": "object",
+        "properties": {
+            "label": {"type": "string"},
+            "id": {"type": "integer"},
+            "score": {"type": "number"},
+        },
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "model": {"type": "string"},
+            "version": {"type": "integer"},
+            "probabilities": {"type": "boolean"},
+            "predictions": {"type": "array", "items": {"type": "array", "items": found}},
+        },
+    }
+
+
+def _predict(catalog):
+    served = next(iter(catalog.slots.values())).current
+    fields: dict[str, Any] = {
+        "texts": ["some text"], "features": [{"0": 1.0, "7": 0.5}], "images": ["iVBORw0K..."],
+    }  # fmt: skip
+    example = {field: fields[field] for field in served.forms.fields}
+    body = _content({"$ref": "#/components/schemas/Predict"}, {**example, "k": served.k})
+    return {
+        **_operation("the best labels of examples", "Predictions", errors=True),
+        "requestBody": {"required": True, "content": body},
+    }
+
+
+def _predict_served(catalog):
+    served = next(iter(catalog.slots.values())).current
+    names = [tensor.name for tensor in served.forms.signatures["serving_default"]]
+    example: dict[str, Any] = {"inputs": {name: ["..."] for name in names}}
+    if names == ["text"]:
+        example = {"instances": ["some text"]}
+    return {
+        **_operation("the best labels of examples, as TensorFlow Serving answers", errors=True),
+        "requestBody": {"required": True, "content": _content({"type": "object"}, example)},
+    }
+
+
+def _operation(summary, schema=None, errors=False):
+    good: dict[str, Any] = {"description": summary}
+    if schema:
+        good["content"] = _content({"$ref": f"#/components/schemas/{schema}"})
+    responses = {"200": good}
+    if errors:
+        bad = _content({"$ref": "#/components/schemas/Error"})
+        responses |= {code: {"description": t, "content": bad} for code, t in _ERRORS.items()}
+    return {"summary": summary, "responses": responses}
+
+
+def _content(schema, example=None):
+    found = {"schema": schema} if example is None else {"schema": schema, "example": example}
+    return {"application/json": found}
+
+
+def _in_path(name, known=None):
+    schema = {"type": "string", "enum": known} if known else {"type": "string"}
+    return {"name": name, "in": "path", "required": True, "schema": schema}

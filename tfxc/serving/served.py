@@ -1,0 +1,327 @@
+"""The runs of a server: each with its name, its newest version, and the queue in front of it."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError, UserError
+from tfxc.core.storage import checksums
+from tfxc.inference.predictors import RunPredictor
+from tfxc.runs.loaded import load_run
+from tfxc.runs.writer import SUMMARY
+from tfxc.serving.batching import Batcher, Found
+from tfxc.serving.examples import ExampleForms
+from tfxc.serving.limits import Limits, RequestError, bad_request
+
+if TYPE_CHECKING:
+    from tfxc.data.chunk import Chunk
+
+
+_DEFAULT_K = 5
+
+
+class Version(NamedTuple):
+    """A run folder that can be served.
+
+    Attributes:
+        number: its version: the name of the folder where that is a number, else None.
+        folder: the run.
+        files: what changes when it is written anew.
+    """
+
+    number: int | None
+    folder: Path
+    files: tuple[int, ...]
+
+
+def newest_version(path: str | Path, finished: bool = True) -> Version | None:
+    """The run to serve of a folder: that folder, or the highest of the runs 1, 2, ... in it.
+
+    Args:
+        path: a run folder, or a folder of numbered ones.
+        finished: whether only runs that are complete count; others may be written to.
+
+    Returns:
+        ``Version``; None if there is no such run.
+
+    Example:
+        >>> newest_version("no_such_folder") is None
+        True
+    """
+    path = Path(path)
+    if finished and not path.exists():
+        return None
+    numbered = [(int(p.name), p) for p in path.glob("[0-9]*") if _is_version(p)]
+    for number, folder in sorted(numbered, reverse=True):
+        if not finished or (folder / SUMMARY).is_file():
+            return Version(number, folder, _files_of(folder))
+    if finished and not (path / SUMMARY).is_file():
+        return None
+    return Version(None, path, _files_of(path))
+
+
+def _is_version(path):
+    return path.name.isdecimal() and (path / "config.json").is_file()
+
+
+def _files_of(folder):
+    """Identity of the record of a run's files, which is written when the run is complete."""
+    try:
+        found = (folder / checksums.FILE).stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+class ServedRun:
+    """One version of a run, loaded and ready.
+
+    Args:
+        name: of the model.
+        version: where it is.
+        number: of the version, from 1.
+        limits: of which ``k``, ``batch``, ``queue`` and ``wait`` count.
+        options: of ``LoadedRuns``.
+
+    Attributes:
+        k: labels of an answer whose request does not say how many.
+        max_k: most labels of an answer.
+        probabilities: whether scores are probabilities.
+        num_labels: that it knows.
+        names: of the labels, by id.
+        forms: ``ExampleForms``.
+
+    Raises:
+        UserError: as ``load_run`` and ``RunPredictor``.
+    """
+
+    def __init__(
+        self, name: str, version: Version, number: int, limits: Limits, options: "RunOptions"
+    ) -> None:
+        self.name, self.version, self.number = name, version, number
+        loaded = load_run(version.folder, options.trust)
+        loaded.search_with()
+        self.num_labels = loaded.manifest["num_labels"]
+        self.max_k = min(limits.k, self.num_labels)
+        self.k = min(_DEFAULT_K if options.k is None else options.k, self.max_k)
+        self.forms = ExampleForms(loaded.input_kind, loaded.manifest, version.folder)
+        self.probabilities = loaded.model.has_probabilities and not options.scores
+        self._predictors = {
+            k: RunPredictor(loaded, k, self.probabilities) for k in _steps(self.k, self.max_k)
+        }
+        self.names = loaded.vocabulary.names
+        self._limits = limits
+        self.search(self.forms.example(), self.k)
+        self.batcher = Batcher(self.search, limits)
+
+    def search(self, chunk: "Chunk", k: int) -> Found:
+        """The best labels of examples.
+
+        Models are compiled for each k, so there are few of them: the next larger one is searched.
+
+        Args:
+            chunk: ``Chunk``.
+            k: number of labels, at most ``max_k``.
+
+        Returns:
+            ids int32, scores float32, both (n, k), best first, padded with id -1.
+
+        Raises:
+            DataError: as ``RunPredictor.find``.
+        """
+        step = next(step for step in self._predictors if step >= k)
+        ids, scores = self._predictors[step].find(chunk, "request")
+        return ids[:, :k], scores[:, :k]
+
+    def checked_k(self, k: Any) -> int:
+        """The number of labels that a request asks for.
+
+        Raises:
+            RequestError: 400, it is no integer from 1 to ``max_k``.
+        """
+        if k is None:
+            return self.k
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.max_k:
+            shown = k if isinstance(k, (int, float)) and abs(k) < 1e15 else type(k).__name__
+            raise bad_request(f"an integer from 1 to {self.max_k} expected, found {shown}", "k")
+        return k
+
+
+def _steps(first, last):
+    """The numbers of labels that are searched for: ``first``, doubled until ``last``.
+
+    Example:
+        >>> _steps(5, 18)
+        [5, 10, 18]
+    """
+    steps = [first]
+    while steps[-1] < last:
+        steps.append(min(2 * steps[-1], last))
+    return steps
+
+
+class RunOptions(NamedTuple):
+    """How runs are opened and searched.
+
+    Attributes:
+        trust: see ``LoadedRun``.
+        k: labels of an answer whose request does not say how many; None means 5.
+        scores: whether answers have scores even where there are probabilities.
+    """
+
+    trust: bool = False
+    k: int | None = None
+    scores: bool = False
+
+
+class Slot:
+    """A name under which the newest version of a run is served.
+
+    Attributes:
+        name: of the model.
+        path: see ``newest_version``.
+        current: the ``ServedRun``.
+    """
+
+    def __init__(self, name: str, path: str | Path, current: ServedRun) -> None:
+        self.name, self.path, self.current = name, Path(path), current
+
+
+class Catalog:
+    """All runs of a server, by name.
+
+    Args:
+        paths: run folders, or folders of numbered ones, by name; the first is the one that requests
+            without a name mean.
+        limits: ``Limits``.
+        options: ``RunOptions``.
+        on_batch: called with the name of a model and the number of examples of each batch.
+
+    Raises:
+        UserError: a run cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        paths: Mapping[str, str | Path],
+        limits: Limits | None = None,
+        options: RunOptions | None = None,
+        on_batch: Callable[[str, int], None] | None = None,
+    ) -> None:
+        self.limits, self._options = limits or Limits(), options or RunOptions()
+        self._on_batch = on_batch
+        self.slots: dict[str, Slot] = {}
+        for name, path in paths.items():
+            version = newest_version(path, finished=False)
+            assert version is not None, "without the condition that it is finished there is one"
+            self.slots[name] = Slot(name, path, self._load(name, version, 1))
+
+    def _load(self, name, version, number):
+        number = number if version.number is None else version.number
+        served = ServedRun(name, version, number, self.limits, self._options)
+        if self._on_batch:
+            report = self._on_batch
+            served.batcher.on_batch = lambda size: report(name, size)
+        return served
+
+    def find(self, name: Any = None, version: str | None = None) -> ServedRun:
+        """The run of a name; of None the first.
+
+        Raises:
+            RequestError: 404, there is no such model or version; those there are are named.
+        """
+        if name is None:
+            return next(iter(self.slots.values())).current
+        if not isinstance(name, str) or name not in self.slots:
+            shown = repr(name[:60]) if isinstance(name, str) else type(name).__name__
+            raise RequestError(
+                404, f"one of {', '.join(self.slots)} expected, found {shown}", where="model"
+            )
+        found = self.slots[name].current
+        if version is not None and version != str(found.number):
+            raise RequestError(
+                404, f"version {found.number} of {name} expected, found {version[:60]}",
+                where="version", fix="leave the version out to get the newest",
+            )  # fmt: skip
+        return found
+
+    async def reload(self) -> list[str]:
+        """Loads runs that are complete and newer than what is served; in the event loop.
+
+        Requests are answered by the old version until the new one is ready; those it has accepted
+        it answers to the end. A run that cannot be loaded is reported on standard error, and the
+        old one stays.
+
+        Returns:
+            list of the names of the models that changed.
+        """
+        changed = []
+        for slot in self.slots.values():
+            version = newest_version(slot.path)
+            if version is None or version == slot.current.version:
+                continue
+            try:
+                loop, number = asyncio.get_running_loop(), slot.current.number + 1
+                new = await loop.run_in_executor(None, self._load, slot.name, version, number)
+            except (UserError, OSError) as error:
+                print(f"warning: {slot.name}: version {slot.current.number} stays, as the newer "
+                      f"one cannot be loaded: {error}", file=sys.stderr)  # fmt: skip
+                continue
+            slot.current, old = new, slot.current
+            old.batcher.close()
+            changed.append(slot.name)
+            print(f"{slot.name}: version {new.number}, {version.folder}", flush=True)
+        return changed
+
+    def close(self) -> None:
+        """Ends the threads; in the event loop."""
+        for slot in self.slots.values():
+            slot.current.batcher.close()
+
+
+def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
+    """The folders of ``RUN`` and ``NAME=RUN`` by name; without one that of the folder.
+
+    Raises:
+        ConfigError: two runs have one name, or a name cannot stand in an address.
+
+    Example:
+        >>> [str(path) for path in paths_by_name(["runs/a", "best=runs/b"]).values()]
+        ['runs/a', 'runs/b']
+    """
+    found: dict[str, Path] = {}
+    for run in runs:
+        name, sign, path = run.partition("=")
+        if not sign or "/" in name:
+            name, path = Path(run).resolve().name, run
+        if not name or set(name) & set("/:?#%\\") or not name.isprintable():
+            raise ConfigError(
+                f"a name without / : ? # % expected, found {name!r}",
+                where="RUN",
+                fix="give it as NAME=RUN",
+            )
+        if name in found:
+            raise ConfigError(
+                f"distinct names expected, found two runs {name!r}",
+                where="RUN",
+                fix="give one of them as NAME=RUN",
+            )
+        found[name] = Path(path)
+    return found
+
+
+def listed(served: ServedRun, ids: np.ndarray, scores: np.ndarray) -> list[list[dict[str, Any]]]:
+    """For each example the labels found, as objects ``label``, ``id`` and ``score``."""
+    names = served.names
+    return [
+        [
+            {"label": names[number], "id": number, "score": score}
+            for number, score in zip(row, row_scores, strict=True)
+            if number >= 0
+        ]
+        for row, row_scores in zip(ids.tolist(), scores.tolist(), strict=True)
+    ]

@@ -1,0 +1,141 @@
+"""The server process: address, signals, a clean end."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from tfxc.core.errors import ConfigError, missing_package
+
+with missing_package("serve"):
+    import uvicorn
+
+if TYPE_CHECKING:
+    from tfxc.serving.application import Application
+
+
+_LAST_PORT = 65535
+
+
+class Timing(NamedTuple):
+    """Seconds of a server.
+
+    Attributes:
+        drain: from the signal to end to the moment when connections are refused; ``/health`` says
+            503 meanwhile, and every answer closes its connection.
+        poll: between looks for newer versions; 0 looks only on SIGHUP.
+    """
+
+    drain: float = 1.0
+    poll: float = 0.0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at an address, which nobody can connect to before the server runs.
+
+    Args:
+        host: name or address.
+        port: 0 chooses a free one.
+
+    Raises:
+        ConfigError: the address is taken, or is none of this machine.
+    """
+    try:
+        if port > _LAST_PORT:  # it would be cut to 16 bits
+            raise OverflowError(f"ports end at {_LAST_PORT}")
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"a free address of this machine expected, found {host}:{port} ({error})",
+            where="--host, --port",
+            fix="choose another port, e.g. --port 0 for any that is free",
+        ) from None
+    return found
+
+
+def serve(application: "Application", listener: socket.socket, timing: Timing) -> None:
+    """Answers requests until SIGTERM or SIGINT, then finishes those in flight.
+
+    SIGHUP loads newer versions of the runs. A second SIGTERM or SIGINT ends at once.
+
+    Args:
+        application: ``Application``.
+        listener: of ``listen``.
+        timing: ``Timing``.
+    """
+    config = uvicorn.Config(
+        application.asgi,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=75,
+    )
+    asyncio.run(_Server(config, application, timing).run_at(listener))
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's, with our signals."""
+
+    def __init__(self, config: uvicorn.Config, application: "Application", timing: Timing) -> None:
+        super().__init__(config)
+        self._application, self._timing = application, timing
+        self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task] = set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Replaces uvicorn's handlers, which end the process with the signal."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload()))
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens, and says where: from then on connections are accepted."""
+        await super().startup(sockets)
+        host, port = (sockets or [])[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"serving at http://{shown}:{port}/ (Ctrl-C ends)", flush=True)
+
+    async def run_at(self, listener: socket.socket) -> None:
+        """Serves until a signal."""
+        if self._timing.poll:
+            self._begin(self._poll())
+        await self.serve([listener])
+        for task in self._tasks:
+            task.cancel()
+
+    def _begin(self, work):
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _end(self):
+        if self._application.draining:
+            self.should_exit = self.force_exit = True
+            return
+        print("tfxc: ending; requests in flight are finished", file=sys.stderr, flush=True)
+        self._application.draining = True
+        self._begin(self._drain())
+
+    async def _drain(self):
+        await asyncio.sleep(self._timing.drain)
+        self.should_exit = True
+
+    async def _reload(self):
+        async with self._reloading:
+            await self._application.catalog.reload()
+
+    async def _poll(self):
+        while True:
+            await asyncio.sleep(self._timing.poll)
+            await self._reload()

@@ -1,0 +1,113 @@
+"""Requests and answers in TensorFlow Serving's REST form.
+
+Source: https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.serving.examples import DEFAULT_SIGNATURE
+from tfxc.serving.limits import bad_request
+
+if TYPE_CHECKING:
+    from tfxc.data.chunk import Chunk
+    from tfxc.data.kinds import Tensor
+    from tfxc.serving.served import ServedRun
+
+
+_TYPES = {
+    "string": "DT_STRING",
+    "int32": "DT_INT32",
+    "int64": "DT_INT64",
+    "float32": "DT_FLOAT",
+    "uint8": "DT_UINT8",
+}
+_OUTPUTS = {"labels": "string", "ids": "int32", "scores": "float32"}
+_KNOWN = {"signature_name", "instances", "inputs"}
+
+
+def examples_of(body: Mapping[str, Any], served: "ServedRun") -> "Chunk":
+    """The examples of a ``:predict`` request.
+
+    Raises:
+        RequestError: 400, it is malformed.
+    """
+    unknown = sorted(set(body) - _KNOWN)
+    if unknown:
+        shown = ", ".join(repr(name[:40]) for name in unknown[:4])
+        raise bad_request(f"instances or inputs expected, found {shown}", "body")
+    given = [name for name in ("instances", "inputs") if name in body]
+    if len(given) != 1:
+        found = " and ".join(given) or "none"
+        raise bad_request(f"either instances or inputs expected, found {found}", "body")
+    signature = body.get("signature_name", DEFAULT_SIGNATURE)
+    if not isinstance(signature, str):
+        raise bad_request(f"a text expected, found {type(signature).__name__}", "signature_name")
+    signature = signature or DEFAULT_SIGNATURE
+    read = served.forms.rows if given == ["instances"] else served.forms.columns
+    return read(body[given[0]], signature)
+
+
+def answer_of(
+    body: Mapping[str, Any], served: "ServedRun", ids: np.ndarray, scores: np.ndarray
+) -> dict[str, Any]:
+    """The answer, by row or by column as the request.
+
+    Args:
+        body: of the request.
+        served: what found the labels.
+        ids: int32 (n, k), padded with -1, whose label is the empty text.
+        scores: float32 (n, k).
+    """
+    names = served.names
+    columns = {
+        "labels": [[names[i] if i >= 0 else "" for i in row] for row in ids.tolist()],
+        "ids": ids.tolist(),
+        "scores": scores.tolist(),
+    }
+    if "inputs" in body:
+        return {"outputs": columns}
+    rows = zip(*columns.values(), strict=True)
+    return {"predictions": [dict(zip(columns, row, strict=True)) for row in rows]}
+
+
+def status_of(served: "ServedRun") -> dict[str, Any]:
+    """The answer to ``GET /v1/models/NAME``."""
+    status = {"error_code": "OK", "error_message": ""}
+    version = {"version": str(served.number), "state": "AVAILABLE", "status": status}
+    return {"model_version_status": [version]}
+
+
+def metadata_of(name: str, served: "ServedRun") -> dict[str, Any]:
+    """The answer to ``GET /v1/models/NAME/metadata``."""
+    signatures = {
+        signature: {
+            "inputs": {tensor.name: _tensor(signature, tensor) for tensor in tensors},
+            "outputs": {
+                output: _described(dtype, [None, served.k], f"StatefulPartitionedCall:{number}")
+                for number, (output, dtype) in enumerate(_OUTPUTS.items())
+            },
+            "method_name": "tensorflow/serving/predict",
+        }
+        for signature, tensors in served.forms.signatures.items()
+    }
+    spec = {"name": name, "signature_name": "", "version": str(served.number)}
+    return {
+        "model_spec": spec,
+        "metadata": {"signature_def": {"signature_def": signatures}},
+    }
+
+
+def _tensor(signature: str, tensor: "Tensor") -> dict[str, Any]:
+    return _described(tensor.dtype, tensor.shape(), f"{signature}_{tensor.name}:0")
+
+
+def _described(dtype, shape, name):
+    sizes = [{"size": "-1" if size is None else str(size), "name": ""} for size in shape]
+    return {
+        "dtype": _TYPES[dtype],
+        "tensor_shape": {"dim": sizes, "unknown_rank": False},
+        "name": name,
+    }
