@@ -21,8 +21,6 @@ from tfxc.core.errors import CheckpointError, ConfigError, missing_package
 from tfxc.core.escaping import json_text, plot_text
 from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.reading import read_json_lines
-from tfxc.reports import tables
-from tfxc.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     import argparse
@@ -90,6 +88,8 @@ def grouped(runs: Sequence[str], label_by: str) -> dict[str, list[str]]:
         ConfigError: a folder is given twice, or a config has no such key.
         CheckpointError: a folder is not a run.
     """
+    from tfxc.runs.folder import RunFolder
+
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     seen = set()
     for text in runs:
@@ -208,6 +208,8 @@ def table(curves: Sequence[Curve], metric: str, axis: str) -> str:
 
 def write_csv(path: Path, curves: Sequence[Curve], axis: str) -> None:
     """All points: method, runs, epoch or step, mean, standard deviation."""
+    from tfxc.reports import tables
+
     rows = []
     for one in curves:
         spread = [""] * len(one.at) if one.deviation is None else one.deviation.tolist()
