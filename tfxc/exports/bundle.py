@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.storage.files import copy_folder, write_json
+from tfxc.core.storage.ownership import MARKER, mark
 from tfxc.core.storage.reading import read_json
 from tfxc.data.kinds import DENSE, IMAGE, SPARSE, TEXT
 from tfxc.data.text.given import GivenTerms
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 ABOUT, PROGRAM, TOKENIZER, TEXT_FEATURES = (
     "export.json", "predict.py", "tokenize.py", "text_features",
 )  # fmt: skip
+_LABELS, _COMPILED = "labels.txt", "__pycache__"  # the second is Python's, once it has run them
+#: All names there may be, next to the model's.
+NAMES = (ABOUT, PROGRAM, TEXT_FEATURES, _LABELS, _COMPILED)
 _VERSION = 1
 _PROGRAMS = Path(tokenize.__file__).parent
 _TOLERANCE = 1e-5
@@ -60,7 +64,7 @@ def write_bundle(
         RuntimeError: ``tokenize.py`` cuts texts otherwise than the run: a bug.
     """
     assets = loaded_run.folder / "assets"
-    shutil.copyfile(assets / "labels.txt", folder / "labels.txt")
+    shutil.copyfile(assets / _LABELS, folder / _LABELS)
     part = loaded_run.kind.component_named(input_kind) or ""
     texts = assets / TEXT_FEATURES / part
     if texts.is_dir():
@@ -106,6 +110,8 @@ def _write_tokenizer(loaded_run, features, folder, part):
         (folder / "tokenizer.json").unlink()
         return "subwords that the package tokenizers cuts otherwise"
     shutil.copyfile(_PROGRAMS / TOKENIZER, folder / TOKENIZER)
+    names = sorted(path.name for path in folder.iterdir() if path.name != MARKER)
+    mark(folder, "set of text features", [*names, _COMPILED])
     return None
 
 

@@ -15,7 +15,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import KINDS
 from tfxc.exports import MIN_AGREEMENT
-from tfxc.exports.bundle import write_bundle
+from tfxc.exports.bundle import NAMES, write_bundle
 from tfxc.exports.parity import Agreement, agreement_of, largest_difference, outputs_of_function
 from tfxc.exports.savedmodel import (
     check_target,
@@ -122,7 +122,7 @@ def export_model(
         loaded_run.model.check_probabilities()
     graph = Graph(_in_float32(loaded_run), k, form, probabilities)
     weights, input_kind = _checked_size(graph, name), loaded_run.model.encoder.input_kind
-    with atomic_folder(folder, kind) as scratch:
+    with atomic_folder(folder, kind, (form.file, *NAMES)) as scratch:
         path, agreement = scratch / form.file, None
         batch = form.write(graph, path)
         answers = outputs_of_function(form.open(path), batch)

@@ -44,9 +44,7 @@ def tokenizer_json(subwords: Subwords, pieces: list[str], max_length: int) -> di
     for number, piece in enumerate(pieces):
         vocabulary.setdefault(piece, number)
     unknown = subwords.pieces[settings["unknown"]]
-    parts = _of_words(settings, vocabulary, unknown)
-    if settings["kind"] == "bpe":
-        parts = _of_byte_pairs(subwords, vocabulary, unknown)
+    cut = _of_words if settings["kind"] == "wordpiece" else _of_byte_pairs
     truncation = {
         "direction": "Right",
         "max_length": max_length,
@@ -60,11 +58,12 @@ def tokenizer_json(subwords: Subwords, pieces: list[str], max_length: int) -> di
         "added_tokens": [],
         "post_processor": _around(subwords, vocabulary),
         "decoder": None,
-        **parts,
+        **cut(subwords, vocabulary, unknown),
     }
 
 
-def _of_words(settings, vocabulary, unknown):
+def _of_words(subwords, vocabulary, unknown):
+    settings = subwords.settings
     return {
         "normalizer": {
             "type": "BertNormalizer",

@@ -270,7 +270,7 @@ class PecosTfidf(Bags):
         return unit(weights, norm)
 
 
-class Pretrained:
+class PretrainedSubwords:
     """Subwords of a pretrained model, see ``pretrained`` in tfxc; needs the package tokenizers.
 
     Args:
@@ -285,7 +285,7 @@ class Pretrained:
 
     def __call__(self, texts: Sequence[str]) -> Inputs:
         """``tokens``: int32 (texts, length), padded with 0."""
-        texts = [_SURROGATES.sub("?", text) for text in texts]
+        texts = [_SURROGATES.sub("?", text.replace("\0", "")) for text in texts]
         return {"tokens": padded([found.ids for found in self._tokenizer.encode_batch(texts)])}
 
 
@@ -297,7 +297,7 @@ KINDS: dict[str, Callable[[Path, Mapping[str, Any]], Callable[[Sequence[str]], I
     "tfidf": Tfidf,
     "hashing": Hashing,
     "pecos_tfidf": PecosTfidf,
-    "pretrained": Pretrained,
+    "pretrained": PretrainedSubwords,
 }
 
 
