@@ -87,12 +87,6 @@ def export(
         from tfxc.exports.savedmodel import export_savedmodel
 
         return report(export_savedmodel(loaded, folder, k, probabilities), loaded.manifest)
-    if probabilities:
-        raise ConfigError(
-            f"--format savedmodel expected with probabilities, found {format}",
-            where="--probabilities",
-            fix="choose savedmodel, or leave it out",
-        )
     if isinstance(loaded.model, RankerModel):
         raise ConfigError(
             f"savedmodel expected for a linear ranker, found {format}",
