@@ -10,6 +10,7 @@ import scipy.sparse
 
 from tests.small_runs import make_run
 from tfxc.commands import export
+from tfxc.core.escaping import json_text
 from tfxc.data.images.decoding import decode_files
 from tfxc.exports.standalone import predict
 from tfxc.exports.standalone.predict import Predictor, Problem, fit, read_image, read_png
@@ -68,6 +69,11 @@ def test_lines(tmp_path):
     path.write_bytes(b"good\n\xff\n")
     with pytest.raises(Problem, match=r"texts\.txt:2: UTF-8 expected"):
         list(predict.read_texts(path))
+
+
+def test_answers_are_safe_to_print():
+    answer = {"labels": ["\x1b]0;owned\x07", "\x9b31m", "a\u202eb", "日本 é"], "scores": [0.5]}
+    assert predict.json_line(answer) == json_text(answer)
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ than plain PNG files also need Pillow.
 
 import argparse
 import importlib
+import io
 import json
+import re
 import struct
 import sys
 import zlib
@@ -28,6 +30,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of the colour types of PNG
 _LUMA = np.array([0.2989, 0.5870, 0.1140], np.float32)
 _SMALLEST = 1000 * np.finfo(np.float32).tiny
+# What JSON leaves as it is: controls, separators of lines, what reorders text, halves of pairs.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -115,6 +119,8 @@ class Predictor:
 def main(argv: Sequence[str] | None = None) -> int:
     """Answers all files and returns the exit code."""
     options = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     try:
         predictor = Predictor()
         _check_k(options.k, predictor.about["k"])
@@ -123,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 answer: dict[str, Any] = {"name": names[place]} if names else {}
                 answer["labels"] = found.labels
                 answer["scores"] = [round(score, 6) for score in found.scores]
-                print(json.dumps(answer, ensure_ascii=False), flush=True)
+                print(json_line(answer), flush=True)
     except Problem as problem:
         print(f"predict.py: {problem}", file=sys.stderr)
         return 2
@@ -131,6 +137,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"predict.py: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     return 0
+
+
+def json_line(answer: dict[str, Any]) -> str:
+    """JSON that can be printed: other scripts readable, what would steer a terminal escaped."""
+    text = json.dumps(answer, ensure_ascii=False)
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def read_texts(path: str) -> Iterator[str]:
