@@ -41,8 +41,10 @@ def checked(tmp_path, **settings):
     return features
 
 
-@pytest.mark.parametrize("lowercase", [True, False])
-@pytest.mark.parametrize("settings", [{"max_length": 10}, {"min_count": 2, "max_length": 200}])
+@pytest.mark.parametrize(
+    ("lowercase", "settings"),
+    [(True, {"max_length": 10}), (False, {"min_count": 2, "max_length": 200})],
+)
 def test_word_pieces(tmp_path, lowercase, settings):
     write_folder(tmp_path / "model")
     options = {"do_lower_case": lowercase, "tokenizer_class": "BertTokenizer"}

@@ -130,6 +130,7 @@ def test_dense_features_and_mistakes(tmp_path, exported, monkeypatch, capsys):
     assert code == 2 and "To fix it: pip install onnxruntime" in err
 
 
+@pytest.mark.slow  # the pixels are compared above
 def test_images(tmp_path, exported, monkeypatch, capsys):
     encoder = {"name": "resnet", "depth": 10, "width": 4}
     folder = exported(kind="image", image_shape=[8, 8, 3], encoder=encoder)
