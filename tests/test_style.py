@@ -166,6 +166,7 @@ def test_json_is_written_by_one_function():
     wrong = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in python_files("tfxc", "tools")
+        if path.parent.name != "standalone"  # runs without tfxc
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
         if re.search(r"\bjson\.dump\(", line)
         or (re.search(r"\bjson\.dumps\(", line) and path.name not in DIGESTS_AND_MESSAGES)

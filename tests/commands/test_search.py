@@ -3,6 +3,7 @@
 import argparse
 import json
 import random
+import sys
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_search_goes_on(tmp_path, capsys, monkeypatch):
         (run / "summary.json").write_text(json.dumps(summary))
         return 0
 
-    monkeypatch.setattr(search, "train", train)
+    monkeypatch.setattr("train", train)
     codes.append(130)
     command = (
         "--config",
@@ -111,3 +112,90 @@ def test_a_wrong_key_is_refused_before_any_training(tmp_path, capsys):
     command = ("--config", config, "--runs", tmp_path / "runs", "--try", "trainings.epochs=1,2")
     assert "trainings" in call(capsys, search, *command).problem()
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Trainings of no time: the result is 1 - dropout; ``codes`` are exit codes to begin with."""
+    asked, codes = [], []
+
+    def train(options, changes, run, is_hopeless=None):
+        asked.append(changes["encoder.dropout"])
+        run.mkdir(parents=True, exist_ok=True)
+        with open(run / "metrics.jsonl", "w") as stream:
+            for _ in range(4):
+                stream.write(json.dumps({"dev P@1": 1 - changes["encoder.dropout"]}) + "\n")
+        if codes and (code := codes.pop()):
+            return code
+        if is_hopeless is not None and is_hopeless():
+            return 143
+        summary = {"dev": {"P@1": 1 - changes["encoder.dropout"]}}
+        (run / "summary.json").write_text(json.dumps(summary))
+        return 0
+
+    monkeypatch.setattr("train", train)
+    return asked, codes
+
+
+def trials(tmp_path, count, *more):
+    config = tiny.write_config(tmp_path)
+    return ("--config", config, "--runs", tmp_path / "runs", "--trials", count,
+            "--try", "encoder.dropout=0.0..0.9", "--try", "seed=0,1", *more)  # fmt: skip
+
+
+def test_optuna_chooses_prunes_and_goes_on(fast, tmp_path, capsys):
+    optuna = pytest.importorskip("optuna", reason="the extra search is not installed")
+    asked, codes = fast
+    codes += [130, 0, 0]  # the third is stopped
+    assert call(capsys, search, *trials(tmp_path, 12)).code == 130 and len(asked) == 3
+    outcome = call(capsys, search, *trials(tmp_path, 12))
+    assert outcome.code == 0 and asked[3] == asked[2], "the interrupted one first"
+    assert "12 trials of" in outcome.err and ", 2 done" in outcome.err and len(asked) == 13
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["P@1", "encoder.dropout", "seed"] and "pruned" in outcome.out
+    results = [float(line.split()[0]) for line in lines[1:13] if "pruned" not in line]
+    assert results == sorted(results, reverse=True) and len(results) >= 5
+    assert results[0] == pytest.approx(1 - min(asked), abs=1e-4)
+    shares = [line.split() for line in lines if line.endswith(("encoder.dropout", "  seed"))]
+    assert "importance of the keys" in outcome.out and shares[-2][1] == "encoder.dropout"
+    (study,) = optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/runs/search.db")
+    assert study.best_trial.value == pytest.approx(results[0], abs=1e-4)
+    asked.clear()
+    again = call(capsys, search, *trials(tmp_path, 12))
+    assert not asked and again.out.splitlines()[:13] == lines[:13], "nothing is trained twice"
+    assert call(capsys, search, *trials(tmp_path, 14, "--jobs", 2)).code == 0 and len(asked) == 2
+
+
+def test_a_failure_counts_and_pruning_can_be_left_out(fast, tmp_path, capsys):
+    pytest.importorskip("optuna", reason="the extra search is not installed")
+    asked, codes = fast
+    codes += [0] * 9 + [2]
+    outcome = call(capsys, search, *trials(tmp_path, 10, "--no-pruning"))
+    assert outcome.code == 0 and len(asked) == 10
+    assert outcome.out.count("failed") == 1 and "pruned" not in outcome.out
+
+
+def test_trials_are_refused_before_any_training(fast, tmp_path, capsys, monkeypatch):
+    wrong = (*trials(tmp_path, 3), "--try", "encoder.dropot=0.1..0.2")
+    if pytest.importorskip("optuna", reason="the extra search is not installed"):
+        assert "encoder.dropot" in call(capsys, search, *wrong).problem()
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    problem = call(capsys, search, *trials(tmp_path, 3)).problem()
+    assert "--trials: the package optuna is not installed" in problem
+    assert "pip install 'tfxc[search]'" in problem and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_real_training_is_pruned(tmp_path):
+    run, config, looks = tmp_path / "run", tiny.write_config(tmp_path), []
+
+    def is_hopeless():
+        looks.append((run / "metrics.jsonl").is_file())
+        return looks[-1]
+
+    options = argparse.Namespace(
+        config=str(config), prepared=str(tmp_path / "prepared"), set=["training.epochs=2000"]
+    )
+    assert search.train(options, {"seed": 1}, run, is_hopeless) == 143
+    assert looks[-1] and not (run / "summary.json").exists()
+    assert list((run / "checkpoints").glob("ckpt-*.json")), "it has saved"

@@ -273,7 +273,9 @@ def test_there_is_one_way_to_write_such_text():
     for path in python_files("tfxc", "tools"):
         place = path.relative_to(ROOT).as_posix()
         found = {name for name, keywords in calls_of(path) if "ensure_ascii" in keywords}
-        assert not found or place == "tfxc/core/escaping.py", f"{place}: use escaping.json_text"
+        # What is exported runs without tfxc; its test compares it with json_text.
+        allowed = ("tfxc/core/escaping.py", "tfxc/exports/standalone/predict.py")
+        assert not found or place in allowed, f"{place}: use escaping.json_text"
         if "csv" in path.read_text(encoding="utf-8") and place != "tfxc/reports/tables.py":
             called = {name for name, _ in calls_of(path)}
             assert "writer" not in called, f"{place}: use tfxc.reports.tables.write_csv"

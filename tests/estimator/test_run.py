@@ -140,8 +140,8 @@ def test_exports(text_run, tmp_path, capsys):
     assert capsys.readouterr().out == ""
     with pytest.raises(ConfigError, match="format: one of savedmodel, onnx, litert expected"):
         run.export(format="pickle")
-    with pytest.raises(ConfigError, match="savedmodel expected with probabilities"):
-        run.export(tmp_path / "other", "onnx", probabilities=True)
+    folder = run.export(tmp_path / "other", "litert", k=2, probabilities=True)
+    assert json.loads((folder / "export.json").read_text())["probabilities"] is True
 
 
 def test_a_checkpoint_that_is_not_there(text_run):

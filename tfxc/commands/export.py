@@ -6,9 +6,8 @@
 
 A SavedModel maps raw input to label names and scores. It needs only TensorFlow (and
 tensorflow-text if the text features are "pretrained"). ONNX and LiteRT models map features to label
-ids and scores. They need only ONNX Runtime or LiteRT; for a run on texts, their folder contains
-text_features/, which computes the features:
-tfxc.data.text.registry.load_text_features(folder).transform(texts).
+ids and scores. Their folder contains predict.py, which reads texts, images or features and prints
+label names with scores; it needs only ONNX Runtime or LiteRT, neither tfxc nor TensorFlow.
 
 --serving writes a SavedModel as the next version of a model of TensorFlow Serving, with requests to
 warm it up.
@@ -88,12 +87,6 @@ def export(
         from tfxc.exports.savedmodel import export_savedmodel
 
         return report(export_savedmodel(loaded, folder, k, probabilities), loaded.manifest)
-    if probabilities:
-        raise ConfigError(
-            f"--format savedmodel expected with probabilities, found {format}",
-            where="--probabilities",
-            fix="choose savedmodel, or leave it out",
-        )
     if isinstance(loaded.model, RankerModel):
         raise ConfigError(
             f"savedmodel expected for a linear ranker, found {format}",
@@ -103,7 +96,10 @@ def export(
     from tfxc.exports.convert import export_model
     from tfxc.exports.usage import report_of_model
 
-    done = export_model(loaded, folder, format, k, int8=int8, min_agreement=min_agreement)
+    done = export_model(
+        loaded, folder, format, k, int8=int8, min_agreement=min_agreement,
+        probabilities=probabilities,
+    )  # fmt: skip
     return report_of_model(done, loaded)
 
 
@@ -194,7 +190,7 @@ def _parser():
     options.add_argument(
         "--probabilities",
         action="store_true",
-        help="output probabilities instead of scores, as tfxc predict --probabilities (savedmodel)",
+        help="output probabilities instead of scores, as tfxc predict --probabilities",
     )
     cli.add_beam_options(options)
     return options

@@ -188,11 +188,13 @@ def check_config(config: "Config") -> None:
     from tfxc.techniques.base import check_together
     from tfxc.training.optimization.optimizers import get_optimizer
     from tfxc.training.optimization.schedules import get_schedule
+    from tfxc.training.trackers import check_trackers
 
     check_together([registry.get("technique", method.name) for method in config.techniques])
     check_augmentation(config.training.augmentation)
     get_optimizer(config.training.optimizer.section())
     get_schedule(config.training.schedule.section())
+    check_trackers(config.training.trackers)
 
 
 def _options_of_children(options):

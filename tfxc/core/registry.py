@@ -18,7 +18,7 @@ from tfxc.core.errors import ConfigError, inside
 #: The kinds of methods.
 KINDS = ("encoder", "head", "objective", "technique", "recipe")
 # The packages of other kinds than ``tfxc.heads`` is of heads.
-_PACKAGES = {"reader": "tfxc.data.formats"}
+_PACKAGES = {"reader": "tfxc.data.formats", "tracker": "tfxc.training.trackers"}
 _CONTRACT = "base"  # the file of the base class
 _NAMING = ("name", "reader")  # keys of a config whose values name a class
 _ROOT = Path(__file__).parents[2]
@@ -35,10 +35,10 @@ def names(kind: str) -> list[str]:
 
 
 def get(kind: str, name: str) -> type[Any]:
-    """The class of a method or reader.
+    """The class of a method, reader or tracker.
 
     Args:
-        kind: one of ``KINDS``, or ``"reader"``.
+        kind: one of ``KINDS``, ``"reader"`` or ``"tracker"``.
         name: file name without ``.py``, or ``"module:Class"``.
 
     Raises:

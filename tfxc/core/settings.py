@@ -243,6 +243,8 @@ class TrainingSettings(_Section):
             ``xr_transformer``.
         log_every: steps between lines of loss and speed; None logs the first step and every 50th,
             in a training of fewer than 500 steps every tenth part of it.
+        trackers: what metrics are reported to in addition to the run folder: ``tensorboard``,
+            ``mlflow``, ``wandb``.
         memory_gb: a split of at most this many GiB is held in memory; a larger one is read
             in windows and shuffled within them.
 
@@ -270,6 +272,7 @@ class TrainingSettings(_Section):
     checkpoint_every: Positive | None = None
     keep_checkpoints: pydantic.NonNegativeInt = 1
     log_every: Positive | None = None
+    trackers: list[str] = ["tensorboard"]
     memory_gb: pydantic.PositiveFloat = 2.0
 
     @pydantic.model_validator(mode="after")

@@ -1,22 +1,21 @@
 """Writes a run as an ONNX or LiteRT model and compares it with the run's own model.
 
 A converted model takes the run's own features, scaled rows included, and gives ``label_ids`` int32
-and ``scores`` float32, both (batch, k), best first. Texts are cut outside it: its folder holds the
-text features next to the model, for ``tfxc.data.text.registry.load_text_features``.
+and ``scores`` float32, both (batch, k), best first. Texts are cut outside it; what does that is in
+its folder, see ``tfxc.exports.bundle``.
 """
 
 import importlib
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import KINDS
 from tfxc.exports import MIN_AGREEMENT
+from tfxc.exports.bundle import NAMES, write_bundle
 from tfxc.exports.parity import Agreement, agreement_of, largest_difference, outputs_of_function
 from tfxc.exports.savedmodel import (
     check_target,
@@ -42,8 +41,8 @@ class Converted(NamedTuple):
     """What ``export_model`` wrote.
 
     Attributes:
-        folder: holds ``file``, ``labels.txt`` (line i names label i) and, for runs on texts,
-            ``text_features/``.
+        folder: holds ``file``, ``labels.txt`` (line i names label i), for runs on texts
+            ``text_features/``, and the programs of ``tfxc.exports.bundle``.
         format: ``"onnx"`` or ``"litert"``.
         file: name of the model's file.
         input_kind: name of the kind of the features, see ``tfxc.data.kinds.KINDS``.
@@ -55,6 +54,9 @@ class Converted(NamedTuple):
         score_difference: largest difference of a score to the run's own model, before weights
             were quantised.
         agreement: ``Agreement`` of a quantised model with the run's own; else None.
+        probabilities: whether scores are probabilities.
+        missing: what keeps the programs from reading the run's examples, so that they are not
+            there; else None.
     """
 
     folder: Path
@@ -68,6 +70,8 @@ class Converted(NamedTuple):
     weight_bytes: int
     score_difference: float
     agreement: Agreement | None
+    probabilities: bool
+    missing: str | None
 
 
 def export_model(
@@ -78,6 +82,7 @@ def export_model(
     *,
     int8: bool = False,
     min_agreement: float = MIN_AGREEMENT,
+    probabilities: bool = False,
 ) -> "Converted":
     """Converts a run's model, and renames it into place once its results match the run's.
 
@@ -90,14 +95,16 @@ def export_model(
         k: labels per example.
         int8: whether weights are stored as 8-bit integers, as far as the format does that.
         min_agreement: share of the examples whose best label a quantised model has to keep.
+        probabilities: whether ``scores`` are those of ``tfxc predict --probabilities``.
 
     Returns:
         ``Converted``.
 
     Raises:
         ConfigError: a package is missing, an operation of the model has no equivalent in the
-            format, the weights are too large for it, k exceeds the number of labels, the folder
-            holds something else, or the quantised model agrees too rarely.
+            format, the weights are too large for it, k exceeds the number of labels, the model
+            has no probabilities, the folder holds something else, or the quantised model agrees
+            too rarely.
         UserError: the disk is full or the folder cannot be written to.
         CheckpointError: the run is not finished.
         RuntimeError: the converted model has other results: a bug, here or in the converter.
@@ -111,23 +118,27 @@ def export_model(
     form.require()
     kind = f"exported {name} model"
     check_target(loaded_run, folder, k, kind)
-    graph = Graph(_in_float32(loaded_run), k, form)
-    weights = _checked_size(graph, name)
-    with atomic_folder(folder, kind) as scratch:
+    if probabilities:
+        loaded_run.model.check_probabilities()
+    graph = Graph(_in_float32(loaded_run), k, form, probabilities)
+    weights, input_kind = _checked_size(graph, name), loaded_run.model.encoder.input_kind
+    with atomic_folder(folder, kind, (form.file, *NAMES)) as scratch:
         path, agreement = scratch / form.file, None
         batch = form.write(graph, path)
-        difference = largest_difference(loaded_run, outputs_of_function(form.open(path), batch), k)
+        answers = outputs_of_function(form.open(path), batch)
+        difference = largest_difference(loaded_run, answers, k, probabilities)
         if int8:
             form.quantise(graph, path, batch)
-            agreement = agreement_of(loaded_run, form.open(path), k, batch)
+            agreement = agreement_of(loaded_run, form.open(path), k, batch, probabilities)
             _check_agreement(agreement, min_agreement, name)
-        size = path.stat().st_size
-        input_kind = loaded_run.model.encoder.input_kind
-        _copy_assets(loaded_run, input_kind, scratch)
-        whole = folder_size(scratch)
+        about = {"format": name, "file": form.file, "batch": batch, "k": k}
+        about["probabilities"] = probabilities
+        missing = write_bundle(loaded_run, scratch, input_kind, about)
+        sizes = path.stat().st_size, folder_size(scratch), weights
     return Converted(
-        folder, name, form.file, input_kind, k, batch, size, whole, weights, difference, agreement
-    )
+        folder, name, form.file, input_kind, k, batch, *sizes, difference, agreement,
+        probabilities, missing,
+    )  # fmt: skip
 
 
 class Graph:
@@ -138,12 +149,15 @@ class Graph:
         k: labels per example.
         form: the format, with ``bags``, how sparse bags are summed up (see
             ``ops.sparse.bags_as``), and ``takes_empty_batches``.
+        probabilities: whether ``scores`` are probabilities.
     """
 
-    def __init__(self, loaded_run: "LoadedRun", k: int, form: "LiteRT | Onnx") -> None:
+    def __init__(
+        self, loaded_run: "LoadedRun", k: int, form: "LiteRT | Onnx", probabilities: bool = False
+    ) -> None:
         self._model, self._manifest = loaded_run.model, loaded_run.manifest
         self._kind = KINDS[self._model.encoder.input_kind]  # of joined features, it takes a part
-        self._k, self._form = k, form
+        self._k, self._form, self._probabilities = k, form, probabilities
 
     def function(self, batch: int | None = None) -> Any:
         """The ``tf.function``, whose only concrete function is that of ``signature``.
@@ -167,7 +181,7 @@ class Graph:
         return feature_signature(self._kind, self._manifest, batch)
 
     def _answer(self, features):
-        ids, scores = self._model.top_k(features, self._k)
+        ids, scores = self._model.top_k(features, self._k, self._probabilities)
         # Not "ids": a sparse bag's input is called that, and ONNX requires distinct names.
         return {"label_ids": tf.cast(ids, tf.int32), "scores": tf.cast(scores, tf.float32)}
 
@@ -205,11 +219,3 @@ def _check_agreement(agreement, least, name):
         where="--quantize",
         fix=f"export {name} without --quantize, or lower --min-agreement",
     )
-
-
-def _copy_assets(loaded_run, input_kind, folder):
-    assets = loaded_run.folder / "assets"
-    shutil.copyfile(assets / "labels.txt", folder / "labels.txt")
-    texts = assets / "text_features" / (loaded_run.kind.component_named(input_kind) or "")
-    if texts.is_dir():
-        copy_folder(texts, folder / "text_features")

@@ -237,7 +237,11 @@ class Agreement(NamedTuple):
 
 
 def agreement_of(
-    loaded_run: "LoadedRun", model: Callable[..., Any], k: int, batch: int | None = None
+    loaded_run: "LoadedRun",
+    model: Callable[..., Any],
+    k: int,
+    batch: int | None = None,
+    probabilities: bool = False,
 ) -> "Agreement":
     """``Agreement`` of a quantised model on the run's dev data, see ``largest_difference``.
 
@@ -245,7 +249,7 @@ def agreement_of(
     drawn at random.
     """
     rows, source = examples_of(loaded_run)
-    search = Searcher(loaded_run.model, k)
+    search = Searcher(loaded_run.model, k, probabilities=probabilities)
     same, count, worst = 0, 0, 0.0
     for raw, features in rows(batch or _BATCH):
         ids, scores = search(_batch(features))

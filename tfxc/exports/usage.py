@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tfxc.data.kinds import INPUTS
+from tfxc.exports.bundle import PROGRAM
 
 if TYPE_CHECKING:
     from tfxc.exports.convert import Converted
@@ -14,6 +15,10 @@ _OF_TEXTS = """\
 from tfxc.data.text.registry import load_text_features
 texts = load_text_features("{folder}/text_features")
 inputs = texts.kind.tensors_of(texts.kind.arrays_of(texts.transform(["some text"])))"""
+_ALONE = """\
+import sys; sys.path.insert(0, "{folder}")
+from text_features.tokenize import load
+inputs = load("{folder}/text_features")(["some text"])"""
 _CALLS = {
     "onnx": """\
 import onnxruntime
@@ -78,9 +83,11 @@ def report_of_model(done: "Converted", loaded_run: "LoadedRun") -> str:
             f"  inputs   {inputs}" + (f"; batch {done.batch} only" if done.batch else ""),
             f"  outputs  label_ids: int32 (line numbers in labels.txt, from 0), scores: float32; "
             f"(batch, {done.k}), best first",
+            *(["           scores are probabilities"] * done.probabilities),
             "  checked against the run's model: scores differ by at most "
             f"{done.score_difference:.1e}" + (", before quantising" if done.agreement else ""),
             *_agreement(done.agreement),
+            _program(done),
             "",
             *_code(done, loaded_run),
         ]
@@ -96,10 +103,16 @@ def _agreement(found):
     ]
 
 
+def _program(done):
+    if done.missing is not None:
+        return f"  no {PROGRAM}: it does not know {done.missing.rstrip(',')}"
+    return f"  predict  python {done.folder / PROGRAM} FILE (without tfxc and TensorFlow)"
+
+
 def _code(done, loaded_run):
     """Lines of Python."""
     if loaded_run.text_features is not None:
-        lines = [_OF_TEXTS.format(folder=done.folder)]
+        lines = [(_OF_TEXTS if done.missing else _ALONE).format(folder=done.folder)]
     else:
         lines = ["import numpy as np", numpy_inputs(done.input_kind, loaded_run.manifest)]
     return [

@@ -39,10 +39,13 @@ _RESTORE = "restore it from a copy, or train again with --fresh"
 # A resumed run may change these; anything else would make it another run.
 _FREE_KEYS = {
     "": {"about", "run", "evaluation"},
-    "training": {"log_every", "evaluate_every", "checkpoint_every", "devices", "keep_checkpoints"},
+    "training": {
+        "log_every", "evaluate_every", "checkpoint_every", "devices", "keep_checkpoints",
+        "trackers",
+    },
     "data": {"where", "max_line_bytes"},
     "recipe": {"memory_gb", "threads"},
-}
+}  # fmt: skip
 
 
 class RunFolder(RunWriter):

@@ -47,7 +47,10 @@ PROGRESS = (
 )  # fmt: skip
 RUNS_INSIDE = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
 TEACHER = "*teacher_logits*"  # is used again only if it is of the same teachers and data
-_BEGINNING = (CONFIG, "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard")
+_BEGINNING = (
+    CONFIG, "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard", "trackers.json",
+    "wandb",
+)  # fmt: skip
 # What else commands write into a run unless they are given another place.
 _DERIVED = (
     checksums.FILE, ENVIRONMENT, "evaluation-*", "report", "card.md", "savedmodel", "onnx",

@@ -182,6 +182,7 @@ class Trainer:
         try:
             for remark in remarks:
                 reporter.log(remark)
+            reporter.track(self.config, start)
             with StopSignals() as signals:
                 summary = self._train(start, reporter, signals)
             finished = True

@@ -1,19 +1,19 @@
-"""What a training run reports: progress line, log.txt, metrics.jsonl, TensorBoard."""
+"""What a training run reports: progress line, log.txt, metrics.jsonl, trackers."""
 
 import json
 import math
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-import tensorflow as tf
+from typing import TYPE_CHECKING
 
 from tfxc.core.escaping import json_text, one_line
 from tfxc.core.progress import Progress
 from tfxc.core.storage.files import atomic_file, write_errors
 from tfxc.core.storage.reading import existing_file, read_errors, read_json_lines
+from tfxc.training.trackers import Trackers
 
 if TYPE_CHECKING:
+    from tfxc.core.settings import Config
     from tfxc.runs.folder import RunFolder
 
 
@@ -40,10 +40,18 @@ class Reporter:
         self._progress = Progress(
             title, total_steps * batch_size, "examples", start_step * batch_size
         )
-        self._board: Any = None  # TensorBoard's writer, where this process is the chief
+        self._trackers: Trackers | None = None
         if run.chief:
             _drop_later_lines(run / "metrics.jsonl", start_step)
-            self._board = tf.summary.create_file_writer(str(run / "tensorboard"))
+
+    def track(self, config: "Config", start_step: int) -> None:
+        """Passes all metrics on to the trackers of a config from now on.
+
+        Args:
+            config: ``Config``.
+            start_step: step the run resumes at.
+        """
+        self._trackers = Trackers(config, self.run, start_step, self.log)
 
     def advance(self, step: int, loss: float) -> None:
         """Moves the progress line by one step."""
@@ -51,19 +59,15 @@ class Reporter:
             self._progress.advance(self.batch_size, f"step {step:,}, loss {loss:.4f}")
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends a line to metrics.jsonl and scalars to TensorBoard."""
+        """Appends a line to metrics.jsonl, and passes the values on to the trackers."""
         if not self.run.chief:
             return
         self._append("metrics.jsonl", json_text({"step": step, **values}))
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
             self.log(f"step {step:,}: {', '.join(wrong)} not finite, written as null")
-        with self._board.as_default():
-            for name, value in values.items():
-                # tf.summary.scalar needs the package tensorboard, the op that it calls does not.
-                tf.raw_ops.WriteScalarSummary(
-                    writer=self._board._resource, step=step, tag=name, value=float(value)
-                )
+        if self._trackers is not None:
+            self._trackers.metrics(step, values)
 
     def results(
         self,
@@ -114,10 +118,11 @@ class Reporter:
             stream.write(line + "\n")
 
     def close(self, failed: bool = False) -> None:
-        """Ends the progress line and flushes TensorBoard's file."""
+        """Ends the progress line and the sessions of the trackers."""
         if self.run.chief:
             self._progress.close(failed)
-            self._board.close()
+        if self._trackers is not None:
+            self._trackers.finish(not failed)
 
 
 def headline(results: Mapping[str, float], watched: str | None = None) -> str:

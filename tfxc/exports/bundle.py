@@ -1,0 +1,163 @@
+"""What stands next to an exported model: label names, text features, programs that use them.
+
+The programs, ``predict.py`` and for texts ``text_features/tokenize.py``, are copies of the files in
+``tfxc/exports/standalone/``. They run without tfxc and TensorFlow.
+"""
+
+import importlib.util
+import re
+import shutil
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.core.storage.files import copy_folder, write_json
+from tfxc.core.storage.ownership import MARKER, mark
+from tfxc.core.storage.reading import read_json
+from tfxc.data.kinds import DENSE, IMAGE, SPARSE, TEXT
+from tfxc.data.text.given import GivenTerms
+from tfxc.data.text.subwords import PretrainedTokens
+from tfxc.data.text.subwords_pruning import ordered_pieces
+from tfxc.exports.parity import sample_rows
+from tfxc.exports.standalone import tokenize
+from tfxc.ops.text.token_patterns import shortest_run
+from tfxc.pretrained.tokenizer_json import missing_in_json, tokenizer_json
+
+if TYPE_CHECKING:
+    from tfxc.runs.loaded import LoadedRun
+
+
+#: Names in an exported folder.
+ABOUT, PROGRAM, TOKENIZER, TEXT_FEATURES = (
+    "export.json", "predict.py", "tokenize.py", "text_features",
+)  # fmt: skip
+_LABELS, _COMPILED = "labels.txt", "__pycache__"  # the second is Python's, once it has run them
+#: All names there may be, next to the model's.
+NAMES = (ABOUT, PROGRAM, TEXT_FEATURES, _LABELS, _COMPILED)
+_VERSION = 1
+_PROGRAMS = Path(tokenize.__file__).parent
+_TOLERANCE = 1e-5
+# What means the same in RE2 and in Python's re: no ends of texts, no options, no named classes.
+_ALIKE = re.compile(r"(?:\\[wWdDsStnrfv]|\\[^\w\s]|\[(?!:)|\((?:\?(?::|P<\w+>)|(?!\?))|[^\\$(\[])*")
+
+
+def write_bundle(
+    loaded_run: "LoadedRun", folder: Path, input_kind: str, about: Mapping[str, Any]
+) -> str | None:
+    """Writes everything but the model into the folder of an export.
+
+    Args:
+        loaded_run: the ``LoadedRun`` that is exported.
+        folder: holds the model already.
+        input_kind: name of the kind of the model's features.
+        about: what ``predict.py`` has to know of the model: ``format``, ``file``, ``batch``, ``k``
+            and ``probabilities``.
+
+    Returns:
+        What keeps the programs from reading the run's examples, so that they are not there; None if
+        they are.
+
+    Raises:
+        RuntimeError: ``tokenize.py`` cuts texts otherwise than the run: a bug.
+    """
+    assets = loaded_run.folder / "assets"
+    shutil.copyfile(assets / _LABELS, folder / _LABELS)
+    part = loaded_run.kind.component_named(input_kind) or ""
+    texts = assets / TEXT_FEATURES / part
+    if texts.is_dir():
+        copy_folder(texts, folder / TEXT_FEATURES)
+    features = loaded_run.text_features
+    features = getattr(features, part) if part and features is not None else features
+    if features is None or isinstance(features, GivenTerms):
+        takes, missing = input_kind, _missing_reader(input_kind)
+    else:
+        takes = TEXT.name
+        missing = _write_tokenizer(loaded_run, features, folder / TEXT_FEATURES, part)
+    if missing is not None:
+        return missing
+    sizes = {name: loaded_run.manifest.get(name) for name in ("num_features", "image_shape")}
+    content = {"version": _VERSION, **about, "input_kind": takes, **sizes}
+    write_json(folder / ABOUT, content, indent=1)
+    shutil.copyfile(_PROGRAMS / PROGRAM, folder / PROGRAM)
+    return None
+
+
+def _missing_reader(input_kind):
+    known = (SPARSE.name, DENSE.name, IMAGE.name)
+    return None if input_kind in known else f"features of kind {input_kind}"
+
+
+def _write_tokenizer(loaded_run, features, folder, part):
+    """What keeps ``tokenize.py`` from cutting the texts; None once it is there and does so."""
+    missing = missing_in_tokenizer(features)
+    if missing is not None:
+        return missing
+    head = read_json(folder / "features.json")
+    # Letters and their lower case are what this Python's tables say.
+    write_json(folder / "features.json", {**head, "unicode": unicodedata.unidata_version}, indent=1)
+    subwords = isinstance(features, PretrainedTokens)
+    if subwords:
+        pieces, most = ordered_pieces(features.subwords), features.settings()["max_length"]
+        content = tokenizer_json(features.subwords, pieces, most)
+        write_json(folder / "tokenizer.json", content, indent=None)
+    alike = subwords and importlib.util.find_spec("tokenizers") is None  # cannot be compared
+    if not (alike or _cuts_alike(loaded_run, features, folder)):
+        if not subwords:
+            raise RuntimeError(f"{TOKENIZER} does not cut texts as the run's {part or 'features'}")
+        (folder / "tokenizer.json").unlink()
+        return "subwords that the package tokenizers cuts otherwise"
+    shutil.copyfile(_PROGRAMS / TOKENIZER, folder / TOKENIZER)
+    names = sorted(path.name for path in folder.iterdir() if path.name != MARKER)
+    mark(folder, "set of text features", [*names, _COMPILED])
+    return None
+
+
+def missing_in_tokenizer(features: Any) -> str | None:
+    """What text features need that ``tokenize.py`` does not have; None if it has everything.
+
+    Args:
+        features: text features of ``tfxc.data.text``.
+    """
+    settings = features.settings()
+    if features.name not in tokenize.KINDS:
+        return f"text features {features.name!r}"
+    if settings.get("segmenter") is not None:
+        return f"the segmenter {settings['segmenter']!r}"
+    pattern = settings.get("token_pattern")
+    if pattern is not None and shortest_run(pattern) is None and not is_alike(pattern):
+        return f"the token_pattern {pattern!r}, which Python's re may read otherwise,"
+    if isinstance(features, PretrainedTokens):
+        assert features.subwords is not None, "those of a run are fitted"
+        return missing_in_json(features.subwords)
+    return None
+
+
+def is_alike(pattern: str) -> bool:
+    r"""Whether Python's ``re`` finds what a pattern of RE2 finds, see ``ops.text.token_patterns``.
+
+    Example:
+        >>> is_alike("[a-z]+"), is_alike("[[:alpha:]]+"), is_alike(r"\pL+")
+        (True, False, False)
+    """
+    pattern = pattern.removeprefix("(?u)")
+    if not _ALIKE.fullmatch(pattern) or "[:" in pattern or "{," in pattern:
+        return False
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
+def _cuts_alike(loaded_run, features, folder):
+    texts = sample_rows(loaded_run)[1]
+    found = tokenize.load(folder)(texts)
+    expected = features.kind.tensors_of(features.kind.arrays_of(features.transform(texts)))
+    return all(
+        values.shape == expected[name].shape
+        and np.allclose(values, expected[name], rtol=_TOLERANCE, atol=_TOLERANCE)
+        for name, values in found.items()
+    )

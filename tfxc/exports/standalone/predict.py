@@ -1,0 +1,429 @@
+"""Predict labels with the exported model in this folder.
+
+    python predict.py texts.txt                  one text per line
+    echo "some text" | python predict.py -
+    python predict.py photo.png other.jpg        a model on images
+    python predict.py features.npy               a model on vectors; .npz for sparse features
+
+Each example is answered with one line of JSON: labels and scores, best first. Needs NumPy and
+onnxruntime (model.onnx) or ai-edge-litert (model.tflite); no tfxc and no TensorFlow. Images other
+than plain PNG files also need Pillow.
+"""
+
+import argparse
+import importlib
+import io
+import json
+import re
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Inputs = dict[str, np.ndarray]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of the colour types of PNG
+_LUMA = np.array([0.2989, 0.5870, 0.1140], np.float32)
+_SMALLEST = 1000 * np.finfo(np.float32).tiny
+# What JSON leaves as it is: controls, separators of lines, what reorders text, halves of pairs.
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Problem(ValueError):
+    """Something the user gave is wrong; the message says how to fix it."""
+
+
+class Prediction(NamedTuple):
+    """The answer for one example.
+
+    Attributes:
+        labels: names, best first.
+        scores: one per label.
+    """
+
+    labels: list[str]
+    scores: list[float]
+
+
+class Predictor:
+    """An exported model with everything around it.
+
+    Args:
+        folder: what ``tfxc export`` wrote; None means that of this file.
+
+    Attributes:
+        about: dict of ``export.json``.
+
+    Raises:
+        Problem: the package that runs the model is missing.
+
+    Example:
+        >>> Predictor("runs/quickstart/onnx")(["some text"])[0].labels  # doctest: +SKIP
+        ['list', 'sorting']
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        folder = Path(__file__).parent if folder is None else Path(folder)
+        self.about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
+        self._names = (folder / "labels.txt").read_bytes().decode("utf-8").split("\n")
+        self._run = _OPEN[self.about["format"]](folder / self.about["file"])
+        self._inputs = self._converter(folder)
+
+    def __call__(self, examples: Any, k: int | None = None) -> list[Prediction]:
+        """Labels of examples.
+
+        Args:
+            examples: list of texts; uint8 images (n, height, width, channels); float32 vectors
+                (n, size); or sparse rows as a dict of ``ids``, ``weights`` and ``row_splits``.
+            k: labels of each, at most as many as were exported; None means all of these.
+        """
+        inputs = self._inputs(examples)
+        if self.about["batch"] == 1:
+            parts = [self._run(one) for one in _single(inputs)]
+            empty = [np.zeros((0, self.about["k"]), kind) for kind in (np.int32, np.float32)]
+            ids, scores = (np.concatenate(part) for part in zip(empty, *parts, strict=True))
+        else:
+            ids, scores = self._run(inputs)
+        answers = []
+        for row, values in zip(ids[:, :k].tolist(), scores[:, :k].tolist(), strict=True):
+            found = [
+                (self._names[i], value) for i, value in zip(row, values, strict=True) if i >= 0
+            ]
+            answers.append(Prediction([n for n, _ in found], [value for _, value in found]))
+        return answers
+
+    def _converter(self, folder):
+        """Function of examples -> the model's inputs."""
+        kind = self.about["input_kind"]
+        if kind == "text":
+            # As a script, this file's folder is where modules are looked for first.
+            sys.path.insert(0, str(folder))
+            try:
+                module = importlib.import_module("text_features.tokenize")
+                return module.load(folder / "text_features")
+            except ImportError as error:
+                raise _missing(error.name or str(error)) from None
+            finally:
+                sys.path.remove(str(folder))
+        if kind == "sparse":
+            return dict
+        return lambda examples: {"images" if kind == "image" else "features": examples}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Answers all files and returns the exit code."""
+    options = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    try:
+        predictor = Predictor()
+        _check_k(options.k, predictor.about["k"])
+        for names, examples in _batches(options.files, predictor.about, options.batch_size):
+            for place, found in enumerate(predictor(examples, options.k)):
+                answer: dict[str, Any] = {"name": names[place]} if names else {}
+                answer["labels"] = found.labels
+                answer["scores"] = [round(score, 6) for score in found.scores]
+                print(json_line(answer), flush=True)
+    except Problem as problem:
+        print(f"predict.py: {problem}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"predict.py: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def json_line(answer: dict[str, Any]) -> str:
+    """JSON that can be printed: other scripts readable, what would steer a terminal escaped."""
+    text = json.dumps(answer, ensure_ascii=False)
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def read_texts(path: str) -> Iterator[str]:
+    """The lines of a UTF-8 file, or of standard input for ``-``; a line break ends a text.
+
+    Raises:
+        Problem: a line is not UTF-8.
+    """
+    stream = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 (closed below)
+    with stream:
+        for number, line in enumerate(stream, 1):
+            line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+            if line.endswith(b"\n"):
+                line = line[:-1].removesuffix(b"\r")
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise Problem(
+                    f"{path}:{number}: UTF-8 expected, found {error.reason}. To fix it: convert "
+                    "the file"
+                ) from None
+
+
+def read_image(path: str, shape: Sequence[int]) -> np.ndarray:
+    """An image file as uint8 of ``shape``, scaled and cut as in training.
+
+    Args:
+        path: PNG, or with Pillow anything that it reads.
+        shape: (height, width, channels).
+
+    Raises:
+        Problem: it cannot be decoded.
+    """
+    content = Path(path).read_bytes()
+    pixels = read_png(content) if content.startswith(_PNG) else None
+    return fit(_read_with_pillow(path) if pixels is None else pixels, shape)
+
+
+def read_png(content: bytes) -> np.ndarray | None:
+    """The pixels of a PNG file, uint8 (height, width, 1 to 4); None if it is of a rare kind.
+
+    Rare are fewer than 8 bits, interlaced rows and damaged files.
+    """
+    chunks: dict[bytes, bytes] = {}
+    place = len(_PNG)
+    while place + 8 <= len(content):
+        (size,) = struct.unpack(">I", content[place : place + 4])
+        name, start = content[place + 4 : place + 8], place + 8
+        chunks[name] = chunks.get(name, b"") + content[start : start + size]
+        place = start + size + 4
+    try:
+        width, height, depth, colour, _, _, laced = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+        raw = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8)
+        channels = _CHANNELS[colour]
+        if depth not in (8, 16) or laced or not raw.size:
+            return None
+        raw = raw.reshape(height, 1 + width * channels * depth // 8)
+    except (KeyError, ValueError, struct.error, zlib.error):
+        return None
+    rows = _unfiltered(raw, channels * depth // 8)
+    pixels = rows.reshape(height, width, channels, depth // 8)[..., 0]
+    if colour != 3:
+        return pixels
+    palette = np.frombuffer(chunks.get(b"PLTE", b""), np.uint8).reshape(-1, 3)
+    return palette[pixels[..., 0]] if pixels.max() < len(palette) else None
+
+
+def fit(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """An image scaled until it just covers ``shape``, what hangs over cut off on both sides.
+
+    Args:
+        image: uint8 (height, width, 1 to 4).
+        shape: (height, width, channels).
+    """
+    height, width, channels = shape
+    image = with_channels(image, channels)
+    found = np.array(image.shape[:2], np.float64)
+    scale = (np.array([height, width]) / found).max()
+    size = np.maximum(np.round(scale * found).astype(int), [height, width])
+    if (size != found).any():
+        image = resized(image, size)
+    top, left = (size - [height, width]) // 2
+    return image[top : top + height, left : left + width]
+
+
+def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """An image as grey (1) or RGB (3); an alpha channel is dropped."""
+    grey = image.shape[2] < 3
+    if channels == 3:
+        return np.repeat(image[..., :1], 3, axis=2) if grey else image[..., :3]
+    if grey:
+        return image[..., :1]
+    luma = (image[..., :3].astype(np.float32) * np.float32(1 / 255)) @ _LUMA
+    return np.clip(luma * np.float32(255.5), 0, 255).astype(np.uint8)[..., None]
+
+
+def resized(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """An image of another height and width: bilinear, over as many pixels as become one."""
+    rows, columns = (_mixing(old, new) for old, new in zip(image.shape[:2], size, strict=True))
+    pixels = np.tensordot(rows, image.astype(np.float32), (1, 0))
+    pixels = np.moveaxis(np.tensordot(columns, pixels, (1, 1)), 0, 1)
+    return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+
+
+def _mixing(old, new):
+    """Share of every old row in every new one, float32 (new, old)."""
+    step = np.float32(1) / (np.float32(new) / np.float32(old))
+    reach = max(step, np.float32(1))
+    places = (np.arange(new, dtype=np.float32) + np.float32(0.5)) * step
+    distances = np.abs(np.arange(old, dtype=np.float32) + np.float32(0.5) - places[:, None])
+    shares = np.maximum(0, 1 - distances / reach).astype(np.float32)
+    return shares / np.maximum(shares.sum(axis=1, keepdims=True), _SMALLEST)
+
+
+def _unfiltered(raw, step):
+    """Rows of bytes out of those of a PNG, each after the number of its filter."""
+    rows = np.zeros((len(raw), raw.shape[1] - 1), np.uint8)
+    above = np.zeros(raw.shape[1] - 1, np.uint8)
+    for row, (kind, line) in enumerate(zip(raw[:, 0].tolist(), raw[:, 1:], strict=True)):
+        if kind == 1:  # the pixel to the left
+            parts = line.reshape(-1, step).astype(np.int64)
+            line = (parts.cumsum(axis=0) & 255).astype(np.uint8).ravel()
+        elif kind == 2:  # the pixel above
+            line = line + above
+        elif kind > 2:
+            line = _predicted(kind, line.tolist(), above.tolist(), step)
+        rows[row] = above = np.asarray(line, np.uint8)
+    return rows
+
+
+def _predicted(kind, line, above, step):
+    """A row filtered by the average of the pixels to the left and above, or by Paeth's choice."""
+    for place, value in enumerate(line):
+        left = line[place - step] if place >= step else 0
+        up = above[place]
+        if kind == 3:
+            guess = (left + up) // 2
+        else:
+            corner = above[place - step] if place >= step else 0
+            slope = left + up - corner
+            guess = min((left, up, corner), key=lambda one, slope=slope: abs(slope - one))
+        line[place] = (value + guess) & 255
+    return line
+
+
+def _read_with_pillow(path):
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise Problem(
+            f"{path}: a plain PNG file or the package pillow expected, found neither. To fix it: "
+            "pip install pillow"
+        ) from None
+    try:
+        with Image.open(path) as image:
+            grey = image.mode in ("1", "L", "LA", "I;16")
+            return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
+    except UnidentifiedImageError:
+        raise Problem(
+            f"{path}: an image expected, found something else. To fix it: give a PNG or JPEG file"
+        ) from None
+
+
+def _batches(files, about, size):
+    """Yields (names or None, examples) of all files."""
+    kind = about["input_kind"]
+    for path in files:
+        if kind == "text":
+            yield from ((None, texts) for texts in _grouped(read_texts(path), size))
+        elif kind == "sparse":
+            yield from ((None, rows) for rows in _sparse_rows(path, size))
+        elif kind == "dense":
+            rows = _checked_rows(np.load(path), about["num_features"], path)
+            starts = range(0, len(rows), size)
+            yield from ((None, rows[start : start + size]) for start in starts)
+    if kind == "image":
+        for names in _grouped(files, size):
+            yield names, np.stack([read_image(name, about["image_shape"]) for name in names])
+
+
+def _checked_rows(rows, width, path):
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise Problem(
+            f"{path}: an array of shape (n, {width}) expected, found {rows.shape}. To fix it: give "
+            "features of the space the model was trained on"
+        )
+    return rows.astype(np.float32)
+
+
+def _sparse_rows(path, size):
+    """Batches of a CSR matrix as SciPy saves it."""
+    with np.load(path) as saved:
+        if "indptr" not in saved or saved["format"].item() not in (b"csr", "csr"):
+            raise Problem(
+                f"{path}: a CSR matrix as scipy.sparse.save_npz writes it expected, found another "
+                "file. To fix it: save matrix.tocsr()"
+            )
+        splits, ids, weights = saved["indptr"], saved["indices"], saved["data"]
+    for first in range(0, len(splits) - 1, size):
+        rows = splits[first : first + size + 1].astype(np.int64)
+        part = slice(rows[0], rows[-1])
+        yield {
+            "ids": ids[part].astype(np.int32),
+            "weights": weights[part].astype(np.float32),
+            "row_splits": rows - rows[0],
+        }
+
+
+def _grouped(items, size):
+    group = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _single(inputs):
+    """The inputs of one example after the other."""
+    if "row_splits" not in inputs:
+        count = len(next(iter(inputs.values())))
+        for row in range(count):
+            yield {name: values[row : row + 1] for name, values in inputs.items()}
+        return
+    splits = inputs["row_splits"]
+    for first, last in zip(splits[:-1].tolist(), splits[1:].tolist(), strict=True):
+        part = {name: inputs[name][first:last] for name in ("ids", "weights")}
+        yield {**part, "row_splits": np.array([0, last - first], np.int64)}
+
+
+def _open_onnx(path: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]]:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise _missing("onnxruntime") from None
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda inputs: tuple(session.run(["label_ids", "scores"], inputs))
+
+
+def _open_litert(path: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]]:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        raise _missing("ai-edge-litert") from None
+    runner = Interpreter(str(path)).get_signature_runner("serving_default")
+
+    def run(inputs):
+        found = runner(**inputs)
+        return found["label_ids"], found["scores"]
+
+    return run
+
+
+_OPEN = {"onnx": _open_onnx, "litert": _open_litert}
+
+
+def _missing(package):
+    return Problem(f"the package {package} expected, found none. To fix it: pip install {package}")
+
+
+def _check_k(k, most):
+    if k is not None and not 1 <= k <= most:
+        raise Problem(
+            f"--k: 1 to {most} labels (as many as were exported) expected, found {k}. To fix it: "
+            "lower it, or export again with a larger --k"
+        )
+
+
+def _parser():
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("files", nargs="+", metavar="FILE", help="- reads standard input")
+    options.add_argument("--k", type=int, help="labels per example (default: all exported)")
+    options.add_argument(
+        "--batch-size", type=int, default=64, help="examples at a time (default: %(default)s)"
+    )
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,402 @@
+"""Texts to the inputs of an exported model, as in training. Needs NumPy and no other package.
+
+    from text_features.tokenize import load
+    inputs = load("text_features")(["some text"])
+
+For subwords of a pretrained model it needs the package tokenizers. This file stays in a folder of
+its own: next to a program it would replace Python's own module ``tokenize``.
+"""
+
+import collections
+import itertools
+import json
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Inputs = dict[str, np.ndarray]
+
+_RUN = re.compile(r"(?:\(\?u\))?(\\b)?(?:(?P<each>(?:\\w)+)\+|\\w\{(?P<least>\d+),\})(\\b)?")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_NO_TEXT = re.compile("[\0\uffff]")
+_LINE_BREAK = re.compile(r"[\r\n]")
+_WORD_HASHES = 1 << 16  # words that are remembered
+_MULTIPLE = 8  # of the length of lists of tokens
+
+
+def load(folder: str | Path) -> Callable[[Sequence[str]], Inputs]:
+    """A function of a list of texts -> the model's inputs by name.
+
+    Args:
+        folder: holds ``features.json`` and what it names.
+
+    Raises:
+        ValueError: the texts are cut in a way that this program does not know.
+    """
+    folder = Path(folder)
+    head = json.loads((folder / "features.json").read_text(encoding="utf-8"))
+    if head["name"] not in KINDS:
+        raise ValueError(f"one of {', '.join(KINDS)} expected, found {head['name']!r}")
+    known = head.get("unicode", unicodedata.unidata_version)
+    if known != unicodedata.unidata_version:
+        print(
+            f"the tables of Unicode {known} expected, found {unicodedata.unidata_version}: new "
+            "letters may be read differently",
+            file=sys.stderr,
+        )
+    return KINDS[head["name"]](folder, head["settings"])
+
+
+class Characters:
+    """A token per character, see ``characters`` in tfxc.
+
+    Args:
+        folder: holds ``vocabulary.txt``.
+        settings: those in ``features.json``.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        names = read_lines(folder / "vocabulary.txt")
+        special = 2 if settings.get("fill") else 1
+        self._settings, self._unknown = settings, len(names) - 1
+        self._table = {token: number for number, token in enumerate(names[1:-special], 1)}
+
+    def __call__(self, texts: Sequence[str]) -> Inputs:
+        """``tokens``: int32 (texts, length), padded with 0."""
+        most, rows = self._settings["max_length"], []
+        for text in texts:
+            tokens = itertools.islice(self._tokens(text), most)
+            row = [self._table.get(token, self._unknown) for token in tokens]
+            if self._settings.get("fill"):
+                row += [self._unknown - 1] * (most - len(row))
+            rows.append(row)
+        return {"tokens": padded(rows)}
+
+    def _tokens(self, text):
+        settings = self._settings
+        text = text.lower() if settings["lowercase"] else text
+        if settings["raw"]:
+            return text.replace("\0", " ")
+        if settings["letters_only"]:
+            text = re.sub(r"[\W_]+", " ", text)
+        return " ".join(text.replace("\0", " ").split())
+
+
+class Words(Characters):
+    """A token per word, see ``words`` in tfxc."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        if settings["segmenter"] is not None:
+            raise ValueError(f"no segmenter expected, found {settings['segmenter']!r}")
+        super().__init__(folder, settings)
+        self._find = finder(settings["token_pattern"])
+        self._stop_words = frozenset(settings["stop_words"])
+
+    def _tokens(self, text):
+        text = text.lower() if self._settings["lowercase"] else text
+        return [word for word in self._find(text) if word not in self._stop_words]
+
+
+class FastText(Words):
+    """Words, and hashed n-grams of characters and of words, see ``fasttext`` in tfxc."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        super().__init__(folder, settings)
+        self._first = self._unknown + 1
+        self._known: dict[str, tuple[int, list[int]]] = {}
+
+    def __call__(self, texts: Sequence[str]) -> Inputs:
+        return {"tokens": padded([self._row(text) for text in texts])}
+
+    def _row(self, text):
+        settings = self._settings
+        words = self._tokens(text)[: settings["max_length"]]
+        ids = [self._table[word] for word in words if word in self._table]
+        hashes = []
+        for word in words:
+            number, ngrams = self._hashed(word)
+            hashes.append(number - (number >> 31 << 32))  # as a signed number
+            ids += [self._first + ngram % settings["buckets"] for ngram in ngrams]
+        state = hashes
+        for length in range(1, settings["word_ngrams"]):
+            pairs = zip(state, hashes[length:], strict=False)
+            state = [(before * 116049371 + one) % 2**64 for before, one in pairs]
+            ids += [self._first + ngram % settings["buckets"] for ngram in state]
+        return ids
+
+    def _hashed(self, word):
+        """A word's hash, and those of its n-grams of characters."""
+        if word not in self._known:
+            if len(self._known) >= _WORD_HASHES:
+                self._known.clear()
+            least, most = self._settings["min_chars"], self._settings["max_chars"]
+            parts = [character.encode("utf-8", "replace") for character in f"<{word}>"]
+            lengths = range(least, most + 1) if most else ()
+            spans = ((start, n) for n in lengths for start in range(len(parts) - n + 1))
+            edges = (0, len(parts) - 1)
+            ngrams = [
+                fnv1a(b"".join(parts[start : start + n]))
+                for start, n in spans
+                if n > 1 or start not in edges
+            ]
+            self._known[word] = fnv1a(word.encode("utf-8", "replace")), ngrams
+        return self._known[word]
+
+
+class Bags:
+    """What bags of weighted terms share.
+
+    Args:
+        folder: holds ``vocabulary.txt`` and ``idf.npy``, where there are any.
+        settings: those in ``features.json``.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._idf = np.load(folder / "idf.npy") if settings.get("use_idf") else None
+
+    def __call__(self, texts: Sequence[str]) -> Inputs:
+        """``ids`` int32 (nnz,), ``weights`` float32 (nnz,), ``row_splits`` int64 (texts + 1,)."""
+        ids, weights = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+        for text in texts:
+            counts = self._counts(text)
+            columns = np.array(sorted(counts), np.int32)
+            values = np.array([counts[column] for column in columns.tolist()], np.float64)
+            ids.append(columns)
+            weights.append(self._weights(columns, values).astype(np.float32))
+        splits = np.cumsum([len(row) for row in ids]).astype(np.int64)
+        return {
+            "ids": np.concatenate(ids),
+            "weights": np.concatenate(weights),
+            "row_splits": splits,
+        }
+
+    def _counts(self, text):
+        """How often each column occurs in a text, or with which sign."""
+        raise NotImplementedError
+
+    def _weights(self, columns, counts):
+        if self._settings.get("binary"):
+            counts = np.ones_like(counts)
+        elif self._settings.get("sublinear_tf"):
+            counts = np.log(counts) + 1
+        if self._idf is not None:
+            counts = counts * self._idf[columns]
+        return unit(counts, self._settings["norm"])
+
+
+class Tfidf(Bags):
+    """TF-IDF weights, see ``tfidf`` in tfxc."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        super().__init__(folder, settings)
+        terms = read_lines(folder / "vocabulary.txt")
+        self._columns = {term: column for column, term in enumerate(terms)}
+        self._find = finder(settings["token_pattern"])
+
+    def _counts(self, text):
+        known = self._columns
+        return collections.Counter(
+            known[term] for term in word_ngrams(text, self._find, self._settings) if term in known
+        )
+
+
+class Hashing(Bags):
+    """Hashed terms, see ``hashing`` in tfxc."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        super().__init__(folder, settings)
+        self._find = finder(settings["token_pattern"])
+
+    def _counts(self, text):
+        size, counts = self._settings["num_features"], collections.Counter()
+        for term in word_ngrams(text, self._find, self._settings):
+            number = murmur3(term.encode("utf-8"))
+            sign = -1 if self._settings["alternate_sign"] and number < 0 else 1
+            # The smallest number has no absolute value in 32 bits; scikit-learn's rule.
+            number = 2**31 - size if number == -(2**31) else abs(number)
+            counts[number % size] += sign
+        return counts
+
+
+class PecosTfidf(Bags):
+    """TF-IDF weights as PECOS has them, see ``pecos_tfidf`` in tfxc."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        super().__init__(folder, settings)
+        ranges, kinds = settings["ngram_range"], settings["analyzer"]
+        ranges = ranges if isinstance(ranges[0], list) else [ranges]
+        kinds = [kinds] * len(ranges) if isinstance(kinds, str) else kinds
+        self._blocks = list(zip(ranges, kinds, strict=True))
+        terms = read_lines(folder / "vocabulary.txt")
+        self._columns = {term: column for column, term in enumerate(terms)}
+        self._block_of = np.array([self._block(term) for term in terms], np.int64)
+
+    def _block(self, term):
+        """Number of the range a term is from."""
+        of_characters = term[:1] == " "
+        length = len(term) - 1 if of_characters else term.count(" ") + 1
+        return next(
+            number
+            for number, ((least, most), kind) in enumerate(self._blocks)
+            if least <= length <= most and of_characters == (kind != "word")
+        )
+
+    def _counts(self, text):
+        known, most = self._columns, self._settings["max_length"]
+        plain = _LINE_BREAK.sub(" ", text)
+        words = [word for word in plain.split(" ") if word][:most]
+        plain, terms = plain[:most], []
+        for (least, longest), kind in self._blocks:
+            for n in range(least, longest + 1):
+                if kind == "word":
+                    terms += [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
+                else:
+                    terms += [f" {plain[i : i + n]}" for i in range(len(plain) - n + 1)]
+        return collections.Counter(known[term] for term in terms if term in known)
+
+    def _weights(self, columns, counts):
+        weights, norm = super()._weights(columns, counts), self._settings["norm"]
+        if len(self._blocks) == 1 or norm is None:
+            return weights
+        blocks = self._block_of[columns]
+        for block in range(len(self._blocks)):
+            weights[blocks == block] = unit(weights[blocks == block], norm)
+        return unit(weights, norm)
+
+
+class PretrainedSubwords:
+    """Subwords of a pretrained model, see ``pretrained`` in tfxc; needs the package tokenizers.
+
+    Args:
+        folder: holds ``tokenizer.json``.
+        settings: those in ``features.json``.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def __call__(self, texts: Sequence[str]) -> Inputs:
+        """``tokens``: int32 (texts, length), padded with 0."""
+        texts = [_SURROGATES.sub("?", text.replace("\0", "")) for text in texts]
+        return {"tokens": padded([found.ids for found in self._tokenizer.encode_batch(texts)])}
+
+
+#: By ``name`` in ``features.json``.
+KINDS: dict[str, Callable[[Path, Mapping[str, Any]], Callable[[Sequence[str]], Inputs]]] = {
+    "characters": Characters,
+    "words": Words,
+    "fasttext": FastText,
+    "tfidf": Tfidf,
+    "hashing": Hashing,
+    "pecos_tfidf": PecosTfidf,
+    "pretrained": PretrainedSubwords,
+}
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file; a line feed and nothing else ends one, so that terms may hold U+2028."""
+    return path.read_bytes().decode("utf-8").split("\n")[:-1]
+
+
+def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Lists of ids as int32 (rows, length), padded with 0 to a multiple of 8.
+
+    Example:
+        >>> padded([[4, 5], []]).shape
+        (2, 8)
+    """
+    longest = max(map(len, rows), default=0)
+    found = np.zeros((len(rows), max(1, -(-longest // _MULTIPLE)) * _MULTIPLE), np.int32)
+    for place, row in enumerate(rows):
+        found[place, : len(row)] = row
+    return found
+
+
+def finder(pattern: str) -> Callable[[str], Iterable[str]]:
+    """A function of a text -> its words.
+
+    Args:
+        pattern: regular expression of a word; its group, if it has one, is the word.
+    """
+    match = _RUN.fullmatch(pattern)
+    if match and (match["each"] or match["least"]):
+        least = int(match["least"] or len(match["each"]) // 2)
+        return re.compile(rf"\b\w{{{least},}}").findall
+    find = re.compile(pattern).findall
+
+    def words(text):
+        text = _SURROGATES.sub("\ufffd", _NO_TEXT.sub(" ", text))
+        return [word for word in find(text) if word]
+
+    return words
+
+
+def word_ngrams(
+    text: str, find: Callable[[str], Iterable[str]], settings: Mapping[str, Any]
+) -> list[str]:
+    """The n-grams of a text's words, which are joined by a space."""
+    words = list(find(text.lower() if settings["lowercase"] else text))
+    least, most = settings["ngram_range"]
+    lengths = range(least, most + 1)
+    return [" ".join(words[i : i + n]) for n in lengths for i in range(len(words) - n + 1)]
+
+
+def unit(weights: np.ndarray, norm: str | None) -> np.ndarray:
+    """Weights divided by their norm, ``"l1"``, ``"l2"`` or None; zeros stay.
+
+    Example:
+        >>> unit(np.array([3.0, 4.0]), "l2").tolist()
+        [0.6, 0.8]
+    """
+    if norm is None:
+        return weights
+    length = np.abs(weights).sum() if norm == "l1" else np.sqrt((weights**2).sum())
+    return weights / length if length else weights
+
+
+def fnv1a(text: bytes) -> int:
+    """fastText's 32-bit FNV-1a hash, in which bytes from 128 on count as negative numbers.
+
+    Example:
+        >>> fnv1a(b"a")
+        3826002220
+    """
+    state = 2166136261
+    for byte in text:
+        state = (state ^ (byte if byte < 128 else byte | 0xFFFFFF00)) * 16777619 & 0xFFFFFFFF
+    return state
+
+
+def murmur3(text: bytes) -> int:
+    """The 32-bit MurmurHash3 with seed 0, as a signed number.
+
+    Example:
+        >>> murmur3(b"red")
+        -347068675
+    """
+    state, tail = 0, len(text) % 4
+    for start in range(0, len(text) - tail, 4):
+        state ^= _mixed(int.from_bytes(text[start : start + 4], "little"))
+        state = (state << 13 | state >> 19) & 0xFFFFFFFF
+        state = (state * 5 + 0xE6546B64) & 0xFFFFFFFF
+    if tail:
+        state ^= _mixed(int.from_bytes(text[-tail:], "little"))
+    state ^= len(text)
+    state = (state ^ state >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+    state = (state ^ state >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+    state ^= state >> 16
+    return state - (state >> 31 << 32)
+
+
+def _mixed(block):
+    block = block * 0xCC9E2D51 & 0xFFFFFFFF
+    block = (block << 15 | block >> 17) & 0xFFFFFFFF
+    return block * 0x1B873593 & 0xFFFFFFFF

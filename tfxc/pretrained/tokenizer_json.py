@@ -1,0 +1,129 @@
+"""Subwords as the file ``tokenizer.json`` of the package tokenizers, for use without TensorFlow."""
+
+from typing import Any
+
+from tfxc.pretrained.tokenizer_files import Subwords
+
+_LONGEST_WORD = 100  # characters; longer ones are unknown, as the models were trained
+_KINDS = ("wordpiece", "bpe")
+
+
+def missing_in_json(subwords: Subwords) -> str | None:
+    """What subwords have that ``tokenizer_json`` cannot write; None if it can.
+
+    Args:
+        subwords: ``Subwords`` of a run.
+    """
+    kind = subwords.settings["kind"]
+    if kind not in _KINDS:
+        return f"subwords of kind {kind}"
+    if "kept" in subwords.settings:
+        return f"a pruned vocabulary of kind {kind}"
+    return None
+
+
+def tokenizer_json(subwords: Subwords, pieces: list[str], max_length: int) -> dict[str, Any]:
+    """The content of ``tokenizer.json``, whose ids are those of the run.
+
+    Special tokens spelled in a text are cut as any other, as in a run.
+
+    Args:
+        subwords: those for which ``missing_in_json`` is None.
+        pieces: all by the run's ids, padding first.
+        max_length: ids of a text, special ones included.
+
+    Example:
+        >>> settings = {"kind": "wordpiece", "lowercase": True, "strip_accents": True,
+        ...     "split_chinese": True, "unknown": 1, "padding": 0, "prefix": [2], "suffix": [3]}
+        >>> pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "fox"]
+        >>> tokenizer_json(Subwords(settings, pieces), pieces, 8)["model"]["vocab"]["fox"]
+        4
+    """
+    settings = subwords.settings
+    vocabulary: dict[str, int] = {}
+    for number, piece in enumerate(pieces):
+        vocabulary.setdefault(piece, number)
+    unknown = subwords.pieces[settings["unknown"]]
+    cut = _of_words if settings["kind"] == "wordpiece" else _of_byte_pairs
+    truncation = {
+        "direction": "Right",
+        "max_length": max_length,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    return {
+        "version": "1.0",
+        "truncation": truncation,
+        "padding": None,
+        "added_tokens": [],
+        "post_processor": _around(subwords, vocabulary),
+        "decoder": None,
+        **cut(subwords, vocabulary, unknown),
+    }
+
+
+def _of_words(subwords, vocabulary, unknown):
+    settings = subwords.settings
+    return {
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": settings["split_chinese"],
+            "strip_accents": settings["strip_accents"],
+            "lowercase": settings["lowercase"],
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": unknown,
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": _LONGEST_WORD,
+            "vocab": vocabulary,
+        },
+    }
+
+
+def _of_byte_pairs(subwords, vocabulary, unknown):
+    return {
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "ByteLevel",
+            "add_prefix_space": False,
+            "trim_offsets": True,
+            "use_regex": True,
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": unknown,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "vocab": vocabulary,
+            "merges": [merge.split(" ") for merge in subwords.merges],
+        },
+    }
+
+
+def _around(subwords, vocabulary):
+    """The special ids before and after each text."""
+    settings = subwords.settings
+    names = {
+        end: [subwords.pieces[number] for number in settings[end]] for end in ("prefix", "suffix")
+    }
+    steps: list[dict[str, Any]] = []
+    steps += [{"SpecialToken": {"id": name, "type_id": 0}} for name in names["prefix"]]
+    steps += [{"Sequence": {"id": "A", "type_id": 0}}]
+    steps += [{"SpecialToken": {"id": name, "type_id": 0}} for name in names["suffix"]]
+    special = {
+        name: {"id": name, "ids": [vocabulary[name]], "tokens": [name]}
+        for end in names.values()
+        for name in end
+    }
+    return {
+        "type": "TemplateProcessing",
+        "single": steps,
+        "pair": [*steps, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": special,
+    }

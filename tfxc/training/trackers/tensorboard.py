@@ -1,0 +1,126 @@
+"""TensorBoard: event files in the run folder; the package tensorboard is needed to look at them."""
+
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf.struct_pb2 import Value
+from tensorflow.core.framework import summary_pb2
+from tensorflow.core.util import event_pb2
+
+from tfxc.core.storage.files import write_errors
+from tfxc.training.trackers.base import Tracker
+
+_FOLDER, _PATTERN = "tensorboard", "events.out.tfevents.*"
+_PLUGIN, _START, _END = "hparams", "_hparams_/session_start_info", "_hparams_/session_end_info"
+_SUCCESS, _FAILURE = 1, 2
+
+
+class TensorBoard(Tracker):
+    """Writes scalars, and the config as hyperparameters (plugin HParams), to ``RUN/tensorboard``.
+
+    A resumed run continues there: events after the step it resumes at are removed first.
+    """
+
+    _writer: Any = None
+
+    def begin(self, parameters: Mapping[str, Any], start_step: int) -> None:
+        folder = self.run / _FOLDER
+        with write_errors(folder):
+            for path in sorted(folder.glob(_PATTERN)):
+                drop_later_events(path, start_step)
+        described = any(folder.glob(_PATTERN))
+        self._writer = tf.summary.create_file_writer(str(folder))
+        if not described:
+            self._hyperparameters(_START, 3, _start_of_session(parameters, self.title))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        with self._writer.as_default():
+            for name, value in values.items():
+                # tf.summary.scalar needs the package tensorboard, the op that it calls does not.
+                tf.raw_ops.WriteScalarSummary(
+                    writer=self._writer._resource, step=step, tag=name, value=value
+                )
+
+    def finish(self, finished: bool) -> None:
+        status = _SUCCESS if finished else _FAILURE
+        end = _field(1, _varint(status), 0) + _field(2, _double(time.time()), 1)
+        self._hyperparameters(_END, 4, end)
+        self._writer.close()
+
+    def _hyperparameters(self, tag, number, content):
+        """Writes a message of the plugin; its classes are in the package tensorboard only."""
+        data = summary_pb2.SummaryMetadata.PluginData(
+            plugin_name=_PLUGIN, content=_field(number, content)
+        )
+        value = summary_pb2.Summary.Value(
+            tag=tag, metadata=summary_pb2.SummaryMetadata(plugin_data=data)
+        )
+        value.tensor.CopyFrom(tf.make_tensor_proto(0.0))
+        summary = summary_pb2.Summary(value=[value]).SerializeToString()
+        with self._writer.as_default():
+            tf.raw_ops.WriteRawProtoSummary(writer=self._writer._resource, step=0, tensor=summary)
+
+
+def drop_later_events(path: Path, step: int) -> None:
+    """Removes the events of an interrupted run after a step, and the file if none is left.
+
+    Args:
+        path: an event file, whose last record a kill may have cut short.
+        step: the last one that stays; 0 leaves nothing.
+    """
+    if not step:
+        path.unlink()
+        return
+    kept, complete = [], True
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = event_pb2.Event.FromString(record)
+            ended = any(value.tag == _END for value in event.summary.value)
+            if event.step > step or ended:
+                complete = False
+            else:
+                kept.append(record)
+    except tf.errors.DataLossError:
+        complete = False
+    if not complete:
+        scratch = path.with_name(f".new-{path.name}")
+        with tf.io.TFRecordWriter(str(scratch)) as writer:
+            for record in kept:
+                writer.write(record)
+        scratch.replace(path)
+
+
+def _start_of_session(parameters, title):
+    """Hyperparameters by name (field 1, a map of struct values), group, and when it began."""
+    content = b""
+    for name, value in parameters.items():
+        if isinstance(value, bool):
+            found = Value(bool_value=value)
+        elif isinstance(value, int | float):
+            found = Value(number_value=value)
+        else:
+            found = Value(string_value=value)
+        content += _field(1, _field(1, name.encode()) + _field(2, found.SerializeToString()))
+    return content + _field(4, title.encode()) + _field(5, _double(time.time()), 1)
+
+
+def _field(number, content, wire_type=2):
+    """A field of a protocol buffer: bytes with their length, or a number as it is."""
+    size = _varint(len(content)) if wire_type == 2 else b""
+    return _varint(number << 3 | wire_type) + size + content
+
+
+def _varint(value):
+    parts = []
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+def _double(value):
+    return struct.pack("<d", value)
