@@ -72,7 +72,7 @@ def test_search_goes_on(tmp_path, capsys, monkeypatch):
         (run / "summary.json").write_text(json.dumps(summary))
         return 0
 
-    monkeypatch.setattr("train", train)
+    monkeypatch.setattr(search, "train", train)
     codes.append(130)
     command = (
         "--config",
@@ -133,7 +133,7 @@ def fast(monkeypatch):
         (run / "summary.json").write_text(json.dumps(summary))
         return 0
 
-    monkeypatch.setattr("train", train)
+    monkeypatch.setattr(search, "train", train)
     return asked, codes
 
 
