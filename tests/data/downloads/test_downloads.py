@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import lzma
-import os
+import random
 import tarfile
 
 import pytest
@@ -18,7 +18,7 @@ from tfxc.data.downloads import sets
 from tfxc.data.downloads.download import download
 from tfxc.data.formats import open_reader
 
-CONTENT = os.urandom(3 << 20)
+CONTENT = random.Random(0).randbytes(3 << 20)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -40,7 +40,7 @@ def test_a_file_is_downloaded_once(server, tmp_path):
     assert len(server.requests) == 1 and listing(tmp_path) == ["a.bin"]
 
 
-@pytest.mark.parametrize("sha256", [SHA256, None])
+@pytest.mark.parametrize("sha256", [SHA256, None], ids=["known", "unknown"])
 def test_a_broken_download_is_continued(server, tmp_path, sha256):
     server.break_at = 2 << 20
     with pytest.raises(MachineError, match=r"a.bin: cannot be downloaded.*start again"):
