@@ -176,7 +176,8 @@ class RecipeContract:
         again = self.train(dataclasses.replace(finished))
         assert again["dev"] == finished.summary["dev"]
         assert "already finished" in capsys.readouterr().out
-        rewritten = {"summary.json", "checksums.json"}  # of a run that consists of runs
+        # Of a run that consists of runs.
+        rewritten = {"summary.json", "checksums.json", "environment.json"}
         after = {path: path.stat().st_mtime_ns for path in finished.run.rglob("*.*")}
         changed = {path for path in after if after[path] != before.get(path)}
         assert {path.name for path in changed if path.parent == finished.run} <= rewritten

@@ -12,6 +12,7 @@ from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
 from tests.linear_runs import NUM_LABELS, SECTION, command, ranker_files, write_config
 from tfxc.commands import info, train
+from tfxc.core.config import load_config
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.store import LayerWriter
@@ -158,14 +159,18 @@ def test_one_repetition_is_refused(run, capsys):
 
 
 @pytest.mark.parametrize("recipe", ["kfold", "repetitions"])
-def test_recipes_of_networks_refuse_its_config(run, capsys, recipe):
-    arguments = command(run.parent, name=recipe, recipe={"name": recipe})
-    problem = call(capsys, train, *arguments).problem()
-    assert f"'encoder' expected by recipe '{recipe}', found none" in problem
+def test_recipes_of_networks_need_one(run, capsys, recipe):
+    """Commands fill it in, around the text features that the config has."""
+    path = write_config(run.parent, name=recipe, recipe={"name": recipe})
+    with pytest.raises(ConfigError, match=f"'encoder' expected by recipe '{recipe}', found none"):
+        train.check_config(load_config(path))
+    outcome = call(capsys, train, "--config", path, "--print-config")
+    printed = json.loads(outcome.out[outcome.out.index("{") :])
+    assert printed["encoder"]["name"] == "bag_mlp"
+    assert printed["data"]["text_features"]["name"] == "tfidf"
 
 
 def test_calibration_needs_a_dev_split(run):
-    from tfxc.core.config import load_config
     from tfxc.data.manifest import Manifest
 
     config = load_config(write_config(run.parent, name="nodev"))

@@ -147,7 +147,7 @@ def test_export_without_probabilities_to_give(copy, tmp_path, capsys):
         checksums.record(copy, sorted(names))
         before = listing(tmp_path)
     problem = call(capsys, export, *arguments, "--format", "onnx").problem()
-    assert problem.startswith("--probabilities: --format savedmodel expected")
+    assert problem.startswith("--format: savedmodel expected for a linear ranker, found onnx")
 
 
 def test_dense_features(tmp_path, capsys):

@@ -172,7 +172,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
         result[key] = value
         if isinstance(old, dict) and isinstance(value, dict):
             renamed = value.get("name", old.get("name")) != old.get("name")
-            if not (renamed and key in _METHOD_SECTIONS):
+            if not (renamed and key in _NAMED_SECTIONS):
                 result[key] = merge(old, value)
     return result
 

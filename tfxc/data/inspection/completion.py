@@ -20,6 +20,7 @@ DEV_SHARE = 0.15
 _NETWORK = ("encoder", "head", "objective")
 # Recipes other than these need no network, or make it from another run.
 _OF_NETWORKS = ("fit", "kfold", "repetitions")
+_BAGS_OF_TERMS = ("tfidf", "hashing", "pecos_tfidf")
 _ENDINGS = (".gz", ".xz", ".tar")
 _SPLIT_NAMES = ("train", "training", "trn", "data")
 
@@ -213,6 +214,9 @@ def _fitting_model(tree, contents, choice):
     if recipe == "xr_linear":
         preset = "fast"
     encoder = (tree.get("encoder") or {}).get("name")
+    texts = named("text_features", tree["data"].get("text_features")) or {}
+    if encoder is None and preset != "fast" and texts.get("name") in _BAGS_OF_TERMS:
+        encoder = "bag_mlp"  # the network that reads what the user has chosen
     model = model_of(contents, preset, choice.pretrained, encoder)
     if recipe is not None and recipe not in _OF_NETWORKS and recipe != "xr_linear":
         return {key: value for key, value in model.items() if key == "data"}
