@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -80,17 +81,26 @@ def _call(files, environment, function, arguments):
 
 
 def finish(*processes):
-    """Waits for all and returns their output; a worker whose partner died would wait for ever."""
-    outputs = []
-    try:
-        for process in reversed(processes):
-            output, errors = process.communicate(timeout=280)
-            assert process.returncode == 0, (output + (errors or ""))[-3000:]
-            outputs.insert(0, output)
-        return outputs
-    finally:
-        for process in processes:
-            process.kill()
+    """Waits for all and returns their output; the first to fail ends the others.
+
+    A worker whose partner died would wait for ever.
+    """
+    with ThreadPoolExecutor(len(processes)) as pool:
+        try:
+            endings = [pool.submit(_ended_well, process) for process in processes]
+            for ending in as_completed(endings):
+                ending.result()
+            return [ending.result() for ending in endings]
+        finally:
+            for process in processes:
+                process.kill()
+
+
+def _ended_well(process):
+    """Standard output of a process, when it has ended without an error."""
+    output, errors = process.communicate(timeout=280)
+    assert process.returncode == 0, (output + (errors or ""))[-3000:]
+    return output
 
 
 def free_addresses(count):

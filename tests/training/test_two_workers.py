@@ -26,6 +26,12 @@ def train(index, folder, trainings):
             np.savez(folder / f"{name}-{index}.npz", *tiny.weights(trainer))
 
 
+def train_on_both(folder, name, **changes):
+    """Two workers train; the data is there before, as both would write it."""
+    tiny.tiny_tree(folder)
+    finish(*two_workers(train, folder, {name: changes}))
+
+
 def check(folder, name, changes):
     """Both workers have the weights of one device."""
     expected = tiny.weights(tiny.train(folder, f"{name}-single", **changes))
@@ -38,20 +44,18 @@ def check(folder, name, changes):
 
 @pytest.mark.slow  # on two replicas: training/test_dual.py
 def test_a_dual_objective(tmp_path):
-    finish(*two_workers(train, tmp_path, {"dual": dual(**WORKERS, epochs=1)}))
+    train_on_both(tmp_path, "dual", **dual(**WORKERS, epochs=1))
     check(tmp_path, "dual", dual(epochs=1))
 
 
-@pytest.mark.slow  # as below
+@pytest.mark.slow
 def test_a_dense_head(tmp_path):
-    finish(*two_workers(train, tmp_path, {"dense": {"training": training(**WORKERS)}}))
+    train_on_both(tmp_path, "dense", training=training(**WORKERS))
     check(tmp_path, "dense", {"training": training()})
 
 
-@pytest.mark.slow  # waits for ever now and then: a fault to be found
 def test_shards_equal_a_whole_table(tmp_path):
-    changes = sharded(DRAWN, **WORKERS, accumulate=2)
-    finish(*two_workers(train, tmp_path, {"sharded": changes}))
+    train_on_both(tmp_path, "sharded", **sharded(DRAWN, **WORKERS, accumulate=2))
     model = tiny.train(tmp_path, "single", **sharded({"sharded": True})).model
     assert_same((tmp_path, model, model.get_weights()), "sharded")
     files = {path.name for path in (tmp_path / "sharded/checkpoints").glob("shard-*-13.index")}
