@@ -36,7 +36,11 @@ HEADS = [
         },
         "sigmoid",
     ),
-    ({"name": "mhs", "heads": [5, 6], "num_sampled_heads": 3, "label_order": "random"}, "softmax"),
+    pytest.param(  # learns: the contract
+        {"name": "mhs", "heads": [5, 6], "num_sampled_heads": 3, "label_order": "random"},
+        "softmax",
+        marks=pytest.mark.slow,
+    ),
 ]
 
 

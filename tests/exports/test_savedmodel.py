@@ -62,7 +62,7 @@ def test_dense_head_equals_numpy(dense):
     assert found["ids"].dtype == np.int32 and found["scores"].dtype == np.float32
 
 
-@pytest.mark.parametrize("objective", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("objective", ["softmax", pytest.param("sigmoid", marks=pytest.mark.slow)])
 def test_probabilities_equal_numpy(tmp_path, objective):
     sections = {"text_features": TFIDF, "objective": {"name": objective}}
     run = load_run(make_run(tmp_path / "run", **sections))
@@ -132,7 +132,7 @@ ALL = pytest.mark.slow
     ("aggregate", "trunk"),
     [
         pytest.param("logits", "shared", marks=ALL),
-        ("probabilities", "separate"),
+        pytest.param("probabilities", "separate", marks=ALL),
         pytest.param("log_probabilities", "separate", marks=ALL),
         ("median", "shared"),
         pytest.param("logits", "separate", marks=ALL),
@@ -182,6 +182,7 @@ def test_dense_vectors(tmp_path, normalise):
     np.testing.assert_allclose(found["scores"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow  # here, in the process that exported it: above
 def test_moved_model_in_a_process_with_tensorflow_only(tmp_path):
     run = load_run(make_run(tmp_path / "run", text_features=TFIDF, head=MACH))
     exported = export_savedmodel(run, tmp_path / "served", k=3)

@@ -93,6 +93,7 @@ def test_litert_refuses_them(tmp_path, encoder):
     assert found[encoder, "litert", 0] == "refused"
 
 
+@pytest.mark.slow  # behind an encoder: recipes/test_xr_exports.py
 def test_linear_rankers(tmp_path):
     train.main(list(map(str, command(tmp_path))))
     run = load_run(tmp_path / "run")

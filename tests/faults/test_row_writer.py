@@ -296,6 +296,7 @@ def student(tmp_path):
     return [*command, "--teacher", teachers[0], "--teacher", teachers[1]]
 
 
+@pytest.mark.slow  # `encode` is stopped in the same way below
 def test_stopped_while_the_teachers_are_asked(student, tmp_path, capsys, monkeypatch):
     """150 examples are three batches for each of two teachers: six writes."""
     run, counts = tmp_path / "student", []

@@ -85,7 +85,7 @@ def scores(run, texts):
     return loaded.model(ids.to_tensor()).numpy()
 
 
-def test_everything_works_on_the_pruned_run(shared, tmp_path, capsys):
+def test_the_command_says_what_became_smaller(shared, tmp_path, capsys):
     source, prepared = shared
     before = listing(source)
     command = ("--run", source, "--output", tmp_path / "small", *prepared)
@@ -106,7 +106,16 @@ def test_everything_works_on_the_pruned_run(shared, tmp_path, capsys):
     one, other = (file.stat().st_size for file in files)
     assert other < one
     assert (tmp_path / "small/assets/text_features/vocabulary.txt").read_text().count("\n") == 9
+    again = call(capsys, prune, *command)
+    assert again.code == 0 and "already finished" in again.out
 
+
+@pytest.mark.slow  # evaluated and exported: the contract
+def test_everything_works_on_the_pruned_run(shared, tmp_path, capsys):
+    source, prepared = shared
+    command = ("--run", source, "--output", tmp_path / "small", *prepared)
+    command += ("--num-heads", 2, "--min-count", 2, "--examples", 64)
+    assert call(capsys, prune, *command).code == 0
     run = ("--run", tmp_path / "small")
     measured = call(capsys, evaluate, *run, *prepared, "--k", "1")
     assert measured.code == 0 and "on dev: 80 examples" in measured.out
@@ -120,8 +129,6 @@ def test_everything_works_on_the_pruned_run(shared, tmp_path, capsys):
     assert "heads" not in call(capsys, info, *run).err
     (tmp_path / "texts.txt").write_text("a fox\n")
     assert call(capsys, predict, *run, "--k", "1", tmp_path / "texts.txt").code == 0
-    again = call(capsys, prune, *command)
-    assert again.code == 0 and "already finished" in again.out
 
 
 @pytest.mark.slow

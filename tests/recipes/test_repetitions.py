@@ -389,6 +389,7 @@ def test_a_signal_reaches_each_child_once(parent, tmp_path, number):
     assert not (tmp_path / "started-2").exists(), "no further repetition begins"
 
 
+@pytest.mark.slow  # stand-ins for children: above; training in a process: commands/test_train.py
 def test_real_children_skip_what_is_finished_and_name_what_fails(alone, capsys, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     head = {"name": "mach", "num_buckets": 10, "num_repetitions": 2}

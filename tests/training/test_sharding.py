@@ -105,7 +105,7 @@ def test_four_mirrored_replicas_killed_and_resumed_equal_one_device(single):
 @pytest.mark.parametrize(
     ("head", "more"),
     [
-        ({}, {}),
+        pytest.param({}, {}, marks=pytest.mark.slow),  # with an encoder: test_strategies.py
         pytest.param({}, {"clip_norm": None, "precision": "mixed_float16"}, marks=pytest.mark.slow),
         # With statistics besides the shards, and with a loss of the vectors' lengths.
         pytest.param({"name": "adaface", "concentration": 20.0}, {}, marks=pytest.mark.slow),
