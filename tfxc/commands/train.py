@@ -26,6 +26,8 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.progress import duration
+from tfxc.core.storage.mirror import mirrored
+from tfxc.core.storage.remote import is_remote
 
 if TYPE_CHECKING:
     import argparse
@@ -151,12 +153,12 @@ def _train(config, options, found):
     config = resolved(config, Manifest.load(folder).num_labels)
     if options.dry_run:
         return _dry_run(config, recipe, folder, options), None
-    if found is not None:
-        _keep(found, config)
+    if found is not None and not is_remote(config.run):
+        _keep(found, config)  # a remote run has it inside, as config.json
     context = Context(
         config=config,
         data_folder=folder,
-        run=Path(config.run),
+        run=_run_folder(config),
         repetition=options.repetition,
         fresh=options.fresh,
         from_step=options.from_step,
@@ -170,6 +172,20 @@ def _train(config, options, found):
         print(f"{stop}; run the same command again to resume")
         return 128 + stop.signal_number, None
     return 0, summary
+
+
+def _run_folder(config):
+    """The run folder; of one on a remote storage the copy here, which is kept the same."""
+    if not is_remote(config.run):
+        return Path(config.run)
+    if config.training.strategy == "multi_worker":
+        raise ConfigError(
+            f"a folder that all machines share expected with strategy multi_worker, found "
+            f"{config.run!r}",
+            where="run",
+            fix="name a mounted folder, or another training.strategy",
+        )
+    return mirrored(config.run, "run", watch=True)
 
 
 def check_config(config: "Config") -> None:

@@ -16,6 +16,8 @@ from tfxc.core.errors import MachineError, UserError
 from tfxc.core.escaping import safe_output
 from tfxc.core.quiet import hide_start_lines
 from tfxc.core.storage.files import check_local, system_error
+from tfxc.core.storage.mirror import mirrored, mirrors
+from tfxc.core.storage.remote import is_remote
 
 
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
@@ -28,22 +30,40 @@ def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentPa
     )
 
 
-_EXAMPLES = ("data", "file")  # options that name examples, which may be on a remote storage
-
-
 class _Parser(argparse.ArgumentParser):
-    """Refuses addresses of remote storages, except of examples, before any work."""
+    """Refuses addresses of remote storages before any work, except where they may stand.
+
+    Attributes:
+        mirrored: options that are read and written in a copy, see ``tfxc.core.storage.mirror``.
+        remote: options that whoever reads them copies.
+    """
+
+    mirrored = ("run", "runs", "output")
+    remote = ("data", "file", "dev", "test")
 
     def parse_args(self, args=None, namespace=None):
         """Parses."""
         found = super().parse_args(args, namespace)
         for name, value in vars(found).items():
-            if name in _EXAMPLES:
+            if name in self.remote:
                 continue
-            for text in value if isinstance(value, list) else [value]:
-                if isinstance(text, str):
-                    check_local(text, f"--{name.replace('_', '-')}")
+            option = f"--{name.replace('_', '-')}"
+            change = _in_mirror if name in self.mirrored else check_local
+            if isinstance(value, list):
+                value[:] = [_changed(each, change, option) for each in value]
+            else:
+                setattr(found, name, _changed(value, change, option))
         return found
+
+
+def _changed(value, change, option):
+    return (change(value, option) or value) if isinstance(value, str) else value
+
+
+def _in_mirror(text, option):
+    """The path of the copy of an address, or of ``NAME=ADDRESS``; None of anything else."""
+    name, sign, address = text.rpartition("=")
+    return f"{name}{sign}{mirrored(address, option)}" if is_remote(address) else None
 
 
 def tool_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -76,6 +96,8 @@ PRESETS = ("fast", "balanced", "best")
 
 def add_file_choices(options: argparse.ArgumentParser) -> None:
     """Options of a training on a data file without a config."""
+    assert isinstance(options, _Parser), "of cli.parser"
+    options.mirrored, options.remote = ("output",), (*options.remote, "run")
     options.add_argument("--dev", metavar="FILE", help="dev split (default: 15 %% of FILE)")
     options.add_argument("--test", metavar="FILE", help="test split")
     options.add_argument(
@@ -294,7 +316,7 @@ def run(
 
 def _run(main, argv):
     try:
-        with _stop_signals():
+        with _stop_signals(), mirrors():
             try:
                 code = main(argv)
             finally:  # here, where it is known what a closed pipe means

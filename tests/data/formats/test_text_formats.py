@@ -138,7 +138,7 @@ class TestDelimited(ReaderContract):
         [
             ("text,tag\n", 1, "'labels' or 'label' expected"),
             ("text,label,text\n", 1, "'text' or 'sentence' expected"),
-            ("", 1, "found the header none"),
+            ("", 1, "found none"),
             ('text,label\n"x\ny",a\nx,y,a\n', 4, "2 cells expected .* found 3"),
             ('text,label\nx,a\n"x,a\ny,b\n', 3, "cannot be parsed"),
             ('text,label\n"x"y,a\n', 2, "cannot be parsed"),

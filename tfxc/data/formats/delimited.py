@@ -11,16 +11,17 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.parsing.column_guess import (
+    LABELS_FIELDS,
+    TEXT_FIELDS,
     Columns,
     Wanted,
+    find_column,
     first_values,
     guess_columns,
     names_are_values,
 )
 from tfxc.data.parsing.label_checks import check_label_name
 
-_TEXT_FIELDS = ("text", "sentence")
-_LABELS_FIELDS = ("labels", "label")
 # Rows by which the delimiter is found, and what it may be besides that of the file's ending.
 _ROWS = 100
 _DELIMITERS = (",", ";", "\t", "|")
@@ -90,7 +91,9 @@ class Delimited(TextReader):
         self.columns, self._labelled = columns, labelled
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted) -> dict[str, Any]:
+    def options_of(
+        cls, path: Path, wanted: Wanted, split: str | None = None
+    ) -> dict[str, Any]:
         """Delimiter, columns and what separates labels, by the first rows."""
         options = _layout_of(path)
         rows = (row for _, row in cls(path, **options)._rows())
@@ -112,10 +115,13 @@ class Delimited(TextReader):
     def _examples(self):
         rows = self._rows()
         number, header = (1, list(self.columns)) if self.columns else next(rows, (1, []))
-        text_at = self._column(header, self.text_field, _TEXT_FIELDS, "text_field")
+        where = f"{self.path}:1"
+        text_at = find_column(header, self.text_field, TEXT_FIELDS, "text_field", where)
         labels_at = None
         if self._labelled:
-            labels_at = self._column(header, self.labels_field, _LABELS_FIELDS, "labels_field")
+            labels_at = find_column(
+                header, self.labels_field, LABELS_FIELDS, "labels_field", where
+            )
         for number, row in rows:
             where = f"{self.path}:{number}"
             if len(row) != len(header):
@@ -155,18 +161,6 @@ class Delimited(TextReader):
             return next(rows, None)
         finally:
             csv.field_size_limit(before)
-
-    def _column(self, header, wanted, usual, option):
-        candidates = usual if wanted is None else (wanted,)
-        for name in candidates:
-            if header.count(name) == 1:
-                return header.index(name)
-        raise DataError(
-            f"one column {' or '.join(map(repr, candidates))} expected, found the header "
-            f"{', '.join(map(repr, header)) or 'none'}",
-            where=f"{self.path}:1",
-            fix=f"name the right column as {option}",
-        )
 
     def _labels(self, cell, where):
         parts = [cell] if self.label_separator is None else cell.split(self.label_separator)

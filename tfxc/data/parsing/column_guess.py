@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import DataError
@@ -19,6 +20,8 @@ LABEL_NAMES = (
     "labels", "label", "categories", "category", "classes", "class", "tags", "tag", "topics",
     "topic", "intents", "intent", "targets", "target", "genres", "genre", "sentiment",
 )  # fmt: skip
+#: Names of columns that readers look for where none are given.
+TEXT_FIELDS, LABELS_FIELDS = ("text", "sentence"), ("labels", "label")
 # Rows, and characters of a cell, that are looked at to find the columns.
 _ROWS, _CHARACTERS = 20_000, 500
 _LONG = 60  # characters of a text, but hardly of a label
@@ -97,6 +100,40 @@ def guess_columns(
             fix="correct --text-column or --label-column",
         )
     return Columns(text, labels, _separator(columns[labels]))
+
+
+def find_column(
+    columns: Sequence[str],
+    wanted: str | None,
+    usual: Sequence[str],
+    option: str,
+    where: str | Path,
+) -> int:
+    """The place of a column among those of a table.
+
+    Args:
+        columns: names of all columns.
+        wanted: the name to look for; None looks for the ``usual`` ones.
+        usual: names to look for, the first first.
+        option: the reader's option that names it, for the message.
+        where: file, or file and line, for the message.
+
+    Raises:
+        DataError: there is none, or more than one.
+
+    Example:
+        >>> find_column(["id", "sentence"], None, TEXT_FIELDS, "text_field", "train.csv:1")
+        1
+    """
+    candidates = usual if wanted is None else (wanted,)
+    for name in candidates:
+        if columns.count(name) == 1:
+            return columns.index(name)
+    raise DataError(
+        f"one column {' or '.join(map(repr, candidates))} expected, found {_listed(columns)}",
+        where=where,
+        fix=f"name the right column as {option}",
+    )
 
 
 def first_values(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
