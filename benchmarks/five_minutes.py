@@ -40,8 +40,12 @@ def main():
     )
     data = Path(os.environ.get("TFXC_DATA", "data"), "banking77", "train.jsonl.xz")
     options.add_argument("--data", default=data, type=Path, help="BANKING77 (default: %(default)s)")
-    options.add_argument("--limit", default=300.0, type=float, help="seconds (default: %(default)s)")
-    options.add_argument("--preset", default="balanced", help="of tfxc train (default: %(default)s)")
+    options.add_argument(
+        "--limit", default=300.0, type=float, help="seconds (default: %(default)s)"
+    )
+    options.add_argument(
+        "--preset", default="balanced", help="of tfxc train (default: %(default)s)"
+    )
     options.add_argument("--wheel", type=Path, help="wheel to install (default: built now)")
     options.add_argument("--keep", action="store_true", help="keep the temporary folder")
     found = options.parse_args()
@@ -66,7 +70,11 @@ def measured(options, folder):
     print(f"wheel: {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB", flush=True)
     binaries, seconds = folder / "venv" / "bin", {}
     environment = {
-        **{key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "TFXC_DATA")},
+        **{
+            key: value
+            for key, value in os.environ.items()
+            if key not in ("PYTHONPATH", "TFXC_DATA")
+        },
         "TFXC_CACHE": str(folder / "cache"),
     }  # as of a user who has never run it
     preset = [] if options.preset == "balanced" else ["--preset", options.preset]
@@ -155,9 +163,7 @@ def ask(address):
         f"{address}/predict", body, {"Content-Type": "application/json"}
     )
     answer = json.load(urllib.request.urlopen(request, timeout=60))
-    for (text, expected), labels in zip(
-        QUESTIONS.items(), answer["predictions"], strict=True
-    ):
+    for (text, expected), labels in zip(QUESTIONS.items(), answer["predictions"], strict=True):
         print(f"  {text} -> {labels[0]['label']} ({labels[0]['score']:.2f})")
         if labels[0]["label"] != expected:
             raise SystemExit(f"{expected} expected, found {labels[0]['label']}")

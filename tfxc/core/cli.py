@@ -16,7 +16,7 @@ from tfxc.core.errors import MachineError, UserError
 from tfxc.core.escaping import safe_output
 from tfxc.core.quiet import hide_start_lines
 from tfxc.core.storage.files import check_local, system_error
-from tfxc.core.storage.mirror import mirrored, mirrors
+from tfxc.core.storage.mirror import mirrored, mirrors, with_addresses
 from tfxc.core.storage.remote import is_remote
 
 
@@ -38,8 +38,8 @@ class _Parser(argparse.ArgumentParser):
         remote: options that whoever reads them copies.
     """
 
-    mirrored = ("run", "runs", "output")
-    remote = ("data", "file", "dev", "test")
+    mirrored: tuple[str, ...] = ("run", "runs", "output")
+    remote: tuple[str, ...] = ("data", "file", "dev", "test")
 
     def parse_args(self, args=None, namespace=None):
         """Parses."""
@@ -340,7 +340,7 @@ def _run(main, argv):
 
 
 def _fail(error):
-    print(f"tfxc: {error}", file=sys.stderr)
+    print(f"tfxc: {with_addresses(str(error))}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 

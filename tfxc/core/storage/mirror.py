@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfxc.core.errors import ConfigError, DataError, MachineError, UserError
+from tfxc.core.errors import DataError, MachineError, UserError
 from tfxc.core.progress import Progress
 from tfxc.core.storage.cache import cache_of
-from tfxc.core.storage.files import atomic_file, make_folder, write_errors, write_json
+from tfxc.core.storage.files import atomic_file, make_folder, write_json
 from tfxc.core.storage.locks import locked
 from tfxc.core.storage.remote import BLOCK, files_at, is_hidden, marks, remote_errors, storage_of
 
@@ -28,6 +28,7 @@ _STATE, _LOCK = "mirror.json", ".mirror.lock"
 _SECONDS = 5.0  # between two looks at what a training has finished
 _LAST = ("checksums.json", "summary.json")  # which say that everything else is there
 _open: list["Mirror"] | None = None
+_addresses: dict[str, str] = {}  # by the path of the copy, for messages
 
 
 def mirror_path(address: str) -> Path:
@@ -64,8 +65,9 @@ def mirrors() -> Iterator[None]:
 
 def _close_all():
     assert _open is not None
-    while _open:
-        _open.pop().close()
+    with contextlib.ExitStack() as stack:
+        for one in _open:
+            stack.callback(one.close)
 
 
 def mirrored(address: str, where: str, watch: bool = False) -> Path:
@@ -85,11 +87,19 @@ def mirrored(address: str, where: str, watch: bool = False) -> Path:
     found = next((one for one in _open if one.address == address.rstrip("/")), None)
     if found is None:
         found = Mirror(address, where)
+        _addresses[str(found.path)] = found.address
         _open.append(found)
         found.begin()
     if watch:
         found.watch()
     return found.path
+
+
+def with_addresses(message: str) -> str:
+    """A message with addresses in place of the paths of their copies."""
+    for path, address in _addresses.items():
+        message = message.replace(path, address)
+    return message
 
 
 class Mirror:
@@ -108,6 +118,7 @@ class Mirror:
 
     def __init__(self, address: str, where: str) -> None:
         self.address, self.path = address.rstrip("/"), mirror_path(address)
+        self._folder = self.path.parent  # of the copy, what is known of it and the lock
         self._storage, self._place = storage_of(self.address, where)
         self._mutex, self._held = threading.Lock(), contextlib.ExitStack()
         self._thread: threading.Thread | None = None
@@ -117,7 +128,7 @@ class Mirror:
 
     def begin(self) -> None:
         """Brings the copy up to date, unless another process keeps it so."""
-        make_folder(self.path.parent)
+        make_folder(self._folder)
         self._own()
         if self._owner:
             self.synchronise()
@@ -140,7 +151,7 @@ class Mirror:
             try:
                 self.synchronise()
             except MachineError as error:
-                fix = f"what was written is in {self.path}: start the same command again"
+                fix = f"what was written is in {self._folder}: start the same command again"
                 raise MachineError(error.problem, where=error.where, fix=fix) from error
             if self._copied:
                 print(f"{self.address}: {self._copied:,} files written", file=sys.stderr)
@@ -161,7 +172,7 @@ class Mirror:
                 raise DataError(
                     f"the {len(self._there):,} files that were there expected, found none",
                     where=self.address,
-                    fix=f"copy them there again from {self.path}, or delete that to start over",
+                    fix=f"copy them there again, they are in {self._folder}; or delete that to start over",
                 )
             if not changed_there and not changed_here:
                 return
@@ -173,13 +184,13 @@ class Mirror:
                 self._send(_in_order(changed_here - changed_there), here)
             finally:
                 state = {"address": self.address, "there": self._there, "here": self._here}
-                write_json(self.path.parent / _STATE, state)
+                write_json(self._folder / _STATE, state)
 
     def _own(self):
         """Becomes the process that synchronises, if there is none."""
         if not self._owner:
             with contextlib.suppress(_Busy):
-                self._held.enter_context(locked(self.path.parent / _LOCK, _busy))
+                self._held.enter_context(locked(self._folder / _LOCK, _busy))
                 self._owner = True
 
     def _watch(self):
@@ -204,7 +215,7 @@ class Mirror:
 
     def _read_state(self):
         with contextlib.suppress(OSError, ValueError):
-            state = json.loads((self.path.parent / _STATE).read_text("utf-8"))
+            state = json.loads((self._folder / _STATE).read_text("utf-8"))
             self._there, self._here = state["there"], state["here"]
 
     def _found_there(self):
@@ -231,9 +242,9 @@ class Mirror:
     def _settle(self, name, there, here):
         """What has changed on both sides: that is fine where it is the same now."""
         if name in there and name in here and there[name]["size"] == here[name][0]:
-            with atomic_file(self.path.parent / ".compared", "wb") as copy:
+            with atomic_file(self._folder / ".compared", "wb") as copy:
                 self._read(name, copy)
-            compared = self.path.parent / ".compared"
+            compared = self._folder / ".compared"
             same = filecmp.cmp(compared, self._local(name), shallow=False)
             compared.unlink()
             if same:
@@ -244,10 +255,10 @@ class Mirror:
             return
         raise DataError(
             f"a file that was changed in one place expected, found {name or 'it'!r} changed there "
-            f"and in {self.path}",
+            f"and in {self._folder}",
             where=self.address,
-            fix=f"delete {self.path} to use what is there, or copy that there; write to a run from "
-            "one machine at a time",
+            fix=f"delete {self._folder} to use what is there, or what is there to use that; write "
+            "from one machine at a time",
         )
 
     def _fetch(self, name, found):

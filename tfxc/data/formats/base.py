@@ -89,9 +89,7 @@ class Reader(abc.ABC):
         return []
 
     @classmethod
-    def options_of(
-        cls, path: Path, wanted: Wanted, split: str | None = None
-    ) -> dict[str, Any]:
+    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
         """Options by which a training file is read, found by looking at its beginning.
 
         Where a file can be read in several ways (columns, delimiters), a format finds the right

@@ -91,9 +91,7 @@ class Delimited(TextReader):
         self.columns, self._labelled = columns, labelled
 
     @classmethod
-    def options_of(
-        cls, path: Path, wanted: Wanted, split: str | None = None
-    ) -> dict[str, Any]:
+    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
         """Delimiter, columns and what separates labels, by the first rows."""
         options = _layout_of(path)
         rows = (row for _, row in cls(path, **options)._rows())
@@ -119,9 +117,7 @@ class Delimited(TextReader):
         text_at = find_column(header, self.text_field, TEXT_FIELDS, "text_field", where)
         labels_at = None
         if self._labelled:
-            labels_at = find_column(
-                header, self.labels_field, LABELS_FIELDS, "labels_field", where
-            )
+            labels_at = find_column(header, self.labels_field, LABELS_FIELDS, "labels_field", where)
         for number, row in rows:
             where = f"{self.path}:{number}"
             if len(row) != len(header):

@@ -54,9 +54,7 @@ class JSONLines(TextReader):
         self.text_field, self.labels_field, self._labelled = text_field, labels_field, labelled
 
     @classmethod
-    def options_of(
-        cls, path: Path, wanted: Wanted, split: str | None = None
-    ) -> dict[str, Any]:
+    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
         """The keys of texts and labels, by the first objects."""
         objects = (example for _, example in cls(path)._objects())
         first: dict[str, Any] = next(objects, {})

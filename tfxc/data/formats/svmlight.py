@@ -66,9 +66,7 @@ class SVMLight(Reader):
             self._scan(find_base=zero_based == "auto")
 
     @classmethod
-    def options_of(
-        cls, path: Path, wanted: Wanted, split: str | None = None
-    ) -> dict[str, Any]:
+    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
         """What one split alone may not show: the number of features, and where ids begin."""
         super().options_of(path, wanted)
         reader = cls(path)

@@ -14,7 +14,7 @@ from tfxc.data.formats import detect_format
 from tfxc.data.inspection.contents import Contents, inspect, options_of
 from tfxc.data.inspection.presets import model_of
 from tfxc.data.parsing.column_guess import Wanted
-from tfxc.data.source_files import expand, is_builtin, staged
+from tfxc.data.source_files import is_builtin, staged
 
 DEV_SHARE = 0.15
 _NETWORK = ("encoder", "head", "objective")

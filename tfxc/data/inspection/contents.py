@@ -164,7 +164,9 @@ def splits_of(source: str | Path, reader: str | None) -> dict[str, str]:
     if reader is None or is_builtin(source):
         return {}
     there = registry.get("reader", reader).splits_of(Path(source))
-    found = {role: [name for name in names if name in there] for role, names in _SPLIT_NAMES.items()}
+    found = {
+        role: [name for name in names if name in there] for role, names in _SPLIT_NAMES.items()
+    }
     if len(there) == 1 and not any(found.values()):
         return {"train": there[0]}
     return {role: names[0] for role, names in found.items() if names}
