@@ -31,6 +31,11 @@ QUESTIONS = {
     "My top-up has failed, what happened?": "top_up_failed",
 }
 RUN = "runs/my"
+# What the wheel is built from.
+SOURCES = (
+    "pyproject.toml", "setup.cfg", "setup.py", "MANIFEST.in", "README.md", "LICENSE",
+    "configs", "examples", "tools", "tfxc",
+)  # fmt: skip
 
 
 def main():
@@ -90,7 +95,9 @@ def measured(options, folder):
     for step, command in steps.items():
         start = time.monotonic()
         with open(folder / "log.txt", "ab") as log:
-            subprocess.run(command, cwd=folder, env=environment, check=True, stdout=log, stderr=log)
+            code = subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        if code.returncode:
+            raise SystemExit(f"{step} has failed:\n{(folder / 'log.txt').read_text()[-3000:]}")
         seconds[step] = time.monotonic() - start
         print(f"{step}: {seconds[step]:.1f} s", flush=True)
     seconds["tfxc serve, until the page answers"] = served(folder, binaries, environment)
@@ -112,8 +119,13 @@ def write_table(source, path):
 def built(folder):
     """The wheel of this source tree, built in a copy of it."""
     copy = folder / "source"
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "runs", "prepared", "*.so", "shared")
-    shutil.copytree(ROOT, copy, ignore=ignored)
+    copy.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("*.so", "__pycache__")
+            shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, copy / name)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, copy]
     start = time.monotonic()
     subprocess.run(command, check=True)

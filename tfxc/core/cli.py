@@ -63,7 +63,9 @@ def _changed(value, change, option):
 def _in_mirror(text, option):
     """The path of the copy of an address, or of ``NAME=ADDRESS``; None of anything else."""
     name, sign, address = text.rpartition("=")
-    return f"{name}{sign}{mirrored(address, option)}" if is_remote(address) else None
+    if not is_remote(address):
+        return None
+    return f"{name}{sign}{mirrored(address, option, writes=option == '--output')}"
 
 
 def tool_parser(name: str, description: str) -> argparse.ArgumentParser:

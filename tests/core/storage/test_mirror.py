@@ -172,6 +172,19 @@ def test_a_storage_that_fails_loses_nothing(memory, monkeypatch):
     assert there(memory) == {"/a": b"1"}
 
 
+def test_a_storage_that_refuses_is_noticed_before_the_work(memory, monkeypatch):
+    with mirrors():
+        mirrored(ADDRESS, "run", writes=True)
+    assert not memory.store
+
+    def refuse(*_, **__):
+        raise PermissionError("access denied")
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", refuse)
+    with mirrors(), pytest.raises(MachineError, match=f"{ADDRESS}: cannot write: access denied"):
+        mirrored(ADDRESS, "run", writes=True)
+
+
 def test_an_error_is_the_one_that_is_reported(memory):
     with pytest.raises(DataError, match="first"), mirrors():
         write(mirrored(ADDRESS, "run"), a="1")

@@ -9,6 +9,7 @@ from tfxc.core.errors import ConfigError, DataError, MachineError, missing_packa
 
 _PREFIX = "hf:"
 # What ``save_to_disk`` writes for one data set, or for one with its splits.
+_PATHS = ("/", ".", "~")  # beginnings of folders, but not of names of the Hub
 _SAVED = ("state.json", "dataset_dict.json")
 
 
@@ -51,6 +52,8 @@ def builder_of(address: str, where: str | None = None) -> Any:
     folder = Path(name).expanduser()
     if folder.is_dir():
         name, configuration = str(folder), None
+    elif name.startswith(_PATHS):
+        raise DataError("no such folder", where=address, fix="check the path")
     else:
         name, _, found = name.partition(":")
         configuration = found or None
@@ -94,11 +97,12 @@ def _errors(address: str) -> Iterator[None]:
             where=address,
             fix="check the name; a private set needs `huggingface-cli login`",
         ) from error
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"datasets does not load it: {_reason(error)}",
             where=address,
-            fix="name the configuration as hf:NAME:CONFIGURATION",
+            fix="name one configuration as hf:NAME:CONFIGURATION, or save the set with "
+            "save_to_disk() and name that folder",
         ) from error
     except OSError as error:  # also ConnectionError
         raise MachineError(

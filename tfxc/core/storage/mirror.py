@@ -24,6 +24,7 @@ from tfxc.core.storage.files import atomic_file, make_folder, write_json
 from tfxc.core.storage.locks import locked
 from tfxc.core.storage.remote import BLOCK, files_at, is_hidden, marks, remote_errors, storage_of
 
+_PROBE = ".tfxc-probe"
 _STATE, _LOCK = "mirror.json", ".mirror.lock"
 _SECONDS = 5.0  # between two looks at what a training has finished
 _LAST = ("checksums.json", "summary.json")  # which say that everything else is there
@@ -70,17 +71,18 @@ def _close_all():
             stack.callback(one.close)
 
 
-def mirrored(address: str, where: str, watch: bool = False) -> Path:
+def mirrored(address: str, where: str, *, writes: bool = False, watch: bool = False) -> Path:
     """The copy on this machine of what is at an address, or is to be written there.
 
     Args:
         address: of a storage that fsspec knows.
         where: config key or option it was given in, for messages.
+        writes: whether the command is to write there, which is tried at once.
         watch: whether it is compared during the command, too, as a training needs it.
 
     Raises:
         ConfigError: the package of the storage is not installed.
-        DataError: a file has changed both here and there.
+        DataError: a file has changed both here and there, or there is no such bucket.
         MachineError: the storage cannot be reached, or refuses.
     """
     assert _open is not None, "inside of mirrors()"
@@ -90,6 +92,8 @@ def mirrored(address: str, where: str, watch: bool = False) -> Path:
         _addresses[str(found.path)] = found.address
         _open.append(found)
         found.begin()
+    if writes:
+        found.try_to_write(inside=watch)
     if watch:
         found.watch()
     return found.path
@@ -133,6 +137,24 @@ class Mirror:
         if self._owner:
             self.synchronise()
 
+    def try_to_write(self, inside: bool) -> None:
+        """Writes an empty file and removes it: what is refused later would come after the work.
+
+        Args:
+            inside: whether the address is that of a folder; else the file stands next to it.
+
+        Raises:
+            DataError: there is no such bucket.
+            MachineError: the storage cannot be reached, or refuses.
+        """
+        probe = self._folder / _PROBE
+        place = f"{self._place.rstrip('/')}{'/' * inside}{_PROBE}"
+        with remote_errors(self.address, "write"):
+            with atomic_file(probe):
+                pass
+            self._put(probe, place)
+            self._storage.rm_file(place)
+
     def watch(self) -> None:
         """Synchronises in the background from now on."""
         if self._owner and self._thread is None:
@@ -172,7 +194,7 @@ class Mirror:
                 raise DataError(
                     f"the {len(self._there):,} files that were there expected, found none",
                     where=self.address,
-                    fix=f"copy them there again, they are in {self._folder}; or delete that to start over",
+                    fix=f"copy them there from {self._folder}, or delete that to start over",
                 )
             if not changed_there and not changed_here:
                 return
