@@ -76,6 +76,14 @@ class TestJSONLines(ReaderContract):
             list(open_reader(path).chunks())
         assert str(caught.value).startswith(f"{path}:3: ")
 
+    @pytest.mark.parametrize(
+        "content", ['[{"text": "x", "labels": ["a"]}]', '[\n{"text": "x"}\n]', '{\n"data": {}\n}']
+    )
+    def test_other_json(self, tmp_path, content):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(DataError, match=r"a.json:1: .*To fix it: write one object per line, "):
+            list(open_reader(tmp_path / "a.json").chunks())
+
     def test_negative_id(self, tmp_path):
         path = tmp_path / "a.jsonl"
         path.write_text('{"text": "x", "labels": [-1]}')
@@ -129,6 +137,11 @@ class TestDelimited(ReaderContract):
         chunk = concatenated(open_reader(tmp_path / "a.tsv", quotes=False).chunks())
         assert chunk.texts == ['"open', '5" disk']
 
+    def test_a_separator_as_excel_writes_it(self, tmp_path):
+        (tmp_path / "a.csv").write_text("\ufeffsep=;\r\ntext;label\r\none, two;a\r\n")
+        chunk = concatenated(open_reader(tmp_path / "a.csv", delimiter=";").chunks())
+        assert (chunk.texts, chunk.labels) == (["one, two"], [["a"]])
+
     def test_long_cell(self, tmp_path):
         (tmp_path / "a.csv").write_text(f"text,label\n{'x' * 200_000},a\n")
         assert len(concatenated(open_reader(tmp_path / "a.csv").chunks()).texts[0]) == 200_000
@@ -143,6 +156,8 @@ class TestDelimited(ReaderContract):
             ('text,label\nx,a\n"x,a\ny,b\n', 3, "cannot be parsed"),
             ('text,label\n"x"y,a\n', 2, "cannot be parsed"),
             ('text,label\nx,"a\nb"\n', 2, "one non-empty line"),
+            ("text,label\rx,a\r", 1, "a carriage return without a line feed"),
+            ('sep=,\ntext,label\n"x,a\n', 3, "cannot be parsed"),
         ],
     )
     def test_errors_name_the_line(self, tmp_path, content, where, message):

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tfxc.data.parsing.label_checks import check_label_name
 # Rows by which the delimiter is found, and what it may be besides that of the file's ending.
 _ROWS = 100
 _DELIMITERS = (",", ";", "\t", "|")
+# What Excel writes in front of the header, to know it itself.
+_SEPARATOR = re.compile(r'"?sep=."?')
 
 
 class Delimited(TextReader):
@@ -32,7 +35,8 @@ class Delimited(TextReader):
 
     Cells may be quoted with ``"`` and then hold separators and line breaks. White space around
     label names is dropped, an empty label cell means no labels, a label given twice counts once.
-    Blank lines are skipped. Reading sets Python's process-wide limit on the length of a cell.
+    Blank lines, and Excel's first line ``sep=;``, are skipped. Reading sets Python's process-wide
+    limit on the length of a cell.
 
     Args:
         path: ``.csv`` or ``.tsv`` file, also ``.gz`` or ``.xz``.
@@ -79,7 +83,8 @@ class Delimited(TextReader):
         if label_separator == "":
             raise ConfigError("text or null expected, found ''", where="label_separator")
         if delimiter is None:
-            delimiter = "\t" if ".tsv" in self.path.suffixes[-2:] else ","
+            endings = [ending.lower() for ending in self.path.suffixes[-2:]]
+            delimiter = "\t" if ".tsv" in endings else ","
         elif len(delimiter) != 1 or delimiter in '\r\n"':
             raise ConfigError(f"one character expected, found {delimiter!r}", where="delimiter")
         self.text_field, self.labels_field = text_field, labels_field
@@ -132,23 +137,31 @@ class Delimited(TextReader):
     def _rows(self):
         """Yields ``(number of the row's first line, cells)``, blank lines left out."""
         quoting = csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE
-        lines = (f"{line}\n" for _, line in self._lines.texts())
+        texts = self._lines.texts()
+        first = [text for text in itertools.islice(texts, 1) if not _SEPARATOR.fullmatch(text[1])]
+        lines = (f"{line}\n" for _, line in itertools.chain(first, texts))
         rows = csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True)
+        skipped = 1 - len(first)
         while True:
-            first = rows.line_num + 1
+            number = rows.line_num + 1 + skipped
             try:
                 row = self._next(rows)
             except csv.Error as error:
-                raise DataError(
-                    f"the cells cannot be parsed: {error}",
-                    where=f"{self.path}:{first}",
-                    fix="close quotes and double those within cells, read with quotes=False, or "
-                    "raise max_line_bytes",
-                ) from None
+                raise self._unparsable(error, number) from None
             if row is None:
                 return
             if row:
-                yield first, row
+                yield number, row
+
+    def _unparsable(self, error, number):
+        fix = "close quotes and double those within cells, read with quotes=False, or raise "
+        fix += "max_line_bytes"
+        if "new-line character" in str(error):  # in csv's words, which are about its own options
+            error = "a carriage return without a line feed"
+            fix = "end lines with a line feed, e.g. with tr '\\r' '\\n'"
+        return DataError(
+            f"the cells cannot be parsed: {error}", where=f"{self.path}:{number}", fix=fix
+        )
 
     def _next(self, rows):
         """The next row, or None, within the longest line; the limit is the whole process's."""

@@ -182,7 +182,7 @@ class Parquet(TextReader):
 def _files_by_split(folder):
     """The files of a folder in order, by the split they belong to."""
     found: dict[str, list[Path]] = {}
-    for file in sorted(path for path in folder.rglob("[!.]*") if path.suffix in SUFFIXES):
+    for file in sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES):
         found.setdefault(_split_of(file, folder), []).append(file)
     return found
 

@@ -64,7 +64,7 @@ class PecosFolder(Reader):
     def recognises(cls, probe: "PathProbe") -> bool:
         if not probe.is_folder or probe.input_kind == IMAGE.name:
             return False
-        return any(name.startswith("Y.") for name in probe.files) or not probe.has_images
+        return any(name.startswith(("X.", "Y.")) for name in probe.files)
 
     @classmethod
     def splits_of(cls, path: Path) -> list[str]:

@@ -26,7 +26,8 @@ MOST_EXAMPLES, MOST_CHARACTERS = 200_000, 1 << 26
 _TEXTS, _IMAGES = 64, 64  # of each chunk; in all
 _LARGEST_IMAGE = 96  # of the shorter side; a larger image takes a GPU
 _CHUNK = 4096
-_ALL_DIFFERENT = 20  # from so many examples on, labels that never repeat are none
+# From so many examples on, labels that hardly ever repeat are none.
+_ALL_DIFFERENT, _DIFFERENT = 20, 0.9
 # Letters of scripts that put no blanks between words: Thai to Myanmar, Khmer, kana, Han.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
@@ -266,10 +267,12 @@ class _Sample:
                 where=where,
                 fix="name the right column as --label-column" if column else "check the file",
             )
-        if column and self.given >= _ALL_DIFFERENT and len(self.names) == self.given:
+        # What is different in the first part of a file may repeat in the rest.
+        least = _DIFFERENT * self.given if self.complete else self.given
+        if column and self.given >= _ALL_DIFFERENT and len(self.names) >= least:
             raise DataError(
                 f"labels that occur more than once expected{named}, found {len(self.names):,} "
-                f"different ones in {self.examples:,} examples, as of a column of ids",
+                f"different ones in {self.examples:,} examples, as of a column of ids or texts",
                 where=where,
                 fix="name the right column as --label-column",
             )

@@ -92,7 +92,7 @@ class TableFile:
 
     @property
     def _is_parquet(self):
-        return self.path.suffix == ".parquet"
+        return self.path.suffix.lower() == ".parquet"
 
     def _opened(self):
         if self._is_parquet:

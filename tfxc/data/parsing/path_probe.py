@@ -38,7 +38,7 @@ class PathProbe:
         self.is_tar = self.is_file and is_tar(self.path.name)
 
     def suffix(self, compressed: Sequence[str] = ()) -> str:
-        """The ending of a file's name, the one below where it is one of ``compressed``.
+        """The ending of a file's name in lower case, the one below if it is one of ``compressed``.
 
         Example:
             >>> PathProbe(__file__).suffix((".py",)), PathProbe(".").suffix()
@@ -46,8 +46,8 @@ class PathProbe:
         """
         if not self.is_file:
             return ""
-        suffix = self.path.suffix
-        return Path(self.path.stem).suffix if suffix in compressed else suffix
+        name = Path(self.path.name.lower())
+        return Path(name.stem).suffix if name.suffix in compressed else name.suffix
 
     @functools.cached_property
     def files(self) -> frozenset[str]:
