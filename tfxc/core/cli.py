@@ -15,6 +15,7 @@ from typing import Any
 from tfxc.core.errors import MachineError, UserError
 from tfxc.core.escaping import safe_output
 from tfxc.core.quiet import hide_start_lines
+from tfxc.core.registry import nearest
 from tfxc.core.storage.files import check_local, system_error
 from tfxc.core.storage.mirror import mirrored, mirrors, with_addresses
 from tfxc.core.storage.remote import is_remote
@@ -32,6 +33,8 @@ def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentPa
 
 class _Parser(argparse.ArgumentParser):
     """Refuses addresses of remote storages before any work, except where they may stand.
+
+    Errors are one line, without the usage.
 
     Attributes:
         mirrored: options that are read and written in a copy, see ``tfxc.core.storage.mirror``.
@@ -55,6 +58,27 @@ class _Parser(argparse.ArgumentParser):
                 setattr(found, name, _changed(value, change, option))
         return found
 
+    def error(self, message):
+        """Says what is wrong in one line, with the nearest option or choice, and ends."""
+        wrong = re.match(r"unrecognized arguments: (--\S+)", message)
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        hint = ""
+        if wrong:
+            hint = nearest(wrong[1].partition("=")[0], _options_of(self))
+        elif choice:
+            hint = nearest(choice[1], re.findall(r"[\w.-]+", choice[2]))
+        self.exit(2, f"{self.prog}: error: {message}{hint}\nSee `{self.prog} --help`.\n")
+
+
+def _options_of(parser):
+    """The option strings of a parser and of its sub-commands."""
+    found = [*parser._option_string_actions]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                found += _options_of(inner)
+    return found
+
 
 def _changed(value, change, option):
     return (change(value, option) or value) if isinstance(value, str) else value
@@ -62,7 +86,7 @@ def _changed(value, change, option):
 
 def _in_mirror(text, option):
     """The path of the copy of an address, or of ``NAME=ADDRESS``; None of anything else."""
-    name, sign, address = text.rpartition("=")
+    name, sign, address = ("", "", text) if is_remote(text) else text.partition("=")
     if not is_remote(address):
         return None
     return f"{name}{sign}{mirrored(address, option, writes=option == '--output')}"
