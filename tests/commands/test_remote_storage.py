@@ -102,6 +102,9 @@ def test_a_config_is_written_there(storage, capsys, tmp_path):
 def test_messages_name_the_address(storage, capsys, tmp_path):
     problem = call(capsys, evaluate, "--run", "memory://bucket/absent").problem()
     assert problem.startswith("memory://bucket/absent") and str(tmp_path) not in problem
+    storage.pipe("/bucket/bad.csv", b"text,label\na,x\nb,y,z\n")
+    problem = call(capsys, train, "memory://bucket/bad.csv").problem()
+    assert problem.startswith("memory://bucket/bad.csv:3: 2 cells expected")
 
 
 def test_several_machines_need_a_shared_folder(storage, capsys, tmp_path):

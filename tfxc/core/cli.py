@@ -17,8 +17,8 @@ from tfxc.core.escaping import safe_output
 from tfxc.core.quiet import hide_start_lines
 from tfxc.core.registry import nearest
 from tfxc.core.storage.files import check_local, system_error
-from tfxc.core.storage.mirror import mirrored, mirrors, with_addresses
-from tfxc.core.storage.remote import is_remote
+from tfxc.core.storage.mirror import mirrored, mirrors
+from tfxc.core.storage.remote import is_remote, with_addresses
 
 
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:

@@ -22,14 +22,21 @@ from tfxc.core.progress import Progress
 from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import atomic_file, make_folder, write_json
 from tfxc.core.storage.locks import locked
-from tfxc.core.storage.remote import BLOCK, files_at, is_hidden, marks, remote_errors, storage_of
+from tfxc.core.storage.remote import (
+    BLOCK,
+    files_at,
+    is_copy,
+    is_hidden,
+    marks,
+    remote_errors,
+    storage_of,
+)
 
 _PROBE = ".tfxc-probe"
 _STATE, _LOCK = "mirror.json", ".mirror.lock"
 _SECONDS = 5.0  # between two looks at what a training has finished
 _LAST = ("checksums.json", "summary.json")  # which say that everything else is there
 _open: list["Mirror"] | None = None
-_addresses: dict[str, str] = {}  # by the path of the copy, for messages
 
 
 def mirror_path(address: str) -> Path:
@@ -89,7 +96,7 @@ def mirrored(address: str, where: str, *, writes: bool = False, watch: bool = Fa
     found = next((one for one in _open if one.address == address.rstrip("/")), None)
     if found is None:
         found = Mirror(address, where)
-        _addresses[str(found.path)] = found.address
+        is_copy(found.path, found.address)
         _open.append(found)
         found.begin()
     if writes:
@@ -97,13 +104,6 @@ def mirrored(address: str, where: str, *, writes: bool = False, watch: bool = Fa
     if watch:
         found.watch()
     return found.path
-
-
-def with_addresses(message: str) -> str:
-    """A message with addresses in place of the paths of their copies."""
-    for path, address in _addresses.items():
-        message = message.replace(path, address)
-    return message
 
 
 class Mirror:

@@ -20,6 +20,7 @@ from tfxc.core.storage.ownership import MARKER
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
 BLOCK = 8 << 20
 _STATE = "remote.json"
+_addresses: dict[str, str] = {}  # by the path of the copy
 # What distinguishes one content from another where a storage knows no checksum.
 _MARKS = ("ETag", "etag", "md5Hash", "checksum", "mtime", "LastModified", "created", "updated")
 # What the packages of storages raise that is no OSError, where they have been imported.
@@ -51,6 +52,18 @@ def staged_path(address: str) -> Path:
     name = address.rstrip("/").rpartition("/")[2] or "data"
     key = hashlib.sha256(address.encode()).hexdigest()[:16]
     return cache_of() / "remote" / key / name
+
+
+def is_copy(path: Path, address: str) -> None:
+    """Notes that messages about a path are about an address, see ``with_addresses``."""
+    _addresses[str(path)] = address
+
+
+def with_addresses(message: str) -> str:
+    """A message with addresses in place of the paths of their copies on this machine."""
+    for path, address in _addresses.items():
+        message = message.replace(path, address)
+    return message
 
 
 def stage(address: str, where: str | None = None) -> Path:
@@ -94,6 +107,7 @@ def _stage_dataset(address, where):
 
 def _staged(target, state, write):
     """``target``, written anew unless it is there in this state."""
+    is_copy(target, state["address"])
     if target.exists() and _state_of(target) == state:
         return target
     with atomic_files(target.parent) as scratch:
