@@ -172,6 +172,7 @@ def test_folder_of_images(tmp_path):
         (b"text,label,text\na b,x,c d\n", "one column 'text' expected, found 2 of that name"),
         (b"text,label\na b,x\nc d,x\n", "at least two labels in 'label' expected, found only 'x'"),
         (b"text,label\na b,\nc d,\n", "labels in 'label' expected, found none in 2 examples"),
+        (b"a,b,label\n1,-2.5,x\n3,1e9,y\n", "a column of texts expected, found none next to"),
         ("text,label\na,x\n".encode("utf-16"), "found the byte order mark of UTF-16.*iconv"),
         (b"text,label\n\xe9t\xe9,x\n", "UTF-8 text expected, found byte 0xe9"),
     ],

@@ -176,7 +176,8 @@ class Mirror:
                 fix = f"what was written is in {self._folder}: start the same command again"
                 raise MachineError(error.problem, where=error.where, fix=fix) from error
             if self._copied:
-                print(f"{self.address}: {self._copied:,} files written", file=sys.stderr)
+                files = "file" if self._copied == 1 else "files"
+                print(f"{self.address}: {self._copied:,} {files} written", file=sys.stderr)
 
     def synchronise(self) -> None:
         """Copies what has changed on one side to the other.

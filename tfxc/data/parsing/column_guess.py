@@ -200,7 +200,8 @@ def _text_column(columns, labels, where, kind):
         raise DataError(
             f"a {kind} of texts expected, found none next to the labels in {labels!r}",
             where=where,
-            fix="name it as --text-column",
+            fix="name it as --text-column; features that are numbers are read from svmlight and "
+            ".npz files",
         )
     named = _by_name(rest, TEXT_NAMES)
     return named or max(rest, key=lambda name: (_length(rest[name]), _distinct(rest[name])))
@@ -223,7 +224,18 @@ def _may_be_labels(values):
 
 
 def _are_texts(values):
-    return any(isinstance(value, str) and value.strip() for value in values)
+    """Whether there is a text that is more than a number."""
+    return any(
+        isinstance(value, str) and value.strip() and not _is_number(value) for value in values
+    )
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _distinct(values):
