@@ -65,7 +65,7 @@ def test_commands(storage, tmp_path, capsys, monkeypatch):
             "text_features": {"name": "tfidf"}, "normalise": None}  # fmt: skip
     config = tiny.write_config(tmp_path, data=data, objective={"name": "softmax"})
     prepared = ("--prepared", tmp_path / "prepared")
-    few = ("--set", "training.epochs=1")
+    few = ("--set", "training.epochs=1", "--set", 'training.optimizer={"name": "sgd"}')
     assert call(capsys, train, "--config", config, *prepared, *few).code == 0
     outcome = call(
         capsys, evaluate, "--run", tmp_path / "run", "--data", "memory://bucket/train.jsonl"
