@@ -33,12 +33,18 @@ def saved_folder(address: str) -> Path | None:
     return folder if any((folder / name).is_file() for name in _SAVED) else None
 
 
+def one_name(address: str) -> str:
+    """The address with an absolute path, where it names a folder of this machine."""
+    folder = Path(address.removeprefix(_PREFIX)).expanduser()
+    return f"{_PREFIX}{folder.resolve()}" if folder.is_dir() else address
+
+
 def builder_of(address: str, where: str | None = None) -> Any:
     """The ``datasets.DatasetBuilder`` of an address; its ``cache_dir`` names one version of it.
 
     Args:
         address: ``"hf:NAME"`` or ``"hf:NAME:CONFIGURATION"`` of a set of the Hub, or
-            ``"hf:FOLDER"`` of files that ``datasets`` reads.
+            ``"hf:FOLDER"`` of files that ``datasets`` reads, which comes first.
         where: config key or option it was given in, for messages.
 
     Raises:

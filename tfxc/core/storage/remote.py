@@ -14,7 +14,7 @@ from tfxc.core.errors import ConfigError, DataError, MachineError, missing_packa
 from tfxc.core.progress import Progress
 from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import atomic_files, write_errors, write_json
-from tfxc.core.storage.hub import builder_of, is_dataset, save, saved_folder
+from tfxc.core.storage.hub import builder_of, is_dataset, one_name, save, saved_folder
 from tfxc.core.storage.ownership import MARKER
 
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -49,6 +49,8 @@ def staged_path(address: str) -> Path:
     """
     if is_dataset(address) and (folder := saved_folder(address)) is not None:
         return folder
+    if is_dataset(address):
+        address = one_name(address)
     name = address.rstrip("/").rpartition("/")[2] or "data"
     key = hashlib.sha256(address.encode()).hexdigest()[:16]
     return cache_of() / "remote" / key / name

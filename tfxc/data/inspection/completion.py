@@ -142,7 +142,10 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     contents = inspect(data["train"], choice.wanted, data.get("reader"), data.get("reader_options"))
     name = name_of(data["train"])
     folder = name if choice.name == "balanced" else f"{name}-{choice.name}"
-    found: dict[str, Any] = {"run": f"runs/{folder}", "data": {"name": name}}
+    found: dict[str, Any] = {
+        "run": f"runs/{folder}",
+        "data": {"name": name, "train": data["train"]},
+    }
     found["data"] |= _splits(data, contents, choice)
     found = merge(found, _fitting_model(tree, contents, choice))
     return Completed(merge(found, tree), contents, choice.name)
