@@ -40,6 +40,15 @@ def test_a_saved_folder_is_read_where_it_is(cache):
     assert not (cache / "cache").exists()
 
 
+def test_folders_of_one_name_have_copies_of_their_own(cache, monkeypatch):
+    places = set()
+    for name in ("a", "b"):
+        (cache / name / "set").mkdir(parents=True)
+        monkeypatch.chdir(cache / name)
+        places |= {staged_path("hf:set"), staged_path(f"hf:{cache}/{name}/set")}
+    assert len(places) == 2 and {place.name for place in places} == {"set"}
+
+
 def test_without_the_package(cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ConfigError, match=r"data.train: the package datasets .*\[huggingface\]"):

@@ -1,5 +1,6 @@
 """Copies of remote folders that are written here, with fsspec's file system in memory."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -77,6 +78,18 @@ def test_another_machine_goes_on(memory, monkeypatch, tmp_path):
     with mirrors():
         path = mirrored(ADDRESS, "run")
         assert {file.name: file.read_text() for file in path.iterdir()} == {"a": "new", "c": "3"}
+
+
+@pytest.mark.parametrize("what", ["mine", "mine/a", "."])
+def test_a_cache_that_was_cleaned_removes_nothing_there(memory, what):
+    with mirrors():
+        path = mirrored(ADDRESS, "run")
+        write(path, a="1", b="2")
+    removed = path.parent / what
+    removed.unlink() if removed.is_file() else shutil.rmtree(removed)
+    with mirrors():
+        assert (mirrored(ADDRESS, "run") / "a").read_text() == "1"
+    assert there(memory) == {"/a": b"1", "/b": b"2"}
 
 
 def test_a_single_file(memory):

@@ -187,7 +187,6 @@ class Mirror:
             MachineError: the storage cannot be reached, or refuses.
         """
         with self._mutex:
-            self._read_state()
             there, here = self._found_there(), self._found_here()
             changed_there = _changed(self._there, there)
             changed_here = _changed(self._here, here)
@@ -215,6 +214,7 @@ class Mirror:
             with contextlib.suppress(_Busy):
                 self._held.enter_context(locked(self._folder / _LOCK, _busy))
                 self._owner = True
+                self._read_state()
 
     def _watch(self):
         """Synchronises whenever a training has finished something."""
@@ -237,9 +237,16 @@ class Mirror:
         return {name: stat for name, stat in found.items() if name.endswith(".json")}
 
     def _read_state(self):
+        """Reads what was the same at last, except of files that are not in the copy any more.
+
+        Those were removed from the cache, which is no reason to remove them there as well: they
+        are brought here again. Only what is removed from now on is removed there.
+        """
         with contextlib.suppress(OSError, ValueError):
             state = json.loads((self._folder / _STATE).read_text("utf-8"))
-            self._there, self._here = state["there"], state["here"]
+            kept = self._found_here().keys() & state["here"].keys()
+            self._there = {name: state["there"][name] for name in kept if name in state["there"]}
+            self._here = {name: state["here"][name] for name in kept}
 
     def _found_there(self):
         with remote_errors(self.address):
