@@ -25,20 +25,26 @@ EXAMPLES = [
 ]
 
 
-class TestJSONLines(ReaderContract):
-    format = "jsonl"
+class TextFileContract(ReaderContract):
+    """Inherit, and define ``content``, the bytes of a file of at least 8 examples."""
 
-    def content(self):
-        lines = (json.dumps({"text": t, "labels": n}, ensure_ascii=False) for t, n in EXAMPLES)
-        return "\n".join(lines).encode("utf-8")
+    name = "sample.txt"
 
     def write_sample(self, folder):
-        path = folder / "sample.jsonl"
+        path = folder / self.name
         path.write_bytes(self.content())
         return path
 
     def write_compressed(self, folder):
-        return compressed_texts(folder, "sample.jsonl", self.content() + b"\n")
+        return compressed_texts(folder, self.name, self.content() + b"\n")
+
+
+class TestJSONLines(TextFileContract):
+    format, name = "jsonl", "sample.jsonl"
+
+    def content(self):
+        lines = (json.dumps({"text": t, "labels": n}, ensure_ascii=False) for t, n in EXAMPLES)
+        return "\n".join(lines).encode("utf-8")
 
     def test_examples(self, tmp_path):
         chunk = concatenated(open_reader(self.write_sample(tmp_path)).chunks())
@@ -102,8 +108,8 @@ class TestJSONLines(ReaderContract):
         assert reader.bytes_read == reader.total_bytes
 
 
-class TestDelimited(ReaderContract):
-    format = "delimited"
+class TestDelimited(TextFileContract):
+    format, name = "delimited", "sample.csv"
     options = {"label_separator": ";"}  # noqa: RUF012
 
     def content(self, delimiter=","):
@@ -112,14 +118,6 @@ class TestDelimited(ReaderContract):
         writer.writerow(["label", "extra", "sentence"])
         writer.writerows([";".join(labels), "-", text] for text, labels in EXAMPLES)
         return stream.getvalue().encode("utf-8")
-
-    def write_sample(self, folder):
-        path = folder / "sample.csv"
-        path.write_bytes(self.content())
-        return path
-
-    def write_compressed(self, folder):
-        return compressed_texts(folder, "sample.csv", self.content())
 
     @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
     def test_examples(self, tmp_path, name, delimiter):
@@ -192,7 +190,7 @@ def test_the_longest_cell_of_other_readers_stays(tmp_path):
         assert len(chunk) == 1 and csv.field_size_limit() == before
 
 
-class TestLibMultiLabel(ReaderContract):
+class TestLibMultiLabel(TextFileContract):
     format = "libmultilabel"
 
     def content(self):
@@ -202,14 +200,6 @@ class TestLibMultiLabel(ReaderContract):
             "9\tb b a\t",
         ]
         return "\n".join(lines).encode()
-
-    def write_sample(self, folder):
-        path = folder / "sample.txt"
-        path.write_bytes(self.content())
-        return path
-
-    def write_compressed(self, folder):
-        return compressed_texts(folder, "sample.txt", self.content() + b"\n")
 
     def test_three_columns(self, tmp_path):
         chunk = concatenated(open_reader(self.write_sample(tmp_path)).chunks())
@@ -236,22 +226,14 @@ class TestLibMultiLabel(ReaderContract):
         assert chunk.texts[0] == 'text "0, 狐' and not any(chunk.labels)
 
 
-class TestFastTextLines(ReaderContract):
-    format = "fasttext_lines"
+class TestFastTextLines(TextFileContract):
+    format, name = "fasttext_lines", "sample.train"
 
     def content(self):
         lines = (
             f"{' '.join(f'__label__{n}' for n in 'ab'[: 1 + k % 2])} text {k}" for k in range(9)
         )
         return "\n".join(lines).encode()
-
-    def write_sample(self, folder):
-        path = folder / "sample.txt"
-        path.write_bytes(self.content())
-        return path
-
-    def write_compressed(self, folder):
-        return compressed_texts(folder, "sample.train", self.content())
 
     def test_labels_may_stand_anywhere(self, tmp_path):
         path = tmp_path / "a.txt"
