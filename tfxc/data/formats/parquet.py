@@ -67,7 +67,8 @@ class Parquet(TextReader):
 
     @classmethod
     def recognises(cls, probe: "PathProbe") -> bool:
-        return probe.suffix() in SUFFIXES or not probe.endings.isdisjoint(SUFFIXES)
+        endings = (probe.endings, probe.inner_endings)
+        return probe.suffix() in SUFFIXES or any(not e.isdisjoint(SUFFIXES) for e in endings)
 
     @classmethod
     def splits_of(cls, path: Path) -> list[str]:
@@ -182,7 +183,16 @@ class Parquet(TextReader):
 def _files_by_split(folder):
     """The files of a folder in order, by the split they belong to."""
     found: dict[str, list[Path]] = {}
+    shards: dict[str, Path] = {}
     for file in sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES):
+        other = shards.setdefault(file.name, file) if _SHARD.match(file.stem) else file
+        if other != file:
+            raise DataError(
+                f"the files of one data set expected, found {file.name} in "
+                f"{other.parent.relative_to(folder)} and in {file.parent.relative_to(folder)}",
+                where=folder,
+                fix="name one of these folders",
+            )
         found.setdefault(_split_of(file, folder), []).append(file)
     return found
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tfxc.data.parsing.lines import Lines
 
 #: Endings of image files, in lower case.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+_FOLDERS, _INSIDE = 10, 100  # folders in a folder that are looked at, and entries of each
 
 
 class PathProbe:
@@ -58,6 +60,13 @@ class PathProbe:
     def endings(self) -> frozenset[str]:
         """The endings of ``files``, in lower case."""
         return frozenset(Path(name).suffix.lower() for name in self.files)
+
+    @functools.cached_property
+    def inner_endings(self) -> frozenset[str]:
+        """The endings of files in the first folders of a folder, as far as a glance shows them."""
+        folders = sorted(entry for entry in self._entries if entry.is_dir())[:_FOLDERS]
+        inside = (itertools.islice(folder.iterdir(), _INSIDE) for folder in folders)
+        return frozenset(entry.suffix.lower() for entries in inside for entry in entries)
 
     @functools.cached_property
     def has_images(self) -> bool:
