@@ -66,7 +66,8 @@ def test_a_file_a_run_and_answers_on_a_storage(storage, capsys, tmp_path, monkey
     assert json.loads(measured.out)["examples"] == 14, measured.err
     here = {path for path in mirror_path(RUN).rglob("*") if path.is_file()}
     assert len(storage.find("/bucket/runs/mine")) == len(here)
-    assert call(capsys, info, "--run", RUN, "--verify").code == 0
+    shown = call(capsys, info, "--run", RUN, "--verify")
+    assert shown.code == 0 and f" in {RUN}" in shown.out and str(tmp_path) not in shown.out
 
 
 def test_a_stopped_training_goes_on_elsewhere(storage, capsys, tmp_path):

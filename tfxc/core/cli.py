@@ -336,7 +336,7 @@ def run(
     that cannot be resumed are removed.
     """
     hide_start_lines()
-    with safe_output():
+    with safe_output(with_addresses):
         _run(main, argv)
 
 
@@ -366,7 +366,7 @@ def _run(main, argv):
 
 
 def _fail(error):
-    print(f"tfxc: {with_addresses(str(error))}", file=sys.stderr)
+    print(f"tfxc: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 
