@@ -66,6 +66,11 @@ def test_a_file_a_run_and_answers_on_a_storage(storage, capsys, tmp_path, monkey
     assert json.loads(measured.out)["examples"] == 14, measured.err
     here = {path for path in mirror_path(RUN).rglob("*") if path.is_file()}
     assert len(storage.find("/bucket/runs/mine")) == len(here)
+    storage.rm("/bucket/answers.jsonl")
+    assert call(capsys, train, *command, "--set", "seed=1", "--fresh").code == 0
+    names = {path.relative_to(mirror_path(RUN)).as_posix() for path in here if path.exists()}
+    assert {name.removeprefix("/bucket/runs/mine/") for name in storage.store
+            if name.startswith("/bucket/runs/")} == names  # fmt: skip
     shown = call(capsys, info, "--run", RUN, "--verify")
     assert shown.code == 0 and f" in {RUN}" in shown.out and str(tmp_path) not in shown.out
 
