@@ -3,13 +3,15 @@
     tfxc train my.csv
     tfxc train my.csv --test test.csv --preset fast
     tfxc train images/ --set training.epochs=20
+    tfxc train s3://bucket/my.csv --run s3://bucket/runs/my
     tfxc train --config quickstart
     tfxc train --config my.json --set training.epochs=3 --set run=runs/short
 
-FILE is a CSV, TSV or JSON lines file, lines of fastText, svmlight, the Extreme Classification
-Repository or PECOS, or a folder of images per class. Its columns, labels and language are found
-out, and the complete config is written next to the run folder, as runs/NAME.json, to be changed and
-given with --config.
+FILE is a CSV, TSV, JSON lines or Parquet file, lines of fastText, svmlight, Vowpal Wabbit, the
+Extreme Classification Repository or PECOS, a folder of images per class, or a data set of Hugging
+Face (hf:NAME); it may be at an address such as s3://bucket/my.csv, and so may the run. Its columns,
+labels, splits and language are found out, and the complete config is written next to the run
+folder, as runs/NAME.json, to be changed and given with --config.
 
 Run again, the same command resumes a stopped training run and does nothing after a finished one.
 With more epochs, a finished run continues from its end; with --from-step, a run continues from an

@@ -135,7 +135,9 @@ def add_file_choices(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--pretrained", metavar="FOLDER", help="pretrained language model to fine-tune"
     )
-    options.add_argument("--run", metavar="FOLDER", help="run folder (default: runs/NAME)")
+    options.add_argument(
+        "--run", metavar="FOLDER", help="run folder or its address (default: runs/NAME)"
+    )
     options.add_argument(
         "--text-column", metavar="NAME", help="column of the texts (default: found by its values)"
     )
