@@ -57,18 +57,18 @@ def _without_command(arguments):
     if arguments[:1] == ["--version"]:
         print(f"tfxc {__version__}")
         return 0
-    wrong = arguments[:1] and arguments[0] not in ("-h", "--help", "help")
-    stream = sys.stderr if wrong else sys.stdout
-    if wrong:
+    if arguments[:1] and arguments[0] not in ("-h", "--help", "help"):
         known = nearest(arguments[0], COMMANDS)
-        print(f"tfxc: unknown command {arguments[0]!r}{known}\n", file=stream)
-    print("usage: tfxc COMMAND ...\n", file=stream)
+        print(f"tfxc: error: unknown command {arguments[0]!r}{known}", file=sys.stderr)
+        print("See `tfxc --help`.", file=sys.stderr)
+        return 2
+    print("usage: tfxc COMMAND ...\n")
     width = max(map(len, COMMANDS))
     for command, help_text in COMMANDS.items():
-        print(f"  {command:{width}}  {help_text}", file=stream)
-    print("\n`tfxc COMMAND --help` shows the options of a command,", file=stream)
-    print("`tfxc --version` the version.", file=stream)
-    return 2 if wrong else 0
+        print(f"  {command:{width}}  {help_text}")
+    print("\n`tfxc COMMAND --help` shows the options of a command,")
+    print("`tfxc --version` the version.")
+    return 0
 
 
 if __name__ == "__main__":

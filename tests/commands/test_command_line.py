@@ -78,15 +78,31 @@ def test_help_explains_every_option(command, capsys):
     assert all(option in text for option in options_of(command) if option.startswith("-"))
 
 
-@pytest.mark.parametrize(("arguments", "code"), [([], 0), (["--help"], 0), (["trian"], 2)])
-def test_without_a_command_all_are_listed(arguments, code, capsys):
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_without_a_command_all_are_listed(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
-    assert caught.value.code == code
-    captured = capsys.readouterr()
-    text = captured.err if code else captured.out
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
     assert all(command in text for command in COMMANDS)
-    assert not code or "unknown command 'trian', did you mean 'train'?" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian", "my.csv"], "tfxc: error: unknown command 'trian', did you mean 'train'?"),
+        (["train", "my.csv", "--presett", "fast"], "--presett fast, did you mean '--preset'?"),
+        (["train", "my.csv", "--preset", "fats"], "'best'), did you mean 'fast'?"),
+        (["features", "split", "a", "--output", "b", "--sed", "1"], "did you mean '--seed'?"),
+        (["predict"], "tfxc predict: error: one of the arguments --run --model is required"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_the_nearest(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    problem, hint = capsys.readouterr().err.splitlines()
+    assert message in problem and hint.startswith("See `tfxc") and hint.endswith("--help`.")
 
 
 def test_version(capsys):

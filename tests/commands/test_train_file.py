@@ -1,11 +1,13 @@
 """Training on a file without a config, and the config that is written for it."""
 
 import json
+import shlex
 
 import pytest
 
 from tests.commands.calls import call
 from tests.data.inspection.test_contents import pairs, write
+from tfxc.__main__ import module_of
 from tfxc.commands import evaluate, init, predict, train
 from tfxc.core.config import load_config
 
@@ -27,7 +29,10 @@ def test_from_a_table_to_labels(folder, capsys):
     assert lines[1].startswith("preset fast: recipe xr_linear; 15 % of the examples")
     assert "config: runs/mine-fast.json" in lines
     assert any(line.startswith("trained in ") and "dev P@1 " in line for line in lines)
-    assert "  tfxc predict --run runs/mine-fast FILE" in lines
+    following = [shlex.split(line)[1:] for line in lines[lines.index("next:") + 1 :]]
+    assert ["predict", "--run", "runs/mine-fast", "FILE"] in following and len(following) == 4
+    for command, *options in following:
+        module_of(command)._parser().parse_args(options)
 
     (folder / "new.csv").write_text("text\nred blue fox sea rose number 0\n")
     (answer,) = call(capsys, predict, "--run", "runs/mine-fast", "new.csv").out.splitlines()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import urllib.request
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_commands(storage, tmp_path, capsys, monkeypatch):
             "text_features": {"name": "tfidf"}, "normalise": None}  # fmt: skip
     config = tiny.write_config(tmp_path, data=data, objective={"name": "softmax"})
     prepared = ("--prepared", tmp_path / "prepared")
-    few = ("--set", "training.epochs=1")
+    few = ("--set", "training.epochs=1", "--set", 'training.optimizer={"name": "sgd"}')
     assert call(capsys, train, "--config", config, *prepared, *few).code == 0
     outcome = call(
         capsys, evaluate, "--run", tmp_path / "run", "--data", "memory://bucket/train.jsonl"
@@ -76,9 +77,9 @@ def test_commands(storage, tmp_path, capsys, monkeypatch):
     assert "memory://no.jsonl: no such file or folder" in problem.problem()
 
 
-@pytest.mark.slow
-def test_s3(tmp_path, monkeypatch):
-    """A file and a folder from a server that speaks the protocol of S3, on this machine."""
+@pytest.fixture
+def s3(tmp_path, monkeypatch):
+    """A bucket of a server that speaks the protocol of S3, on this machine."""
     moto = pytest.importorskip("moto.server")
     s3fs = pytest.importorskip("s3fs")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
@@ -89,15 +90,43 @@ def test_s3(tmp_path, monkeypatch):
                             "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": address,
                             "TFXC_CACHE": str(tmp_path / "cache")}.items():  # fmt: skip
             monkeypatch.setenv(name, value)
+        reset = urllib.request.Request(f"{address}/moto-api/reset", method="POST")
+        urllib.request.urlopen(reset).close()  # of an earlier server of this process
+        s3fs.S3FileSystem.clear_instance_cache()
         storage = s3fs.S3FileSystem()
         storage.mkdir("bucket")
         storage.pipe("bucket/train.jsonl", CONTENT)
-        storage.pipe("bucket/set/test.jsonl", CONTENT)
-        found = ensure_prepared(settings(train="s3://bucket/train.jsonl"), tmp_path / "prepared")
-        manifest = json.loads((found / "manifest.json").read_text())
-        assert manifest["sources"]["train"]["bytes"] == len(CONTENT)
-        storage.pipe("bucket/train.jsonl", CONTENT * 2)
-        ensure_prepared(settings(train="s3://bucket/train.jsonl", seed=1), tmp_path / "prepared")
-        assert staged_path("s3://bucket/train.jsonl").read_bytes() == CONTENT * 2
+        yield storage
     finally:
         server.stop()
+
+
+@pytest.mark.slow  # quick: the tests above, and those of runs in tests/commands
+def test_s3(s3, tmp_path):
+    found = ensure_prepared(settings(train="s3://bucket/train.jsonl"), tmp_path / "prepared")
+    manifest = json.loads((found / "manifest.json").read_text())
+    assert manifest["sources"]["train"]["bytes"] == len(CONTENT)
+    s3.pipe("bucket/train.jsonl", CONTENT * 2)
+    ensure_prepared(settings(train="s3://bucket/train.jsonl", seed=1), tmp_path / "prepared")
+    assert staged_path("s3://bucket/train.jsonl").read_bytes() == CONTENT * 2
+
+
+@pytest.mark.slow  # quick: tests/commands/test_remote_storage.py
+def test_a_run_on_s3(s3, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, few = "s3://bucket/runs/animals", ("--set", "training.epochs=2")
+    outcome = call(capsys, train, "s3://bucket/train.jsonl", "--run", run, *few)
+    assert outcome.code == 0, outcome.err
+    s3.invalidate_cache()
+    assert s3.exists("bucket/runs/animals/summary.json")
+    assert s3.exists("bucket/runs/animals/model.weights.h5")
+    shutil.rmtree(tmp_path / "cache")  # as on another machine
+    command = ("--run", run, "s3://bucket/train.jsonl", "--output", "s3://bucket/found.jsonl")
+    outcome = call(capsys, predict, *command)
+    assert outcome.code == 0, outcome.err
+    s3.invalidate_cache()
+    assert len(s3.cat("bucket/found.jsonl").splitlines()) == 24
+    outcome = call(capsys, train, "s3://bucket/train.jsonl", "--run", "s3://absent/run")
+    assert outcome.problem().startswith("s3://absent/run: no such file or folder")
+    assert "step" not in outcome.out, "before the training"
+    assert not s3.exists("absent"), "buckets are the user's to make"

@@ -44,11 +44,11 @@ def _extract(found):
         read_labels,
     )
     from tfxc.data.formats import open_reader
-    from tfxc.data.source_files import expand
+    from tfxc.data.source_files import staged
     from tfxc.labels.vocabulary import LabelVocabulary
 
     options = dict(found.reader_option)
-    reader = open_reader(expand(found.data), name=found.reader, **options)
+    reader = open_reader(staged(found.data, "DATA"), name=found.reader, **options)
     encoder = (
         _saved_model(found) if found.saved_model else RunEncoder(found.run, found.flip, found.trust)
     )

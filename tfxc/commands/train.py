@@ -3,13 +3,15 @@
     tfxc train my.csv
     tfxc train my.csv --test test.csv --preset fast
     tfxc train images/ --set training.epochs=20
+    tfxc train s3://bucket/my.csv --run s3://bucket/runs/my
     tfxc train --config quickstart
     tfxc train --config my.json --set training.epochs=3 --set run=runs/short
 
-FILE is a CSV, TSV or JSON lines file, lines of fastText, svmlight, the Extreme Classification
-Repository or PECOS, or a folder of images per class. Its columns, labels and language are found
-out, and the complete config is written next to the run folder, as runs/NAME.json, to be changed and
-given with --config.
+FILE is a CSV, TSV, JSON lines or Parquet file, lines of fastText, svmlight, Vowpal Wabbit, the
+Extreme Classification Repository or PECOS, a folder of images per class, or a data set of Hugging
+Face (hf:NAME); it may be at an address such as s3://bucket/my.csv, and so may the run. Its columns,
+labels, splits and language are found out, and the complete config is written next to the run
+folder, as runs/NAME.json, to be changed and given with --config.
 
 Run again, the same command resumes a stopped training run and does nothing after a finished one.
 With more epochs, a finished run continues from its end; with --from-step, a run continues from an
@@ -17,6 +19,7 @@ earlier checkpoint.
 """
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +29,8 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.progress import duration
+from tfxc.core.storage.mirror import mirrored
+from tfxc.core.storage.remote import is_remote
 
 if TYPE_CHECKING:
     import argparse
@@ -57,7 +62,6 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
         config: of the run.
         summary: what ``Recipe.run`` returned.
     """
-    from tfxc.__main__ import COMMANDS
     from tfxc.training.reporting import headline
 
     seconds, dev = summary.get("seconds"), summary.get("dev")
@@ -65,11 +69,12 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
     lines[0] += f"; dev {headline(dev)}" if dev else ""
     lines += [f"run: {config.run}", "next:"]
     splits = any((config.data.test, config.data.dev, config.data.dev_share))
-    files = {"evaluate": "" if splits else " --data FILE", "predict": " FILE"}
+    run = shlex.quote(config.run)
     lines += [
-        f"  tfxc {command} --run {config.run}{files.get(command, '')}"
-        for command in ("evaluate", "predict", "serve", "export")
-        if command in COMMANDS
+        f"  tfxc evaluate --run {run}{'' if splits else ' --data FILE'}",
+        f"  tfxc predict --run {run} FILE",
+        f"  tfxc serve {run}",
+        f"  tfxc export --run {run}",
     ]
     return "\n".join(lines)
 
@@ -151,12 +156,12 @@ def _train(config, options, found):
     config = resolved(config, Manifest.load(folder).num_labels)
     if options.dry_run:
         return _dry_run(config, recipe, folder, options), None
-    if found is not None:
-        _keep(found, config)
+    if found is not None and not is_remote(config.run):
+        _keep(found, config)  # a remote run has it inside, as config.json
     context = Context(
         config=config,
         data_folder=folder,
-        run=Path(config.run),
+        run=_run_folder(config),
         repetition=options.repetition,
         fresh=options.fresh,
         from_step=options.from_step,
@@ -170,6 +175,20 @@ def _train(config, options, found):
         print(f"{stop}; run the same command again to resume")
         return 128 + stop.signal_number, None
     return 0, summary
+
+
+def _run_folder(config):
+    """The run folder; of one on a remote storage the copy here, which is kept the same."""
+    if not is_remote(config.run):
+        return Path(config.run)
+    if config.training.strategy == "multi_worker":
+        raise ConfigError(
+            f"a folder that all machines share expected with strategy multi_worker, found "
+            f"{config.run!r}",
+            where="run",
+            fix="name a mounted folder, or another training.strategy",
+        )
+    return mirrored(config.run, "run", writes=True, watch=True)
 
 
 def check_config(config: "Config") -> None:

@@ -15,7 +15,10 @@ from typing import Any
 from tfxc.core.errors import MachineError, UserError
 from tfxc.core.escaping import safe_output
 from tfxc.core.quiet import hide_start_lines
+from tfxc.core.registry import nearest
 from tfxc.core.storage.files import check_local, system_error
+from tfxc.core.storage.mirror import mirrored, mirrors
+from tfxc.core.storage.remote import is_remote, with_addresses
 
 
 def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
@@ -28,22 +31,65 @@ def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentPa
     )
 
 
-_EXAMPLES = ("data", "file")  # options that name examples, which may be on a remote storage
-
-
 class _Parser(argparse.ArgumentParser):
-    """Refuses addresses of remote storages, except of examples, before any work."""
+    """Refuses addresses of remote storages before any work, except where they may stand.
+
+    Errors are one line, without the usage.
+
+    Attributes:
+        mirrored: options that are read and written in a copy, see ``tfxc.core.storage.mirror``.
+        remote: options that whoever reads them copies.
+    """
+
+    mirrored: tuple[str, ...] = ("run", "runs", "output")
+    remote: tuple[str, ...] = ("data", "file", "dev", "test")
 
     def parse_args(self, args=None, namespace=None):
         """Parses."""
         found = super().parse_args(args, namespace)
         for name, value in vars(found).items():
-            if name in _EXAMPLES:
+            if name in self.remote:
                 continue
-            for text in value if isinstance(value, list) else [value]:
-                if isinstance(text, str):
-                    check_local(text, f"--{name.replace('_', '-')}")
+            option = f"--{name.replace('_', '-')}"
+            change = _in_mirror if name in self.mirrored else check_local
+            if isinstance(value, list):
+                value[:] = [_changed(each, change, option) for each in value]
+            else:
+                setattr(found, name, _changed(value, change, option))
         return found
+
+    def error(self, message):
+        """Says what is wrong in one line, with the nearest option or choice, and ends."""
+        wrong = re.match(r"unrecognized arguments: (--\S+)", message)
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        hint = ""
+        if wrong:
+            hint = nearest(wrong[1].partition("=")[0], _options_of(self))
+        elif choice:
+            hint = nearest(choice[1], re.findall(r"[\w.-]+", choice[2]))
+        self.exit(2, f"{self.prog}: error: {message}{hint}\nSee `{self.prog} --help`.\n")
+
+
+def _options_of(parser):
+    """The option strings of a parser and of its sub-commands."""
+    found = [*parser._option_string_actions]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                found += _options_of(inner)
+    return found
+
+
+def _changed(value, change, option):
+    return (change(value, option) or value) if isinstance(value, str) else value
+
+
+def _in_mirror(text, option):
+    """The path of the copy of an address, or of ``NAME=ADDRESS``; None of anything else."""
+    name, sign, address = ("", "", text) if is_remote(text) else text.partition("=")
+    if not is_remote(address):
+        return None
+    return f"{name}{sign}{mirrored(address, option, writes=option == '--output')}"
 
 
 def tool_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -76,6 +122,8 @@ PRESETS = ("fast", "balanced", "best")
 
 def add_file_choices(options: argparse.ArgumentParser) -> None:
     """Options of a training on a data file without a config."""
+    assert isinstance(options, _Parser), "of cli.parser"
+    options.mirrored, options.remote = ("output",), (*options.remote, "run")
     options.add_argument("--dev", metavar="FILE", help="dev split (default: 15 %% of FILE)")
     options.add_argument("--test", metavar="FILE", help="test split")
     options.add_argument(
@@ -87,7 +135,9 @@ def add_file_choices(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--pretrained", metavar="FOLDER", help="pretrained language model to fine-tune"
     )
-    options.add_argument("--run", metavar="FOLDER", help="run folder (default: runs/NAME)")
+    options.add_argument(
+        "--run", metavar="FOLDER", help="run folder or its address (default: runs/NAME)"
+    )
     options.add_argument(
         "--text-column", metavar="NAME", help="column of the texts (default: found by its values)"
     )
@@ -288,13 +338,13 @@ def run(
     that cannot be resumed are removed.
     """
     hide_start_lines()
-    with safe_output():
+    with safe_output(with_addresses):
         _run(main, argv)
 
 
 def _run(main, argv):
     try:
-        with _stop_signals():
+        with _stop_signals(), mirrors():
             try:
                 code = main(argv)
             finally:  # here, where it is known what a closed pipe means

@@ -110,7 +110,9 @@ def _refuse_unwritable(value, key, where):
         _refuse_unwritable(item, f"{key}.{name}" if key else str(name), where)
 
 
-_MAY_BE_REMOTE = ("about", "data.where", "data.train", "data.dev", "data.test")
+_MAY_BE_REMOTE = (
+    "about", "run", "data.where", "data.train", "data.dev", "data.test", "data.label_names"
+)  # fmt: skip
 
 
 def _check_paths(tree, where, key=""):

@@ -12,7 +12,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
 # Control characters (C0, DEL, C1), line and paragraph separators, the controls that reorder text,
@@ -111,17 +111,18 @@ class SafeStream:
 
     Args:
         stream: the stream it wraps, whose other methods it has.
+        change: applied to each text before it is escaped.
 
     Attributes:
         unescaped: the stream it wraps, for tfxc's own control sequences.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self.unescaped = stream
+    def __init__(self, stream: TextIO, change: Callable[[str], str] = str) -> None:
+        self.unescaped, self._change = stream, change
 
     def write(self, text: str) -> int:
         """Writes the escaped text; returns the number of characters given."""
-        self.unescaped.write(several_lines(text))
+        self.unescaped.write(several_lines(self._change(text)))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -134,11 +135,14 @@ class SafeStream:
 
 
 @contextlib.contextmanager
-def safe_output() -> Iterator[None]:
+def safe_output(change: Callable[[str], str] = str) -> Iterator[None]:
     """Makes standard output and standard error ``SafeStream``s for as long as it is open.
 
     So no command has to think of control characters in what it prints. What the encoding of the
     terminal lacks is written as an escape as well.
+
+    Args:
+        change: applied to each text before it is escaped.
     """
     with contextlib.ExitStack() as stack:
         for stream, redirect in (
@@ -147,7 +151,7 @@ def safe_output() -> Iterator[None]:
         ):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
-            stack.enter_context(redirect(SafeStream(stream)))
+            stack.enter_context(redirect(SafeStream(stream, change)))
         yield
 
 

@@ -48,11 +48,11 @@ from tfxc.data.records.shard_writer import SHARD_BYTES, in_order, npy_bytes, shu
 from tfxc.data.source_files import (
     STAMPS_FILE,
     describe_sources,
-    expand,
     find_sources,
     is_builtin,
     refuse_changed_sources,
     save_stamps,
+    source_path,
     stamps_of,
 )
 from tfxc.data.text.joined import given_terms
@@ -212,7 +212,7 @@ class _Preparation:
         settings, where = self.settings, self.sources["train"]
         reader, names = self._open("train"), settings.label_names
         if names is not None:
-            names = LabelVocabulary.load(expand(names))
+            names = LabelVocabulary.load(source_path(names))
         elif getattr(reader, "label_names", None) is not None:
             names = LabelVocabulary(reader.label_names)  # in the order of the format
         self.numbering = LabelNumbering(

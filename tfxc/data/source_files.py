@@ -39,11 +39,9 @@ def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
     """
     sources, missing = {}, []
     if settings.label_names is not None:
-        expand(settings.label_names)  # which refuses what is not on this machine
+        staged(settings.label_names, "data.label_names")
     for split, written in settings.sources().items():
-        sources[split] = source_path(written)
-        if is_remote(_expanded(written)):
-            stage(_expanded(written), f"data.{split}")
+        sources[split] = staged(written, f"data.{split}")
         absent = None if is_builtin(written) else _absent(sources[split])
         if absent is not None:
             missing.append((split, written, absent))
@@ -71,6 +69,19 @@ def source_path(written: str) -> str | Path:
     """As ``expand``; of a remote source the place of its copy, which ``find_sources`` makes."""
     address = _expanded(written)
     return staged_path(address) if is_remote(address) else expand(written)
+
+
+def staged(written: str, where: str) -> str | Path:
+    """As ``expand``; a remote source is copied first if it has changed, or is not here yet.
+
+    Args:
+        where: config key or option it was given in, for messages.
+
+    Raises:
+        ConfigError, DataError, MachineError: as ``tfxc.core.storage.remote.stage``.
+    """
+    address = _expanded(written)
+    return stage(address, where) if is_remote(address) else expand(written)
 
 
 def local_copy(written: str) -> str | Path:

@@ -12,11 +12,14 @@ class Files:
         content: {path: bytes}.
         break_at: bytes after which it ends the next answer; None for all of it.
         ranges: whether it continues files.
+        moved: {path: the path it redirects to}.
+        status: {path: the error it answers with}.
         requests: (path, the header Range or None) of each request.
     """
 
     def __init__(self):
         self.content, self.break_at, self.ranges, self.requests = {}, None, True, []
+        self.moved, self.status = {}, {}
         self.address = ""
 
 
@@ -26,8 +29,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         wanted = self.headers.get("Range")
         files.requests.append((self.path, wanted))
         content = files.content.get(self.path)
-        if content is None:
-            self.send_error(404)
+        if self.path in files.moved:
+            self.send_response(302)
+            self.send_header("Location", files.moved[self.path])
+            self.end_headers()
+            return
+        if content is None or self.path in files.status:
+            self.send_error(files.status.get(self.path, 404))
             return
         tag, start = f'"{hash(content)}"', 0
         if wanted and files.ranges and self.headers.get("If-Range") == tag:

@@ -11,9 +11,12 @@ import pytest
 
 from tests.commands.calls import call
 from tests.data.downloads.server import serving
+from tests.data.formats import data_folder
 from tests.source_tree import ROOT
 from tfxc.commands import fetch as command
+from tfxc.core.config import load_config
 from tfxc.core.errors import DataError, MachineError
+from tfxc.core.storage.reading import checksum
 from tfxc.data.downloads import sets
 from tfxc.data.downloads.download import download
 from tfxc.data.formats import open_reader
@@ -128,8 +131,12 @@ def published(monkeypatch, server, name, files):
     for file, content in files.items():
         server.content[f"/{file}"] = content
     downloads = tuple(
-        sets.Download(f"{server.address}/{file}", hashlib.sha256(content).hexdigest())
-        for file, content in files.items()
+        sets.dataclasses.replace(
+            file,
+            url=f"{server.address}/{file.name}",
+            sha256=hashlib.sha256(files[file.name]).hexdigest(),
+        )
+        for file in sets.SETS[name].files
     )
     here = sets.dataclasses.replace(sets.SETS[name], files=downloads)
     monkeypatch.setitem(sets.SETS, name, here)
@@ -162,6 +169,9 @@ def test_files_that_are_read_as_they_are(server, tmp_path, monkeypatch):
     published(monkeypatch, server, "cifar10", {"cifar-10-python.tar.gz": CONTENT})
     assert sets.fetch("cifar10", tmp_path) == [tmp_path / "cifar-10-python.tar.gz"]
     assert (tmp_path / "cifar-10-python.tar.gz").read_bytes() == CONTENT
+    published(monkeypatch, server, "duee", {"train_dataset.csv": b"a", "test_dataset.csv": b"b"})
+    assert sets.fetch("duee", tmp_path) == [tmp_path / "duee/train.csv", tmp_path / "duee/test.csv"]
+    assert (tmp_path / "duee/test.csv").read_bytes() == b"b"
 
 
 @pytest.mark.parametrize(
@@ -181,8 +191,50 @@ def test_another_form_is_refused(server, tmp_path, monkeypatch, name, files):
 def test_configs_read_what_is_written():
     configs = "".join(path.read_text() for path in (ROOT / "configs").rglob("*.json"))
     for name, public in sets.SETS.items():
-        own = f"{name}/train.jsonl.xz" if public.convert else public.files[0].name
+        first = public.files[0]
+        own = f"{name}/train.jsonl.xz" if public.convert else first.path or first.name
         assert f'"${{TFXC_DATA}}/{own}"' in configs
+
+
+def test_configs_say_what_can_be_downloaded():
+    written = {
+        f"${{TFXC_DATA}}/{file.path or file.name}": name
+        for name, public in sets.SETS.items()
+        for file in public.files
+        if not public.convert
+    }
+    for path in (ROOT / "configs").rglob("*.json"):
+        data = load_config(path).data
+        name = written.get(data.train) or data.train.removeprefix("${TFXC_DATA}/").split("/")[0]
+        if name in sets.SETS:
+            assert f"tfxc fetch {name} downloads" in data.where, path
+
+
+@pytest.mark.parametrize("name", ["duee", "sentiment"])
+def test_checksums_are_those_of_the_data_of_the_tests(name):
+    for file in sets.SETS[name].files:
+        assert checksum(data_folder(name) / file.path.partition("/")[2]) == file.sha256
+
+
+def test_a_moved_file(server, tmp_path):
+    """As GitHub and mirrors redirect, also in the middle of a file."""
+    server.moved["/old.bin"] = "/a.bin"
+    server.break_at = 2 << 20
+    with pytest.raises(MachineError):
+        download(f"{server.address}/old.bin", tmp_path / "a.bin", SHA256)
+    assert download(f"{server.address}/old.bin", tmp_path / "a.bin", SHA256) == SHA256
+    assert server.requests[-1] == ("/a.bin", f"bytes={2 << 20}-")
+    server.moved["/loop"] = "/loop"
+    with pytest.raises(MachineError, match="redirect"):
+        download(f"{server.address}/loop", tmp_path / "b.bin")
+
+
+@pytest.mark.parametrize("status", [403, 429, 500, 503])
+def test_a_server_that_refuses(server, tmp_path, status):
+    server.status["/a.bin"] = status
+    with pytest.raises(MachineError, match=f"cannot be downloaded: {status}"):
+        download(f"{server.address}/a.bin", tmp_path / "a.bin")
+    assert not listing(tmp_path)
 
 
 def test_the_table(capsys):

@@ -25,6 +25,9 @@ DOCUMENT = ROOT / "docs" / "data.md"
         ("a.jsonl.xz", "jsonl"),
         ("a.csv", "delimited"),
         ("a.tsv.xz", "delimited"),
+        ("A.CSV", "delimited"),
+        ("a.JSONL.gz", "jsonl"),
+        ("a.json", "jsonl"),
         ("a.svm", "svmlight"),
         ("a.libsvm.gz", "svmlight"),
         ("a.npz", "matrix"),
@@ -39,7 +42,31 @@ def test_by_name(tmp_path, name, expected):
 def test_by_content(tmp_path):
     (tmp_path / "a.txt").write_text("0 1 2\n")
     assert detect_format(str(tmp_path / "a.txt")) == "xc_repository"
-    assert detect_format(tmp_path) == "pecos"
+    for line, expected in (
+        ("0 0:1 5:0.5\n", "svmlight"),
+        ("3,17 2:1 # a comment", "svmlight"),
+        (" 7:1e-3", "svmlight"),
+        ("+1 7:1", "svmlight"),
+        ("__label__a text", "fasttext_lines"),
+        ("a b\ttext", "libmultilabel"),
+    ):
+        (tmp_path / "a.txt").write_text(line)
+        assert detect_format(tmp_path / "a.txt") == expected, line
+    for line in ("text,label", "at 12:30 we met", "12:30 is the time", "3 4"):
+        (tmp_path / "a.txt").write_text(line)
+        with pytest.raises(DataError, match="a first line that shows the format exp") as caught:
+            detect_format(tmp_path / "a.txt")
+        problem = str(caught.value).partition("To fix it")[0]
+        assert line in problem and "Parquet" not in problem
+        assert detect_format(tmp_path / "a.txt", "text") == "lines"
+
+
+def test_folders_of_nothing_known(tmp_path):
+    with pytest.raises(DataError, match="a folder that shows the format expected, found no files"):
+        detect_format(tmp_path)
+    (tmp_path / "train.csv").touch()
+    with pytest.raises(DataError, match=r"found train\.csv;.*To fix it: name one of its files"):
+        detect_format(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,17 @@ def test_splits_of_a_folder_do_not_mix(tmp_path):
         open_reader(tmp_path / "data", split="dev")
 
 
+def test_folders_as_the_hub_has_them(tmp_path):
+    write(tmp_path / "set/data/train-00000-of-00001.parquet", table_of(["a"], [["x"]]))
+    (tmp_path / "set/README.md").write_text("a card")
+    assert detect_format(tmp_path / "set") == "parquet"
+    assert concatenated(open_reader(tmp_path / "set").chunks()).texts == ["a"]
+    write(tmp_path / "set/small/train-00000-of-00001.parquet", table_of(["b"], [["x"]]))
+    with pytest.raises(DataError, match=r"one data set .* in data and in small\. To fix it: name"):
+        open_reader(tmp_path / "set")
+    assert concatenated(open_reader(tmp_path / "set/small").chunks()).texts == ["b"]
+
+
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [

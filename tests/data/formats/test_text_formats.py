@@ -25,20 +25,26 @@ EXAMPLES = [
 ]
 
 
-class TestJSONLines(ReaderContract):
-    format = "jsonl"
+class TextFileContract(ReaderContract):
+    """Inherit, and define ``content``, the bytes of a file of at least 8 examples."""
 
-    def content(self):
-        lines = (json.dumps({"text": t, "labels": n}, ensure_ascii=False) for t, n in EXAMPLES)
-        return "\n".join(lines).encode("utf-8")
+    name = "sample.txt"
 
     def write_sample(self, folder):
-        path = folder / "sample.jsonl"
+        path = folder / self.name
         path.write_bytes(self.content())
         return path
 
     def write_compressed(self, folder):
-        return compressed_texts(folder, "sample.jsonl", self.content() + b"\n")
+        return compressed_texts(folder, self.name, self.content() + b"\n")
+
+
+class TestJSONLines(TextFileContract):
+    format, name = "jsonl", "sample.jsonl"
+
+    def content(self):
+        lines = (json.dumps({"text": t, "labels": n}, ensure_ascii=False) for t, n in EXAMPLES)
+        return "\n".join(lines).encode("utf-8")
 
     def test_examples(self, tmp_path):
         chunk = concatenated(open_reader(self.write_sample(tmp_path)).chunks())
@@ -76,6 +82,14 @@ class TestJSONLines(ReaderContract):
             list(open_reader(path).chunks())
         assert str(caught.value).startswith(f"{path}:3: ")
 
+    @pytest.mark.parametrize(
+        "content", ['[{"text": "x", "labels": ["a"]}]', '[\n{"text": "x"}\n]', '{\n"data": {}\n}']
+    )
+    def test_other_json(self, tmp_path, content):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(DataError, match=r"a.json:1: .*To fix it: write one object per line, "):
+            list(open_reader(tmp_path / "a.json").chunks())
+
     def test_negative_id(self, tmp_path):
         path = tmp_path / "a.jsonl"
         path.write_text('{"text": "x", "labels": [-1]}')
@@ -94,8 +108,8 @@ class TestJSONLines(ReaderContract):
         assert reader.bytes_read == reader.total_bytes
 
 
-class TestDelimited(ReaderContract):
-    format = "delimited"
+class TestDelimited(TextFileContract):
+    format, name = "delimited", "sample.csv"
     options = {"label_separator": ";"}  # noqa: RUF012
 
     def content(self, delimiter=","):
@@ -104,14 +118,6 @@ class TestDelimited(ReaderContract):
         writer.writerow(["label", "extra", "sentence"])
         writer.writerows([";".join(labels), "-", text] for text, labels in EXAMPLES)
         return stream.getvalue().encode("utf-8")
-
-    def write_sample(self, folder):
-        path = folder / "sample.csv"
-        path.write_bytes(self.content())
-        return path
-
-    def write_compressed(self, folder):
-        return compressed_texts(folder, "sample.csv", self.content())
 
     @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
     def test_examples(self, tmp_path, name, delimiter):
@@ -129,6 +135,11 @@ class TestDelimited(ReaderContract):
         chunk = concatenated(open_reader(tmp_path / "a.tsv", quotes=False).chunks())
         assert chunk.texts == ['"open', '5" disk']
 
+    def test_a_separator_as_excel_writes_it(self, tmp_path):
+        (tmp_path / "a.csv").write_text("\ufeffsep=;\r\ntext;label\r\none, two;a\r\n")
+        chunk = concatenated(open_reader(tmp_path / "a.csv", delimiter=";").chunks())
+        assert (chunk.texts, chunk.labels) == (["one, two"], [["a"]])
+
     def test_long_cell(self, tmp_path):
         (tmp_path / "a.csv").write_text(f"text,label\n{'x' * 200_000},a\n")
         assert len(concatenated(open_reader(tmp_path / "a.csv").chunks()).texts[0]) == 200_000
@@ -138,11 +149,13 @@ class TestDelimited(ReaderContract):
         [
             ("text,tag\n", 1, "'labels' or 'label' expected"),
             ("text,label,text\n", 1, "'text' or 'sentence' expected"),
-            ("", 1, "found the header none"),
+            ("", 1, "found none"),
             ('text,label\n"x\ny",a\nx,y,a\n', 4, "2 cells expected .* found 3"),
             ('text,label\nx,a\n"x,a\ny,b\n', 3, "cannot be parsed"),
             ('text,label\n"x"y,a\n', 2, "cannot be parsed"),
             ('text,label\nx,"a\nb"\n', 2, "one non-empty line"),
+            ("text,label\rx,a\r", 1, "a carriage return without a line feed"),
+            ('sep=,\ntext,label\n"x,a\n', 3, "cannot be parsed"),
         ],
     )
     def test_errors_name_the_line(self, tmp_path, content, where, message):
@@ -177,7 +190,7 @@ def test_the_longest_cell_of_other_readers_stays(tmp_path):
         assert len(chunk) == 1 and csv.field_size_limit() == before
 
 
-class TestLibMultiLabel(ReaderContract):
+class TestLibMultiLabel(TextFileContract):
     format = "libmultilabel"
 
     def content(self):
@@ -187,14 +200,6 @@ class TestLibMultiLabel(ReaderContract):
             "9\tb b a\t",
         ]
         return "\n".join(lines).encode()
-
-    def write_sample(self, folder):
-        path = folder / "sample.txt"
-        path.write_bytes(self.content())
-        return path
-
-    def write_compressed(self, folder):
-        return compressed_texts(folder, "sample.txt", self.content() + b"\n")
 
     def test_three_columns(self, tmp_path):
         chunk = concatenated(open_reader(self.write_sample(tmp_path)).chunks())
@@ -221,22 +226,14 @@ class TestLibMultiLabel(ReaderContract):
         assert chunk.texts[0] == 'text "0, 狐' and not any(chunk.labels)
 
 
-class TestFastTextLines(ReaderContract):
-    format = "fasttext_lines"
+class TestFastTextLines(TextFileContract):
+    format, name = "fasttext_lines", "sample.train"
 
     def content(self):
         lines = (
             f"{' '.join(f'__label__{n}' for n in 'ab'[: 1 + k % 2])} text {k}" for k in range(9)
         )
         return "\n".join(lines).encode()
-
-    def write_sample(self, folder):
-        path = folder / "sample.txt"
-        path.write_bytes(self.content())
-        return path
-
-    def write_compressed(self, folder):
-        return compressed_texts(folder, "sample.train", self.content())
 
     def test_labels_may_stand_anywhere(self, tmp_path):
         path = tmp_path / "a.txt"

@@ -48,7 +48,7 @@ def test_readers_without_labels_are_no_training_data(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(ConfigError, match="examples with labels expected, found format 'lines'"):
         open_reader(tmp_path / "a.txt", "lines")
-    with pytest.raises(DataError, match=r"the header 'num_points .* found 'x'"):
+    with pytest.raises(DataError, match=r"a first line that shows the format .* found 'x'"):
         open_reader(tmp_path / "a.txt")
     with pytest.raises(DataError, match="a file name that shows the format expected"):
         open_reader(__file__)

@@ -39,6 +39,8 @@ def texts_and_labels(path, found):
 
 
 FIRST = next(rows())
+# One pixel.
+GIF = bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -170,6 +172,7 @@ def test_folder_of_images(tmp_path):
         (b"text,label,text\na b,x,c d\n", "one column 'text' expected, found 2 of that name"),
         (b"text,label\na b,x\nc d,x\n", "at least two labels in 'label' expected, found only 'x'"),
         (b"text,label\na b,\nc d,\n", "labels in 'label' expected, found none in 2 examples"),
+        (b"a,b,label\n1,-2.5,x\n3,1e9,y\n", "a column of texts expected, found none next to"),
         ("text,label\na,x\n".encode("utf-16"), "found the byte order mark of UTF-16.*iconv"),
         (b"text,label\n\xe9t\xe9,x\n", "UTF-8 text expected, found byte 0xe9"),
     ],
@@ -187,6 +190,40 @@ def test_a_column_of_ids_is_no_column_of_labels(tmp_path):
     path = write(tmp_path / "a.csv", "text,label", lines)
     with pytest.raises(DataError, match=r"in 'label', found 40 different ones in 40 examples"):
         inspect(path)
+
+
+def test_a_column_of_texts_is_no_column_of_labels(tmp_path):
+    """Even if a few of them occur twice."""
+    numbers = [0, 0, 1, 1, *range(2, 38)]
+    lines = [f"{text},text {number}" for number, (text, _) in zip(numbers, rows(), strict=True)]
+    with pytest.raises(DataError, match=r"in 'label', found 38 different ones in 40 examples"):
+        inspect(write(tmp_path / "a.csv", "text,label", lines))
+
+
+def test_lines_of_vowpal_wabbit(tmp_path):
+    path = tmp_path / "a.vw"
+    path.write_text("".join(f"{n % 3 + 1} | {n % 5}:1 7\n" for n in range(40)))
+    found = inspect(str(path))
+    assert found.options == {"num_features": 8} and found.labels == 3
+    path.write_text("".join(f"{n % 3} |text red:{n} fox\n" for n in range(40)))
+    found = inspect(str(path))
+    assert found.options == {"label_base": 0, "num_hashed_features": 1 << 18}
+    assert (found.kind, found.labels, found.examples) == ("sparse", 3, 40)
+
+
+def test_a_folder_of_images_per_split(tmp_path, capsys):
+    for split, count in (("train", 12), ("val", 4)):
+        for number in range(count):
+            folder = tmp_path / "set" / split / "ab"[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}.gif").write_bytes(GIF)
+            (folder / "one.webp").write_bytes(b"RIFF")
+    found = inspect(str(tmp_path / "set"))
+    assert (found.format, found.examples, found.labels) == ("image_folder", 12, 2)
+    assert found.splits == {"train": "train", "dev": "val"} and found.image_shape == (1, 1, 3)
+    assert "train: 2 .webp files are skipped" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"one split expected, found train, val\. To fix it"):
+        open_reader(tmp_path / "set")
 
 
 def test_a_large_file_is_read_in_part(tmp_path, monkeypatch):

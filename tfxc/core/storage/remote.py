@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from tfxc.core.errors import ConfigError, DataError, MachineError, missing_packa
 from tfxc.core.progress import Progress
 from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import atomic_files, write_errors, write_json
+from tfxc.core.storage.hub import builder_of, is_dataset, one_name, save, saved_folder
+from tfxc.core.storage.ownership import MARKER
 
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
-_BLOCK = 8 << 20
+BLOCK = 8 << 20
 _STATE = "remote.json"
-# What tells one content from another where a storage knows no checksum.
+_addresses: dict[str, str] = {}  # by the path of the copy
+# What distinguishes one content from another where a storage knows no checksum.
 _MARKS = ("ETag", "etag", "md5Hash", "checksum", "mtime", "LastModified", "created", "updated")
 # What the packages of storages raise that is no OSError, where they have been imported.
 _ERRORS = {
@@ -28,24 +31,41 @@ _ERRORS = {
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether a path is the address of a remote storage.
+    """Whether a path is the address of a remote storage, or of a set for ``datasets`` (``hf:``).
 
     Example:
         >>> is_remote("s3://bucket/train.jsonl"), is_remote("data/train.jsonl")
         (True, False)
     """
-    return bool(_ADDRESS.match(str(path)))
+    return bool(_ADDRESS.match(str(path))) or is_dataset(str(path))
 
 
 def staged_path(address: str) -> Path:
     """Where the copy of a remote file or folder is, or will be: in tfxc's cache.
 
     Args:
-        address: e.g. ``"s3://bucket/train.jsonl.gz"``; the copy has its last name.
+        address: e.g. ``"s3://bucket/train.jsonl.gz"``; the copy has its last name. A folder that
+            ``datasets`` has saved needs no copy.
     """
+    if is_dataset(address) and (folder := saved_folder(address)) is not None:
+        return folder
+    if is_dataset(address):
+        address = one_name(address)
     name = address.rstrip("/").rpartition("/")[2] or "data"
     key = hashlib.sha256(address.encode()).hexdigest()[:16]
     return cache_of() / "remote" / key / name
+
+
+def is_copy(path: Path, address: str) -> None:
+    """Notes that messages about a path are about an address, see ``with_addresses``."""
+    _addresses[str(path)] = address
+
+
+def with_addresses(message: str) -> str:
+    """A message with addresses in place of the paths of their copies on this machine."""
+    for path, address in _addresses.items():
+        message = message.replace(path, address)
+    return message
 
 
 def stage(address: str, where: str | None = None) -> Path:
@@ -66,30 +86,55 @@ def stage(address: str, where: str | None = None) -> Path:
         DataError: there is nothing at the address, or less arrived than there is.
         MachineError: the storage cannot be reached, or refuses; or the disk is full.
     """
-    storage, place = _storage(address, where)
-    with _remote_errors(address):
-        files = _files(storage, place)
+    if is_dataset(address):
+        return _stage_dataset(address, where)
+    storage, place = storage_of(address, where)
+    with remote_errors(address):
+        files = files_at(storage, place)
     if not files:
         raise _missing(address)
     target = staged_path(address)
-    state = {"address": address, "files": {name: _marks(info) for name, info in files.items()}}
+    state = {"address": address, "files": {name: marks(info) for name, info in files.items()}}
+    return _staged(target, state, lambda path: _copy(storage, address, files, path))
+
+
+def _stage_dataset(address, where):
+    target = staged_path(address)
+    if target == saved_folder(address):
+        return target
+    builder = builder_of(address, where)
+    state = {"address": address, "version": builder.cache_dir}
+    return _staged(target, state, lambda path: save(builder, address, path))
+
+
+def _staged(target, state, write):
+    """``target``, written anew unless it is there in this state."""
+    is_copy(target, state["address"])
     if target.exists() and _state_of(target) == state:
         return target
     with atomic_files(target.parent) as scratch:
-        _copy(storage, address, files, scratch / target.name)
+        write(scratch / target.name)
         write_json(scratch / _STATE, state)
         if target.is_dir():
             shutil.rmtree(target)  # a folder is not replaced by another one
     return target
 
 
-def _storage(address, where):
-    """The file system of an address, and the path in it."""
+def storage_of(address: str, where: str | None = None) -> tuple[Any, str]:
+    """The fsspec file system of an address, and the path in it.
+
+    Args:
+        where: config key or option it was given in, for messages.
+
+    Raises:
+        ConfigError: the package of the storage is not installed.
+        MachineError: the storage cannot be reached, or refuses.
+    """
     with missing_package("remote", where=where or address):
         import fsspec
     protocol = address.partition(":")[0]
     try:
-        with _remote_errors(address):
+        with remote_errors(address):
             return fsspec.core.url_to_fs(address)
     except ImportError as error:
         raise ConfigError(
@@ -105,8 +150,14 @@ def _storage(address, where):
         ) from error
 
 
-def _files(storage, place):
-    """{name relative to the place: what the storage says}; of one file the name is empty."""
+def files_at(storage: Any, place: str) -> dict[str, Any]:
+    """{name relative to a place: what the storage says of the file}; of one file the name is empty.
+
+    Hidden files are left out, except tfxc's marker of a folder.
+
+    Args:
+        storage, place: of ``storage_of``.
+    """
     storage.invalidate_cache()
     info = storage.info(place)
     if info["type"] == "file":
@@ -114,10 +165,24 @@ def _files(storage, place):
     found = storage.find(place, detail=True)
     root = place.rstrip("/") + "/"
     names = {path: path.removeprefix(root) for path in sorted(found)}
-    return {name: found[path] for path, name in names.items() if not name.startswith(".")}
+    return {name: found[path] for path, name in names.items() if not is_hidden(name)}
 
 
-def _marks(info):
+def is_hidden(name: str) -> bool:
+    """Whether a file, or a folder it is in, is hidden; tfxc's marker of a folder is not.
+
+    Example:
+        >>> is_hidden("a/.cache/b"), is_hidden("a/.tfxc.json")
+        (True, False)
+    """
+    *folders, file = name.split("/")
+    return any(part.startswith(".") for part in folders) or (
+        file.startswith(".") and file != MARKER
+    )
+
+
+def marks(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a storage says of a file: what distinguishes one content from another."""
     known = {name: str(info[name]) for name in _MARKS if info.get(name) is not None}
     return {"size": info.get("size"), **known}
 
@@ -150,12 +215,12 @@ def _copy(storage, address, files, scratch):
 def _copy_file(storage, address, info, target, progress):
     copied = 0
     with (
-        _remote_errors(address),
+        remote_errors(address),
         storage.open(info["name"], "rb") as source,
         write_errors(target),
         open(target, "wb") as copy,
     ):
-        while block := source.read(_BLOCK):
+        while block := source.read(BLOCK):
             copy.write(block)
             copied += len(block)
             progress.advance(len(block))
@@ -163,8 +228,17 @@ def _copy_file(storage, address, info, target, progress):
 
 
 @contextlib.contextmanager
-def _remote_errors(address: str) -> Iterator[None]:
-    """Turns what packages of storages raise into one clear line."""
+def remote_errors(address: str, what: str = "read") -> Iterator[None]:
+    """Turns what packages of storages raise into one clear line.
+
+    Args:
+        address: for the message.
+        what: ``"read"`` or ``"write"``.
+
+    Raises:
+        DataError: there is nothing at the address.
+        MachineError: the storage cannot be reached, or refuses.
+    """
     try:
         yield
     except FileNotFoundError as error:
@@ -172,7 +246,7 @@ def _remote_errors(address: str) -> Iterator[None]:
     except _raised() as error:
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise MachineError(
-            f"cannot read: {reason}",
+            f"cannot {what}: {reason}",
             where=address,
             fix="check the address, the network and your credentials for this storage",
         ) from error

@@ -22,6 +22,10 @@ _BANKING = (
     "https://raw.githubusercontent.com/PolyAI-LDN/task-specific-datasets/master/banking_data/"
 )
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
+_CHINESE = (
+    "https://raw.githubusercontent.com/stanleylsx/text_classifier_torch/"
+    "b12e308e5f9c3e9bfe00ff3c12b94d42834db5c6/datasets/"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +35,12 @@ class Download:
     Attributes:
         url: where it is.
         sha256: its checksum, or None where it is not known.
+        path: where it is kept in the data folder, if it is kept as it is; None = by its own name.
     """
 
     url: str
     sha256: str | None = None
+    path: str | None = None
 
     @property
     def name(self) -> str:
@@ -51,7 +57,7 @@ class PublicSet:
         licence: under which it may be used.
         files: what is downloaded.
         convert: function of {name: downloaded file} to {file to write: its examples}; None keeps
-            the files as they are, in the data folder itself.
+            the files as they are.
     """
 
     title: str
@@ -76,9 +82,10 @@ def fetch(name: str, folder: str | Path) -> list[Path]:
     """
     public, folder = SETS[name], Path(folder)
     if public.convert is None:
-        for file in public.files:
-            download(file.url, folder / file.name, file.sha256)
-        return [folder / file.name for file in public.files]
+        kept = [folder / (file.path or file.name) for file in public.files]
+        for file, path in zip(public.files, kept, strict=True):
+            download(file.url, path, file.sha256)
+        return kept
     # Downloads stay hidden: a reader of the folder would take them for its own.
     originals = folder / name / ".original"
     found = {file.name: originals / file.name for file in public.files}
@@ -191,5 +198,27 @@ SETS = {
         (Download(
             "https://dl.fbaipublicfiles.com/fasttext/data/cooking.stackexchange.tar.gz"),),
         _cooking,
+    ),
+    "duee": PublicSet(
+        "sentences of DuEE 1.0 (Li et al. 2020), from text_classifier_torch", "Apache-2.0",
+        (
+            Download(f"{_CHINESE}example_datasets3/train_dataset.csv",
+                     "4c5d11617eb1ef6dd90c34155ece9825494baef56b964ebd04f6274e5367451b",
+                     "duee/train.csv"),
+            Download(f"{_CHINESE}example_datasets3/test_dataset.csv",
+                     "6cbd3d5c3ba28238855f54a86b5921d55b39f374bf0ca152c99601808e7834f9",
+                     "duee/test.csv"),
+        ),
+    ),
+    "sentiment": PublicSet(
+        "reviews in Chinese, from text_classifier_torch", "Apache-2.0",
+        (
+            Download(f"{_CHINESE}example_datasets1/train_dataset.csv",
+                     "e3a2da445548c5624c2cb253dfa058becca1b8e1049e2f2f0fd0664a939a69ea",
+                     "sentiment/train.csv"),
+            Download(f"{_CHINESE}example_datasets1/val_dataset.csv",
+                     "896f30e28907e894fb187273e886a6a1d7317e006a84630707cf61643dddcc9e",
+                     "sentiment/dev.csv"),
+        ),
     ),
 }  # fmt: skip

@@ -16,6 +16,7 @@ from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
 from tfxc.core.storage.reading import existing_file
 from tfxc.core.storage.remote import is_remote, stage
 from tfxc.data.formats.base import Reader
+from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.source_files import BUILTIN, is_builtin
 
@@ -153,11 +154,29 @@ def detect_format(path: str | Path, input_kind: str | None = None) -> str:
     for name, reader in sorted(readers.items(), key=lambda item: -item[1].specificity):
         if reader.recognises(probe):
             return name
-    raise DataError(
-        "a file name that shows the format expected; supported are "
-        + "; ".join(reader.summary_of_files() for reader in readers.values()),
-        where=path,
-        fix=f"rename it or give its format by name: {', '.join(readers)}",
+    raise _unknown(probe, readers)
+
+
+def _unknown(probe, readers):
+    """The ``DataError`` of what no reader recognises."""
+    what, found = "a file name that shows the format", probe.path.suffix or "a name without ending"
+    fix, named = "rename it or give its format by name", {**readers}
+    if probe.is_folder:
+        names = sorted(probe.files)
+        what, found = "a folder that shows the format", ", ".join(names[:5]) or "no files"
+        fix = "name one of its files" if names else "check the folder"
+    elif any(probe.suffix(reader.compressed) in reader.suffixes for reader in readers.values()):
+        # Formats that share an ending differ in their first lines.
+        what = "a first line that shows the format"
+        found = repr((probe.first_line or b"")[:60].decode("utf-8", "replace"))
+        fix = "rename it, e.g. a table to .csv, or give its format by name"
+        ending = probe.suffix(COMPRESSED)
+        readers = {name: one for name, one in readers.items() if ending in one.summary_of_files()}
+    summaries = "; ".join(reader.summary_of_files() for reader in readers.values())
+    return DataError(
+        f"{what} expected, found {found}; supported are {summaries}",
+        where=probe.path,
+        fix=fix if probe.is_folder else f"{fix}: {', '.join(named)}",
     )
 
 

@@ -81,7 +81,15 @@ class Reader(abc.ABC):
         return f"{files} (also {', '.join(cls.compressed)})" if cls.compressed else files
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted) -> dict[str, Any]:
+    def splits_of(cls, path: Path) -> list[str]:
+        """Names of the splits at a path among which the option ``split`` chooses.
+
+        Empty where there is nothing to choose, as by default.
+        """
+        return []
+
+    @classmethod
+    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
         """Options by which a training file is read, found by looking at its beginning.
 
         Where a file can be read in several ways (columns, delimiters), a format finds the right
@@ -90,6 +98,7 @@ class Reader(abc.ABC):
         Args:
             path: the file or folder.
             wanted: columns that the user names.
+            split: the one to look at of ``splits_of``; None where there are none.
 
         Raises:
             ConfigError: columns are named, and the format has none.

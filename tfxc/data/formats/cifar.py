@@ -92,6 +92,10 @@ class Cifar(PixelReader):
         inside = set(PurePosixPath(probe.first_member).parts)
         return not inside.isdisjoint(_FOLDERS)
 
+    @classmethod
+    def splits_of(cls, path: Path) -> list[str]:
+        return ["train", "test"]
+
     def __init__(self, path: str | Path, *, split: str = "train", labels: str = "fine") -> None:
         super().__init__(path)
         self._files = _Folder(self.path) if self.path.is_dir() else _Archive(self.path)

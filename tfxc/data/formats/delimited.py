@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,22 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.parsing.column_guess import (
+    LABELS_FIELDS,
+    TEXT_FIELDS,
     Columns,
     Wanted,
+    find_column,
     first_values,
     guess_columns,
     names_are_values,
 )
 from tfxc.data.parsing.label_checks import check_label_name
 
-_TEXT_FIELDS = ("text", "sentence")
-_LABELS_FIELDS = ("labels", "label")
 # Rows by which the delimiter is found, and what it may be besides that of the file's ending.
 _ROWS = 100
 _DELIMITERS = (",", ";", "\t", "|")
+# What Excel writes in front of the header, to know it itself.
+_SEPARATOR = re.compile(r'"?sep=."?')
 
 
 class Delimited(TextReader):
@@ -31,7 +35,8 @@ class Delimited(TextReader):
 
     Cells may be quoted with ``"`` and then hold separators and line breaks. White space around
     label names is dropped, an empty label cell means no labels, a label given twice counts once.
-    Blank lines are skipped. Reading sets Python's process-wide limit on the length of a cell.
+    Blank lines, and Excel's first line ``sep=;``, are skipped. Reading sets Python's process-wide
+    limit on the length of a cell.
 
     Args:
         path: ``.csv`` or ``.tsv`` file, also ``.gz`` or ``.xz``.
@@ -78,7 +83,8 @@ class Delimited(TextReader):
         if label_separator == "":
             raise ConfigError("text or null expected, found ''", where="label_separator")
         if delimiter is None:
-            delimiter = "\t" if ".tsv" in self.path.suffixes[-2:] else ","
+            endings = [ending.lower() for ending in self.path.suffixes[-2:]]
+            delimiter = "\t" if ".tsv" in endings else ","
         elif len(delimiter) != 1 or delimiter in '\r\n"':
             raise ConfigError(f"one character expected, found {delimiter!r}", where="delimiter")
         self.text_field, self.labels_field = text_field, labels_field
@@ -90,7 +96,7 @@ class Delimited(TextReader):
         self.columns, self._labelled = columns, labelled
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted) -> dict[str, Any]:
+    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
         """Delimiter, columns and what separates labels, by the first rows."""
         options = _layout_of(path)
         rows = (row for _, row in cls(path, **options)._rows())
@@ -112,10 +118,11 @@ class Delimited(TextReader):
     def _examples(self):
         rows = self._rows()
         number, header = (1, list(self.columns)) if self.columns else next(rows, (1, []))
-        text_at = self._column(header, self.text_field, _TEXT_FIELDS, "text_field")
+        where = f"{self.path}:1"
+        text_at = find_column(header, self.text_field, TEXT_FIELDS, "text_field", where)
         labels_at = None
         if self._labelled:
-            labels_at = self._column(header, self.labels_field, _LABELS_FIELDS, "labels_field")
+            labels_at = find_column(header, self.labels_field, LABELS_FIELDS, "labels_field", where)
         for number, row in rows:
             where = f"{self.path}:{number}"
             if len(row) != len(header):
@@ -130,23 +137,31 @@ class Delimited(TextReader):
     def _rows(self):
         """Yields ``(number of the row's first line, cells)``, blank lines left out."""
         quoting = csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE
-        lines = (f"{line}\n" for _, line in self._lines.texts())
+        texts = self._lines.texts()
+        first = [text for text in itertools.islice(texts, 1) if not _SEPARATOR.fullmatch(text[1])]
+        lines = (f"{line}\n" for _, line in itertools.chain(first, texts))
         rows = csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True)
+        skipped = 1 - len(first)
         while True:
-            first = rows.line_num + 1
+            number = rows.line_num + 1 + skipped
             try:
                 row = self._next(rows)
             except csv.Error as error:
-                raise DataError(
-                    f"the cells cannot be parsed: {error}",
-                    where=f"{self.path}:{first}",
-                    fix="close quotes and double those within cells, read with quotes=False, or "
-                    "raise max_line_bytes",
-                ) from None
+                raise self._unparsable(error, number) from None
             if row is None:
                 return
             if row:
-                yield first, row
+                yield number, row
+
+    def _unparsable(self, error, number):
+        fix = "close quotes and double those within cells, read with quotes=False, or raise "
+        fix += "max_line_bytes"
+        if "new-line character" in str(error):  # in csv's words, which are about its own options
+            error = "a carriage return without a line feed"
+            fix = "end lines with a line feed, e.g. with tr '\\r' '\\n'"
+        return DataError(
+            f"the cells cannot be parsed: {error}", where=f"{self.path}:{number}", fix=fix
+        )
 
     def _next(self, rows):
         """The next row, or None, within the longest line; the limit is the whole process's."""
@@ -155,18 +170,6 @@ class Delimited(TextReader):
             return next(rows, None)
         finally:
             csv.field_size_limit(before)
-
-    def _column(self, header, wanted, usual, option):
-        candidates = usual if wanted is None else (wanted,)
-        for name in candidates:
-            if header.count(name) == 1:
-                return header.index(name)
-        raise DataError(
-            f"one column {' or '.join(map(repr, candidates))} expected, found the header "
-            f"{', '.join(map(repr, header)) or 'none'}",
-            where=f"{self.path}:1",
-            fix=f"name the right column as {option}",
-        )
 
     def _labels(self, cell, where):
         parts = [cell] if self.label_separator is None else cell.split(self.label_separator)

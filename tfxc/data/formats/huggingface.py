@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import read_json
 from tfxc.data.formats.parquet import Parquet
-from tfxc.data.parsing.arrow_tables import class_names_of
+from tfxc.data.parsing.arrow_tables import TableFile, class_names_of
 
 if TYPE_CHECKING:
     from tfxc.data.parsing.path_probe import PathProbe
@@ -48,16 +48,21 @@ class SavedDataset(Parquet):
     def recognises(cls, probe: "PathProbe") -> bool:
         return _SPLITS in probe.files or {_STATE, _INFO} <= probe.files
 
-    def _files(self, split: str | None) -> Sequence[Path]:
-        self._folder = self._split_folder(split)
-        state = self._json(_STATE)
+    @classmethod
+    def splits_of(cls, path: Path) -> list[str]:
+        return _splits(path) if (path / _SPLITS).is_file() else []
+
+    @classmethod
+    def _files(cls, path: Path, split: str | None) -> Sequence[Path]:
+        folder = _split_folder(path, split)
+        state = _json(folder / _STATE)
         if state.get("_indices_data_files"):
             raise DataError(
                 "all rows expected, found a selection of rows kept apart from them",
-                where=self._folder,
+                where=folder,
                 fix="call flatten_indices() and save_to_disk() again",
             )
-        found = [self._folder / _file_name(entry) for entry in self._list(state)]
+        found = [folder / _file_name(entry) for entry in _entries(state, folder)]
         missing = next((file for file in found if not file.is_file()), None)
         if missing is not None:
             raise DataError(
@@ -67,43 +72,51 @@ class SavedDataset(Parquet):
             )
         return found
 
-    def _split_folder(self, split):
-        if not (self.path / _SPLITS).is_file():
-            if split is not None:
-                raise DataError(
-                    f"a DatasetDict with the split {split!r} expected, found one Dataset",
-                    where=self.path,
-                    fix="leave the option split out",
-                )
-            return self.path
-        self._folder = self.path
-        splits = self._json(_SPLITS).get("splits")
-        if not isinstance(splits, list) or split not in splits:
-            found = ", ".join(map(str, splits)) if isinstance(splits, list) else "none"
-            raise DataError(
-                f"{'a split' if split is None else f'the split {split!r}'} expected, found {found}",
-                where=self.path,
-                fix="choose one of these with the reader's option split",
-            )
-        return self.path / split
-
-    def _list(self, state):
-        entries = state.get("_data_files")
-        if not isinstance(entries, list) or not entries or not all(map(_file_name, entries)):
-            raise DataError(
-                "a list of data files expected as '_data_files', found none",
-                where=self._folder / _STATE,
-                fix="save the data set again with save_to_disk()",
-            )
-        return entries
-
-    def _class_names(self, column: str) -> list[str] | None:
-        features = self._json(_INFO).get("features")
+    @classmethod
+    def _class_names(cls, table: TableFile, column: str) -> list[str] | None:
+        features = _json(table.path.with_name(_INFO)).get("features")
         return class_names_of(features.get(column)) if isinstance(features, dict) else None
 
-    def _json(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = read_json(self._folder / name, fix="copy or save the set again")
-        return found
+
+def _split_folder(path, split):
+    if not (path / _SPLITS).is_file():
+        if split is not None:
+            raise DataError(
+                f"a DatasetDict with the split {split!r} expected, found one Dataset",
+                where=path,
+                fix="leave the option split out",
+            )
+        return path
+    splits = _splits(path)
+    if split not in splits:
+        raise DataError(
+            f"{'a split' if split is None else f'the split {split!r}'} expected, found "
+            f"{', '.join(splits) or 'none'}",
+            where=path,
+            fix="choose one of these with the reader's option split",
+        )
+    return path / split
+
+
+def _splits(path):
+    splits = _json(path / _SPLITS).get("splits")
+    return [each for each in splits if isinstance(each, str)] if isinstance(splits, list) else []
+
+
+def _entries(state, folder):
+    entries = state.get("_data_files")
+    if not isinstance(entries, list) or not entries or not all(map(_file_name, entries)):
+        raise DataError(
+            "a list of data files expected as '_data_files', found none",
+            where=folder / _STATE,
+            fix="save the data set again with save_to_disk()",
+        )
+    return entries
+
+
+def _json(path):
+    found: dict[str, Any] = read_json(path, fix="copy or save the set again")
+    return found
 
 
 def _file_name(entry):

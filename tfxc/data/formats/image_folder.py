@@ -1,6 +1,9 @@
 """Folders of image files, one sub-folder per class."""
 
+import collections
+import functools
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +19,22 @@ if TYPE_CHECKING:
     from tfxc.data.parsing.path_probe import PathProbe
 
 
+# Names of the folders of splits; and images that TensorFlow does not decode.
+_SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test")
+_OTHER_IMAGES = (".webp", ".tif", ".tiff", ".heic", ".avif", ".jp2", ".ppm", ".svg")
+
+
 class ImageFolder(EncodedImageReader):
     """Reads the image files of a folder; the name of the sub-folder is the label.
 
     Classes come in the order of their names, and so do the files of a class; files in deeper
     folders belong to the class too. Hidden files and folders, and files that are not images by
-    their ending, are skipped. The images come as the bytes of their files.
+    their ending, are skipped; a warning counts those that are images of another format. The images
+    come as the bytes of their files.
 
     Args:
         path: the folder with one sub-folder per class.
+        split: of a folder with one folder per split, called train, val and so on: the one to read.
         extensions: endings of image files, in lower case; upper case is read too.
         skip_empty: leave sub-folders without images out.
         labelled: False reads all images at any depth, without labels.
@@ -43,6 +53,10 @@ class ImageFolder(EncodedImageReader):
     summary = "a folder of images per class"
 
     @classmethod
+    def splits_of(cls, path: Path) -> list[str]:
+        return _splits(path)
+
+    @classmethod
     def recognises(cls, probe: "PathProbe") -> bool:
         return probe.is_folder and (probe.has_images or probe.input_kind == IMAGE.name)
 
@@ -50,6 +64,7 @@ class ImageFolder(EncodedImageReader):
         self,
         path: str | Path,
         *,
+        split: str | None = None,
         extensions: Sequence[str] = IMAGE_SUFFIXES,
         skip_empty: bool = False,
         labelled: bool = True,
@@ -60,12 +75,19 @@ class ImageFolder(EncodedImageReader):
             raise DataError(
                 "a folder expected, found a file", where=self.path, fix="give its folder"
             )
+        if labelled or split is not None:
+            self.path = _split_folder(self.path, split)
         self._folders: dict[str | None, Path] = {None: self.path}
+        self._skipped = collections.Counter[str]()
         if labelled:
             classes = self._classes(skip_empty)
             self._folders, self.label_names = classes, list(classes)
             self.num_labels = len(classes)
+        self._skipped.clear()
         self.num_examples = sum(1 for _ in self.files())
+        found = ", ".join(f"{count:,} {ending}" for ending, count in sorted(self._skipped.items()))
+        if found:
+            _warn(f"{self.path}: {found} files are skipped; convert them to JPEG or PNG")
         if not self.num_examples:
             raise DataError(
                 f"image files ({', '.join(self._extensions)}) expected, found none",
@@ -99,6 +121,8 @@ class ImageFolder(EncodedImageReader):
         for name in sorted(names):
             if name.lower().endswith(self._extensions):
                 yield Path(folder, name)
+            elif (ending := Path(name).suffix.lower()) in _OTHER_IMAGES:
+                self._skipped[ending] += 1
         for name in sorted(folders):
             yield from self._images(Path(folder, name))
 
@@ -140,6 +164,37 @@ class ImageFolder(EncodedImageReader):
     @staticmethod
     def _names(entries):
         return [entry.name for entry in entries if not entry.is_dir()]
+
+
+@functools.cache  # once, however often a folder is opened
+def _warn(message):
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _splits(folder):
+    """The sub-folders, if each is named as a split and holds folders: of classes."""
+    found = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_dir())
+    if len(found) < 2 or not all(path.name.lower() in _SPLITS for path in found):
+        return []
+    has_classes = all(any(entry.is_dir() for entry in path.iterdir()) for path in found)
+    return [path.name for path in found] if has_classes else []
+
+
+def _split_folder(folder, split):
+    """The folder of a split; ``folder`` itself where there are none."""
+    splits = _splits(folder)
+    if split in splits:
+        return folder / split
+    if not splits and split is None:
+        return folder
+    wanted = "one split" if split is None else f"the split {split!r}"
+    raise DataError(
+        f"{wanted} expected, found {', '.join(splits) or 'a folder without splits'}",
+        where=folder,
+        fix="choose one with the reader's option split, or name its folder"
+        if splits
+        else "leave the option split out",
+    )
 
 
 def _checked_extensions(extensions):

@@ -12,6 +12,8 @@ from tfxc.data.parsing.column_guess import Wanted, first_values, guess_columns
 from tfxc.data.parsing.label_checks import check_labels, check_unicode
 
 _CORRECT = "correct the line"
+_SPREAD = "write one object per line, as `jq -c '.[]' FILE` does of a list; a config is given with \
+--config"
 
 
 class JSONLines(TextReader):
@@ -22,7 +24,7 @@ class JSONLines(TextReader):
     twice counts once. Empty texts and empty lists are legal, blank lines are skipped.
 
     Args:
-        path: ``.jsonl``, ``.jsonl.gz`` or ``.jsonl.xz`` file.
+        path: ``.jsonl``, ``.ndjson`` or ``.json`` file, also ``.gz`` or ``.xz``.
         text_field: key of the text.
         labels_field: key of the labels.
         labelled: if False, yields the texts without labels, which are optional.
@@ -38,7 +40,7 @@ class JSONLines(TextReader):
         [['sauce', 'cheese']]
     """
 
-    suffixes = (".jsonl",)
+    suffixes = (".jsonl", ".ndjson", ".json")
     label_options = ("labels_field",)
 
     def __init__(
@@ -54,7 +56,7 @@ class JSONLines(TextReader):
         self.text_field, self.labels_field, self._labelled = text_field, labels_field, labelled
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted) -> dict[str, Any]:
+    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
         """The keys of texts and labels, by the first objects."""
         objects = (example for _, example in cls(path)._objects())
         first: dict[str, Any] = next(objects, {})
@@ -112,10 +114,12 @@ def _object(line, where):
         example = json.loads(line)
     except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
         problem = f"a JSON object expected: {error}"
-        raise DataError(problem, where=where, fix=_CORRECT) from None
+        fix = _SPREAD if line.strip() in ("[", "{", "[{") else _CORRECT
+        raise DataError(problem, where=where, fix=fix) from None
     if not isinstance(example, dict):
         problem = f"a JSON object expected, found {_shown(example)}"
-        raise DataError(problem, where=where, fix=_CORRECT)
+        fix = _SPREAD if isinstance(example, list) else _CORRECT
+        raise DataError(problem, where=where, fix=fix)
     return example
 
 

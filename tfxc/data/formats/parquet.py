@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats.base import Reader, TextReader
 from tfxc.data.parsing.arrow_tables import SUFFIXES, TableFile
+from tfxc.data.parsing.column_guess import (
+    LABELS_FIELDS,
+    TEXT_FIELDS,
+    Wanted,
+    find_column,
+    first_values,
+    guess_columns,
+)
 from tfxc.data.parsing.label_checks import check_label_names, check_labels, check_unicode
 
 if TYPE_CHECKING:
     from tfxc.data.parsing.path_probe import PathProbe
 
-_TEXT_FIELDS = ("text", "sentence")
-_LABELS_FIELDS = ("labels", "label")
 # As train-00000-of-00002.parquet; and names that files or folders of one split begin with.
 _SHARD = re.compile(r"^(.+?)-\d+-of-\d+$")
 _SPLIT = re.compile(r"^(train|training|dev|val|valid|validation|test)(?![a-z])")
@@ -61,7 +67,24 @@ class Parquet(TextReader):
 
     @classmethod
     def recognises(cls, probe: "PathProbe") -> bool:
-        return probe.suffix() in SUFFIXES or not probe.endings.isdisjoint(SUFFIXES)
+        endings = (probe.endings, probe.inner_endings)
+        return probe.suffix() in SUFFIXES or any(not e.isdisjoint(SUFFIXES) for e in endings)
+
+    @classmethod
+    def splits_of(cls, path: Path) -> list[str]:
+        found = _files_by_split(path) if path.is_dir() else {}
+        return sorted(found) if len(found) > 1 else []
+
+    @classmethod
+    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
+        """Columns and what separates labels, by the first rows of the first file."""
+        table = TableFile(cls._files(path, split)[0])
+        names = table.columns_of_labels
+        values = first_values(row for _, row in table.rows(names))
+        columns = {name: [row[number] for row in values] for number, name in enumerate(names)}
+        found = guess_columns(columns, wanted, str(table.path))
+        options = {"text_field": found.text, "labels_field": found.labels}
+        return options | ({"label_separator": found.separator} if found.separator else {})
 
     def __init__(
         self,
@@ -77,13 +100,13 @@ class Parquet(TextReader):
         if label_separator == "":
             raise ConfigError("text or null expected, found ''", where="label_separator")
         self.label_separator, self._labelled = label_separator, labelled
-        self._tables = [TableFile(file) for file in self._files(split)]
+        self._tables = [TableFile(file) for file in self._files(self.path, split)]
         first = self._tables[0]
-        self._text = _column(first, text_field, _TEXT_FIELDS, "text_field")
+        self._text = _column(first, text_field, TEXT_FIELDS, "text_field")
         self._columns = [self._text]
         if labelled:
-            self._columns.append(_column(first, labels_field, _LABELS_FIELDS, "labels_field"))
-            self.label_names = self._class_names(self._columns[1])
+            self._columns.append(_column(first, labels_field, LABELS_FIELDS, "labels_field"))
+            self.label_names = self._class_names(first, self._columns[1])
             if self.label_names is not None:
                 check_label_names(self.label_names, f"{first.path}: {self._columns[1]}")
                 self.num_labels = len(self.label_names)
@@ -97,33 +120,32 @@ class Parquet(TextReader):
     def bytes_read(self) -> int:
         return sum(table.bytes_read for table in self._tables)
 
-    def _files(self, split: str | None) -> Sequence[Path]:
-        """The files to read, in order."""
-        if self.path.is_file():
+    @classmethod
+    def _files(cls, path: Path, split: str | None) -> Sequence[Path]:
+        """The files of a split, in order."""
+        if path.is_file():
             if split is not None:
                 raise ConfigError(
                     "a folder expected with this option, found a file",
                     where="split",
                     fix="leave it out",
                 )
-            return [self.path]
-        found = sorted(p for p in self.path.rglob("[!.]*") if p.suffix in SUFFIXES)
-        by_split: dict[str, list[Path]] = {}
-        for file in found:
-            by_split.setdefault(_split_of(file, self.path), []).append(file)
+            return [path]
+        by_split = _files_by_split(path)
         if split in by_split:
             return by_split[split]
         if not by_split or split is not None or len(by_split) > 1:
             wanted = "one split" if split is None else f"the split {split!r}"
             raise DataError(
                 f"files of {wanted} expected, found {', '.join(sorted(by_split)) or 'none'}",
-                where=self.path,
+                where=path,
                 fix="choose one with the reader's option split" if by_split else "check the folder",
             )
-        return found
+        return next(iter(by_split.values()))
 
-    def _class_names(self, column: str) -> list[str] | None:
-        return self._tables[0].class_names(column)
+    @classmethod
+    def _class_names(cls, table: TableFile, column: str) -> list[str] | None:
+        return table.class_names(column)
 
     def _examples(self) -> Iterator[tuple[str, list[Any]]]:
         kind = None
@@ -158,6 +180,23 @@ class Parquet(TextReader):
         return list(dict.fromkeys(given))
 
 
+def _files_by_split(folder):
+    """The files of a folder in order, by the split they belong to."""
+    found: dict[str, list[Path]] = {}
+    shards: dict[str, Path] = {}
+    for file in sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES):
+        other = shards.setdefault(file.name, file) if _SHARD.match(file.stem) else file
+        if other != file:
+            raise DataError(
+                f"the files of one data set expected, found {file.name} in "
+                f"{other.parent.relative_to(folder)} and in {file.parent.relative_to(folder)}",
+                where=folder,
+                fix="name one of these folders",
+            )
+        found.setdefault(_split_of(file, folder), []).append(file)
+    return found
+
+
 def _split_of(file, folder):
     """What a file of a folder is part of, by its name or that of a folder it is in."""
     parts = [*file.relative_to(folder).parent.parts, file.stem]
@@ -166,16 +205,7 @@ def _split_of(file, folder):
 
 
 def _column(table, wanted, usual, option):
-    candidates = usual if wanted is None else (wanted,)
-    for name in candidates:
-        if table.columns.count(name) == 1:
-            return name
-    raise DataError(
-        f"one column {' or '.join(map(repr, candidates))} expected, found "
-        f"{', '.join(map(repr, table.columns)) or 'none'}",
-        where=table.path,
-        fix=f"name the right column as {option}",
-    )
+    return table.columns[find_column(table.columns, wanted, usual, option, table.path)]
 
 
 def _wrong_value(expected, column, value, where):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tfxc.data.parsing.path_probe import PathProbe
 
 
+_TRAIN = "trn"
 _LABEL_FILES = ("Y.txt", "output-items.txt")
 
 
@@ -63,13 +64,18 @@ class PecosFolder(Reader):
     def recognises(cls, probe: "PathProbe") -> bool:
         if not probe.is_folder or probe.input_kind == IMAGE.name:
             return False
-        return any(name.startswith("Y.") for name in probe.files) or not probe.has_images
+        return any(name.startswith(("X.", "Y.")) for name in probe.files)
+
+    @classmethod
+    def splits_of(cls, path: Path) -> list[str]:
+        found = sorted(file.name[2:-4] for file in path.glob("Y.*.npz"))
+        return [] if found == [_TRAIN] else found
 
     def __init__(
         self,
         path: str | Path,
         *,
-        split: str = "trn",
+        split: str = _TRAIN,
         features: str | None = None,
         labelled: bool = True,
         max_line_bytes: int = MAX_LINE_BYTES,

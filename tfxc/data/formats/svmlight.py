@@ -1,7 +1,8 @@
 """The svmlight / LIBSVM text format with several labels per line."""
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
@@ -10,6 +11,13 @@ from tfxc.data.formats.base import Reader, bounded
 from tfxc.data.parsing.column_guess import Wanted
 from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.data.parsing.sparse_lines import parse_rows
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.path_probe import PathProbe
+
+# Labels, if any, and at least one feature.
+_PAIR = rb"\d+:[-+.\deE]+"
+_LINE = re.compile(rb"[-+\d.,]*\s*" + _PAIR + rb"(?:\s+" + _PAIR + rb")*\s*(?:#.*)?")
 
 
 class SVMLight(Reader):
@@ -42,6 +50,14 @@ class SVMLight(Reader):
 
     suffixes: tuple[str, ...] = (".svm", ".svmlight", ".libsvm")
     compressed = COMPRESSED
+    summary = ".svm, .svmlight, .libsvm, or .txt that begins with such a line"
+
+    @classmethod
+    def recognises(cls, probe: "PathProbe") -> bool:
+        if super().recognises(probe):
+            return True
+        is_text = probe.suffix(cls.compressed) == ".txt"
+        return is_text and _LINE.fullmatch(probe.first_line or b"") is not None
 
     def __init__(
         self,
@@ -66,7 +82,7 @@ class SVMLight(Reader):
             self._scan(find_base=zero_based == "auto")
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted) -> dict[str, Any]:
+    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
         """What one split alone may not show: the number of features, and where ids begin."""
         super().options_of(path, wanted)
         reader = cls(path)

@@ -1,13 +1,22 @@
 """The text format of Vowpal Wabbit, as far as it describes labels and features."""
 
+import itertools
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.arguments import COUNT, Integer, checked
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.svmlight import SVMLight
+from tfxc.data.parsing.column_guess import Wanted
 
+if TYPE_CHECKING:
+    from tfxc.data.parsing.path_probe import PathProbe
+
+# Values that names of features are hashed to where nothing is said, as Vowpal Wabbit does; lines
+# that are looked at to find out.
+_HASHED, _LINES = 1 << 18, 20_000
 _NAMESPACE = re.compile(rb"\S*")
 _WITHOUT_VALUE = re.compile(rb"(?:^|(?<=\s))([^\s:]+)(?=\s|$)")
 
@@ -48,6 +57,28 @@ class VowpalWabbit(SVMLight):
     """
 
     suffixes = (".vw",)
+    summary = ".vw"
+
+    @classmethod
+    def recognises(cls, probe: "PathProbe") -> bool:
+        return probe.suffix(cls.compressed) in cls.suffixes
+
+    @classmethod
+    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
+        """The lowest label, and whether features are names, by the first lines."""
+        super(SVMLight, cls).options_of(path, wanted)
+        lowest, named = 1, False
+        lines = cls(path, num_hashed_features=_HASHED)._numbered_lines()
+        for _, line in itertools.islice(lines, _LINES):
+            head, _, tail = line.partition(b"|")
+            labels = head.split()[:1]
+            lowest = min([lowest, *(int(x) for x in b",".join(labels).split(b",") if x.isdigit())])
+            pairs = _NAMESPACE.sub(b"", tail, count=1).split()
+            named = named or not all(pair.partition(b":")[0].isdigit() for pair in pairs)
+        options = {} if lowest else {"label_base": 0}
+        if named:
+            return options | {"num_hashed_features": _HASHED}
+        return options | {"num_features": cls(path, **options).num_features}
 
     @checked(
         label_base=Integer(0),

@@ -2,12 +2,16 @@
 
 import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import Reader, bounded
 from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.data.parsing.sparse_lines import parse_header, parse_rows
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.path_probe import PathProbe
 
 
 class XCRepository(Reader):
@@ -37,6 +41,10 @@ class XCRepository(Reader):
     suffixes = (".txt",)
     compressed = COMPRESSED
     summary = ".txt with the header of the Extreme Classification Repository"
+
+    @classmethod
+    def recognises(cls, probe: "PathProbe") -> bool:
+        return super().recognises(probe) and parse_header(probe.first_line) is not None
 
     def __init__(self, path: str | Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         super().__init__(path, max_line_bytes)

@@ -14,7 +14,7 @@ from tfxc.data.formats import detect_format
 from tfxc.data.inspection.contents import Contents, inspect, options_of
 from tfxc.data.inspection.presets import model_of
 from tfxc.data.parsing.column_guess import Wanted
-from tfxc.data.source_files import expand, is_builtin
+from tfxc.data.source_files import is_builtin, staged
 
 DEV_SHARE = 0.15
 _NETWORK = ("encoder", "head", "objective")
@@ -142,14 +142,11 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     contents = inspect(data["train"], choice.wanted, data.get("reader"), data.get("reader_options"))
     name = name_of(data["train"])
     folder = name if choice.name == "balanced" else f"{name}-{choice.name}"
-    found: dict[str, Any] = {"run": f"runs/{folder}", "data": {"name": name}}
-    if contents.options:
-        found["data"]["reader_options"] = contents.options
-    if data.get("dev") is None and "dev_share" not in data:
-        found["data"]["dev_share"] = DEV_SHARE
-    split_options = _options_of_splits(data, contents, choice)
-    if split_options:
-        found["data"]["split_options"] = split_options
+    found: dict[str, Any] = {
+        "run": f"runs/{folder}",
+        "data": {"name": name, "train": data["train"]},
+    }
+    found["data"] |= _splits(data, contents, choice)
     found = merge(found, _fitting_model(tree, contents, choice))
     return Completed(merge(found, tree), contents, choice.name)
 
@@ -161,7 +158,7 @@ def name_of(path: str) -> str:
         >>> name_of("data/My questions.csv.gz"), name_of("images/"), name_of("cats/train.csv")
         ('My-questions', 'images', 'cats')
     """
-    found = Path(path.removeprefix("builtin:"))
+    found = Path(path.removeprefix("builtin:").removeprefix("hf:"))
     while found.suffix in _ENDINGS:
         found = found.with_suffix("")
     stem = found.stem if found.suffix else found.name
@@ -203,8 +200,11 @@ def _model_line(tree):
 
 
 def _dev_line(data):
-    share = data.get("dev_share")
-    return f"; {100 * share:g} % of the examples are held out as dev split" if share else ""
+    share, own = data.get("dev_share"), data.get("split_options", {})
+    named = [f"{key} {each['split']!r}" for key, each in own.items() if "split" in each]
+    splits = f"; splits {', '.join(named)}" if named else ""
+    held_out = f"; {100 * share:g} % of the examples are held out as dev split" if share else ""
+    return splits + held_out
 
 
 def _fitting_model(tree, contents, choice):
@@ -226,24 +226,42 @@ def _fitting_model(tree, contents, choice):
     return model
 
 
-def _options_of_splits(data, contents, choice):
-    """Options of dev and test where they are not those of the training file."""
+def _splits(data, contents, choice):
+    """Where dev and test are, and the options by which each split is read."""
+    options = dict(contents.options)
+    own = {"train": {"split": options.pop("split")}} if contents.splits else {}
     found = {}
     for split in ("dev", "test"):
-        path = data.get(split)
-        if path is None or is_builtin(path) or path == data["train"]:
-            continue
-        if data.get("reader") is None and detect_format(expand(path)) != contents.format:
-            raise ConfigError(
-                f"a file of the training file's format, {contents.format}, expected, found "
-                f"{detect_format(expand(path))}",
-                where=path,
-                fix="convert one of them",
-            )
-        if "text_field" in contents.options:
-            _, options = options_of(path, choice.wanted, data.get("reader"))
-            other = {k: v for k, v in options.items() if contents.options.get(k) != v}
-            other.pop("label_separator", None)
-            if other:
-                found[split] = other
-    return found
+        held_out = split == "dev" and "dev_share" in data
+        if data.get(split) is None and split in contents.splits and not held_out:
+            found[split] = data["train"]
+            own[split] = {"split": contents.splits[split]}
+        elif data.get(split) is not None:
+            own[split] = _options_of_split(split, data, contents, choice)
+    if data.get("dev") is None and "dev" not in found and "dev_share" not in data:
+        found["dev_share"] = DEV_SHARE
+    own = {split: each for split, each in own.items() if each}
+    named = {"reader_options": options, "split_options": own}
+    return found | {key: each for key, each in named.items() if each}
+
+
+def _options_of_split(split, data, contents, choice):
+    """Options of dev or test where they are not those of the training file."""
+    path = data[split]
+    if is_builtin(path):
+        return {}
+    source = staged(path, f"data.{split}")
+    if path == data["train"]:
+        return {"split": contents.splits[split]} if split in contents.splits else {}
+    if data.get("reader") is None and detect_format(source) != contents.format:
+        raise ConfigError(
+            f"a file of the training file's format, {contents.format}, expected, found "
+            f"{detect_format(source)}",
+            where=path,
+            fix="convert one of them",
+        )
+    if "text_field" not in contents.options and not contents.splits:
+        return {}
+    _, options = options_of(source, choice.wanted, data.get("reader"), role=split)
+    options.pop("label_separator", None)
+    return {key: value for key, value in options.items() if contents.options.get(key) != value}

@@ -15,7 +15,7 @@ from tfxc.core.errors import DataError
 from tfxc.data.formats import detect_format, open_reader
 from tfxc.data.kinds import IMAGE, TEXT, kind_of_features
 from tfxc.data.parsing.column_guess import Wanted
-from tfxc.data.source_files import expand, is_builtin
+from tfxc.data.source_files import is_builtin, staged
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
@@ -26,12 +26,19 @@ MOST_EXAMPLES, MOST_CHARACTERS = 200_000, 1 << 26
 _TEXTS, _IMAGES = 64, 64  # of each chunk; in all
 _LARGEST_IMAGE = 96  # of the shorter side; a larger image takes a GPU
 _CHUNK = 4096
-_ALL_DIFFERENT = 20  # from so many examples on, labels that never repeat are none
+# From so many examples on, labels that hardly ever repeat are none.
+_ALL_DIFFERENT, _DIFFERENT = 20, 0.9
 # Letters of scripts that put no blanks between words: Thai to Myanmar, Khmer, kana, Han.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 )
 _UNSPACED_SHARE, _LONGEST_WORD = 0.3, 6
+# What the splits of a folder that holds several are called, by what they are for.
+_SPLIT_NAMES = {
+    "train": ("train", "training", "trn"),
+    "dev": ("dev", "validation", "valid", "val"),
+    "test": ("test", "tst"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Contents:
         length: median number of tokens in a text.
         long: number of tokens that 95 of 100 texts have at most.
         image_shape: (height, width, channels) to bring images to; None for other kinds.
+        splits: of a folder that holds several splits: their names in it, by what they are for
+            (``"train"``, ``"dev"``, ``"test"``).
     """
 
     format: str
@@ -63,6 +72,7 @@ class Contents:
     length: int = 0
     long: int = 0
     image_shape: tuple[int, int, int] | None = None
+    splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def several_labels(self) -> bool:
@@ -99,31 +109,83 @@ def inspect(
     columns = Wanted(
         wanted.text or given.get("text_field"), wanted.labels or given.get("labels_field")
     )
-    name, options = options_of(path, columns, reader)
+    source = staged(path, "data.train")
+    name, options = options_of(source, columns, reader, split=given.get("split"))
     options = {**options, **given}
-    found = _Sample(open_reader(expand(path), name, **options))
+    found = _Sample(open_reader(source, name, **options))
     found.read()
-    found.check(path, options)
-    return found.contents(name or str(path), options)
+    found.check(source, options)
+    splits = {} if "split" in given else splits_of(source, name)
+    return dataclasses.replace(found.contents(name or str(path), options), splits=splits)
 
 
 def options_of(
-    path: str, wanted: Wanted | None = None, reader: str | None = None
+    source: str | Path,
+    wanted: Wanted | None = None,
+    reader: str | None = None,
+    role: str = "train",
+    split: str | None = None,
 ) -> tuple[str | None, dict[str, Any]]:
     """The format of a file and the options by which it is read.
 
+    Args:
+        source: a file or folder of this machine, or a built-in set.
+        wanted: columns that the user names.
+        reader: the format's name; None recognises it.
+        role: what it is for: ``"train"``, ``"dev"`` or ``"test"``.
+        split: name of the split in a folder of several; None finds it by ``role``.
+
     Raises:
-        DataError: the file is missing, empty or of no known format.
+        DataError: the file is missing, empty or of no known format, or a folder has no such split.
     """
-    source = expand(path)
     if is_builtin(source):
         return None, {}
     source = Path(source)
     if source.is_file() and not source.stat().st_size:
         raise DataError("examples expected, found an empty file", where=source, fix="check it")
     name = reader or detect_format(source)
-    options = registry.get("reader", name).options_of(source, wanted or Wanted())
-    return name, options
+    if split is None:
+        split = _split_for(role, source, name)
+    options = {} if split is None else {"split": split}
+    found = registry.get("reader", name).options_of(source, wanted or Wanted(), split)
+    return name, options | found
+
+
+def splits_of(source: str | Path, reader: str | None) -> dict[str, str]:
+    """The splits of a folder that holds several, by what they are for, as far as that is known.
+
+    Args:
+        source: as of ``options_of``.
+        reader: the format's name; None for a built-in set.
+
+    Example:
+        >>> splits_of("eurlex-4k", "pecos")     # doctest: +SKIP
+        {'train': 'trn', 'test': 'tst'}
+    """
+    if reader is None or is_builtin(source):
+        return {}
+    there = registry.get("reader", reader).splits_of(Path(source))
+    found = {
+        role: [name for name in names if name in there] for role, names in _SPLIT_NAMES.items()
+    }
+    if len(there) == 1 and not any(found.values()):
+        return {"train": there[0]}
+    return {role: names[0] for role, names in found.items() if names}
+
+
+def _split_for(role, source, reader):
+    """The name of the split for a role; None where there is nothing to choose."""
+    there = registry.get("reader", reader).splits_of(source)
+    if not there:
+        return None
+    if (found := splits_of(source, reader).get(role)) is not None:
+        return found
+    raise DataError(
+        f"a split for {role} expected, as {' or '.join(_SPLIT_NAMES[role])}, found "
+        f"{', '.join(there)}",
+        where=source,
+        fix="name it with --set data.reader_options.split=NAME",
+    )
 
 
 class _Sample:
@@ -185,9 +247,9 @@ class _Sample:
             self.image_shape = _common_shape(images[:_IMAGES])
         self.kind = IMAGE.name
 
-    def check(self, path, options):
+    def check(self, where, options):
         """Refuses what nothing can be learned from."""
-        where, column = expand(path), options.get("labels_field")
+        column = options.get("labels_field")
         named = f" in {column!r}" if column else ""
         if not self.examples:
             raise DataError("examples expected, found none", where=where, fix="check the file")
@@ -205,10 +267,12 @@ class _Sample:
                 where=where,
                 fix="name the right column as --label-column" if column else "check the file",
             )
-        if column and self.given >= _ALL_DIFFERENT and len(self.names) == self.given:
+        # What is different in the first part of a file may repeat in the rest.
+        least = _DIFFERENT * self.given if self.complete else self.given
+        if column and self.given >= _ALL_DIFFERENT and len(self.names) >= least:
             raise DataError(
                 f"labels that occur more than once expected{named}, found {len(self.names):,} "
-                f"different ones in {self.examples:,} examples, as of a column of ids",
+                f"different ones in {self.examples:,} examples, as of a column of ids or texts",
                 where=where,
                 fix="name the right column as --label-column",
             )

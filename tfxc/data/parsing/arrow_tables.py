@@ -39,6 +39,7 @@ class TableFile:
 
     Attributes:
         columns: their names.
+        columns_of_labels: names of those of texts, integers, or lists of either.
         num_rows: number of rows, or None of a stream, which does not say.
 
     Raises:
@@ -51,9 +52,16 @@ class TableFile:
         with self._errors(), self._opened() as file:
             schema = file.schema_arrow if self._is_parquet else file.schema
             self.columns = list(schema.names)
+            self.columns_of_labels = [f.name for f in schema if self._may_be_label(f.type)]
             self.num_rows = file.metadata.num_rows if self._is_parquet else None
             self._metadata = dict(schema.metadata or {})
         self.bytes_read = 0
+
+    def _may_be_label(self, kind):
+        types = self._arrow.types
+        while types.is_list(kind) or types.is_large_list(kind) or types.is_dictionary(kind):
+            kind = kind.value_type
+        return types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)
 
     def class_names(self, column: str) -> list[str] | None:
         """The names behind the numbers of a column of classes, as Hugging Face writes them."""
@@ -84,7 +92,7 @@ class TableFile:
 
     @property
     def _is_parquet(self):
-        return self.path.suffix == ".parquet"
+        return self.path.suffix.lower() == ".parquet"
 
     def _opened(self):
         if self._is_parquet:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import DataError
@@ -19,6 +20,8 @@ LABEL_NAMES = (
     "labels", "label", "categories", "category", "classes", "class", "tags", "tag", "topics",
     "topic", "intents", "intent", "targets", "target", "genres", "genre", "sentiment",
 )  # fmt: skip
+#: Names of columns that readers look for where none are given.
+TEXT_FIELDS, LABELS_FIELDS = ("text", "sentence"), ("labels", "label")
 # Rows, and characters of a cell, that are looked at to find the columns.
 _ROWS, _CHARACTERS = 20_000, 500
 _LONG = 60  # characters of a text, but hardly of a label
@@ -99,6 +102,40 @@ def guess_columns(
     return Columns(text, labels, _separator(columns[labels]))
 
 
+def find_column(
+    columns: Sequence[str],
+    wanted: str | None,
+    usual: Sequence[str],
+    option: str,
+    where: str | Path,
+) -> int:
+    """The place of a column among those of a table.
+
+    Args:
+        columns: names of all columns.
+        wanted: the name to look for; None looks for the ``usual`` ones.
+        usual: names to look for, the first first.
+        option: the reader's option that names it, for the message.
+        where: file, or file and line, for the message.
+
+    Raises:
+        DataError: there is none, or more than one.
+
+    Example:
+        >>> find_column(["id", "sentence"], None, TEXT_FIELDS, "text_field", "train.csv:1")
+        1
+    """
+    candidates = usual if wanted is None else (wanted,)
+    for name in candidates:
+        if columns.count(name) == 1:
+            return columns.index(name)
+    raise DataError(
+        f"one column {' or '.join(map(repr, candidates))} expected, found {_listed(columns)}",
+        where=where,
+        fix=f"name the right column as {option}",
+    )
+
+
 def first_values(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
     """The first rows of a table, long cells cut, to find the columns by.
 
@@ -163,7 +200,8 @@ def _text_column(columns, labels, where, kind):
         raise DataError(
             f"a {kind} of texts expected, found none next to the labels in {labels!r}",
             where=where,
-            fix="name it as --text-column",
+            fix="name it as --text-column; features that are numbers are read from svmlight and "
+            ".npz files",
         )
     named = _by_name(rest, TEXT_NAMES)
     return named or max(rest, key=lambda name: (_length(rest[name]), _distinct(rest[name])))
@@ -186,7 +224,18 @@ def _may_be_labels(values):
 
 
 def _are_texts(values):
-    return any(isinstance(value, str) and value.strip() for value in values)
+    """Whether there is a text that is more than a number."""
+    return any(
+        isinstance(value, str) and value.strip() and not _is_number(value) for value in values
+    )
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _distinct(values):

@@ -127,7 +127,7 @@ class Lines:
                 f"UTF-8 text expected, found byte 0x{line[error.start]:02x} at column "
                 f"{error.start + 1}",
                 where=f"{self.path}:{number}",
-                fix="convert the file, e.g. with iconv -t UTF-8",
+                fix="convert the file, e.g. with iconv -f LATIN1 -t UTF-8",
             ) from None
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tfxc.data.parsing.lines import Lines
 
 #: Endings of image files, in lower case.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+_FOLDERS, _INSIDE = 10, 100  # folders in a folder that are looked at, and entries of each
 
 
 class PathProbe:
@@ -38,7 +40,7 @@ class PathProbe:
         self.is_tar = self.is_file and is_tar(self.path.name)
 
     def suffix(self, compressed: Sequence[str] = ()) -> str:
-        """The ending of a file's name, the one below where it is one of ``compressed``.
+        """The ending of a file's name in lower case, the one below if it is one of ``compressed``.
 
         Example:
             >>> PathProbe(__file__).suffix((".py",)), PathProbe(".").suffix()
@@ -46,8 +48,8 @@ class PathProbe:
         """
         if not self.is_file:
             return ""
-        suffix = self.path.suffix
-        return Path(self.path.stem).suffix if suffix in compressed else suffix
+        name = Path(self.path.name.lower())
+        return Path(name.stem).suffix if name.suffix in compressed else name.suffix
 
     @functools.cached_property
     def files(self) -> frozenset[str]:
@@ -58,6 +60,13 @@ class PathProbe:
     def endings(self) -> frozenset[str]:
         """The endings of ``files``, in lower case."""
         return frozenset(Path(name).suffix.lower() for name in self.files)
+
+    @functools.cached_property
+    def inner_endings(self) -> frozenset[str]:
+        """The endings of files in the first folders of a folder, as far as a glance shows them."""
+        folders = sorted(entry for entry in self._entries if entry.is_dir())[:_FOLDERS]
+        inside = (itertools.islice(folder.iterdir(), _INSIDE) for folder in folders)
+        return frozenset(entry.suffix.lower() for entries in inside for entry in entries)
 
     @functools.cached_property
     def has_images(self) -> bool:

@@ -1,0 +1,237 @@
+"""Copies of remote folders that are written here, with fsspec's file system in memory."""
+
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("fsspec", reason="the extra remote is not installed")
+import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
+
+from tfxc.core.errors import DataError, MachineError
+from tfxc.core.storage import mirror
+from tfxc.core.storage.locks import locked
+from tfxc.core.storage.mirror import mirror_path, mirrored, mirrors
+
+ADDRESS = "memory://bucket/runs/mine"
+
+
+@pytest.fixture
+def memory(monkeypatch, tmp_path):
+    """An empty file system in memory; copies go into a folder of their own."""
+    monkeypatch.setenv("TFXC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    return fsspec.filesystem("memory")
+
+
+def there(memory):
+    return {name.removeprefix("/bucket/runs/mine"): memory.cat(name) for name in memory.store}
+
+
+def write(path, **files):
+    for name, text in files.items():
+        file = path / name.replace("__", "/").replace("_json", ".json")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def test_what_is_written_here_is_there_at_the_end(memory, capsys):
+    with mirrors():
+        path = mirrored(ADDRESS, "run")
+        assert path == mirror_path(ADDRESS) and path.name == "mine" and not path.exists()
+        write(path, a="1", ckpt__b="2")
+        (path / ".tfxc.json").write_text("{}")
+        (path / ".a.new-12345678").write_text("half")
+        assert not there(memory)
+    assert there(memory) == {"/a": b"1", "/ckpt/b": b"2", "/.tfxc.json": b"{}"}
+    assert f"{ADDRESS}: 3 files written" in capsys.readouterr().err
+    with mirrors():
+        (mirrored(ADDRESS, "run") / "a").unlink()
+    assert sorted(there(memory)) == ["/.tfxc.json", "/ckpt/b"]
+
+
+def test_nothing_is_copied_twice(memory, monkeypatch, capsys):
+    with mirrors():
+        write(mirrored(ADDRESS, "run"), a="1", b="2")
+    monkeypatch.setattr(MemoryFileSystem, "_open", None)
+    monkeypatch.setattr(MemoryFileSystem, "put_file", None)
+    capsys.readouterr()
+    with mirrors():
+        assert (mirrored(ADDRESS, "run") / "a").read_text() == "1"
+    assert not capsys.readouterr().err
+
+
+def test_another_machine_goes_on(memory, monkeypatch, tmp_path):
+    with mirrors():
+        write(mirrored(ADDRESS, "run"), a="1", b="2")
+    monkeypatch.setenv("TFXC_CACHE", str(tmp_path / "other"))
+    with mirrors():
+        path = mirrored(ADDRESS, "run")
+        assert path.is_relative_to(tmp_path / "other") and (path / "a").read_text() == "1"
+        write(path, a="new", c="3")
+        (path / "b").unlink()
+    monkeypatch.setenv("TFXC_CACHE", str(tmp_path / "cache"))
+    with mirrors():
+        path = mirrored(ADDRESS, "run")
+        assert {file.name: file.read_text() for file in path.iterdir()} == {"a": "new", "c": "3"}
+
+
+@pytest.mark.parametrize("what", ["mine", "mine/a", "."])
+def test_a_cache_that_was_cleaned_removes_nothing_there(memory, what):
+    with mirrors():
+        path = mirrored(ADDRESS, "run")
+        write(path, a="1", b="2")
+    removed = path.parent / what
+    removed.unlink() if removed.is_file() else shutil.rmtree(removed)
+    with mirrors():
+        assert (mirrored(ADDRESS, "run") / "a").read_text() == "1"
+    assert there(memory) == {"/a": b"1", "/b": b"2"}
+
+
+def test_a_single_file(memory):
+    with mirrors():
+        mirrored("memory://bucket/x.json", "--output").write_text("{}")
+    assert memory.cat("/bucket/x.json") == b"{}"
+    memory.pipe("/bucket/x.json", b"[1]")
+    with mirrors():
+        assert mirrored("memory://bucket/x.json", "--output").read_text() == "[1]"
+
+
+def test_a_change_on_both_sides_is_refused(memory):
+    with mirrors():
+        path = mirrored(ADDRESS, "run")
+        write(path, a="1", b="2")
+    memory.pipe("/bucket/runs/mine/a", b"there")
+    with (
+        pytest.raises(DataError, match=f"{ADDRESS}: a file that was changed in one place expected"),
+        mirrors(),
+    ):
+        write(path, a="here")
+        mirrored(ADDRESS, "run")
+    assert there(memory)["/a"] == b"there" and (path / "a").read_text() == "here"
+
+
+def test_the_same_change_on_both_sides_is_none(memory):
+    """As a process that is killed after copying, before it could note that, leaves it."""
+    with mirrors():
+        path = mirrored(ADDRESS, "run")
+        write(path, a="1")
+    memory.pipe("/bucket/runs/mine/a", b"new")
+    write(path, a="new")
+    with mirrors():
+        assert (mirrored(ADDRESS, "run") / "a").read_text() == "new"
+    assert there(memory) == {"/a": b"new"}
+
+
+def test_a_folder_that_was_removed_there_stays_here(memory):
+    with mirrors():
+        path = mirrored(ADDRESS, "run")
+        write(path, a="1")
+    memory.rm("/bucket/runs/mine", recursive=True)
+    message = "the 1 files that were there expected, found none"
+    with pytest.raises(DataError, match=message), mirrors():
+        mirrored(ADDRESS, "run")
+    assert (path / "a").read_text() == "1"
+
+
+def test_what_says_that_files_are_complete_comes_last(memory, monkeypatch):
+    order, original = [], MemoryFileSystem.put_file
+
+    def put(self, file, place, **options):
+        order.append(place.rpartition("/")[2])
+        original(self, file, place, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", put)
+    with mirrors():
+        names = ("a_json", "b", "checksums_json", "summary_json", "z")
+        write(mirrored(ADDRESS, "run"), **dict.fromkeys(names, "1"))
+    assert order == ["b", "z", "a.json", "checksums.json", "summary.json"]
+
+
+def test_a_training_is_copied_while_it_goes_on(memory, monkeypatch):
+    monkeypatch.setattr(mirror, "_SECONDS", 0.01)
+    with mirrors():
+        path = mirrored(ADDRESS, "run", watch=True)
+        write(path, ckpt__weights="1")
+        time.sleep(0.05)
+        assert not there(memory), "nothing is finished yet"
+        write(path, ckpt__step_json="{}")
+        waited = time.monotonic() + 30
+        while len(there(memory)) < 2 and time.monotonic() < waited:
+            time.sleep(0.01)
+        assert there(memory) == {"/ckpt/weights": b"1", "/ckpt/step.json": b"{}"}
+
+
+def test_a_storage_that_fails_loses_nothing(memory, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError("access denied")
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(MachineError, match="cannot write: access denied") as caught,
+        mirrors(),
+    ):
+        path = mirrored(ADDRESS, "run")
+        write(path, a="1")
+        patch.setattr(MemoryFileSystem, "put_file", refuse)
+    assert f"what was written is in {path.parent}" in str(caught.value)
+    assert (path / "a").read_text() == "1" and not there(memory)
+    with mirrors():
+        mirrored(ADDRESS, "run")
+    assert there(memory) == {"/a": b"1"}
+
+
+def test_a_storage_that_refuses_is_noticed_before_the_work(memory, monkeypatch):
+    with mirrors():
+        mirrored(ADDRESS, "run", writes=True)
+    assert not memory.store
+
+    def refuse(*_, **__):
+        raise PermissionError("access denied")
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", refuse)
+    with mirrors(), pytest.raises(MachineError, match=f"{ADDRESS}: cannot write: access denied"):
+        mirrored(ADDRESS, "run", writes=True)
+
+
+def test_an_error_is_the_one_that_is_reported(memory):
+    with pytest.raises(DataError, match="first"), mirrors():
+        write(mirrored(ADDRESS, "run"), a="1")
+        raise DataError("first")
+    assert there(memory) == {"/a": b"1"}, "what a stopped training has saved"
+
+
+def test_one_process_of_a_machine_synchronises(memory):
+    """Others, such as those of single repetitions, write into the same copy."""
+    lock = mirror_path(ADDRESS).parent / ".mirror.lock"
+    lock.parent.mkdir(parents=True)
+    program = (
+        "import sys, time, pathlib\n"
+        "from tfxc.core.storage.locks import locked\n"
+        f"with locked({str(lock)!r}, print):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with mirrors():
+            write(mirrored(ADDRESS, "run"), a="1")
+        assert not there(memory)
+        with mirrors():
+            mirrored(ADDRESS, "run")
+            other.communicate("")
+        assert there(memory) == {"/a": b"1"}, "the other has ended meanwhile"
+
+
+def test_locks_are_released(memory):
+    with mirrors():
+        mirrored(ADDRESS, "run")
+    with locked(mirror_path(ADDRESS).parent / ".mirror.lock", pytest.fail):
+        pass

@@ -1,0 +1,381 @@
+"""Folders and files of remote storages that are written here and kept the same there.
+
+A run or an output named by an address, such as ``s3://bucket/run``, is read and written as a copy
+in tfxc's cache. The two are compared when the command begins, after each file of JSON that a
+training finishes (checkpoints, checksums, summaries) and at the end; what has changed on one side
+is copied to the other.
+"""
+
+import contextlib
+import filecmp
+import hashlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfxc.core.errors import DataError, MachineError, UserError
+from tfxc.core.progress import Progress
+from tfxc.core.storage.cache import cache_of
+from tfxc.core.storage.files import atomic_file, make_folder, write_json
+from tfxc.core.storage.locks import locked
+from tfxc.core.storage.remote import (
+    BLOCK,
+    files_at,
+    is_copy,
+    is_hidden,
+    marks,
+    remote_errors,
+    storage_of,
+)
+
+_PROBE = ".tfxc-probe"
+_STATE, _LOCK = "mirror.json", ".mirror.lock"
+_SECONDS = 5.0  # between two looks at what a training has finished
+_LAST = ("checksums.json", "summary.json")  # which say that everything else is there
+_open: list["Mirror"] | None = None
+
+
+def mirror_path(address: str) -> Path:
+    """Where the copy of what is at an address is, or will be.
+
+    Args:
+        address: e.g. ``"s3://bucket/runs/mine"``; the copy has its last name.
+    """
+    address = address.rstrip("/")
+    key = hashlib.sha256(address.encode()).hexdigest()[:16]
+    return cache_of() / "mirrors" / key / (address.rpartition("/")[2] or "run")
+
+
+@contextlib.contextmanager
+def mirrors() -> Iterator[None]:
+    """Brings everything that ``mirrored`` opens inside to its storage at the end, also of an error.
+
+    Raises:
+        MachineError: the storage cannot be reached; what is here stays here.
+    """
+    global _open
+    before, _open = _open, []
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(UserError):  # the first error is what matters
+            _close_all()
+        raise
+    else:
+        _close_all()
+    finally:
+        _open = before
+
+
+def _close_all():
+    assert _open is not None
+    with contextlib.ExitStack() as stack:
+        for one in _open:
+            stack.callback(one.close)
+
+
+def mirrored(address: str, where: str, *, writes: bool = False, watch: bool = False) -> Path:
+    """The copy on this machine of what is at an address, or is to be written there.
+
+    Args:
+        address: of a storage that fsspec knows.
+        where: config key or option it was given in, for messages.
+        writes: whether the command is to write there, which is tried at once.
+        watch: whether it is compared during the command, too, as a training needs it.
+
+    Raises:
+        ConfigError: the package of the storage is not installed.
+        DataError: a file has changed both here and there, or there is no such bucket.
+        MachineError: the storage cannot be reached, or refuses.
+    """
+    assert _open is not None, "inside of mirrors()"
+    found = next((one for one in _open if one.address == address.rstrip("/")), None)
+    if found is None:
+        found = Mirror(address, where)
+        is_copy(found.path, found.address)
+        _open.append(found)
+        found.begin()
+    if writes:
+        found.try_to_write(inside=watch)
+    if watch:
+        found.watch()
+    return found.path
+
+
+class Mirror:
+    """A copy of what is at an address, and what was the same on both sides at last.
+
+    One process of a machine synchronises an address at a time; others use the copy as it is, and
+    synchronise what they have changed when they end, if no one else does then.
+
+    Args:
+        address: of a storage that fsspec knows.
+        where: config key or option it was given in, for messages.
+
+    Attributes:
+        path: the copy.
+    """
+
+    def __init__(self, address: str, where: str) -> None:
+        self.address, self.path = address.rstrip("/"), mirror_path(address)
+        self._folder = self.path.parent  # of the copy, what is known of it and the lock
+        self._storage, self._place = storage_of(self.address, where)
+        self._mutex, self._held = threading.Lock(), contextlib.ExitStack()
+        self._thread: threading.Thread | None = None
+        self._end, self._copied, self._owner = threading.Event(), 0, False
+        self._there: dict[str, Any] = {}
+        self._here: dict[str, Any] = {}
+
+    def begin(self) -> None:
+        """Brings the copy up to date, unless another process keeps it so."""
+        make_folder(self._folder)
+        self._own()
+        if self._owner:
+            self.synchronise()
+
+    def try_to_write(self, inside: bool) -> None:
+        """Writes an empty file and removes it: what is refused later would come after the work.
+
+        Args:
+            inside: whether the address is that of a folder; else the file stands next to it.
+
+        Raises:
+            DataError: there is no such bucket.
+            MachineError: the storage cannot be reached, or refuses.
+        """
+        probe = self._folder / _PROBE
+        place = f"{self._place.rstrip('/')}{'/' * inside}{_PROBE}"
+        with remote_errors(self.address, "write"):
+            with atomic_file(probe):
+                pass
+            self._put(probe, place)
+            self._storage.rm_file(place)
+
+    def watch(self) -> None:
+        """Synchronises in the background from now on."""
+        if self._owner and self._thread is None:
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Synchronises for the last time."""
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._held:
+            self._own()
+            if not self._owner:
+                return
+            try:
+                self.synchronise()
+            except MachineError as error:
+                fix = f"what was written is in {self._folder}: start the same command again"
+                raise MachineError(error.problem, where=error.where, fix=fix) from error
+            if self._copied:
+                files = "file" if self._copied == 1 else "files"
+                print(f"{self.address}: {self._copied:,} {files} written", file=sys.stderr)
+
+    def synchronise(self) -> None:
+        """Copies what has changed on one side to the other.
+
+        Raises:
+            DataError: a file has changed on both, or all of them are gone there.
+            MachineError: the storage cannot be reached, or refuses.
+        """
+        with self._mutex:
+            there, here = self._found_there(), self._found_here()
+            changed_there = _changed(self._there, there)
+            changed_here = _changed(self._here, here)
+            if self._there and not there and self.path.exists():
+                raise DataError(
+                    f"the {len(self._there):,} files that were there expected, found none",
+                    where=self.address,
+                    fix=f"copy them there from {self._folder}, or delete that to start over",
+                )
+            if not changed_there and not changed_here:
+                return
+            for name in _in_order(changed_there & changed_here):
+                self._settle(name, there, here)
+            try:
+                for name in _in_order(changed_there - changed_here):
+                    self._fetch(name, there.get(name))
+                self._send(_in_order(changed_here - changed_there), here)
+            finally:
+                state = {"address": self.address, "there": self._there, "here": self._here}
+                write_json(self._folder / _STATE, state)
+
+    def _own(self):
+        """Becomes the process that synchronises, if there is none."""
+        if not self._owner:
+            with contextlib.suppress(_Busy):
+                self._held.enter_context(locked(self._folder / _LOCK, _busy))
+                self._owner = True
+                self._read_state()
+
+    def _watch(self):
+        """Synchronises whenever a training has finished something."""
+        seen, said = self._milestones(), ""
+        while not self._end.wait(_SECONDS):
+            now = self._milestones()
+            if now == seen:
+                continue
+            try:
+                self.synchronise()
+                seen = now
+            except UserError as error:  # tried again; the last time says what is wrong
+                if str(error) != said:
+                    print(f"warning: {error}", file=sys.stderr)
+                said = str(error)
+
+    def _milestones(self):
+        """The finished files of JSON, and their times."""
+        found = self._found_here()
+        return {name: stat for name, stat in found.items() if name.endswith(".json")}
+
+    def _read_state(self):
+        """Reads what was the same at last, except of files that are not in the copy any more.
+
+        Those were removed from the cache, which is no reason to remove them there as well: they
+        are brought here again. Only what is removed from now on is removed there.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            state = json.loads((self._folder / _STATE).read_text("utf-8"))
+            kept = self._found_here().keys() & state["here"].keys()
+            self._there = {name: state["there"][name] for name in kept if name in state["there"]}
+            self._here = {name: state["here"][name] for name in kept}
+
+    def _found_there(self):
+        with remote_errors(self.address):
+            try:
+                found = files_at(self._storage, self._place)
+            except FileNotFoundError:
+                return {}
+        return {name: marks(info) for name, info in found.items()}
+
+    def _found_here(self):
+        """{name: [size, time]} of the files of the copy; of one file the name is empty."""
+        if self.path.is_file():
+            return {"": _stat(self.path)}
+        found = {}
+        for folder, _, names in os.walk(self.path):
+            for file in (Path(folder, name) for name in names):
+                name = file.relative_to(self.path).as_posix()
+                if not is_hidden(name) and "_temp" not in file.parent.name:
+                    with contextlib.suppress(FileNotFoundError):
+                        found[name] = _stat(file)
+        return found
+
+    def _settle(self, name, there, here):
+        """What has changed on both sides: that is fine where it is the same now."""
+        if name in there and name in here and there[name]["size"] == here[name][0]:
+            with atomic_file(self._folder / ".compared", "wb") as copy:
+                self._read(name, copy)
+            compared = self._folder / ".compared"
+            same = filecmp.cmp(compared, self._local(name), shallow=False)
+            compared.unlink()
+            if same:
+                self._there[name], self._here[name] = there[name], here[name]
+                return
+        elif name not in there and name not in here:
+            del self._there[name], self._here[name]
+            return
+        raise DataError(
+            f"a file that was changed in one place expected, found {name or 'it'!r} changed there "
+            f"and in {self._folder}",
+            where=self.address,
+            fix=f"delete {self._folder} to use what is there, or what is there to use that; write "
+            "from one machine at a time",
+        )
+
+    def _fetch(self, name, found):
+        """Brings a file here, or removes it here."""
+        file = self._local(name)
+        if found is None:
+            file.unlink(missing_ok=True)
+            _forget(name, self._there, self._here)
+            return
+        if not file.resolve().is_relative_to(self.path.resolve()):
+            raise DataError("names inside the folder expected", where=f"{self.address}/{name}")
+        with atomic_file(file, "wb") as copy:
+            self._read(name, copy)
+        self._there[name], self._here[name] = found, _stat(file)
+
+    def _read(self, name, copy):
+        with (
+            remote_errors(self.address),
+            self._storage.open(self._remote(name), "rb") as source,
+            Progress(f"copying {self._remote(name)}", None, "bytes") as progress,
+        ):
+            while block := source.read(BLOCK):
+                copy.write(block)
+                progress.advance(len(block))
+
+    def _send(self, names, here):
+        """Brings files there, or removes there what is not here any more."""
+        sent = []
+        try:
+            for name in names:
+                with remote_errors(self.address, "write"):
+                    if name in here and self._put(self._local(name), self._remote(name)):
+                        sent.append(name)
+                    elif name not in here:
+                        with contextlib.suppress(FileNotFoundError):
+                            self._storage.rm_file(self._remote(name))
+                        _forget(name, self._there, self._here)
+        finally:
+            there = self._found_there() if sent else {}
+            for name in sent:
+                self._there[name], self._here[name] = there.get(name), here[name]
+            self._copied += len(sent)
+
+    def _put(self, file, place):
+        """Whether a file was copied; False if it was removed meanwhile, as old checkpoints are."""
+        try:
+            self._storage.put_file(str(file), place)
+        except FileNotFoundError:
+            if not file.exists():
+                return False
+            # Storages that have folders want them made; a bucket is the user's to make.
+            root = "/" * place.startswith("/") + place.strip("/").partition("/")[0]
+            if not self._storage.exists(root):
+                raise
+            self._storage.makedirs(place.rpartition("/")[0], exist_ok=True)
+            self._storage.put_file(str(file), place)
+        return True
+
+    def _local(self, name):
+        return self.path / name if name else self.path
+
+    def _remote(self, name):
+        return f"{self._place.rstrip('/')}/{name}" if name else self._place
+
+
+class _Busy(Exception):
+    """Another process synchronises."""
+
+
+def _busy(_):
+    raise _Busy
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
+    return {name for name in {*before, *now} if before.get(name) != now.get(name)}
+
+
+def _in_order(names):
+    """What says that other files are complete comes after them."""
+    return sorted(names, key=lambda name: (name in _LAST, name.endswith(".json"), name))
+
+
+def _forget(name, *known):
+    for each in known:
+        each.pop(name, None)
+
+
+def _stat(file):
+    found = file.stat()
+    return [found.st_size, found.st_mtime_ns]

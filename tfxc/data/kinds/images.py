@@ -1,0 +1,85 @@
+"""Images, as pixels or as files."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tfxc.data.columns import Arrays, Column, Files, Pixels, Sizes
+from tfxc.data.kinds.base import FeatureKind, Tensor
+from tfxc.data.lists import joined_files
+from tfxc.data.parsing import typed_lines
+
+
+class Image(FeatureKind):
+    """Images as pixels."""
+
+    name, description, prompt, chunk_field = "image", "images", "a path", "images"
+    columns: tuple[Column, ...] = (Pixels("images", "image/raw"),)
+    inputs, encoder, is_image = ("images",), "resnet", True
+
+    def describe(self, sizes: Sizes) -> str:
+        return f"images of {' x '.join(map(str, sizes['image_shape']))}"
+
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
+        return (Tensor("images", "uint8", ("batch", *sizes["image_shape"])),)
+
+    def typed(
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
+    ) -> dict[str, Any]:
+        return {"images": typed_lines.files_of_lines(lines, places), "names": lines}
+
+    def recognises(self, features: Any) -> bool:
+        return True
+
+    def _arrays_of(self, features):
+        return {"images": features}
+
+    def tensors_of(self, arrays: Arrays) -> Arrays:
+        return {"images": arrays["images"]}
+
+    def example(
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
+        draw = draw or np.random.default_rng(0)
+        return {"images": draw.integers(0, 256, (count, *sizes["image_shape"]), np.uint8)}
+
+
+class Encoded(Image):
+    """Images as files, which are decoded on the way to the model."""
+
+    name, description = "encoded", "encoded images"
+    columns = (Files("indptr", "content", "image/encoded", "image"),)
+    inputs = ("image_bytes",)
+
+    @property
+    def decoded(self) -> FeatureKind:
+        return IMAGE
+
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
+        return (Tensor("image_bytes", "string", ("batch",)),)
+
+    def _arrays_of(self, features):
+        return joined_files(features)
+
+    def tensors_of(self, arrays: Arrays) -> Arrays:
+        (files,) = self.columns
+        return {"image_bytes": files.files(arrays)}
+
+    def decode(self, features: Any, image_shape: tuple[int, ...] | None) -> Any:
+        from tfxc.data.images.decoding import decode_files
+
+        assert image_shape is not None, "encoded images need a shape"
+        return decode_files(features, image_shape)
+
+    def example(
+        self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
+    ) -> Arrays:
+        """See ``FeatureKind``; PNG files lose nothing."""
+        import tensorflow as tf
+
+        images = IMAGE.example(sizes, count, draw)["images"]
+        return self.arrays_of([tf.io.encode_png(image).numpy() for image in images])
+
+
+IMAGE, ENCODED = Image(), Encoded()

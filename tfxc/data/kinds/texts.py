@@ -1,0 +1,52 @@
+"""Texts as a trained model takes them, alone or with the features next to them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.data.chunk import Chunk
+from tfxc.data.columns import Arrays, Sizes
+from tfxc.data.kinds.base import Input, Tensor
+from tfxc.data.kinds.sparse import SPARSE
+from tfxc.ops.csr import as_csr
+
+
+class Text(Input):
+    """Texts, which the text features of a run make features of."""
+
+    name, description, prompt, chunk_field = "text", "texts", "a text", "texts"
+    inputs = ("text",)
+
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
+        return (Tensor("text", "string", ("batch",), ["some text"]),)
+
+    def typed(
+        self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
+    ) -> dict[str, Any]:
+        return {"texts": lines}
+
+    def given(self, chunk: Chunk) -> Arrays | None:
+        return None if chunk.texts is None else {"text": np.array(chunk.texts, object)}
+
+
+class TextAndFeatures(Input):
+    """Texts, and next to them the features that a run takes as they are."""
+
+    name, description, chunk_field = "text_and_features", "texts with features", "texts"
+    inputs = ("text", "ids", "weights", "row_splits")
+
+    def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
+        return (*TEXT.tensors(sizes), *SPARSE.tensors(sizes))
+
+    def given(self, chunk: Chunk) -> Arrays | None:
+        texts = TEXT.given(chunk)
+        if texts is None or chunk.features is None:
+            return None
+        features = chunk.features
+        features = features if scipy.sparse.issparse(features) else as_csr(features)
+        return {**texts, **SPARSE.tensors_of(SPARSE.arrays_of(features))}
+
+
+TEXT, TEXT_AND_FEATURES = Text(), TextAndFeatures()
