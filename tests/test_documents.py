@@ -338,7 +338,7 @@ def test_commands_that_only_print_run(page, monkeypatch, capsys):
 # ---- names -----------------------------------------------------------------------------------
 
 _PATH = re.compile(
-    r"(?<![\w/.$}])((?:\.ci|benchmarks|configs|docs|examples|tests|tfxc|tools)/[\w./-]*\w\.\w+)\b"
+    r"(?<![\w/.$}-])((?:\.ci|benchmarks|configs|docs|examples|tests|tfxc|tools)/[\w./-]*\w\.\w+)\b"
 )
 
 
