@@ -7,7 +7,7 @@ import pytest
 from tests.commands.calls import call
 from tests.data.inspection.test_contents import pairs, write
 from tfxc.commands import evaluate, init, predict, train
-from tfxc.core.config import load_config
+from tfxc.data.inspection.completion import load_config
 
 FAST = ("--preset", "fast")
 
