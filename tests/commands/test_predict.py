@@ -24,7 +24,8 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
 from tfxc.exports.savedmodel import export_savedmodel
-from tfxc.inference.predictors import RunPredictor, SavedModelPredictor
+from tfxc.inference.predictors import RunPredictor
+from tfxc.inference.savedmodel import SavedModelPredictor
 from tfxc.ranker.ensemble import combine
 from tfxc.runs.loaded import load_run
 

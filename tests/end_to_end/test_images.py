@@ -16,7 +16,8 @@ from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.images.decoding import decode_files, fit_arrays
 from tfxc.exports.savedmodel import export_savedmodel
-from tfxc.inference.predictors import RunPredictor, SavedModelPredictor
+from tfxc.inference.predictors import RunPredictor
+from tfxc.inference.savedmodel import SavedModelPredictor
 from tfxc.inference.searcher import Searcher
 from tfxc.runs.loaded import load_run, trusting
 

@@ -19,9 +19,9 @@ from tfxc.data.lists import pad_tokens
 from tfxc.data.manifest import Manifest
 from tfxc.data.sources.shards import open_source
 from tfxc.data.text.registry import load_text_features
-from tfxc.estimator import XCClassifier
+from tfxc.estimator.classifier import XCClassifier
 from tfxc.exports import convert, litert, onnx
-from tfxc.inference.predictors import SavedModelPredictor
+from tfxc.inference.savedmodel import SavedModelPredictor
 from tfxc.inference.searcher import Searcher
 from tfxc.model import build_model
 from tfxc.runs.loaded import load_run

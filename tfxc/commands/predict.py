@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text, one_line
+from tfxc.core.resources import wait_passively
 
 if TYPE_CHECKING:
     from tfxc.inference.predictors import Predictions
@@ -36,6 +37,7 @@ _LISTED = 20
 def main(argv: Sequence[str] | None = None) -> int:
     """Predicts labels for a file, a pipe or typed lines."""
     options = _parser().parse_args(argv)
+    wait_passively()
     if options.pairs:
         _score_pairs(options)
         return 0
@@ -55,11 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predictor(options, typed):
-    from tfxc.inference.predictors import EnsemblePredictor, RunPredictor, SavedModelPredictor
+    from tfxc.inference.predictors import EnsemblePredictor, RunPredictor
     from tfxc.inference.protocol import RankerModel
 
     _check(options)
     if options.model:
+        from tfxc.inference.savedmodel import SavedModelPredictor
+
         return SavedModelPredictor(options.model, options.k)
     from tfxc.runs.loaded import load_run
 
