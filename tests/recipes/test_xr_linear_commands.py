@@ -41,7 +41,7 @@ def test_predictions_are_the_rankers(run, capsys):
     for beam, more in ((None, ()), (1, ("--beam", 1))):
         ids, scores = Ranker.load(run).predict(features, 8, beam_size=beam)
         assert (ids < 0).any() == (beam == 1), "a leaf holds four labels at most"
-        arguments = asked(run, 8, *more)
+        arguments = asked(run, 8, "--scores", *more)
         lines = call(capsys, predict, *arguments).out.splitlines()
         for line, row, values in zip(lines, ids, scores, strict=True):
             found = json.loads(line)

@@ -11,9 +11,11 @@ from tfxc.ranker.ensemble import check_weights, combine, label_map
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
+    from tfxc.metrics.classification import Decision
 
 
 _DEFAULT_K = 5
+_FIRST_K = 16  # labels searched first where a threshold decides how many there are
 
 
 class Predictions(NamedTuple):
@@ -76,6 +78,36 @@ class RunPredictor:
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """``Predictions`` of a chunk; raises as ``find`` does."""
         return _named(*self.find(chunk, where), self.names)
+
+
+class DecidingPredictor(RunPredictor):
+    """Predicts all labels that reach a threshold, however many there are.
+
+    Args:
+        loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
+        decision: ``Decision`` with a threshold, of probabilities or scores as it says.
+
+    Raises:
+        ConfigError: there are no probabilities, and the decision is by them.
+    """
+
+    def __init__(self, loaded_run: Any, decision: "Decision") -> None:
+        super().__init__(loaded_run, 1, decision.probabilities)
+        assert decision.threshold is not None
+        self._threshold, self._num_labels = decision.threshold, len(self.names)
+        self._model, self._probabilities = loaded_run.model, decision.probabilities
+        self.k = self._num_labels
+
+    def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
+        """As of ``RunPredictor``, with as many columns as the longest list needs."""
+        batch, k = {"features": self._features(chunk, where)}, _FIRST_K
+        while True:
+            k = min(k, self._num_labels)
+            ids, scores = Searcher(self._model, k, probabilities=self._probabilities)(batch)
+            reaches = (scores >= self._threshold) & (ids >= 0)
+            if k == self._num_labels or not reaches[:, -1].any():
+                return np.where(reaches, ids, -1), scores
+            k *= 4
 
 
 class EnsemblePredictor:
