@@ -103,16 +103,24 @@ def deciding_run(tmp_path_factory):
     return make_run(path, text_features=TFIDF, head={"name": "dense"})
 
 
+def between(values, share):
+    """A number that a share of the values is below, and none of them equals."""
+    found = np.sort(values, axis=None)
+    return float(found[int(share * found.size) :][:2].mean())
+
+
 def test_all_labels_that_count_are_listed(deciding_run, tmp_path, capsys):
     """Labels of probability 0.5 or more, or those that reach another least score."""
     (tmp_path / "in.txt").write_text("\n".join(TEXTS) + "\n")
     loaded = load_run(deciding_run)
     ids, scores = RunPredictor(loaded, 12, False).find(Chunk([[]] * len(TEXTS), texts=TEXTS))
     likely = 1 / (1 + np.exp(-scores))
-    half = likely.size // 2
-    middle = float(np.sort(likely, axis=None)[half - 1 : half + 1].mean())
-    cases = (([], likely, 0.5), (["--min-score", str(middle)], likely, middle),
-             (["--scores", "--min-score", "-0.01"], scores, -0.01))  # fmt: skip
+    middle, low = (between(likely, 0.5), between(scores, 0.2))
+    cases = (
+        ([], likely, 0.5),
+        (["--min-score", str(middle)], likely, middle),
+        (["--scores", "--min-score", str(low)], scores, low),
+    )
     for more, values, least in cases:
         assert predict.main(["--run", str(deciding_run), str(tmp_path / "in.txt"), *more]) == 0
         printed = capsys.readouterr()

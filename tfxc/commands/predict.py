@@ -421,6 +421,25 @@ def _parser():
     cli.add_step_option(options)
     cli.add_file_options(options)
     cli.add_features_option(options)
+    _add_answer_options(options)
+    _add_ensemble_options(options)
+    options.add_argument(
+        "--pairs",
+        metavar="MATRIX",
+        help="score these labels of each example (.npz) instead of searching (default: search)",
+    )
+    cli.add_beam_options(options)
+    options.add_argument("--output", metavar="FILE", help="file to write (default: print)")
+    options.add_argument(
+        "--format",
+        choices=sorted(_LAYOUTS),
+        help="one JSON object or table row per example (default: table on a terminal, else jsonl)",
+    )
+    return options
+
+
+def _add_answer_options(options):
+    """What an answer contains."""
     options.add_argument(
         "--k", type=int, help="labels per example, at most (default: as many as count, or 5)"
     )
@@ -433,7 +452,6 @@ def _parser():
     units.add_argument(
         "--scores", action="store_true", help="print scores even if there are probabilities"
     )
-    _add_ensemble_options(options)
     options.add_argument(
         "--min-score",
         type=cli.number,
@@ -448,19 +466,6 @@ def _parser():
     options.add_argument(
         "--with-text", action="store_true", help="repeat the text in each answer (default: no)"
     )
-    options.add_argument(
-        "--pairs",
-        metavar="MATRIX",
-        help="score these labels of each example (.npz) instead of searching (default: search)",
-    )
-    cli.add_beam_options(options)
-    options.add_argument("--output", metavar="FILE", help="file to write (default: print)")
-    options.add_argument(
-        "--format",
-        choices=sorted(_LAYOUTS),
-        help="one JSON object or table row per example (default: table on a terminal, else jsonl)",
-    )
-    return options
 
 
 def _add_ensemble_options(options):
