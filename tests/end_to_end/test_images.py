@@ -194,7 +194,7 @@ def test_predicting_a_folder_an_image_an_archive_and_paths(
 ):
     folder, names, images = photos
     expected, scores = best(run, images, 2)
-    source = ["--run", str(run)] if model == "run" else ["--model", str(run / model)]
+    source = ["--run", str(run), "--scores"] if model == "run" else ["--model", str(run / model)]
 
     def answers(*arguments):
         predict.main([*source, "--k", "2", *arguments])

@@ -104,7 +104,8 @@ def test_a_run_is_that_of_its_part_alone(trained, name, capsys):
     (trained / "texts.jsonl").write_text(
         "".join(json.dumps({"text": text}) + "\n" for text in TEXTS + ANIMALS)
     )
-    outcome = call(capsys, predict, "--run", run.folder.path, "--k", 6, trained / "texts.jsonl")
+    source = ("--run", run.folder.path, trained / "texts.jsonl")
+    outcome = call(capsys, predict, *source, "--k", 6, "--scores")
     found = [json.loads(line) for line in outcome.out.splitlines()]
     names = run.vocabulary.names
     assert [line["labels"] for line in found] == [[names[i] for i in row] for row in ids]

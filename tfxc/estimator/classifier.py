@@ -142,6 +142,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         sample_weight: Sequence[float] | np.ndarray | None = None,
         *,
         validation_data: tuple[Any, Any] | None = None,
+        callbacks: Sequence[Any] = (),
     ) -> "XCClassifier":
         """Trains on examples ``X`` and their labels ``y``.
 
@@ -150,6 +151,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             y: their labels.
             sample_weight: (n,), factors of the examples' losses; scaled to a mean of 1.
             validation_data: X and y that are measured after each epoch.
+            callbacks: Keras callbacks that watch the training of a network; those that change it
+                are refused, see ``tfxc.training.callbacks.Callbacks``.
 
         Returns:
             ``self``.
@@ -170,7 +173,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             self._fitted = _class_of_model(config.recipe.name)(config, source, self.text_features_)
             self._fitted.count(labels)
             dev = self._dev(validation_data)
-            self._fitted.train(source, dev, self._labels_of_metrics(), weights)
+            self._fitted.train(source, dev, self._labels_of_metrics(), weights, callbacks)
         self.validation_metrics_ = self._fitted.summary.get("dev", {})
         return self
 

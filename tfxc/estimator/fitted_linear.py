@@ -6,7 +6,7 @@ import shutil
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,10 +61,11 @@ class FittedLinear(FittedModel):
         dev: "ArraySource | None",
         labels: tuple[bool, Sequence[str]],
         weights: np.ndarray | None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         """See ``FittedModel.train``."""
         recipe = self._recipe
-        self._check(recipe, dev, weights)
+        self._check(recipe, dev, weights, callbacks)
         X, Y = matrices(source)
         self._new_folder()
         reports = train_layers(recipe, self.config.seed, RunWriter(self._folder), X, Y, {})
@@ -77,14 +78,15 @@ class FittedLinear(FittedModel):
         measured = Evaluation(self.model, self.config, labels, None, dev).of_dev()
         self.summary = {"layers": reports, "dev": measured}
 
-    def _check(self, recipe, dev, weights):
+    def _check(self, recipe, dev, weights, callbacks):
         """Refuses settings that do not fit the data, before anything is trained."""
-        if weights is not None:
-            raise ConfigError(
-                "recipe 'fit' expected with weights of examples, found 'xr_linear'",
-                where="sample_weight",
-                fix="leave it out",
-            )
+        for name, given in (("sample_weight", weights is not None), ("callbacks", callbacks)):
+            if given:
+                raise ConfigError(
+                    "recipe 'fit' expected with this argument, found 'xr_linear'",
+                    where=name,
+                    fix="leave it out",
+                )
         if recipe.calibrate is not None and dev is None:
             raise ConfigError(
                 "validation_data expected with a calibration, found none",

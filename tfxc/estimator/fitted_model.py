@@ -61,6 +61,7 @@ class FittedModel(abc.ABC):
         dev: "ArraySource | None",
         labels: tuple[bool, Sequence[str]],
         weights: np.ndarray | None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         """Trains the model.
 
@@ -69,9 +70,10 @@ class FittedModel(abc.ABC):
             dev: examples to measure, or None.
             labels: of ``tfxc.training.evaluation.Evaluation``.
             weights: float32 (examples,) factors of the losses, or None.
+            callbacks: Keras callbacks that watch the training.
 
         Raises:
-            ConfigError: a setting does not fit, or there can be no weights.
+            ConfigError: a setting does not fit, or there can be no weights or callbacks.
         """
 
     @property

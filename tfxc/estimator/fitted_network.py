@@ -63,6 +63,7 @@ class FittedNetwork(FittedModel):
         dev: "ArraySource | None",
         labels: tuple[bool, Sequence[str]],
         weights: np.ndarray | None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         """See ``FittedModel.train``."""
         objective = self.model.objective
@@ -82,7 +83,7 @@ class FittedNetwork(FittedModel):
                 evaluation = Evaluation(self.model, self.config, labels, source, dev)
             trainer = Trainer(self.model, source, self.config, run, evaluation=evaluation)
             try:
-                self.summary = trainer.fit()
+                self.summary = trainer.fit(callbacks=callbacks)
             except Stopped:
                 raise KeyboardInterrupt from None
             run.load_weights(self.model)  # techniques may have written other ones
