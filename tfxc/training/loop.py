@@ -259,13 +259,14 @@ class Trainer:
             reporter.advance(step, loss)
             if self._logs(step):
                 clock = self._log(reporter, step, window, clock)
-            if self._evaluates and self._due(step, self._evaluate_every):
+            if self._evaluates and self._due(step, self.settings.evaluate_every):
                 results = self._evaluate(reporter, step)
                 stopped_early = self.watch.patience_is_over
                 clock = time.monotonic()
             self._callbacks.after(step, loss, results.get("dev", {}))
             stopped_by = self._stopped_by(signals)
-            if self._due(step, self._checkpoint_every) or stopped_early or stopped_by:
+            saves = self._due(step, self.settings.checkpoint_every)
+            if saves or stopped_early or stopped_by:
                 self.checkpoints.save(step, self._progress(loss, began))
             if stopped_by and step < self.total_steps:
                 self._together()
@@ -309,14 +310,6 @@ class Trainer:
     def _evaluates(self):
         return self.evaluation is not None and self.evaluation.has_any
 
-    @property
-    def _evaluate_every(self):
-        return self.settings.evaluate_every or max(1, round(self.steps_per_epoch))
-
-    @property
-    def _checkpoint_every(self):
-        return self.settings.checkpoint_every or max(1, round(self.steps_per_epoch))
-
     def _logs(self, step):
         """Whether loss and speed are logged: a short training shows its course as well."""
         if self.settings.log_every is not None:
@@ -324,12 +317,21 @@ class Trainer:
         return step == 1 or self._due(step, min(_LOG_EVERY, max(1, self.total_steps // _LOGGED)))
 
     def _due(self, step, every):
-        return step % every == 0 or step == self.total_steps
+        """Whether something is due after a step, of every so many; None: where an epoch ends."""
+        if step == self.total_steps:
+            return True
+        return self._begins_epoch(step) if every is None else step % every == 0
+
+    def _begins_epoch(self, step):
+        """Whether the step after this many is the first of an epoch."""
+        return step == 0 or self._epoch(step) != self._epoch(step - 1)
+
+    def _epoch(self, step):
+        return step * self.settings.batch_size // self.source.num_examples
 
     def _begin_epoch(self, step):
-        epoch = int(step / self.steps_per_epoch)
-        if step == 0 or epoch != int((step - 1) / self.steps_per_epoch):
-            self.model.objective.on_epoch(epoch + 1, math.ceil(self.settings.epochs))
+        if self._begins_epoch(step):
+            self.model.objective.on_epoch(self._epoch(step) + 1, math.ceil(self.settings.epochs))
 
     def _check_finite(self, step, loss):
         outcome = self.step_function.outcome
