@@ -27,7 +27,6 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError, number_spans
 from tfxc.core.escaping import json_text
 from tfxc.core.progress import Progress
-from tfxc.core.resources import wait_passively
 from tfxc.core.settings import MAX_LINE_BYTES
 
 _OF_PREDICTIONS = {"predictions", "truth", "train_labels", "propensity", "k", "output", "json"}
@@ -50,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     _check_options(options, parser)
-    wait_passively()
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         records = _measured(options)
     if options.json:

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text, one_line
-from tfxc.core.resources import wait_passively
 
 if TYPE_CHECKING:
     from tfxc.inference.predictors import Predictions
@@ -45,7 +44,6 @@ _NOT_OF_PAIRS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Predicts labels for a file, a pipe or typed lines."""
     options = _parser().parse_args(argv)
-    wait_passively()
     if options.pairs:
         _score_pairs(options)
         return 0

@@ -16,13 +16,11 @@ import argparse
 from collections.abc import Sequence
 
 from tfxc.core import cli
-from tfxc.core.resources import wait_passively
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal."""
     options = _parser().parse_args(argv)
-    wait_passively()
     from tfxc.serving.application import Application
     from tfxc.serving.limits import Limits
     from tfxc.serving.metrics import Metrics

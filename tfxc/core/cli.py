@@ -15,6 +15,7 @@ from typing import Any
 from tfxc.core.errors import MachineError, UserError
 from tfxc.core.escaping import safe_output
 from tfxc.core.quiet import hide_start_lines
+from tfxc.core.resources import wait_passively
 from tfxc.core.storage.files import check_local, system_error
 
 
@@ -288,6 +289,7 @@ def run(
     that cannot be resumed are removed.
     """
     hide_start_lines()
+    wait_passively()
     with safe_output():
         _run(main, argv)
 

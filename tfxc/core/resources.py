@@ -27,8 +27,8 @@ def thread_count(threads: int | None = None) -> int:
 def wait_passively() -> None:
     """Lets OpenMP's threads sleep while they wait, unless ``OMP_WAIT_POLICY`` says otherwise.
 
-    To be called before a native module is loaded. Threads that spin between two searches take the
-    processor from what prepares the next one.
+    To be called before a native module is loaded. Threads that spin between two native searches
+    take the processor from what prepares the next one.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
