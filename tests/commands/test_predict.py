@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -176,6 +177,13 @@ def test_ids_and_texts(text_run, tmp_path, capsys):
         (tmp_path / "in.jsonl").write_text(content + "\n")
         with pytest.raises(DataError, match=problem):
             predict.main(["--run", str(text_run), str(tmp_path / "in.jsonl"), *named])
+
+
+@pytest.mark.parametrize("option", [("--with-id",), ("--output", "out.jsonl")])
+def test_a_terminal_has_no_such_answers(text_run, monkeypatch, option):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(ConfigError, match=f"{option[0]}: a file or a pipe expected"):
+        predict.main(["--run", str(text_run), *option])
 
 
 def test_there_is_no_text_of_features(tmp_path):

@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _score_pairs(options)
         return 0
     typed = options.file == "-" and sys.stdin.isatty()
+    if typed:
+        _check_typed(options)
     predictor = _predictor(options, typed)
     _check_texts(predictor.input_kind, options)
     if options.file == "-":
@@ -271,6 +273,17 @@ def _check_lines(input_kind, options):
             fix="name a file" + ("" if options.features else ", and its features with --features"),
         )
     with_features(None, options.features, input_kind)  # refuses them
+
+
+def _check_typed(options):
+    """Refuses what does not apply to answers on a terminal."""
+    for name in ("output", "format", "with_id", "with_text"):
+        if getattr(options, name):
+            raise ConfigError(
+                "a file or a pipe expected with this option, found a terminal",
+                where=f"--{name.replace('_', '-')}",
+                fix="name the file, or leave it out",
+            )
 
 
 def _check_texts(input_kind, options):
