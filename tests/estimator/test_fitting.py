@@ -56,6 +56,7 @@ def test_two_classes_by_a_sigmoid():
     scores, found = model.decision_function(MATRIX), model.predict_proba(MATRIX)
     assert scores.shape == (60,) and found.shape == (60, 2)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(scores, np.log(found[:, 1] / found[:, 0]), atol=1e-4)
     assert ((scores > 0) == model.predict(MATRIX)).all()
     assert (found.argmax(1) == model.predict(MATRIX)).all()
 

@@ -35,6 +35,7 @@ _OF_NETWORKS = (
     "encoder", "head", "objective", "techniques", "epochs", "batch_size", "learning_rate",
     "early_stopping", "class_weight",
 )  # fmt: skip
+_LEAST = 2.0**-24  # of probabilities whose odds are computed
 _FIRST_K = 16  # labels looked at first where a threshold decides how many there are
 
 
@@ -213,15 +214,23 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[ids], scores
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """The score of every class; for two classes the second's less the first's.
+        """The score of every class.
+
+        For two 1-D classes it is one number: the log-odds of the second where the model decides on
+        each class by itself, else the second's score less the first's.
 
         Returns:
             float32 (n, classes), in the order of ``classes_``; (n,) for two 1-D classes.
         """
+        check_is_fitted(self)
+        if self._targets.multi_label or len(self.classes_) != 2:
+            return self._all_scores(X)
+        model = self._fitted.model
+        if model.decides_each_label and model.has_probabilities:
+            likely = self._likely(X)[:, 1].astype(np.float64).clip(_LEAST, 1 - _LEAST)
+            return np.log(likely) - np.log1p(-likely)
         scores = self._all_scores(X)
-        if not self._targets.multi_label and scores.shape[1] == 2:
-            return scores[:, 1] - scores[:, 0]
-        return scores
+        return scores[:, 1] - scores[:, 0]
 
     @available_if(_may_have_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -237,6 +246,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ConfigError: the model has no probabilities.
         """
+        return self._likely(X)
+
+    def _likely(self, X):
         found = self._all_scores(X, probabilities=True)
         if self._targets.multi_label:
             return found

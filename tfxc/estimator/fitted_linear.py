@@ -137,7 +137,8 @@ class FittedLinear(FittedModel):
     def _save_model(self, run: RunWriter) -> None:
         for name in _FILES:
             _copy(self._folder / name, run / name)
-        run.record_file(TREE)
+        if (run / TREE).exists():  # an imported run has none
+            run.record_file(TREE)
 
     def __getstate__(self):
         left_out = {"model", "config", "_removal", "_folder"}
