@@ -35,7 +35,7 @@ _OF_NETWORKS = (
     "encoder", "head", "objective", "techniques", "epochs", "batch_size", "learning_rate",
     "early_stopping", "class_weight",
 )  # fmt: skip
-_LEAST = 2.0**-24  # of probabilities whose odds are computed
+_LEAST = np.finfo(np.float32).tiny  # of probabilities whose logarithm is taken
 _FIRST_K = 16  # labels looked at first where a threshold decides how many there are
 
 
@@ -227,8 +227,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             return self._all_scores(X)
         model = self._fitted.model
         if model.decides_each_label and model.has_probabilities:
-            likely = self._likely(X)[:, 1].astype(np.float64).clip(_LEAST, 1 - _LEAST)
-            return np.log(likely) - np.log1p(-likely)
+            logs = np.log(self._likely(X).clip(_LEAST).astype(np.float64))
+            return logs[:, 1] - logs[:, 0]
         scores = self._all_scores(X)
         return scores[:, 1] - scores[:, 0]
 
