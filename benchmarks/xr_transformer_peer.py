@@ -175,7 +175,7 @@ def main():
 
 def run_pecos(options):
     """The peer's row."""
-    from tfxc.core.config import load_config
+    from tfxc.data.inspection.completion import load_config
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"

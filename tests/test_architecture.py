@@ -10,7 +10,7 @@ import tfxc
 from tests.source_tree import PACKAGE, ROOT, imports_of, module_name, python_files
 from tfxc.__main__ import COMMANDS
 from tfxc.core import registry
-from tfxc.core.config import load_config
+from tfxc.data.inspection.completion import load_config
 
 # From bottom to top, as docs/architecture.md shows them ("Layers"). A layer may have several
 # groups; a group never imports its neighbours.

@@ -34,8 +34,9 @@ from tests.folders import data_folder
 from tests.source_tree import ROOT, tree_of
 from tfxc.__main__ import COMMANDS, module_of
 from tfxc.commands.train import check_config
-from tfxc.core.config import load_config, merge, parse_config
+from tfxc.core.config import merge, parse_config
 from tfxc.core.settings import Config
+from tfxc.data.inspection.completion import load_config
 
 PAGES = ["README.md", "CONTRIBUTING.md"]
 PAGES += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))

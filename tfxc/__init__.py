@@ -16,9 +16,9 @@ from tfxc.version import __version__
 
 _LAZY = {
     "Run": "tfxc.estimator.run",
-    "XCClassifier": "tfxc.estimator",
+    "XCClassifier": "tfxc.estimator.classifier",
     "XCModel": "tfxc.model",
-    "load_config": "tfxc.core.config",
+    "load_config": "tfxc.data.inspection.completion",
     "load_model": "tfxc.model",
     "register_all": "tfxc.core.registry",
 }
@@ -28,6 +28,9 @@ __all__ = ["__version__", *sorted(_LAZY)]
 
 def __getattr__(name):
     if name in _LAZY:
+        from tfxc.core.quiet import hide_start_lines
+
+        hide_start_lines()
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'tfxc' has no attribute {name!r}")
 

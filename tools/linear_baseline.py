@@ -31,11 +31,11 @@ def main(argv=None):
     )
     options.add_argument("--split", default="test", help="split to evaluate (default: test)")
     found = options.parse_args(argv)
-    from tfxc.data.inspection.completion import config_of
+    from tfxc.data.inspection.completion import load_config
     from tfxc.data.preparation import ensure_prepared
     from tfxc.metrics.suite import build_metrics
 
-    config = config_of(found)
+    config = load_config(found.config, found.set)
     folder = ensure_prepared(config.data, found.prepared)
     features, targets = matrices(folder, "train")
     questions, _ = matrices(folder, found.split)

@@ -21,12 +21,12 @@ def main(argv=None):
     from tfxc.commands.train import check_config
     from tfxc.core import registry
     from tfxc.core.errors import ConfigError
-    from tfxc.data.inspection.completion import config_of
+    from tfxc.data.inspection.completion import load_config
     from tfxc.data.preparation import ensure_prepared
     from tfxc.recipes.base import Context
     from tfxc.recipes.repetitions.recipe import begin_repetitions, parallel_jobs, repetition_count
 
-    config = config_of(found)
+    config = load_config(found.config, found.set)
     check_config(config)
     if config.recipe.name != "repetitions":
         raise ConfigError(

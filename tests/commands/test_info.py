@@ -30,7 +30,7 @@ def test_run_shows_every_weight(tmp_path, capsys):
 
 
 def test_config_shows_the_memory(tmp_path, capsys):
-    from tfxc.core.config import load_config
+    from tfxc.data.inspection.completion import load_config
     from tfxc.data.preparation import ensure_prepared
 
     path = tiny.write_config(tmp_path)

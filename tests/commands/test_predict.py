@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
 from tfxc.exports.savedmodel import export_savedmodel
-from tfxc.inference.predictors import RunPredictor, SavedModelPredictor
+from tfxc.inference.predictors import RunPredictor
+from tfxc.inference.savedmodel import SavedModelPredictor
 from tfxc.ranker.ensemble import combine
 from tfxc.runs.loaded import load_run
 
@@ -93,6 +95,101 @@ def test_output_file_table_and_min_score(text_run, tmp_path):
         kept = [label for label, score in zip(labels[number], scores[number], strict=True)
                 if score >= limit]  # fmt: skip
         assert all(label in row for label in kept) and row.count(" | ") == max(len(kept) - 1, 0)
+
+
+@pytest.fixture(scope="module")
+def deciding_run(tmp_path_factory):
+    """A run whose model decides on each label by itself; most of its labels pass."""
+    path = tmp_path_factory.mktemp("deciding") / "run"
+    return make_run(path, text_features=TFIDF, head={"name": "dense"})
+
+
+def between(values, share):
+    """A number that a share of the values is below, and none of them equals."""
+    found = np.sort(values, axis=None)
+    return float(found[int(share * found.size) :][:2].mean())
+
+
+def test_all_labels_that_count_are_listed(deciding_run, tmp_path, capsys):
+    """Labels of probability 0.5 or more, or those that reach another least score."""
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS) + "\n")
+    loaded = load_run(deciding_run)
+    ids, scores = RunPredictor(loaded, 12, False).find(Chunk([[]] * len(TEXTS), texts=TEXTS))
+    likely = 1 / (1 + np.exp(-scores))
+    middle, low = (between(likely, 0.5), between(scores, 0.2))
+    cases = (
+        ([], likely, 0.5),
+        (["--min-score", str(middle)], likely, middle),
+        (["--scores", "--min-score", str(low)], scores, low),
+    )
+    for more, values, least in cases:
+        assert predict.main(["--run", str(deciding_run), str(tmp_path / "in.txt"), *more]) == 0
+        printed = capsys.readouterr()
+        found = lines_of(printed.out)
+        passed = zip(ids, values >= least, strict=True)
+        expected = [[NAMES[i] for i in row[kept]] for row, kept in passed]
+        assert [answer["labels"] for answer in found] == expected
+        for answer, row in zip(found, values, strict=True):
+            np.testing.assert_allclose(answer["scores"], row[row >= least], atol=1e-5)
+        note = "labels of probability 0.5 or more; --k K lists the best K\n"
+        assert printed.err.endswith(note) == (not more)
+    assert max(map(len, expected)) > 5, "more than are listed of other models"
+    predict.main(["--run", str(deciding_run), str(tmp_path / "in.txt"), "--k", "2"])
+    found = lines_of(capsys.readouterr().out)
+    assert [len(answer["labels"]) for answer in found] == [2] * len(TEXTS)
+
+
+def test_no_label_counts(deciding_run, tmp_path):
+    (tmp_path / "in.txt").write_text(TEXTS[0] + "\n")
+    arguments = ["--run", str(deciding_run), str(tmp_path / "in.txt"), "--min-score", "1"]
+    predict.main([*arguments, "--output", str(tmp_path / "out.jsonl")])
+    assert (tmp_path / "out.jsonl").read_text() == '{"labels": [], "scores": []}\n'
+    predict.main([*arguments, "--output", str(tmp_path / "out.txt"), "--format", "table"])
+    assert (tmp_path / "out.txt").read_text().split(maxsplit=1) == ["1", "(no label)\n"]
+
+
+def test_ids_and_texts(text_run, tmp_path, capsys):
+    files = {
+        "in.txt": "soup\n\nstew\n",
+        "in.jsonl": '{"text": "soup", "uid": "a-1"}\n\n{"text": "stew", "uid": 7}\n',
+        "in.csv": "uid,text\na-1,soup\n7,stew\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+        named = [] if name == "in.txt" else ["--reader-option", "id_field=uid"]
+        predict.main(["--run", str(text_run), str(tmp_path / name), "--k", "1", "--with-id",
+                      "--with-text", *named])  # fmt: skip
+        found = lines_of(capsys.readouterr().out)
+        assert all(list(answer) == ["id", "text", "labels", "scores"] for answer in found)
+        pairs = [(answer["id"], answer["text"]) for answer in found]
+        plain = [(1, "soup"), (2, ""), (3, "stew")]
+        assert pairs == (plain if name == "in.txt" else [("a-1", "soup"), ("7", "stew")])
+    predict.main(["--run", str(text_run), str(tmp_path / "in.csv"), "--with-id"])
+    assert [answer["id"] for answer in lines_of(capsys.readouterr().out)] == [1, 2]
+    predict.main(["--run", str(text_run), str(tmp_path / "in.txt"), "--with-text", "--k", "1",
+                  "--format", "table"])  # fmt: skip
+    assert capsys.readouterr().out.splitlines()[2].endswith("<- stew")
+    wrong = (
+        ('{"text": "soup"}', "the key 'uid' expected"),
+        ('{"text": "soup", "uid": []}', "a string or an integer expected"),
+    )
+    for content, problem in wrong:
+        (tmp_path / "in.jsonl").write_text(content + "\n")
+        with pytest.raises(DataError, match=problem):
+            predict.main(["--run", str(text_run), str(tmp_path / "in.jsonl"), *named])
+
+
+@pytest.mark.parametrize("option", [("--with-id",), ("--output", "out.jsonl")])
+def test_a_terminal_has_no_such_answers(text_run, monkeypatch, option):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(ConfigError, match=f"{option[0]}: a file or a pipe expected"):
+        predict.main(["--run", str(text_run), *option])
+
+
+def test_there_is_no_text_of_features(tmp_path):
+    run = make_run(tmp_path / "run", kind="sparse", normalise="l2")
+    with pytest.raises(ConfigError, match="--with-text: a model on texts expected"):
+        predict.main(["--run", str(run), "x.npz", "--with-text"])
 
 
 def test_a_failed_file_leaves_no_output(text_run, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from tests import tiny
 from tests.commands.calls import call, listing
 from tfxc.commands import train
-from tfxc.core.config import load_config
+from tfxc.data.inspection.completion import load_config
 from tfxc.training.loop import Trainer
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -9,7 +9,7 @@ from tests.commands.calls import call
 from tests.data.inspection.test_contents import pairs, write
 from tfxc.__main__ import module_of
 from tfxc.commands import evaluate, init, predict, train
-from tfxc.core.config import load_config
+from tfxc.data.inspection.completion import load_config
 
 FAST = ("--preset", "fast")
 

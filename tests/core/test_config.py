@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from tfxc.commands.train import check_config
-from tfxc.core.config import Config, Method, load_config, merge, parse_config
+from tfxc.core.config import Config, Method, merge, parse_config
 from tfxc.core.errors import ConfigError
+from tfxc.data.inspection.completion import load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

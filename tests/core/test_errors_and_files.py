@@ -94,6 +94,18 @@ def test_exit_codes(capsys, raised, code, message):
     assert found.err == message + "\n" and not found.out
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_searches_wait_asleep(monkeypatch, given, expected):
+    """Before a command loads a native module, unless the user has chosen."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    seen = []
+    with pytest.raises(SystemExit):
+        cli.run(lambda argv: seen.append(os.environ["OMP_WAIT_POLICY"]), [])
+    assert seen == [expected]
+
+
 def test_a_bug_keeps_its_traceback():
     def main(argv):
         raise KeyError("bug")

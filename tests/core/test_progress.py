@@ -1,4 +1,11 @@
+import fcntl
 import io
+import os
+import pty
+import re
+import struct
+import termios
+import unicodedata
 
 import pytest
 
@@ -84,12 +91,60 @@ def test_a_log_gets_few_lines(clock):
 def test_a_terminal_gets_one_line_redrawn(clock):
     stream = Terminal()
     line = Progress("reading", total=4, stream=stream)
-    for _ in range(4):
-        clock.now += 0.5
+    for _ in range(8):
+        clock.now += 0.25
         line.advance(1)
     line.clear()
-    assert stream.getvalue().count("\r\x1b[2K") == 5
+    assert stream.getvalue().count("\r\x1b[2K") == 3, "once a second, and cleared"
     assert "\n" not in stream.getvalue()
+
+
+def rows_of(written, columns):
+    """What a terminal of this width shows of what was written to it, row by row."""
+    rows, place = [[]], 0
+    for piece in re.findall(r"\x1b\[2K|\r|\n|.", written):
+        if piece == "\x1b[2K":
+            rows[-1] = []
+        elif piece in "\r\n":
+            place = 0
+            if piece == "\n":
+                rows.append([])
+        else:
+            size = 2 if unicodedata.east_asian_width(piece) in "WF" else 1
+            if place + size > columns:
+                rows.append([])
+                place = 0
+            rows[-1][place:] = [piece]
+            place += 1 if size == 1 else 2
+            rows[-1] += [""] * (place - len(rows[-1]))
+    return ["".join(row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("columns", "title", "end"),
+    [
+        (40, "reading train.jsonl", b":  31 % of 2,000,000"),
+        (80, "reading train.jsonl", b", 123,456 examples/s"),
+        (200, "reading train.jsonl", b", step 1,234, loss 0.1234"),
+        *((columns, "読み込み中" * 20, "…".encode()) for columns in (40, 80, 200)),
+        *((columns, "reading " + "x" * 250, "…".encode()) for columns in (40, 80, 200)),
+    ],
+)
+def test_no_line_is_broken_on_a_terminal(clock, columns, title, end):
+    """A pseudo-terminal of that width; its other end shows one row, redrawn."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(master, "rb", buffering=0) as other, os.fdopen(slave, "w") as stream:
+        line = Progress(title, total=2_000_000, unit="examples", stream=stream)
+        for _ in range(5):
+            clock.now += 1
+            line.advance(123_456, "step 1,234, loss 0.1234")
+        written = b""
+        while written.count(b"\x1b[2K") < 5 or not written.endswith(end):
+            written += other.read(1 << 16)
+    shown = rows_of(written.decode(), columns)
+    assert len(shown) == 1 and shown[0].startswith(title[:10]), shown
+    assert shown[0].encode().endswith(end)
 
 
 def test_short_steps_stay_silent(clock):

@@ -22,17 +22,25 @@ def main(argv):
     assert type(tensorflow.__loader__).__module__ != "tfxc.core.quiet"
 cli.run(main, [])
 """
+IN_PYTHON = """
+import tfxc
+tfxc.Run  # one of the names that may need it
+import tensorflow
+"""
 
 
-@pytest.mark.parametrize("verbose", [False, True])
-@pytest.mark.parametrize("broken", [False, True])
-def test_start_lines(tmp_path, verbose, broken):
+@pytest.mark.parametrize(
+    ("code", "verbose", "broken"),
+    [(CODE, False, False), (CODE, False, True), (CODE, True, False), (CODE, True, True),
+     (IN_PYTHON, False, False), (IN_PYTHON, True, False)],
+)  # fmt: skip
+def test_start_lines(tmp_path, code, verbose, broken):
     """A stand-in for the package writes what the real one writes."""
     (tmp_path / "tensorflow.py").write_text(PACKAGE + ("raise ValueError('broken')" * broken))
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "TFXC_VERBOSE": "1"}
     if not verbose:
         del env["TFXC_VERBOSE"]
-    command = [sys.executable, "-c", CODE]
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
     assert "another library has something to say\n" in done.stderr
     assert ("oneDNN" in done.stderr) == ("InitializeLog" in done.stderr) == verbose

@@ -13,7 +13,7 @@ from tfxc.core.config import parse_config
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.shards import ShardSource
-from tfxc.estimator import XCClassifier
+from tfxc.estimator.classifier import XCClassifier
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.searcher import Searcher
 from tfxc.runs.loaded import load_run

@@ -16,7 +16,8 @@ from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.images.decoding import decode_files, fit_arrays
 from tfxc.exports.savedmodel import export_savedmodel
-from tfxc.inference.predictors import RunPredictor, SavedModelPredictor
+from tfxc.inference.predictors import RunPredictor
+from tfxc.inference.savedmodel import SavedModelPredictor
 from tfxc.inference.searcher import Searcher
 from tfxc.runs.loaded import load_run, trusting
 
@@ -193,7 +194,7 @@ def test_predicting_a_folder_an_image_an_archive_and_paths(
 ):
     folder, names, images = photos
     expected, scores = best(run, images, 2)
-    source = ["--run", str(run)] if model == "run" else ["--model", str(run / model)]
+    source = ["--run", str(run), "--scores"] if model == "run" else ["--model", str(run / model)]
 
     def answers(*arguments):
         predict.main([*source, "--k", "2", *arguments])

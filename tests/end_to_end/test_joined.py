@@ -19,9 +19,9 @@ from tfxc.data.lists import pad_tokens
 from tfxc.data.manifest import Manifest
 from tfxc.data.sources.shards import open_source
 from tfxc.data.text.registry import load_text_features
-from tfxc.estimator import XCClassifier
+from tfxc.estimator.classifier import XCClassifier
 from tfxc.exports import convert, litert, onnx
-from tfxc.inference.predictors import SavedModelPredictor
+from tfxc.inference.savedmodel import SavedModelPredictor
 from tfxc.inference.searcher import Searcher
 from tfxc.model import build_model
 from tfxc.runs.loaded import load_run
@@ -104,7 +104,8 @@ def test_a_run_is_that_of_its_part_alone(trained, name, capsys):
     (trained / "texts.jsonl").write_text(
         "".join(json.dumps({"text": text}) + "\n" for text in TEXTS + ANIMALS)
     )
-    outcome = call(capsys, predict, "--run", run.folder.path, "--k", 6, trained / "texts.jsonl")
+    source = ("--run", run.folder.path, trained / "texts.jsonl")
+    outcome = call(capsys, predict, *source, "--k", 6, "--scores")
     found = [json.loads(line) for line in outcome.out.splitlines()]
     names = run.vocabulary.names
     assert [line["labels"] for line in found] == [[names[i] for i in row] for row in ids]

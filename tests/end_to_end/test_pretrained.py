@@ -13,8 +13,8 @@ from tests.encoders.hub_folders import write_folder
 from tests.end_to_end.test_tokens import config_of
 from tfxc.commands import evaluate, export, predict, train
 from tfxc.core.errors import ConfigError
-from tfxc.estimator import XCClassifier
-from tfxc.inference.predictors import _load
+from tfxc.estimator.classifier import XCClassifier
+from tfxc.inference.savedmodel import _load
 from tfxc.runs.loaded import load_run
 
 pytest.importorskip("tensorflow_text", reason="the extra hub is not installed")

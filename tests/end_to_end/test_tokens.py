@@ -11,7 +11,7 @@ from tests.data.sources.examples import write_jsonl
 from tests.small_runs import config_tree
 from tfxc.commands import predict, train
 from tfxc.encoders.fasttext import FastText
-from tfxc.estimator import XCClassifier
+from tfxc.estimator.classifier import XCClassifier
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.heads.dense import Dense
 from tfxc.inference.embedder import Embedder

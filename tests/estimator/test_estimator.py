@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 import tfxc
 from tfxc.core.errors import ConfigError, DataError, UserError
 from tfxc.encoders.bag_mlp import BagMLP
-from tfxc.estimator import XCClassifier
+from tfxc.estimator.classifier import XCClassifier
 from tfxc.estimator.targets import read_targets
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

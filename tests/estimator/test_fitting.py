@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from tests.small_runs import make_run
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.estimator import XCClassifier
+from tfxc.estimator.classifier import XCClassifier
 
 TEXTS = ["red fox", "blue sea", "red rose", "deep blue", "green sea"] * 8
 LISTS = [["red", "animal"], ["blue", "water"], ["red"], ["blue"], ["green", "water"]] * 8
@@ -56,6 +56,7 @@ def test_two_classes_by_a_sigmoid():
     scores, found = model.decision_function(MATRIX), model.predict_proba(MATRIX)
     assert scores.shape == (60,) and found.shape == (60, 2)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(scores, np.log(found[:, 1] / found[:, 0]), atol=1e-4)
     assert ((scores > 0) == model.predict(MATRIX)).all()
     assert (found.argmax(1) == model.predict(MATRIX)).all()
 
@@ -180,7 +181,7 @@ def test_loaded_is_what_was_saved(single, several, tmp_path):
     parts = {"head": {"name": "dense"}, "recipe": {"name": "kfold", "folds": 2}}
     path = make_run(tmp_path / "folds", text_features={"name": "tfidf"}, **parts)
     with pytest.raises(
-        ConfigError, match="recipe 'fit' or 'distill' expected, found one of 'kfold'"
+        ConfigError, match="recipes fit, distill, xr_linear expected, found one of 'kfold'"
     ):
         XCClassifier.load(path)
 

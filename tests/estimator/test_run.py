@@ -31,8 +31,11 @@ def test_predicts_as_the_command(text_run, tmp_path, capsys):
     assert repr(run) == f"Run({str(text_run)!r}: 12 labels, recipe 'fit')"
     found = run.predict(TEXTS, k=3)
     (tmp_path / "in.txt").write_text("\n".join(TEXTS), encoding="utf-8")
-    for options, answers in (([], run.predict(TEXTS, 3, probabilities=False)), (["--p"], found)):
-        more = ["--probabilities"] * len(options)
+    for more, answers in (
+        (["--scores"], run.predict(TEXTS, 3, probabilities=False)),
+        (["--probabilities"], found),
+        ([], found),
+    ):
         predict.main(["--run", str(text_run), str(tmp_path / "in.txt"), "--k", "3", *more])
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [line["labels"] for line in lines] == answers.labels

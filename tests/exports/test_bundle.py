@@ -97,7 +97,7 @@ def test_predicts_alone_as_tfxc_does(tmp_path, name, given):
     assert found.returncode == 0, found.stderr[-2000:]
     (tmp_path / "found.jsonl").write_text(found.stdout, "utf-8")
     wanted = ["--run", str(run), str(texts), "--output", str(tmp_path / "wanted.jsonl")]
-    assert predict.main([*wanted, "--k", "4", *given]) == 0
+    assert predict.main([*wanted, "--k", "4", *(given or ["--scores"])]) == 0
     labels, scores = answered(tmp_path / "found.jsonl")
     expected_labels, expected = answered(tmp_path / "wanted.jsonl")
     assert labels == expected_labels and len(labels) == len(LINES)

@@ -21,8 +21,8 @@ from tests.data.sources.examples import write_jsonl
 from tests.small_runs import config_tree
 from tfxc.commands import evaluate, info, train
 from tfxc.core import cli
-from tfxc.core.config import load_config
 from tfxc.core.storage import checksums
+from tfxc.data.inspection.completion import load_config
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, TEXT_FEATURES_FOLDER
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import open_source

@@ -11,8 +11,9 @@ from tests.data.sources.examples import write_jsonl
 from tests.small_runs import make_run
 from tfxc.commands import evaluate, prepare, train
 from tfxc.core import registry
-from tfxc.core.config import load_config, parse_config
+from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError
+from tfxc.data.inspection.completion import load_config
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.preparation import prepare as prepare_data
@@ -256,7 +257,7 @@ def test_a_finished_stage_is_recorded_at_once(tmp_path, capsys, monkeypatch):
         raise Stop
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr("tfxc.recipes.xr_linear.recipe.train_ranker", dying)
+        patch.setattr("tfxc.recipes.xr_linear.training.train_ranker", dying)
         train.main([str(argument) for argument in command])
     tree = tmp_path / "run" / "tree.npz"
     content = tree.read_bytes()
@@ -266,7 +267,7 @@ def test_a_finished_stage_is_recorded_at_once(tmp_path, capsys, monkeypatch):
         assert problem.startswith(f"{tree}: changed or damaged")
         tree.write_bytes(content)
         with monkeypatch.context() as patch, pytest.raises(Stop):
-            patch.setattr("tfxc.recipes.xr_linear.recipe.train_ranker", dying)
+            patch.setattr("tfxc.recipes.xr_linear.training.train_ranker", dying)
             train.main([str(argument) for argument in command])
     assert call(capsys, train, *command).code == 0
     assert tree.read_bytes() == content

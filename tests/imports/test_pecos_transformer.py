@@ -14,7 +14,7 @@ from tests.commands.calls import call
 from tfxc.commands import encode, evaluate, export, info, predict, train
 from tfxc.data.chunk import Chunk
 from tfxc.imports.pecos_transformer import import_transformer
-from tfxc.inference.predictors import SavedModelPredictor
+from tfxc.inference.savedmodel import SavedModelPredictor
 from tfxc.runs.loaded import load_run
 
 import_model = importlib.import_module("tfxc.commands.import")

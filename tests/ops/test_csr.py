@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
+from sklearn.preprocessing import normalize
 
-from tfxc.ops.csr import bounds_of
+from tfxc.ops.csr import bounds_of, unit_rows
 
 
 @pytest.mark.parametrize("kind", [list, np.int32, np.int64, np.uint16])
@@ -16,3 +18,12 @@ def test_bounds(kind):
 
 def test_bounds_of_small_numbers_do_not_overflow():
     assert bounds_of(np.full(3, 200, np.uint8)).tolist() == [0, 200, 400, 600]
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_unit_rows_are_scikit_learns(norm):
+    found = scipy.sparse.random(50, 40, 0.1, "csr", dtype=np.float32, random_state=0)
+    found.data -= np.float32(0.4)
+    expected = normalize(found, norm)
+    np.testing.assert_array_equal(unit_rows(found, norm).toarray(), expected.toarray())
+    assert found.dtype == np.float32 and (np.diff(found.indptr) == 0).any()

@@ -10,8 +10,9 @@ from sklearn.svm import LinearSVC
 
 from tests.source_tree import ROOT
 from tfxc.core import registry
-from tfxc.core.config import load_config, parse_config
+from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
+from tfxc.data.inspection.completion import load_config
 from tfxc.data.kinds import JOINED, TOKENS
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.recipes.xr_transformer import levels as levels_module

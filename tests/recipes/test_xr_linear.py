@@ -12,8 +12,9 @@ from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
 from tests.linear_runs import NUM_LABELS, SECTION, command, ranker_files, write_config
 from tfxc.commands import info, train
-from tfxc.core.config import load_config
+from tfxc.core.config import load_tree, parse_config
 from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.data.inspection.completion import load_config
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.store import LayerWriter
 from tfxc.recipes.xr_linear.recipe import XRLinear
@@ -163,7 +164,7 @@ def test_recipes_of_networks_need_one(run, capsys, recipe):
     """Commands fill it in, around the text features that the config has."""
     path = write_config(run.parent, name=recipe, recipe={"name": recipe})
     with pytest.raises(ConfigError, match=f"'encoder' expected by recipe '{recipe}', found none"):
-        train.check_config(load_config(path))
+        train.check_config(parse_config(load_tree(path)))
     outcome = call(capsys, train, "--config", path, "--print-config")
     printed = json.loads(outcome.out[outcome.out.index("{") :])
     assert printed["encoder"]["name"] == "bag_mlp"

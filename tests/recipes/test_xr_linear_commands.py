@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import tensorflow as tf
 
 from tests.commands.calls import call, listing
 from tests.linear_runs import texts_of
+from tests.source_tree import ROOT
 from tfxc.commands import evaluate, export, info, predict, report, train
 from tfxc.core.storage import checksums
 from tfxc.ranker.calibration import Calibration
@@ -38,12 +41,30 @@ def test_predictions_are_the_rankers(run, capsys):
     for beam, more in ((None, ()), (1, ("--beam", 1))):
         ids, scores = Ranker.load(run).predict(features, 8, beam_size=beam)
         assert (ids < 0).any() == (beam == 1), "a leaf holds four labels at most"
-        arguments = asked(run, 8, *more)
+        arguments = asked(run, 8, "--scores", *more)
         lines = call(capsys, predict, *arguments).out.splitlines()
         for line, row, values in zip(lines, ids, scores, strict=True):
             found = json.loads(line)
             assert found["labels"] == [names[i] for i in row if i >= 0]
             np.testing.assert_allclose(found["scores"], values[row >= 0], atol=1e-6)
+
+
+def test_prediction_and_evaluation_need_no_tensorflow(run, tmp_path):
+    """In a process of its own, where nothing else has imported it."""
+    file, options = str(run.parent / "dev.jsonl"), ("--run", str(run))
+    code = f"""
+import sys, tfxc
+from tfxc.commands import evaluate, predict
+assert predict.main([*{options}, {file!r}, "--k", "3"]) == 0
+assert evaluate.main([*{options}, "--data", {file!r}, "--output", {str(tmp_path)!r}]) == 0
+print(tfxc.Run({str(run)!r}).predict(["w1a w1b"], k=2).labels)
+print([name for name in ("tensorflow", "keras") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    *answers, labels, found = done.stdout.splitlines()
+    assert found == "[]" and "label 1" in labels
+    assert len([line for line in answers if line.startswith('{"labels"')]) == 80
 
 
 def test_other_post_processor(run, capsys):

@@ -11,7 +11,7 @@ from tests.encoders.hub_folders import PIECES, write_folder
 from tests.source_tree import ROOT
 from tfxc.commands import evaluate, predict, train
 from tfxc.core import registry
-from tfxc.core.config import load_config
+from tfxc.data.inspection.completion import load_config
 from tfxc.data.manifest import Manifest
 from tfxc.recipes.xr_transformer.checks import planned
 from tfxc.runs.writer import manifest_of, split_of

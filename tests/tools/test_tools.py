@@ -66,7 +66,7 @@ def test_linear_baseline_prints_both(tool, tmp_path, capsys):
 
 
 def test_matrices_hold_the_file(tool, tmp_path):
-    from tfxc.core.config import load_config
+    from tfxc.data.inspection.completion import load_config
     from tfxc.data.preparation import ensure_prepared
 
     config = load_config(tiny.write_config(tmp_path, data={"normalise": None}))

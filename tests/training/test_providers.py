@@ -17,7 +17,7 @@ from tfxc.data.providers import PROVIDERS
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.encoders.bag_mlp import BagMLP
-from tfxc.estimator import XCClassifier
+from tfxc.estimator.classifier import XCClassifier
 from tfxc.heads.dense import Dense
 from tfxc.recipes.base import Context
 from tfxc.recipes.fit import Fit

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfxc.core import cli
-from tfxc.core.config import load_config
+from tfxc.data.inspection.completion import load_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -68,11 +68,11 @@ def _run_lines(path, trust):
 
 def _config_lines(options):
     from tfxc.core import registry
-    from tfxc.data.inspection.completion import config_of
+    from tfxc.data.inspection.completion import load_config
     from tfxc.data.manifest import prepared_folder
     from tfxc.data.preparation import check_prepared
 
-    config = config_of(options)
+    config = load_config(options.config, options.set)
     folder = prepared_folder(config.data, options.prepared)
     if not folder.is_dir():
         raise ConfigError(

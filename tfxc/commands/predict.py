@@ -6,11 +6,14 @@
 
 FILE is any readable data file (its labels are ignored) or plain text, one text per line. Without
 FILE, or with -, each line of standard input is answered at once with one line of JSON; on a
-terminal there is a prompt ("exit" or Ctrl-D quits), and probabilities are printed if the model has
-any. Lines are texts, or for models on features 'id:value ...' (sparse), numbers (dense) or paths
-of image files. For models on images, FILE may also be a folder or an image, and each answer
-contains the image's name. If --run is given several times, the predictions of the runs, which must
-have the same labels, are combined.
+terminal there is a prompt ("exit" or Ctrl-D quits). Lines are texts, or for models on features
+'id:value ...' (sparse), numbers (dense) or paths of image files. For models on images, FILE may
+also be a folder or an image, and each answer contains the image's name.
+
+The scores of labels are probabilities where the model has any. Without --k, all labels are listed
+that reach --min-score; without that, if the model decides on each label by itself, all of a
+probability of 0.5 (or that reach the config's evaluation.threshold), else the best 5. If --run is
+given several times, the predictions of the runs, which must have the same labels, are combined.
 """
 
 import contextlib
@@ -29,8 +32,13 @@ if TYPE_CHECKING:
 
 
 _PROMPT = "> "
+_NO_LABEL = "(no label)"
 _ENSEMBLE = "softmax_average"
 _LISTED = 20
+_NOT_OF_PAIRS = (
+    "k", "min_score", "ensemble", "weights", "top", "format", "beam", "model", "with_id",
+    "with_text",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _score_pairs(options)
         return 0
     typed = options.file == "-" and sys.stdin.isatty()
+    if typed:
+        _check_typed(options)
     predictor = _predictor(options, typed)
+    _check_texts(predictor.input_kind, options)
     if options.file == "-":
         _check_lines(predictor.input_kind, options)
     if typed:
@@ -55,19 +66,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predictor(options, typed):
-    from tfxc.inference.predictors import EnsemblePredictor, RunPredictor, SavedModelPredictor
+    from tfxc.inference.predictors import EnsemblePredictor, RunPredictor
     from tfxc.inference.protocol import RankerModel
 
     _check(options)
     if options.model:
+        from tfxc.inference.savedmodel import SavedModelPredictor
+
         return SavedModelPredictor(options.model, options.k)
     from tfxc.runs.loaded import load_run
 
     if len(options.run) == 1:
         loaded = load_run(options.run[0], options.trust, options.step)
         loaded.search_with(options.beam, options.post_processor)
-        probabilities = True if options.probabilities else None if typed else False
-        return RunPredictor(loaded, options.k, probabilities)
+        return _predictor_of_run(loaded, options, typed)
     runs, predictors = {path: load_run(path, options.trust) for path in options.run}, {}
     rankers = [loaded for loaded in runs.values() if isinstance(loaded.model, RankerModel)]
     for loaded in rankers or runs.values():
@@ -79,6 +91,25 @@ def _predictor(options, typed):
             predictors[path] = RunPredictor(loaded, listed, options.probabilities)
     method = options.ensemble or _ENSEMBLE
     return EnsemblePredictor(predictors, method, options.k, options.weights)
+
+
+def _predictor_of_run(loaded, options, typed):
+    """Of the best labels, or of all that reach a threshold."""
+    from tfxc.inference.predictors import DecidingPredictor, RunPredictor
+    from tfxc.metrics.classification import Decision
+    from tfxc.training.evaluation import decision_of
+
+    asked = True if options.probabilities else False if options.scores else None
+    likely = loaded.model.has_probabilities if asked is None else asked
+    if options.k is None and options.min_score is not None:
+        return DecidingPredictor(loaded, Decision(options.min_score, likely))
+    if options.k is None and not typed:
+        given = loaded.config.evaluation.threshold
+        decision = decision_of(loaded.model, loaded.single_label, given)
+        if decision.threshold is not None and asked in (None, decision.probabilities):
+            print(f"{decision}; --k K lists the best K", file=sys.stderr)
+            return DecidingPredictor(loaded, decision)
+    return RunPredictor(loaded, options.k, likely)
 
 
 def _score_pairs(options):
@@ -94,6 +125,7 @@ def _score_pairs(options):
     loaded, pairs = _ranker_of_pairs(options)
     source = with_features(_open(options, loaded.input_kind), options.features, loaded.input_kind)
     scores = [np.empty(0, np.float32)]
+    likely = loaded.model.has_probabilities and not options.scores
     _check_pairs(options, source.num_examples, pairs)
     done = 0
     with Progress("scoring", pairs.shape[0], "examples") as progress:
@@ -101,7 +133,7 @@ def _score_pairs(options):
             rows, done = pairs[done : done + len(chunk)], done + len(chunk)
             _check_pairs(options, max(done, pairs.shape[0]), pairs)
             features = loaded.features_of(chunk, options.file)
-            scores.append(loaded.model.score_pairs(features, rows, options.probabilities).data)
+            scores.append(loaded.model.score_pairs(features, rows, likely).data)
             progress.advance(len(chunk))
     _check_pairs(options, done, pairs)
     pairs.data = np.concatenate(scores)
@@ -112,8 +144,8 @@ def _score_pairs(options):
 
 def _check_pair_options(options):
     """Refuses what does not apply to the scoring of pairs."""
-    for name in ("k", "min_score", "ensemble", "weights", "top", "format", "beam", "model"):
-        if getattr(options, name) is not None:
+    for name in _NOT_OF_PAIRS:
+        if getattr(options, name) not in (None, False):
             raise ConfigError(
                 "no such option expected with --pairs, which names the labels to score",
                 where=f"--{name.replace('_', '-')}",
@@ -193,7 +225,7 @@ def _named(run):
 def _check(options):
     """Refuses options that cannot be combined, before anything is loaded."""
     if options.model:
-        for name in ("probabilities", "beam", "post_processor", "step"):
+        for name in ("probabilities", "scores", "beam", "post_processor", "step"):
             if getattr(options, name) is not None and getattr(options, name) is not False:
                 raise ConfigError(
                     "a run expected, found a SavedModel, which outputs the scores of its export",
@@ -243,6 +275,30 @@ def _check_lines(input_kind, options):
     with_features(None, options.features, input_kind)  # refuses them
 
 
+def _check_typed(options):
+    """Refuses what does not apply to answers on a terminal."""
+    for name in ("output", "format", "with_id", "with_text"):
+        if getattr(options, name):
+            raise ConfigError(
+                "a file or a pipe expected with this option, found a terminal",
+                where=f"--{name.replace('_', '-')}",
+                fix="name the file, or leave it out",
+            )
+
+
+def _check_texts(input_kind, options):
+    """Refuses to repeat texts where examples are something else."""
+    from tfxc.data.kinds import INPUTS, TEXT
+
+    if options.with_text and INPUTS[input_kind].chunk_field != TEXT.chunk_field:
+        raise ConfigError(
+            f"a model on texts expected with this option, found one on "
+            f"{INPUTS[input_kind].description}",
+            where="--with-text",
+            fix="leave it out",
+        )
+
+
 def _answer_file(predictor, write, options):
     from tfxc.core.progress import Progress
     from tfxc.data.given_features import with_features
@@ -254,7 +310,7 @@ def _answer_file(predictor, write, options):
     shown = Progress("predicting", unit="examples") if options.output else None
     with shown or contextlib.nullcontext():
         for chunk in source.chunks(options.batch_size):
-            write(predictor(chunk, options.file), chunk.names)
+            write(predictor(chunk, options.file), chunk)
             if shown:
                 shown.advance(len(chunk))
 
@@ -276,7 +332,7 @@ def _answer_pipe(predictor, write, batch_size):
 
     pipe = sys.stdin.fileno()
     for chunk in chunks_of_pipe(pipe, predictor.input_kind, predictor.num_features, batch_size):
-        write(predictor(chunk, "standard input"), chunk.names)
+        write(predictor(chunk, "standard input"), chunk)
 
 
 def _interactive(predictor, min_score):
@@ -307,7 +363,7 @@ def ranking(predictions: "Predictions", min_score: float | None = None) -> str:
     """Scores and labels of one example, one line each."""
     (pairs,) = _pairs(predictions, min_score)
     lines = (f"{score:10.4f}  {one_line(label)}" for label, score in pairs)
-    return "\n".join(lines) or "  (no label)"
+    return "\n".join(lines) or f"  {_NO_LABEL}"
 
 
 def _pairs(predictions, min_score):
@@ -318,31 +374,36 @@ def _pairs(predictions, min_score):
 
 
 def _writer(options, stream):
-    """A function that writes ``Predictions`` in the wanted format, with names if any, flushed."""
+    """A function that writes ``Predictions`` of a ``Chunk`` in the wanted format, flushed."""
     plain = options.output or options.file == "-" or not stream.isatty()
     layout = options.format or ("jsonl" if plain else "table")
     number = 0
 
-    def write(predictions, names):
+    def write(predictions, chunk):
         nonlocal number
         for row, pairs in enumerate(_pairs(predictions, options.min_score)):
             number += 1
-            stream.write(_LAYOUTS[layout](number, names and names[row], pairs) + "\n")
+            name = chunk.names[row] if chunk.names else None
+            said = {"name": name} if chunk.images is not None and name else {}
+            if options.with_id:
+                said["id"] = name or number
+            if options.with_text:
+                said["text"] = chunk.texts[row]
+            stream.write(_LAYOUTS[layout](name or number, said, pairs) + "\n")
         stream.flush()
 
     return write
 
 
-def _json_line(_number, name, pairs):
-    answer = {"name": name} if name else {}
-    answer["labels"] = [label for label, _ in pairs]
-    answer["scores"] = [round(score, 6) for _, score in pairs]
-    return json_text(answer)
+def _json_line(_name, said, pairs):
+    labels, scores = [label for label, _ in pairs], [round(score, 6) for _, score in pairs]
+    return json_text({**said, "labels": labels, "scores": scores})
 
 
-def _table_line(number, name, pairs):
-    ranked = " | ".join(f"{score:.3f} {one_line(label)}" for label, score in pairs)
-    return f"{one_line(name or number):>8}  {ranked}"
+def _table_line(name, said, pairs):
+    ranked = " | ".join(f"{score:.3f} {one_line(label)}" for label, score in pairs) or _NO_LABEL
+    text = f"  <- {one_line(said['text'])}" if "text" in said else ""
+    return f"{one_line(name):>8}  {ranked}{text}"
 
 
 _LAYOUTS = {"jsonl": _json_line, "table": _table_line}
@@ -371,14 +432,8 @@ def _parser():
     cli.add_step_option(options)
     cli.add_file_options(options)
     cli.add_features_option(options)
-    options.add_argument("--k", type=int, help="labels per example (default: 5)")
-    options.add_argument(
-        "--probabilities", action="store_true", help="output probabilities instead of scores"
-    )
+    _add_answer_options(options)
     _add_ensemble_options(options)
-    options.add_argument(
-        "--min-score", type=cli.number, help="omit labels with a lower score (default: none)"
-    )
     options.add_argument(
         "--pairs",
         metavar="MATRIX",
@@ -392,6 +447,36 @@ def _parser():
         help="one JSON object or table row per example (default: table on a terminal, else jsonl)",
     )
     return options
+
+
+def _add_answer_options(options):
+    """What an answer contains."""
+    options.add_argument(
+        "--k", type=int, help="labels per example, at most (default: as many as count, or 5)"
+    )
+    units = options.add_mutually_exclusive_group()
+    units.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="refuse a model without probabilities (default: they are printed if it has any)",
+    )
+    units.add_argument(
+        "--scores", action="store_true", help="print scores even if there are probabilities"
+    )
+    options.add_argument(
+        "--min-score",
+        type=cli.number,
+        help="omit labels with a lower score, or probability if these are printed (default: none)",
+    )
+    options.add_argument(
+        "--with-id",
+        action="store_true",
+        help="begin each answer with the example's id: what --reader-option id_field=NAME names, "
+        "else its number from 1",
+    )
+    options.add_argument(
+        "--with-text", action="store_true", help="repeat the text in each answer (default: no)"
+    )
 
 
 def _add_ensemble_options(options):

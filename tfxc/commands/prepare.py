@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepares the data of a config, checks prepared data, or prints what it holds."""
     options = _parser().parse_args(argv)
-    from tfxc.data.inspection.completion import config_of
+    from tfxc.data.inspection.completion import load_config
     from tfxc.data.manifest import Manifest, prepared_folder
     from tfxc.data.preparation import ensure_prepared, prepare
 
-    config = config_of(options)
+    config = load_config(options.config, options.set)
     if options.force:
         folder = prepared_folder(config.data, options.prepared)
         prepare(config.data, folder, jobs=options.jobs)

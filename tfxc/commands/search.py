@@ -100,9 +100,10 @@ class Values(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains all settings and prints the table."""
     options = _parser().parse_args(argv)
-    from tfxc.data.inspection.completion import config_of
+    from tfxc.data.inspection.completion import load_config
 
-    config = config_of(options)  # refuses a wrong config before the first training
+    # A wrong config is refused before the first training.
+    config = load_config(options.config, options.set)
     if options.trials is not None:
         return search(options, config)
     trials = settings(options.tried, options.random, options.seed)
@@ -355,10 +356,10 @@ def _check_ends(options):
 
 def _check(options, changes):
     from tfxc.commands.train import check_config
-    from tfxc.data.inspection.completion import config_of
+    from tfxc.data.inspection.completion import load_config
 
     changed = [*options.set, *_texts(changes)]
-    check_config(config_of(argparse.Namespace(config=options.config, set=changed)))
+    check_config(load_config(options.config, changed))
 
 
 def _refuse_second(folder, holder):

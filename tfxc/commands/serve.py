@@ -13,7 +13,6 @@ There is no authentication and no TLS: give --host only behind a proxy that has 
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 
 from tfxc.core import cli
@@ -22,9 +21,6 @@ from tfxc.core import cli
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal."""
     options = _parser().parse_args(argv)
-    # Before any library reads it: between requests, threads that spin would take the processor from
-    # those that receive and answer.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from tfxc.serving.application import Application
     from tfxc.serving.limits import Limits
     from tfxc.serving.metrics import Metrics

@@ -82,10 +82,10 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
 def _config(options):
     """The config that a file or ``--config`` describes, and what was found in the file or None."""
     from tfxc.core.config import parse_config
-    from tfxc.data.inspection.completion import completed_of, config_of
+    from tfxc.data.inspection.completion import completed_of, load_config
 
     if options.config:
-        return config_of(options), None
+        return load_config(options.config, options.set), None
     found = completed_of(options)
     config = parse_config(found.tree, where=options.file)
     for line in found.lines():

@@ -311,3 +311,9 @@ def from_section(
     check_kinds(arguments, {name: p.default for name, p in parameters.items()}, where)
     with inside(where, parameters):
         return factory(**known, **arguments)
+
+
+def check_k(k: int, most: int) -> None:
+    """Raises a ``ValueError`` unless k labels can be found among ``most``."""
+    if not 1 <= k <= most:
+        raise ValueError(f"k: 1 to {most} (the labels) expected, found {k}")

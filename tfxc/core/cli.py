@@ -16,6 +16,7 @@ from tfxc.core.errors import MachineError, UserError
 from tfxc.core.escaping import safe_output
 from tfxc.core.quiet import hide_start_lines
 from tfxc.core.registry import nearest
+from tfxc.core.resources import wait_passively
 from tfxc.core.storage.files import check_local, system_error
 from tfxc.core.storage.mirror import mirrored, mirrors
 from tfxc.core.storage.remote import is_remote, with_addresses
@@ -338,6 +339,7 @@ def run(
     that cannot be resumed are removed.
     """
     hide_start_lines()
+    wait_passively()
     with safe_output(with_addresses):
         _run(main, argv)
 

@@ -30,7 +30,7 @@ __all__ = [
     "Method",
     "TrainingSettings",
     "changed",
-    "load_config",
+    "check_given",
     "load_tree",
     "merge",
     "parse_config",
@@ -42,28 +42,19 @@ _METHOD_SECTIONS = {"encoder", "head", "objective", "recipe", "optimizer", "sche
 _NAMED_SECTIONS = _METHOD_SECTIONS | {"text_features"}
 
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """Reads a config file.
+def load_tree(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Reads a config file as a nested dict that is not validated.
 
     Args:
         path: JSON file, or the name of a config that comes with tfxc.
         overrides: texts ``"a.b=value"``; the value is JSON, or a plain string.
 
     Raises:
-        ConfigError: no such file, bad JSON, unknown key or a value of the wrong type.
+        ConfigError: no such file, bad JSON, or an override that cannot be made.
 
     Example:
-        >>> load_config("configs/quickstart.json", ["training.epochs=1"]).training.epochs
-        1.0
-    """
-    return parse_config(load_tree(path, overrides), where=str(path))
-
-
-def load_tree(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """As ``load_config``, but as a nested dict that is not validated.
-
-    Raises:
-        ConfigError: no such file, bad JSON, or an override that cannot be made.
+        >>> load_tree("quickstart", ["training.epochs=1"])["training"]["epochs"]
+        1
     """
     return changed(_read(find_config(path), ()), overrides)
 
@@ -91,7 +82,23 @@ def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:
     try:
         return Config.model_validate(tree)
     except pydantic.ValidationError as error:
-        raise _readable(error, where) from None
+        raise _readable(error.errors()[0], where) from None
+
+
+def check_given(tree: Mapping[str, Any], where: str = "config") -> None:
+    """Refuses what ``parse_config`` would, but for keys that are missing: they may be filled in.
+
+    Raises:
+        ConfigError: as of ``parse_config``.
+    """
+    _refuse_unwritable(tree, "", where)
+    _check_paths(tree, where)
+    try:
+        Config.model_validate(tree)
+    except pydantic.ValidationError as error:
+        wrong = [one for one in error.errors() if one["type"] != "missing"]
+        if wrong:
+            raise _readable(wrong[0], where) from None
 
 
 def _refuse_unwritable(value, key, where):
@@ -232,8 +239,8 @@ def _index(node, part, key):
     return int(part)
 
 
-def _readable(error, where):
-    first = error.errors()[0]
+def _readable(first, where):
+    """The first of pydantic's errors as one of ours."""
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     own = first.get("ctx", {}).get("error")

@@ -1,16 +1,23 @@
 """One progress line for long steps: share done, rate, time left."""
 
+import os
 import sys
 import time
+import unicodedata
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from tfxc.core.escaping import one_line
+
+_REDRAWN = 1.0  # seconds between two drawings on a terminal
+_USUAL = 80  # columns of a terminal that does not say
 
 
 class Progress:
     """A progress line on standard error.
 
-    On a terminal the line is redrawn in place; elsewhere a line is printed at most every
+    On a terminal the line is redrawn in place once a second, as much of it as fits into a line:
+    one that is broken into two could not be redrawn. Elsewhere a line is printed at most every
     ``log_seconds``, so that a log file stays readable.
 
     Args:
@@ -39,7 +46,7 @@ class Progress:
         # Its own control sequences are not to be escaped; what it shows of others is.
         self._stream = getattr(stream or sys.stderr, "unescaped", stream or sys.stderr)
         self._terminal = self._stream.isatty()
-        self._interval = 0.2 if self._terminal else log_seconds
+        self._interval = _REDRAWN if self._terminal else log_seconds
         self._began = self._drawn = time.monotonic()
         self._note = ""
 
@@ -56,11 +63,15 @@ class Progress:
         now = time.monotonic()
         if now - self._drawn >= self._interval:
             self._drawn = now
-            self._write(self.line(now))
+            self._write(self._parts(now))
 
     def line(self, now: float | None = None) -> str:
         """The progress line as text."""
-        seconds = max((now or time.monotonic()) - self._began, 1e-9)
+        return ", ".join(self._parts(now or time.monotonic()))
+
+    def _parts(self, now):
+        """The pieces of the line, the most important first."""
+        seconds = max(now - self._began, 1e-9)
         rate = (self.done - self._start) / seconds
         parts = [f"{self.title}: {self.done:,}"]
         if self.total:
@@ -69,7 +80,7 @@ class Progress:
                 f"{self.title}: {100 * self.done / self.total:3.0f} % of {self.total:,}",
                 f"{duration(left)} left",
             ]
-        return ", ".join([*parts, f"{rate:,.0f} {self.unit}/s", *filter(None, [self._note])])
+        return [*parts, f"{rate:,.0f} {self.unit}/s", *filter(None, [self._note])]
 
     def clear(self) -> None:
         """Removes the line so that something else can be printed."""
@@ -88,9 +99,47 @@ class Progress:
             )
             self._stream.flush()
 
-    def _write(self, text):
-        self._stream.write(f"\r\x1b[2K{text}" if self._terminal else f"{text}\n")
+    def _write(self, parts):
+        if self._terminal:
+            self._stream.write(f"\r\x1b[2K{fitted(parts, _columns(self._stream))}")
+        else:
+            self._stream.write(f"{', '.join(parts)}\n")
         self._stream.flush()
+
+
+def fitted(parts: Sequence[str], columns: int) -> str:
+    """As many pieces of a line as fit into a terminal's width, the first one cut if it must be.
+
+    Args:
+        parts: pieces, the most important first.
+        columns: of the terminal; the last one stays free, as some break the line after it.
+
+    Example:
+        >>> fitted(["reading: 40 %", "2 s left", "30 rows/s"], 26)
+        'reading: 40 %, 2 s left'
+        >>> fitted(["reading train.jsonl: 40 %"], 12)
+        'reading tr…'
+    """
+    for count in range(len(parts), 0, -1):
+        text = ", ".join(parts[:count])
+        if _width(text) < columns:
+            return text
+    while text and _width(text) >= columns - 1:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _width(text):
+    """Columns that a terminal uses for a text."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
+def _columns(stream):
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL
+    except (OSError, ValueError):  # not a real one
+        return _USUAL
 
 
 def duration(seconds: float) -> str:

@@ -24,6 +24,15 @@ def thread_count(threads: int | None = None) -> int:
     return int(threads)
 
 
+def wait_passively() -> None:
+    """Lets OpenMP's threads sleep while they wait, unless ``OMP_WAIT_POLICY`` says otherwise.
+
+    To be called before a native module is loaded. Threads that spin between two native searches
+    take the processor from what prepares the next one.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 # What describes a processor in /proc/cpuinfo, of x86, ARM, POWER, RISC-V and MIPS.
 _PROCESSOR_LINES = {
     "vendor_id", "cpu family", "model", "model name", "stepping", "flags",

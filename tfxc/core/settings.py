@@ -230,7 +230,8 @@ class TrainingSettings(_Section):
         strategy: ``"none"`` trains on one device, ``"mirrored"`` on several of one machine,
             ``"multi_worker"`` on several machines, which are named in ``TF_CONFIG``.
         devices: devices of ``mirrored``, e.g. ``["GPU:0", "GPU:1"]``; None uses all GPUs.
-        evaluate_every: steps between evaluations of the dev split; None evaluates once per epoch.
+        evaluate_every: steps between evaluations of the dev split; None evaluates where an
+            epoch ends.
         early_stopping: when to stop before the last epoch; None never does.
         watch: dev metric that ``keep: best`` and ``evaluation.test_on_improvement`` use; None
             watches the first one. With ``early_stopping``, its ``metric`` is watched.

@@ -18,7 +18,8 @@ class Chunk:
             ``tfxc.data.kinds.Given`` recognises.
         images: uint8 (n, height, width, channels), or a list whose items are uint8 (height, width,
             channels) or ``bytes``, an encoded JPEG, PNG, BMP or GIF file; 1 or 3 channels. Or None.
-        names: one name per image for messages, e.g. its file's path inside the source, or None.
+        names: one name per example, for messages and answers, or None: of an image e.g. its file's
+            path inside the source, of a text what the reader's ``id_field`` names.
     """
 
     labels: list[list[Any]]

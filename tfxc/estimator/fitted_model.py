@@ -1,31 +1,31 @@
-"""The model behind the estimator: it can be pickled, searched and saved as a run."""
+"""What is behind the estimator: a model that is searched, pickled and saved as a run."""
 
-import json
+import abc
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.data.manifest import SplitInfo
 from tfxc.data.sources.base import RowStream
 from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.model import build_model
+from tfxc.metrics.classification import Decision
 from tfxc.runs.writer import manifest_of, new_run, split_of
-from tfxc.training.data_dependent import data_dependent_arguments, resolved
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.rows import Rows
     from tfxc.data.sources.base import ArraySource
+    from tfxc.inference.protocol import RunModel
     from tfxc.runs.loaded import LoadedRun
+    from tfxc.runs.writer import RunWriter
 
 
-class FittedModel:
-    """A model and what is needed to make it again.
+class FittedModel(abc.ABC):
+    """A model and what is needed to save it. A subclass trains it.
 
     Args:
         config: ``Config``.
@@ -33,9 +33,13 @@ class FittedModel:
         text_features: what they were made of, or None.
 
     Attributes:
-        model: the ``XCModel``.
+        model: the ``RunModel``.
         summary: what training returned.
+        decision: which labels are predicted where no threshold is given.
     """
+
+    model: "RunModel"
+    summary: dict[str, Any]
 
     def __init__(self, config: "Config", source: "ArraySource", text_features: Any = None) -> None:
         self.config = config
@@ -45,25 +49,36 @@ class FittedModel:
             "vocabulary_size": getattr(text_features, "vocabulary_size", None),
             "image_shape": source.image_shape,
         }
-        self._text_settings: dict[str, Any] | None = None
         self._kind = source.kind.name
         self._num_examples = source.num_examples
         self._label_counts: np.ndarray | None = None
         self._split = split_of([])
-        self.summary: Any = None
-        self._architecture: dict[str, Any] = {}
-        self._make(**data_dependent_arguments(config, source, **self._dimensions))
 
-    def _make(self, **found):
-        """A new model; one whose weights are still to come does without what providers find."""
-        self.model = build_model(self.config, **self._dimensions, **self._architecture, **found)
-        found = self.model.encoder.architecture
-        self._architecture = {} if found is None else {"architecture": found}
+    @abc.abstractmethod
+    def train(
+        self,
+        source: "ArraySource",
+        dev: "ArraySource | None",
+        labels: tuple[bool, Sequence[str]],
+        weights: np.ndarray | None,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
+        """Trains the model.
+
+        Args:
+            source: the training examples.
+            dev: examples to measure, or None.
+            labels: of ``tfxc.training.evaluation.Evaluation``.
+            weights: float32 (examples,) factors of the losses, or None.
+            callbacks: Keras callbacks that watch the training.
+
+        Raises:
+            ConfigError: a setting does not fit, or there can be no weights or callbacks.
+        """
 
     @property
-    def _dimensions(self):
-        sizes = {"feature_kind": self._kind, "num_examples": self._num_examples}
-        return {**self._sizes, **sizes, "text_features": self._text_settings}
+    @abc.abstractmethod
+    def decision(self) -> Decision: ...
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
@@ -81,25 +96,16 @@ class FittedModel:
         """The model of a run.
 
         Raises:
-            ConfigError: its recipe makes more of a model than config and weights say.
+            ConfigError: its recipe makes more of a model than this class holds.
         """
-        if loaded.config.recipe.name not in _RECIPES:
-            raise ConfigError(
-                f"a run of recipe {' or '.join(map(repr, _RECIPES))} expected, found one of "
-                f"{loaded.config.recipe.name!r}",
-                where=loaded.folder.path,
-                fix="use tfxc.Run, which predicts with every run",
-            )
         found = cls.__new__(cls)
         sizes = loaded.dimensions
         found.config, found.model = loaded.config, loaded.model
         found._kind, found._num_examples = sizes.pop("feature_kind"), sizes.pop("num_examples")
-        found._text_settings = sizes.pop("text_features")
-        architecture = sizes.pop("architecture", None)
-        found._architecture = {} if architecture is None else {"architecture": architecture}
-        found._sizes, found._label_counts = sizes, loaded.label_counts
+        found._sizes = {name: sizes.get(name) for name in _SIZES}
+        found._label_counts = loaded.label_counts
         found._split = SplitInfo.model_validate(loaded.manifest["splits"]["train"])
-        found.summary = loaded.folder.summary()
+        found.summary = loaded.folder.summary() or {}
         return found
 
     def search(
@@ -124,8 +130,6 @@ class FittedModel:
             UserError: the folder holds something else than a run.
         """
         vocabulary = LabelVocabulary(names, where="classes_")
-        config = resolved(self.config, self._sizes["num_labels"])
-        config = config.model_copy(update={"run": str(folder)})
         manifest = manifest_of(
             self.config.data.name,
             split=self._split,
@@ -134,25 +138,33 @@ class FittedModel:
             **self._sizes,
         )
         with new_run(folder) as run:
-            run.write_config(config)
+            run.write_config(self._saved_config().model_copy(update={"run": str(folder)}))
             run.write_assets(manifest, vocabulary, self._label_counts, text_features)
-            run.save_weights(self.model)
+            self._save_model(run)
             run.write_summary(self.summary)
 
-    def __getstate__(self):
-        state = {name: value for name, value in vars(self).items() if name not in _REBUILT}
-        weights = [np.asarray(variable.value) for variable in self.model.variables]
-        return {**state, "config": json.loads(self.config.to_json()), "weights": weights}
+    def _saved_config(self) -> "Config":
+        """The config that a run folder of this model has, but for ``run``."""
+        return self.config
 
-    def __setstate__(self, state):
-        weights, config = state.pop("weights"), state.pop("config")
-        vars(self).update(state)
-        self.config = parse_config(config)
-        self._make()
-        for variable, value in zip(self.model.variables, weights, strict=True):
-            variable.assign(value)
+    @abc.abstractmethod
+    def _save_model(self, run: "RunWriter") -> None:
+        """Writes the files that the model is made of again."""
 
 
-_REBUILT = {"model", "config"}
-# Recipes whose run is one model of the config's encoder and head.
-_RECIPES = ("fit", "distill")
+_SIZES = ("num_features", "num_labels", "vocabulary_size", "image_shape")
+
+
+def check_recipe(loaded: "LoadedRun", known: Sequence[str]) -> None:
+    """Refuses a run of another recipe than those whose model an estimator holds.
+
+    Raises:
+        ConfigError: it is of another one.
+    """
+    if loaded.config.recipe.name not in known:
+        raise ConfigError(
+            f"a run of one of the recipes {', '.join(known)} expected, found one of "
+            f"{loaded.config.recipe.name!r}",
+            where=loaded.folder.path,
+            fix="use tfxc.Run, which predicts with every run",
+        )

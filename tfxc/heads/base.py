@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfxc.core.arguments import check_k
 from tfxc.ops.randomness import drawn_again, draws
 from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax
-from tfxc.ops.search.top_k import check_k, tiled_top_k
+from tfxc.ops.search.top_k import tiled_top_k
 
 if TYPE_CHECKING:
     from tfxc.ops.distributed.sharded_table import ShardedTable

@@ -1,25 +1,21 @@
-"""Labels for chunks of raw examples: by a run's own model, or by a SavedModel."""
+"""Labels for chunks of raw examples, by the models of runs."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.conversion import check_kind
-from tfxc.data.images.conversion import ImageConverter
-from tfxc.data.kinds import DENSE, IMAGE, input_of
+from tfxc.core.errors import ConfigError
 from tfxc.inference.searcher import Searcher
-from tfxc.ops.text.subwords import require_text
 from tfxc.ranker.ensemble import check_weights, combine, label_map
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
+    from tfxc.metrics.classification import Decision
 
 
 _DEFAULT_K = 5
+_FIRST_K = 16  # labels searched first where a threshold decides how many there are
 
 
 class Predictions(NamedTuple):
@@ -61,7 +57,7 @@ class RunPredictor:
         self, loaded_run: Any, k: int | None = None, probabilities: bool | None = False
     ) -> None:
         num_labels = loaded_run.manifest["num_labels"]
-        self.k = _checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
+        self.k = checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
         self.num_features = loaded_run.manifest["num_features"]
         self.input_kind, self.names = loaded_run.input_kind, loaded_run.vocabulary.names
         model = loaded_run.model
@@ -82,6 +78,36 @@ class RunPredictor:
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """``Predictions`` of a chunk; raises as ``find`` does."""
         return _named(*self.find(chunk, where), self.names)
+
+
+class DecidingPredictor(RunPredictor):
+    """Predicts all labels that reach a threshold, however many there are.
+
+    Args:
+        loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
+        decision: ``Decision`` with a threshold, of probabilities or scores as it says.
+
+    Raises:
+        ConfigError: there are no probabilities, and the decision is by them.
+    """
+
+    def __init__(self, loaded_run: Any, decision: "Decision") -> None:
+        super().__init__(loaded_run, 1, decision.probabilities)
+        assert decision.threshold is not None
+        self._threshold, self._num_labels = decision.threshold, len(self.names)
+        self._model, self._probabilities = loaded_run.model, decision.probabilities
+        self.k = self._num_labels
+
+    def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
+        """As of ``RunPredictor``, with as many columns as the longest list needs."""
+        batch, k = {"features": self._features(chunk, where)}, _FIRST_K
+        while True:
+            k = min(k, self._num_labels)
+            ids, scores = Searcher(self._model, k, probabilities=self._probabilities)(batch)
+            reaches = (scores >= self._threshold) & (ids >= 0)
+            if k == self._num_labels or not reaches[:, -1].any():
+                return np.where(reaches, ids, -1), scores
+            k *= 4
 
 
 class EnsemblePredictor:
@@ -126,7 +152,7 @@ class EnsemblePredictor:
         self._predictors, self._method = list(predictors.values()), method
         self._weights = check_weights(weights, method, len(predictors))
         listed = max(one.k for one in self._predictors)
-        self.k = _checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)
+        self.k = checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """``Predictions`` of a chunk; see ``RunPredictor``."""
@@ -143,111 +169,12 @@ def _named(ids, scores, names):
     return Predictions(found, scores)
 
 
-class SavedModelPredictor:
-    """Predicts with a SavedModel of ``tfxc export``.
-
-    Args:
-        folder: the SavedModel.
-        k: labels per example, at most as many as it was exported with; None means all of these.
-
-    Attributes:
-        input_kind: a name in ``tfxc.data.kinds.INPUTS``.
-        num_features: length of dense vectors, else None: the signature does not show it.
+def checked_k(k: int, available: int) -> int:
+    """``k``, the labels to list per example.
 
     Raises:
-        ConfigError: no such SavedModel, one of another program, or it outputs fewer labels.
+        ConfigError: it is less than 1, or more than there are.
     """
-
-    def __init__(self, folder: str | Path, k: int | None = None) -> None:
-        self._model = _load(folder)  # kept: its functions do not keep their variables alive
-        self._signature = self._model.signatures["serving_default"]
-        inputs = self._signature.structured_input_signature[1]
-        self._input = input_of(inputs)
-        if self._input is None:
-            raise ConfigError(
-                f"a SavedModel of tfxc export expected, found one with the inputs "
-                f"{', '.join(sorted(inputs)) or 'none'}",
-                where=folder,
-                fix="export the run again: tfxc export --run RUN",
-            )
-        self.input_kind = self._input.name
-        self.num_features = inputs["features"].shape[1] if self._input is DENSE else None
-        self._images = None
-        if self._input is IMAGE:
-            self._images = ImageConverter.of_shape(inputs["images"].shape[1:].as_list())
-        available = self._signature.structured_outputs["labels"].shape[1]
-        self.k = _checked_k(available if k is None else k, available)
-
-    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """``Predictions`` of a chunk; see ``RunPredictor``."""
-        arguments = self._arguments(chunk, where)
-        try:
-            found = self._signature(**arguments)
-        except (ValueError, tf.errors.InvalidArgumentError) as error:
-            raise DataError(
-                f"the SavedModel does not accept these features ({str(error).splitlines()[0]})",
-                where=where,
-                fix="give features of the space the model was trained on",
-            ) from error
-        names = [[name.decode("utf-8") for name in row] for row in found["labels"].numpy()]
-        return Predictions([row[: self.k] for row in names], found["scores"].numpy()[:, : self.k])
-
-    def _arguments(self, chunk, where):
-        if self._images is not None:
-            check_kind(chunk, self._input.chunk_field, where)
-            _, arrays = self._images.convert(chunk, where, 0)
-            found = IMAGE.tensors_of(arrays)
-        else:
-            found = self._input.given(chunk)
-        if found is None:
-            raise DataError(
-                f"{self._input.description} expected",
-                where=where,
-                fix="give what the model was trained on",
-            )
-        return {name: tf.constant(values) for name, values in found.items()}
-
-
-# What TensorFlow raises over a SavedModel that is damaged.
-_UNLOADABLE = (
-    tf.errors.OpError, AssertionError, AttributeError, IndexError, KeyError, OSError, RuntimeError,
-    TypeError, ValueError,
-)  # fmt: skip
-
-
-def _load(folder):
-    if not (Path(folder) / "saved_model.pb").is_file():
-        raise ConfigError("a SavedModel expected", where=folder, fix="write one with tfxc export")
-    try:
-        model = _loaded(folder)
-    except _UNLOADABLE as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"this SavedModel cannot be loaded ({reason[:200]})",
-            where=folder,
-            fix="write it again with tfxc export",
-        ) from error
-    outputs = getattr(model.signatures.get("serving_default"), "structured_outputs", {})
-    if not {"labels", "scores"} <= set(outputs):
-        raise ConfigError(
-            "a SavedModel that outputs labels and scores expected, found other outputs",
-            where=folder,
-            fix="give a SavedModel of tfxc export",
-        )
-    return model
-
-
-def _loaded(folder):
-    try:
-        return tf.saved_model.load(str(folder))
-    except RuntimeError as error:
-        if "Op type not registered" not in str(error):
-            raise
-        require_text()  # whose ops cut the texts of pretrained models
-        return tf.saved_model.load(str(folder))
-
-
-def _checked_k(k, available):
     if not 1 <= k <= available:
         raise ConfigError(
             f"1 to {available} labels per example expected, found {k}",

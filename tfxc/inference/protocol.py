@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from tfxc.core.arguments import check_k
 from tfxc.core.errors import ConfigError
-from tfxc.ops.search.top_k import check_k
 from tfxc.ranker.calibration import Calibration
 
 if TYPE_CHECKING:

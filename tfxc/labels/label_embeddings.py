@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from sklearn.preprocessing import normalize
 
 from tfxc.core.arguments import SHARE, OneOf, checked
 from tfxc.core.errors import DataError
@@ -48,7 +47,7 @@ class Pifa:
                 f"found {features.shape[0]:,}",
                 fix="give both matrices of the same examples",
             )
-        count, matrix = 1, _matrix(normalize(_matrix(labels)).T @ _matrix(features))
+        count, matrix = 1, _matrix(_unit_rows(_matrix(labels)).T @ _matrix(features))
         while self._parts and (self._parts[-1][0] <= count or not scipy.sparse.issparse(matrix)):
             more, other = self._parts.pop()
             count, matrix = count + more, matrix + other
@@ -57,7 +56,7 @@ class Pifa:
     def result(self) -> np.ndarray | scipy.sparse.csr_matrix:
         """float32 (labels, width), rows of unit length or zero."""
         total = sum((matrix for _, matrix in self._parts[1:]), self._parts[0][1])
-        return normalize(total, copy=False)
+        return _unit_rows(total, copy=False)
 
 
 def pifa(
@@ -126,13 +125,13 @@ def pifa_of_source(
     if source.image_shape is None:
         return found
     known = np.any(found, axis=1, keepdims=True)
-    return normalize(np.where(known, found - found.mean(axis=0, where=known), 0), copy=False)
+    return _unit_rows(np.where(known, found - found.mean(axis=0, where=known), 0), copy=False)
 
 
 def _features(source, features):
     """The features of a batch as a matrix."""
     if source.kind.is_image:
-        return normalize(_shrunk(features).reshape(len(features), -1))
+        return _unit_rows(_shrunk(features).reshape(len(features), -1))
     return source.kind.matrix(features, source.num_features)
 
 
@@ -161,7 +160,7 @@ def pii(labels: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
         >>> pii(scipy.sparse.csr_matrix(np.array([[1, 0], [1, 1]]))).toarray().tolist()[1]
         [0.0, 1.0]
     """
-    return normalize(_matrix(labels.T))
+    return _unit_rows(_matrix(labels.T))
 
 
 @checked(mode=OneOf(*MODES), alpha=SHARE)
@@ -217,3 +216,10 @@ def _matrix(values):
     if scipy.sparse.issparse(values):
         return scipy.sparse.csr_matrix(values, dtype=np.float32)
     return np.asarray(values, np.float32)
+
+
+def _unit_rows(values, copy=True):
+    """Rows scaled to length 1; rows of zeros stay as they are."""
+    from sklearn.preprocessing import normalize  # half a second, which only a training needs
+
+    return normalize(values, copy=copy)

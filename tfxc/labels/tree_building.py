@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
-from sklearn.preprocessing import normalize
 
 from tfxc.core.arguments import COUNT, SHARE, Integer, Number, checked
 from tfxc.core.errors import ConfigError, DataError
@@ -158,6 +157,8 @@ def leaf_centroids(
             f"vectors of the tree's {tree.num_labels:,} labels expected, "
             f"found {label_vectors.shape[0]:,}"
         )
+    from sklearn.preprocessing import normalize
+
     return normalize(tree.matrix(tree.depth - 1).T.tocsr() @ label_vectors, copy=False)
 
 
@@ -214,6 +215,8 @@ def add_labels(
 
 def _nearest(vectors, centroids, counts):
     """The leaf of greatest cosine of each vector, int32; -1 for a vector of zeros."""
+    from sklearn.preprocessing import normalize
+
     by_size = np.argsort(counts, kind="stable")
     vectors, centroids = normalize(vectors), normalize(centroids)[by_size]
     found = np.empty(vectors.shape[0], np.int32)

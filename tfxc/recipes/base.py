@@ -1,24 +1,27 @@
-"""What every recipe shares."""
+"""What every recipe shares.
+
+TensorFlow is imported by what trains: a run whose model needs none is opened without.
+"""
 
 import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.config import Config
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.data.manifest import Manifest
 from tfxc.inference.protocol import RunModel
-from tfxc.model import build_model
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import LoadedRun
 from tfxc.training.interrupts import StopAtOnce
-from tfxc.training.start.run_start import RunStart
-from tfxc.training.strategies import by_chief, is_chief, make_strategy
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from tfxc.training.start.run_start import RunStart
 
 
 @dataclasses.dataclass
@@ -48,6 +51,8 @@ class Context:
     @functools.cached_property
     def folder(self) -> RunFolder:
         """The run folder."""
+        from tfxc.training.strategies import is_chief
+
         return RunFolder(self.run, is_chief())
 
     @functools.cached_property
@@ -56,8 +61,10 @@ class Context:
         return Manifest.load(self.data_folder)
 
     @functools.cached_property
-    def strategy(self) -> tf.distribute.Strategy:
+    def strategy(self) -> "tf.distribute.Strategy":
         """The distribution strategy; made before anything else of TensorFlow."""
+        from tfxc.training.strategies import make_strategy
+
         return make_strategy(self.config.training, self.config)
 
     @property
@@ -69,6 +76,8 @@ class Context:
 
     def start(self) -> None:
         """Writes config and assets of the run, by the chief, see ``RunFolder.begin``."""
+        from tfxc.training.strategies import by_chief
+
         by_chief(
             self.strategy, lambda: self.folder.start(self.config, self.data_folder, self.fresh)
         )
@@ -191,7 +200,7 @@ class Recipe:
             finished = context.folder.finished(config, context.data_folder, context.fresh)
             return finished or self.train(context)
 
-    def run_start(self, repetition: int | None = None) -> RunStart | None:
+    def run_start(self, repetition: int | None = None) -> "RunStart | None":
         """``start`` as a ``RunStart``.
 
         Args:
@@ -199,9 +208,11 @@ class Recipe:
         """
         if self.start is None:
             return None
+        from tfxc.training.start.run_start import RunStart
+
         return RunStart(self.start, self.start_part, self.trust, repetition)
 
-    def starts(self, context: Context) -> list[RunStart]:
+    def starts(self, context: Context) -> "list[RunStart]":
         """The ``RunStart``s of all trainings of a run."""
         start = self.run_start()
         return [] if start is None else [start]
@@ -271,6 +282,8 @@ class Recipe:
 
     def assemble(self, loaded: LoadedRun) -> RunModel:
         """The trained model of a run: that of its config with the run's weights."""
+        from tfxc.model import build_model
+
         model = build_model(loaded.config, **loaded.dimensions)
         loaded.folder.load_weights(model)
         return model

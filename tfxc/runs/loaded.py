@@ -1,4 +1,7 @@
-"""A finished run, loaded: model, label names, text features."""
+"""A finished run, loaded: model, label names, text features.
+
+TensorFlow is imported with the model, if that needs it.
+"""
 
 import contextlib
 import functools
@@ -14,12 +17,10 @@ from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.core.storage import checksums
 from tfxc.core.storage.reading import existing_file, read_array, read_errors
 from tfxc.data.conversion import Converter
-from tfxc.data.images.conversion import ImageConverter
 from tfxc.data.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
 from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import load_text_features
-from tfxc.inference.embedder import Embedder
 from tfxc.inference.protocol import RankerModel
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.csr import bounds_of
@@ -29,9 +30,11 @@ from tfxc.runs.writer import SUMMARY, WEIGHTS
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
     from tfxc.data.formats.base import Reader
+    from tfxc.data.images.conversion import ImageConverter
     from tfxc.data.kinds import FeatureKind
     from tfxc.data.rows import Rows
     from tfxc.data.text.base import TextFeatures
+    from tfxc.inference.embedder import Embedder
 
 
 _NEEDED = ("feature_kind", "num_features", "num_labels", "row_normalise", "splits")
@@ -329,7 +332,7 @@ class LoadedRun:
         input_kind = registry.get("encoder", self.config.encoder.name).input_kind
         return self.text_features.tokens if input_kind == TOKENS.name else None
 
-    def embedder(self, where: str, flip: bool = False) -> Embedder:
+    def embedder(self, where: str, flip: bool = False) -> "Embedder":
         """Computes the vectors of the run's encoder, in float32.
 
         Args:
@@ -339,16 +342,22 @@ class LoadedRun:
         Raises:
             ConfigError: the run's recipe has no encoder.
         """
+        from tfxc.inference.embedder import Embedder
+
         self.require("encoder", where)
         training = self.config.training.model_copy(update={"precision": "float32"})
         self.config = self.config.model_copy(update={"training": training})
         return Embedder(self.model, flip)
 
     @property
-    def images(self) -> ImageConverter | None:
+    def images(self) -> "ImageConverter | None":
         """What converts images to the run's shape, or None for runs on something else."""
         shape = self.manifest.get("image_shape")
-        return None if shape is None else ImageConverter.of_shape(shape)
+        if shape is None:
+            return None
+        from tfxc.data.images.conversion import ImageConverter
+
+        return ImageConverter.of_shape(shape)
 
     def rows(self, reader: "Reader", size: int | None = None) -> "Iterator[Rows]":
         """Yields ``Rows`` of a reader's examples in the run's feature and label space.

@@ -3,12 +3,12 @@
 import contextlib
 import hashlib
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfxc.core.config import Config
 from tfxc.core.environment import Environment
@@ -176,7 +176,13 @@ class RunWriter:
 
     def _write_environment(self):
         """Writes when, by which versions and on what machine the run was finished."""
-        devices = [*map(_device_name, tf.config.list_physical_devices("GPU"))]
+        devices = []
+        if "tensorflow" in sys.modules:  # what does without it uses no GPU
+            import tensorflow as tf
+
+            details = tf.config.experimental.get_device_details
+            found = tf.config.list_physical_devices("GPU")
+            devices = [details(device).get("device_name", device.name) for device in found]
         write_json(self / ENVIRONMENT, Environment.now(devices).model_dump())
 
     def record_file(self, name: str) -> None:
@@ -187,10 +193,6 @@ class RunWriter:
         assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
         names = [*names, *(path.relative_to(self.path).as_posix() for path in assets)]
         checksums.record(self.path, names, known)
-
-
-def _device_name(device):
-    return tf.config.experimental.get_device_details(device).get("device_name", device.name)
 
 
 @contextlib.contextmanager

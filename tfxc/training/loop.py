@@ -15,6 +15,7 @@ from tfxc.core.errors import NonFiniteLossError
 from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.runs.writer import WEIGHTS
+from tfxc.training.callbacks import Callbacks
 from tfxc.training.checkpoints import Checkpoints
 from tfxc.training.interrupts import Stopped, StopSignals
 from tfxc.training.numerics import numerics, numerics_changes
@@ -27,6 +28,8 @@ from tfxc.training.strategies import check_same, from_all_workers, has_workers, 
 from tfxc.training.watch import BestMetric
 
 if TYPE_CHECKING:
+    import keras
+
     from tfxc.core.settings import Config
     from tfxc.data.sources.base import Source
     from tfxc.model import XCModel
@@ -136,12 +139,18 @@ class Trainer:
             f"{self.settings.schedule.name!r} is computed for {self.total_steps:,} steps"
         )
 
-    def fit(self, title: str = "training", remarks: Sequence[str] = ()) -> dict[str, Any]:
+    def fit(
+        self,
+        title: str = "training",
+        remarks: Sequence[str] = (),
+        callbacks: "Sequence[keras.callbacks.Callback]" = (),
+    ) -> dict[str, Any]:
         """Trains to the end, from the newest intact checkpoint if there is one.
 
         Args:
             title: of the progress line.
             remarks: lines to report first.
+            callbacks: Keras callbacks that watch the training, see ``training.callbacks``.
 
         Returns:
             Dict with steps, seconds of this training before and after interruptions, last loss,
@@ -153,10 +162,12 @@ class Trainer:
             NonFiniteLossError: the loss or the gradient became NaN or infinite.
             CheckpointError: the last checkpoint is of another model or another training set, or
                 all of them are damaged.
-            ConfigError: the workers have different data.
+            ConfigError: the workers have different data, or a callback changes the training.
             DataError: the data cannot be read.
             MachineError: another worker has ended.
         """
+        sizes = self.settings.epochs, self.source.num_examples, self.settings.batch_size
+        self._callbacks = Callbacks(callbacks, self.model, *sizes)
         with _source_errors(self.source), lost_workers(self.strategy):
             return self._fit(title, list(remarks))
 
@@ -233,8 +244,10 @@ class Trainer:
         began, results, step = clock - before.get("seconds", 0.0), {}, start
         loss, stopped_by = before.get("loss"), None
         stopped_early = self.watch.patience_is_over
+        self._callbacks.begin()
         while step < self.total_steps and not stopped_early:
             self._begin_epoch(step)
+            self._callbacks.before(step)
             self.step_function.wants_stop = signals.received is not None
             with readable_table_errors(self.model.objective):
                 loss = float(self.step_function.run(iterator))
@@ -246,16 +259,19 @@ class Trainer:
             reporter.advance(step, loss)
             if self._logs(step):
                 clock = self._log(reporter, step, window, clock)
-            if self._evaluates and self._due(step, self._evaluate_every):
+            if self._evaluates and self._due(step, self.settings.evaluate_every):
                 results = self._evaluate(reporter, step)
                 stopped_early = self.watch.patience_is_over
                 clock = time.monotonic()
+            self._callbacks.after(step, loss, results.get("dev", {}))
             stopped_by = self._stopped_by(signals)
-            if self._due(step, self._checkpoint_every) or stopped_early or stopped_by:
+            saves = self._due(step, self.settings.checkpoint_every)
+            if saves or stopped_early or stopped_by:
                 self.checkpoints.save(step, self._progress(loss, began))
             if stopped_by and step < self.total_steps:
                 self._together()
                 raise Stopped(step, stopped_by)
+        self._callbacks.end()
         return self._finish(reporter, step, loss, results, time.monotonic() - began)
 
     def _progress(self, loss, began):
@@ -294,14 +310,6 @@ class Trainer:
     def _evaluates(self):
         return self.evaluation is not None and self.evaluation.has_any
 
-    @property
-    def _evaluate_every(self):
-        return self.settings.evaluate_every or max(1, round(self.steps_per_epoch))
-
-    @property
-    def _checkpoint_every(self):
-        return self.settings.checkpoint_every or max(1, round(self.steps_per_epoch))
-
     def _logs(self, step):
         """Whether loss and speed are logged: a short training shows its course as well."""
         if self.settings.log_every is not None:
@@ -309,12 +317,21 @@ class Trainer:
         return step == 1 or self._due(step, min(_LOG_EVERY, max(1, self.total_steps // _LOGGED)))
 
     def _due(self, step, every):
-        return step % every == 0 or step == self.total_steps
+        """Whether something is due after a step, of every so many; None: where an epoch ends."""
+        if step == self.total_steps:
+            return True
+        return self._begins_epoch(step) if every is None else step % every == 0
+
+    def _begins_epoch(self, step):
+        """Whether the step after this many is the first of an epoch."""
+        return step == 0 or self._epoch(step) != self._epoch(step - 1)
+
+    def _epoch(self, step):
+        return step * self.settings.batch_size // self.source.num_examples
 
     def _begin_epoch(self, step):
-        epoch = int(step / self.steps_per_epoch)
-        if step == 0 or epoch != int((step - 1) / self.steps_per_epoch):
-            self.model.objective.on_epoch(epoch + 1, math.ceil(self.settings.epochs))
+        if self._begins_epoch(step):
+            self.model.objective.on_epoch(self._epoch(step) + 1, math.ceil(self.settings.epochs))
 
     def _check_finite(self, step, loss):
         outcome = self.step_function.outcome

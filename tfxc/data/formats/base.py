@@ -161,16 +161,14 @@ class TextReader(Reader):
     compressed = COMPRESSED
 
     @abc.abstractmethod
-    def _examples(self) -> Iterator[tuple[str, list]]:
-        """Yields ``(text, list of labels)``."""
+    def _examples(self) -> Iterator[tuple[str, list] | tuple[str, list, str]]:
+        """Yields ``(text, list of labels)``, or all of them with a name."""
 
     def _read(self, size):
         examples = self._examples()
         for block in bounded(examples, size, lambda example: len(example[0])):
-            yield Chunk(
-                texts=[text for text, _ in block],
-                labels=[labels for _, labels in block],
-            )
+            texts, labels, *names = map(list, zip(*block, strict=True))
+            yield Chunk(texts=texts, labels=labels, names=names[0] if names else None)
 
 
 class EncodedImageReader(Reader):

@@ -42,6 +42,7 @@ class Delimited(TextReader):
         path: ``.csv`` or ``.tsv`` file, also ``.gz`` or ``.xz``.
         text_field: column of the texts; None = ``text`` or ``sentence``.
         labels_field: column of the labels; None = ``labels`` or ``label``.
+        id_field: column of the examples' names, which answers can repeat; None = none.
         label_separator: what separates the labels within their cell, e.g. ``";"``; None = the cell
             is one label.
         delimiter: what separates the cells; None = a tab in ``.tsv`` files, else a comma.
@@ -72,6 +73,7 @@ class Delimited(TextReader):
         *,
         text_field: str | None = None,
         labels_field: str | None = None,
+        id_field: str | None = None,
         label_separator: str | None = None,
         delimiter: str | None = None,
         quotes: bool = True,
@@ -87,7 +89,7 @@ class Delimited(TextReader):
             delimiter = "\t" if ".tsv" in endings else ","
         elif len(delimiter) != 1 or delimiter in '\r\n"':
             raise ConfigError(f"one character expected, found {delimiter!r}", where="delimiter")
-        self.text_field, self.labels_field = text_field, labels_field
+        self.text_field, self.labels_field, self.id_field = text_field, labels_field, id_field
         self.label_separator, self.delimiter, self.quotes = label_separator, delimiter, quotes
         if columns is not None and (
             isinstance(columns, str) or not all(isinstance(name, str) for name in columns)
@@ -120,7 +122,9 @@ class Delimited(TextReader):
         number, header = (1, list(self.columns)) if self.columns else next(rows, (1, []))
         where = f"{self.path}:1"
         text_at = find_column(header, self.text_field, TEXT_FIELDS, "text_field", where)
-        labels_at = None
+        labels_at = id_at = None
+        if self.id_field is not None:
+            id_at = find_column(header, self.id_field, (), "id_field", where)
         if self._labelled:
             labels_at = find_column(header, self.labels_field, LABELS_FIELDS, "labels_field", where)
         for number, row in rows:
@@ -132,7 +136,7 @@ class Delimited(TextReader):
                     fix="quote cells that hold a separator",
                 )
             labels = [] if labels_at is None else self._labels(row[labels_at], where)
-            yield row[text_at], labels
+            yield (row[text_at], labels) if id_at is None else (row[text_at], labels, row[id_at])
 
     def _rows(self):
         """Yields ``(number of the row's first line, cells)``, blank lines left out."""

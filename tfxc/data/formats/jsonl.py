@@ -27,6 +27,7 @@ class JSONLines(TextReader):
         path: ``.jsonl``, ``.ndjson`` or ``.json`` file, also ``.gz`` or ``.xz``.
         text_field: key of the text.
         labels_field: key of the labels.
+        id_field: key of a name or number of the example, which answers can repeat.
         labelled: if False, yields the texts without labels, which are optional.
         max_line_bytes: longest line.
 
@@ -49,11 +50,13 @@ class JSONLines(TextReader):
         *,
         text_field: str = "text",
         labels_field: str = "labels",
+        id_field: str | None = None,
         labelled: bool = True,
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
         super().__init__(path, max_line_bytes)
         self.text_field, self.labels_field, self._labelled = text_field, labels_field, labelled
+        self.id_field = id_field
 
     @classmethod
     def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
@@ -84,7 +87,17 @@ class JSONLines(TextReader):
             if labels:
                 kind = kind or type(labels[0])
                 check_labels(labels, kind, where)
-            yield text, labels
+            yield (text, labels, self._name(example, where)) if self.id_field else (text, labels)
+
+    def _name(self, example, where):
+        name = _field(example, self.id_field, "id_field", where)
+        if type(name) not in (str, int):
+            raise DataError(
+                f"a string or an integer expected in {self.id_field!r}, found {_shown(name)}",
+                where=where,
+                fix=_CORRECT,
+            )
+        return str(name)
 
     def _example(self, example, where):
         text = _field(example, self.text_field, "text_field", where)

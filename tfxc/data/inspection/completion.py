@@ -3,11 +3,11 @@
 import argparse
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfxc.core.config import Config, changed, load_tree, merge, named, parse_config
+from tfxc.core.config import Config, changed, check_given, load_tree, merge, named, parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import write_json
 from tfxc.data.formats import detect_format
@@ -71,16 +71,24 @@ class Completed:
         ]
 
 
-def config_of(options: argparse.Namespace) -> Config:
-    """The config that ``--config`` and ``--set`` describe; gaps are filled in.
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Reads a config; what it leaves out is filled in by what its training file holds.
+
+    Args:
+        path: JSON file, or the name of a config that comes with tfxc.
+        overrides: texts ``"a.b=value"``; the value is JSON, or a plain string.
 
     Raises:
-        ConfigError: as ``load_config``.
+        ConfigError: no such file, bad JSON, unknown key or a value of the wrong type.
         DataError: the training file of a config with gaps cannot be read.
+
+    Example:
+        >>> load_config("configs/quickstart.json", ["training.epochs=1"]).training.epochs
+        1.0
     """
-    where = str(options.config)
-    tree = complete(load_tree(options.config, options.set), Choice()).tree
-    return parse_config(tree, where=where)
+    tree = load_tree(path, overrides)
+    check_given(tree, str(path))  # before the data are read
+    return parse_config(complete(tree, Choice()).tree, where=str(path))
 
 
 def completed_of(options: argparse.Namespace) -> Completed:

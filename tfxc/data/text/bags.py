@@ -1,4 +1,4 @@
-"""Texts to sparse rows: TF-IDF and hashed bags of n-grams, on scikit-learn's vectorisers.
+"""Texts to sparse rows: TF-IDF and hashed bags of n-grams, the same as by scikit-learn.
 
 Unlike scikit-learn's own, the TF-IDF vectoriser is fitted on a stream, so that only its vocabulary
 has to fit in memory; it works in several processes and is saved without pickle.
@@ -7,13 +7,14 @@ has to fit in memory; it works in several processes and is saved without pickle.
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
-from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import ConfigError
 from tfxc.data.text.base import TOKEN_PATTERN, Learner, TextFeatures, read_terms
-from tfxc.data.text.terms import TermCounter, select_terms
+from tfxc.data.text.terms import TermCounter, TermMatrix, WordTerms, select_terms
+from tfxc.ops.csr import unit_rows
 from tfxc.ops.text.token_patterns import TokenPattern
+
+_ANALYSIS = ("token_pattern", "ngram_range", "lowercase")
 
 
 class TfidfFeatures(TextFeatures):
@@ -78,7 +79,7 @@ class TfidfFeatures(TextFeatures):
                 ``min_df``.
         """
         with_totals = self._settings["max_features"] is not None
-        counter = TermCounter(_analysis(self._settings), jobs, with_totals)
+        counter = TermCounter(self._terms(), jobs, with_totals)
         return Learner(counter.add, lambda: self._take(counter.counts()))
 
     def _take(self, counts):
@@ -100,10 +101,11 @@ class TfidfFeatures(TextFeatures):
     def idf(self) -> np.ndarray | None:
         return self._idf if self._settings["use_idf"] else None
 
+    def _terms(self):
+        return WordTerms(*(self._settings[key] for key in _ANALYSIS))
+
     def _build_vectorizer(self):
-        return CountVectorizer(
-            vocabulary=self._vocabulary, dtype=np.float32, **_analysis(self._settings)
-        )
+        return TermMatrix(self._vocabulary, self._terms())
 
     def _rows(self, texts):
         rows = super()._rows(texts)
@@ -111,9 +113,7 @@ class TfidfFeatures(TextFeatures):
             rows.data = np.log(rows.data) + 1
         if self.idf is not None:
             rows.data *= self.idf[rows.indices]
-        if self._settings["norm"]:
-            rows = normalize(rows, self._settings["norm"], copy=False)
-        return rows
+        return unit_rows(rows, self._settings["norm"]) if self._settings["norm"] else rows
 
     def _load(self, folder):
         self._vocabulary, self._idf = read_terms(folder, self._settings["use_idf"])
@@ -165,16 +165,13 @@ class HashingFeatures(TextFeatures):
         return None
 
     def _build_vectorizer(self):
+        from sklearn.feature_extraction.text import HashingVectorizer
+
         settings = self.settings()
         settings |= TokenPattern(settings["token_pattern"]).analysis()
         return HashingVectorizer(
             n_features=settings.pop("num_features"), dtype=np.float32, **settings
-        )
+        ).transform
 
     def _load(self, folder):
         """There is nothing but the settings."""
-
-
-def _analysis(settings):
-    words = TokenPattern(settings["token_pattern"]).analysis()
-    return {**words, "ngram_range": settings["ngram_range"], "lowercase": settings["lowercase"]}

@@ -201,7 +201,7 @@ class TextFeatures(abc.ABC):
         return check_ngram_range(value)
 
     def _rows(self, texts):
-        return scipy.sparse.csr_matrix(self._vectorizer().transform(texts))
+        return scipy.sparse.csr_matrix(self._vectorizer()(texts))
 
     def _vectorizer(self):
         if self._cached_vectorizer is None:
@@ -209,8 +209,8 @@ class TextFeatures(abc.ABC):
         return self._cached_vectorizer
 
     @abc.abstractmethod
-    def _build_vectorizer(self):
-        """The scikit-learn vectoriser, ready to transform."""
+    def _build_vectorizer(self) -> Callable[[Sequence[str]], Any]:
+        """A function of texts that returns a row of counts for each."""
 
     def _check_fitted(self):
         if self.num_features is None:

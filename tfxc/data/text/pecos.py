@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.preprocessing import normalize
 
 from tfxc.core.arguments import OneOf
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.reading import read_json, read_text
 from tfxc.data.text.base import Learner, TextFeatures, check_ngram_range, read_terms
-from tfxc.data.text.terms import TermCounter
+from tfxc.data.text.terms import TermCounter, TermMatrix
+from tfxc.ops.csr import unit_rows
 
 _LINE_BREAKS = re.compile(r"[\r\n]")
 # Of saved vectorisers.
@@ -107,7 +106,7 @@ class PecosTfidfFeatures(TextFeatures):
         Raises:
             DataError: at its end, no term is left.
         """
-        counter = TermCounter(self._analysis(learning=True), jobs, with_totals=False)
+        counter = TermCounter(self._terms(learning=True), jobs, with_totals=False)
         return Learner(counter.add, lambda: self._take(counter.counts()))
 
     def _take(self, counts):
@@ -213,15 +212,13 @@ class PecosTfidfFeatures(TextFeatures):
         found = found[-most:] if self._settings["keep_frequent"] else found[:most]
         return [index for *_, index in found]
 
-    def _analysis(self, learning):
-        analyse = functools.partial(
+    def _terms(self, learning):
+        return functools.partial(
             _terms, blocks=self._blocks(), most=self._settings["max_length"], learning=learning
         )
-        return {"analyzer": analyse}
 
     def _build_vectorizer(self):
-        analysis = self._analysis(learning=False)
-        return CountVectorizer(vocabulary=self._vocabulary, dtype=np.float32, **analysis)
+        return TermMatrix(self._vocabulary, self._terms(learning=False))
 
     def _rows(self, texts):
         rows = super()._rows(texts)
@@ -234,9 +231,9 @@ class PecosTfidfFeatures(TextFeatures):
         norm = self._settings["norm"]
         if norm and self.blocks:
             parts = itertools.pairwise([0, *self.blocks, self.num_features])
-            parts = [normalize(rows[:, begin:end], norm) for begin, end in parts]
+            parts = [unit_rows(rows[:, begin:end], norm) for begin, end in parts]
             rows = scipy.sparse.hstack(parts, format="csr")
-        return normalize(rows, norm, copy=False) if norm else rows
+        return unit_rows(rows, norm) if norm else rows
 
     def _load(self, folder):
         self.set_vocabulary(*read_terms(folder, self._settings["use_idf"]))

@@ -1,15 +1,20 @@
-"""Counts the terms of a stream of texts and chooses a vocabulary, as scikit-learn would."""
+"""Cuts texts into terms, counts them and chooses a vocabulary, as scikit-learn would.
 
+scikit-learn itself is not imported: that takes longer than a prediction of some hundred texts.
+"""
+
+import array
 import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import joblib
 import numpy as np
-from sklearn.feature_extraction.text import CountVectorizer
+import scipy.sparse
 
 from tfxc.core.errors import DataError
+from tfxc.ops.csr import bounds_of
+from tfxc.ops.text.token_patterns import TokenPattern
 
 # Fewer characters at a time are counted sooner than processes start.
 _MIN_CHARACTERS = 500_000
@@ -32,16 +37,77 @@ class TermCounts:
     num_texts: int
 
 
+class WordTerms:
+    """Cuts a text into n-grams of words.
+
+    Args:
+        token_pattern: regular expression of a word, see ``ops.text.token_patterns``.
+        ngram_range: smallest and largest n of the n-grams, whose words are joined by a space.
+        lowercase: whether to lower the case first.
+
+    Example:
+        >>> WordTerms("[a-z]+", (1, 2))("A red fox")
+        ['a', 'red', 'fox', 'a red', 'red fox']
+    """
+
+    def __init__(
+        self, token_pattern: str, ngram_range: tuple[int, int] = (1, 1), lowercase: bool = True
+    ) -> None:
+        self._words, self._range = TokenPattern(token_pattern), ngram_range
+        self._lowercase = lowercase
+
+    def __call__(self, text: str) -> list[str]:
+        """The terms of a text, as often as they occur."""
+        words = self._words(text.lower() if self._lowercase else text)
+        least, most = self._range
+        terms = list(words) if least == 1 else []
+        for n in range(max(least, 2), most + 1):
+            terms += [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
+        return terms
+
+
+class TermMatrix:
+    """Counts the terms of a vocabulary in texts.
+
+    Args:
+        terms: distinct terms, by column.
+        analyse: cuts a text into terms.
+
+    Example:
+        >>> TermMatrix(["fox", "red"], str.split)(["red red hen"]).toarray().tolist()
+        [[0.0, 2.0]]
+    """
+
+    def __init__(self, terms: Sequence[str], analyse: Callable[[str], list[str]]) -> None:
+        self._columns = {term: column for column, term in enumerate(terms)}
+        self._analyse = analyse
+
+    def __call__(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
+        """Float32 CSR (texts, terms) with sorted indices."""
+        known, lengths = self._columns, []
+        columns, values = array.array("i"), array.array("f")
+        for text in texts:
+            found = (known[term] for term in self._analyse(text) if term in known)
+            counts = collections.Counter(found)
+            columns.extend(counts)
+            values.extend(counts.values())
+            lengths.append(len(counts))
+        arrays = np.array(values), np.array(columns), bounds_of(lengths)
+        found = scipy.sparse.csr_matrix(arrays, (len(lengths), len(known)))
+        found.sort_indices()
+        return found
+
+
 class TermCounter:
     """Counts the terms of texts.
 
     Args:
-        analysis: ``ngram_range``, ``lowercase`` and ``token_pattern``.
+        analyse: cuts a text into terms; it can be sent to other processes.
         jobs: processes to use at most; the result does not depend on it.
         with_totals: whether to count occurrences too, for twice the memory.
 
     Example:
-        >>> counter = TermCounter({"ngram_range": (1, 1), "token_pattern": "[a-z]+"})
+        >>> counter = TermCounter(WordTerms("[a-z]+"))
         >>> counter.add([["a b b"], ["b"]])
         >>> counts = counter.counts()
         >>> counts.terms, counts.documents.tolist(), counts.totals.tolist(), counts.num_texts
@@ -49,9 +115,9 @@ class TermCounter:
     """
 
     def __init__(
-        self, analysis: Mapping[str, Any], jobs: int = 1, with_totals: bool = True
+        self, analyse: Callable[[str], list[str]], jobs: int = 1, with_totals: bool = True
     ) -> None:
-        self._analysis, self._jobs, self._with_totals = analysis, jobs, with_totals
+        self._analyse, self._jobs, self._with_totals = analyse, jobs, with_totals
         self._documents: collections.Counter[str] = collections.Counter()
         self._totals: collections.Counter[str] = collections.Counter()
         self._num_texts = 0
@@ -59,7 +125,7 @@ class TermCounter:
     def add(self, text_lists: Sequence[Sequence[str]]) -> None:
         """Counts a list of lists of texts, a list per process."""
         tasks = (
-            joblib.delayed(_count_list)(texts, self._analysis, self._with_totals)
+            joblib.delayed(_count_list)(texts, self._analyse, self._with_totals)
             for texts in text_lists
         )
         characters = sum(len(text) for texts in text_lists for text in texts)
@@ -84,8 +150,7 @@ def _values(counter, terms):
     return np.fromiter((counter[term] for term in terms), np.int64, len(terms))
 
 
-def _count_list(texts, analysis, with_totals):
-    analyse = CountVectorizer(**analysis).build_analyzer()
+def _count_list(texts, analyse, with_totals):
     documents, totals = collections.Counter(), collections.Counter()
     for text in texts:
         terms = analyse(text)

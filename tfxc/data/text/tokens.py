@@ -19,7 +19,7 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_text
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted
-from tfxc.data.text.terms import TermCounter
+from tfxc.data.text.terms import TermCounter, WordTerms
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
 
@@ -380,9 +380,8 @@ class WordTokens(TokenFeatures):
         return " ".join(_jieba(tuple(self._settings["dictionary"])).cut(text.strip(" ")))
 
     def _counter(self, jobs):
-        words = TokenPattern(self._settings["token_pattern"]).analysis()
-        analysis = {**words, "ngram_range": (1, 1), "lowercase": False}
-        counter = TermCounter(analysis, jobs)
+        terms = WordTerms(self._settings["token_pattern"], lowercase=False)
+        counter = TermCounter(terms, jobs)
 
         def add(text_lists):
             counter.add([[self._prepared(text) for text in texts] for texts in text_lists])

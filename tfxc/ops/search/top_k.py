@@ -7,12 +7,6 @@ import tensorflow as tf
 from tfxc.ops.sparse import for_other_runtimes
 
 
-def check_k(k: int, most: int) -> None:
-    """Raises a ``ValueError`` unless k labels can be found among ``most``."""
-    if not 1 <= k <= most:
-        raise ValueError(f"k: 1 to {most} (the labels) expected, found {k}")
-
-
 def tiled_top_k(
     score_tile: Callable[..., tf.Tensor], num_columns: int, batch: tf.Tensor, k: int, tile: int
 ) -> tuple[tf.Tensor, tf.Tensor]:

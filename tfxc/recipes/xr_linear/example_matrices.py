@@ -7,7 +7,6 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.records.reading_order import check_order, reading_order
 from tfxc.data.source_files import expand
 from tfxc.ops.csr import load_sparse, sparse_shape
 from tfxc.ranker.negatives import scheme_of
@@ -145,6 +144,8 @@ class ExampleMatrices:
         """
         if not self._files:
             return {}
+        from tfxc.data.records.reading_order import check_order, reading_order
+
         order = reading_order(manifest, config.data)
         check_order(np.split(labels.indices, labels.indptr[1:-1]), config.data, names, order)
         found = {key: load_sparse(expand(name))[order] for key, name in self._files.items()}

@@ -3,19 +3,19 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
-import tensorflow as tf
 
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.inference.protocol import RankerModel
-from tfxc.ops.search.beam_search.beam_graph import BeamGraph
-from tfxc.ops.search.beam_search.calibration_graph import calibrated
 from tfxc.ranker.calibration import Calibration
 from tfxc.ranker.post_processors import post_processor as rule_of
-from tfxc.ranker.search import Ranker, load_layer
+from tfxc.ranker.search import Ranker
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 CALIBRATION = "calibration.json"
 
@@ -119,14 +119,22 @@ class LinearModel(RankerModel):
         return scores
 
     def top_k(
-        self, features: Mapping[str, tf.Tensor], k: int, probabilities: bool = False
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+        self, features: "Mapping[str, tf.Tensor]", k: int, probabilities: bool = False
+    ) -> "tuple[tf.Tensor, tf.Tensor]":
         """The same in TensorFlow's graph, with the same features as tensors."""
+        from tfxc.recipes.xr_linear.graph import LinearGraph
+
         if k not in self._graphs:
-            with tf.init_scope():
-                self._graphs[k] = self._graph(k)
-        ids, scores = self._graphs[k](_bag(features))
-        return ids, calibrated(scores, self._calibration) if probabilities else scores
+            self._graphs[k] = LinearGraph(self._folder, self.ranker, self._rules(k))
+        return self._graphs[k].top_k(features, self._calibration if probabilities else None)
+
+    def _rules(self, k):
+        """Nodes kept in every layer, and the layers' post-processors."""
+        depth, rules = len(self.ranker.sizes), self.ranker.post_processors
+        if self._post_processor is not None:
+            rules = [rule_of(self._post_processor)] * depth
+        inner = self.ranker.only_topk[:-1] if self._beam is None else [self._beam] * (depth - 1)
+        return {"only_topk": [*inner, k], "post_processors": rules}
 
     def _matrix(self, features):
         if not isinstance(features, dict):
@@ -134,31 +142,3 @@ class LinearModel(RankerModel):
         parts = tuple(np.asarray(features[name]) for name in ("weights", "ids", "row_splits"))
         shape = (len(parts[2]) - 1, self.ranker.num_features)
         return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
-
-    def _graph(self, k):
-        ranker, depth = self.ranker, len(self.ranker.sizes)
-        rules = ranker.post_processors
-        if self._post_processor is not None:
-            rules = [rule_of(self._post_processor)] * depth
-        inner = ranker.only_topk[:-1] if self._beam is None else [self._beam] * (depth - 1)
-        return BeamGraph(
-            list(self._layers()),
-            ranker.num_features,
-            bias=ranker.bias,
-            only_topk=[*inner, k],
-            post_processors=rules,
-        )
-
-    def _layers(self):
-        for number in range(len(self.ranker.sizes)):
-            yield load_layer(self._folder / "ranker" / f"layer-{number}")
-
-
-def _bag(features):
-    """Features as a bag; of dense ones every number is an entry."""
-    if isinstance(features, dict):
-        return {name: features[name] for name in ("ids", "weights", "row_splits")}
-    rows, width = tf.shape(features)[0], features.shape[1]
-    splits = tf.range(tf.cast(rows, tf.int64) + 1) * width
-    ids = tf.tile(tf.range(width), [rows])
-    return {"ids": ids, "weights": tf.reshape(features, [-1]), "row_splits": splits}

@@ -1,26 +1,18 @@
-"""Trains a linear ranker over a tree of labels."""
+"""A linear ranker over a tree of labels.
+
+Its training is in ``training``: what opens a run imports neither that nor TensorFlow.
+"""
 
 import functools
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import scipy.sparse
 
 from tfxc.core.arguments import COUNT, POSITIVE, OneOf, checked
 from tfxc.core.errors import ConfigError
-from tfxc.core.progress import Progress
 from tfxc.core.settings import TrainingSettings
-from tfxc.data.manifest import LABELS_FILE
-from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.calibration import METHODS
-from tfxc.ranker.chain import train_ranker
-from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import Context, StagedRecipe
-from tfxc.recipes.xr_linear import stages
-from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices, negatives_of
+from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings
 
@@ -28,9 +20,6 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.manifest import Manifest
     from tfxc.runs.loaded import LoadedRun
-
-
-TREE = "tree.npz"
 
 
 class XRLinear(StagedRecipe):
@@ -102,15 +91,17 @@ class XRLinear(StagedRecipe):
 
     def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
         """Levels, blocks and memory; the clusters are not known before training."""
-        stages.check_data(config, manifest, self.calibrate)
-        sizes, settings = self._plan(config, manifest)
-        lines = stages.estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads)
-        return lines, None
+        from tfxc.recipes.xr_linear.stages import estimate_lines
+        from tfxc.recipes.xr_linear.training import checked_plan
+
+        sizes, settings = checked_plan(self, config, manifest)
+        return estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads), None
 
     def check(self, context: Context) -> None:
         """Refuses settings that do not fit the data."""
-        stages.check_data(context.config, context.manifest, self.calibrate)
-        self._plan(context.config, context.manifest)
+        from tfxc.recipes.xr_linear.training import checked_plan
+
+        checked_plan(self, context.config, context.manifest)
 
     def stages(self, context: Context) -> Callable[[], dict[str, Any]]:
         """Tree, blocks of classifiers, calibration.
@@ -120,66 +111,9 @@ class XRLinear(StagedRecipe):
             ``seconds`` and ``processor_seconds`` of this process, ``dev``, and ``test`` where it is
             asked for.
         """
-        return functools.partial(self._train, context)
+        from tfxc.recipes.xr_linear.training import train
 
-    def _plan(self, config, manifest):
-        """Sizes of the levels, and ``RankerSettings`` that fit them."""
-        tree = TreeSettings(self.tree, config.seed)
-        sizes = tree.sizes(manifest.num_labels, manifest.num_features)
-        matrices = ExampleMatrices(self.ranker)
-        settings = matrices.settings(config.seed)
-        if settings.mode != "full-model":
-            raise ConfigError(
-                f"mode 'full-model' expected, found {settings.mode!r}",
-                where="recipe.ranker.mode",
-                fix="set it to 'full-model'",
-            )
-        settings.check(sizes, "recipe.ranker")
-        matrices.check(config, manifest, sizes, tree)
-        return sizes, settings
-
-    def _train(self, context):
-        began, processor = time.monotonic(), time.process_time()
-        config, data_folder, run = context.config, context.data_folder, context.folder
-        features, labels = stages.training_matrices(data_folder)
-        matrices = ExampleMatrices(self.ranker)
-        names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
-        given = matrices.load(config, context.manifest, labels, names)
-        tree = self._tree(features, labels, config, run)
-        with stages.memory_of_ranker(self.memory_gb) as budget:
-            reports = train_ranker(
-                scipy.sparse.csr_matrix(features),
-                labels,
-                tree,
-                run.path,
-                matrices.settings(config.seed),
-                relevance=given.get("relevance_file"),
-                negatives=negatives_of(given, tree),
-                limits=Limits(budget, self.threads),
-            )
-        seconds = {
-            "seconds": round(time.monotonic() - began, 1),
-            "processor_seconds": round(time.process_time() - processor, 1),
-        }
-        for line in stages.report_lines(reports, seconds):
-            stages.log(run, line)
-        model = LinearModel(run.path, self.threads)
-        stages.calibrate(model, self.calibrate, config, data_folder, run)
-        results = stages.measure(model, config, data_folder, context.manifest)
-        stages.write_metrics(run, seconds, results)
-        for line in stages.headline(results):
-            stages.log(run, line)
-        return {"layers": reports, **seconds, "dev": {}, **results}
-
-    def _tree(self, features, labels, config, run):
-        """The tree of the run folder; built where there is none."""
-        if not (run / TREE).is_file():
-            with Progress("clustering labels", labels.shape[1], "labels") as progress:
-                settings = TreeSettings(self.tree, config.seed)
-                settings.build(features, labels, self.threads).save(run / TREE)
-                run.record_file(TREE)
-                progress.advance(labels.shape[1])
-        return ClusterTree.load(run / TREE)
+        return functools.partial(train, self, context)
 
     def assemble(self, loaded: "LoadedRun") -> LinearModel:
         """The ranker of the run folder, a ``LinearModel``."""

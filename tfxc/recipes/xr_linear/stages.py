@@ -22,11 +22,11 @@ from tfxc.ranker.calibration import Calibration, pairs_of
 from tfxc.ranker.layer import BudgetError
 from tfxc.recipes.xr_linear.model import CALIBRATION
 from tfxc.training.evaluation import Evaluation, labels_of
-from tfxc.training.memory_estimate import Memory
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.manifest import Manifest
+    from tfxc.data.sources.base import Source
     from tfxc.inference.protocol import RunModel
     from tfxc.ranker.settings import RankerSettings
     from tfxc.recipes.xr_linear.model import LinearModel
@@ -129,6 +129,8 @@ def estimate_lines(
         memory_gb, threads: as of the recipe; memory_gb None for no limit.
         more: columns that follow the features, all of whose entries count.
     """
+    from tfxc.training.memory_estimate import Memory  # which needs TensorFlow
+
     train, width = manifest.split("train"), manifest.num_features + more
     dense = manifest.kind is DENSE
     entries = train.examples * width if dense else train.nonzeros + train.examples * more
@@ -200,19 +202,36 @@ def calibrate(
     """
     if method is None:
         return
-    k = min(_CALIBRATED, model.num_labels)
     source = open_source(data_folder, "dev", _READ_BYTES)
-    found = [
-        pairs_of(one.ids, one.scores, one.labels)
-        for one in Searcher(model, k).over(source, config.evaluation.batch_size)
-    ]
-    scores, hits = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    k, scores, hits = best_scores(model, source, config.evaluation.batch_size)
     Calibration.fit(scores, hits, method).save(run / CALIBRATION)
     log(
         run,
         f"{method} calibration learned from the {k} best labels of each dev example: "
         f"{len(hits):,} scores, {hits.mean():.1%} of them of true labels",
     )
+
+
+def best_scores(
+    model: "RunModel", source: "Source", batch_size: int
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """What a calibration is learned from.
+
+    Args:
+        model: what is searched.
+        source: examples it was not trained on.
+        batch_size: examples of a search.
+
+    Returns:
+        How many labels of each example there are, their scores, and whether they are true.
+    """
+    k = min(_CALIBRATED, model.num_labels)
+    found = [
+        pairs_of(one.ids, one.scores, one.labels)
+        for one in Searcher(model, k).over(source, batch_size)
+    ]
+    scores, hits = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return k, scores, hits
 
 
 def measure(

@@ -28,8 +28,8 @@ from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import PARAMETERS, write_layer, write_parameters
 from tfxc.recipes.xr_linear.model import CALIBRATION
-from tfxc.recipes.xr_linear.recipe import TREE
 from tfxc.recipes.xr_linear.stages import memory_of_ranker
+from tfxc.recipes.xr_linear.training import TREE
 from tfxc.recipes.xr_transformer.ranker_features import RECIPES, features_of_ranker
 from tfxc.runs.writer import WEIGHTS, new_run
 

@@ -1,0 +1,552 @@
+"""The scikit-learn estimator: extreme classification with ``fit`` and ``predict``."""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+
+from tfxc.core import registry
+from tfxc.core.arguments import OneOf
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.kinds import IMAGE, SPARSE, kind_of_features
+from tfxc.data.rows import Rows
+from tfxc.data.sources.base import ArraySource
+from tfxc.data.text.registry import build_text_features
+from tfxc.estimator.examples import checked_images, checked_texts, checked_weights, is_texts
+from tfxc.estimator.fitted_model import FittedModel, check_recipe
+from tfxc.estimator.targets import Targets, label_sets, read_targets
+from tfxc.metrics.classification import Decision
+from tfxc.runs.loaded import load_run
+
+_BATCH = 1024
+_METHODS = ("encoder", "head", "objective", "recipe", "text_features")
+_LINEAR = "xr_linear"
+# Parameters without a meaning for a linear ranker.
+_OF_NETWORKS = (
+    "encoder", "head", "objective", "techniques", "epochs", "batch_size", "learning_rate",
+    "early_stopping", "class_weight",
+)  # fmt: skip
+_LEAST = np.finfo(np.float32).tiny  # of probabilities whose logarithm is taken
+_FIRST_K = 16  # labels looked at first where a threshold decides how many there are
+
+
+def _may_have_probabilities(classifier):
+    """A linear ranker has none unless it is calibrated."""
+    section = _section(classifier.recipe)
+    return section["name"] != _LINEAR or section.get("calibrate") is not None
+
+
+class XCClassifier(ClassifierMixin, BaseEstimator):
+    """Extreme classifier with scikit-learn's interface.
+
+    Args:
+        encoder: name of an encoder, or a dict of its name and arguments.
+        head: name or dict of a head, e.g. ``{"name": "mach", "num_buckets": 50,
+            "num_repetitions": 8}``.
+        objective: name or dict of an objective.
+        techniques: list of names or dicts of techniques.
+        recipe: ``"fit"`` trains a network; ``"xr_linear"``, or a dict with its arguments, e.g.
+            ``{"name": "xr_linear", "ranker": {"only_topk": 20}}``, a linear ranker over a tree of
+            labels, on texts or matrices: the parameters of networks, from ``encoder`` to
+            ``class_weight``, then stay as they are.
+        epochs: passes over the examples.
+        batch_size: examples of one weight update.
+        learning_rate: of Adam; it decreases to zero over the training steps.
+        text_features: name or dict of text features; None means ``"tfidf"`` for texts.
+        early_stopping: stop after this many epochs in a row without a better P@1 on the
+            ``validation_data`` of ``fit``, and keep the best weights; None trains all epochs.
+        class_weight: ``"balanced"``, or a dict of the classes' weights (others have 1), for
+            objectives that have ``class_weight``.
+        threshold: score from which a label is predicted where an example may have several. None:
+            of networks 0, which is a probability of one half for ``dense`` with ``sigmoid``; of
+            ``xr_linear`` a probability of one half if it has ``calibrate``, which needs
+            ``validation_data``, else the best label alone is predicted.
+        random_state: seed of weights, dropout and the order of examples.
+        verbose: 1 shows the progress of training.
+
+    Attributes:
+        classes_: the classes by label id; for an indicator matrix its column numbers.
+        n_features_in_: width of given features; not set for texts.
+        text_features_: the fitted text features, or None.
+        validation_metrics_: metrics of the ``validation_data`` after training, by name; empty
+            without any.
+
+    ``X`` is a list of texts, a sparse matrix, a dense array (n, num_features), or for encoders of
+    images a uint8 array (n, height, width, channels). ``y`` is a 1-D
+    array of classes (one each), a list of label lists (any number each), or a binary matrix
+    (n, num_classes), dense or sparse. A list of lists is always taken as label lists.
+
+    Arguments of encoder, head, objective and text features are parameters, too, e.g.
+    ``head__num_buckets`` in ``set_params`` and the grids of ``GridSearchCV``.
+
+    Raises:
+        ConfigError: an unknown method or a wrong argument (when fitting).
+        DataError: ``X`` or ``y`` of another form.
+
+    Example:
+        >>> texts = ["red fox", "blue sea", "red rose", "deep blue"] * 8
+        >>> labels = [["red", "animal"], ["blue"], ["red"], ["blue"]] * 8
+        >>> model = XCClassifier(epochs=30, batch_size=16).fit(texts, labels)
+        >>> model.predict(["a red fox", "the blue"])
+        [['red', 'animal'], ['blue']]
+        >>> best, scores = model.predict_top_k(["the blue"], k=2)
+        >>> best[0, 0], scores.shape
+        ('blue', (1, 2))
+    """
+
+    def __init__(
+        self,
+        encoder: Mapping[str, Any] | str = "bag_mlp",
+        head: Mapping[str, Any] | str = "dense",
+        objective: Mapping[str, Any] | str = "sigmoid",
+        techniques: Sequence[Mapping[str, Any] | str] = (),
+        *,
+        recipe: Mapping[str, Any] | str = "fit",
+        epochs: float = 10,
+        batch_size: int = 256,
+        learning_rate: float = 0.01,
+        early_stopping: int | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        text_features: Mapping[str, Any] | str | None = None,
+        threshold: float | None = None,
+        random_state: int = 0,
+        verbose: int = 0,
+    ) -> None:
+        self.encoder = encoder
+        self.head = head
+        self.objective = objective
+        self.techniques = techniques
+        self.recipe = recipe
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.class_weight = class_weight
+        self.text_features = text_features
+        self.threshold = threshold
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Sequence[float] | np.ndarray | None = None,
+        *,
+        validation_data: tuple[Any, Any] | None = None,
+        callbacks: Sequence[Any] = (),
+    ) -> "XCClassifier":
+        """Trains on examples ``X`` and their labels ``y``.
+
+        Args:
+            X: examples.
+            y: their labels.
+            sample_weight: (n,), factors of the examples' losses; scaled to a mean of 1.
+            validation_data: X and y that are measured after each epoch.
+            callbacks: Keras callbacks that watch the training of a network; those that change it
+                are refused, see ``tfxc.training.callbacks.Callbacks``.
+
+        Returns:
+            ``self``.
+        """
+        if y is None:
+            raise DataError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        self._check_recipe()
+        matrix = self._fit_features(X)
+        check_consistent_length(matrix, y)
+        self._targets, labels = read_targets(y)
+        self.classes_ = self._targets.classes
+        source = ArraySource(self._rows(matrix, labels), len(self.classes_))
+        config = parse_config(self._config(validation_data is not None), where="XCClassifier")
+        weights = None if sample_weight is None else checked_weights(sample_weight, len(labels))
+        with self._silence():
+            self._fitted = _class_of_model(config.recipe.name)(config, source, self.text_features_)
+            self._fitted.count(labels)
+            dev = self._dev(validation_data)
+            self._fitted.train(source, dev, self._labels_of_metrics(), weights, callbacks)
+        self.validation_metrics_ = self._fitted.summary.get("dev", {})
+        return self
+
+    def predict(
+        self, X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix
+    ) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
+        """Predictions in the form ``y`` had.
+
+        Where an example may have several labels, those that reach ``threshold``, best first in
+        lists; for 1-D classes the best one.
+        """
+        rows = self._rows_of(X)
+        if not self._targets.multi_label:
+            return self._targets.from_ids(self._search(rows, 1)[0])
+        return self._targets.from_ids(self._predicted(rows))
+
+    def predict_top_k(
+        self, X: Any, k: int = 5, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best classes of every example, best first.
+
+        Args:
+            X: examples.
+            k: classes per example.
+            probabilities: whether to return probabilities instead of scores.
+
+        Returns:
+            classes (n, k) and scores float32 (n, k).
+
+        Raises:
+            ConfigError: k exceeds the number of classes, or the model has no probabilities.
+        """
+        rows = self._rows_of(X)
+        if not 1 <= k <= len(self.classes_):
+            raise ConfigError(f"k of 1 to {len(self.classes_)} (the classes) expected, found {k}")
+        ids, scores = self._search(rows, k, probabilities)
+        return self.classes_[ids], scores
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """The score of every class.
+
+        For two 1-D classes it is one number: the log-odds of the second where the model decides on
+        each class by itself, else the second's score less the first's.
+
+        Returns:
+            float32 (n, classes), in the order of ``classes_``; (n,) for two 1-D classes.
+        """
+        check_is_fitted(self)
+        if self._targets.multi_label or len(self.classes_) != 2:
+            return self._all_scores(X)
+        model = self._fitted.model
+        if model.decides_each_label and model.has_probabilities:
+            logs = np.log(self._likely(X).clip(_LEAST).astype(np.float64))
+            return logs[:, 1] - logs[:, 0]
+        scores = self._all_scores(X)
+        return scores[:, 1] - scores[:, 0]
+
+    @available_if(_may_have_probabilities)
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of every class.
+
+        Where an example has one class, the probabilities of an example add up to 1; those of a
+        ``"sigmoid"``, which are of each class by itself, are scaled to that. With ``xr_linear``
+        there is such a method only if the recipe has ``calibrate``.
+
+        Returns:
+            float32 (n, classes), in the order of ``classes_``.
+
+        Raises:
+            ConfigError: the model has no probabilities.
+        """
+        return self._likely(X)
+
+    def _likely(self, X):
+        found = self._all_scores(X, probabilities=True)
+        if self._targets.multi_label:
+            return found
+        sums = found.sum(1, keepdims=True)
+        return np.where(sums > 0, found / np.where(sums > 0, sums, 1), 1 / found.shape[1])
+
+    def score(
+        self,
+        X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
+        y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
+        sample_weight: Sequence[float] | np.ndarray | None = None,
+    ) -> float:
+        """Accuracy for one class each; where there may be several labels, precision at 1.
+
+        Precision at 1 is the share of examples whose best label is a true one.
+        """
+        check_is_fitted(self)
+        if not self._targets.multi_label:
+            return super().score(X, y, sample_weight)
+        best, _ = self._search(self._rows_of(X), 1)
+        if self._targets.form == "lists":
+            best = self.classes_[best]
+        pairs = zip(best[:, 0].tolist(), label_sets(y, self._targets), strict=True)
+        return float(np.average([label in true for label, true in pairs], weights=sample_weight))
+
+    def save(self, folder: str | Path) -> None:
+        """Writes a run folder that ``tfxc predict``, ``tfxc export`` and ``tfxc info`` read.
+
+        Raises:
+            ConfigError: the folder holds something else than a run.
+            DataError: a class's name cannot be written as one line.
+        """
+        check_is_fitted(self)
+        self._fitted.save(Path(folder), map(str, self.classes_.tolist()), self.text_features_)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "XCClassifier":
+        """A fitted estimator from a run folder, of ``save`` or of ``tfxc train``.
+
+        Args:
+            folder: the run; its classes are the names of its labels.
+
+        Raises:
+            CheckpointError: no run.
+            ConfigError: a run of a recipe whose model is made of several.
+        """
+        loaded = load_run(folder)
+        config = loaded.config
+        check_recipe(loaded, [*_RECIPES])
+        fitted = _class_of_model(config.recipe.name).of_run(loaded)
+        sections: dict[str, Any] = {
+            key: part.section() for key, part in config.network_sections.items() if part is not None
+        }
+        if config.recipe.name == _LINEAR:
+            found = cls(recipe=config.recipe.section())
+        else:
+            techniques = [method.section() for method in config.techniques]
+            found = cls(**sections, techniques=techniques)
+        names = np.empty(len(loaded.vocabulary.names), object)
+        names[:] = loaded.vocabulary.names
+        found._fitted, found.classes_ = fitted, names
+        found._targets = Targets("single" if loaded.single_label else "lists", names)
+        found.text_features_, found.validation_metrics_ = loaded.text_features, {}
+        if found.text_features_ is not None:
+            found.text_features = config.data.text_features
+        return found
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters; ``deep`` adds the arguments of methods, as ``head__num_buckets``."""
+        found = super().get_params(deep)
+        for name in _METHODS if deep else ():
+            if isinstance(found[name], Mapping):
+                found |= {f"{name}__{key}": value for key, value in found[name].items()}
+        return found
+
+    def set_params(self, **params: Any) -> "XCClassifier":
+        """Sets parameters, also ``head__num_buckets``; returns ``self``."""
+        nested = {key for key in params if key.partition("__")[0] in _METHODS and "__" in key}
+        super().set_params(**{key: params[key] for key in params if key not in nested})
+        for key in sorted(nested):
+            name, _, argument = key.partition("__")
+            given = getattr(self, name)
+            given = "tfidf" if given is None else given
+            setattr(self, name, {**_section(given), argument: params[key]})
+        return self
+
+    def _config(self, measured=False):
+        """The config tree of this training run; its data section only names the estimator."""
+        seed = self.random_state
+        if not isinstance(seed, (int, np.integer)):
+            seed = check_random_state(seed).randint(2**31)
+        text_features = self.text_features_
+        if text_features is not None:
+            text_features = {"name": text_features.name, **text_features.settings()}
+        plain = {
+            "run": "estimator",
+            "seed": int(seed),
+            "data": {"name": "estimator", "train": "fit", "text_features": text_features},
+        }
+        if self._is_linear:
+            return {**plain, "recipe": _section(self.recipe)}
+        return {
+            **plain,
+            "encoder": _section(self.encoder),
+            "head": _section(self.head),
+            "objective": self._objective(),
+            "techniques": [_section(technique) for technique in self.techniques],
+            "training": {
+                "batch_size": self.batch_size,
+                "epochs": self.epochs,
+                "optimizer": {"name": "adam", "learning_rate": self.learning_rate},
+                "schedule": {"name": "linear"},
+                **self._stopping(measured),
+            },
+        }
+
+    def _stopping(self, measured):
+        """Keys of ``training`` about early stopping."""
+        if self.early_stopping is None:
+            return {}
+        if not measured:
+            raise ConfigError(
+                "validation_data expected with early_stopping, found none",
+                where="XCClassifier.fit",
+                fix="pass validation_data=(X, y), or leave early_stopping at None",
+            )
+        return {"early_stopping": {"patience": self.early_stopping}}
+
+    def _objective(self):
+        """The objective's section, with the weights of the classes."""
+        section = _section(self.objective)
+        if self.class_weight is None:
+            return section
+        if isinstance(self.class_weight, str):
+            return section | {"class_weight": self.class_weight}
+        unknown = set(self.class_weight) - set(self.classes_.tolist())
+        if unknown:
+            raise ConfigError(
+                f"classes of y expected, found {min(map(repr, unknown))}", where="class_weight"
+            )
+        weights = [float(self.class_weight.get(label, 1)) for label in self.classes_.tolist()]
+        return section | {"class_weight": weights}
+
+    @property
+    def _is_linear(self):
+        return _section(self.recipe)["name"] == _LINEAR
+
+    def _check_recipe(self):
+        """Refuses an unknown recipe, and parameters that it has no use for."""
+        section = _section(self.recipe)
+        if not self._is_linear:
+            OneOf("fit", _LINEAR).check("recipe", section["name"])
+            others = [key for key in section if key != "name"]
+            if others:
+                raise ConfigError(
+                    "no arguments of recipe 'fit' expected, found one",
+                    where=f"recipe.{others[0]}",
+                    fix="leave it out",
+                )
+            return
+        plain = type(self)()
+        for name in _OF_NETWORKS:
+            if getattr(self, name) != getattr(plain, name):
+                raise ConfigError(
+                    f"recipe 'fit' expected with this parameter, found {_LINEAR!r}",
+                    where=name,
+                    fix="leave it at its default",
+                )
+
+    def _dev(self, data):
+        """The validation data as a ``Source``, or None."""
+        if data is None:
+            return None
+        X, y = data
+        return ArraySource(self._rows_of(X, self._targets.ids_of(y)), len(self.classes_))
+
+    def _labels_of_metrics(self):
+        """Whether there is one label each, and the names of two labels."""
+        names = list(map(str, self.classes_.tolist()))
+        return not self._targets.multi_label, names if len(names) == 2 else ()
+
+    @contextlib.contextmanager
+    def _silence(self):
+        """Nothing is printed inside, unless ``verbose`` asks for it."""
+        with contextlib.ExitStack() as quiet:
+            if not self.verbose:
+                quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+                quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
+            yield
+
+    def _fit_features(self, X):
+        """A float32 CSR matrix, or a dense one where the encoder reads such."""
+        if is_texts(X):
+            features = build_text_features(_section(self.text_features or "tfidf"))
+            self.text_features_ = features.fit([checked_texts(X)])
+            vars(self).pop("n_features_in_", None)
+            return features.transform(list(X))
+        if self.text_features is not None:
+            raise ConfigError(
+                "text_features expect texts, found a matrix", fix="leave text_features at None"
+            )
+        self.text_features_ = None
+        return self._matrix(X, reset=True)
+
+    def _rows(self, features, labels):
+        texts = self.text_features_
+        if texts is None:
+            kind = IMAGE if features.ndim == 4 else kind_of_features(features, "X")
+        else:
+            kind = texts.kind
+        return Rows.of(kind, features, labels)
+
+    def _rows_of(self, X, labels=None):
+        if not hasattr(self, "_fitted"):
+            check_is_fitted(self)
+        if is_texts(X) != (self.text_features_ is not None):
+            expected = "a matrix" if self.text_features_ is None else "texts"
+            raise DataError(f"{expected} as in fit expected", where="X")
+        if self.text_features_ is not None:
+            matrix = self.text_features_.transform(checked_texts(X))
+        else:
+            matrix = self._matrix(X, reset=False)
+        if labels is not None:
+            check_consistent_length(matrix, labels)
+        return self._rows(matrix, [[]] * matrix.shape[0] if labels is None else labels)
+
+    def _matrix(self, X, reset):
+        input_kind = SPARSE.name
+        if not self._is_linear:
+            input_kind = registry.get("encoder", _section(self.encoder)["name"]).input_kind
+        if input_kind == IMAGE.name:
+            return checked_images(X, None if reset else self._fitted.image_shape)
+        X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=reset)
+        if input_kind != SPARSE.name and not scipy.sparse.issparse(X):
+            return X
+        X = scipy.sparse.csr_matrix(X)
+        X.sum_duplicates()
+        return X
+
+    def _search(self, rows, k, probabilities=False):
+        return self._fitted.search(rows, k, _BATCH, probabilities)
+
+    def _all_scores(self, X, probabilities=False):
+        """Scores or probabilities of all classes, float32 (n, classes)."""
+        ids, scores = self._search(self._rows_of(X), len(self.classes_), probabilities)
+        assert (ids >= 0).all(), "a search finds as many classes as it is asked for"
+        found = np.empty_like(scores)
+        np.put_along_axis(found, ids.astype(np.int64), scores, axis=1)
+        return found
+
+    def _predicted(self, rows):
+        """Label ids of every example that are predicted, best first."""
+        rule = self._fitted.decision
+        if self.threshold is not None:
+            rule = Decision(self.threshold)
+        if rule.threshold is None:
+            return self._search(rows, 1)[0].tolist()
+        found, left, k = [None] * len(rows), np.arange(len(rows)), _FIRST_K
+        while len(left):
+            k = min(k, len(self.classes_))
+            ids, scores = self._search(rows.select(left), k, rule.probabilities)
+            keep = scores >= rule.threshold
+            complete = ~keep[:, -1] | (k == len(self.classes_))
+            for place in np.flatnonzero(complete):
+                found[left[place]] = ids[place][keep[place]].tolist()
+            left, k = left[~complete], 4 * k
+        return found
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.string = True
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _section(method):
+    """A method's config section from its name or dict."""
+    if isinstance(method, str):
+        return {"name": method}
+    if isinstance(method, dict) and isinstance(method.get("name"), str):
+        return dict(method)
+    raise ConfigError(
+        f"a method's name or a dict with 'name' expected, found {method!r}",
+        fix='pass e.g. "dense" or {"name": "mach", "num_buckets": 50}',
+    )
+
+
+# Recipes whose runs an estimator can load.
+_RECIPES = ("fit", "distill", _LINEAR)
+
+
+def _class_of_model(recipe: str) -> type[FittedModel]:
+    """What holds the model; TensorFlow is imported for networks only."""
+    if recipe == _LINEAR:
+        from tfxc.estimator.fitted_linear import FittedLinear
+
+        return FittedLinear
+    from tfxc.estimator.fitted_network import FittedNetwork
+
+    return FittedNetwork

@@ -1,0 +1,171 @@
+"""A linear ranker behind the estimator: recipe ``xr_linear`` on examples in memory."""
+
+import contextlib
+import json
+import shutil
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.core import registry
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.core.storage.files import copy_folder
+from tfxc.core.storage.locks import scratch_folder
+from tfxc.data.sources.matrices import matrices
+from tfxc.estimator.fitted_model import FittedModel
+from tfxc.metrics.classification import Decision
+from tfxc.ranker.calibration import Calibration
+from tfxc.recipes.xr_linear.model import CALIBRATION, LinearModel
+from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
+from tfxc.recipes.xr_linear.stages import best_scores
+from tfxc.recipes.xr_linear.training import TREE, checked_settings, train_layers
+from tfxc.runs.writer import RunWriter
+from tfxc.training.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.rows import Rows
+    from tfxc.data.sources.base import ArraySource
+    from tfxc.recipes.xr_linear.recipe import XRLinear
+    from tfxc.runs.loaded import LoadedRun
+
+_FILES = ("ranker", TREE, CALIBRATION)
+_LOWEST = np.finfo(np.float32).min
+
+
+class FittedLinear(FittedModel):
+    """A ``LinearModel``, whose weights stay in files; see ``FittedModel``.
+
+    The files are in a scratch folder of the object's own, which is removed with it, or in the run
+    that it was loaded from.
+    """
+
+    model: LinearModel
+
+    @property
+    def _recipe(self) -> "XRLinear":
+        return registry.create("recipe", self.config.recipe.section())
+
+    @property
+    def decision(self) -> Decision:
+        """Labels of probability one half or more; of scores without a calibration the best."""
+        return Decision() if self.model.calibration is None else Decision(0.5, True)
+
+    def train(
+        self,
+        source: "ArraySource",
+        dev: "ArraySource | None",
+        labels: tuple[bool, Sequence[str]],
+        weights: np.ndarray | None,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
+        """See ``FittedModel.train``."""
+        recipe = self._recipe
+        self._check(recipe, dev, weights, callbacks)
+        X, Y = matrices(source)
+        self._new_folder()
+        reports = train_layers(recipe, self.config.seed, RunWriter(self._folder), X, Y, {})
+        self.model = LinearModel(self._folder, recipe.threads)
+        if recipe.calibrate is not None and dev is not None:
+            size = self.config.evaluation.batch_size
+            _, scores, hits = best_scores(self.model, dev, size)
+            Calibration.fit(scores, hits, recipe.calibrate).save(self._folder / CALIBRATION)
+            self.model = LinearModel(self._folder, recipe.threads)
+        measured = Evaluation(self.model, self.config, labels, None, dev).of_dev()
+        self.summary = {"layers": reports, "dev": measured}
+
+    def _check(self, recipe, dev, weights, callbacks):
+        """Refuses settings that do not fit the data, before anything is trained."""
+        for name, given in (("sample_weight", weights is not None), ("callbacks", callbacks)):
+            if given:
+                raise ConfigError(
+                    "recipe 'fit' expected with this argument, found 'xr_linear'",
+                    where=name,
+                    fix="leave it out",
+                )
+        if recipe.calibrate is not None and dev is None:
+            raise ConfigError(
+                "validation_data expected with a calibration, found none",
+                where="recipe.calibrate",
+                fix="pass validation_data=(X, y) to fit, or leave calibrate out",
+            )
+        tree = TreeSettings(recipe.tree, self.config.seed)
+        sizes = tree.sizes(self._sizes["num_labels"], self._sizes["num_features"])
+        checked_settings(ranker_settings(recipe.ranker, self.config.seed), sizes)
+
+    def _new_folder(self):
+        stack = contextlib.ExitStack()
+        self._folder = stack.enter_context(scratch_folder("linear"))
+        self._removal = weakref.finalize(self, stack.close)
+
+    def search(
+        self, rows: "Rows", k: int, batch_size: int, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As of ``FittedModel``: all of the k labels, also where the beam finds fewer.
+
+        Then all labels are searched. Those without a training example come last, with the lowest
+        score, or probability 0.
+        """
+        ids, scores = super().search(rows, k, batch_size, probabilities)
+        short = np.flatnonzero(ids[:, -1] < 0)
+        if len(short):
+            self.model.search_with(beam=self.model.num_labels)
+            try:
+                some = rows.select(short)
+                ids[short], scores[short] = super().search(some, k, batch_size, probabilities)
+            finally:
+                self.model.search_with()
+        unknown = ids < 0
+        scores[unknown] = 0 if probabilities else _LOWEST
+        for row in np.flatnonzero(unknown.any(axis=1)):
+            others = np.setdiff1d(np.arange(self.model.num_labels, dtype=np.int32), ids[row])
+            ids[row, unknown[row]] = others[: np.count_nonzero(unknown[row])]
+        return ids, scores
+
+    @classmethod
+    def of_run(cls, loaded: "LoadedRun") -> "FittedLinear":
+        """See ``FittedModel.of_run``."""
+        found = super().of_run(loaded)
+        assert isinstance(found, FittedLinear)
+        found._folder = loaded.folder.path
+        return found
+
+    def _save_model(self, run: RunWriter) -> None:
+        for name in _FILES:
+            _copy(self._folder / name, run / name)
+        if (run / TREE).exists():  # an imported run has none
+            run.record_file(TREE)
+
+    def __getstate__(self):
+        left_out = {"model", "config", "_removal", "_folder"}
+        state = {name: value for name, value in vars(self).items() if name not in left_out}
+        found = [path for name in _FILES for path in _files_below(self._folder / name)]
+        content = {path.relative_to(self._folder).as_posix(): path.read_bytes() for path in found}
+        return {**state, "config": json.loads(self.config.to_json()), "files": content}
+
+    def __setstate__(self, state):
+        files, config = state.pop("files"), state.pop("config")
+        vars(self).update(state)
+        self.config: Config = parse_config(config)
+        self._new_folder()
+        for name, content in files.items():
+            path = self._folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        self.model = LinearModel(self._folder, self._recipe.threads)
+
+
+def _files_below(path: Path) -> list[Path]:
+    """The file, or the files of the folder."""
+    return [found for found in (path, *path.rglob("*")) if found.is_file()]
+
+
+def _copy(source, target):
+    if source.is_dir():
+        copy_folder(source, target)
+    elif source.exists():
+        shutil.copyfile(source, target)

@@ -1,0 +1,136 @@
+"""A network behind the estimator: encoder, head and objective, trained step by step."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.core.storage.locks import scratch_folder
+from tfxc.estimator.fitted_model import FittedModel
+from tfxc.metrics.classification import Decision
+from tfxc.model import XCModel, build_model
+from tfxc.runs.folder import RunFolder
+from tfxc.training.data_dependent import data_dependent_arguments, resolved
+from tfxc.training.evaluation import Evaluation
+from tfxc.training.interrupts import Stopped
+from tfxc.training.loop import Trainer
+from tfxc.training.start.word_vectors import start_from_vectors
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.rows import Rows
+    from tfxc.data.sources.base import ArraySource
+    from tfxc.runs.loaded import LoadedRun
+    from tfxc.runs.writer import RunWriter
+
+_REBUILT = {"model", "config"}
+_ROWS_AT_ONCE = 32
+
+
+class FittedNetwork(FittedModel):
+    """An ``XCModel`` and what is needed to make it again; see ``FittedModel``."""
+
+    model: XCModel
+
+    def __init__(self, config: "Config", source: "ArraySource", text_features: Any = None) -> None:
+        super().__init__(config, source, text_features)
+        self._text_features = text_features
+        self._text_settings: dict[str, Any] | None = None
+        self._architecture: dict[str, Any] = {}
+        self._make(**data_dependent_arguments(config, source, **self._dimensions))
+
+    def _make(self, **found):
+        """A new model; one whose weights are still to come does without what providers find."""
+        self.model = build_model(self.config, **self._dimensions, **self._architecture, **found)
+        found = self.model.encoder.architecture
+        self._architecture = {} if found is None else {"architecture": found}
+
+    @property
+    def _dimensions(self):
+        sizes = {"feature_kind": self._kind, "num_examples": self._num_examples}
+        return {**self._sizes, **sizes, "text_features": self._text_settings}
+
+    @property
+    def decision(self) -> Decision:
+        """Labels of score 0 or more, which is a probability of one half for a sigmoid."""
+        return Decision(0.0)
+
+    def train(
+        self,
+        source: "ArraySource",
+        dev: "ArraySource | None",
+        labels: tuple[bool, Sequence[str]],
+        weights: np.ndarray | None,
+        callbacks: Sequence[Any] = (),
+    ) -> None:
+        """See ``FittedModel.train``."""
+        objective = self.model.objective
+        if weights is not None:
+            if not objective.weighs_examples:
+                raise ConfigError(
+                    f"an objective that weighs examples expected, found {type(objective).__name__}",
+                    where="sample_weight",
+                    fix="leave it out, or choose e.g. objective 'softmax'",
+                )
+            objective.example_weights = tf.constant(weights)
+        with scratch_folder("fit") as folder:
+            run = RunFolder(folder)
+            start_from_vectors(self.model, self.config, lambda: self._text_features)
+            evaluation = None
+            if dev is not None:
+                evaluation = Evaluation(self.model, self.config, labels, source, dev)
+            trainer = Trainer(self.model, source, self.config, run, evaluation=evaluation)
+            try:
+                self.summary = trainer.fit(callbacks=callbacks)
+            except Stopped:
+                raise KeyboardInterrupt from None
+            run.load_weights(self.model)  # techniques may have written other ones
+        objective.example_weights = self._text_features = None
+
+    def search(
+        self, rows: "Rows", k: int, batch_size: int, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As of ``FittedModel``; the place of an example of a matrix does not change its scores.
+
+        The kernels of products take rows eight or more at a time, and the rest in another way,
+        which rounds differently: so there is no rest.
+        """
+        count = len(rows)
+        if rows.kind.is_matrix and count % _ROWS_AT_ONCE:
+            rows = rows.select(np.arange(-(-count // _ROWS_AT_ONCE) * _ROWS_AT_ONCE) % count)
+        ids, scores = super().search(rows, k, batch_size, probabilities)
+        return ids[:count], scores[:count]
+
+    @classmethod
+    def of_run(cls, loaded: "LoadedRun") -> "FittedNetwork":
+        """See ``FittedModel.of_run``."""
+        found = super().of_run(loaded)
+        assert isinstance(found, FittedNetwork)
+        sizes = loaded.dimensions
+        found._text_features, found._text_settings = None, sizes["text_features"]
+        architecture = sizes.get("architecture")
+        found._architecture = {} if architecture is None else {"architecture": architecture}
+        return found
+
+    def _saved_config(self):
+        return resolved(self.config, self._sizes["num_labels"])
+
+    def _save_model(self, run: "RunWriter") -> None:
+        run.save_weights(self.model)
+
+    def __getstate__(self):
+        state = {name: value for name, value in vars(self).items() if name not in _REBUILT}
+        weights = [np.asarray(variable.value) for variable in self.model.variables]
+        return {**state, "config": json.loads(self.config.to_json()), "weights": weights}
+
+    def __setstate__(self, state):
+        weights, config = state.pop("weights"), state.pop("config")
+        vars(self).update(state)
+        self.config = parse_config(config)
+        self._make()
+        for variable, value in zip(self.model.variables, weights, strict=True):
+            variable.assign(value)

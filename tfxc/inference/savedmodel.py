@@ -1,0 +1,120 @@
+"""Labels for chunks of raw examples, by a SavedModel of ``tfxc export``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.conversion import check_kind
+from tfxc.data.images.conversion import ImageConverter
+from tfxc.data.kinds import DENSE, IMAGE, input_of
+from tfxc.inference.predictors import Predictions, checked_k
+from tfxc.ops.text.subwords import require_text
+
+if TYPE_CHECKING:
+    from tfxc.data.chunk import Chunk
+
+
+class SavedModelPredictor:
+    """Predicts with a SavedModel of ``tfxc export``.
+
+    Args:
+        folder: the SavedModel.
+        k: labels per example, at most as many as it was exported with; None means all of these.
+
+    Attributes:
+        input_kind: a name in ``tfxc.data.kinds.INPUTS``.
+        num_features: length of dense vectors, else None: the signature does not show it.
+
+    Raises:
+        ConfigError: no such SavedModel, one of another program, or it outputs fewer labels.
+    """
+
+    def __init__(self, folder: str | Path, k: int | None = None) -> None:
+        self._model = _load(folder)  # kept: its functions do not keep their variables alive
+        self._signature = self._model.signatures["serving_default"]
+        inputs = self._signature.structured_input_signature[1]
+        self._input = input_of(inputs)
+        if self._input is None:
+            raise ConfigError(
+                f"a SavedModel of tfxc export expected, found one with the inputs "
+                f"{', '.join(sorted(inputs)) or 'none'}",
+                where=folder,
+                fix="export the run again: tfxc export --run RUN",
+            )
+        self.input_kind = self._input.name
+        self.num_features = inputs["features"].shape[1] if self._input is DENSE else None
+        self._images = None
+        if self._input is IMAGE:
+            self._images = ImageConverter.of_shape(inputs["images"].shape[1:].as_list())
+        available = self._signature.structured_outputs["labels"].shape[1]
+        self.k = checked_k(available if k is None else k, available)
+
+    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
+        """``Predictions`` of a chunk; see ``RunPredictor``."""
+        arguments = self._arguments(chunk, where)
+        try:
+            found = self._signature(**arguments)
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            raise DataError(
+                f"the SavedModel does not accept these features ({str(error).splitlines()[0]})",
+                where=where,
+                fix="give features of the space the model was trained on",
+            ) from error
+        names = [[name.decode("utf-8") for name in row] for row in found["labels"].numpy()]
+        return Predictions([row[: self.k] for row in names], found["scores"].numpy()[:, : self.k])
+
+    def _arguments(self, chunk, where):
+        if self._images is not None:
+            check_kind(chunk, self._input.chunk_field, where)
+            _, arrays = self._images.convert(chunk, where, 0)
+            found = IMAGE.tensors_of(arrays)
+        else:
+            found = self._input.given(chunk)
+        if found is None:
+            raise DataError(
+                f"{self._input.description} expected",
+                where=where,
+                fix="give what the model was trained on",
+            )
+        return {name: tf.constant(values) for name, values in found.items()}
+
+
+# What TensorFlow raises over a SavedModel that is damaged.
+_UNLOADABLE = (
+    tf.errors.OpError, AssertionError, AttributeError, IndexError, KeyError, OSError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+
+
+def _load(folder):
+    if not (Path(folder) / "saved_model.pb").is_file():
+        raise ConfigError("a SavedModel expected", where=folder, fix="write one with tfxc export")
+    try:
+        model = _loaded(folder)
+    except _UNLOADABLE as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"this SavedModel cannot be loaded ({reason[:200]})",
+            where=folder,
+            fix="write it again with tfxc export",
+        ) from error
+    outputs = getattr(model.signatures.get("serving_default"), "structured_outputs", {})
+    if not {"labels", "scores"} <= set(outputs):
+        raise ConfigError(
+            "a SavedModel that outputs labels and scores expected, found other outputs",
+            where=folder,
+            fix="give a SavedModel of tfxc export",
+        )
+    return model
+
+
+def _loaded(folder):
+    try:
+        return tf.saved_model.load(str(folder))
+    except RuntimeError as error:
+        if "Op type not registered" not in str(error):
+            raise
+        require_text()  # whose ops cut the texts of pretrained models
+        return tf.saved_model.load(str(folder))

@@ -1,0 +1,133 @@
+"""Training of XR-Linear: the tree, the blocks of classifiers, the calibration."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.progress import Progress
+from tfxc.data.manifest import LABELS_FILE
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.ranker.chain import train_ranker
+from tfxc.ranker.layer import Limits
+from tfxc.recipes.xr_linear import stages
+from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices, negatives_of
+from tfxc.recipes.xr_linear.model import LinearModel
+from tfxc.recipes.xr_linear.settings import TreeSettings
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.manifest import Manifest
+    from tfxc.ranker.settings import RankerSettings
+    from tfxc.recipes.base import Context
+    from tfxc.recipes.xr_linear.recipe import XRLinear
+    from tfxc.runs.writer import RunWriter
+
+TREE = "tree.npz"
+
+
+def checked_plan(
+    recipe: "XRLinear", config: "Config", manifest: "Manifest"
+) -> "tuple[list[int], RankerSettings]":
+    """Sizes of the tree's levels, and ``RankerSettings`` that fit them.
+
+    Raises:
+        ConfigError: the config does not fit the data.
+    """
+    stages.check_data(config, manifest, recipe.calibrate)
+    tree = TreeSettings(recipe.tree, config.seed)
+    sizes = tree.sizes(manifest.num_labels, manifest.num_features)
+    matrices = ExampleMatrices(recipe.ranker)
+    settings = checked_settings(matrices.settings(config.seed), sizes)
+    matrices.check(config, manifest, sizes, tree)
+    return sizes, settings
+
+
+def checked_settings(settings: "RankerSettings", sizes: list[int]) -> "RankerSettings":
+    """The settings of a ranker that finds labels by itself, on levels of these sizes.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
+    if settings.mode != "full-model":
+        raise ConfigError(
+            f"mode 'full-model' expected, found {settings.mode!r}",
+            where="recipe.ranker.mode",
+            fix="set it to 'full-model'",
+        )
+    settings.check(sizes, "recipe.ranker")
+    return settings
+
+
+def train(recipe: "XRLinear", context: "Context") -> dict[str, Any]:
+    """Trains into the run folder; see ``XRLinear.stages``."""
+    began, processor = time.monotonic(), time.process_time()
+    config, data_folder, run = context.config, context.data_folder, context.folder
+    features, labels = stages.training_matrices(data_folder)
+    matrices = ExampleMatrices(recipe.ranker)
+    names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
+    given = matrices.load(config, context.manifest, labels, names)
+    reports = train_layers(recipe, config.seed, run, features, labels, given)
+    seconds = {
+        "seconds": round(time.monotonic() - began, 1),
+        "processor_seconds": round(time.process_time() - processor, 1),
+    }
+    for line in stages.report_lines(reports, seconds):
+        stages.log(run, line)
+    model = LinearModel(run.path, recipe.threads)
+    stages.calibrate(model, recipe.calibrate, config, data_folder, run)
+    results = stages.measure(model, config, data_folder, context.manifest)
+    stages.write_metrics(run, seconds, results)
+    for line in stages.headline(results):
+        stages.log(run, line)
+    return {"layers": reports, **seconds, "dev": {}, **results}
+
+
+def train_layers(
+    recipe: "XRLinear",
+    seed: int,
+    run: "RunWriter",
+    features: np.ndarray | scipy.sparse.csr_matrix,
+    labels: scipy.sparse.csr_matrix,
+    given: dict[str, scipy.sparse.csr_matrix],
+) -> list[dict[str, Any]]:
+    """Trains tree and classifiers; files that are there already are taken as they are.
+
+    Args:
+        recipe: with the settings.
+        seed: of the config.
+        run: where ``tree.npz`` and ``ranker/`` are written.
+        features: X, (examples, num_features).
+        labels: Y, CSR (examples, num_labels).
+        given: what ``ExampleMatrices.load`` found.
+
+    Returns:
+        What ``ranker.chain.train_ranker`` reports of each layer.
+    """
+    tree = _tree(recipe, seed, run, features, labels)
+    with stages.memory_of_ranker(recipe.memory_gb) as budget:
+        return train_ranker(
+            scipy.sparse.csr_matrix(features),
+            labels,
+            tree,
+            run.path,
+            ExampleMatrices(recipe.ranker).settings(seed),
+            relevance=given.get("relevance_file"),
+            negatives=negatives_of(given, tree),
+            limits=Limits(budget, recipe.threads),
+        )
+
+
+def _tree(recipe, seed, run, features, labels):
+    """The tree of the run folder; built where there is none."""
+    if not (run / TREE).is_file():
+        with Progress("clustering labels", labels.shape[1], "labels") as progress:
+            settings = TreeSettings(recipe.tree, seed)
+            settings.build(features, labels, recipe.threads).save(run / TREE)
+            run.record_file(TREE)
+            progress.advance(labels.shape[1])
+    return ClusterTree.load(run / TREE)
