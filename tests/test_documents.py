@@ -418,6 +418,22 @@ def test_tutorials_run(page, tmp_path):
             print(f"$ {block.text}{done.stdout}")  # `pytest -rP` shows it, for the page's output
 
 
+# ---- notebooks --------------------------------------------------------------------------------
+
+NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.py"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(path, tmp_path):
+    """As a script, in an empty folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(path)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING" not in done.stderr, done.stderr
+
+
 # ---- the site's own pages --------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ _LAZY = {
     "XCModel": "tfxc.model",
     "load_config": "tfxc.data.inspection.completion",
     "load_model": "tfxc.model",
+    "read": "tfxc.estimator.reading",
     "register_all": "tfxc.core.registry",
 }
 

@@ -172,6 +172,8 @@ def test_saved_run_is_predicted_from_and_exported(tmp_path):
     np.testing.assert_allclose(found.scores, scores, rtol=1e-6)
     assert export_savedmodel(run, tmp_path / "served", 4).score_difference < 1e-5
     assert run.label_counts.tolist() == [8, 16, 8, 16, 16]
+    (tmp_path / "run" / "onnx-int8").mkdir()  # where `tfxc export --quantize int8` writes
+    model.save(tmp_path / "run")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("x")
     with pytest.raises(UserError, match="found other files; nothing was removed"):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _DEFAULT_K = 5
+QUANTIZED = ("int8",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,8 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     loaded = load_run(options.run, options.trust)
     loaded.search_with(options.beam, options.post_processor)
-    kind = options.format + ("" if options.quantize is None else f"-{options.quantize}")
-    folder = Path(options.output or loaded.folder / kind)
+    folder = Path(options.output or loaded.folder / default_name(options.format, options.quantize))
     k = default_k(loaded) if options.k is None else options.k
     if options.serving:
         from tfxc.exports.serving_folder import export_for_serving
@@ -59,6 +59,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 def default_k(loaded: "LoadedRun") -> int:
     """Labels per example, where nothing is said about it."""
     return min(_DEFAULT_K, loaded.manifest["num_labels"])
+
+
+def default_name(format: str, quantize: str | None) -> str:
+    """The folder inside a run, where no other is named."""
+    return format if quantize is None else f"{format}-{quantize}"
+
+
+def check_quantize(quantize: str | None, format: str) -> None:
+    """Refuses what cannot be quantised, or not so.
+
+    Raises:
+        ConfigError: another way than those of ``QUANTIZED``, or a SavedModel.
+    """
+    if quantize is None:
+        return
+    OneOf(*QUANTIZED).check("quantize", quantize)
+    if format == "savedmodel":
+        raise ConfigError(
+            f"--format onnx or litert expected with {quantize}, found savedmodel",
+            where="--quantize",
+            fix="choose one of these formats",
+        )
 
 
 def export(
@@ -105,12 +127,7 @@ def export(
 
 def _check(options):
     """Refuses what does not go together."""
-    if options.quantize and options.format == "savedmodel":
-        raise ConfigError(
-            f"--format onnx or litert expected with {options.quantize}, found savedmodel",
-            where="--quantize",
-            fix="choose one of these formats",
-        )
+    check_quantize(options.quantize, options.format)
     if options.serving and (options.format != "savedmodel" or options.output):
         found = "--output" if options.output else f"--format {options.format}"
         raise ConfigError(
@@ -173,7 +190,7 @@ def _parser():
         help="format to write; onnx needs the extra 'onnx' (default: %(default)s)",
     )
     options.add_argument(
-        "--quantize", choices=("int8",), help="store weights in 8 bits (onnx and litert)"
+        "--quantize", choices=QUANTIZED, help="store weights in 8 bits (onnx and litert)"
     )
     options.add_argument(
         "--min-agreement",

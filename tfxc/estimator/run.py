@@ -171,14 +171,17 @@ class Run:
         *,
         k: int | None = None,
         probabilities: bool = False,
+        quantize: str | None = None,
     ) -> Path:
         """Writes the run's model for a server and compares its results with the run's.
 
         Args:
-            folder: what to write; None means a folder of the format's name inside the run.
+            folder: what to write; None means a folder inside the run, named after the format, e.g.
+                ``onnx-int8``.
             format: ``"savedmodel"``, ``"onnx"`` or ``"litert"``.
             k: labels per example; None means 5, or all if there are fewer.
-            probabilities: whether the scores are probabilities; of a SavedModel.
+            probabilities: whether the scores are probabilities.
+            quantize: ``"int8"`` stores the weights of ONNX and LiteRT models in 8 bits.
 
         Returns:
             The folder.
@@ -186,11 +189,12 @@ class Run:
         Raises:
             ConfigError: an impossible choice, see ``tfxc export``.
         """
-        from tfxc.commands.export import default_k, export
+        from tfxc.commands.export import check_quantize, default_k, default_name, export
 
-        folder = self.path / format if folder is None else Path(folder)
+        check_quantize(quantize, format)
+        folder = Path(folder or self.path / default_name(format, quantize))
         k = default_k(self._loaded) if k is None else k
-        export(self._loaded, folder, format, k, probabilities)
+        export(self._loaded, folder, format, k, probabilities, int8=quantize is not None)
         return folder
 
     def _chunks(self, examples, features, input_kind=None):

@@ -53,7 +53,7 @@ class BatchFunction:
             lambda *tensors: self._function(*tensors, **settings),
             input_signature=signature,
             autograph=False,
-        )
+        ).get_concrete_function()  # the compiled one: TensorFlow warns of many lambdas of one line
         self._compiled[key] = signature, function
         return function
 

@@ -54,7 +54,7 @@ _BEGINNING = (
 # What else commands write into a run unless they are given another place.
 _DERIVED = (
     checksums.FILE, ENVIRONMENT, "evaluation-*", "report", "card.md", "savedmodel", "onnx",
-    "litert", ".repetition-*", "start", "concat",
+    "onnx-*", "litert", "litert-*", ".repetition-*", "start", "concat",
     "*embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
 )  # fmt: skip
 NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_DERIVED)

@@ -70,7 +70,7 @@ class Reader(abc.ABC):
         so here; the default uses ``suffixes`` and ``compressed``.
 
         Args:
-            candidate: what is there.
+            probe: what is there.
         """
         return probe.suffix(cls.compressed) in cls.suffixes
 

@@ -1,0 +1,98 @@
+"""Data files in Python, as ``XCClassifier`` takes them: ``X, y = tfxc.read("my.csv")``."""
+
+import os
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.formats import open_reader
+from tfxc.data.inspection.contents import options_of
+from tfxc.data.parsing.column_guess import Wanted
+from tfxc.data.source_files import staged
+
+_CHUNK = 4096
+
+
+def read(
+    path: str | os.PathLike[str],
+    reader: str | None = None,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    limit: int | None = None,
+    **options: Any,
+) -> tuple[Any, Any]:
+    """Reads the examples of a data file into memory, in the file's order.
+
+    Format, columns and separators are found out as ``tfxc train FILE`` does.
+
+    Args:
+        path: a file or folder, an address of a remote one, or ``"builtin:NAME"``.
+        reader: the format's name; None recognises it.
+        text_column, label_column: names of the columns; None finds them.
+        limit: at most so many examples, the first; None reads all.
+        **options: of the reader, e.g. ``split="test"``.
+
+    Returns:
+        X, y. X is a list of n texts, a sparse or dense float32 matrix (n, num_features), or images:
+        uint8 (n, height, width, channels) if they are stored as pixels of one size, else a list of
+        arrays or of the files' bytes. y is an array of n label names (or ids, where the file only
+        numbers them) if each example has exactly one, else a list of n lists.
+
+    Raises:
+        ConfigError: an unknown format or option, or a ``limit`` below 1.
+        DataError: the file is missing, empty or malformed, or holds texts with features.
+
+    Example:
+        >>> texts, labels = read("builtin:apidocs", split="dev", limit=2)
+        >>> len(texts), len(labels)
+        (2, 2)
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"at least 1 expected, found {limit}", where="limit")
+    source, wanted = staged(os.fspath(path), "path"), Wanted(text_column, label_column)
+    name, found = options_of(source, wanted, reader, split=options.get("split"))
+    opened = open_reader(source, name, **{**found, **options})
+    parts: list[Any] = []
+    labels: list[list[Any]] = []
+    for chunk in opened.chunks(_CHUNK):
+        kinds = [part for part in (chunk.texts, chunk.features, chunk.images) if part is not None]
+        if len(kinds) != 1:
+            raise DataError(
+                "texts, features or images expected, found texts with features",
+                where=str(path),
+                fix="train on it with a config, see docs/data.md",
+            )
+        parts.append(kinds[0])
+        labels.extend(chunk.labels)
+        if limit is not None and len(labels) >= limit:
+            break
+    if not labels:
+        raise DataError("examples expected, found none", where=str(path), fix="check the file")
+    names = opened.label_names
+    if names is not None:
+        labels = [[names[i] if isinstance(i, int) else i for i in row] for row in labels]
+    return _joined(parts, opened.num_features)[:limit], _classes_or_lists(labels[:limit])
+
+
+def _joined(parts, num_features):
+    """The parts of chunks as one list, matrix or array."""
+    if scipy.sparse.issparse(parts[0]):
+        width = num_features or max(part.shape[1] for part in parts)
+        for part in parts:
+            part.resize(part.shape[0], width)
+        return scipy.sparse.vstack(parts, format="csr")
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    items = [item for part in parts for item in part]
+    shapes = {getattr(item, "shape", None) for item in items}
+    return np.stack(items) if len(shapes) == 1 and None not in shapes else items
+
+
+def _classes_or_lists(labels):
+    """One class each as an array; lists where an example has none or several."""
+    if all(len(row) == 1 for row in labels):
+        return np.array([row[0] for row in labels])
+    return labels
