@@ -43,11 +43,16 @@ def _forget():
 
 
 @pytest.fixture(scope="module")
-def client(runs):
+def served(runs):
     names = ("first", "second", "dense", "sparse", "image")
-    client, _ = client_of({name: runs / name for name in names}, LIMITS)
+    client, application = client_of({name: runs / name for name in names}, LIMITS)
     with client:
-        yield client
+        yield client, application
+
+
+@pytest.fixture
+def client(served):
+    return served[0]
 
 
 @functools.cache
@@ -192,6 +197,14 @@ def test_health_and_models(client):
     models = {m["name"]: m for m in client.get("/models").json()["models"]}
     assert models["image"]["examples"] == ["images"] and models["first"]["max_k"] == 10
     assert models["first"]["num_labels"] == len(NAMES)
+
+
+def test_a_connection_too_many(served):
+    client, application = served
+    answer = type(client)(application.full).post("/predict", json={"texts": ["soup"]})
+    assert answer.status_code == 503 and answer.headers["connection"] == "close"
+    assert answer.json()["error"].startswith("connection: at most 512 connections expected")
+    assert answer.headers["retry-after"] == "1"
 
 
 def test_openapi_names_every_address(client):

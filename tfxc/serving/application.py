@@ -48,6 +48,7 @@ class Application:
 
     Attributes:
         asgi: the ASGI application, for any server of such.
+        full: the one that answers on a connection too many, and closes it.
         draining: whether the server is about to end: clients are asked to close their connections,
             and ``/health`` says 503, so that no new ones come.
 
@@ -82,11 +83,22 @@ class Application:
         }
         inner = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
         self.asgi: ASGIApp = _Observed(inner, routes, self)
+        self.full: ASGIApp = _Observed(self._refuse_connection, routes, self)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
         self.catalog.close()
+
+    async def _refuse_connection(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = RequestError(
+            503,
+            f"at most {self._limits.connections:,} connections expected, found more",
+            where="connection",
+            fix="connect again later",
+        )
+        headers = {"Connection": "close", "Retry-After": "1"}
+        await _json({"error": str(error)}, 503, headers)(scope, receive, send)
 
     @property
     def _limits(self) -> Limits:
@@ -228,7 +240,7 @@ class Application:
 class _Observed:
     """Counts and times requests, and asks clients to close connections when the server ends."""
 
-    def __init__(self, inner: Starlette, routes: list[Route], application: Application) -> None:
+    def __init__(self, inner: ASGIApp, routes: list[Route], application: Application) -> None:
         self._inner, self._application = inner, application
         self._metrics = application.metrics
         # Addresses with a version are counted with those without one, which come later.

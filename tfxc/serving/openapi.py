@@ -14,6 +14,7 @@ _ERRORS = {
     "408": "the request was not complete within the time limit",
     "413": "too many bytes or examples in one request",
     "429": "too many examples wait already",
+    "503": "too many connections",
     "504": "no answer within the time limit",
 }
 

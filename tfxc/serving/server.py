@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tfxc.core.errors import ConfigError, missing_package
+from tfxc.serving.connections import Connection
 
 with missing_package("serve"):
     import uvicorn
@@ -70,8 +72,11 @@ def serve(application: "Application", listener: socket.socket, timing: Timing) -
         listener: of ``listen``.
         timing: ``Timing``.
     """
+    limits = application.catalog.limits
+    connection = functools.partial(Connection, limits=limits, full=application.full)
     config = uvicorn.Config(
         application.asgi,
+        http=cast(Any, connection),
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,
