@@ -172,6 +172,18 @@ def test_images(client, runs):
         assert_same([list(zip(r["labels"], r["scores"], strict=True)) for r in rows], wanted)
 
 
+def test_neighbours(client, runs):
+    model = loaded(runs / "first").model
+    ids, scores = model.similar_labels(2, 3)
+    found = client.post("/neighbours", json={"label": NAMES[2], "k": 3}).json()
+    assert (found["model"], found["version"], found["label"]) == ("first", 1, NAMES[2])
+    assert [one["id"] for one in found["neighbours"]] == ids.tolist()
+    assert [one["label"] for one in found["neighbours"]] == [NAMES[i] for i in ids]
+    np.testing.assert_allclose([one["score"] for one in found["neighbours"]], scores, rtol=1e-6)
+    other = client.post("/neighbours", json={"label": NAMES[2], "model": "image"}).json()
+    assert other["model"] == "image" and len(other["neighbours"]) == 5
+
+
 def test_pages_ask_no_other_host(client):
     for address in ("/", "/docs"):
         answer = client.get(address)
@@ -226,6 +238,24 @@ def test_metrics_count(client):
     assert 'tfxc_requests_total{route="/predict",status="200"}' in text
     assert 'tfxc_model_version{model="first"} 1.0' in text
     assert "tfxc_batch_examples_bucket" in text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({}, 404, "label: a label of first expected, found NoneType"),
+        ({"label": "no such"}, 404, "label: a label of first expected, found 'no such'"),
+        ({"label": ["soup"]}, 404, "found list"),
+        ({"label": NAMES[0], "k": 0}, 400, "k: an integer from 1 to 10"),
+        ({"label": NAMES[0], "model": "third"}, 404, "model: one of first"),
+        ({"label": NAMES[0], "texts": ["soup"]}, 400, "k, label, model expected, found 'texts'"),
+        ({"label": NAMES[0], "model": "dense"}, 400, "labels have weights of their own expected"),
+    ],
+)
+def test_neighbours_that_cannot_be(served, monkeypatch, body, status, words):
+    client, application = served
+    monkeypatch.setattr(application.catalog.slots["dense"].current, "neighbours", False)
+    check_refused(client, client.post("/neighbours", json=body), status, words)
 
 
 DEEP = "[" * 1900 + "]" * 1900

@@ -26,7 +26,8 @@ with missing_package("serve"):
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-_FIELDS = {"texts", "features", "images", "k", "model"}
+_FIELDS = ("features", "images", "k", "model", "texts")
+_OF_NEIGHBOURS = ("k", "label", "model")
 # Pages load nothing from other hosts and run no script but their own.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -67,6 +68,7 @@ class Application:
             Route("/metrics", self._metrics),
             Route("/models", self._models),
             Route("/predict", self._predict, methods=["POST"]),
+            Route("/neighbours", self._neighbours, methods=["POST"]),
             Route(f"{model}{version}:predict", self._served_predict, methods=["POST"]),
             Route(f"{model}:predict", self._served_predict, methods=["POST"]),
             Route(f"{model}{version}/metadata", self._served_metadata),
@@ -135,6 +137,7 @@ class Application:
                     "probabilities": slot.current.probabilities,
                     "k": slot.current.k,
                     "max_k": slot.current.max_k,
+                    "neighbours": slot.current.neighbours,
                     "report": _report_of(slot.current),
                 }
                 for name, slot in self.catalog.slots.items()
@@ -143,12 +146,7 @@ class Application:
 
     async def _predict(self, request: Request) -> Response:
         async with self._in_time(request) as body:
-            unknown = sorted(set(body) - _FIELDS)
-            if unknown:
-                shown = ", ".join(repr(name[:40]) for name in unknown[:4])
-                raise bad_request(
-                    f"{', '.join(sorted(_FIELDS))} expected, found {shown}", "body"
-                )  # fmt: skip
+            _refuse_others(body, _FIELDS)
             served = self.catalog.find(body.get("model"))
             k = served.checked_k(body.get("k"))
             ids, scores = await self._found(served, served.forms.simple(body), k)
@@ -157,6 +155,20 @@ class Application:
             "version": served.number,
             "probabilities": served.probabilities,
             "predictions": listed(served, ids, scores),
+        })  # fmt: skip
+
+    async def _neighbours(self, request: Request) -> Response:
+        async with self._in_time(request) as body:
+            _refuse_others(body, _OF_NEIGHBOURS)
+            served = self.catalog.find(body.get("model"))
+            k = served.checked_k(body.get("k"))
+            found = await served.similar_labels(body.get("label"), k)
+        (neighbours,) = listed(served, *found)
+        return _json({
+            "model": served.name,
+            "version": served.number,
+            "label": body["label"],
+            "neighbours": neighbours,
         })  # fmt: skip
 
     async def _served_predict(self, request: Request) -> Response:
@@ -302,6 +314,14 @@ def _parsed(body: bytes) -> dict[str, Any]:
             'send for example {"texts": ["..."]}',
         )
     return found
+
+
+def _refuse_others(body, known):
+    """Refuses fields that a request does not have."""
+    unknown = sorted(set(body) - set(known))
+    if unknown:
+        shown = ", ".join(repr(name[:40]) for name in unknown[:4])
+        raise bad_request(f"{', '.join(known)} expected, found {shown}", "body")
 
 
 def _not_json(name: str) -> float:

@@ -1,6 +1,7 @@
 """The runs of a server: each with its name, its newest version, and the queue in front of it."""
 
 import asyncio
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -93,6 +94,7 @@ class ServedRun:
         probabilities: whether scores are probabilities.
         num_labels: that it knows.
         names: of the labels, by id.
+        neighbours: whether labels have neighbours.
         forms: ``ExampleForms``.
 
     Raises:
@@ -114,7 +116,8 @@ class ServedRun:
             k: RunPredictor(loaded, k, self.probabilities) for k in _steps(self.k, self.max_k)
         }
         self.names = loaded.vocabulary.names
-        self._limits = limits
+        self._model = loaded.model
+        self.neighbours = self._model.similar_labels(0, 1) is not None
         self.search(self.forms.example(), self.k)
         self.batcher = Batcher(self.search, limits)
 
@@ -136,6 +139,36 @@ class ServedRun:
         step = next(step for step in self._predictors if step >= k)
         ids, scores = self._predictors[step].find(chunk, "request")
         return ids[:, :k], scores[:, :k]
+
+    async def similar_labels(self, label: Any, k: int) -> Found:
+        """The neighbours of a label, see ``RunModel.similar_labels``; in the event loop.
+
+        Args:
+            label: its name.
+            k: how many.
+
+        Returns:
+            ids int32 and scores float32, both (1, at most k), best first.
+
+        Raises:
+            RequestError: 400, labels have none; 404, there is no such label.
+        """
+        if not self.neighbours:
+            raise bad_request(
+                f"a run whose labels have weights of their own expected, found {self.name}",
+                "model",
+            )
+        number = self._numbers.get(label) if isinstance(label, str) else None
+        if number is None:
+            shown = repr(label[:60]) if isinstance(label, str) else type(label).__name__
+            problem = f"a label of {self.name} expected, found {shown}"
+            raise RequestError(404, problem, where="label")
+        ids, scores = await self.batcher.between(self._model.similar_labels, number, k)
+        return ids[None], scores[None]
+
+    @functools.cached_property
+    def _numbers(self):
+        return {name: number for number, name in enumerate(self.names)}
 
     def checked_k(self, k: Any) -> int:
         """The number of labels that a request asks for.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import tensorflow as tf
+from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.inference.protocol import RankerModel
@@ -102,6 +103,21 @@ class LinearModel(RankerModel):
             return ids, scores
         assert self._calibration is not None  # see ``check_probabilities``
         return ids, self._calibration.apply(scores)
+
+    def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Labels found for an example whose features are a label's own weights, with their scores.
+
+        See ``RunModel.similar_labels``.
+        """
+        ids, scores = self.ranker.predict(
+            normalize(self.ranker.weights_of(label)),
+            min(k + 1, self.num_labels),
+            beam_size=self._beam,
+            post_processor=self._post_processor,
+            threads=self._threads,
+        )
+        others = (ids[0] >= 0) & (ids[0] != label)
+        return ids[0, others][:k], scores[0, others][:k]
 
     def score_pairs(
         self, features: Any, pairs: scipy.sparse.csr_matrix, probabilities: bool = False
