@@ -17,6 +17,7 @@ earlier checkpoint.
 """
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,6 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
         config: of the run.
         summary: what ``Recipe.run`` returned.
     """
-    from tfxc.__main__ import COMMANDS
     from tfxc.training.reporting import headline
 
     seconds, dev = summary.get("seconds"), summary.get("dev")
@@ -65,11 +65,12 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
     lines[0] += f"; dev {headline(dev)}" if dev else ""
     lines += [f"run: {config.run}", "next:"]
     splits = any((config.data.test, config.data.dev, config.data.dev_share))
-    files = {"evaluate": "" if splits else " --data FILE", "predict": " FILE"}
+    run = shlex.quote(config.run)
     lines += [
-        f"  tfxc {command} --run {config.run}{files.get(command, '')}"
-        for command in ("evaluate", "predict", "serve", "export")
-        if command in COMMANDS
+        f"  tfxc evaluate --run {run}{'' if splits else ' --data FILE'}",
+        f"  tfxc predict --run {run} FILE",
+        f"  tfxc serve {run}",
+        f"  tfxc export --run {run}",
     ]
     return "\n".join(lines)
 
