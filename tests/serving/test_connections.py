@@ -11,6 +11,7 @@ uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
 
 from tfxc.serving.connections import Connection  # noqa: E402
 from tfxc.serving.limits import Limits  # noqa: E402
+from tfxc.serving.server import listen  # noqa: E402
 
 LARGE = 8 << 20  # bytes, more than the buffers of two sockets hold
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
@@ -43,8 +44,10 @@ def with_server(ask, **limits):
         connection = functools.partial(Connection, limits=limits, full=full)
         config = uvicorn.Config(application, http=connection, log_level="critical", lifespan="off")
         server = uvicorn.Server(config)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
+        with listen("127.0.0.1", 0) as listener:
             running = asyncio.create_task(server._serve([listener]))
+            while not server.started:
+                await asyncio.sleep(0.01)
             connect = functools.partial(asyncio.open_connection, *listener.getsockname())
             try:
                 return await asyncio.wait_for(ask(connect, server), 60)
@@ -74,6 +77,19 @@ def status_and_error(answer):
     head, body = answer.split(b"\r\n\r\n")
     assert b"connection: close" in head and b"application/json" in head
     return int(head.split()[1]), json.loads(body)["error"]
+
+
+def test_small_answers_are_sent_at_once():
+    async def ask(connect, server):
+        _, writer = await connect()
+        while not server.server_state.connections:
+            await asyncio.sleep(0.01)
+        (connection,) = server.server_state.connections
+        writer.close()
+        accepted = connection.transport.get_extra_info("socket")
+        return accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    assert with_server(ask, seconds=30)
 
 
 def test_nothing_is_sent():

@@ -49,8 +49,12 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         if port > _LAST_PORT:  # it would be cut to 16 bits
             raise OverflowError(f"ports end at {_LAST_PORT}")
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, socket.SOCK_STREAM)
+        # With the protocol number, without which asyncio leaves Nagle's algorithm on: the end of an
+        # answer then waits for 40 ms.
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )
+        found = socket.socket(family, kind, protocol)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
     except (OSError, OverflowError) as error:
