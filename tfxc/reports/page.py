@@ -163,7 +163,11 @@ def _metrics(measured):
 def _charts(measured):
     log = measured.loaded.folder / "metrics.jsonl"
     curves = [
-        line_chart(title or ("loss" if drawn[0].name.endswith("loss") else "dev"), "epoch", drawn)
+        line_chart(
+            title.replace("_", " ") or ("loss" if drawn[0].name.endswith("loss") else "dev"),
+            "epoch",
+            drawn,
+        )
         for title, drawn in learning_curves(log)
     ]
     reliability = [
