@@ -20,6 +20,7 @@ from tfxc.metrics.suite import build_metrics
 from tfxc.reports.decisions import Decisions
 from tfxc.reports.measured import Measured
 from tfxc.reports.page import FILE, write_page
+from tfxc.tuning.results import PRUNED, Results
 
 HOSTILE = [
     "</script><script>alert(1)</script>", "<img src=x onerror=alert(2)>", "{{ 7 * 7 }}",
@@ -215,6 +216,30 @@ def test_many_labels_are_in_the_data_and_few_in_the_document(tmp_path):
     columns = json.loads(page.texts["script"][0])
     assert len(columns[0]) > 1000 and len({*map(len, columns)}) == 1
     assert len(page.attributes("tr")) < 200
+
+
+def test_a_run_of_a_search_shows_all_settings(tmp_path):
+    results = Results(tmp_path / "search", "P@1")
+    for number, (dropout, result) in enumerate(
+        [(0.1, 0.3), (0.2, 0.5), (0.3, PRUNED), (0.4, None)]
+    ):
+        changes = {"encoder.dropout": dropout, "head.name": "<b>"}
+        results.add(tmp_path / "search" / f"animals-{number}", changes, result)
+    results.set_importance({"encoder.dropout": 0.75, "head.name": 0.25})
+    (result, _) = measured(tmp_path)
+    result.loaded.folder.path = tmp_path / "search" / "animals-0"
+    write_page(tmp_path, result)
+    page = Page((tmp_path / FILE).read_text("utf-8"))
+    assert any("This run has place 2 of 4 settings" in text for text in page.texts["p"])
+    cells = page.texts["td"]
+    first = cells.index("0.5000")
+    assert cells[first : first + 12] == [
+        "0.5000", "0.2", "<b>", "0.3000", "0.1", "<b>", "pruned", "0.3", "<b>",
+        "failed", "0.4", "<b>",
+    ]  # fmt: skip
+    assert [found["value"] for found in page.attributes("meter")] == ["0.75", "0.25"]
+    result.loaded.folder.path = tmp_path / "search" / "another"
+    assert result.search() is None
 
 
 def test_the_table_of_labels_in_a_browser(tmp_path):
