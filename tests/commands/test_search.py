@@ -63,6 +63,13 @@ def test_a_real_training(tmp_path, capsys):
     assert json.loads((run / "summary.json").read_text())["dev"]["P@1"] >= 0
 
 
+def test_missing_data_end_the_search_before_any_training(tmp_path, capsys):
+    config = tiny.write_config(tmp_path, data={"train": str(tmp_path / "none.jsonl")})
+    command = ("--config", config, "--runs", tmp_path / "runs", "--try", "seed=1,2")
+    assert "no file" in call(capsys, search, *command).problem()
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_wrong_key_is_refused_before_any_training(tmp_path, capsys):
     config = tiny.write_config(tmp_path)
     command = ("--config", config, "--runs", tmp_path / "runs", "--try", "trainings.epochs=1,2")
@@ -129,6 +136,10 @@ def test_a_failure_counts_and_pruning_can_be_left_out(fast, tmp_path, capsys):
     outcome = call(capsys, search, *trials(tmp_path, 10, "--no-pruning"))
     assert outcome.code == 0 and len(asked) == 10
     assert outcome.out.count("failed") == 1 and "pruned" not in outcome.out
+    outcome = call(capsys, search, *trials(tmp_path, 10, "--no-pruning"))
+    assert asked[10:] == asked[:1], "what has failed is tried again, as are listed settings"
+    assert outcome.code == 0 and "failed" not in outcome.out and ", 9 done" in outcome.err
+    assert not call(capsys, search, *trials(tmp_path, 10, "--no-pruning")).code and len(asked) == 11
 
 
 def test_trials_are_refused_before_any_training(fast, tmp_path, capsys, monkeypatch):

@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     trials = settings(options.tried, options.random, options.seed)
     for changes in trials:
         _check(options, changes)
+    _prepare(options, config)
     print(f"{len(trials)} settings of {options.config}", file=sys.stderr)
     results = Results(options.runs, options.metric, options.smaller)
 
@@ -118,6 +119,7 @@ def search(options: argparse.Namespace, config: "Config") -> int:
     from tfxc.tuning.study import Study
 
     _check_ends(options)
+    _prepare(options, config)
     folder = Path(options.runs)
     results = Results(folder, options.metric, options.smaller)
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,6 +186,13 @@ def _check_ends(options):
         ends = [round(end) for end in ends] if values.integers else ends
         for value in values.choices or ends:
             _check(options, {values.key: value})
+
+
+def _prepare(options, config):
+    """Once for all trainings: missing or damaged data end the command."""
+    from tfxc.data.preparation import ensure_prepared
+
+    ensure_prepared(config.data, options.prepared)
 
 
 def _check(options, changes):

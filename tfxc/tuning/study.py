@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _STARTED = 5  # trials that are trained to their end before others are compared with them
 _FAILED = "failed"  # attribute of a trial whose training has failed: its exit code
+_AGAIN = "again"  # attribute of the study: numbers of failed trials that were tried again
 
 
 class Study:
@@ -56,7 +57,7 @@ class Study:
         )
 
     def resume(self, seed: int, jobs: int) -> list[tuple[dict[str, Any], float | None, bool]]:
-        """Puts interrupted trials first, and returns those that are done.
+        """Puts interrupted and failed trials first, and returns those that are done.
 
         Args:
             seed: of the choice.
@@ -69,15 +70,19 @@ class Study:
         seed += len(self._study.get_trials(deepcopy=False))
         self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=jobs > 1)
         self._study.pruner = optuna.pruners.MedianPruner(_STARTED, n_warmup_steps=1)
-        done = []
+        done, again = [], set(self._study.user_attrs.get(_AGAIN, ()))
         for trial in self._study.get_trials(deepcopy=False):
             pruned = trial.state == TrialState.PRUNED
-            if trial.state == TrialState.RUNNING:
-                self._study.tell(trial.number, state=TrialState.FAIL)
-                self._study.enqueue_trial(trial.params)
-            elif pruned or trial.state == TrialState.COMPLETE or _FAILED in trial.user_attrs:
+            if pruned or trial.state == TrialState.COMPLETE:
                 changes = {v.key: v.value_of(trial.params) for v in self.tried}
                 done.append((changes, None if pruned else trial.value, pruned))
+            elif trial.state == TrialState.RUNNING:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+                self._study.enqueue_trial(trial.params)
+            elif _FAILED in trial.user_attrs and trial.number not in again:
+                self._study.enqueue_trial(trial.params)
+                again.add(trial.number)
+        self._study.set_user_attr(_AGAIN, sorted(again))
         return done
 
     def ask(self) -> tuple[Trial, dict[str, Any]]:
