@@ -119,6 +119,7 @@ def test_optuna_chooses_prunes_and_goes_on(fast, tmp_path, capsys):
     results = [float(line.split()[0]) for line in lines[1:13] if "pruned" not in line]
     assert results == sorted(results, reverse=True) and len(results) >= 5
     assert results[0] == pytest.approx(1 - min(asked), abs=1e-4)
+    assert f"importance of the keys ({len(results)} trials)" in outcome.out
     shares = [line.split() for line in lines if line.endswith(("encoder.dropout", "  seed"))]
     assert "importance of the keys" in outcome.out and shares[-2][1] == "encoder.dropout"
     (study,) = optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/runs/search.db")

@@ -14,6 +14,7 @@ There is no authentication and no TLS: give --host only behind a proxy that has 
 
 import argparse
 import dataclasses
+import gc
 import os
 from collections.abc import Sequence
 
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     limits = dataclasses.replace(limits, k=max(limits.k, options.k or 1))
     paths, listener = paths_by_name(options.runs), listen(options.host, options.port)
     with listener:
+        gc.collect()
+        gc.freeze()  # the modules, so that a collection after a reload is quick
         metrics = Metrics()
         opening = RunOptions(options.trust, options.k, options.scores)
         catalog = Catalog(paths, limits, opening, metrics.searched)

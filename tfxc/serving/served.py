@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -304,8 +305,10 @@ class Catalog:
                 print(f"warning: {slot.name}: version {slot.current.number} stays, as the newer "
                       f"one cannot be loaded: {error}", file=sys.stderr)  # fmt: skip
                 continue
-            slot.current, old = new, slot.current
-            old.batcher.close()
+            slot.current.batcher.close()
+            slot.current = new
+            # Models are parts of cycles. When the last answer of the old one is given, it is freed.
+            loop.call_later(self.limits.seconds, gc.collect)
             changed.append(slot.name)
             print(f"{slot.name}: version {new.number}, {version.folder}", flush=True)
         return changed

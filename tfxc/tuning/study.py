@@ -115,7 +115,8 @@ class Study:
             The number of finished trials, and {key: share} by falling share; None unless two of
             them differ.
         """
-        values = [trial.value for trial in self._study.get_trials() if trial.value is not None]
+        finished = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        values = [trial.value for trial in finished]
         if len(set(values)) < 2:
             return len(values), None
         return len(values), optuna.importance.get_param_importances(self._study)
