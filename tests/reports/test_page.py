@@ -230,7 +230,7 @@ def test_a_run_of_a_search_shows_all_settings(tmp_path):
     result.loaded.folder.path = tmp_path / "search" / "animals-0"
     write_page(tmp_path, result)
     page = Page((tmp_path / FILE).read_text("utf-8"))
-    assert any("This run has place 2 of 4 settings" in text for text in page.texts["p"])
+    assert any("This run is number 2 of 4 settings" in text for text in page.texts["p"])
     cells = page.texts["td"]
     first = cells.index("0.5000")
     assert cells[first : first + 12] == [

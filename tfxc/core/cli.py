@@ -42,8 +42,18 @@ class _Parser(argparse.ArgumentParser):
                 continue
             for text in value if isinstance(value, list) else [value]:
                 if isinstance(text, str):
-                    check_local(text, f"--{name.replace('_', '-')}")
+                    check_local(text, option_of(name))
         return found
+
+
+def option_of(name: str) -> str:
+    """The option that sets an attribute of what a parser returns.
+
+    Example:
+        >>> option_of("search_buckets")
+        '--search-buckets'
+    """
+    return f"--{name.replace('_', '-')}"
 
 
 def tool_parser(name: str, description: str) -> argparse.ArgumentParser:
