@@ -281,9 +281,13 @@ class MACH(Head):
         """Means over the repetitions of the cosines of buckets; None if ``direct``."""
         if self.direct:
             return None
-        total = np.zeros(self.num_labels, np.float32)
+        total, kernel = np.zeros(self.num_labels, np.float32), read_once(self.kernel.value)
+
+        def buckets_between(repetition, begin, end):
+            return tf.transpose(kernel[repetition, :, begin:end])
+
         for repetition, lookup in zip(self.counted, self._counted_lookups, strict=True):
-            buckets = partial(rows_between, tf.transpose(self.kernel.value[repetition]))
+            buckets = partial(buckets_between, repetition)
             total += cosines_to_row(buckets, lookup[label], self.num_buckets)[lookup]
         return total / len(self.counted)
 
