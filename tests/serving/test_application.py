@@ -243,9 +243,9 @@ def test_metrics_count(client):
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
-        ({}, 404, "label: a label of first expected, found NoneType"),
+        ({}, 400, "label: a text expected, found NoneType"),
         ({"label": "no such"}, 404, "label: a label of first expected, found 'no such'"),
-        ({"label": ["soup"]}, 404, "found list"),
+        ({"label": ["soup"]}, 400, "label: a text expected, found list"),
         ({"label": NAMES[0], "k": 0}, 400, "k: an integer from 1 to 10"),
         ({"label": NAMES[0], "model": "third"}, 404, "model: one of first"),
         ({"label": NAMES[0], "texts": ["soup"]}, 400, "k, label, model expected, found 'texts'"),

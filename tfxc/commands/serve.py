@@ -13,6 +13,7 @@ There is no authentication and no TLS: give --host only behind a proxy that has 
 """
 
 import argparse
+import contextlib
 import dataclasses
 import gc
 import os
@@ -47,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     limits = Limits(**given, seconds=options.timeout, wait=options.batch_wait)
     limits = dataclasses.replace(limits, k=max(limits.k, options.k or 1))
     paths, listener = paths_by_name(options.runs), listen(options.host, options.port)
-    with listener:
-        gc.collect()
-        gc.freeze()  # the modules, so that a collection after a reload is quick
+    with listener, _frozen_modules():
         metrics = Metrics()
         opening = RunOptions(options.trust, options.k, options.scores)
         catalog = Catalog(paths, limits, opening, metrics.searched)
@@ -57,6 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name}: version {slot.current.number}, {slot.current.version.folder}")
         serve(Application(catalog, metrics), listener, Timing(options.drain, options.poll))
     return 0
+
+
+@contextlib.contextmanager
+def _frozen_modules():
+    """Leaves what is loaded out of garbage collections: that after a reload is then quick."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _name(option):

@@ -152,17 +152,18 @@ class ServedRun:
             ids int32 and scores float32, both (1, at most k), best first.
 
         Raises:
-            RequestError: 400, labels have none; 404, there is no such label.
+            RequestError: 400, labels have none, or this is no name; 404, there is no such label.
         """
         if not self.neighbours:
             raise bad_request(
                 f"a run whose labels have weights of their own expected, found {self.name}",
                 "model",
             )
-        number = self._numbers.get(label) if isinstance(label, str) else None
+        if not isinstance(label, str):
+            raise bad_request(f"a text expected, found {type(label).__name__}", "label")
+        number = self._numbers.get(label)
         if number is None:
-            shown = repr(label[:60]) if isinstance(label, str) else type(label).__name__
-            problem = f"a label of {self.name} expected, found {shown}"
+            problem = f"a label of {self.name} expected, found {label[:60]!r}"
             raise RequestError(404, problem, where="label")
         ids, scores = await self.batcher.between(self._model.similar_labels, number, k)
         return ids[None], scores[None]
