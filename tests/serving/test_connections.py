@@ -8,6 +8,7 @@ import socket
 import pytest
 
 uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
+pytest.importorskip("httptools", reason="needs the extra serve")
 
 from tfxc.serving.connections import Connection  # noqa: E402
 from tfxc.serving.limits import Limits  # noqa: E402
