@@ -1,7 +1,7 @@
 """Load on ``tfxc serve``, and what the same run does in one process without HTTP.
 
     python benchmarks/serve_load.py RUN --data FILE [--clients 32] [--seconds 60] [--texts 64]
-                                    [--requests 100000] [--savedmodel FOLDER]
+                                    [--rounds 5] [--requests 100000] [--savedmodel FOLDER]
 
 Starts the server on a free port of 127.0.0.1, and clients in one other process, each of which sends
 its next request when the last one is answered. Texts are of mixed length, from a few words to
@@ -9,11 +9,12 @@ pages. Prints
 
 * requests of one text: errors, the median and the 99th percentile in milliseconds, next to those of
   the plain SavedModel in this process, one text at a time (with --savedmodel);
-* requests of many texts: texts per second, next to those of the run's predictor in this process in
-  batches of 256, and their ratio;
+* requests of many texts and the run's predictor in this process, in batches of 256, by turns, so
+  that other work on the machine slows both: texts per second, and their ratio in every round;
 * memory of the server while --requests are answered.
 
-Every part is bounded by --seconds or --requests. Clients and server share the machine.
+Every part is bounded by --seconds or --requests; 0 leaves a part out. Clients and server share the
+machine.
 """
 
 import argparse
@@ -43,16 +44,18 @@ def main():
     texts = mixed_texts(found.data)
     process, port = start(found.run)
     try:
-        say(f"{found.clients} clients, {found.seconds:g} s, one text each request")
-        report(load(port, found, texts, 1))
-        say(f"{found.clients} clients, {found.seconds / 2:g} s, {found.texts} texts each request")
-        many = report(load(port, found, texts, found.texts, found.seconds / 2))
-        say(f"memory over {found.requests:,} requests")
-        memory(port, found, texts)
+        if found.seconds:
+            say(f"{found.clients} clients, {found.seconds:g} s, one text each request")
+            report(load(port, found, texts, 1, found.seconds))
+            by_turns(port, found, texts)
+        if found.requests:
+            say(f"memory over {found.requests:,} requests")
+            memory(port, found, texts)
     finally:
         process.send_signal(signal.SIGTERM)
         say(f"server ended with {process.wait(60)}")
-    compare(found, texts, many)
+    if found.savedmodel:
+        single(found.savedmodel, texts[:1000])
     return 0
 
 
@@ -66,6 +69,7 @@ def _options():
     options.add_argument("--clients", type=int, default=32)
     options.add_argument("--seconds", type=float, default=60)
     options.add_argument("--texts", type=int, default=64)
+    options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--requests", type=int, default=100_000)
     return options.parse_args()
 
@@ -96,13 +100,12 @@ def start(run):
     sys.exit("the server has not started")
 
 
-def load(port, found, texts, size, seconds=None, requests=None):
+def load(port, found, texts, size, seconds, requests=None):
     """What the clients have seen: latencies, errors, texts per second."""
     bodies = [
         json.dumps({"texts": texts[first : first + size]}).encode()
         for first in range(0, len(texts), size)
     ]
-    seconds = seconds or found.seconds
     given = (port, bodies, found.clients, seconds, requests)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         before = gauge(port, "process_cpu_seconds_total")
@@ -174,30 +177,55 @@ def memory(port, found, texts):
             load(port, found, texts, 1, 600, found.requests // parts)
 
 
-def compare(found, texts, seen):
-    """Prints what this process does without HTTP."""
+def by_turns(port, found, texts):
+    """Prints throughput of the server and of this process, round by round."""
+    import numpy as np
+
+    predict, seconds = in_process(found.run), found.seconds / found.rounds
+    predict(texts, 1.0)  # warm-up, as the server has had
+    say(f"by turns, {seconds:g} s each: {found.clients} clients with {found.texts} texts each "
+        f"request; this process, batches of {BATCH}")  # fmt: skip
+    ratios = []
+    for number in range(found.rounds):
+        turns = [
+            lambda: load(port, found, texts, found.texts, seconds),
+            lambda: predict(texts, seconds),
+        ]
+        order = (0, 1) if number % 2 == 0 else (1, 0)
+        seen = {turn: turns[turn]() for turn in order}
+        served, own = seen[0], seen[1]
+        ratios.append((served["rate"] / own["rate"], own["cost"] / served["cost"]))
+        say(f"  server {served['rate']:,.0f} texts/s, {1e3 * served['cost']:.3f} ms of processor "
+            f"time a text, {len(served['errors'])} errors; process {own['rate']:,.0f} and "
+            f"{1e3 * own['cost']:.3f}: {ratios[-1][0]:.2f} by the clock, {ratios[-1][1]:.2f} by "
+            "processor time")  # fmt: skip
+    clock, processor = np.median(ratios, axis=0)
+    say(f"  median: {clock:.2f} by the clock, {processor:.2f} by processor time")
+
+
+def in_process(run):
+    """A function that predicts here for some seconds: (texts, seconds) -> rate and cost."""
     from tfxc.data.chunk import Chunk
     from tfxc.inference.predictors import RunPredictor
     from tfxc.runs.loaded import load_run
 
-    predict = RunPredictor(load_run(found.run), probabilities=None)
-    batches = [texts[first : first + BATCH] for first in range(0, len(texts), BATCH)]
-    rounds = []
-    for _ in range(5):
-        begun, cpu = time.perf_counter(), time.process_time()
-        for batch in batches:
+    predict = RunPredictor(load_run(run), probabilities=None)
+
+    def predicted(texts, seconds):
+        begun, cpu, done = time.perf_counter(), time.process_time(), 0
+        while time.perf_counter() < begun + seconds:
+            first = done % len(texts)
+            batch = texts[first : first + BATCH]
             predict(Chunk([[] for _ in batch], texts=batch))
-        rounds.append((time.perf_counter() - begun, time.process_time() - cpu))
-    wall, cpu = (sorted(column)[2] / len(texts) for column in zip(*rounds, strict=True))
-    say(f"in one process, batches of {BATCH}: {1 / wall:,.0f} texts/s, {1e3 * cpu:.3f} ms of "
-        f"processor time a text")  # fmt: skip
-    say(f"server / process: {seen['rate'] * wall:.2f} by the clock, {cpu / seen['cost']:.2f} by "
-        "processor time")  # fmt: skip
-    if found.savedmodel:
-        _single(found.savedmodel, texts[:1000])
+            done += len(batch)
+        took, spent = time.perf_counter() - begun, time.process_time() - cpu
+        return {"rate": done / took, "cost": spent / done}
+
+    return predicted
 
 
-def _single(folder, texts):
+def single(folder, texts):
+    """Prints how long a SavedModel takes for one text at a time."""
     import numpy as np
     import tensorflow as tf
 

@@ -17,7 +17,7 @@ from tfxc.data.inspection.completion import load_config
 LAYERS = [
     [{"core", "version"}],
     [{"ops"}],
-    [{"labels"}, {"pretrained"}],
+    [{"labels"}, {"pretrained"}, {"tuning"}],
     [{"metrics"}, {"data"}, {"ranker"}],
     [{"encoders"}, {"heads"}, {"objectives"}, {"techniques"}],
     [{"model"}],

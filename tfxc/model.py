@@ -15,6 +15,7 @@ from tfxc.data.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
+from tfxc.ops.search.similarity import most_similar
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -184,6 +185,11 @@ class XCModel(keras.Model):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids, scores and losses of a batch of arrays, see ``RunModel.find_with_loss``."""
         return self._find_with_loss(features, labels, k=k, probabilities=probabilities)
+
+    def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """By the cosines of the head's weights, see ``RunModel.similar_labels``."""
+        similarities = self.head.label_similarities(label)
+        return None if similarities is None else most_similar(similarities, label, k)
 
     def top_k(
         self, features: Mapping[str, Any] | tf.Tensor, k: int, probabilities: bool = False

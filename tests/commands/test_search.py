@@ -1,8 +1,7 @@
-"""The command search: settings, going on, table."""
+"""The command search: trains, resumes, prunes, prints the table."""
 
 import argparse
 import json
-import random
 import sys
 
 import pytest
@@ -10,49 +9,6 @@ import pytest
 from tests import tiny
 from tests.commands.calls import call
 from tfxc.commands import search
-from tfxc.core.errors import ConfigError
-
-
-def test_values():
-    assert search.values_of("a.b=1,0.5,x").choices == [1, 0.5, "x"]
-    assert search.values_of("a=[[41,40],[6,271]]").choices == [[41, 40], [6, 271]]
-    assert search.values_of("a=true").choices == [True]
-    found = search.values_of("a=log:1e-4..1e-2")
-    assert (found.low, found.high, found.logarithmic, found.integers) == (1e-4, 1e-2, True, False)
-    assert search.values_of("a=1..8").integers
-    drawn = [found.draw(random.Random(seed)) for seed in range(400)]
-    assert min(drawn) >= 1e-4 and max(drawn) <= 1e-2
-    assert 0.4 < sum(value < 1e-3 for value in drawn) / 400 < 0.6, "even in the logarithm"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a", "KEY=VALUES expected"),
-        ("a=", "KEY=VALUES expected"),
-        ("a=3..x", "LOW..HIGH expected"),
-        ("a=3..1", "LOW < HIGH expected"),
-        ("a=log:0..1", "0 < LOW < HIGH expected"),
-        ("a=[]", "a: values expected, found none"),
-    ],
-)
-def test_bad_values(text, message):
-    with pytest.raises(argparse.ArgumentTypeError, match=message):
-        search.values_of(text)
-
-
-def test_settings():
-    lists = [search.values_of("a=1,2"), search.values_of("b=x,y,x")]
-    found = search.settings(lists, None, 0)
-    assert found == [{"a": a, "b": b} for a in (1, 2) for b in ("x", "y")]
-    some = search.settings(lists, 3, 0)
-    assert len(some) == 3 and all(each in found for each in some)
-    assert some == search.settings(lists, 3, 0)
-    assert len(search.settings(lists, 100, 0)) == 4, "there are no more"
-    with pytest.raises(ConfigError, match="add --random NUMBER"):
-        search.settings([search.values_of("a=1..2")], None, 0)
-    with pytest.raises(ConfigError, match="found 'a' twice"):
-        search.settings([lists[0], lists[0]], None, 0)
 
 
 def test_search_goes_on(tmp_path, capsys, monkeypatch):
@@ -89,7 +45,7 @@ def test_search_goes_on(tmp_path, capsys, monkeypatch):
     assert lines[0] == ["P@1", "encoder.dropout"]
     assert lines[1:4] == [["0.5000", "0.2"], ["0.3000", "0.1"], ["failed", "0.3"]]
     rows = json.loads((tmp_path / "runs" / "search.json").read_text())
-    assert [row["result"] for row in rows] == [0.5, 0.3, None]
+    assert [row["result"] for row in rows["settings"]] == [0.5, 0.3, None]
     asked.clear()
     assert "0.5000" in call(capsys, search, *command).out and asked == [0.3]
     problem = call(capsys, search, *command, "--metric", "F1").problem()
@@ -105,6 +61,13 @@ def test_a_real_training(tmp_path, capsys):
     assert outcome.code == 0 and "dense" in outcome.out
     (run,) = (tmp_path / "runs").glob("tiny-*")
     assert json.loads((run / "summary.json").read_text())["dev"]["P@1"] >= 0
+
+
+def test_missing_data_end_the_search_before_any_training(tmp_path, capsys):
+    config = tiny.write_config(tmp_path, data={"train": str(tmp_path / "none.jsonl")})
+    command = ("--config", config, "--runs", tmp_path / "runs", "--try", "seed=1,2")
+    assert "no file" in call(capsys, search, *command).problem()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_wrong_key_is_refused_before_any_training(tmp_path, capsys):
@@ -156,6 +119,7 @@ def test_optuna_chooses_prunes_and_goes_on(fast, tmp_path, capsys):
     results = [float(line.split()[0]) for line in lines[1:13] if "pruned" not in line]
     assert results == sorted(results, reverse=True) and len(results) >= 5
     assert results[0] == pytest.approx(1 - min(asked), abs=1e-4)
+    assert f"importance of the keys ({len(results)} trials)" in outcome.out
     shares = [line.split() for line in lines if line.endswith(("encoder.dropout", "  seed"))]
     assert "importance of the keys" in outcome.out and shares[-2][1] == "encoder.dropout"
     (study,) = optuna.get_all_study_summaries(f"sqlite:///{tmp_path}/runs/search.db")
@@ -173,12 +137,17 @@ def test_a_failure_counts_and_pruning_can_be_left_out(fast, tmp_path, capsys):
     outcome = call(capsys, search, *trials(tmp_path, 10, "--no-pruning"))
     assert outcome.code == 0 and len(asked) == 10
     assert outcome.out.count("failed") == 1 and "pruned" not in outcome.out
+    outcome = call(capsys, search, *trials(tmp_path, 10, "--no-pruning"))
+    assert asked[10:] == asked[:1], "what has failed is tried again, as are listed settings"
+    assert outcome.code == 0 and "failed" not in outcome.out and ", 9 done" in outcome.err
+    assert not call(capsys, search, *trials(tmp_path, 10, "--no-pruning")).code and len(asked) == 11
 
 
 def test_trials_are_refused_before_any_training(fast, tmp_path, capsys, monkeypatch):
     wrong = (*trials(tmp_path, 3), "--try", "encoder.dropot=0.1..0.2")
     if pytest.importorskip("optuna", reason="the extra search is not installed"):
         assert "encoder.dropot" in call(capsys, search, *wrong).problem()
+    monkeypatch.delitem(sys.modules, "tfxc.tuning.study", raising=False)
     monkeypatch.setitem(sys.modules, "optuna", None)
     problem = call(capsys, search, *trials(tmp_path, 3)).problem()
     assert "--trials: the package optuna is not installed" in problem

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests import tiny
 from tests.commands.calls import call, listing
-from tfxc.commands import train
+from tfxc.commands import completion, train
 from tfxc.data.inspection.completion import load_config
 from tfxc.training.loop import Trainer
 
@@ -45,7 +46,11 @@ def test_trains_once(tmp_path, capsys):
     assert again.out.startswith(text)
     shown = f"; dev P@1 {100 * summary['dev']['P@1']:.2f}"
     assert shown in again.out and f"\nrun: {tmp_path / 'run'}\nnext:\n" in again.out
-    assert again.out.endswith(f"  tfxc export --run {tmp_path / 'run'}\n")
+    following = again.out.split("\nnext:\n")[1].splitlines()
+    for line in following:
+        program, *words = shlex.split(line)
+        assert program == "tfxc" and completion.whole_parser().parse_args(words)
+    assert following[-1] == f"  tfxc export --run {tmp_path / 'run'}"
     assert listing(tmp_path / "run") == before and weights(tmp_path) == first
 
     other = call(capsys, train, *command, "--set", "training.batch_size=8").problem()

@@ -153,6 +153,22 @@ class HeadContract:
         assert_equal(found[0], head.top_k(features, 4)[0])
         np.testing.assert_allclose(found[1], head.top_k(features, 4)[1], rtol=1e-5, atol=1e-6)
 
+    def similarities(self, head):
+        """Cosines (num_labels, num_labels) by NumPy alone; scores are linear, or cosines."""
+        units = np.eye(self.dim)
+        weights = (self.label_scores(head, units) - self.label_scores(head, -units)).T
+        weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+        return weights @ weights.T
+
+    def test_similarities_are_the_cosines_of_weights(self, monkeypatch):
+        monkeypatch.setattr("tfxc.ops.search.similarity._TILE_VALUES", 5 * self.dim)
+        head = self.built()
+        if head.label_similarities(0) is None:
+            assert not head.full_softmax
+            return
+        found = [head.label_similarities(label) for label in range(NUM_LABELS)]
+        np.testing.assert_allclose(found, self.similarities(head), atol=1e-5)
+
     def test_top_k_is_sorted_and_ties_go_to_the_lower_id(self):
         head, features = self.built(), self.features()
         ids, scores = (np.asarray(part) for part in head.top_k(features, NUM_LABELS))

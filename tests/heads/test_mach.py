@@ -63,6 +63,12 @@ class TestMACH(HeadContract):
     def positive_columns(self, head, labels):
         return [{int(lookup[label]) for label in labels} for lookup in buckets_of(head)]
 
+    def similarities(self, head):
+        kernel = head.get_weights()[0].astype(np.float64)
+        kernel /= np.linalg.norm(kernel, axis=1, keepdims=True)
+        of_labels = [kernel[r][:, lookup] for r, lookup in enumerate(buckets_of(head))]
+        return np.mean([vectors.T @ vectors for vectors in of_labels], axis=0)
+
     def test_labels_of_one_bucket_make_one_positive(self):
         head = self.built()
         lookups = buckets_of(head)

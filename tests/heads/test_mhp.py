@@ -26,6 +26,19 @@ class TestMHP(HeadContract):
         scores = (log_probabilities(part, head.link) for part in parts)
         return sum(score[:, digit] for score, digit in zip(scores, digits, strict=True))
 
+    def codes(self, head):
+        return [np.arange(head.num_labels)]
+
+    def similarities(self, head):
+        kernel, begin, found = head.get_weights()[0].astype(np.float64), 0, []
+        kernel /= np.linalg.norm(kernel, axis=0)
+        for codes in self.codes(head):
+            for digit, size in zip(digits_of(codes, head.heads), head.heads, strict=True):
+                vectors = kernel[:, begin : begin + size][:, digit]
+                found.append(vectors.T @ vectors)
+                begin += size
+        return np.mean(found, axis=0)
+
     def positive_columns(self, head, labels):
         return [set(digit) for digit in digits_of(labels, head.heads).tolist()]
 

@@ -93,6 +93,16 @@ def test_all_blocks_are_the_full_softmax(num_labels, sampling, bias):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_similarities_of_labels_in_another_order():
+    head = MHS(10, heads=[4, 3], num_sampled_heads=2, label_order="random", seed=3)
+    head(tf.zeros((1, 5)))
+    codes = head.codes_of(tf.range(10)).numpy()
+    assert codes.tolist() != list(range(10))
+    rows = head.table.numpy().reshape(-1, 5)[codes].astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    np.testing.assert_allclose(head.label_similarities(4), rows @ rows[4], atol=1e-6)
+
+
 def test_per_example_draws_distinct_blocks_the_true_one_first():
     head = MHS(28, heads=[7, 4], num_sampled_heads=3)
     features = tf.random.stateless_normal((2000, 8), (0, 2))

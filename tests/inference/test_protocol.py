@@ -57,6 +57,21 @@ def test_arrays_and_tensors_find_the_same():
     np.testing.assert_array_equal(ids, expected)
 
 
+def test_similar_labels():
+    kernel = np.random.default_rng(1).normal(size=(4, 10)).astype(np.float32)
+    model = model_of()
+    model.head.kernel.assign(kernel)
+    unit = kernel / np.linalg.norm(kernel, axis=0)
+    cosines = unit.T @ unit[:, 7]
+    cosines[7] = -np.inf
+    ids, scores = model.similar_labels(7, 3)
+    np.testing.assert_array_equal(ids, np.argsort(-cosines)[:3])
+    np.testing.assert_allclose(scores, np.sort(cosines)[::-1][:3], rtol=1e-5)
+    assert len(model.similar_labels(7, 50)[0]) == 9
+    hashed = MACH(10, num_buckets=4, num_repetitions=1, direct=True)  # the encoder has the weights
+    assert model_of(hashed).similar_labels(0, 3) is None
+
+
 def test_searches_of_other_sizes_and_settings_are_compiled_apart():
     model = model_of()
     _, scores = model.find_top_k(FEATURES, 10)

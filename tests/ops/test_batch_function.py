@@ -1,6 +1,10 @@
+import gc
+import weakref
+
 import numpy as np
 
 from tfxc.ops.batch_function import BatchFunction
+from tfxc.ops.gradients import custom_gradient
 
 
 def counted():
@@ -48,3 +52,19 @@ def test_lists_are_open_from_the_start():
     for length in (8, 16):
         assert function(np.full((2, length), length, np.int32)).tolist() == [length] * 2
     assert shapes == [[None, None]]
+
+
+def test_nothing_stays_of_a_function_that_is_not_needed_any_more():
+    """TensorFlow keeps what a custom gradient refers to, which would be the weights of a model."""
+
+    @custom_gradient
+    def square(x):
+        return x * x, lambda upstream: 2 * x * upstream
+
+    function = BatchFunction(square)
+    assert function(np.float32([[3.0]])).tolist() == [[9.0]]
+    ((_, compiled),) = function._compiled.values()
+    graph = weakref.ref(compiled.get_concrete_function().graph)
+    del function, compiled
+    gc.collect()
+    assert graph() is None

@@ -1,7 +1,13 @@
 import pytest
 import tensorflow as tf
 
-from tfxc.ops.gradients import global_norm, scale, sum_repeated_rows
+from tfxc.ops.gradients import (
+    custom_gradient,
+    global_norm,
+    scale,
+    sum_repeated_rows,
+    without_gradients,
+)
 
 
 def test_sum_repeated_rows():
@@ -21,3 +27,18 @@ def test_norm_and_scale():
     halves = [scale(gradient, 0.5) for gradient in gradients]
     assert float(global_norm(halves)) == pytest.approx(3.5)
     assert halves[0].indices.numpy().tolist() == [4, 1]
+
+
+def test_a_custom_gradient_is_used_unless_none_is_wanted():
+    @custom_gradient
+    def doubled(x):
+        return 2 * x, lambda upstream: 10 * upstream
+
+    with tf.GradientTape(persistent=True) as tape:
+        x = tf.constant(3.0)
+        tape.watch(x)
+        result = doubled(x)
+        with without_gradients():
+            plain = doubled(x)
+    assert (float(result), float(plain)) == (6.0, 6.0)
+    assert float(tape.gradient(result, x)) == 10.0 and float(tape.gradient(plain, x)) == 2.0

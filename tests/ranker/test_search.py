@@ -11,6 +11,7 @@ import scipy.sparse
 from tests.folders import record_again
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.ranker.search import Ranker, load_layer, search
+from tfxc.recipes.xr_linear.model import LinearModel
 
 
 @pytest.fixture
@@ -21,6 +22,21 @@ def folder(imported, tmp_path):
 def test_weights_stay_in_their_files(imported):
     layer = load_layer(imported / "ranker" / "layer-3")
     assert all(isinstance(array, np.memmap) for array in layer)
+
+
+def test_similar_labels_are_those_found_for_the_weights(imported, pecos_model):
+    """The weights are those that PECOS wrote; a score is that of an ordinary search."""
+    weights = scipy.sparse.load_npz(pecos_model / "ranker/3.model/W.npz").tocsc()
+    model = LinearModel(imported)
+    for label in (0, 7, weights.shape[1] - 1):
+        column = weights[:30, label].T.tocsr()
+        column /= np.linalg.norm(column.data)
+        ids, scores = Ranker.load(imported).predict(column.astype(np.float32), 6)
+        others = [place for place in range(6) if ids[0, place] not in (-1, label)][:5]
+        found = model.similar_labels(label, 5)
+        np.testing.assert_array_equal(found[0], ids[0, others])
+        np.testing.assert_allclose(found[1], scores[0, others], rtol=1e-5)
+        assert label not in found[0] and len(others) >= 3
 
 
 def test_short_lists_and_least_score(imported, queries):

@@ -1,6 +1,7 @@
 """The page of a report: complete, escaped, and without any request."""
 
 import base64
+import contextlib
 import hashlib
 import html.parser
 import json
@@ -12,12 +13,14 @@ import numpy as np
 import pytest
 
 from tests.contracts.metrics import true_labels
+from tests.serving.browser import Browser
 from tfxc.core.config import parse_config
 from tfxc.metrics.classification import Decision
 from tfxc.metrics.suite import build_metrics
 from tfxc.reports.decisions import Decisions
 from tfxc.reports.measured import Measured
 from tfxc.reports.page import FILE, write_page
+from tfxc.tuning.results import PRUNED, Results
 
 HOSTILE = [
     "</script><script>alert(1)</script>", "<img src=x onerror=alert(2)>", "{{ 7 * 7 }}",
@@ -138,7 +141,8 @@ def test_control_characters_are_shown_as_their_escapes(hostile):
 def test_the_page_requests_nothing(hostile):
     page = Page(hostile)
     for tag, found in page.elements:
-        assert not {"href", "srcset", "action", "data", "style"} & {*found}, (tag, found)
+        assert not {"srcset", "action", "data", "style"} & {*found}, (tag, found)
+        assert found.get("href", "#").startswith("#")
         assert found.get("src", "data:").startswith("data:")
     assert "url(" not in hostile and "@import" not in hostile
     (policy,) = [m["content"] for m in page.attributes("meta") if "http-equiv" in m]
@@ -175,6 +179,10 @@ def test_everything_is_there(hostile):
         "Summary", "Training", "Frequent and rare labels", "Calibration", "Labels",
         "Confused labels", "Wrong examples", "Data", "Run",
     ]  # fmt: skip
+    targets = [f"#{found['id']}" for found in page.attributes("h2")]
+    assert [found["href"] for found in page.attributes("a")] == targets
+    identifiers = [found["id"] for _, found in page.elements if "id" in found]
+    assert len(set(identifiers)) == len(identifiers) >= 9
     assert [found["aria-label"] for found in page.attributes("svg")] == [
         "loss", "dev P@1", "means of the labels by frequency", "reliability diagram",
     ]  # fmt: skip
@@ -208,3 +216,48 @@ def test_many_labels_are_in_the_data_and_few_in_the_document(tmp_path):
     columns = json.loads(page.texts["script"][0])
     assert len(columns[0]) > 1000 and len({*map(len, columns)}) == 1
     assert len(page.attributes("tr")) < 200
+
+
+def test_a_run_of_a_search_shows_all_settings(tmp_path):
+    results = Results(tmp_path / "search", "P@1")
+    for number, (dropout, result) in enumerate(
+        [(0.1, 0.3), (0.2, 0.5), (0.3, PRUNED), (0.4, None)]
+    ):
+        changes = {"encoder.dropout": dropout, "head.name": "<b>"}
+        results.add(tmp_path / "search" / f"animals-{number}", changes, result)
+    results.set_importance({"encoder.dropout": 0.75, "head.name": 0.25})
+    (result, _) = measured(tmp_path)
+    result.loaded.folder.path = tmp_path / "search" / "animals-0"
+    write_page(tmp_path, result)
+    page = Page((tmp_path / FILE).read_text("utf-8"))
+    assert any("This run is number 2 of 4 settings" in text for text in page.texts["p"])
+    cells = page.texts["td"]
+    first = cells.index("0.5000")
+    assert cells[first : first + 12] == [
+        "0.5000", "0.2", "<b>", "0.3000", "0.1", "<b>", "pruned", "0.3", "<b>",
+        "failed", "0.4", "<b>",
+    ]  # fmt: skip
+    assert [found["value"] for found in page.attributes("meter")] == ["0.75", "0.25"]
+    result.loaded.folder.path = tmp_path / "search" / "another"
+    assert result.search() is None
+
+
+def test_the_table_of_labels_in_a_browser(tmp_path):
+    names = [f"狐狸 {number}" for number in range(400)]
+    write_page(tmp_path, measured(tmp_path, names, rows=900)[0])
+    shown = "[...document.querySelectorAll('#labels tbody tr')].map(r => r.cells[{}].textContent)"
+    with contextlib.closing(Browser()) as browser:
+        browser.size(360, 640)
+        browser.open(f"file://{tmp_path / FILE}")
+        assert len(browser.evaluate(shown.format(0))) == 100  # more on demand
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 360
+        browser.evaluate("document.querySelectorAll('#labels th button')[2].click()")
+        counts = [int(text) for text in browser.evaluate(shown.format(2))]
+        assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
+        browser.evaluate("document.getElementById('search').focus()")
+        browser.type("狐狸 17")
+        found = browser.evaluate(shown.format(0))
+        assert 2 < len(found) <= 11 and all(name.startswith("狐狸 17") for name in found)
+        count = browser.evaluate("document.getElementById('count').textContent")
+        assert count.startswith(f"{len(found)} of ")
+        assert browser.problems == [] and set(browser.hosts) <= {""}

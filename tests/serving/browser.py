@@ -118,11 +118,12 @@ class Browser:
         """Types into the element that has the focus."""
         self.call("Input.insertText", text=text)
 
-    def press(self, key):
-        """Presses a key, e.g. ``"Tab"``."""
-        for kind in ("keyDown", "keyUp"):
+    def press(self, key, code=9):
+        """Presses a key, e.g. ``"Tab"``, whose virtual key code is 9."""
+        text = {"text": key} if len(key) == 1 else {}
+        for kind, given in (("keyDown", text), ("keyUp", {})):
             self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=9
+                "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **given
             )
 
     def size(self, width, height, scale=1):

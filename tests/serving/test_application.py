@@ -43,11 +43,16 @@ def _forget():
 
 
 @pytest.fixture(scope="module")
-def client(runs):
+def served(runs):
     names = ("first", "second", "dense", "sparse", "image")
-    client, _ = client_of({name: runs / name for name in names}, LIMITS)
+    client, application = client_of({name: runs / name for name in names}, LIMITS)
     with client:
-        yield client
+        yield client, application
+
+
+@pytest.fixture
+def client(served):
+    return served[0]
 
 
 @functools.cache
@@ -167,6 +172,18 @@ def test_images(client, runs):
         assert_same([list(zip(r["labels"], r["scores"], strict=True)) for r in rows], wanted)
 
 
+def test_neighbours(client, runs):
+    model = loaded(runs / "first").model
+    ids, scores = model.similar_labels(2, 3)
+    found = client.post("/neighbours", json={"label": NAMES[2], "k": 3}).json()
+    assert (found["model"], found["version"], found["label"]) == ("first", 1, NAMES[2])
+    assert [one["id"] for one in found["neighbours"]] == ids.tolist()
+    assert [one["label"] for one in found["neighbours"]] == [NAMES[i] for i in ids]
+    np.testing.assert_allclose([one["score"] for one in found["neighbours"]], scores, rtol=1e-6)
+    other = client.post("/neighbours", json={"label": NAMES[2], "model": "image"}).json()
+    assert other["model"] == "image" and len(other["neighbours"]) == 5
+
+
 def test_pages_ask_no_other_host(client):
     for address in ("/", "/docs"):
         answer = client.get(address)
@@ -194,6 +211,14 @@ def test_health_and_models(client):
     assert models["first"]["num_labels"] == len(NAMES)
 
 
+def test_a_connection_too_many(served):
+    client, application = served
+    answer = type(client)(application.full).post("/predict", json={"texts": ["soup"]})
+    assert answer.status_code == 503 and answer.headers["connection"] == "close"
+    assert answer.json()["error"].startswith("connection: at most 512 connections expected")
+    assert answer.headers["retry-after"] == "1"
+
+
 def test_openapi_names_every_address(client):
     document = client.get("/openapi.json").json()
     served = {route.path for route in client.app._inner.routes if hasattr(route, "endpoint")}
@@ -213,6 +238,24 @@ def test_metrics_count(client):
     assert 'tfxc_requests_total{route="/predict",status="200"}' in text
     assert 'tfxc_model_version{model="first"} 1.0' in text
     assert "tfxc_batch_examples_bucket" in text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({}, 400, "label: a text expected, found NoneType"),
+        ({"label": "no such"}, 404, "label: a label of first expected, found 'no such'"),
+        ({"label": ["soup"]}, 400, "label: a text expected, found list"),
+        ({"label": NAMES[0], "k": 0}, 400, "k: an integer from 1 to 10"),
+        ({"label": NAMES[0], "model": "third"}, 404, "model: one of first"),
+        ({"label": NAMES[0], "texts": ["soup"]}, 400, "k, label, model expected, found 'texts'"),
+        ({"label": NAMES[0], "model": "dense"}, 400, "labels have weights of their own expected"),
+    ],
+)
+def test_neighbours_that_cannot_be(served, monkeypatch, body, status, words):
+    client, application = served
+    monkeypatch.setattr(application.catalog.slots["dense"].current, "neighbours", False)
+    check_refused(client, client.post("/neighbours", json=body), status, words)
 
 
 DEEP = "[" * 1900 + "]" * 1900

@@ -13,6 +13,7 @@ from tfxc.data.chunk import Chunk
 from tfxc.inference.predictors import RunPredictor
 from tfxc.runs.loaded import load_run
 
+SECOND = ["<b>bold</b>", "soup", "tea"]
 NAMES = "[...document.querySelectorAll('.run:nth-child({}) .name')].map(e => e.textContent)"
 HEADINGS = "[...document.querySelectorAll('.run h2')].map(e => e.textContent)"
 
@@ -27,8 +28,7 @@ def browser():
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     text_run(folder / "first")
-    names = ["<b>bold</b>", "soup", "tea"]
-    text_run(folder / "second", names=names, objective={"name": "hinge"})
+    text_run(folder / "second", names=SECOND, objective={"name": "hinge"})
     make_run(
         folder / "image", kind="image", num_features=192, image_shape=[8, 8, 3],
         encoder={"name": "resnet", "depth": 10, "width": 4},
@@ -98,6 +98,24 @@ def test_one_run_and_fewer_labels(page):
     page.wait(f"{NAMES.format(1)}.length === 2")
 
 
+def test_a_label_shows_its_neighbours(page, runs):
+    page.type("tea")
+    page.wait("document.querySelectorAll('.run').length === 2")
+    model = load_run(runs / "second").model  # of three labels
+    button = "document.querySelector('.run:nth-child(2) button.name')"
+    label = page.evaluate(f"{button}.textContent")
+    ids, _ = model.similar_labels(SECOND.index(label), 3)
+    page.evaluate(f"{button}.click()")
+    page.wait("document.querySelectorAll('.neighbours .chip').length === 2")
+    shown = page.evaluate("[...document.querySelectorAll('.chip')].map(e => e.textContent)")
+    assert shown == [SECOND[i] for i in ids]
+    assert page.evaluate(f"{button}.getAttribute('aria-expanded')") == "true"
+    page.evaluate(f"{button}.focus()")
+    page.press(" ", 32)
+    page.wait("document.querySelectorAll('.neighbours').length === 0")
+    assert page.problems == []
+
+
 def test_no_answer_stays_where_there_is_no_text(page):
     page.type("tea")
     page.wait("document.querySelectorAll('.run').length === 2")
@@ -139,8 +157,10 @@ def test_everything_fits_on_a_phone_and_can_be_read(page, scheme):
     page.colours(scheme)
     page.type("tea " + "x" * 300)
     page.wait("document.querySelectorAll('.run').length === 2")
+    page.evaluate("document.querySelector('button.name').click()")
+    page.wait("document.querySelectorAll('.chip').length > 1")
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
-    for selector in ("h1", ".name", ".score", "#status", "#text", "a", "label"):
+    for selector in ("h1", ".name", ".score", ".chip", "#status", "#text", "a", "label"):
         assert contrast(page, selector) >= 4.5, selector
 
 

@@ -93,7 +93,7 @@ def _check_options(options, parser):
             if getattr(options, name) is not None:
                 raise ConfigError(
                     "--predictions expected with this option, found --run",
-                    where=_option(name),
+                    where=cli.option_of(name),
                     fix="leave it out",
                 )
         return
@@ -107,7 +107,7 @@ def _check_options(options, parser):
         if name not in _OF_PREDICTIONS and value != parser.get_default(name):
             raise ConfigError(
                 "a run expected with this option, found --predictions",
-                where=_option(name),
+                where=cli.option_of(name),
                 fix="leave it out",
             )
     if options.propensity is not None and options.train_labels is None:
@@ -116,10 +116,6 @@ def _check_options(options, parser):
             where="--train-labels",
             fix="name it, or leave --propensity out",
         )
-
-
-def _option(name):
-    return f"--{name.replace('_', '-')}"
 
 
 def _measure_predictions(options):

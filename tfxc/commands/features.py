@@ -142,7 +142,7 @@ def _check(found):
         if found.run and getattr(found, name) is not None:
             raise ConfigError(
                 "--saved-model expected with this option, found --run",
-                where=f"--{name.replace('_', '-')}",
+                where=cli.option_of(name),
                 fix="leave it out",
             )
     if found.saved_model and found.flip:

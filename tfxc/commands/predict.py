@@ -148,7 +148,7 @@ def _check_pair_options(options):
         if getattr(options, name) not in (None, False):
             raise ConfigError(
                 "no such option expected with --pairs, which names the labels to score",
-                where=f"--{name.replace('_', '-')}",
+                where=cli.option_of(name),
                 fix="leave it out",
             )
     if not (options.output or "").endswith(".npz"):
@@ -229,7 +229,7 @@ def _check(options):
             if getattr(options, name) is not None and getattr(options, name) is not False:
                 raise ConfigError(
                     "a run expected, found a SavedModel, which outputs the scores of its export",
-                    where=f"--{name.replace('_', '-')}",
+                    where=cli.option_of(name),
                     fix="give --run instead of --model"
                     + (", or export with --probabilities" if name == "probabilities" else ""),
                 )

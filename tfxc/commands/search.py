@@ -11,35 +11,29 @@ Values are separated by commas; values that contain commas are given as one JSON
 --try 'head.heads=[[41,40],[6,271]]'. Without --random every combination is trained; with it, that
 many random ones, also from ranges. With --trials, Optuna (extra search) chooses that many settings
 by the results so far and stops those whose dev curve stays below the median of the others; what it
-knows is in FOLDER/search.db. A table says how much each key matters (and importance.png, if
-matplotlib is there). Each setting is an ordinary run, in its own folder below --runs. The same
-command resumes after a stop and trains nothing twice; a setting that fails is reported and skipped.
+knows is in FOLDER/search.db. A table says how much each key matters; so do importance.png, if
+matplotlib is there, and reports of the runs. Each setting is an ordinary run, in its own folder
+below --runs. The same command resumes after a stop and trains nothing twice; a setting that fails
+is reported and skipped.
 """
 
 import argparse
 import concurrent.futures
 import functools
-import hashlib
-import itertools
-import json
-import math
+import importlib.util
 import os
-import random
 import signal
 import subprocess
 import sys
-import threading
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
-from tfxc.core.errors import ConfigError, UserError, missing_package
-from tfxc.core.escaping import json_text
-from tfxc.core.storage.files import write_json
+from tfxc.core.errors import UserError
 from tfxc.core.storage.locks import locked
-from tfxc.core.storage.reading import read_json
+from tfxc.tuning.results import PRUNED, Results, is_finished, result_of, value_text
+from tfxc.tuning.space import Values, name_of, settings, values_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -47,54 +41,6 @@ if TYPE_CHECKING:
 
 _STOPPED = 128  # exit codes from here on say that a signal stopped training
 _POLL = 1.0  # seconds between looks at a dev curve
-_PRUNED = "pruned"
-_STARTED = 5  # trials that are trained to their end before others are compared with them
-
-
-class Values(NamedTuple):
-    """What a key may be.
-
-    Attributes:
-        key: a config key, e.g. ``encoder.dropout``.
-        choices: list of values, or None for a range.
-        low, high: ends of the range.
-        logarithmic: whether the logarithm is drawn evenly.
-        integers: whether the values are integers.
-    """
-
-    key: str
-    choices: list[Any] | None
-    low: float = 0.0
-    high: float = 0.0
-    logarithmic: bool = False
-    integers: bool = False
-
-    def draw(self, generator: random.Random) -> Any:
-        """A value, from ``random.Random``."""
-        if self.choices is not None:
-            return generator.choice(self.choices)
-        if self.logarithmic:
-            value = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
-        else:
-            value = generator.uniform(self.low, self.high)
-        return round(value) if self.integers else float(f"{value:.4g}")
-
-    def suggest(self, trial: Any) -> Any:
-        """The value that Optuna's trial has for the key."""
-        if self.choices is not None:
-            trial.suggest_categorical(self.key, list(dict.fromkeys(map(json_text, self.choices))))
-        elif self.integers:
-            trial.suggest_int(self.key, round(self.low), round(self.high), log=self.logarithmic)
-        else:
-            trial.suggest_float(self.key, self.low, self.high, log=self.logarithmic)
-        return self.value_of(trial.params)
-
-    def value_of(self, params: Mapping[str, Any]) -> Any:
-        """The value among those of a trial, where choices are JSON."""
-        value = params[self.key]
-        if self.choices is not None:
-            return json.loads(value)
-        return value if self.integers else float(f"{value:.4g}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,67 +55,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     trials = settings(options.tried, options.random, options.seed)
     for changes in trials:
         _check(options, changes)
+    _prepare(options, config)
     print(f"{len(trials)} settings of {options.config}", file=sys.stderr)
-    board = Board(options, config)
+    results = Results(options.runs, options.metric, options.smaller)
 
     def attempt(number):
         changes = trials[number]
-        print(
-            f"[{number + 1} of {len(trials)}] {', '.join(_texts(changes))}",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
-        code = board.trained(changes, functools.partial(train, options, changes))
+        _announce(number, len(trials), changes)
+        run = run_of(options, config, changes)
+        code = 0 if is_finished(run) else train(options, changes, run)
         if code <= _STOPPED:
-            board.add(changes, _result(board.run_of(changes), options.metric))
+            results.add(run, changes, result_of(run, options.metric))
         return code
 
-    return board.finish(in_parallel(attempt, len(trials), options.jobs))
+    return _finish(results, in_parallel(attempt, len(trials), options.jobs))
 
 
-class Board:
-    """The settings that were trained, the best first; safe to use from several threads.
+def run_of(options: argparse.Namespace, config: "Config", changes: Mapping[str, Any]) -> Path:
+    """Run folder of a setting."""
+    return Path(options.runs) / f"{config.data.name}-{name_of(changes)}"
 
-    Args:
-        options: of the command.
-        config: ``Config``.
-    """
 
-    def __init__(self, options: argparse.Namespace, config: "Config") -> None:
-        self.options, self._name = options, config.data.name
-        self.rows: list[dict[str, Any]] = []
-        self._lock = threading.Lock()
+def _announce(number, count, changes):
+    shown = ", ".join(_texts(changes))
+    print(f"[{number + 1} of {count}] {shown}", file=sys.stderr, flush=True)
 
-    def run_of(self, changes: Mapping[str, Any]) -> Path:
-        """Run folder of a setting."""
-        return Path(self.options.runs) / f"{self._name}-{_name(changes)}"
 
-    def trained(self, changes: Mapping[str, Any], train_it: Callable[[Path], int]) -> int:
-        """Exit code of the training of a setting: 0 if it was finished before."""
-        run = self.run_of(changes)
-        return 0 if _finished(run) else train_it(run)
-
-    def add(self, changes: Mapping[str, Any], result: float | str | None) -> None:
-        """Adds a setting with its value, None if it failed, or ``"pruned"``."""
-        with self._lock:
-            self.rows = [row for row in self.rows if row["changes"] != changes]
-            run = str(self.run_of(changes))
-            self.rows.append({"run": run, "changes": changes, "result": result})
-            self.rows.sort(key=lambda row: _rank(row, self.options.smaller))
-            write_json(Path(self.options.runs) / "search.json", self.rows, indent=1)
-
-    def finish(self, code: int) -> int:
-        """Prints the table; the exit code of the command.
-
-        Args:
-            code: of a signal that has stopped the search, or 0.
-        """
-        if code:
-            print(
-                f"stopped; run the same command again to resume\n{table(self.rows, self.options)}"
-            )
-            return code
-        print(table(self.rows, self.options))
-        return 0 if any(_is_value(row["result"]) for row in self.rows) else 1
+def _finish(results, code):
+    """Prints the table; the exit code of the command, after one of a stop or 0."""
+    if code:
+        print("stopped; run the same command again to resume")
+    print(results.table())
+    return code or (0 if results.any_finished else 1)
 
 
 def in_parallel(attempt: Callable[[int], int], count: int, jobs: int) -> int:
@@ -200,147 +117,65 @@ def in_parallel(attempt: Callable[[int], int], count: int, jobs: int) -> int:
 
 def search(options: argparse.Namespace, config: "Config") -> int:
     """Trains settings that Optuna chooses; the exit code."""
-    with missing_package("search", where="--trials"):
-        import optuna
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    from tfxc.tuning.study import Study
+
     _check_ends(options)
-    folder, board = Path(options.runs), Board(options, config)
+    _prepare(options, config)
+    folder = Path(options.runs)
+    results = Results(folder, options.metric, options.smaller)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".search.lock", functools.partial(_refuse_second, folder)):
-        study = _study(options, config, folder)
-        done = _continued(study, board)
-        print(f"{options.trials} trials of {options.config}, {done} done", file=sys.stderr)
-        attempt = functools.partial(_attempt, study, board, done)
-        code = in_parallel(attempt, options.trials - done, options.jobs)
-        result = board.finish(code)
-        _report_importance(study, folder)
-    return result
+        study = Study(folder, config, options.tried, options.metric, options.smaller)
+        done = study.resume(options.seed, options.jobs)
+        for changes, result, pruned in done:
+            results.add(run_of(options, config, changes), changes, PRUNED if pruned else result)
+        first = min(len(done), options.trials)
+        print(f"{options.trials} trials of {options.config}, {first} done", file=sys.stderr)
+        attempt = functools.partial(_attempt, study, results, (options, config), first)
+        code = in_parallel(attempt, options.trials - first, options.jobs)
+        code = _finish(results, code)
+        _report_importance(study, results, folder)
+    return code
 
 
-def _attempt(study, board, done, number):
+def _attempt(study, results, given, done, number):
     """Trains the setting of one trial; the exit code of its training."""
-    import optuna
+    from tfxc.tuning.study import DevCurve
 
-    options = board.options
-    trial = study.ask()
-    changes = {values.key: values.suggest(trial) for values in options.tried}
-    shown = ", ".join(_texts(changes))
-    print(f"[{done + number + 1} of {options.trials}] {shown}", file=sys.stderr, flush=True)
-    curve = DevCurve(trial, board.run_of(changes), options)
-    code = board.trained(changes, lambda run: train(options, changes, run, curve.is_hopeless))
+    options, config = given
+    trial, changes = study.ask()
+    _announce(done + number, options.trials, changes)
+    run = run_of(options, config, changes)
+    curve = DevCurve(trial, run, options.metric)
+    is_hopeless = curve.is_hopeless if options.prune else None
+    code = 0 if is_finished(run) else train(options, changes, run, is_hopeless)
     if curve.pruned and code:
-        print(f"pruned: {shown}", file=sys.stderr, flush=True)
-        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        board.add(changes, _PRUNED)
+        print(f"pruned: {', '.join(_texts(changes))}", file=sys.stderr, flush=True)
+        study.prune(trial)
+        results.add(run, changes, PRUNED)
         return 0
     if code > _STOPPED:
         return code  # the trial stays unfinished, and is the first of the next start
-    result = _result(board.run_of(changes), options.metric)
-    if result is None:
-        trial.set_user_attr("failed", code)
-        study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    else:
-        study.tell(trial, result)
-    board.add(changes, result)
+    result = result_of(run, options.metric)
+    study.report(trial, result, code)
+    results.add(run, changes, result)
     return 0
 
 
-class DevCurve:
-    """Passes the dev values of a run on to a trial, while it is trained.
-
-    Args:
-        trial: of Optuna.
-        run: run folder.
-        options: of the command.
-
-    Attributes:
-        pruned: whether training is to end early.
-    """
-
-    def __init__(self, trial: Any, run: Path, options: argparse.Namespace) -> None:
-        self._trial, self._path, self._count = trial, run / "metrics.jsonl", 0
-        self._name, self._prunes, self.pruned = f"dev {options.metric}", options.prune, False
-
-    def is_hopeless(self) -> bool:
-        """Reports new values; whether the trial is worse than the others were at that time."""
-        if not self._prunes or self.pruned or not self._path.is_file():
-            return False
-        values = []
-        for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                values.append(json.loads(line).get(self._name))
-            except json.JSONDecodeError:  # is being written
-                break
-        values = [value for value in values if value is not None]
-        for value in values[self._count :]:
-            self._trial.report(value, self._count)  # evaluations, as batches differ in size
-            self._count += 1
-            self.pruned = self.pruned or self._trial.should_prune()
-        return self.pruned
-
-
-def _study(options, config, folder):
-    """The study of this search space: a file in the folder keeps it."""
-    import optuna
-
-    space = [values._asdict() for values in options.tried]
-    tree = config.model_dump(mode="json", exclude={"about", "run"})
-    name = _name({"config": tree, "space": space, "metric": options.metric, "of": options.smaller})
-    storage = f"sqlite:///{(folder / 'search.db').resolve()}"
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        direction="minimize" if options.smaller else "maximize",
-        load_if_exists=True,
-    )
-    # A continued search does not draw the same numbers again.
-    seed = options.seed + len(study.get_trials(deepcopy=False))
-    study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=options.jobs > 1)
-    study.pruner = optuna.pruners.MedianPruner(_STARTED, n_warmup_steps=1)
-    return study
-
-
-def _continued(study, board):
-    """Number of trials that are done; those that were interrupted are the next ones."""
-    import optuna
-
-    states, done = optuna.trial.TrialState, 0
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state == states.RUNNING:
-            study.tell(trial.number, state=states.FAIL)
-            study.enqueue_trial(trial.params)
-        elif trial.state in (states.COMPLETE, states.PRUNED) or "failed" in trial.user_attrs:
-            result = _PRUNED if trial.state == states.PRUNED else trial.value
-            board.add({v.key: v.value_of(trial.params) for v in board.options.tried}, result)
-            done += 1
-    return min(done, board.options.trials)
-
-
-def _report_importance(study, folder):
-    """Prints how much of the differences each key explains, and draws it."""
-    import optuna
-
-    complete = [trial for trial in study.get_trials() if trial.value is not None]
-    if len({trial.value for trial in complete}) < 2:
+def _report_importance(study, results, folder):
+    """Prints how much of the differences each key explains, keeps it and draws it."""
+    count, shares = study.importance()
+    if shares is None:
         print("importance of the keys: at least two trials with different results are needed")
         return
-    found = optuna.importance.get_param_importances(study)
-    print(f"importance of the keys ({len(complete)} trials):")
-    for key, share in found.items():
+    print(f"importance of the keys ({count} trials):")
+    for key, share in shares.items():
         print(f"  {share:6.1%}  {key}")
-    try:
-        import matplotlib
-    except ImportError:
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    results.set_importance(shares)
+    if importlib.util.find_spec("matplotlib"):
+        from tfxc.reports.plots import shares_of_keys
 
-    figure, axes = pyplot.subplots(figsize=(6, 1 + 0.4 * len(found)), layout="constrained")
-    axes.barh(list(found)[::-1], list(found.values())[::-1])
-    axes.set_xlabel("share of the differences in the result")
-    figure.savefig(folder / "importance.png", dpi=120)
-    pyplot.close(figure)
+        shares_of_keys(shares, folder / "importance.png")
 
 
 def _check_ends(options):
@@ -352,6 +187,13 @@ def _check_ends(options):
         ends = [round(end) for end in ends] if values.integers else ends
         for value in values.choices or ends:
             _check(options, {values.key: value})
+
+
+def _prepare(options, config):
+    """Once for all trainings: missing or damaged data end the command."""
+    from tfxc.data.preparation import ensure_prepared
+
+    ensure_prepared(config.data, options.prepared)
 
 
 def _check(options, changes):
@@ -368,40 +210,6 @@ def _refuse_second(folder, holder):
         where=folder,
         fix="wait for it, or name another folder with --runs",
     )
-
-
-def settings(tried: Sequence[Values], count: int | None, seed: int) -> list[dict[str, Any]]:
-    """The changes of every training, ``[{key: value}]``; none twice.
-
-    Args:
-        tried: list of ``Values``.
-        count: number to draw, or None for all combinations.
-        seed: of the drawing.
-
-    Raises:
-        ConfigError: a range without a number to draw, or a key given twice.
-    """
-    keys = [values.key for values in tried]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ConfigError(
-                f"distinct keys expected, found {key!r} twice",
-                where="--try",
-                fix="name each key once",
-            )
-    if count is None:
-        for values in tried:
-            if values.choices is None:
-                raise ConfigError(
-                    f"a list of values expected, found a range for {values.key!r}",
-                    where="--try",
-                    fix="add --random NUMBER, or list values",
-                )
-        combinations = itertools.product(*(values.choices or [] for values in tried))
-        return _distinct(dict(zip(keys, each, strict=True)) for each in combinations)
-    generator = random.Random(seed)
-    drawn = ({v.key: v.draw(generator) for v in tried} for _ in range(20 * count))
-    return _distinct(drawn)[:count]
 
 
 def train(
@@ -440,117 +248,8 @@ def train(
     return 128 - code if code < 0 else code
 
 
-def table(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> str:
-    """The settings as text, the best first."""
-    if not rows:
-        return "nothing is trained yet"
-    keys = list(rows[0]["changes"])
-    head = [options.metric, *keys]
-    body = [[_shown(row["result"]), *(_text(row["changes"][k]) for k in keys)] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-    lines = [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in [head, *body]
-    ]
-    best = rows[0]
-    if _is_value(best["result"]):
-        lines.append(f"best: {best['run']}")
-    return "\n".join(lines)
-
-
-def values_of(text: str) -> Values:
-    """``Values`` of the text after ``--try``."""
-    key, sign, given = text.partition("=")
-    if not (key and sign and given):
-        raise argparse.ArgumentTypeError(f"KEY=VALUES expected, found {text!r}")
-    if ".." in given:
-        return _range(key, given)
-    try:
-        listed = json.loads(given)
-    except json.JSONDecodeError:
-        listed = None
-    if not isinstance(listed, list):
-        listed = [_value(part) for part in given.split(",")]
-    if not listed:
-        raise argparse.ArgumentTypeError(f"{key}: values expected, found none")
-    return Values(key, listed)
-
-
-def _range(key, given):
-    logarithmic = given.startswith("log:")
-    low, _, high = given.removeprefix("log:").partition("..")
-    try:
-        ends = [json.loads(low), json.loads(high)]
-        integers = all(isinstance(end, int) for end in ends)
-        low, high = map(float, ends)
-    except (TypeError, ValueError):
-        raise argparse.ArgumentTypeError(f"{key}: LOW..HIGH expected, found {given!r}") from None
-    if not low < high or (logarithmic and low <= 0):
-        least = "0 < LOW" if logarithmic else "LOW"
-        raise argparse.ArgumentTypeError(f"{key}: {least} < HIGH expected, found {given!r}")
-    return Values(key, None, low, high, logarithmic, integers)
-
-
-def _value(text):
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _distinct(trials):
-    return list({json_text(trial, sort_keys=True): trial for trial in trials}.values())
-
-
-def _name(changes):
-    """A folder name that only depends on the changes."""
-    return hashlib.sha256(json_text(changes, sort_keys=True).encode()).hexdigest()[:10]
-
-
 def _texts(changes):
-    return [f"{key}={_text(value)}" for key, value in changes.items()]
-
-
-def _text(value):
-    return value if isinstance(value, str) else json_text(value)
-
-
-def _finished(run):
-    return (run / "summary.json").is_file()
-
-
-def _result(run, metric):
-    """Dev value of a run at its best step, None for one that failed.
-
-    Raises:
-        ConfigError: the run has no such metric.
-    """
-    if not _finished(run):
-        return None
-    summary = read_json(run / "summary.json")
-    if summary.get("best_metric") == metric:
-        return summary["best"]
-    if metric not in summary.get("dev", {}):
-        known = ", ".join(summary.get("dev", {}))
-        fix = f"choose one of: {known}" if known else "add a dev split to the config"
-        raise ConfigError(f"no metric {metric!r} on dev", where="--metric", fix=fix)
-    return summary["dev"][metric]
-
-
-def _rank(row, smaller):
-    if not _is_value(row["result"]):
-        return math.inf
-    return row["result"] if smaller else -row["result"]
-
-
-def _is_value(result):
-    return result is not None and result != _PRUNED
-
-
-def _shown(result):
-    if result == _PRUNED:
-        return result
-    return "failed" if result is None else f"{result:.4f}"
+    return [f"{key}={value_text(value)}" for key, value in changes.items()]
 
 
 def _add_counts(options):

@@ -119,7 +119,7 @@ def _check(options):
         if options.config and getattr(options, name) is not None:
             raise ConfigError(
                 "a data file expected with this option, found --config",
-                where=f"--{name.replace('_', '-')}",
+                where=cli.option_of(name),
                 fix="name the file instead of the config, or write it into the config",
             )
     if options.drop_later and options.from_step is None:

@@ -80,7 +80,7 @@ def _refuse_unused(found):
         if getattr(found, name) is not None and not good:
             raise ConfigError(
                 f"this option is used only with {what}",
-                where=f"--{name.replace('_', '-')}",
+                where=cli.option_of(name),
                 fix="leave it out",
             )
 

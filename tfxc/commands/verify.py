@@ -124,9 +124,9 @@ def _check(options):
     for option, needed in needs:
         if getattr(options, option) not in (None, False, []) and not getattr(options, needed):
             raise ConfigError(
-                f"{_flag(needed)} expected with this option, found none",
-                where=_flag(option),
-                fix=f"add {_flag(needed)} or leave it out",
+                f"{cli.option_of(needed)} expected with this option, found none",
+                where=cli.option_of(option),
+                fix=f"add {cli.option_of(needed)} or leave it out",
             )
     _check_protocol(options)
     _check_images(options)
@@ -169,7 +169,7 @@ def _check_protocol(options):
             if getattr(options, option) is not None:
                 raise ConfigError(
                     "pairs expected with this option, found galleries and probes",
-                    where=_flag(option),
+                    where=cli.option_of(option),
                     fix="leave it out",
                 )
     if options.far is not None and not 0 < options.far < 1:
@@ -184,10 +184,6 @@ def _check_protocol(options):
             where="--target",
             fix="name the set that --ijb holds",
         )
-
-
-def _flag(name):
-    return "--" + name.replace("_", "-")
 
 
 def _compare_pairs(options):

@@ -51,7 +51,7 @@ class _Parser(argparse.ArgumentParser):
         for name, value in vars(found).items():
             if name in self.remote:
                 continue
-            option = f"--{name.replace('_', '-')}"
+            option = option_of(name)
             change = _in_mirror if name in self.mirrored else check_local
             if isinstance(value, list):
                 value[:] = [_changed(each, change, option) for each in value]
@@ -91,6 +91,16 @@ def _in_mirror(text, option):
     if not is_remote(address):
         return None
     return f"{name}{sign}{mirrored(address, option, writes=option == '--output')}"
+
+
+def option_of(name: str) -> str:
+    """The option that sets an attribute of what a parser returns.
+
+    Example:
+        >>> option_of("search_buckets")
+        '--search-buckets'
+    """
+    return f"--{name.replace('_', '-')}"
 
 
 def tool_parser(name: str, description: str) -> argparse.ArgumentParser:

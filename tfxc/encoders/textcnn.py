@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, ListOf, checked
 from tfxc.encoders.bases.tokens import TokenEncoder
+from tfxc.ops.gradients import custom_gradient
 from tfxc.ops.sparse import transposed_product
 
 
@@ -96,7 +97,7 @@ class TextCNN(TokenEncoder):
         return {**super().get_config(), **own}
 
 
-@tf.custom_gradient
+@custom_gradient
 def _largest_responses(x, lengths, *kernels):
     """Largest response of each filter over the windows that count.
 

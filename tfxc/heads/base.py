@@ -146,6 +146,18 @@ class Head(keras.layers.Layer):
         """Function that scores a range of labels."""
         raise TypeError(f"{type(self).__name__} has no scores of single labels")
 
+    def label_similarities(self, label: int) -> np.ndarray | None:
+        """How alike the weights of a label and those of every label are.
+
+        Args:
+            label: an id.
+
+        Returns:
+            float32 (num_labels,), cosines, or means of them where a label's score is made of
+            several parts; None where labels have no weights of this kind.
+        """
+        return None
+
     def top_k_and_loss(
         self, features: tf.Tensor, labels: tf.Tensor, k: int
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

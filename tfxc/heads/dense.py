@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfxc.core.arguments import POSITIVE, checked
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
 from tfxc.ops.logit_group import LogitGroup
+from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once
 
 
@@ -78,6 +79,11 @@ class Dense(Head):
             return tf.matmul(features, kernel[:, begin:end]) + bias[begin:end]
 
         return score
+
+    def label_similarities(self, label: int) -> np.ndarray:
+        """Cosines of the columns of the kernel."""
+        kernel = read_once(self.kernel.value)
+        return cosines_to_row(lambda b, e: tf.transpose(kernel[:, b:e]), label, self.num_labels)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

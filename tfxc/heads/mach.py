@@ -1,6 +1,7 @@
 """Merged-average classifiers via hashing: R small classifiers over hashed label buckets."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search.bucket_search import gather
 from tfxc.ops.search.gather_graph import sum_of, top_k_of_buckets
+from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
 
 AGGREGATES = ("logits", "probabilities", "log_probabilities", "min", "median")
@@ -274,6 +276,20 @@ class MACH(Head):
 
     def _finish(self, totals, count):
         return totals / count if self.aggregate == "probabilities" else totals
+
+    def label_similarities(self, label: int) -> np.ndarray | None:
+        """Means over the repetitions of the cosines of buckets; None if ``direct``."""
+        if self.direct:
+            return None
+        total, kernel = np.zeros(self.num_labels, np.float32), read_once(self.kernel.value)
+
+        def buckets_between(repetition, begin, end):
+            return tf.transpose(kernel[repetition, :, begin:end])
+
+        for repetition, lookup in zip(self.counted, self._counted_lookups, strict=True):
+            buckets = partial(buckets_between, repetition)
+            total += cosines_to_row(buckets, lookup[label], self.num_buckets)[lookup]
+        return total / len(self.counted)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search.bucket_search import gather
 from tfxc.ops.search.gather_graph import top_k_of_buckets
 from tfxc.ops.search.k_best import k_best_codes
+from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
 
 
@@ -205,6 +207,20 @@ class MHP(DigitHead):
         logits = tf.matmul(tf.cast(features, tf.float32), self.kernel.value) + self.bias.value
         parts = tf.split(logits, self._sizes, axis=1)
         return [log_probabilities(part, self.link) for part in parts]
+
+    def label_similarities(self, label: int) -> np.ndarray:
+        """Means over the digits of the cosines of their columns."""
+        columns = tf.split(tf.transpose(self.kernel.value), self._sizes)
+        digits = [
+            digit
+            for codes in self._codes(tf.range(self.num_labels))
+            for digit in encode(codes.numpy(), self.heads)
+        ]
+        total = np.zeros(self.num_labels, np.float32)
+        for rows, digit in zip(columns, digits, strict=True):
+            cosines = cosines_to_row(partial(rows_between, rows), digit[label], len(rows))
+            total += cosines[digit]
+        return total / len(digits)
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels, exact; with one code per label without the scores of all labels."""

@@ -14,6 +14,7 @@ from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import find, sample_with_true
+from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
 
 _TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
@@ -218,6 +219,14 @@ class MHS(DigitHead):
             return logits[:, begin % size : begin % size + end - begin]
 
         return score
+
+    def label_similarities(self, label: int) -> np.ndarray:
+        """Cosines of the labels' rows of the table."""
+        table = read_once(self.table.value)
+        rows = tf.reshape(table, [-1, table.shape[2]])
+        return cosines_to_row(
+            lambda b, e: tf.gather(rows, self.codes_of(tf.range(b, e))), label, self.num_labels
+        )
 
     def top_k_and_loss(
         self, features: tf.Tensor, labels: tf.Tensor, k: int

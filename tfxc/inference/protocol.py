@@ -96,6 +96,18 @@ class RunModel(Protocol):
             ids, scores, and losses float32 (batch,), see ``Head.top_k_and_loss``.
         """
 
+    def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """The neighbours of a label: others whose weights are like its own.
+
+        Args:
+            label: its id.
+            k: how many.
+
+        Returns:
+            ids int32 and similarities float32, at most k, best first; None where labels have no
+            weights that can be compared.
+        """
+
     def top_k(self, features: Any, k: int, probabilities: bool = False) -> tuple[Any, Any]:
         """The best labels as TensorFlow operations, for exports; tensors in, tensors out."""
 
@@ -103,8 +115,8 @@ class RunModel(Protocol):
 class RankerModel:
     """What the models share that a linear ranker searches, outside TensorFlow and by a beam.
 
-    A subclass has ``num_labels``, ``calibration``, ``search_with``, ``find_top_k``, ``top_k`` and
-    ``score_pairs``.
+    A subclass has ``num_labels``, ``calibration``, ``search_with``, ``find_top_k``, ``top_k``,
+    ``similar_labels`` and ``score_pairs``.
     """
 
     search_methods: tuple[str, ...] = ()

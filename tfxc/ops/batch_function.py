@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfxc.ops.gradients import without_gradients
+
 
 class BatchFunction:
     """A function of tensors, compiled once for batches of any size.
 
     An axis after the first whose length changes, such as that of padded lists, is open from the
-    second length on: it costs one more compilation.
+    second length on: it costs one more compilation. The function is not differentiated.
 
     Args:
         function: takes the tensors of a batch, and settings by name, which are compiled in.
@@ -49,11 +51,14 @@ class BatchFunction:
                 return function
             specs = [one.most_specific_common_supertype([other]) for one, other in pairs]
             signature = tf.nest.pack_sequence_as(signature, specs)
-        function = tf.function(
-            lambda *tensors: self._function(*tensors, **settings),
-            input_signature=signature,
-            autograph=False,
-        ).get_concrete_function()  # the compiled one: TensorFlow warns of many lambdas of one line
+
+        def traced(*tensors):
+            with without_gradients():
+                return self._function(*tensors, **settings)
+
+        # The compiled one itself: TensorFlow would warn of many functions of one line.
+        function = tf.function(traced, input_signature=signature, autograph=False)
+        function = function.get_concrete_function()
         self._compiled[key] = signature, function
         return function
 

@@ -1,8 +1,53 @@
 """Gradients that are dense tensors or rows of a table."""
 
-from collections.abc import Sequence
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
+
+_local = threading.local()
+
+
+def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As ``tf.custom_gradient``, but that a graph traced in ``without_gradients`` has no gradient.
+
+    Args:
+        function: returns the result, and the function of its gradient.
+
+    Example:
+        >>> @custom_gradient
+        ... def doubled(x):
+        ...     return 2 * x, lambda upstream: 2 * upstream
+        >>> float(doubled(tf.constant(3.0)))
+        6.0
+    """
+    with_gradient = tf.custom_gradient(function)
+
+    @functools.wraps(function)
+    def call(*arguments):
+        if getattr(_local, "none", False):
+            return function(*arguments)[0]
+        return with_gradient(*arguments)
+
+    return call
+
+
+@contextlib.contextmanager
+def without_gradients() -> Iterator[None]:
+    """Inside, graphs are traced that are never differentiated.
+
+    TensorFlow keeps the gradient of ``tf.custom_gradient`` for the life of the process, once for
+    each time it is traced, and with it the graph and the weights of the model it belongs to.
+    """
+    before = getattr(_local, "none", False)
+    _local.none = True
+    try:
+        yield
+    finally:
+        _local.none = before
 
 
 def sum_repeated_rows(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:

@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfxc.ops.gradients import custom_gradient
+
 
 def gather_positives(logits: tf.Tensor, positives: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Logits of the positive columns.
@@ -21,7 +23,7 @@ def gather_positives(logits: tf.Tensor, positives: tf.Tensor) -> tuple[tf.Tensor
     return tf.where(mask, values, tf.zeros_like(values)), mask
 
 
-@tf.custom_gradient
+@custom_gradient
 def sigmoid_cross_entropy(
     logits: tf.Tensor, positives: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[..., Any]]:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfxc.ops.gradients import custom_gradient
+
 
 def angular_margin(
     cosines: tf.Tensor, m1: float = 1.0, m2: float | tf.Tensor = 0.5, m3: float = 0.0
@@ -128,7 +130,7 @@ def at_positives(
     columns = tf.cast(tf.gather_nd(positives, where), tf.int64)
     places = tf.stack([where[:, 0], columns], axis=1)
 
-    @tf.custom_gradient
+    @custom_gradient
     def changed(values, *of_rows):
         inputs = [tf.gather_nd(values, places)]
         inputs += [tf.gather(row, where[:, 0]) for row in of_rows]

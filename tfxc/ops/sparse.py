@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from tfxc.ops.gradients import custom_gradient
 from tfxc.ops.perturbations import read_rows
 
 _local = threading.local()
@@ -67,7 +68,7 @@ def bag_matmul(
     return _csr_matmul(columns, weights, row_splits, read_rows(table, distinct))
 
 
-@tf.custom_gradient
+@custom_gradient
 def _csr_matmul(columns, weights, row_splits, rows):
     row_numbers, batch = row_ids(row_splits), tf.size(row_splits, tf.int64) - 1
     # The kernel divides by the number of rows, which ends the process where there are none: a batch

@@ -11,7 +11,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.reading import read_array, read_json
 from tfxc.ops.search.beam_search import beam_search
-from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
+from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer, column_of
 from tfxc.ops.search.pair_scores import PairScores
 from tfxc.ranker.calibration import at_least
 from tfxc.ranker.post_processors import post_processor
@@ -75,6 +75,7 @@ class Ranker:
         post_processors: Sequence[str],
         native: bool | None = None,
     ) -> None:
+        self._last = layers[-1]
         self._search = beam_search.BeamSearch(layers, num_features, bias=bias, native=native)
         self._pairs = functools.cache(
             lambda: PairScores(layers, num_features, bias=bias, native=native)
@@ -202,6 +203,10 @@ class Ranker:
             DataError: another number of features, rows or labels, NaN or infinity in the features.
         """
         return self._pairs().score(features, pairs, self._rules(post_processor), threads)
+
+    def weights_of(self, label: int) -> "scipy.sparse.csr_matrix":
+        """The weights of a label in the last layer, without the bias, float32 CSR (1, D)."""
+        return column_of(self._last, label, self.num_features)
 
     def _rules(self, name):
         return self.post_processors if name is None else [post_processor(name)] * len(self.sizes)

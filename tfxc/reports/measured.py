@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfxc.labels.slices import LabelSlices, frequency_slices
 from tfxc.metrics.base import ratio
+from tfxc.tuning.results import read_results
 
 if TYPE_CHECKING:
     from tfxc.metrics.suite import MetricSuite
@@ -54,6 +56,18 @@ class Measured:
     def summary(self) -> dict[str, Any]:
         """The run's summary, empty if it is not finished."""
         return self.loaded.folder.summary() or {}
+
+    def search(self) -> dict[str, Any] | None:
+        """What the search for settings has found that the run is of; None if it is of none.
+
+        See ``tfxc.tuning.results.read_results``; and ``place``, that of the run from 1.
+        """
+        run = self.loaded.folder.path.resolve()
+        found = read_results(run.parent)
+        if found is None:
+            return None
+        runs = [Path(row["run"]).name for row in found["settings"]]
+        return {**found, "place": runs.index(run.name) + 1} if run.name in runs else None
 
     def headline(self) -> dict[str, float]:
         """The few values that matter most, {name: value}; which depends on what is predicted."""

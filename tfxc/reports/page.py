@@ -28,6 +28,7 @@ from tfxc.reports.tables import (
     label_rows,
     most_confident,
 )
+from tfxc.tuning.results import shown_cells
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -38,6 +39,7 @@ FILE = "report.html"
 _MOST_LABELS = 50_000
 _ROWS_WITHOUT_SCRIPT = 50
 _MOST_PAIRS = 100
+_MOST_SETTINGS = 20
 #: Wrong examples on the page.
 MOST_WRONG = 200
 _MOST_CHARACTERS = 2000
@@ -84,6 +86,7 @@ def write_page(folder: Path, measured: Measured) -> None:
         **_head(measured),
         **_metrics(measured),
         **_charts(measured),
+        **_search(measured),
         **_labels(measured),
         **_mistakes(measured),
         **_facts(measured),
@@ -163,7 +166,11 @@ def _metrics(measured):
 def _charts(measured):
     log = measured.loaded.folder / "metrics.jsonl"
     curves = [
-        line_chart(title or ("loss" if drawn[0].name.endswith("loss") else "dev"), "epoch", drawn)
+        line_chart(
+            title.replace("_", " ") or ("loss" if drawn[0].name.endswith("loss") else "dev"),
+            "epoch",
+            drawn,
+        )
         for title, drawn in learning_curves(log)
     ]
     reliability = [
@@ -176,6 +183,21 @@ def _charts(measured):
         "slices": measured.slices(),
         "frequency": _frequency_chart(measured),
         "reliability": reliability,
+    }
+
+
+def _search(measured):
+    """The best settings of the search that the run is of, and which keys matter."""
+    found = measured.search()
+    if found is None:
+        return {"settings": None}
+    keys = list(found["settings"][0]["changes"])
+    return {
+        "settings": [shown_cells(row, keys) for row in found["settings"][:_MOST_SETTINGS]],
+        "setting_columns": [f"dev {found['metric']}", *keys],
+        "num_settings": len(found["settings"]),
+        "place": found["place"],
+        "importance": found["importance"],
     }
 
 

@@ -1,6 +1,6 @@
 """The plots of a report: learning curves, labels by frequency, confusions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,21 @@ def pyplot(otherwise: str = "add --no-plots") -> Any:
     from matplotlib import pyplot
 
     return pyplot
+
+
+def shares_of_keys(shares: Mapping[str, float], path: str | Path) -> None:
+    """Draws which share of the differences between results each config key explains.
+
+    Args:
+        shares: {key: share}.
+        path: the plot.
+    """
+    plots = pyplot()
+    figure, axes = plots.subplots(figsize=(6, 1 + 0.4 * len(shares)), layout="constrained")
+    axes.barh([plot_text(key) for key in shares][::-1], [*shares.values()][::-1])
+    axes.set_xlabel("share of the differences in the result")
+    figure.savefig(path, dpi=120)
+    plots.close(figure)
 
 
 def learning_curves(metrics_file: str | Path, path: str | Path) -> bool:

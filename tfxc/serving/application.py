@@ -26,7 +26,8 @@ with missing_package("serve"):
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-_FIELDS = {"texts", "features", "images", "k", "model"}
+_FIELDS = ("features", "images", "k", "model", "texts")
+_OF_NEIGHBOURS = ("k", "label", "model")
 # Pages load nothing from other hosts and run no script but their own.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -48,6 +49,7 @@ class Application:
 
     Attributes:
         asgi: the ASGI application, for any server of such.
+        full: the one that answers on a connection too many, and closes it.
         draining: whether the server is about to end: clients are asked to close their connections,
             and ``/health`` says 503, so that no new ones come.
 
@@ -66,6 +68,7 @@ class Application:
             Route("/metrics", self._metrics),
             Route("/models", self._models),
             Route("/predict", self._predict, methods=["POST"]),
+            Route("/neighbours", self._neighbours, methods=["POST"]),
             Route(f"{model}{version}:predict", self._served_predict, methods=["POST"]),
             Route(f"{model}:predict", self._served_predict, methods=["POST"]),
             Route(f"{model}{version}/metadata", self._served_metadata),
@@ -82,11 +85,22 @@ class Application:
         }
         inner = Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
         self.asgi: ASGIApp = _Observed(inner, routes, self)
+        self.full: ASGIApp = _Observed(self._refuse_connection, routes, self)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
         self.catalog.close()
+
+    async def _refuse_connection(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = RequestError(
+            503,
+            f"at most {self._limits.connections:,} connections expected, found more",
+            where="connection",
+            fix="connect again later",
+        )
+        headers = {"Connection": "close", "Retry-After": "1"}
+        await _json({"error": str(error)}, 503, headers)(scope, receive, send)
 
     @property
     def _limits(self) -> Limits:
@@ -123,6 +137,7 @@ class Application:
                     "probabilities": slot.current.probabilities,
                     "k": slot.current.k,
                     "max_k": slot.current.max_k,
+                    "neighbours": slot.current.neighbours,
                     "report": _report_of(slot.current),
                 }
                 for name, slot in self.catalog.slots.items()
@@ -131,12 +146,7 @@ class Application:
 
     async def _predict(self, request: Request) -> Response:
         async with self._in_time(request) as body:
-            unknown = sorted(set(body) - _FIELDS)
-            if unknown:
-                shown = ", ".join(repr(name[:40]) for name in unknown[:4])
-                raise bad_request(
-                    f"{', '.join(sorted(_FIELDS))} expected, found {shown}", "body"
-                )  # fmt: skip
+            _refuse_others(body, _FIELDS)
             served = self.catalog.find(body.get("model"))
             k = served.checked_k(body.get("k"))
             ids, scores = await self._found(served, served.forms.simple(body), k)
@@ -145,6 +155,20 @@ class Application:
             "version": served.number,
             "probabilities": served.probabilities,
             "predictions": listed(served, ids, scores),
+        })  # fmt: skip
+
+    async def _neighbours(self, request: Request) -> Response:
+        async with self._in_time(request) as body:
+            _refuse_others(body, _OF_NEIGHBOURS)
+            served = self.catalog.find(body.get("model"))
+            k = served.checked_k(body.get("k"))
+            found = await served.similar_labels(body.get("label"), k)
+        (neighbours,) = listed(served, *found)
+        return _json({
+            "model": served.name,
+            "version": served.number,
+            "label": body["label"],
+            "neighbours": neighbours,
         })  # fmt: skip
 
     async def _served_predict(self, request: Request) -> Response:
@@ -228,7 +252,7 @@ class Application:
 class _Observed:
     """Counts and times requests, and asks clients to close connections when the server ends."""
 
-    def __init__(self, inner: Starlette, routes: list[Route], application: Application) -> None:
+    def __init__(self, inner: ASGIApp, routes: list[Route], application: Application) -> None:
         self._inner, self._application = inner, application
         self._metrics = application.metrics
         # Addresses with a version are counted with those without one, which come later.
@@ -290,6 +314,14 @@ def _parsed(body: bytes) -> dict[str, Any]:
             'send for example {"texts": ["..."]}',
         )
     return found
+
+
+def _refuse_others(body, known):
+    """Refuses fields that a request does not have."""
+    unknown = sorted(set(body) - set(known))
+    if unknown:
+        shown = ", ".join(repr(name[:40]) for name in unknown[:4])
+        raise bad_request(f"{', '.join(known)} expected, found {shown}", "body")
 
 
 def _not_json(name: str) -> float:

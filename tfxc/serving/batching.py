@@ -4,7 +4,7 @@ import asyncio
 import collections
 import concurrent.futures
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -98,6 +98,10 @@ class Batcher:
             self._planned = True
             loop.call_later(self._limits.wait, self._start_planned)
         return job.answer
+
+    def between(self, call: Callable[..., Any], *given: Any) -> "asyncio.Future[Any]":
+        """The result of ``call(*given)`` in the thread of the searches: none runs meanwhile."""
+        return asyncio.wrap_future(self._thread.submit(call, *given))
 
     def close(self) -> None:
         """Ends the thread when everything submitted is answered."""

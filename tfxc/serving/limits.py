@@ -15,8 +15,9 @@ class Limits:
         body_bytes: most bytes in a request's body (413).
         k: most labels per example that a request may ask for (400).
         queue: most examples that wait for a model (429).
-        seconds: from the start of a request to its answer (408 while the body is received, then
-            504).
+        seconds: from the start of a request to its answer (408 while it is received, then 504), and
+            in which a client must read something.
+        connections: most of them at a time (503 on the others).
         batch: examples that are searched at once.
         wait: seconds that an idle model waits for more requests before it searches.
     """
@@ -26,6 +27,7 @@ class Limits:
     k: int = 100
     queue: int = 8192
     seconds: float = 10.0
+    connections: int = 512
     batch: int = 256
     wait: float = 0.0
 

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
 
 _ERRORS = {
     "400": "malformed request; the message says what was expected, where, and what was found",
-    "404": "no such model or version",
+    "404": "no such model, version or label",
     "408": "the request was not complete within the time limit",
     "413": "too many bytes or examples in one request",
     "429": "too many examples wait already",
+    "503": "too many connections",
     "504": "no answer within the time limit",
 }
 
@@ -33,6 +34,7 @@ def openapi_document(catalog: "Catalog") -> dict[str, Any]:
     }
     paths = {
         "/predict": {"post": _predict(catalog)},
+        "/neighbours": {"post": _neighbours(catalog)},
         "/models": {"get": _operation("the models of this server", "Models")},
         "/health": {"get": _operation("200 while requests are welcome, else 503", "Health")},
         "/metrics": {"get": _operation("counters in Prometheus' text format")},
@@ -58,6 +60,7 @@ def _schemas(catalog):
         "Error": error,
         "Predict": _request_schema(catalog),
         "Predictions": _predictions_schema(),
+        "Neighbours": _neighbours_schema(),
         **{name: {"type": "object"} for name in ("Models", "Health", "Status", "Metadata")},
     }
 
@@ -81,22 +84,36 @@ def _request_schema(catalog):
     }
 
 
+_FOUND = {
+    "type": "object",
+    "properties": {
+        "label": {"type": "string"},
+        "id": {"type": "integer"},
+        "score": {"type": "number"},
+    },
+}
+
+
 def _predictions_schema():
-    found = {
-        "type": "object",
-        "properties": {
-            "label": {"type": "string"},
-            "id": {"type": "integer"},
-            "score": {"type": "number"},
-        },
-    }
     return {
         "type": "object",
         "properties": {
             "model": {"type": "string"},
             "version": {"type": "integer"},
             "probabilities": {"type": "boolean"},
-            "predictions": {"type": "array", "items": {"type": "array", "items": found}},
+            "predictions": {"type": "array", "items": {"type": "array", "items": _FOUND}},
+        },
+    }
+
+
+def _neighbours_schema():
+    return {
+        "type": "object",
+        "properties": {
+            "model": {"type": "string"},
+            "version": {"type": "integer"},
+            "label": {"type": "string"},
+            "neighbours": {"type": "array", "items": _FOUND},
         },
     }
 
@@ -111,6 +128,15 @@ def _predict(catalog):
     return {
         **_operation("the best labels of examples", "Predictions", errors=True),
         "requestBody": {"required": True, "content": body},
+    }
+
+
+def _neighbours(catalog):
+    served = next(iter(catalog.slots.values())).current
+    example = {"label": served.names[0], "k": served.k}
+    return {
+        **_operation("labels whose weights are like those of one", "Neighbours", errors=True),
+        "requestBody": {"required": True, "content": _content({"type": "object"}, example)},
     }
 
 

@@ -1,6 +1,8 @@
 """The runs of a server: each with its name, its newest version, and the queue in front of it."""
 
 import asyncio
+import functools
+import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -93,6 +95,7 @@ class ServedRun:
         probabilities: whether scores are probabilities.
         num_labels: that it knows.
         names: of the labels, by id.
+        neighbours: whether labels have neighbours.
         forms: ``ExampleForms``.
 
     Raises:
@@ -114,7 +117,8 @@ class ServedRun:
             k: RunPredictor(loaded, k, self.probabilities) for k in _steps(self.k, self.max_k)
         }
         self.names = loaded.vocabulary.names
-        self._limits = limits
+        self._model = loaded.model
+        self.neighbours = self._model.similar_labels(0, 1) is not None
         self.search(self.forms.example(), self.k)
         self.batcher = Batcher(self.search, limits)
 
@@ -136,6 +140,37 @@ class ServedRun:
         step = next(step for step in self._predictors if step >= k)
         ids, scores = self._predictors[step].find(chunk, "request")
         return ids[:, :k], scores[:, :k]
+
+    async def similar_labels(self, label: Any, k: int) -> Found:
+        """The neighbours of a label, see ``RunModel.similar_labels``; in the event loop.
+
+        Args:
+            label: its name.
+            k: how many.
+
+        Returns:
+            ids int32 and scores float32, both (1, at most k), best first.
+
+        Raises:
+            RequestError: 400, labels have none, or this is no name; 404, there is no such label.
+        """
+        if not self.neighbours:
+            raise bad_request(
+                f"a run whose labels have weights of their own expected, found {self.name}",
+                "model",
+            )
+        if not isinstance(label, str):
+            raise bad_request(f"a text expected, found {type(label).__name__}", "label")
+        number = self._numbers.get(label)
+        if number is None:
+            problem = f"a label of {self.name} expected, found {label[:60]!r}"
+            raise RequestError(404, problem, where="label")
+        ids, scores = await self.batcher.between(self._model.similar_labels, number, k)
+        return ids[None], scores[None]
+
+    @functools.cached_property
+    def _numbers(self):
+        return {name: number for number, name in enumerate(self.names)}
 
     def checked_k(self, k: Any) -> int:
         """The number of labels that a request asks for.
@@ -271,8 +306,10 @@ class Catalog:
                 print(f"warning: {slot.name}: version {slot.current.number} stays, as the newer "
                       f"one cannot be loaded: {error}", file=sys.stderr)  # fmt: skip
                 continue
-            slot.current, old = new, slot.current
-            old.batcher.close()
+            slot.current.batcher.close()
+            slot.current = new
+            # Models are parts of cycles. When the last answer of the old one is given, it is freed.
+            loop.call_later(self.limits.seconds, gc.collect)
             changed.append(slot.name)
             print(f"{slot.name}: version {new.number}, {version.folder}", flush=True)
         return changed

@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tfxc.core.errors import ConfigError, missing_package
+from tfxc.serving.connections import Connection
 
 with missing_package("serve"):
     import uvicorn
@@ -47,8 +49,12 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         if port > _LAST_PORT:  # it would be cut to 16 bits
             raise OverflowError(f"ports end at {_LAST_PORT}")
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, socket.SOCK_STREAM)
+        # With the protocol number, without which asyncio leaves Nagle's algorithm on: the end of an
+        # answer then waits for 40 ms.
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )
+        found = socket.socket(family, kind, protocol)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
     except (OSError, OverflowError) as error:
@@ -70,8 +76,11 @@ def serve(application: "Application", listener: socket.socket, timing: Timing) -
         listener: of ``listen``.
         timing: ``Timing``.
     """
+    limits = application.catalog.limits
+    connection = functools.partial(Connection, limits=limits, full=application.full)
     config = uvicorn.Config(
         application.asgi,
+        http=cast(Any, connection),
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,

@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -15,6 +16,8 @@ from tfxc.core.errors import ConfigError
 from tfxc.training.trackers import Trackers, check_trackers
 from tfxc.training.trackers.base import Tracker, flattened, tag_of
 from tfxc.training.trackers.tensorboard import TensorBoard
+
+FILES = {"config.json", "summary.json", "metrics.jsonl", "log.txt"}
 
 
 class Killed(Exception):
@@ -42,10 +45,13 @@ def killed_at(step):
     return fault
 
 
-def resumed(folder, **training):
+def resumed(folder, report=None, **training):
     """A run that was killed at step 15, after its checkpoint of step 14, and went on to 39."""
     with pytest.raises(Killed):
         tiny.train(folder, fault=killed_at(15), training=training)
+    if report:
+        (folder / "run/report").mkdir()
+        (folder / "run/report/report.md").write_text(report)
     tiny.train(folder, training=training)
     lines = (folder / "run/metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
@@ -144,7 +150,7 @@ def test_mlflow(tmp_path, monkeypatch):
     address = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     monkeypatch.chdir(tmp_path)
-    wanted = expected(resumed(tmp_path, trackers=["mlflow"]))
+    wanted = expected(resumed(tmp_path, trackers=["mlflow"], report="# Results"))
     client = MlflowClient(address)
     (run,) = client.search_runs([client.get_experiment_by_name("tfxc").experiment_id])
     assert run.info.status == "FINISHED" and run.info.run_name == "run"
@@ -155,7 +161,9 @@ def test_mlflow(tmp_path, monkeypatch):
         first, *rest = [(metric.step, metric.value) for metric in history if metric.step != 15]
         assert dict([first, *rest]) == {step: v for step, v in values.items() if step != 15}
     names = {found.path for found in client.list_artifacts(run.info.run_id)}
-    assert names == {"config.json", "summary.json", "metrics.jsonl", "log.txt"}
+    assert names == FILES | {"report"}
+    in_folder = [found.path for found in client.list_artifacts(run.info.run_id, "report")]
+    assert in_folder == ["report/report.md"]
     (tmp_path / "run/trackers.json").write_text('{"mlflow": {"run_id": "gone"}}')
     with pytest.raises(ConfigError, match=r"the MLflow run gone .* expected, found none"):
         tiny.train(tmp_path, training={"trackers": ["mlflow"]})
@@ -166,13 +174,16 @@ def stand_in(monkeypatch):
     """A module in place of wandb, which keeps what it is called with."""
     module, errors = types.ModuleType("wandb"), types.ModuleType("wandb.errors")
     errors.Error = type("Error", (Exception,), {})
-    module.calls, module.logged = [], []
+    module.calls, module.logged, module.saved = [], [], []
 
     def init(**options):
         module.calls.append(options)
         session = types.SimpleNamespace(id=options["id"] or "abc")
         session.log = lambda values, step: module.logged.append((step, values))
         session.finish = lambda exit_code: module.calls.append(exit_code)
+        session.save = lambda path, base_path, policy: module.saved.append(
+            str(Path(path).relative_to(base_path))
+        )
         return session
 
     module.init, module.errors = init, errors
@@ -192,6 +203,7 @@ def test_wandb_calls(tmp_path, stand_in):
         for name, value in values.items():
             found.setdefault(name, {})[step] = value
     assert found == wanted
+    assert sorted(stand_in.saved) == sorted(FILES)
 
 
 @pytest.mark.slow
@@ -200,6 +212,8 @@ def test_wandb_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     tiny.train(tmp_path, training={"epochs": 0.5, "trackers": ["wandb"]})
     assert list((tmp_path / "run/wandb").glob("offline-run-*/*.wandb"))
+    (folder,) = (tmp_path / "run/wandb").glob("offline-run-*/files")
+    assert {file.name for file in folder.iterdir()} >= FILES
 
 
 def test_one_that_fails_is_left_out(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfxc.encoders.bases.starts import STARTS
+from tfxc.ops.gradients import custom_gradient
 
 if TYPE_CHECKING:
     from tfxc.encoders.bases.tokens import TokenEncoder
@@ -100,7 +101,7 @@ def _places(lengths, length, backwards):
     return tf.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
 
 
-@tf.custom_gradient
+@custom_gradient
 def _rearranged(rows, into, back):
     """``rows`` in the order ``into``; ``back`` is the inverse order, which the gradient takes."""
 
@@ -110,7 +111,7 @@ def _rearranged(rows, into, back):
     return tf.gather(rows, tf.reshape(into, [-1])), gradient
 
 
-@tf.custom_gradient
+@custom_gradient
 def _recur(gates, kernel):
     """States (length, batch, hidden) of an LSTM.
 

@@ -1,6 +1,7 @@
 """One weight vector per label; a step sees the classes of its batch only."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import angular_margin, at_positives, unit_rows
 from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import distinct, ranks_in
+from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
 
 _CLASSES_OF_A_BATCH = 1024  # assumed where memory is estimated
@@ -207,6 +209,11 @@ class Sampled(Head):
             return scores if bias is None else scores + bias[begin:end]
 
         return score
+
+    def label_similarities(self, label: int) -> np.ndarray:
+        """Cosines of the rows of the kernel."""
+        rows = partial(rows_between, read_once(self.kernel.value))
+        return cosines_to_row(rows, label, self.num_labels)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

@@ -103,6 +103,23 @@ class LinearModel(RankerModel):
         assert self._calibration is not None  # see ``check_probabilities``
         return ids, self._calibration.apply(scores)
 
+    def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Labels found for an example whose features are a label's own weights, with their scores.
+
+        See ``RunModel.similar_labels``.
+        """
+        weights = self.ranker.weights_of(label)
+        length = np.linalg.norm(weights.data)
+        ids, scores = self.ranker.predict(
+            weights / length if length else weights,
+            min(k + 1, self.num_labels),
+            beam_size=self._beam,
+            post_processor=self._post_processor,
+            threads=self._threads,
+        )
+        others = (ids[0] >= 0) & (ids[0] != label)
+        return ids[0, others][:k], scores[0, others][:k]
+
     def score_pairs(
         self, features: Any, pairs: scipy.sparse.csr_matrix, probabilities: bool = False
     ) -> scipy.sparse.csr_matrix:

@@ -102,6 +102,10 @@ class EncoderRanker(RankerModel, keras.Model):
         """
         return self.linear.find_top_k(self._joined(features), k, probabilities)
 
+    def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """By the ranker, see ``LinearModel.similar_labels``."""
+        return self.linear.similar_labels(label, k)
+
     def score_pairs(
         self, features: Any, pairs: scipy.sparse.csr_matrix, probabilities: bool = False
     ) -> scipy.sparse.csr_matrix:

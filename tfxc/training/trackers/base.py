@@ -3,6 +3,7 @@
 import abc
 import importlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import missing_package
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 #: In a run folder: what trackers need to continue, by their names.
 STATE = "trackers.json"
 _SPLITS = ("dev", "test", "train")
+_ARTEFACTS = ("config.json", "summary.json", "metrics.jsonl", "log.txt")
+_REPORT = "report"
 
 
 class Tracker(abc.ABC):
@@ -71,6 +74,13 @@ class Tracker(abc.ABC):
         Args:
             finished: whether training is at its end; else it has failed or was stopped.
         """
+
+    def artefacts(self) -> list[Path]:
+        """Files of the run folder that a service may keep: config, results, log, report."""
+        files = [self.run / name for name in _ARTEFACTS]
+        report = self.run / _REPORT
+        files += sorted(report.iterdir()) if report.is_dir() else []
+        return [file for file in files if file.is_file()]
 
     @property
     def title(self) -> str:

@@ -5,6 +5,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import ConfigError
@@ -13,8 +14,6 @@ from tfxc.training.trackers.base import Tracker
 _NAME, _EXPERIMENT = "mlflow", "tfxc"
 _BATCH = 100  # parameters that a server accepts at once
 _LONGEST = 6000  # characters of a value
-_ARTEFACTS = ("config.json", "summary.json", "metrics.jsonl", "log.txt")
-_REPORT = "report"
 
 
 class MLflow(Tracker):
@@ -92,11 +91,10 @@ class MLflow(Tracker):
         self._last |= dict.fromkeys(new, step)
 
     def finish(self, finished: bool) -> None:
-        for name in _ARTEFACTS:
-            if (self.run / name).is_file():
-                self._client.log_artifact(self._run_id, str(self.run / name))
-        if (self.run / _REPORT).is_dir():
-            self._client.log_artifacts(self._run_id, str(self.run / _REPORT), _REPORT)
+        for file in self.artefacts():
+            folder = file.relative_to(self.run.path).parent
+            place = None if folder == Path() else str(folder)
+            self._client.log_artifact(self._run_id, str(file), place)
         self._client.set_terminated(self._run_id, "FINISHED" if finished else "KILLED")
 
 

@@ -50,4 +50,6 @@ class WandB(Tracker):
         self.remember(_NAME, {"id": self._session.id, "step": step})
 
     def finish(self, finished: bool) -> None:
+        for file in self.artefacts():
+            self._session.save(str(file), base_path=str(self.run.path), policy="now")
         self._session.finish(exit_code=0 if finished else 1)

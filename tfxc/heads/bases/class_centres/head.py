@@ -17,6 +17,7 @@ from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
 from tfxc.ops.distributed.sharded_table import ShardedTable
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import at_positives, row_lengths, unit_rows
+from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
 
 _TILE = 131_072  # labels scored at a time in top_k
@@ -272,6 +273,18 @@ class ClassCentres(Head):
             return self.scale * self._cosines(features, rows)
 
         return score
+
+    def label_similarities(self, label: int) -> np.ndarray | None:
+        """Cosines of the labels' centres, of several the means; None if they are sharded."""
+        if self.sharded_table is not None:
+            return None
+        centres, each = read_once(self.centres.value), self.sub_centers
+
+        def means(begin, end):
+            rows = unit_rows(centres[begin * each : end * each])
+            return tf.reduce_mean(tf.reshape(rows, [end - begin, each, -1]), axis=1)
+
+        return cosines_to_row(means, label, self.num_labels)
 
     def top_k_and_loss(
         self, features: tf.Tensor, labels: tf.Tensor, k: int

@@ -109,6 +109,34 @@ def chunks_of(
     )
 
 
+def column_of(layer: "ChunkedLayer", node: int, num_features: int) -> scipy.sparse.csr_matrix:
+    """The weights of one node.
+
+    Args:
+        layer: ``ChunkedLayer``.
+        node: its number.
+        num_features: D; the bias, row D, is left out.
+
+    Returns:
+        float32 CSR (1, D).
+
+    Example:
+        >>> weights = scipy.sparse.csc_matrix(np.float32([[1, 0, 2], [0, 3, 0], [9, 9, 9]]))
+        >>> column_of(chunks_of(weights, [1, 0, 1], 2), 2, 2).toarray().tolist()
+        [[2.0, 0.0]]
+    """
+    place = int(np.flatnonzero(layer.children == node)[0])
+    parent = int(np.searchsorted(layer.child_splits, place, side="right")) - 1
+    first, last = layer.row_splits[parent : parent + 2]
+    splits = layer.entry_splits[first : last + 1]
+    own = layer.columns[splits[0] : splits[-1]] == place - layer.child_splits[parent]
+    rows = np.repeat(layer.rows[first:last], np.diff(splits))[own]
+    values = layer.values[splits[0] : splits[-1]][own]
+    known = rows < num_features
+    bounds = [0, int(known.sum())]
+    return scipy.sparse.csr_matrix((values[known], rows[known], bounds), (1, num_features))
+
+
 def check_layer(layer: "ChunkedLayer", num_parents: int, num_features: int, where: str) -> None:
     """Checks what would lead a search outside the arrays.
 

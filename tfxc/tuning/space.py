@@ -1,0 +1,147 @@
+"""What may be tried: the values of config keys, listed or in a range."""
+
+import argparse
+import hashlib
+import itertools
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import json_text
+
+
+class Values(NamedTuple):
+    """What a key may be.
+
+    Attributes:
+        key: a config key, e.g. ``encoder.dropout``.
+        choices: list of values, or None for a range.
+        low, high: ends of the range.
+        logarithmic: whether the logarithm is drawn evenly.
+        integers: whether the values are integers.
+    """
+
+    key: str
+    choices: list[Any] | None
+    low: float = 0.0
+    high: float = 0.0
+    logarithmic: bool = False
+    integers: bool = False
+
+    def draw(self, generator: random.Random) -> Any:
+        """A value, from ``random.Random``."""
+        if self.choices is not None:
+            return generator.choice(self.choices)
+        if self.logarithmic:
+            value = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            value = generator.uniform(self.low, self.high)
+        return round(value) if self.integers else float(f"{value:.4g}")
+
+    def suggest(self, trial: Any) -> Any:
+        """The value that Optuna's trial has for the key."""
+        if self.choices is not None:
+            trial.suggest_categorical(self.key, list(dict.fromkeys(map(json_text, self.choices))))
+        elif self.integers:
+            trial.suggest_int(self.key, round(self.low), round(self.high), log=self.logarithmic)
+        else:
+            trial.suggest_float(self.key, self.low, self.high, log=self.logarithmic)
+        return self.value_of(trial.params)
+
+    def value_of(self, params: Mapping[str, Any]) -> Any:
+        """The value among those of a trial, where choices are JSON."""
+        value = params[self.key]
+        if self.choices is not None:
+            return json.loads(value)
+        return value if self.integers else float(f"{value:.4g}")
+
+
+def settings(tried: Sequence[Values], count: int | None, seed: int) -> list[dict[str, Any]]:
+    """The changes of every training, ``[{key: value}]``; none twice.
+
+    Args:
+        tried: list of ``Values``.
+        count: number to draw, or None for all combinations.
+        seed: of the drawing.
+
+    Raises:
+        ConfigError: a range without a number to draw, or a key given twice.
+    """
+    keys = [values.key for values in tried]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(
+                f"distinct keys expected, found {key!r} twice",
+                where="--try",
+                fix="name each key once",
+            )
+    if count is None:
+        for values in tried:
+            if values.choices is None:
+                raise ConfigError(
+                    f"a list of values expected, found a range for {values.key!r}",
+                    where="--try",
+                    fix="add --random NUMBER, or list values",
+                )
+        combinations = itertools.product(*(values.choices or [] for values in tried))
+        return _distinct(dict(zip(keys, each, strict=True)) for each in combinations)
+    generator = random.Random(seed)
+    drawn = ({v.key: v.draw(generator) for v in tried} for _ in range(20 * count))
+    return _distinct(drawn)[:count]
+
+
+def values_of(text: str) -> Values:
+    """``Values`` of the text after ``--try``."""
+    key, sign, given = text.partition("=")
+    if not (key and sign and given):
+        raise argparse.ArgumentTypeError(f"KEY=VALUES expected, found {text!r}")
+    if ".." in given:
+        return _range(key, given)
+    try:
+        listed = json.loads(given)
+    except json.JSONDecodeError:
+        listed = None
+    if not isinstance(listed, list):
+        listed = [_value(part) for part in given.split(",")]
+    if not listed:
+        raise argparse.ArgumentTypeError(f"{key}: values expected, found none")
+    return Values(key, listed)
+
+
+def _range(key, given):
+    logarithmic = given.startswith("log:")
+    low, _, high = given.removeprefix("log:").partition("..")
+    try:
+        ends = [json.loads(low), json.loads(high)]
+        integers = all(isinstance(end, int) for end in ends)
+        low, high = map(float, ends)
+    except (TypeError, ValueError):
+        raise argparse.ArgumentTypeError(f"{key}: LOW..HIGH expected, found {given!r}") from None
+    if not low < high or (logarithmic and low <= 0):
+        least = "0 < LOW" if logarithmic else "LOW"
+        raise argparse.ArgumentTypeError(f"{key}: {least} < HIGH expected, found {given!r}")
+    return Values(key, None, low, high, logarithmic, integers)
+
+
+def _value(text):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _distinct(trials):
+    return list({json_text(trial, sort_keys=True): trial for trial in trials}.values())
+
+
+def name_of(tree: Mapping[str, Any]) -> str:
+    """A name for files that depends only on what a mapping holds.
+
+    Example:
+        >>> name_of({"seed": 1, "head.beam": 2}) == name_of({"head.beam": 2, "seed": 1})
+        True
+    """
+    return hashlib.sha256(json_text(tree, sort_keys=True).encode()).hexdigest()[:10]
