@@ -16,8 +16,8 @@ from tests import tiny
 from tests.commands.calls import call
 from tests.data.inspection.test_contents import pairs
 from tfxc.commands import evaluate, info, init, predict, train
-from tfxc.core.config import load_config
 from tfxc.core.storage.mirror import mirror_path
+from tfxc.data.inspection.completion import load_config
 
 RUN = "memory://bucket/runs/mine"
 

@@ -64,7 +64,7 @@ def test_nothing_stays_of_a_function_that_is_not_needed_any_more():
     function = BatchFunction(square)
     assert function(np.float32([[3.0]])).tolist() == [[9.0]]
     ((_, compiled),) = function._compiled.values()
-    graph = weakref.ref(compiled.get_concrete_function().graph)
+    graph = weakref.ref(compiled.graph)
     del function, compiled
     gc.collect()
     assert graph() is None

@@ -14,12 +14,12 @@ from tests.data.downloads.server import serving
 from tests.data.formats import data_folder
 from tests.source_tree import ROOT
 from tfxc.commands import fetch as command
-from tfxc.core.config import load_config
 from tfxc.core.errors import DataError, MachineError
 from tfxc.core.storage.reading import checksum
 from tfxc.data.downloads import sets
 from tfxc.data.downloads.download import download
 from tfxc.data.formats import open_reader
+from tfxc.data.inspection.completion import load_config
 
 CONTENT = random.Random(0).randbytes(3 << 20)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
