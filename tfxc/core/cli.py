@@ -141,7 +141,8 @@ def add_file_choices(options: argparse.ArgumentParser) -> None:
         "--preset",
         choices=PRESETS,
         help="fast: a linear ranker; balanced: a small network; best: what scores highest, see "
-        "docs/choosing.md (default: balanced, with --pretrained best)",
+        "docs/choosing.md (default: fast for texts with several labels or in characters, as "
+        "Chinese, else balanced; best with --pretrained)",
     )
     options.add_argument(
         "--pretrained", metavar="FOLDER", help="pretrained language model to fine-tune"

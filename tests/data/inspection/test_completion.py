@@ -112,6 +112,22 @@ def test_dev_split_and_lines(table, tmp_path):
     assert "15 % of the examples are held out" in held_out.lines()[1]
 
 
+@pytest.mark.parametrize(
+    ("second", "more", "preset"),
+    [
+        ([], {}, "balanced"),
+        (["all"], {}, "fast"),
+        (["all"], {"training": {"epochs": 2}}, "balanced"),
+    ],
+)
+def test_the_usual_preset_is_by_the_labels(tmp_path, second, more, preset):
+    rows = [{"text": f"word{n} and", "labels": [f"label{n % 2}", *second]} for n in range(40)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = complete({"data": {"train": str(tmp_path / "mine.jsonl")}, **more}, Choice())
+    assert found.tree["run"] == "runs/mine" and found.preset == preset
+    assert ("encoder" in found.tree) == (preset == "balanced")
+
+
 def test_dev_of_another_format(table, tmp_path):
     other = tmp_path / "dev.jsonl"
     other.write_text('{"text": "a", "labels": ["animal"]}\n')

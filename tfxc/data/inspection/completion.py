@@ -12,7 +12,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import write_json
 from tfxc.data.formats import detect_format
 from tfxc.data.inspection.contents import Contents, inspect, options_of
-from tfxc.data.inspection.presets import model_of
+from tfxc.data.inspection.presets import model_of, usual_preset
 from tfxc.data.parsing.column_guess import Wanted
 from tfxc.data.source_files import is_builtin, staged
 
@@ -30,8 +30,8 @@ class Choice:
     """What the user decides, apart from the data.
 
     Attributes:
-        preset: one of ``tfxc.core.cli.PRESETS``; None is ``"best"`` with ``pretrained``, else
-            ``"balanced"``.
+        preset: one of ``tfxc.core.cli.PRESETS``; None is ``"best"`` with ``pretrained``, else the
+            usual one for such data.
         pretrained: folder of a pretrained language model.
         wanted: columns that the user names.
     """
@@ -39,11 +39,6 @@ class Choice:
     preset: str | None = None
     pretrained: str | None = None
     wanted: Wanted = dataclasses.field(default_factory=Wanted)
-
-    @property
-    def name(self) -> str:
-        """The preset's name."""
-        return self.preset or ("best" if self.pretrained else "balanced")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +48,12 @@ class Completed:
     Attributes:
         tree: the config as a nested dict.
         contents: what the training file holds; None if it was not looked at.
-        preset: name of the preset.
+        preset: name of the preset; None if there was nothing to complete.
     """
 
     tree: dict[str, Any]
     contents: Contents | None
-    preset: str
+    preset: str | None
 
     def lines(self) -> list[str]:
         """What was found and chosen, in a few lines of text."""
@@ -145,18 +140,20 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     """
     tree = merge({}, tree)
     if not has_gaps(tree):
-        return Completed(dict(tree), None, choice.name)
+        return Completed(dict(tree), None, None)
     data = tree["data"]
     contents = inspect(data["train"], choice.wanted, data.get("reader"), data.get("reader_options"))
     name = name_of(data["train"])
-    folder = name if choice.name == "balanced" else f"{name}-{choice.name}"
+    usual = "balanced" if _describes_network(tree) else usual_preset(contents)
+    preset = choice.preset or ("best" if choice.pretrained else usual)
+    folder = name if preset == usual else f"{name}-{preset}"
     found: dict[str, Any] = {
         "run": f"runs/{folder}",
         "data": {"name": name, "train": data["train"]},
     }
     found["data"] |= _splits(data, contents, choice)
-    found = merge(found, _fitting_model(tree, contents, choice))
-    return Completed(merge(found, tree), contents, choice.name)
+    found = merge(found, _fitting_model(tree, contents, preset, choice.pretrained))
+    return Completed(merge(found, tree), contents, preset)
 
 
 def name_of(path: str) -> str:
@@ -215,21 +212,24 @@ def _dev_line(data):
     return splits + held_out
 
 
-def _fitting_model(tree, contents, choice):
+def _describes_network(tree):
+    """Whether the user has chosen something that only networks have."""
+    return any(tree.get(part) for part in (*_NETWORK, "techniques", "training"))
+
+
+def _fitting_model(tree, contents, preset, pretrained):
     """The preset's sections, without those that the user's recipe has no use for."""
     recipe = (tree.get("recipe") or {}).get("name")
-    preset = choice.name
     if recipe == "xr_linear":
         preset = "fast"
     encoder = (tree.get("encoder") or {}).get("name")
     texts = named("text_features", tree["data"].get("text_features")) or {}
     if encoder is None and preset != "fast" and texts.get("name") in _BAGS_OF_TERMS:
         encoder = "bag_mlp"  # the network that reads what the user has chosen
-    model = model_of(contents, preset, choice.pretrained, encoder)
+    model = model_of(contents, preset, pretrained, encoder)
     if recipe is not None and recipe not in _OF_NETWORKS and recipe != "xr_linear":
         return {key: value for key, value in model.items() if key == "data"}
-    network = any(tree.get(part) for part in (*_NETWORK, "techniques", "training"))
-    if recipe is None and network and "recipe" in model:
+    if recipe is None and _describes_network(tree) and "recipe" in model:
         model = model_of(contents, preset, None, encoder or "fasttext")
     return model
 

@@ -25,6 +25,20 @@ _PRESET_OF_KERAS_HUB = "keras_hub:"
 _BASE, _SMALL_HIDDEN = 768, 384
 
 
+def usual_preset(contents: Contents) -> str:
+    """The preset where the user chooses none: of the quick ones, the better for such data.
+
+    Args:
+        contents: what the training file holds.
+
+    Example:
+        >>> usual_preset(Contents("delimited", {}, "text", 5000, 159, 2.4, True))
+        'fast'
+    """
+    linear = contents.several_labels or contents.tokens == "characters"
+    return "fast" if contents.kind == TEXT.name and linear else "balanced"
+
+
 def model_of(
     contents: Contents, preset: str, pretrained: str | None = None, encoder: str | None = None
 ) -> dict[str, Any]:
