@@ -52,7 +52,7 @@ BAD_LINES = {
 @pytest.mark.parametrize("name", BAD_LINES)
 def test_bad_lines_name_file_and_line(tmp_path, capsys, name):
     content, message = BAD_LINES[name]
-    arguments = command(tmp_path, data={"dev": None})
+    arguments = command(tmp_path, data={"dev": None, "reader": "xc_repository"})
     (tmp_path / "train.txt").write_text(content)
     before = files(tmp_path)
     problem = call(capsys, train, *arguments).problem()

@@ -268,4 +268,4 @@ def test_numbers_of_thousands_of_digits(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text(f"1 {digits} 3\n1 2:1\n")
     with pytest.raises(DataError, match=r"a\.txt:1: "):
-        open_reader(path)
+        open_reader(path, "xc_repository")

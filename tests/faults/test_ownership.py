@@ -322,27 +322,37 @@ def test_runs_sweep_what_a_kill_left_half_written(tmp_path):
 
 
 @pytest.mark.parametrize("address", ["gs://bucket/x", "s3://b/x", "hdfs://n/x", "gs:/bucket/x"])
-def test_remote_addresses_are_refused_before_any_work(capsys, tmp_path, monkeypatch, address):
+def test_what_must_be_on_this_machine(capsys, tmp_path, monkeypatch, address):
     monkeypatch.chdir(tmp_path)
     config = tiny.write_config(tmp_path)
-    places = {
-        "run": ["--set", f"run={address}"],
-        "data.label_names": ["--set", f"data.label_names={address}"],
-        "--prepared": ["--prepared", address],
-        "--config": ["--config", address],
-    }
     before = listing(tmp_path)
-    for place, arguments in places.items():
-        problem = call(capsys, train, "--config", config, *arguments).problem()
+    for place in ("--prepared", "--config"):
+        problem = call(capsys, train, "--config", config, place, address).problem()
         assert place in problem and f"a path on this machine expected, found '{address}'" in problem
-    monkeypatch.setenv("BUCKET", address)
-    names = ("--set", "data.label_names=${BUCKET}/a")
-    problem = call(capsys, train, "--config", config, *names).problem()
-    assert "a path on this machine expected" in problem
     with pytest.raises(ConfigError, match="a path on this machine expected"), atomic_file(address):
         pass
-    with pytest.raises(ConfigError, match="--output: a path on this machine"):
-        export.main(["--run", "run", "--output", address])
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("gs:/bucket/x", "an address that begins with gs:// expected, found 'gs:/bucket/x"),
+        ("nowhere://n/x", "a storage that fsspec knows expected, found 'nowhere'"),
+    ],
+)
+def test_addresses_are_checked_before_any_work(capsys, tmp_path, monkeypatch, address, message):
+    monkeypatch.setenv("TFXC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    config = tiny.write_config(tmp_path)
+    before = listing(tmp_path)
+    monkeypatch.setenv("BUCKET", address)
+    places = {"run": address, "data.train": address, "data.label_names": "${BUCKET}/a"}
+    for place, text in places.items():
+        problem = call(capsys, train, "--config", config, "--set", f"{place}={text}").problem()
+        assert place in problem and message in problem
+    problem = call(capsys, export, "--run", "run", "--output", address).problem()
+    assert "--output" in problem and message in problem
     assert listing(tmp_path) == before
 
 

@@ -152,16 +152,17 @@ def _train(config, options, found):
     if options.gpu is not None or options.gpu_usage is not None:
         choose_gpu(options.gpu, options.gpu_usage)
     recipe = registry.create("recipe", config.recipe.section())
+    run = None if options.dry_run else _run_folder(config)  # refused before the data is prepared
     folder = ensure_prepared(config.data, options.prepared)
     config = resolved(config, Manifest.load(folder).num_labels)
-    if options.dry_run:
+    if run is None:
         return _dry_run(config, recipe, folder, options), None
     if found is not None and not is_remote(config.run):
         _keep(found, config)  # a remote run has it inside, as config.json
     context = Context(
         config=config,
         data_folder=folder,
-        run=_run_folder(config),
+        run=run,
         repetition=options.repetition,
         fresh=options.fresh,
         from_step=options.from_step,

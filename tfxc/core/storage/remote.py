@@ -127,12 +127,18 @@ def storage_of(address: str, where: str | None = None) -> tuple[Any, str]:
         where: config key or option it was given in, for messages.
 
     Raises:
-        ConfigError: the package of the storage is not installed.
+        ConfigError: the package of the storage is not installed, or it is no address.
         MachineError: the storage cannot be reached, or refuses.
     """
     with missing_package("remote", where=where or address):
         import fsspec
     protocol = address.partition(":")[0]
+    if not address.startswith(f"{protocol}://"):  # fsspec would take it for a folder here
+        raise ConfigError(
+            f"an address that begins with {protocol}:// expected, found {address!r}",
+            where=where,
+            fix="write both slashes",
+        )
     try:
         with remote_errors(address):
             return fsspec.core.url_to_fs(address)
