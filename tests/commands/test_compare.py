@@ -34,6 +34,10 @@ def falling(start, rate, epochs=4, **more):
     return lines
 
 
+LOSS = ("--metric", "train full_loss")
+METHODS = (*LOSS, "--label-by", "objective.name")
+
+
 @pytest.fixture
 def runs(tmp_path):
     """Two seeds of one method and one run of another."""
@@ -46,7 +50,7 @@ def runs(tmp_path):
 
 def test_table_points_and_plot(runs, tmp_path, capsys):
     plot, points = tmp_path / "new/curves.png", tmp_path / "curves.csv"
-    outcome = call(capsys, compare, *runs[::-1], "--output", plot, "--csv", points)
+    outcome = call(capsys, compare, *runs[::-1], *METHODS, "--output", plot, "--csv", points)
     assert (outcome.code, outcome.err) == (0, "")
     title, header, *rows = outcome.out.splitlines()[:4]
     assert title == "train full_loss" and header.split() == [
@@ -75,6 +79,12 @@ def test_table_points_and_plot(runs, tmp_path, capsys):
         assert (np.abs(pixels - wanted).max(axis=2) < 0.02).sum() > 200
 
 
+def test_each_run_by_its_dev_metric(runs, capsys):
+    title, _, *rows = call(capsys, compare, *runs).out.splitlines()
+    assert title == "dev P@1"
+    assert [row.split() for row in rows] == [[str(run), "1", "4", "0.4000", "-"] for run in runs]
+
+
 def test_other_metrics_axes_and_labels(runs, capsys):
     command = [f"mine={runs[0]}", f"mine={runs[1]}", f"b c={runs[2]}"]
     outcome = call(capsys, compare, *command, "--metric", "dev P@1", "--axis", "step")
@@ -91,16 +101,16 @@ def test_points_that_all_runs_have_and_old_lines(runs, tmp_path, capsys):
              for line in falling(6, 0.5, epochs=3)]  # fmt: skip
     old = write_run(tmp_path, "old", lines)
     (old / "metrics.jsonl").write_text((old / "metrics.jsonl").read_text() + '{"step": 4')
-    outcome = call(capsys, compare, runs[0], old)
+    outcome = call(capsys, compare, runs[0], old, *METHODS)
     assert outcome.out.splitlines()[2].split()[:4] == ["scent", "2", "3", f"{7 * 0.5**3:.4f}"]
 
 
 def test_logarithmic_axis(runs, tmp_path, capsys):
     plot = tmp_path / "log.svg"
-    assert call(capsys, compare, *runs, "--scale", "log", "--output", plot).code == 0
+    assert call(capsys, compare, *runs, *METHODS, "--scale", "log", "--output", plot).code == 0
     assert plot.stat().st_size > 5000
     zero = write_run(tmp_path, "zero", falling(0, 0.5), "asgd")
-    outcome = call(capsys, compare, *runs, zero, "--scale", "log", "--output", plot)
+    outcome = call(capsys, compare, *runs, zero, *METHODS, "--scale", "log", "--output", plot)
     assert "--scale: positive values expected" in outcome.problem()
 
 
@@ -109,7 +119,9 @@ def test_mistakes(runs, tmp_path, capsys, monkeypatch):
         return call(capsys, compare, *command).problem()
 
     assert "absent: a run folder expected" in problem(tmp_path / "absent")
-    assert "metrics expected, found none" in problem(write_run(tmp_path, "new", None))
+    assert "metrics of a training in epochs expected, found none" in problem(
+        write_run(tmp_path, "new", None)
+    )
     output = problem(*runs, "--metric", "dev full_loss")
     assert "the metric 'dev full_loss' expected, found dev P@1, loss, train full_loss" in output
     assert "evaluation.full_loss=true" in output
@@ -117,9 +129,9 @@ def test_mistakes(runs, tmp_path, capsys, monkeypatch):
     assert "found this one twice" in problem(runs[0], runs[0])
     assert "--label-by: a key of the config of" in problem(*runs, "--label-by", "objective.nam")
     lines = [{"step": 3, "epoch": 0.3, "train full_loss": 1.0}]
-    assert "runs with a common epoch" in problem(runs[0], write_run(tmp_path, "x", lines))
+    assert "runs with a common epoch" in problem(runs[0], write_run(tmp_path, "x", lines), *METHODS)
     assert "epochs expected, found none" in problem(
-        write_run(tmp_path, "y", [{"step": 3, "train full_loss": 1}])
+        write_run(tmp_path, "y", [{"step": 3, "train full_loss": 1}]), *LOSS
     )
     assert "end in .png" in problem(*runs, "--output", tmp_path / "curves.pong")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)

@@ -1,11 +1,12 @@
 """Plot a metric of several runs over the epochs and print its final values.
 
-    tfxc compare runs/scent_glyphs* runs/sox_glyphs* --output curves.png
-    tfxc compare ours=runs/a theirs=runs/b --metric "dev P@1" --output curves.png
+    tfxc compare runs/a runs/b --output curves.png
+    tfxc compare runs/scent* runs/sox* --label-by objective.name --metric "train full_loss"
+    tfxc compare ours=runs/a ours=runs/b theirs=runs/c --output curves.png
 
 Runs with the same label are repetitions with other seeds: their mean is plotted, with a band of
 one standard deviation. A label is given in front of a run, or taken from the config keys that
---label-by names.
+--label-by names; else it is the name of the run's folder.
 """
 
 import os
@@ -77,12 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def grouped(runs: Sequence[str], label_by: str) -> dict[str, list[str]]:
+def grouped(runs: Sequence[str], label_by: str | None) -> dict[str, list[str]]:
     """Run folders by label, ``{label: [path]}``, in the order given.
 
     Args:
         runs: texts ``"FOLDER"`` or ``"LABEL=FOLDER"``.
-        label_by: config keys, e.g. ``"objective.name"``, divided by commas.
+        label_by: config keys, e.g. ``"objective.name"``, divided by commas; None labels each run
+            by its folder.
 
     Raises:
         ConfigError: a folder is given twice, or a config has no such key.
@@ -102,7 +104,9 @@ def grouped(runs: Sequence[str], label_by: str) -> dict[str, list[str]]:
             )
         seen.add(os.path.realpath(path))
         config = RunFolder(path).config().model_dump(mode="json")
-        label = label or ", ".join(str(_value(config, key, path)) for key in label_by.split(","))
+        if not label:
+            keys = label_by.split(",") if label_by else ()
+            label = ", ".join(str(_value(config, key, path)) for key in keys) or path
         groups.setdefault(label, []).append((path, config))
     for label, members in groups.items():
         _warn_about_differences(label, [config for _, config in members])
@@ -188,7 +192,10 @@ def values_of(path: str | Path, metric: str, axis: str) -> dict[float, float]:
 def _lines(path):
     if not path.exists():
         raise CheckpointError(
-            "metrics expected, found none", where=path.parent, fix="train it first"
+            "metrics of a training in epochs expected, found none",
+            where=path.parent,
+            fix="train it first; `tfxc evaluate --run RUN --compare RUN2` compares runs without "
+            "epochs",
         )
     return read_json_lines(path, fix="delete the damaged line")
 
@@ -281,8 +288,8 @@ def _parser():
     options.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or LABEL=FOLDER")
     options.add_argument(
         "--metric",
-        default="train full_loss",
-        help='name in metrics.jsonl, e.g. loss, "dev full_loss", "dev P@1" (default: %(default)s)',
+        default="dev P@1",
+        help='name in metrics.jsonl, e.g. loss or "dev full_loss" (default: %(default)s)',
     )
     options.add_argument(
         "--output", metavar="FILE", help="plot to write, e.g. curves.png or .pdf (default: none)"
@@ -292,9 +299,9 @@ def _parser():
     )
     options.add_argument(
         "--label-by",
-        default="objective.name",
         metavar="KEYS",
-        help="config keys that name a run's method (default: %(default)s)",
+        help="config keys that name a run's method, e.g. objective.name (default: each run is its "
+        "own)",
     )
     options.add_argument(
         "--axis",
