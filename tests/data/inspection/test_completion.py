@@ -118,6 +118,7 @@ def test_dev_split_and_lines(table, tmp_path):
         ([], {}, "balanced"),
         (["all"], {}, "fast"),
         (["all"], {"training": {"epochs": 2}}, "balanced"),
+        (["all"], {"recipe": "kfold"}, "balanced"),
     ],
 )
 def test_the_usual_preset_is_by_the_labels(tmp_path, second, more, preset):

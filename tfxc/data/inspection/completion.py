@@ -214,7 +214,8 @@ def _dev_line(data):
 
 def _describes_network(tree):
     """Whether the user has chosen something that only networks have."""
-    return any(tree.get(part) for part in (*_NETWORK, "techniques", "training"))
+    parts = any(tree.get(part) for part in (*_NETWORK, "techniques", "training"))
+    return parts or (tree.get("recipe") or {}).get("name") in _OF_NETWORKS
 
 
 def _fitting_model(tree, contents, preset, pretrained):
@@ -229,7 +230,7 @@ def _fitting_model(tree, contents, preset, pretrained):
     model = model_of(contents, preset, pretrained, encoder)
     if recipe is not None and recipe not in _OF_NETWORKS and recipe != "xr_linear":
         return {key: value for key, value in model.items() if key == "data"}
-    if recipe is None and _describes_network(tree) and "recipe" in model:
+    if recipe != "xr_linear" and _describes_network(tree) and "recipe" in model:
         model = model_of(contents, preset, None, encoder or "fasttext")
     return model
 
