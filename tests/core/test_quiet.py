@@ -15,9 +15,10 @@ os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called .
 os.write(2, b"another library has something to say\\n")
 """
 CODE = """
-import sys
+import importlib.util
 from tfxc.core import cli
 def main(argv):
+    importlib.util.find_spec("tensorflow")  # as whoever only asks whether it is there
     import tensorflow
     assert type(tensorflow.__loader__).__module__ != "tfxc.core.quiet"
 cli.run(main, [])

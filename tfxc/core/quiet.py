@@ -44,7 +44,10 @@ class _Finder(importlib.abc.MetaPathFinder):
         if name != _PACKAGE:
             return None
         sys.meta_path.remove(self)  # so that the others are asked
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)  # whoever asks need not import it
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)
         return spec
