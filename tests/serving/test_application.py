@@ -14,7 +14,7 @@ from tfxc.inference.predictors import RunPredictor
 from tfxc.runs.loaded import load_run
 from tfxc.serving.limits import Limits
 
-LIMITS = Limits(examples=8, body_bytes=6000, k=10, seconds=2, batch=4)
+LIMITS = Limits(examples=8, body_bytes=6000, k=10, seconds=60, batch=4)
 SERVED = "/v1/models/first"
 
 
@@ -140,7 +140,9 @@ def test_vectors(client, runs):
     assert_same(pairs_of(found), wanted)
     for body in ({"instances": rows.tolist()}, {"signature_name": "features",
                  "instances": [{"features": row} for row in rows.tolist()]}):  # fmt: skip
-        rows_found = client.post("/v1/models/dense:predict", json=body).json()["predictions"]
+        answer = client.post("/v1/models/dense:predict", json=body).json()
+        assert "predictions" in answer, answer
+        rows_found = answer["predictions"]
         assert_same([list(zip(r["labels"], r["scores"], strict=True)) for r in rows_found], wanted)
 
 

@@ -127,6 +127,9 @@ def test_the_usual_preset_is_by_the_labels(tmp_path, second, more, preset):
     found = complete({"data": {"train": str(tmp_path / "mine.jsonl")}, **more}, Choice())
     assert found.tree["run"] == "runs/mine" and found.preset == preset
     assert ("encoder" in found.tree) == (preset == "balanced")
+    assert ("calibrate" in found.tree.get("recipe", {})) == (preset == "fast")
+    undivided = {"data": {"train": str(tmp_path / "mine.jsonl"), "dev_share": None}, **more}
+    assert "calibrate" not in complete(undivided, Choice()).tree.get("recipe", {})
 
 
 def test_dev_of_another_format(table, tmp_path):

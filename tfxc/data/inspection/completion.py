@@ -153,6 +153,8 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     }
     found["data"] |= _splits(data, contents, choice)
     found = merge(found, _fitting_model(tree, contents, preset, choice.pretrained))
+    if not any(data.get(key, found["data"].get(key)) for key in ("dev", "dev_share")):
+        found.get("recipe", {}).pop("calibrate", None)  # learned on the dev split
     return Completed(merge(found, tree), contents, preset)
 
 

@@ -64,7 +64,7 @@ def model_of(
     if encoder is not None:
         return _with_encoder(contents, encoder, small=preset != "best")
     if preset == "fast" and contents.kind != IMAGE.name:
-        return _features(contents, bag=True) | {"recipe": _XR_LINEAR}
+        return _features(contents, bag=True) | {"recipe": _linear(contents)}
     if contents.kind == IMAGE.name:
         return _images(contents, 0.3 if preset == "fast" else 1.0)
     if contents.kind == DENSE.name:
@@ -80,8 +80,13 @@ def model_of(
 def _best_of_short_texts(contents):
     """TextCNN; with several labels, or in characters, the linear ranker is ahead of it."""
     if contents.tokens == "characters" or contents.several_labels:
-        return _features(contents, bag=True) | {"recipe": _XR_LINEAR}
+        return _features(contents, bag=True) | {"recipe": _linear(contents)}
     return _with_encoder(contents, "textcnn", small=False)
+
+
+def _linear(contents):
+    """The recipe; with several labels, probabilities say which of them are predicted."""
+    return _XR_LINEAR | ({"calibrate": "logistic"} if contents.several_labels else {})
 
 
 def _check_pretrained(contents, preset, folder):
