@@ -263,12 +263,19 @@ def test_strangers_do_no_harm(addresses):
 def test_a_restarted_worker_is_waited_for(addresses):
     """The leader does not count a worker that left, even if all others are there."""
     hello = {"task": "worker 1", "addresses": addresses, "content": {}, "process": "p"}
-    tasks, waiting = [("worker 0", {}), ("worker 2", {})], threading.Event()
-    with meeting(tasks, addresses, lambda line: "2 (" in line or waiting.set()) as others:
+    alone, one_is_missing = f"waiting for worker 1 ({addresses['worker 1']}),", threading.Event()
+
+    def report(line):
+        if line.startswith(alone):
+            one_is_missing.set()
+
+    with meeting([("worker 0", {})], addresses, report) as leader:
+        # It has left before worker 2 comes: otherwise all would be there for a moment.
         visit(addresses["worker 0"], json.dumps(hello) + "\n")
-        assert waiting.wait(60)  # for worker 1 alone: worker 2 is there
-        assert meet([("worker 1", {})], addresses, 60) == [None]
-    assert others == [None, None]
+        with meeting([("worker 2", {})], addresses) as other:
+            assert one_is_missing.wait(60)
+            assert meet([("worker 1", {})], addresses, 60) == [None]
+    assert leader == other == [None]
 
 
 def test_a_port_in_use_is_named(addresses):
