@@ -82,6 +82,18 @@ def program(capsys, monkeypatch):
 
 
 @pytest.fixture
+def memory(monkeypatch, tmp_path):
+    """fsspec's file system in memory, empty; copies of its files go into a folder of their own."""
+    fsspec = pytest.importorskip("fsspec", reason="the extra remote is not installed")
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setenv("TFXC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    return fsspec.filesystem("memory")
+
+
+@pytest.fixture
 def golden_folder():
     """The folder of golden results; skips where there is none."""
     return folders.golden_folder()

@@ -7,10 +7,8 @@ import shutil
 import pytest
 
 pytest.importorskip("fsspec", reason="the extra remote is not installed")
-import fsspec
 import h5py
 import numpy as np
-from fsspec.implementations.memory import MemoryFileSystem
 
 from tests import tiny
 from tests.commands.calls import call
@@ -23,15 +21,11 @@ RUN = "memory://bucket/runs/mine"
 
 
 @pytest.fixture
-def storage(monkeypatch, tmp_path):
+def storage(memory, monkeypatch, tmp_path):
     """A file system in memory with a training file."""
-    monkeypatch.setenv("TFXC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
     monkeypatch.chdir(tmp_path)
-    found = fsspec.filesystem("memory")
-    found.pipe("/bucket/train.csv", ("text,label\n" + "\n".join(pairs(94)) + "\n").encode())
-    return found
+    memory.pipe("/bucket/train.csv", ("text,label\n" + "\n".join(pairs(94)) + "\n").encode())
+    return memory
 
 
 def weights(storage):

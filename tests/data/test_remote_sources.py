@@ -7,8 +7,6 @@ import urllib.request
 import pytest
 
 pytest.importorskip("fsspec", reason="the extra remote is not installed")
-import fsspec
-from fsspec.implementations.memory import MemoryFileSystem
 
 from tests import tiny
 from tests.commands.calls import call
@@ -23,14 +21,10 @@ CONTENT = "".join(json.dumps(line) + "\n" for line in LINES).encode()
 
 
 @pytest.fixture
-def storage(monkeypatch, tmp_path):
+def storage(memory):
     """A file system in memory with a training file."""
-    monkeypatch.setenv("TFXC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    found = fsspec.filesystem("memory")
-    found.pipe("/bucket/train.jsonl", CONTENT)
-    return found
+    memory.pipe("/bucket/train.jsonl", CONTENT)
+    return memory
 
 
 def settings(**options):

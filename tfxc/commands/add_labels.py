@@ -17,14 +17,15 @@ from tfxc.core.escaping import one_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Adds labels to one run."""
     found = _parser().parse_args(argv)
-    from tfxc.commands.evaluate import reader_of_file
     from tfxc.data.preparation import ensure_prepared
     from tfxc.recipes.xr_transformer.add_labels import add_new_labels, check_run
+    from tfxc.reports.measurement import reader_of_file
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(found.run, found.trust)
     check_run(loaded, found.output)
-    reader = reader_of_file(loaded, found.data, found)
+    options = dict(found.reader_option)
+    reader = reader_of_file(loaded, found.data, found.reader, options, found.features)
     folder = ensure_prepared(loaded.config.data, found.prepared)
     done = add_new_labels(loaded, reader, found.output, folder, found.memory_gb)
     shown = ", ".join(map(one_line, done.names[:5])) + (", …" if len(done.names) > 5 else "")

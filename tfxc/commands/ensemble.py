@@ -128,16 +128,12 @@ def predictions(
     Raises:
         ConfigError: the run has other labels.
     """
-    from tfxc.commands.evaluate import examples
-    from tfxc.inference.searcher import Searcher
     from tfxc.ranker.ensemble import label_map
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(path, options.trust)
     to_first = label_map(loaded.vocabulary.names, first.vocabulary.names, path)
-    _, rows = examples(loaded, options)
-    batch_size = options.batch_size or loaded.config.evaluation.batch_size
-    parts = list(Searcher(loaded.model, options.top).over(rows, batch_size, str(path)))
+    parts = list(_found(loaded, options, path))
     ids = np.concatenate([part.ids for part in parts])
     scores = np.concatenate([part.scores for part in parts])
     width = max(part.labels.shape[1] for part in parts)
@@ -151,6 +147,17 @@ def predictions(
     # What no run knows stays an unknown label; every run may number these in its own way.
     labels = np.where(known, mapped, len(to_first) + labels)
     return np.where(ids >= 0, to_first[ids], -1).astype(np.int32), scores, labels.astype(np.int32)
+
+
+def _found(loaded, options, path):
+    """What a run finds for the examples, batch by batch."""
+    from tfxc.inference.searcher import Searcher
+    from tfxc.reports.measurement import Measurement
+
+    measurement = Measurement.of_options(options)
+    _, rows = measurement.examples(loaded)
+    searcher = Searcher(loaded.model, options.top)
+    return searcher.over(rows, measurement.batch_size_for(loaded), str(path))
 
 
 def _check(options):
@@ -233,13 +240,12 @@ def _parser():
         help="choose the weights with the best mean of P@k on this split, in tenths; take one that "
         "the runs were not trained on and that is not measured",
     )
-    source = options.add_mutually_exclusive_group()
-    source.add_argument("--split", help="split of the runs' data (default: test, else dev)")
-    source.add_argument("--data", metavar="FILE", help="readable data file instead of a split")
-    cli.add_reader_options(options, "format of FILE (default: by its name)", "sep=,")
-    cli.add_features_option(options)
+    cli.add_examples_options(options)
     options.add_argument(
-        "--k", type=_ks, metavar="K,K", help="cut-offs, e.g. 1,3,5 (default: the first config's)"
+        "--k",
+        type=cli.integers,
+        metavar="K,K",
+        help="cut-offs, e.g. 1,3,5 (default: the first config's)",
     )
     options.add_argument(
         "--top", type=cli.positive, default=20,
@@ -248,7 +254,3 @@ def _parser():
     cli.add_batch_option(options)
     cli.add_prepared_option(options)
     return options
-
-
-def _ks(text):
-    return [cli.positive(part) for part in text.split(",")]

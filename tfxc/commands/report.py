@@ -13,15 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfxc.commands.evaluate import (
-    add_source_options,
-    add_table_options,
-    build_metrics,
-    decisions_of,
-    examples,
-    search,
-    texts_of_examples,
-)
 from tfxc.core import cli
 from tfxc.core.escaping import markdown_text, one_line
 
@@ -64,24 +55,24 @@ def measure(options: "argparse.Namespace", where: str) -> "Measured":
     """
     from tfxc.data.kinds import IMAGE
     from tfxc.reports.measured import Measured
+    from tfxc.reports.measurement import Measurement
     from tfxc.reports.page import MOST_WRONG
     from tfxc.reports.pictures import pictures_of
     from tfxc.reports.tables import most_confident
     from tfxc.runs.loaded import load_run
 
-    loaded = load_run(options.run, options.trust)
-    loaded.search_with(options.beam, options.post_processor)
-    loaded.approximate_with(options.search, options.search_buckets, options.search_min_count)
+    loaded, measurement = load_run(options.run, options.trust), Measurement.of_options(options)
+    measurement.set_search(loaded)
     loaded.require_counts(where)
-    name, rows = examples(loaded, options)
-    metrics, decisions = build_metrics(loaded, options), decisions_of(loaded, options)
-    search(loaded, rows, metrics, options, decisions)
+    name, rows = measurement.examples(loaded)
+    metrics, decisions = measurement.metrics(loaded), measurement.decisions(loaded)
+    measurement.update(loaded, rows, metrics, decisions)
     wanted = {row for row, *_ in decisions.found.wrong}
-    texts = texts_of_examples(loaded, options, name, wanted)
+    texts = measurement.texts(loaded, name, wanted)
     pictures = {}
     if loaded.kind is IMAGE:
         shown = {row for row, *_ in most_confident(decisions.found)[:MOST_WRONG]}
-        pictures = pictures_of(lambda: examples(loaded, options)[1], shown)
+        pictures = pictures_of(lambda: measurement.examples(loaded)[1], shown)
     return Measured(loaded, name, metrics, decisions, texts, pictures)
 
 
@@ -165,8 +156,8 @@ def _run_lines(measured):
 def add_run_options(options: "argparse.ArgumentParser") -> None:
     """Options that say what a run is measured on, and how."""
     cli.add_trust_option(options)
-    add_source_options(options)
-    add_table_options(options)
+    cli.add_measurement_options(options)
+    cli.add_table_options(options)
 
 
 def _parser():

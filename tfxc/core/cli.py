@@ -254,6 +254,71 @@ def add_beam_options(options: argparse.ArgumentParser) -> None:
     )
 
 
+def add_examples_options(options: argparse.ArgumentParser) -> None:
+    """``--split``, or ``--data`` with its reader, of commands that read labelled examples."""
+    source = options.add_mutually_exclusive_group()
+    source.add_argument("--split", help="split of the run's data (default: test, else dev)")
+    source.add_argument("--data", metavar="FILE", help="readable data file instead of a split")
+    add_reader_options(options, "format of FILE (default: by its name)", "label_separator=,")
+    add_features_option(options)
+
+
+def add_measurement_options(options: argparse.ArgumentParser) -> None:
+    """Options that say which examples are measured, and by what."""
+    add_examples_options(options)
+    options.add_argument("--k", type=integers, help="cut-offs, e.g. 1,3,5 (default: the config's)")
+    options.add_argument(
+        "--threshold",
+        type=number,
+        help="lowest score of a predicted label, for F1 (default: the config's)",
+    )
+    options.add_argument(
+        "--full-loss",
+        action="store_true",
+        help="also measure the cross-entropy over all labels (default: as in the config)",
+    )
+    add_batch_option(options)
+    options.add_argument(
+        "--search",
+        metavar="METHOD",
+        help="how head mach searches: auto, brute, threshold (all exact) or approximate "
+        "(default: auto)",
+    )
+    options.add_argument(
+        "--search-buckets",
+        type=positive,
+        metavar="M",
+        help="number of best buckets per repetition that the approximate search considers "
+        "(default: the run's)",
+    )
+    options.add_argument(
+        "--search-min-count",
+        type=positive,
+        metavar="N",
+        help="number of these buckets that must contain a label for it to be considered "
+        "(default: the run's)",
+    )
+    add_beam_options(options)
+    add_prepared_option(options)
+
+
+def add_table_options(options: argparse.ArgumentParser) -> None:
+    """Options of the tables of labels and wrong examples."""
+    options.add_argument(
+        "--labels",
+        type=positive,
+        default=100,
+        help="labels searched per example if there is a threshold (default: %(default)s)",
+    )
+    options.add_argument(
+        "--max-wrong",
+        type=positive,
+        default=10_000,
+        help="largest number of wrong examples in the tables, highest scores first "
+        "(default: %(default)s)",
+    )
+
+
 def _key_and_value(text):
     """``(key, value)``; the value is parsed as JSON, or kept as a string where it is not JSON."""
     key, sign, value = text.partition("=")
@@ -270,6 +335,16 @@ def positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"an integer of at least 1 expected, found {text!r}")
     return int(text)
+
+
+def integers(text: str) -> list[int]:
+    """``type`` of an option that is a list of integers of at least 1.
+
+    Example:
+        >>> integers("1,3,5")
+        [1, 3, 5]
+    """
+    return [positive(part) for part in text.split(",")]
 
 
 def seed(text: str) -> int:

@@ -22,7 +22,7 @@ from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
 from tfxc.estimator.examples import checked_images, checked_texts, checked_weights, is_texts
-from tfxc.estimator.fitted_model import FittedModel, check_recipe
+from tfxc.estimator.fitted_model import FitData, FittedModel, check_recipe
 from tfxc.estimator.targets import Targets, label_sets, read_targets
 from tfxc.metrics.classification import Decision
 from tfxc.runs.loaded import load_run
@@ -173,8 +173,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         with self._silence():
             self._fitted = _class_of_model(config.recipe.name)(config, source, self.text_features_)
             self._fitted.count(labels)
-            dev = self._dev(validation_data)
-            self._fitted.train(source, dev, self._labels_of_metrics(), weights, callbacks)
+            dev, names = self._dev(validation_data), self._labels_of_metrics()
+            self._fitted.train(FitData(source, dev, names, weights), callbacks)
         self.validation_metrics_ = self._fitted.summary.get("dev", {})
         return self
 

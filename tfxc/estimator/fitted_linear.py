@@ -16,20 +16,19 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.sources.matrices import matrices
-from tfxc.estimator.fitted_model import FittedModel
+from tfxc.estimator.fitted_model import FitData, FittedModel
 from tfxc.metrics.classification import Decision
 from tfxc.ranker.calibration import Calibration
 from tfxc.recipes.xr_linear.model import CALIBRATION, LinearModel
-from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
+from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
 from tfxc.recipes.xr_linear.stages import best_scores
-from tfxc.recipes.xr_linear.training import TREE, checked_settings, train_layers
+from tfxc.recipes.xr_linear.training import TREE, train_layers
 from tfxc.runs.writer import RunWriter
 from tfxc.training.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.rows import Rows
-    from tfxc.data.sources.base import ArraySource
     from tfxc.recipes.xr_linear.recipe import XRLinear
     from tfxc.runs.loaded import LoadedRun
 
@@ -55,39 +54,32 @@ class FittedLinear(FittedModel):
         """Labels of probability one half or more; of scores without a calibration the best."""
         return Decision() if self.model.calibration is None else Decision(0.5, True)
 
-    def train(
-        self,
-        source: "ArraySource",
-        dev: "ArraySource | None",
-        labels: tuple[bool, Sequence[str]],
-        weights: np.ndarray | None,
-        callbacks: Sequence[Any] = (),
-    ) -> None:
+    def train(self, data: FitData, callbacks: Sequence[Any] = ()) -> None:
         """See ``FittedModel.train``."""
         recipe = self._recipe
-        self._check(recipe, dev, weights, callbacks)
-        X, Y = matrices(source)
+        self._check(recipe, data, callbacks)
+        X, Y = matrices(data.train)
         self._new_folder()
         reports = train_layers(recipe, self.config.seed, RunWriter(self._folder), X, Y, {})
         self.model = LinearModel(self._folder, recipe.threads)
-        if recipe.calibrate is not None and dev is not None:
+        if recipe.calibrate is not None and data.dev is not None:
             size = self.config.evaluation.batch_size
-            _, scores, hits = best_scores(self.model, dev, size)
+            _, scores, hits = best_scores(self.model, data.dev, size)
             Calibration.fit(scores, hits, recipe.calibrate).save(self._folder / CALIBRATION)
             self.model = LinearModel(self._folder, recipe.threads)
-        measured = Evaluation(self.model, self.config, labels, None, dev).of_dev()
+        measured = Evaluation(self.model, self.config, data.labels, None, data.dev).of_dev()
         self.summary = {"layers": reports, "dev": measured}
 
-    def _check(self, recipe, dev, weights, callbacks):
+    def _check(self, recipe, data, callbacks):
         """Refuses settings that do not fit the data, before anything is trained."""
-        for name, given in (("sample_weight", weights is not None), ("callbacks", callbacks)):
+        for name, given in (("sample_weight", data.weights is not None), ("callbacks", callbacks)):
             if given:
                 raise ConfigError(
                     "recipe 'fit' expected with this argument, found 'xr_linear'",
                     where=name,
                     fix="leave it out",
                 )
-        if recipe.calibrate is not None and dev is None:
+        if recipe.calibrate is not None and data.dev is None:
             raise ConfigError(
                 "validation_data expected with a calibration, found none",
                 where="recipe.calibrate",

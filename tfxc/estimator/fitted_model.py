@@ -1,6 +1,7 @@
 """What is behind the estimator: a model that is searched, pickled and saved as a run."""
 
 import abc
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,23 @@ if TYPE_CHECKING:
     from tfxc.inference.protocol import RunModel
     from tfxc.runs.loaded import LoadedRun
     from tfxc.runs.writer import RunWriter
+
+
+@dataclasses.dataclass(frozen=True)
+class FitData:
+    """What a model is fitted to.
+
+    Attributes:
+        train: the training examples.
+        dev: examples to measure, or None.
+        labels: of ``tfxc.training.evaluation.Evaluation``.
+        weights: float32 (examples,) factors of the losses, or None.
+    """
+
+    train: "ArraySource"
+    dev: "ArraySource | None"
+    labels: tuple[bool, Sequence[str]]
+    weights: np.ndarray | None = None
 
 
 class FittedModel(abc.ABC):
@@ -55,21 +73,11 @@ class FittedModel(abc.ABC):
         self._split = split_of([])
 
     @abc.abstractmethod
-    def train(
-        self,
-        source: "ArraySource",
-        dev: "ArraySource | None",
-        labels: tuple[bool, Sequence[str]],
-        weights: np.ndarray | None,
-        callbacks: Sequence[Any] = (),
-    ) -> None:
+    def train(self, data: FitData, callbacks: Sequence[Any] = ()) -> None:
         """Trains the model.
 
         Args:
-            source: the training examples.
-            dev: examples to measure, or None.
-            labels: of ``tfxc.training.evaluation.Evaluation``.
-            weights: float32 (examples,) factors of the losses, or None.
+            data: what to train on.
             callbacks: Keras callbacks that watch the training.
 
         Raises:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.locks import scratch_folder
-from tfxc.estimator.fitted_model import FittedModel
+from tfxc.estimator.fitted_model import FitData, FittedModel
 from tfxc.metrics.classification import Decision
 from tfxc.model import XCModel, build_model
 from tfxc.runs.folder import RunFolder
@@ -59,31 +59,24 @@ class FittedNetwork(FittedModel):
         """Labels of score 0 or more, which is a probability of one half for a sigmoid."""
         return Decision(0.0)
 
-    def train(
-        self,
-        source: "ArraySource",
-        dev: "ArraySource | None",
-        labels: tuple[bool, Sequence[str]],
-        weights: np.ndarray | None,
-        callbacks: Sequence[Any] = (),
-    ) -> None:
+    def train(self, data: FitData, callbacks: Sequence[Any] = ()) -> None:
         """See ``FittedModel.train``."""
         objective = self.model.objective
-        if weights is not None:
+        if data.weights is not None:
             if not objective.weighs_examples:
                 raise ConfigError(
                     f"an objective that weighs examples expected, found {type(objective).__name__}",
                     where="sample_weight",
                     fix="leave it out, or choose e.g. objective 'softmax'",
                 )
-            objective.example_weights = tf.constant(weights)
+            objective.example_weights = tf.constant(data.weights)
         with scratch_folder("fit") as folder:
             run = RunFolder(folder)
             start_from_vectors(self.model, self.config, lambda: self._text_features)
             evaluation = None
-            if dev is not None:
-                evaluation = Evaluation(self.model, self.config, labels, source, dev)
-            trainer = Trainer(self.model, source, self.config, run, evaluation=evaluation)
+            if data.dev is not None:
+                evaluation = Evaluation(self.model, self.config, data.labels, data.train, data.dev)
+            trainer = Trainer(self.model, data.train, self.config, run, evaluation=evaluation)
             try:
                 self.summary = trainer.fit(callbacks=callbacks)
             except Stopped:

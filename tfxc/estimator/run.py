@@ -153,15 +153,16 @@ class Run:
             ConfigError: both data and split, or no such split.
             DataError: the file cannot be read.
         """
-        from tfxc.commands.evaluate import build_metrics, examples, search, source_options
+        from tfxc.reports.measurement import Measurement
 
         if data is not None and split is not None:
             raise ConfigError("data or a split expected, found both", where="Run.evaluate")
         self._loaded.require_labels()
-        options = source_options(data=data, split=split, k=k, prepared=prepared)
-        _, rows = examples(self._loaded, options)
-        metrics = build_metrics(self._loaded, options)
-        search(self._loaded, rows, metrics, options)
+        file = None if data is None else os.fspath(data)
+        measurement = Measurement(split=split, data=file, k=k, prepared=os.fspath(prepared))
+        _, rows = measurement.examples(self._loaded)
+        metrics = measurement.metrics(self._loaded)
+        measurement.update(self._loaded, rows, metrics)
         return metrics.result()
 
     def export(

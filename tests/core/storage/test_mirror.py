@@ -8,7 +8,6 @@ import time
 import pytest
 
 pytest.importorskip("fsspec", reason="the extra remote is not installed")
-import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tfxc.core.errors import DataError, MachineError
@@ -17,15 +16,6 @@ from tfxc.core.storage.locks import locked
 from tfxc.core.storage.mirror import mirror_path, mirrored, mirrors
 
 ADDRESS = "memory://bucket/runs/mine"
-
-
-@pytest.fixture
-def memory(monkeypatch, tmp_path):
-    """An empty file system in memory; copies go into a folder of their own."""
-    monkeypatch.setenv("TFXC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    return fsspec.filesystem("memory")
 
 
 def there(memory):

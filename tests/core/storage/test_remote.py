@@ -7,20 +7,10 @@ import sys
 import pytest
 
 pytest.importorskip("fsspec", reason="the extra remote is not installed")
-import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tfxc.core.errors import ConfigError, DataError, MachineError
 from tfxc.core.storage.remote import is_remote, stage, staged_path
-
-
-@pytest.fixture
-def memory(monkeypatch, tmp_path):
-    """An empty file system in memory; copies go into a folder of their own."""
-    monkeypatch.setenv("TFXC_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    return fsspec.filesystem("memory")
 
 
 def opened(monkeypatch):

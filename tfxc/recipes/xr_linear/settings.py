@@ -1,7 +1,7 @@
 """The sections ``tree`` and ``ranker`` of a recipe's config, checked."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -243,6 +243,22 @@ def ranker_settings(
                 fix="leave it out, or with recipe 'xr_linear' name a file: "
                 + " or ".join(name for name, of in MATRIX_FILES.items() if of == value),
             )
+    return settings
+
+
+def checked_settings(settings: RankerSettings, sizes: Sequence[int]) -> RankerSettings:
+    """The settings of a ranker that finds labels by itself, on levels of these sizes.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
+    if settings.mode != "full-model":
+        raise ConfigError(
+            f"mode 'full-model' expected, found {settings.mode!r}",
+            where="recipe.ranker.mode",
+            fix="set it to 'full-model'",
+        )
+    settings.check(sizes, "recipe.ranker")
     return settings
 
 

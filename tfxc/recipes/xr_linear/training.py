@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.data.manifest import LABELS_FILE
 from tfxc.labels.cluster_tree import ClusterTree
@@ -17,7 +16,7 @@ from tfxc.ranker.layer import Limits
 from tfxc.recipes.xr_linear import stages
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices, negatives_of
 from tfxc.recipes.xr_linear.model import LinearModel
-from tfxc.recipes.xr_linear.settings import TreeSettings
+from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -45,22 +44,6 @@ def checked_plan(
     settings = checked_settings(matrices.settings(config.seed), sizes)
     matrices.check(config, manifest, sizes, tree)
     return sizes, settings
-
-
-def checked_settings(settings: "RankerSettings", sizes: list[int]) -> "RankerSettings":
-    """The settings of a ranker that finds labels by itself, on levels of these sizes.
-
-    Raises:
-        ConfigError: they do not fit.
-    """
-    if settings.mode != "full-model":
-        raise ConfigError(
-            f"mode 'full-model' expected, found {settings.mode!r}",
-            where="recipe.ranker.mode",
-            fix="set it to 'full-model'",
-        )
-    settings.check(sizes, "recipe.ranker")
-    return settings
 
 
 def train(recipe: "XRLinear", context: "Context") -> dict[str, Any]:

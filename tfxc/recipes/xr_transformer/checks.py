@@ -12,7 +12,7 @@ from tfxc.data.kinds import SPARSE
 from tfxc.labels.tree_shape import tree_in_order
 from tfxc.model import make_components
 from tfxc.ranker.settings import RankerSettings
-from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
+from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
 from tfxc.recipes.xr_linear.stages import estimate_lines, need_split
 from tfxc.recipes.xr_transformer.plan import (
     INITIAL,
@@ -294,12 +294,4 @@ def settings_of_ranker(
     given = recipe.ranker
     if isinstance(given, dict | None):
         given = {"threshold": 0.001, **(given or {})}
-    settings = ranker_settings(given, config.seed)
-    if settings.mode != "full-model":
-        raise ConfigError(
-            f"mode 'full-model' expected, found {settings.mode!r}",
-            where="recipe.ranker.mode",
-            fix="set it to 'full-model'",
-        )
-    settings.check(sizes, "recipe.ranker")
-    return settings
+    return checked_settings(ranker_settings(given, config.seed), sizes)

@@ -1,0 +1,282 @@
+"""What a run is measured on, and how: for the metrics, the report, the card and Python."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.settings import MAX_LINE_BYTES
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tfxc.data.formats.base import Reader
+    from tfxc.inference.searcher import Examples
+    from tfxc.metrics.classification import Decision
+    from tfxc.metrics.suite import MetricSuite
+    from tfxc.reports.decisions import Decisions
+    from tfxc.runs.loaded import LoadedRun
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """The examples a run is measured on, and what is measured.
+
+    Attributes:
+        split: ``"train"``, ``"dev"`` or ``"test"`` of the run's data; None means test, or dev where
+            there is no test split. Not used with ``data``.
+        data: a readable file with labels instead.
+        reader: format of ``data``; None means by its name.
+        reader_options: of ``reader``.
+        features: matrix of the features of the examples of ``data``, or None.
+        prepared: folder of prepared records.
+        k: cut-offs; None means the config's.
+        threshold: lowest score of a predicted label; None means the config's.
+        full_loss: whether the loss over all labels is measured even if the config does not.
+        batch_size: None means the config's.
+        search: how a hashed head searches; None means its default.
+        search_buckets: best buckets per repetition of its approximate search, or None.
+        search_min_count: how many of them must contain a label, or None.
+        beam: clusters kept per layer of a linear ranker; None means the run's.
+        post_processor: from its margins to scores; None means the run's.
+        labels: how many labels are searched per example if there is a threshold.
+        max_wrong: how many wrong examples are kept.
+
+    Example:
+        measurement = Measurement(split="dev", k=(1, 5))
+        name, rows = measurement.examples(loaded)
+        metrics = measurement.metrics(loaded)
+        measurement.update(loaded, rows, metrics)
+        metrics.result()["P@1"]
+    """
+
+    split: str | None = None
+    data: str | Path | None = None
+    reader: str | None = None
+    reader_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    features: str | None = None
+    prepared: str | Path = "prepared"
+    k: Sequence[int] | None = None
+    threshold: float | None = None
+    full_loss: bool = False
+    batch_size: int | None = None
+    search: str | None = None
+    search_buckets: int | None = None
+    search_min_count: int | None = None
+    beam: int | None = None
+    post_processor: str | None = None
+    labels: int = 100
+    max_wrong: int = 10_000
+
+    @classmethod
+    def of_options(cls, options: "argparse.Namespace") -> "Measurement":
+        """From a command line with options of the same names (``cli.add_measurement_options``)."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        given = {name: value for name, value in vars(options).items() if name in names}
+        return cls(reader_options=dict(options.reader_option), **given)
+
+    def set_search(self, loaded: "LoadedRun") -> None:
+        """Makes the run search as wanted.
+
+        Raises:
+            ConfigError: its head has no such choice.
+        """
+        loaded.search_with(self.beam, self.post_processor)
+        loaded.approximate_with(self.search, self.search_buckets, self.search_min_count)
+
+    def examples(self, loaded: "LoadedRun") -> "tuple[str, Examples]":
+        """The name of the split or the file, and the examples.
+
+        Raises:
+            ConfigError: there is no such split, or labels were added to the run.
+            DataError: the data changed since training, or cannot be read.
+        """
+        if self.data:
+            from tfxc.data.sources.base import RowStream
+
+            return str(self.data), RowStream(loaded.rows(self._reader(loaded)))
+        if self.features:
+            raise ConfigError(
+                "a file of examples expected with this option, found a split",
+                where="--features",
+                fix="name the file with --data; a split has its own features",
+            )
+        return self._split(loaded)
+
+    def _split(self, loaded):
+        from tfxc.data.manifest import Manifest
+        from tfxc.data.preparation import ensure_prepared
+        from tfxc.data.sources.shards import open_source
+
+        folder = ensure_prepared(loaded.config.data, self.prepared)
+        splits = loaded.manifest["splits"]
+        split = self.split or next(s for s in ("test", "dev", "train") if s in splits)
+        if split not in splits:
+            raise ConfigError(
+                f"a split of the data expected, found {split!r}",
+                where="--split",
+                fix=f"choose one of: {', '.join(splits)}",
+            )
+        if Manifest.load(folder).num_labels != loaded.manifest["num_labels"]:
+            raise ConfigError(
+                "a run without added labels expected, found one to which labels were added",
+                where="--split",
+                fix="name a file with --data",
+            )
+        loaded.folder.check_data(folder, {"labels", "text features", f"records of {split}"})
+        return split, open_source(folder, split)
+
+    def _reader(self, loaded):
+        """A new reader of ``data``."""
+        assert self.data is not None, "callers read a file"
+        return reader_of_file(loaded, self.data, self.reader, self.reader_options, self.features)
+
+    def texts(self, loaded: "LoadedRun", split: str, wanted: set[int]) -> dict[int, str]:
+        """{example: text} of some of ``examples``, where they are texts.
+
+        Args:
+            loaded: the run.
+            split: the name that ``examples`` returned.
+            wanted: numbers of examples, from 0.
+        """
+        from tfxc.data.held_out import open_split
+        from tfxc.reports.texts import texts_of
+
+        if loaded.text_features is None or (split == "train" and not self.data):
+            return {}  # the training split is shuffled
+        if self.data:
+            return texts_of(lambda: self._reader(loaded), wanted)
+        return texts_of(lambda: open_split(loaded.config.data, split), wanted)
+
+    def metrics(self, loaded: "LoadedRun") -> "MetricSuite":
+        """The metrics of the run, not yet updated.
+
+        Raises:
+            ConfigError: a cut-off is larger than the number of labels.
+        """
+        from tfxc.metrics.suite import build_metrics
+        from tfxc.training.evaluation import classification_of, measures_full_loss
+
+        settings, splits = loaded.config.evaluation, loaded.manifest["splits"]
+        num_labels, counts = loaded.manifest["num_labels"], loaded.label_counts
+        return build_metrics(
+            ks=self._ks(settings, num_labels),
+            label_counts=counts,
+            num_train_examples=None if counts is None else splits["train"]["examples"],
+            propensity=settings.propensity,
+            full_loss=self.full_loss or measures_full_loss(settings, loaded.model),
+            classification=classification_of(
+                self.decision(loaded),
+                loaded.single_label,
+                num_labels,
+                loaded.vocabulary.names if num_labels == 2 else (),
+            ),
+        )
+
+    def _ks(self, settings, num_labels):
+        # As in training, a config's cut-offs that a small label set has not are left out.
+        ks = tuple(self.k or (k for k in settings.k if k <= num_labels))
+        too_large = [k for k in ks if k > num_labels]
+        if too_large:
+            raise ConfigError(
+                f"at most {num_labels} (the run's labels) expected, found {too_large[0]}",
+                where="--k",
+                fix=f"choose k up to {num_labels}",
+            )
+        return ks
+
+    def batch_size_for(self, loaded: "LoadedRun") -> int:
+        """Examples per batch."""
+        return self.batch_size or loaded.config.evaluation.batch_size
+
+    def decision(self, loaded: "LoadedRun") -> "Decision":
+        """The rule by which labels count as predicted."""
+        from tfxc.training.evaluation import decision_of
+
+        given = loaded.config.evaluation.threshold
+        given = given if self.threshold is None else self.threshold
+        return decision_of(loaded.model, loaded.single_label, given)
+
+    def decisions(self, loaded: "LoadedRun") -> "Decisions":
+        """``Decisions`` of the run, not yet updated."""
+        from tfxc.reports.decisions import Decisions
+
+        return Decisions(self.decision(loaded), loaded.vocabulary.names, self.max_wrong)
+
+    def update(
+        self,
+        loaded: "LoadedRun",
+        rows: "Examples",
+        metrics: "MetricSuite",
+        decisions: "Decisions | None" = None,
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """Finds the labels of the examples; updates ``metrics`` and ``decisions``.
+
+        Returns:
+            {name: per-example values}, and the number of labels that the run does not know.
+
+        Raises:
+            DataError: there is no example.
+        """
+        from tfxc.inference.searcher import Searcher
+
+        num_labels = loaded.manifest["num_labels"]
+        rule = decisions.decision if decisions else metrics.decision
+        depth = rule.depth(metrics.min_predictions, num_labels, self.labels)
+        full_loss = "full_loss" in metrics.names
+        probabilities = decisions is not None and rule.probabilities
+        searcher = Searcher(loaded.model, depth, self.search, full_loss, probabilities)
+        parts, unknown = [], 0
+        for batch in searcher.over(rows, self.batch_size_for(loaded), "evaluating"):
+            metrics.update(*batch)
+            parts.append(metrics.per_example(*batch))
+            if decisions:
+                decisions.update(batch)
+            unknown += int(np.count_nonzero(batch.labels >= num_labels))
+        if not parts:
+            raise DataError(
+                "at least one example to evaluate expected, found none",
+                where=self.data or self.split,
+                fix="check the file and the reader's options",
+            )
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, unknown
+
+
+def reader_of_file(
+    loaded: "LoadedRun",
+    path: str | Path,
+    name: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    features: str | None = None,
+) -> "Reader":
+    """The reader of a file for a run; what is not given is as in the run's own data.
+
+    Args:
+        loaded: the run.
+        path: the file.
+        name: of the reader.
+        options: of the reader.
+        features: matrix of the features of its examples, or None.
+
+    Raises:
+        ConfigError: no such reader, or an option it has not.
+        DataError: the file cannot be read.
+    """
+    from tfxc.data.formats import open_reader
+    from tfxc.data.given_features import with_features
+
+    data, arguments, longest = loaded.config.data, {}, MAX_LINE_BYTES
+    # What was said about the training file says nothing about a file of another format.
+    if name is None and _ending(path) == _ending(data.train):
+        name, arguments, longest = data.reader, data.reader_options, data.max_line_bytes
+    arguments = {**arguments, **(options or {})}
+    reader = open_reader(path, name=name, longest_line=longest, **arguments)
+    return with_features(reader, features, loaded.input_kind)
+
+
+def _ending(path):
+    plain = Path(path)
+    return Path(plain.stem).suffix if plain.suffix in (".gz", ".xz") else plain.suffix
