@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SIGMOID, _HINGE, _LOG_HINGE = 1, 3, 4
 _MOST_DENSE = 1024  # nodes whose margins are all computed
 _NONE = -1  # a key that no feature of a chunk has
+_HALF = 1 << 32
 _BAG = {
     "ids": tf.TensorSpec([None], tf.int32, "ids"),
     "weights": tf.TensorSpec([None], tf.float32, "weights"),
@@ -178,9 +179,10 @@ class _HashedLayer(tf.Module):
     """A layer of which only the chunks of the nodes kept above it are read.
 
     ``children`` holds of every chunk, after an empty one, its children's (code, bias as bits);
-    ``records`` of every slot the (key, first entry and number of entries) of a row, the key being
-    the chunk times D plus the feature; ``entries`` the (child's place in the chunk, weight as
-    bits). The code of node n is −1 − n, that of no node 0: it is ordered against the ids.
+    ``records`` of every slot the (key, first pair and number of pairs) of a row, the key being the
+    chunk times D plus the feature; ``entries`` the rows' weights two by two, each with its child's
+    place in the chunk below its bits. The code of node n is −1 − n, that of no node 0: of equal
+    scores, the higher code comes first.
     """
 
     def __init__(self, step, before, num_features, bias):
@@ -189,22 +191,20 @@ class _HashedLayer(tf.Module):
         self._combines, self._num_features = bool(before), num_features
         self._positive = {one.rule.code for one in (*before, step)} <= {_SIGMOID, _HINGE}
         self._beam = before[-1].kept if before else 1
-        width = max(int(np.diff(layer.child_splits).max()), -(-self._kept // self._beam))
-        self._children = _constant(_children(layer, width, num_features, bias))
-        self._width = width
-        counts, below = np.diff(layer.entry_splits), layer.rows < num_features
+        self._width = max(int(np.diff(layer.child_splits).max()), -(-self._kept // self._beam))
+        self._children = _constant(_children(layer, self._width, num_features, bias))
+        entries, firsts, counts = _entries(layer)
+        self._entries, self._pair_bits = _constant(entries), len(entries).bit_length()
+        self._count_bits = self._width.bit_length()
+        below = layer.rows < num_features
         keys = (_chunks_of(layer)[below] + 1) * num_features + layer.rows[below]
         hashing = perfect_hash(keys)
         self._shift, self._move_shift = hashing.shift, hashing.bucket_shift
         self._moves = _constant(hashing.displacements)
-        self._count_bits = width.bit_length()
         records = np.full((hashing.num_slots, 2), _NONE, np.int64)
-        spans = (layer.entry_splits[:-1] << self._count_bits) + counts
+        spans = (firsts << self._count_bits) + counts
         records[hashing.slots_of(keys)] = np.stack([keys, spans[below]], 1)
         self._records = _constant(records)
-        self._entry_bits = len(layer.values).bit_length()
-        values = np.ascontiguousarray(layer.values).view(np.int32)
-        self._entries = _constant(np.stack([layer.columns.astype(np.int32), values], 1))
 
     def __call__(self, queries, nodes, scores):
         """Ids int32 and scores (batch, kept) of the best children of the nodes (batch, beam)."""
@@ -220,29 +220,32 @@ class _HashedLayer(tf.Module):
         """Margins float32 (batch, beam, width) without the bias."""
         keys = tf.gather(tf.cast(chunks, tf.int64) * self._num_features, queries.owners)
         keys = tf.reshape(keys + queries.ids[:, None], [-1])
-        starts, counts = self._spans(keys)
-        # One range for each key, whose numbers hold the key's place and the entry's.
-        number = tf.size(keys, tf.int64)
-        starts += tf.range(0, number * (1 << self._entry_bits), 1 << self._entry_bits)
-        ranges = tf.raw_ops.RaggedRange(
-            starts=starts, limits=starts + counts, deltas=tf.constant(1, tf.int64)
-        ).rt_dense_values
-        pairs = tf.bitwise.right_shift(ranges, self._entry_bits)
-        entries = tf.bitwise.bitwise_and(ranges, (1 << self._entry_bits) - 1)
-        columns, values = tf.unstack(tf.gather(self._entries, entries), axis=1)
-        margins = self._beam * self._width
-        firsts = queries.owners[:, None] * margins + np.arange(0, margins, self._width)
-        places = tf.gather(tf.reshape(firsts, [-1]), pairs) + tf.cast(columns, tf.int64)
+        number, margins = tf.size(keys, tf.int64), self._beam * self._width
+        owners, pairs = self._pairs(keys, number)
+        # In the lower half of a number where to add a product, in the upper its query's feature.
+        places = queries.owners[:, None] * margins + np.arange(0, margins, self._width)
+        places = tf.reshape(places, [-1]) + tf.range(0, number * _HALF, _HALF)
+        places = tf.gather(places, owners)[:, None] + tf.bitwise.bitwise_and(pairs, _HALF - 1)
         sums = tf.raw_ops.SparseTensorDenseMatMul(
-            a_indices=tf.stack([places, pairs], 1),
-            a_values=tf.bitcast(values, tf.float32),
+            a_indices=tf.reshape(tf.bitcast(places, tf.int32), [-1, 2]),
+            a_values=tf.reshape(tf.bitcast(pairs, tf.float32)[:, :, 1], [-1]),
             a_shape=tf.stack([queries.shape[0] * margins, number]),
             b=tf.reshape(tf.tile(queries.weights[:, None], [1, self._beam]), [-1, 1]),
         )
         return tf.reshape(sums, [-1, self._beam, self._width])
 
+    def _pairs(self, keys, number):
+        """The pairs of entries of all keys' rows, int64 (pairs, 2), and their keys' places."""
+        starts, counts = self._spans(keys)
+        starts += tf.range(0, number * (1 << self._pair_bits), 1 << self._pair_bits)
+        ranges = tf.raw_ops.RaggedRange(
+            starts=starts, limits=starts + counts, deltas=tf.constant(1, tf.int64)
+        ).rt_dense_values
+        pairs = tf.bitwise.bitwise_and(ranges, (1 << self._pair_bits) - 1)
+        return tf.bitwise.right_shift(ranges, self._pair_bits), tf.gather(self._entries, pairs)
+
     def _spans(self, keys):
-        """First entry and number of entries of every key's row: 0 where there is no such row."""
+        """First pair and number of pairs of every key's row: 0 where there is no such row."""
         hashes = tf.bitcast(keys, tf.uint64) * MULTIPLIER
         hashes = tf.bitwise.right_shift(hashes, tf.constant(self._shift, tf.uint64))
         buckets = tf.bitwise.right_shift(hashes, tf.constant(self._move_shift, tf.uint64))
@@ -305,6 +308,22 @@ def _children(layer, width, num_features, bias):
     values = layer.values[of_bias] * bias
     found[chunks + 1, layer.columns[of_bias], 1] = values.view(np.int32)
     return found
+
+
+def _entries(layer):
+    """A layer's rows in pairs of entries, int64 (pairs, 2); first pair and pairs of every row.
+
+    An entry's upper half are the bits of the weight, the lower its column; an odd last one is
+    paired with a weight of 0.
+    """
+    sizes = np.diff(layer.entry_splits)
+    counts = (sizes + 1) // 2
+    firsts = np.cumsum(counts) - counts
+    found = np.zeros((int(counts.sum()), 2, 2), np.int32)
+    places = np.arange(len(layer.values)) + np.repeat(2 * firsts - layer.entry_splits[:-1], sizes)
+    flat = found.reshape(-1, 2)
+    flat[places, 0], flat[places, 1] = layer.columns, layer.values.view(np.int32)
+    return flat.view(np.int64).reshape(-1, 2), firsts, counts
 
 
 def _scores(rule, margins):
