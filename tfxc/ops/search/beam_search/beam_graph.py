@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.ops.search.beam_search.chunked_layer import check_layer, parents_of
-from tfxc.ops.search.beam_search.perfect_hash import MULTIPLIER, perfect_hash
+from tfxc.ops.search.beam_search.perfect_hash import HALF, MULTIPLIER, perfect_hash
 
 if TYPE_CHECKING:
     from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SIGMOID, _HINGE, _LOG_HINGE = 1, 3, 4
 _MOST_DENSE = 1024  # nodes whose margins are all computed
 _NONE = -1  # a key that no feature of a chunk has
-_HALF = 1 << 32
+_HALF = 1 << HALF
 _BAG = {
     "ids": tf.TensorSpec([None], tf.int32, "ids"),
     "weights": tf.TensorSpec([None], tf.float32, "weights"),
@@ -199,8 +199,8 @@ class _HashedLayer(tf.Module):
         below = layer.rows < num_features
         keys = (_chunks_of(layer)[below] + 1) * num_features + layer.rows[below]
         hashing = perfect_hash(keys)
-        self._shift, self._move_shift = hashing.shift, hashing.bucket_shift
-        self._moves = _constant(hashing.displacements)
+        self._multipliers = _constant(hashing.multipliers)
+        self._hash_shift, self._num_slots = np.uint64(hashing.shift), np.uint64(hashing.num_slots)
         records = np.full((hashing.num_slots, 2), _NONE, np.int64)
         spans = (firsts << self._count_bits) + counts
         records[hashing.slots_of(keys)] = np.stack([keys, spans[below]], 1)
@@ -222,13 +222,14 @@ class _HashedLayer(tf.Module):
         keys = tf.reshape(keys + queries.ids[:, None], [-1])
         number, margins = tf.size(keys, tf.int64), self._beam * self._width
         owners, pairs = self._pairs(keys, number)
-        # In the lower half of a number where to add a product, in the upper its query's feature.
+        # In the lower half of a number where to add a product, in the upper its feature's weight.
         places = queries.owners[:, None] * margins + np.arange(0, margins, self._width)
         places = tf.reshape(places, [-1]) + tf.range(0, number * _HALF, _HALF)
-        places = tf.gather(places, owners)[:, None] + tf.bitwise.bitwise_and(pairs, _HALF - 1)
+        places = tf.gather(tf.tile(places[:, None], [1, 2]), owners)
+        places += tf.bitwise.bitwise_and(pairs, _HALF - 1)
         sums = tf.raw_ops.SparseTensorDenseMatMul(
             a_indices=tf.reshape(tf.bitcast(places, tf.int32), [-1, 2]),
-            a_values=tf.reshape(tf.bitcast(pairs, tf.float32)[:, :, 1], [-1]),
+            a_values=tf.reshape(tf.bitcast(pairs, tf.float32), [-1, 2])[:, 1],
             a_shape=tf.stack([queries.shape[0] * margins, number]),
             b=tf.reshape(tf.tile(queries.weights[:, None], [1, self._beam]), [-1, 1]),
         )
@@ -246,11 +247,13 @@ class _HashedLayer(tf.Module):
 
     def _spans(self, keys):
         """First pair and number of pairs of every key's row: 0 where there is no such row."""
-        hashes = tf.bitcast(keys, tf.uint64) * MULTIPLIER
-        hashes = tf.bitwise.right_shift(hashes, tf.constant(self._shift, tf.uint64))
-        buckets = tf.bitwise.right_shift(hashes, tf.constant(self._move_shift, tf.uint64))
-        slots = hashes + tf.gather(self._moves, tf.bitcast(buckets, tf.int64))
-        records = tf.gather(self._records, tf.bitcast(slots, tf.int64))
+        factors = tf.bitcast(keys, tf.uint64)
+        buckets = tf.bitwise.right_shift(factors * MULTIPLIER, self._hash_shift)
+        multipliers = tf.gather(self._multipliers, tf.bitcast(buckets, tf.int64))
+        half = tf.constant(HALF, tf.uint64)
+        slots = tf.bitwise.right_shift(factors * multipliers, half) * self._num_slots
+        slots = tf.bitcast(tf.bitwise.right_shift(slots, half), tf.int64)
+        records = tf.gather(self._records, slots)
         found, spans = tf.unstack(records, axis=1)
         counts = tf.bitwise.bitwise_and(spans, (1 << self._count_bits) - 1)
         return (
