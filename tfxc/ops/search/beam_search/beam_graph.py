@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SIGMOID, _HINGE, _LOG_HINGE = 1, 3, 4
 _MOST_DENSE = 1024  # nodes whose margins are all computed
 _NONE = -1  # a key that no feature of a chunk has
-_HALF = 1 << HALF
+_HALF = 1 << HALF  # the lower half comes first, as on all machines that TensorFlow is released for
 _BAG = {
     "ids": tf.TensorSpec([None], tf.int32, "ids"),
     "weights": tf.TensorSpec([None], tf.float32, "weights"),
