@@ -46,7 +46,6 @@ def main():
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(found.run)
-    loaded.model._threads = 1
     rows = rows_of(loaded)
     batches = [batch_of(rows, first, first + 1) for first in range(found.queries)]
     whole = batch_of(rows, 0, BATCH)
@@ -73,8 +72,9 @@ def rows_of(loaded):
     from tfxc.data.held_out import open_split
     from tfxc.data.kinds import SPARSE
 
-    if loaded.kind is not SPARSE:
-        sys.exit(f"a ranker on sparse features expected, found {loaded.kind.name}")
+    recipe = loaded.config.recipe.name
+    if recipe != "xr_linear" or loaded.kind is not SPARSE:
+        sys.exit(f"xr_linear on sparse features expected, found {recipe} on {loaded.kind.name}")
     return next(iter(loaded.rows(open_split(loaded.config.data, "dev"), size=BATCH)))
 
 
@@ -96,8 +96,10 @@ def programs_of(loaded, folder, other, k):
     import tensorflow as tf
 
     from tfxc.exports.savedmodel import export_savedmodel
+    from tfxc.recipes.xr_linear.model import LinearModel
 
     export_savedmodel(loaded, folder, k)
+    model = LinearModel(loaded.folder.path, threads=1)
     programs, sizes = {}, {}
     for name, path in (("SavedModel", folder), ("other SavedModel", other)):
         if path is not None:
@@ -106,7 +108,7 @@ def programs_of(loaded, folder, other, k):
             files = [file for file in Path(path).rglob("*") if file.is_file()]
             size = sum(file.stat().st_size for file in files)
             sizes[name] = operations_of(kept.signatures["features"]), size
-    programs["native search"] = lambda batch: loaded.model.find_top_k(batch[0], k)
+    programs["native search"] = lambda batch: model.find_top_k(batch[0], k)
     given = {"ids": tf.int32, "weights": tf.float32, "row_splits": tf.int64}
     empty = tf.function(
         lambda ids, weights, row_splits: {"ids": ids[:k], "scores": weights[:k]}, autograph=False
