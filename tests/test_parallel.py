@@ -106,3 +106,80 @@ def test_a_scheduler_without_workers():
         parallel.cluster(found.scheduler_address),
     ):
         pass
+
+
+# Notes that it runs and the signals it receives; ends when it is asked to.
+PROGRAM = """
+import pathlib, signal, sys, time
+name = pathlib.Path(sys.argv[1])
+def end(number, frame):
+    with open(f"{name}.signals", "a") as stream:
+        print(signal.Signals(number).name, file=stream)
+    sys.exit(128 + number)
+signal.signal(signal.SIGTERM, end); signal.signal(signal.SIGINT, end)
+print("begun", flush=True)
+name.touch()
+if len(sys.argv) > 2:
+    sys.exit(int(sys.argv[2]))
+time.sleep(120)
+"""
+
+
+@pytest.fixture(params=["here", "cluster"])
+def place(request):
+    """Address of the cluster, or None."""
+    return None if request.param == "here" else request.getfixturevalue("address")
+
+
+def start(running, path, *code):
+    return running.submit(["-c", PROGRAM, str(path), *code], path.with_suffix(".log"))
+
+
+def wait_for(path):
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_programs_end_by_themselves(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with parallel.cluster(place), parallel.programs("logs", 2) as running:
+        (tmp_path / "logs").mkdir(exist_ok=True)
+        codes = [start(running, tmp_path / f"logs/p{n}", str(n)) for n in range(3)]
+        assert [code.result(60) for code in codes] == [0, 1, 2]
+    assert [(tmp_path / f"logs/p{n}.log").read_text() for n in range(3)] == ["begun\n"] * 3
+    assert not list((tmp_path / "logs").glob(".programs*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_programs_are_stopped_once_and_no_other_begins(place, tmp_path, number):
+    with parallel.cluster(place), parallel.programs(tmp_path, 2) as running:
+        codes = [start(running, tmp_path / name) for name in "abc"]
+        wait_for(tmp_path / "a"), wait_for(tmp_path / "b")
+        running.stop(number)
+        running.stop(signal.SIGTERM)
+        assert [code.result(60) for code in codes] == [128 + number] * 2 + [None]
+    for name in "ab":
+        assert (tmp_path / f"{name}.signals").read_text().split() == [number.name]
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_error_stops_the_programs(place, tmp_path):
+    with parallel.cluster(place), pytest.raises(ZeroDivisionError):  # noqa: SIM117
+        with parallel.programs(tmp_path, 1) as running:
+            start(running, tmp_path / "a")
+            wait_for(tmp_path / "a")
+            raise ZeroDivisionError
+    wait_for(tmp_path / "a.signals")
+    assert (tmp_path / "a.signals").read_text() == "SIGTERM\n"
+
+
+def test_programs_end_if_nobody_watches_them(tmp_path):
+    """As where the client of a cluster was killed: its file does not change any more."""
+    control, path = tmp_path / "control", tmp_path / "a"
+    control.write_text("run 0")
+    task = (["-c", PROGRAM, str(path)], str(tmp_path / "log"), {}, str(tmp_path), str(control), 2.0)
+    assert parallel.run_program(*task) == 128 + signal.SIGTERM
+    control.unlink()
+    assert parallel.run_program(*task) is None

@@ -11,19 +11,31 @@ that of a worker that was killed is given to another one.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
 
 from tfxc.core.errors import ConfigError, missing_package
+from tfxc.core.interrupts import stop_with_parent
+from tfxc.core.storage.files import atomic_file, write_errors
 from tfxc.version import __version__
 
 if TYPE_CHECKING:
     import distributed
 
 _CONNECT_SECONDS = 30
+_POLL = 0.2  # seconds between two looks at a program
+_PATIENCE = 120.0  # seconds after which who started a program is taken for dead
 _RETRIES = 3  # of a task whose worker was lost
 
 
@@ -66,7 +78,10 @@ def cluster(address: str | None) -> Iterator[Workers | None]:
         _check(client, address)
         _client = client
         try:
-            yield workers()
+            found = workers()
+            assert found is not None, "a client is there"
+            print(f"{found.tasks} tasks at a time on the workers of {address}", flush=True)
+            yield found
         finally:
             _client = None
 
@@ -133,17 +148,21 @@ def executor(threads: int) -> Iterator[Executor]:
         ...     pool.submit(abs, -3).result()
         3
     """
-    found: Executor
-    if _client is None:
-        found = ThreadPoolExecutor(threads)
-    else:
-        found = _client.get_executor(pure=False, retries=_RETRIES)
-    with found:
+    with _pool(threads) as found:
         try:
             yield found
         except BaseException:
-            found.shutdown(wait=False, cancel_futures=True)
+            if isinstance(found, ThreadPoolExecutor):
+                found.shutdown(wait=False, cancel_futures=True)
+            else:
+                found.shutdown(wait=False)  # Dask's cancels them
             raise
+
+
+def _pool(threads) -> Executor:
+    if _client is None:
+        return ThreadPoolExecutor(threads)
+    return _client.get_executor(pure=False, retries=_RETRIES)
 
 
 def map_ordered(
@@ -166,3 +185,143 @@ def map_ordered(
     delayed = joblib.delayed(function)
     parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
     yield from parallel(delayed(*task) for task in tasks)
+
+
+class Programs:
+    """Python programs that run at the same time, here or on the cluster. See ``programs``."""
+
+    def __init__(self, control: Path, pool: Executor, patience: float | None) -> None:
+        self._control, self._pool, self._patience = control, pool, patience
+
+    def submit(
+        self,
+        arguments: Sequence[str],
+        log: str | os.PathLike[str],
+        environment: Mapping[str, str] | None = None,
+    ) -> "Future[int | None]":
+        """Starts ``python ARGUMENTS`` as soon as there is a place for it.
+
+        Args:
+            arguments: of the interpreter.
+            log: file to which the program's output is appended.
+            environment: variables that differ from those of the process that starts it.
+
+        Returns:
+            Future of its exit code; None if ``stop`` was called before it began.
+        """
+        task = (list(arguments), os.path.abspath(log), dict(environment or {}))
+        where = os.getcwd(), str(self._control), self._patience
+        return self._pool.submit(run_program, *task, *where)
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> None:
+        """Sends each program the signal, once; starts no other one."""
+        if not self.stopped:
+            _write_control(self._control, f"signal {int(signal_number)}")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether ``stop`` was called."""
+        return _read_control(self._control).startswith("signal")
+
+
+@contextlib.contextmanager
+def programs(folder: str | os.PathLike[str], jobs: int) -> Iterator[Programs]:
+    """Programs that end, after saving, before the block is left.
+
+    Args:
+        folder: where a file is kept that they are stopped by, on storage that the workers see.
+        jobs: programs at a time, on this machine; on a cluster a thread of a worker runs one.
+    """
+    control = Path(folder).absolute() / f".programs-{os.getpid()}-{secrets.token_hex(4)}"
+    _write_control(control, "run 0")
+    patience = None if _client is None else _PATIENCE
+    ended = threading.Event()
+    beats = threading.Thread(target=_beat, args=(control, ended), daemon=True)
+    try:
+        with _pool(jobs) as pool:
+            running = Programs(control, pool, patience)
+            if patience is not None:
+                beats.start()
+            try:
+                yield running
+            except BaseException:
+                running.stop()
+                raise
+    finally:
+        ended.set()
+        if beats.is_alive():
+            beats.join()
+        control.unlink(missing_ok=True)
+
+
+def run_program(
+    arguments: Sequence[str],
+    log: str,
+    environment: Mapping[str, str],
+    folder: str,
+    control: str,
+    patience: float | None,
+) -> int | None:
+    """Runs ``python ARGUMENTS`` to its end; it stops, and saves, if this process ends.
+
+    Args:
+        arguments, log, environment: see ``Programs.submit``.
+        folder: current folder of the program.
+        control: file by which it is stopped.
+        patience: seconds without a change of that file after which whoever watches the program is
+            taken for dead, and it is stopped; None for no limit.
+
+    Returns:
+        Exit code; minus the number of the signal that ended it. None if it was stopped before it
+        began.
+
+    Raises:
+        UserError: the log cannot be written.
+    """
+    if not _read_control(Path(control)).startswith("run"):
+        return None
+    with write_errors(log), open(log, "a", encoding="utf-8") as stream:
+        # A group of its own: Ctrl-C reaches it once, from here. A second signal would end it before
+        # it has saved.
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            process_group=0,
+            **stop_with_parent({**os.environ, **environment}),
+        )
+    seen, since, told = "", time.monotonic(), False
+    while True:
+        try:
+            return process.wait(_POLL)
+        except subprocess.TimeoutExpired:
+            found = _read_control(Path(control))
+        if found != seen:
+            seen, since = found, time.monotonic()
+        late = patience is not None and time.monotonic() - since > patience
+        if not told and (late or not found.startswith("run")):
+            number = int(found.split()[1]) if found.startswith("signal") else signal.SIGTERM
+            process.send_signal(number)
+            told = True
+
+
+def _beat(control, ended):
+    count = 0
+    while not ended.wait(_PATIENCE / 10):
+        count += 1
+        if _read_control(control).startswith("run"):
+            _write_control(control, f"run {count}")
+
+
+def _write_control(path, text):
+    with atomic_file(path) as stream:
+        stream.write(text)
+
+
+def _read_control(path):
+    """Its text; empty if it is not there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
