@@ -99,7 +99,8 @@ def test_what_is_not_a_cluster(monkeypatch, address):
         pass
 
 
-def test_a_scheduler_without_workers():
+def test_a_scheduler_without_workers(monkeypatch):
+    monkeypatch.setattr(parallel, "_CONNECT_SECONDS", 1)
     with (
         distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as found,
         pytest.raises(ConfigError, match="workers expected"),

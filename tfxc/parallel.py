@@ -104,14 +104,16 @@ def _connected(address):
 
 
 def _check(client, address):
-    """Refuses a cluster that cannot do the work."""
-    found = client.run(_version)
-    if not found:
+    """Waits for the first worker; refuses a cluster that cannot do the work."""
+    try:
+        client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+    except TimeoutError:
         raise ConfigError(
             f"workers expected at the scheduler {address}, found none",
             where="--cluster",
             fix=f"start some with `dask worker {address} --nthreads 1`",
-        )
+        ) from None
+    found = client.run(_version)
     for worker, version in found.items():
         if version != __version__:
             raise ConfigError(

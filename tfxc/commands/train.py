@@ -147,9 +147,11 @@ def _train(config, options, found):
     from tfxc.parallel import cluster
     from tfxc.recipes.base import Context
     from tfxc.training.data_dependent import resolved
-    from tfxc.training.strategies import choose_gpu
+    from tfxc.training.strategies import check_tf_config, choose_gpu
 
     check_config(config)
+    if config.training.strategy == "multi_worker":
+        check_tf_config()  # it says which process writes the run
     if options.gpu is not None or options.gpu_usage is not None:
         choose_gpu(options.gpu, options.gpu_usage)
     recipe = registry.create("recipe", config.recipe.section())
