@@ -280,6 +280,7 @@ def _add_counts(options):
 
 def _parser():
     options = cli.parser("search", __doc__)
+    options.trained = ("runs",)
     cli.add_config_options(options)
     options.add_argument(
         "--try",

@@ -242,6 +242,7 @@ def remote_errors(address: str, what: str = "read") -> Iterator[None]:
         what: ``"read"`` or ``"write"``.
 
     Raises:
+        ConfigError: such a storage cannot do that.
         DataError: there is nothing at the address.
         MachineError: the storage cannot be reached, or refuses.
     """
@@ -249,6 +250,12 @@ def remote_errors(address: str, what: str = "read") -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise _missing(address) from error
+    except NotImplementedError as error:
+        raise ConfigError(
+            f"a storage to {what} expected, found one of another kind",
+            where=address,
+            fix="name a folder, or another storage such as s3:// or gs://",
+        ) from error
     except _raised() as error:
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise MachineError(
