@@ -172,8 +172,8 @@ def test_a_storage_that_fails_after_it_has_taken_a_file(memory, monkeypatch):
             with pytest.raises(MachineError, match="no answer"):
                 mirror._open[0].synchronise()
         assert there(memory)["/weights"] == b"old"
-        write(path, weights="new")
-    assert there(memory)["/weights"] == b"new"
+        write(path, weights="newer")
+    assert there(memory)["/weights"] == b"newer"
 
 
 def test_a_folder_that_was_removed_there_stays_here(memory):
