@@ -481,11 +481,9 @@ def _add_answer_options(options):
 
 def _add_ensemble_options(options):
     """How the predictions of several runs are combined."""
-    from tfxc.ranker.ensemble import METHODS
-
     options.add_argument(
         "--ensemble",
-        choices=METHODS,
+        choices=cli.ENSEMBLES,
         help=f"how to combine the best labels of several runs (default: {_ENSEMBLE})",
     )
     options.add_argument(

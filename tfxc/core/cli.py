@@ -137,6 +137,8 @@ def add_config_options(options: argparse.ArgumentParser, required: bool = True) 
 
 
 PRESETS = ("fast", "balanced", "best")
+#: See ``tfxc.ranker.ensemble``, whose import takes longer than to show the help.
+ENSEMBLES = ("average", "rank_average", "sigmoid_average", "softmax_average", "round_robin")
 
 
 def add_file_choices(options: argparse.ArgumentParser) -> None:
