@@ -1,6 +1,8 @@
 """The server as a process: signals under load, slow clients, addresses."""
 
+import asyncio
 import contextlib
+import gc
 import http.client
 import json
 import shutil
@@ -8,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,6 +107,31 @@ def test_slow_and_rude_clients(run):
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0, "idle connections are not waited for"
         assert "Traceback" not in server.process.communicate()[1]
+
+
+def test_polling_goes_on_after_a_bug(caplog):
+    """A task that fails says so, and the next one looks for new versions again."""
+    uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
+    from tfxc.serving.server import Timing, _Server
+
+    async def poll():
+        again, calls = asyncio.Event(), []
+
+        async def reload():
+            calls.append(1)
+            if len(calls) == 1:
+                raise KeyError("a bug")
+            again.set()
+
+        application = SimpleNamespace(catalog=SimpleNamespace(reload=reload))
+        server = _Server(uvicorn.Config(None), application, Timing(drain=0, poll=0.001))
+        task = asyncio.create_task(server._poll())
+        await asyncio.wait_for(again.wait(), 120)
+        task.cancel()
+
+    asyncio.run(poll())
+    gc.collect()
+    assert "KeyError: 'a bug'" in caplog.text
 
 
 def test_a_missing_package_is_named(run, capsys, monkeypatch):
