@@ -281,7 +281,7 @@ def _check_typed(options):
         if getattr(options, name):
             raise ConfigError(
                 "a file or a pipe expected with this option, found a terminal",
-                where=f"--{name.replace('_', '-')}",
+                where=cli.option_of(name),
                 fix="name the file, or leave it out",
             )
 
