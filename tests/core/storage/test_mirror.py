@@ -328,6 +328,11 @@ def test_a_storage_that_cannot_be_written_to(memory, monkeypatch):
         mirrored(ADDRESS, "--output", writes=True)
 
 
+def test_a_data_set_is_no_storage(memory):
+    with mirrors(), pytest.raises(ConfigError, match="found the data set 'hf:mine'"):
+        mirrored("hf:mine", "--run")
+
+
 def test_a_search_is_copied_while_it_goes_on(memory, monkeypatch):
     options = search._parser()
     command = ["--config", "quickstart", "--try", "seed=1,2", "--runs", ADDRESS]

@@ -133,6 +133,12 @@ def storage_of(address: str, where: str | None = None) -> tuple[Any, str]:
     with missing_package("remote", where=where or address):
         import fsspec
     protocol = address.partition(":")[0]
+    if is_dataset(address):
+        raise ConfigError(
+            f"a folder or the address of a storage expected, found the data set {address!r}",
+            where=where,
+            fix="name one where files can be written, such as s3://bucket/run",
+        )
     if not address.startswith(f"{protocol}://"):  # fsspec would take it for a folder here
         raise ConfigError(
             f"an address that begins with {protocol}:// expected, found {address!r}",
