@@ -188,6 +188,8 @@ def describe(contents: Contents) -> str:
         if key in contents.options
     ]
     parts.append(f"{least}{contents.labels:,} labels, {each}")
+    if contents.unlabelled:
+        parts.append(f"{least}{contents.unlabelled:,} examples without labels")
     if contents.kind == "text":
         parts.append(f"texts of {contents.length} {contents.tokens} (median)")
     elif contents.image_shape is not None:

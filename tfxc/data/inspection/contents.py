@@ -52,6 +52,7 @@ class Contents:
         examples: number of examples; an estimate unless ``complete``.
         labels: number of labels that were seen.
         labels_each: mean number of labels of an example.
+        unlabelled: number of examples without labels.
         complete: whether the whole file was looked at.
         tokens: "characters" of texts in a script without blanks, else "words".
         length: median number of tokens in a text.
@@ -68,6 +69,7 @@ class Contents:
     labels: int
     labels_each: float
     complete: bool
+    unlabelled: int = 0
     tokens: str = "words"
     length: int = 0
     long: int = 0
@@ -193,7 +195,7 @@ class _Sample:
 
     def __init__(self, reader: "Reader") -> None:
         self.reader, self.names = reader, collections.Counter[Any]()
-        self.examples = self.given = self.several = self.characters = 0
+        self.examples = self.given = self.several = self.without = self.characters = 0
         self.lengths: dict[str, list[int]] = {"words": [], "characters": []}
         self.unspaced = self.letters = 0
         self.kind: str = ""
@@ -223,6 +225,7 @@ class _Sample:
         for labels in chunk.labels:
             self.given += len(labels)
             self.several += len(labels) != 1
+            self.without += not labels
             self.names.update(labels)
         if chunk.images is not None:
             self._add_images(chunk.images)
@@ -274,7 +277,8 @@ class _Sample:
                 f"labels that occur more than once expected{named}, found {len(self.names):,} "
                 f"different ones in {self.examples:,} examples, as of a column of ids or texts",
                 where=where,
-                fix="name the right column as --label-column",
+                fix="name the right column as --label-column, or, if a cell holds several labels, "
+                "what separates them as --set data.reader_options.label_separator=,",
             )
 
     def contents(self, name, options):
@@ -291,6 +295,7 @@ class _Sample:
             labels=labels,
             labels_each=1.0 if not self.several else self.given / self.examples,
             complete=self.complete or known,
+            unlabelled=self.without,
             tokens=script,
             length=int(np.median(lengths)),
             long=int(np.quantile(lengths, 0.95)),
