@@ -1,5 +1,6 @@
 """What is found in a training file, good or bad."""
 
+import itertools
 import json
 
 import numpy as np
@@ -83,6 +84,17 @@ def test_several_labels_in_a_cell(tmp_path):
     found = inspect(write(tmp_path / "a.csv", "text,tags", lines))
     assert found.options["label_separator"] == "|" and found.labels == 3
     assert found.several_labels and found.labels_each == pytest.approx(1.4)
+
+
+def test_labels_that_may_be_several(tmp_path):
+    """Separated by blanks, as names of several words are; so it is only said."""
+    words = ["animal", "red", "water", "fast", "small", "wild"]
+    cells = [" ".join(pair) for pair in itertools.permutations(words, 3)][:60] * 2
+    lines = [f"{text},{cell}" for (text, _), cell in zip(rows(120), cells, strict=True)]
+    found = inspect(write(tmp_path / "a.csv", "text,tags", lines))
+    assert found.labels == 60 and found.words_of_labels == 6
+    lines = [f"{text},{cell}" for (text, _), cell in zip(rows(120), words * 20, strict=True)]
+    assert not inspect(write(tmp_path / "b.csv", "text,tags", lines)).words_of_labels
 
 
 def test_lists_in_a_cell(tmp_path):

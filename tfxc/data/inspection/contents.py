@@ -28,6 +28,7 @@ _LARGEST_IMAGE = 96  # of the shorter side; a larger image takes a GPU
 _CHUNK = 4096
 # From so many examples on, labels that hardly ever repeat are none.
 _ALL_DIFFERENT, _DIFFERENT = 20, 0.9
+_COMBINED = 0.25  # of the examples have a label of their own, which combines few words
 # Letters of scripts that put no blanks between words: Thai to Myanmar, Khmer, kana, Han.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
@@ -53,6 +54,8 @@ class Contents:
         labels: number of labels that were seen.
         labels_each: mean number of labels of an example.
         unlabelled: number of examples without labels.
+        words_of_labels: number of words that make up all labels, if these look like several labels
+            separated by blanks; else 0.
         complete: whether the whole file was looked at.
         tokens: "characters" of texts in a script without blanks, else "words".
         length: median number of tokens in a text.
@@ -70,6 +73,7 @@ class Contents:
     labels_each: float
     complete: bool
     unlabelled: int = 0
+    words_of_labels: int = 0
     tokens: str = "words"
     length: int = 0
     long: int = 0
@@ -296,6 +300,7 @@ class _Sample:
             labels_each=1.0 if not self.several else self.given / self.examples,
             complete=self.complete or known,
             unlabelled=self.without,
+            words_of_labels=self._words_of_labels() if options.get("labels_field") else 0,
             tokens=script,
             length=int(np.median(lengths)),
             long=int(np.quantile(lengths, 0.95)),
@@ -308,6 +313,14 @@ class _Sample:
             return self.reader.num_examples or self.examples
         share = self.bytes_read / max(1, self.reader.total_bytes or 1)
         return round(self.examples / share) if 0 < share <= 1 else self.examples
+
+    def _words_of_labels(self):
+        """Few words in many combinations look like several labels in a cell."""
+        names = len(self.names)
+        if self.several or names < max(_ALL_DIFFERENT, _COMBINED * self.examples):
+            return 0
+        words = {word for name in self.names for word in name.split()}
+        return len(words) if len(words) < _COMBINED * names else 0
 
     def _script(self):
         words = sum(self.lengths["words"])
