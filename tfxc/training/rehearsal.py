@@ -1,0 +1,346 @@
+"""Rehearsals: a config on a stand-in for its data, to know memory, time and disk beforehand."""
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.core import registry
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import json_text
+from tfxc.core.progress import Progress, duration
+from tfxc.core.resources import peak_resident_bytes
+from tfxc.core.settings import SPLITS, Config
+from tfxc.core.storage.files import folder_bytes
+from tfxc.data.builtin.synthetic.drawing import SYLLABLES
+from tfxc.data.builtin.synthetic.reader import Synthetic
+from tfxc.data.builtin.synthetic.shapes import SHAPES, Shape, find_shape
+from tfxc.data.feature_sets.extraction import read_labels
+from tfxc.data.feature_sets.preparation import LAYOUT as FEATURE_SET
+from tfxc.data.feature_sets.writer import FeatureWriter
+from tfxc.data.manifest import Manifest, SplitInfo
+from tfxc.data.source_files import BUILTIN, expand
+from tfxc.pretrained.folder import model_path
+from tfxc.pretrained.stand_in import check_model, write_stand_in
+
+if TYPE_CHECKING:
+    from tfxc.runs.folder import RunFolder
+
+SUFFIX = "-rehearsal"
+# First examples that are enough to plan with, unless a vocabulary is learned from all of them.
+SAMPLE = 8192
+# Keys of a recipe that name other runs: those of their rehearsals are meant.
+_RUNS = ("teachers", "source", "start")
+_LEARNING = ("tfidf", "pecos_tfidf", "words", "characters")
+_DATA = "rehearsal-data"  # folders next to the prepared ones
+_MODELS = "rehearsal-models"
+
+
+@dataclasses.dataclass
+class Rehearsal:
+    """A config on stand-ins, what has to be made for it, and what training it takes.
+
+    Attributes:
+        config: with the stand-ins in place of data and pretrained models.
+        shape: sizes of the stand-in for the data.
+        share: of the published set.
+        models: {folder: name} of pretrained models to make.
+        feature_sets: {folder: options of ``Synthetic``} of feature sets to make.
+    """
+
+    config: Config
+    shape: Shape
+    share: float
+    models: Mapping[Path, str]
+    feature_sets: Mapping[Path, Mapping[str, Any]]
+    _costs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    _clock: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the training on all examples."""
+        training = self.config.training
+        return max(1, math.ceil(training.epochs * self.shape.train / training.batch_size))
+
+    def begin(self) -> None:
+        """Says what is rehearsed, and writes the folders the config names that are not there.
+
+        Raises:
+            ConfigError: a package is missing.
+            MachineError: the disk is full.
+        """
+        shape, share = self.shape, f"{self.share:.4g} of " if self.share < 1 else ""
+        print(
+            f"rehearsal on a stand-in for {share}{self.config.data.rehearsal}: "
+            f"{shape.train + shape.dev + shape.test:,} examples, {shape.labels:,} labels"
+        )
+        self._clock = time.monotonic()
+        for folder, name in self.models.items():
+            if not folder.is_dir():
+                print(f"{folder}: random weights in place of those of {name}")
+                write_stand_in(folder, name, small=self.share < 1, syllables=SYLLABLES)
+        for folder, options in self.feature_sets.items():
+            _write_feature_set(folder, options)
+
+    def prepared(self, folder: Path) -> None:
+        """Notes how long preparation took, and what it wrote; 0 s if it was done before."""
+        folders = {folder, *self.models, *self.feature_sets}
+        self._costs = {
+            "shape": self.config.data.rehearsal,
+            "share": self.share,
+            "preparation_seconds": round(self._seconds(), 1),
+            "prepared_bytes": sum(map(folder_bytes, folders)),
+        }
+
+    def finished(self, run: "RunFolder", summary: Mapping[str, Any]) -> dict[str, Any]:
+        """A summary with what the rehearsal took, also written; that of a finished run as it is.
+
+        Args:
+            run: folder of the finished run.
+            summary: what ``Recipe.run`` returned.
+
+        Returns:
+            The summary with a dict ``rehearsal``: ``shape`` and ``share``;
+            ``preparation_seconds`` and ``prepared_bytes``; ``seconds`` and ``run_bytes`` of the
+            training; ``peak_bytes``, the largest memory of a process.
+        """
+        if "rehearsal" in summary:
+            return dict(summary)
+        costs = {
+            **self._costs,
+            "seconds": round(self._seconds(), 1),
+            "run_bytes": folder_bytes(run.path),
+            "peak_bytes": peak_resident_bytes(),
+        }
+        summary = {**summary, "rehearsal": costs}
+        run.write_summary(summary)
+        return summary
+
+    def _seconds(self):
+        """Since the last call."""
+        before, self._clock = self._clock, time.monotonic()
+        return self._clock - before
+
+    def enlarged(self, manifest: Manifest) -> Manifest:
+        """The manifest of all examples, from that of a sample."""
+        splits = {split: self._enlarged(info, split) for split, info in manifest.splits.items()}
+        return manifest.model_copy(update={"splits": splits})
+
+    def _enlarged(self, info, split):
+        total = self.shape.examples(_source_of(split, self.shape))
+        factor = total / max(info.examples, 1)
+
+        def more(part, *names):
+            return {name: round(getattr(part, name) * factor) for name in names}
+
+        sizes = ("examples", "nonzeros", "labels")
+        shards = [s.model_copy(update=more(s, *sizes, "tokens", "bytes")) for s in info.shards]
+        return info.model_copy(update={**more(info, *sizes), "shards": shards})
+
+
+def rehearsed(
+    config: Config, share: float, root: str | Path, *, sample: bool = False
+) -> Rehearsal:
+    """A config on a stand-in of the shape that ``data.rehearsal`` names; nothing is written yet.
+
+    Data, given features, pretrained models that are not there, and the runs that a recipe begins
+    with are replaced; so is the run folder, by one whose name ends in "-rehearsal".
+
+    Args:
+        config: ``Config``.
+        share: of the examples and labels, see ``Shape.scaled``.
+        root: folder of prepared data, for what has to be made.
+        sample: whether the first examples are enough, to plan with.
+
+    Raises:
+        ConfigError: no shape is named, it does not fit the config, or it is not known what stands
+            in for a pretrained model.
+    """
+    data = config.data
+    if data.rehearsal is None:
+        raise ConfigError(
+            "the name of a shape expected for a rehearsal, found none",
+            where="data.rehearsal",
+            fix=f"set it to one of: {', '.join(SHAPES)}",
+        )
+    shape = find_shape(data.rehearsal).scaled(share)
+    options = {"shape": data.rehearsal, "share": share, "form": _form(config, shape)}
+    labels = _fitting_labels(config, shape)
+    if labels != shape.labels:
+        shape, options["labels"] = dataclasses.replace(shape, labels=labels), labels
+    if sample and _kind(data.text_features) not in _LEARNING:
+        options["examples"] = SAMPLE
+    tree = config.model_dump(mode="json", exclude_unset=True)
+    tree["run"] = config.run.rstrip("/") + SUFFIX
+    models = _replace_models(tree, Path(root) / _MODELS, small=share < 1)
+    sets = _replace_data(tree["data"], data, shape, options, Path(root))
+    for key in _RUNS:
+        if tree.get("recipe", {}).get(key):
+            tree["recipe"][key] = _of_rehearsal(tree["recipe"][key])
+    return Rehearsal(parse_config(tree, "rehearsal"), shape, share, models, sets)
+
+
+def _fitting_labels(config, shape):
+    """Number of labels: twice as many and so on where the recipe's settings ask for more.
+
+    A list with a setting for each level of a tree of labels fits a tree of so many levels.
+    """
+    recipe = registry.create("recipe", config.recipe.section())
+    most, labels = find_shape(config.data.rehearsal).labels, shape.labels
+    while labels < most:
+        try:
+            recipe.outline(config, _planned_manifest(config, shape, labels))
+            return labels
+        except ConfigError as error:
+            if not str(error.where).startswith("recipe"):
+                return labels  # nothing that more labels would change
+            labels = min(2 * labels, most)
+    return labels
+
+
+def _planned_manifest(config, shape, labels):
+    total = shape.train
+    split = SplitInfo(
+        examples=total, nonzeros=int(total * shape.nonzeros), min_labels=1,
+        labels=int(total * shape.labels_per_example), max_labels=2, without_labels=0,
+        unseen_labels=0, shards=[],
+    )  # fmt: skip
+    splits = {name: split for name in config.data.sources()}
+    return Manifest(
+        name=config.data.name, settings_fingerprint="", layout="blocks", num_labels=labels,
+        feature_kind=_feature_kind(config, shape), num_features=shape.features,
+        num_unseen_labels=0, text_features=None, row_normalise=None, sources={}, splits=splits,
+    )  # fmt: skip
+
+
+def _feature_kind(config, shape):
+    """What the config's recipe sees of the data."""
+    texts = config.data.text_features
+    if texts is not None:
+        kinds = {"joined": "joined", "tfidf": "sparse", "pecos_tfidf": "sparse"}
+        return kinds.get(texts["name"], "tokens")
+    return {"vectors": "dense", "features": "sparse"}.get(shape.forms[0], "image")
+
+
+def _kind(text_features):
+    """Name of the text features, of joined ones that of the terms."""
+    section = text_features or {}
+    terms = section.get("terms")
+    if isinstance(terms, Mapping):
+        return terms.get("name")
+    return terms or section.get("name")
+
+
+def _form(config, shape):
+    """In what form the reader of the config delivers its examples, see ``Synthetic``."""
+    data = config.data
+    form = shape.forms[0]
+    if data.text_features is not None:
+        form = "both" if _kind(data.text_features) == "given" else "texts"
+    elif data.images is not None:
+        form = "files" if data.images.store == "encoded" else "images"
+    if form not in shape.forms:
+        raise ConfigError(
+            f"a shape with {form} expected by this config, found {data.rehearsal!r}, which has "
+            f"{' or '.join(shape.forms)}",
+            where="data.rehearsal",
+            fix="name a shape of such a set",
+        )
+    return form
+
+
+def _source_of(split, shape):
+    """The split of the shape that stands in for one of the config."""
+    other = {"dev": "test", "test": "dev", "train": "train"}[split]
+    return split if shape.examples(split) else other
+
+
+def _replace_data(tree, data, shape, options, root):
+    """Changes section ``data``; returns the feature sets to make."""
+    sources = {split: _source_of(split, shape) for split in SPLITS if getattr(data, split)}
+    for key in ("reader", "label_names", "max_line_bytes", "where"):
+        tree.pop(key, None)
+    tree["name"] = data.name + SUFFIX
+    if data.reader == FEATURE_SET:
+        return _feature_sets(tree, sources, options, root)
+    tree |= dict.fromkeys(sources, f"{BUILTIN}synthetic")
+    tree["reader_options"] = options
+    tree["split_options"] = {split: {"split": source} for split, source in sources.items()}
+    tree["num_labels"] = shape.labels
+    return {}
+
+
+def _feature_sets(tree, sources, options, root):
+    key = hashlib.sha256(json_text(options, sort_keys=True).encode()).hexdigest()[:8]
+    folder = root / _DATA / f"{options['shape']}-{key}"
+    tree |= {split: str(folder / source) for split, source in sources.items()}
+    tree["reader"] = FEATURE_SET
+    return {folder / source: {**options, "split": source} for source in sources.values()}
+
+
+def _replace_models(tree, root, small):
+    """Changes the folders of pretrained models that are not there; returns those to make."""
+    found: dict[Path, str] = {}
+    for section in ("encoder", "data.text_features", "data.text_features.tokens"):
+        node: Any = tree
+        for part in section.split("."):
+            node = (node.get(part) if isinstance(node, dict) else None) or {}
+        written = node.get("folder") if isinstance(node, dict) else None
+        if not isinstance(written, str) or model_path(written) is None:
+            continue
+        if not model_path(written).is_dir():
+            name = Path(written).name
+            check_model(name, f"{section}.folder")
+            folder = root / (f"{name}-small" if small else name)
+            node["folder"] = str(folder)
+            found[folder] = name
+    return found
+
+
+def _of_rehearsal(runs):
+    """Names of runs as those of their rehearsals."""
+    if isinstance(runs, str):
+        return runs.rstrip("/") + SUFFIX
+    return [_of_rehearsal(run) for run in runs]
+
+
+def _write_feature_set(folder, options):
+    """Writes a feature set, or the rest of one that was begun."""
+    reader = Synthetic(**options)
+    labels = read_labels(reader)
+    writer = FeatureWriter(
+        folder, labels=labels.ids, num_features=reader.shape.features,
+        num_labels=labels.count, settings={"fingerprint": reader.source_fingerprint},
+        origin=options,
+    )  # fmt: skip
+    with writer:
+        if writer.finished:
+            return
+        start = 0
+        with Progress(f"writing {folder.name}", writer.num_examples, "examples") as progress:
+            for chunk in reader.chunks():
+                if not writer.is_done(start, start + len(chunk)):
+                    writer.write(start, chunk.features)
+                start += len(chunk)
+                progress.advance(len(chunk))
+
+
+def summary_lines(costs: Mapping[str, Any]) -> list[str]:
+    """What a rehearsal took, as lines.
+
+    Args:
+        costs: ``rehearsal`` of the summary, see ``Rehearsal.finished``.
+    """
+    gigabytes = {name: costs[name] / 2**30 for name in ("prepared_bytes", "run_bytes")}
+    return [
+        f"rehearsal of {costs['shape']}, share {costs['share']:g}: preparation "
+        f"{duration(costs['preparation_seconds'])}, training {duration(costs['seconds'])}",
+        f"peak memory {costs['peak_bytes'] / 2**30:,.2f} GB; disk: prepared data "
+        f"{gigabytes['prepared_bytes']:,.2f} GB, run {gigabytes['run_bytes']:,.2f} GB",
+    ]
