@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SUFFIX = "-rehearsal"
 # First examples that are enough to plan with, unless a vocabulary is learned from all of them.
-SAMPLE = 8192
+SAMPLE, SAMPLE_IMAGES = 8192, 256
 # Keys of a recipe that name other runs: those of their rehearsals are meant.
 _RUNS = ("teachers", "source", "start")
 _LEARNING = ("tfidf", "pecos_tfidf", "words", "characters")
@@ -175,7 +175,7 @@ def rehearsed(
     if labels != shape.labels:
         shape, options["labels"] = dataclasses.replace(shape, labels=labels), labels
     if sample and _kind(data.text_features) not in _LEARNING:
-        options["examples"] = SAMPLE
+        options["examples"] = SAMPLE if shape.image is None else SAMPLE_IMAGES
     tree = config.model_dump(mode="json", exclude_unset=True)
     tree["run"] = config.run.rstrip("/") + SUFFIX
     models = _replace_models(tree, Path(root) / _MODELS, small=share < 1)
@@ -187,18 +187,21 @@ def rehearsed(
 
 
 def _fitting_labels(config, shape):
-    """Number of labels: twice as many and so on where the recipe's settings ask for more.
+    """Number of labels: twice as many and so on where recipe or head ask for more.
 
-    A list with a setting for each level of a tree of labels fits a tree of so many levels.
+    A list with a setting for each level of a tree of labels fits a tree of so many levels, and a
+    head of 10,000 buckets at least as many labels.
     """
     recipe = registry.create("recipe", config.recipe.section())
     most, labels = find_shape(config.data.rehearsal).labels, shape.labels
     while labels < most:
         try:
-            recipe.outline(config, _planned_manifest(config, shape, labels))
+            lines, _ = recipe.outline(config, _planned_manifest(config, shape, labels))
+            if config.head is not None and not lines:
+                registry.create("head", config.head.section(), num_labels=labels)
             return labels
         except ConfigError as error:
-            if not str(error.where).startswith("recipe"):
+            if not str(error.where).startswith(("recipe", "head")):
                 return labels  # nothing that more labels would change
             labels = min(2 * labels, most)
     return labels

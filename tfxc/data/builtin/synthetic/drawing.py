@@ -27,7 +27,7 @@ _SIZES = 3  # stream of random numbers from which lengths are calibrated
 _OF_LABELS_STREAM, _OF_FEATURES_STREAM = 0, 1
 _TOPIC, _LABEL, _PIXELS = 1, 2, 3  # what a hash is of
 _PATTERN = 8  # height and width of what a class looks like, before it is enlarged
-_NOISE = 1.5  # of vectors, in deviations of a value of their centres
+_NOISE = 1.0  # of vectors, in deviations of a value of their centres
 _GRAIN = 40  # of images, of 256
 #: What words are made of.
 SYLLABLES = [c + v for c in "bcdfghjklmnpqrstvwxz" for v in "aeiou"]
@@ -168,23 +168,25 @@ class Drawing:
         """Words as tf-idf rows of length 1, float32 (n, features)."""
         count, width = len(words.indptr) - 1, self.shape.features
         rows = np.repeat(np.arange(count), np.diff(words.indptr))
-        keys, times = np.unique(rows * width + words.places, return_counts=True)
-        rows, places = np.divmod(keys, width)
-        values = (1 + np.log(times)) * self._idf(places)
+        keys = rows * width + _scattered(words.places, width)
+        keys, times = np.unique(keys, return_counts=True)
+        rows, columns = np.divmod(keys, width)
+        values = (1 + np.log(times)) * self._idf[columns]
         bounds = bounds_of(np.bincount(rows, minlength=count))
         lengths = np.sqrt(np.add.reduceat(values**2, bounds[:-1]))
         values = (values / lengths[rows]).astype(np.float32)
-        found = (values, _scattered(places, width).astype(np.int32), bounds)
-        matrix = scipy.sparse.csr_matrix(found, (count, width))
-        matrix.sort_indices()
-        return matrix
+        return scipy.sparse.csr_matrix((values, columns.astype(np.int32), bounds), (count, width))
 
-    def _idf(self, places):
-        """By the share of the examples that have the word, if all were drawn by Zipf's law."""
-        low, high = places + 1.0, places + 2.0
-        power = 1 - _EXPONENT
-        share = (high**power - low**power) / ((self.shape.features + 1.0) ** power - 1)
-        return np.maximum(-np.log(-np.expm1(-self._word_draws * share)), 0.05)
+    @functools.cached_property
+    def _idf(self):
+        """By the share of the examples that have a feature, if all are drawn by Zipf's law."""
+        width, power = self.shape.features, 1 - _EXPONENT
+        bounds = np.arange(1.0, width + 2) ** power
+        share = np.diff(bounds) / (bounds[-1] - 1)
+        values = np.maximum(-np.log(-np.expm1(-self._word_draws * share)), 0.05)
+        found = np.empty(width)
+        found[_scattered(np.arange(width), width)] = values
+        return found
 
     def texts(self, words: Words) -> list[str]:
         """Words as texts; repeated until they are as long as the shape's texts."""
@@ -225,12 +227,13 @@ class Drawing:
         cells = np.arange(_PATTERN * _PATTERN * channels)
         patterns = self._hash(_PIXELS, labels.ids[:, None], cells) * (256 - _GRAIN)
         patterns = patterns.astype(np.uint8).reshape(-1, _PATTERN, _PATTERN, channels)
-        images = random.integers(0, _GRAIN, (self.block, *self.shape.image), np.uint8)
-        shifts = random.integers(0, [height // 4 + 1, width // 4 + 1], (self.block, 2))
-        for image, pattern, (down, right) in zip(images, patterns, shifts, strict=True):
+        grain = random.integers(0, _GRAIN, (self.block, height, width, 1), np.uint8)
+        shifts = random.integers(0, [height // 8 + 1, width // 8 + 1], (self.block, 2))
+        images = np.empty((self.block, *self.shape.image), np.uint8)
+        for number, (down, right) in enumerate(shifts):
             rows = (np.arange(height) + down) * _PATTERN // height % _PATTERN
             columns = (np.arange(width) + right) * _PATTERN // width % _PATTERN
-            image += pattern[rows][:, columns]
+            np.add(patterns[number][rows][:, columns], grain[number], out=images[number])
         return images
 
     @functools.cached_property

@@ -130,13 +130,13 @@ SHAPES = {
     "cooking": Shape(12_404, 3_000, 0, 735, 2.31, 7_851, 8.6, 8.8),
     "duee": Shape(11_958, 0, 1_498, 65, 1.10, 3_942, 43.8, 57, characters=True, skew=1.5),
     "sentiment": Shape(8_522, 1_477, 0, 2, 1, 2_051, 23.6, 30, characters=True, skew=1.0),
-    "apidocs": Shape(46_000, 5_700, 5_700, 4_000, 2.9, 40_000, 40.0, 70),
+    "apidocs": Shape(18_571, 2_340, 2_241, 5_069, 2.87, 24_998, 28.4, 44),
     "glint360k": Shape(17_051_657, 20_000, 20_000, 360_232, features=512, skew=1.3),
     "treeoflife": Shape(
         9_493_174, 20_000, 20_000, 160_000, features=512, unit_norm=True, skew=2.5
     ),
     "glyph_features": Shape(
-        109_000, 13_700, 13_700, 4_170, features=64, unit_norm=True, skew=1.3
+        111_561, 13_649, 13_218, 4_184, features=64, unit_norm=True, skew=1.3
     ),
     "omniglot_features": Shape(
         22_722, 4_869, 0, 1_623, features=128, unit_norm=True, skew=1.0
@@ -149,5 +149,5 @@ SHAPES = {
     "cifar100": Shape(50_000, 0, 10_000, 100, image=(32, 32, 3), skew=1.0),
     "omniglot": _drawings(1_623, (14, 3)),
     "omniglot_background": _drawings(964, (14, 3)),
-    "glyphs": Shape(109_000, 13_700, 13_700, 4_170, image=(32, 32, 1), skew=1.3),
+    "glyphs": Shape(111_561, 13_649, 13_218, 4_184, image=(32, 32, 1), skew=1.3),
 }  # fmt: skip
