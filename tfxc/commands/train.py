@@ -70,7 +70,7 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
         config: of the run.
         summary: what ``Recipe.run`` returned.
     """
-    from tfxc.training.rehearsal import summary_lines
+    from tfxc.training.rehearsal.rehearsal import summary_lines
     from tfxc.training.reporting import headline
 
     seconds, dev = summary.get("seconds"), summary.get("dev")
@@ -109,7 +109,7 @@ def _rehearsal(config, options, stack):
     if options.rehearse is None:
         return None
     from tfxc.core.storage.locks import scratch_folder
-    from tfxc.training.rehearsal import rehearsed
+    from tfxc.training.rehearsal.config import rehearsed
 
     if options.dry_run:
         options.prepared = str(stack.enter_context(scratch_folder("rehearsal")))
@@ -187,11 +187,9 @@ def _train(config, options, found, rehearsal=None):
         choose_gpu(options.gpu, options.gpu_usage)
     recipe = registry.create("recipe", config.recipe.section())
     run = None if options.dry_run else _run_folder(config)  # refused before the data is prepared
-    if rehearsal is not None:
-        rehearsal.begin()
-    folder = ensure_prepared(config.data, options.prepared)
-    if rehearsal is not None:
-        rehearsal.prepared(folder)
+    folder = (ensure_prepared if rehearsal is None else rehearsal.prepared)(
+        config.data, options.prepared
+    )
     config = resolved(config, Manifest.load(folder).num_labels)
     if run is None:
         return _dry_run(config, recipe, folder, options, rehearsal), None
@@ -360,9 +358,7 @@ def _parser():
 def _share(text):
     value = cli.number(text)
     if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(
-            f"a share above 0 and at most 1 expected, found {text!r}"
-        )
+        raise argparse.ArgumentTypeError(f"a share above 0 and at most 1 expected, found {text!r}")
     return value
 
 

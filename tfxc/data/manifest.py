@@ -36,8 +36,8 @@ DIMENSIONS = (
 def fingerprint(settings: "DataSettings") -> str:
     """Eight hexadecimal digits that change with whatever changes the prepared records.
 
-    The set's name, ``where``, ``rehearsal`` and ``max_line_bytes`` are no part of it. Paths count as they are
-    written.
+    The set's name, ``where``, ``rehearsal`` and ``max_line_bytes`` are no part of it. Paths count
+    as they are written.
     """
     # Sets without these keep the fingerprint they had before there were any.
     later = ("images", "dev_share", "num_labels")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ class Synthetic(Reader):
 
 def _lists(labels, count):
     ids, bounds = labels.ids.tolist(), labels.indptr[: count + 1].tolist()
-    return [ids[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [ids[start:end] for start, end in itertools.pairwise(bounds)]
 
 
 def _files(images):

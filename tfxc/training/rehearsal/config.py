@@ -1,36 +1,23 @@
-"""Rehearsals: a config on a stand-in for its data, to know memory, time and disk beforehand."""
+"""The config of a rehearsal: stand-ins in place of data, pretrained models and earlier runs."""
 
 import dataclasses
 import hashlib
-import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.core.progress import Progress, duration
-from tfxc.core.resources import peak_resident_bytes
 from tfxc.core.settings import SPLITS, Config
-from tfxc.core.storage.files import folder_bytes
-from tfxc.data.builtin.synthetic.drawing import SYLLABLES
-from tfxc.data.builtin.synthetic.reader import Synthetic
-from tfxc.data.builtin.synthetic.shapes import SHAPES, Shape, find_shape
-from tfxc.data.feature_sets.extraction import read_labels
+from tfxc.data.builtin.synthetic.shapes import SHAPES, find_shape
 from tfxc.data.feature_sets.preparation import LAYOUT as FEATURE_SET
-from tfxc.data.feature_sets.writer import FeatureWriter
 from tfxc.data.manifest import Manifest, SplitInfo
-from tfxc.data.source_files import BUILTIN, expand
+from tfxc.data.source_files import BUILTIN
 from tfxc.pretrained.folder import model_path
-from tfxc.pretrained.stand_in import check_model, write_stand_in
-
-if TYPE_CHECKING:
-    from tfxc.runs.folder import RunFolder
+from tfxc.pretrained.stand_in import check_model
+from tfxc.training.rehearsal.rehearsal import Rehearsal, source_of
 
 SUFFIX = "-rehearsal"
 # First examples that are enough to plan with, unless a vocabulary is learned from all of them.
@@ -42,111 +29,7 @@ _DATA = "rehearsal-data"  # folders next to the prepared ones
 _MODELS = "rehearsal-models"
 
 
-@dataclasses.dataclass
-class Rehearsal:
-    """A config on stand-ins, what has to be made for it, and what training it takes.
-
-    Attributes:
-        config: with the stand-ins in place of data and pretrained models.
-        shape: sizes of the stand-in for the data.
-        share: of the published set.
-        models: {folder: name} of pretrained models to make.
-        feature_sets: {folder: options of ``Synthetic``} of feature sets to make.
-    """
-
-    config: Config
-    shape: Shape
-    share: float
-    models: Mapping[Path, str]
-    feature_sets: Mapping[Path, Mapping[str, Any]]
-    _costs: dict[str, Any] = dataclasses.field(default_factory=dict)
-    _clock: float = 0.0
-
-    @property
-    def steps(self) -> int:
-        """Steps of the training on all examples."""
-        training = self.config.training
-        return max(1, math.ceil(training.epochs * self.shape.train / training.batch_size))
-
-    def begin(self) -> None:
-        """Says what is rehearsed, and writes the folders the config names that are not there.
-
-        Raises:
-            ConfigError: a package is missing.
-            MachineError: the disk is full.
-        """
-        shape, share = self.shape, f"{self.share:.4g} of " if self.share < 1 else ""
-        print(
-            f"rehearsal on a stand-in for {share}{self.config.data.rehearsal}: "
-            f"{shape.train + shape.dev + shape.test:,} examples, {shape.labels:,} labels"
-        )
-        self._clock = time.monotonic()
-        for folder, name in self.models.items():
-            if not folder.is_dir():
-                print(f"{folder}: random weights in place of those of {name}")
-                write_stand_in(folder, name, small=self.share < 1, syllables=SYLLABLES)
-        for folder, options in self.feature_sets.items():
-            _write_feature_set(folder, options)
-
-    def prepared(self, folder: Path) -> None:
-        """Notes how long preparation took, and what it wrote; 0 s if it was done before."""
-        folders = {folder, *self.models, *self.feature_sets}
-        self._costs = {
-            "shape": self.config.data.rehearsal,
-            "share": self.share,
-            "preparation_seconds": round(self._seconds(), 1),
-            "prepared_bytes": sum(map(folder_bytes, folders)),
-        }
-
-    def finished(self, run: "RunFolder", summary: Mapping[str, Any]) -> dict[str, Any]:
-        """A summary with what the rehearsal took, also written; that of a finished run as it is.
-
-        Args:
-            run: folder of the finished run.
-            summary: what ``Recipe.run`` returned.
-
-        Returns:
-            The summary with a dict ``rehearsal``: ``shape`` and ``share``;
-            ``preparation_seconds`` and ``prepared_bytes``; ``seconds`` and ``run_bytes`` of the
-            training; ``peak_bytes``, the largest memory of a process.
-        """
-        if "rehearsal" in summary:
-            return dict(summary)
-        costs = {
-            **self._costs,
-            "seconds": round(self._seconds(), 1),
-            "run_bytes": folder_bytes(run.path),
-            "peak_bytes": peak_resident_bytes(),
-        }
-        summary = {**summary, "rehearsal": costs}
-        run.write_summary(summary)
-        return summary
-
-    def _seconds(self):
-        """Since the last call."""
-        before, self._clock = self._clock, time.monotonic()
-        return self._clock - before
-
-    def enlarged(self, manifest: Manifest) -> Manifest:
-        """The manifest of all examples, from that of a sample."""
-        splits = {split: self._enlarged(info, split) for split, info in manifest.splits.items()}
-        return manifest.model_copy(update={"splits": splits})
-
-    def _enlarged(self, info, split):
-        total = self.shape.examples(_source_of(split, self.shape))
-        factor = total / max(info.examples, 1)
-
-        def more(part, *names):
-            return {name: round(getattr(part, name) * factor) for name in names}
-
-        sizes = ("examples", "nonzeros", "labels")
-        shards = [s.model_copy(update=more(s, *sizes, "tokens", "bytes")) for s in info.shards]
-        return info.model_copy(update={**more(info, *sizes), "shards": shards})
-
-
-def rehearsed(
-    config: Config, share: float, root: str | Path, *, sample: bool = False
-) -> Rehearsal:
+def rehearsed(config: Config, share: float, root: str | Path, *, sample: bool = False) -> Rehearsal:
     """A config on a stand-in of the shape that ``data.rehearsal`` names; nothing is written yet.
 
     Data, given features, pretrained models that are not there, and the runs that a recipe begins
@@ -214,7 +97,7 @@ def _planned_manifest(config, shape, labels):
         labels=int(total * shape.labels_per_example), max_labels=2, without_labels=0,
         unseen_labels=0, shards=[],
     )  # fmt: skip
-    splits = {name: split for name in config.data.sources()}
+    splits = dict.fromkeys(config.data.sources(), split)
     return Manifest(
         name=config.data.name, settings_fingerprint="", layout="blocks", num_labels=labels,
         feature_kind=_feature_kind(config, shape), num_features=shape.features,
@@ -258,15 +141,9 @@ def _form(config, shape):
     return form
 
 
-def _source_of(split, shape):
-    """The split of the shape that stands in for one of the config."""
-    other = {"dev": "test", "test": "dev", "train": "train"}[split]
-    return split if shape.examples(split) else other
-
-
 def _replace_data(tree, data, shape, options, root):
     """Changes section ``data``; returns the feature sets to make."""
-    sources = {split: _source_of(split, shape) for split in SPLITS if getattr(data, split)}
+    sources = {split: source_of(split, shape) for split in SPLITS if getattr(data, split)}
     for key in ("reader", "label_names", "max_line_bytes", "where"):
         tree.pop(key, None)
     tree["name"] = data.name + SUFFIX
@@ -311,39 +188,3 @@ def _of_rehearsal(runs):
     if isinstance(runs, str):
         return runs.rstrip("/") + SUFFIX
     return [_of_rehearsal(run) for run in runs]
-
-
-def _write_feature_set(folder, options):
-    """Writes a feature set, or the rest of one that was begun."""
-    reader = Synthetic(**options)
-    labels = read_labels(reader)
-    writer = FeatureWriter(
-        folder, labels=labels.ids, num_features=reader.shape.features,
-        num_labels=labels.count, settings={"fingerprint": reader.source_fingerprint},
-        origin=options,
-    )  # fmt: skip
-    with writer:
-        if writer.finished:
-            return
-        start = 0
-        with Progress(f"writing {folder.name}", writer.num_examples, "examples") as progress:
-            for chunk in reader.chunks():
-                if not writer.is_done(start, start + len(chunk)):
-                    writer.write(start, chunk.features)
-                start += len(chunk)
-                progress.advance(len(chunk))
-
-
-def summary_lines(costs: Mapping[str, Any]) -> list[str]:
-    """What a rehearsal took, as lines.
-
-    Args:
-        costs: ``rehearsal`` of the summary, see ``Rehearsal.finished``.
-    """
-    gigabytes = {name: costs[name] / 2**30 for name in ("prepared_bytes", "run_bytes")}
-    return [
-        f"rehearsal of {costs['shape']}, share {costs['share']:g}: preparation "
-        f"{duration(costs['preparation_seconds'])}, training {duration(costs['seconds'])}",
-        f"peak memory {costs['peak_bytes'] / 2**30:,.2f} GB; disk: prepared data "
-        f"{gigabytes['prepared_bytes']:,.2f} GB, run {gigabytes['run_bytes']:,.2f} GB",
-    ]

@@ -11,8 +11,10 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.builtin.synthetic.shapes import SHAPES
 from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.manifest import fingerprint
-from tfxc.training import rehearsal
-from tfxc.training.rehearsal import rehearsed
+from tfxc.training.rehearsal import config as rehearsal
+from tfxc.training.rehearsal import rehearsal as made
+from tfxc.training.rehearsal.config import rehearsed
+from tfxc.training.rehearsal.rehearsal import source_of
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.json"))
 
@@ -30,7 +32,7 @@ def test_every_config_names_a_shape_with_its_splits_and_form(path):
     assert rehearsal._form(config, shape) in shape.forms
     for split in ("dev", "test"):
         if getattr(config.data, split):
-            assert shape.examples(rehearsal._source_of(split, shape))
+            assert shape.examples(source_of(split, shape))
 
 
 def test_data_run_and_nothing_else_are_replaced(tmp_path):
@@ -65,14 +67,15 @@ def test_what_else_a_config_names_is_replaced(tmp_path, monkeypatch):
     (tmp_path / "models" / "minilm").mkdir(parents=True)  # one that is there is used
     assert rehearsed(config_of("minilm_clinc150"), 1.0, tmp_path).models == {}
     joined = rehearsed(config_of("xr_transformer/wiki500k_bert1"), 1.0, tmp_path)
-    assert joined.models == {tmp_path / "rehearsal-models" / "bert-base-uncased": "bert-base-uncased"}
+    name = "bert-base-uncased"
+    assert joined.models == {tmp_path / "rehearsal-models" / name: name}
     assert joined.config.data.reader_options["form"] == "both"
 
 
-def test_a_feature_set_is_written_and_continued(tmp_path, capsys, monkeypatch):
+def test_a_feature_set_is_written_and_continued(tmp_path, monkeypatch):
     found = rehearsed(config_of("scent_omniglot"), 0.06, tmp_path)
     assert found.config.data.reader == "feature_set"
-    write = rehearsal.FeatureWriter.write
+    write = made.FeatureWriter.write
 
     def stopped(self, start, rows):
         if self.num_examples == 1024:
@@ -80,14 +83,13 @@ def test_a_feature_set_is_written_and_continued(tmp_path, capsys, monkeypatch):
         write(self, start, rows)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(rehearsal.FeatureWriter, "write", stopped)
-        found.begin()
-    found.begin()
+        patch.setattr(made.FeatureWriter, "write", stopped)
+        found._make()
+    found._make()
     train, dev = (FeatureSet(getattr(found.config.data, split)) for split in ("train", "dev"))
     assert (train.num_examples, train.num_features, train.num_labels) == (1363, 128, 256)
     assert dev.num_examples == 1024
     assert np.allclose(np.linalg.norm(train.features, axis=1), 1, atol=1e-5)
-    assert "0.06 of omniglot_features: 2,387 examples, 256 labels" in capsys.readouterr().out
 
 
 def test_the_name_of_a_shape_changes_nothing_that_is_prepared():
@@ -139,7 +141,7 @@ def test_stand_ins_of_pretrained_models_are_read(tmp_path):
 
     for name in ("bert-base-uncased", "roberta-base", "xlnet-base-cased", "minilm"):
         folder = tmp_path / name
-        write_stand_in(folder, name, small=True, syllables=rehearsal.SYLLABLES)
+        write_stand_in(folder, name, small=True, syllables=made.SYLLABLES)
         pieces = read_subwords(folder).pieces
         assert {"ba", "zu"} <= set(pieces) and len(pieces) <= 1000
         encoder = Pretrained(len(pieces), str(folder))
