@@ -16,6 +16,7 @@ from tfxc.data.inspection.completion import load_config
 # groups; a group never imports its neighbours.
 LAYERS = [
     [{"core", "version"}],
+    [{"parallel"}],
     [{"ops"}],
     [{"labels"}, {"pretrained"}, {"tuning"}],
     [{"metrics"}, {"data"}, {"ranker"}],

@@ -14,7 +14,7 @@ from tests.source_tree import ROOT
 
 CHILD = """
 import os, sys, time
-from tfxc.training.interrupts import StopSignals, watch_parent
+from tfxc.core.interrupts import StopSignals, watch_parent
 watch_parent()
 with StopSignals() as signals:
     print("started", flush=True)
@@ -29,7 +29,7 @@ open(sys.argv[1], "w").write(str(signals.received))
 """
 PARENT = """
 import os, subprocess, sys
-from tfxc.training.interrupts import stop_with_parent
+from tfxc.core.interrupts import stop_with_parent
 command = [sys.executable, "-c", sys.argv[1], sys.argv[2], "quiet"]
 child = subprocess.Popen(command, stdout=subprocess.PIPE, **stop_with_parent(os.environ))
 print(child.stdout.readline().decode(), child.pid, flush=True)

@@ -11,7 +11,7 @@ from tests import tiny
 from tests.processes import Started
 from tfxc.commands import train
 from tfxc.core import cli
-from tfxc.training.interrupts import Stopped
+from tfxc.core.interrupts import Stopped
 
 TECHNIQUES = {"techniques": [{"name": "ema", "decay": 0.9, "every": 3}]}
 

@@ -227,7 +227,7 @@ def train(
         is_hopeless: function that is called from time to time; once it returns true, training is
             stopped, and saves.
     """
-    from tfxc.training.interrupts import stop_with_parent
+    from tfxc.core.interrupts import stop_with_parent
 
     command = [sys.executable, "-m", "tfxc.train", "--config", options.config]
     command += ["--prepared", options.prepared]

@@ -40,16 +40,18 @@ class _Parser(argparse.ArgumentParser):
     Attributes:
         mirrored: options that are read and written in a copy, see ``tfxc.core.storage.mirror``.
         remote: options that whoever reads them copies.
+        addresses: options that name no file.
     """
 
     mirrored: tuple[str, ...] = ("run", "runs", "output")
     remote: tuple[str, ...] = ("data", "file", "dev", "test")
+    addresses: tuple[str, ...] = ("cluster",)
 
     def parse_args(self, args=None, namespace=None):
         """Parses."""
         found = super().parse_args(args, namespace)
         for name, value in vars(found).items():
-            if name in self.remote:
+            if name in (*self.remote, *self.addresses):
                 continue
             option = option_of(name)
             change = _in_mirror if name in self.mirrored else check_local
