@@ -12,7 +12,7 @@ from tfxc.core.config import load_tree
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.json"))
 # Networks whose batches are made for GPUs: a step of one takes minutes on a processor.
-LARGE = {"resnet", "iresnet", "pretrained"}
+LARGE = {"resnet", "iresnet", "pretrained", "mhc"}
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def test_refused(capsys, arguments, problem):
 def smaller(path):
     """Options that make the batch of a large network a small one."""
     tree = load_tree(path)
-    large = tree.get("encoder", {}).get("name") in LARGE
+    large = {tree.get(part, {}).get("name") for part in ("encoder", "head")} & LARGE
     return ("--set", "training.batch_size=4", "--set", "training.accumulate=1") if large else ()
 
 

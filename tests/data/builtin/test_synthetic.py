@@ -163,7 +163,8 @@ def test_bad_options(options, problem):
 def test_sizes_of_ones_own():
     reader = read("amazon670k", examples=100, labels=10**7)
     chunk = next(reader.chunks(100))
-    assert reader.num_labels == 10**7 and reader.num_examples == 100
+    assert reader.num_labels == 10**7 and reader.num_examples == len(chunk) == 100
+    assert read("bibtex", examples=10**7).num_examples == 10**7
     assert max(map(max, chunk.labels)) > 10**6
     keys = {read("amazon670k", **one).source_fingerprint for one in ({}, {"seed": 1})}
     assert len(keys | {reader.source_fingerprint}) == 3

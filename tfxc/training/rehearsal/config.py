@@ -57,12 +57,15 @@ def rehearsed(config: Config, share: float, root: str | Path, *, sample: bool = 
     labels = _fitting_labels(config, shape)
     if labels != shape.labels:
         shape, options["labels"] = dataclasses.replace(shape, labels=labels), labels
+    most = None
     if sample and _kind(data.text_features) not in _LEARNING:
-        options["examples"] = SAMPLE if shape.image is None else SAMPLE_IMAGES
+        most = SAMPLE if shape.image is None else SAMPLE_IMAGES
     tree = config.model_dump(mode="json", exclude_unset=True)
     tree["run"] = config.run.rstrip("/") + SUFFIX
     models = _replace_models(tree, Path(root) / _MODELS, small=share < 1)
-    sets = _replace_data(tree["data"], data, shape, options, Path(root))
+    splits = _splits(data, shape, most)
+    sets = _replace_data(tree["data"], data, splits, options, Path(root))
+    tree["data"] |= {} if sets else {"num_labels": shape.labels}
     for key in _RUNS:
         if tree.get("recipe", {}).get(key):
             tree["recipe"][key] = _of_rehearsal(tree["recipe"][key])
@@ -141,27 +144,40 @@ def _form(config, shape):
     return form
 
 
-def _replace_data(tree, data, shape, options, root):
+def _splits(data, shape, most):
+    """{split: options of ``Synthetic``} of the splits that the config has.
+
+    Args:
+        most: examples of a sample, or None for all.
+    """
+    found = {}
+    for split in SPLITS:
+        if getattr(data, split):
+            source = source_of(split, shape)
+            found[split] = {"split": source}
+            if most is not None and most < shape.examples(source):
+                found[split]["examples"] = most
+    return found
+
+
+def _replace_data(tree, data, splits, options, root):
     """Changes section ``data``; returns the feature sets to make."""
-    sources = {split: source_of(split, shape) for split in SPLITS if getattr(data, split)}
     for key in ("reader", "label_names", "max_line_bytes", "where"):
         tree.pop(key, None)
     tree["name"] = data.name + SUFFIX
     if data.reader == FEATURE_SET:
-        return _feature_sets(tree, sources, options, root)
-    tree |= dict.fromkeys(sources, f"{BUILTIN}synthetic")
-    tree["reader_options"] = options
-    tree["split_options"] = {split: {"split": source} for split, source in sources.items()}
-    tree["num_labels"] = shape.labels
+        return _feature_sets(tree, splits, options, root)
+    tree |= dict.fromkeys(splits, f"{BUILTIN}synthetic")
+    tree |= {"reader_options": options, "split_options": splits}
     return {}
 
 
-def _feature_sets(tree, sources, options, root):
-    key = hashlib.sha256(json_text(options, sort_keys=True).encode()).hexdigest()[:8]
+def _feature_sets(tree, splits, options, root):
+    key = hashlib.sha256(json_text([options, splits], sort_keys=True).encode()).hexdigest()[:8]
     folder = root / _DATA / f"{options['shape']}-{key}"
-    tree |= {split: str(folder / source) for split, source in sources.items()}
+    tree |= {split: str(folder / split) for split in splits}
     tree["reader"] = FEATURE_SET
-    return {folder / source: {**options, "split": source} for source in sources.values()}
+    return {folder / split: {**options, **own} for split, own in splits.items()}
 
 
 def _replace_models(tree, root, small):

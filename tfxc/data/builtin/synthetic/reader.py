@@ -39,8 +39,8 @@ class Synthetic(Reader):
         form: ``"features"`` are sparse tf-idf rows, ``"texts"`` texts of words made of the numbers
             of features, ``"both"`` the two of the same words, ``"vectors"`` dense, ``"images"``
             pixels, ``"files"`` images as JPEG files; None = what the set has.
-        examples: first examples of the split to read; None = all.
-        labels: number of labels in place of the shape's.
+        examples: number of examples of the split, in place of the shape's.
+        labels: number of labels, in place of the shape's.
         seed: of all random numbers.
 
     Attributes:
@@ -67,6 +67,8 @@ class Synthetic(Reader):
     ) -> None:
         _check(split, share, examples, labels, seed)
         sizes = find_shape(shape).scaled(share)
+        if examples is not None:
+            sizes = sizes.with_examples(split, examples)
         if labels is not None:
             sizes = dataclasses.replace(sizes, labels=labels)
         self._form = sizes.forms[0] if form is None else form
@@ -79,8 +81,6 @@ class Synthetic(Reader):
                 where="split",
                 fix=f"choose one of: {', '.join(s for s in _SPLITS if sizes.examples(s))}",
             )
-        if examples is not None:
-            self.num_examples = min(examples, self.num_examples)
         self.num_labels = sizes.labels
         if self._form in ("features", "both", "vectors"):
             self.num_features = sizes.features

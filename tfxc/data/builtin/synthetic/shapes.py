@@ -78,6 +78,11 @@ class Shape:
         """Number of examples of a split."""
         return {"train": self.train, "dev": self.dev, "test": self.test}[split]
 
+    def with_examples(self, split: str, number: int) -> "Shape":
+        """The shape with another number of examples of a split."""
+        sizes = {"train": self.train, "dev": self.dev, "test": self.test, split: number}
+        return dataclasses.replace(self, **sizes)  # type: ignore[arg-type]
+
 
 def _part(count, share, least):
     return min(count, max(round(count * share), least))
