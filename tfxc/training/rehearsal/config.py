@@ -20,8 +20,10 @@ from tfxc.pretrained.stand_in import check_model
 from tfxc.training.rehearsal.rehearsal import Rehearsal, source_of
 
 SUFFIX = "-rehearsal"
-# First examples that are enough to plan with, unless a vocabulary is learned from all of them.
-SAMPLE, SAMPLE_IMAGES = 8192, 256
+# Examples of a split that are enough to plan with, unless a vocabulary is learned from all; fewer
+# where preparing them takes longer.
+SAMPLE, SAMPLE_OF_LONG = 1024, 256
+_LONG = ("texts", "both", "images", "files")
 # Keys of a recipe that name other runs: those of their rehearsals are meant.
 _RUNS = ("teachers", "source", "start")
 _LEARNING = ("tfidf", "pecos_tfidf", "words", "characters")
@@ -59,7 +61,7 @@ def rehearsed(config: Config, share: float, root: str | Path, *, sample: bool = 
         shape, options["labels"] = dataclasses.replace(shape, labels=labels), labels
     most = None
     if sample and _kind(data.text_features) not in _LEARNING:
-        most = SAMPLE if shape.image is None else SAMPLE_IMAGES
+        most = SAMPLE_OF_LONG if options["form"] in _LONG else SAMPLE
     tree = config.model_dump(mode="json", exclude_unset=True)
     tree["run"] = config.run.rstrip("/") + SUFFIX
     models = _replace_models(tree, Path(root) / _MODELS, small=share < 1)
