@@ -181,13 +181,9 @@ def _train(config, options, found, rehearsal=None):
     from tfxc.parallel import cluster
     from tfxc.recipes.base import Context
     from tfxc.training.data_dependent import resolved
-    from tfxc.training.strategies import check_tf_config, choose_gpu
 
     check_config(config)
-    if config.training.strategy == "multi_worker":
-        check_tf_config()  # it says which process writes the run
-    if options.gpu is not None or options.gpu_usage is not None:
-        choose_gpu(options.gpu, options.gpu_usage)
+    _choose_devices(config, options)
     recipe = registry.create("recipe", config.recipe.section())
     _check_cluster(options.cluster, config, recipe)
     run = None if options.dry_run else _run_folder(config)  # refused before the data is prepared
@@ -219,6 +215,16 @@ def _train(config, options, found, rehearsal=None):
     if rehearsal is not None and options.repetition is None:
         summary = rehearsal.finished(context.folder, summary)
     return 0, summary
+
+
+def _choose_devices(config, options):
+    """Which worker of a cluster this process is, and its GPU."""
+    from tfxc.training.strategies import check_tf_config, choose_gpu
+
+    if config.training.strategy == "multi_worker":
+        check_tf_config()  # it says which process writes the run
+    if options.gpu is not None or options.gpu_usage is not None:
+        choose_gpu(options.gpu, options.gpu_usage)
 
 
 def _check_cluster(address, config, recipe):

@@ -2,12 +2,14 @@
 
 import argparse
 import contextlib
+import functools
 import json
 import math
 import os
 import re
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,9 +29,23 @@ def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentPa
     return _Parser(
         prog=f"tfxc {command}",
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
         **kwargs,
     )
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps the paragraphs of a description on narrow terminals; examples keep their lines."""
+
+    def _fill_text(self, text, width, indent):
+        return "\n\n".join(_wrapped(block, width) for block in text.strip().split("\n\n"))
+
+
+def _wrapped(block, width):
+    lines = block.split("\n")
+    if max(map(len, lines)) <= width or any(line.startswith((" ", "* ")) for line in lines):
+        return block
+    return textwrap.fill(" ".join(lines), width, break_long_words=False, break_on_hyphens=False)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,11 +55,13 @@ class _Parser(argparse.ArgumentParser):
 
     Attributes:
         mirrored: options that are read and written in a copy, see ``tfxc.core.storage.mirror``.
+        trained: those of them that trainings write to, so that they are copied meanwhile.
         remote: options that whoever reads them copies.
         addresses: options that name no file.
     """
 
     mirrored: tuple[str, ...] = ("run", "runs", "output")
+    trained: tuple[str, ...] = ()
     remote: tuple[str, ...] = ("data", "file", "dev", "test")
     addresses: tuple[str, ...] = ("cluster",)
 
@@ -54,7 +72,9 @@ class _Parser(argparse.ArgumentParser):
             if name in (*self.remote, *self.addresses):
                 continue
             option = option_of(name)
-            change = _in_mirror if name in self.mirrored else check_local
+            change = check_local
+            if name in self.mirrored:
+                change = functools.partial(_in_mirror, trained=name in self.trained)
             if isinstance(value, list):
                 value[:] = [_changed(each, change, option) for each in value]
             else:
@@ -87,12 +107,13 @@ def _changed(value, change, option):
     return (change(value, option) or value) if isinstance(value, str) else value
 
 
-def _in_mirror(text, option):
+def _in_mirror(text, option, trained):
     """The path of the copy of an address, or of ``NAME=ADDRESS``; None of anything else."""
     name, sign, address = ("", "", text) if is_remote(text) else text.partition("=")
     if not is_remote(address):
         return None
-    return f"{name}{sign}{mirrored(address, option, writes=option == '--output')}"
+    writes = trained or option == "--output"
+    return f"{name}{sign}{mirrored(address, option, writes=writes, watch=trained)}"
 
 
 def option_of(name: str) -> str:
@@ -131,6 +152,8 @@ def add_config_options(options: argparse.ArgumentParser, required: bool = True) 
 
 
 PRESETS = ("fast", "balanced", "best")
+#: See ``tfxc.ranker.ensemble``, whose import takes longer than to show the help.
+ENSEMBLES = ("average", "rank_average", "sigmoid_average", "softmax_average", "round_robin")
 
 
 def add_file_choices(options: argparse.ArgumentParser) -> None:

@@ -5,13 +5,13 @@ hosts by name, so that ``n10`` comes before ``n2`` and ranks meet the wrong addr
 GPUs. So what Slurm says is read here.
 """
 
-import json
 import os
 import re
 import subprocess
 from collections.abc import Mapping
 
 from tfxc.core.errors import ConfigError, MachineError
+from tfxc.core.escaping import json_text
 
 _FIRST_PORT, _PORTS = 15_000, 15_000  # below those that systems give to outgoing connections
 _WANTED = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE", "SLURM_NODEID",
@@ -25,7 +25,7 @@ def use_slurm_step() -> None:
         ConfigError, MachineError: see ``tf_config_of_step``.
     """
     if not os.environ.get("TF_CONFIG") and int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        os.environ["TF_CONFIG"] = json.dumps(tf_config_of_step(os.environ))
+        os.environ["TF_CONFIG"] = json_text(tf_config_of_step(os.environ))
 
 
 def tf_config_of_step(variables: Mapping[str, str], hosts: list[str] | None = None) -> dict:
