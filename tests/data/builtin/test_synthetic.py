@@ -45,6 +45,25 @@ def test_every_label_occurs_in_training_and_a_few_are_frequent(amazon):
     assert counts[: 6701 // 10].sum() > 2 * 0.1 * counts.sum()
 
 
+@pytest.mark.parametrize(
+    ("shape", "examples", "features", "labels", "nonzeros", "positives"),
+    [
+        # the table of github.com/amzn/pecos, examples/spmm
+        ("eurlex4k_pecos", 15_449, 186_104, 3_956, 4_194_123, 82_265),
+        ("wiki10", 14_146, 101_938, 30_938, 9_526_572, 263_705),
+        ("amazoncat13k", 1_186_239, 203_882, 13_330, 84_415_397, 5_979_439),
+        ("amazon670k", 490_449, 135_909, 670_091, 37_119_040, 2_674_356),
+        ("wiki500k", 1_779_881, 2_381_304, 501_070, 689_526_754, 8_446_236),
+        ("amazon3m", 1_717_899, 337_067, 2_812_281, 84_600_285, 61_916_857),
+    ],
+)
+def test_published_sizes(shape, examples, features, labels, nonzeros, positives):
+    found = SHAPES[shape]
+    assert (found.train, found.features, found.labels) == (examples, features, labels)
+    assert found.nonzeros == pytest.approx(nonzeros / examples, rel=2e-3)
+    assert found.labels_per_example == pytest.approx(positives / examples, rel=2e-3)
+
+
 def test_a_small_share_keeps_enough_of_a_set():
     shape = SHAPES["eurlex57k"].scaled(0.001)
     assert (shape.train, shape.dev, shape.test, shape.labels) == (1024, 1024, 0, 256)

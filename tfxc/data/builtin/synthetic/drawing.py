@@ -2,8 +2,8 @@
 
 Labels belong to topics, about 32 to each. An example has a topic, some labels of it, and words: of
 those that its topic prefers, of those that each of its labels prefers, and any, all of them by
-Zipf's law. What a topic or a label prefers is a hash of its number, so that no table is kept, and
-the random numbers of a block depend on its number alone: any part can be drawn by itself.
+Zipf's law. What a topic or a label prefers is a hash of its number, so that there is no table of
+labels, and the random numbers of a block depend on its number alone: any part can be drawn by itself.
 """
 
 import functools
@@ -92,8 +92,8 @@ class Drawing:
     def labels(self, split: str, number: int) -> Labels:
         """The labels of a block.
 
-        Of several labels, each occurs in the training split as far as there are enough examples:
-        half of the examples, or as many as there are labels, have the next labels in turn.
+        Each label occurs in the training split, as far as there are enough examples: half of these,
+        or as many as there are labels, have the next labels in turn.
 
         Args:
             split: ``"train"``, ``"dev"`` or ``"test"``.
