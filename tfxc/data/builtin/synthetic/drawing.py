@@ -3,7 +3,7 @@
 Labels belong to topics, about 32 to each. An example has a topic, some labels of it, and words: of
 those that its topic prefers, of those that each of its labels prefers, and any, all of them by
 Zipf's law. What a topic or a label prefers is a hash of its number, so that there is no table of
-labels, and the random numbers of a block depend on its number alone: any part can be drawn by itself.
+labels, and the random numbers of a block depend on its number alone: any part can be drawn alone.
 """
 
 import functools
