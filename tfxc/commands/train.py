@@ -187,9 +187,8 @@ def _train(config, options, found, rehearsal=None):
     recipe = registry.create("recipe", config.recipe.section())
     _check_cluster(options.cluster, config, recipe)
     run = None if options.dry_run else _run_folder(config)  # refused before the data is prepared
-    folder = (ensure_prepared if rehearsal is None else rehearsal.prepared)(
-        config.data, options.prepared
-    )
+    prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
+    folder = prepared(config.data, options.prepared)
     config = resolved(config, Manifest.load(folder).num_labels)
     if run is None:
         return _dry_run(config, recipe, folder, options, rehearsal), None
@@ -372,6 +371,18 @@ def _parser():
     options.add_argument(
         "--dry-run", action="store_true", help="print sizes and memory, try one batch, write no run"
     )
+    _add_rehearse_option(options)
+    options.add_argument(
+        "--print-config", action="store_true", help="print the resolved config and exit"
+    )
+    options.add_argument(
+        "--list", choices=[f"{kind}s" for kind in KINDS], help="list the methods of a kind and exit"
+    )
+    add_json_option(options)
+    return options
+
+
+def _add_rehearse_option(options):
     options.add_argument(
         "--rehearse",
         type=_share,
@@ -381,14 +392,6 @@ def _parser():
         help="train on a stand-in for the config's data, drawn with this share of the published "
         "set's examples and labels (default: 1), into RUN-rehearsal",
     )
-    options.add_argument(
-        "--print-config", action="store_true", help="print the resolved config and exit"
-    )
-    options.add_argument(
-        "--list", choices=[f"{kind}s" for kind in KINDS], help="list the methods of a kind and exit"
-    )
-    add_json_option(options)
-    return options
 
 
 def _share(text):
