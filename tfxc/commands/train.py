@@ -6,6 +6,7 @@
     tfxc train s3://bucket/my.csv --run s3://bucket/runs/my
     tfxc train --config quickstart
     tfxc train --config my.json --set training.epochs=3 --set run=runs/short
+    tfxc train --config mach_amazon670k --rehearse 0.01
 
 FILE is a CSV, TSV, JSON lines or Parquet file, lines of fastText, svmlight, Vowpal Wabbit, the
 Extreme Classification Repository or PECOS, a folder of images per class, or a data set of Hugging
@@ -16,8 +17,13 @@ folder, as runs/NAME.json, to be changed and given with --config.
 Run again, the same command resumes a stopped training run and does nothing after a finished one.
 With more epochs, a finished run continues from its end; with --from-step, a run continues from an
 earlier checkpoint.
+
+With --rehearse, a config is trained on a stand-in for its data, drawn with the sizes of the
+published set, into RUN-rehearsal, and the summary says what that took: seconds, memory and disk.
+With --dry-run as well, no file is needed and none is written.
 """
 
+import argparse
 import contextlib
 import shlex
 import sys
@@ -33,8 +39,6 @@ from tfxc.core.storage.mirror import mirrored
 from tfxc.core.storage.remote import is_remote
 
 if TYPE_CHECKING:
-    import argparse
-
     from tfxc.core.settings import Config
 
 
@@ -45,11 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _list(options.list)
     _check(options)
     config, found = _config(options)
-    if options.print_config:
-        print(config.to_json())
-        return 0
-    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
-        code, summary = _train(config, options, found)
+    with contextlib.ExitStack() as stack:
+        rehearsal = _rehearsal(config, options, stack)
+        config = config if rehearsal is None else rehearsal.config
+        if options.print_config:
+            print(config.to_json())
+            return 0
+        if options.json:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        code, summary = _train(config, options, found, rehearsal)
     if summary is not None:
         print(json_text(summary) if options.json else ending(config, summary))
     return code
@@ -62,11 +70,14 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
         config: of the run.
         summary: what ``Recipe.run`` returned.
     """
+    from tfxc.training.rehearsal.rehearsal import summary_lines
     from tfxc.training.reporting import headline
 
     seconds, dev = summary.get("seconds"), summary.get("dev")
     lines = ["trained" if seconds is None else f"trained in {duration(seconds)}"]
     lines[0] += f"; dev {headline(dev)}" if dev else ""
+    if "rehearsal" in summary:
+        lines += summary_lines(summary["rehearsal"])
     lines += [f"run: {config.run}", "next:"]
     splits = any((config.data.test, config.data.dev, config.data.dev_share))
     run = shlex.quote(config.run)
@@ -91,6 +102,18 @@ def _config(options):
     for line in found.lines():
         print(line, file=sys.stderr if options.json or options.print_config else sys.stdout)
     return config, found
+
+
+def _rehearsal(config, options, stack):
+    """The ``Rehearsal`` that is asked for, or None; one that is only planned leaves nothing."""
+    if options.rehearse is None:
+        return None
+    from tfxc.core.storage.locks import scratch_folder
+    from tfxc.training.rehearsal.config import rehearsed
+
+    if options.dry_run:
+        options.prepared = str(stack.enter_context(scratch_folder("rehearsal")))
+    return rehearsed(config, options.rehearse, options.prepared, sample=options.dry_run)
 
 
 def _keep(found, config):
@@ -122,6 +145,12 @@ def _check(options):
                 where=cli.option_of(name),
                 fix="name the file instead of the config, or write it into the config",
             )
+    if options.rehearse is not None and options.file:
+        raise ConfigError(
+            "--config with the config of a published set expected, found a data file",
+            where="--rehearse",
+            fix="train on the file itself, or name a config with data.rehearsal",
+        )
     if options.drop_later and options.from_step is None:
         raise ConfigError(
             "--from-step expected with it, found none",
@@ -134,8 +163,13 @@ def _check(options):
 _OF_FILES = ("dev", "test", "preset", "pretrained", "run", "text_column", "label_column")
 
 
-def _train(config, options, found):
+def _train(config, options, found, rehearsal=None):
     """Checks the config, prepares the data and runs the recipe (see ``training.job``).
+
+    Args:
+        config: that of the rehearsal, where there is one.
+        found: what was found in a data file, or None.
+        rehearsal: ``Rehearsal`` or None.
 
     Returns:
         Exit code, and the summary or None.
@@ -153,10 +187,11 @@ def _train(config, options, found):
     recipe = registry.create("recipe", config.recipe.section())
     _check_cluster(options.cluster, config, recipe)
     run = None if options.dry_run else _run_folder(config)  # refused before the data is prepared
-    folder = ensure_prepared(config.data, options.prepared)
+    prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
+    folder = prepared(config.data, options.prepared)
     config = resolved(config, Manifest.load(folder).num_labels)
     if run is None:
-        return _dry_run(config, recipe, folder, options), None
+        return _dry_run(config, recipe, folder, options, rehearsal), None
     if found is not None and not is_remote(config.run):
         _keep(found, config)  # a remote run has it inside, as config.json
     context = Context(
@@ -176,6 +211,8 @@ def _train(config, options, found):
     except Stopped as stop:
         print(f"{stop}; run the same command again to resume")
         return 128 + stop.signal_number, None
+    if rehearsal is not None and options.repetition is None:
+        summary = rehearsal.finished(context.folder, summary)
     return 0, summary
 
 
@@ -256,8 +293,11 @@ def _options_of_children(options):
     return tuple(given)
 
 
-def _dry_run(config, recipe, folder, options):
-    """Prints sizes and trains one step on one batch, in memory only."""
+def _dry_run(config, recipe, folder, options, rehearsal):
+    """Prints sizes and trains one step on one batch, in memory only.
+
+    Of a rehearsal, sizes are those of all examples, though only the first are prepared.
+    """
     from tfxc.commands.prepare import describe
     from tfxc.core.resources import available_bytes
     from tfxc.data.manifest import Manifest
@@ -265,7 +305,9 @@ def _dry_run(config, recipe, folder, options):
     from tfxc.training.memory_estimate import peak_bytes, rate_groups
 
     manifest = Manifest.load(folder)
-    print(describe(manifest, folder))
+    if rehearsal is not None:
+        manifest = rehearsal.enlarged(manifest)
+    print(describe(manifest, manifest.name if rehearsal else folder))
     config, repetition = recipe.one_model(config, options.repetition)
     outline, data_dependent = recipe.outline(config, manifest)
     for line in outline:
@@ -286,6 +328,8 @@ def _dry_run(config, recipe, folder, options):
     for line in rate_groups(config, manifest.dimensions | data_dependent, repetition):
         print(line)
     loss, steps = try_one_step(config, folder, repetition, data_dependent or None)
+    if rehearsal is not None:
+        steps = rehearsal.steps
     length = "" if outline else f"; training takes {steps:,} steps"
     print(f"tried one batch: loss {loss:.4f}{length}")
     return 0
@@ -327,6 +371,7 @@ def _parser():
     options.add_argument(
         "--dry-run", action="store_true", help="print sizes and memory, try one batch, write no run"
     )
+    _add_rehearse_option(options)
     options.add_argument(
         "--print-config", action="store_true", help="print the resolved config and exit"
     )
@@ -337,7 +382,26 @@ def _parser():
     return options
 
 
-def add_json_option(options: "argparse.ArgumentParser") -> None:
+def _add_rehearse_option(options):
+    options.add_argument(
+        "--rehearse",
+        type=_share,
+        nargs="?",
+        const=1.0,
+        metavar="SHARE",
+        help="train on a stand-in for the config's data, drawn with this share of the published "
+        "set's examples and labels (default: 1), into RUN-rehearsal",
+    )
+
+
+def _share(text):
+    value = cli.number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"a share above 0 and at most 1 expected, found {text!r}")
+    return value
+
+
+def add_json_option(options: argparse.ArgumentParser) -> None:
     """``--json`` of commands that train."""
     options.add_argument(
         "--json", action="store_true", help="print the summary as JSON, all else on standard error"

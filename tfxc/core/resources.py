@@ -83,6 +83,15 @@ def available_bytes() -> int:
     return min(_of_machine(), _of_container())
 
 
+def peak_resident_bytes() -> int:
+    """The most memory that this process, or one that it has started and seen end, has held."""
+    import resource
+
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    most = max(resource.getrusage(kind).ru_maxrss for kind in kinds)
+    return most if sys.platform == "darwin" else most * 1024  # there in bytes, here in KiB
+
+
 def require_memory(size: int, where: str | Path) -> None:
     """Refuses what needs more memory than is available, before any of it is read.
 

@@ -107,6 +107,8 @@ class DataSettings(_Section):
         seed: of the shuffling when records are written.
         where: one sentence: where to get the data set and in which folder to put it; shown when a
             file is missing.
+        rehearsal: shape of the stand-in on which ``tfxc train --rehearse`` trains instead, e.g.
+            ``"amazon670k"``; see docs/data.md, "Rehearsals".
 
     Example:
         >>> DataSettings(name="bibtex", train="~/data/bibtex/train.txt.xz").layout
@@ -132,6 +134,7 @@ class DataSettings(_Section):
     shard_examples: Positive = 65536
     seed: pydantic.NonNegativeInt = 0
     where: str | None = None
+    rehearsal: str | None = None
 
     @pydantic.model_validator(mode="after")
     def _features_are_normalised_once(self):

@@ -36,14 +36,14 @@ DIMENSIONS = (
 def fingerprint(settings: "DataSettings") -> str:
     """Eight hexadecimal digits that change with whatever changes the prepared records.
 
-    The set's name, ``where`` and ``max_line_bytes`` are no part of it. Paths count as they are
-    written.
+    The set's name, ``where``, ``rehearsal`` and ``max_line_bytes`` are no part of it. Paths count
+    as they are written.
     """
     # Sets without these keep the fingerprint they had before there were any.
     later = ("images", "dev_share", "num_labels")
     unused = {name for name in later if getattr(settings, name) is None}
     # A limit on lines decides whether a file is read, not what its records hold.
-    ignored = {"name", "where", "max_line_bytes"}
+    ignored = {"name", "where", "rehearsal", "max_line_bytes"}
     values = settings.model_dump(mode="json", exclude={*ignored, *unused})
     text = json_text({**values, "format_version": FORMAT_VERSION}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

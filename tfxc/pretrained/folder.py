@@ -37,11 +37,9 @@ def open_folder(written: str | os.PathLike, where: str) -> Path:
     if not isinstance(written, str | os.PathLike):
         raise ConfigError(f"the path of a folder expected, found {written!r}", where=where)
     text = os.fspath(written)
-    if text.startswith(PREFIX):
+    folder = model_path(text)
+    if folder is None:
         return preset_folder(text.removeprefix(PREFIX), where)
-    if "TFXC_MODELS" not in os.environ:
-        text = text.replace(_MODELS, "models")
-    folder = Path(os.path.expandvars(text)).expanduser()
     if not folder.is_dir():
         raise ConfigError(
             f"the folder of a pretrained model expected, found none at {folder}",
@@ -49,6 +47,19 @@ def open_folder(written: str | os.PathLike, where: str) -> Path:
             fix="download the model, or set TFXC_MODELS to the folder above it",
         )
     return folder
+
+
+def model_path(written: str) -> Path | None:
+    """Where the folder of a model is, or should be; None for a preset of keras-hub.
+
+    Args:
+        written: see ``open_folder``.
+    """
+    if written.startswith(PREFIX):
+        return None
+    if "TFXC_MODELS" not in os.environ:
+        written = written.replace(_MODELS, "models")
+    return Path(os.path.expandvars(written)).expanduser()
 
 
 def read_json(path: Path) -> dict[str, Any]:

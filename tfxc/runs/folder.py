@@ -43,7 +43,7 @@ _FREE_KEYS = {
         "log_every", "evaluate_every", "checkpoint_every", "devices", "keep_checkpoints",
         "trackers",
     },
-    "data": {"where", "max_line_bytes"},
+    "data": {"where", "rehearsal", "max_line_bytes"},
     "recipe": {"memory_gb", "threads"},
 }  # fmt: skip
 

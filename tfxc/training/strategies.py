@@ -181,7 +181,7 @@ def _own_task():
 
 def _shared_keys(config):
     """``{"a.b": value}`` of what may not differ between workers; paths may."""
-    free = {"about", "run", "data.where", "training.log_every"}
+    free = {"about", "run", "data.where", "data.rehearsal", "training.log_every"}
     free |= {"recipe.memory_gb", "recipe.threads"}
     flat = {}
     tree = config.model_dump(mode="json") if config is not None else {}

@@ -128,6 +128,16 @@ def write_array(path: str | Path, array: "np.ndarray") -> None:
         target.write(stream.getbuffer())
 
 
+def folder_bytes(path: str | Path) -> int:
+    """Size of all files in a folder.
+
+    Example:
+        >>> folder_bytes("no such folder")
+        0
+    """
+    return sum(file.lstat().st_size for file in Path(path).rglob("*") if file.is_file())
+
+
 def copy_folder(source: str | Path, target: str | Path) -> None:
     """Copies a folder with all that is in it; ``target`` must not exist.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 LAYOUT: Literal["feature_set"] = "feature_set"
-_MEANT = {"name", "train", "dev", "test", "reader", "where"}
+_MEANT = {"name", "train", "dev", "test", "reader", "where", "rehearsal"}
 
 
 def names_feature_sets(settings: "DataSettings", sources: Mapping[str, str | Path]) -> bool:

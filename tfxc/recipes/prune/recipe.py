@@ -27,6 +27,7 @@ from tfxc.training.job import TrainingJob
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
+    from tfxc.data.manifest import Manifest
 
 
 # What the two configs have to agree in, as the weights go from one model to the other.
@@ -92,6 +93,11 @@ class Prune(Recipe):
                 where="training.strategy",
                 fix="use 'mirrored' or 'none'",
             )
+
+    def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
+        """What is pruned; the sizes of what is then trained are those of the source."""
+        after = f", then trains {config.training.epochs:g} epochs" if self.finetune else ""
+        return [f"prunes the run {self.source}{after}"], None
 
     def train(self, context: Context) -> dict[str, Any]:
         """Prunes into the run folder, and trains there.

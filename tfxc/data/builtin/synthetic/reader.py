@@ -1,0 +1,196 @@
+"""Stand-ins for data sets that are not here: of the same sizes, and something can be learned."""
+
+import dataclasses
+import hashlib
+import itertools
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import json_text
+from tfxc.data.builtin.synthetic.drawing import Drawing
+from tfxc.data.builtin.synthetic.shapes import find_shape
+from tfxc.data.chunk import Chunk
+from tfxc.data.formats.base import Reader
+
+_SPLITS = ("train", "dev", "test")
+# To be raised with every change to what is drawn.
+_VERSION = 1
+
+
+class Synthetic(Reader):
+    """Examples with the sizes of a published data set, drawn and learnable.
+
+    Labels are frequent by a power law and belong to topics; the features of an example are those
+    that its topic and its labels prefer, and noise. So linear models, networks and trees learn
+    something, and memory, time and disk are those of the published set; accuracy is not. Examples
+    are drawn in blocks, each from its number alone: nothing is kept, in memory or on disk.
+
+    ``share`` of the set are that share of its examples and labels (but at least 1,024 and 256,
+    where there are as many) with the square root of it of the features.
+
+    Args:
+        split: ``"train"``, ``"dev"`` or ``"test"``.
+        shape: the set, e.g. ``"amazon670k"``; the names are in
+            ``tfxc.data.builtin.synthetic.shapes.SHAPES``.
+        share: of examples and labels, above 0 and at most 1.
+        form: ``"features"`` are sparse tf-idf rows, ``"texts"`` texts of words made of the numbers
+            of features, ``"both"`` the two of the same words, ``"vectors"`` dense, ``"images"``
+            pixels, ``"files"`` images as JPEG files; None = what the set has.
+        examples: number of examples of the split, in place of the shape's.
+        labels: number of labels, in place of the shape's.
+        seed: of all random numbers.
+
+    Attributes:
+        source_fingerprint: hexadecimal key of sizes and options.
+
+    Raises:
+        ConfigError: an unknown shape or option, or a form that the set does not have.
+
+    Example:
+        >>> reader = Synthetic("test", "eurlex4k")
+        >>> reader.num_labels, next(reader.chunks(10)).features.shape
+        (3993, (10, 5000))
+    """
+
+    def __init__(
+        self,
+        split: str = "train",
+        shape: str = "amazon670k",
+        share: float = 1.0,
+        form: str | None = None,
+        examples: int | None = None,
+        labels: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        _check(split, share, examples, labels, seed)
+        sizes = find_shape(shape).scaled(share)
+        if examples is not None:
+            sizes = sizes.with_examples(split, examples)
+        if labels is not None:
+            sizes = dataclasses.replace(sizes, labels=labels)
+        self._form = sizes.forms[0] if form is None else form
+        _check_form(self._form, sizes, shape)
+        self.path, self._split, self.shape = Path(f"builtin:synthetic/{shape}"), split, sizes
+        self.num_examples = sizes.examples(split)
+        if not self.num_examples:
+            raise ConfigError(
+                f"a split that shape {shape!r} has expected, found {split!r}",
+                where="split",
+                fix=f"choose one of: {', '.join(s for s in _SPLITS if sizes.examples(s))}",
+            )
+        self.num_labels = sizes.labels
+        if self._form in ("features", "both", "vectors"):
+            self.num_features = sizes.features
+        self._drawing = Drawing(sizes, seed)
+        key = json_text([_VERSION, shape, share, self._form, examples, labels, seed])
+        self.source_fingerprint = hashlib.sha1(key.encode()).hexdigest()[:16]
+
+    @property
+    def bytes_read(self) -> int:
+        return 0
+
+    def _blocks(self):
+        """Yields (number, examples of it that count)."""
+        size = self._drawing.block
+        for number in range(-(-self.num_examples // size)):
+            yield number, min(size, self.num_examples - number * size)
+
+    def label_lists(self, size=4096):
+        for number, count in self._blocks():
+            yield _lists(self._drawing.labels(self._split, number), count)
+
+    def _read(self, size):
+        waiting, missing = [], size
+        for number, count in self._blocks():
+            block, start = self._block(number), 0
+            while count - start >= missing:
+                yield _joined([*waiting, _slice(block, start, start + missing)])
+                waiting, start, missing = [], start + missing, size
+            if start < count:
+                waiting.append(_slice(block, start, count))
+                missing -= count - start
+        if waiting:
+            yield _joined(waiting)
+
+    def _block(self, number):
+        """One whole block as a ``Chunk``."""
+        drawing, split = self._drawing, self._split
+        labels = drawing.labels(split, number)
+        chunk = Chunk(labels=_lists(labels, drawing.block))
+        if self._form == "vectors":
+            chunk.features = drawing.vectors(split, number, labels)
+        elif self._form in ("images", "files"):
+            images = drawing.images(split, number, labels)
+            chunk.images = images if self._form == "images" else _files(images)
+        else:
+            words = drawing.words(split, number, labels)
+            if self._form != "texts":
+                chunk.features = drawing.features(words)
+            if self._form != "features":
+                chunk.texts = drawing.texts(words)
+        return chunk
+
+
+def _lists(labels, count):
+    ids, bounds = labels.ids.tolist(), labels.indptr[: count + 1].tolist()
+    return [ids[start:end] for start, end in itertools.pairwise(bounds)]
+
+
+def _files(images):
+    """Images as JPEG files."""
+    import tensorflow as tf
+
+    return [tf.io.encode_jpeg(image, quality=90).numpy() for image in images]
+
+
+def _slice(chunk, start, end):
+    if start == 0 and end == len(chunk):
+        return chunk
+    parts = {name: getattr(chunk, name) for name in ("labels", "texts", "features", "images")}
+    return Chunk(**{n: None if part is None else part[start:end] for n, part in parts.items()})
+
+
+def _joined(parts):
+    if len(parts) == 1:
+        return parts[0]
+    found = {"labels": [labels for part in parts for labels in part.labels]}
+    first = parts[0]
+    if first.texts is not None:
+        found["texts"] = [text for part in parts for text in part.texts]
+    if first.features is not None:
+        several = [part.features for part in parts]
+        sparse = scipy.sparse.issparse(first.features)
+        found["features"] = (
+            scipy.sparse.vstack(several, format="csr") if sparse else np.concatenate(several)
+        )
+    if isinstance(first.images, list):
+        found["images"] = [image for part in parts for image in part.images]
+    elif first.images is not None:
+        found["images"] = np.concatenate([part.images for part in parts])
+    return Chunk(**found)
+
+
+def _check(split, share, examples, labels, seed):
+    if split not in _SPLITS:
+        raise ConfigError(f"one of {', '.join(_SPLITS)} expected, found {split!r}", where="split")
+    if type(share) not in (int, float) or not 0 < share <= 1:
+        raise ConfigError(
+            f"a number above 0 and at most 1 expected, found {share!r}", where="share"
+        )
+    for name, value, least in (("examples", examples, 1), ("labels", labels, 2), ("seed", seed, 0)):
+        optional = value is None and name != "seed"
+        if not optional and (type(value) is not int or value < least):
+            raise ConfigError(
+                f"an integer of at least {least} expected, found {value!r}", where=name
+            )
+
+
+def _check_form(form, sizes, name):
+    if form not in sizes.forms:
+        raise ConfigError(
+            f"one of {', '.join(sizes.forms)} expected of shape {name!r}, found {form!r}",
+            where="form",
+        )

@@ -1,0 +1,208 @@
+"""The config of a rehearsal: stand-ins in place of data, pretrained models and earlier runs."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfxc.core import registry
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.core.escaping import json_text
+from tfxc.core.settings import SPLITS, Config
+from tfxc.data.builtin.synthetic.shapes import SHAPES, find_shape
+from tfxc.data.feature_sets.preparation import LAYOUT as FEATURE_SET
+from tfxc.data.manifest import Manifest, SplitInfo
+from tfxc.data.source_files import BUILTIN
+from tfxc.pretrained.folder import model_path
+from tfxc.pretrained.stand_in import check_model
+from tfxc.training.rehearsal.rehearsal import Rehearsal, source_of
+
+SUFFIX = "-rehearsal"
+# Examples of a split that are enough to plan with, unless a vocabulary is learned from all; fewer
+# where preparing them takes longer.
+SAMPLE, SAMPLE_OF_LONG = 1024, 256
+_LONG = ("texts", "both", "images", "files")
+# Keys of a recipe that name other runs: those of their rehearsals are meant.
+_RUNS = ("teachers", "source", "start")
+_LEARNING = ("tfidf", "pecos_tfidf", "words", "characters")
+_DATA = "rehearsal-data"  # folders next to the prepared ones
+_MODELS = "rehearsal-models"
+
+
+def rehearsed(config: Config, share: float, root: str | Path, *, sample: bool = False) -> Rehearsal:
+    """A config on a stand-in of the shape that ``data.rehearsal`` names; nothing is written yet.
+
+    Data, given features, pretrained models that are not there, and the runs that a recipe begins
+    with are replaced; so is the run folder, by one whose name ends in "-rehearsal".
+
+    Args:
+        config: ``Config``.
+        share: of the examples and labels, see ``Shape.scaled``.
+        root: folder of prepared data, for what has to be made.
+        sample: whether the first examples are enough, to plan with.
+
+    Raises:
+        ConfigError: no shape is named, it does not fit the config, or it is not known what stands
+            in for a pretrained model.
+    """
+    data = config.data
+    if data.rehearsal is None:
+        raise ConfigError(
+            "the name of a shape expected for a rehearsal, found none",
+            where="data.rehearsal",
+            fix=f"set it to one of: {', '.join(SHAPES)}",
+        )
+    shape = find_shape(data.rehearsal).scaled(share)
+    options = {"shape": data.rehearsal, "share": share, "form": _form(config, shape)}
+    labels = _fitting_labels(config, shape)
+    if labels != shape.labels:
+        shape, options["labels"] = dataclasses.replace(shape, labels=labels), labels
+    most = None
+    if sample and _kind(data.text_features) not in _LEARNING:
+        most = SAMPLE_OF_LONG if options["form"] in _LONG else SAMPLE
+    tree = config.model_dump(mode="json", exclude_unset=True)
+    tree["run"] = config.run.rstrip("/") + SUFFIX
+    models = _replace_models(tree, Path(root) / _MODELS, small=share < 1)
+    splits = _splits(data, shape, most)
+    sets = _replace_data(tree["data"], data, splits, options, Path(root))
+    tree["data"] |= {} if sets else {"num_labels": shape.labels}
+    for key in _RUNS:
+        if tree.get("recipe", {}).get(key):
+            tree["recipe"][key] = _of_rehearsal(tree["recipe"][key])
+    return Rehearsal(parse_config(tree, "rehearsal"), shape, share, models, sets)
+
+
+def _fitting_labels(config, shape):
+    """Number of labels: twice as many and so on where recipe or head ask for more.
+
+    A list with a setting for each level of a tree of labels fits a tree of so many levels, and a
+    head of 10,000 buckets at least as many labels.
+    """
+    recipe = registry.create("recipe", config.recipe.section())
+    most, labels = find_shape(config.data.rehearsal).labels, shape.labels
+    while labels < most:
+        try:
+            lines, _ = recipe.outline(config, _planned_manifest(config, shape, labels))
+            if config.head is not None and not lines:
+                registry.create("head", config.head.section(), num_labels=labels)
+            return labels
+        except ConfigError as error:
+            if not str(error.where).startswith(("recipe", "head")):
+                return labels  # nothing that more labels would change
+            labels = min(2 * labels, most)
+    return labels
+
+
+def _planned_manifest(config, shape, labels):
+    total = shape.train
+    split = SplitInfo(
+        examples=total, nonzeros=int(total * shape.nonzeros), min_labels=1,
+        labels=int(total * shape.labels_per_example), max_labels=2, without_labels=0,
+        unseen_labels=0, shards=[],
+    )  # fmt: skip
+    splits = dict.fromkeys(config.data.sources(), split)
+    return Manifest(
+        name=config.data.name, settings_fingerprint="", layout="blocks", num_labels=labels,
+        feature_kind=_feature_kind(config, shape), num_features=shape.features,
+        num_unseen_labels=0, text_features=None, row_normalise=None, sources={}, splits=splits,
+    )  # fmt: skip
+
+
+def _feature_kind(config, shape):
+    """What the config's recipe sees of the data."""
+    texts = config.data.text_features
+    if texts is not None:
+        kinds = {"joined": "joined", "tfidf": "sparse", "pecos_tfidf": "sparse"}
+        return kinds.get(texts["name"], "tokens")
+    return {"vectors": "dense", "features": "sparse"}.get(shape.forms[0], "image")
+
+
+def _kind(text_features):
+    """Name of the text features, of joined ones that of the terms."""
+    section = text_features or {}
+    terms = section.get("terms")
+    if isinstance(terms, Mapping):
+        return terms.get("name")
+    return terms or section.get("name")
+
+
+def _form(config, shape):
+    """In what form the reader of the config delivers its examples, see ``Synthetic``."""
+    data = config.data
+    form = shape.forms[0]
+    if data.text_features is not None:
+        form = "both" if _kind(data.text_features) == "given" else "texts"
+    elif data.images is not None:
+        form = "files" if data.images.store == "encoded" else "images"
+    if form not in shape.forms:
+        raise ConfigError(
+            f"a shape with {form} expected by this config, found {data.rehearsal!r}, which has "
+            f"{' or '.join(shape.forms)}",
+            where="data.rehearsal",
+            fix="name a shape of such a set",
+        )
+    return form
+
+
+def _splits(data, shape, most):
+    """{split: options of ``Synthetic``} of the splits that the config has.
+
+    Args:
+        most: examples of a sample, or None for all.
+    """
+    found = {}
+    for split in SPLITS:
+        if getattr(data, split):
+            source = source_of(split, shape)
+            found[split] = {"split": source}
+            if most is not None and most < shape.examples(source):
+                found[split]["examples"] = most
+    return found
+
+
+def _replace_data(tree, data, splits, options, root):
+    """Changes section ``data``; returns the feature sets to make."""
+    for key in ("reader", "label_names", "max_line_bytes", "where"):
+        tree.pop(key, None)
+    tree["name"] = data.name + SUFFIX
+    if data.reader == FEATURE_SET:
+        return _feature_sets(tree, splits, options, root)
+    tree |= dict.fromkeys(splits, f"{BUILTIN}synthetic")
+    tree |= {"reader_options": options, "split_options": splits}
+    return {}
+
+
+def _feature_sets(tree, splits, options, root):
+    key = hashlib.sha256(json_text([options, splits], sort_keys=True).encode()).hexdigest()[:8]
+    folder = root / _DATA / f"{options['shape']}-{key}"
+    tree |= {split: str(folder / split) for split in splits}
+    tree["reader"] = FEATURE_SET
+    return {folder / split: {**options, **own} for split, own in splits.items()}
+
+
+def _replace_models(tree, root, small):
+    """Changes the folders of pretrained models that are not there; returns those to make."""
+    found: dict[Path, str] = {}
+    for section in ("encoder", "data.text_features", "data.text_features.tokens"):
+        node: Any = tree
+        for part in section.split("."):
+            node = (node.get(part) if isinstance(node, dict) else None) or {}
+        written = node.get("folder") if isinstance(node, dict) else None
+        if not isinstance(written, str) or model_path(written) is None:
+            continue
+        if not model_path(written).is_dir():
+            name = Path(written).name
+            check_model(name, f"{section}.folder")
+            folder = root / (f"{name}-small" if small else name)
+            node["folder"] = str(folder)
+            found[folder] = name
+    return found
+
+
+def _of_rehearsal(runs):
+    """Names of runs as those of their rehearsals."""
+    if isinstance(runs, str):
+        return runs.rstrip("/") + SUFFIX
+    return [_of_rehearsal(run) for run in runs]
