@@ -12,6 +12,7 @@ from tfxc.ops.distributed.cross_replica import replica_number
 from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import examples_of, step_scope
 from tfxc.techniques.base import check_together, method_name
+from tfxc.training.fused import FusedHead, check_fused
 from tfxc.training.optimization.rates import trained_weights
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class TrainStep:
 
     A gradient that is not finite is not applied.
 
+    A head with ``fused_variables`` updates these itself while the gradient is computed, see
+    ``training.fused``; they are no weights of the optimizer, and have no slots.
+
     Args:
         model: an ``XCModel``.
         optimizer: from ``training.optimization.optimizers``.
@@ -80,11 +84,21 @@ class TrainStep:
         self.table = model.head.sharded_table
         for technique in techniques:
             technique.build(model, strategy)
-        self.variables = [v.value for v in model.trainable_variables]
+        fused = [variable.value for variable in model.head.fused_variables]
+        self.fused_head: FusedHead | None = None
+        if fused:
+            check_fused(model, optimizer, settings, techniques)
+            self.fused_head = FusedHead(model, optimizer, settings)
+        own = {id(variable) for variable in fused}
+        trained = [variable.value for variable in model.trainable_variables]
+        self.variables = [variable for variable in trained if id(variable) not in own]
         self.variables += [v for technique in techniques for v in technique.trainable_variables]
         self._of_encoder = self._encoder_places()
-        factors, self._shard_factors = self._rate_factors()
-        optimizer.build(self.variables, factors)
+        factors, self._shard_factors = self._rate_factors(trained)
+        # Plain SGD has no slots: the optimizer learns the rates and the decay of the fused ones.
+        optimizer.build(
+            [*self.variables, *fused], [factors[v.ref()] for v in (*self.variables, *fused)]
+        )
         self.shard_variables: dict[int, list[tf.Variable]] = (
             self._build_shards() if self.table else {}
         )
@@ -136,13 +150,14 @@ class TrainStep:
             )
         return {place for place, variable in enumerate(self.variables) if id(variable) in own}
 
-    def _rate_factors(self):
-        """Factors of the learning rate: of ``variables``, those of techniques 1, and of a shard."""
+    def _rate_factors(self, trained):
+        """Factors of the learning rate by variable, those of techniques 1, and those of a shard."""
         parts = (self.model.encoder, self.model.head, self.model.objective)
         factors = self.optimizer.rates.of(trained_weights(*parts))
-        count = len(self.model.trainable_variables)
-        of_techniques = [1.0] * (len(self.variables) - count)
-        return factors[:count] + of_techniques, factors[count:]
+        of_variables = {variable.ref(): 1.0 for variable in self.variables}
+        refs = [variable.ref() for variable in trained]
+        of_variables |= zip(refs, factors[: len(refs)], strict=True)
+        return of_variables, factors[len(refs) :]
 
     def _build_shards(self):
         """Shards and their slots by replica number; they belong into files of their own."""
@@ -205,6 +220,10 @@ class TrainStep:
         return compute
 
     def _gradients(self, batch, update_state):
+        if self.fused_head is not None:
+            with examples_of(batch):
+                rate = self.learning_rate(self.step)
+                return self.fused_head.gradients(batch, self.variables, rate)
         scale_by = self.loss_scale.scale if self.loss_scale else 1.0
         variables = self.variables
         if self.table:
@@ -218,7 +237,8 @@ class TrainStep:
         return loss, tape.gradient(scaled, variables)
 
     def _update(self, context, gradients):
-        mirrored, of_shard = gradients[: len(self.variables)], gradients[len(self.variables) :]
+        mirrored, extra = gradients[: len(self.variables)], gradients[len(self.variables) :]
+        of_shard, of_vectors = ([], extra) if self.fused_head else (extra, [])
         used = [i for i, g in enumerate(mirrored) if g is not None]
         summed = [mirrored[i] for i in used]
         if summed and self.strategy.num_replicas_in_sync > 1:  # all weights may be in shards
@@ -226,7 +246,7 @@ class TrainStep:
         summed = [sum_repeated_rows(g) for g in (*summed, *of_shard)]
         if self.loss_scale:
             summed = [scale(g, 1 / self.loss_scale.scale) for g in summed]
-        norm = self._norm(context, summed[: len(used)], summed[len(used) :])
+        norm = self._norm(context, [*summed[: len(used)], *of_vectors], summed[len(used) :])
         finite = tf.math.is_finite(norm)
         # Where a loss is scaled, it is the scale that may be too large; a tiny one is not.
         healthy = finite | (self.loss_scale.scale > MIN_SCALE) if self.loss_scale else finite

@@ -85,6 +85,11 @@ class Optimizer(tf.Module):
         """The weight decay of a variable."""
         return 0.0 if variable.ref() in self._undecayed else self.weight_decay
 
+    def rate_of(self, variable: tf.Variable, rate: tf.Tensor) -> tf.Tensor:
+        """The learning rate of a variable where that of a step is ``rate``."""
+        factor = self._factors.get(variable.ref(), 1.0)
+        return rate if factor == 1 else rate * factor
+
     def _new_slot(self, variable, name):
         return tf.Variable(tf.zeros(variable.shape), trainable=False, name=name)
 
@@ -110,8 +115,7 @@ class Optimizer(tf.Module):
             rate: learning rate of this step, float32 scalar; times the variable's factor.
             step: number of the update from 1, int64 scalar.
         """
-        factor = self._factors.get(variable.ref(), 1.0)
-        rate = rate if factor == 1 else rate * factor
+        rate = self.rate_of(variable, rate)
         scalars = self.scalars(rate, step)
         if not self.lazy:
             gradient = tf.convert_to_tensor(gradient)

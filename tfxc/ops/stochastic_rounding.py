@@ -1,0 +1,56 @@
+"""Updates of bfloat16 weights that are rounded up or down at random, and right on average."""
+
+import tensorflow as tf
+
+from tfxc.ops.randomness import random_bits
+
+
+def round_stochastically(values: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
+    """bfloat16 numbers next to float32 ones: the upper one as often as the value is near to it.
+
+    Rounding to the nearest loses every change of less than half the distance of two numbers,
+    1/256 of the value; so the mean of many small changes is lost.
+
+    Args:
+        values: float32, finite.
+        bits: uint32 of the same shape, uniform over all numbers; the upper half counts.
+
+    Example:
+        >>> low, high = tf.constant([0], tf.uint32), tf.constant([2**32 - 1], tf.uint32)
+        >>> value = tf.constant([1.001])
+        >>> [float(round_stochastically(value, bits)[0]) for bits in (low, high)]
+        [1.0, 1.0078125]
+
+    Reference: Gupta et al. 2015, arXiv 1502.02551.
+    """
+    noise = tf.bitwise.right_shift(bits, tf.constant(16, tf.uint32))
+    # The upper half of a float32 is a bfloat16: the noise carries into it, or does not.
+    shifted = tf.bitcast(values, tf.uint32) + noise
+    upper = tf.bitwise.right_shift(shifted, tf.constant(16, tf.uint32))
+    return tf.bitcast(tf.cast(upper, tf.uint16), tf.bfloat16)
+
+
+def descend(
+    variable: tf.Variable,
+    gradient: tf.Tensor,
+    rate: tf.Tensor,
+    kept: tf.Tensor | float,
+    seed: int,
+) -> tf.Operation:
+    """``w = kept w - rate gradient`` of a bfloat16 matrix, rounded stochastically.
+
+    The noise is fresh: a function of seed, training step and place.
+
+    Args:
+        variable: bfloat16 (rows, columns).
+        gradient: float32 of that shape.
+        rate, kept: float32 scalars.
+        seed: of the variable.
+
+    Returns:
+        The operation that has assigned it.
+    """
+    rows, columns = variable.shape
+    bits = random_bits(tf.range(rows)[:, None], tf.range(columns)[None], seed, shared=True)
+    values = tf.cast(variable.read_value(), tf.float32) * kept - gradient * rate
+    return variable.assign(round_stochastically(values, bits), read_value=False)
