@@ -1,8 +1,16 @@
 """Updates of bfloat16 weights that are rounded up or down at random, and right on average."""
 
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import tensorflow as tf
 
-from tfxc.ops.randomness import random_bits
+from tfxc.ops.compiled_operations import load_operations
+from tfxc.ops.randomness import random_bits, random_key
+
+_SOURCE = Path(__file__).with_name("_rounded_descent.cc")
 
 
 def round_stochastically(values: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
@@ -36,21 +44,52 @@ def descend(
     rate: tf.Tensor,
     kept: tf.Tensor | float,
     seed: int,
-) -> tf.Operation:
+) -> tf.Operation | None:
     """``w = kept w - rate gradient`` of a bfloat16 matrix, rounded stochastically.
 
-    The noise is fresh: a function of seed, training step and place.
+    The noise is fresh: a function of seed, training step and place. On a CPU with a compiler this
+    is one pass in C++, elsewhere a dozen of TensorFlow's operations with the same noise.
 
     Args:
         variable: bfloat16 (rows, columns).
-        gradient: float32 of that shape.
+        gradient: bfloat16 of that shape.
         rate, kept: float32 scalars.
         seed: of the variable.
 
     Returns:
-        The operation that has assigned it.
+        The operation that has assigned it; None outside of a graph.
     """
+    compiled = None if "GPU" in variable.device else rounded_descent()
+    if compiled is not None:
+        return compiled(
+            variable=variable.handle,
+            gradient=gradient,
+            rate=rate,
+            kept=kept,
+            key=random_key(seed),
+        )
     rows, columns = variable.shape
     bits = random_bits(tf.range(rows)[:, None], tf.range(columns)[None], seed, shared=True)
-    values = tf.cast(variable.read_value(), tf.float32) * kept - gradient * rate
+    values = (
+        tf.cast(variable.read_value(), tf.float32) * kept - tf.cast(gradient, tf.float32) * rate
+    )
     return variable.assign(round_stochastically(values, bits), read_value=False)
+
+
+@functools.cache
+def rounded_descent() -> Callable[..., Any] | None:
+    """The operation of ``_rounded_descent.cc``, compiled now if it has not been on this machine.
+
+    ``rounded_descent()(variable, gradient, rate, kept, key)`` is ``descend`` of a variable's
+    handle, with the ``random_key`` of its seed.
+
+    Returns:
+        The operation, or None if it cannot be made.
+    """
+    found = load_operations(_SOURCE, "rounding of bfloat16 weights")
+    return None if found is None else found.tfxc_rounded_descent
+
+
+def rounded_descent_was_requested() -> bool:
+    """Whether this process has called ``rounded_descent``."""
+    return rounded_descent.cache_info().currsize > 0

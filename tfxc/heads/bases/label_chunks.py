@@ -120,7 +120,7 @@ class LabelChunks:
                 with tf.control_dependencies([losses]):  # so that the gradient may use its memory
                     gradient = objective.gradient_of_logits(logits, positives, state)
                 of_bias.append(tf.linalg.matvec(gradient, share, transpose_a=True))
-                of_features += _product(gradient, kernel)
+                of_features += tf.cast(_product(gradient, kernel), tf.float32)
                 of_kernel = _product(gradient, weighted, kernel.dtype, transpose_a=True)
                 with tf.control_dependencies([of_features, of_bias[-1]]):
                     variable = self.kernels[number]
@@ -133,7 +133,7 @@ class LabelChunks:
     def _logits(self, number, features, bias):
         """Logits of a chunk, float32 (batch, labels), and its weights."""
         kernel, (begin, end) = self.kernels[number].value.read_value(), self.ranges[number]
-        logits = _product(features, kernel, kernel.dtype, transpose_b=True)
+        logits = tf.cast(_product(features, kernel, transpose_b=True), tf.float32)
         return tf.nn.bias_add(logits, bias[begin:end]), kernel
 
     def _descend(self, number, variable, gradient, rates):
@@ -150,7 +150,6 @@ class LabelChunks:
 
 
 def _product(one, other, dtype=None, **transposed):
-    """A product float32 of factors that are first rounded to ``dtype``, that of ``other``."""
+    """A product of factors that are first rounded to ``dtype``, that of ``other``."""
     dtype = dtype or other.dtype
-    product = tf.matmul(tf.cast(one, dtype), tf.cast(other, dtype), **transposed)
-    return tf.cast(product, tf.float32)
+    return tf.matmul(tf.cast(one, dtype), tf.cast(other, dtype), **transposed)
