@@ -3,11 +3,14 @@
     python benchmarks/fused_head.py [--labels N] [--dim D] [--batch B] [--torch PYTHON]
 
 A step reads ready vectors (batch, dim), with five labels each and objective ``sigmoid``, and
-computes losses, the update of the head, and the gradient with respect to the vectors, which an
+computes the update of the head and the gradient with respect to the vectors, which an
 encoder would need. Variants: ``sgd`` and ``adam`` (``TrainStep`` with ``update`` "gradient" behind
 one trained scale per dimension, so that a gradient passes through the vectors), ``fused`` and
 ``bfloat16``; and in PyTorch, with the Python of ``--torch``, ``torch sgd`` (autograd) and
 ``torch chunks``, the same update by hand, chunk by chunk.
+
+No step computes the loss itself where it need not: autograd does, the others leave it out, as
+training does between two lines of its log; ``--loss`` asks all for it.
 
 Time is processor seconds of a step, all variants in turns, their processes alive together (which
 needs the memory of all); with ``--rounds 0``, of a few steps alone. Memory is the rise of a
@@ -81,6 +84,7 @@ def our_step(name, options):
     settings = TrainingSettings(batch_size=options.batch)
     optimizer = Adam() if name == "adam" else SGD(0.01)
     step = TrainStep(model, optimizer, Schedule(10**6), settings, tf.distribute.get_strategy())
+    step.wants_loss = options.loss
     index = tf.zeros(options.batch, tf.int64)
     batch = {"features": vectors, "labels": labels, "example_index": index}
     batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
@@ -123,13 +127,15 @@ def torch_step(name, options):
 
     @torch.no_grad()
     def step():
-        total, of_vectors = 0.0, torch.zeros_like(vectors)
+        of_vectors = torch.zeros_like(vectors)
+        total = 0.0 if options.loss else math.nan
         for number, (weights, bias) in enumerate(zip(chunks, biases, strict=True)):
             logits = torch.addmm(bias, vectors, weights.T)
             places = labels - number * CHUNK
             rows, columns = torch.nonzero((places >= 0) & (places < len(weights)), as_tuple=True)
             columns = places[rows, columns]
-            total += float(softplus(logits).sum() - logits[rows, columns].sum())
+            if options.loss:
+                total += float(softplus(logits).sum() - logits[rows, columns].sum())
             gradient = logits.sigmoid_()
             gradient[rows, columns] -= 1
             of_vectors.addmm_(gradient, weights)
@@ -175,7 +181,8 @@ def command(name, options, *more):
     python = options.torch if name in PEERS else sys.executable
     numbers = ("labels", "dim", "batch", "threads", "steps")
     sizes = [part for key in numbers for part in (f"--{key}", str(getattr(options, key)))]
-    return [python, __file__, "--worker", name, *sizes, *more]
+    loss = ["--loss"] if options.loss else []
+    return [python, __file__, "--worker", name, *sizes, *loss, *more]
 
 
 def alone(name, options):
@@ -200,6 +207,7 @@ def main():
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--variants", nargs="+", default=[*OURS, *PEERS], metavar="NAME")
     options.add_argument("--torch", metavar="PYTHON", help="a Python with PyTorch")
+    options.add_argument("--loss", action="store_true", help="compute the loss in every step")
     options.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     options.add_argument("--worker", help=argparse.SUPPRESS)
     found = options.parse_args()

@@ -1,5 +1,7 @@
 """Heads that update themselves: as gradient descent of the optimizer, chunk by chunk."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -168,6 +170,20 @@ def test_chunks_have_no_slots_but_are_saved():
     assert not fused & {id(v) for v in step.variables}
 
 
+@pytest.mark.parametrize("objective", ["sigmoid", "softmax"])
+def test_a_loss_that_nobody_asks_for_is_left_out(objective):
+    found = []
+    for asked in (True, False):
+        made = training(model_of(OBJECTIVES[objective](), update="fused"))
+        made.step_function.wants_loss = asked
+        losses = made.run(3)
+        assert np.isnan(losses).all() != asked
+        assert made.step_function.outcome.healthy
+        found.append(made.state)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_averages_of_the_chunks():
     found = []
     plain = model_of(Softmax())
@@ -250,6 +266,31 @@ def test_killed_and_resumed_is_bit_identical(tmp_path, dtype, monkeypatch):
     whole.model.load_weights(tmp_path / "killed/model.weights.h5")
     for one, other in zip(loaded, whole.model.head.get_weights(), strict=True):
         np.testing.assert_array_equal(np.asarray(one, np.float32), np.asarray(other, np.float32))
+
+
+def test_logged_losses_are_those_of_the_logged_steps(tmp_path):
+    """``log_every`` is 5; steps between compute none."""
+    asked, every = [], {}
+
+    def fault(trainer):
+        run = trainer.step_function.run
+
+        def noted(iterator):
+            loss = run(iterator)
+            asked.append(not np.isnan(loss))
+            every[len(asked)] = loss
+            return loss
+
+        trainer.step_function.run = noted
+
+    trainer = tiny.train(tmp_path, fault=fault, **changes("float32"))
+    assert [step for step, yes in enumerate(asked, 1) if yes] == [1, 5, 10, 13]
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    logged = {row["step"]: row["loss"] for row in rows if "loss" in row}
+    assert logged[10] == pytest.approx(every[10]) and logged[5] == pytest.approx(
+        (every[1] + every[5]) / 2
+    )
+    assert trainer.summary["loss"] == pytest.approx(every[13])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

@@ -125,6 +125,7 @@ class Head(keras.layers.Layer):
         objective: "ChunkObjective",
         share: tf.Tensor,
         rates: "Callable[[keras.Variable], Rates]",
+        with_loss: tf.Tensor | bool = True,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Updates ``fused_variables`` by gradient descent, a chunk of columns at a time.
 
@@ -134,6 +135,7 @@ class Head(keras.layers.Layer):
             objective: with ``Objective.fused``.
             share: float32 (batch,), factors of the examples' losses in the sum that is minimised.
             rates: function of one of ``fused_variables`` -> ``Rates``.
+            with_loss: bool scalar; without it the losses that are returned are 0.
 
         Returns:
             losses float32 (batch,), without their factors; gradient of the sum with respect to

@@ -145,11 +145,12 @@ class Dense(Head):
         objective: "ChunkObjective",
         share: tf.Tensor,
         rates: Callable[[keras.Variable], Rates],
+        with_loss: tf.Tensor | bool = True,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Updates the chunks one after the other, see ``LabelChunks``."""
         assert self.chunks is not None
         labels = seen_labels(labels, self.num_labels)
-        return self.chunks.step(features, labels, objective, share, rates)
+        return self.chunks.step(features, labels, objective, share, rates, with_loss)
 
     @property
     def training_columns(self) -> int:

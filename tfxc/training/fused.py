@@ -1,5 +1,6 @@
 """Steps of a head that updates its own weights: what they need, and what they cannot do."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -93,9 +94,6 @@ class FusedHead:
         model: whose head has ``fused_variables``.
         optimizer: ``SGD``, built with these variables.
         settings: ``TrainingSettings``.
-
-    Attributes:
-        norm: of the gradient with respect to the vectors of the encoder, after ``gradients``.
     """
 
     def __init__(
@@ -104,7 +102,11 @@ class FusedHead:
         self._model, self._optimizer, self._settings = model, optimizer, settings
 
     def gradients(
-        self, batch: Any, variables: Sequence[tf.Variable], rate: tf.Tensor
+        self,
+        batch: Any,
+        variables: Sequence[tf.Variable],
+        rate: tf.Tensor,
+        with_loss: tf.Tensor,
     ) -> tuple[tf.Tensor, list[Any]]:
         """Updates the head, and returns what the other weights are updated from.
 
@@ -112,10 +114,11 @@ class FusedHead:
             batch: dict of a batch.
             variables: the other trainable weights.
             rate: learning rate of this step.
+            with_loss: bool scalar, whether the loss is computed.
 
         Returns:
-            Loss of the batch; the gradients of ``variables``, and last that with respect to the
-            encoder's vectors, float32 (batch, dim).
+            Loss of the batch, NaN where it is not computed; the gradients of ``variables``, and
+            last that with respect to the encoder's vectors, float32 (batch, dim).
         """
         model, index = self._model, batch.get("example_index")
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -125,12 +128,18 @@ class FusedHead:
         if model.objective.example_weights is not None and index is not None:
             share *= tf.gather(model.objective.example_weights, index)
         losses, of_vectors = model.head.fused_step(
-            vectors, batch["labels"], model.objective, share, lambda v: self._rates(v, rate)
+            vectors,
+            batch["labels"],
+            model.objective,
+            share,
+            lambda variable: self._rates(variable, rate),
+            with_loss,
         )
         upstream = tf.cast(of_vectors, vectors.dtype)
         # Without trained weights in the encoder the tape knows nothing of the vectors.
         gradients = tape.gradient(vectors, variables, upstream) if variables else []
-        return tf.reduce_sum(losses * share), [*gradients, of_vectors]
+        loss = tf.where(with_loss, tf.reduce_sum(losses * share), math.nan)
+        return loss, [*gradients, of_vectors]
 
     def _rates(self, variable: "keras.Variable", rate: tf.Tensor) -> Rates:
         rate = self._optimizer.rate_of(variable.value, rate)

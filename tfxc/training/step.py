@@ -64,6 +64,9 @@ class TrainStep:
 
     Attributes:
         wants_stop: whether this process asks to stop; all learn of it with the next step.
+        wants_loss: whether the loss of the next step is looked at. A head that updates itself
+            leaves it out otherwise, a tenth of the time, and ``run`` returns NaN; other losses are
+            always computed.
         outcome: ``StepResult`` of the last step.
     """
 
@@ -105,17 +108,23 @@ class TrainStep:
         self._losses_of = self._loss_function()
         # AutoGraph would take seconds to translate code that has nothing for it to do.
         self._traced = tf.function(self._run, autograph=False)
-        self.wants_stop = False
+        self.wants_stop, self.wants_loss = False, True
         self.outcome: StepResult | None = None
 
     def run(self, iterator: Any) -> float:
         """Trains one step on the next batches of the iterator; returns its loss, a float."""
         step = int(self.step.numpy()) if self.techniques else 0
         stages = tuple(t.before_step(step) for t in self.techniques)
-        found = self._traced(iterator, stages, tf.constant(float(self.wants_stop))).numpy()
+        wants = tf.constant(float(self.wants_stop)), tf.constant(self.wants_loss)
+        found = self._traced(iterator, stages, *wants).numpy()
         loss = float(found[0])
         self.outcome = StepResult(loss, found[1] == 0, found[2] > 0)
         return loss
+
+    @property
+    def computes_loss(self) -> bool:
+        """Whether the next step returns its loss, see ``wants_loss``."""
+        return self.wants_loss or self.fused_head is None
 
     def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
         """The rate of the update behind ``step`` others, float32: as scheduled, by techniques."""
@@ -191,13 +200,13 @@ class TrainStep:
                 return functools.partial(technique.losses, self.model, groups_of)
         return functools.partial(self.model.losses_of, groups_of=groups_of)
 
-    def _run(self, iterator, _stages, stop):
+    def _run(self, iterator, _stages, stop, with_loss):
         # Another stage of a technique is another trace.
         batches = [next(iterator) for _ in range(self.settings.accumulate)]
-        found = self.strategy.run(self._replica_step, args=(batches, stop))
+        found = self.strategy.run(self._replica_step, args=(batches, stop, with_loss))
         return self.strategy.reduce("SUM", found, axis=None)
 
-    def _replica_step(self, batches, stop):
+    def _replica_step(self, batches, stop, with_loss):
         context = tf.distribute.get_replica_context()
         replicas = self.strategy.num_replicas_in_sync
         rows = self.settings.batch_size // self.settings.accumulate
@@ -206,24 +215,24 @@ class TrainStep:
             first = number * rows + context.replica_id_in_sync_group * (rows // replicas)
             # One after the other: side by side they would need all their memory at once.
             with tf.control_dependencies([loss]), step_scope(self.step, first):
-                part, gradients = self._computation()(batch)
+                part, gradients = self._computation(with_loss)(batch)
             loss += part
             total = gradients if total is None else list(map(add, total, gradients))
         healthy = self._update(context, total)
         return tf.stack([loss, 1 - tf.cast(healthy, tf.float32), stop])
 
-    def _computation(self):
+    def _computation(self, with_loss):
         """Function of a micro-batch -> (loss, gradients), the techniques around it."""
-        compute = _Passes(self._gradients)
+        compute = _Passes(functools.partial(self._gradients, with_loss))
         for technique in reversed(self.techniques):
             compute = _wrapped(technique, compute)
         return compute
 
-    def _gradients(self, batch, update_state):
+    def _gradients(self, with_loss, batch, update_state):
         if self.fused_head is not None:
             with examples_of(batch):
                 rate = self.learning_rate(self.step)
-                return self.fused_head.gradients(batch, self.variables, rate)
+                return self.fused_head.gradients(batch, self.variables, rate, with_loss)
         scale_by = self.loss_scale.scale if self.loss_scale else 1.0
         variables = self.variables
         if self.table:

@@ -104,6 +104,7 @@ class LabelChunks:
         objective: "ChunkObjective",
         share: tf.Tensor,
         rates: Callable[[keras.Variable], Rates],
+        with_loss: tf.Tensor | bool = True,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """A step of gradient descent, see ``heads.base.Head.fused_step``."""
         features, bias = tf.cast(features, tf.float32), self.bias.value.read_value()
@@ -116,7 +117,7 @@ class LabelChunks:
         for number, (_, positives) in enumerate(chunks.ranges()):
             with tf.control_dependencies(done):
                 logits, kernel = self._logits(number, features, bias)
-                losses += objective.loss_of_logits(logits, positives, state)
+                losses = _with_share(with_loss, losses, objective, logits, positives, state)
                 with tf.control_dependencies([losses]):  # so that the gradient may use its memory
                     gradient = objective.gradient_of_logits(logits, positives, state)
                 of_bias.append(tf.linalg.matvec(gradient, share, transpose_a=True))
@@ -147,6 +148,13 @@ class LabelChunks:
         return tf.raw_ops.ResourceApplyGradientDescent(
             var=variable.handle, alpha=rate, delta=gradient
         )
+
+
+def _with_share(with_loss, losses, objective, *chunk):
+    """The losses with a chunk's share; as they are where they are not asked for."""
+    if with_loss is True:
+        return losses + objective.loss_of_logits(*chunk)
+    return tf.cond(with_loss, lambda: losses + objective.loss_of_logits(*chunk), lambda: losses)
 
 
 def _product(one, other, dtype=None, **transposed):
