@@ -9,7 +9,6 @@ between weights. Nothing is trained and no weight is allocated. With --verify, e
 run is first compared with its checksum.
 """
 
-import math
 from collections.abc import Sequence
 
 from tfxc.core import cli
