@@ -92,11 +92,12 @@ class Dense(Head):
                 (min(size, self.num_labels - begin), dim),
                 functools.partial(_start_of_chunk, std, (self.seed, begin)),
                 self.weights_dtype,
+                autocast=False,
                 name=f"kernel_{number}",
             )
             for number, begin in enumerate(range(0, self.num_labels, size))
         ]
-        self.bias = self.add_weight((self.num_labels,), start, name="bias")
+        self.bias = self.add_weight((self.num_labels,), start, autocast=False, name="bias")
         self.chunks = LabelChunks(kernels, self.bias, self.seed)
         self.fused_variables = self.chunks.variables
 
