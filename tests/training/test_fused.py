@@ -71,6 +71,15 @@ def head_of(model):
     return (np.concatenate(kernels).T if model.head.chunks else kernels[0]), bias
 
 
+def changes(dtype):
+    """Of the tiny config: a fused head, one epoch."""
+    optimizer = {"name": "sgd", "learning_rate": 0.5}
+    return {
+        "head": {"name": "dense", "update": "fused", "weights": dtype},
+        "training": {"epochs": 1, "checkpoint_every": 4, "optimizer": optimizer},
+    }
+
+
 OBJECTIVES = {
     "sigmoid": Sigmoid,
     "softmax": lambda: Softmax(label_smoothing=0.1),
@@ -205,6 +214,26 @@ def test_bfloat16_follows_float32():
     assert all(v.dtype == "bfloat16" for v in fused.head.chunks.kernels)
 
 
+def test_memory_counts_no_gradient_of_the_chunks(tmp_path):
+    from tfxc.core.config import parse_config
+    from tfxc.data.manifest import Manifest
+    from tfxc.data.preparation import ensure_prepared
+    from tfxc.training.memory_estimate import peak_bytes
+
+    rows, labels, dim, chunk = 16, 30, 32, 8
+    encoder = 60 * dim + dim
+    of_head = labels * dim
+    label_chunks.CHUNK = chunk
+    for dtype, size in (("float32", 4), ("bfloat16", 2)):
+        config = parse_config(tiny.tiny_tree(tmp_path, **changes(dtype)))
+        manifest = Manifest.load(ensure_prepared(config.data, tmp_path / "prepared", jobs=1))
+        memory = peak_bytes(config, manifest)
+        assert memory.parameters == encoder + of_head + labels
+        assert memory.weights == 4 * (encoder + labels) + size * of_head
+        assert memory.gradients == 4 * encoder + 2 * 4 * chunk * dim
+        assert memory.activations == 3 * chunk * rows * 4 and memory.slots == 0
+
+
 REFUSED = {
     "adam": ({"optimizer": Adam()}, "optimizer sgd without momentum .* found adam"),
     "momentum": ({"optimizer": SGD(momentum=0.9)}, "found sgd with momentum 0.9"),
@@ -236,20 +265,6 @@ def test_refused_techniques(technique, dtype):
 def test_refused_objectives():
     with pytest.raises(ConfigError, match=r"objective sigmoid, .* found focal"):
         training(model_of(Focal(), update="fused"))
-
-
-CHANGES = {
-    "head": {"name": "dense", "update": "fused"},
-    "training": {
-        "epochs": 1,
-        "checkpoint_every": 4,
-        "optimizer": {"name": "sgd", "learning_rate": 0.5},
-    },
-}
-
-
-def changes(dtype):
-    return {**CHANGES, "head": {**CHANGES["head"], "weights": dtype}}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
