@@ -5,10 +5,12 @@ may still choose its devices, its part in a cluster and its signals. What a test
 the start of an interpreter itself needs ``subprocess``.
 """
 
+import contextlib
 import gc
 import json
 import multiprocessing
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -43,6 +45,12 @@ class Started:
         return self._process.exitcode
 
     poll = returncode.fget
+
+    @property
+    def output(self):
+        """Standard output so far."""
+        path = Path(self._files[0])
+        return path.read_text() if path.exists() else ""
 
     def kill(self):
         """SIGKILL."""
@@ -104,14 +112,18 @@ def _ended_well(process):
 
 
 def free_addresses(count):
-    """Addresses on this machine that nobody listens at."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("localhost", 0))
-    addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return addresses
+    """Addresses on this machine that nobody listens at.
+
+    Their ports are below those that systems give to connections: none of these can take one before
+    it is used.
+    """
+    found = set()
+    while len(found) < count:
+        address = ("localhost", random.SystemRandom().randrange(20_000, 32_000))
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.bind(address)
+            found.add("{}:{}".format(*address))
+    return list(found)
 
 
 def two_workers(function, *arguments):

@@ -16,6 +16,7 @@ from tfxc.data.inspection.completion import load_config
 # groups; a group never imports its neighbours.
 LAYERS = [
     [{"core", "version"}],
+    [{"parallel"}],
     [{"ops"}],
     [{"labels"}, {"pretrained"}, {"tuning"}],
     [{"metrics"}, {"data"}, {"ranker"}],
@@ -125,6 +126,16 @@ def test_light_modules_do_not_import_tensorflow():
     code += "print([m for m in ('tensorflow', 'keras', 'sklearn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_help_needs_no_numpy():
+    """Of the commands that are asked most; it takes longer to import than all else."""
+    code = "import contextlib, sys\nfrom tfxc.__main__ import module_of\n"
+    code += "for name in ('train', 'predict', 'evaluate', 'serve'):\n"
+    code += "    with contextlib.suppress(SystemExit): module_of(name).main(['--help'])\n"
+    code += "print([m for m in ('numpy', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
 
 def test_lazy_names_lead_somewhere():

@@ -37,6 +37,7 @@ from tfxc.commands.train import check_config
 from tfxc.core.config import merge, parse_config
 from tfxc.core.settings import Config
 from tfxc.data.inspection.completion import load_config
+from tfxc.pretrained.folder import PADDING
 
 PAGES = ["README.md", "CONTRIBUTING.md"]
 PAGES += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
@@ -416,6 +417,13 @@ def test_tutorials_run(page, tmp_path):
             )
             assert done.returncode == 0, f"{page}:{block.line}\n{done.stdout}{done.stderr}"
             print(f"$ {block.text}{done.stdout}")  # `pytest -rP` shows it, for the page's output
+
+
+def test_families_of_pretrained_models_are_counted_alike():
+    words = dict(enumerate(["six", "seven", "eight", "nine", "ten"], 6))
+    texts = {page: (ROOT / page).read_text("utf-8") for page in ("README.md", "docs/pretrained.md")}
+    assert f"(BERT and {words[len(PADDING) - 1]} other families)" in texts["README.md"]
+    assert all(f"| `{family}` |" in texts["docs/pretrained.md"] for family in PADDING)
 
 
 # ---- notebooks --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ does not.
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,17 @@ def test_options_are_frozen(command):
 @pytest.mark.parametrize("command", existing_commands())
 def test_help_begins_with_an_example(command):
     assert f"\n\n    tfxc {command}" in module_of(command).__doc__
+
+
+@pytest.mark.parametrize("command", existing_commands())
+def test_examples_of_the_help_are_accepted(command, capsys):
+    """Without addresses, which would be asked for."""
+    for line in module_of(command).__doc__.splitlines():
+        program, *words = shlex.split(line) if line.startswith("    tfxc ") else [""]
+        if program == "tfxc" and not any("://" in word for word in words):
+            parser, until = module_of(words[0])._parser(), ("|", ">")
+            end = next((place for place, word in enumerate(words) if word in until), None)
+            assert parser.parse_args(words[1:end]), line
 
 
 def test_no_command_disappears():

@@ -10,6 +10,7 @@ from tests import tiny
 from tests.commands.calls import call
 from tfxc.commands import compare
 from tfxc.core.config import parse_config
+from tfxc.core.storage import remote
 
 
 def write_run(folder, name, lines, objective="scent", **changes):
@@ -83,6 +84,12 @@ def test_each_run_by_its_dev_metric(runs, capsys):
     title, _, *rows = call(capsys, compare, *runs).out.splitlines()
     assert title == "dev P@1"
     assert [row.split() for row in rows] == [[str(run), "1", "4", "0.4000", "-"] for run in runs]
+
+
+def test_a_remote_run_is_labelled_by_its_address(runs, monkeypatch):
+    monkeypatch.setattr(remote, "_addresses", {})
+    remote.is_copy(runs[0], "s3://bucket/mine")
+    assert [*compare.grouped(map(str, runs[:2]), None)] == ["s3://bucket/mine", str(runs[1])]
 
 
 def test_other_metrics_axes_and_labels(runs, capsys):

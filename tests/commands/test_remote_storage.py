@@ -109,7 +109,10 @@ def test_messages_name_the_address(storage, capsys, tmp_path):
     assert problem.startswith("memory://bucket/bad.csv:3: 2 cells expected")
 
 
-def test_several_machines_need_a_shared_folder(storage, capsys, tmp_path):
+def test_several_machines_need_a_shared_folder(storage, capsys, tmp_path, monkeypatch):
+    task = {"type": "worker", "index": 0}
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": task}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     training = {"strategy": "multi_worker"}
     path = tiny.write_config(tmp_path, run=RUN, training=training)
     problem = call(capsys, train, "--config", path, "--prepared", tmp_path / "p").problem()

@@ -15,6 +15,7 @@ from tfxc.commands import evaluate
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
+from tfxc.core.interrupts import Stopped
 from tfxc.core.settings import Method
 from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
@@ -25,7 +26,6 @@ from tfxc.recipes.base import Context, Recipe
 from tfxc.recipes.fit import Fit
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
-from tfxc.training.interrupts import Stopped
 from tfxc.training.step import TrainStep
 
 K = 3

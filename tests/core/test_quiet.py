@@ -15,9 +15,15 @@ os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called .
 os.write(2, b"another library has something to say\\n")
 """
 CODE = """
-import importlib.util
+import importlib.util, sys
 from tfxc.core import cli
+class Watcher:
+    def find_spec(self, name, path, target=None):
+        assert name != "tensorflow" or len(sys.meta_path) == count  # other threads read it, too
 def main(argv):
+    global count
+    sys.meta_path.insert(1, Watcher())
+    count = len(sys.meta_path)
     importlib.util.find_spec("tensorflow")  # as whoever only asks whether it is there
     import tensorflow
     assert type(tensorflow.__loader__).__module__ != "tfxc.core.quiet"

@@ -91,6 +91,8 @@ def test_a_label_without_examples_comes_last():
     best, scores = model.predict_top_k(MATRIX, 4)
     assert (best[:, 3] == 3).all() and (scores[:, 3] == LOWEST).all()
     assert not model.predict(MATRIX)[:, 3].any()
+    assert len(model._fitted.model.similar_labels(0, 2)[0]) == 2
+    assert [len(found) for found in model._fitted.model.similar_labels(3, 2)] == [0, 0]
 
 
 def test_pickled_saved_and_loaded(calibrated, tmp_path):
@@ -136,6 +138,10 @@ def test_scikit_learns_searches():
 def test_wrong_settings_are_named(settings, problem):
     with pytest.raises(ConfigError, match=problem):
         XCClassifier(**{"recipe": "xr_linear", **settings}).fit(TEXTS, LISTS)
+
+
+def test_defaults_in_other_words():
+    assert len(linear(techniques=[]).fit(TEXTS, LISTS).predict(TEXTS[:1])) == 1
 
 
 def test_weights_of_examples_are_refused():

@@ -24,6 +24,11 @@ def text_run(tmp_path_factory):
     return make_run(folder, text_features=TFIDF, objective=SOFTMAX)
 
 
+def test_a_run_of_a_storage_is_copied_by_commands_only():
+    with pytest.raises(ConfigError, match=r"on this machine expected, found 's3:/+bucket/run'"):
+        tfxc.Run("s3://bucket/run")
+
+
 def test_predicts_as_the_command(text_run, tmp_path, capsys):
     run = tfxc.Run(text_run)
     assert run.labels == NAMES

@@ -26,11 +26,11 @@ from tfxc.recipes.fit import Fit
 from tfxc.runs.folder import RunFolder
 
 HOLDER = """
-import sys, time
+import signal, sys
 from tfxc.core.storage.locks import locked
 with locked(sys.argv[1], print):
     print("holds", flush=True)
-    time.sleep(60)
+    signal.pause()
 """
 
 

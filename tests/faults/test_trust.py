@@ -211,7 +211,7 @@ def test_nothing_in_the_package_runs_what_it_reads():
         "tfxc/commands/doctor.py",
         "tfxc/exports/convert.py",
         "tfxc/exports/onnx.py",
-        "tfxc/exports/standalone/predict.py",  # the tokenize.py beside it
+        "tfxc/exports/standalone/predict.py",  # the tokenize.py next to it
         "tfxc/training/trackers/base.py",  # packages of trackers
         "tfxc/core/registry.py",  # methods and readers of a config, see above
         "tfxc/core/storage/pickles.py",  # arrays and plain values only

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,7 @@ from tfxc.core import cli
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, MachineError
 from tfxc.core.settings import TrainingSettings
+from tfxc.training import rendezvous
 from tfxc.training.rendezvous import Rendezvous, wait_limit
 from tfxc.training.strategies import _shared_keys, check_tf_config, make_strategy
 
@@ -175,7 +177,7 @@ def test_workers_go_back_to_the_same_checkpoint_and_finish_alike(tmp_path):
     assert {**again, "seconds": 0} == {**whole, "seconds": 0}
 
 
-def meet(tasks, addresses, limit=5, report=lambda line: None):
+def meet(tasks, addresses, limit=60, report=lambda line: None):
     """What each of several workers, as threads, gets: None or the error."""
     found = [None] * len(tasks)
 
@@ -221,7 +223,7 @@ def test_a_task_taken_twice_ends_all(addresses):
     tasks, present = [("worker 0", {}), ("worker 1", {})], threading.Event()
     with meeting(tasks, addresses, lambda line: "1 (" in line or present.set()) as results:
         assert present.wait(60)
-        results += meet([("worker 1", {})], addresses, 60)
+        results += meet([("worker 1", {})], addresses)
     assert len(results) == 3
     for error in results:
         assert isinstance(error, ConfigError) and "two processes claim to be worker 1" in str(error)
@@ -234,10 +236,21 @@ def test_all_hear_who_was_given_something_else(addresses):
         assert "a (1 at worker 0, 2 at worker 2), b (None at worker 0, [3] at" in str(error)
 
 
-def test_all_hear_who_did_not_come(addresses):
-    for error in meet([("worker 0", {}), ("worker 1", {})], addresses, limit=1):
+def test_all_hear_who_did_not_come(addresses, monkeypatch):
+    """The time is over when worker 2 alone is missing, however fast or slow this machine is."""
+    over = threading.Event()
+
+    def report(line):
+        if line.startswith("waiting for worker 2 ("):
+            over.set()
+
+    clock = SimpleNamespace(
+        monotonic=lambda: time.monotonic() + 60 * over.is_set(), sleep=time.sleep
+    )
+    monkeypatch.setattr(rendezvous, "time", clock)
+    for error in meet([("worker 0", {}), ("worker 1", {})], addresses, report=report):
         assert isinstance(error, MachineError) and error.exit_code == 1
-        assert f"within 1 s, found no worker 2 ({addresses['worker 2']})" in str(error)
+        assert f"within 60 s, found no worker 2 ({addresses['worker 2']})" in str(error)
 
 
 def visit(address, *texts):
@@ -256,7 +269,7 @@ def visit(address, *texts):
 def test_strangers_do_no_harm(addresses):
     with meeting([("worker 0", {})], addresses) as leader:
         visit(addresses["worker 0"], "GET / HTTP/1.1\r\n\r\n", "[1]\n")
-        assert meet([("worker 1", {}), ("worker 2", {})], addresses, 60) == [None, None]
+        assert meet([("worker 1", {}), ("worker 2", {})], addresses) == [None, None]
     assert leader == [None]
 
 
@@ -274,7 +287,7 @@ def test_a_restarted_worker_is_waited_for(addresses):
         visit(addresses["worker 0"], json.dumps(hello) + "\n")
         with meeting([("worker 2", {})], addresses) as other:
             assert one_is_missing.wait(60)
-            assert meet([("worker 1", {})], addresses, 60) == [None]
+            assert meet([("worker 1", {})], addresses) == [None]
     assert leader == other == [None]
 
 

@@ -5,12 +5,11 @@ import pytest
 
 from tfxc.core.errors import ConfigError
 from tfxc.labels.propensity import (
-    DATASET_CONSTANTS,
     checked_counts,
     counts_of,
     propensities,
-    propensity_constants,
 )
+from tfxc.labels.propensity_constants import DATASET_CONSTANTS, propensity_constants
 
 
 @pytest.mark.parametrize("constants", DATASET_CONSTANTS.values(), ids=DATASET_CONSTANTS)

@@ -14,7 +14,7 @@ NEEDS = [100, 60, 60, 40, 30]
 def solved(size):
     """A finished block of 4 * ``size`` bytes."""
     future = Future()
-    future.set_result(Block(np.zeros(size, np.int32), *[np.zeros(0)] * 3, 0))
+    future.set_result([Block(np.zeros(size, np.int32), *[np.zeros(0)] * 3, 0)])
     return future
 
 
@@ -40,10 +40,23 @@ class Work:
 
     num_parents, child_splits = 5, np.array([0, 1, 3, 4, 5, 9])
 
-    def solve(self, block, plan):
-        if block == 3 and plan.threads == 7:
+    def __init__(self, width=1):
+        self.width = width
+
+    def spans(self, first):
+        for block in range(first, self.num_parents, self.width):
+            yield block, min(block + self.width, self.num_parents)
+
+    def task(self, first, last, plan):
+        return self.solve, first, last, plan
+
+    def solve(self, first, last, plan):
+        if first <= 3 < last and plan.threads == 7:
             raise MemoryError
-        return Block(np.full(1, block, np.int32), *[np.zeros(0)] * 3, block % 2)
+        return [
+            Block(np.full(1, block, np.int32), *[np.zeros(0)] * 3, block % 2)
+            for block in range(first, last)
+        ]
 
 
 class Writer:
@@ -64,10 +77,11 @@ class Counted:
         self.total += nodes
 
 
+@pytest.mark.parametrize("width", [1, 2, 9])
 @pytest.mark.parametrize("plan", [Plan(2, 1, True), Plan(3, 1, True, 100, NEEDS)])
-def test_blocks_are_written_in_their_order(plan):
+def test_blocks_are_written_in_their_order(plan, width):
     writer, progress = Writer(blocks=1), Counted()
-    write_blocks(Work(), writer, plan, progress)
+    write_blocks(Work(width), writer, plan, progress)
     assert writer.found == [1, 2, 3, 4] and writer.notes == {"unfinished": 2}
     assert progress.total == 8
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from tfxc.core.cli import ENSEMBLES
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.ranker.ensemble import METHODS, combine
+from tfxc.ranker.ensemble import combine
 
 DATA = Path(__file__).parent / "data"
 
@@ -59,7 +60,7 @@ def plain(predictions, method, row, weights=None):
     return found
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ENSEMBLES)
 @pytest.mark.parametrize(("seed", "weights"), [(0, None), (1, None), (2, [2, 0, 0.5])])
 def test_like_dictionaries(method, seed, weights):
     if weights and method == "round_robin":
@@ -81,7 +82,7 @@ def test_like_dictionaries(method, seed, weights):
     np.testing.assert_array_equal(best, scores[:, :3])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ENSEMBLES)
 def test_like_pecos_where_no_label_is_missing(method):
     with np.load(DATA / "pecos_ensembles.npz") as file:
         models = [scipy.sparse.csr_matrix(file[f"in{number}"]) for number in range(3)]
@@ -91,7 +92,7 @@ def test_like_pecos_where_no_label_is_missing(method):
     np.testing.assert_allclose(scores, -np.sort(-expected, axis=1), rtol=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ENSEMBLES)
 def test_a_missing_label_never_beats_a_present_one(method):
     # Both models agree on label 0; label 1 is unknown to the second, where 0 is negative.
     one = np.array([[0, 1]]), np.array([[-1.0, -1.0]])
@@ -104,7 +105,7 @@ def test_inputs_are_not_changed():
     predictions = [*random_lists(2), scipy.sparse.random(20, 9, 0.4, format="csr", rng=3)]
     before = [[part.copy() for part in found] for found in predictions[:3]]
     matrix = predictions[3].copy()
-    for method in METHODS:
+    for method in ENSEMBLES:
         combine(predictions, method)
     for old, found in zip(before, predictions[:3], strict=True):
         for left, right in zip(old, found, strict=True):

@@ -103,7 +103,7 @@ def test_the_fingerprint_sees_every_number(monkeypatch, half, name):
 
     def fingerprint():
         problem = LayerProblem(features, targets, np.zeros(2, int))
-        return layer_module._Layer(problem, SolverSettings()).fingerprint()
+        return layer_module.Blocks(problem, SolverSettings()).fingerprint()
 
     before, inner = fingerprint(), getattr(features, name)[300_000:-300_000]
     assert fingerprint() == before

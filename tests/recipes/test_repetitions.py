@@ -22,6 +22,7 @@ from tfxc.commands import evaluate
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
+from tfxc.core.interrupts import Stopped
 from tfxc.core.storage import checksums
 from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
@@ -32,7 +33,6 @@ from tfxc.recipes.repetitions.recipe import Repetitions, repetition_count
 from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
-from tfxc.training.interrupts import Stopped
 
 
 class TestRepetitions(RecipeContract):

@@ -15,6 +15,7 @@ import pytest
 from tests.contracts.metrics import true_labels
 from tests.serving.browser import Browser
 from tfxc.core.config import parse_config
+from tfxc.core.errors import DataError
 from tfxc.metrics.classification import Decision
 from tfxc.metrics.suite import build_metrics
 from tfxc.reports.decisions import Decisions
@@ -240,6 +241,10 @@ def test_a_run_of_a_search_shows_all_settings(tmp_path):
     assert [found["value"] for found in page.attributes("meter")] == ["0.75", "0.25"]
     result.loaded.folder.path = tmp_path / "search" / "another"
     assert result.search() is None
+    for foreign in ({}, {"settings": [{"run": "animals-0"}], "metric": "P@1", "importance": None}):
+        (tmp_path / "search" / "search.json").write_text(json.dumps(foreign))
+        with pytest.raises(DataError, match=r"search\.json: the results of `tfxc search` expected"):
+            result.search()
 
 
 def test_the_table_of_labels_in_a_browser(tmp_path):

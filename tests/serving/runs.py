@@ -3,11 +3,12 @@
 import contextlib
 import http.client
 import json
+import re
 import time
 
 import pytest
 
-from tests.processes import Started, free_addresses
+from tests.processes import Started
 from tests.small_runs import make_run
 from tfxc.runs.writer import RunWriter
 
@@ -47,10 +48,10 @@ class Server:
 
     def __init__(self, *arguments):
         pytest.importorskip("uvicorn", reason="needs the extra serve")
-        port = int(free_addresses(1)[0].split(":")[1])
-        self.address = ("127.0.0.1", port)
-        self.process = Started(_serve, [*map(str, arguments), "--port", str(port)])
-        self.wait(lambda: self.get("/health")[0] == 200)
+        self.process = Started(_serve, [*map(str, arguments), "--port", "0"])
+        self.wait(lambda: "serving at " in self.process.output)
+        port = re.search(r"serving at http://127\.0\.0\.1:(\d+)/", self.process.output)[1]
+        self.address = ("127.0.0.1", int(port))
 
     def wait(self, condition):
         """Waits until a condition holds; a refused connection does not."""
@@ -65,7 +66,7 @@ class Server:
 
     def get(self, path):
         """Status and parsed JSON of an address."""
-        connection = http.client.HTTPConnection(*self.address, timeout=30)
+        connection = http.client.HTTPConnection(*self.address, timeout=120)
         with contextlib.closing(connection):
             connection.request("GET", path)
             answer = connection.getresponse()

@@ -21,7 +21,7 @@ class Search:
 
     def __call__(self, chunk, k):
         self.batches.append(list(chunk.texts))
-        assert self.free.wait(30)
+        assert self.free.wait(120)
         if "bad" in chunk.texts:
             raise DataError("good texts expected, found bad", where="request")
         if "bug" in chunk.texts:
@@ -41,7 +41,7 @@ def run(ask, **limits):
     async def main():
         batcher = Batcher(search, Limits(**{"batch": 4, **limits}))
         try:
-            return await asyncio.wait_for(ask(batcher, search), 30)
+            return await asyncio.wait_for(ask(batcher, search), 120)
         finally:
             search.free.set()
             batcher.close()

@@ -10,10 +10,12 @@ import pytest
 uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
 pytest.importorskip("httptools", reason="needs the extra serve")
 
+from tfxc.serving import connections  # noqa: E402
 from tfxc.serving.connections import Connection  # noqa: E402
 from tfxc.serving.limits import Limits  # noqa: E402
 from tfxc.serving.server import listen  # noqa: E402
 
+SECONDS = 300
 LARGE = 8 << 20  # bytes, more than the buffers of two sockets hold
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
 
@@ -37,36 +39,77 @@ async def full(scope, receive, send):
     await send({"type": "http.response.body", "body": b"full"})
 
 
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop whose clock is moved on: what is due then happens at once."""
+
+    skipped = 0.0
+
+    def time(self):
+        return super().time() + self.skipped
+
+
+def skip(seconds):
+    asyncio.get_running_loop().skipped += seconds
+
+
+class Counted(Connection):
+    """A connection that says how many bytes it has received."""
+
+    received = 0
+
+    def data_received(self, data):
+        super().data_received(data)
+        self.received += len(data)
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0)
+
+
 def with_server(ask, **limits):
-    """What ``ask(connect, server)`` returns; ``connect()`` opens a connection to a new server."""
-    limits = Limits(**{"seconds": 0.2, **limits})
+    """What ``ask(connect, server)`` returns; ``connect()`` opens a connection to a new server.
+
+    However slow the machine is, only a test that moves the clock on reaches a limit of time.
+    """
+    limits = Limits(**{"seconds": SECONDS, **limits})
 
     async def serve():
-        connection = functools.partial(Connection, limits=limits, full=full)
+        connection = functools.partial(Counted, limits=limits, full=full)
         config = uvicorn.Config(application, http=connection, log_level="critical", lifespan="off")
         server = uvicorn.Server(config)
         with listen("127.0.0.1", 0) as listener:
             running = asyncio.create_task(server._serve([listener]))
-            while not server.started:
-                await asyncio.sleep(0.01)
+            await until(lambda: server.started)
             connect = functools.partial(asyncio.open_connection, *listener.getsockname())
             try:
-                return await asyncio.wait_for(ask(connect, server), 60)
+                return await ask(connect, server)
             finally:
                 server.should_exit = True
-                await asyncio.wait_for(running, 60)  # no connection keeps it from its end
+                await running  # no connection keeps it from its end
 
-    return asyncio.run(serve())
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(serve())
+
+
+async def only_connection(server):
+    await until(lambda: server.server_state.connections)
+    (connection,) = server.server_state.connections
+    return connection
 
 
 def answers(*parts):
-    """What a client receives until the connection is closed that sends these, with pauses."""
+    """What a client receives until the connection is closed that sends these, one after another."""
 
     async def ask(connect, server):
         reader, writer = await connect()
+        connection = await only_connection(server)
         for part in parts:
+            before = connection.received
             writer.write(part)
-            await asyncio.sleep(0.05)
+            await until(lambda before=before: connection.received > before)
+        await until(lambda: connection.cycle is None or connection.cycle.response_complete)
+        skip(SECONDS)
         found = await reader.read()
         writer.close()
         return found
@@ -83,14 +126,12 @@ def status_and_error(answer):
 def test_small_answers_are_sent_at_once():
     async def ask(connect, server):
         _, writer = await connect()
-        while not server.server_state.connections:
-            await asyncio.sleep(0.01)
-        (connection,) = server.server_state.connections
+        connection = await only_connection(server)
         writer.close()
         accepted = connection.transport.get_extra_info("socket")
         return accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
-    assert with_server(ask, seconds=30)
+    assert with_server(ask)
 
 
 def test_nothing_is_sent():
@@ -99,7 +140,7 @@ def test_nothing_is_sent():
 
 def test_a_part_of_the_head_is_sent():
     status, error = status_and_error(answers(HEAD[:9], HEAD[9:30]))
-    assert status == 408 and error.startswith("request: the headers expected within 0.2 seconds")
+    assert status == 408 and error.startswith("request: the headers expected within 300 seconds")
 
 
 def test_a_second_request_is_begun():
@@ -122,10 +163,10 @@ def test_an_answer_is_not_read():
     async def ask(connect, server):
         _, writer = await connect(limit=1)  # the reader stops to read at once
         writer.write(HEAD.replace(b"/", b"/large", 1) + b"soup")
-        while not server.server_state.total_requests:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.server_state.total_requests)
         while server.server_state.connections:
-            await asyncio.sleep(0.01)
+            skip(SECONDS)
+            await asyncio.sleep(0)
         writer.close()
 
     with_server(ask)
@@ -137,29 +178,34 @@ def test_an_answer_is_read_slowly():
     async def ask(connect, server):
         reader, writer = await connect(limit=1 << 16)
         writer.write(HEAD.replace(b"/", b"/large", 1) + b"soup")
+        transport = (await only_connection(server)).transport
         found = await reader.readuntil(b"\r\n\r\n")
         size = 0
         while size < LARGE:
-            size += len(await reader.read(1 << 19))
-            await asyncio.sleep(0.02)
+            waiting = transport.get_write_buffer_size()
+            while size < LARGE and transport.get_write_buffer_size() >= waiting:
+                size += len(await reader.read(1 << 19))
+            skip(0.6 * SECONDS)
+            await asyncio.sleep(0)
         writer.close()
-        return found
+        return found, asyncio.get_running_loop().skipped
 
-    assert with_server(ask).startswith(b"HTTP/1.1 200 ")
+    found, seconds = with_server(ask)
+    assert found.startswith(b"HTTP/1.1 200 ") and seconds > 2 * SECONDS
 
 
-def test_too_many_connections():
+def test_too_many_connections(monkeypatch):
+    monkeypatch.setattr(connections, "_SECONDS_OF_REFUSED", SECONDS)
+
     async def ask(connect, server):
         kept = [await connect() for _ in range(2)]
-        while len(server.server_state.connections) < 2:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(server.server_state.connections) == 2)
         reader, writer = await connect()
         writer.write(HEAD + b"soup")
         refused = await reader.read()
         writer.close()
         kept[0][1].close()
-        while len(server.server_state.connections) > 1:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(server.server_state.connections) == 1)
         reader, writer = await connect()
         writer.write(HEAD + b"soup")
         answered = await reader.readuntil(b"soup")
@@ -167,6 +213,6 @@ def test_too_many_connections():
             other.close()
         return refused, answered
 
-    refused, answered = with_server(ask, connections=2, seconds=30)
+    refused, answered = with_server(ask, connections=2)
     assert refused.startswith(b"HTTP/1.1 503 ") and refused.endswith(b"full")
     assert answered.startswith(b"HTTP/1.1 200 ")

@@ -10,6 +10,7 @@ import pytest
 from tests.serving.runs import client_of, text_run
 from tests.small_runs import NAMES, make_run
 from tfxc.core.errors import ConfigError
+from tfxc.serving import served
 from tfxc.serving.limits import Limits
 from tfxc.serving.served import Catalog, RunOptions, newest_version, paths_by_name
 
@@ -42,31 +43,59 @@ def test_a_reload_changes_answers_and_keeps_what_cannot_be_replaced(run, tmp_pat
 
     assert asyncio.run(catalog.reload()) == []
     assert replace(text_run(tmp_path / "other", names=names)) == ["run"]
-    served = catalog.find("run")
-    assert served.number == 2 and served.names == names
+    current = catalog.find("run")
+    assert current.number == 2 and current.names == names
     shutil.rmtree(here)
     assert asyncio.run(catalog.reload()) == []  # a run that is being written anew
     shutil.copytree(run, tmp_path / "damaged")
     (tmp_path / "damaged" / "assets" / "labels.txt").write_text("x")
     assert replace(tmp_path / "damaged") == []
     assert "version 2 stays" in capsys.readouterr().err
-    assert catalog.find("run") is served
+    assert catalog.find("run") is current
     catalog.close()
 
 
-def test_an_answer_that_takes_too_long(run):
-    client, application = client_of({"run": run}, Limits(seconds=0.2))
+def test_a_folder_that_cannot_be_listed(run, tmp_path, monkeypatch, capsys):
+    here = tmp_path / "run"
+    shutil.copytree(run, here)
+    catalog = Catalog({"run": here})
+    (here / "checksums.json").touch()
+
+    def refuse(path):
+        raise PermissionError(13, "denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(served, "newest_version", refuse)
+        assert asyncio.run(catalog.reload()) == []
+    assert f"version 1 stays, as the newer one cannot be loaded: [Errno 13] denied: '{here}'" in (
+        capsys.readouterr().err
+    )
+    assert asyncio.run(catalog.reload()) == ["run"]
+    catalog.close()
+
+
+def test_an_answer_that_takes_too_long(run, monkeypatch):
+    client, application = client_of({"run": run}, Limits(seconds=300))
     batcher, free = application.catalog.find().batcher, threading.Event()
+    original, limits = asyncio.timeout, []
+
+    def timeout(seconds):
+        limits.append((asyncio.get_running_loop(), original(seconds)))
+        return limits[-1][1]
 
     def search(chunk, k):
-        assert free.wait(30)
+        if not free.is_set():  # the time is over now, however fast or slow this machine is
+            loop, limit = limits[-1]
+            loop.call_soon_threadsafe(limit.reschedule, 0)
+        assert free.wait(120)
         return np.zeros((len(chunk), k), np.int32), np.zeros((len(chunk), k), np.float32)
 
     batcher._search = search
+    monkeypatch.setattr(asyncio, "timeout", timeout)
     with client:
         answer = client.post("/predict", json={"texts": ["soup"]})
         assert answer.status_code == 504
-        assert "the answer expected within 0.2 seconds" in answer.json()["error"]
+        assert "the answer expected within 300 seconds" in answer.json()["error"]
         free.set()
         assert client.post("/predict", json={"texts": ["soup"]}).status_code == 200
 

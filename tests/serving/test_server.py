@@ -1,6 +1,8 @@
 """The server as a process: signals under load, slow clients, addresses."""
 
+import asyncio
 import contextlib
+import gc
 import http.client
 import json
 import shutil
@@ -8,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,8 +82,8 @@ def test_no_request_is_lost_in_a_reload_and_at_the_end(run, tmp_path):
 
 def test_slow_and_rude_clients(run):
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
-    with running(run, "--timeout", "0.5", "--drain", "0") as server:
-        slow = socket.create_connection(server.address, timeout=30)
+    with running(run, "--timeout", "3", "--drain", "0") as server:
+        slow = socket.create_connection(server.address, timeout=120)
         slow.sendall(head + b'{"texts": ["so')
         for given in (
             head,
@@ -95,18 +97,41 @@ def test_slow_and_rude_clients(run):
         while block := slow.recv(1 << 16):  # until the server closes the connection
             answer += block
         slow.close()
-        assert answer.startswith(b"HTTP/1.1 408 ") and b"expected within 0.5 seconds" in answer
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"expected within 3 seconds" in answer
         connection = http.client.HTTPConnection(*server.address, timeout=30)
         with contextlib.closing(connection):
             connection.request("POST", "/predict", b'{"texts": ["' + b"soup " * (2 << 20) + b'"]}')
             large = connection.getresponse()
             assert large.status == 413 and b"found 10,485,775" in large.read()
         assert server.get("/health")[0] == 200
-        begun = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(60) == 0
-        assert time.monotonic() - begun < 30
+        assert server.process.wait(60) == 0, "idle connections are not waited for"
         assert "Traceback" not in server.process.communicate()[1]
+
+
+def test_polling_goes_on_after_a_bug(caplog):
+    """A task that fails says so, and the next one looks for new versions again."""
+    uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
+    from tfxc.serving.server import Timing, _Server
+
+    async def poll():
+        again, calls = asyncio.Event(), []
+
+        async def reload():
+            calls.append(1)
+            if len(calls) == 1:
+                raise KeyError("a bug")
+            again.set()
+
+        application = SimpleNamespace(catalog=SimpleNamespace(reload=reload))
+        server = _Server(uvicorn.Config(None), application, Timing(drain=0, poll=0.001))
+        task = asyncio.create_task(server._poll())
+        await asyncio.wait_for(again.wait(), 120)
+        task.cancel()
+
+    asyncio.run(poll())
+    gc.collect()
+    assert "KeyError: 'a bug'" in caplog.text
 
 
 def test_a_missing_package_is_named(run, capsys, monkeypatch):

@@ -11,7 +11,8 @@ from tests import tiny
 from tests.processes import Started
 from tfxc.commands import train
 from tfxc.core import cli
-from tfxc.training.interrupts import Stopped
+from tfxc.core.interrupts import Stopped
+from tfxc.training.checkpoints import Checkpoints
 
 TECHNIQUES = {"techniques": [{"name": "ema", "decay": 0.9, "every": 3}]}
 
@@ -79,18 +80,31 @@ def test_stop_signal_saves_at_the_step(uninterrupted):
         np.testing.assert_array_equal(one, other)
 
 
+def train_up_to_a_checkpoint(arguments):
+    """Trains, and waits to be killed after the first checkpoint."""
+    save = Checkpoints.save
+
+    def save_and_wait(self, *given):
+        save(self, *given)
+        print("saved", flush=True)
+        signal.pause()
+
+    Checkpoints.save = save_and_wait
+    cli.run(train.main, arguments)
+
+
 @pytest.mark.slow  # killed after any step: test_resumed_weights_are_bit_identical
 def test_sigkill_of_a_real_process(tmp_path):
     config = tiny.write_config(tmp_path, training={"epochs": 30})
     arguments = ["--config", str(config), "--prepared", str(tmp_path / "prepared")]
-    process = Started(cli.run, train.main, arguments)
-    checkpoints = tmp_path / "run/checkpoints"
+    process = Started(train_up_to_a_checkpoint, arguments)
     deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("ckpt-*.index")):
+    while "saved" not in process.output:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
     process.wait()
+    assert list((tmp_path / "run/checkpoints").glob("ckpt-*.index"))
     assert not (tmp_path / "run/summary.json").exists()
     found = tiny.train(tmp_path, training={"epochs": 30, "evaluate_every": 10_000})
     whole = tiny.train(tmp_path, "whole", training={"epochs": 30, "evaluate_every": 10_000})

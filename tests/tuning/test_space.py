@@ -13,6 +13,8 @@ def test_values():
     assert space.values_of("a.b=1,0.5,x").choices == [1, 0.5, "x"]
     assert space.values_of("a=[[41,40],[6,271]]").choices == [[41, 40], [6, 271]]
     assert space.values_of("a=true").choices == [True]
+    assert space.values_of("a=../b.csv,../c.csv").choices == ["../b.csv", "../c.csv"]
+    assert space.values_of('a=["x..y"]').choices == ["x..y"]
     found = space.values_of("a=log:1e-4..1e-2")
     assert (found.low, found.high, found.logarithmic, found.integers) == (1e-4, 1e-2, True, False)
     assert space.values_of("a=1..8").integers
@@ -28,6 +30,8 @@ def test_values():
         ("a=", "KEY=VALUES expected"),
         ("a=3..x", "LOW..HIGH expected"),
         ("a=3..1", "LOW < HIGH expected"),
+        ("a=3..Infinity", "LOW < HIGH expected"),
+        ("a=-Infinity..3", "LOW < HIGH expected"),
         ("a=log:0..1", "0 < LOW < HIGH expected"),
         ("a=[]", "a: values expected, found none"),
     ],

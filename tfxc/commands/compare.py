@@ -6,7 +6,7 @@
 
 Runs with the same label are repetitions with other seeds: their mean is plotted, with a band of
 one standard deviation. A label is given in front of a run, or taken from the config keys that
---label-by names; else it is the name of the run's folder.
+--label-by names; else it is the run's folder.
 """
 
 import os
@@ -22,6 +22,7 @@ from tfxc.core.errors import CheckpointError, ConfigError, missing_package
 from tfxc.core.escaping import json_text, plot_text
 from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.reading import read_json_lines
+from tfxc.core.storage.remote import with_addresses
 
 if TYPE_CHECKING:
     import argparse
@@ -84,7 +85,7 @@ def grouped(runs: Sequence[str], label_by: str | None) -> dict[str, list[str]]:
     Args:
         runs: texts ``"FOLDER"`` or ``"LABEL=FOLDER"``.
         label_by: config keys, e.g. ``"objective.name"``, divided by commas; None labels each run
-            by its folder.
+            by its folder or address.
 
     Raises:
         ConfigError: a folder is given twice, or a config has no such key.
@@ -106,7 +107,8 @@ def grouped(runs: Sequence[str], label_by: str | None) -> dict[str, list[str]]:
         config = RunFolder(path).config().model_dump(mode="json")
         if not label:
             keys = label_by.split(",") if label_by else ()
-            label = ", ".join(str(_value(config, key, path)) for key in keys) or path
+            label = ", ".join(str(_value(config, key, path)) for key in keys)
+            label = label or with_addresses(path)
         groups.setdefault(label, []).append((path, config))
     for label, members in groups.items():
         _warn_about_differences(label, [config for _, config in members])

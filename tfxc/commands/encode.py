@@ -19,7 +19,7 @@ from tfxc.core.errors import DataError
 def main(argv: Sequence[str] | None = None) -> int:
     """Encodes a file or a pipe."""
     options = _parser().parse_args(argv)
-    from tfxc.training.interrupts import StopAtOnce, Stopped
+    from tfxc.core.interrupts import StopAtOnce, Stopped
 
     try:
         with StopAtOnce("finished vectors are"):

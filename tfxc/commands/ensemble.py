@@ -216,14 +216,12 @@ def _line_of(metrics):
 
 
 def _parser():
-    from tfxc.ranker.ensemble import METHODS
-
     options = cli.parser("ensemble", __doc__)
     cli.add_trust_option(options)
     options.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     options.add_argument(
         "--method",
-        choices=METHODS,
+        choices=cli.ENSEMBLES,
         default="softmax_average",
         help="method of combination (default: %(default)s)",
     )

@@ -295,7 +295,7 @@ def _parser():
 
 def _add_prediction_options(options):
     """Options of a matrix of predictions."""
-    from tfxc.labels.propensity import DATASET_CONSTANTS
+    from tfxc.labels.propensity_constants import DATASET_CONSTANTS
 
     options.add_argument(
         "--truth", metavar="MATRIX", help="true labels (.npz) of the examples of --predictions"

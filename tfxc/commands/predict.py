@@ -281,7 +281,7 @@ def _check_typed(options):
         if getattr(options, name):
             raise ConfigError(
                 "a file or a pipe expected with this option, found a terminal",
-                where=f"--{name.replace('_', '-')}",
+                where=cli.option_of(name),
                 fix="name the file, or leave it out",
             )
 
@@ -481,11 +481,9 @@ def _add_answer_options(options):
 
 def _add_ensemble_options(options):
     """How the predictions of several runs are combined."""
-    from tfxc.ranker.ensemble import METHODS
-
     options.add_argument(
         "--ensemble",
-        choices=METHODS,
+        choices=cli.ENSEMBLES,
         help=f"how to combine the best labels of several runs (default: {_ENSEMBLE})",
     )
     options.add_argument(

@@ -227,7 +227,7 @@ def train(
         is_hopeless: function that is called from time to time; once it returns true, training is
             stopped, and saves.
     """
-    from tfxc.training.interrupts import stop_with_parent
+    from tfxc.core.interrupts import stop_with_parent
 
     command = [sys.executable, "-m", "tfxc.train", "--config", options.config]
     command += ["--prepared", options.prepared]
@@ -280,6 +280,7 @@ def _add_counts(options):
 
 def _parser():
     options = cli.parser("search", __doc__)
+    options.trained = ("runs",)
     cli.add_config_options(options)
     options.add_argument(
         "--try",

@@ -141,17 +141,17 @@ def _train(config, options, found):
         Exit code, and the summary or None.
     """
     from tfxc.core import registry
+    from tfxc.core.interrupts import Stopped, watch_parent
     from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
+    from tfxc.parallel import cluster
     from tfxc.recipes.base import Context
     from tfxc.training.data_dependent import resolved
-    from tfxc.training.interrupts import Stopped, watch_parent
-    from tfxc.training.strategies import choose_gpu
 
     check_config(config)
-    if options.gpu is not None or options.gpu_usage is not None:
-        choose_gpu(options.gpu, options.gpu_usage)
+    _choose_devices(config, options)
     recipe = registry.create("recipe", config.recipe.section())
+    _check_cluster(options.cluster, config, recipe)
     run = None if options.dry_run else _run_folder(config)  # refused before the data is prepared
     folder = ensure_prepared(config.data, options.prepared)
     config = resolved(config, Manifest.load(folder).num_labels)
@@ -171,11 +171,41 @@ def _train(config, options, found):
     )
     watch_parent()
     try:
-        summary = recipe.run(context)
+        with cluster(options.cluster):
+            summary = recipe.run(context)
     except Stopped as stop:
         print(f"{stop}; run the same command again to resume")
         return 128 + stop.signal_number, None
     return 0, summary
+
+
+def _choose_devices(config, options):
+    """Which worker of a cluster this process is, and its GPU."""
+    from tfxc.training.strategies import check_tf_config, choose_gpu
+
+    if config.training.strategy == "multi_worker":
+        check_tf_config()  # it says which process writes the run
+    if options.gpu is not None or options.gpu_usage is not None:
+        choose_gpu(options.gpu, options.gpu_usage)
+
+
+def _check_cluster(address, config, recipe):
+    """Refuses ``--cluster`` where it would be of no use, before the data is prepared."""
+    if address is None:
+        return
+    if not recipe.uses_cluster:
+        raise ConfigError(
+            f"recipe xr_linear, xr_transformer or repetitions (one by one) expected, found "
+            f"{config.recipe.name!r}",
+            where="--cluster",
+            fix="leave it out",
+        )
+    if is_remote(config.run):
+        raise ConfigError(
+            f"a folder that all workers share expected, found {config.run!r}",
+            where="run",
+            fix="name a mounted folder, or leave --cluster out",
+        )
 
 
 def _run_folder(config):
@@ -288,6 +318,12 @@ def _parser():
         help="share of the GPU's memory to use, in (0, 1] (default: as TensorFlow does)",
     )
     _add_start_options(options)
+    options.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Dask scheduler, e.g. tcp://host:8786, whose workers solve the blocks of a linear "
+        "ranker, or train a repetition each (default: this machine)",
+    )
     options.add_argument(
         "--dry-run", action="store_true", help="print sizes and memory, try one batch, write no run"
     )

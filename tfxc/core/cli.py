@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import json
 import math
 import os
@@ -39,20 +40,26 @@ class _Parser(argparse.ArgumentParser):
 
     Attributes:
         mirrored: options that are read and written in a copy, see ``tfxc.core.storage.mirror``.
+        trained: those of them that trainings write to, so that they are copied meanwhile.
         remote: options that whoever reads them copies.
+        addresses: options that name no file.
     """
 
     mirrored: tuple[str, ...] = ("run", "runs", "output")
+    trained: tuple[str, ...] = ()
     remote: tuple[str, ...] = ("data", "file", "dev", "test")
+    addresses: tuple[str, ...] = ("cluster",)
 
     def parse_args(self, args=None, namespace=None):
         """Parses."""
         found = super().parse_args(args, namespace)
         for name, value in vars(found).items():
-            if name in self.remote:
+            if name in (*self.remote, *self.addresses):
                 continue
             option = option_of(name)
-            change = _in_mirror if name in self.mirrored else check_local
+            change = check_local
+            if name in self.mirrored:
+                change = functools.partial(_in_mirror, trained=name in self.trained)
             if isinstance(value, list):
                 value[:] = [_changed(each, change, option) for each in value]
             else:
@@ -85,12 +92,13 @@ def _changed(value, change, option):
     return (change(value, option) or value) if isinstance(value, str) else value
 
 
-def _in_mirror(text, option):
+def _in_mirror(text, option, trained):
     """The path of the copy of an address, or of ``NAME=ADDRESS``; None of anything else."""
     name, sign, address = ("", "", text) if is_remote(text) else text.partition("=")
     if not is_remote(address):
         return None
-    return f"{name}{sign}{mirrored(address, option, writes=option == '--output')}"
+    writes = trained or option == "--output"
+    return f"{name}{sign}{mirrored(address, option, writes=writes, watch=trained)}"
 
 
 def option_of(name: str) -> str:
@@ -129,6 +137,8 @@ def add_config_options(options: argparse.ArgumentParser, required: bool = True) 
 
 
 PRESETS = ("fast", "balanced", "best")
+#: See ``tfxc.ranker.ensemble``, whose import takes longer than to show the help.
+ENSEMBLES = ("average", "rank_average", "sigmoid_average", "softmax_average", "round_robin")
 
 
 def add_file_choices(options: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import sys
+import threading
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from tfxc.core.storage.files import captured_standard_error
 
 _PACKAGE = "tensorflow"
+_local = threading.local()
 _START_LINE = re.compile(rb"WARNING: All log messages before absl::InitializeLog|[IWE]\d{4} ")
 
 
@@ -41,13 +43,13 @@ class _Finder(importlib.abc.MetaPathFinder):
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The module's spec with a quiet loader; None for all other modules."""
-        if name != _PACKAGE:
+        if name != _PACKAGE or getattr(_local, "asks", False):
             return None
-        sys.meta_path.remove(self)  # so that the others are asked
+        _local.asks = True  # the others; the list of finders stays, as another thread may read it
         try:
             spec = importlib.util.find_spec(name)
         finally:
-            sys.meta_path.insert(0, self)  # whoever asks need not import it
+            _local.asks = False
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)
         return spec

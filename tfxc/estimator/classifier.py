@@ -411,7 +411,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             return
         plain = type(self)()
         for name in _OF_NETWORKS:
-            if getattr(self, name) != getattr(plain, name):
+            if getattr(self, name) not in (getattr(plain, name), []):
                 raise ConfigError(
                     f"recipe 'fit' expected with this parameter, found {_LINEAR!r}",
                     where=name,

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
+from tfxc.core.interrupts import Stopped
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.estimator.fitted_model import FitData, FittedModel
 from tfxc.metrics.classification import Decision
@@ -16,7 +17,6 @@ from tfxc.model import XCModel, build_model
 from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments, resolved
 from tfxc.training.evaluation import Evaluation
-from tfxc.training.interrupts import Stopped
 from tfxc.training.loop import Trainer
 from tfxc.training.start.word_vectors import start_from_vectors
 

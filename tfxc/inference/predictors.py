@@ -116,7 +116,7 @@ class EnsemblePredictor:
     Args:
         predictors: dict of ``RunPredictor`` by the path of their run, two or more; each lists as
             many labels as its ``k`` says.
-        method: one of ``tfxc.ranker.ensemble.METHODS``.
+        method: one of ``tfxc.core.cli.ENSEMBLES``.
         k: labels per example; None means 5, or all if there are fewer.
         weights: one per run, see ``tfxc.ranker.ensemble.combine``.
 

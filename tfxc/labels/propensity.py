@@ -4,16 +4,11 @@ Source: Jain, Prabhu and Varma, KDD 2016, equation for ``p_l`` and the constants
 used in the same form by the Extreme Classification Repository.
 """
 
-import difflib
 from collections.abc import Sequence
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-
-# (A, B) as the Extreme Classification Repository uses them: "wikipedia" for WikiLSHTC-325K and
-# Wikipedia-500K, "amazon" for Amazon-670K and Amazon-3M, "default" for all other sets.
-DATASET_CONSTANTS = {"default": (0.55, 1.5), "wikipedia": (0.5, 0.4), "amazon": (0.6, 2.6)}
 
 
 def propensities(label_counts: np.ndarray, num_examples: int, A: float, B: float) -> np.ndarray:
@@ -49,28 +44,6 @@ def propensities(label_counts: np.ndarray, num_examples: int, A: float, B: float
         raise ConfigError(f"A >= 0 and B > 0 expected, found A={A}, B={B}", where="propensity")
     C = (np.log(num_examples) - 1) * (B + 1) ** A
     return 1 / (1 + C * np.exp(-A * np.log(np.asarray(label_counts, np.float64) + B)))
-
-
-def propensity_constants(propensity: str | Sequence[float]) -> tuple[float, float]:
-    """The pair (A, B) of a name in ``DATASET_CONSTANTS``, or of a pair given as such.
-
-    Raises:
-        ConfigError: the name is unknown or it is not a pair.
-    """
-    if isinstance(propensity, str):
-        if propensity not in DATASET_CONSTANTS:
-            near = difflib.get_close_matches(propensity, DATASET_CONSTANTS, n=1)
-            raise ConfigError(
-                f"one of {', '.join(DATASET_CONSTANTS)} or a pair (A, B) expected, "
-                f"found {propensity!r}",
-                where="propensity",
-                fix=f"write {near[0]!r}" if near else 'write "default"',
-            )
-        return DATASET_CONSTANTS[propensity]
-    pair = tuple(propensity)
-    if len(pair) != 2:
-        raise ConfigError(f"a pair (A, B) expected, found {pair}", where="propensity")
-    return pair
 
 
 def checked_counts(label_counts: Sequence[int] | np.ndarray) -> np.ndarray:

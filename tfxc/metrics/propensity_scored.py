@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.labels.propensity import checked_counts, counts_of, propensities, propensity_constants
+from tfxc.labels.propensity import checked_counts, counts_of, propensities
+from tfxc.labels.propensity_constants import propensity_constants
 from tfxc.metrics.base import Metric, checked_ks, named, names_at, ratio
 from tfxc.metrics.ranking import rank_discounts
 
@@ -33,7 +34,7 @@ class PropensityScoredMetric(Metric):
     Args:
         label_counts: (num_labels,) number of training examples of each label.
         num_examples: number of training examples.
-        propensity: name in ``labels.propensity.DATASET_CONSTANTS`` or a pair (A, B).
+        propensity: name in ``labels.propensity_constants.DATASET_CONSTANTS`` or a pair (A, B).
         ks: cut-offs.
 
     Raises:

@@ -1,9 +1,13 @@
 """Several blocks of a layer solved at a time, within a budget of memory."""
 
 from collections import deque
-from collections.abc import Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from tfxc.parallel import executor
 
 if TYPE_CHECKING:
     from tfxc.core.progress import Progress
@@ -36,44 +40,62 @@ class Plan(NamedTuple):
 
 
 def _held(work):
-    """Bytes of a solved block."""
-    return sum(part.nbytes for part in work.result()[:4])
+    """Bytes of solved blocks."""
+    return sum(part.nbytes for block in work.result() for part in block[:4])
 
 
-def write_blocks(work: Any, writer: "LayerWriter", plan: "Plan", progress: "Progress") -> None:
+class Solver(Protocol):
+    """What solves the blocks of a layer.
+
+    Attributes:
+        num_parents: number of blocks.
+        child_splits: bounds of their nodes.
+    """
+
+    num_parents: int
+    child_splits: np.ndarray
+
+    def spans(self, first: int) -> Iterator[tuple[int, int]]:
+        """(first, last) of the blocks of each task, from a block on."""
+
+    def task(self, first: int, last: int, plan: Plan) -> tuple[Any, ...]:
+        """A function and its arguments, which returns the list of a span's ``Block``s."""
+
+
+def write_blocks(solver: Solver, writer: "LayerWriter", plan: "Plan", progress: "Progress") -> None:
     """Solves the blocks of a layer that are missing, and writes them in their order.
 
     A block is started when all that may be in memory with it keeps to the plan's budget: blocks
     that are being solved with what they need at most, solved ones with what they are.
 
     Args:
-        work: has ``solve(block, plan)``, which returns a ``Block``, ``num_parents`` (blocks), and
-            ``child_splits`` (their nodes).
+        solver: ``Solver``.
         writer: ``ranker.store.LayerWriter``.
-        plan: ``Plan``.
+        plan: ``Plan``; its ``blocks`` are tasks at a time.
         progress: ``tfxc.core.progress.Progress`` that counts the nodes of each block.
     """
     waiting: deque[tuple[Future, int]] = deque()
-    ahead = writer.blocks
-    unfinished = writer.notes.get("unfinished", 0)
-    with ThreadPoolExecutor(plan.blocks) as pool:
-        try:
-            while writer.blocks < work.num_parents:
-                free = min(work.num_parents, ahead + 4 * plan.blocks - len(waiting))
-                while ahead < free and plan.admits(ahead, waiting):
-                    waiting.append((pool.submit(work.solve, ahead, plan), ahead))
-                    ahead += 1
-                if not waiting[0][0].done():
-                    running = [one for one, _ in waiting if not one.done()]
-                    wait(running, return_when=FIRST_COMPLETED)
-                    continue
-                *block, late = waiting.popleft()[0].result()
-                unfinished += late
-                writer.notes["unfinished"] = unfinished
-                writer.append(*block)
-                del block  # before another is started in its place
-                nodes = work.child_splits[writer.blocks - 1 : writer.blocks + 1]
+    spans = solver.spans(writer.blocks)
+    following = next(spans, None)
+    with executor(plan.blocks) as pool:
+        while waiting or following:
+            for _ in range(4 * plan.blocks - len(waiting)):
+                if following is None or not plan.admits(following[0], waiting):
+                    break
+                waiting.append((pool.submit(*solver.task(*following, plan)), following[0]))
+                following = next(spans, None)
+            if not waiting[0][0].done():
+                running = [one for one, _ in waiting if not one.done()]
+                wait(running, return_when=FIRST_COMPLETED)
+                continue
+            blocks = waiting.popleft()[0].result()
+            while blocks:
+                _write(blocks.pop(0), writer)
+                nodes = solver.child_splits[writer.blocks - 1 : writer.blocks + 1]
                 progress.advance(int(nodes[1] - nodes[0]))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+
+
+def _write(block, writer):
+    *arrays, late = block
+    writer.notes["unfinished"] = writer.notes.get("unfinished", 0) + late
+    writer.append(*arrays)

@@ -11,9 +11,8 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.arguments import OneOf
+from tfxc.core.cli import ENSEMBLES
 from tfxc.core.errors import ConfigError, DataError
-
-METHODS = ("average", "rank_average", "sigmoid_average", "softmax_average", "round_robin")
 
 
 def combine(
@@ -56,7 +55,7 @@ def combine(
         >>> ids.tolist(), scores.tolist()
         ([[3, 5]], [[-0.125, -0.75]])
     """
-    OneOf(*METHODS).check("method", method)
+    OneOf(*ENSEMBLES).check("method", method)
     if not predictions or (k is not None and k < 1):
         raise ConfigError(f"models and k of at least 1 expected, found {len(predictions)} and {k}")
     shares = check_weights(weights, method, len(predictions))

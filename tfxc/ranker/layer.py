@@ -1,9 +1,11 @@
 """Training of one layer of the ranker: block by block, from the features to the layer's files."""
 
 import hashlib
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -12,9 +14,12 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 from tfxc.core.resources import thread_count
 from tfxc.ops.csr import bounds_of
+from tfxc.ops.linear.block import Block
 from tfxc.ops.linear.solver import SolverSettings, block_memory, solve_block
+from tfxc.parallel import workers
 from tfxc.ranker.block_queue import Plan, write_blocks
 from tfxc.ranker.relevance import aligned
+from tfxc.ranker.shared_layer import SharedBlocks, write_shared
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of
 
 _ROWS = 4096  # examples whose features are counted at once
@@ -120,21 +125,38 @@ def train_layer(
         UserError: the folder cannot be written.
     """
     settings = settings or SolverSettings()
-    work = _Layer(problem, settings)
+    work = Blocks(problem, settings)
     print_of_all = work.fingerprint()
     trained = np.diff(work.targets.indptr) > 0
     if not is_complete(folder, print_of_all):
-        plan = work.plan(limits.memory_budget, held, thread_count(limits.threads))
         writer = LayerWriter(folder, work.children, work.child_splits, print_of_all)
         try:
             nodes = int(work.child_splits[writer.blocks])
             with Progress(title, total=len(trained), unit="nodes", start=nodes) as progress:
-                write_blocks(work, writer, plan, progress)
+                _solve_all(work, writer, limits, held, progress)
             writer.finish(trained)
         finally:
             writer.close()
     unfinished = notes_of(folder).get("unfinished", 0)
     return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
+
+
+def _solve_all(work, writer, limits, held, progress):
+    """Solves the blocks that are missing, here or on the cluster."""
+    found = workers()
+    if found is None:
+        plan = work.plan(limits.memory_budget, held, thread_count(limits.threads))
+        write_blocks(work, writer, plan, progress)
+        return
+    # One block at a time has to fit into a worker; how many workers there are is nothing to it.
+    plan = work.plan(found.memory, 0, 1)._replace(blocks=found.tasks, budget=None)
+    # The name is new for each layer, since workers keep the layer they have opened.
+    folder = writer.scratch / f"problem-{work.fingerprint()[:16]}"
+    try:
+        write_shared(work, folder)
+        write_blocks(SharedBlocks(work, folder), writer, plan, progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def min_budget(problem: "LayerProblem", settings: SolverSettings, budget: int, held: int) -> int:
@@ -145,20 +167,30 @@ def min_budget(problem: "LayerProblem", settings: SolverSettings, budget: int, h
         budget: bytes.
     """
     try:
-        _Layer(problem, settings).plan(budget, held, 1)
+        Blocks(problem, settings).plan(budget, held, 1)
     except BudgetError as error:
         return error.least
     return budget
 
 
-class _Layer:
-    """The blocks of a layer."""
+class Blocks:
+    """The blocks of a layer: the problem of each parent, and its solution.
 
-    def __init__(self, problem, settings):
+    Args:
+        problem: ``LayerProblem``.
+        settings: ``tfxc.ops.linear.solver.SolverSettings``.
+
+    Attributes:
+        num_parents: number of blocks.
+        children: int32, nodes by parent.
+        child_splits: bounds of each parent's part of them.
+    """
+
+    def __init__(self, problem: LayerProblem, settings: SolverSettings) -> None:
         features, targets, parents, examples, relevance = problem
         self.features, self.settings, self.parents = features, settings, np.asarray(parents)
         self.num_parents = 1 if examples is None else examples.shape[1]
-        self._counted = {}
+        self._counted: dict[int, int] = {}
         self._check_shapes(targets, examples)
         self.targets = _positives(targets)
         self.relevance = None if relevance is None else aligned(relevance, self.targets)
@@ -188,7 +220,7 @@ class _Layer:
                 where="parents",
             )
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Text that changes with whatever the weights depend on: all of it is read."""
         features, total = self.features, hashlib.sha256()
         arrays = {"parents": self.parents}
@@ -202,11 +234,15 @@ class _Layer:
         for name, array in arrays.items():
             total.update(f"{name} {array.dtype} {array.shape} ".encode())
             for begin in range(0, len(array), _AT_ONCE):  # perhaps mapped, or not contiguous
-                total.update(np.ascontiguousarray(array[begin : begin + _AT_ONCE]))
+                total.update(np.ascontiguousarray(array[begin : begin + _AT_ONCE]).data)
         return f"{total.hexdigest()} {features.shape} {self.settings}"
 
-    def plan(self, budget, held, threads):
-        """The widest ``Plan`` that keeps to what is left of the budget."""
+    def plan(self, budget: int | None, held: int, threads: int) -> Plan:
+        """The widest ``Plan`` that keeps to what is left of the budget.
+
+        Raises:
+            BudgetError: there is none.
+        """
         if self.num_parents < 2 * threads:
             plans = [Plan(1, count, True) for count in range(threads, 0, -1)]
         else:
@@ -223,7 +259,28 @@ class _Layer:
             least.append(max(needs))
         raise BudgetError(min(least) + held, budget)
 
-    def solve(self, parent, plan):
+    def entries(self) -> np.ndarray:
+        """Entries of the features that a block reads, once for 16 children: a measure of time."""
+        rows = np.full(self.num_parents, self.features.shape[0])
+        if self.examples is not None:
+            rows = np.diff(self.examples.indptr)
+        groups = -(-np.diff(self.child_splits) // 16)
+        return rows * groups * (self.features.nnz / max(1, self.features.shape[0]))
+
+    def spans(self, first: int) -> Iterator[tuple[int, int]]:
+        """Each block by itself."""
+        for parent in range(first, self.num_parents):
+            yield parent, parent + 1
+
+    def task(self, first: int, last: int, plan: Plan) -> tuple[Any, ...]:
+        """``solve`` of a span, in this process."""
+        return self.solve_span, first, last, plan
+
+    def solve_span(self, first: int, last: int, plan: Plan) -> list[Block]:
+        """The ``Block``s of some parents."""
+        return [self.solve(parent, plan) for parent in range(first, last)]
+
+    def solve(self, parent: int, plan: Plan) -> Block:
         """The ``Block`` of a parent."""
         rows, members, positives, relevance = self._problem(parent)
         if len(rows) < self.features.shape[0]:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core.config import Config
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
+from tfxc.core.interrupts import StopAtOnce
 from tfxc.data.manifest import Manifest
 from tfxc.inference.protocol import RunModel
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import LoadedRun
-from tfxc.training.interrupts import StopAtOnce
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -100,12 +100,15 @@ class Recipe:
         trust: whether modules that another run's config names are imported, see docs/trust.md.
         keeps_checkpoints: whether the checkpoints of a run, or of the runs inside it, hold all that
             was trained: more epochs continue from the last one, and each can be evaluated.
+        uses_cluster: whether a part of the training is shared out to the workers of a cluster, see
+            ``tfxc.parallel``.
     """
 
     data_dependent_arguments: tuple[str, ...] = ()
     trains_network = True
     keeps_head = True
     keeps_checkpoints = True
+    uses_cluster = False
     start: str | None = None
     start_part = "model"
     trust = False

@@ -15,6 +15,7 @@ import numpy as np
 from tfxc.core import registry
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.core.storage import checksums
+from tfxc.core.storage.files import check_local
 from tfxc.core.storage.reading import existing_file, read_array, read_errors
 from tfxc.data.conversion import Converter
 from tfxc.data.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
@@ -449,7 +450,8 @@ class _Numbering:
 
 
 def load_run(path: str | Path, trust: bool = False, step: int | None = None) -> "LoadedRun":
-    """Loads a run folder; see ``LoadedRun``."""
+    """Loads a run folder of this machine; see ``LoadedRun``."""
+    check_local(path)
     return LoadedRun(path, trust, step)
 
 

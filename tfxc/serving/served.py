@@ -296,10 +296,10 @@ class Catalog:
         """
         changed = []
         for slot in self.slots.values():
-            version = newest_version(slot.path)
-            if version is None or version == slot.current.version:
-                continue
             try:
+                version = newest_version(slot.path)
+                if version is None or version == slot.current.version:
+                    continue
                 loop, number = asyncio.get_running_loop(), slot.current.number + 1
                 new = await loop.run_in_executor(None, self._load, slot.name, version, number)
             except (UserError, OSError) as error:

@@ -147,4 +147,5 @@ class _Server(uvicorn.Server):
     async def _poll(self):
         while True:
             await asyncio.sleep(self._timing.poll)
-            await self._reload()
+            if not self._reloading.locked():
+                self._begin(self._reload())  # a task of its own: what fails there ends no polling

@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from tfxc.core import registry
 from tfxc.core.errors import NonFiniteLossError
+from tfxc.core.interrupts import Stopped, StopSignals
 from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.runs.writer import WEIGHTS
 from tfxc.training.callbacks import Callbacks
 from tfxc.training.checkpoints import Checkpoints
-from tfxc.training.interrupts import Stopped, StopSignals
 from tfxc.training.numerics import numerics, numerics_changes
 from tfxc.training.optimization.optimizers import get_optimizer
 from tfxc.training.optimization.schedules import get_schedule

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, MachineError, UserError
 from tfxc.training.rendezvous import Rendezvous, wait_limit
+from tfxc.training.slurm import use_slurm_step
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config, TrainingSettings
@@ -34,8 +35,8 @@ def make_strategy(
     """The distribution strategy of ``TrainingSettings``.
 
     ``mirrored`` uses ``settings.devices`` or all GPUs; on a machine without a GPU, devices
-    ``["CPU:0", "CPU:1"]`` are logical CPUs made here. ``multi_worker`` reads ``TF_CONFIG`` and
-    waits for the other workers, at most ``TFXC_WAIT`` seconds.
+    ``["CPU:0", "CPU:1"]`` are logical CPUs made here. ``multi_worker`` reads ``TF_CONFIG``, or
+    what Slurm says of its step, and waits for the other workers, at most ``TFXC_WAIT`` seconds.
 
     Args:
         config: the ``Config`` that all workers must have; None if it is not compared.
@@ -107,9 +108,12 @@ def _multi_worker():
 def check_tf_config() -> None:
     """Checks the environment variable TF_CONFIG against what a worker needs.
 
+    In a step of Slurm that started several tasks it is set here, if it was not set.
+
     Raises:
         ConfigError: it is missing, is not JSON, or cluster and task are not what they must be.
     """
+    use_slurm_step()
     text = os.environ.get("TF_CONFIG")
     if not text:
         raise _tf_config_error("a cluster expected by strategy 'multi_worker', found none")

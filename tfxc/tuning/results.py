@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.reading import read_json
@@ -115,10 +115,25 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
         None where it is not known).
 
     Raises:
-        DataError: the file is damaged.
+        DataError: the file is damaged, or another program's.
     """
     path = Path(folder) / FILE
-    return read_json(path, fix="search again, or delete it") if path.is_file() else None
+    if not path.is_file():
+        return None
+    fix = "search again, or move it away"
+    found = read_json(path, fix=fix)
+    if not _is_ours(found):
+        raise DataError("the results of `tfxc search` expected", where=path, fix=fix)
+    return found
+
+
+def _is_ours(found):
+    rows, keys = found.get("settings"), {"run", "changes", "result"}
+    return (
+        {"metric", "importance"} <= found.keys()
+        and isinstance(rows, list)
+        and all(isinstance(row, dict) and keys <= row.keys() for row in rows)
+    )
 
 
 def result_of(run: Path, metric: str) -> float | None:

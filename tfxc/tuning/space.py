@@ -98,13 +98,10 @@ def values_of(text: str) -> Values:
     key, sign, given = text.partition("=")
     if not (key and sign and given):
         raise argparse.ArgumentTypeError(f"KEY=VALUES expected, found {text!r}")
-    if ".." in given:
-        return _range(key, given)
-    try:
-        listed = json.loads(given)
-    except json.JSONDecodeError:
-        listed = None
+    listed = _value(given)
     if not isinstance(listed, list):
+        if ".." in given and "/" not in given:  # which a path may have
+            return _range(key, given)
         listed = [_value(part) for part in given.split(",")]
     if not listed:
         raise argparse.ArgumentTypeError(f"{key}: values expected, found none")
@@ -120,7 +117,7 @@ def _range(key, given):
         low, high = map(float, ends)
     except (TypeError, ValueError):
         raise argparse.ArgumentTypeError(f"{key}: LOW..HIGH expected, found {given!r}") from None
-    if not low < high or (logarithmic and low <= 0):
+    if not low < high < math.inf or low == -math.inf or (logarithmic and low <= 0):
         least = "0 < LOW" if logarithmic else "LOW"
         raise argparse.ArgumentTypeError(f"{key}: {least} < HIGH expected, found {given!r}")
     return Values(key, None, low, high, logarithmic, integers)

@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("fsspec", reason="the extra remote is not installed")
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tfxc.core.errors import DataError, MachineError
+from tfxc.commands import search
+from tfxc.core.errors import ConfigError, DataError, MachineError
 from tfxc.core.storage import mirror
 from tfxc.core.storage.locks import locked
 from tfxc.core.storage.mirror import mirror_path, mirrored, mirrors
@@ -27,6 +28,13 @@ def write(path, **files):
         file = path / name.replace("__", "/").replace("_json", ".json")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+
+
+def wait_for(condition):
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, "never true"
+        time.sleep(0.01)
 
 
 def test_what_is_written_here_is_there_at_the_end(memory, capsys):
@@ -91,6 +99,21 @@ def test_a_single_file(memory):
         assert mirrored("memory://bucket/x.json", "--output").read_text() == "[1]"
 
 
+def test_a_name_with_temp_in_it_is_copied(memory):
+    """But not what TensorFlow has not finished."""
+    address = "memory://bucket/runs/room_temperature"
+    with mirrors():
+        write(mirrored(address, "run"), a="1", checkpoints__b="2", checkpoints__c_temp__part="3")
+    assert sorted(memory.find("/bucket/runs/room_temperature")) == [
+        f"/bucket/runs/room_temperature/{name}" for name in ("a", "checkpoints/b")
+    ]
+
+
+@pytest.mark.parametrize("address", ["memory://bucket/runs/..", "memory://bucket/runs/."])
+def test_a_copy_is_in_a_folder_of_its_own(address):
+    assert mirror_path(address).name == "run"
+
+
 def test_a_change_on_both_sides_is_refused(memory):
     with mirrors():
         path = mirrored(ADDRESS, "run")
@@ -115,6 +138,42 @@ def test_the_same_change_on_both_sides_is_none(memory):
     with mirrors():
         assert (mirrored(ADDRESS, "run") / "a").read_text() == "new"
     assert there(memory) == {"/a": b"new"}
+
+
+def test_a_file_that_was_continued_after_it_had_been_sent(memory):
+    """As a log is when a training is killed while larger files are sent."""
+    with mirrors():
+        path = mirrored(ADDRESS, "run")
+        write(path, log="1\n")
+    memory.pipe("/bucket/runs/mine/log", b"1\n2\n")
+    write(path, log="1\n2\n3\n")
+    with mirrors():
+        assert (mirrored(ADDRESS, "run") / "log").read_text() == "1\n2\n3\n"
+        assert there(memory) == {"/log": b"1\n2\n3\n"}
+
+
+def test_a_storage_that_fails_after_it_has_taken_a_file(memory, monkeypatch):
+    """How the file is there is asked for again; meanwhile it has changed here."""
+    with mirrors():
+        path = mirrored(ADDRESS, "run")
+        write(path, weights="old")
+        found = MemoryFileSystem.find
+        with monkeypatch.context() as patch:
+            asked = []
+
+            def fail(self, *arguments, **options):
+                asked.append(1)
+                if len(asked) > 1:
+                    raise PermissionError("no answer")
+                return found(self, *arguments, **options)
+
+            patch.setattr(MemoryFileSystem, "find", fail)
+            memory.pipe("/bucket/runs/mine/other", b"")  # so that there is a folder to be listed
+            with pytest.raises(MachineError, match="no answer"):
+                mirror._open[0].synchronise()
+        assert there(memory)["/weights"] == b"old"
+        write(path, weights="newer")
+    assert there(memory)["/weights"] == b"newer"
 
 
 def test_a_folder_that_was_removed_there_stays_here(memory):
@@ -150,9 +209,7 @@ def test_a_training_is_copied_while_it_goes_on(memory, monkeypatch):
         time.sleep(0.05)
         assert not there(memory), "nothing is finished yet"
         write(path, ckpt__step_json="{}")
-        waited = time.monotonic() + 30
-        while len(there(memory)) < 2 and time.monotonic() < waited:
-            time.sleep(0.01)
+        wait_for(lambda: len(there(memory)) == 2)
         assert there(memory) == {"/ckpt/weights": b"1", "/ckpt/step.json": b"{}"}
 
 
@@ -197,20 +254,9 @@ def test_an_error_is_the_one_that_is_reported(memory):
 
 def test_one_process_of_a_machine_synchronises(memory):
     """Others, such as those of single repetitions, write into the same copy."""
-    lock = mirror_path(ADDRESS).parent / ".mirror.lock"
-    lock.parent.mkdir(parents=True)
-    program = (
-        "import sys, time, pathlib\n"
-        "from tfxc.core.storage.locks import locked\n"
-        f"with locked({str(lock)!r}, print):\n"
-        "    print('held', flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    command = [sys.executable, "-c", program]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout.readline() == "held\n"
+    with mirrors():
+        mirrored(ADDRESS, "run")  # there is nothing
+    with holding_the_lock() as other:
         with mirrors():
             write(mirrored(ADDRESS, "run"), a="1")
         assert not there(memory)
@@ -218,6 +264,84 @@ def test_one_process_of_a_machine_synchronises(memory):
             mirrored(ADDRESS, "run")
             other.communicate("")
         assert there(memory) == {"/a": b"1"}, "the other has ended meanwhile"
+
+
+def holding_the_lock():
+    """Another process that synchronises, until its standard input ends."""
+    lock = mirror_path(ADDRESS).parent / ".mirror.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    program = (
+        "import sys\n"
+        "from tfxc.core.storage.locks import locked\n"
+        f"with locked({str(lock)!r}, print):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program]
+    found = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert found.stdout.readline() == "held\n"
+    return found
+
+
+def test_the_first_copy_is_waited_for(memory, monkeypatch, capsys):
+    """Another process makes it; when that has failed, it is made here."""
+    memory.pipe("/bucket/runs/mine/a", b"1")
+    with holding_the_lock() as other, mirrors():
+        own, seen = mirror.Mirror._own, []
+
+        def look(self):
+            own(self)
+            seen.append(self._owner)
+            if len(seen) == 3:
+                other.communicate("")
+
+        monkeypatch.setattr(mirror.Mirror, "_own", look)
+        assert (mirrored(ADDRESS, "run") / "a").read_text() == "1"
+        assert seen[:3] == [False] * 3 and seen[-1]
+    assert capsys.readouterr().err.count("which copies it") == 1
+
+
+def test_what_only_reads_leaves_the_copying_to_a_training(memory, monkeypatch):
+    """As a server that runs on for days, next to the training of a newer version."""
+    monkeypatch.setattr(mirror, "_SECONDS", 0.01)
+    with mirrors():
+        write(mirrored(ADDRESS, "run"), a="1", old="1")
+    with mirrors():
+        path = mirrored(ADDRESS, "run")  # the server's
+        training = mirror.Mirror(ADDRESS, "run")
+        training.begin()
+        training.watch()
+        write(path, step_json="{}", late="1")
+        (path / "old").unlink()
+        wait_for(lambda: "/step.json" in there(memory))
+        training.close()
+        assert sorted(there(memory)) == ["/a", "/late", "/step.json"]
+    assert sorted(there(memory)) == ["/a", "/late", "/step.json"]
+
+
+def test_a_storage_that_cannot_be_written_to(memory, monkeypatch):
+    def refuse(*_, **__):
+        raise NotImplementedError
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", refuse)
+    with mirrors(), pytest.raises(ConfigError, match=f"{ADDRESS}: a storage to write expected"):
+        mirrored(ADDRESS, "--output", writes=True)
+
+
+def test_a_data_set_is_no_storage(memory):
+    with mirrors(), pytest.raises(ConfigError, match="found the data set 'hf:mine'"):
+        mirrored("hf:mine", "--run")
+
+
+def test_a_search_is_copied_while_it_goes_on(memory, monkeypatch):
+    options = search._parser()
+    command = ["--config", "quickstart", "--try", "seed=1,2", "--runs", ADDRESS]
+    with mirrors():
+        assert options.parse_args(command).runs == str(mirror_path(ADDRESS))
+        assert mirror._open[0]._thread.is_alive()
+    monkeypatch.setattr(MemoryFileSystem, "put_file", lambda *_, **__: 1 / 0)
+    with mirrors(), pytest.raises(ZeroDivisionError):
+        options.parse_args(command)
 
 
 def test_locks_are_released(memory):

@@ -52,12 +52,12 @@ def test_by_content(tmp_path):
     ):
         (tmp_path / "a.txt").write_text(line)
         assert detect_format(tmp_path / "a.txt") == expected, line
-    for line in ("text,label", "at 12:30 we met", "12:30 is the time", "3 4"):
+    for line in ("text,label", "at 12:30 we met", "12:30 is the time", "3 4", "1" * 1_000_000):
         (tmp_path / "a.txt").write_text(line)
         with pytest.raises(DataError, match="a first line that shows the format exp") as caught:
             detect_format(tmp_path / "a.txt")
         problem = str(caught.value).partition("To fix it")[0]
-        assert line in problem and "Parquet" not in problem
+        assert line[:50] in problem and "Parquet" not in problem
         assert detect_format(tmp_path / "a.txt", "text") == "lines"
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from tfxc.core.errors import ConfigError, DataError, MachineError, missing_package
 
 _PREFIX = "hf:"
-# What ``save_to_disk`` writes for one data set, or for one with its splits.
 _PATHS = ("/", ".", "~")  # beginnings of folders, but not of names of the Hub
+# What ``save_to_disk`` writes for one data set, or for one with its splits.
 _SAVED = ("state.json", "dataset_dict.json")
 
 

@@ -7,12 +7,12 @@ is copied to the other.
 """
 
 import contextlib
-import filecmp
 import hashlib
 import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tfxc.core.errors import DataError, MachineError, UserError
 from tfxc.core.progress import Progress
 from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import atomic_file, make_folder, write_json
-from tfxc.core.storage.locks import locked
+from tfxc.core.storage.locks import holder, locked
 from tfxc.core.storage.remote import (
     BLOCK,
     files_at,
@@ -35,6 +35,7 @@ from tfxc.core.storage.remote import (
 _PROBE = ".tfxc-probe"
 _STATE, _LOCK = "mirror.json", ".mirror.lock"
 _SECONDS = 5.0  # between two looks at what a training has finished
+_PATIENCE = 0.1  # seconds between two looks at whether another process is done
 _LAST = ("checksums.json", "summary.json")  # which say that everything else is there
 _open: list["Mirror"] | None = None
 
@@ -46,8 +47,8 @@ def mirror_path(address: str) -> Path:
         address: e.g. ``"s3://bucket/runs/mine"``; the copy has its last name.
     """
     address = address.rstrip("/")
-    key = hashlib.sha256(address.encode()).hexdigest()[:16]
-    return cache_of() / "mirrors" / key / (address.rpartition("/")[2] or "run")
+    key, name = hashlib.sha256(address.encode()).hexdigest()[:16], address.rpartition("/")[2]
+    return cache_of() / "mirrors" / key / ("run" if name in ("", ".", "..") else name)
 
 
 @contextlib.contextmanager
@@ -103,14 +104,17 @@ def mirrored(address: str, where: str, *, writes: bool = False, watch: bool = Fa
         found.try_to_write(inside=watch)
     if watch:
         found.watch()
+    else:
+        found.rest()
     return found.path
 
 
 class Mirror:
     """A copy of what is at an address, and what was the same on both sides at last.
 
-    One process of a machine synchronises an address at a time; others use the copy as it is, and
-    synchronise what they have changed when they end, if no one else does then.
+    One process of a machine synchronises an address at a time, a training from its beginning to its
+    end; others use the copy as it is, and synchronise what they have changed when they end, if no
+    one else does then.
 
     Args:
         address: of a storage that fsspec knows.
@@ -126,16 +130,22 @@ class Mirror:
         self._storage, self._place = storage_of(self.address, where)
         self._mutex, self._held = threading.Lock(), contextlib.ExitStack()
         self._thread: threading.Thread | None = None
-        self._end, self._copied, self._owner = threading.Event(), 0, False
+        self._end, self._copied = threading.Event(), 0
+        self._owner = self._waits = False
         self._there: dict[str, Any] = {}
         self._here: dict[str, Any] = {}
+        self._sent: dict[str, Any] = {}  # as they were here; how they are there is not known yet
 
     def begin(self) -> None:
         """Brings the copy up to date, unless another process keeps it so."""
         make_folder(self._folder)
         self._own()
+        while not self._owner and not (self._folder / _STATE).exists():
+            self._wait_for_first_copy()
         if self._owner:
             self.synchronise()
+            if not (self._folder / _STATE).exists():
+                self._write_state()  # nothing is there yet
 
     def try_to_write(self, inside: bool) -> None:
         """Writes an empty file and removes it: what is refused later would come after the work.
@@ -156,10 +166,18 @@ class Mirror:
             self._storage.rm_file(place)
 
     def watch(self) -> None:
-        """Synchronises in the background from now on."""
-        if self._owner and self._thread is None:
-            self._thread = threading.Thread(target=self._watch, daemon=True)
+        """Synchronises in the background from now on, or from when no other process does."""
+        if self._thread is None:
+            self._own()
+            before = (self._milestones(),)
+            self._thread = threading.Thread(target=self._watch, args=before, daemon=True)
             self._thread.start()
+
+    def rest(self) -> None:
+        """Leaves it to others to synchronise until the end, unless ``watch`` was called."""
+        if self._thread is None:
+            self._held.close()
+            self._owner = False
 
     def close(self) -> None:
         """Synchronises for the last time."""
@@ -188,6 +206,7 @@ class Mirror:
         """
         with self._mutex:
             there, here = self._found_there(), self._found_here()
+            self._note_sent(there)
             changed_there = _changed(self._there, there)
             changed_here = _changed(self._here, here)
             if self._there and not there and self.path.exists():
@@ -199,14 +218,28 @@ class Mirror:
             if not changed_there and not changed_here:
                 return
             for name in _in_order(changed_there & changed_here):
-                self._settle(name, there, here)
+                if self._settle(name, there, here):
+                    changed_there.remove(name)
             try:
                 for name in _in_order(changed_there - changed_here):
                     self._fetch(name, there.get(name))
                 self._send(_in_order(changed_here - changed_there), here)
             finally:
-                state = {"address": self.address, "there": self._there, "here": self._here}
-                write_json(self._folder / _STATE, state)
+                self._write_state()
+            if self._sent:
+                self._note_sent(self._found_there())
+
+    def _write_state(self):
+        state = {"address": self.address, "there": self._there, "here": self._here}
+        write_json(self._folder / _STATE, state)
+
+    def _note_sent(self, there):
+        """Notes how the files that were sent are there, if that is not known yet."""
+        if self._sent:
+            for name in self._sent.keys() & there.keys():
+                self._there[name], self._here[name] = there[name], self._sent[name]
+            self._sent = {}
+            self._write_state()
 
     def _own(self):
         """Becomes the process that synchronises, if there is none."""
@@ -216,12 +249,23 @@ class Mirror:
                 self._owner = True
                 self._read_state()
 
-    def _watch(self):
+    def _wait_for_first_copy(self):
+        """What is there is not here yet: another process is copying it."""
+        process = holder(self._folder / _LOCK) or "another process"
+        if not self._waits:
+            print(f"{self.address}: waiting for {process}, which copies it", file=sys.stderr)
+        self._waits = True
+        time.sleep(_PATIENCE)
+        self._own()
+
+    def _watch(self, seen):
         """Synchronises whenever a training has finished something."""
-        seen, said = self._milestones(), ""
+        said = ""
         while not self._end.wait(_SECONDS):
             now = self._milestones()
-            if now == seen:
+            if now != seen:
+                self._own()
+            if now == seen or not self._owner:
                 continue
             try:
                 self.synchronise()
@@ -242,8 +286,10 @@ class Mirror:
         Those were removed from the cache, which is no reason to remove them there as well: they
         are brought here again. Only what is removed from now on is removed there.
         """
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             state = json.loads((self._folder / _STATE).read_text("utf-8"))
+            if (state["there"], state["here"]) == (self._there, self._here):
+                return  # nobody has synchronised meanwhile: what is gone was removed since then
             kept = self._found_here().keys() & state["here"].keys()
             self._there = {name: state["there"][name] for name in kept if name in state["there"]}
             self._here = {name: state["here"][name] for name in kept}
@@ -264,25 +310,33 @@ class Mirror:
         for folder, _, names in os.walk(self.path):
             for file in (Path(folder, name) for name in names):
                 name = file.relative_to(self.path).as_posix()
-                if not is_hidden(name) and "_temp" not in file.parent.name:
+                if not is_hidden(name) and not _is_unfinished(name):
                     with contextlib.suppress(FileNotFoundError):
                         found[name] = _stat(file)
         return found
 
     def _settle(self, name, there, here):
-        """What has changed on both sides: that is fine where it is the same now."""
-        if name in there and name in here and there[name]["size"] == here[name][0]:
+        """What has changed on both sides is fine where it is the same now, or was continued here.
+
+        A process that is killed between sending a file and noting that leaves it so.
+
+        Returns:
+            Whether the file is to be sent.
+        """
+        if name not in there and name not in here:
+            _forget(name, self._there, self._here)
+            return False
+        if name in there and name in here and (there[name]["size"] or 0) <= here[name][0]:
             with atomic_file(self._folder / ".compared", "wb") as copy:
                 self._read(name, copy)
             compared = self._folder / ".compared"
-            same = filecmp.cmp(compared, self._local(name), shallow=False)
+            begins, same = _compared(compared, self._local(name))
             compared.unlink()
-            if same:
-                self._there[name], self._here[name] = there[name], here[name]
-                return
-        elif name not in there and name not in here:
-            del self._there[name], self._here[name]
-            return
+            if begins:
+                self._there[name] = there[name]
+                if same:
+                    self._here[name] = here[name]
+                return not same
         raise DataError(
             f"a file that was changed in one place expected, found {name or 'it'!r} changed there "
             f"and in {self._folder}",
@@ -316,21 +370,15 @@ class Mirror:
 
     def _send(self, names, here):
         """Brings files there, or removes there what is not here any more."""
-        sent = []
-        try:
-            for name in names:
-                with remote_errors(self.address, "write"):
-                    if name in here and self._put(self._local(name), self._remote(name)):
-                        sent.append(name)
-                    elif name not in here:
-                        with contextlib.suppress(FileNotFoundError):
-                            self._storage.rm_file(self._remote(name))
-                        _forget(name, self._there, self._here)
-        finally:
-            there = self._found_there() if sent else {}
-            for name in sent:
-                self._there[name], self._here[name] = there.get(name), here[name]
-            self._copied += len(sent)
+        for name in names:
+            with remote_errors(self.address, "write"):
+                if name in here and self._put(self._local(name), self._remote(name)):
+                    self._sent[name] = here[name]
+                    self._copied += 1
+                elif name not in here:
+                    with contextlib.suppress(FileNotFoundError):
+                        self._storage.rm_file(self._remote(name))
+                    _forget(name, self._there, self._here)
 
     def _put(self, file, place):
         """Whether a file was copied; False if it was removed meanwhile, as old checkpoints are."""
@@ -364,6 +412,20 @@ def _busy(_):
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
     return {name for name in {*before, *now} if before.get(name) != now.get(name)}
+
+
+def _is_unfinished(name):
+    """Whether a file is a part of a checkpoint that TensorFlow is writing."""
+    return any("_temp" in folder for folder in name.split("/")[:-1])
+
+
+def _compared(beginning, file):
+    """Whether a file begins with another one, and whether both are the same."""
+    with open(beginning, "rb") as one, open(file, "rb") as other:
+        while block := one.read(BLOCK):
+            if other.read(len(block)) != block:
+                return False, False
+        return True, not other.read(1)
 
 
 def _in_order(names):

@@ -133,6 +133,12 @@ def storage_of(address: str, where: str | None = None) -> tuple[Any, str]:
     with missing_package("remote", where=where or address):
         import fsspec
     protocol = address.partition(":")[0]
+    if is_dataset(address):
+        raise ConfigError(
+            f"a folder or the address of a storage expected, found the data set {address!r}",
+            where=where,
+            fix="name one where files can be written, such as s3://bucket/run",
+        )
     if not address.startswith(f"{protocol}://"):  # fsspec would take it for a folder here
         raise ConfigError(
             f"an address that begins with {protocol}:// expected, found {address!r}",
@@ -242,6 +248,7 @@ def remote_errors(address: str, what: str = "read") -> Iterator[None]:
         what: ``"read"`` or ``"write"``.
 
     Raises:
+        ConfigError: such a storage cannot do that.
         DataError: there is nothing at the address.
         MachineError: the storage cannot be reached, or refuses.
     """
@@ -249,6 +256,12 @@ def remote_errors(address: str, what: str = "read") -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise _missing(address) from error
+    except NotImplementedError as error:
+        raise ConfigError(
+            f"a storage to {what} expected, found one of another kind",
+            where=address,
+            fix="name a folder, or another storage such as s3:// or gs://",
+        ) from error
     except _raised() as error:
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise MachineError(

@@ -15,9 +15,10 @@ from tfxc.data.parsing.sparse_lines import parse_rows
 if TYPE_CHECKING:
     from tfxc.data.parsing.path_probe import PathProbe
 
-# Labels, if any, and at least one feature.
+# Labels, if any, and at least one feature. What is between them is no part of either, so that a
+# long line of digits is refused at once.
 _PAIR = rb"\d+:[-+.\deE]+"
-_LINE = re.compile(rb"[-+\d.,]*\s*" + _PAIR + rb"(?:\s+" + _PAIR + rb")*\s*(?:#.*)?")
+_LINE = re.compile(rb"(?:[-+\d.,]+\s+|\s*)" + _PAIR + rb"(?:\s+" + _PAIR + rb")*\s*(?:#.*)?")
 
 
 class SVMLight(Reader):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import joblib
 import numpy as np
 import scipy.sparse
 
@@ -20,6 +19,7 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_array, read_json, read_text
 from tfxc.data.kinds import SPARSE
 from tfxc.ops.text.token_patterns import TokenPattern
+from tfxc.parallel import map_ordered
 
 if TYPE_CHECKING:
     from tfxc.ops.text.bags import TextBag
@@ -146,8 +146,8 @@ class TextFeatures(abc.ABC):
         parts = _divide(texts, jobs, num_terms)
         if len(parts) == 1:
             return self._rows(texts)
-        rows = joblib.Parallel(n_jobs=len(parts))(joblib.delayed(self._rows)(p) for p in parts)
-        return scipy.sparse.vstack(rows, format="csr")
+        rows = map_ordered(self._rows, [(part,) for part in parts], len(parts))
+        return scipy.sparse.vstack(list(rows), format="csr")
 
     def graph(self, folder: Path) -> "TextBag":
         """What turns texts into the same features in a graph, padded as batches are.

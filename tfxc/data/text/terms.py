@@ -8,13 +8,13 @@ import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import joblib
 import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
+from tfxc.parallel import map_ordered
 
 # Fewer characters at a time are counted sooner than processes start.
 _MIN_CHARACTERS = 500_000
@@ -124,13 +124,10 @@ class TermCounter:
 
     def add(self, text_lists: Sequence[Sequence[str]]) -> None:
         """Counts a list of lists of texts, a list per process."""
-        tasks = (
-            joblib.delayed(_count_list)(texts, self._analyse, self._with_totals)
-            for texts in text_lists
-        )
+        tasks = [(texts, self._analyse, self._with_totals) for texts in text_lists]
         characters = sum(len(text) for texts in text_lists for text in texts)
         jobs = self._jobs if characters >= _MIN_CHARACTERS else 1
-        for in_documents, in_total in joblib.Parallel(n_jobs=jobs)(tasks):
+        for in_documents, in_total in map_ordered(_count_list, tasks, jobs):
             self._documents.update(in_documents)
             self._totals.update(in_total)
         self._num_texts += sum(map(len, text_lists))

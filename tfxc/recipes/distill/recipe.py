@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tfxc.core import registry
 from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, OneOf, checked
 from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.interrupts import StopAtOnce
 from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.sources.shards import open_source
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -30,7 +31,6 @@ from tfxc.recipes.distill.teacher_logits import (
     write_teacher_logits,
 )
 from tfxc.runs.loaded import load_run, trusting
-from tfxc.training.interrupts import StopAtOnce
 from tfxc.training.job import TrainingJob
 from tfxc.training.start.run_start import PARTS
 from tfxc.training.strategies import by_chief, make_strategy

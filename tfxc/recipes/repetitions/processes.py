@@ -1,19 +1,18 @@
-"""Several repetitions at a time, each in its own process."""
+"""Several repetitions at a time, each in its own process, here or on a cluster."""
 
 import os
 import signal
-import subprocess
-import sys
 import time
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfxc.core.errors import UserError
+from tfxc.core.interrupts import STOP_SIGNALS, Stopped, StopSignals
 from tfxc.core.progress import duration
 from tfxc.core.resources import available_bytes
-from tfxc.core.storage.files import write_errors
 from tfxc.data.manifest import Manifest
-from tfxc.training.interrupts import STOP_SIGNALS, Stopped, StopSignals, stop_with_parent
+from tfxc.parallel import programs, workers
 from tfxc.training.memory_estimate import peak_bytes
 
 if TYPE_CHECKING:
@@ -67,21 +66,29 @@ def run_repetitions(context: "Context", count: int, parallel: int | None = None)
             f"extended from {epochs:g} to {training.epochs:g} epochs: schedule "
             f"{training.schedule.name!r} is computed for the new length"
         )
-    jobs = min(parallel or fit, count)
+    found = workers()
+    jobs = min(parallel or fit if found is None else found.tasks, count)
     print(f"{count} repetitions, {jobs} at a time; logs: {context.run}/repetition-*.log")
-    children = _Children(count)
-    with StopSignals() as signals:
-        try:
-            while children.waiting or children.running:
-                if signals.received:
-                    children.stop(signals.received)
-                while children.waiting and len(children.running) < jobs:
-                    number = children.waiting.pop(0)
-                    children.running[number] = _start(context, config, number, jobs)
-                children.collect()
-        finally:
-            children.stop(signal.SIGTERM)
-    return _summary(context, count, children.codes, signals.received)
+    with StopSignals() as signals, programs(context.run, jobs) as running:
+        futures = {_start(running, context, config, r, jobs): r for r in range(count)}
+        codes = _codes(running, futures, signals)
+    return _summary(context, count, codes, signals.received)
+
+
+def _codes(running, futures, signals):
+    """Exit codes of the repetitions that were started; reports each as it ends."""
+    codes, began, waiting = {}, time.monotonic(), set(futures)
+    while waiting:
+        if signals.received and not running.stopped:
+            running.stop(signals.received)
+        ended, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+        for future in ended:
+            code = future.result()
+            if code is not None:
+                codes[futures[future]] = code
+                done = f"{len(codes)} of {len(futures)}, {duration(time.monotonic() - began)}"
+                print(f"repetition {futures[future]} {_ending(code)} ({done})", flush=True)
+    return codes
 
 
 def begin_repetitions(context: "Context") -> Path:
@@ -105,64 +112,22 @@ def parallel_jobs(config: "Config", data_folder: str | Path, count: int) -> int:
     return int(max(1, min(count, by_memory, os.cpu_count() or 1)))
 
 
-class _Children:
-    """The repetitions that wait, run and have ended (number -> exit code)."""
-
-    def __init__(self, count):
-        self.count, self.waiting = count, list(range(count))
-        self.running, self.codes = {}, {}
-        self._began, self._reported = time.monotonic(), set()
-
-    def collect(self):
-        """Waits a moment and reports the children that have ended."""
-        time.sleep(0.2)
-        for number, process in list(self.running.items()):
-            code = process.poll()
-            if code is None:
-                continue
-            del self.running[number]
-            self.codes[number] = code
-            seconds = duration(time.monotonic() - self._began)
-            done = f"{len(self.codes)} of {self.count}, {seconds}"
-            print(f"repetition {number} {_ending(code)} ({done})", flush=True)
-
-    def stop(self, signal_number):
-        """Starts no other child and passes a signal on, once to each."""
-        self.waiting.clear()
-        for number, process in self.running.items():
-            if number not in self._reported:
-                process.send_signal(signal_number)
-        self._reported |= set(self.running)
-
-
 def _ending(code):
     if code in _STOPPED:
         return "stopped"
     return "finished" if code == 0 else f"failed with exit code {code}"
 
 
-def _start(context, config, number, jobs):
-    command = [sys.executable, "-m", "tfxc.train", "--config", str(config)]
-    command += ["--repetition", str(number), *context.command]
-    # Side by side, each process would otherwise start as many threads as there are cores.
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": threads,
-        "TF_NUM_INTRAOP_THREADS": threads,
-        "TF_NUM_INTEROP_THREADS": threads,
-    }
-    path = log_path(context.run, number)
-    with write_errors(path), open(path, "a", encoding="utf-8") as log:
-        # A group of its own: Ctrl-C reaches a child once, from here. A second signal would end it
-        # before it has saved.
-        return subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-            **stop_with_parent(environment),
-        )
+def _start(running, context, config, number, jobs):
+    arguments = ["-m", "tfxc.train", "--config", str(config), "--repetition", str(number)]
+    environment = {}
+    if workers() is None:
+        # Side by side, each process would otherwise start as many threads as there are cores.
+        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+        environment = dict.fromkeys(names, threads)
+    log = log_path(context.run, number)
+    return running.submit([*arguments, *context.command], log, environment)
 
 
 def log_path(run: str | Path, number: int) -> Path:

@@ -51,6 +51,7 @@ class Repetitions(RecipeOfRuns):
         trust: bool = False,
     ) -> None:
         self.parallel, self.together = parallel, together
+        self.uses_cluster = not together
         self.start, self.start_part, self.trust = start, start_part, trust
 
     def starts(self, context: Context) -> list[RunStart]:

@@ -106,12 +106,14 @@ class LinearModel(RankerModel):
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Labels found for an example whose features are a label's own weights, with their scores.
 
-        See ``RunModel.similar_labels``.
+        See ``RunModel.similar_labels``; none for a label without weights, as one without examples.
         """
         weights = self.ranker.weights_of(label)
         length = np.linalg.norm(weights.data)
+        if not length:
+            return np.empty(0, np.int32), np.empty(0, np.float32)
         ids, scores = self.ranker.predict(
-            weights / length if length else weights,
+            weights / length,
             min(k + 1, self.num_labels),
             beam_size=self._beam,
             post_processor=self._post_processor,

@@ -49,6 +49,7 @@ class XRLinear(StagedRecipe):
     """
 
     trains_network = False
+    uses_cluster = True
     saved = "finished blocks are"
 
     @checked(memory_gb=POSITIVE, calibrate=OneOf(None, *METHODS), threads=COUNT | None)

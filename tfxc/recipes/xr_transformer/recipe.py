@@ -98,6 +98,7 @@ class XRTransformer(StagedRecipe):
     """
 
     keeps_head = False
+    uses_cluster = True
 
     @checked(
         only_topk=COUNT,

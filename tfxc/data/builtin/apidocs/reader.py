@@ -15,11 +15,10 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-import joblib
-
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.progress import Progress
+from tfxc.core.resources import thread_count
 from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.ownership import atomic_folder
@@ -27,6 +26,7 @@ from tfxc.core.storage.reading import read_json
 from tfxc.data.builtin.apidocs.documents import documents_of_file
 from tfxc.data.formats.base import TextReader
 from tfxc.data.formats.jsonl import JSONLines
+from tfxc.parallel import map_ordered
 
 _STANDARD_LIBRARY = "stdlib"
 _PACKAGES = (_STANDARD_LIBRARY, "numpy", "scipy", "sklearn", "keras", "tensorflow")
@@ -90,7 +90,7 @@ class ApiDocs(TextReader):
         self.source_fingerprint = _fingerprint(sources)
         folder = cache_of(cache_folder) / f"apidocs-{self.source_fingerprint}"
         if not folder.is_dir():
-            _build(folder, sources, jobs or joblib.cpu_count())
+            _build(folder, sources, jobs or thread_count())
         super().__init__(folder / f"{split}.jsonl")
         counts = read_json(folder / "counts.json", fix=_DELETE)
         self.num_examples, self.num_labels = counts[split], counts["labels"]
@@ -176,8 +176,7 @@ def _documents(sources, jobs):
     tasks = [files[at : at + _FILES_PER_TASK] for at in range(0, len(files), _FILES_PER_TASK)]
     documents = {}
     with Progress("reading API documentation", len(files), unit="files") as progress:
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
-        results = parallel(joblib.delayed(_documents_of_files)(task) for task in tasks)
+        results = map_ordered(_documents_of_files, [(task,) for task in tasks], jobs)
         for task, found in zip(tasks, results, strict=True):
             for name, description, labels in found:
                 documents.setdefault(description, (f"{name}. {description}", labels))

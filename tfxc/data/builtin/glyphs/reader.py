@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import joblib
 import numpy as np
 import scipy
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.progress import Progress
+from tfxc.core.resources import thread_count
 from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.ownership import atomic_folder
@@ -30,6 +30,7 @@ from tfxc.data.builtin.glyphs.faces import (
 )
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
+from tfxc.parallel import map_ordered
 
 _SPLITS = ("train", "dev", "test")
 _PARTS = ("all", "seen", "unseen")
@@ -105,7 +106,7 @@ class Glyphs(Reader):
         self.source_fingerprint = hashlib.sha1(key.encode()).hexdigest()[:16]
         folder = cache_of(cache_folder) / f"glyphs-{self.source_fingerprint}"
         if not folder.is_dir():
-            _build(folder, options, jobs or joblib.cpu_count())
+            _build(folder, options, jobs or thread_count())
         super().__init__(folder / f"{split}.npy")
         names = read_json(folder / "classes.json", fix=_DELETE, kind=(dict, list))
         part = [classes == "all" or _is_unseen(name) == (classes == "unseen") for name in names]
@@ -162,12 +163,11 @@ def _is_unseen(name):
 
 def _build(folder, options, jobs):
     font_folder()
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
     codes = options["characters"]
     codes = None if codes is None else set(codes)
     with Progress("comparing glyphs", len(FACES), unit="faces") as progress:
         looks = []
-        for found in parallel(joblib.delayed(looks_of_face)(f, codes) for f in range(len(FACES))):
+        for found in map_ordered(looks_of_face, [(f, codes) for f in range(len(FACES))], jobs):
             looks.append(found)
             progress.advance(1)
     classes = classes_of(looks, options["min_faces"])
@@ -188,7 +188,7 @@ def _build(folder, options, jobs):
             files[split] = stack.enter_context(open(scratch / f"{split}.npy", "wb"))
             _write_head(files[split], (len(index), size, size, 1))
             wanted[split] = len(index)
-        drawn = _draw_all(parallel, classes, files, variants, size)
+        drawn = _draw_all(jobs, classes, files, variants, size)
         assert drawn == wanted, "one image per row"
 
 
@@ -213,12 +213,12 @@ def _split(code, face, variant, is_first):
     return _SPLITS[max(0, tenth - 7)]
 
 
-def _draw_all(parallel, classes, files, variants, size):
+def _draw_all(jobs, classes, files, variants, size):
     """Draws glyph by glyph, appends each image to its split's file; returns how many, by split."""
     glyphs = [(c, f, place == 0) for o in classes for place, (c, f) in enumerate(o.glyphs)]
     tasks = [glyphs[at : at + _GLYPHS_PER_TASK] for at in range(0, len(glyphs), _GLYPHS_PER_TASK)]
     drawn = dict.fromkeys(files, 0)
-    results = parallel(joblib.delayed(_draw_glyphs)(task, variants, size) for task in tasks)
+    results = map_ordered(_draw_glyphs, [(task, variants, size) for task in tasks], jobs)
     with Progress("drawing glyphs", len(glyphs), unit="glyphs") as progress:
         for task, found in zip(tasks, results, strict=True):
             for split, images in found.items():

@@ -1,0 +1,58 @@
+"""Trainings by command on a Dask cluster: the same runs as without."""
+
+import os
+
+import pytest
+
+pytest.importorskip("distributed", reason="the extra cluster is not installed")
+import distributed
+
+from tests import tiny
+from tests.commands.calls import call
+from tests.linear_runs import command
+from tests.source_tree import ROOT
+from tfxc.commands import train
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of a scheduler with two workers in processes of their own."""
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    options = {"processes": True, "dashboard_address": None, "env": {"PYTHONPATH": paths}}
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options) as found:
+        yield found.scheduler_address
+
+
+def contents(folder, pattern):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.glob(pattern))}
+
+
+def test_a_linear_ranker(address, run, tmp_path, capsys):
+    """The same files as those of the run that was trained here."""
+    outcome = call(capsys, train, *command(tmp_path), "--cluster", address)
+    assert outcome.code == 0, outcome.err
+    assert f"2 tasks at a time on the workers of {address}" in outcome.out
+    found = contents(tmp_path / "run", "ranker/**/*.npy")
+    assert found and found == contents(run, "ranker/**/*.npy")
+
+
+@pytest.mark.slow  # what a worker starts and how it is stopped: tests/test_parallel.py
+def test_repetitions(address, tmp_path, capsys):
+    """A process each on the workers; weights as of processes started here."""
+    head = {"name": "mach", "num_buckets": 10, "num_repetitions": 2}
+    for name, options in (("here", ()), ("there", ("--cluster", address))):
+        config = tiny.write_config(
+            tmp_path, run=str(tmp_path / name), head=head, recipe={"name": "repetitions"}
+        )
+        command = ("--config", config, "--prepared", tmp_path / "prepared", *options)
+        outcome = call(capsys, train, *command)
+        assert outcome.code == 0, outcome.err + outcome.out
+        assert "2 repetitions, 2 at a time" in outcome.out
+    here = contents(tmp_path / "here", "repetition-*/model.weights.h5")
+    assert len(here) == 2 and here == contents(tmp_path / "there", "repetition-*/model.weights.h5")
+
+
+def test_what_has_no_use_for_a_cluster(tmp_path, capsys):
+    config = tiny.write_config(tmp_path)
+    outcome = call(capsys, train, "--config", config, "--cluster", "tcp://127.0.0.1:9")
+    assert outcome.code == 2 and "--cluster: recipe xr_linear" in outcome.problem()

@@ -1,0 +1,186 @@
+"""Work on a real Dask cluster: a scheduler and two workers in processes of their own."""
+
+import os
+import signal
+import time
+
+import pytest
+
+pytest.importorskip("distributed", reason="the extra cluster is not installed")
+import distributed
+import numpy as np
+import scipy.sparse
+
+from tests.source_tree import ROOT
+from tfxc import parallel
+from tfxc.core.errors import ConfigError, MachineError
+from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.ranker.chain import train_ranker
+from tfxc.ranker.layer import Limits
+from tfxc.ranker.shared_layer import solve_shared
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of a scheduler with two workers, of one thread each."""
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit="2GB",
+            env={"PYTHONPATH": paths},
+        ) as found,
+    ):
+        yield found.scheduler_address
+
+
+def problem():
+    """Features, labels and a tree of 64 labels in 16 clusters."""
+    random = np.random.default_rng(0)
+    features = scipy.sparse.random(400, 60, 0.2, "csr", np.float32, random)
+    labels = scipy.sparse.random(400, 64, 0.03, "csr", np.float32, random)
+    tree = ClusterTree([np.zeros(16, int), np.arange(64) // 4])
+    return features, labels, tree
+
+
+def files_of(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_ranker_is_the_same_byte_for_byte(address, tmp_path, monkeypatch):
+    local = train_ranker(*problem(), tmp_path / "local", limits=Limits(threads=1))
+    monkeypatch.setattr("tfxc.ranker.shared_layer._ENTRIES", 5000)  # several blocks, not all
+    with parallel.cluster(address) as workers:
+        assert workers == (2, 2_000_000_000)
+        shared = train_ranker(*problem(), tmp_path / "shared")
+    assert shared == local and parallel.workers() is None
+    assert files_of(tmp_path / "shared") == files_of(tmp_path / "local")
+
+
+def pid_or_die(marker):
+    """The first call ends its process; the next one, in another, returns."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def test_the_task_of_a_killed_worker_is_done_by_another(address, tmp_path):
+    with parallel.cluster(address), parallel.executor(1) as pool:
+        assert pool.submit(pid_or_die, tmp_path / "killed").result(60) != os.getpid()
+    until = time.monotonic() + 60
+    with parallel.cluster(address):
+        while parallel.workers().tasks < 2:  # its nanny starts another
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+def test_a_folder_that_the_workers_do_not_see(address, tmp_path):
+    with parallel.cluster(address), parallel.executor(1) as pool:
+        work = pool.submit(solve_shared, str(tmp_path / "elsewhere"), 0, 1, None)
+        with pytest.raises(MachineError, match="storage that all workers see"):
+            work.result(60)
+
+
+def test_what_is_not_a_cluster(monkeypatch, address):
+    monkeypatch.setattr(parallel, "_CONNECT_SECONDS", 1)
+    for wrong in ("tcp://127.0.0.1:9", "nonsense"):
+        with pytest.raises(ConfigError, match="scheduler expected"), parallel.cluster(wrong):
+            pass
+    monkeypatch.setattr(parallel, "__version__", "another")
+    with pytest.raises(ConfigError, match="tfxc another expected"), parallel.cluster(address):
+        pass
+
+
+def test_a_scheduler_without_workers(monkeypatch):
+    monkeypatch.setattr(parallel, "_CONNECT_SECONDS", 1)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as found,
+        pytest.raises(ConfigError, match="workers expected"),
+        parallel.cluster(found.scheduler_address),
+    ):
+        pass
+
+
+# Notes that it runs and the signals it receives; ends when it is asked to.
+PROGRAM = """
+import pathlib, signal, sys, time
+name = pathlib.Path(sys.argv[1])
+def end(number, frame):
+    with open(f"{name}.signals", "a") as stream:
+        print(signal.Signals(number).name, file=stream)
+    sys.exit(128 + number)
+signal.signal(signal.SIGTERM, end); signal.signal(signal.SIGINT, end)
+print("begun", flush=True)
+name.touch()
+if len(sys.argv) > 2:
+    sys.exit(int(sys.argv[2]))
+time.sleep(120)
+"""
+
+
+@pytest.fixture(params=["here", "cluster"])
+def place(request):
+    """Address of the cluster, or None."""
+    return None if request.param == "here" else request.getfixturevalue("address")
+
+
+def start(running, path, *code):
+    return running.submit(["-c", PROGRAM, str(path), *code], path.with_suffix(".log"))
+
+
+def wait_for(path):
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_programs_end_by_themselves(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with parallel.cluster(place), parallel.programs("logs", 2) as running:
+        (tmp_path / "logs").mkdir(exist_ok=True)
+        codes = [start(running, tmp_path / f"logs/p{n}", str(n)) for n in range(3)]
+        assert [code.result(60) for code in codes] == [0, 1, 2]
+    assert [(tmp_path / f"logs/p{n}.log").read_text() for n in range(3)] == ["begun\n"] * 3
+    assert not list((tmp_path / "logs").glob(".programs*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_programs_are_stopped_once_and_no_other_begins(place, tmp_path, number):
+    with parallel.cluster(place), parallel.programs(tmp_path, 2) as running:
+        codes = [start(running, tmp_path / name) for name in "abc"]
+        wait_for(tmp_path / "a"), wait_for(tmp_path / "b")
+        running.stop(number)
+        running.stop(signal.SIGTERM)
+        assert [code.result(60) for code in codes] == [128 + number] * 2 + [None]
+    for name in "ab":
+        assert (tmp_path / f"{name}.signals").read_text().split() == [number.name]
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_error_stops_the_programs(place, tmp_path):
+    with parallel.cluster(place), pytest.raises(ZeroDivisionError):  # noqa: SIM117
+        with parallel.programs(tmp_path, 1) as running:
+            start(running, tmp_path / "a")
+            wait_for(tmp_path / "a")
+            raise ZeroDivisionError
+    wait_for(tmp_path / "a.signals")
+    assert (tmp_path / "a.signals").read_text() == "SIGTERM\n"
+
+
+def test_programs_end_if_nobody_watches_them(tmp_path):
+    """As where the client of a cluster was killed: its file does not change any more."""
+    control, path = tmp_path / "control", tmp_path / "a"
+    control.write_text("run 0")
+    task = (["-c", PROGRAM, str(path)], str(tmp_path / "log"), {}, str(tmp_path), str(control), 2.0)
+    assert parallel.run_program(*task) == 128 + signal.SIGTERM
+    control.unlink()
+    assert parallel.run_program(*task) is None

@@ -1,0 +1,329 @@
+"""Work for several processors: the cores of this machine, or a Dask cluster.
+
+Long commands have ``--cluster ADDRESS``, the address of a Dask scheduler. Inside ``with
+cluster(address):`` the work that is given to this module goes to the scheduler's workers; elsewhere
+it stays on this machine. The results are the same, byte for byte. Nothing else in the package knows
+joblib or Dask.
+
+A task is a function of a module, and small arguments: paths and numbers, never arrays. The workers
+see the same files under the same paths, and have the same version of tfxc. A task may run twice, as
+that of a worker that was killed is given to another one.
+"""
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import joblib
+
+from tfxc.core.errors import ConfigError, missing_package
+from tfxc.core.interrupts import stop_with_parent
+from tfxc.core.storage.files import atomic_file, write_errors
+from tfxc.version import __version__
+
+if TYPE_CHECKING:
+    import distributed
+
+_CONNECT_SECONDS = 30
+_POLL = 0.2  # seconds between two looks at a program
+_PATIENCE = 120.0  # seconds after which who started a program is taken for dead
+_RETRIES = 3  # of a task whose worker was lost
+
+
+class Workers(NamedTuple):
+    """What a cluster has.
+
+    Attributes:
+        tasks: at a time: the threads of all workers.
+        memory: bytes that the smallest worker may use per thread; None if they have no limit.
+    """
+
+    tasks: int
+    memory: int | None
+
+
+_client: "distributed.Client | None" = None  # one of a process, for all of its threads
+
+
+@contextlib.contextmanager
+def cluster(address: str | None) -> Iterator[Workers | None]:
+    """Work inside goes to the workers of a Dask scheduler; with None it stays here.
+
+    Args:
+        address: e.g. ``"tcp://10.0.0.1:8786"``.
+
+    Raises:
+        ConfigError: no scheduler answers there, it has no workers, or workers of another version
+            of tfxc; the extra ``cluster`` is not installed.
+
+    Example:
+        >>> with cluster(None) as workers:
+        ...     workers is None
+        True
+    """
+    global _client
+    if address is None:
+        yield None
+        return
+    with _connected(address) as client:
+        _check(client, address)
+        _client = client
+        try:
+            found = workers()
+            assert found is not None, "a client is there"
+            print(f"{found.tasks} tasks at a time on the workers of {address}", flush=True)
+            yield found
+        finally:
+            _client = None
+
+
+@contextlib.contextmanager
+def _connected(address):
+    with missing_package("cluster", where="--cluster", otherwise="leave it out"):
+        import distributed
+    try:
+        client = distributed.Client(address, timeout=_CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"a Dask scheduler expected at {address}, found none ({error})",
+            where="--cluster",
+            fix="start one with `dask scheduler`, and workers with `dask worker ADDRESS "
+            "--nthreads 1` on each machine",
+        ) from error
+    with client:
+        yield client
+
+
+def _check(client, address):
+    """Waits for the first worker; refuses a cluster that cannot do the work."""
+    try:
+        client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+    except TimeoutError:
+        raise ConfigError(
+            f"workers expected at the scheduler {address}, found none",
+            where="--cluster",
+            fix=f"start some with `dask worker {address} --nthreads 1`",
+        ) from None
+    found = client.run(_version)
+    for worker, version in found.items():
+        if version != __version__:
+            raise ConfigError(
+                f"tfxc {__version__} expected on all workers, found {version} on {worker}",
+                where="--cluster",
+                fix="install the same version everywhere",
+            )
+
+
+def _version():
+    return __version__
+
+
+def workers() -> Workers | None:
+    """The current cluster's workers; None on this machine alone."""
+    if _client is None:
+        return None
+    found = _client.scheduler_info(n_workers=-1)["workers"].values()
+    shares = [one["memory_limit"] // one["nthreads"] for one in found if one["memory_limit"]]
+    return Workers(sum(one["nthreads"] for one in found), min(shares, default=None))
+
+
+@contextlib.contextmanager
+def executor(threads: int) -> Iterator[Executor]:
+    """Threads of this process, or the workers of the current cluster.
+
+    What was submitted and has not begun is cancelled if an error leaves the block.
+
+    Args:
+        threads: how many, on this machine.
+
+    Example:
+        >>> with executor(2) as pool:
+        ...     pool.submit(abs, -3).result()
+        3
+    """
+    with _pool(threads) as found:
+        try:
+            yield found
+        except BaseException:
+            if isinstance(found, ThreadPoolExecutor):
+                found.shutdown(wait=False, cancel_futures=True)
+            else:
+                found.shutdown(wait=False)  # Dask's cancels them
+            raise
+
+
+def _pool(threads) -> Executor:
+    if _client is None:
+        return ThreadPoolExecutor(threads)
+    return _client.get_executor(pure=False, retries=_RETRIES)
+
+
+def map_ordered(
+    function: Callable[..., Any], tasks: Iterable[tuple], processes: int
+) -> Iterator[Any]:
+    """Yields ``function(*task)`` of each task in their order, from processes of this machine.
+
+    For work on what this process holds, such as texts that were just read: it stays here even if
+    there is a cluster.
+
+    Args:
+        function: of a module.
+        tasks: its arguments, task by task.
+        processes: 1 means none but this one.
+
+    Example:
+        >>> list(map_ordered(divmod, [(7, 2), (9, 4)], processes=1))
+        [(3, 1), (2, 1)]
+    """
+    delayed = joblib.delayed(function)
+    parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
+    yield from parallel(delayed(*task) for task in tasks)
+
+
+class Programs:
+    """Python programs that run at the same time, here or on the cluster. See ``programs``."""
+
+    def __init__(self, control: Path, pool: Executor, patience: float | None) -> None:
+        self._control, self._pool, self._patience = control, pool, patience
+
+    def submit(
+        self,
+        arguments: Sequence[str],
+        log: str | os.PathLike[str],
+        environment: Mapping[str, str] | None = None,
+    ) -> "Future[int | None]":
+        """Starts ``python ARGUMENTS`` as soon as there is a place for it.
+
+        Args:
+            arguments: of the interpreter.
+            log: file to which the program's output is appended.
+            environment: variables that differ from those of the process that starts it.
+
+        Returns:
+            Future of its exit code; None if ``stop`` was called before it began.
+        """
+        task = (list(arguments), os.path.abspath(log), dict(environment or {}))
+        where = os.getcwd(), str(self._control), self._patience
+        return self._pool.submit(run_program, *task, *where)
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> None:
+        """Sends each program the signal, once; starts no other one."""
+        if not self.stopped:
+            _write_control(self._control, f"signal {int(signal_number)}")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether ``stop`` was called."""
+        return _read_control(self._control).startswith("signal")
+
+
+@contextlib.contextmanager
+def programs(folder: str | os.PathLike[str], jobs: int) -> Iterator[Programs]:
+    """Programs that end, after saving, before the block is left.
+
+    Args:
+        folder: where a file is kept that they are stopped by, on storage that the workers see.
+        jobs: programs at a time, on this machine; on a cluster a thread of a worker runs one.
+    """
+    control = Path(folder).absolute() / f".programs-{os.getpid()}-{secrets.token_hex(4)}"
+    _write_control(control, "run 0")
+    patience = None if _client is None else _PATIENCE
+    ended = threading.Event()
+    beats = threading.Thread(target=_beat, args=(control, ended), daemon=True)
+    try:
+        with _pool(jobs) as pool:
+            running = Programs(control, pool, patience)
+            if patience is not None:
+                beats.start()
+            try:
+                yield running
+            except BaseException:
+                running.stop()
+                raise
+    finally:
+        ended.set()
+        if beats.is_alive():
+            beats.join()
+        control.unlink(missing_ok=True)
+
+
+def run_program(
+    arguments: Sequence[str],
+    log: str,
+    environment: Mapping[str, str],
+    folder: str,
+    control: str,
+    patience: float | None,
+) -> int | None:
+    """Runs ``python ARGUMENTS`` to its end; it stops, and saves, if this process ends.
+
+    Args:
+        arguments, log, environment: see ``Programs.submit``.
+        folder: current folder of the program.
+        control: file by which it is stopped.
+        patience: seconds without a change of that file after which whoever watches the program is
+            taken for dead, and it is stopped; None for no limit.
+
+    Returns:
+        Exit code; minus the number of the signal that ended it. None if it was stopped before it
+        began.
+
+    Raises:
+        UserError: the log cannot be written.
+    """
+    if not _read_control(Path(control)).startswith("run"):
+        return None
+    with write_errors(log), open(log, "a", encoding="utf-8") as stream:
+        # A group of its own: Ctrl-C reaches it once, from here. A second signal would end it before
+        # it has saved.
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            process_group=0,
+            **stop_with_parent({**os.environ, **environment}),
+        )
+    seen, since, told = "", time.monotonic(), False
+    while True:
+        try:
+            return process.wait(_POLL)
+        except subprocess.TimeoutExpired:
+            found = _read_control(Path(control))
+        if found != seen:
+            seen, since = found, time.monotonic()
+        late = patience is not None and time.monotonic() - since > patience
+        if not told and (late or not found.startswith("run")):
+            number = int(found.split()[1]) if found.startswith("signal") else signal.SIGTERM
+            process.send_signal(number)
+            told = True
+
+
+def _beat(control, ended):
+    count = 0
+    while not ended.wait(_PATIENCE / 10):
+        count += 1
+        if _read_control(control).startswith("run"):
+            _write_control(control, f"run {count}")
+
+
+def _write_control(path, text):
+    with atomic_file(path) as stream:
+        stream.write(text)
+
+
+def _read_control(path):
+    """Its text; empty if it is not there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,109 @@
+"""The problem of a layer as files, from which workers in other processes solve its blocks."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import MachineError
+from tfxc.core.storage.files import write_array, write_json
+from tfxc.core.storage.reading import read_array, read_json
+from tfxc.ops.linear.solver import SolverSettings
+
+if TYPE_CHECKING:
+    from tfxc.ops.linear.block import Block
+    from tfxc.ranker.block_queue import Plan
+    from tfxc.ranker.layer import Blocks
+
+_MATRICES = ("features", "targets", "examples", "relevance")
+_ARRAYS = ("data", "indices", "indptr")
+_SETTINGS = "settings.json"
+_ENTRIES = 8_000_000  # of a task, see ``Blocks.entries``
+_AGAIN = "run the same command again"
+
+
+def write_shared(blocks: "Blocks", folder: Path) -> None:
+    """Writes what ``solve_shared`` reads.
+
+    Args:
+        blocks: of the layer.
+        folder: new or empty, on storage that all workers see under the same path.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = {}
+    for name in _MATRICES:
+        matrix = getattr(blocks, name)
+        if matrix is not None:
+            shapes[name] = [matrix.format, *map(int, matrix.shape)]
+            for part in _ARRAYS:
+                write_array(folder / f"{name}-{part}.npy", getattr(matrix, part))
+    write_array(folder / "parents.npy", blocks.parents)
+    settings = dataclasses.asdict(blocks.settings)
+    write_json(folder / _SETTINGS, {"settings": settings, "shapes": shapes})
+
+
+class SharedBlocks:
+    """Blocks that workers solve from files. See ``tfxc.ranker.block_queue.Solver``.
+
+    Args:
+        blocks: of the layer.
+        folder: what ``write_shared`` wrote.
+    """
+
+    def __init__(self, blocks: "Blocks", folder: Path) -> None:
+        self.num_parents, self.child_splits = blocks.num_parents, blocks.child_splits
+        self._folder, self._ends = str(folder), np.cumsum(blocks.entries())
+
+    def spans(self, first: int) -> Iterator[tuple[int, int]]:
+        """As many blocks as a worker solves in about a second."""
+        while first < self.num_parents:
+            done = self._ends[first - 1] if first else 0
+            last = int(np.searchsorted(self._ends, done + _ENTRIES))
+            last = min(self.num_parents, max(first + 1, last))
+            yield first, last
+            first = last
+
+    def task(self, first: int, last: int, plan: "Plan") -> tuple[Any, ...]:
+        """``solve_shared`` of a span."""
+        return solve_shared, self._folder, first, last, plan
+
+
+def solve_shared(folder: str, first: int, last: int, plan: "Plan") -> "list[Block]":
+    """The ``Block``s of some parents, in a worker.
+
+    Args:
+        folder: what ``write_shared`` wrote.
+        first, last: parents, without the last.
+        plan: ``Plan``.
+
+    Raises:
+        MachineError: this process does not see the folder.
+    """
+    return _opened(folder).solve_span(first, last, plan)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(folder):
+    from tfxc.ranker.layer import Blocks, LayerProblem
+
+    path = Path(folder)
+    if not (path / _SETTINGS).is_file():
+        raise MachineError(
+            "the layer that is trained expected, found nothing",
+            where=path,
+            fix="put the run on storage that all workers see under the same path",
+        )
+    found = read_json(path / _SETTINGS, fix=_AGAIN)
+    problem = {name: _matrix(path, name, *shape) for name, shape in found["shapes"].items()}
+    problem["parents"] = read_array(path / "parents.npy", fix=_AGAIN)
+    return Blocks(LayerProblem(**problem), SolverSettings(**found["settings"]))
+
+
+def _matrix(folder, name, kind, *shape):
+    parts = [read_array(folder / f"{name}-{part}.npy", fix=_AGAIN, mapped=True) for part in _ARRAYS]
+    kinds = {"csr": scipy.sparse.csr_matrix, "csc": scipy.sparse.csc_matrix}
+    return kinds[kind](tuple(parts), shape=tuple(shape), copy=False)
