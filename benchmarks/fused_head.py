@@ -95,35 +95,41 @@ def our_step(name, options):
 def torch_step(name, options):
     """The same in PyTorch."""
     import torch
-    from torch.nn.functional import softplus
 
     torch.set_num_threads(options.threads)
     vectors, labels = (torch.from_numpy(part) for part in examples(options))
-    labels = labels.long()
     vectors @ vectors.T
     before = peak_restarted()
-    size, rate = options.labels, 0.01 / options.batch
-    if name == "torch sgd":
-        weights = torch.empty(size, options.dim).normal_(0, options.dim**-0.5).requires_grad_()
-        bias = torch.zeros(size, requires_grad=True)
-        vectors.requires_grad_()
-        optimizer = torch.optim.SGD([weights, bias], lr=0.01)
+    make = torch_autograd if name == "torch sgd" else torch_chunks
+    step = make(torch, vectors, labels.long(), options)
+    return step, before, 4 * options.labels * (options.dim + 1)
 
-        def step():
-            optimizer.zero_grad(set_to_none=True)
-            vectors.grad = None
-            logits = torch.nn.functional.linear(vectors, weights, bias)
-            loss = softplus(logits).sum() - logits.gather(1, labels).sum()
-            (loss / options.batch).backward()
-            optimizer.step()
-            return float(loss.detach())
 
-        return step, before, 4 * size * (options.dim + 1)
-    chunks = [
-        torch.empty(min(CHUNK, size - b), options.dim).normal_(0, options.dim**-0.5)
-        for b in range(0, size, CHUNK)
-    ]
-    biases = [torch.zeros(len(chunk)) for chunk in chunks]
+def torch_autograd(torch, vectors, labels, options):
+    """A function () that trains one step by autograd and ``torch.optim.SGD``."""
+    size = options.labels
+    weights = torch.empty(size, options.dim).normal_(0, options.dim**-0.5).requires_grad_()
+    bias = torch.zeros(size, requires_grad=True)
+    vectors.requires_grad_()
+    optimizer = torch.optim.SGD([weights, bias], lr=0.01)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        vectors.grad = None
+        logits = torch.nn.functional.linear(vectors, weights, bias)
+        loss = torch.nn.functional.softplus(logits).sum() - logits.gather(1, labels).sum()
+        (loss / options.batch).backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+def torch_chunks(torch, vectors, labels, options):
+    """A function () that trains one step by hand, chunk by chunk."""
+    sizes = [min(CHUNK, options.labels - begin) for begin in range(0, options.labels, CHUNK)]
+    chunks = [torch.empty(size, options.dim).normal_(0, options.dim**-0.5) for size in sizes]
+    biases, rate = [torch.zeros(size) for size in sizes], 0.01 / options.batch
 
     @torch.no_grad()
     def step():
@@ -135,7 +141,8 @@ def torch_step(name, options):
             rows, columns = torch.nonzero((places >= 0) & (places < len(weights)), as_tuple=True)
             columns = places[rows, columns]
             if options.loss:
-                total += float(softplus(logits).sum() - logits[rows, columns].sum())
+                of_true = logits[rows, columns].sum()
+                total += float(torch.nn.functional.softplus(logits).sum() - of_true)
             gradient = logits.sigmoid_()
             gradient[rows, columns] -= 1
             of_vectors.addmm_(gradient, weights)
@@ -143,7 +150,7 @@ def torch_step(name, options):
             weights.addmm_(gradient.T, vectors, alpha=-rate)
         return total
 
-    return step, before, 4 * size * (options.dim + 1)
+    return step
 
 
 def peak_restarted():

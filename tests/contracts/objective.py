@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.layers import assert_close, assert_equal, copy_from_config
-from tfxc.ops.logit_chunks import LogitChunks
+from tfxc.ops.fused.logit_chunks import LogitChunks
 from tfxc.ops.logit_group import LogitGroup
 
 COLUMNS = 9

@@ -16,7 +16,7 @@ from tfxc.ops.search.top_k import tiled_top_k
 if TYPE_CHECKING:
     from tfxc.heads.bases.label_chunks import Rates
     from tfxc.ops.distributed.sharded_table import ShardedTable
-    from tfxc.ops.logit_chunks import ChunkObjective
+    from tfxc.ops.fused.logit_chunks import ChunkObjective
     from tfxc.ops.logit_group import LogitGroup
 
 

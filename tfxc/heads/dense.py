@@ -17,7 +17,7 @@ from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once
 
 if TYPE_CHECKING:
-    from tfxc.ops.logit_chunks import ChunkObjective
+    from tfxc.ops.fused.logit_chunks import ChunkObjective
 
 
 @keras.saving.register_keras_serializable("tfxc")

@@ -18,7 +18,7 @@ from tfxc.ops.losses import (
 )
 
 if TYPE_CHECKING:
-    from tfxc.ops.logit_chunks import LogitChunks
+    from tfxc.ops.fused.logit_chunks import LogitChunks
     from tfxc.ops.logit_group import LogitGroup
 
 

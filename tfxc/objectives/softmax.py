@@ -15,7 +15,7 @@ from tfxc.ops.losses import add_at_positives, gather_positives, softmax_cross_en
 from tfxc.ops.search.tiled_softmax import LEAST
 
 if TYPE_CHECKING:
-    from tfxc.ops.logit_chunks import LogitChunks
+    from tfxc.ops.fused.logit_chunks import LogitChunks
     from tfxc.ops.logit_group import LogitGroup
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfxc.core.resources import processor_name, thread_count
-from tfxc.ops.stochastic_rounding import rounded_descent, rounded_descent_was_requested
+from tfxc.ops.fused.stochastic_rounding import rounded_descent, rounded_descent_was_requested
 from tfxc.training.optimization.row_adam import row_adam, row_adam_was_requested
 
 

@@ -12,7 +12,7 @@ from tfxc.ops.distributed.cross_replica import replica_number
 from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import examples_of, step_scope
 from tfxc.techniques.base import check_together, method_name
-from tfxc.training.fused import FusedHead, check_fused
+from tfxc.training.optimization.fused import FusedHead, check_fused
 from tfxc.training.optimization.rates import trained_weights
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class TrainStep:
     A gradient that is not finite is not applied.
 
     A head with ``fused_variables`` updates these itself while the gradient is computed, see
-    ``training.fused``; they are no weights of the optimizer, and have no slots.
+    ``training.optimization.fused``; they are no weights of the optimizer, and have no slots.
 
     Args:
         model: an ``XCModel``.

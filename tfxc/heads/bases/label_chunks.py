@@ -7,12 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.ops.logit_chunks import LogitChunks
+from tfxc.ops.fused.logit_chunks import LogitChunks
+from tfxc.ops.fused.stochastic_rounding import descend
 from tfxc.ops.search.top_k import read_once
-from tfxc.ops.stochastic_rounding import descend
 
 if TYPE_CHECKING:
-    from tfxc.ops.logit_chunks import ChunkObjective
+    from tfxc.ops.fused.logit_chunks import ChunkObjective
 
 CHUNK = 8192  # labels: a chunk's logits and gradient stay small, its products large
 MOST_CHUNKS = 128  # each is a part of the graph

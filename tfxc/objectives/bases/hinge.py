@@ -9,7 +9,7 @@ from tfxc.objectives.base import Objective
 from tfxc.ops.losses import add_at_positives, gather_positives
 
 if TYPE_CHECKING:
-    from tfxc.ops.logit_chunks import LogitChunks
+    from tfxc.ops.fused.logit_chunks import LogitChunks
     from tfxc.ops.logit_group import LogitGroup
 
 

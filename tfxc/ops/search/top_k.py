@@ -67,7 +67,7 @@ def over_tiles(
 
     Example:
         >>> count = lambda begin, end, columns: (columns + end - begin,)
-        >>> over_tiles(count, [tf.constant(0)], [tf.TensorShape([])], 5, 2)[0].numpy()
+        >>> int(over_tiles(count, [tf.constant(0)], [tf.TensorShape([])], 5, 2)[0])
         5
     """
     if not unrolled:

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfxc.ops.logit_chunks import LogitChunks
+from tfxc.ops.fused.logit_chunks import LogitChunks
 
 LOGITS = np.arange(14, dtype=np.float32).reshape(2, 7)
 POSITIVES = tf.constant([[6, 0, -1], [3, 2, 4]])

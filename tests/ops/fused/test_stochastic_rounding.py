@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.ops import stochastic_rounding
+from tfxc.ops.fused import stochastic_rounding
+from tfxc.ops.fused.stochastic_rounding import descend, round_stochastically, rounded_descent
 from tfxc.ops.randomness import step_scope
-from tfxc.ops.stochastic_rounding import descend, round_stochastically, rounded_descent
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
 
