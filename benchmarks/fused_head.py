@@ -48,28 +48,17 @@ def examples(options):
 
 def our_step(name, options):
     """A function () that trains one step; bytes before there were weights; bytes of the weights."""
-    import keras
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     from tfxc.core import registry
     from tfxc.core.config import TrainingSettings
-    from tfxc.encoders.precomputed import Precomputed
     from tfxc.model import XCModel
     from tfxc.objectives.sigmoid import Sigmoid
     from tfxc.training.optimization.optimizers import SGD, Adam
     from tfxc.training.optimization.schedules import Schedule
     from tfxc.training.step import TrainStep
-
-    class Scaled(Precomputed):
-        """Vectors times a trained scale."""
-
-        def build(self, input_shape=None):
-            self.scale = self.add_weight((options.dim,), "ones", name="scale")
-
-        def call(self, features, training=False):
-            return features * keras.ops.convert_to_tensor(self.scale)
 
     vectors, labels = map(tf.constant, examples(options))
     tf.matmul(vectors, vectors, transpose_b=True)
@@ -78,7 +67,7 @@ def our_step(name, options):
     if name in ("fused", "bfloat16"):
         section |= {"update": "fused", "weights": "float32" if name == "fused" else name}
     head = registry.create("head", section, num_labels=options.labels)
-    model = XCModel(Scaled(options.dim), head, Sigmoid())
+    model = XCModel(scaled_vectors(options.dim), head, Sigmoid())
     model.encoder.build(None)
     head.build((None, options.dim))
     settings = TrainingSettings(batch_size=options.batch)
@@ -90,6 +79,24 @@ def our_step(name, options):
     batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
     weights = sum(v.value.dtype.size * math.prod(v.shape) for v in head.weights)
     return lambda: step.run(batches), before, weights
+
+
+def scaled_vectors(dim):
+    """An encoder with one trained scale per dimension."""
+    import keras
+
+    from tfxc.encoders.precomputed import Precomputed
+
+    class Scaled(Precomputed):
+        """Vectors times a trained scale."""
+
+        def build(self, input_shape=None):
+            self.scale = self.add_weight((dim,), "ones", name="scale")
+
+        def call(self, features, training=False):
+            return features * keras.ops.convert_to_tensor(self.scale)
+
+    return Scaled(dim)
 
 
 def torch_step(name, options):
