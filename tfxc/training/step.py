@@ -88,10 +88,7 @@ class TrainStep:
         for technique in techniques:
             technique.build(model, strategy)
         fused = [variable.value for variable in model.head.fused_variables]
-        self.fused_head: FusedHead | None = None
-        if fused:
-            check_fused(model, optimizer, settings, techniques)
-            self.fused_head = FusedHead(model, optimizer, settings)
+        self.fused_head = self._fused_head() if fused else None
         own = {id(variable) for variable in fused}
         trained = [variable.value for variable in model.trainable_variables]
         self.variables = [variable for variable in trained if id(variable) not in own]
@@ -147,6 +144,13 @@ class TrainStep:
         if self.loss_scale:
             kept += [self.loss_scale.scale, self.loss_scale.good_steps]
         return [*kept, self.step]
+
+    def _fused_head(self):
+        """What updates the head's own variables."""
+        kinds = [type(technique) for technique in self.techniques]
+        weights, objective = self.model.head.fused_variables[0].dtype, self.model.objective
+        check_fused(type(objective), self.optimizer, self.settings, kinds, weights)
+        return FusedHead(self.model, self.optimizer, self.settings)
 
     def _encoder_places(self):
         """Which of ``variables`` belong to the encoder."""

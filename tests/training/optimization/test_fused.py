@@ -9,7 +9,8 @@ import tensorflow as tf
 from tests import tiny
 from tests.contracts.technique import BATCH, NUM_FEATURES, NUM_LABELS, TinyTraining, eagerly
 from tests.training.test_resume import Killed, dies_after
-from tfxc.core.config import TrainingSettings
+from tfxc.commands.train import check_config
+from tfxc.core.config import TrainingSettings, parse_config
 from tfxc.core.errors import ConfigError, NonFiniteLossError
 from tfxc.data.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
@@ -218,7 +219,6 @@ def test_bfloat16_follows_float32():
 
 
 def test_memory_counts_no_gradient_of_the_chunks(tmp_path):
-    from tfxc.core.config import parse_config
     from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
     from tfxc.training.memory_estimate import peak_bytes
@@ -263,6 +263,13 @@ def test_refused_techniques(technique, dtype):
     model = model_of(Softmax(), update="fused", weights=dtype)
     with pytest.raises(ConfigError, match=f"found technique {type(technique).__name__.lower()}"):
         training(model, technique)
+
+
+def test_a_config_is_refused_before_the_data_are_read(tmp_path):
+    tree = tiny.tiny_tree(tmp_path, head={"update": "fused"})
+    with pytest.raises(ConfigError, match=r"sgd without momentum .* found adam"):
+        check_config(parse_config(tree))
+    check_config(parse_config(tiny.tiny_tree(tmp_path, **changes("bfloat16"))))
 
 
 def test_refused_objectives():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tfxc.core.settings import TrainingSettings
     from tfxc.model import XCModel
+    from tfxc.objectives.base import Objective
     from tfxc.training.optimization.row_optimizer import Optimizer
 
 
@@ -25,23 +26,28 @@ _PASSES = ("gradients", "groups")  # what a technique overrides that passes more
 
 
 def check_fused(
-    model: "XCModel",
+    objective: "type[Objective]",
     optimizer: "Optimizer",
     settings: "TrainingSettings",
-    techniques: "Sequence[Technique]",
+    techniques: "Sequence[type[Technique]]",
+    weights: str,
 ) -> None:
     """Refuses what does not go with weights that are updated while their gradient is made.
 
     Args:
-        model: whose head has ``fused_variables``.
+        objective: class of the objective.
         optimizer: from ``training.optimization.optimizers``.
         settings: ``TrainingSettings``.
-        techniques: list of ``Technique``s.
+        techniques: list of their classes.
+        weights: dtype of the head's weights.
 
     Raises:
         ConfigError: the first thing that does not.
     """
-    for expected, found, fix in _conflicts(model, optimizer, settings, techniques):
+    for expected, found, fix in (
+        *_conflicts(objective, optimizer, settings),
+        *_conflicts_of_techniques(techniques, weights),
+    ):
         raise ConfigError(
             f"{expected} expected with head.update 'fused', found {found}",
             where=_WHERE,
@@ -49,11 +55,11 @@ def check_fused(
         )
 
 
-def _conflicts(model, optimizer, settings, techniques):
+def _conflicts(objective, optimizer, settings):
     """Yields (what is expected, what was found, what to do)."""
-    if not model.objective.fused:
-        name = method_name(type(model.objective))
-        yield "objective sigmoid, softmax, hinge or squared_hinge", name, "choose one of them"
+    if not objective.fused:
+        found = method_name(objective)
+        yield "objective sigmoid, softmax, hinge or squared_hinge", found, "choose one of them"
     momentum = isinstance(optimizer, SGD) and optimizer.momentum
     if not isinstance(optimizer, SGD) or momentum:
         found = f"sgd with momentum {momentum:g}" if momentum else type(optimizer).__name__.lower()
@@ -71,19 +77,17 @@ def _conflicts(model, optimizer, settings, techniques):
     if settings.precision == "mixed_float16":
         fix = "use float32 or mixed_bfloat16"
         yield "a precision without a scale of the loss", "mixed_float16", fix
-    yield from _conflicts_of_techniques(model, techniques)
 
 
-def _conflicts_of_techniques(model, techniques):
-    rounded = any(v.dtype == "bfloat16" for v in model.head.fused_variables)
-    for technique in techniques:
-        kind = type(technique)
+def _conflicts_of_techniques(techniques, weights):
+    """As ``_conflicts``."""
+    for kind in techniques:
+        found = f"technique {method_name(kind)}"
         passes = any(getattr(kind, name) is not getattr(Technique, name) for name in _PASSES)
-        if passes or technique.losses:
-            found = f"technique {method_name(kind)}"
+        if passes or kind.losses:
             yield "one pass of the plain loss in each step", found, "remove it"
-        elif rounded and isinstance(technique, WeightAverage):
-            found = f"technique {method_name(kind)} with weights 'bfloat16'"
+        elif weights != "float32" and issubclass(kind, WeightAverage):
+            found = f"{found} with weights {weights!r}"
             yield "an average of float32 weights", found, "remove it, or use weights 'float32'"
 
 
