@@ -86,9 +86,11 @@ def test_start_of_chunks(dtype):
     np.testing.assert_allclose(bias, -np.log(249), rtol=1e-6)
 
 
-def test_bfloat16_needs_the_fused_update():
-    with pytest.raises(ConfigError, match="update 'fused' expected with weights 'bfloat16'"):
-        Dense(5, weights="bfloat16")
+@pytest.mark.parametrize("argument", [{"weights": "bfloat16"}, {"learning_rate": 0.5}])
+def test_arguments_of_the_fused_update_need_it(argument):
+    (name,) = argument
+    with pytest.raises(ConfigError, match=f"update 'fused' expected with {name} .* 'gradient'"):
+        Dense(5, **argument)
 
 
 @pytest.mark.parametrize(

@@ -248,8 +248,8 @@ def check_config(config: "Config") -> None:
     head = config.head.section() if config.head is not None else {}
     if head.get("update") == "fused":
         objective = registry.get("objective", config.objective.name)
-        weights = head.get("weights", "float32")
-        check_fused(objective, optimizer, config.training, techniques, weights)
+        of_head = head.get("weights", "float32"), head.get("learning_rate")
+        check_fused(objective, optimizer, config.training, techniques, *of_head)
     get_schedule(config.training.schedule.section())
     check_trackers(config.training.trackers)
 

@@ -50,6 +50,7 @@ class Head(keras.layers.Layer):
             search is a loop over tiles of a usual size where it is None.
         fused_variables: Keras variables that ``fused_step`` updates itself, without a gradient of
             their size; the optimizer leaves them alone.
+        fused_learning_rate: their learning rate, times the schedule; None for the optimizer's.
         log_scores: whether the scores of ``top_k`` are logarithms of probabilities.
         trunk: ``"separate"`` where each of its ``num_repetitions`` reads its own encoder.
         num_repetitions, first_repetition: how many, and the number of the first of them.
@@ -64,6 +65,7 @@ class Head(keras.layers.Layer):
     full_softmax = False
     tile: int | None = None
     fused_variables: "Sequence[keras.Variable]" = ()
+    fused_learning_rate: float | None = None
     log_scores = False
     trunk = "shared"
     num_repetitions = 1

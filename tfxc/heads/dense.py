@@ -32,8 +32,11 @@ class Dense(Head):
         update: ``"gradient"``: the optimizer updates the kernel from a gradient of its size.
             ``"fused"``: a training step updates the kernel itself, by plain gradient descent, a
             chunk of 8,192 labels at a time, and needs hardly more memory than the weights. Needs
-            the optimizer ``sgd`` without momentum and an objective that says its gradient
-            (``sigmoid``, ``softmax``, ``hinge``, ``squared_hinge``); see docs/training.md.
+            an objective that says its gradient (``sigmoid``, ``softmax``, ``hinge``,
+            ``squared_hinge``), and the optimizer ``sgd`` without momentum or a ``learning_rate``;
+            see docs/training.md.
+        learning_rate: learning rate of ``"fused"``, times the schedule; any optimizer may then
+            train the other weights. None takes that of the optimizer.
         weights: precision of the kernel with ``"fused"``: ``"float32"``, or ``"bfloat16"``, half
             the memory, with stochastic rounding of every update.
 
@@ -51,6 +54,7 @@ class Dense(Head):
     @checked(
         initial_std=POSITIVE | None,
         update=OneOf("gradient", "fused"),
+        learning_rate=POSITIVE | None,
         weights=OneOf("float32", "bfloat16"),
     )
     def __init__(
@@ -60,6 +64,7 @@ class Dense(Head):
         initial_std: float | None = None,
         seed: int = 0,
         update: str = "gradient",
+        learning_rate: float | None = None,
         weights: str = "float32",
         **kwargs: Any,
     ) -> None:
@@ -68,12 +73,14 @@ class Dense(Head):
         self.initial_std = initial_std
         self.seed = seed
         self.update, self.weights_dtype = update, weights
-        if weights != "float32" and update != "fused":
-            raise ConfigError(
-                f"update 'fused' expected with weights {weights!r}, found {update!r}",
-                where="weights",
-                fix="set update to 'fused', or leave weights out",
-            )
+        self.fused_learning_rate = learning_rate
+        for name, given in (("learning_rate", learning_rate), ("weights", weights)):
+            if update != "fused" and given not in (None, "float32"):
+                raise ConfigError(
+                    f"update 'fused' expected with {name} {given!r}, found {update!r}",
+                    where=name,
+                    fix=f"set update to 'fused', or leave {name} out",
+                )
         self.chunks: LabelChunks | None = None
 
     def build(self, input_shape: Sequence[int]) -> None:
@@ -162,6 +169,7 @@ class Dense(Head):
         """Constructor arguments."""
         own = {name: getattr(self, name) for name in ("num_labels", "initial_std", "seed")}
         own |= {"update": self.update, "weights": self.weights_dtype}
+        own["learning_rate"] = self.fused_learning_rate
         return {**super().get_config(), **own}
 
 

@@ -95,10 +95,8 @@ class TrainStep:
         self.variables += [v for technique in techniques for v in technique.trainable_variables]
         self._of_encoder = self._encoder_places()
         factors, self._shard_factors = self._rate_factors(trained)
-        # Plain SGD has no slots: the optimizer learns the rates and the decay of the fused ones.
-        optimizer.build(
-            [*self.variables, *fused], [factors[v.ref()] for v in (*self.variables, *fused)]
-        )
+        every = [*self.variables, *fused]
+        optimizer.build(every, [factors[variable.ref()] for variable in every], fused)
         self.shard_variables: dict[int, list[tf.Variable]] = (
             self._build_shards() if self.table else {}
         )
@@ -148,8 +146,9 @@ class TrainStep:
     def _fused_head(self):
         """What updates the head's own variables."""
         kinds = [type(technique) for technique in self.techniques]
-        weights, objective = self.model.head.fused_variables[0].dtype, self.model.objective
-        check_fused(type(objective), self.optimizer, self.settings, kinds, weights)
+        head, objective = self.model.head, type(self.model.objective)
+        of_head = head.fused_variables[0].dtype, head.fused_learning_rate
+        check_fused(objective, self.optimizer, self.settings, kinds, *of_head)
         return FusedHead(self.model, self.optimizer, self.settings)
 
     def _encoder_places(self):

@@ -193,6 +193,30 @@ def test_a_loss_that_nobody_asks_for_is_left_out():
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_rate_of_its_own_with_any_optimizer():
+    """After one step: the head as by SGD at its rate, the encoder as by Adam."""
+    schedule = get_schedule({"name": "linear", "end": 0.5}, 10, 3)
+    plain = [model_of(Softmax()) for _ in range(2)]
+    fused = model_of(Softmax(), plain[0], update="fused", learning_rate=0.7)
+    made = [
+        training(model, optimizer=optimizer, schedule=schedule)
+        for model, optimizer in (
+            (plain[0], SGD(0.7)),
+            (plain[1], Adam(0.01)),
+            (fused, Adam(0.01)),
+        )
+    ]
+    with eagerly():
+        for each in made:
+            each.run(1)
+    for one, other in zip(head_of(plain[0]), head_of(fused), strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
+    weights = plain[1].encoder.get_weights(), fused.encoder.get_weights()
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
+    assert len(made[2].step_function.optimizer.variables_to_save) == 2 * len(weights[0])
+
+
 def test_averages_of_the_chunks():
     found = []
     plain = model_of(Softmax())
@@ -238,7 +262,10 @@ def test_memory_counts_no_gradient_of_the_chunks(tmp_path):
 
 
 REFUSED = {
-    "adam": ({"optimizer": Adam()}, "optimizer sgd without momentum .* found adam"),
+    "adam": (
+        {"optimizer": Adam()},
+        r"head.learning_rate, or optimizer sgd .* found adam",
+    ),
     "momentum": ({"optimizer": SGD(momentum=0.9)}, "found sgd with momentum 0.9"),
     "accumulate": ({"accumulate": 2}, "found training.accumulate 2"),
     "clip": ({"clip_norm": 1.0}, "clipping of the encoder only .* clip_norm of all weights"),
@@ -267,7 +294,7 @@ def test_refused_techniques(technique, dtype):
 
 def test_a_config_is_refused_before_the_data_are_read(tmp_path):
     tree = tiny.tiny_tree(tmp_path, head={"update": "fused"})
-    with pytest.raises(ConfigError, match=r"sgd without momentum .* found adam"):
+    with pytest.raises(ConfigError, match=r"sgd without momentum, .* found adam"):
         check_config(parse_config(tree))
     check_config(parse_config(tiny.tiny_tree(tmp_path, **changes("bfloat16"))))
 

@@ -31,6 +31,7 @@ def check_fused(
     settings: "TrainingSettings",
     techniques: "Sequence[type[Technique]]",
     weights: str,
+    learning_rate: float | None,
 ) -> None:
     """Refuses what does not go with weights that are updated while their gradient is made.
 
@@ -40,12 +41,14 @@ def check_fused(
         settings: ``TrainingSettings``.
         techniques: list of their classes.
         weights: dtype of the head's weights.
+        learning_rate: the head's own, or None.
 
     Raises:
         ConfigError: the first thing that does not.
     """
     for expected, found, fix in (
-        *_conflicts(objective, optimizer, settings),
+        *_conflicts(objective, settings),
+        *(_conflicts_of_optimizer(optimizer) if learning_rate is None else ()),
         *_conflicts_of_techniques(techniques, weights),
     ):
         raise ConfigError(
@@ -55,16 +58,11 @@ def check_fused(
         )
 
 
-def _conflicts(objective, optimizer, settings):
+def _conflicts(objective, settings):
     """Yields (what is expected, what was found, what to do)."""
     if not objective.fused:
         found = method_name(objective)
         yield "objective sigmoid, softmax, hinge or squared_hinge", found, "choose one of them"
-    momentum = isinstance(optimizer, SGD) and optimizer.momentum
-    if not isinstance(optimizer, SGD) or momentum:
-        found = f"sgd with momentum {momentum:g}" if momentum else type(optimizer).__name__.lower()
-        fix = "set training.optimizer to {'name': 'sgd'}"
-        yield "optimizer sgd without momentum", found, fix
     if settings.strategy != "none":
         # The chunks would have to be shared out; today every replica has all of them.
         yield "training.strategy 'none'", repr(settings.strategy), "train on one device"
@@ -77,6 +75,15 @@ def _conflicts(objective, optimizer, settings):
     if settings.precision == "mixed_float16":
         fix = "use float32 or mixed_bfloat16"
         yield "a precision without a scale of the loss", "mixed_float16", fix
+
+
+def _conflicts_of_optimizer(optimizer):
+    """As ``_conflicts``, of a head that shares the optimizer's learning rate."""
+    momentum = isinstance(optimizer, SGD) and optimizer.momentum
+    if not isinstance(optimizer, SGD) or momentum:
+        found = f"sgd with momentum {momentum:g}" if momentum else type(optimizer).__name__.lower()
+        fix = "set head.learning_rate, training.optimizer to {'name': 'sgd'}"
+        yield "head.learning_rate, or optimizer sgd without momentum,", found, fix
 
 
 def _conflicts_of_techniques(techniques, weights):
@@ -96,7 +103,7 @@ class FusedHead:
 
     Args:
         model: whose head has ``fused_variables``.
-        optimizer: ``SGD``, built with these variables.
+        optimizer: built with these variables, without slots for them.
         settings: ``TrainingSettings``.
     """
 
@@ -146,6 +153,9 @@ class FusedHead:
         return loss, [*gradients, of_vectors]
 
     def _rates(self, variable: "keras.Variable", rate: tf.Tensor) -> Rates:
+        own = self._model.head.fused_learning_rate
+        if own is not None:
+            rate *= own / self._optimizer.learning_rate
         rate = self._optimizer.rate_of(variable.value, rate)
         decay = self._optimizer.decay_of(variable.value)
         return Rates(rate, 1 - rate * decay if decay else 1.0)

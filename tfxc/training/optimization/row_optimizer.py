@@ -45,12 +45,19 @@ class Optimizer(tf.Module):
         self.rates = RateFactors()
         self._factors: dict[Any, float] = {}
 
-    def build(self, variables: Sequence[tf.Variable], factors: Sequence[float] = ()) -> None:
+    def build(
+        self,
+        variables: Sequence[tf.Variable],
+        factors: Sequence[float] = (),
+        without_slots: Sequence[tf.Variable] = (),
+    ) -> None:
         """Makes the slots of the trainable variables (inside the strategy's scope).
 
         Args:
             variables: list of ``tf.Variable``s.
             factors: a factor of the learning rate for each; empty for 1.
+            without_slots: those of them that something else updates, with ``rate_of`` and
+                ``decay_of``.
 
         Raises:
             ConfigError: a name in ``no_decay`` fits no variable.
@@ -61,10 +68,12 @@ class Optimizer(tf.Module):
         for variable, factor in zip(variables, factors, strict=True) if factors else ():
             # ``update`` sees the copy of a replica, not the variable that holds all copies.
             self._factors |= {copy.ref(): factor for copy in copies(variable)}
+        others = {variable.ref() for variable in without_slots}
         for variable in variables:
-            self.slots[variable.ref()] = [
-                self._new_slot(variable, name) for name in self.slot_names
-            ]
+            if variable.ref() not in others:
+                self.slots[variable.ref()] = [
+                    self._new_slot(variable, name) for name in self.slot_names
+                ]
 
     def _exempt(self, variables):
         names = [variable.name.split(":")[0].split("/")[-1] for variable in variables]
