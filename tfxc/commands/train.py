@@ -245,11 +245,11 @@ def check_config(config: "Config") -> None:
     check_together(techniques)
     check_augmentation(config.training.augmentation)
     optimizer = get_optimizer(config.training.optimizer.section())
-    head = config.head.section() if config.head is not None else {}
-    if head.get("update") == "fused":
-        objective = registry.get("objective", config.objective.name)
-        of_head = head.get("weights", "float32"), head.get("learning_rate")
-        check_fused(objective, optimizer, config.training, techniques, *of_head)
+    if config.head is not None and config.objective is not None:
+        head, objective = config.head.section(), registry.get("objective", config.objective.name)
+        if head.get("update") == "fused":
+            of_head = head.get("weights", "float32"), head.get("learning_rate")
+            check_fused(objective, optimizer, config.training, techniques, *of_head)
     get_schedule(config.training.schedule.section())
     check_trackers(config.training.trackers)
 
