@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
 from tfxc.heads.bases.label_chunks import Rates
+from tfxc.ops.gradients import without_gradients
 from tfxc.techniques.base import Technique, method_name
 from tfxc.techniques.bases.average import WeightAverage
 from tfxc.training.optimization.optimizers import SGD
@@ -82,7 +83,7 @@ def _conflicts_of_optimizer(optimizer):
     momentum = isinstance(optimizer, SGD) and optimizer.momentum
     if not isinstance(optimizer, SGD) or momentum:
         found = f"sgd with momentum {momentum:g}" if momentum else type(optimizer).__name__.lower()
-        fix = "set head.learning_rate, training.optimizer to {'name': 'sgd'}"
+        fix = "set head.learning_rate, or training.optimizer to {'name': 'sgd'}"
         yield "head.learning_rate, or optimizer sgd without momentum,", found, fix
 
 
@@ -138,14 +139,15 @@ class FusedHead:
         share = tf.fill(tf.shape(vectors)[:1], 1.0 / self._settings.batch_size)
         if model.objective.example_weights is not None and index is not None:
             share *= tf.gather(model.objective.example_weights, index)
-        losses, of_vectors = model.head.fused_step(
-            vectors,
-            batch["labels"],
-            model.objective,
-            share,
-            lambda variable: self._rates(variable, rate),
-            with_loss,
-        )
+        with without_gradients():
+            losses, of_vectors = model.head.fused_step(
+                vectors,
+                batch["labels"],
+                model.objective,
+                share,
+                lambda variable: self._rates(variable, rate),
+                with_loss,
+            )
         upstream = tf.cast(of_vectors, vectors.dtype)
         # Without trained weights in the encoder the tape knows nothing of the vectors.
         gradients = tape.gradient(vectors, variables, upstream) if variables else []
