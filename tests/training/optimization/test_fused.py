@@ -112,7 +112,11 @@ def assert_same(found):
         np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+# "weighted" is sigmoid as well.
+COMPARED = [pytest.param("sigmoid", marks=pytest.mark.slow), "softmax", "weighted"]
+
+
+@pytest.mark.parametrize("objective", COMPARED)
 def test_equals_the_optimizer(objective):
     """Head, encoder (so the gradient of the vectors) and losses, dropout included."""
     found = pair(objective, eager=objective != "softmax")
@@ -124,10 +128,12 @@ def test_equals_the_optimizer(objective):
 @pytest.mark.parametrize(
     ("settings", "section"),
     [
-        ({}, {"weight_decay": 0.1, "no_decay": ["*bias*"]}),
+        pytest.param(  # decay and rates together: the next one
+            {}, {"weight_decay": 0.1, "no_decay": ["*bias*"]}, marks=pytest.mark.slow
+        ),
         ({}, {"weight_decay": 0.1, "coupled": True, "rates": {"encoder": 0.3, "head": 2.0}}),
         ({"clip_norm": 0.01, "clip_part": "encoder"}, {}),
-        ({"precision": "float32"}, {"rates": {"head/bias": 0.0}}),
+        pytest.param({}, {"rates": {"head/bias": 0.0}}, marks=pytest.mark.slow),
     ],
     ids=["decay", "rates", "clipped encoder", "bias as it was"],
 )
@@ -217,6 +223,7 @@ def test_a_rate_of_its_own_with_any_optimizer():
     assert len(made[2].step_function.optimizer.variables_to_save) == 2 * len(weights[0])
 
 
+@pytest.mark.slow  # averages of any weight: tests/techniques/test_ema.py
 def test_averages_of_the_chunks():
     found = []
     plain = model_of(Softmax())
@@ -231,6 +238,7 @@ def test_averages_of_the_chunks():
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow  # a training in bfloat16: below; its rounding: tests/ops/fused
 def test_bfloat16_follows_float32():
     plain = model_of(Softmax())
     fused = model_of(Softmax(), plain, update="fused", weights="bfloat16")
