@@ -68,12 +68,23 @@ def test_help_begins_with_an_example(command):
 @pytest.mark.parametrize("command", existing_commands())
 def test_examples_of_the_help_are_accepted(command, capsys):
     """Without addresses, which would be asked for."""
-    for line in module_of(command).__doc__.splitlines():
+    for line in module_of(command).__doc__.replace("\\\n", "").splitlines():
         program, *words = shlex.split(line) if line.startswith("    tfxc ") else [""]
         if program == "tfxc" and not any("://" in word for word in words):
             parser, until = module_of(words[0])._parser(), ("|", ">")
             end = next((place for place, word in enumerate(words) if word in until), None)
             assert parser.parse_args(words[1:end]), line
+
+
+def test_help_fits_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    text = capsys.readouterr().out
+    prose = text[text.index("FILE is any") : text.index("positional arguments")]
+    assert max(map(len, prose.splitlines())) <= 60
+    example = "    tfxc predict --run RUN --run RUN2 test.jsonl --k 3 --output labels.jsonl\n"
+    assert example in text, "lines of examples stay"
 
 
 def test_no_command_disappears():

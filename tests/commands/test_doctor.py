@@ -30,3 +30,16 @@ def test_a_missing_extra_comes_with_its_command(capsys, monkeypatch):
     found = {words[0]: words[1] for words in lines if len(words) == 2}
     assert found["zh"] == "missing no-such-package; pip install 'tfxc[zh]'"
     assert found["vision"] == "installed"
+
+
+def test_an_extra_of_a_package_is_what_it_adds(capsys, monkeypatch):
+    required = {
+        "tfxc": ["numpy[fast]>=2; extra == 'gpu'", "numpy[other]; extra == 'zh'"],
+        "numpy": [f"no-such-package-{n}; extra == 'fast'" for n in range(6)] + ["scipy"],
+    }
+    monkeypatch.setattr(importlib.metadata, "requires", required.get)
+    lines = [line.split(maxsplit=1) for line in call(capsys, doctor).out.splitlines()]
+    found = {words[0]: words[1] for words in lines if len(words) == 2}
+    names = ", ".join(f"no-such-package-{n}" for n in range(4))
+    assert found["gpu"] == f"missing {names} and 2 others; pip install 'tfxc[gpu]'"
+    assert found["zh"] == "installed", "an extra that numpy does not have"

@@ -55,3 +55,9 @@ def test_equal_curves_are_drawn_once(drawn, tmp_path):
     assert plots.learning_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
     axis = drawn[0].axes[0]
     assert [line.get_label() for line in axis.lines] == ["dev P@1, R@1", "dev P@5"]
+
+
+def test_a_single_point_is_no_curve(drawn, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 1, "dev P@1": 0.5}\n')
+    assert not plots.learning_curves(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+    assert not drawn and not (tmp_path / "curves.png").exists()

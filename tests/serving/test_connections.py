@@ -4,6 +4,7 @@ import asyncio
 import functools
 import json
 import socket
+import sys
 
 import pytest
 
@@ -13,7 +14,7 @@ pytest.importorskip("httptools", reason="needs the extra serve")
 from tfxc.serving import connections  # noqa: E402
 from tfxc.serving.connections import Connection  # noqa: E402
 from tfxc.serving.limits import Limits  # noqa: E402
-from tfxc.serving.server import listen  # noqa: E402
+from tfxc.serving.server import listen, refuse_new  # noqa: E402
 
 SECONDS = 300
 LARGE = 8 << 20  # bytes, more than the buffers of two sockets hold
@@ -157,6 +158,39 @@ def test_a_head_without_end():
 
 def test_no_http():
     assert status_and_error(answers(b"\x16\x03\x01 hello\r\n\r\n"))[0] == 400
+
+
+def test_a_request_on_its_way_at_the_end():
+    async def ask(connect, server):
+        reader, writer = await connect()
+        while not server.server_state.connections:
+            await asyncio.sleep(0.01)
+        (connection,) = server.server_state.connections
+        connection.shutdown()
+        writer.write(HEAD + b"soup")
+        found = await reader.read()  # until the server closes the connection
+        writer.close()
+        return found
+
+    assert with_server(ask, seconds=30).endswith(b"soup")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can hold back new connections")
+def test_only_new_connections_are_refused():
+    with listen("127.0.0.1", 0) as listener, socket.socket() as late:
+        listener.listen()
+        with socket.create_connection(listener.getsockname(), timeout=30) as early:
+            refuse_new(listener)
+            early.sendall(b"hello")
+            late.settimeout(0.05)
+            with pytest.raises(TimeoutError):
+                late.connect(listener.getsockname())
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.recv(5) == b"hello"
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_an_answer_is_not_read():

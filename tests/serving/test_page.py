@@ -164,6 +164,21 @@ def test_everything_fits_on_a_phone_and_can_be_read(page, scheme):
         assert contrast(page, selector) >= 4.5, selector
 
 
+def test_long_labels_leave_the_scores_on_one_line(page):
+    page.size(320, 600)
+    page.type("tea")
+    page.wait("document.querySelectorAll('.score').length > 1")
+    names = "document.querySelectorAll('.name')"
+    page.evaluate(f"{names}.forEach((e) => {{ e.textContent = 'long_'.repeat(30); }})")
+    lines = """[...document.querySelectorAll('.score')].map((e) => {
+        const range = document.createRange();
+        range.selectNodeContents(e);
+        return new Set([...range.getClientRects()].map((r) => r.top)).size;
+    })"""
+    assert set(page.evaluate(lines)) == {1}
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
 def contrast(page, selector):
     """WCAG's contrast of the text of an element and what is behind it."""
     script = """(() => {

@@ -28,7 +28,7 @@ def run(tmp_path_factory):
 
 
 class Client(threading.Thread):
-    """Asks again and again on one connection, until it is asked to close it.
+    """Asks again and again, on a new connection when asked to close one, until that is refused.
 
     Attributes:
         versions: of the answers.
@@ -41,8 +41,17 @@ class Client(threading.Thread):
         self.start()
 
     def run(self):
+        while self._asks():
+            pass
+
+    def _asks(self):
+        """Whether the connection was accepted, and every request on it answered."""
         connection = http.client.HTTPConnection(*self._address, timeout=60)
         with contextlib.closing(connection):
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                return False
             while True:
                 try:
                     connection.request("POST", "/predict", json.dumps({"texts": TEXTS}))
@@ -50,12 +59,12 @@ class Client(threading.Thread):
                     found = json.loads(answer.read())
                 except (OSError, http.client.HTTPException, ValueError) as error:
                     self.lost.append(error)
-                    return
+                    return False
                 if answer.status != 200 or len(found["predictions"]) != len(TEXTS):
                     self.lost.append(found)
                 self.versions.append(found.get("version"))
                 if answer.headers["Connection"] == "close":
-                    return
+                    return True
 
 
 def test_no_request_is_lost_in_a_reload_and_at_the_end(run, tmp_path):

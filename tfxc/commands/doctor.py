@@ -23,6 +23,9 @@ from tfxc.core.escaping import json_text
 
 _NEEDED = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pydantic")
 # Extras of developers only.
+# A requirement of an extra: the package, the package's own extra, and the extra.
+_OF_EXTRA = re.compile(r"([A-Za-z0-9._-]+)(?:\[([\w-]+)\])?.*\bextra\s*==\s*['\"]([\w-]+)['\"]")
+_LISTED = 4  # missing packages of an extra
 _OF_DEVELOPERS = {"test", "lint", "docs"}
 
 
@@ -98,10 +101,19 @@ def _extras():
         return {}
     found: dict[str, dict[str, str | None]] = {}
     for line in required:
-        named = re.match(r"([A-Za-z0-9._-]+)(?:\[.*?\])?.*extra\s*==\s*['\"]([\w-]+)['\"]", line)
-        if named and named[2] not in _OF_DEVELOPERS:
-            found.setdefault(named[2], {})[named[1]] = _version(named[1])
+        named = _OF_EXTRA.match(line)
+        if named and named[3] not in _OF_DEVELOPERS:
+            names = _added(named[1], named[2]) or [named[1]]
+            found.setdefault(named[3], {}).update({name: _version(name) for name in names})
     return found
+
+
+def _added(package, extra):
+    """What an extra of an installed package adds to it, as CUDA to TensorFlow."""
+    if extra is None or _version(package) is None:
+        return []
+    parts = map(_OF_EXTRA.match, importlib.metadata.requires(package) or [])
+    return [named[1] for named in parts if named and named[3] == extra]
 
 
 def _version(package):
@@ -125,7 +137,8 @@ def _lines(found):
     yield "extras"
     for extra, packages in sorted(found["extras"].items()):
         absent = [name for name, version in packages.items() if version is None]
-        state = f"missing {', '.join(absent)}" if absent else "installed"
+        more = f" and {len(absent) - _LISTED} others" if len(absent) > _LISTED else ""
+        state = f"missing {', '.join(absent[:_LISTED])}{more}" if absent else "installed"
         yield f"  {extra:14} {state}" + (f"; pip install 'tfxc[{extra}]'" if absent else "")
     if not found["extras"]:
         yield f"  not known: tfxc is not installed for {sys.executable}"

@@ -24,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = Path(options.output or f"{name_of(options.file)}.json")
     if output.exists() and not options.force:
         raise ConfigError(
-            "no such file expected, found one",
+            "a new file expected, found one that exists",
             where=output,
-            fix="name another with --output, or replace it with --force",
+            fix="choose another name with --output, or replace it with --force",
         )
     found = completed_of(options)
     parse_config(found.tree, where=options.file)

@@ -1,4 +1,4 @@
-"""Train a config with many settings and list their dev metrics.
+r"""Train a config with many settings and list their dev metrics.
 
     tfxc search --config textcnn_clinc150 --runs runs/search \
         --try encoder.dropout=0.2,0.5 --try training.optimizer.learning_rate=0.001,0.003

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,9 +29,23 @@ def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentPa
     return _Parser(
         prog=f"tfxc {command}",
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
         **kwargs,
     )
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps the paragraphs of a description on narrow terminals; examples keep their lines."""
+
+    def _fill_text(self, text, width, indent):
+        return "\n\n".join(_wrapped(block, width) for block in text.strip().split("\n\n"))
+
+
+def _wrapped(block, width):
+    lines = block.split("\n")
+    if max(map(len, lines)) <= width or any(line.startswith((" ", "* ")) for line in lines):
+        return block
+    return textwrap.fill(" ".join(lines), width, break_long_words=False, break_on_hyphens=False)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -26,8 +26,8 @@ def learning_curves(metrics_file: str | Path) -> list[tuple[str, list[Curve]]]:
         metrics_file: a run's ``metrics.jsonl``.
 
     Returns:
-        (title, curves) of each picture; none without the file. Names with the same points share a
-        curve.
+        (title, curves) of each picture; none without the file, or where every curve would be a
+        single point, as of recipes that evaluate once. Names with the same points share a curve.
     """
     if not os.path.lexists(metrics_file):
         return []
@@ -37,7 +37,8 @@ def learning_curves(metrics_file: str | Path) -> list[tuple[str, list[Curve]]]:
     losses = [k for k in names if k.endswith("loss")]
     rates = [k for k in names if k == "learning_rate"]
     groups = [g for g in (losses, shares[:_MAX_CURVES], rates) if g]
-    return [(g[0] if len(g) == 1 else "", _curves(lines, g)) for g in groups]
+    drawn = [(g[0] if len(g) == 1 else "", _curves(lines, g)) for g in groups]
+    return [(title, found) for title, found in drawn if any(len(c.points) > 1 for c in found)]
 
 
 def _curves(lines, names):

@@ -12,6 +12,7 @@ from typing import Any
 from tfxc.core.errors import DataError, UserError, missing_package
 from tfxc.core.escaping import json_text
 from tfxc.serving import tensorflow_serving
+from tfxc.serving.examples import as_shown
 from tfxc.serving.limits import Limits, RequestError, bad_request
 from tfxc.serving.metrics import CONTENT_TYPE, Metrics
 from tfxc.serving.openapi import openapi_document
@@ -305,11 +306,11 @@ def _parsed(body: bytes) -> dict[str, Any]:
     except RecursionError:
         raise bad_request("JSON of a few levels expected, found too many", "body") from None
     except ValueError as error:
-        shown = str(error)[:100] if body else "an empty body"
-        raise bad_request(f"JSON expected, found none ({shown})", "body") from None
+        problem = _json_problem(error) if body else "an empty body"
+        raise bad_request(f"JSON expected, found none ({problem})", "body") from None
     if not isinstance(found, dict):
         raise bad_request(
-            f"a JSON object expected, found {type(found).__name__}",
+            f"a JSON object expected, found {as_shown(found)}",
             "body",
             'send for example {"texts": ["..."]}',
         )
@@ -322,6 +323,13 @@ def _refuse_others(body, known):
     if unknown:
         shown = ", ".join(repr(name[:40]) for name in unknown[:4])
         raise bad_request(f"{', '.join(known)} expected, found {shown}", "body")
+
+
+def _json_problem(error):
+    """What is wrong with a text that is no JSON, in words that are not Python's."""
+    if "int_max_str_digits" in str(error):
+        return "a number of too many digits"
+    return str(error)[:100]
 
 
 def _not_json(name: str) -> float:

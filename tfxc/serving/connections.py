@@ -15,6 +15,7 @@ with missing_package("serve"):
 
 _LONGEST_HEAD = 64 << 10  # bytes of a request's line and headers
 _SECONDS_OF_REFUSED = 1.0  # for the head of a request on a connection too many
+_SECONDS_AT_THE_END = 0.5  # for a request that may be on its way when the server ends
 
 
 class Connection(HttpToolsProtocol):
@@ -24,6 +25,10 @@ class Connection(HttpToolsProtocol):
       of another one ``limits.seconds`` after its first byte (else 408), with at most 64 KiB (431).
     * What a client does not read for ``limits.seconds`` ends the connection.
     * Of more than ``limits.connections`` the later ones get ``full`` for an answer.
+
+    * When the server ends, a connection without a request in flight stays open for half a second,
+      as the client may have sent one: it would be lost, since closing a connection with bytes that
+      nobody has read resets it.
 
     Idle connections between requests are closed by uvicorn (``timeout_keep_alive``), slow bodies
     are refused by the application.
@@ -58,6 +63,13 @@ class Connection(HttpToolsProtocol):
             if timer:
                 timer.cancel()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Ends the connection after the request in flight, or that may be on its way."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(_SECONDS_AT_THE_END, super().shutdown)
+        else:
+            super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Reads requests, and waits for the end of what has begun."""

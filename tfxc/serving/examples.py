@@ -164,7 +164,7 @@ class ExampleForms:
         if signature not in self.signatures:
             known = ", ".join(self.signatures)
             raise bad_request(
-                f"one of {known} expected, found {_shown(signature)}", "signature_name"
+                f"one of {known} expected, found {as_shown(signature)}", "signature_name"
             )
         return self.signatures[signature]
 
@@ -197,7 +197,7 @@ class ExampleForms:
         if not right or len(splits) < 2:
             raise bad_request(
                 "row_splits that rise from 0 to the number of ids and weights expected, found "
-                f"{_shown(splits.tolist())} for {len(ids)} ids and {len(weights)} weights",
+                f"{as_shown(splits.tolist())} for {len(ids)} ids and {len(weights)} weights",
                 f"{where}.row_splits",
             )
         if len(ids) and not 0 <= ids.min() <= ids.max() < width:
@@ -323,7 +323,7 @@ def _vectors(items, width, places):
     rows = []
     for item, place in zip(items, places, strict=True):
         if not isinstance(item, list) or not all(map(_is_number, item)) or len(item) != width:
-            found = f"{len(item)} values" if isinstance(item, list) else _shown(item)
+            found = f"{len(item)} values" if isinstance(item, list) else as_shown(item)
             raise bad_request(f"a list of {width} finite numbers expected, found {found}", place)
         rows.append(item)
     return np.array(rows, np.float32)
@@ -336,7 +336,7 @@ def _bag(item, width, where):
     found = {}
     for name, weight in item.items():
         if not (name.isascii() and name.isdecimal() and len(name) < 12 and int(name) < width):
-            raise bad_request(f"ids from 0 to {width - 1} expected, found {_shown(name)}", where)
+            raise bad_request(f"ids from 0 to {width - 1} expected, found {as_shown(name)}", where)
         if not _is_number(weight):
             raise _expected("a finite number", weight, f"{where}.{name}")
         found[int(name)] = weight
@@ -367,11 +367,11 @@ def _is_object(value):
 
 
 def _expected(wanted, found, where):
-    return bad_request(f"{wanted} expected, found {_shown(found)}", where)
+    return bad_request(f"{wanted} expected, found {as_shown(found)}", where)
 
 
-def _shown(value):
-    """A value in a message, cut: it may be megabytes long."""
+def as_shown(value: Any) -> str:
+    """A value of a request in a message, as JSON and cut: it may be megabytes long."""
     if value is None:
         return "none"
     if isinstance(value, (list, dict)) and len(value) > 8:

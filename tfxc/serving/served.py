@@ -16,7 +16,7 @@ from tfxc.inference.predictors import RunPredictor
 from tfxc.runs.loaded import load_run
 from tfxc.runs.writer import SUMMARY
 from tfxc.serving.batching import Batcher, Found
-from tfxc.serving.examples import ExampleForms
+from tfxc.serving.examples import ExampleForms, as_shown
 from tfxc.serving.limits import Limits, RequestError, bad_request
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class ServedRun:
                 "model",
             )
         if not isinstance(label, str):
-            raise bad_request(f"a text expected, found {type(label).__name__}", "label")
+            raise bad_request(f"a text expected, found {as_shown(label)}", "label")
         number = self._numbers.get(label)
         if number is None:
             problem = f"a label of {self.name} expected, found {label[:60]!r}"
@@ -181,8 +181,9 @@ class ServedRun:
         if k is None:
             return self.k
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.max_k:
-            shown = k if isinstance(k, (int, float)) and abs(k) < 1e15 else type(k).__name__
-            raise bad_request(f"an integer from 1 to {self.max_k} expected, found {shown}", "k")
+            raise bad_request(
+                f"an integer from 1 to {self.max_k} expected, found {as_shown(k)}", "k"
+            )
         return k
 
 
@@ -272,9 +273,10 @@ class Catalog:
         if name is None:
             return next(iter(self.slots.values())).current
         if not isinstance(name, str) or name not in self.slots:
-            shown = repr(name[:60]) if isinstance(name, str) else type(name).__name__
             raise RequestError(
-                404, f"one of {', '.join(self.slots)} expected, found {shown}", where="model"
+                404,
+                f"one of {', '.join(self.slots)} expected, found {as_shown(name)}",
+                where="model",
             )
         found = self.slots[name].current
         if version is not None and version != str(found.number):

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import logging
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
 
 
 _LAST_PORT = 65535
+# A filter of Linux that drops a packet which asks for a connection (bit SYN in byte 13 of the
+# header) and passes all others. Source: `man 7 socket`; linux/filter.h.
+_ATTACH_FILTER = 26  # SO_ATTACH_FILTER
+_NO_NEW_CONNECTIONS = (
+    (0x30, 0, 0, 13),  # load the byte
+    (0x45, 0, 1, 0x02),  # if it has the bit, the next line, else the last
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # pass
+)
+_SECONDS_TO_ACCEPT = 0.1  # what was connected before
 
 
 class Timing(NamedTuple):
@@ -64,6 +76,28 @@ def listen(host: str, port: int) -> socket.socket:
             fix="choose another port, e.g. --port 0 for any that is free",
         ) from None
     return found
+
+
+def refuse_new(listener: socket.socket) -> None:
+    """Lets nobody connect from now on; who has connected before can still be accepted.
+
+    Closing a socket resets the connections that the kernel has made and the server has not accepted
+    yet, with the requests on them. Only Linux can hold back new ones; elsewhere this does nothing.
+
+    Args:
+        listener: a TCP socket that listens.
+
+    Example:
+        >>> refuse_new(listener)                         # doctest: +SKIP
+        >>> connection, _ = listener.accept()            # doctest: +SKIP
+    """
+    if sys.platform != "linux":
+        return
+    code = ctypes.create_string_buffer(
+        b"".join(struct.pack("HBBI", *x) for x in _NO_NEW_CONNECTIONS)
+    )
+    program = struct.pack("HP", len(_NO_NEW_CONNECTIONS), ctypes.addressof(code))
+    listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
 
 
 def serve(application: "Application", listener: socket.socket, timing: Timing) -> None:
@@ -114,6 +148,13 @@ class _Server(uvicorn.Server):
         host, port = (sockets or [])[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"serving at http://{shown}:{port}/ (Ctrl-C ends)", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts who has connected, then closes the address and finishes what is in flight."""
+        for listener in sockets or []:
+            refuse_new(listener)
+        await asyncio.sleep(_SECONDS_TO_ACCEPT)
+        await super().shutdown(sockets)
 
     async def run_at(self, listener: socket.socket) -> None:
         """Serves until a signal."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.serving.examples import DEFAULT_SIGNATURE
+from tfxc.serving.examples import DEFAULT_SIGNATURE, as_shown
 from tfxc.serving.limits import bad_request
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def examples_of(body: Mapping[str, Any], served: "ServedRun") -> "Chunk":
         raise bad_request(f"either instances or inputs expected, found {found}", "body")
     signature = body.get("signature_name", DEFAULT_SIGNATURE)
     if not isinstance(signature, str):
-        raise bad_request(f"a text expected, found {type(signature).__name__}", "signature_name")
+        raise bad_request(f"a text expected, found {as_shown(signature)}", "signature_name")
     signature = signature or DEFAULT_SIGNATURE
     read = served.forms.rows if given == ["instances"] else served.forms.columns
     return read(body[given[0]], signature)

@@ -1,5 +1,6 @@
 """What is found in a training file, good or bad."""
 
+import itertools
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from tests import tiny
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats import open_reader
 from tfxc.data.inspection import contents
+from tfxc.data.inspection.completion import describe
 from tfxc.data.inspection.contents import inspect
 from tfxc.data.parsing.column_guess import Wanted
 
@@ -82,6 +84,28 @@ def test_several_labels_in_a_cell(tmp_path):
     found = inspect(write(tmp_path / "a.csv", "text,tags", lines))
     assert found.options["label_separator"] == "|" and found.labels == 3
     assert found.several_labels and found.labels_each == pytest.approx(1.4)
+
+
+def test_labels_that_may_be_several(tmp_path):
+    """Separated by blanks, as names of several words are; so it is only said."""
+    words = ["animal", "red", "water", "fast", "small", "wild"]
+    cells = [" ".join(pair) for pair in itertools.permutations(words, 3)][:60] * 2
+    lines = [f"{text},{cell}" for (text, _), cell in zip(rows(120), cells, strict=True)]
+    found = inspect(write(tmp_path / "a.csv", "text,tags", lines))
+    assert found.labels == 60 and found.words_of_labels == 6
+    lines = [f"{text},{cell}" for (text, _), cell in zip(rows(120), words * 20, strict=True)]
+    assert not inspect(write(tmp_path / "b.csv", "text,tags", lines)).words_of_labels
+
+
+def test_lists_in_a_cell(tmp_path):
+    cells = ["['animal', 'red']", "['red']", "['water']", "[]"] * 5
+    lines = [f'{text};"{cell}"' for (text, _), cell in zip(rows(20), cells, strict=True)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["text;tags", *lines]))
+    found = inspect(str(path))
+    assert found.options["label_separator"] == "[]" and found.labels == 3
+    assert found.unlabelled == 5 and "5 examples without labels" in describe(found)
+    assert texts_and_labels(path, found)[1] == ["animal", "red"]
 
 
 def test_quoted_line_breaks(tmp_path):

@@ -21,6 +21,7 @@ from tfxc.data.parsing.column_guess import (
     guess_columns,
     names_are_values,
 )
+from tfxc.data.parsing.label_cells import split_labels
 from tfxc.data.parsing.label_checks import check_label_name
 
 # Rows by which the delimiter is found, and what it may be besides that of the file's ending.
@@ -43,8 +44,8 @@ class Delimited(TextReader):
         text_field: column of the texts; None = ``text`` or ``sentence``.
         labels_field: column of the labels; None = ``labels`` or ``label``.
         id_field: column of the examples' names, which answers can repeat; None = none.
-        label_separator: what separates the labels within their cell, e.g. ``";"``; None = the cell
-            is one label.
+        label_separator: what separates the labels within their cell, e.g. ``";"``; ``"[]"`` = the
+            cell is a list such as ``['law', 'health']``; None = it is one label.
         delimiter: what separates the cells; None = a tab in ``.tsv`` files, else a comma.
         quotes: whether ``"`` quotes; False takes it as an ordinary character.
         columns: names of all columns of a file whose first line is an example already; None = the
@@ -56,7 +57,8 @@ class Delimited(TextReader):
         ConfigError: ``label_separator`` or ``delimiter`` is not a proper separator, ``columns``
             no list of names.
         DataError: naming file and line: a column is missing, a line has another number of cells,
-            a quote is not closed, a label name holds a line break, the text is not UTF-8.
+            a quote is not closed, a cell of labels is no list where one is expected, a label name
+            holds a line break, the text is not UTF-8.
 
     Example:
         >>> reader = Delimited("train.csv", label_separator=",")     # doctest: +SKIP
@@ -176,8 +178,7 @@ class Delimited(TextReader):
             csv.field_size_limit(before)
 
     def _labels(self, cell, where):
-        parts = [cell] if self.label_separator is None else cell.split(self.label_separator)
-        names = list(dict.fromkeys(filter(None, (part.strip() for part in parts))))
+        names = list(dict.fromkeys(split_labels(cell, self.label_separator, where)))
         for name in names:
             check_label_name(name, where)
         return names

@@ -16,6 +16,7 @@ from tfxc.data.parsing.column_guess import (
     first_values,
     guess_columns,
 )
+from tfxc.data.parsing.label_cells import split_labels
 from tfxc.data.parsing.label_checks import check_label_names, check_labels, check_unicode
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Parquet(TextReader):
         path: the file or folder.
         text_field: column of the texts; None = ``text`` or ``sentence``.
         labels_field: column of the labels; None = ``labels`` or ``label``.
-        label_separator: what separates the labels in a column of texts, e.g. ``";"``; None = the
-            text is one label.
+        label_separator: what separates the labels in a column of texts, e.g. ``";"``; ``"[]"`` =
+            the text is a list such as ``['law', 'health']``; None = it is one label.
         split: of a folder with several: the one to read.
         labelled: if False, yields the texts without labels, which are optional.
 
@@ -163,7 +164,7 @@ class Parquet(TextReader):
 
     def _labels(self, value, where):
         if isinstance(value, str) and self.label_separator is not None:
-            value = [part.strip() for part in value.split(self.label_separator)]
+            value = split_labels(value, self.label_separator, where)
         values = value if isinstance(value, list) else [value]
         given = [each for each in values if each not in (None, "")]
         for each in given:

@@ -60,10 +60,18 @@ class Completed:
         if self.contents is None:
             return []
         data = self.tree["data"]
-        return [
+        lines = [
             f"{data['train']}: {describe(self.contents)}",
             f"preset {self.preset}: {_model_line(self.tree)}{_dev_line(data)}",
         ]
+        if self.contents.words_of_labels:
+            words = self.contents.words_of_labels
+            note = (
+                f"note: the labels combine {words:,} words; if a cell holds several labels, add "
+                "--set 'data.reader_options.label_separator=\" \"'"
+            )
+            lines.insert(1, note)
+        return lines
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -188,6 +196,8 @@ def describe(contents: Contents) -> str:
         if key in contents.options
     ]
     parts.append(f"{least}{contents.labels:,} labels, {each}")
+    if contents.unlabelled:
+        parts.append(f"{least}{contents.unlabelled:,} examples without labels")
     if contents.kind == "text":
         parts.append(f"texts of {contents.length} {contents.tokens} (median)")
     elif contents.image_shape is not None:

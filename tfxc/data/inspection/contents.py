@@ -28,6 +28,7 @@ _LARGEST_IMAGE = 96  # of the shorter side; a larger image takes a GPU
 _CHUNK = 4096
 # From so many examples on, labels that hardly ever repeat are none.
 _ALL_DIFFERENT, _DIFFERENT = 20, 0.9
+_COMBINED = 0.25  # of the examples have a label of their own, which combines few words
 # Letters of scripts that put no blanks between words: Thai to Myanmar, Khmer, kana, Han.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
@@ -52,6 +53,9 @@ class Contents:
         examples: number of examples; an estimate unless ``complete``.
         labels: number of labels that were seen.
         labels_each: mean number of labels of an example.
+        unlabelled: number of examples without labels.
+        words_of_labels: number of words that make up all labels, if these look like several labels
+            separated by blanks; else 0.
         complete: whether the whole file was looked at.
         tokens: "characters" of texts in a script without blanks, else "words".
         length: median number of tokens in a text.
@@ -68,6 +72,8 @@ class Contents:
     labels: int
     labels_each: float
     complete: bool
+    unlabelled: int = 0
+    words_of_labels: int = 0
     tokens: str = "words"
     length: int = 0
     long: int = 0
@@ -193,7 +199,7 @@ class _Sample:
 
     def __init__(self, reader: "Reader") -> None:
         self.reader, self.names = reader, collections.Counter[Any]()
-        self.examples = self.given = self.several = self.characters = 0
+        self.examples = self.given = self.several = self.without = self.characters = 0
         self.lengths: dict[str, list[int]] = {"words": [], "characters": []}
         self.unspaced = self.letters = 0
         self.kind: str = ""
@@ -223,6 +229,7 @@ class _Sample:
         for labels in chunk.labels:
             self.given += len(labels)
             self.several += len(labels) != 1
+            self.without += not labels
             self.names.update(labels)
         if chunk.images is not None:
             self._add_images(chunk.images)
@@ -274,7 +281,8 @@ class _Sample:
                 f"labels that occur more than once expected{named}, found {len(self.names):,} "
                 f"different ones in {self.examples:,} examples, as of a column of ids or texts",
                 where=where,
-                fix="name the right column as --label-column",
+                fix="name the right column as --label-column, or, if a cell holds several labels, "
+                "what separates them as --set data.reader_options.label_separator=,",
             )
 
     def contents(self, name, options):
@@ -291,6 +299,8 @@ class _Sample:
             labels=labels,
             labels_each=1.0 if not self.several else self.given / self.examples,
             complete=self.complete or known,
+            unlabelled=self.without,
+            words_of_labels=self._words_of_labels() if options.get("labels_field") else 0,
             tokens=script,
             length=int(np.median(lengths)),
             long=int(np.quantile(lengths, 0.95)),
@@ -303,6 +313,14 @@ class _Sample:
             return self.reader.num_examples or self.examples
         share = self.bytes_read / max(1, self.reader.total_bytes or 1)
         return round(self.examples / share) if 0 < share <= 1 else self.examples
+
+    def _words_of_labels(self):
+        """Few words in many combinations look like several labels in a cell."""
+        names = len(self.names)
+        if self.several or names < max(_ALL_DIFFERENT, _COMBINED * self.examples):
+            return 0
+        words = {word for name in self.names for word in name.split()}
+        return len(words) if len(words) < _COMBINED * names else 0
 
     def _script(self):
         words = sum(self.lengths["words"])

@@ -9,6 +9,7 @@ from typing import Any
 from tfxc.core.errors import DataError
 from tfxc.core.registry import nearest
 from tfxc.data.label_ids import joined_labels
+from tfxc.data.parsing.label_cells import LIST, are_lists
 
 #: Usual names of a column of texts, in lower case, the likeliest first.
 TEXT_NAMES = (
@@ -45,7 +46,7 @@ class Columns:
 
     Attributes:
         text, labels: names of the columns.
-        separator: what separates several labels in a cell, or None.
+        separator: what separates several labels in a cell (``"[]"``: a cell is a list), or None.
     """
 
     text: str
@@ -249,6 +250,8 @@ def _length(values):
 def _separator(values):
     """What separates several labels in a cell; None where a cell is one, or lists hold them."""
     names = {value.strip() for value in values if isinstance(value, str) and value.strip()}
+    if are_lists(name for name in names if len(name) < _CHARACTERS):
+        return LIST
     found = joined_labels(sorted(names))
     return None if found is None else found[0]
 

@@ -167,8 +167,9 @@ def report_lines(
         reports: of ``ranker.chain.train_ranker``.
         seconds: dict ``seconds`` and ``processor_seconds``.
     """
+    layers = "1 layer" if len(reports) == 1 else f"{len(reports)} layers"
     yield (
-        f"trained {len(reports)} layers in {seconds['seconds']:,.1f} s "
+        f"trained {layers} in {seconds['seconds']:,.1f} s "
         f"({seconds['processor_seconds']:,.1f} s of processor time)"
     )
     last = reports[-1]
