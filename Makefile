@@ -18,9 +18,12 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# The inner loop: no training, no exported model, no command, no pretrained tokenizer, no sets of images.
+# The inner loop, within 90 seconds: no training, no exported model, no command, no pretrained
+# tokenizer, no sets of images, and without the files that take longest.
 FAST = core data inference labels metrics objectives ops ranker test_architecture.py test_style.py
-NOT_FAST = data/images/test_image_sets.py data/text/test_subwords.py data/text/test_subwords_pruning.py
+NOT_FAST = data/images/test_image_sets.py data/text/test_subwords.py data/text/test_subwords_pruning.py \
+	data/text/test_bags.py data/test_preparation.py data/sources/test_dataset.py ops/text ops/linear/test_solver.py \
+	objectives/test_umax.py objectives/test_asgd.py
 test-fast: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(addprefix tests/,$(FAST)) $(addprefix --ignore=tests/,$(NOT_FAST))

@@ -98,7 +98,7 @@ def test_a_config_is_written_there(storage, capsys, tmp_path):
     (tmp_path / "my.json").write_bytes(storage.cat("/bucket/my.json"))
     config = load_config(tmp_path / "my.json")
     assert config.run == RUN and config.data.train == "memory://bucket/train.csv"
-    assert "no such file expected, found one" in call(capsys, init, *command).problem()
+    assert "a new file expected, found one that exists" in call(capsys, init, *command).problem()
 
 
 def test_messages_name_the_address(storage, capsys, tmp_path):
