@@ -13,13 +13,16 @@ import tensorflow as tf
 
 from tests.commands.calls import call, listing
 from tests.linear_runs import texts_of
+from tests.serving.runs import client_of
 from tests.source_tree import ROOT
 from tfxc.commands import evaluate, export, info, predict, report, train
 from tfxc.core.storage import checksums
 from tfxc.ranker.calibration import Calibration
 from tfxc.ranker.search import Ranker
 from tfxc.ranker.sizes import size_lines
+from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.runs.loaded import load_run
+from tfxc.serving.served import RunOptions
 
 
 @pytest.fixture
@@ -123,6 +126,21 @@ def test_export_answers_as_the_native_search(run, tmp_path, capsys):
     assert found["labels"].numpy()[0, 0].decode() == names[ids[0, 0]]
     problem = call(capsys, export, "--run", run, "--format", "onnx").problem()
     assert problem.startswith("--format: savedmodel expected for a linear ranker")
+
+
+def test_the_server_asks_the_native_search(run, monkeypatch):
+    def graph(*arguments):
+        raise AssertionError("no search in TensorFlow's graph expected")
+
+    monkeypatch.setattr(LinearModel, "top_k", graph)
+    client, _ = client_of({"run": run}, options=RunOptions(k=8, scores=True))
+    with client:
+        answer = client.post("/predict", json={"texts": texts_of(run)}).json()
+    features, names = load_run(run).text_features.transform(texts_of(run)), load_run(run).vocabulary
+    ids, scores = Ranker.load(run).predict(features, 8)
+    for row, labels, values in zip(answer["predictions"], ids, scores, strict=True):
+        assert [one["label"] for one in row] == [names.names[i] for i in labels if i >= 0]
+        np.testing.assert_allclose([one["score"] for one in row], values[labels >= 0], rtol=1e-5)
 
 
 # Logistic: recipes/test_xr_exports.py.

@@ -13,6 +13,7 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.search.beam_search.beam_search import BeamSearch
+from tfxc.ops.search.beam_search.chunked_layer import parents_of
 
 if TYPE_CHECKING:
     from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
@@ -44,7 +45,7 @@ class PairScores:
             BeamSearch([one], num_features, bias=bias, native=native) for one in layers
         ]
         self._widths = [np.diff(layer.child_splits) for layer in layers]
-        self._parents = [_parents_of(layer) for layer in layers]
+        self._parents = [parents_of(layer) for layer in layers]
 
     def score(
         self,
@@ -141,14 +142,6 @@ def _most_children(nodes, widths):
     """The most children that the nodes of a row of a CSR matrix have together."""
     sums = np.concatenate([[0], np.cumsum(widths[nodes.indices])])
     return int(np.diff(sums[nodes.indptr]).max(initial=0))
-
-
-def _parents_of(layer):
-    """int32 (K,): the parent of every node."""
-    parents = np.empty(len(layer.children), np.int32)
-    counts = np.diff(layer.child_splits)
-    parents[layer.children] = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    return parents
 
 
 def _picked(found, wanted):

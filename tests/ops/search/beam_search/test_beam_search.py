@@ -97,6 +97,21 @@ def test_every_post_processor(native, name):
 
 
 @both
+def test_shares_of_negative_scores(native):
+    """Under a parent with a negative score, a child's score falls where its margin rises."""
+    chain, queries = random_chain(1), random_queries(2, 40)
+    chain[0] = -np.abs(chain[0][0]), chain[0][1]
+    rules = [POST_PROCESSORS[name] for name in ("noop", "l2-hinge", "sigmoid")]
+    for part in (queries, queries[:5]):
+        found = search(layers_of(chain), part, [2, 3, 9], rules, bias=0.5, native=native)
+        expected = plain_search(chain, part, 0.5, [2, 3, 9], rules)
+        assert all(score < 0 for beam in expected for score, _ in beam)
+        for row, beam in enumerate(expected):
+            nodes = found.indices[slice(*found.indptr[row : row + 2])]
+            assert set(nodes) == {node for _, node in beam}
+
+
+@both
 @pytest.mark.parametrize("count", [1, 3, 15, 16, 60])
 def test_ties_and_few_or_many_queries(native, count):
     chain, queries = random_chain(3, density=0.1), random_queries(4, count, 0.05)

@@ -51,16 +51,18 @@ cdef inline Py_ssize_t keep_best(
     cdef Py_ssize_t width = step.layer.child_splits[chunk + 1] - step.layer.child_splits[chunk], i
     cdef float score, hopeless = 0
     cdef bint bounded = False
+    # A score never falls where the margin rises, unless it is a share of a negative one (of a layer
+    # above with another rule).
+    cdef bint rises = parent >= 0 or not step.combines or step.transform not in (SIGMOID, HINGE)
     for i in range(width):
-        # A score never falls where the margin rises: below a margin that was too low for the
-        # heap, all are. That spares most exponentials.
+        # Below a margin that was too low for the heap, all are. That spares most exponentials.
         if bounded and margins[i] <= hopeless:
             continue
         if not step.layer.trained[children[i]]:
             continue
         score = combined(step, margins[i], parent)
         if size == step.kept and score < scores[0]:
-            hopeless, bounded = margins[i], True
+            hopeless, bounded = margins[i], rises
         else:
             size = offer(scores, <int *>ids, size, step.kept, score, children[i])
     return size

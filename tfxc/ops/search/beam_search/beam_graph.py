@@ -1,23 +1,28 @@
 """Beam search through layers of linear classifiers as TensorFlow operations, for exported models.
 
-The same search as ``beam_search.BeamSearch``: for a query's features and the parents kept,
-rows of the parents' chunks are found by a binary search over all (chunk, feature) pairs of the
-layer.
+The same search as ``beam_search.BeamSearch``, with its sums in the same order, in few operations
+and without loops. The layers at the top are one dense table, and their margins one sparse product.
+Below, the features of a query are looked up in the chunks of the nodes kept by a hash function
+without collisions, and the entries of all rows that are found are summed by one sparse product.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tfxc.ops.search.beam_search.chunked_layer import check_layer
+from tfxc.ops.search.beam_search.chunked_layer import check_layer, parents_of
+from tfxc.ops.search.beam_search.perfect_hash import HALF, MULTIPLIER, perfect_hash
 
 if TYPE_CHECKING:
     from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
 
 
-_HINGE, _LOG_HINGE = 3, 4
+_SIGMOID, _HINGE, _LOG_HINGE = 1, 3, 4
+_MOST_DENSE = 1024  # nodes whose margins are all computed
+_NONE = -1  # a key that no feature of a chunk has
+_HALF = 1 << HALF  # the lower half comes first, as on all machines that TensorFlow is released for
 _BAG = {
     "ids": tf.TensorSpec([None], tf.int32, "ids"),
     "weights": tf.TensorSpec([None], tf.float32, "weights"),
@@ -49,14 +54,18 @@ class BeamGraph(tf.Module):
         post_processors: Sequence[Any],
     ) -> None:
         super().__init__()
-        self.num_features, self.bias = int(num_features), float(bias or 0)
-        self._layers, above = [], 1
+        self._num_features, above, steps = int(num_features), 1, []
         settings = zip(layers, only_topk, post_processors, strict=True)
-        for number, (layer, kept, post_processor) in enumerate(settings):
+        for number, (layer, kept, rule) in enumerate(settings):
             check_layer(layer, above, num_features, f"layer {number}")
             above = len(layer.children)
-            kept = min(kept or above, above)
-            self._layers.append(_Layer(layer, num_features, kept, post_processor))
+            steps.append(_Step(layer, min(kept or above, above), rule))
+        dense, constant = _num_dense(layers, num_features), np.float32(bias or 0)
+        self._top = _DenseLayers(steps[:dense], num_features, constant) if dense else None
+        self._below = []
+        for number in range(dense, len(steps)):
+            before = steps[:number]
+            self._below.append(_HashedLayer(steps[number], before, num_features, constant))
 
     @tf.function(input_signature=[_BAG], autograph=False)
     def __call__(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -70,137 +79,284 @@ class BeamGraph(tf.Module):
             ids int32 and scores float32 (batch, k), by descending score, then ascending id; where
             fewer nodes are found, the rest is id −1 with score minus infinity.
         """
-        bag = self._with_bias(features)
-        batch = tf.size(bag[2]) - 1
-        queries, parents = tf.range(batch), tf.zeros(batch, tf.int32)
-        scores = None
-        for layer in self._layers:
-            ids, best = layer(bag, queries, parents, scores)
-            found = tf.where(ids >= 0)
-            queries = tf.cast(found[:, 0], tf.int32)
-            parents, scores = tf.gather_nd(ids, found), tf.gather_nd(best, found)
-        return ids, best
-
-    def _with_bias(self, features):
-        """Ids, weights and splits of the rows with the constant feature at their ends."""
-        splits = features["row_splits"]
-        batch = tf.size(splits, tf.int64) - 1
-        lengths = splits[1:] - splits[:-1]
-        places = tf.range(tf.size(features["ids"], tf.int64)) + _owners(lengths)
-        ends = splits[1:] + tf.range(batch)
-        order = tf.concat([places, ends], 0)[:, None]
-        ids = tf.concat([features["ids"], tf.fill([batch], self.num_features)], 0)
-        weights = tf.concat([features["weights"], tf.fill([batch], self.bias)], 0)
-        shape = tf.size(ids, tf.int64)[None]
-        ids, weights = tf.scatter_nd(order, ids, shape), tf.scatter_nd(order, weights, shape)
-        return ids, weights, splits + tf.range(batch + 1)
+        queries = _queries(features, self._num_features)
+        if self._top is None:
+            nodes, scores = tf.zeros([queries.shape[0], 1], tf.int32), None
+        else:
+            nodes, scores = self._top(queries)
+        for layer in self._below:
+            nodes, scores = layer(queries, nodes, scores)
+        return nodes, scores
 
 
-class _Layer(tf.Module):
-    """One layer's arrays and its step of the search."""
+class _Step(NamedTuple):
+    """A layer, how many of its nodes are kept, and its ``PostProcessor``."""
 
-    def __init__(self, layer, num_features, kept, post_processor):
+    layer: "ChunkedLayer"
+    kept: int
+    rule: Any
+
+
+class _Queries(NamedTuple):
+    """A batch of bags: every entry's query and feature int64 and its weight; and (batch, D)."""
+
+    owners: tf.Tensor
+    ids: tf.Tensor
+    weights: tf.Tensor
+    shape: tf.Tensor
+
+
+def _queries(features, num_features):
+    found = tf.raw_ops.RaggedTensorToSparse(
+        rt_nested_splits=[features["row_splits"]], rt_dense_values=features["weights"]
+    )
+    shape = tf.stack([found.sparse_dense_shape[0], num_features])
+    ids = tf.cast(features["ids"], tf.int64)
+    return _Queries(found.sparse_indices[:, 0], ids, features["weights"], shape)
+
+
+def _num_dense(layers, num_features):
+    """So many layers from the top that their table has no more numbers than all have weights."""
+    weights = sum(len(layer.values) for layer in layers)
+    nodes = np.cumsum([len(layer.children) for layer in layers])
+    return int((nodes <= min(_MOST_DENSE, weights // max(1, num_features))).sum())
+
+
+class _DenseLayers(tf.Module):
+    """The layers at the top: of each node the weights of all features."""
+
+    def __init__(self, steps, num_features, bias):
         super().__init__()
-        self.kept, self.post_processor = kept, post_processor
-        self.num_features, self.num_nodes = int(num_features), len(layer.children)
-        chunks = np.repeat(np.arange(len(layer.row_splits) - 1), np.diff(layer.row_splits))
-        keys = chunks * (num_features + 1) + layer.rows
-        self._keys = _constant(np.append(keys, np.iinfo(np.int64).max))
-        self._entry_splits = _constant(np.append(layer.entry_splits, layer.entry_splits[-1:]))
-        self._columns = _constant(layer.columns.astype(np.int32))
-        self._values = _constant(layer.values)
-        self._children = _constant(layer.children)
-        self._child_splits = _constant(layer.child_splits)
-        self._trained = _constant(layer.trained)
+        layers = [step.layer for step in steps]
+        table = np.concatenate([_dense_weights(layer, num_features + 1) for layer in layers], 1)
+        self._table, self._bias = _constant(table[:-1]), table[-1] * bias
+        self._parents = [parents_of(layer) for layer in layers]
+        self._trained = [np.array(layer.trained) for layer in layers]
+        self._kept = [step.kept for step in steps]
+        self._rules = [step.rule for step in steps]
 
-    def __call__(self, bag, queries, parents, parent_scores):
-        """Ids and scores (batch, kept) of the best children of (query, parent) pairs."""
-        first = tf.gather(self._child_splits, parents)
-        widths = tf.gather(self._child_splits, parents + 1) - first
-        margins = self._margins(bag, queries, parents, widths)
-        pairs = _owners(widths)
-        nodes = tf.gather(self._children, _ranges(first, widths, pairs))
-        scores = _scores(self.post_processor, margins)
-        if parent_scores is not None:
-            scores = _combined(self.post_processor, scores, tf.gather(parent_scores, pairs))
-        queries = tf.gather(queries, pairs)
-        known = tf.gather(self._trained, nodes)
-        parts = [tf.boolean_mask(part, known) for part in (queries, nodes, scores)]
-        return self._best(*parts, tf.size(bag[2]) - 1)
+    def __call__(self, queries):
+        """Ids int32 and scores (batch, kept) of the best nodes of the last of these layers."""
+        scores = wanted = None  # of the layer above; wanted: which nodes are kept, None for all
+        for number, own in enumerate(self._own_scores(queries)):
+            if number:
+                above = tf.gather(scores, self._parents[number], axis=1)
+                own = _combined(self._rules[number], own, above)
+            known = self._known(number, wanted)
+            scores = own if known is None else tf.where(known, own, -np.inf)
+            best, nodes = tf.math.top_k(scores, self._kept[number])
+            wanted = known
+            size = len(self._parents[number])
+            if self._kept[number] < size:
+                wanted = tf.reduce_any(tf.one_hot(nodes, size, True, False), 1)
+                wanted = wanted if known is None else wanted & known
+        return nodes if known is None else tf.where(best > -np.inf, nodes, -1), best
 
-    def _margins(self, bag, queries, parents, widths):
-        """Margins of all children, pair after pair."""
-        ids, weights, splits = bag
-        begins = tf.gather(splits, queries)
-        counts = tf.gather(splits, queries + 1) - begins
-        pairs = _owners(counts)
-        entries = _ranges(begins, counts, pairs)
-        chunks = tf.cast(tf.gather(parents, pairs), tf.int64)
-        keys = chunks * (self.num_features + 1) + tf.cast(tf.gather(ids, entries), tf.int64)
-        # Read once, then gathered: a variable that ops gather from copies itself when it is read.
-        known = tf.convert_to_tensor(self._keys)
-        rows = tf.searchsorted(known, keys, out_type=tf.int64)
-        hits = tf.where(tf.gather(known, rows) == keys)[:, 0]
-        rows, pairs = tf.gather(rows, hits), tf.gather(pairs, hits)
-        weights = tf.gather(tf.gather(weights, entries), hits)
-        begins = tf.gather(self._entry_splits, rows)
-        counts = tf.gather(self._entry_splits, rows + 1) - begins
-        found = _owners(counts)
-        entries = _ranges(begins, counts, found)
-        starts = tf.gather(tf.gather(tf.cumsum(widths, exclusive=True), pairs), found)
-        places = starts + tf.cast(tf.gather(self._columns, entries), tf.int64)
-        values = tf.gather(self._values, entries) * tf.gather(weights, found)
-        return tf.math.unsorted_segment_sum(values, places, tf.reduce_sum(widths))
-
-    def _best(self, queries, nodes, scores, batch):
-        # top_k prefers the first of equal scores, so nodes have to ascend.
-        keys = tf.cast(queries, tf.int64) * self.num_nodes + tf.cast(nodes, tf.int64)
-        order = tf.argsort(keys)
-        queries, nodes, scores = (tf.gather(part, order) for part in (queries, nodes, scores))
-        counts = tf.math.bincount(queries, minlength=batch, maxlength=batch)
-        starts = tf.cumsum(counts, exclusive=True)
-        places = tf.range(tf.size(queries)) - tf.gather(starts, queries)
-        width = tf.maximum(tf.reduce_max(tf.concat([counts, [0]], 0)), self.kept)
-        where = tf.stack([queries, places], 1)
-        lowest = tf.fill([batch, width], -np.inf)
-        best, columns = tf.math.top_k(
-            tf.tensor_scatter_nd_update(lowest, where, scores), self.kept, index_type=tf.int32
+    def _own_scores(self, queries):
+        """Scores of every layer without those above, a list of (batch, K)."""
+        margins = self._bias + tf.raw_ops.SparseTensorDenseMatMul(
+            a_indices=tf.stack([queries.owners, queries.ids], 1),
+            a_values=queries.weights,
+            a_shape=queries.shape,
+            b=self._table,
         )
-        none = tf.fill([batch, width], -1)
-        ids = tf.gather(tf.tensor_scatter_nd_update(none, where, nodes), columns, batch_dims=1)
-        ids.set_shape([None, self.kept])
-        return ids, best
+        sizes = [len(parents) for parents in self._parents]
+        if len(set(self._rules)) == 1:
+            return tf.split(_scores(self._rules[0], margins), sizes, 1)
+        parts = zip(self._rules, tf.split(margins, sizes, 1), strict=True)
+        return [_scores(rule, part) for rule, part in parts]
+
+    def _known(self, number, wanted):
+        """Which nodes count: those with a classifier and a parent that is kept; None for all."""
+        trained, parents = self._trained[number], self._parents[number]
+        below = None if wanted is None else tf.gather(wanted, parents, axis=1)
+        if trained.all():
+            return below
+        return tf.constant(trained[None]) if below is None else below & trained
+
+
+class _HashedLayer(tf.Module):
+    """A layer of which only the chunks of the nodes kept above it are read.
+
+    ``children`` holds of every chunk, after an empty one, its children's (code, bias as bits);
+    ``records`` of every slot the (key, first pair and number of pairs) of a row, the key being the
+    chunk times D plus the feature; ``entries`` the rows' weights two by two, each with its child's
+    place in the chunk below its bits. The code of node n is −1 − n, that of no node 0: of equal
+    scores, the higher code comes first.
+    """
+
+    def __init__(self, step, before, num_features, bias):
+        super().__init__()
+        layer, self._kept, self._rule = step
+        self._combines, self._num_features = bool(before), num_features
+        self._positive = {one.rule.code for one in (*before, step)} <= {_SIGMOID, _HINGE}
+        self._beam = before[-1].kept if before else 1
+        self._width = max(int(np.diff(layer.child_splits).max()), -(-self._kept // self._beam))
+        self._children = _constant(_children(layer, self._width, num_features, bias))
+        entries, firsts, counts = _entries(layer)
+        self._entries, self._pair_bits = _constant(entries), len(entries).bit_length()
+        self._count_bits = self._width.bit_length()
+        below = layer.rows < num_features
+        keys = (_chunks_of(layer)[below] + 1) * num_features + layer.rows[below]
+        hashing = perfect_hash(keys)
+        self._multipliers = _constant(hashing.multipliers)
+        self._hash_shift, self._num_slots = np.uint64(hashing.shift), np.uint64(hashing.num_slots)
+        records = np.full((hashing.num_slots, 2), _NONE, np.int64)
+        spans = (firsts << self._count_bits) + counts
+        records[hashing.slots_of(keys)] = np.stack([keys, spans[below]], 1)
+        self._records = _constant(records)
+
+    def __call__(self, queries, nodes, scores):
+        """Ids int32 and scores (batch, kept) of the best children of the nodes (batch, beam)."""
+        chunks = nodes + 1
+        codes, bias = tf.unstack(tf.gather(self._children, chunks), axis=-1)
+        margins = self._sums(queries, chunks) + tf.bitcast(bias, tf.float32)
+        found = _scores(self._rule, margins)
+        if self._combines:
+            found = _combined(self._rule, found, scores[:, :, None])
+        return self._best(codes, tf.where(codes < 0, found, -np.inf))
+
+    def _sums(self, queries, chunks):
+        """Margins float32 (batch, beam, width) without the bias."""
+        keys = tf.gather(tf.cast(chunks, tf.int64) * self._num_features, queries.owners)
+        keys = tf.reshape(keys + queries.ids[:, None], [-1])
+        number, margins = tf.size(keys, tf.int64), self._beam * self._width
+        owners, pairs = self._pairs(keys, number)
+        # In the lower half of a number where to add a product, in the upper its feature's weight.
+        places = queries.owners[:, None] * margins + np.arange(0, margins, self._width)
+        places = tf.reshape(places, [-1]) + tf.range(0, number * _HALF, _HALF)
+        places = tf.gather(tf.tile(places[:, None], [1, 2]), owners)
+        places += tf.bitwise.bitwise_and(pairs, _HALF - 1)
+        sums = tf.raw_ops.SparseTensorDenseMatMul(
+            a_indices=tf.reshape(tf.bitcast(places, tf.int32), [-1, 2]),
+            a_values=tf.reshape(tf.bitcast(pairs, tf.float32), [-1, 2])[:, 1],
+            a_shape=tf.stack([queries.shape[0] * margins, number]),
+            b=tf.reshape(tf.tile(queries.weights[:, None], [1, self._beam]), [-1, 1]),
+        )
+        return tf.reshape(sums, [-1, self._beam, self._width])
+
+    def _pairs(self, keys, number):
+        """The pairs of entries of all keys' rows, int64 (pairs, 2), and their keys' places."""
+        starts, counts = self._spans(keys)
+        starts += tf.range(0, number * (1 << self._pair_bits), 1 << self._pair_bits)
+        ranges = tf.raw_ops.RaggedRange(
+            starts=starts, limits=starts + counts, deltas=tf.constant(1, tf.int64)
+        ).rt_dense_values
+        pairs = tf.bitwise.bitwise_and(ranges, (1 << self._pair_bits) - 1)
+        return tf.bitwise.right_shift(ranges, self._pair_bits), tf.gather(self._entries, pairs)
+
+    def _spans(self, keys):
+        """First pair and number of pairs of every key's row: 0 where there is no such row."""
+        factors = tf.bitcast(keys, tf.uint64)
+        buckets = tf.bitwise.right_shift(factors * MULTIPLIER, self._hash_shift)
+        multipliers = tf.gather(self._multipliers, tf.bitcast(buckets, tf.int64))
+        half = tf.constant(HALF, tf.uint64)
+        slots = tf.bitwise.right_shift(factors * multipliers, half) * self._num_slots
+        slots = tf.bitcast(tf.bitwise.right_shift(slots, half), tf.int64)
+        records = tf.gather(self._records, slots)
+        found, spans = tf.unstack(records, axis=1)
+        counts = tf.bitwise.bitwise_and(spans, (1 << self._count_bits) - 1)
+        return (
+            tf.bitwise.right_shift(spans, self._count_bits),
+            tf.where(found == keys, counts, tf.zeros([], tf.int64)),
+        )
+
+    def _best(self, codes, scores):
+        """The best by numbers that are ordered by score, then code."""
+        if not self._positive:
+            scores = tf.where(scores == 0, 0.0, scores)  # minus zero is no less than zero
+        bits = self._in_order(tf.bitcast(scores, tf.int32))
+        numbers = tf.bitcast(tf.stack([codes, bits], -1), tf.int64)
+        numbers = tf.reshape(numbers, [-1, self._beam * self._width])
+        best = tf.math.top_k(numbers, self._kept).values
+        codes, bits = tf.unstack(tf.bitcast(best, tf.int32), axis=-1)
+        return -1 - codes, tf.bitcast(self._in_order(bits), tf.float32)
+
+    def _in_order(self, bits):
+        """Bits of floats as integers of the same order, and back: the negative ones are turned."""
+        if self._positive:  # but for minus infinity
+            return bits
+        turned = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, 31), 0x7FFFFFFF)
+        return tf.bitwise.bitwise_xor(bits, turned)
 
 
 def _constant(array):
-    return tf.Variable(np.asarray(array), trainable=False)
+    return tf.Variable(array, trainable=False)
 
 
-def _owners(lengths):
-    """``tf.repeat(tf.range(n), lengths)`` without the (n, longest) mask that it makes."""
-    ends, total = tf.cumsum(lengths), tf.reduce_sum(lengths)
-    marks = tf.math.unsorted_segment_sum(tf.ones_like(ends), ends, total + 1)
-    return tf.cumsum(marks)[:total]
+def _chunks_of(layer):
+    """int64: the chunk of every row."""
+    return np.repeat(np.arange(len(layer.row_splits) - 1), np.diff(layer.row_splits))
 
 
-def _ranges(starts, lengths, owners):
-    """Numbers from every start on, so many as its length, one range after the other."""
-    before = tf.gather(tf.cumsum(lengths, exclusive=True) - starts, owners)
-    return tf.range(tf.size(owners, tf.int64)) - before
+def _dense_weights(layer, height):
+    """float32 (height, K): the weights of every node."""
+    chunks = np.repeat(_chunks_of(layer), np.diff(layer.entry_splits))
+    rows = np.repeat(layer.rows, np.diff(layer.entry_splits))
+    weights = np.zeros((height, len(layer.children)), np.float32)
+    weights[rows, layer.children[layer.child_splits[chunks] + layer.columns]] = layer.values
+    return weights
 
 
-def _scores(post_processor, margins):
-    """``PostProcessor.transform``."""
-    if post_processor.code in (_HINGE, _LOG_HINGE):
-        found = -(tf.nn.relu(1 - margins) ** post_processor.power)
-        return tf.exp(found) if post_processor.code == _HINGE else found
-    return (tf.identity, tf.sigmoid, tf.math.log_sigmoid)[post_processor.code](margins)
+def _children(layer, width, num_features, bias):
+    """int32 (chunks + 1, width, 2), see ``_HashedLayer``."""
+    found = np.zeros((len(layer.child_splits), width, 2), np.int32)
+    counts = np.diff(layer.child_splits)
+    chunks = np.repeat(np.arange(len(counts)), counts)
+    places = np.arange(len(chunks)) - layer.child_splits[chunks]
+    known = layer.trained[layer.children]
+    found[chunks + 1, places, 0] = np.where(known, -1 - layer.children, 0)
+    of_bias = np.repeat(layer.rows == num_features, np.diff(layer.entry_splits))
+    chunks = np.repeat(_chunks_of(layer), np.diff(layer.entry_splits))[of_bias]
+    values = layer.values[of_bias] * bias
+    found[chunks + 1, layer.columns[of_bias], 1] = values.view(np.int32)
+    return found
 
 
-def _combined(post_processor, scores, parent_scores):
+def _entries(layer):
+    """A layer's rows in pairs of entries, int64 (pairs, 2); first pair and pairs of every row.
+
+    An entry's upper half are the bits of the weight, the lower its column; an odd last one is
+    paired with a weight of 0.
+    """
+    sizes = np.diff(layer.entry_splits)
+    counts = (sizes + 1) // 2
+    firsts = np.cumsum(counts) - counts
+    found = np.zeros((int(counts.sum()), 2, 2), np.int32)
+    places = np.arange(len(layer.values)) + np.repeat(2 * firsts - layer.entry_splits[:-1], sizes)
+    flat = found.reshape(-1, 2)
+    flat[places, 0], flat[places, 1] = layer.columns, layer.values.view(np.int32)
+    return flat.view(np.int64).reshape(-1, 2), firsts, counts
+
+
+def _scores(rule, margins):
+    """``PostProcessor.transform``, rounded where the native search rounds."""
+    if rule.code in (_HINGE, _LOG_HINGE):
+        # Not max(1 - margins, 0): TensorFlow would move the 1 into the sum that the margins are.
+        distance = 1 - tf.minimum(margins, 1)
+        if rule.power > 1:
+            hinge = product = tf.cast(distance, tf.float64)
+            for _ in range(1, rule.power):
+                product *= hinge
+            distance = tf.cast(product, tf.float32)
+        return _exactly(tf.exp, -distance) if rule.code == _HINGE else -distance
+    if rule.code == 0:
+        return margins
+    small = _exactly(tf.exp, -tf.abs(margins))
+    if rule.code == _SIGMOID:
+        return tf.where(margins < 0, small, 1) / (1 + small)
+    return tf.minimum(margins, 0) - _exactly(tf.math.log1p, small)
+
+
+def _exactly(function, values):
+    """A function rounded once: TensorFlow's own float32 ones differ in the last bits."""
+    return tf.cast(function(tf.cast(values, tf.float64)), tf.float32)
+
+
+def _combined(rule, scores, parent_scores):
     """``PostProcessor.combine``."""
-    if post_processor.code == 0:
+    if rule.code == 0:
         return scores
-    if post_processor.code in (1, _HINGE):
+    if rule.code in (_SIGMOID, _HINGE):
         return scores * parent_scores
     return scores + parent_scores

@@ -137,6 +137,20 @@ def column_of(layer: "ChunkedLayer", node: int, num_features: int) -> scipy.spar
     return scipy.sparse.csr_matrix((values[known], rows[known], bounds), (1, num_features))
 
 
+def parents_of(layer: "ChunkedLayer") -> np.ndarray:
+    """The parent of every node, int32 (K,).
+
+    Example:
+        >>> weights = scipy.sparse.csc_matrix(np.float32([[1, 0, 2], [0, 3, 0]]))
+        >>> parents_of(chunks_of(weights, [1, 0, 1], 2)).tolist()
+        [1, 0, 1]
+    """
+    parents = np.empty(len(layer.children), np.int32)
+    counts = np.diff(layer.child_splits)
+    parents[layer.children] = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return parents
+
+
 def check_layer(layer: "ChunkedLayer", num_parents: int, num_features: int, where: str) -> None:
     """Checks what would lead a search outside the arrays.
 
