@@ -245,6 +245,19 @@ def test_an_encoder_without_an_argument_start(start):
         assert abs(other.kernels[1].numpy()).max() == pytest.approx(largest[start], rel=0.02)
 
 
+def test_starts_of_a_fused_head():
+    section = {"name": "dense", "update": "fused"}
+    plain, other, rounded = (
+        build_model(config(head={**section, **more}), **SIZES).head.get_weights()[0]
+        for more in ({}, {"start": "uniform"}, {"start": "uniform", "weights": "bfloat16"})
+    )
+    assert (plain != other).mean() > 0.99
+    assert abs(other).max() <= other.shape[1] ** -0.5
+    np.testing.assert_allclose(rounded.astype(np.float32), other, rtol=2**-8)
+    with pytest.raises(ConfigError, match="found 'xavier', which depends on the number of labels"):
+        build_model(config(head={**section, "start": "xavier"}), **SIZES)
+
+
 def test_a_wrong_start():
     with pytest.raises(ConfigError, match=r"head.start: one of .* did you mean 'xavier'"):
         registry.check_section("head", {"name": "dense", "start": "xavir"}, "head")

@@ -309,6 +309,13 @@ def _restart(model, config, example):
             where="head.start",
             fix="remove it, or head.sharded",
         )
+    if head.fused_variables and start == "xavier":
+        raise ConfigError(
+            "'uniform', 'normal' or 'kaiming' expected with head.update 'fused', found 'xavier', "
+            "which depends on the number of labels",
+            where="head.start",
+            fix="choose one of them, or remove it",
+        )
     seed = config.head.section().get("seed", config.seed)
     dim = model.encoder(example).shape[-1]
     restart_head(head.trainable_weights, start, seed, dim=dim, first=head.first_repetition)

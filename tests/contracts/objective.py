@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.layers import assert_close, assert_equal, copy_from_config
+from tfxc.ops.fused.logit_chunks import LogitChunks
 from tfxc.ops.logit_group import LogitGroup
 
 COLUMNS = 9
@@ -106,6 +107,28 @@ class ObjectiveContract:
         logits = signs if reach is None else np.full((5, COLUMNS), reach, np.float32)
         assert np.isfinite(self.loss(logits, valid)).all()
         assert np.isfinite(self.gradient(logits, valid)).all()
+
+    def test_chunks_of_columns_add_up(self):
+        """What a fused head computes chunk by chunk is the loss, and its gradient."""
+        objective, logits = self.make(), random_logits()
+        if not objective.fused:
+            with pytest.raises(TypeError, match="must define begin"):
+                objective.begin(None)
+            return
+        objective.build(None)
+        chunks = LogitChunks(lambda n: parts[n], [4, 8, COLUMNS], tf.constant(POSITIVES))
+        parts = [tf.constant(part) for part in (logits[:, :4], logits[:, 4:8], logits[:, 8:])]
+        state = objective.begin(chunks)
+        arguments = [
+            (part, positives, state)
+            for part, (_, positives) in zip(parts, chunks.ranges(), strict=True)
+        ]
+        losses = tf.add_n([objective.loss_of_logits(*chunk) for chunk in arguments])
+        np.testing.assert_allclose(losses, self.loss(logits), rtol=1e-5, atol=1e-6)
+        gradient = [objective.gradient_of_logits(*chunk) for chunk in arguments]
+        assert all(part.dtype == tf.float32 for part in gradient)
+        found = np.concatenate(gradient, axis=1)
+        np.testing.assert_allclose(found, self.gradient(logits), rtol=1e-5, atol=1e-6)
 
     def test_no_true_column_anywhere(self):
         positives = tf.fill((5, 1), -1)

@@ -10,6 +10,7 @@ import pytest
 from tests.source_tree import ROOT
 from tfxc.core import resources
 from tfxc.core.errors import UserError
+from tfxc.ops import compiled_operations
 from tfxc.training.optimization import row_adam
 
 FAKE = """#!/bin/sh
@@ -32,18 +33,19 @@ def cache(tmp_path, monkeypatch):
 
 
 def library():
-    return row_adam._library(row_adam._compiler())
+    compiler = compiled_operations._compiler()
+    return compiled_operations._library(compiler, row_adam._SOURCE, "optimizer step")
 
 
 def test_a_compiler_with_arguments_is_split_as_a_shell_does(cache, monkeypatch):
     path = library()
     assert path.parent == cache[0] and path.read_text() == "a library\n"
     monkeypatch.setenv("CXX", "no-such-launcher g++")
-    assert row_adam._compiler() is None
+    assert compiled_operations._compiler() is None
     monkeypatch.setenv("CXX", "'unbalanced")
-    assert row_adam._compiler() is None
+    assert compiled_operations._compiler() is None
     monkeypatch.setenv("CXX", "")
-    assert row_adam._compiler() in (None, ["g++"])
+    assert compiled_operations._compiler() in (None, ["g++"])
 
 
 @pytest.mark.parametrize("damage", ["cut off", "empty", "other bytes"])
@@ -80,7 +82,7 @@ def test_a_library_of_another_user_is_not_loaded(cache, monkeypatch, capsys):
     with pytest.raises(UserError, match="belongs to another user"):
         library()
     loaded = []
-    monkeypatch.setattr(row_adam.tf, "load_op_library", loaded.append)
+    monkeypatch.setattr(compiled_operations.tf, "load_op_library", loaded.append)
     row_adam.row_adam.cache_clear()
     assert row_adam.row_adam() is None and not loaded
     row_adam.row_adam.cache_clear()
@@ -128,8 +130,10 @@ def test_the_key_holds_the_processors_name(monkeypatch, cpuinfo, other):
     assert len({resources._described(text) for text in texts}) == 1
     keys = []
     for text in (cpuinfo, other):
-        monkeypatch.setattr(row_adam, "processor", lambda text=text: resources._described(text))
-        keys.append(row_adam._fingerprint(["true"]))
+        monkeypatch.setattr(
+            compiled_operations, "processor", lambda text=text: resources._described(text)
+        )
+        keys.append(compiled_operations._fingerprint(["true"], row_adam._SOURCE))
     assert keys[0] != keys[1]
 
 

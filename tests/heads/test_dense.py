@@ -3,6 +3,8 @@ import pytest
 import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
+from tfxc.core.errors import ConfigError
+from tfxc.heads.bases import label_chunks
 from tfxc.heads.dense import Dense
 
 
@@ -29,6 +31,74 @@ class TestDense(HeadContract):
     def test_top_k_before_call(self):
         ids, _ = self.make().top_k(self.features(), 2)
         assert ids.shape == (6, 2)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks of five labels."""
+    monkeypatch.setattr(label_chunks, "CHUNK", 5)
+
+
+@pytest.mark.usefixtures("small_chunks")
+class TestFusedDense(HeadContract):
+    variant = True
+    tiled = False  # a part of the graph for each chunk
+    dtype = "float32"
+
+    def make(self, num_labels=NUM_LABELS, **arguments):
+        return Dense(num_labels, update="fused", weights=self.dtype, **arguments)
+
+    def label_scores(self, head, features):
+        *kernels, bias = (np.asarray(weight, np.float64) for weight in head.get_weights())
+        return features @ np.concatenate(kernels).T + bias
+
+    def positive_columns(self, head, labels):
+        return [set(labels)]
+
+    def test_chunks(self):
+        head = self.built()
+        shapes = [(weight.name, tuple(weight.shape), weight.dtype) for weight in head.weights]
+        kernels = [(f"kernel_{n}", (rows, 16), self.dtype) for n, rows in enumerate((5, 5, 2))]
+        assert shapes == [*kernels, ("bias", (12,), "float32")]
+        assert [id(v) for v in head.fused_variables] == [id(v) for v in head.weights]
+
+
+class TestFusedDenseOfBfloat16(TestFusedDense):
+    dtype = "bfloat16"
+    # Keras expects all weights of a layer in the dtype of its policy; the biases are float32 here.
+    test_passes_the_test_of_keras = None
+
+    def test_logits_are_float32_under_mixed_precision(self):
+        head = self.make(dtype="mixed_bfloat16")
+        assert head(self.features()).dtype == tf.float32
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_start_of_chunks(dtype):
+    label_chunks.CHUNK = 100
+    head = Dense(250, seed=1, update="fused", weights=dtype)
+    head(tf.zeros((1, 400)))
+    *kernels, bias = head.get_weights()
+    kernels = [kernel.astype(np.float32) for kernel in kernels]
+    assert np.std(np.concatenate(kernels)) == pytest.approx(0.88 / 20, rel=0.03)
+    assert not np.allclose(kernels[0], kernels[1])
+    np.testing.assert_allclose(bias, -np.log(249), rtol=1e-6)
+
+
+@pytest.mark.parametrize("argument", [{"weights": "bfloat16"}, {"learning_rate": 0.5}])
+def test_arguments_of_the_fused_update_need_it(argument):
+    (name,) = argument
+    with pytest.raises(ConfigError, match=f"update 'fused' expected with {name} .* 'gradient'"):
+        Dense(5, **argument)
+
+
+@pytest.mark.parametrize(
+    ("labels", "size"), [(3, 3), (8192, 8192), (8193, 8192), (2**20, 8192), (10**7, 78_125)]
+)
+def test_at_most_128_chunks(labels, size):
+    assert label_chunks.chunk_size(labels) == size
+    assert -(-labels // size) <= 128
 
 
 def test_start():

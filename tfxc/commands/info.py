@@ -9,7 +9,6 @@ between weights. Nothing is trained and no weight is allocated. With --verify, e
 run is first compared with its checksum.
 """
 
-import math
 from collections.abc import Sequence
 
 from tfxc.core import cli
@@ -111,16 +110,19 @@ def _weight_lines(config, dimensions, with_head=True):
     parts = [f"encoder {config.encoder.name}"] * len(encoder.trainable_weights)
     if with_head:
         parts += [f"head {config.head.name}"] * (len(shapes) - len(parts))
-    total = 0
-    for part, (name, shape) in zip(parts, shapes[: len(parts)], strict=True):
-        size = math.prod(shape)
-        total += size
-        place = " x ".join(f"{length:,}" for length in shape)
-        yield f"  {part:20} {name:12} {place:>22} {size:>15,} {_FLOAT * size / 1e6:>10,.1f} MB"
+    shown = shapes[: len(parts)]
+    for part, weight in zip(parts, shown, strict=True):
+        place = " x ".join(f"{length:,}" for length in weight.shape)
+        yield (
+            f"  {part:20} {weight.name:12} {place:>22} {weight.size:>15,} "
+            f"{weight.bytes / 1e6:>10,.1f} MB"
+        )
+    total, held = sum(weight.size for weight in shown), sum(weight.bytes for weight in shown)
+    kind = "as float32" if held == _FLOAT * total else "of float32 and bfloat16"
     times = f", {count} times: {count * total:,} parameters" if count > 1 else ""
     yield (
         f"{total:,} parameters{' per model' if times else ''}{times}, "
-        f"{_FLOAT * total * count / 1e6:,.1f} MB as float32"
+        f"{held * count / 1e6:,.1f} MB {kind}"
     )
 
 

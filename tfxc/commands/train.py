@@ -273,13 +273,20 @@ def check_config(config: "Config") -> None:
         registry.check_section("technique", method.section(), where=f"techniques.{number}")
     from tfxc.data.images.augmentation import check_augmentation
     from tfxc.techniques.base import check_together
+    from tfxc.training.optimization.fused import check_fused
     from tfxc.training.optimization.optimizers import get_optimizer
     from tfxc.training.optimization.schedules import get_schedule
     from tfxc.training.trackers import check_trackers
 
-    check_together([registry.get("technique", method.name) for method in config.techniques])
+    techniques = [registry.get("technique", method.name) for method in config.techniques]
+    check_together(techniques)
     check_augmentation(config.training.augmentation)
-    get_optimizer(config.training.optimizer.section())
+    optimizer = get_optimizer(config.training.optimizer.section())
+    if config.head is not None and config.objective is not None:
+        head, objective = config.head.section(), registry.get("objective", config.objective.name)
+        if head.get("update") == "fused":
+            of_head = head.get("weights", "float32"), head.get("learning_rate")
+            check_fused(objective, optimizer, config.training, techniques, *of_head)
     get_schedule(config.training.schedule.section())
     check_trackers(config.training.trackers)
 

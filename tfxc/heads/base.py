@@ -14,7 +14,9 @@ from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax
 from tfxc.ops.search.top_k import tiled_top_k
 
 if TYPE_CHECKING:
+    from tfxc.heads.bases.label_chunks import Rates
     from tfxc.ops.distributed.sharded_table import ShardedTable
+    from tfxc.ops.fused.logit_chunks import ChunkObjective
     from tfxc.ops.logit_group import LogitGroup
 
 
@@ -44,6 +46,11 @@ class Head(keras.layers.Layer):
         sharded_table: ``ops.distributed.sharded_table.ShardedTable`` of a head whose weights are
             sharded over replicas, once it is built.
         full_softmax: whether the head has one score per label, and so a softmax over all.
+        tile: labels that are scored at a time where the weights are in parts of this many; the
+            search is a loop over tiles of a usual size where it is None.
+        fused_variables: Keras variables that ``fused_step`` updates itself, without a gradient of
+            their size; the optimizer leaves them alone.
+        fused_learning_rate: their learning rate, times the schedule; None for the optimizer's.
         log_scores: whether the scores of ``top_k`` are logarithms of probabilities.
         trunk: ``"separate"`` where each of its ``num_repetitions`` reads its own encoder.
         num_repetitions, first_repetition: how many, and the number of the first of them.
@@ -56,6 +63,9 @@ class Head(keras.layers.Layer):
     sharded_table: "ShardedTable | None" = None
     search_methods: tuple[str, ...] = ()
     full_softmax = False
+    tile: int | None = None
+    fused_variables: "Sequence[keras.Variable]" = ()
+    fused_learning_rate: float | None = None
     log_scores = False
     trunk = "shared"
     num_repetitions = 1
@@ -110,6 +120,31 @@ class Head(keras.layers.Layer):
         """Logit groups of a batch."""
         raise TypeError(f"{type(self).__name__} must define training_groups(features, labels)")
 
+    def fused_step(
+        self,
+        features: tf.Tensor,
+        labels: tf.Tensor,
+        objective: "ChunkObjective",
+        share: tf.Tensor,
+        rates: "Callable[[keras.Variable], Rates]",
+        with_loss: tf.Tensor | bool = True,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Updates ``fused_variables`` by gradient descent, a chunk of columns at a time.
+
+        Args:
+            features: float (batch, dim).
+            labels: int32 (batch, max_labels) padded with -1.
+            objective: with ``Objective.fused``.
+            share: float32 (batch,), factors of the examples' losses in the sum that is minimised.
+            rates: function of one of ``fused_variables`` -> ``Rates``.
+            with_loss: bool scalar; without it the losses that are returned are 0.
+
+        Returns:
+            losses float32 (batch,), without their factors; gradient of the sum with respect to
+            the features, float32 (batch, dim).
+        """
+        raise TypeError(f"{type(self).__name__} must define fused_step(features, labels, ...)")
+
     def as_logits(self, products: tf.Tensor) -> tf.Tensor:
         """Products in the dtype of the weights, float32 under mixed precision as losses need it."""
         return keras.ops.cast(products, self.variable_dtype)
@@ -140,7 +175,8 @@ class Head(keras.layers.Layer):
         if not self.built:
             self.build(features.shape)
         score = self.tile_scores(features)
-        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, _TILE)
+        tile, unrolled = self.tile or _TILE, self.tile is not None
+        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, tile, unrolled)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels."""
@@ -180,8 +216,9 @@ class Head(keras.layers.Layer):
         if not self.built:
             self.build(features.shape)
         labels = seen_labels(labels, self.num_labels)
-        score = self.tile_scores(features)
-        ids, scores, log_sum, of_true = tiled_softmax(score, self.num_labels, labels, k, _LOSS_TILE)
+        score, count = self.tile_scores(features), self.num_labels
+        tile, unrolled = self.tile or _LOSS_TILE, self.tile is not None
+        ids, scores, log_sum, of_true = tiled_softmax(score, count, labels, k, tile, unrolled)
         return ids, scores, mean_cross_entropy(log_sum, of_true, labels >= 0)
 
     def check_k(self, k: int) -> None:

@@ -1,17 +1,23 @@
 """One score column per label."""
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, checked
+from tfxc.core.arguments import POSITIVE, OneOf, checked
+from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
+from tfxc.heads.bases.label_chunks import LabelChunks, Rates, chunk_size
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once
+
+if TYPE_CHECKING:
+    from tfxc.ops.fused.logit_chunks import ChunkObjective
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -22,7 +28,17 @@ class Dense(Head):
         num_labels: number of labels (from the data).
         initial_std: standard deviation of the truncated normal initialisation of the kernel; None
             means 1 / sqrt(dim).
-        seed: seed of the initial kernel.
+        seed: seed of the initial kernel, and of the rounding of ``"bfloat16"``.
+        update: ``"gradient"``: the optimizer updates the kernel from a gradient of its size.
+            ``"fused"``: a training step updates the kernel itself, by plain gradient descent, a
+            chunk of 8,192 labels at a time, and needs hardly more memory than the weights. Needs
+            an objective that says its gradient (``sigmoid``, ``softmax``, ``hinge``,
+            ``squared_hinge``), and the optimizer ``sgd`` without momentum or a ``learning_rate``;
+            see docs/training.md.
+        learning_rate: learning rate of ``"fused"``, times the schedule; any optimizer may then
+            train the other weights. None takes that of the optimizer.
+        weights: precision of the kernel with ``"fused"``: ``"float32"``, or ``"bfloat16"``, half
+            the memory, with stochastic rounding of every update.
 
     Input: float (batch, dim). Output of ``call``: logits (batch, num_labels).
 
@@ -35,23 +51,62 @@ class Dense(Head):
 
     full_softmax = True
 
-    @checked(initial_std=POSITIVE | None)
+    @checked(
+        initial_std=POSITIVE | None,
+        update=OneOf("gradient", "fused"),
+        learning_rate=POSITIVE | None,
+        weights=OneOf("float32", "bfloat16"),
+    )
     def __init__(
-        self, num_labels: int, *, initial_std: float | None = None, seed: int = 0, **kwargs: Any
+        self,
+        num_labels: int,
+        *,
+        initial_std: float | None = None,
+        seed: int = 0,
+        update: str = "gradient",
+        learning_rate: float | None = None,
+        weights: str = "float32",
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.num_labels = num_labels
         self.initial_std = initial_std
         self.seed = seed
+        self.update, self.weights_dtype = update, weights
+        self.fused_learning_rate = learning_rate
+        for name, given in (("learning_rate", learning_rate), ("weights", weights)):
+            if update != "fused" and given not in (None, "float32"):
+                raise ConfigError(
+                    f"update 'fused' expected with {name} {given!r}, found {update!r}",
+                    where=name,
+                    fix=f"set update to 'fused', or leave {name} out",
+                )
+        self.chunks: LabelChunks | None = None
 
     def build(self, input_shape: Sequence[int]) -> None:
-        """Makes kernel (dim, num_labels) and bias."""
-        std = self.initial_std or input_shape[-1] ** -0.5
-        start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
-        shape = (input_shape[-1], self.num_labels)
-        self.kernel = self.add_weight(shape, start, name="kernel")
+        """Makes kernel (dim, num_labels), or chunks (labels, dim) of its transpose, and bias."""
+        dim = input_shape[-1]
+        std = self.initial_std or dim**-0.5
         start = keras.initializers.Constant(rare_label_bias(self.num_labels))
-        self.bias = self.add_weight((self.num_labels,), start, name="bias")
+        if self.update == "gradient":
+            normal = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
+            self.kernel = self.add_weight((dim, self.num_labels), normal, name="kernel")
+            self.bias = self.add_weight((self.num_labels,), start, name="bias")
+            return
+        size = self.tile = chunk_size(self.num_labels)
+        kernels = [
+            self.add_weight(
+                (min(size, self.num_labels - begin), dim),
+                functools.partial(_start_of_chunk, std, (self.seed, begin)),
+                self.weights_dtype,
+                autocast=False,
+                name=f"kernel_{number}",
+            )
+            for number, begin in enumerate(range(0, self.num_labels, size))
+        ]
+        self.bias = self.add_weight((self.num_labels,), start, autocast=False, name="bias")
+        self.chunks = LabelChunks(kernels, self.bias, self.seed)
+        self.fused_variables = self.chunks.variables
 
     @property
     def columns_are_labels(self) -> bool:
@@ -60,6 +115,8 @@ class Dense(Head):
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Logits of all labels."""
+        if self.chunks is not None:
+            return self.chunks.logits(features)
         return self.as_logits(keras.ops.matmul(features, self.kernel) + self.bias)
 
     def training_groups(
@@ -70,6 +127,8 @@ class Dense(Head):
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that returns the logits of a range of labels."""
+        if self.chunks is not None:
+            return self.chunks.scores(features)
         features = tf.cast(features, tf.float32)
         kernel, bias = read_once(self.kernel.value), read_once(self.bias.value)
 
@@ -82,10 +141,40 @@ class Dense(Head):
 
     def label_similarities(self, label: int) -> np.ndarray:
         """Cosines of the columns of the kernel."""
+        if self.chunks is not None:
+            return cosines_to_row(self.chunks.rows, label, self.num_labels)
         kernel = read_once(self.kernel.value)
         return cosines_to_row(lambda b, e: tf.transpose(kernel[:, b:e]), label, self.num_labels)
 
+    def fused_step(
+        self,
+        features: tf.Tensor,
+        labels: tf.Tensor,
+        objective: "ChunkObjective",
+        share: tf.Tensor,
+        rates: Callable[[keras.Variable], Rates],
+        with_loss: tf.Tensor | bool = True,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Updates the chunks one after the other, see ``LabelChunks``."""
+        assert self.chunks is not None
+        labels = seen_labels(labels, self.num_labels)
+        return self.chunks.step(features, labels, objective, share, rates, with_loss)
+
+    @property
+    def training_columns(self) -> int:
+        """All labels; of a fused step those of one chunk."""
+        return chunk_size(self.num_labels) if self.update == "fused" else self.num_labels
+
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        names = ("num_labels", "initial_std", "seed")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        own = {name: getattr(self, name) for name in ("num_labels", "initial_std", "seed")}
+        own |= {"update": self.update, "weights": self.weights_dtype}
+        own["learning_rate"] = self.fused_learning_rate
+        return {**super().get_config(), **own}
+
+
+def _start_of_chunk(std, seed, shape, dtype=None):
+    """Truncated normal numbers, drawn in float32 and then rounded, different for each chunk."""
+    drawn = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
+    normal = keras.initializers.TruncatedNormal(stddev=std, seed=drawn)
+    return tf.cast(normal(shape, "float32"), dtype or "float32")

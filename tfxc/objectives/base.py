@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 if TYPE_CHECKING:
+    from tfxc.ops.fused.logit_chunks import LogitChunks
     from tfxc.ops.logit_group import LogitGroup
 
 
@@ -34,6 +35,8 @@ class Objective(keras.layers.Layer):
         tables: Keras variables of these numbers, float32 (num_examples,) each, once it is built.
         weighs_examples: whether ``example_weights`` can be set.
         example_weights: float32 (num_examples,), factors of the training examples' losses; or None.
+        fused: whether it defines ``begin``, ``loss_of_logits`` and ``gradient_of_logits``, for
+            heads that update their weights a chunk of columns at a time.
     """
 
     link = "sigmoid"
@@ -45,6 +48,7 @@ class Objective(keras.layers.Layer):
     tables: Sequence = ()
     weighs_examples = True
     example_weights: tf.Tensor | None = None
+    fused = False
 
     def __call__(self, group: "LogitGroup", *args: Any, **kwargs: Any) -> tf.Tensor:
         """As ``call``; builds first: Keras 3.12 asks every field of a group for its shape."""
@@ -74,6 +78,32 @@ class Objective(keras.layers.Layer):
         if self.example_weights is None or example_index is None:
             return losses
         return losses * tf.gather(self.example_weights, example_index)
+
+    def begin(self, chunks: "LogitChunks") -> Any:
+        """What the two methods below need of all columns, a nest of tensors.
+
+        Args:
+            chunks: ``LogitChunks`` of a batch; asking for their logits costs a pass.
+        """
+        raise TypeError(f"{type(self).__name__} must define begin(chunks)")
+
+    def loss_of_logits(self, logits: tf.Tensor, positives: tf.Tensor, state: Any) -> tf.Tensor:
+        """A chunk's share of the losses, float32 (batch,); those of all chunks add up to ``call``.
+
+        Args:
+            logits: float32 (batch, columns of the chunk).
+            positives: int32 (batch, max_positives), its true columns, padded with -1.
+            state: what ``begin`` returned.
+        """
+        raise TypeError(f"{type(self).__name__} must define loss_of_logits(logits, ...)")
+
+    def gradient_of_logits(self, logits: tf.Tensor, positives: tf.Tensor, state: Any) -> tf.Tensor:
+        """Gradient of the sum of the losses with respect to a chunk's logits, float32, their shape.
+
+        Args:
+            logits, positives, state: as in ``loss_of_logits``.
+        """
+        raise TypeError(f"{type(self).__name__} must define gradient_of_logits(logits, ...)")
 
     def logged_metrics(self) -> dict[str, float]:
         """What a log line should hold in addition to the loss: {name: number}."""

@@ -1,7 +1,7 @@
 """One binary decision per column."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -11,13 +11,27 @@ from tfxc.core.arguments import OneOf, checked
 from tfxc.objectives.base import masked_logits
 from tfxc.objectives.bases.class_weights import CLASS_WEIGHT, ClassWeighted
 from tfxc.ops.losses import (
+    add_at_positives,
     gather_positives,
     sigmoid_cross_entropy,
     weighted_sigmoid_cross_entropy,
 )
 
 if TYPE_CHECKING:
+    from tfxc.ops.fused.logit_chunks import LogitChunks
     from tfxc.ops.logit_group import LogitGroup
+
+
+class SigmoidState(NamedTuple):
+    """What all chunks of a batch share.
+
+    Attributes:
+        true_weights: float32 (batch, max_positives), weights of the true columns; 1.0 for none.
+        share: 1 / columns for the mean over all of them, else 1.
+    """
+
+    true_weights: tf.Tensor | float
+    share: tf.Tensor
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -40,6 +54,7 @@ class Sigmoid(ClassWeighted):
     """
 
     link = "sigmoid"
+    fused = True
 
     @checked(reduction=OneOf("sum", "mean"), class_weight=CLASS_WEIGHT)
     def __init__(
@@ -76,6 +91,30 @@ class Sigmoid(ClassWeighted):
         if group.valid is None and group.log_weights is None:
             return loss / tf.cast(tf.shape(group.logits)[1], loss.dtype)
         return loss / tf.reduce_sum(tf.where(logits > float("-inf"), weights, 0.0), axis=1)
+
+    def begin(self, chunks: "LogitChunks") -> SigmoidState:
+        """What a chunk does not know; no pass over the logits."""
+        weights = self.weights_at(chunks.positives, chunks.num_columns)
+        columns = chunks.num_columns if self.reduction == "mean" else 1
+        return SigmoidState(1.0 if weights is None else weights, tf.constant(1 / columns))
+
+    def loss_of_logits(
+        self, logits: tf.Tensor, positives: tf.Tensor, state: SigmoidState
+    ) -> tf.Tensor:
+        """Of the chunk's columns."""
+        loss = sigmoid_cross_entropy(logits, positives)
+        of_positives, mask = gather_positives(logits, positives)
+        more = (state.true_weights - 1) * tf.nn.softplus(-of_positives)
+        return state.share * (loss + tf.reduce_sum(tf.where(mask, more, 0.0), axis=1))
+
+    def gradient_of_logits(
+        self, logits: tf.Tensor, positives: tf.Tensor, state: SigmoidState
+    ) -> tf.Tensor:
+        """sigmoid(z), and w (sigmoid(z) - 1) where true."""
+        of_positives, _ = gather_positives(logits, positives)
+        more = 1 + (state.true_weights - 1) * tf.sigmoid(-of_positives)
+        gradient = add_at_positives(tf.sigmoid(logits), positives, -more)
+        return gradient if self.reduction == "sum" else gradient * state.share
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

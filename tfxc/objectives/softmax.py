@@ -1,7 +1,7 @@
 """One decision among all columns."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -11,10 +11,26 @@ from tfxc.core.arguments import SHARE_BELOW_ONE, OneOf, checked
 from tfxc.objectives.base import masked_logits
 from tfxc.objectives.bases.class_weights import CLASS_WEIGHT, ClassWeighted
 from tfxc.ops.distributed.cross_replica import softmax_over_shards
-from tfxc.ops.losses import softmax_cross_entropy
+from tfxc.ops.losses import add_at_positives, gather_positives, softmax_cross_entropy
+from tfxc.ops.search.tiled_softmax import LEAST
 
 if TYPE_CHECKING:
+    from tfxc.ops.fused.logit_chunks import LogitChunks
     from tfxc.ops.logit_group import LogitGroup
+
+
+class SoftmaxState(NamedTuple):
+    """What all chunks of a batch share.
+
+    Attributes:
+        log_sum: float32 (batch,), logarithm of the sum of the exponentials of all columns.
+        shares: float32 (batch, max_positives), factors of the true columns' terms, 0 at padding.
+        smoothed: the target that smoothing gives each column.
+    """
+
+    log_sum: tf.Tensor
+    shares: tf.Tensor
+    smoothed: tf.Tensor
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -39,6 +55,7 @@ class Softmax(ClassWeighted):
 
     link = "softmax"
     over_shards = True
+    fused = True
 
     @checked(
         label_smoothing=SHARE_BELOW_ONE, reduction=OneOf("mean", "sum"), class_weight=CLASS_WEIGHT
@@ -76,7 +93,54 @@ class Softmax(ClassWeighted):
             loss, count = softmax_over_shards(*arguments)
         return loss if self.reduction == "mean" else loss * count
 
+    def begin(self, chunks: "LogitChunks") -> SoftmaxState:
+        """The logarithm of the sum over all columns, from one pass over their logits."""
+        positives = chunks.positives
+        shares = tf.cast(positives >= 0, tf.float32)
+        count = tf.reduce_sum(shares, axis=1, keepdims=True)
+        weights = self.weights_at(positives, chunks.num_columns)
+        shares = shares if weights is None else shares * weights
+        if self.reduction == "mean":
+            shares = tf.math.divide_no_nan(shares, count)
+        rows = tf.shape(positives)[0]
+        start = tf.fill([rows], LEAST), tf.zeros([rows])
+        largest, total = chunks.fold(_more_columns, start)
+        smoothed = self.label_smoothing / chunks.num_columns
+        return SoftmaxState(largest + tf.math.log(total), shares, tf.constant(smoothed))
+
+    def loss_of_logits(
+        self, logits: tf.Tensor, positives: tf.Tensor, state: SoftmaxState
+    ) -> tf.Tensor:
+        """The terms of the chunk's true columns, and of all its columns what smoothing adds."""
+        of_positives, mask = gather_positives(logits, positives)
+        terms = state.shares * (state.log_sum[:, None] - of_positives)
+        loss = tf.reduce_sum(tf.where(mask, terms, 0.0), axis=1)
+        if not self.label_smoothing:
+            return loss
+        of_all = state.log_sum * logits.shape[1] - tf.reduce_sum(logits, axis=1)
+        more = state.smoothed * tf.reduce_sum(state.shares, axis=1) * of_all
+        return (1 - self.label_smoothing) * loss + more
+
+    def gradient_of_logits(
+        self, logits: tf.Tensor, positives: tf.Tensor, state: SoftmaxState
+    ) -> tf.Tensor:
+        """The probabilities minus the target, times the sum of the true columns' weights."""
+        total = tf.reduce_sum(state.shares, axis=1)
+        # exp(z - log sum + log total) is 0 for examples without a true column: their total is 0.
+        gradient = tf.exp(logits + (tf.math.log(total) - state.log_sum)[:, None])
+        if self.label_smoothing:
+            gradient -= (state.smoothed * total)[:, None]
+        return add_at_positives(gradient, positives, (self.label_smoothing - 1) * state.shares)
+
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         own = {"label_smoothing": self.label_smoothing, "reduction": self.reduction}
         return {**super().get_config(), **own}
+
+
+def _more_columns(state, logits, _positives):
+    """Largest logit so far and the sum of the exponentials relative to it, with a chunk more."""
+    largest, total = state
+    new = tf.maximum(largest, tf.reduce_max(logits, axis=1))
+    total *= tf.exp(largest - new)
+    return new, total + tf.reduce_sum(tf.exp(logits - new[:, None]), axis=1)

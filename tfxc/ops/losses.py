@@ -23,6 +23,24 @@ def gather_positives(logits: tf.Tensor, positives: tf.Tensor) -> tuple[tf.Tensor
     return tf.where(mask, values, tf.zeros_like(values)), mask
 
 
+def add_at_positives(values: tf.Tensor, positives: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
+    """``values`` with an amount added at each positive column, in place where nobody else reads it.
+
+    Args:
+        values: float (batch, columns).
+        positives: int32 (batch, max_positives) padded with -1.
+        amounts: float (batch, max_positives), of ``values``' type; anything at padding.
+
+    Example:
+        >>> add_at_positives(tf.zeros((1, 3)), tf.constant([[2, -1]]), tf.ones((1, 2))).numpy()
+        array([[0., 0., 1.]], dtype=float32)
+    """
+    places = tf.where(positives >= 0)
+    columns = tf.cast(tf.gather_nd(positives, places), tf.int64)
+    where = tf.stack([places[:, 0], columns], axis=1)
+    return tf.tensor_scatter_nd_add(values, where, tf.gather_nd(amounts, places))
+
+
 @custom_gradient
 def sigmoid_cross_entropy(
     logits: tf.Tensor, positives: tf.Tensor
@@ -37,16 +55,13 @@ def sigmoid_cross_entropy(
         logits: float (batch, columns); -inf marks a column that does not count.
         positives: int32 (batch, max_positives), distinct columns padded with -1.
     """
-    of_positives, mask = gather_positives(logits, positives)
+    of_positives, _ = gather_positives(logits, positives)
     loss = tf.reduce_sum(tf.nn.softplus(logits), axis=1) - tf.reduce_sum(of_positives, axis=1)
 
     def gradient(upstream):
         spread = tf.sigmoid(logits) * upstream[:, None]
-        places = tf.where(mask)
-        columns = tf.cast(tf.gather_nd(positives, places), tf.int64)
-        minus = -tf.gather(upstream, places[:, 0])
-        where = tf.stack([places[:, 0], columns], axis=1)
-        return tf.tensor_scatter_nd_add(spread, where, minus), None
+        minus = tf.broadcast_to(-upstream[:, None], tf.shape(positives))
+        return add_at_positives(spread, positives, minus), None
 
     return loss, gradient
 

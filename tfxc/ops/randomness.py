@@ -100,12 +100,25 @@ def random_bits(
     Returns:
         uint32 of the broadcast shape. A second call with the same seed in one step draws others.
     """
-    step, first_row, passes = getattr(_local, "scope", None) or _anywhere()
-    passes[seed] = passes.get(seed, 0) + 1
-    key = _mix(step * _u32(0x9E3779B1) + _u32(seed * 0x85EBCA77 + passes[seed] * 0xC2B2AE3D))
+    key, first_row = _key_and_first_row(seed)
     rows = tf.cast(rows, tf.uint32) + (_u32(0) if shared else first_row)
     by_row = _mix(rows * _u32(0x27D4EB2F) + key)
     return _mix(tf.bitwise.bitwise_xor(by_row, tf.cast(columns, tf.uint32) * _u32(0x165667B1)))
+
+
+def random_key(seed: int) -> tf.Tensor:
+    """What ``random_bits(..., shared=True)`` mixes with the places, uint32 scalar.
+
+    A second call with the same seed in one step returns another, as a second one of that does.
+    """
+    return _key_and_first_row(seed)[0]
+
+
+def _key_and_first_row(seed):
+    step, first_row, passes = getattr(_local, "scope", None) or _anywhere()
+    passes[seed] = passes.get(seed, 0) + 1
+    number = _u32(seed * 0x85EBCA77 + passes[seed] * 0xC2B2AE3D)
+    return _mix(step * _u32(0x9E3779B1) + number), first_row
 
 
 def _anywhere():

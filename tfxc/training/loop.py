@@ -249,13 +249,16 @@ class Trainer:
             self._begin_epoch(step)
             self._callbacks.before(step)
             self.step_function.wants_stop = signals.received is not None
+            self.step_function.wants_loss = loss is None or self._logs(step + 1)
+            asked = self.step_function.computes_loss
             with readable_table_errors(self.model.objective):
-                loss = float(self.step_function.run(iterator))
+                found = float(self.step_function.run(iterator))
             step += 1
-            self._check_finite(step, loss)
+            self._check_finite(step, found if asked else 0.0)
             for technique in self.techniques:
                 technique.after_step(step)
-            window.append(loss)
+            loss = found if asked else loss
+            window.append(found)
             reporter.advance(step, loss)
             if self._logs(step):
                 clock = self._log(reporter, step, window, clock)
@@ -357,7 +360,7 @@ class Trainer:
         learning_rate = self.step_function.learning_rate(tf.constant(step - 1, tf.int64))
         values = {
             "epoch": round(step / self.steps_per_epoch, 4),
-            "loss": float(np.mean(window)),
+            "loss": float(np.nanmean(window)),  # of the steps that computed it
             "learning_rate": float(str(learning_rate.numpy())),  # not the digits of float32
             "examples_per_second": round(rate, 1),
             **self.model.objective.logged_metrics(),

@@ -64,8 +64,12 @@ def peak_bytes(
     dimensions = manifest.dimensions | data_dependent
     encoder, head, objective = make_components(config, **dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
-    parameters = sum(math.prod(shape) for _, shape in shapes)
-    weights = parameters * _FLOAT
+    parameters = sum(weight.size for weight in shapes)
+    weights = sum(weight.bytes for weight in shapes)
+    # What the optimizer updates; a fused step holds the gradient of one chunk, and its rounding.
+    fused = [weight_of(variable) for variable in head.fused_variables]
+    trained = (parameters - sum(weight.size for weight in fused)) * _FLOAT
+    chunk = 2 * _FLOAT * max((weight.size for weight in fused), default=0)
     slots = len(get_optimizer(config.training.optimizer.section()).slot_names) or (
         1 if config.training.optimizer.section().get("momentum") else 0
     )
@@ -74,9 +78,9 @@ def peak_bytes(
     return Memory(
         parameters=parameters,
         weights=weights,
-        slots=slots * weights,
+        slots=slots * trained,
         averages=averages * weights,
-        gradients=weights,
+        gradients=trained + chunk,
         # logits, their gradient and one temporary of the loss; gathered rows and their gradient
         activations=(3 * head.training_columns + 2 * head.training_gathers) * rows * _FLOAT,
         tables=_table_bytes(objective),
@@ -100,13 +104,49 @@ def rate_groups(
     return list(rate_lines(optimizer, trained_weights(encoder, head)))
 
 
-def weight_shapes(encoder: "Encoder", head: "Head") -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the trainable weights of unbuilt parts."""
+class WeightShape(NamedTuple):
+    """A trainable weight that need not exist.
+
+    Attributes:
+        name: of the variable.
+        shape: tuple of ints.
+        itemsize: bytes of one number.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    itemsize: int
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes."""
+        return self.size * self.itemsize
+
+
+def weight_shapes(encoder: "Encoder", head: "Head") -> list[WeightShape]:
+    """The trainable weights of unbuilt parts, chunks of one matrix as the matrix."""
     with keras.StatelessScope(initialize_variables=False):
         encoder.build(None)
         head.build(encoder.compute_output_shape((None, encoder.num_features)))
-    weights = (*encoder.trainable_weights, *head.trainable_weights)
-    return [(v.name, tuple(v.shape)) for v in weights]
+    found = [weight_of(v) for v in (*encoder.trainable_weights, *head.trainable_weights)]
+    chunks = [weight_of(v) for v in head.fused_variables if len(v.shape) == 2]
+    if not chunks:
+        return found
+    rows = sum(chunk.shape[0] for chunk in chunks)
+    whole = chunks[0]._replace(name="kernel", shape=(rows, chunks[0].shape[1]))
+    first = found.index(chunks[0], len(encoder.trainable_weights))
+    return [*found[:first], whole, *found[first + len(chunks) :]]
+
+
+def weight_of(variable: "keras.Variable") -> WeightShape:
+    """The ``WeightShape`` of a Keras variable."""
+    itemsize = 2 if variable.dtype in ("bfloat16", "float16") else _FLOAT
+    return WeightShape(variable.name, tuple(variable.shape), itemsize)
 
 
 def _table_bytes(objective):

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfxc.core.resources import processor_name, thread_count
+from tfxc.ops.fused.stochastic_rounding import rounded_descent, rounded_descent_was_requested
 from tfxc.training.optimization.row_adam import row_adam, row_adam_was_requested
 
 
@@ -32,20 +33,23 @@ def numerics_changes(before: Mapping[str, Any] | None) -> str | None:
     )
 
 
-def numerics(steps_rows: bool | None = None) -> dict[str, Any]:
+def numerics(compiles: bool | None = None) -> dict[str, Any]:
     """What this process computes with, as a dict of names and values.
 
     Args:
-        steps_rows: whether rows of tables are updated; by default whether they were so far.
+        compiles: whether weights are updated by operations that a compiler makes; by default
+            whether they were so far.
 
     Returns:
-        Dict; ``"optimizer step"`` is None if no rows are updated.
+        Dict; ``"optimizer step"`` is None if no weights are.
     """
-    steps_rows = row_adam_was_requested() if steps_rows is None else steps_rows
+    if compiles is None:
+        compiles = row_adam_was_requested() or rounded_descent_was_requested()
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     step = None
-    if steps_rows:
-        step = "compiled" if row_adam() is not None else "TensorFlow's"
+    if compiles:
+        made = rounded_descent() if rounded_descent_was_requested() else row_adam()
+        step = "compiled" if made is not None else "TensorFlow's"
     return {
         "optimizer step": step,
         "processor": processor_name(),

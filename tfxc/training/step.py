@@ -12,6 +12,7 @@ from tfxc.ops.distributed.cross_replica import replica_number
 from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import examples_of, step_scope
 from tfxc.techniques.base import check_together, method_name
+from tfxc.training.optimization.fused import FusedHead, check_fused
 from tfxc.training.optimization.rates import trained_weights
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class TrainStep:
 
     A gradient that is not finite is not applied.
 
+    A head with ``fused_variables`` updates these itself while the gradient is computed, see
+    ``training.optimization.fused``; they are no weights of the optimizer, and have no slots.
+
     Args:
         model: an ``XCModel``.
         optimizer: from ``training.optimization.optimizers``.
@@ -60,6 +64,9 @@ class TrainStep:
 
     Attributes:
         wants_stop: whether this process asks to stop; all learn of it with the next step.
+        wants_loss: whether the loss of the next step is looked at. A head that updates itself
+            leaves it out otherwise, a tenth of the time, and ``run`` returns NaN; other losses are
+            always computed.
         outcome: ``StepResult`` of the last step.
     """
 
@@ -80,28 +87,39 @@ class TrainStep:
         self.table = model.head.sharded_table
         for technique in techniques:
             technique.build(model, strategy)
-        self.variables = [v.value for v in model.trainable_variables]
+        fused = [variable.value for variable in model.head.fused_variables]
+        self.fused_head = self._fused_head() if fused else None
+        own = {id(variable) for variable in fused}
+        trained = [variable.value for variable in model.trainable_variables]
+        self.variables = [variable for variable in trained if id(variable) not in own]
         self.variables += [v for technique in techniques for v in technique.trainable_variables]
         self._of_encoder = self._encoder_places()
-        factors, self._shard_factors = self._rate_factors()
-        optimizer.build(self.variables, factors)
+        factors, self._shard_factors = self._rate_factors(trained)
+        every = [*self.variables, *fused]
+        optimizer.build(every, [factors[variable.ref()] for variable in every], fused)
         self.shard_variables: dict[int, list[tf.Variable]] = (
             self._build_shards() if self.table else {}
         )
         self._losses_of = self._loss_function()
         # AutoGraph would take seconds to translate code that has nothing for it to do.
         self._traced = tf.function(self._run, autograph=False)
-        self.wants_stop = False
+        self.wants_stop, self.wants_loss = False, True
         self.outcome: StepResult | None = None
 
     def run(self, iterator: Any) -> float:
         """Trains one step on the next batches of the iterator; returns its loss, a float."""
         step = int(self.step.numpy()) if self.techniques else 0
         stages = tuple(t.before_step(step) for t in self.techniques)
-        found = self._traced(iterator, stages, tf.constant(float(self.wants_stop))).numpy()
+        wants = tf.constant(float(self.wants_stop)), tf.constant(self.wants_loss)
+        found = self._traced(iterator, stages, *wants).numpy()
         loss = float(found[0])
         self.outcome = StepResult(loss, found[1] == 0, found[2] > 0)
         return loss
+
+    @property
+    def computes_loss(self) -> bool:
+        """Whether the next step returns its loss, see ``wants_loss``."""
+        return self.wants_loss or self.fused_head is None
 
     def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
         """The rate of the update behind ``step`` others, float32: as scheduled, by techniques."""
@@ -125,6 +143,14 @@ class TrainStep:
             kept += [self.loss_scale.scale, self.loss_scale.good_steps]
         return [*kept, self.step]
 
+    def _fused_head(self):
+        """What updates the head's own variables."""
+        kinds = [type(technique) for technique in self.techniques]
+        head, objective = self.model.head, type(self.model.objective)
+        of_head = head.fused_variables[0].dtype, head.fused_learning_rate
+        check_fused(objective, self.optimizer, self.settings, kinds, *of_head)
+        return FusedHead(self.model, self.optimizer, self.settings)
+
     def _encoder_places(self):
         """Which of ``variables`` belong to the encoder."""
         own = {id(variable.value) for variable in self.model.encoder.trainable_variables}
@@ -136,13 +162,14 @@ class TrainStep:
             )
         return {place for place, variable in enumerate(self.variables) if id(variable) in own}
 
-    def _rate_factors(self):
-        """Factors of the learning rate: of ``variables``, those of techniques 1, and of a shard."""
+    def _rate_factors(self, trained):
+        """Factors of the learning rate by variable, those of techniques 1, and those of a shard."""
         parts = (self.model.encoder, self.model.head, self.model.objective)
         factors = self.optimizer.rates.of(trained_weights(*parts))
-        count = len(self.model.trainable_variables)
-        of_techniques = [1.0] * (len(self.variables) - count)
-        return factors[:count] + of_techniques, factors[count:]
+        of_variables = {variable.ref(): 1.0 for variable in self.variables}
+        refs = [variable.ref() for variable in trained]
+        of_variables |= zip(refs, factors[: len(refs)], strict=True)
+        return of_variables, factors[len(refs) :]
 
     def _build_shards(self):
         """Shards and their slots by replica number; they belong into files of their own."""
@@ -176,13 +203,13 @@ class TrainStep:
                 return functools.partial(technique.losses, self.model, groups_of)
         return functools.partial(self.model.losses_of, groups_of=groups_of)
 
-    def _run(self, iterator, _stages, stop):
+    def _run(self, iterator, _stages, stop, with_loss):
         # Another stage of a technique is another trace.
         batches = [next(iterator) for _ in range(self.settings.accumulate)]
-        found = self.strategy.run(self._replica_step, args=(batches, stop))
+        found = self.strategy.run(self._replica_step, args=(batches, stop, with_loss))
         return self.strategy.reduce("SUM", found, axis=None)
 
-    def _replica_step(self, batches, stop):
+    def _replica_step(self, batches, stop, with_loss):
         context = tf.distribute.get_replica_context()
         replicas = self.strategy.num_replicas_in_sync
         rows = self.settings.batch_size // self.settings.accumulate
@@ -191,20 +218,24 @@ class TrainStep:
             first = number * rows + context.replica_id_in_sync_group * (rows // replicas)
             # One after the other: side by side they would need all their memory at once.
             with tf.control_dependencies([loss]), step_scope(self.step, first):
-                part, gradients = self._computation()(batch)
+                part, gradients = self._computation(with_loss)(batch)
             loss += part
             total = gradients if total is None else list(map(add, total, gradients))
         healthy = self._update(context, total)
         return tf.stack([loss, 1 - tf.cast(healthy, tf.float32), stop])
 
-    def _computation(self):
+    def _computation(self, with_loss):
         """Function of a micro-batch -> (loss, gradients), the techniques around it."""
-        compute = _Passes(self._gradients)
+        compute = _Passes(functools.partial(self._gradients, with_loss))
         for technique in reversed(self.techniques):
             compute = _wrapped(technique, compute)
         return compute
 
-    def _gradients(self, batch, update_state):
+    def _gradients(self, with_loss, batch, update_state):
+        if self.fused_head is not None:
+            with examples_of(batch):
+                rate = self.learning_rate(self.step)
+                return self.fused_head.gradients(batch, self.variables, rate, with_loss)
         scale_by = self.loss_scale.scale if self.loss_scale else 1.0
         variables = self.variables
         if self.table:
@@ -218,7 +249,8 @@ class TrainStep:
         return loss, tape.gradient(scaled, variables)
 
     def _update(self, context, gradients):
-        mirrored, of_shard = gradients[: len(self.variables)], gradients[len(self.variables) :]
+        mirrored, extra = gradients[: len(self.variables)], gradients[len(self.variables) :]
+        of_shard, of_vectors = ([], extra) if self.fused_head else (extra, [])
         used = [i for i, g in enumerate(mirrored) if g is not None]
         summed = [mirrored[i] for i in used]
         if summed and self.strategy.num_replicas_in_sync > 1:  # all weights may be in shards
@@ -226,7 +258,7 @@ class TrainStep:
         summed = [sum_repeated_rows(g) for g in (*summed, *of_shard)]
         if self.loss_scale:
             summed = [scale(g, 1 / self.loss_scale.scale) for g in summed]
-        norm = self._norm(context, summed[: len(used)], summed[len(used) :])
+        norm = self._norm(context, [*summed[: len(used)], *of_vectors], summed[len(used) :])
         finite = tf.math.is_finite(norm)
         # Where a loss is scaled, it is the scale that may be too large; a tiny one is not.
         healthy = finite | (self.loss_scale.scale > MIN_SCALE) if self.loss_scale else finite

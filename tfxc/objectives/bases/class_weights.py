@@ -140,14 +140,27 @@ class ClassWeighted(Objective):
         """
         if self.label_weights is None:
             return None
-        columns = group.logits.shape[1]
         all_labels = group.log_weights is None and group.cross_replica is None
-        if columns != self.num_labels or not all_labels:
+        return self.weights_at(group.positives, group.logits.shape[1] if all_labels else None)
+
+    def weights_at(self, positives: tf.Tensor, columns: int | None) -> tf.Tensor | None:
+        """``weights_of_true`` of a group with this many columns, all of them labels.
+
+        Args:
+            positives: int32 (batch, max_positives) padded with -1.
+            columns: None if the columns are no labels.
+
+        Raises:
+            ValueError: the columns are not the labels.
+        """
+        if self.label_weights is None:
+            return None
+        if columns != self.num_labels:
             raise ValueError(
                 f"class_weight: a head whose columns are the {self.num_labels} labels, as 'dense', "
                 "expected, found another one"
             )
-        return tf.gather(self.label_weights.value, tf.maximum(group.positives, 0))
+        return tf.gather(self.label_weights.value, tf.maximum(positives, 0))
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, NOT_NEGATIVE, checked
 from tfxc.objectives.base import Objective
-from tfxc.ops.losses import gather_positives
+from tfxc.ops.losses import add_at_positives, gather_positives
 
 if TYPE_CHECKING:
+    from tfxc.ops.fused.logit_chunks import LogitChunks
     from tfxc.ops.logit_group import LogitGroup
 
 
@@ -37,6 +38,7 @@ class HingeObjective(Objective):
     """
 
     link = "hinge"
+    fused = True
     power: int
 
     @checked(cost_positive=NOT_NEGATIVE, cost_negative=NOT_NEGATIVE, padded_columns=COUNT | None)
@@ -67,6 +69,39 @@ class HingeObjective(Objective):
             return tf.math.divide_no_nan(total, columns)
         missing = tf.maximum(self.padded_columns - columns, 0.0)
         return (total + self.cost_negative * missing) / self.padded_columns
+
+    def begin(self, chunks: "LogitChunks") -> tf.Tensor:
+        """The columns that the mean is over and those that are missing, float32 (2,)."""
+        columns = chunks.num_columns
+        over = self.padded_columns or columns
+        missing = max(over - columns, 0) / columns  # per column, so that chunks add up
+        return tf.constant([over, missing], tf.float32)
+
+    def loss_of_logits(
+        self, logits: tf.Tensor, positives: tf.Tensor, state: tf.Tensor
+    ) -> tf.Tensor:
+        """Costs of the chunk's columns."""
+        of_positives, mask = gather_positives(logits, positives)
+        true = self.cost_positive * tf.where(mask, self._hinge(1 - of_positives), 0.0)
+        negative = self._hinge(1 + logits)
+        negative = add_at_positives(negative, positives, -self._hinge(1 + of_positives))
+        of_negatives = tf.reduce_sum(negative, axis=1) + state[1] * logits.shape[1]
+        return (tf.reduce_sum(true, axis=1) + self.cost_negative * of_negatives) / state[0]
+
+    def gradient_of_logits(
+        self, logits: tf.Tensor, positives: tf.Tensor, state: tf.Tensor
+    ) -> tf.Tensor:
+        """The slope of each column's hinge."""
+        of_positives, _ = gather_positives(logits, positives)
+        gradient = (self.cost_negative / state[0]) * self._slope(1 + logits)
+        true = (self.cost_positive / state[0]) * self._slope(1 - of_positives)
+        as_negative = (self.cost_negative / state[0]) * self._slope(1 + of_positives)
+        return add_at_positives(gradient, positives, -true - as_negative)
+
+    def _slope(self, distance):
+        if self.power == 1:
+            return tf.cast(distance > 0, tf.float32)
+        return 2 * tf.nn.relu(distance)
 
     def _of_negatives(self, logits, group, mask):
         """Hinges of all columns as negatives, 0 of those that are true or do not count."""

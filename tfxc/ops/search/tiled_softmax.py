@@ -5,11 +5,19 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-_MIN = -3.0e38  # finite: the difference of two of them is 0, that of infinities is none
+from tfxc.ops.search.top_k import over_tiles
+
+# Less than any score, and finite: the difference of two of them is 0, that of infinities is none.
+LEAST = -3.0e38
 
 
 def tiled_softmax(
-    score_tile: Callable[..., tf.Tensor], num_columns: int, positives: tf.Tensor, k: int, tile: int
+    score_tile: Callable[..., tf.Tensor],
+    num_columns: int,
+    positives: tf.Tensor,
+    k: int,
+    tile: int,
+    unrolled: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Best k columns and what a cross-entropy needs, from one pass over the scores.
 
@@ -22,6 +30,7 @@ def tiled_softmax(
         positives: int32 (batch, max_positives); what is outside 0 .. num_columns - 1 is padding.
         k: Python int, at most num_columns.
         tile: Python int, columns per tile.
+        unrolled: see ``over_tiles``.
 
     Returns:
         ids int32 (batch, k), scores float32 (batch, k), ties to the lower id; log_sum float32
@@ -36,8 +45,7 @@ def tiled_softmax(
     """
     batch = tf.shape(positives)[0]
 
-    def body(begin, ids, scores, largest, total, of_positives):
-        end = tf.minimum(begin + tile, num_columns)
+    def body(begin, end, ids, scores, largest, total, of_positives):
         fresh = score_tile(begin, end)
         new = tf.maximum(largest, tf.reduce_max(fresh, axis=1))
         total *= tf.exp(largest - new)
@@ -47,20 +55,19 @@ def tiled_softmax(
         # The running winners come first: top_k keeps the first of equals, and their ids are lower.
         best, places = tf.math.top_k(tf.concat([scores, fresh], axis=1), k)
         ids = tf.gather(tf.concat([ids, columns], 1), places, batch_dims=1)
-        return end, ids, best, new, total, of_positives
+        return ids, best, new, total, of_positives
 
     start = (
-        tf.constant(0),
         tf.fill([batch, k], -1),
         tf.fill([batch, k], -math.inf),
-        tf.fill([batch], _MIN),
+        tf.fill([batch], LEAST),
         tf.zeros([batch]),
         tf.zeros(tf.shape(positives)),
     )
     shapes = [value.shape for value in start]
-    shapes[1] = shapes[2] = tf.TensorShape([None, k])
-    _, ids, scores, largest, total, of_positives = tf.while_loop(
-        lambda begin, *_: begin < num_columns, body, start, tuple(shapes), parallel_iterations=1
+    shapes[0] = shapes[1] = tf.TensorShape([None, k])
+    ids, scores, largest, total, of_positives = over_tiles(
+        body, start, shapes, num_columns, tile, unrolled
     )
     return ids, scores, largest + tf.math.log(total), of_positives
 

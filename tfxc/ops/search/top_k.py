@@ -1,6 +1,6 @@
 """Exact top-k in the graph, a tile of columns at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -8,7 +8,12 @@ from tfxc.ops.sparse import for_other_runtimes
 
 
 def tiled_top_k(
-    score_tile: Callable[..., tf.Tensor], num_columns: int, batch: tf.Tensor, k: int, tile: int
+    score_tile: Callable[..., tf.Tensor],
+    num_columns: int,
+    batch: tf.Tensor,
+    k: int,
+    tile: int,
+    unrolled: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Best k of ``num_columns`` scores that are computed tile by tile.
 
@@ -18,6 +23,7 @@ def tiled_top_k(
         batch: int32 scalar.
         k: Python int, at most num_columns.
         tile: Python int, columns per tile.
+        unrolled: see ``over_tiles``.
 
     Returns:
         ids int32 (batch, k), scores float32 (batch, k); ties go to the lower id.
@@ -26,29 +32,64 @@ def tiled_top_k(
         scores, ids = tf.math.top_k(score_tile(0, num_columns), k)
         return ids, scores
 
-    def body(begin, ids, scores):
-        end = tf.minimum(begin + tile, num_columns)
+    def body(begin, end, ids, scores):
         fresh = score_tile(begin, end)
         # The running winners come first: top_k keeps the first of equals, and their ids are lower.
         merged = tf.concat([scores, fresh], axis=1)
         columns = tf.broadcast_to(tf.range(begin, end)[None], tf.shape(fresh))
         best, places = tf.math.top_k(merged, k)
-        return end, tf.gather(tf.concat([ids, columns], 1), places, batch_dims=1), best
+        return tf.gather(tf.concat([ids, columns], 1), places, batch_dims=1), best
 
-    start = (
-        tf.constant(0),
-        tf.fill([batch, k], -1),
-        tf.fill([batch, k], tf.constant(float("-inf"))),
-    )
-    shapes = (tf.TensorShape([]), tf.TensorShape([None, k]), tf.TensorShape([None, k]))
-    _, ids, scores = tf.while_loop(
-        lambda begin, *_: begin < num_columns,
-        body,
-        start,
-        shape_invariants=shapes,
-        parallel_iterations=1,
-    )
+    start = tf.fill([batch, k], -1), tf.fill([batch, k], tf.constant(float("-inf")))
+    shapes = tf.TensorShape([None, k]), tf.TensorShape([None, k])
+    ids, scores = over_tiles(body, start, shapes, num_columns, tile, unrolled)
     return ids, scores
+
+
+def over_tiles(
+    body: Callable[..., tuple[tf.Tensor, ...]],
+    start: Sequence[tf.Tensor],
+    shapes: Sequence[tf.TensorShape],
+    num_columns: int,
+    tile: int,
+    unrolled: bool = False,
+) -> tuple[tf.Tensor, ...]:
+    """The state of a search after all tiles of columns, one after the other.
+
+    Args:
+        body: function of (begin, end, *state) -> the next state.
+        start: the first state.
+        shapes: of the state, open where they change.
+        num_columns: Python int.
+        tile: Python int, columns per tile.
+        unrolled: whether each tile is a part of the graph, and begin and end are Python ints: for
+            scores that are not all made from the same variable. Otherwise the graph is a loop.
+
+    Example:
+        >>> count = lambda begin, end, columns: (columns + end - begin,)
+        >>> int(over_tiles(count, [tf.constant(0)], [tf.TensorShape([])], 5, 2)[0])
+        5
+    """
+    if not unrolled:
+        found = tf.while_loop(
+            lambda begin, *_: begin < num_columns,
+            lambda begin, *state: _with_end(body, begin, tile, num_columns, state),
+            (tf.constant(0), *start),
+            shape_invariants=(tf.TensorShape([]), *shapes),
+            parallel_iterations=1,
+        )
+        return tuple(found[1:])
+    state = tuple(start)
+    for begin in range(0, num_columns, tile):
+        # Side by side the tiles would need the memory of all scores.
+        with tf.control_dependencies(state):
+            state = body(begin, min(begin + tile, num_columns), *state)
+    return state
+
+
+def _with_end(body, begin, tile, num_columns, state):
+    end = tf.minimum(begin + tile, num_columns)
+    return (end, *body(begin, end, *state))
 
 
 def read_once(table: tf.Tensor) -> tf.Tensor:

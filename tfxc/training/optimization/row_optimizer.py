@@ -45,12 +45,19 @@ class Optimizer(tf.Module):
         self.rates = RateFactors()
         self._factors: dict[Any, float] = {}
 
-    def build(self, variables: Sequence[tf.Variable], factors: Sequence[float] = ()) -> None:
+    def build(
+        self,
+        variables: Sequence[tf.Variable],
+        factors: Sequence[float] = (),
+        without_slots: Sequence[tf.Variable] = (),
+    ) -> None:
         """Makes the slots of the trainable variables (inside the strategy's scope).
 
         Args:
             variables: list of ``tf.Variable``s.
             factors: a factor of the learning rate for each; empty for 1.
+            without_slots: those of them that something else updates, with ``rate_of`` and
+                ``decay_of``.
 
         Raises:
             ConfigError: a name in ``no_decay`` fits no variable.
@@ -61,10 +68,12 @@ class Optimizer(tf.Module):
         for variable, factor in zip(variables, factors, strict=True) if factors else ():
             # ``update`` sees the copy of a replica, not the variable that holds all copies.
             self._factors |= {copy.ref(): factor for copy in copies(variable)}
+        others = {variable.ref() for variable in without_slots}
         for variable in variables:
-            self.slots[variable.ref()] = [
-                self._new_slot(variable, name) for name in self.slot_names
-            ]
+            if variable.ref() not in others:
+                self.slots[variable.ref()] = [
+                    self._new_slot(variable, name) for name in self.slot_names
+                ]
 
     def _exempt(self, variables):
         names = [variable.name.split(":")[0].split("/")[-1] for variable in variables]
@@ -84,6 +93,11 @@ class Optimizer(tf.Module):
     def decay_of(self, variable: tf.Variable) -> float:
         """The weight decay of a variable."""
         return 0.0 if variable.ref() in self._undecayed else self.weight_decay
+
+    def rate_of(self, variable: tf.Variable, rate: tf.Tensor) -> tf.Tensor:
+        """The learning rate of a variable where that of a step is ``rate``."""
+        factor = self._factors.get(variable.ref(), 1.0)
+        return rate if factor == 1 else rate * factor
 
     def _new_slot(self, variable, name):
         return tf.Variable(tf.zeros(variable.shape), trainable=False, name=name)
@@ -110,8 +124,7 @@ class Optimizer(tf.Module):
             rate: learning rate of this step, float32 scalar; times the variable's factor.
             step: number of the update from 1, int64 scalar.
         """
-        factor = self._factors.get(variable.ref(), 1.0)
-        rate = rate if factor == 1 else rate * factor
+        rate = self.rate_of(variable, rate)
         scalars = self.scalars(rate, step)
         if not self.lazy:
             gradient = tf.convert_to_tensor(gradient)

@@ -1,0 +1,95 @@
+"""Updates of bfloat16 weights that are rounded up or down at random, and right on average."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfxc.ops.compiled_operations import load_operations
+from tfxc.ops.randomness import random_bits, random_key
+
+_SOURCE = Path(__file__).with_name("_rounded_descent.cc")
+
+
+def round_stochastically(values: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
+    """bfloat16 numbers next to float32 ones: the upper one as often as the value is near to it.
+
+    Rounding to the nearest loses every change of less than half the distance of two numbers,
+    1/256 of the value; so the mean of many small changes is lost.
+
+    Args:
+        values: float32, finite.
+        bits: uint32 of the same shape, uniform over all numbers; the upper half counts.
+
+    Example:
+        >>> low, high = tf.constant([0], tf.uint32), tf.constant([2**32 - 1], tf.uint32)
+        >>> value = tf.constant([1.001])
+        >>> [float(round_stochastically(value, bits)[0]) for bits in (low, high)]
+        [1.0, 1.0078125]
+
+    Reference: Gupta et al. 2015, arXiv 1502.02551.
+    """
+    noise = tf.bitwise.right_shift(bits, tf.constant(16, tf.uint32))
+    # The upper half of a float32 is a bfloat16: the noise carries into it, or does not.
+    shifted = tf.bitcast(values, tf.uint32) + noise
+    upper = tf.bitwise.right_shift(shifted, tf.constant(16, tf.uint32))
+    return tf.bitcast(tf.cast(upper, tf.uint16), tf.bfloat16)
+
+
+def descend(
+    variable: tf.Variable,
+    gradient: tf.Tensor,
+    rate: tf.Tensor,
+    kept: tf.Tensor | float,
+    seed: int,
+) -> tf.Operation | None:
+    """``w = kept w - rate gradient`` of a bfloat16 matrix, rounded stochastically.
+
+    The noise is fresh: a function of seed, training step and place. On a CPU with a compiler this
+    is one pass in C++, elsewhere a dozen of TensorFlow's operations with the same noise.
+
+    Args:
+        variable: bfloat16 (rows, columns).
+        gradient: bfloat16 of that shape.
+        rate, kept: float32 scalars.
+        seed: of the variable.
+
+    Returns:
+        The operation that has assigned it; None outside of a graph.
+    """
+    compiled = None if "GPU" in variable.device else rounded_descent()
+    if compiled is not None:
+        return compiled(
+            variable=variable.handle,
+            gradient=gradient,
+            rate=rate,
+            kept=kept,
+            key=random_key(seed),
+        )
+    rows, columns = variable.shape
+    bits = random_bits(tf.range(rows)[:, None], tf.range(columns)[None], seed, shared=True)
+    values = (
+        tf.cast(variable.read_value(), tf.float32) * kept - tf.cast(gradient, tf.float32) * rate
+    )
+    return variable.assign(round_stochastically(values, bits), read_value=False)
+
+
+@functools.cache
+def rounded_descent() -> Callable[..., Any] | None:
+    """The operation of ``_rounded_descent.cc``, compiled now if it has not been on this machine.
+
+    ``rounded_descent()(variable, gradient, rate, kept, key)`` is ``descend`` of a variable's
+    handle, with the ``random_key`` of its seed.
+
+    Returns:
+        The operation, or None if it cannot be made.
+    """
+    found = load_operations(_SOURCE, "rounding of bfloat16 weights")
+    return None if found is None else found.tfxc_rounded_descent
+
+
+def rounded_descent_was_requested() -> bool:
+    """Whether this process has called ``rounded_descent``."""
+    return rounded_descent.cache_info().currsize > 0
