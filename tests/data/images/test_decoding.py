@@ -169,7 +169,7 @@ def test_mistakes_in_the_settings(section, message):
 
 def test_other_sets_keep_their_fingerprint():
     settings = DataSettings(name="x", train="train.txt")
-    added = {"name", "where", "images", "dev_share", "num_labels", "max_line_bytes"}
+    added = {"name", "where", "images", "dev_share", "num_labels", "max_line_bytes", "rehearsal"}
     assert added <= set(settings.model_dump())
     values = settings.model_dump(mode="json", exclude=added)
     text = json.dumps({**values, "format_version": 1}, sort_keys=True)
