@@ -8,10 +8,17 @@ import pytest
 
 from tests import tiny
 from tests.training.test_resume import Killed, dies_after
+from tfxc.ops.fused import stochastic_rounding
 from tfxc.training.numerics import numerics_changes
 from tfxc.training.optimization import row_adam
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+
+
+def forget():
+    """As in a process that has not asked for a compiled operation yet."""
+    row_adam.row_adam.cache_clear()
+    stochastic_rounding.rounded_descent.cache_clear()
 
 
 @pytest.fixture
@@ -20,10 +27,10 @@ def with_compiler(monkeypatch):
 
     def choose(switch):
         monkeypatch.setenv("TFXC_COMPILE", switch)
-        row_adam.row_adam.cache_clear()
+        forget()
 
     yield choose
-    row_adam.row_adam.cache_clear()
+    forget()
 
 
 @pytest.fixture(scope="module")
