@@ -1,7 +1,7 @@
 """The model: encoder -> head, with its objective."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
 from tfxc.ops.search.similarity import most_similar
+from tfxc.ops.tables.large_weights import starts_are_left_out
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -156,6 +157,10 @@ class XCModel(keras.Model):
                 fix="leave it out to get scores",
             )
 
+    def stream(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Yields the batches as they are, see ``RunModel.stream``."""
+        yield from batches
+
     def find_top_k(
         self,
         features: Mapping[str, Any] | np.ndarray,
@@ -268,7 +273,8 @@ def build_model(
     model = XCModel(*parts)
     example = example_features(KINDS[feature_kind], data_dependent)
     model(example)
-    _restart(model, config, example)
+    if not starts_are_left_out():
+        _restart(model, config, example)
     return model
 
 

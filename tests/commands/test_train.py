@@ -13,7 +13,7 @@ from tests import tiny
 from tests.commands.calls import call, listing
 from tfxc.commands import completion, train
 from tfxc.data.inspection.completion import load_config
-from tfxc.training.loop import Trainer
+from tfxc.training.step import TrainStep
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MACH = {"name": "mach", "num_buckets": 8, "num_repetitions": 3}
@@ -71,15 +71,15 @@ def test_fresh_removes_run_folders_only(tmp_path, capsys):
 
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, capsys, monkeypatch):
     command = arguments(tmp_path)
-    check = Trainer._check_finite  # called after each step
+    run = TrainStep.run
 
-    def interrupted(self, step, loss):
-        if step == 9:
+    def interrupted(self, iterator):
+        if int(self.step.numpy()) == 8:
             os.kill(os.getpid(), signal.SIGTERM)
-        check(self, step, loss)
+        return run(self, iterator)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_check_finite", interrupted)
+        patch.setattr(TrainStep, "run", interrupted)
         outcome = call(capsys, train, *command)
     assert outcome.code == 128 + signal.SIGTERM
     ending = "stopped by SIGTERM, saved at step 9; run the same command again to resume\n"

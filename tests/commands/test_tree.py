@@ -39,6 +39,7 @@ def test_trees_from_matrices(files, tmp_path, capsys):
     cases = {
         (): pifa(y, x),
         ("--vectors", "pii"): pii(y),
+        ("--max-nonzeros", "3"): pifa(y, x, 3),
         ("--label-features", tmp_path / "z.npz"): pifa_with_label_features(y, x, z),
         ("--label-features", tmp_path / "z.npz", "--join", "convex", "--alpha", "0.2"):
             pifa_with_label_features(y, x, z, "convex", 0.2),

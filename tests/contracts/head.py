@@ -94,7 +94,7 @@ class HeadContract:
         for group in self.groups(head, labels):
             columns = group.logits.shape[1]
             assert group.logits.shape == (3, columns)
-            assert group.positives.dtype == tf.int32
+            assert group.positives.dtype == tf.int64
             assert group.positives.shape[0] == 3
             for row in group.positives.numpy():
                 true = row[row >= 0]

@@ -19,6 +19,7 @@ from tfxc.core.errors import (
     NonFiniteLossError,
     UserError,
 )
+from tfxc.core.storage import files
 from tfxc.core.storage.files import atomic_file, write_array, write_errors, write_json
 from tfxc.core.storage.ownership import MARKER, atomic_folder
 from tfxc.core.storage.reading import checksum, read_array, read_json
@@ -171,9 +172,23 @@ def test_atomic_folder_that_fails_leaves_nothing(tmp_path, before, mishap):
     assert names(tmp_path) == (["a"] if before else [])
 
 
-def test_write_array(tmp_path):
-    write_array(tmp_path / "a.npy", np.arange(6).reshape(2, 3))
-    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), [[0, 1, 2], [3, 4, 5]])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6).reshape(2, 3),
+        np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+        np.arange(20, dtype=np.float32)[::2],
+        np.zeros((0, 3)),
+        np.array(True),
+    ],
+    ids=["rows", "columns", "strided", "empty", "scalar"],
+)
+def test_write_array(array, tmp_path, monkeypatch):
+    """The same file as NumPy's own."""
+    monkeypatch.setattr(files, "_AT_ONCE", 5)
+    write_array(tmp_path / "a.npy", array)
+    np.save(tmp_path / "b.npy", array)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
 
 
 def test_atomic_folder(tmp_path):

@@ -6,6 +6,7 @@ import tensorflow as tf
 from tests.contracts.encoder import EncoderContract
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.encoders.bases.repeated import Repeated
+from tfxc.encoders.precomputed import Precomputed
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.ops.randomness import step_scope
 
@@ -182,3 +183,17 @@ def test_half_batches_drop_what_the_whole_batch_drops():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         BagMLP(NUM_FEATURES, **arguments)
+
+
+def test_the_same_weights_with_another_hash():
+    """One network stands for each repetition: as one that was made with that seed."""
+    bags, sizes = random_bags(), {"hidden": [4], "num_hashed_features": 5}
+    one, other = (BagMLP(NUM_FEATURES, hash_seed=seed, **sizes) for seed in (3, 8))
+    before, expected = one(bags).numpy(), other(bags).numpy()
+    assert np.abs(expected - before).max() > 0
+    one.hash_with([8])
+    np.testing.assert_array_equal(one(bags), expected)
+    one.hash_with([3])
+    np.testing.assert_array_equal(one(bags), before)
+    with pytest.raises(TypeError, match="must define hash_with"):
+        Precomputed(3).hash_with([1])

@@ -11,7 +11,7 @@ from tests.source_tree import ROOT
 from tfxc.core import resources
 from tfxc.core.errors import UserError
 from tfxc.ops import compiled_operations
-from tfxc.training.optimization import row_adam
+from tfxc.training.optimization.row_adam import row_adam
 
 FAKE = """#!/bin/sh
 if [ "$1" = --version ]; then echo fake 1; exit; fi
@@ -34,7 +34,7 @@ def cache(tmp_path, monkeypatch):
 
 def library():
     compiler = compiled_operations._compiler()
-    return compiled_operations._library(compiler, row_adam._SOURCE, "optimizer step")
+    return compiled_operations._library(compiler, row_adam._source, "optimizer step")
 
 
 def test_a_compiler_with_arguments_is_split_as_a_shell_does(cache, monkeypatch):
@@ -83,9 +83,9 @@ def test_a_library_of_another_user_is_not_loaded(cache, monkeypatch, capsys):
         library()
     loaded = []
     monkeypatch.setattr(compiled_operations.tf, "load_op_library", loaded.append)
-    row_adam.row_adam.cache_clear()
-    assert row_adam.row_adam() is None and not loaded
-    row_adam.row_adam.cache_clear()
+    row_adam.forget()
+    assert row_adam.get() is None and not loaded
+    row_adam.forget()
     assert f"{path}: belongs to another user" in capsys.readouterr().err
 
 
@@ -133,7 +133,7 @@ def test_the_key_holds_the_processors_name(monkeypatch, cpuinfo, other):
         monkeypatch.setattr(
             compiled_operations, "processor", lambda text=text: resources._described(text)
         )
-        keys.append(compiled_operations._fingerprint(["true"], row_adam._SOURCE))
+        keys.append(compiled_operations._fingerprint(["true"], row_adam._source))
     assert keys[0] != keys[1]
 
 
@@ -142,7 +142,10 @@ def test_the_key_holds_the_processors_name(monkeypatch, cpuinfo, other):
 def test_a_real_library_cut_off_does_not_end_the_process(tmp_path):
     environment = {**os.environ, "TFXC_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     environment.pop("CXX", None)
-    code = "from tfxc.training.optimization.row_adam import row_adam; print(row_adam() is not None)"
+    code = (
+        "from tfxc.training.optimization.row_adam import row_adam\n"
+        "print(row_adam.get() is not None)"
+    )
     for _ in range(2):
         result = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True

@@ -218,7 +218,7 @@ def test_several_true_heads_come_first_and_what_does_not_fit_is_left_out():
 
 
 def test_true_heads_are_ranked_in_order():
-    labels = tf.constant([[14], [3], [-1], [13]])
+    labels = tf.constant([[14], [3], [-1], [13]], tf.int64)
     columns = true_blocks(labels, (4, 4), tf.reshape(labels, [-1]))
     np.testing.assert_array_equal(columns.ids, [0, 1, 2, 3, 12, 13, 14, 15])
     np.testing.assert_array_equal(columns.positives[:, 0], [6, 3, -1, 5])

@@ -52,6 +52,20 @@ def test_pifa_leaves_the_matrices_as_they_are():
     assert (targets != before[0]).nnz == 0 and (features != before[1]).nnz == 0
 
 
+def test_the_greatest_features_of_a_label():
+    targets, features = map(scipy.sparse.csr_matrix, matrices())
+    whole = plain_pifa(targets.toarray(), features.toarray())
+    expected = np.zeros_like(whole)
+    for label, vector in enumerate(whole):
+        kept = np.argsort(-vector, kind="stable")[:3]
+        expected[label, kept] = vector[kept]
+    found = pifa(targets, features, max_nonzeros=3)
+    np.testing.assert_allclose(found.toarray(), unit(expected), atol=1e-6)
+    # Dense vectors are no longer than the features.
+    dense = pifa(targets, features.toarray(), max_nonzeros=3)
+    np.testing.assert_allclose(dense, whole, atol=1e-6)
+
+
 def test_pii():
     targets, _ = matrices()
     found = pii(scipy.sparse.csr_matrix(targets))
@@ -81,6 +95,8 @@ def test_what_does_not_fit():
     targets = scipy.sparse.csr_matrix(targets)
     with pytest.raises(DataError, match=r"as of labels \(40\) expected, found 39"):
         pifa(targets, features[1:])
+    with pytest.raises(DataError, match=r"as of labels \(40\) expected, found 39"):
+        pifa(targets, scipy.sparse.csr_matrix(features[1:]), max_nonzeros=2)
     with pytest.raises(DataError, match=r"shape \(9, 3\) expected, found \(8, 3\)"):
         pifa_with_label_features(targets, features, np.ones((8, 3)))
     with pytest.raises(DataError, match=r"shape \(9, 25\) expected.*as wide"):

@@ -265,8 +265,7 @@ class DualContract(TrajectoryTests, ObjectiveContract):
     @pytest.mark.parametrize("wrong", [-1, len(NU)])
     def test_an_index_outside_the_table(self, wrong):
         index = tf.constant([0, 1, 2, 3, wrong], tf.int64)
-        message = r"example_index outside 0 \.\. 6.*objective"
-        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"is not in \[0, 7\)"):
             self.make()(group_of(random_logits()), index)
 
     def test_mixed_precision_keeps_the_table_float32(self):

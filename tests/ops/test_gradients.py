@@ -12,10 +12,12 @@ from tfxc.ops.gradients import (
 
 def test_sum_repeated_rows():
     values = tf.constant([[1.0, 2], [3, 4], [5, 6], [7, 8]])
-    found = sum_repeated_rows(tf.IndexedSlices(values, tf.constant([4, 1, 4, 4]), (9, 2)))
-    assert found.indices.numpy().tolist() == [4, 1]
-    assert found.values.numpy().tolist() == [[13, 16], [3, 4]]
-    assert tuple(found.dense_shape) == (9, 2)
+    for on_gpu in (False, True):
+        gradient = tf.IndexedSlices(values, tf.constant([4, 1, 4, 4]), (9, 2))
+        found = sum_repeated_rows(gradient, on_gpu)
+        assert found.indices.numpy().tolist() == [4, 1]
+        assert found.values.numpy().tolist() == [[13, 16], [3, 4]]
+        assert tuple(found.dense_shape) == (9, 2)
     dense = tf.ones((2, 2))
     assert sum_repeated_rows(dense) is dense
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 from tfxc.ops.losses import (
     distinct_positives,
     gather_positives,
+    set_at_positives,
     sigmoid_cross_entropy,
     softmax_cross_entropy,
 )
@@ -99,3 +100,16 @@ def test_distinct_positives():
     for row, result in zip(columns, found, strict=True):
         kept = result[result >= 0].tolist()
         assert sorted(kept) == sorted(set(row.tolist()) - {-1})
+
+
+def test_true_columns_are_set_and_no_gradient_comes_through_them():
+    """By NumPy, with padding at any place, and rows of padding alone."""
+    logits, positives, target = random_problem(7)
+    positives[1:4] = positives[1:4, ::-1]
+    found, gradient = value_and_gradient(
+        lambda values: tf.reduce_sum(set_at_positives(values, positives, -7.0) ** 2, axis=1), logits
+    )
+    expected = np.where(target > 0, -7, logits)
+    np.testing.assert_allclose(found, (expected**2).sum(axis=1), rtol=1e-6)
+    upstream = np.arange(1.0, 1.0 + len(logits))[:, None]
+    np.testing.assert_allclose(gradient, np.where(target > 0, 0, 2 * logits * upstream), rtol=1e-6)

@@ -101,8 +101,11 @@ def test_in_a_graph_with_open_shapes():
 
 
 def test_row_ids():
-    assert row_ids(tf.constant([0, 2, 2, 3], tf.int64)).numpy().tolist() == [0, 0, 2]
-    assert row_ids(tf.constant([0], tf.int64)).shape == (0,)
+    for form in (None, "segments"):
+        with bags_as(form):
+            splits = tf.constant([0, 2, 2, 3, 3], tf.int64)
+            assert row_ids(splits, tf.zeros(3)).numpy().tolist() == [0, 0, 2]
+            assert row_ids(tf.constant([0], tf.int64), tf.zeros(0)).shape == (0,)
 
 
 @FORMS

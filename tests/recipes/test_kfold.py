@@ -11,7 +11,10 @@ from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
 from tfxc.commands import evaluate, info, train
 from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.data.preparation import ensure_prepared
+from tfxc.data.sources.shards import open_source
 from tfxc.exports.savedmodel import export_savedmodel
+from tfxc.inference.searcher import Searcher
 from tfxc.model import build_model
 from tfxc.recipes.kfold.recipe import KFold
 from tfxc.runs.loaded import load_run
@@ -57,6 +60,7 @@ def test_train_evaluate_and_export(config, tmp_path, capsys):
     np.testing.assert_array_equal(ids, np.argsort(-expected, axis=1, kind="stable")[:, :4])
     np.testing.assert_allclose(scores, np.sort(expected, axis=1)[:, ::-1][:, :4], atol=1e-5)
 
+    _streamed_equals(run, tmp_path)
     arguments = ("--run", tmp_path / "run", "--prepared", tmp_path / "prepared", "--full-loss")
     assert "full_loss" in call(capsys, evaluate, *arguments).out
     assert export_savedmodel(run, tmp_path / "served", k=3).score_difference < 1e-5
@@ -69,6 +73,20 @@ def test_train_evaluate_and_export(config, tmp_path, capsys):
     (tmp_path / "run" / "fold-00" / "model.weights.h5").unlink()
     with pytest.raises(CheckpointError, match="fold-00: trained weights expected, found none"):
         load_run(tmp_path / "run").model.summary()
+
+
+def _streamed_equals(run, folder):
+    """One fold in memory at a time: as all, but for the rounding of sums that TensorFlow fuses."""
+    streamed = load_run(run.folder.path)
+    streamed.streamed = True
+    rows = open_source(ensure_prepared(run.config.data, folder / "prepared"), "dev")
+    for options in ({}, {"full_loss": True}, {"probabilities": True}):
+        given = Searcher(run.model, 4, **options), Searcher(streamed.model, 4, **options)
+        for one, other in zip(*(searcher.over(rows, 16) for searcher in given), strict=True):
+            np.testing.assert_array_equal(one.ids, other.ids)
+            np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
+            if one.losses is not None:
+                np.testing.assert_allclose(one.losses, other.losses, rtol=1e-5)
 
 
 def test_one_fold_alone(config, tmp_path, capsys):

@@ -90,6 +90,8 @@ def test_a_leaf_for_all_labels(run, capsys):
             r"recipe\.tree\.alpha: a number in \[0, 1\]",
         ),
         ({"label_features": "labels.npy", "label_embedding": "pii"}, "only with label_embedding"),
+        ({"max_nonzeros": 5, "label_embedding": "pii"}, r"max_nonzeros: this key is used only"),
+        ({"max_nonzeros": -1}, r"max_nonzeros: .*at least 0"),
         ({"label_embedding": "given"}, r"label_features expected with label_embedding 'given'"),
         (
             {"label_features": "labels.npy", "alpha": 0.5},

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,8 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import ShardSource
+from tfxc.inference import streamed
+from tfxc.inference.searcher import Searcher
 from tfxc.model import build_model
 from tfxc.recipes.base import Context
 from tfxc.recipes.repetitions.recipe import Repetitions, repetition_count
@@ -197,6 +200,54 @@ def test_precision_over_the_number_of_repetitions(alone, tmp_path, capsys, searc
     assert last["P@3"] == pytest.approx(found[2])
 
 
+def results(loaded, prepared, search=None, k=7):
+    """``SearchResult``s of the dev examples, batch by batch."""
+    data = ensure_prepared(loaded.config.data, prepared)
+    return list(Searcher(loaded.model, k, search).over(ShardSource(data, "dev"), 16))
+
+
+def counted_calls(function, numbers):
+    """The function, which adds what it is called with to a list."""
+
+    def called(number):
+        numbers.append(number)
+        function(number)
+
+    return called
+
+
+@pytest.mark.parametrize(("search", "counted"), [(None, None), ("approximate", [0, 2])])
+def test_streamed_equals_assembled(alone, monkeypatch, search, counted):
+    """Bit for bit, whatever the size of a block; each is loaded once for a block, in one network"""
+    runs = [load_run(alone / "alone") for _ in range(3)]
+    for run in runs:
+        run.counted = counted
+    expected = results(runs[0], alone / "prepared", search)
+    for run, free, blocks in ((runs[1], 2**40, 1), (runs[2], 0, len(expected))):
+        run.streamed = True
+        network, count = run.model.network, len(counted or range(3))
+        loads: list[int] = []
+        space = SimpleNamespace(free=free)
+        monkeypatch.setattr(streamed, "disk_usage", lambda _, space=space: space)
+        monkeypatch.setattr(run.model, "load", counted_calls(run.model.load, loads))
+        found = results(run, alone / "prepared", search)
+        for one, other in zip(found, expected, strict=True):
+            for name in ("ids", "scores", "labels"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert loads == [*range(count)] * blocks and run.model.network is network
+
+
+def test_damage_is_found_before_the_first_repetition_runs(alone, tmp_path):
+    run = RunFolder(shutil.copytree(alone / "alone", tmp_path / "alone"))
+    with (run / "repetition-02" / "model.weights.h5").open("r+b") as file:
+        file.seek(-9, os.SEEK_END)
+        file.write(b"!")
+    loaded = load_run(run.path)
+    loaded.streamed = True
+    with pytest.raises(UserError, match="repetition-02"):
+        loaded.model.check_k(1)
+
+
 def test_some_repetitions_count(alone, capsys, tmp_path):
     shutil.copytree(alone / "alone", tmp_path / "partly")
     for name in ("summary.json", "checksums.json", "model.weights.h5"):
@@ -307,6 +358,7 @@ def test_fresh_throws_one_repetition_away(alone):
 STAND_IN = """#!/bin/bash
 r=$(sed 's/.*--repetition \\([0-9]*\\).*/\\1/' <<<"$*")
 cd "$FOLDER"; echo "$*" >arguments-$r; echo "output of $r"; echo "$OMP_NUM_THREADS" >threads-$r
+echo "$TF_FORCE_GPU_ALLOW_GROWTH" >growth-$r
 trap 'echo INT >>signals-$r; exit 130' INT
 trap 'echo TERM >>signals-$r; sleep 0.3; echo saved >>signals-$r; exit 143' TERM
 touch started-$r
@@ -411,3 +463,18 @@ def test_real_children_skip_what_is_finished_and_name_what_fails(alone, capsys, 
     blocked.unlink()
     train(alone, "children", 1, head=head)
     assert answers(alone, "children")[0].shape == (60, 7)
+
+
+def test_each_child_has_a_gpu_in_turn(parent, tmp_path, monkeypatch):
+    gpus, shared = ["GPU:0", "GPU:1"], []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(
+        tf.config.experimental, "set_memory_growth", lambda gpu, on: shared.append((gpu, on))
+    )
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    assert parent() == dict.fromkeys(range(3), "finished")
+    found = [(tmp_path / f"arguments-{r}").read_text() for r in range(3)]
+    assert [text.split(" --gpu ")[1][0] for text in found] == ["0", "1", "0"]
+    assert {(tmp_path / f"growth-{r}").read_text() for r in range(3)} == {"true\n"}
+    assert (tmp_path / "threads-0").read_text() == "8\n", "two at a time, one for each GPU"
+    assert shared == [("GPU:0", True), ("GPU:1", True)]

@@ -8,17 +8,16 @@ import pytest
 
 from tests import tiny
 from tests.training.test_resume import Killed, dies_after
-from tfxc.ops.fused import stochastic_rounding
+from tfxc.ops.compiled_operations import CompiledOperation
 from tfxc.training.numerics import numerics_changes
-from tfxc.training.optimization import row_adam
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
 
 
 def forget():
     """As in a process that has not asked for a compiled operation yet."""
-    row_adam.row_adam.cache_clear()
-    stochastic_rounding.rounded_descent.cache_clear()
+    for operation in CompiledOperation.all:
+        operation.forget()
 
 
 @pytest.fixture

@@ -132,8 +132,10 @@ def predictions(
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(path, options.trust)
+    loaded.streamed = True
     to_first = label_map(loaded.vocabulary.names, first.vocabulary.names, path)
     parts = list(_found(loaded, options, path))
+    loaded.release()  # before the next run is loaded
     ids = np.concatenate([part.ids for part in parts])
     scores = np.concatenate([part.scores for part in parts])
     width = max(part.labels.shape[1] for part in parts)

@@ -25,7 +25,6 @@ from pathlib import Path
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, number_spans
 from tfxc.core.escaping import json_text
-from tfxc.core.progress import Progress
 
 _OF_PREDICTIONS = {"predictions", "truth", "train_labels", "propensity", "k", "output", "json"}
 
@@ -54,6 +53,7 @@ def _measured(options):
     other = _load(options.compare, options) if options.compare else None
     result = _measure(loaded, options)
     if other:
+        loaded.release()
         # In a common output folder the second run's files must not replace the first one's.
         options.tables = options.curve = None  # they are of the first run
         compared = _measure(other, options, "-compared" if options.output else "")
@@ -67,6 +67,7 @@ def _load(path, options, step=None):
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(path, options.trust, step)
+    loaded.streamed = True
     if options.repetitions or (options.curve and path == options.run):
         print(f"{path}: {loaded.count_repetitions(options.repetitions)}")
     return loaded
@@ -127,6 +128,7 @@ def _measure_predictions(options):
 def _measure(loaded, options, suffix=""):
     """Measures a run, or a checkpoint of it; returns its per-example values."""
     from tfxc.reports.measurement import Measurement
+    from tfxc.reports.repetition_curve import RepetitionCurve
 
     path, step = loaded.folder.path, loaded.folder.step
     measurement = Measurement.of_options(options)
@@ -136,7 +138,8 @@ def _measure(loaded, options, suffix=""):
     name, rows = measurement.examples(loaded)
     metrics, began = measurement.metrics(loaded), time.monotonic()
     decisions = measurement.decisions(loaded) if options.tables else None
-    values, unknown = measurement.update(loaded, rows, metrics, decisions)
+    curve = RepetitionCurve(loaded, measurement) if options.curve else None
+    values, unknown = measurement.update(loaded, rows, metrics, decisions, curve)
     seconds = time.monotonic() - began
     of_them = f", {unknown:,} of their labels are unknown to the run" if unknown else ""
     at = "" if step is None else f" at step {step:,}"
@@ -151,8 +154,8 @@ def _measure(loaded, options, suffix=""):
         wanted = {row for row, *_ in decisions.found.wrong}
         texts = measurement.texts(loaded, name, wanted)
         print(decisions.write(options.tables, loaded, texts))
-    if options.curve:
-        _write_curve(loaded, measurement, Path(options.curve))
+    if curve:
+        print(curve.write(Path(options.curve)))
     return {"path": path, "values": values, "support": metrics.support(), "record": record}
 
 
@@ -181,36 +184,6 @@ def _record(measured, metrics):
         "examples": metrics.num_examples,
         "metrics": metrics.known_values(),
     }
-
-
-def _write_curve(loaded, measurement, folder):
-    """Prints P@k over the number of repetitions, and writes table and picture."""
-    from tfxc.core.storage.files import atomic_files
-    from tfxc.reports.plots import curve_of_repetitions
-    from tfxc.reports.tables import write_csv
-
-    _, rows = measurement.examples(loaded)
-    head = loaded.model.head
-    method = measurement.search or head.search_methods[0]
-    suites = [measurement.metrics(loaded) for _ in head.counted]
-    with Progress("repetitions one by one", rows.num_examples, "examples") as progress:
-        for batch in rows.sequential(measurement.batch_size_for(loaded)):
-            scores = loaded.model.search_scores(batch["features"])
-            for count, suite in enumerate(suites, start=1):
-                found = head.search_top_k(scores, suite.min_predictions, method, most=count)
-                suite.update(*found, batch["labels"])
-            progress.advance(len(batch["labels"]))
-    names = [name for name in suites[0].names if name.startswith("P@") and "/" not in name]
-    results = [suite.result() for suite in suites]
-    table = [(r, *(found[name] for name in names)) for r, found in enumerate(results, start=1)]
-    columns = ("repetitions", *names)
-    with atomic_files(folder) as scratch:
-        write_csv(scratch / "repetitions.csv", columns, table)
-        curve_of_repetitions(columns, table, scratch / "repetitions.png")
-    print("  ".join(f"{name:>7}" for name in columns))
-    for count, *values in table:
-        print("  ".join([f"{count:11}", *(f"{100 * value:7.2f}" for value in values)]))
-    print(f"written: {folder / 'repetitions'}.csv and .png")
 
 
 def _file_name(name, step=None, counted=None):

@@ -66,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _predictor(options, typed):
-    from tfxc.inference.predictors import EnsemblePredictor, RunPredictor
-    from tfxc.inference.protocol import RankerModel
+    from tfxc.inference.predictors import EnsemblePredictor
 
     _check(options)
     if options.model:
@@ -78,19 +77,37 @@ def _predictor(options, typed):
 
     if len(options.run) == 1:
         loaded = load_run(options.run[0], options.trust, options.step)
+        loaded.streamed = options.file != "-"
         loaded.search_with(options.beam, options.post_processor)
         return _predictor_of_run(loaded, options, typed)
+    predictors = _predictors_of_runs(options)
+    method = options.ensemble or _ENSEMBLE
+    return EnsemblePredictor(predictors, method, options.k, options.weights)
+
+
+def _predictors_of_runs(options):
+    """By run; of a file, each is loaded to check it, and again when its turn comes."""
+    from tfxc.inference.predictors import RunPredictor
+    from tfxc.inference.protocol import RankerModel
+    from tfxc.runs.loaded import load_run
+
     runs, predictors = {path: load_run(path, options.trust) for path in options.run}, {}
-    rankers = [loaded for loaded in runs.values() if isinstance(loaded.model, RankerModel)]
-    for loaded in rankers or runs.values():
-        loaded.search_with(options.beam, options.post_processor)
+    rankers = 0
     for path, loaded in runs.items():
+        loaded.streamed = options.file != "-"
+        loaded.require_labels()
+        if isinstance(loaded.model, RankerModel):
+            rankers += 1
+            loaded.search_with(options.beam, options.post_processor)
         listed = options.top or max(_LISTED, options.k or 0)
         listed = min(listed, loaded.manifest["num_labels"])
         with _named(path):
             predictors[path] = RunPredictor(loaded, listed, options.probabilities)
-    method = options.ensemble or _ENSEMBLE
-    return EnsemblePredictor(predictors, method, options.k, options.weights)
+        if loaded.streamed:
+            loaded.release()
+    if not rankers:
+        loaded.search_with(options.beam, options.post_processor)  # refuses them
+    return predictors
 
 
 def _predictor_of_run(loaded, options, typed):
@@ -309,8 +326,8 @@ def _answer_file(predictor, write, options):
     # On a terminal the line would be drawn between the answers.
     shown = Progress("predicting", unit="examples") if options.output else None
     with shown or contextlib.nullcontext():
-        for chunk in source.chunks(options.batch_size):
-            write(predictor(chunk, options.file), chunk)
+        for chunk, found in predictor.over(source.chunks(options.batch_size), options.file):
+            write(found, chunk)
             if shown:
                 shown.advance(len(chunk))
 

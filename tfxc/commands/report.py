@@ -62,6 +62,7 @@ def measure(options: "argparse.Namespace", where: str) -> "Measured":
     from tfxc.runs.loaded import load_run
 
     loaded, measurement = load_run(options.run, options.trust), Measurement.of_options(options)
+    loaded.streamed = True
     measurement.set_search(loaded)
     loaded.require_counts(where)
     name, rows = measurement.examples(loaded)

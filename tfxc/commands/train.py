@@ -276,10 +276,13 @@ def check_config(config: "Config") -> None:
     from tfxc.training.optimization.fused import check_fused
     from tfxc.training.optimization.optimizers import get_optimizer
     from tfxc.training.optimization.schedules import get_schedule
+    from tfxc.training.step import check_calls
     from tfxc.training.trackers import check_trackers
 
     techniques = [registry.get("technique", method.name) for method in config.techniques]
     check_together(techniques)
+    if config.encoder is not None:
+        check_calls(config.training, techniques, registry.get("encoder", config.encoder.name))
     check_augmentation(config.training.augmentation)
     optimizer = get_optimizer(config.training.optimizer.section())
     if config.head is not None and config.objective is not None:

@@ -76,6 +76,7 @@ def _refuse_unused(found):
     joins = found.vectors == "pifa" and not found.label_vectors
     needs = [("label_features", joins, "PIFA, which is not computed")]
     needs += [(name, joins and found.label_features, "--label-features") for name in _JOINED]
+    needs += [("max_nonzeros", joins and not found.label_features, "PIFA alone")]
     for name, good, what in needs:
         if getattr(found, name) is not None and not good:
             raise ConfigError(
@@ -112,7 +113,7 @@ def label_vectors(found: argparse.Namespace) -> Any:
         joined = {"mode": found.join, "alpha": found.alpha}
         joined = {name: value for name, value in joined.items() if value is not None}
         return pifa_with_label_features(labels, features, given, **joined)
-    return pifa(labels, features)
+    return pifa(labels, features, found.max_nonzeros or 0, found.threads)
 
 
 def describe(tree: "ClusterTree", vectors: Any) -> str:
@@ -281,6 +282,11 @@ def _add_build_options(options):
         choices=("pifa", "pii"),
         default="pifa",
         help="vectors of the labels (default: %(default)s)",
+    )
+    data.add_argument(
+        "--max-nonzeros",
+        type=cli.positive,
+        help="of PIFA the greatest numbers of each label, for less time and memory (default: all)",
     )
     data.add_argument(
         "--label-features", metavar="FILE", help="matrix, one row per label, to add to PIFA"

@@ -245,6 +245,12 @@ class TrainingSettings(_Section):
             ``epochs`` continue from the last. With the slots of the optimizer each is several
             times as large as the weights; 0 keeps none, as do the levels of recipe
             ``xr_transformer``.
+        compile_encoder: whether XLA compiles the layers of encoder ``pretrained`` or
+            ``transformer`` in training; texts are then padded to multiples of 32 tokens, as each
+            length of a batch is compiled once. Results are equal up to rounding.
+        steps_per_call: most steps that TensorFlow is given at a time; a call ends where something
+            is due, so that results are the same. More than 1 may help where a GPU needs less time
+            for a step than Python for a call; a signal waits for the end of the call.
         log_every: steps between lines of loss and speed; None logs the first step and every 50th,
             in a training of fewer than 500 steps every tenth part of it.
         trackers: what metrics are reported to in addition to the run folder: ``tensorboard``,
@@ -275,6 +281,8 @@ class TrainingSettings(_Section):
     keep: Literal["best", "last"] = "last"
     checkpoint_every: Positive | None = None
     keep_checkpoints: pydantic.NonNegativeInt = 1
+    compile_encoder: bool = False
+    steps_per_call: Positive = 1
     log_every: Positive | None = None
     trackers: list[str] = ["tensorboard"]
     memory_gb: pydantic.PositiveFloat = 2.0

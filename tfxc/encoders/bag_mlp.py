@@ -85,7 +85,7 @@ class BagMLP(Encoder):
         self.seed = seed
         self.kernels: list[Any] = []
         self.biases: list[Any] = []
-        self._lookup = None
+        self._lookup: tf.Variable | None = None
 
     def build(self, _input_shape: Any = None) -> None:
         """Makes the table, the dense kernels and the feature lookup."""
@@ -100,8 +100,11 @@ class BagMLP(Encoder):
                 self.add_weight((columns,), "zeros", name=f"bias_{level}", autocast=False)
             )
         if self.num_hashed_features:
-            lookup = bucket_lookup(self.num_features, self.num_hashed_features, self.hash_seed)
-            self._lookup = tf.Variable(lookup.astype(np.int32), trainable=False, name="lookup")
+            self._lookup = tf.Variable(self._hashed_ids(), trainable=False, name="lookup")
+
+    def _hashed_ids(self):
+        lookup = bucket_lookup(self.num_features, self.num_hashed_features, self.hash_seed)
+        return lookup.astype(np.int32)
 
     def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Encodes a batch of bags."""
@@ -128,6 +131,13 @@ class BagMLP(Encoder):
         """Of the features, where they are hashed."""
         return [self.hash_seed] if self.num_hashed_features else []
 
+    def hash_with(self, seeds: list[int]) -> None:
+        """See ``Encoder``."""
+        if seeds != self.hash_seeds:
+            (self.hash_seed,) = seeds
+            assert self._lookup is not None, "features are hashed, and it is built"
+            self._lookup.assign(self._hashed_ids())
+
     @property
     def tables(self) -> list[tf.Tensor]:
         """The first kernel."""
@@ -135,7 +145,7 @@ class BagMLP(Encoder):
 
     def _drop_features(self, ids, weights, splits):
         seed = self.seed * 1000 + 999
-        keep = keep_mask(row_ids(splits), ids, self.input_dropout, seed)
+        keep = keep_mask(row_ids(splits, ids), ids, self.input_dropout, seed)
         return tf.where(keep, weights / (1 - self.input_dropout), tf.zeros_like(weights))
 
     def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:

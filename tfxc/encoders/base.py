@@ -7,12 +7,13 @@ import keras
 
 from tfxc.data.kinds import KINDS
 from tfxc.ops.empty_batch import with_one_example
+from tfxc.ops.tables.large_weights import LargeWeights
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class Encoder(keras.layers.Layer):
+class Encoder(LargeWeights):
     """Turns a batch's features into vectors.
 
     ``call(features, training=False)`` returns (batch, dim), or (batch, repetitions, dim) where
@@ -36,6 +37,7 @@ class Encoder(keras.layers.Layer):
         architecture: the shape of the network as a dict for JSON, where the config does
             not say it; a run keeps it.
         pretrained: whether weights come from elsewhere, so that they have no other start.
+        compilable: whether ``encoders.bases.compiled`` has an effect on it.
         gates: ``Gates`` on the heads and inner units of an encoder whose layers can be pruned.
     """
 
@@ -45,6 +47,7 @@ class Encoder(keras.layers.Layer):
     num_features: int | None = None
     gates: Any = None
     pretrained = False
+    compilable = False
 
     @property
     def architecture(self) -> dict[str, Any] | None:
@@ -55,6 +58,14 @@ class Encoder(keras.layers.Layer):
     def hash_seeds(self) -> list[int]:
         """Seeds of hashes, without which equally shaped weights are not of the same features."""
         return []
+
+    def hash_with(self, seeds: list[int]) -> None:
+        """Replaces ``hash_seeds`` and what was hashed with them: the encoder of a repetition.
+
+        Encoders whose ``hash_seeds`` are not empty define it.
+        """
+        if seeds != self.hash_seeds:
+            raise TypeError(f"{type(self).__name__} must define hash_with(seeds)")
 
     @property
     def layers_above(self) -> dict[int, int]:

@@ -81,7 +81,7 @@ class TextCNN(TokenEncoder):
         # No tf.pad: after it LiteRT does not know how wide the words are.
         zeros = tf.zeros(tf.stack([tf.shape(x)[0], missing, x.shape[2]]), x.dtype)
         x = tf.concat([x, zeros], axis=1)
-        lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+        lengths = tf.reduce_sum(tf.cast(mask, tf.int64), axis=1)
         best = _largest_responses(x, lengths, *map(self.cast, self.kernels))
         # The maximum first: a bias and ReLU keep the order.
         return tf.nn.relu(best + self.cast(self.bias))
@@ -106,7 +106,7 @@ def _largest_responses(x, lengths, *kernels):
 
     Args:
         x: float (batch, length, dim), zero at padding; no shorter than the widest kernel.
-        lengths: int32 (batch,), numbers of words.
+        lengths: int64 (batch,), numbers of words.
         kernels: float (width, dim, filters) each.
 
     Returns:
@@ -115,7 +115,7 @@ def _largest_responses(x, lengths, *kernels):
     responses = [_responses(x, lengths, kernel) for kernel in kernels]
 
     def gradient(upstream):
-        best = tf.concat([tf.argmax(r, axis=1, output_type=tf.int32) for r in responses], axis=1)
+        best = tf.concat([tf.argmax(r, axis=1) for r in responses], axis=1)
         of_x, of_kernels = _sparse_gradients(x, kernels, best, upstream)
         return of_x, None, *of_kernels
 
@@ -127,14 +127,14 @@ def _responses(x, lengths, kernel):
     width = kernel.shape[0]
     responses = tf.nn.conv1d(x, kernel, stride=1, padding="VALID")
     last = tf.maximum(lengths - width, 0)
-    counts = tf.range(tf.shape(responses)[1]) <= last[:, None]
+    counts = tf.range(tf.shape(responses, tf.int64)[1]) <= last[:, None]
     return tf.where(counts[:, :, None], responses, float("-inf"))
 
 
 def _sparse_gradients(x, kernels, best, upstream):
     """Gradients of ``x`` and the kernels, where filter f of example b looked at ``best[b, f]``."""
     dim, shapes = x.shape[2], [(k.shape[0], k.shape[2]) for k in kernels]
-    looked = _looked_at(tf.shape(x), shapes, best, upstream)
+    looked = _looked_at(tf.shape(x, tf.int64), shapes, best, upstream)
     # One row per place in a window and filter.
     filters = [tf.reshape(tf.transpose(k, [0, 2, 1]), [-1, dim]) for k in kernels]
     filters = tf.cast(tf.concat(filters, axis=0), tf.float32)
@@ -154,7 +154,7 @@ def _looked_at(shape, shapes, best, upstream):
     """Sparse matrix of the gradient, (batch · length, rows of all filters), in CSR form.
 
     Args:
-        shape: that of ``x``, int32 (3,).
+        shape: that of ``x``, int64 (3,).
         shapes: (width, number of filters) of each kernel.
         best, upstream: see ``_sparse_gradients``.
     """
@@ -164,11 +164,11 @@ def _looked_at(shape, shapes, best, upstream):
     places = np.concatenate([place for place, _ in grids])
     own = np.concatenate([first + number for first, (_, number) in zip(firsts, grids, strict=True)])
     rows = tf.range(shape[0])[:, None] * shape[1] + tf.gather(best, own, axis=1) + places
-    columns = tf.broadcast_to(tf.range(len(own)), tf.shape(rows))
+    columns = tf.broadcast_to(tf.range(len(own), dtype=tf.int64), tf.shape(rows))
     entries = tf.SparseTensor(
-        tf.cast(tf.reshape(tf.stack([rows, columns], axis=2), [-1, 2]), tf.int64),
+        tf.reshape(tf.stack([rows, columns], axis=2), [-1, 2]),
         tf.cast(tf.reshape(tf.gather(upstream, own, axis=1), [-1]), tf.float32),
-        tf.cast(tf.stack([shape[0] * shape[1], len(own)]), tf.int64),
+        tf.stack([shape[0] * shape[1], len(own)]),
     )
     entries = tf.sparse.reorder(entries)
     # Products in this form take half the time of ``tf.sparse.sparse_dense_matmul``.

@@ -12,11 +12,11 @@ from tfxc.core.arguments import check_k
 from tfxc.ops.randomness import drawn_again, draws
 from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax
 from tfxc.ops.search.top_k import tiled_top_k
+from tfxc.ops.tables.large_weights import LargeWeights
 
 if TYPE_CHECKING:
-    from tfxc.heads.bases.label_chunks import Rates
     from tfxc.ops.distributed.sharded_table import ShardedTable
-    from tfxc.ops.fused.logit_chunks import ChunkObjective
+    from tfxc.ops.fused.logit_chunks import ChunkUpdate
     from tfxc.ops.logit_group import LogitGroup
 
 
@@ -24,7 +24,7 @@ _TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 _LOSS_TILE = 16_384  # the same in top_k_and_loss: 16 MB at batch 256
 
 
-class Head(keras.layers.Layer):
+class Head(LargeWeights):
     """Turns feature vectors into scores of labels.
 
     * ``call(features)`` returns the raw scores the head works with, float32 under mixed precision.
@@ -124,26 +124,20 @@ class Head(keras.layers.Layer):
         self,
         features: tf.Tensor,
         labels: tf.Tensor,
-        objective: "ChunkObjective",
-        share: tf.Tensor,
-        rates: "Callable[[keras.Variable], Rates]",
-        with_loss: tf.Tensor | bool = True,
+        update: "ChunkUpdate",
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Updates ``fused_variables`` by gradient descent, a chunk of columns at a time.
 
         Args:
             features: float (batch, dim).
             labels: int32 (batch, max_labels) padded with -1.
-            objective: with ``Objective.fused``.
-            share: float32 (batch,), factors of the examples' losses in the sum that is minimised.
-            rates: function of one of ``fused_variables`` -> ``Rates``.
-            with_loss: bool scalar; without it the losses that are returned are 0.
+            update: the loss and the rates.
 
         Returns:
             losses float32 (batch,), without their factors; gradient of the sum with respect to
             the features, float32 (batch, dim).
         """
-        raise TypeError(f"{type(self).__name__} must define fused_step(features, labels, ...)")
+        raise TypeError(f"{type(self).__name__} must define fused_step(features, labels, update)")
 
     def as_logits(self, products: tf.Tensor) -> tf.Tensor:
         """Products in the dtype of the weights, float32 under mixed precision as losses need it."""
@@ -182,6 +176,12 @@ class Head(keras.layers.Layer):
         """Function that scores a range of labels."""
         raise TypeError(f"{type(self).__name__} has no scores of single labels")
 
+    def all_scores(self, features: tf.Tensor) -> tf.Tensor:
+        """Float32 (batch, num_labels), scored by the tiles of ``top_k``: they round alike."""
+        score, size = self.tile_scores(features), self.tile or _TILE
+        starts = range(0, self.num_labels, size)
+        return tf.concat([score(at, min(at + size, self.num_labels)) for at in starts], 1)
+
     def label_similarities(self, label: int) -> np.ndarray | None:
         """How alike the weights of a label and those of every label are.
 
@@ -215,7 +215,7 @@ class Head(keras.layers.Layer):
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
-        labels = seen_labels(labels, self.num_labels)
+        labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
         score, count = self.tile_scores(features), self.num_labels
         tile, unrolled = self.tile or _LOSS_TILE, self.tile is not None
         ids, scores, log_sum, of_true = tiled_softmax(score, count, labels, k, tile, unrolled)
@@ -236,5 +236,9 @@ def rare_label_bias(columns: int) -> float:
 
 
 def seen_labels(labels: np.ndarray | tf.Tensor, num_labels: int) -> tf.Tensor:
-    """Replaces ids beyond ``num_labels`` (labels never seen in training) by -1."""
-    return keras.ops.where(labels < num_labels, labels, -1)
+    """Replaces ids beyond ``num_labels`` (labels never seen in training) by -1; int64.
+
+    TensorFlow compares and adds 32-bit integers on the host, also where a GPU holds them.
+    """
+    labels = tf.cast(labels, tf.int64)
+    return tf.where(labels < num_labels, labels, tf.constant(-1, tf.int64))

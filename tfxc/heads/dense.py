@@ -11,13 +11,13 @@ import tensorflow as tf
 from tfxc.core.arguments import POSITIVE, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
-from tfxc.heads.bases.label_chunks import LabelChunks, Rates, chunk_size
+from tfxc.heads.bases.label_chunks import LabelChunks, chunk_size
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once
 
 if TYPE_CHECKING:
-    from tfxc.ops.fused.logit_chunks import ChunkObjective
+    from tfxc.ops.fused.logit_chunks import ChunkUpdate
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -150,15 +150,11 @@ class Dense(Head):
         self,
         features: tf.Tensor,
         labels: tf.Tensor,
-        objective: "ChunkObjective",
-        share: tf.Tensor,
-        rates: Callable[[keras.Variable], Rates],
-        with_loss: tf.Tensor | bool = True,
+        update: "ChunkUpdate",
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Updates the chunks one after the other, see ``LabelChunks``."""
         assert self.chunks is not None
-        labels = seen_labels(labels, self.num_labels)
-        return self.chunks.step(features, labels, objective, share, rates, with_loss)
+        return self.chunks.step(features, seen_labels(labels, self.num_labels), update)
 
     @property
     def training_columns(self) -> int:

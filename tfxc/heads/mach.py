@@ -13,6 +13,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.digits import LINKS, log_probabilities
 from tfxc.labels.hashing import bucket_lookups, check_buckets
+from tfxc.ops.distributed.devices import has_gpu
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search.bucket_search import gather
@@ -153,7 +154,8 @@ class MACH(Head):
             self.kernel = self.add_weight(shape, self._start, name="kernel")
             start = keras.initializers.Constant(rare_label_bias(self.num_buckets))
             self.bias = self.add_weight(shape[::2], start, name="bias")
-        table = np.ascontiguousarray(self.lookups.T.astype(np.int32))
+        # A GPU has no kernel that gathers 32-bit integers.
+        table = np.ascontiguousarray(self.lookups.T.astype(np.int64 if has_gpu() else np.int32))
         self._lookup_table = tf.Variable(table, trainable=False, name="lookups")
 
     def _check_width(self, width):
@@ -205,7 +207,7 @@ class MACH(Head):
         """One group over B buckets per repetition; labels that share a bucket count once."""
         labels = seen_labels(labels, self.num_labels)
         logits = self(features)
-        buckets = tf.gather(self._lookup_table, tf.maximum(labels, 0))
+        buckets = tf.cast(tf.gather(self._lookup_table, tf.maximum(labels, 0)), tf.int64)
         buckets = tf.where(labels[..., None] >= 0, buckets, -1)
         return tuple(
             LogitGroup(logits[:, r], distinct_positives(buckets[..., r]))
@@ -233,6 +235,8 @@ class MACH(Head):
         """Native search of the best k labels from ``search_scores`` as a NumPy array.
 
         Args:
+            scores: float32 (batch, R, B), or of the repetitions that count only.
+            k: number of labels.
             most: how many of the repetitions that count are used, the first ones; None for all.
             method: ``"auto"``, ``"brute"`` and ``"threshold"`` are exact
                 (``ops.search.bucket_search.gather.top_k``); ``"approximate"`` scores the labels
@@ -245,8 +249,9 @@ class MACH(Head):
             self._inverse = gather.invert_lookups(self._counted_lookups, self.num_buckets)
         lookups, numbers = self._counted_lookups[:most], self.counted[:most]
         inverse = gather.InverseLookups(*(array[:most] for array in self._inverse))
-        if len(numbers) < self.num_repetitions:
-            scores = np.ascontiguousarray(scores[:, numbers])
+        places = numbers if scores.shape[1] == self.num_repetitions else range(len(numbers))
+        if len(places) < scores.shape[1]:
+            scores = np.ascontiguousarray(scores[:, places])
         if method == "approximate":
             candidates = gather.ApproximateSettings(self.search_buckets, self.search_min_count)
             options = {"aggregate": self._combine, "candidates": candidates}

@@ -180,12 +180,12 @@ class MHC(DigitHead):
         """Group and candidates of each level; ``chosen`` lists the choices of an earlier pass.
 
         Returns:
-            List of (``LogitGroup``, int32 (batch, columns) nodes of the columns, -1 where empty).
+            List of (``LogitGroup``, int64 (batch, columns) nodes of the columns, -1 where empty).
         """
         codes, logits = self.codes_of(labels), self(features)
         chosen = [] if chosen is None else chosen
         group = LogitGroup(logits, distinct_positives(codes // self.strides[0]))
-        nodes = tf.broadcast_to(tf.range(self.nodes[0]), tf.shape(logits))
+        nodes = tf.broadcast_to(tf.range(self.nodes[0], dtype=codes.dtype), tf.shape(logits))
         scores = self._scores(logits)
         levels = [(group, nodes)]
         for level in range(1, len(self.heads)):
@@ -226,7 +226,7 @@ class MHC(DigitHead):
         Args:
             level: of the candidates.
             found: the ``Candidates``.
-            positives: int32 (batch, max_positives), the true nodes of the level.
+            positives: int64 (batch, max_positives), the true nodes of the level.
             of_parents: float32 (batch, parents), scores of the parents that were chosen.
             nodes, scores: (batch, columns), all of the level above.
         """
@@ -237,7 +237,7 @@ class MHC(DigitHead):
         columns = parents if level == 1 else find(parents, nodes, true)[0]
         values = tf.boolean_mask(tf.gather(scores, columns, batch_dims=1), true)
         slots = tf.boolean_mask(found.positives, true)
-        places = tf.stack([tf.cast(tf.where(true)[:, 0], tf.int32), slots], axis=1)
+        places = tf.stack([tf.cast(tf.where(true)[:, 0], slots.dtype), slots], axis=1)
         return tf.tensor_scatter_nd_update(above, places, values)
 
     def _candidate_scores(self, group, above):

@@ -180,12 +180,12 @@ class MHP(DigitHead):
         )
 
     def _codes(self, labels):
-        """The R codes of label ids, each int32 of the same shape; -1 for padding and unseen."""
+        """The R codes of label ids, each int64 of the same shape; -1 for padding and unseen."""
         if self.repeats == 1:
             return [self.codes_of(labels)]
         known = seen_labels(labels, self.num_labels)
         others = tf.gather(self._other_codes.value, tf.maximum(known, 0))
-        others = tf.where(known[..., None] >= 0, others, -1)
+        others = tf.where(known[..., None] >= 0, tf.cast(others, known.dtype), -1)
         return [self.codes_of(labels), *tf.unstack(others, axis=-1)]
 
     def _groups_of_code(self, logits, digits):

@@ -152,10 +152,10 @@ class MHS(DigitHead):
         """The true blocks of each example, then the blocks drawn for all."""
         true = distinct_positives(codes // self.block_size)
         bits = random_bits(0, tf.range(self.num_blocks)[None], self.seed, shared=True)
-        none = tf.zeros((1, 0), tf.int32)
+        none = tf.zeros((1, 0), codes.dtype)
         drawn = sample_with_true(bits, none, self.num_sampled_heads)[0][0]
-        counts = tf.reduce_sum(tf.cast(true >= 0, tf.int32), axis=1)
-        most = tf.maximum(1, tf.reduce_max(counts))
+        counts = tf.reduce_sum(tf.cast(true >= 0, true.dtype), axis=1)
+        most = tf.maximum(tf.reduce_max(counts), 1)
         own = tf.sort(true, axis=1, direction="DESCENDING")[:, :most]
         # Examples without labels borrow a drawn block: no other block gets a gradient of zeros.
         own_logits = self._own_logits(features, tf.where(own >= 0, own, drawn[0]))
@@ -185,13 +185,13 @@ class MHS(DigitHead):
 
     def _valid(self, blocks, counts):
         """Which columns of own blocks count: a row's first ``counts`` blocks, existing labels."""
-        used = tf.range(tf.shape(blocks)[1]) < counts[:, None]
+        used = tf.range(tf.shape(blocks, counts.dtype)[1]) < counts[:, None]
         valid = used[:, :, None] & (self._columns(blocks) < self.num_labels)
         return tf.reshape(valid, [-1, self._width(blocks)])
 
     def _columns(self, blocks):
         """Codes of the blocks' columns, one axis more."""
-        return blocks[..., None] * self.block_size + tf.range(self.block_size)
+        return blocks[..., None] * self.block_size + tf.range(self.block_size, dtype=blocks.dtype)
 
     def _width(self, blocks):
         count = blocks.shape[1]

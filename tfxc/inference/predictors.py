@@ -1,11 +1,13 @@
 """Labels for chunks of raw examples, by the models of runs."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage.spill import Spill
 from tfxc.inference.searcher import Searcher
 from tfxc.ranker.ensemble import check_weights, combine, label_map
 
@@ -60,11 +62,9 @@ class RunPredictor:
         self.k = checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
         self.num_features = loaded_run.manifest["num_features"]
         self.input_kind, self.names = loaded_run.input_kind, loaded_run.vocabulary.names
-        model = loaded_run.model
-        if probabilities is None:
-            probabilities = model.has_probabilities
-        self._search = Searcher(model, self.k, probabilities=probabilities)
-        self._features = loaded_run.features_of
+        self._loaded, model = loaded_run, loaded_run.model
+        self._probabilities = model.has_probabilities if probabilities is None else probabilities
+        self._searcher(self.k)  # refuses what cannot be found
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
         """Ids int32 and scores float32 (n, k) of a chunk, best first, padded with id -1.
@@ -73,11 +73,38 @@ class RunPredictor:
             DataError: examples of another kind or width than the run was trained on, or an image
                 that cannot be decoded.
         """
-        return self._search({"features": self._features(chunk, where)})
+        return self._found({"features": self._loaded.features_of(chunk, where)})
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """``Predictions`` of a chunk; raises as ``find`` does."""
         return _named(*self.find(chunk, where), self.names)
+
+    def find_over(
+        self, chunks: "Iterable[Chunk]", where: str = "input"
+    ) -> "Iterator[tuple[Chunk, tuple[np.ndarray, np.ndarray]]]":
+        """Yields chunks with what ``find`` finds for each; of a streamed run in few passes."""
+        features_of = self._loaded.features_of
+        batches = ({"features": features_of(chunk, where), "chunk": chunk} for chunk in chunks)
+        for batch in self._loaded.model.stream(batches):
+            yield batch["chunk"], self._found(batch)
+
+    def over(
+        self, chunks: "Iterable[Chunk]", where: str = "input"
+    ) -> "Iterator[tuple[Chunk, Predictions]]":
+        """Yields chunks with ``Predictions`` of each; raises as ``find`` does."""
+        for chunk, found in self.find_over(chunks, where):
+            yield chunk, _named(*found, self.names)
+
+    def release(self) -> None:
+        """See ``LoadedRun.release``."""
+        self._loaded.release()
+
+    def _found(self, batch):
+        """Ids and scores of a batch that the model's ``stream`` may have seen."""
+        return self._searcher(self.k)(batch)
+
+    def _searcher(self, k):
+        return Searcher(self._loaded.model, k, probabilities=self._probabilities)
 
 
 class DecidingPredictor(RunPredictor):
@@ -94,18 +121,16 @@ class DecidingPredictor(RunPredictor):
     def __init__(self, loaded_run: Any, decision: "Decision") -> None:
         super().__init__(loaded_run, 1, decision.probabilities)
         assert decision.threshold is not None
-        self._threshold, self._num_labels = decision.threshold, len(self.names)
-        self._model, self._probabilities = loaded_run.model, decision.probabilities
-        self.k = self._num_labels
+        self._threshold, self.k = decision.threshold, len(self.names)
 
-    def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
+    def _found(self, batch):
         """As of ``RunPredictor``, with as many columns as the longest list needs."""
-        batch, k = {"features": self._features(chunk, where)}, _FIRST_K
+        k = _FIRST_K
         while True:
-            k = min(k, self._num_labels)
-            ids, scores = Searcher(self._model, k, probabilities=self._probabilities)(batch)
+            k = min(k, self.k)
+            ids, scores = self._searcher(k)(batch)
             reaches = (scores >= self._threshold) & (ids >= 0)
-            if k == self._num_labels or not reaches[:, -1].any():
+            if k == self.k or not reaches[:, -1].any():
                 return np.where(reaches, ids, -1), scores
             k *= 4
 
@@ -156,11 +181,34 @@ class EnsemblePredictor:
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """``Predictions`` of a chunk; see ``RunPredictor``."""
-        lists = []
-        for predictor, numbers in zip(self._predictors, self._maps, strict=True):
-            ids, scores = predictor.find(chunk, where)
-            lists.append((np.where(ids >= 0, numbers[ids], -1), scores))
-        return _named(*combine(lists, self._method, self.k, self._weights), self._names)
+        return self._combined([one.find(chunk, where) for one in self._predictors])
+
+    def over(
+        self, chunks: "Iterable[Chunk]", where: str = "input"
+    ) -> "Iterator[tuple[Chunk, Predictions]]":
+        """Yields chunks with ``Predictions`` of each, one run in memory at a time.
+
+        Chunks and lists wait in temporary files until the last run has read them.
+        """
+        with contextlib.ExitStack() as stack:
+            waiting = stack.enter_context(Spill())
+            lists = [stack.enter_context(Spill()) for _ in self._predictors]
+            for number, (predictor, spill) in enumerate(zip(self._predictors, lists, strict=True)):
+                for chunk, found in predictor.find_over(waiting if number else chunks, where):
+                    spill.append(found)
+                    if number == 0:
+                        waiting.append(chunk)
+                predictor.release()
+            for chunk, *of_runs in zip(waiting, *lists, strict=True):
+                yield chunk, self._combined(of_runs)
+
+    def _combined(self, lists):
+        """``Predictions`` from the ids and scores that each run has found."""
+        named = [
+            (np.where(ids >= 0, numbers[ids], -1), scores)
+            for (ids, scores), numbers in zip(lists, self._maps, strict=True)
+        ]
+        return _named(*combine(named, self._method, self.k, self._weights), self._names)
 
 
 def _named(ids, scores, names):

@@ -1,5 +1,6 @@
 """What every trained model offers that finds labels, however it was trained."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -65,13 +66,24 @@ class RunModel(Protocol):
     def check_probabilities(self) -> None:
         """Raises a ``ConfigError`` that names the reason if there are no probabilities."""
 
+    def stream(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Yields batches in their order, to be searched one by one.
+
+        A model of several networks of which one at a time is in memory has run each of them over
+        many batches then; what they have found is in the place of the features. Other models
+        yield the batches as they are.
+
+        Args:
+            batches: dicts with ``features``, and anything else.
+        """
+
     def find_top_k(
         self, features: Any, k: int, probabilities: bool = False, method: str | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The best labels of a batch, by the fastest search there is.
 
         Args:
-            features: arrays of a batch.
+            features: arrays of a batch, or what ``stream`` has put in their place.
             k: number of labels.
             probabilities: whether to return probabilities instead of scores.
             method: one of ``search_methods``; None means the first.
@@ -152,6 +164,10 @@ class RankerModel:
                 where="--probabilities",
                 fix="leave it out to get scores",
             )
+
+    def stream(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Yields the batches as they are, see ``RunModel``."""
+        yield from batches
 
     def find_with_loss(
         self, features: Any, labels: np.ndarray, k: int, probabilities: bool = False

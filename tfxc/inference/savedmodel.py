@@ -1,5 +1,6 @@
 """Labels for chunks of raw examples, by a SavedModel of ``tfxc export``."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,13 @@ class SavedModelPredictor:
             ) from error
         names = [[name.decode("utf-8") for name in row] for row in found["labels"].numpy()]
         return Predictions([row[: self.k] for row in names], found["scores"].numpy()[:, : self.k])
+
+    def over(
+        self, chunks: "Iterable[Chunk]", where: str = "input"
+    ) -> "Iterator[tuple[Chunk, Predictions]]":
+        """Yields chunks with ``Predictions`` of each."""
+        for chunk in chunks:
+            yield chunk, self(chunk, where)
 
     def _arguments(self, chunk, where):
         if self._images is not None:

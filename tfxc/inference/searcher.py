@@ -1,6 +1,6 @@
 """Top-k labels of many examples with a trained model, and the loss over all labels."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -103,11 +103,24 @@ class Searcher:
         return SearchResult(ids, scores, labels, losses)
 
     def over(
-        self, examples: Examples, batch_size: int, title: str | None = None
+        self,
+        examples: Examples,
+        batch_size: int,
+        title: str | None = None,
+        watch: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> Iterator[SearchResult]:
-        """Yields ``SearchResult`` of examples in order, with a progress line if it has a title."""
+        """Yields ``SearchResult`` of examples in order, with a progress line if it has a title.
+
+        Args:
+            examples: what is searched.
+            batch_size: at a time.
+            title: of the progress line.
+            watch: is called with each batch, as ``RunModel.stream`` yields it, before the search.
+        """
         progress = Progress(title, examples.num_examples, "examples")
-        for batch in examples.sequential(batch_size):
+        for batch in self.model.stream(examples.sequential(batch_size)):
+            if watch is not None:
+                watch(batch)
             found = self.find(batch)
             yield found
             if title:

@@ -12,6 +12,7 @@ import scipy.sparse
 
 from tfxc.core.arguments import SHARE, OneOf, checked
 from tfxc.core.errors import DataError
+from tfxc.ops.aggregation import pruned_product
 
 MODES = ("concat", "convex")
 _BATCH = 65_536
@@ -41,12 +42,7 @@ class Pifa:
         Raises:
             DataError: X and Y have different numbers of rows.
         """
-        if labels.shape[0] != features.shape[0]:
-            raise DataError(
-                f"as many rows of features as of labels ({labels.shape[0]:,}) expected, "
-                f"found {features.shape[0]:,}",
-                fix="give both matrices of the same examples",
-            )
+        _check_rows(labels, features)
         count, matrix = 1, _matrix(_unit_rows(_matrix(labels)).T @ _matrix(features))
         while self._parts and (self._parts[-1][0] <= count or not scipy.sparse.issparse(matrix)):
             more, other = self._parts.pop()
@@ -60,7 +56,10 @@ class Pifa:
 
 
 def pifa(
-    labels: scipy.sparse.csr_matrix, features: np.ndarray | scipy.sparse.csr_matrix
+    labels: scipy.sparse.csr_matrix,
+    features: np.ndarray | scipy.sparse.csr_matrix,
+    max_nonzeros: int = 0,
+    threads: int | None = None,
 ) -> np.ndarray | scipy.sparse.csr_matrix:
     """Positive instance feature aggregation: rows of ``l2(l2(Y)^T X)``.
 
@@ -69,6 +68,9 @@ def pifa(
     Args:
         labels: Y (examples, labels), sparse.
         features: X (examples, width), CSR or dense.
+        max_nonzeros: of a label's sums the greatest that are kept, where X is sparse; 0 for all.
+            The sums of all labels are many times as large as X and Y.
+        threads: with ``max_nonzeros`` at most this many; None means all cores.
 
     Returns:
         float32 (labels, width), rows of unit length or zero; sparse where X is.
@@ -83,6 +85,11 @@ def pifa(
         >>> pifa(labels, np.array([[3.0, 0], [0, 1.0]]))[1].tolist()
         [0.0, 1.0]
     """
+    if max_nonzeros and scipy.sparse.issparse(features):
+        _check_rows(labels, features)
+        shares, rows = _unit_rows(_matrix(labels)).T.tocsr(), _matrix(features)
+        found = pruned_product(shares, rows, max_nonzeros, threads=threads)
+        return _unit_rows(found, copy=False)
     total = Pifa()
     total.add(labels, features)
     return total.result()
@@ -209,6 +216,15 @@ def pifa_with_label_features(
     if scipy.sparse.issparse(found):
         return scipy.sparse.hstack([found, given], format="csr", dtype=np.float32)
     return np.concatenate([found, given], axis=1)
+
+
+def _check_rows(labels, features):
+    if labels.shape[0] != features.shape[0]:
+        raise DataError(
+            f"as many rows of features as of labels ({labels.shape[0]:,}) expected, "
+            f"found {features.shape[0]:,}",
+            fix="give both matrices of the same examples",
+        )
 
 
 def _matrix(values):

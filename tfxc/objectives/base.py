@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from tfxc.ops.logit_group import LogitGroup
 
 
-# Begins the message of an assertion in the graph: an example that a table has no entry of.
-OUTSIDE_TABLE = "example_index outside"
-
-
 class Objective(keras.layers.Layer):
     """Turns a logit group into one loss per example.
 
@@ -92,7 +88,7 @@ class Objective(keras.layers.Layer):
 
         Args:
             logits: float32 (batch, columns of the chunk).
-            positives: int32 (batch, max_positives), its true columns, padded with -1.
+            positives: int64 (batch, max_positives), its true columns, padded with -1.
             state: what ``begin`` returned.
         """
         raise TypeError(f"{type(self).__name__} must define loss_of_logits(logits, ...)")

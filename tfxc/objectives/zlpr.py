@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfxc.objectives.base import Objective, masked_logits
-from tfxc.ops.losses import gather_positives
+from tfxc.ops.losses import gather_positives, set_at_positives
 
 if TYPE_CHECKING:
     from tfxc.ops.logit_group import LogitGroup
@@ -38,11 +38,7 @@ class ZLPR(Objective):
         """Per-example loss, (batch,)."""
         logits, positives = masked_logits(group), group.positives
         of_true, mask = gather_positives(logits, positives)
-        places = tf.where(mask)
-        columns = tf.cast(tf.gather_nd(positives, places), tf.int64)
-        places = tf.stack([places[:, 0], columns], axis=1)
-        nothing = tf.fill(tf.shape(places)[:1], float("-inf"))
-        of_false = tf.tensor_scatter_nd_update(logits, places, nothing)
+        of_false = set_at_positives(logits, positives, float("-inf"))
         if group.log_weights is not None:
             of_false += group.log_weights
         of_true = tf.where(mask, -of_true, float("-inf"))

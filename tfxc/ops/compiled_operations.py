@@ -19,8 +19,9 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -33,26 +34,49 @@ from tfxc.core.storage.reading import checksum
 _FLAGS = ("-shared", "-fPIC", "-O3", "-march=native", "-fno-math-errno", "-w")
 
 
-def load_operations(source: Path, what: str) -> Any | None:
-    """The operations of a C++ file, compiled now if it has not been on this machine.
+class CompiledOperation:
+    """An operation in a C++ file, compiled when it is first asked for on this machine.
 
     Args:
         source: path of the file, whose name begins with ``_``.
-        what: they are, for messages, e.g. "optimizer step".
-
-    Returns:
-        A module with the operations, or None if they cannot be made.
+        name: of the operation there.
+        what: it is, for messages, e.g. "optimizer step".
     """
-    compiler = _compiler()
-    if os.environ.get("TFXC_COMPILE") == "0" or compiler is None:
-        return None
-    try:
-        return tf.load_op_library(str(_library(compiler, source, what)))
-    except (OSError, UserError, subprocess.CalledProcessError, tf.errors.OpError) as error:
-        reason = str(getattr(error, "stderr", None) or error).strip().splitlines()[-1:]
-        print(f"using TensorFlow's {what} instead of the faster compiled one: "
-              f"{''.join(reason)}", file=sys.stderr)  # fmt: skip
-        return None
+
+    all: ClassVar[list["CompiledOperation"]] = []
+
+    def __init__(self, source: Path, name: str, what: str) -> None:
+        self._source, self._name, self._what = source, name, what
+        self._found: list[Callable[..., Any] | None] = []
+        self.all.append(self)
+
+    def get(self) -> Callable[..., Any] | None:
+        """The operation as a function, or None if it cannot be made; always the same answer."""
+        if not self._found:
+            library = self._load()
+            self._found.append(None if library is None else getattr(library, self._name))
+        return self._found[0]
+
+    @property
+    def requested(self) -> bool:
+        """Whether this process has asked for it."""
+        return bool(self._found)
+
+    def forget(self) -> None:
+        """As if this process had not asked for it yet."""
+        self._found.clear()
+
+    def _load(self) -> Any | None:
+        compiler = _compiler()
+        if os.environ.get("TFXC_COMPILE") == "0" or compiler is None:
+            return None
+        try:
+            return tf.load_op_library(str(_library(compiler, self._source, self._what)))
+        except (OSError, UserError, subprocess.CalledProcessError, tf.errors.OpError) as error:
+            reason = str(getattr(error, "stderr", None) or error).strip().splitlines()[-1:]
+            print(f"using TensorFlow's {self._what} instead of the faster compiled one: "
+                  f"{''.join(reason)}", file=sys.stderr)  # fmt: skip
+            return None
 
 
 def _compiler():

@@ -50,17 +50,26 @@ def without_gradients() -> Iterator[None]:
         _local.none = before
 
 
-def sum_repeated_rows(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSlices:
-    """An ``IndexedSlices`` with each row once, repeated rows summed; a dense tensor as it is."""
+def sum_repeated_rows(
+    gradient: tf.Tensor | tf.IndexedSlices, on_gpu: bool = False
+) -> tf.Tensor | tf.IndexedSlices:
+    """An ``IndexedSlices`` with each row once, repeated rows summed; a dense tensor as it is.
+
+    Args:
+        gradient: of a variable.
+        on_gpu: whether the variable is on one; the result is the same.
+    """
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
-    rows, places = tf.unique(gradient.indices)
-    # On one device the rows are mostly distinct already, and in this order: nothing to sum.
-    values = tf.cond(
-        tf.size(rows) < tf.size(gradient.indices),
-        lambda: tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows)),
-        lambda: gradient.values,
-    )
+    rows, places = tf.unique(tf.cast(gradient.indices, tf.int64), tf.int64)
+
+    def summed():
+        return tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
+
+    # Elsewhere it is worth a look: on one device the rows are mostly distinct already, and in this
+    # order, so that there is nothing to sum.
+    repeated = tf.size(rows) < tf.size(gradient.indices)
+    values = summed() if on_gpu else tf.cond(repeated, summed, lambda: gradient.values)
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
 
 

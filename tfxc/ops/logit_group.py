@@ -8,7 +8,7 @@ class LogitGroup(NamedTuple):
 
     Attributes:
         logits: float (batch, columns).
-        positives: int32 (batch, max_positives), column numbers of the true classes, each at most
+        positives: int64 (batch, max_positives), column numbers of the true classes, each at most
             once in a row, padded with -1.
         valid: bool (batch, columns), False where a column does not count; None means all count.
         cross_replica: ``CrossReplica`` if this replica has only some of the columns, and for the

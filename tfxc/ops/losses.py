@@ -13,32 +13,94 @@ def gather_positives(logits: tf.Tensor, positives: tf.Tensor) -> tuple[tf.Tensor
 
     Args:
         logits: float (batch, columns).
-        positives: int32 (batch, max_positives) padded with -1.
+        positives: int64 (batch, max_positives) padded with -1.
 
     Returns:
         values float (batch, max_positives), 0 at padding; mask bool of the same shape.
     """
+    positives = tf.cast(positives, tf.int64)
     mask = positives >= 0
     values = tf.gather(logits, tf.maximum(positives, 0), batch_dims=1)
     return tf.where(mask, values, tf.zeros_like(values)), mask
 
 
+def places_of(positives: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Row and column of each entry of ``positives``, as one list.
+
+    Padding repeats a true column of its row, where what is written twice is the same; in a row
+    without one it is column 0. So the length of the list is known; a GPU would have to be asked how
+    many entries are no padding.
+
+    Args:
+        positives: int (batch, max_positives) padded with -1.
+
+    Returns:
+        places int64 (entries, 2); is_true bool (entries,), whether an entry is no padding; exists
+        bool (entries,), whether its row has a true column.
+
+    Example:
+        >>> places, is_true, exists = places_of(tf.constant([[2, -1], [-1, -1]]))
+        >>> places.numpy().tolist(), is_true.numpy().tolist(), exists.numpy().tolist()
+        ([[0, 2], [0, 2], [1, 0], [1, 0]], [True, False, False, False], [True, True, False, False])
+    """
+    positives = tf.cast(positives, tf.int64)
+    true = tf.reduce_max(positives, axis=1, keepdims=True)
+    columns = tf.maximum(tf.where(positives >= 0, positives, true), 0)
+    rows = tf.range(tf.shape(positives, tf.int64)[0])[:, None]
+    places = tf.stack([tf.broadcast_to(rows, tf.shape(columns)), columns], axis=2)
+    exists = tf.broadcast_to(true >= 0, tf.shape(columns))
+    return tf.reshape(places, [-1, 2]), tf.reshape(positives >= 0, [-1]), tf.reshape(exists, [-1])
+
+
+@custom_gradient
+def _with_value(
+    values: tf.Tensor, positives: tf.Tensor, value: tf.Tensor
+) -> tuple[tf.Tensor, Callable[..., Any]]:
+    places, _, exists = places_of(positives)
+
+    def written(into, new):
+        there = tf.where(exists, new, tf.gather_nd(into, places))
+        return tf.tensor_scatter_nd_update(into, places, there)
+
+    return written(values, value), lambda upstream: (written(upstream, 0.0), None, None)
+
+
+def set_at_positives(values: tf.Tensor, positives: tf.Tensor, value: float) -> tf.Tensor:
+    """``values`` with the same number in each positive column, where no gradient comes through.
+
+    Args:
+        values: float32 (batch, columns).
+        positives: int (batch, max_positives) padded with -1.
+        value: the number.
+
+    Example:
+        >>> set_at_positives(tf.zeros((1, 3)), tf.constant([[2, -1]]), 5.0).numpy().tolist()
+        [[0.0, 0.0, 5.0]]
+    """
+    return _with_value(values, positives, tf.constant(value, values.dtype))
+
+
 def add_at_positives(values: tf.Tensor, positives: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
     """``values`` with an amount added at each positive column, in place where nobody else reads it.
 
+    Padding adds 0 to the first column: leaving it out would make a tensor of unknown length, which
+    a GPU has to ask the host for.
+
     Args:
         values: float (batch, columns).
-        positives: int32 (batch, max_positives) padded with -1.
+        positives: int64 (batch, max_positives) padded with -1.
         amounts: float (batch, max_positives), of ``values``' type; anything at padding.
 
     Example:
         >>> add_at_positives(tf.zeros((1, 3)), tf.constant([[2, -1]]), tf.ones((1, 2))).numpy()
         array([[0., 0., 1.]], dtype=float32)
     """
-    places = tf.where(positives >= 0)
-    columns = tf.cast(tf.gather_nd(positives, places), tf.int64)
-    where = tf.stack([places[:, 0], columns], axis=1)
-    return tf.tensor_scatter_nd_add(values, where, tf.gather_nd(amounts, places))
+    positives = tf.cast(positives, tf.int64)
+    amounts = tf.where(positives >= 0, amounts, tf.zeros_like(amounts))
+    rows = tf.range(tf.shape(positives, tf.int64)[0])[:, None]
+    columns = tf.maximum(positives, 0)
+    places = tf.stack([tf.broadcast_to(rows, tf.shape(columns)), columns], axis=2)
+    return tf.tensor_scatter_nd_add(values, places, amounts)
 
 
 @custom_gradient
@@ -53,7 +115,7 @@ def sigmoid_cross_entropy(
 
     Args:
         logits: float (batch, columns); -inf marks a column that does not count.
-        positives: int32 (batch, max_positives), distinct columns padded with -1.
+        positives: int64 (batch, max_positives), distinct columns padded with -1.
     """
     of_positives, _ = gather_positives(logits, positives)
     loss = tf.reduce_sum(tf.nn.softplus(logits), axis=1) - tf.reduce_sum(of_positives, axis=1)
@@ -93,7 +155,7 @@ def softmax_cross_entropy(
 
     Args:
         logits: float (batch, columns); -inf marks a column that does not count.
-        positives: int32 (batch, max_positives), distinct columns padded with -1.
+        positives: int64 (batch, max_positives), distinct columns padded with -1.
         label_smoothing: share of the target that is uniform over all columns that count. Of them
             the loss needs the mean logit only.
         log_weights: float (columns,), logarithm of the number of columns that each stands for, 0
@@ -129,4 +191,4 @@ def distinct_positives(positives: tf.Tensor) -> tf.Tensor:
     repeated = tf.concat(
         [tf.zeros_like(ordered[:, :1], tf.bool), ordered[:, 1:] == ordered[:, :-1]], axis=1
     )
-    return tf.where(repeated, -tf.ones_like(ordered), ordered)
+    return tf.where(repeated, tf.constant(-1, ordered.dtype), ordered)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfxc.ops.gradients import custom_gradient
+from tfxc.ops.losses import places_of
 
 
 def angular_margin(
@@ -115,7 +116,7 @@ def at_positives(
 
     Args:
         scores: float32 (batch, columns).
-        positives: int32 (batch, max_positives), distinct columns padded with -1.
+        positives: int64 (batch, max_positives), distinct columns padded with -1.
         change: elementwise function of a float32 vector, and of one of each of ``of_rows``.
         of_rows: float32 (batch,) each, what the change depends on besides the score.
 
@@ -126,17 +127,16 @@ def at_positives(
         >>> at_positives(tf.ones((1, 3)), tf.constant([[2, -1]]), lambda x: x - 5).numpy().tolist()
         [[1.0, 1.0, -4.0]]
     """
-    where = tf.where(positives >= 0)
-    columns = tf.cast(tf.gather_nd(positives, where), tf.int64)
-    places = tf.stack([where[:, 0], columns], axis=1)
+    places, is_true, exists = places_of(positives)
+    rows = places[:, 0]
 
     @custom_gradient
     def changed(values, *of_rows):
         inputs = [tf.gather_nd(values, places)]
-        inputs += [tf.gather(row, where[:, 0]) for row in of_rows]
+        inputs += [tf.gather(row, rows) for row in of_rows]
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            moved = change(*inputs)
+            moved = tf.where(exists, change(*inputs), inputs[0])
         slopes = tape.gradient(moved, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
         def gradient(upstream):
@@ -144,7 +144,7 @@ def at_positives(
             of_values = tf.tensor_scatter_nd_update(upstream, places, true * slopes[0])
             count = tf.shape(values)[0]
             return of_values, *(
-                tf.math.unsorted_segment_sum(true * slope, where[:, 0], count)
+                tf.math.unsorted_segment_sum(tf.where(is_true, true * slope, 0.0), rows, count)
                 for slope in slopes[1:]
             )
 

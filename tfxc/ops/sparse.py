@@ -64,18 +64,18 @@ def bag_matmul(
         return tf.matmul(_spread(weights, row_splits), tf.gather(table, ids))
     if form == "segments":
         return _sums(tf.gather(table, ids) * tf.expand_dims(weights, 1), row_splits)
-    distinct, columns = tf.unique(ids)
+    distinct, columns = tf.unique(tf.cast(ids, tf.int64), tf.int64)
     return _csr_matmul(columns, weights, row_splits, read_rows(table, distinct))
 
 
 @custom_gradient
 def _csr_matmul(columns, weights, row_splits, rows):
-    row_numbers, batch = row_ids(row_splits), tf.size(row_splits, tf.int64) - 1
+    row_numbers, batch = row_ids(row_splits, columns), tf.size(row_splits, tf.int64) - 1
     # The kernel divides by the number of rows, which ends the process where there are none: a batch
     # of no bags is multiplied as one empty bag.
     shape = tf.stack([tf.maximum(batch, 1), tf.shape(rows, tf.int64)[0]])
     matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
-        indices=tf.stack([row_numbers, tf.cast(columns, tf.int64)], axis=1),
+        indices=tf.stack([row_numbers, columns], axis=1),
         values=weights,
         dense_shape=shape,
     )
@@ -133,10 +133,19 @@ def _product(matrix, dense):
     )
 
 
-def row_ids(row_splits: tf.Tensor) -> tf.Tensor:
-    """Row number of every value: ``[0, 2, 3] -> [0, 0, 1]``, int64 (nnz,)."""
-    lengths = row_splits[1:] - row_splits[:-1]
-    return tf.repeat(tf.range(tf.size(lengths, tf.int64)), lengths)
+def row_ids(row_splits: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Row number of every value: ``[0, 2, 3] -> [0, 0, 1]``, int64 (nnz,).
+
+    Args:
+        row_splits: int64 (batch + 1,).
+        values: (nnz, ...), of which only the number is read.
+    """
+    if for_other_runtimes():
+        lengths = row_splits[1:] - row_splits[:-1]
+        return tf.repeat(tf.range(tf.size(lengths, tf.int64)), lengths)
+    # ``tf.repeat`` would have to ask a GPU how long its result is.
+    numbers = tf.range(tf.shape(values, tf.int64)[0])
+    return tf.searchsorted(row_splits[1:], numbers, side="right", out_type=tf.int64)
 
 
 def unit_rows(weights: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
@@ -158,13 +167,13 @@ def unit_rows(weights: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
         sums = tf.reduce_sum(_spread(squares, row_splits), axis=1, keepdims=True)
         own = tf.reduce_sum(sums * _spread(tf.ones_like(weights), row_splits), axis=0)
     else:
-        own = tf.gather(_sums(squares, row_splits), row_ids(row_splits))
+        own = tf.gather(_sums(squares, row_splits), row_ids(row_splits, weights))
     return tf.math.divide_no_nan(weights, tf.sqrt(own))
 
 
 def _sums(values, row_splits):
     """Sums over bags of values (nnz, …)."""
-    rows, batch = row_ids(row_splits), tf.size(row_splits, tf.int64) - 1
+    rows, batch = row_ids(row_splits, values), tf.size(row_splits, tf.int64) - 1
     return tf.math.unsorted_segment_sum(values, rows, batch)
 
 

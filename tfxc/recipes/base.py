@@ -286,10 +286,19 @@ class Recipe:
     def assemble(self, loaded: LoadedRun) -> RunModel:
         """The trained model of a run: that of its config with the run's weights."""
         from tfxc.model import build_model
+        from tfxc.ops.tables.large_weights import without_starts
 
-        model = build_model(loaded.config, **loaded.dimensions)
+        with without_starts():
+            model = build_model(loaded.config, **loaded.dimensions)
         loaded.folder.load_weights(model)
         return model
+
+    def assemble_streamed(self, loaded: LoadedRun) -> RunModel:
+        """``assemble`` for a search of many examples: of several networks one is in memory.
+
+        See ``RunModel.stream``. The model has no search in the graph then.
+        """
+        return self.assemble(loaded)
 
 
 class StagedRecipe(Recipe):
@@ -406,4 +415,17 @@ class RecipeOfRuns(Recipe):
                 fix=f"train them, e.g. with --repetition {missing[0]}"
                 + (", or evaluate the others with --repetitions" * (self.unit == "repetition")),
             )
+        return folders
+
+    def checked(self, run: RunFolder, numbers: Iterable[int]) -> list[RunFolder]:
+        """``trained``, once no weights are missing or damaged: before the first of them has run.
+
+        Raises:
+            CheckpointError: one is not finished, or has no weights.
+            DataError: the weights of one are damaged.
+        """
+        folders = self.trained(run, numbers)
+        for folder in folders:
+            if folder.step is None:  # of a step, ``trained`` has looked
+                folder.check_weights()
         return folders

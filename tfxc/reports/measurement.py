@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tfxc.metrics.classification import Decision
     from tfxc.metrics.suite import MetricSuite
     from tfxc.reports.decisions import Decisions
+    from tfxc.reports.repetition_curve import RepetitionCurve
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -212,8 +213,9 @@ class Measurement:
         rows: "Examples",
         metrics: "MetricSuite",
         decisions: "Decisions | None" = None,
+        curve: "RepetitionCurve | None" = None,
     ) -> tuple[dict[str, np.ndarray], int]:
-        """Finds the labels of the examples; updates ``metrics`` and ``decisions``.
+        """Finds the labels of the examples; updates ``metrics``, ``decisions`` and ``curve``.
 
         Returns:
             {name: per-example values}, and the number of labels that the run does not know.
@@ -230,7 +232,8 @@ class Measurement:
         probabilities = decisions is not None and rule.probabilities
         searcher = Searcher(loaded.model, depth, self.search, full_loss, probabilities)
         parts, unknown = [], 0
-        for batch in searcher.over(rows, self.batch_size_for(loaded), "evaluating"):
+        watch = curve.update if curve else None
+        for batch in searcher.over(rows, self.batch_size_for(loaded), "evaluating", watch):
             metrics.update(*batch)
             parts.append(metrics.per_example(*batch))
             if decisions:

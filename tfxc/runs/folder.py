@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tfxc.model import XCModel
 
 
+_UNFIT = "restore the run's own config.json or train again"
 _RESTORE = "restore it from a copy, or train again with --fresh"
 # A resumed run may change these; anything else would make it another run.
 _FREE_KEYS = {
@@ -487,15 +488,13 @@ class RunFolder(RunWriter):
         checksums.check_file(found[0].parents[1], ARCHITECTURE, _RESTORE)
         return read_run_json(found[0])
 
-    def load_weights(self, model: "XCModel") -> None:
-        """Reads the model's weights: those of the end, or of the checkpoint of ``step``.
+    def check_weights(self) -> None:
+        """Refuses a run without weights of the end, or with damaged ones.
 
         Raises:
-            CheckpointError: no weights yet, or weights of another model.
+            CheckpointError: no weights yet.
+            DataError: they are not what was written.
         """
-        if self.step is not None:
-            self._checkpoints().load_weights(self.step, model)
-            return
         path = self / WEIGHTS
         if not path.exists():
             raise CheckpointError(
@@ -503,9 +502,25 @@ class RunFolder(RunWriter):
                 where=self.path,
                 fix="finish training first",
             )
-        fix = "restore the run's own config.json or train again"
-        existing_file(path, fix=fix, error=CheckpointError)
+        existing_file(path, fix=_UNFIT, error=CheckpointError)
         checksums.check_file(self.path, WEIGHTS, _RESTORE)
+
+    def load_weights(self, model: "XCModel", check: bool = True) -> None:
+        """Reads the model's weights: those of the end, or of the checkpoint of ``step``.
+
+        Args:
+            model: a built ``XCModel``.
+            check: whether to call ``check_weights``; not where they were checked before.
+
+        Raises:
+            CheckpointError: no weights yet, or weights of another model.
+        """
+        if self.step is not None:
+            self._checkpoints().load_weights(self.step, model)
+            return
+        path, fix = self / WEIGHTS, _UNFIT
+        if check:
+            self.check_weights()
         try:
             model.load_weights(path)
         except OSError as error:

@@ -5,6 +5,7 @@ TensorFlow is imported with the model, if that needs it.
 
 import contextlib
 import functools
+import gc
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -55,6 +56,8 @@ class LoadedRun:
         config: the run's ``Config``.
         manifest: dict of the data's manifest.
         counted: repetitions of a hashed head that labels are scored by; None for all.
+        streamed: whether, of several networks, one at a time is in memory, as is best for many
+            examples, see ``RunModel.stream``; to be set before the model is loaded.
 
     Raises:
         CheckpointError: this is not a run folder, or it has no such checkpoint.
@@ -69,6 +72,9 @@ class LoadedRun:
 
     def __init__(self, path: str | Path, trust: bool = False, step: int | None = None) -> None:
         self.counted: list[int] | None = None
+        self.streamed = False
+        self._search: tuple[int | None, str | None] | None = None
+        self._head_settings: dict[str, int] = {}
         self.folder, self.trust = RunFolder(Path(path)), trust or _trusting
         self.folder.check_files()
         self.config = self.folder.config()
@@ -102,7 +108,7 @@ class LoadedRun:
     def model(self) -> Any:
         """The trained model, a ``RunModel``, assembled by the run's recipe."""
         recipe = registry.create("recipe", self.config.recipe.section())
-        model = recipe.assemble(self)
+        model = recipe.assemble_streamed(self) if self.streamed else recipe.assemble(self)
         unfinished = self.folder.step is None and not (self.folder / SUMMARY).exists()
         if unfinished and (self.folder / WEIGHTS).exists():
             print(
@@ -112,7 +118,19 @@ class LoadedRun:
             )
         if self.counted is not None:
             model.head.count_only(self.counted)
+        if self._search is not None:
+            model.search_with(*self._search)
+        for name, value in self._head_settings.items():
+            setattr(model.head, name, value)
         return model
+
+    def release(self) -> None:
+        """Forgets the model, so that its memory is free.
+
+        Where it is used, it is loaded again, and searches as was set before.
+        """
+        self.__dict__.pop("model", None)
+        gc.collect()  # networks refer to themselves
 
     def count_repetitions(self, wanted: Sequence[int] | None = None) -> str:
         """Scores labels by some repetitions of a hashed head only; before the model is loaded.
@@ -172,6 +190,7 @@ class LoadedRun:
                     fix="leave it out",
                 )
         if beam is not None or post_processor is not None:
+            self._search = beam, post_processor
             self.model.search_with(beam, post_processor)
 
     def approximate_with(
@@ -205,6 +224,7 @@ class LoadedRun:
                     where=where,
                     fix="leave it out",
                 )
+            self._head_settings[name] = value
             setattr(self.model.head, name, value)
 
     def require(self, part: str, where: str | Path) -> None:

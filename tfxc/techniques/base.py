@@ -150,6 +150,17 @@ def check_together(techniques: Sequence[type[Technique]]) -> None:
             )
 
 
+def overrides(technique: type[Technique], name: str) -> bool:
+    """Whether a class of techniques has its own method of this name.
+
+    Example:
+        >>> from tfxc.techniques.ema import EMA
+        >>> overrides(EMA, "after_step"), overrides(EMA, "gradients")
+        (True, False)
+    """
+    return getattr(technique, name) is not getattr(Technique, name)
+
+
 def method_name(method: type) -> str:
     """The name of a technique's class in configs."""
     module = method.__module__

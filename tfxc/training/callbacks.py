@@ -77,6 +77,10 @@ class Callbacks:
             callback.set_model(model)
         self._model = model
 
+    def __bool__(self):
+        """Whether there are any."""
+        return bool(self._callbacks)
+
     def begin(self) -> None:
         """The training begins, or is resumed."""
         if self._model is not None:

@@ -14,15 +14,16 @@ from tfxc.core import registry
 from tfxc.core.errors import NonFiniteLossError
 from tfxc.core.interrupts import Stopped, StopSignals
 from tfxc.data.images.augmentation import build_augmentation
-from tfxc.data.sources.dataset import Share, training_dataset
+from tfxc.data.sources.dataset import Share, copied_ahead, training_dataset
+from tfxc.ops.distributed.devices import GPU, has_gpu
 from tfxc.runs.writer import WEIGHTS
 from tfxc.training.callbacks import Callbacks
 from tfxc.training.checkpoints import Checkpoints
 from tfxc.training.numerics import numerics, numerics_changes
 from tfxc.training.optimization.optimizers import get_optimizer
 from tfxc.training.optimization.schedules import get_schedule
-from tfxc.training.per_example_state import check_checkpoint, check_examples, readable_table_errors
-from tfxc.training.reporting import Reporter
+from tfxc.training.per_example_state import check_checkpoint, check_examples
+from tfxc.training.reporting import Losses, Reporter
 from tfxc.training.step import TrainStep
 from tfxc.training.strategies import check_same, from_all_workers, has_workers, lost_workers
 from tfxc.training.watch import BestMetric
@@ -234,48 +235,74 @@ class Trainer:
             )
 
         if not tf.distribute.has_strategy() and not _distributes(self.strategy):
-            return make()
+            return copied_ahead(make(), GPU) if has_gpu() else make()
         return self.strategy.distribute_datasets_from_function(make)
 
     def _train(self, start, reporter, signals):
         iterator = iter(self.batches(start)) if start < self.total_steps else None
-        clock, window = time.monotonic(), []
-        before = self.checkpoints.progress
-        began, results, step = clock - before.get("seconds", 0.0), {}, start
-        loss, stopped_by = before.get("loss"), None
-        stopped_early = self.watch.patience_is_over
+        before, results, step = self.checkpoints.progress, {}, start
+        clock = time.monotonic()
+        began, losses = clock - before.get("seconds", 0.0), Losses(before.get("loss"))
+        stopped_early, stopped_by = self.watch.patience_is_over, None
         self._callbacks.begin()
         while step < self.total_steps and not stopped_early:
             self._begin_epoch(step)
             self._callbacks.before(step)
-            self.step_function.wants_stop = signals.received is not None
-            self.step_function.wants_loss = loss is None or self._logs(step + 1)
-            asked = self.step_function.computes_loss
-            with readable_table_errors(self.model.objective):
-                found = float(self.step_function.run(iterator))
-            step += 1
-            self._check_finite(step, found if asked else 0.0)
-            for technique in self.techniques:
-                technique.after_step(step)
-            loss = found if asked else loss
-            window.append(found)
-            reporter.advance(step, loss)
+            step = self._call(iterator, step, losses, signals)
+            stopped_by = self._stopped_by(signals)
+            if stopped_by or self._looks_at(step) or losses.are_old or has_workers(self.strategy):
+                self._read(step, losses, reporter)
             if self._logs(step):
-                clock = self._log(reporter, step, window, clock)
+                clock = self._log(reporter, step, losses, clock)
             if self._evaluates and self._due(step, self.settings.evaluate_every):
                 results = self._evaluate(reporter, step)
                 stopped_early = self.watch.patience_is_over
                 clock = time.monotonic()
-            self._callbacks.after(step, loss, results.get("dev", {}))
-            stopped_by = self._stopped_by(signals)
+            self._callbacks.after(step, losses.last, results.get("dev", {}))
             saves = self._due(step, self.settings.checkpoint_every)
             if saves or stopped_early or stopped_by:
-                self.checkpoints.save(step, self._progress(loss, began))
+                self.checkpoints.save(step, self._progress(losses.last, began))
             if stopped_by and step < self.total_steps:
                 self._together()
                 raise Stopped(step, stopped_by)
         self._callbacks.end()
-        return self._finish(reporter, step, loss, results, time.monotonic() - began)
+        return self._finish(reporter, step, losses.last, results, time.monotonic() - began)
+
+    def _call(self, iterator, step, losses, signals):
+        """Trains the steps of one call behind ``step``; returns the number of the last one."""
+        function = self.step_function
+        function.count = self._steps_of_call(step)
+        step += function.count
+        function.wants_stop = signals.received is not None
+        function.wants_loss = losses.last is None or self._logs(step)
+        losses.add(function.run(iterator))
+        for technique in self.techniques:
+            technique.after_step(step)
+        return step
+
+    def _steps_of_call(self, step):
+        """How many steps are trained until something is due, or a call is full."""
+        most = min(self.settings.steps_per_call, self.total_steps - step)
+        ends = (
+            n for n in range(1, most) if self._looks_at(step + n) or self._begins_epoch(step + n)
+        )
+        return next(ends, most)
+
+    def _looks_at(self, step):
+        """Whether somebody wants to know of this step, or keeps what it has led to.
+
+        Elsewhere the device is not asked: a GPU would have to finish before it is given more.
+        """
+        evaluates = self._evaluates and self._due(step, self.settings.evaluate_every)
+        saves = self._due(step, self.settings.checkpoint_every)
+        return self._logs(step) or evaluates or saves or bool(self._callbacks)
+
+    def _read(self, step, losses, reporter):
+        """Reads the losses of the steps up to this one; nothing is saved before."""
+        results = list(losses.read())
+        for number, result in enumerate(results, step - len(results) + 1):
+            self._check_finite(number, result)
+        reporter.advance(step, losses.last, len(results))
 
     def _progress(self, loss, began):
         """What a resumed training run needs in addition to the variables."""
@@ -336,12 +363,13 @@ class Trainer:
         if self._begins_epoch(step):
             self.model.objective.on_epoch(self._epoch(step) + 1, math.ceil(self.settings.epochs))
 
-    def _check_finite(self, step, loss):
-        outcome = self.step_function.outcome
-        if math.isfinite(loss) and (outcome is None or outcome.healthy):
+    def _check_finite(self, step, result):
+        if result.finite:
             return
-        what = f"the loss is {loss}"
-        if math.isfinite(loss):
+        what, loss = f"the loss is {result.loss}", result.loss
+        if loss is None:
+            what = "the gradient is not finite"
+        elif math.isfinite(loss):
             what = f"the gradient is not finite, with a loss of {loss:.4g},"
         batch = self.source.batch(self.config.seed, step - 1, self.settings.batch_size)
         ids = np.asarray(batch["example_index"])
@@ -354,19 +382,18 @@ class Trainer:
             "checkpoint is untouched",
         )
 
-    def _log(self, reporter, step, window, clock):
-        now = time.monotonic()
-        rate = len(window) * self.settings.batch_size / max(now - clock, 1e-9)
+    def _log(self, reporter, step, losses, clock):
+        now, (count, loss) = time.monotonic(), losses.take()
+        rate = count * self.settings.batch_size / max(now - clock, 1e-9)
         learning_rate = self.step_function.learning_rate(tf.constant(step - 1, tf.int64))
         values = {
             "epoch": round(step / self.steps_per_epoch, 4),
-            "loss": float(np.nanmean(window)),  # of the steps that computed it
+            "loss": loss,
             "learning_rate": float(str(learning_rate.numpy())),  # not the digits of float32
             "examples_per_second": round(rate, 1),
             **self.model.objective.logged_metrics(),
         }
         reporter.metrics(step, values)
-        window.clear()
         return now
 
     def _evaluate(self, reporter, step):

@@ -7,8 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from tfxc.core.resources import processor_name, thread_count
-from tfxc.ops.fused.stochastic_rounding import rounded_descent, rounded_descent_was_requested
-from tfxc.training.optimization.row_adam import row_adam, row_adam_was_requested
+from tfxc.ops.compiled_operations import CompiledOperation
+from tfxc.training.optimization.row_adam import row_adam
 
 
 def numerics_changes(before: Mapping[str, Any] | None) -> str | None:
@@ -44,12 +44,13 @@ def numerics(compiles: bool | None = None) -> dict[str, Any]:
         Dict; ``"optimizer step"`` is None if no weights are.
     """
     if compiles is None:
-        compiles = row_adam_was_requested() or rounded_descent_was_requested()
+        compiles = any(operation.requested for operation in CompiledOperation.all)
     threads = tf.config.threading.get_intra_op_parallelism_threads()
     step = None
     if compiles:
-        made = rounded_descent() if rounded_descent_was_requested() else row_adam()
-        step = "compiled" if made is not None else "TensorFlow's"
+        requested = [operation for operation in CompiledOperation.all if operation.requested]
+        made = [operation.get() for operation in requested or [row_adam]]
+        step = "compiled" if None not in made else "TensorFlow's"
     return {
         "optimizer step": step,
         "processor": processor_name(),

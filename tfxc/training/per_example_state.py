@@ -1,14 +1,8 @@
 """Objectives that keep a number of each training example: does the table fit the data?"""
 
-import contextlib
-import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import tensorflow as tf
-
 from tfxc.core.errors import CheckpointError, DataError
-from tfxc.objectives.base import OUTSIDE_TABLE
 
 if TYPE_CHECKING:
     from tfxc.data.sources.base import Source
@@ -46,27 +40,6 @@ def check_checkpoint(objective: "Objective", checkpoints: "Checkpoints") -> None
             where=checkpoints.folder,
             fix="continue with the data of this run, or start over with --fresh",
         )
-
-
-@contextlib.contextmanager
-def readable_table_errors(objective: "Objective") -> Iterator[None]:
-    """Turns TensorFlow's error over an example outside the tables into one that helps.
-
-    Raises:
-        DataError: a batch held such an example.
-    """
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        if OUTSIDE_TABLE not in str(error):
-            raise
-        found = re.search(r"found:\]\s*\[(-?\d+)", str(error))
-        raise DataError(
-            f"{_requirement(objective)}, a batch holds the example_index "
-            f"{found[1] if found else 'of another'}",
-            where="data.train",
-            fix="number the examples from 0 in their order, and build the model for that many",
-        ) from error
 
 
 def _requirement(objective):

@@ -3,8 +3,11 @@
 import json
 import math
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tfxc.core.escaping import json_text, one_line
 from tfxc.core.progress import Progress
@@ -15,6 +18,56 @@ from tfxc.training.trackers import Trackers
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.runs.folder import RunFolder
+    from tfxc.training.step import StepResult, StepResults
+
+
+_LONGEST = 1.0  # seconds for which losses that nobody asks for are not read
+
+
+class Losses:
+    """What the steps came to, in their order, read several calls at a time.
+
+    Args:
+        last: the loss before the first step, or None.
+
+    Attributes:
+        last: the loss that was computed and read last, or None.
+
+    Example:
+        >>> Losses(0.5).last
+        0.5
+    """
+
+    def __init__(self, last: float | None = None) -> None:
+        self.last = last
+        self._unread: list[StepResults] = []
+        self._window: list[float] = []
+        self._read_at = -math.inf
+
+    def add(self, results: "StepResults") -> None:
+        """Takes the results of the steps that were trained next."""
+        self._unread.append(results)
+
+    @property
+    def are_old(self) -> bool:
+        """Whether nothing was read for a second, or ever: a loss that is not finite may wait."""
+        return time.monotonic() - self._read_at >= _LONGEST
+
+    def read(self) -> "Iterator[StepResult]":
+        """Yields the results that are not read yet; waits until their steps are trained."""
+        unread, self._unread = self._unread, []
+        for results in unread:
+            for result in results.read():
+                if result.loss is not None:
+                    self.last = result.loss
+                self._window.append(math.nan if result.loss is None else result.loss)
+                yield result
+        self._read_at = time.monotonic()
+
+    def take(self) -> tuple[int, float]:
+        """Number of the steps read since the last call of this, and the mean of their losses."""
+        window, self._window = self._window, []
+        return len(window), float(np.nanmean(window))
 
 
 class Reporter:
@@ -53,10 +106,10 @@ class Reporter:
         """
         self._trackers = Trackers(config, self.run, start_step, self.log)
 
-    def advance(self, step: int, loss: float) -> None:
-        """Moves the progress line by one step."""
+    def advance(self, step: int, loss: float, steps: int = 1) -> None:
+        """Moves the progress line by so many steps, to ``step``."""
         if self.run.chief:
-            self._progress.advance(self.batch_size, f"step {step:,}, loss {loss:.4f}")
+            self._progress.advance(steps * self.batch_size, f"step {step:,}, loss {loss:.4f}")
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Appends a line to metrics.jsonl, and passes the values on to the trackers."""

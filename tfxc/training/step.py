@@ -2,21 +2,25 @@
 
 import copy
 import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
+from tfxc.encoders.bases.compiled import compiled_encoders
 from tfxc.ops.distributed.cross_replica import replica_number
+from tfxc.ops.distributed.devices import on_gpu
 from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import examples_of, step_scope
-from tfxc.techniques.base import check_together, method_name
+from tfxc.techniques.base import check_together, method_name, overrides
 from tfxc.training.optimization.fused import FusedHead, check_fused
 from tfxc.training.optimization.rates import trained_weights
 
 if TYPE_CHECKING:
     from tfxc.core.settings import TrainingSettings
+    from tfxc.encoders.base import Encoder
     from tfxc.model import XCModel
     from tfxc.techniques.base import Technique
     from tfxc.training.optimization.row_optimizer import Optimizer
@@ -30,14 +34,44 @@ class StepResult(NamedTuple):
     """What a step has come to, the same in all processes.
 
     Attributes:
-        loss: mean over the global batch, before the update.
+        loss: mean over the global batch, before the update; None where it was not computed.
         healthy: whether the gradient was finite, or only the scale of the loss was too large.
         stops: whether a process wants to stop.
     """
 
-    loss: float
+    loss: float | None
     healthy: bool
     stops: bool
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss and gradient are."""
+        return self.healthy and (self.loss is None or math.isfinite(self.loss))
+
+
+class StepResults:
+    """What the steps of one call have come to.
+
+    They stay on the device until they are read, so that it need not wait for the next call.
+
+    Args:
+        found: float32 (steps, 4): loss, whether the gradient was at fault, whether to stop, whether
+            the loss was computed.
+    """
+
+    def __init__(self, found: tf.Tensor) -> None:
+        self._found = found
+
+    def read(self) -> list[StepResult]:
+        """The results, one per step; waits for the last of them."""
+        return [
+            StepResult(float(loss) if asked else None, bool(bad == 0), bool(stop > 0))
+            for loss, bad, stop, asked in self._found.numpy()
+        ]
+
+    def __float__(self):
+        """The loss of the last step; NaN where it was not computed."""
+        return float(self._found.numpy()[-1, 0])
 
 
 class TrainStep:
@@ -64,10 +98,11 @@ class TrainStep:
 
     Attributes:
         wants_stop: whether this process asks to stop; all learn of it with the next step.
-        wants_loss: whether the loss of the next step is looked at. A head that updates itself
-            leaves it out otherwise, a tenth of the time, and ``run`` returns NaN; other losses are
-            always computed.
-        outcome: ``StepResult`` of the last step.
+        wants_loss: whether the loss of the next step, or of the last one of a call, is looked at. A
+            head that updates itself leaves it out otherwise, a tenth of the time, and the loss is
+            NaN; other losses are always computed.
+        count: steps of the next call, at most ``settings.steps_per_call``.
+        results: ``StepResults`` of the last call.
     """
 
     def __init__(
@@ -82,6 +117,7 @@ class TrainStep:
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
         self.settings, self.strategy, self.techniques = settings, strategy, techniques
         check_together([type(technique) for technique in techniques])
+        check_calls(settings, list(map(type, techniques)), model.encoder)
         self.step = _counter(0, tf.int64)
         self.loss_scale = LossScale() if settings.precision == "mixed_float16" else None
         self.table = model.head.sharded_table
@@ -103,23 +139,29 @@ class TrainStep:
         self._losses_of = self._loss_function()
         # AutoGraph would take seconds to translate code that has nothing for it to do.
         self._traced = tf.function(self._run, autograph=False)
-        self.wants_stop, self.wants_loss = False, True
-        self.outcome: StepResult | None = None
+        self.wants_stop, self.wants_loss, self.count = False, True, 1
+        self.results: StepResults | None = None
 
-    def run(self, iterator: Any) -> float:
-        """Trains one step on the next batches of the iterator; returns its loss, a float."""
-        step = int(self.step.numpy()) if self.techniques else 0
-        stages = tuple(t.before_step(step) for t in self.techniques)
+    def run(self, iterator: Any) -> StepResults:
+        """Trains ``count`` steps on the next batches of the iterator; a float of it is the loss."""
+        staged = [t for t in self.techniques if overrides(type(t), "before_step")]
+        step = int(self.step.numpy()) if staged else 0  # a GPU has to be asked for it
+        self.results = StepResults(self._traced(iterator, *self._arguments(step)))
+        return self.results
+
+    def traced(self, iterator: Any) -> Any:
+        """The graph of the first step, a ``ConcreteFunction``; nothing is trained."""
+        return self._traced.get_concrete_function(iterator, *self._arguments(0))
+
+    def _arguments(self, step):
+        stages = tuple(technique.before_step(step) for technique in self.techniques)
         wants = tf.constant(float(self.wants_stop)), tf.constant(self.wants_loss)
-        found = self._traced(iterator, stages, *wants).numpy()
-        loss = float(found[0])
-        self.outcome = StepResult(loss, found[1] == 0, found[2] > 0)
-        return loss
+        return stages, *wants, tf.constant(self.count)
 
     @property
-    def computes_loss(self) -> bool:
-        """Whether the next step returns its loss, see ``wants_loss``."""
-        return self.wants_loss or self.fused_head is None
+    def outcome(self) -> StepResult | None:
+        """``StepResult`` of the last step."""
+        return None if self.results is None else self.results.read()[-1]
 
     def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
         """The rate of the update behind ``step`` others, float32: as scheduled, by techniques."""
@@ -203,11 +245,25 @@ class TrainStep:
                 return functools.partial(technique.losses, self.model, groups_of)
         return functools.partial(self.model.losses_of, groups_of=groups_of)
 
-    def _run(self, iterator, _stages, stop, with_loss):
+    def _run(self, iterator, _stages, stop, with_loss, count):
         # Another stage of a technique is another trace.
+        if self.settings.steps_per_call == 1:
+            return self._one_step(iterator, stop, with_loss)[None]
+
+        def body(number, found):
+            last = tf.equal(number, count - 1)
+            return number + 1, found.write(number, self._one_step(iterator, stop, with_loss & last))
+
+        start = tf.constant(0), tf.TensorArray(tf.float32, count, element_shape=[4])
+        found = tf.while_loop(lambda number, _: number < count, body, start, parallel_iterations=1)
+        return found[1].stack()
+
+    def _one_step(self, iterator, stop, with_loss):
         batches = [next(iterator) for _ in range(self.settings.accumulate)]
         found = self.strategy.run(self._replica_step, args=(batches, stop, with_loss))
-        return self.strategy.reduce("SUM", found, axis=None)
+        asked = with_loss if self.fused_head is not None else tf.constant(True)
+        found = self.strategy.reduce("SUM", found, axis=None)
+        return tf.concat([found, [tf.cast(asked, tf.float32)]], axis=0)
 
     def _replica_step(self, batches, stop, with_loss):
         context = tf.distribute.get_replica_context()
@@ -217,7 +273,11 @@ class TrainStep:
         for number, batch in enumerate(batches):
             first = number * rows + context.replica_id_in_sync_group * (rows // replicas)
             # One after the other: side by side they would need all their memory at once.
-            with tf.control_dependencies([loss]), step_scope(self.step, first):
+            with (
+                tf.control_dependencies([loss]),
+                step_scope(self.step, first),
+                compiled_encoders(self.settings.compile_encoder),
+            ):
                 part, gradients = self._computation(with_loss)(batch)
             loss += part
             total = gradients if total is None else list(map(add, total, gradients))
@@ -255,7 +315,8 @@ class TrainStep:
         summed = [mirrored[i] for i in used]
         if summed and self.strategy.num_replicas_in_sync > 1:  # all weights may be in shards
             summed = context.all_reduce("SUM", summed)
-        summed = [sum_repeated_rows(g) for g in (*summed, *of_shard)]
+        gpu = on_gpu(self.step)
+        summed = [sum_repeated_rows(g, gpu) for g in (*summed, *of_shard)]
         if self.loss_scale:
             summed = [scale(g, 1 / self.loss_scale.scale) for g in summed]
         norm = self._norm(context, [*summed[: len(used)], *of_vectors], summed[len(used) :])
@@ -334,6 +395,48 @@ class LossScale:
         steps = tf.where(tf.logical_and(finite, ~doubled), self.good_steps + 1, 0)
         for variable, value in ((self.scale, new), (self.good_steps, steps)):
             strategy.extended.update(variable, _assign, args=(value,), group=False)
+
+
+def check_calls(
+    settings: "TrainingSettings",
+    techniques: "Sequence[type[Technique]]",
+    encoder: "Encoder | type[Encoder]",
+) -> None:
+    """Refuses what ``steps_per_call`` and ``compile_encoder`` cannot do.
+
+    Args:
+        settings: ``TrainingSettings``.
+        techniques: list of their classes.
+        encoder: the encoder, or its class.
+
+    Raises:
+        ConfigError: a technique acts between steps, there are replicas, or XLA cannot compile the
+            encoder.
+    """
+    if settings.steps_per_call > 1 and settings.strategy != "none":
+        # TensorFlow's collective operations of several replicas fail inside of a loop.
+        raise ConfigError(
+            "training.strategy 'none' expected with several steps in a call, found "
+            f"{settings.strategy!r}",
+            where="training.steps_per_call",
+            fix="leave it out, or train on one device",
+        )
+    for technique in techniques:
+        hooked = any(overrides(technique, name) for name in ("before_step", "after_step"))
+        if hooked and settings.steps_per_call > 1:
+            raise ConfigError(
+                f"one step in a call expected with technique {method_name(technique)}, which acts "
+                f"between steps, found {settings.steps_per_call}",
+                where="training.steps_per_call",
+                fix="leave it out, or remove the technique",
+            )
+    if settings.compile_encoder and not encoder.compilable:
+        found = encoder if isinstance(encoder, type) else type(encoder)
+        raise ConfigError(
+            f"encoder pretrained or transformer expected, found {method_name(found)}",
+            where="training.compile_encoder",
+            fix="leave it out",
+        )
 
 
 def _number():

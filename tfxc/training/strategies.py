@@ -331,6 +331,18 @@ def lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         ) from error
 
 
+def num_gpus() -> int:
+    """How many GPUs TensorFlow finds; it uses none of them yet."""
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def share_gpus() -> None:
+    """Takes no more of the GPUs' memory than is needed, as other processes use them as well."""
+    for gpu in tf.config.list_physical_devices("GPU"):
+        with contextlib.suppress(RuntimeError):  # this process uses them already, as it was told to
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
 def choose_gpu(number: int | None, memory_share: float | None) -> None:
     """Shows TensorFlow one GPU only and limits its memory. Call before any other use of it.
 

@@ -128,28 +128,22 @@ def test_a_change_on_both_sides_is_refused(memory):
     assert there(memory)["/a"] == b"there" and (path / "a").read_text() == "here"
 
 
-def test_the_same_change_on_both_sides_is_none(memory):
-    """As a process that is killed after copying, before it could note that, leaves it."""
-    with mirrors():
-        path = mirrored(ADDRESS, "run")
-        write(path, a="1")
-    memory.pipe("/bucket/runs/mine/a", b"new")
-    write(path, a="new")
-    with mirrors():
-        assert (mirrored(ADDRESS, "run") / "a").read_text() == "new"
-    assert there(memory) == {"/a": b"new"}
-
-
-def test_a_file_that_was_continued_after_it_had_been_sent(memory):
-    """As a log is when a training is killed while larger files are sent."""
+@pytest.mark.parametrize(
+    ("there_now", "here_now"),
+    [
+        pytest.param(b"new", "new", id="killed after copying, before it could note that"),
+        pytest.param(b"1\n2\n", "1\n2\n3\n", id="a log, killed while larger files were sent"),
+    ],
+)
+def test_what_was_sent_before_a_kill_is_no_conflict(memory, there_now, here_now):
     with mirrors():
         path = mirrored(ADDRESS, "run")
         write(path, log="1\n")
-    memory.pipe("/bucket/runs/mine/log", b"1\n2\n")
-    write(path, log="1\n2\n3\n")
+    memory.pipe("/bucket/runs/mine/log", there_now)
+    write(path, log=here_now)
     with mirrors():
-        assert (mirrored(ADDRESS, "run") / "log").read_text() == "1\n2\n3\n"
-        assert there(memory) == {"/log": b"1\n2\n3\n"}
+        assert (mirrored(ADDRESS, "run") / "log").read_text() == here_now
+    assert there(memory) == {"/log": here_now.encode()}
 
 
 def test_a_storage_that_fails_after_it_has_taken_a_file(memory, monkeypatch):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.ops.fused import stochastic_rounding
 from tfxc.ops.fused.stochastic_rounding import descend, round_stochastically, rounded_descent
 from tfxc.ops.randomness import step_scope
 
@@ -18,13 +17,13 @@ def switch(request, monkeypatch):
     """With and without the compiled operation."""
     choose(monkeypatch, request.param)
     yield request.param
-    rounded_descent.cache_clear()
+    rounded_descent.forget()
 
 
 def choose(monkeypatch, switch):
     monkeypatch.setenv("TFXC_COMPILE", switch)
-    rounded_descent.cache_clear()
-    assert (rounded_descent() is not None) == (switch == "1")
+    rounded_descent.forget()
+    assert (rounded_descent.get() is not None) == (switch == "1")
 
 
 def descended(variable, gradient, rate, steps, kept=1.0, seed=3):
@@ -79,7 +78,7 @@ def test_compiled_equals_tensorflow(monkeypatch):
         choose(monkeypatch, choice)
         variable = tf.Variable(tf.cast(values, tf.bfloat16))
         results.append(descended(variable, values, 0.03, 4, tf.constant(0.99)))
-    rounded_descent.cache_clear()
+    rounded_descent.forget()
     np.testing.assert_array_equal(*results)
 
 
@@ -89,8 +88,8 @@ def test_a_variable_made_from_another_keeps_its_values():
     twin = tf.Variable(variable)
     descended(variable, tf.ones((3, 2)), 1.0, 1)
     np.testing.assert_array_equal(tf.cast(twin, tf.float32), np.ones((3, 2)))
-    assert rounded_descent() is not None
-    assert stochastic_rounding.rounded_descent_was_requested()
+    assert rounded_descent.get() is not None
+    assert rounded_descent.requested
 
 
 @needs_compiler

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.training.optimization import row_adam
 from tfxc.training.optimization.optimizers import Adam
+from tfxc.training.optimization.row_adam import row_adam
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
 
@@ -29,7 +29,7 @@ def test_equals_the_textbook(shape):
     m[rows] += 0.1 * (gradient - m[rows])
     v[rows] += 0.01 * (gradient.astype(np.float64) ** 2 - v[rows])
     w[rows] -= 0.05 * m[rows] / (np.sqrt(v[rows]) + 1e-3)
-    row_adam.row_adam()(
+    row_adam.get()(
         variable=weight.handle, first_moment=first.handle, second_moment=second.handle,
         rows=rows, gradient=gradient, rate=0.05, epsilon=1e-3, share_1=0.1, share_2=0.01,
     )  # fmt: skip
@@ -42,7 +42,7 @@ def test_a_variable_made_from_another_keeps_its_values():
     weight, first, second = state()
     twin = tf.Variable(weight)  # shares the buffer until one of them is written to
     before = twin.numpy().copy()
-    row_adam.row_adam()(
+    row_adam.get()(
         variable=weight.handle, first_moment=first.handle, second_moment=second.handle,
         rows=[1], gradient=tf.ones((1, 7)), rate=1.0, epsilon=1e-7, share_1=0.1, share_2=0.01,
     )  # fmt: skip
@@ -54,7 +54,7 @@ def test_a_variable_made_from_another_keeps_its_values():
 def test_a_row_outside_is_refused():
     weight, first, second = state()
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"row 50 is outside of 0 .. 49"):
-        row_adam.row_adam()(
+        row_adam.get()(
             variable=weight.handle, first_moment=first.handle, second_moment=second.handle,
             rows=[50], gradient=tf.ones((1, 7)), rate=1.0, epsilon=1e-7, share_1=0.1, share_2=0.01,
         )  # fmt: skip
@@ -66,7 +66,7 @@ def test_optimizer_gives_the_same_with_and_without(monkeypatch, weight_decay):
     results = []
     for switch in ("1", "0"):
         monkeypatch.setenv("TFXC_COMPILE", switch)
-        row_adam.row_adam.cache_clear()
+        row_adam.forget()
         optimizer, variable = Adam(0.1, weight_decay=weight_decay), state()[0]
         optimizer.build([variable])
         for step in range(3):
@@ -75,23 +75,23 @@ def test_optimizer_gives_the_same_with_and_without(monkeypatch, weight_decay):
             slots = optimizer.slots[variable.ref()]
             optimizer.update(variable, gradient, slots, tf.constant(0.1), tf.constant(step + 1))
         results.append([variable.numpy(), *(slot.numpy() for slot in slots)])
-    row_adam.row_adam.cache_clear()
+    row_adam.forget()
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_without_a_compiler_there_is_none(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    row_adam.row_adam.cache_clear()
-    assert row_adam.row_adam() is None
-    row_adam.row_adam.cache_clear()
+    row_adam.forget()
+    assert row_adam.get() is None
+    row_adam.forget()
 
 
 def test_a_failing_compiler_is_reported_and_leaves_nothing(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("CXX", shutil.which("false"))
     monkeypatch.setenv("TFXC_CACHE", str(tmp_path))
-    row_adam.row_adam.cache_clear()
-    assert row_adam.row_adam() is None
+    row_adam.forget()
+    assert row_adam.get() is None
     assert "using TensorFlow's optimizer step instead" in capsys.readouterr().err
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
-    row_adam.row_adam.cache_clear()
+    row_adam.forget()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Pattern of temporary neighbours of a name; what ``tempfile`` makes of ``scratch_prefix``.
 SCRATCH = ".{}.new-????????"
 
+_AT_ONCE = 1 << 22  # numbers of an array that are written at once
+
 # What the machine refuses, and what to do.
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "free some space or choose another folder"),
@@ -109,23 +111,27 @@ def atomic_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_array(path: str | Path, array: "np.ndarray") -> None:
-    """Writes an array as an ``.npy`` file.
+    """Writes an array as an ``.npy`` file, in pieces.
 
     ``numpy.save`` into a file does not say why it fails on a full disk; writing bytes does.
 
     Args:
         path: file to write.
-        array: NumPy array; it is copied in memory.
+        array: NumPy array, perhaps a memory-mapped one; it is not copied as a whole.
 
     Raises:
         OSError: it cannot be written.
     """
     import numpy as np
 
-    stream = io.BytesIO()
-    np.save(stream, array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     with open(path, "wb") as target:
-        target.write(stream.getbuffer())
+        target.write(header.getvalue())
+        # Of a strided array a copy.
+        flat = array.reshape(-1, order="F") if np.isfortran(array) else array.reshape(-1)
+        for begin in range(0, flat.size, _AT_ONCE):
+            target.write(np.ascontiguousarray(flat[begin : begin + _AT_ONCE]).tobytes())
 
 
 def folder_bytes(path: str | Path) -> int:

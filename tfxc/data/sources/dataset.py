@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
-from tfxc.core.errors import ConfigError, UserError
+from tfxc.core.errors import ConfigError, DataError, UserError
 from tfxc.data.images.augmentation import Augmentation
 from tfxc.data.kinds import ENCODED
 from tfxc.data.sources.base import slice_size
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # One fetch takes a fraction of a millisecond; more calls would only compete for the same lock.
 _PARALLEL_FETCHES = 2
 _PREFETCH = 4  # batches kept ready
+_ON_DEVICE = 2  # of them on a GPU
 
 
 class Share(NamedTuple):
@@ -119,13 +120,37 @@ def training_dataset(
     return _finished(batches)
 
 
+def copied_ahead(batches: tf.data.Dataset, device: str) -> tf.data.Dataset:
+    """The same batches, of which the next ones are copied to a device while it is busy.
+
+    Args:
+        batches: the result of ``training_dataset``.
+        device: e.g. ``"/GPU:0"``.
+    """
+    return batches.apply(tf.data.experimental.prefetch_to_device(device, _ON_DEVICE))
+
+
 def _batch(source, *position, **part):
     """A batch; what prevents it is remembered, because TensorFlow makes another error of it."""
     try:
-        return source.batch(*position, **part)
+        batch = source.batch(*position, **part)
+        _check_index(batch["example_index"], source.num_examples)
     except UserError as error:
         source.failure = error
         raise
+    return batch
+
+
+def _check_index(index, count):
+    """Refuses numbers of examples that are not there: a GPU would read any memory for them."""
+    wrong = index[(index < 0) | (index >= count)]
+    if len(wrong):
+        raise DataError(
+            f"an example_index from 0 to {count - 1:,} expected, as there are {count:,} training "
+            f"examples, a batch holds {wrong[0]}",
+            where="data.train",
+            fix="number the examples from 0 in their order",
+        )
 
 
 def batch_signature(source: "Source", batch_size: int) -> dict[str, Any]:

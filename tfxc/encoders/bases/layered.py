@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
+from tfxc.encoders.bases.compiled import compiled, compiles_encoders, in_bucket
 from tfxc.encoders.bases.tokens import TokenEncoder
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ class LayeredEncoder(TokenEncoder):
     ``weights_of_layer(number)``, and adds to ``embedding_weights`` and ``final_weights`` what it
     has there.
     """
+
+    compilable = True
+    longest = 0  # most ids of a text; 0 for no limit
+
+    def call(self, features: Any, training: bool = False) -> tf.Tensor:
+        """Encodes a batch of texts; inside ``compiled_encoders``, in training, by a program."""
+        if not (training and compiles_encoders()):
+            return super().call(features, training)
+        ids = in_bucket(tf.cast(features, tf.int64), self.longest)
+        # The table is read outside: its gradient is rows of it.
+        return compiled(lambda x, mask: self.encode(x, mask, True), self.embed(ids), ids != 0)
 
     @property
     def depth(self) -> int:

@@ -24,6 +24,7 @@ class Repeated(Encoder):
     def __init__(self, encoders: Sequence[Encoder], **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.encoders = list(encoders)
+        self.compilable = all(encoder.compilable for encoder in self.encoders)
 
     def build(self, input_shape: Any = None) -> None:
         """Builds each encoder."""

@@ -87,7 +87,8 @@ class TokenEncoder(Encoder):
         """Encodes a batch of texts."""
         if isinstance(features, dict):
             raise ValueError("token ids (batch, length) expected, found a sparse bag")
-        ids = tf.cast(features, tf.int32)
+        # A GPU compares 64-bit integers itself; exported models keep to the type of their input.
+        ids = tf.cast(features, tf.int64 if training else tf.int32)
         return self.encode(self.embed(ids), ids != 0, training)
 
     @property

@@ -122,6 +122,7 @@ class Pretrained(LayeredEncoder):
         self.pooled_layers = pooled_layers
         self._shape, self._network = shape, network_of(shape)
         self._check(text_features)
+        self.longest = shape.max_positions
         self.stem: dict[str, Any] = {}
         self.layers: list[dict[str, Any]] = []
         self.pooler: dict[str, Any] = {}

@@ -80,12 +80,12 @@ class DigitHead(Head):
         )
 
     def codes_of(self, labels: np.ndarray | tf.Tensor) -> tf.Tensor:
-        """Codes of label ids, int32 of the same shape; -1 for padding and unseen labels."""
+        """Codes of label ids, int64 of the same shape; -1 for padding and unseen labels."""
         labels = seen_labels(labels, self.num_labels)
         if self._code_of_label is None:
             return labels
         codes = tf.gather(self._code_of_label.value, tf.maximum(labels, 0))
-        return tf.where(labels >= 0, codes, -1)
+        return tf.where(labels >= 0, tf.cast(codes, labels.dtype), -1)
 
     def labels_of(self, codes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Label ids and scores of the best codes (batch, k), ranked; ties by ascending id."""

@@ -1,33 +1,18 @@
 """Weights of labels in chunks that a training step reads, uses and updates one after the other."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.ops.fused.logit_chunks import LogitChunks
+from tfxc.ops.fused.logit_chunks import ChunkUpdate, LogitChunks
 from tfxc.ops.fused.stochastic_rounding import descend
 from tfxc.ops.search.top_k import read_once
 
-if TYPE_CHECKING:
-    from tfxc.ops.fused.logit_chunks import ChunkObjective
-
 CHUNK = 8192  # labels: a chunk's logits and gradient stay small, its products large
 MOST_CHUNKS = 128  # each is a part of the graph
-
-
-class Rates(NamedTuple):
-    """How a variable is updated: ``w = kept w - rate gradient``.
-
-    Attributes:
-        rate: float32 scalar.
-        kept: share that a decay of the weights leaves, float32 scalar; the float 1.0 without one.
-    """
-
-    rate: tf.Tensor
-    kept: tf.Tensor | float
 
 
 def chunk_size(num_labels: int) -> int:
@@ -101,12 +86,10 @@ class LabelChunks:
         self,
         features: tf.Tensor,
         labels: tf.Tensor,
-        objective: "ChunkObjective",
-        share: tf.Tensor,
-        rates: Callable[[keras.Variable], Rates],
-        with_loss: tf.Tensor | bool = True,
+        update: ChunkUpdate,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """A step of gradient descent, see ``heads.base.Head.fused_step``."""
+        objective, share, rates, with_loss = update
         features, bias = tf.cast(features, tf.float32), self.bias.value.read_value()
         chunks = LogitChunks(lambda n: self._logits(n, features, bias)[0], self.ends, labels)
         state = objective.begin(chunks)
@@ -125,8 +108,7 @@ class LabelChunks:
                 of_kernel = _product(gradient, weighted, kernel.dtype, transpose_a=True)
                 with tf.control_dependencies([of_features, of_bias[-1]]):
                     variable = self.kernels[number]
-                    update = self._descend(number, variable.value, of_kernel, rates(variable))
-                done = [update]
+                    done = [self._descend(number, variable.value, of_kernel, rates(variable))]
         with tf.control_dependencies(done):
             self._descend(len(of_bias), self.bias.value, tf.concat(of_bias, 0), rates(self.bias))
         return losses, of_features * share[:, None]

@@ -16,7 +16,7 @@ from tfxc.ops.distributed.cross_replica import labels_everywhere
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import angular_margin, at_positives, unit_rows
 from tfxc.ops.randomness import random_bits
-from tfxc.ops.search.candidates import distinct, ranks_in
+from tfxc.ops.search.candidates import distinct_or_zero, ranks_in
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
 
@@ -156,10 +156,7 @@ class Sampled(Head):
         labels = seen_labels(labels, self.num_labels)
         if self.classes == "all":
             return (LogitGroup(self._with_margin(self(features), labels), labels),)
-        own = distinct(labels_everywhere(labels))
-        # A softmax needs a column, even if no example of the batch has a label.
-        none = tf.zeros([tf.cast(tf.equal(tf.size(own), 0), tf.int32)], tf.int32)
-        own = tf.concat([own, none], axis=0)
+        own = distinct_or_zero(labels_everywhere(labels))
         positives = tf.where(labels >= 0, ranks_in(own, labels), -1)
         if not self.num_extra:
             return (LogitGroup(self._of_classes(features, own, positives), positives),)
@@ -167,7 +164,7 @@ class Sampled(Head):
         frequencies = None if self.frequencies is None else self.frequencies.value
         ids, log_weights, valid = drawn_classes(own, bits, self.num_extra, frequencies)
         # Slots without a class borrow one of the batch: no other row gets a gradient of zeros.
-        ids = tf.concat([own, tf.where(valid, ids, own[0])], axis=0)
+        ids = tf.concat([own, tf.where(valid, tf.cast(ids, own.dtype), own[0])], axis=0)
         logits = self._of_classes(features, ids, positives)
         first = tf.fill([tf.size(own)], True)
         valid = tf.broadcast_to(tf.concat([first, valid], axis=0), tf.shape(logits))

@@ -21,7 +21,7 @@ def drawn_classes(
     If fewer than ``count`` classes are left, all are drawn, with w = 1, and the rest is not valid.
 
     Args:
-        own: int32 (K,), distinct.
+        own: int (K,), distinct.
         bits: uint32 (N,), random.
         count: below N.
         frequencies: float32 (N,), positive; None for the uniform draw.

@@ -228,7 +228,7 @@ class Tree(TreeSearch):
         """Group and nodes of each level; ``chosen`` holds the parents an earlier pass chose.
 
         Returns:
-            List of (``LogitGroup``, int32 (batch, columns) nodes of the columns, -1 where empty).
+            List of (``LogitGroup``, int64 (batch, columns) nodes of the columns, -1 where empty).
         """
         features, chosen = tf.cast(features, self.compute_dtype), {} if chosen is None else chosen
         paths, found, nodes, scores = self._ancestors(labels), [], None, None
@@ -237,7 +237,8 @@ class Tree(TreeSearch):
             if level == 0:
                 logits = self.logits_of_all(features, 0)
                 group = LogitGroup(logits, positives, counts=counts)
-                nodes = tf.broadcast_to(tf.range(self.shape[0].nodes), tf.shape(logits))
+                every = tf.range(self.shape[0].nodes, dtype=positives.dtype)
+                nodes = tf.broadcast_to(every, tf.shape(logits))
                 scores = self.node_scores(logits)
             else:
                 if level not in chosen:
@@ -251,17 +252,17 @@ class Tree(TreeSearch):
         return found
 
     def _ancestors(self, labels):
-        """The labels' nodes on each level, int32 (batch, max_labels), -1 for none."""
+        """The labels' nodes on each level, int64 (batch, max_labels), -1 for none."""
         nodes = seen_labels(labels, self.num_labels)
         paths = [nodes]
         for level in reversed(range(1, len(self.shape))):
             parents = tf.gather(self.parents[level].value, tf.maximum(nodes, 0))
-            nodes = tf.where(nodes >= 0, parents, -1)
+            nodes = tf.where(nodes >= 0, tf.cast(parents, nodes.dtype), -1)
             paths.insert(0, nodes)
         return paths
 
     def _chosen_parents(self, level, true, nodes, scores):
-        """Parents whose children are scored, int32 (batch, width), distinct."""
+        """Parents whose children are scored, int64 (batch, width), distinct."""
         parts = [true] if "tfn" in self.negatives else []
         if "man" in self.negatives and self.level is None:
             count = min(self.num_candidate_groups, self.shape[level - 1].nodes)
@@ -278,12 +279,13 @@ class Tree(TreeSearch):
         index = current_examples()
         if self._start_matched is None or index is None:
             raise ValueError("matched parents and example numbers expected by man on one level")
-        return tf.gather(self._matched, index)
+        return tf.cast(tf.gather(self._matched, index), tf.int64)
 
     def _candidate_group(self, features, level, parents, positives, counts):
         """``LogitGroup`` and nodes of the children of these parents, positives among them."""
         tables = self.children[level].value, self.ranks[level].value
         above = tf.gather(self.parents[level].value, tf.maximum(positives, 0))
+        above = tf.cast(above, positives.dtype)
         found = children_candidates(parents, positives, above, *tables)
         # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
         rows = tf.maximum(tf.where(found.valid, found.nodes, found.nodes[:, :1]), 0)
@@ -299,13 +301,14 @@ class Tree(TreeSearch):
 
         Args:
             level: of the candidates.
-            parents: int32 (batch, n), those whose children are the first candidates.
-            candidates: int32 (batch, columns), the nodes.
+            parents: int64 (batch, n), those whose children are the first candidates.
+            candidates: int64 (batch, columns), the nodes.
             nodes, scores: (batch, columns above), all of the level above.
         """
         most, width = self.shape[level].max_children, tf.shape(parents)[1]
         behind = candidates[:, width * most :]
         of_behind = tf.gather(self.parents[level].value, tf.maximum(behind, 0))
+        of_behind = tf.cast(of_behind, behind.dtype)
         wanted = tf.concat([parents, tf.where(behind >= 0, of_behind, -1)], axis=1)
         places, known = find(wanted, nodes, wanted >= 0)
         above = tf.where(known, tf.gather(scores, places, batch_dims=1), 0.0)

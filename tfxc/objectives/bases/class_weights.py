@@ -147,7 +147,7 @@ class ClassWeighted(Objective):
         """``weights_of_true`` of a group with this many columns, all of them labels.
 
         Args:
-            positives: int32 (batch, max_positives) padded with -1.
+            positives: int64 (batch, max_positives) padded with -1.
             columns: None if the columns are no labels.
 
         Raises:

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, checked
-from tfxc.objectives.base import OUTSIDE_TABLE, Objective, masked_logits, penalties_of
-from tfxc.ops.losses import gather_positives
+from tfxc.objectives.base import Objective, masked_logits, penalties_of
+from tfxc.ops.losses import gather_positives, set_at_positives
 
 if TYPE_CHECKING:
     from tfxc.ops.logit_group import LogitGroup
@@ -57,11 +57,7 @@ def negatives_of(group: "LogitGroup") -> "Negatives":
     of_positives, mask = gather_positives(logits, positives)
     of_true = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)
     true = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), of_true)
-    places = tf.where(mask)
-    columns = tf.cast(tf.gather_nd(positives, places), tf.int64)
-    places = tf.stack([places[:, 0], columns], axis=1)
-    minus = tf.fill(tf.shape(places)[:1], -math.inf)
-    others = tf.tensor_scatter_nd_update(logits, places, minus)
+    others = set_at_positives(logits, positives, -math.inf)
     log_weights = 0.0 if group.log_weights is None else group.log_weights
     weights = tf.where(others > -math.inf, tf.exp(log_weights), 0.0)
     number = tf.reduce_sum(weights, axis=1)
@@ -152,7 +148,6 @@ class DualObjective(Objective):
             used, _ = self.step(first, constants)
         else:
             table = self.tables[number].value
-            example_index = self._checked(example_index)
             known = tf.gather(table, example_index)
             unvisited = tf.math.is_nan(known)
             used, new = self.step(tf.where(unvisited, first, known), constants)
@@ -193,15 +188,6 @@ class DualObjective(Objective):
             "labels of their batch were the same; a larger training.batch_size makes that rare"
         )
 
-    def _checked(self, example_index):
-        outside = (example_index < 0) | (example_index >= self.num_examples)
-        message = f"{OUTSIDE_TABLE} 0 .. {self.num_examples - 1}, the examples that "
-        message += f"objective {self.name!r} was made for; found:"
-        wrong = tf.boolean_mask(example_index, outside)
-        check = tf.debugging.Assert(~tf.reduce_any(outside), [message, wrong])
-        with tf.control_dependencies([check] if check is not None else []):
-            return tf.identity(example_index)
-
     def _write(self, table, example_index, values, negatives):
         """Writes the entries of the batch of all replicas into this replica's table."""
         good = negatives.exist & tf.math.is_finite(values) & tf.math.is_finite(negatives.log_mean)
@@ -211,15 +197,28 @@ class DualObjective(Objective):
         if context is not None and context.num_replicas_in_sync > 1:
             rows, values = (context.all_gather(part, axis=0) for part in (rows, values))
         self.skipped.value.assign_add(tf.math.count_nonzero(rows == -2))
-        values = tf.boolean_mask(values, rows >= 0)
-        distinct, places = tf.unique(tf.boolean_mask(rows, rows >= 0))
-        first = tf.math.unsorted_segment_min(tf.range(tf.size(places)), places, tf.size(distinct))
-        table.scatter_update(tf.IndexedSlices(tf.gather(values, first), distinct))
+        rows, values = _first_of_each(rows, values, table)
+        table.scatter_update(tf.IndexedSlices(values, rows))
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         own = {"num_examples": self.num_examples, "num_groups": self.num_groups}
         return {**super().get_config(), **own}
+
+
+def _first_of_each(rows, values, table):
+    """As many rows with what to write into them; where a row is repeated, what comes first.
+
+    Negative rows are replaced by a row that is written anyway, or by one that keeps what it has: a
+    list of unknown length would have to be asked for where a GPU computes it.
+    """
+    good, beyond = rows >= 0, tf.constant(table.shape[0], rows.dtype)
+    target = tf.where(good, rows, tf.maximum(tf.gather(rows, tf.argmax(good)), 0))
+    keys = tf.where(good, rows, beyond)
+    order = tf.argsort(keys, stable=True)
+    places = tf.searchsorted(tf.gather(keys, order), target, out_type=tf.int64)
+    first = tf.gather(values, tf.gather(order, places))
+    return target, tf.where(tf.reduce_any(good), first, tf.gather(table, target))
 
 
 class ScheduledDual(DualObjective):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, NOT_NEGATIVE, checked
 from tfxc.objectives.base import Objective
-from tfxc.ops.losses import add_at_positives, gather_positives
+from tfxc.ops.losses import add_at_positives, gather_positives, set_at_positives
 
 if TYPE_CHECKING:
     from tfxc.ops.fused.logit_chunks import LogitChunks
@@ -63,7 +63,7 @@ class HingeObjective(Objective):
         if self.weighted and group.counts is not None:
             costs *= tf.where(mask, tf.cast(group.counts, tf.float32), 0.0)
         positive = tf.reduce_sum(costs * self._hinge(1 - of_positives), axis=1)
-        negative = tf.reduce_sum(self._of_negatives(logits, group, mask), axis=1)
+        negative = tf.reduce_sum(self._of_negatives(logits, group), axis=1)
         total, columns = positive + self.cost_negative * negative, self._columns(logits, group)
         if self.padded_columns is None:
             return tf.math.divide_no_nan(total, columns)
@@ -103,14 +103,10 @@ class HingeObjective(Objective):
             return tf.cast(distance > 0, tf.float32)
         return 2 * tf.nn.relu(distance)
 
-    def _of_negatives(self, logits, group, mask):
+    def _of_negatives(self, logits, group):
         """Hinges of all columns as negatives, 0 of those that are true or do not count."""
-        places = tf.cast(tf.where(mask), tf.int32)
-        columns = tf.gather_nd(group.positives, places)
-        places = tf.stack([places[:, 0], columns], axis=1)
         # A negative with logit -1 costs nothing and has no gradient.
-        satisfied = tf.fill(tf.shape(columns), -1.0)
-        logits = tf.tensor_scatter_nd_update(logits, places, satisfied)
+        logits = set_at_positives(logits, group.positives, -1.0)
         if group.valid is not None:
             logits = tf.where(group.valid, logits, -1.0)
         hinges = self._hinge(1 + logits)

@@ -1,7 +1,7 @@
 """The columns of a head a chunk at a time, for objectives that say their gradient themselves."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -55,6 +55,34 @@ class LogitChunks:
             with tf.control_dependencies(tf.nest.flatten(state)):
                 state = function(state, self._logits_of(number), positives)
         return state
+
+
+class Rates(NamedTuple):
+    """How a variable is updated: ``w = kept w - rate gradient``.
+
+    Attributes:
+        rate: float32 scalar.
+        kept: share that a decay of the weights leaves, float32 scalar; the float 1.0 without one.
+    """
+
+    rate: tf.Tensor
+    kept: tf.Tensor | float
+
+
+class ChunkUpdate(NamedTuple):
+    """What a head minimises, and how fast, in a step that updates its chunks as it goes.
+
+    Attributes:
+        objective: with ``Objective.fused``.
+        share: float32 (batch,), factors of the examples' losses in the sum that is minimised.
+        rates: function of one of ``Head.fused_variables`` -> ``Rates``.
+        with_loss: bool scalar; without it the losses that are returned are 0.
+    """
+
+    objective: "ChunkObjective"
+    share: tf.Tensor
+    rates: Callable[[Any], Rates]
+    with_loss: tf.Tensor | bool = True
 
 
 class ChunkObjective(Protocol):

@@ -1,16 +1,20 @@
 """Updates of bfloat16 weights that are rounded up or down at random, and right on average."""
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
-from tfxc.ops.compiled_operations import load_operations
+from tfxc.ops.compiled_operations import CompiledOperation
+from tfxc.ops.distributed.devices import on_gpu
 from tfxc.ops.randomness import random_bits, random_key
 
-_SOURCE = Path(__file__).with_name("_rounded_descent.cc")
+#: ``rounded_descent.get()(variable, gradient, rate, kept, key)`` is ``descend`` of a variable's
+#: handle, with the ``random_key`` of its seed.
+rounded_descent = CompiledOperation(
+    Path(__file__).with_name("_rounded_descent.cc"),
+    "tfxc_rounded_descent",
+    "rounding of bfloat16 weights",
+)
 
 
 def round_stochastically(values: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
@@ -59,7 +63,7 @@ def descend(
     Returns:
         The operation that has assigned it; None outside of a graph.
     """
-    compiled = None if "GPU" in variable.device else rounded_descent()
+    compiled = None if on_gpu(variable) else rounded_descent.get()
     if compiled is not None:
         return compiled(
             variable=variable.handle,
@@ -74,22 +78,3 @@ def descend(
         tf.cast(variable.read_value(), tf.float32) * kept - tf.cast(gradient, tf.float32) * rate
     )
     return variable.assign(round_stochastically(values, bits), read_value=False)
-
-
-@functools.cache
-def rounded_descent() -> Callable[..., Any] | None:
-    """The operation of ``_rounded_descent.cc``, compiled now if it has not been on this machine.
-
-    ``rounded_descent()(variable, gradient, rate, kept, key)`` is ``descend`` of a variable's
-    handle, with the ``random_key`` of its seed.
-
-    Returns:
-        The operation, or None if it cannot be made.
-    """
-    found = load_operations(_SOURCE, "rounding of bfloat16 weights")
-    return None if found is None else found.tfxc_rounded_descent
-
-
-def rounded_descent_was_requested() -> bool:
-    """Whether this process has called ``rounded_descent``."""
-    return rounded_descent.cache_info().currsize > 0

@@ -12,6 +12,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.sources.folds import Fold
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import XCModel, build_model
+from tfxc.ops.tables.large_weights import without_starts
 from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.kfold.averaged_head import Averaged
 from tfxc.training.job import TrainingJob
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.manifest import Manifest
     from tfxc.data.sources.base import Source
+    from tfxc.inference.protocol import RunModel
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -135,10 +137,21 @@ class KFold(RecipeOfRuns):
         models, sizes = [], loaded.dimensions
         for number, folder in enumerate(folders):
             there = Fold(number, self.folds).num_outside(sizes["num_examples"])
-            models.append(build_model(loaded.config, **{**sizes, "num_examples": there}))
+            with without_starts():
+                models.append(build_model(loaded.config, **{**sizes, "num_examples": there}))
             folder.load_weights(models[-1])
         encoder = Repeated([model.encoder for model in models])
         return XCModel(encoder, Averaged([m.head for m in models]), models[0].objective)
+
+    def assemble_streamed(self, loaded: "LoadedRun") -> "RunModel":
+        """One fold in memory at a time, see ``StreamedFolds``.
+
+        Raises:
+            CheckpointError: a fold has no weights yet; it is named.
+        """
+        from tfxc.recipes.kfold.streamed import StreamedFolds
+
+        return StreamedFolds(loaded, self.checked(loaded.folder, range(self.folds)))
 
 
 class FoldJob(TrainingJob):

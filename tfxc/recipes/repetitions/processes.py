@@ -14,6 +14,7 @@ from tfxc.core.resources import available_bytes
 from tfxc.data.manifest import Manifest
 from tfxc.parallel import programs, workers
 from tfxc.training.memory_estimate import peak_bytes
+from tfxc.training.strategies import num_gpus, share_gpus
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -57,6 +58,7 @@ def run_repetitions(context: "Context", count: int, parallel: int | None = None)
         RepetitionsFailed: some failed; the message names them and their logs.
         RepetitionsStopped: a signal requested it; the children have ended.
     """
+    share_gpus()
     fit = parallel_jobs(context.config, context.data_folder, count)
     epochs = None if context.fresh else context.folder.extended_from(context.config)
     config = begin_repetitions(context)
@@ -109,7 +111,7 @@ def parallel_jobs(config: "Config", data_folder: str | Path, count: int) -> int:
     """
     manifest = Manifest.load(data_folder)
     by_memory = available_bytes() // max(1, peak_bytes(config, manifest, repetition=0).total)
-    return int(max(1, min(count, by_memory, os.cpu_count() or 1)))
+    return int(max(1, min(count, by_memory, num_gpus() or os.cpu_count() or 1)))
 
 
 def _ending(code):
@@ -126,6 +128,11 @@ def _start(running, context, config, number, jobs):
         threads = str(max(1, (os.cpu_count() or 1) // jobs))
         names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
         environment = dict.fromkeys(names, threads)
+        gpus = num_gpus()
+        if gpus and not any(option.startswith("--gpu") for option in context.command):
+            arguments += ["--gpu", str(number % gpus)]
+            # Otherwise the first process takes all of a GPU's memory.
+            environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     log = log_path(context.run, number)
     return running.submit([*arguments, *context.command], log, environment)
 

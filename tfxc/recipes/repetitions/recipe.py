@@ -6,6 +6,7 @@ from tfxc.core import registry
 from tfxc.core.arguments import COUNT, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
+from tfxc.ops.tables.large_weights import without_starts
 from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.repetitions.processes import begin_repetitions, parallel_jobs, run_repetitions
 from tfxc.training.job import TrainingJob
@@ -13,6 +14,7 @@ from tfxc.training.start.run_start import PARTS, RunStart
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
+    from tfxc.inference.protocol import RunModel
     from tfxc.model import XCModel
     from tfxc.runs.loaded import LoadedRun
 
@@ -34,7 +36,8 @@ class Repetitions(RecipeOfRuns):
 
     Args:
         parallel: processes at a time when all repetitions are started at once; None means as
-            many as memory and cores (or GPUs) hold.
+            many as memory and cores hold. Where there are GPUs, each process has one, in turn, and
+            None means as many as there are.
         together: train all in one process as one vectorised model instead; same weights.
         start, start_part, trust: what the repetitions begin with, see recipe ``fit``: each with the
             same repetition of a run of this recipe, or all with one that was trained together.
@@ -83,7 +86,7 @@ class Repetitions(RecipeOfRuns):
                 fix="leave it out, or add --set recipe.together=false",
             )
         if self.together:
-            return _separate(config), None
+            return separate(config), None
         self.check_number(repetition, count)
         return config, repetition or 0
 
@@ -110,23 +113,39 @@ class Repetitions(RecipeOfRuns):
         return job.run(**context.start_options)
 
     def assemble(self, loaded: "LoadedRun") -> "XCModel":
-        """One model with all repetitions side by side; those that do not count are untrained.
+        """One model with all repetitions side by side; those that do not count are zeros.
 
         Raises:
             CheckpointError: a repetition has no weights yet; it is named.
         """
-        model = build_model(_separate(loaded.config), **loaded.dimensions)
+        with without_starts():
+            model = build_model(separate(loaded.config), **loaded.dimensions)
         if self.together:
             loaded.folder.load_weights(model)
             return model
+        with without_starts():
+            one = build_model(loaded.config, **loaded.dimensions, repetition=0)
         count = repetition_count(loaded.config)
         numbers = range(count) if loaded.counted is None else loaded.counted
         folders = self.trained(loaded.folder, numbers)
-        one = build_model(loaded.config, **loaded.dimensions, repetition=0)
         for number, folder in zip(numbers, folders, strict=True):
             folder.load_weights(one)
             place_repetition(model, one, number)
         return model
+
+    def assemble_streamed(self, loaded: "LoadedRun") -> "RunModel":
+        """One repetition in memory at a time, see ``StreamedRepetitions``.
+
+        Raises:
+            CheckpointError: a repetition has no weights yet; it is named.
+        """
+        if self.together:
+            return self.assemble(loaded)
+        from tfxc.recipes.repetitions.streamed import StreamedRepetitions
+
+        count = repetition_count(loaded.config)
+        numbers = list(range(count) if loaded.counted is None else loaded.counted)
+        return StreamedRepetitions(loaded, numbers, self.checked(loaded.folder, numbers))
 
 
 def place_repetition(model: "XCModel", one: "XCModel", number: int) -> None:
@@ -156,6 +175,8 @@ def repetition_count(config: Any) -> int:
     return config.head.section().get("num_repetitions", known["num_repetitions"])
 
 
-def _separate(config):
+def separate(config: "Config") -> "Config":
+    """A config whose repetitions have an encoder each."""
+    assert config.head is not None, "``check_config`` has asked for one"
     head = type(config.head).model_validate({**config.head.section(), "trunk": "separate"})
     return config.model_copy(update={"head": head})

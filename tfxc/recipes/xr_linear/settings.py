@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core import registry
-from tfxc.core.arguments import SHARE, OneOf
+from tfxc.core.arguments import SHARE, Integer, OneOf
 from tfxc.core.errors import ConfigError, inside
 from tfxc.data.parsing.arrays import load_matrix
 from tfxc.data.source_files import expand
@@ -41,7 +41,8 @@ class TreeSettings:
     Args:
         given: what differs from the defaults of ``labels.tree_building.ClusteringSettings``, and
             what the labels are clustered by: ``label_embedding``, ``"pifa"``, ``"pii"`` or
-            ``"given"``; ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label,
+            ``"given"``; ``max_nonzeros`` of PIFA, see ``labels.label_embeddings.pifa``;
+            ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label,
             which is taken as given or joins PIFA as ``join`` (``"concat"`` or ``"convex"``) and
             ``alpha`` say. Or ``file`` alone, a tree to take as it is: one of
             ``tfxc tree build``, or one of PECOS, see ``labels.pecos_tree.load_tree``; with
@@ -69,6 +70,7 @@ class TreeSettings:
     ) -> None:
         known = {field.name: field.default for field in dataclasses.fields(ClusteringSettings)}
         known |= {"label_embedding": "pifa", "label_features": None, "join": MODES[0]}
+        known |= {"max_nonzeros": 0}
         own = _checked(given, {**known, "alpha": 0.5, "file": None, "threads": None}, where)
         several = [key for key, value in own.items() if isinstance(value, list)]
         if several:
@@ -92,6 +94,7 @@ class TreeSettings:
             )
         self.label_embedding = own.pop("label_embedding", _VECTORS[0])
         self.label_features = own.pop("label_features", None)
+        self.max_nonzeros = own.pop("max_nonzeros", 0)
         self.joined = {key: own.pop(key) for key in ("join", "alpha") if key in own}
         self.arguments = {"seed": seed, **own}
         self._check()
@@ -101,6 +104,7 @@ class TreeSettings:
             OneOf(*_VECTORS).check("label_embedding", self.label_embedding)
             OneOf(*MODES).check("join", self.joined.get("join", MODES[0]))
             SHARE.check("alpha", self.joined.get("alpha", 0.5))
+            Integer(0).check("max_nonzeros", self.max_nonzeros)
         if "alpha" in self.joined and self.joined.get("join") != "convex":
             raise ConfigError(
                 "this key is used only with join 'convex'",
@@ -108,6 +112,12 @@ class TreeSettings:
                 fix="remove it, or set join",
             )
         features, kind = self.label_features is not None, self.label_embedding
+        if self.max_nonzeros and (features or kind != "pifa"):
+            raise ConfigError(
+                "this key is used only with label_embedding 'pifa' without label_features",
+                where=f"{self._where}.max_nonzeros",
+                fix="remove it",
+            )
         useless = [] if features and kind == "pifa" else list(self.joined)
         if features and kind == "pii":
             useless = ["label_features"]
@@ -148,6 +158,7 @@ class TreeSettings:
         threads: int | None = None,
     ) -> ClusterTree:
         """The ``ClusterTree`` of label matrix Y and feature matrix X."""
+        threads = self.arguments.get("threads", threads)
         if self.file is not None:
             return self._tree(labels.shape[1])
         if self.label_embedding == "given":
@@ -156,9 +167,11 @@ class TreeSettings:
             given = self._label_features(labels.shape[1], features.shape[1])
             mode, alpha = self.joined.get("join", MODES[0]), self.joined.get("alpha", 0.5)
             vectors = pifa_with_label_features(labels, features, given, mode, alpha)
+        elif self.label_embedding == "pii":
+            vectors = pii(labels)
         else:
-            vectors = pii(labels) if self.label_embedding == "pii" else pifa(labels, features)
-        return build_tree(vectors, self._clustering, threads=self.arguments.get("threads", threads))
+            vectors = pifa(labels, features, self.max_nonzeros, threads)
+        return build_tree(vectors, self._clustering, threads=threads)
 
     @property
     def _clustering(self):

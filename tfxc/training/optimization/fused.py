@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.heads.bases.label_chunks import Rates
+from tfxc.ops.fused.logit_chunks import ChunkUpdate, Rates
 from tfxc.ops.gradients import without_gradients
-from tfxc.techniques.base import Technique, method_name
+from tfxc.techniques.base import Technique, method_name, overrides
 from tfxc.techniques.bases.average import WeightAverage
 from tfxc.training.optimization.optimizers import SGD
 
@@ -91,7 +91,7 @@ def _conflicts_of_techniques(techniques, weights):
     """As ``_conflicts``."""
     for kind in techniques:
         found = f"technique {method_name(kind)}"
-        passes = any(getattr(kind, name) is not getattr(Technique, name) for name in _PASSES)
+        passes = any(overrides(kind, name) for name in _PASSES)
         if passes or kind.losses:
             yield "one pass of the plain loss in each step", found, "remove it"
         elif weights != "float32" and issubclass(kind, WeightAverage):
@@ -139,15 +139,11 @@ class FusedHead:
         share = tf.fill(tf.shape(vectors)[:1], 1.0 / self._settings.batch_size)
         if model.objective.example_weights is not None and index is not None:
             share *= tf.gather(model.objective.example_weights, index)
+        update = ChunkUpdate(
+            model.objective, share, lambda variable: self._rates(variable, rate), with_loss
+        )
         with without_gradients():
-            losses, of_vectors = model.head.fused_step(
-                vectors,
-                batch["labels"],
-                model.objective,
-                share,
-                lambda variable: self._rates(variable, rate),
-                with_loss,
-            )
+            losses, of_vectors = model.head.fused_step(vectors, batch["labels"], update)
         upstream = tf.cast(of_vectors, vectors.dtype)
         # Without trained weights in the encoder the tape knows nothing of the vectors.
         gradients = tape.gradient(vectors, variables, upstream) if variables else []

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfxc.core.arguments import NOT_NEGATIVE, SHARE_BELOW_ONE, checked, from_section
 from tfxc.core.errors import ConfigError, inside
 from tfxc.core.registry import nearest
+from tfxc.ops.distributed.devices import on_gpu
 from tfxc.training.optimization.rates import RateFactors
 from tfxc.training.optimization.row_adam import row_adam
 from tfxc.training.optimization.row_optimizer import Optimizer
@@ -144,7 +145,7 @@ class Adam(Optimizer):
         return [first, second], scalars["rate"] * first / (tf.sqrt(second) + scalars["epsilon"])
 
     def _update_rows(self, variable, gradient, slots, rate, scalars):
-        compiled = None if "GPU" in variable.device else row_adam()
+        compiled = None if on_gpu(variable) else row_adam.get()
         if compiled is None:
             return super()._update_rows(variable, gradient, slots, rate, scalars)
         if self.decay_of(variable):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, checked
 from tfxc.core.errors import ConfigError
+from tfxc.ops.distributed.devices import on_gpu
 from tfxc.training.optimization.rates import RateFactors
 
 _CHUNK_ROWS = 2048  # rows updated at a time: keeps the temporaries in the cache
@@ -143,10 +144,7 @@ class Optimizer(tf.Module):
         width = max(1, variable.shape[1:].num_elements())
         chunk = min(_CHUNK_ROWS, max(1, _CHUNK_VALUES // width))
 
-        def body(begin):
-            end = tf.minimum(begin + chunk, count)
-            rows = gradient.indices[begin:end]
-            values = gradient.values[begin:end]
+        def update(rows, values):
             old = [tf.gather(slot, rows) for slot in slots]
             if decay and self.coupled:
                 values += decay * tf.gather(variable, rows)
@@ -158,9 +156,18 @@ class Optimizer(tf.Module):
                 for slot, value in zip(slots, new, strict=True)
             ]
             writes.append(variable.scatter_sub(tf.IndexedSlices(change, rows)))
-            with tf.control_dependencies([w for w in writes if w is not None]):
+            return [write for write in writes if write is not None]
+
+        def body(begin):
+            end = tf.minimum(begin + chunk, count)
+            with tf.control_dependencies(
+                update(gradient.indices[begin:end], gradient.values[begin:end])
+            ):
                 return (tf.identity(end),)
 
+        if on_gpu(variable):  # it has no such cache, and would wait for the host in each round
+            update(gradient.indices, gradient.values)
+            return None
         return tf.while_loop(
             lambda begin: begin < count, body, (tf.constant(0),), parallel_iterations=1
         )

@@ -188,16 +188,16 @@ class ClassCentres(Head):
     def _sampled_group(self, features, labels, lengths):
         if self.sharded_table is not None:
             return self._shard_group(features, labels, lengths)
-        if self.sampling is None:
-            columns = Columns(None, labels)
-        elif self.sampling == "heads":
-            columns = sampled_blocks(labels, self.heads, self.num_sampled_heads, self.seed)
-        elif self.sampling == "batch_heads":
-            columns = true_blocks(labels, self.heads, labels_everywhere(labels))
-        else:
-            columns = self._partial(labels, self.num_labels, labels_everywhere(labels))
+        columns = Columns(None, labels) if self.sampling is None else self._sample(labels)
         strength = self.strength(lengths)
         return self._group(features, columns, self.centres.value, self.num_labels, strength)
+
+    def _sample(self, labels):
+        if self.sampling == "heads":
+            return sampled_blocks(labels, self.heads, self.num_sampled_heads, self.seed)
+        if self.sampling == "batch_heads":
+            return true_blocks(labels, self.heads, labels_everywhere(labels))
+        return self._partial(labels, self.num_labels, labels_everywhere(labels))
 
     def _shard_group(self, features, labels, lengths):
         """The group of all replicas' examples over the labels of this replica."""
@@ -223,7 +223,7 @@ class ClassCentres(Head):
         ids, labels = columns.ids, centres.shape[0] // self.sub_centers
         if ids is not None:
             rows = tf.minimum(ids, known - 1)[..., None] * self.sub_centers
-            rows += tf.range(self.sub_centers)
+            rows += tf.range(self.sub_centers, dtype=rows.dtype)
             centres = tf.gather(centres, tf.reshape(rows, [*tf.unstack(tf.shape(ids)[:-1]), -1]))
             labels = math.prod(self.heads) if self.heads else known
         elif labels > known:
@@ -293,7 +293,7 @@ class ClassCentres(Head):
         if self.sharded_table is None:
             return super().top_k_and_loss(features, labels, k)
         self.check_k(k)
-        labels = seen_labels(labels, self.num_labels)
+        labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
         return Shards(self, self._shard_labels, _TILE).top_k_and_loss(features, labels, k)
 
     def save_own_variables(self, store: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfxc.ops.randomness import random_bits
-from tfxc.ops.search.candidates import distinct, ranks_in
+from tfxc.ops.search.candidates import distinct, distinct_or_zero, ranks_in
 
 _MAX = 2**31 - 1
 
@@ -15,9 +15,9 @@ class Columns(NamedTuple):
     """Classes of the columns and where the true ones are.
 
     Attributes:
-        ids: int32 (columns,), or (batch, columns) where each example has its own. Ids of surplus
+        ids: int64 (columns,), or (batch, columns) where each example has its own. Ids of surplus
             codes, beyond the labels, may occur.
-        positives: int32 (batch, max_labels), column numbers padded with -1.
+        positives: int64 (batch, max_labels), column numbers padded with -1.
     """
 
     ids: Any
@@ -28,18 +28,15 @@ def true_blocks(labels: tf.Tensor, heads: Sequence[int], flat: tf.Tensor) -> "Co
     """All classes of the heads (blocks of classes) that the batch's labels hit.
 
     Args:
-        labels: int32 (batch, max_labels) padded with -1.
+        labels: int64 (batch, max_labels) padded with -1.
         heads: (C0, C1): label id = d0 · C1 + d1.
-        flat: int32 vector of the labels of the whole batch, over all replicas, with padding.
+        flat: int64 vector of the labels of the whole batch, over all replicas, with padding.
 
     Reference: Liang et al., TPAMI 2024 (arXiv 2412.10182), multi-head sampling.
     """
     length = heads[1]
-    chosen = distinct(tf.where(flat >= 0, flat // length, -1))
-    # A softmax needs a column, even if no example of the batch has a label.
-    none = tf.zeros([tf.cast(tf.equal(tf.size(chosen), 0), tf.int32)], tf.int32)
-    chosen = tf.concat([chosen, none], axis=0)
-    ids = tf.reshape(chosen[:, None] * length + tf.range(length), [-1])
+    chosen = distinct_or_zero(tf.where(flat >= 0, flat // length, -1))
+    ids = tf.reshape(chosen[:, None] * length + tf.range(length, dtype=chosen.dtype), [-1])
     ranks = ranks_in(chosen, labels // length)
     return Columns(ids, tf.where(labels >= 0, ranks * length + labels % length, -1))
 
@@ -63,10 +60,11 @@ def sampled_blocks(labels: tf.Tensor, heads: Sequence[int], count: int, seed: in
     of_labels = tf.cast(tf.gather_nd(labels, where) // length, tf.int64)
     places = tf.stack([where[:, 0], of_labels], axis=1)
     keys = tf.tensor_scatter_nd_max(keys, places, tf.fill([tf.shape(where)[0]], _MAX))
-    chosen = tf.math.top_k(keys, count).indices
-    ids = tf.reshape(chosen[..., None] * length + tf.range(length), [batch, count * length])
+    chosen = tf.cast(tf.math.top_k(keys, count).indices, labels.dtype)
+    ids = chosen[..., None] * length + tf.range(length, dtype=chosen.dtype)
+    ids = tf.reshape(ids, [batch, count * length])
     found = (labels // length)[..., None] == chosen[:, None, :]
-    ranks = tf.argmax(found, axis=-1, output_type=tf.int32)
+    ranks = tf.argmax(found, axis=-1, output_type=labels.dtype)
     inside = (labels >= 0) & tf.reduce_any(found, axis=-1)
     return Columns(ids, tf.where(inside, ranks * length + labels % length, -1))
 
@@ -97,6 +95,6 @@ def partial(
     keys = tf.tensor_scatter_nd_update(keys, own[:, None], least)
     last = tf.maximum(count, tf.size(own)) - 1
     limit = tf.raw_ops.NthElement(input=keys, n=last, reverse=False)
-    ids = tf.cast(tf.where(keys <= limit)[:, 0], tf.int32)
+    ids = tf.where(keys <= limit)[:, 0]
     known = (labels >= 0) & (labels < num_classes)
     return Columns(ids, tf.where(known, ranks_in(ids, labels), -1))

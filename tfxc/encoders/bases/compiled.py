@@ -1,0 +1,55 @@
+"""Encoders whose layers XLA compiles, a program per length of a batch's texts."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+import tensorflow as tf
+
+_BUCKET = 32  # lengths are rounded up to multiples of this: each length is another program
+
+_local = threading.local()  # replicas are threads
+
+
+@contextlib.contextmanager
+def compiled_encoders(compiles: bool = True) -> Iterator[None]:
+    """Inside, encoders that can have their layers compiled in training."""
+    before = compiles_encoders()
+    _local.compiles = compiles
+    try:
+        yield
+    finally:
+        _local.compiles = before
+
+
+def compiles_encoders() -> bool:
+    """Whether this is inside of ``compiled_encoders``."""
+    return getattr(_local, "compiles", False)
+
+
+def compiled(function: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.Tensor:
+    """``function(*tensors)`` as one program, gradients included.
+
+    Example:
+        >>> float(compiled(tf.reduce_sum, tf.ones(3)))
+        3.0
+    """
+    # A function of its own for every call: another one would find the dropout masks of this one.
+    return tf.function(function, jit_compile=True, autograph=False)(*tensors)
+
+
+def in_bucket(ids: tf.Tensor, most: int = 0) -> tf.Tensor:
+    """Token ids padded with 0 to the next multiple of 32, so that there are few lengths.
+
+    Args:
+        ids: int (batch, length).
+        most: no longer than this, unless they are; 0 for no limit.
+
+    Example:
+        >>> in_bucket(tf.ones((2, 33), tf.int32)).shape, in_bucket(tf.ones((2, 9)), 20).shape
+        (TensorShape([2, 64]), TensorShape([2, 20]))
+    """
+    length = tf.shape(ids)[1]
+    wanted = -(-length // _BUCKET) * _BUCKET
+    wanted = tf.minimum(wanted, most) if most else wanted
+    return tf.pad(ids, [[0, 0], [0, tf.maximum(wanted - length, 0)]])

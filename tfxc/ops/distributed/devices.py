@@ -1,0 +1,22 @@
+"""Where a step runs: some of TensorFlow's operations have no kernel for a GPU, or wait for one."""
+
+from typing import Any
+
+import tensorflow as tf
+
+GPU = "/GPU:0"  # where TensorFlow places what nobody places elsewhere
+
+
+def on_gpu(variable: Any) -> bool:
+    """Whether a variable is in a GPU's memory.
+
+    Example:
+        >>> on_gpu(tf.Variable(1.0)) == bool(tf.config.list_logical_devices("GPU"))
+        True
+    """
+    return "GPU" in variable.device
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow uses a GPU, on which it then places the variables of a model."""
+    return bool(tf.config.list_logical_devices("GPU"))

@@ -1,0 +1,62 @@
+"""P@k over the number of repetitions of a hashed head."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfxc.core.storage.files import atomic_files
+from tfxc.reports.tables import write_csv
+
+if TYPE_CHECKING:
+    from tfxc.reports.measurement import Measurement
+    from tfxc.runs.loaded import LoadedRun
+
+
+class RepetitionCurve:
+    """What the first repetition finds, the first two and so on, up to all that count.
+
+    Args:
+        loaded: a run with a hashed head.
+        measurement: what is measured.
+
+    Example:
+        curve = RepetitionCurve(loaded, measurement)
+        measurement.update(loaded, rows, metrics, curve=curve)
+        print(curve.write(Path("curves")))
+    """
+
+    def __init__(self, loaded: "LoadedRun", measurement: "Measurement") -> None:
+        self._model = loaded.model
+        self._method = measurement.search or self._model.search_methods[0]
+        self._suites = [measurement.metrics(loaded) for _ in self._model.head.counted]
+
+    def update(self, batch: Mapping[str, Any]) -> None:
+        """Searches a batch, as ``RunModel.stream`` yields it, with each number of repetitions."""
+        scores, head = self._model.search_scores(batch["features"]), self._model.head
+        for count, suite in enumerate(self._suites, start=1):
+            k = suite.min_predictions
+            ids, totals = head.search_top_k(scores, k, self._method, most=count)
+            suite.update(ids, totals, batch["labels"])
+
+    def write(self, folder: Path) -> str:
+        """Writes ``repetitions.csv`` and ``repetitions.png``.
+
+        Args:
+            folder: where to, made if it is not there.
+
+        Returns:
+            The table, and a line that names the files.
+        """
+        from tfxc.reports.plots import curve_of_repetitions
+
+        names = [n for n in self._suites[0].names if n.startswith("P@") and "/" not in n]
+        results = [suite.result() for suite in self._suites]
+        table = [(r, *(found[n] for n in names)) for r, found in enumerate(results, start=1)]
+        columns = ("repetitions", *names)
+        with atomic_files(folder) as scratch:
+            write_csv(scratch / "repetitions.csv", columns, table)
+            curve_of_repetitions(columns, table, scratch / "repetitions.png")
+        lines = ["  ".join(f"{name:>7}" for name in columns)]
+        for count, *values in table:
+            lines.append("  ".join([f"{count:11}", *(f"{100 * value:7.2f}" for value in values)]))
+        return "\n".join([*lines, f"written: {folder / 'repetitions'}.csv and .png"])
