@@ -36,20 +36,27 @@ def test_a_linear_ranker(address, run, tmp_path, capsys):
     assert found and found == contents(run, "ranker/**/*.npy")
 
 
+MACH = {"name": "mach", "num_buckets": 10, "num_repetitions": 2}
+
+
 @pytest.mark.slow  # what a worker starts and how it is stopped: tests/test_parallel.py
-def test_repetitions(address, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("unit", "parts"),
+    [
+        ("repetition", {"recipe": {"name": "repetitions"}, "head": MACH}),
+        ("fold", {"recipe": {"name": "kfold", "folds": 2, "parallel": 2}}),
+    ],
+)
+def test_a_recipe_of_runs(unit, parts, address, tmp_path, capsys):
     """A process each on the workers; weights as of processes started here."""
-    head = {"name": "mach", "num_buckets": 10, "num_repetitions": 2}
     for name, options in (("here", ()), ("there", ("--cluster", address))):
-        config = tiny.write_config(
-            tmp_path, run=str(tmp_path / name), head=head, recipe={"name": "repetitions"}
-        )
+        config = tiny.write_config(tmp_path, run=str(tmp_path / name), **parts)
         command = ("--config", config, "--prepared", tmp_path / "prepared", *options)
         outcome = call(capsys, train, *command)
         assert outcome.code == 0, outcome.err + outcome.out
-        assert "2 repetitions, 2 at a time" in outcome.out
-    here = contents(tmp_path / "here", "repetition-*/model.weights.h5")
-    assert len(here) == 2 and here == contents(tmp_path / "there", "repetition-*/model.weights.h5")
+        assert f"2 {unit}s, 2 at a time" in outcome.out
+    here = contents(tmp_path / "here", f"{unit}-*/model.weights.h5")
+    assert len(here) == 2 and here == contents(tmp_path / "there", f"{unit}-*/model.weights.h5")
 
 
 def test_what_has_no_use_for_a_cluster(tmp_path, capsys):
