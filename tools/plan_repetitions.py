@@ -24,7 +24,7 @@ def main(argv=None):
     from tfxc.data.inspection.completion import load_config
     from tfxc.data.preparation import ensure_prepared
     from tfxc.recipes.base import Context
-    from tfxc.recipes.processes import begin_runs, parallel_jobs
+    from tfxc.recipes.bases.processes import begin_runs, parallel_jobs
     from tfxc.recipes.repetitions.recipe import repetition_count
 
     config = load_config(found.config, found.set)

@@ -15,8 +15,8 @@ from tfxc.model import XCModel, build_model
 from tfxc.ops.tables.large_weights import without_starts
 from tfxc.parallel import workers
 from tfxc.recipes.base import Context, RecipeOfRuns
+from tfxc.recipes.bases.processes import train_in_processes
 from tfxc.recipes.kfold.averaged_head import Averaged
-from tfxc.recipes.processes import train_in_processes
 from tfxc.training.job import TrainingJob
 from tfxc.training.start.run_start import PARTS, RunStart
 

@@ -8,7 +8,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
 from tfxc.ops.tables.large_weights import without_starts
 from tfxc.recipes.base import Context, RecipeOfRuns
-from tfxc.recipes.processes import train_in_processes
+from tfxc.recipes.bases.processes import train_in_processes
 from tfxc.training.job import TrainingJob
 from tfxc.training.start.run_start import PARTS, RunStart
 
