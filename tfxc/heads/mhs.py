@@ -16,6 +16,7 @@ from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import find, sample_with_true
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
+from tfxc.ops.tables.row_start import RowStart
 
 _TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 
@@ -99,7 +100,7 @@ class MHS(DigitHead):
         """Makes the table (blocks, block size, dim) and, if requested, the bias."""
         self.build_order()
         std = self.initial_std or input_shape[-1] ** -0.5
-        start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
+        start = RowStart("truncated_normal", std, self.seed)
         shape = (self.num_blocks, self.block_size, input_shape[-1])
         self.table = self.add_weight(shape, start, name="table")
         self.bias = None

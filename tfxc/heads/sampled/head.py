@@ -19,6 +19,7 @@ from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import distinct_or_zero, ranks_in
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
+from tfxc.ops.tables.row_start import RowStart
 
 _CLASSES_OF_A_BATCH = 1024  # assumed where memory is estimated
 
@@ -114,7 +115,7 @@ class Sampled(Head):
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (num_labels, dim), and bias and frequencies where there are any."""
-        start = keras.initializers.RandomNormal(stddev=self.initial_std, seed=self.seed)
+        start = RowStart("normal", self.initial_std, self.seed)
         shape = (self.num_labels, input_shape[-1])
         self.kernel = self.add_weight(shape, start, autocast=False, name="kernel")
         self.bias = self.frequencies = None
