@@ -126,6 +126,11 @@ class MHS(DigitHead):
         blocks = self.num_sampled_heads if self.sampling == "per_example" else 1
         return blocks * self.block_size * self.table.shape[-1]
 
+    @property
+    def row_weights(self) -> Sequence[keras.Variable]:
+        """All."""
+        return self.trainable_variables
+
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:

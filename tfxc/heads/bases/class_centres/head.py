@@ -158,6 +158,11 @@ class ClassCentres(Head):
             return 0
         return self.training_columns * self.sub_centers * self.centres.shape[-1]
 
+    @property
+    def row_weights(self) -> Sequence[Any]:
+        """The centres, where classes are sampled."""
+        return () if self.sampling is None else [self.centres]
+
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
