@@ -8,15 +8,16 @@ from tfxc.ops.tables import row_start
 from tfxc.ops.tables.row_start import RowStart
 
 KERAS = {
-    "normal": keras.initializers.RandomNormal,
-    "truncated_normal": keras.initializers.TruncatedNormal,
+    "normal": lambda seed: keras.initializers.RandomNormal(0.0, 0.3, seed),
+    "truncated_normal": lambda seed: keras.initializers.TruncatedNormal(0.0, 0.3, seed),
+    "uniform": lambda seed: keras.initializers.RandomUniform(-0.3, 0.3, seed),
 }
 
 
 @pytest.mark.parametrize("kind", KERAS)
 @pytest.mark.parametrize("seed", [0, 7, 2**40])
 def test_small_tables_are_those_of_keras(kind, seed):
-    expected = KERAS[kind](stddev=0.3, seed=seed)((20, 3, 2))
+    expected = KERAS[kind](seed)((20, 3, 2))
     np.testing.assert_array_equal(RowStart(kind, 0.3, seed)((20, 3, 2)), expected)
 
 

@@ -1,7 +1,7 @@
 """Random starts of tables, drawn in blocks of rows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,21 +9,24 @@ import tensorflow as tf
 
 _BLOCK = 2**23  # numbers that are drawn from one seed: 32 MB
 _SEEDS = 2**31 - 2  # as in Keras
-_KINDS = {
-    "normal": tf.random.stateless_normal,
-    "truncated_normal": tf.random.stateless_truncated_normal,
+_KINDS: dict[str, Callable[..., tf.Tensor]] = {
+    "normal": lambda shape, seed, size: tf.random.stateless_normal(shape, seed, stddev=size),
+    "truncated_normal": lambda shape, seed, size: tf.random.stateless_truncated_normal(
+        shape, seed, stddev=size
+    ),
+    "uniform": lambda shape, seed, size: tf.random.stateless_uniform(shape, seed, -size, size),
 }
 
 
 class RowStart(keras.initializers.Initializer):
-    """Normal numbers of mean 0, drawn in blocks of rows that do not depend on each other.
+    """Random numbers of mean 0, drawn in blocks of rows that do not depend on each other.
 
     So a table that is larger than a block can be started piece by piece, or shard by shard. Other
     tables get what Keras's initialisers draw from the same seed.
 
     Args:
-        kind: ``"normal"`` or ``"truncated_normal"``.
-        stddev: standard deviation.
+        kind: ``"normal"``, ``"truncated_normal"`` or ``"uniform"``.
+        size: standard deviation, or the largest absolute value of ``"uniform"``.
         seed: of all blocks.
 
     Example:
@@ -31,8 +34,8 @@ class RowStart(keras.initializers.Initializer):
         TensorShape([3, 4])
     """
 
-    def __init__(self, kind: str, stddev: float, seed: int) -> None:
-        self.kind, self.stddev, self.seed = kind, stddev, seed
+    def __init__(self, kind: str, size: float, seed: int) -> None:
+        self.kind, self.size, self.seed = kind, size, seed
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
         """All rows."""
@@ -50,7 +53,7 @@ class RowStart(keras.initializers.Initializer):
             _KINDS[self.kind](
                 (min(height, shape[0] - block), *shape[1:]),
                 (self.seed % _SEEDS, block),
-                stddev=self.stddev,
+                self.size,
             )
             for block in range(first, end, height)
         ] or [tf.zeros((0, *shape[1:]))]
@@ -59,7 +62,7 @@ class RowStart(keras.initializers.Initializer):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        return {"kind": self.kind, "stddev": self.stddev, "seed": self.seed}
+        return {"kind": self.kind, "size": self.size, "seed": self.seed}
 
 
 class Rows:
