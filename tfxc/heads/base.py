@@ -114,6 +114,11 @@ class Head(LargeWeights):
         """Numbers in the table rows that one example gathers for itself in training."""
         return 0
 
+    @property
+    def row_weights(self) -> "Sequence[keras.Variable]":
+        """Weights of which a training step gathers the rows of its columns, and no others."""
+        return ()
+
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> "tuple[LogitGroup, ...]":

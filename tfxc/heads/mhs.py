@@ -16,6 +16,7 @@ from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import find, sample_with_true
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
+from tfxc.ops.tables.row_start import RowStart
 
 _TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 
@@ -99,7 +100,7 @@ class MHS(DigitHead):
         """Makes the table (blocks, block size, dim) and, if requested, the bias."""
         self.build_order()
         std = self.initial_std or input_shape[-1] ** -0.5
-        start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
+        start = RowStart("truncated_normal", std, self.seed)
         shape = (self.num_blocks, self.block_size, input_shape[-1])
         self.table = self.add_weight(shape, start, name="table")
         self.bias = None
@@ -124,6 +125,11 @@ class MHS(DigitHead):
         """The blocks of one example: all it is compared with, or its own if it has one label."""
         blocks = self.num_sampled_heads if self.sampling == "per_example" else 1
         return blocks * self.block_size * self.table.shape[-1]
+
+    @property
+    def row_weights(self) -> Sequence[keras.Variable]:
+        """All."""
+        return self.trainable_variables
 
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor

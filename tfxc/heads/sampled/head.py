@@ -19,6 +19,7 @@ from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import distinct_or_zero, ranks_in
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
+from tfxc.ops.tables.row_start import RowStart
 
 _CLASSES_OF_A_BATCH = 1024  # assumed where memory is estimated
 
@@ -114,7 +115,7 @@ class Sampled(Head):
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (num_labels, dim), and bias and frequencies where there are any."""
-        start = keras.initializers.RandomNormal(stddev=self.initial_std, seed=self.seed)
+        start = RowStart("normal", self.initial_std, self.seed)
         shape = (self.num_labels, input_shape[-1])
         self.kernel = self.add_weight(shape, start, autocast=False, name="kernel")
         self.bias = self.frequencies = None
@@ -146,6 +147,11 @@ class Sampled(Head):
         if self.classes == "all":
             return self.num_labels
         return min(self.num_labels, _CLASSES_OF_A_BATCH + self.num_extra)
+
+    @property
+    def row_weights(self) -> Sequence[keras.Variable]:
+        """All, unless all classes are scored."""
+        return () if self.classes == "all" else self.trainable_variables
 
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
