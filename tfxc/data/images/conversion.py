@@ -75,11 +75,6 @@ class ImageConverter:
         self._files += len(chunk)
         self._file_bytes += sum(len(image) for image in chunk.images if isinstance(image, bytes))
 
-    def check_learned(self, where: str | Path) -> None:
-        """Raises a ``DataError`` unless an image of the training split could be decoded."""
-        if self.shape is None:
-            raise nothing_decoded(where)
-
     def shard_examples(self, most: int) -> int:
         """How many images a shard may hold, at most ``most``, so that it stays small enough."""
         encoded = self.store == "encoded"
@@ -110,20 +105,24 @@ class ImageConverter:
     def convert(
         self, chunk: "Chunk", where: str | Path, first: int
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The images of a chunk, once the shape is known.
+        """The images of a chunk.
 
         Args:
             where: the source, for messages.
             first: number of the chunk's first example, for images without a name.
 
         Returns:
-            tuple: int64 numbers of the images that were decoded, and their arrays for ``Rows``.
+            tuple: int64 numbers of the images that were decoded, and their arrays for ``Rows``;
+            none while the shape is not known, see ``count``.
 
         Raises:
             DataError: more images than allowed cannot be decoded, or one differs from the first.
         """
         assert chunk.images is not None, "a chunk of images"
         names = chunk.names or [f"example {first + i + 1}" for i in range(len(chunk))]
+        if self.shape is None:  # none of those so far can be decoded, nor any of these
+            self._refuse_too_many(np.arange(len(chunk)), names, where)
+            return np.zeros(0, np.int64), {}
         if isinstance(chunk.images, np.ndarray):
             kept, pixels = np.arange(len(chunk)), self._from_arrays(chunk.images, names, where)
         else:
