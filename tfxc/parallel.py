@@ -12,6 +12,7 @@ that of a worker that was killed is given to another one.
 
 import collections
 import contextlib
+import importlib
 import os
 import secrets
 import signal
@@ -211,7 +212,10 @@ def map_tasks(
         for task in tasks:
             yield function(*task)
         return
-    pool = get_reusable_executor(max_workers=processes)
+    # A process that grows much after its first task is taken for leaking, and replaced: what a task
+    # imports, such as TensorFlow, is imported before.
+    first = {"initializer": importlib.import_module, "initargs": (function.__module__,)}
+    pool = get_reusable_executor(max_workers=processes, **first)
     waiting: collections.deque[Future[Any]] = collections.deque()
     try:
         for task in tasks:

@@ -27,10 +27,11 @@ from tfxc.core.storage.files import SCRATCH, ensured_parent, write_array
 from tfxc.core.storage.locks import locked, sweep
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.blocks.chunk_file import write_chunk
-from tfxc.data.blocks.converting import BlockConverter, BlockRows, convert_block
+from tfxc.data.blocks.converting import BlockConverter, BlockRows
 from tfxc.data.blocks.job import CHUNK, LABELS, READ, TERMS, SplitJob
 from tfxc.data.blocks.layout import dealt, in_order
-from tfxc.data.blocks.reading import BlockReader, read_block
+from tfxc.data.blocks.reading import BlockReader
+from tfxc.data.blocks.tasks import convert_block, read_block
 from tfxc.data.conversion import check_kind, check_width, report_unused_features
 from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.held_out import open_split, selected
@@ -77,8 +78,9 @@ __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepare
 # Examples of a block. Large sets have larger ones, as every shard reads a part of every block.
 CHUNK_EXAMPLES, _MOST_EXAMPLES, _BLOCKS = 8192, 65536, 256
 CHUNK_IMAGES = 512
-# Fewer blocks, or fewer bytes of rows, are finished sooner than processes start.
-MIN_BLOCKS, MIN_BYTES = 4, 128 << 20
+# Fewer blocks (with texts, and of given features), or fewer bytes of rows, are finished sooner than
+# processes start.
+MIN_TEXTS, MIN_BLOCKS, MIN_BYTES = 2, 64, 128 << 20
 
 
 def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = None) -> Manifest:
@@ -353,7 +355,7 @@ class _Split:
         chunks = itertools.chain([first], chunks)
         if self._is_images(first):
             yield from self._images_read(here, chunks)
-        elif self._all.jobs > 1 and len(first) == CHUNK_EXAMPLES:
+        elif self._all.jobs > 1 and len(first) == CHUNK_EXAMPLES and self._all.text_features:
             yield from map_tasks(read_block, self._chunk_files(chunks), self._all.jobs)
         else:
             start = 0
@@ -363,13 +365,18 @@ class _Split:
 
     def _row_ranges(self, total):
         """Tasks for ranges of rows, and how many processes they are worth."""
-        size = min(_MOST_EXAMPLES, max(CHUNK_EXAMPLES, -(-total // _BLOCKS // 4096) * 4096))
+        size = min(_MOST_EXAMPLES, max(CHUNK_EXAMPLES, total // _BLOCKS // 4096 * 4096))
         starts = range(0, total, size)
         tasks = [
             (str(self._scratch), self._stage, number, start, min(total, start + size))
             for number, start in enumerate(starts)
         ]
-        return tasks, self._all.jobs if len(tasks) >= MIN_BLOCKS else 1
+        return tasks, self._processes(len(tasks))
+
+    def _processes(self, num_blocks):
+        """How many processes the tasks of so many blocks are worth."""
+        least = MIN_BLOCKS if self._all.text_features is None else MIN_TEXTS
+        return self._all.jobs if num_blocks >= least else 1
 
     def _chunk_files(self, chunks):
         """Yields tasks for chunks, which are written to files."""
@@ -462,11 +469,12 @@ class _Split:
     def _converted(self, here, recount):
         """Yields number and ``BlockRows`` of the blocks that have examples."""
         numbers = [number for number, count in enumerate(self._examples) if count]
-        if self._all.jobs == 1 or len(numbers) < MIN_BLOCKS or self._all.images is not None:
+        processes = self._processes(len(numbers))
+        if processes == 1 or self._all.images is not None:
             yield from ((number, here.convert(number, recount)) for number in numbers)
             return
         tasks = ((str(self._scratch), self._stage, number, recount) for number in numbers)
-        found = map_tasks(convert_block, tasks, self._all.jobs)
+        found = map_tasks(convert_block, tasks, processes)
         yield from zip(numbers, found, strict=True)
 
     def _write_shards(self, blocks):

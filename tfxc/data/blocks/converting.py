@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfxc.data.blocks.array_file import ArrayFile, write_arrays
-from tfxc.data.blocks.job import LABELS, READ, ROWS, TERMS, SplitJob, job_of
+from tfxc.data.blocks.job import LABELS, READ, ROWS, TERMS, SplitJob
 from tfxc.data.blocks.reading import LABEL_BOUNDS, LABEL_PLACES, TEXTS
 from tfxc.data.blocks.texts import texts_of
 from tfxc.data.kinds import SPARSE, TOKENS
@@ -35,20 +35,6 @@ class BlockRows(NamedTuple):
     label_counts: np.ndarray | None
 
 
-def convert_block(folder: str, stage: str, number: int, count_labels: bool) -> BlockRows:
-    """The second task of a block, in any process.
-
-    Args:
-        folder, stage: see ``tfxc.data.blocks.job.job_of``.
-        number: of the block.
-        count_labels: whether to count the labels.
-
-    Returns:
-        BlockRows.
-    """
-    return BlockConverter(job_of(folder, stage)).convert(number, count_labels)
-
-
 def order_in_block(count: int, seed: int, number: int) -> np.ndarray:
     """The order in which a block of the training split keeps its examples.
 
@@ -75,7 +61,12 @@ class BlockConverter:
         self._job = job
 
     def convert(self, number: int, count_labels: bool) -> BlockRows:
-        """Writes the rows of a block next to what was read; see ``convert_block``."""
+        """Writes the rows of a block next to what was read.
+
+        Args:
+            number: of the block.
+            count_labels: whether to count the labels.
+        """
         job = self._job
         assert job.kind is not None, "all is learned"
         arrays = ArrayFile(job.file(READ, number)).read_all()

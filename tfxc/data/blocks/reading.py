@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfxc.data.blocks.array_file import write_arrays
-from tfxc.data.blocks.chunk_file import read_chunk
-from tfxc.data.blocks.job import CHUNK, READ, SplitJob, job_of
+from tfxc.data.blocks.job import READ, SplitJob
 from tfxc.data.blocks.texts import text_arrays
 from tfxc.data.chunk import Chunk
 from tfxc.data.conversion import Converter, check_finite, check_kind
@@ -42,30 +41,6 @@ class BlockRead(NamedTuple):
     kind: str | None
     width: int
     truncated: int
-
-
-def read_block(folder: str, stage: str, number: int, start: int, stop: int | None) -> BlockRead:
-    """The first task of a block, in any process.
-
-    Args:
-        folder, stage: see ``tfxc.data.blocks.job.job_of``.
-        number: of the block.
-        start: number of its first example.
-        stop: number of the one after the last; None if the examples are in a file of the block.
-
-    Returns:
-        BlockRead.
-
-    Raises:
-        DataError: as ``BlockReader.read``, or the source is malformed.
-    """
-    job = job_of(folder, stage)
-    if stop is not None:
-        return BlockReader(job).read(job.rows_of_source(start, stop), number, start)
-    path = job.file(CHUNK, number)
-    found = BlockReader(job).read(read_chunk(path), number, start)
-    path.unlink(missing_ok=True)
-    return found
 
 
 class BlockReader:

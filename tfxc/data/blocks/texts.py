@@ -1,5 +1,6 @@
 """Texts and names as arrays."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,7 +24,4 @@ def text_arrays(prefix: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
 def texts_of(arrays: dict[str, np.ndarray], prefix: str) -> list[str]:
     """The strings of ``text_arrays``."""
     content, bounds = arrays[prefix + "content"].tobytes(), arrays[prefix + "indptr"].tolist()
-    return [
-        content[start:end].decode(*_ENCODING)
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    return [content[start:end].decode(*_ENCODING) for start, end in itertools.pairwise(bounds)]
