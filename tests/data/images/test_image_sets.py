@@ -17,7 +17,7 @@ from tfxc.data.images.decoding import decode_files, fit_arrays
 from tfxc.data.kinds import ENCODED, IMAGE
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import prepare
-from tfxc.data.records import tfrecord
+from tfxc.data.records import record_writer, tfrecord
 from tfxc.data.rows import Rows
 from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.data.sources.shards import ArraySource, ShardSource
@@ -64,7 +64,7 @@ def settings_of(folder, **images):
 @pytest.mark.parametrize("count", [0, 1, 300])
 def test_records_of_images_come_back(tmp_path, store, layout, count):
     rows = image_rows(store, 300).slice(0, count)
-    tfrecord.write_shard(tmp_path / "shard", rows, layout)
+    record_writer.write_shard(tmp_path / "shard", rows, layout)
     found = tfrecord.read_shard(tmp_path / "shard", layout, KIND_OF[store], 90, (6, 5, 3))
     assert found.kind is KIND_OF[store] and found.num_features == 90
     for name in ("label_indptr", "label_ids", *rows.arrays):
@@ -74,7 +74,7 @@ def test_records_of_images_come_back(tmp_path, store, layout, count):
 def test_what_a_record_of_images_holds(tmp_path):
     for store in STORES:
         rows = image_rows(store, 3)
-        tfrecord.write_shard(tmp_path / store, rows)
+        record_writer.write_shard(tmp_path / store, rows)
         (record,) = tf.data.TFRecordDataset(str(tmp_path / store)).as_numpy_iterator()
         features = tf.train.Example.FromString(record).features.feature
         assert list(features["label_counts"].int64_list.value) == [1, 2, 1]
@@ -87,13 +87,13 @@ def test_what_a_record_of_images_holds(tmp_path):
 
 def test_large_images_make_records_of_few(tmp_path, monkeypatch):
     monkeypatch.setattr(tfrecord, "_RECORD_BYTES", 1000)
-    tfrecord.write_shard(tmp_path / "shard", image_rows("pixels"))
+    record_writer.write_shard(tmp_path / "shard", image_rows("pixels"))
     sizes = [len(r) for r in tf.data.TFRecordDataset(str(tmp_path / "shard")).as_numpy_iterator()]
     assert len(sizes) == 4 and max(sizes) < 1300
 
 
 def test_damaged_records_of_images_are_refused(tmp_path):
-    tfrecord.write_shard(tmp_path / "shard", image_rows("pixels"))
+    record_writer.write_shard(tmp_path / "shard", image_rows("pixels"))
     for store, shape in (("encoded", (6, 5, 3)), ("pixels", (6, 4, 3))):
         with pytest.raises(DataError, match=r"shard: .*(expected|damaged)"):
             tfrecord.read_shard(tmp_path / "shard", "blocks", KIND_OF[store], 90, shape)

@@ -12,7 +12,7 @@ from tfxc.data.blocks.job import ROWS, job_of
 from tfxc.data.blocks.layout import Segment
 from tfxc.data.columns import LABELS
 from tfxc.data.manifest import ShardInfo, SplitInfo
-from tfxc.data.records.tfrecord import shard_name, write_shard
+from tfxc.data.records.record_writer import shard_name, write_shard
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import permutation
 
@@ -71,7 +71,7 @@ def write_rows(path: Path, rows: Rows, layout: str, num_labels: int) -> Shard:
 
     Args:
         path: of the shard.
-        rows, layout: see ``tfxc.data.records.tfrecord.write_shard``.
+        rows, layout: see ``tfxc.data.records.record_writer.write_shard``.
         num_labels: size of the vocabulary; ids from there on count as unseen.
     """
     write_shard(path, rows, layout)

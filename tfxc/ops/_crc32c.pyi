@@ -1,0 +1,3 @@
+"""Types of the functions of _crc32c.pyx, where their meaning is documented."""
+
+def masked_crc32c(content: bytes) -> int: ...
