@@ -60,7 +60,7 @@ def test_other_version_and_damage(folder):
         Manifest.load(folder)
     for text in ('{"format_version": 2', "[]", json.dumps({**values, "layout": "rows"})):
         path.write_text(text)
-        with pytest.raises(DataError, match=r"manifest\.json: .*(damaged|found None)"):
+        with pytest.raises(DataError, match=r"manifest\.json: .*(damaged|found version None)"):
             Manifest.load(folder)
 
 

@@ -184,4 +184,4 @@ def test_full_disk_is_an_os_error(layout):
 
 
 def test_shard_name():
-    assert tfrecord.shard_name("train", 0, 4) == "train-00000-of-00004.tfrecord"
+    assert record_writer.shard_name("train", 0, 4) == "train-00000-of-00004.tfrecord"

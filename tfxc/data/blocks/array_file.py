@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfxc.core.escaping import json_text
+
 if TYPE_CHECKING:
     from tfxc.data.columns import Column
 
@@ -25,7 +27,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
         OSError: the disk is full or the folder cannot be written to.
     """
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    head = json.dumps([[n, a.dtype.str, a.shape] for n, a in contiguous.items()]).encode()
+    head = json_text([[n, a.dtype.str, a.shape] for n, a in contiguous.items()]).encode()
     path = Path(path)
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:

@@ -129,16 +129,16 @@ def cut_bags(term_lists: Iterable[Sequence[str]]) -> CutTexts:
 
     Example:
         >>> cut = cut_bags([["b", "a", "b"], ["a"]])
-        >>> cut.terms, cut.ids.tolist(), cut.values.tolist(), cut.documents.tolist()
-        (['b', 'a'], [0, 1, 1], [2.0, 1.0, 1.0], [1, 2])
+        >>> cut.terms, cut.ids.tolist(), cut.values.tolist(), cut.totals.tolist()
+        (['b', 'a'], [0, 1, 1], [2.0, 1.0, 1.0], [2, 2])
     """
     indptr, ids, terms = _numbered(term_lists)
+    totals = np.bincount(ids, minlength=len(terms))  # the matrix changes its arrays in place
     bags = scipy.sparse.csr_matrix(
         (np.ones(len(ids), np.float32), ids, indptr), (len(indptr) - 1, max(1, len(terms)))
     )
     bags.sum_duplicates()
     documents = np.bincount(bags.indices, minlength=len(terms))
-    totals = np.bincount(ids, minlength=len(terms))
     return CutTexts(bags.indptr.astype(np.int64), bags.indices, bags.data, terms, documents, totals)
 
 
