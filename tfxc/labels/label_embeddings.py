@@ -12,7 +12,7 @@ import scipy.sparse
 
 from tfxc.core.arguments import SHARE, OneOf, checked
 from tfxc.core.errors import DataError
-from tfxc.ops.aggregation import pruned_product
+from tfxc.ops.clustering.aggregation import pruned_product
 
 MODES = ("concat", "convex")
 _BATCH = 65_536

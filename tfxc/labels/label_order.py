@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.labels.mixed_radix import strides
-from tfxc.ops.two_means import Bisection
+from tfxc.ops.clustering.two_means import Bisection
 
 if TYPE_CHECKING:
     import scipy.sparse

@@ -10,7 +10,7 @@ from tfxc.core.arguments import COUNT, SHARE, Integer, Number, checked
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_shape import built_shape
-from tfxc.ops.two_means import Bisection
+from tfxc.ops.clustering.two_means import Bisection
 
 _RATE = Number(maximum=1, above=0)
 _MAX_SCORES = 1 << 24  # of labels and leaves that are in memory together

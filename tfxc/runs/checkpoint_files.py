@@ -157,6 +157,24 @@ class CheckpointFiles:
         return self.folder / f"{self.prefix}-{step}"
 
 
+def shard_prefixes(folder: Path) -> set[str]:
+    """Prefixes of the files of shards, of all steps."""
+    return {path.stem.rpartition("-")[0] for path in folder.glob("shard-*.json")}
+
+
+def problem_of_shards(folder: Path, step: int) -> str | None:
+    """What is wrong with the shards of a step's checkpoint, or None; there may be no shards."""
+    files = {name: CheckpointFiles(folder, name) for name in sorted(shard_prefixes(folder))}
+    there = [name for name, shard in files.items() if shard.finished(step)]
+    counts = {int(name.rpartition("-")[2]) for name in there}
+    wanted = {f"shard-{number}-of-{count}" for count in counts for number in range(count)}
+    missing = sorted(wanted - {*there})
+    if missing:
+        return f"{missing[0]}-{step}.json is missing"
+    problems = (files[name].problem(step) for name in there)
+    return next((problem for problem in problems if problem), None)
+
+
 def _hash(content):
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -18,7 +18,7 @@ from tfxc.core.storage.locks import holder, is_held, locked
 from tfxc.core.storage.ownership import check_kind, check_own, clear_owned, is_kind, lock_of
 from tfxc.core.storage.reading import existing_file, read_errors, read_json
 from tfxc.data.manifest import MANIFEST_FILE, Manifest
-from tfxc.runs.checkpoint_files import CheckpointFiles
+from tfxc.runs.checkpoint_files import CheckpointFiles, problem_of_shards, shard_prefixes
 from tfxc.runs.writer import (
     ARCHITECTURE,
     ENVIRONMENT,
@@ -282,7 +282,7 @@ class RunFolder(RunWriter):
             ConfigError: there is something later, which may not be removed.
         """
         self.check_step(step, "--from-step")
-        problem = self._checkpoints().problem(step) or self._problem_of_shards(step)
+        problem = self._checkpoints().problem(step) or problem_of_shards(self / "checkpoints", step)
         if problem:
             raise CheckpointError(problem, where=self.path, fix="choose another step")
         steps = self._checkpoints().finished_steps()
@@ -316,7 +316,7 @@ class RunFolder(RunWriter):
         if self.config().training.keep == "last" or not 0 < best <= step:
             (self / WEIGHTS).unlink(missing_ok=True)
         for other in sorted((other for other in steps if other > step), reverse=True):
-            for name in ("ckpt", *self._shards()):
+            for name in ("ckpt", *shard_prefixes(self / "checkpoints")):
                 CheckpointFiles(self / "checkpoints", name).remove(other)
 
     def _best_step(self, newest):
@@ -324,24 +324,6 @@ class RunFolder(RunWriter):
         content = self._checkpoints().content(newest)
         progress = (content or {}).get("progress") or self.summary() or {}
         return progress.get("best_step", 0)
-
-    def _problem_of_shards(self, step):
-        """What is wrong with the shards of a checkpoint, or None."""
-        folder = self / "checkpoints"
-        files = {name: CheckpointFiles(folder, name) for name in sorted(self._shards())}
-        there = [name for name, shard in files.items() if shard.finished(step)]
-        counts = {int(name.rpartition("-")[2]) for name in there}
-        wanted = {f"shard-{number}-of-{count}" for count in counts for number in range(count)}
-        missing = sorted(wanted - {*there})
-        if missing:
-            return f"{missing[0]}-{step}.json is missing"
-        problems = (files[name].problem(step) for name in there)
-        return next((problem for problem in problems if problem), None)
-
-    def _shards(self):
-        """Prefixes of the files of shards."""
-        found = self.path.glob("checkpoints/shard-*.json")
-        return {path.stem.rpartition("-")[0] for path in found}
 
     def check_data(
         self, data_folder: str | Path, needed: set[str] | None = None, fresh: bool = False

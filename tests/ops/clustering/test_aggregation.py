@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.ops import aggregation
-from tfxc.ops.aggregation import has_native, pruned_product
+from tfxc.ops.clustering import aggregation
+from tfxc.ops.clustering.aggregation import has_native, pruned_product
 
 NATIVE = [False, pytest.param(True, marks=pytest.mark.skipif(not has_native(), reason="not built"))]
 

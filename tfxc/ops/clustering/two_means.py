@@ -14,7 +14,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.resources import thread_count
 
 try:
-    from tfxc.ops import _two_means
+    from tfxc.ops.clustering import _two_means
 except ImportError:  # not built: NumPy does the work
     _two_means = None  # type: ignore[assignment]
 

@@ -10,7 +10,7 @@ from tfxc.core.resources import thread_count
 from tfxc.ops.csr import bounds_of
 
 try:
-    from tfxc.ops import _aggregation
+    from tfxc.ops.clustering import _aggregation
 except ImportError:  # not built: NumPy does the work
     _aggregation = None  # type: ignore[assignment]
 

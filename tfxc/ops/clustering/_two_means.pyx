@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""Native kernel of ``tfxc.ops.two_means``: the nodes of one level, each in a thread of its own.
+"""Native kernel of ``tfxc.ops.clustering.two_means``: the nodes of a level, each in its own thread.
 
 A node works on the columns its rows use, renumbered without gaps, and its sums follow the rows
 that changed sides. Sums are in double precision and are added in one order, whatever the number
@@ -14,10 +14,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-cdef struct Scored:
-    double score
-    int32_t place  # in the node; rows of a node are sorted by ascending number
-
+from tfxc.ops.clustering._selection cimport Scored, select
 
 cdef struct Rows:
     const float *values
@@ -30,7 +27,7 @@ cdef struct Scratch:
     double *left
     double *right
     float *direction
-    Scored *scored
+    Scored *scored  # places in the node, whose rows are sorted by ascending number
     double *chances
     int32_t *members
     uint8_t *is_left
@@ -67,38 +64,6 @@ cdef inline double squared_norm(const Rows *rows, int32_t row) noexcept nogil:
     for i in range(begin, end):
         total += <double>rows.values[i] * rows.values[i]
     return total
-
-
-cdef inline bint before(Scored one, Scored other) noexcept nogil:
-    return one.score < other.score or (one.score == other.score and one.place < other.place)
-
-
-cdef void select(Scored *scored, int64_t count, int64_t left) noexcept nogil:
-    """Brings the ``left`` first to the front, in no order (Hoare's selection)."""
-    cdef int64_t low = 0, high = count - 1, i, j, target = left - 1
-    cdef Scored pivot, one, two
-    while low < high:
-        pivot, one, two = scored[(low + high) // 2], scored[low], scored[high]
-        if before(one, pivot) == before(two, one):
-            pivot = one
-        elif before(two, pivot) == before(one, two):
-            pivot = two
-        i, j = low, high
-        while i <= j:
-            while before(scored[i], pivot):
-                i += 1
-            while before(pivot, scored[j]):
-                j -= 1
-            if i <= j:
-                scored[i], scored[j] = scored[j], scored[i]
-                i += 1
-                j -= 1
-        if target <= j:
-            high = j
-        elif target >= i:
-            low = i
-        else:
-            return
 
 
 cdef void score(

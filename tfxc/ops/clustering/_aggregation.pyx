@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""Native kernel of ``tfxc.ops.aggregation``: sums of sparse rows, of which the greatest are kept.
+"""Native kernel of ``tfxc.ops.clustering.aggregation``: the greatest entries of sums of sparse rows.
 
 A sum is made in a dense row that is cleared where it was touched, in single precision and in the
 order of its rows, as ``scipy.sparse`` multiplies matrices.
@@ -9,45 +9,12 @@ from libc.math cimport fabsf
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc, qsort
 
-cdef struct Entry:
-    float size
-    int32_t column
+from tfxc.ops.clustering._selection cimport Scored, select
 
 
-cdef int by_column(const void *one, const void *other) noexcept nogil:
-    cdef int32_t first = (<const Entry *>one).column, second = (<const Entry *>other).column
+cdef int by_place(const void *one, const void *other) noexcept nogil:
+    cdef int32_t first = (<const Scored *>one).place, second = (<const Scored *>other).place
     return (first > second) - (first < second)
-
-
-cdef inline bint before(Entry one, Entry other) noexcept nogil:
-    """Of greater size, or of the same and with the smaller column."""
-    return one.size > other.size or (one.size == other.size and one.column < other.column)
-
-
-cdef void select(Entry *entries, int64_t count, int64_t first) noexcept nogil:
-    """Brings the ``first`` first to the front, in no order (Hoare's selection)."""
-    cdef int64_t low = 0, high = count - 1, i, j
-    cdef Entry pivot, held
-    while low < high:
-        pivot = entries[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while before(entries[i], pivot):
-                i += 1
-            while before(pivot, entries[j]):
-                j -= 1
-            if i <= j:
-                held = entries[i]
-                entries[i] = entries[j]
-                entries[j] = held
-                i += 1
-                j -= 1
-        if first - 1 <= j:
-            high = j
-        elif first - 1 >= i:
-            low = i
-        else:
-            return
 
 
 def greatest_of_sums(
@@ -80,7 +47,7 @@ def greatest_of_sums(
     """
     cdef float *sums = <float *>calloc(max(width, 1), sizeof(float))
     cdef uint8_t *touched = <uint8_t *>calloc(max(width, 1), 1)
-    cdef Entry *found = <Entry *>malloc(max(width, 1) * sizeof(Entry))
+    cdef Scored *found = <Scored *>malloc(max(width, 1) * sizeof(Scored))
     cdef int64_t group, place, entry, count, kept, i
     cdef int32_t column
     cdef float factor
@@ -98,22 +65,22 @@ def greatest_of_sums(
                     column = row_columns[entry]
                     if not touched[column]:
                         touched[column] = 1
-                        found[count].column = column
+                        found[count].place = column
                         count += 1
                     sums[column] += factor * row_values[entry]
             for i in range(count):
-                found[i].size = fabsf(sums[found[i].column])
+                found[i].score = -fabsf(sums[found[i].place])  # the greatest first
             kept = count
             if count > most:
                 select(found, count, most)
                 kept = most
             for i in range(kept, count):
-                column = found[i].column
+                column = found[i].place
                 sums[column] = 0
                 touched[column] = 0
-            qsort(found, kept, sizeof(Entry), by_column)
+            qsort(found, kept, sizeof(Scored), by_place)
             for i in range(kept):
-                column = found[i].column
+                column = found[i].place
                 columns[group * most + i] = column
                 values[group * most + i] = sums[column]
                 sums[column] = 0

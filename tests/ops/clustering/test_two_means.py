@@ -7,8 +7,8 @@ import pytest
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.ops import two_means
-from tfxc.ops.two_means import Bisection, has_native
+from tfxc.ops.clustering import two_means
+from tfxc.ops.clustering.two_means import Bisection, has_native
 
 native = pytest.mark.skipif(not has_native(), reason="the native kernel is not built")
 
