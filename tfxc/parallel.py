@@ -10,7 +10,9 @@ see the same files under the same paths, and have the same version of tfxc. A ta
 that of a worker that was killed is given to another one.
 """
 
+import collections
 import contextlib
+import importlib
 import os
 import secrets
 import signal
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
+from joblib.externals.loky import get_reusable_executor
 
 from tfxc.core.errors import ConfigError, missing_package
 from tfxc.core.interrupts import stop_with_parent
@@ -188,6 +191,43 @@ def map_ordered(
     delayed = joblib.delayed(function)
     parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
     yield from parallel(delayed(*task) for task in tasks)
+
+
+def map_tasks(
+    function: Callable[..., Any], tasks: Iterable[tuple], processes: int
+) -> Iterator[Any]:
+    """Yields ``function(*task)`` of each task in their order, from processes of this machine.
+
+    A few tasks are taken ahead of their results. After an error nothing is running any more.
+
+    Args:
+        function: of a module; it may run twice with the same arguments.
+        tasks: paths and numbers, task by task.
+        processes: on this machine; 1 means none but this one.
+
+    Example:
+        >>> list(map_tasks(divmod, [(7, 2), (9, 4)], processes=1))
+        [(3, 1), (2, 1)]
+    """
+    if processes == 1:
+        for task in tasks:
+            yield function(*task)
+        return
+    # A process that grows much after its first task is taken for leaking, and replaced: what a task
+    # imports, such as TensorFlow, is imported before.
+    first = {"initializer": importlib.import_module, "initargs": (function.__module__,)}
+    pool = get_reusable_executor(max_workers=processes, **first)
+    waiting: collections.deque[Future[Any]] = collections.deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(function, *task))
+            if len(waiting) >= 2 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BaseException:
+        pool.shutdown(kill_workers=True)
+        raise
 
 
 class Programs:

@@ -7,7 +7,7 @@ import scipy.sparse
 
 from tfxc.core.storage import checksums
 from tfxc.data.manifest import Manifest
-from tfxc.data.records.shard_writer import in_order, write_split
+from tfxc.data.records.shard_writer import write_split
 from tfxc.data.rows import Rows
 
 
@@ -32,7 +32,8 @@ def prepared(folder, rows, shard_examples, layout="blocks"):
     """Writes ``rows`` in their order as the training split of a prepared folder."""
     Path(folder).mkdir(parents=True)
     num_labels = int(rows.label_ids.max(initial=0)) + 1
-    shards = in_order([rows], shard_examples)
+    starts = range(0, len(rows), shard_examples)
+    shards = [rows.slice(start, start + shard_examples) for start in starts]
     Manifest(
         name="numbered",
         settings_fingerprint="00000000",

@@ -56,11 +56,11 @@ def test_other_version_and_damage(folder):
     path = folder / "manifest.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "format_version": 99, "unknown": 1}))
-    with pytest.raises(DataError, match=r"version 1 expected, found 99.*run prepare again"):
+    with pytest.raises(DataError, match=r"version 2 expected, found version 99.*run prepare again"):
         Manifest.load(folder)
-    for text in ('{"format_version": 1', "[]", json.dumps({**values, "layout": "rows"})):
+    for text in ('{"format_version": 2', "[]", json.dumps({**values, "layout": "rows"})):
         path.write_text(text)
-        with pytest.raises(DataError, match=r"manifest\.json: .*(damaged|found None)"):
+        with pytest.raises(DataError, match=r"manifest\.json: .*(damaged|found version None)"):
             Manifest.load(folder)
 
 

@@ -10,7 +10,6 @@ import scipy.sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from tests.data.prepared import numbered_rows
 from tests.data.sources.examples import (
     AWKWARD,
     TFIDF,
@@ -23,16 +22,15 @@ from tests.processes import Started, finish
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
 from tfxc.data import held_out, preparation, source_files
+from tfxc.data.blocks.layout import dealt, in_order, shuffled_order
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import DENSE, SPARSE
 from tfxc.data.manifest import Manifest, prepared_folder
 from tfxc.data.preparation import ensure_prepared, prepare
-from tfxc.data.records import shard_writer
-from tfxc.data.records.shard_writer import in_order, shuffled
 from tfxc.data.records.tfrecord import read_shard
+from tfxc.data.rows import Rows
 from tfxc.data.source_files import refuse_changed_sources
 from tfxc.data.sources.shards import ShardSource
-from tfxc.data.text import terms
 from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 
@@ -99,11 +97,10 @@ def test_layouts_hold_equal_rows(sparse_settings, tmp_path):
         np.testing.assert_array_equal(getattr(rows[0], name), getattr(rows[1], name))
 
 
-def test_spilling_in_several_pieces_changes_nothing_but_the_order(
+def test_reading_in_several_blocks_changes_nothing_but_the_order(
     sparse_settings, tmp_path, monkeypatch
 ):
     prepare(sparse_settings, tmp_path / "one")
-    monkeypatch.setattr(shard_writer, "_BUFFER_BYTES", 1)
     monkeypatch.setattr(preparation, "CHUNK_EXAMPLES", 7)
     prepare(sparse_settings, tmp_path / "many")
     one, many = (in_storage_order(tmp_path / name, "train") for name in ("one", "many"))
@@ -119,13 +116,47 @@ def test_seed_decides_the_order_alone(sparse_settings, tmp_path):
     assert as_sets(one) == as_sets(other) and one.values.tolist() != other.values.tolist()
 
 
-def test_same_bytes_with_one_process_and_with_two(tmp_path, monkeypatch):
-    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
-    train = write_jsonl(tmp_path / "train.jsonl", texts_set(9000, words=15))
-    settings = DataSettings(name="toy", train=train, text_features=TFIDF, shard_examples=500)
-    prepare(settings, tmp_path / "one", jobs=1)
+WORDS = {"name": "words", "min_count": 2, "max_length": 9}
+SYNTHETIC = {"shape": "eurlex4k", "examples": 300, "labels": 60}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"text_features": TFIDF},
+        {"text_features": WORDS | {"stop_words": ["w1"]}},
+        {"text_features": {"name": "characters", "fill": True}},
+        {"text_features": {"name": "fasttext", "buckets": 50}},
+        {"text_features": {"name": "pecos_tfidf", "analyzer": "char_wb", "ngram_range": [2, 3]}},
+        {"text_features": {"name": "joined", "tokens": WORDS, "terms": {"name": "hashing"}}},
+        {"reader_options": SYNTHETIC},
+        {"reader_options": SYNTHETIC | {"form": "texts"}, "text_features": TFIDF},
+    ],
+    ids=["tfidf", "words", "characters", "fasttext", "char_wb", "joined", "features", "ranges"],
+)
+def test_same_bytes_with_one_process_and_with_two(tmp_path, monkeypatch, data):
+    """Files read from the beginning on, and sources of which any part can be read."""
+    monkeypatch.setattr(preparation, "CHUNK_EXAMPLES", 50)
+    monkeypatch.setattr(preparation, "MIN_BLOCKS", 1)
+    if data == {"reader_options": SYNTHETIC}:  # whoever writes shards has to start TensorFlow
+        monkeypatch.setattr(preparation, "MIN_BYTES", 1)
+    train = "builtin:synthetic"
+    if "reader_options" not in data:
+        train = write_jsonl(tmp_path / "train.jsonl", texts_set(330, words=15))
+    settings = DataSettings(name="toy", train=train, dev=train, shard_examples=90, **data)
+    one = prepare(settings, tmp_path / "one", jobs=1)
+    assert len(one.split("train").blocks) > 4 and len(one.split("train").shards) == 4
     prepare(settings, tmp_path / "two", jobs=2)
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    if settings.text_features and train != "builtin:synthetic":
+        features = load_text_features(tmp_path / "one" / "text_features")
+        texts = [text for text, _ in texts_set(330, words=15)]
+        order = shuffled_order(one.split("train").blocks, 4, settings.seed)
+        for split, numbers in (("dev", np.arange(330)), ("train", order)):
+            found = Rows.concatenate(list(ShardSource(tmp_path / "one", split)._in_order()))
+            rows = Rows.of(features.kind, features.transform(texts), [[]] * 330).select(numbers)
+            for name, array in rows.arrays.items():
+                np.testing.assert_array_equal(getattr(found, name), array, err_msg=name)
 
 
 def test_texts_become_scikit_learns_rows_and_label_names_survive(tmp_path):
@@ -303,13 +334,13 @@ def test_changed_label_names_are_seen(sparse_settings, tmp_path):
 
 
 def test_a_source_that_changes_while_it_is_read(sparse_settings, tmp_path, monkeypatch):
-    write = preparation.write_split
+    write = preparation.write_block_shard
 
     def meddling(*arguments):
         os.utime(sparse_settings.test, ns=(1, 1))
         return write(*arguments)
 
-    monkeypatch.setattr(preparation, "write_split", meddling)
+    monkeypatch.setattr(preparation, "write_block_shard", meddling)
     with pytest.raises(DataError, match=r"data\.train: .*has changed while it was being prepared"):
         prepare(sparse_settings, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -369,23 +400,36 @@ def test_bibtex(tmp_path):
     np.testing.assert_allclose(norms, 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 100, 777, 3000])
-def test_the_shuffle_does_not_depend_on_how_many_rows_come_at_a_time(tmp_path, size):
-    def order(step):
-        rows = numbered_rows(3000)
-        parts = (rows.slice(first, first + step) for first in range(0, 3000, step))
-        return np.concatenate([part.values for part in shuffled(parts, 7, 3, tmp_path)])
+def test_shards_of_the_training_split_have_a_part_of_every_block():
+    sizes = [7, 0, 3, 10, 1]
+    found = [dealt(sizes, 4, shard) for shard in range(4)]
+    assert {sum(stop - start for _, start, stop in shard) for shard in found} == {5, 6}
+    rows = sorted(
+        (b, row) for shard in found for b, start, stop in shard for row in range(start, stop)
+    )
+    assert rows == [(block, row) for block, size in enumerate(sizes) for row in range(size)]
+    assert [{block for block, *_ in shard} >= {0, 3} for shard in found] == [True] * 4
 
-    np.testing.assert_array_equal(order(size), order(1024))
+
+def test_shards_in_order_end_by_examples_and_by_bytes():
+    sizes, each = [1000, 0, 2000], [10, 0, 20]
+    by_examples = in_order(sizes, each, 1500, 1 << 30)
+    assert by_examples == [[(0, 0, 1000), (2, 0, 500)], [(2, 500, 2000)]]
+    by_bytes = in_order(sizes, each, 1500, 12_000)
+    assert by_bytes[0] == [(0, 0, 1000), (2, 0, 100)] and by_bytes[1] == [(2, 100, 700)]
+    assert in_order([3], [1 << 40], 10, 1000) == [[(0, n, n + 1)] for n in range(3)]
+    assert in_order([], [], 10, 10) == []
 
 
-def test_shards_end_by_bytes(tmp_path, monkeypatch):
-    rows = numbered_rows(3000)
-    monkeypatch.setattr("tfxc.data.records.shard_writer.SHARD_BYTES", rows.nbytes // 10)
-    parts = list(in_order(iter([rows.slice(0, 1000), rows.slice(1000, 3000)]), 2000))
-    assert 10 <= len(parts) <= 13 and max(part.nbytes for part in parts) < 1.2 * rows.nbytes / 10
-    found = np.concatenate([part.values for part in parts])
-    np.testing.assert_array_equal(found, rows.values)
+def test_the_order_of_the_training_split_is_known(sparse_settings, tmp_path, monkeypatch):
+    """Blocks of any size; the rows have their number as first value, where they have any."""
+    monkeypatch.setattr(preparation, "CHUNK_EXAMPLES", 40)
+    info = prepare(sparse_settings, tmp_path / "out", jobs=1).split("train")
+    assert info.blocks == [40, 40, 17]
+    order = shuffled_order(info.blocks, len(info.shards), sparse_settings.seed)
+    rows, (matrix, labels) = in_storage_order(tmp_path / "out", "train"), sparse_set()
+    np.testing.assert_array_equal(rows.values, matrix[order].data)
+    assert np.diff(rows.label_indptr).tolist() == [len(labels[number]) for number in order]
 
 
 @pytest.mark.parametrize("texts", [False, True])

@@ -20,7 +20,7 @@ from tfxc.data import label_ids, typed_examples
 from tfxc.data.feature_sets.extraction import read_labels
 from tfxc.data.feature_sets.split import import_arrays
 from tfxc.data.formats import open_reader
-from tfxc.data.label_ids import LabelNumbering
+from tfxc.data.label_ids import LabelNumbering, own_labels
 from tfxc.data.parsing import archives
 from tfxc.data.parsing.arrays import load_matrix
 from tfxc.data.parsing.lines import Lines
@@ -110,7 +110,7 @@ def test_many_labels_can_be_confirmed(tmp_path, monkeypatch):
 def test_a_number_of_labels_that_says_something_else(labels, kwargs, message):
     with pytest.raises(ConfigError, match=rf"data\.num_labels: {message}"):
         numbering = LabelNumbering(**kwargs, confirmed=7)
-        numbering.count(labels, "train", 0)
+        numbering.count(own_labels(labels, "train", 0, numbering.limit)[0], "train")
         numbering.freeze(1, "train")
 
 
@@ -118,7 +118,7 @@ def test_counts_are_those_of_a_dense_count():
     rng, numbering = np.random.default_rng(0), LabelNumbering()
     chunks = [rng.integers(0, 90_000, (300, 3)).tolist() for _ in range(5)]
     for number, lists in enumerate(chunks):
-        numbering.count(lists, "train", 300 * number)
+        numbering.count(own_labels(lists, "train", 300 * number, None)[0], "train")
     vocabulary = numbering.freeze(1, "train")
     expected = np.bincount(np.array(chunks).ravel())
     assert vocabulary.names == [str(i) for i in range(len(expected))]

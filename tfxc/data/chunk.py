@@ -1,6 +1,7 @@
 """The unit in which examples travel from a reader to the record writer."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ class Chunk:
     """A few thousand examples: texts, features or images, or texts with features.
 
     Attributes:
-        labels: one list per example, of label names (``str``) or label ids (``int``).
+        labels: one list per example, of label names (``str``) or label ids (``int``); as lists, or
+            in CSR form (``tfxc.data.lists.LabelLists``), which large sets need.
         texts: one string per example, or None.
         features: sparse (n, num_features) CSR or dense (n, dim) matrix, float32, or None; what a
             ``tfxc.data.kinds.Given`` recognises.
@@ -22,7 +24,7 @@ class Chunk:
             path inside the source, of a text what the reader's ``id_field`` names.
     """
 
-    labels: list[list[Any]]
+    labels: Sequence[list[Any]]
     texts: list[str] | None = None
     features: scipy.sparse.csr_matrix | np.ndarray | None = None
     images: np.ndarray | list[Any] | None = None

@@ -1,9 +1,9 @@
 """Chunks of raw examples to rows: texts vectorised, labels numbered, features, images checked."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,59 +17,61 @@ if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
     from tfxc.data.images.conversion import ImageConverter
     from tfxc.data.kinds import FeatureKind
-    from tfxc.data.label_ids import LabelNumbering
+    from tfxc.data.kinds.base import Given
+
+
+class Numbering(Protocol):
+    """Numbers labels."""
+
+    def convert(self, labels: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray]:
+        """``indptr`` int64 (n + 1,) and ``ids`` int32 of label lists, ascending and distinct."""
 
 
 class Converter:
     """Turns the chunks of a reader into ``Rows`` of one feature space and one label vocabulary.
 
     Args:
-        numbering: a frozen ``LabelNumbering``.
+        numbering: numbers the labels, see ``Numbering``.
         num_features: width of the feature space, length of the dense vectors or values of an image.
         kind: ``FeatureKind`` of the rows.
         text_features: fitted text features, or None for the features the format gives.
         normalise: ``"l2"`` scales each row of given features to length 1.
-        jobs: processes that vectorise texts.
         images: ``ImageConverter`` of images, else None.
     """
 
     def __init__(
         self,
         *,
-        numbering: "LabelNumbering",
+        numbering: Numbering,
         num_features: int,
         kind: "FeatureKind",
         text_features: Any = None,
         normalise: str | None = None,
-        jobs: int = 1,
         images: "ImageConverter | None" = None,
     ) -> None:
         self._images = images
         self._numbering, self._num_features, self._kind = numbering, num_features, kind
-        self._text_features, self._normalise, self._jobs = text_features, normalise, jobs
+        self._text_features, self._normalise = text_features, normalise
 
-    def rows(
-        self, chunks: "Iterable[Chunk]", where: str | Path, *, training: bool
-    ) -> Iterator[Rows]:
+    def rows(self, chunks: "Iterable[Chunk]", where: str | Path) -> Iterator[Rows]:
         """Yields one ``Rows`` per chunk; without the images that cannot be decoded.
 
         Args:
             where: the source, for messages.
-            training: leave out labels that are not in the vocabulary.
 
         Raises:
-            DataError: features of another kind or width, NaN or infinity, a label out of range, an
-                image that cannot be used.
+            DataError: features of another kind or width, NaN or infinity, an image that cannot be
+                used.
         """
         first = 0
         for chunk in chunks:
-            check_kind(chunk, self._wanted, where)
-            indptr, ids = self._numbering.convert(chunk.labels, where, first, training=training)
+            indptr, ids = self._numbering.convert(chunk.labels)
             if self._images is not None:
+                check_kind(chunk, self._wanted, where)
                 kept, arrays = self._images.convert(chunk, where, first)
                 indptr, ids = gather_lists(indptr, kept, ids)
             else:
-                arrays = self._kind.arrays_of(self._features(chunk, where, first))
+                arrays = self.arrays_of(chunk, where, first)
             yield Rows(
                 self._kind, arrays, label_indptr=indptr, label_ids=ids,
                 num_features=self._num_features,
@@ -84,28 +86,46 @@ class Converter:
         if given_terms(self._text_features) is not None:
             assert isinstance(self._text_features, JoinedFeatures)
             if (given := chunk.features) is not None:
-                _check_finite(given, kind_of_features(given, where), where, first)
-            return self._text_features.transform(chunk.texts, self._jobs, given, where)
+                check_finite(given, kind_of_features(given, where), where, first)
+            return self._text_features.transform(chunk.texts, given, where)
         if self._text_features is not None:
-            return self._text_features.transform(chunk.texts, jobs=self._jobs)
+            return self._text_features.transform(chunk.texts)
         features, kind = chunk.features, kind_of_features(chunk.features, where)
-        self._check_width(features, kind, where)
-        _check_finite(features, kind, where, first)
+        check_width(kind, kind.width(features), self._kind, self._num_features, where)
+        check_finite(features, kind, where, first)
         return features if self._normalise is None else kind.normalised(features, self._normalise)
 
-    def arrays_of(self, chunk: "Chunk", where: str | Path) -> dict[str, np.ndarray]:
-        """The features of a chunk as the arrays of ``Rows``; raises as ``rows``."""
-        return self._kind.arrays_of(self._features(chunk, where, 0))
+    def arrays_of(self, chunk: "Chunk", where: str | Path, first: int = 0) -> dict[str, np.ndarray]:
+        """The features of a chunk without images as the arrays of ``Rows``; raises as ``rows``.
 
-    def _check_width(self, features, kind, where):
-        width, expected = kind.width(features), self._kind.name
-        if kind is not self._kind or not kind.fits(width, self._num_features):
-            raise DataError(
-                f"{self._num_features} {expected} features as in the training split expected, "
-                f"found {width} {kind.name} ones",
-                where=where,
-                fix="give every split the same features (see the reader's option num_features)",
-            )
+        Args:
+            where: the source, for messages.
+            first: number of the chunk's first example.
+        """
+        check_kind(chunk, self._wanted, where)
+        return self._kind.arrays_of(self._features(chunk, where, first))
+
+
+def check_width(
+    kind: "Given", width: int, expected: "FeatureKind", num_features: int, where: str | Path
+) -> None:
+    """Refuses given features of another kind or width than those of the training split.
+
+    Args:
+        kind, width: of the features.
+        expected, num_features: of the training split.
+        where: the source, for messages.
+
+    Raises:
+        DataError: they differ.
+    """
+    if kind is not expected or not kind.fits(width, num_features):
+        raise DataError(
+            f"{num_features} {expected.name} features as in the training split expected, found "
+            f"{width} {kind.name} ones",
+            where=where,
+            fix="give every split the same features (see the reader's option num_features)",
+        )
 
 
 _REMEDIES = {
@@ -137,23 +157,32 @@ def check_kind(
     raise DataError(f"examples with {wanted} expected, found {found}", where=where, fix=fix)
 
 
-def report_unused_features(chunk: "Chunk", where: str | Path, split: str) -> None:
+def report_unused_features(where: str | Path, split: str) -> None:
     """Reports on standard error that the features of a split are not used in addition to its texts.
 
     Args:
-        chunk: its first ``Chunk``, of a set whose texts are vectorised.
         where: the source.
         split: its name.
     """
-    if chunk.features is not None:
-        print(
-            f"{split}: the features of {where} are not used, as data.text_features makes them from "
-            f"the texts; remove text_features to use those of the file",
-            file=sys.stderr,
-        )
+    print(
+        f"{split}: the features of {where} are not used, as data.text_features makes them from "
+        f"the texts; remove text_features to use those of the file",
+        file=sys.stderr,
+    )
 
 
-def _check_finite(features, kind, where, first):
+def check_finite(features: Any, kind: "Given", where: str | Path, first: int) -> None:
+    """Refuses given features with NaN or infinity.
+
+    Args:
+        features: as readers return them.
+        kind: theirs.
+        where: the source, for messages.
+        first: number of the first example.
+
+    Raises:
+        DataError: naming the example.
+    """
     row = kind.first_not_finite(features)
     if row is not None:
         raise DataError(

@@ -12,6 +12,7 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats import open_reader
+from tfxc.data.lists import LabelLists
 from tfxc.data.source_files import local_copy, source_path
 from tfxc.data.sources.base import permutation
 from tfxc.data.sources.folds import rarest_labels
@@ -126,12 +127,12 @@ class Subset:
         for chunk in self._reader.chunks(size):
             places = np.flatnonzero(self._chosen[first : first + len(chunk)])
             first += len(chunk)
-            waiting.append(_selected(chunk, places))
+            waiting.append(selected(chunk, places))
             count += len(places)
             if count >= size:
                 whole = _joined(waiting)
-                yield _selected(whole, np.arange(size))
-                waiting, count = [_selected(whole, np.arange(size, count))], count - size
+                yield selected(whole, np.arange(size))
+                waiting, count = [selected(whole, np.arange(size, count))], count - size
         if count:
             yield _joined(waiting)
 
@@ -143,7 +144,8 @@ class Subset:
             first += len(labels)
 
 
-def _selected(chunk, places):
+def selected(chunk: Chunk, places: np.ndarray) -> Chunk:
+    """The given examples of a chunk, in the given order."""
     return _chunk(lambda name: _rows(getattr(chunk, name), places))
 
 
@@ -156,6 +158,8 @@ def _chunk(value_of):
 
 
 def _rows(values, places):
+    if isinstance(values, LabelLists):
+        return values.select(places)
     if isinstance(values, list):
         return [values[place] for place in places]
     return None if values is None else values[places]
@@ -166,6 +170,8 @@ def _concatenated(parts):
         return None
     if scipy.sparse.issparse(parts[0]):
         return scipy.sparse.vstack(parts, format="csr")
+    if isinstance(parts[0], LabelLists):
+        return LabelLists.joined(parts)
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate(parts)
     return list(itertools.chain.from_iterable(parts))

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.lists import LabelLists
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.ops.csr import bounds_of
 
 # A label takes some 200 bytes here and a row of the model later. Labels that do not occur are
 # granted up to this many, or up to this many times as many as occur; more must be declared.
@@ -93,6 +94,73 @@ def joined_labels(names: Sequence[str]) -> tuple[str, list[str]] | None:
     return None
 
 
+class OwnLabels(NamedTuple):
+    """The labels of some examples, each once.
+
+    Attributes:
+        values: their names (object) or numbers (int64), in the order in which they first occur.
+        counts: int64, how often each occurs.
+        most: labels of the example that has most.
+        example_of_largest: number of the first example with the largest label number.
+    """
+
+    values: np.ndarray
+    counts: np.ndarray
+    most: int
+    example_of_largest: int
+
+
+def own_labels(
+    labels: Sequence[Sequence[int | str]], where: str | Path, first: int, limit: int | None
+) -> tuple[OwnLabels, np.ndarray]:
+    """The labels of examples ``first``, ``first + 1``, … by their places among those that occur.
+
+    Args:
+        labels: lists, or ``LabelLists``.
+        limit: numbers have to be below it; None = below 2^31 - 1.
+
+    Returns:
+        tuple: ``OwnLabels``, and int32 (labels of all examples,), the place of each.
+
+    Raises:
+        DataError: a label out of range.
+
+    Example:
+        >>> own_labels([[7], [3, 7]], "train.txt", 0, None)[1].tolist()
+        [0, 1, 0]
+    """
+    found = LabelLists.of(labels)
+    rows = np.repeat(np.arange(len(found)), np.diff(found.indptr))
+    ids = found.ids.astype(np.int64)
+    if found.names is None:
+        _check_range(ids, rows, where, first, limit)
+    distinct, firsts, places, counts = np.unique(
+        ids, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(firsts)
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order))
+    values = distinct[order]
+    largest = first + int(rows[firsts[-1]]) + 1 if len(firsts) else 0
+    most = int(np.diff(found.indptr).max(initial=0))
+    if found.names is not None:
+        values = found.names[values]
+    return OwnLabels(values, counts[order], most, largest), rank[places]
+
+
+def _check_range(numbers, rows, where, first, limit):
+    limit = np.iinfo(np.int32).max if limit is None else limit
+    wrong = np.flatnonzero((numbers < 0) | (numbers >= limit))
+    if len(wrong):
+        allowed = f"label ids from 0 to {limit - 1}" if limit else "no labels"
+        raise DataError(
+            f"{allowed} expected, found {numbers[wrong[0]]} in example "
+            f"{first + rows[wrong[0]] + 1}",
+            where=where,
+            fix="correct the label or the number of labels",
+        )
+
+
 class LabelNumbering:
     """Counts the training labels, decides on the vocabulary, then numbers labels.
 
@@ -120,10 +188,12 @@ class LabelNumbering:
 
     Example:
         >>> numbering = LabelNumbering()
-        >>> numbering.count([["dog"], ["cat", "dog"]], "train.jsonl", 0)
-        >>> numbering.freeze(1, "train.jsonl").names
-        ['cat', 'dog']
-        >>> numbering.convert([["dog", "cow"]], "dev.jsonl", 0, training=False)[1].tolist()
+        >>> own, _ = own_labels([["dog"], ["cat", "dog"]], "train.jsonl", 0, numbering.limit)
+        >>> numbering.count(own, "train.jsonl").tolist()
+        [0, 1]
+        >>> numbering.freeze(1, "train.jsonl").names, numbering.ids.tolist()
+        (['cat', 'dog'], [1, 0])
+        >>> numbering.ids_of(np.array(["dog", "cow"], object)).tolist()
         [1, 2]
     """
 
@@ -142,12 +212,13 @@ class LabelNumbering:
                 fix="give one name per line for every label",
             )
         self._given, self._given_where = names, names_where
-        self._limit = num_labels if names is None else len(names)
+        #: Numbers have to be below it; None if that is not known.
+        self.limit = num_labels if names is None else len(names)
         self._confirmed = confirmed
         if confirmed is not None:
-            if self._limit not in (None, confirmed):
-                raise _other_number(confirmed, self._limit)
-            self._limit = confirmed
+            if self.limit not in (None, confirmed):
+                raise _other_number(confirmed, self.limit)
+            self.limit = confirmed
         self._codes = {} if names is None else {name: i for i, name in enumerate(names.names)}
         self._counts = _CodeCounts()
         # The largest code and the example it is in, for messages.
@@ -158,16 +229,17 @@ class LabelNumbering:
         self.vocabulary: LabelVocabulary | None = None
         self.label_counts: np.ndarray | None = None
 
-    def count(
-        self, label_lists: Sequence[Sequence[int | str]], where: str | Path, first: int
-    ) -> None:
-        """Counts the labels of training examples ``first``, ``first + 1``, …
+    def count(self, own: OwnLabels, where: str | Path) -> np.ndarray:
+        """Counts labels of training examples.
+
+        Returns:
+            int64: the code of each of ``own.values``.
 
         Raises:
-            DataError: a label out of range, or a name that is not among the given ones.
+            DataError: a name that is not among the given ones.
         """
-        codes, rows = self._flat_codes(label_lists, where, first)
-        self.most_labels = max(self.most_labels, *map(len, label_lists), 0)
+        codes = self._codes_of(own.values)
+        self.most_labels = max(self.most_labels, own.most)
         if self._given is not None and len(codes) and codes.max() >= len(self._given):
             name = list(self._codes)[codes.max()]
             raise DataError(
@@ -176,8 +248,9 @@ class LabelNumbering:
                 fix="add it to the file of label names",
             )
         if len(codes) and codes.max() > self._largest[0]:
-            self._largest = int(codes.max()), first + int(rows[codes.argmax()]) + 1
-        self._counts.add(codes)
+            self._largest = int(codes.max()), own.example_of_largest
+        self._counts.add(codes, own.counts)
+        return codes
 
     def freeze(self, min_count: int, where: str | Path) -> LabelVocabulary:
         """Fixes the vocabulary; returns it.
@@ -197,7 +270,7 @@ class LabelNumbering:
         named = bool(self._codes) and self._given is None
         if named and self._confirmed is not None:
             raise _other_number(self._confirmed, None)
-        size = max(int(seen[-1]) + 1, 0 if named else self._limit or 0)
+        size = max(int(seen[-1]) + 1, 0 if named else self.limit or 0)
         self._check_size(size, len(seen), where)
         counts = np.zeros(size, np.int64)
         counts[seen] = occurrences
@@ -220,47 +293,36 @@ class LabelNumbering:
         self.vocabulary = LabelVocabulary(names, str(where))
         return self.vocabulary
 
-    def convert(
-        self,
-        label_lists: Sequence[Sequence[int | str]],
-        where: str | Path,
-        first: int,
-        *,
-        training: bool,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The labels of examples ``first``, ``first + 1``, … as ids, ascending and distinct.
+    @property
+    def ids(self) -> np.ndarray:
+        """int64: the id of each code of the training split, -1 if it is not in the vocabulary."""
+        assert self._ids is not None, "freeze comes first"
+        return self._ids
+
+    def ids_of(self, values: np.ndarray) -> np.ndarray:
+        """The ids of labels of dev or test; those outside the vocabulary get the next free ones.
 
         Args:
-            training: leave out the labels that are not in the vocabulary instead of giving them
-                ids beyond it.
+            values: see ``OwnLabels``.
 
         Returns:
-            tuple: ``indptr`` int64 (n + 1,) and ``ids`` int32 (total,).
-
-        Raises:
-            DataError: a label out of range.
+            int64 (len(values),).
         """
-        assert self._ids is not None and self.vocabulary is not None, "freeze comes first"
-        codes, rows = self._flat_codes(label_lists, where, first)
-        known = codes < len(self._ids)
-        ids = np.where(known, self._ids[np.where(known, codes, 0)], -1)
-        if training:
-            rows, ids = rows[ids >= 0], ids[ids >= 0]
-        else:
-            for position in np.flatnonzero(ids < 0).tolist():
-                code = int(codes[position])
-                unseen = self._unseen.setdefault(code, len(self._unseen))
-                ids[position] = len(self.vocabulary) + unseen
-        keys = np.unique(rows * np.int64(1 << 32) + ids)
-        counts = np.bincount(keys >> 32, minlength=len(label_lists))
-        return bounds_of(counts), (keys & 0xFFFFFFFF).astype(np.int32)
+        assert self.vocabulary is not None, "freeze comes first"
+        codes = self._codes_of(values)
+        known = codes < len(self.ids)
+        ids = np.where(known, self.ids[np.where(known, codes, 0)], -1)
+        for place in np.flatnonzero(ids < 0).tolist():
+            unseen = self._unseen.setdefault(int(codes[place]), len(self._unseen))
+            ids[place] = len(self.vocabulary) + unseen
+        return ids
 
     def _check_size(self, size, seen, where):
         if self._given is not None or self._confirmed is not None:
             return
         largest, example = self._largest
         origin = f"the largest id is {largest:,}, in example {example:,}"
-        if self._limit is not None:
+        if self.limit is not None:
             origin = "declared by the file"
         fix = f"set data.num_labels to {size} if there are that many"
         check_label_space(size, seen, origin=origin, where=where, fix=fix)
@@ -275,27 +337,12 @@ class LabelNumbering:
         names = list(self._codes)
         return [names[code] for code in codes]
 
-    def _flat_codes(self, label_lists, where, first):
-        """All labels' codes and the list each is from."""
-        labels = [label for row in label_lists for label in row]
-        counts = np.fromiter((len(row) for row in label_lists), np.int64, len(label_lists))
-        rows = np.repeat(np.arange(len(label_lists)), counts)
-        if labels and isinstance(labels[0], str):
-            codes = self._codes
-            flat = (codes.setdefault(label, len(codes)) for label in labels)
-            return np.fromiter(flat, np.int64, len(labels)), rows
-        numbers = np.fromiter(labels, np.int64, len(labels))
-        limit = np.iinfo(np.int32).max if self._limit is None else self._limit
-        wrong = np.flatnonzero((numbers < 0) | (numbers >= limit))
-        if len(wrong):
-            allowed = f"label ids from 0 to {limit - 1}" if limit else "no labels"
-            raise DataError(
-                f"{allowed} expected, found {numbers[wrong[0]]} in example "
-                f"{first + rows[wrong[0]] + 1}",
-                where=where,
-                fix="correct the label or the number of labels",
-            )
-        return numbers, rows
+    def _codes_of(self, values):
+        if values.dtype != object:
+            return values
+        codes = self._codes
+        found = (codes.setdefault(name, len(codes)) for name in values.tolist())
+        return np.fromiter(found, np.int64, len(values))
 
 
 class _CodeCounts:
@@ -305,8 +352,8 @@ class _CodeCounts:
         self._codes = self._counts = np.zeros(0, np.int64)
         self._pending, self._num_pending = [], 0
 
-    def add(self, codes):
-        self._pending.append(codes)
+    def add(self, codes, counts):
+        self._pending.append((codes, counts))
         self._num_pending += len(codes)
         if self._num_pending >= _PENDING_CODES:
             self.merged()
@@ -314,9 +361,9 @@ class _CodeCounts:
     def merged(self):
         """The codes that occur, ascending, and how often, both int64."""
         if self._pending:
-            found, counts = np.unique(np.concatenate(self._pending), return_counts=True)
+            codes, counts = map(np.concatenate, zip(*self._pending, strict=True))
             self._pending, self._num_pending = [], 0
-            codes, places = np.unique(np.concatenate([self._codes, found]), return_inverse=True)
+            codes, places = np.unique(np.concatenate([self._codes, codes]), return_inverse=True)
             merged = np.zeros(len(codes), np.int64)
             np.add.at(merged, places, np.concatenate([self._counts, counts]))
             self._codes, self._counts = codes, merged

@@ -1,6 +1,8 @@
 """Lists of different lengths in CSR form: bounds ``indptr``, and the values one after the other."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -76,3 +78,107 @@ def gather_lists(
     positions = np.repeat(starts - gathered[:-1], np.diff(gathered))
     positions += np.arange(gathered[-1])
     return gathered, *(array[positions] for array in values)
+
+
+class LabelLists(Sequence[list[Any]]):
+    """The labels of examples in CSR form, which reads as a sequence of lists.
+
+    Args:
+        indptr: int64 (n + 1,), bounds of each example's labels in ``ids``.
+        ids: integers (total,): label ids, or places in ``names``.
+        names: object (labels,), the names that ``ids`` are places in; None where labels are
+            numbers.
+
+    Example:
+        >>> labels = LabelLists(np.array([0, 2, 2]), np.array([4, 5]))
+        >>> labels[0], len(labels), labels == [[4, 5], []]
+        ([4, 5], 2, True)
+        >>> LabelLists.of([["cow"], ["owl", "cow"]]).names.tolist()
+        ['cow', 'owl']
+    """
+
+    def __init__(
+        self, indptr: np.ndarray, ids: np.ndarray, names: np.ndarray | None = None
+    ) -> None:
+        self.indptr, self.ids, self.names = np.asarray(indptr, np.int64), ids, names
+
+    @classmethod
+    def of(cls, lists: "Sequence[Sequence[Any]]") -> "LabelLists":
+        """Of lists of names (``str``) or of integers; names are numbered as they first occur."""
+        if isinstance(lists, cls):
+            return lists
+        flat = [label for row in lists for label in row]
+        indptr = bounds_of(np.fromiter(map(len, lists), np.int64, len(lists)))
+        if not flat or not isinstance(flat[0], str):
+            return cls(indptr, np.fromiter(flat, np.int64, len(flat)))
+        places: dict[str, int] = {}
+        ids = np.fromiter((places.setdefault(x, len(places)) for x in flat), np.int64, len(flat))
+        return cls(indptr, ids, _objects(list(places)))
+
+    @classmethod
+    def none(cls, count: int) -> "LabelLists":
+        """Of examples without labels."""
+        return cls(np.zeros(count + 1, np.int64), np.zeros(0, np.int64))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Sequence[Any]]") -> "Sequence[Any]":
+        """Several, one after the other; in CSR form if all of them are, with the same names."""
+        own = [part for part in parts if isinstance(part, cls)]
+        if len(own) < len(parts) or any(part.names is not own[0].names for part in own):
+            return [labels for part in parts for labels in part]
+        counts = np.concatenate([np.diff(part.indptr) for part in own])
+        return cls(bounds_of(counts), np.concatenate([part.ids for part in own]), own[0].names)
+
+    def distinct(self) -> "LabelLists":
+        """Each label of a row once, where it first occurs."""
+        rows = np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        keys = rows * (np.int64(1) << 32) + self.ids
+        if (np.diff(keys) > 0).all():
+            return self
+        _, first = np.unique(keys, return_index=True)
+        first.sort()
+        counts = np.bincount(rows[first], minlength=len(self))
+        return LabelLists(bounds_of(counts), self.ids[first], self.names)
+
+    def select(self, row_numbers: np.ndarray) -> "LabelLists":
+        """The given rows, in the given order."""
+        indptr, ids = gather_lists(self.indptr, row_numbers, self.ids)
+        return LabelLists(indptr, ids, self.names)
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            start, stop, step = place.indices(len(self))
+            if step != 1:
+                return self.select(np.arange(start, stop, step))
+            indptr, ids = slice_lists(self.indptr, start, max(start, stop), self.ids)
+            return LabelLists(indptr, ids, self.names)
+        place = range(len(self))[place]
+        return self._values(self.ids[self.indptr[place] : self.indptr[place + 1]])
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        flat, bounds = self._values(self.ids), self.indptr.tolist()
+        return (flat[start:end] for start, end in itertools.pairwise(bounds))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __add__(self, other: "Sequence[Any]") -> "Sequence[Any]":
+        return LabelLists.joined([self, other])
+
+    def __repr__(self) -> str:
+        return f"LabelLists({list(self)!r})"
+
+    def _values(self, ids):
+        return (ids if self.names is None else self.names[ids]).tolist()
+
+
+def _objects(names):
+    """A list as an array of objects."""
+    found = np.empty(len(names), object)
+    found[:] = names
+    return found

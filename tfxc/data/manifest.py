@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tfxc.data.kinds import FeatureKind
 
 
-FORMAT_VERSION = 1
+# 2: examples are dealt to shards block by block; 1 dealt them one by one.
+FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 LABELS_FILE = "labels.txt"
 UNSEEN_LABELS_FILE = "unseen_labels.txt"
@@ -108,7 +109,9 @@ class SplitInfo(_Part):
     """One split: totals, labels per example, and its shards in order.
 
     ``unseen_labels`` counts the occurrences of labels that training does not know,
-    ``corrupt_images`` the images that were left out because they cannot be decoded.
+    ``corrupt_images`` the images that were left out because they cannot be decoded. ``blocks`` are
+    the numbers of examples that were shuffled together (of the training split), which decide on the
+    order of all, see ``tfxc.data.blocks.layout``.
     """
 
     examples: int
@@ -119,6 +122,7 @@ class SplitInfo(_Part):
     without_labels: int
     unseen_labels: int
     corrupt_images: int = 0
+    blocks: list[int] = []
     shards: list[ShardInfo]
 
     @property
@@ -258,7 +262,7 @@ class Manifest(_Part):
                 f"this manifest is damaged ({error})", where=path, fix="run prepare again"
             ) from error
         raise DataError(
-            f"a prepared folder of version {FORMAT_VERSION} expected, found {version}",
+            f"a prepared folder of version {FORMAT_VERSION} expected, found version {version}",
             where=path,
-            fix="run prepare again",
+            fix="run prepare again, from the same files",
         )

@@ -9,6 +9,7 @@ times of the sources).
 
 import itertools
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,15 +23,20 @@ from tfxc.core.progress import Progress
 from tfxc.core.resources import thread_count
 from tfxc.core.settings import ImageSettings
 from tfxc.core.storage import checksums
-from tfxc.core.storage.files import SCRATCH, ensured_parent
+from tfxc.core.storage.files import SCRATCH, ensured_parent, write_array
 from tfxc.core.storage.locks import locked, sweep
 from tfxc.core.storage.ownership import atomic_folder
-from tfxc.data.chunk import Chunk
-from tfxc.data.conversion import Converter, check_kind, report_unused_features
+from tfxc.data.blocks.chunk_file import write_chunk
+from tfxc.data.blocks.converting import BlockConverter, BlockRows
+from tfxc.data.blocks.job import CHUNK, LABELS, READ, TERMS, SplitJob
+from tfxc.data.blocks.layout import dealt, in_order
+from tfxc.data.blocks.reading import BlockReader
+from tfxc.data.blocks.tasks import convert_block, read_block
+from tfxc.data.conversion import check_kind, check_width, report_unused_features
 from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_feature_sets
-from tfxc.data.held_out import open_split
+from tfxc.data.held_out import open_split, selected
 from tfxc.data.images.conversion import ImageConverter, nothing_decoded
-from tfxc.data.kinds import kind_of_features
+from tfxc.data.kinds import KINDS
 from tfxc.data.label_ids import LabelNumbering, joined_labels
 from tfxc.data.manifest import (
     AGAIN,
@@ -44,7 +50,12 @@ from tfxc.data.manifest import (
     fingerprints_of,
     prepared_folder,
 )
-from tfxc.data.records.shard_writer import SHARD_BYTES, in_order, npy_bytes, shuffled, write_split
+from tfxc.data.records.shard_writer import (
+    IMAGE_SHARD_BYTES,
+    SHARD_BYTES,
+    split_info,
+    write_block_shard,
+)
 from tfxc.data.source_files import (
     STAMPS_FILE,
     describe_sources,
@@ -55,32 +66,33 @@ from tfxc.data.source_files import (
     source_path,
     stamps_of,
 )
+from tfxc.data.text.base import learners_of, part_errors, parts_of
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import build_text_features
 from tfxc.data.text.tokens import report_truncated
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.parallel import map_tasks
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
 
-# Large enough for several processes to share the texts of one chunk.
-CHUNK_EXAMPLES = 8192
+# Examples of a block. Large sets have larger ones, as every shard reads a part of every block.
+CHUNK_EXAMPLES, _MOST_EXAMPLES, _BLOCKS = 8192, 65536, 256
 CHUNK_IMAGES = 512
-_SAMPLE = 1000  # texts whose features stand for the size of all
-_NO_FEATURES = (
-    "name their file in the reader's option features, or choose other data.text_features.terms"
-)
+# Fewer blocks (with texts, and of given features), or fewer bytes of rows, are finished sooner than
+# processes start.
+MIN_TEXTS, MIN_BLOCKS, MIN_BYTES = 2, 64, 128 << 20
 
 
 def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = None) -> Manifest:
     """Prepares a data set; the folder is written atomically and replaces an existing one.
 
-    The files are read twice (once for the vocabularies, once for the rows) in constant memory. The
-    same files, settings and seed give the same bytes, however many processes work.
+    The files are read once, block by block, in memory that does not depend on their size. The same
+    files, settings and seed give the same bytes, however many processes work.
 
     Args:
         settings: ``DataSettings``.
         folder: the folder to write.
-        jobs: processes that turn texts into features; None means all the cores there are.
+        jobs: processes that read, cut and write; None means all the cores there are.
 
     Returns:
         Manifest.
@@ -181,36 +193,32 @@ def report_joined_labels(names: Sequence[str], where: str | Path) -> None:
     )
 
 
-def _first_texts(chunk):
-    """The first texts of a chunk, with their features if there are any."""
-    features = None if chunk.features is None else chunk.features[:_SAMPLE]
-    return Chunk(chunk.labels[:_SAMPLE], texts=chunk.texts[:_SAMPLE], features=features)
-
-
 class _Preparation:
     """One run of ``prepare``: learn from the training split, then write every split."""
 
     def __init__(self, settings, sources, folder, jobs):
         self.settings, self.sources, self.folder, self.jobs = settings, sources, folder, jobs
-        self.text_features = self.numbering = None
-        self.fingerprints, self.given, self.num_train, self.num_features = {}, None, 0, 0
-        self.images = self.recounted = None  # an ImageConverter, for a set of images
-        self.given_bytes, self.characters, self.sample = 0, 0, None
+        self.text_features = self.numbering = self.kind = self.images = None
+        self.fingerprints, self.num_features, self.num_train = {}, None, 0
 
     def run(self):
         """Fills the folder."""
         stamps = stamps_of(self.settings)
-        self._learn()
-        (scratch := self.folder / "scratch").mkdir()
-        infos = {split: self._write(split, scratch) for split in self.sources}
-        scratch.rmdir()
+        infos = {split: _Split(self, split).run() for split in self.sources}
         self._save(infos, stamps)
         save_stamps(self.folder, stamps)
 
-    def _learn(self):
-        """Reads the training split once: label counts, text statistics, widths."""
-        settings, where = self.settings, self.sources["train"]
-        reader, names = self._open("train"), settings.label_names
+    def open(self, split):
+        """The reader of a split; that of the training split decides what there is to learn."""
+        reader = open_split(self.settings, split)
+        if is_builtin(self.sources[split]):
+            self.fingerprints[split] = reader.source_fingerprint
+        if split == "train":
+            self._begin(reader)
+        return reader
+
+    def _begin(self, reader):
+        settings, names = self.settings, self.settings.label_names
         if names is not None:
             names = LabelVocabulary.load(source_path(names))
         elif getattr(reader, "label_names", None) is not None:
@@ -220,145 +228,28 @@ class _Preparation:
         )
         if settings.text_features is not None:
             self.text_features = build_text_features(settings.text_features)
-        texts = self._counted(reader)
-        first = next(texts, None)
-        if not self.num_train:
-            raise DataError(
-                "a training split with examples expected, found an empty one", where=where,
-                fix="check the file and the reader's options",
-            )  # fmt: skip
-        texts = itertools.chain([first], texts)
-        if self.text_features is not None:
-            self.text_features.fit(texts, jobs=self.jobs)
-        # Given and hashed features learn nothing: what is left of the stream is read here.
-        with Progress("reading train", reader.num_examples, "examples") as progress:
-            for _ in texts:
-                progress.advance(self.num_train - progress.done)
+
+    def learned(self, kind, num_features, num_train):
+        """Fixes the labels, and takes the kind and width of what a training split is made of."""
+        settings, where = self.settings, self.sources["train"]
         vocabulary = self.numbering.freeze(settings.min_label_count, where)
         if self.numbering.most_labels == 1:
             report_joined_labels(vocabulary.names, where)
         if (given := given_terms(self.text_features)) is not None:
-            given.take_width(self.num_features, where)
+            given.take_width(num_features, where)
         if self.text_features is not None:
-            self.num_features = self.text_features.num_features
+            kind, num_features = self.text_features.kind, self.text_features.num_features
+            self.text_features.save(self.folder / TEXT_FEATURES_FOLDER)
         if self.images is not None:
-            self.images.check_learned(where)
-            self.num_features = self.images.num_values
-
-    def _counted(self, reader):
-        """Yields the texts of a reader's chunks after counting their labels and widths."""
-        where = self.sources["train"]
-        for chunk in reader.chunks(self._chunk_size):
-            self._choose_kind(chunk, where)
-            self.numbering.count(chunk.labels, where, self.num_train)
-            if self.images is not None:
-                self.images.count(chunk)
-            elif self.text_features is None:
-                self._count_features(chunk, reader)
-                values = self.given.values(chunk.features).size
-                self.given_bytes += self.given.columns[0].value_bytes * values
-            else:
-                if given_terms(self.text_features) is not None:
-                    self._count_features(chunk, reader)
-                self.characters += sum(map(len, chunk.texts))
-                self.sample = self.sample or _first_texts(chunk)
-            self.num_train += len(chunk)
-            yield chunk.texts
-
-    def _count_features(self, chunk, reader):
-        """Kind and width of given features so far."""
-        self.given = kind_of_features(chunk.features, self.sources["train"])
-        width = self.given.num_features(chunk.features)
-        self.num_features = max(self.num_features, reader.num_features or 0, width)
-
-    def _choose_kind(self, chunk, where):
-        """Checks what the chunk holds; the first one decides whether this is a set of images."""
-        settings = self.settings
-        unspecified = settings.text_features is None and settings.normalise is None
-        if not self.num_train and (settings.images or (unspecified and chunk.images is not None)):
-            self.images = ImageConverter(settings.images or ImageSettings())
-        wanted = "features" if settings.text_features is None else "texts"
-        check_kind(chunk, wanted if self.images is None else "images", where, fix=None)
-        if given_terms(self.text_features) is not None:
-            check_kind(chunk, "features", where, fix=_NO_FEATURES)
-        elif not self.num_train and wanted == "texts":
-            report_unused_features(chunk, where, "train")
-
-    @property
-    def _chunk_size(self):
-        # Before the first chunk only the settings show that images are coming.
-        if self.images is not None:
-            return self.images.chunk_images(CHUNK_IMAGES)
-        return CHUNK_IMAGES if self.settings.images else CHUNK_EXAMPLES
-
-    def _write(self, split, scratch):
-        """Writes the shards of one split; returns its ``SplitInfo``."""
-        settings, training = self.settings, split == "train"
-        rows, most = self._rows(split, training), settings.shard_examples
-        if self.images is not None:
-            most, left_out = self.images.shard_examples(most), len(self.images.corrupt)
-        if training:
-            count = max(-(-self.num_train // most), -(-self._train_bytes() // SHARD_BYTES))
-            shards = shuffled(rows, min(count, self.num_train), settings.seed, scratch)
-        else:
-            shards = in_order(rows, most)
-        num_labels = len(self.numbering.vocabulary)
-        info = write_split(self.folder, split, shards, settings.layout, num_labels)
-        if self.images is not None:
-            info.corrupt_images = len(self.images.corrupt) - left_out
-        return info
-
-    def _train_bytes(self):
-        """About what the rows of the training split take; of texts by those at its beginning."""
-        if self.images is not None:
-            return 0  # counted by shard_examples
-        size = self.given_bytes
-        if self.text_features is not None and self.sample:
-            arrays = self._converter().arrays_of(self.sample, self.sources["train"]).values()
-            share = self.characters / max(1, sum(map(len, self.sample.texts)))
-            size = int(share * sum(array.nbytes for array in arrays))
-        return size + 4 * int(self.numbering.label_counts.sum()) + 16 * self.num_train
-
-    def _rows(self, split, training):
-        converter = self._converter()
-        reader, cut = self._open(split), getattr(self.text_features, "num_truncated", 0)
-        total = self.num_train if training else reader.num_examples
-        with Progress(f"preparing {split}", total, "examples") as progress:
-            chunks = reader.chunks(self._chunk_size)
-            for rows in converter.rows(chunks, self.sources[split], training=training):
-                progress.advance(len(rows))
-                if training and self.images is not None:
-                    self._recount(rows)
-                yield rows
-        if training and not progress.done:
-            raise nothing_decoded(self.sources[split])
-        report_truncated(self.text_features, cut, progress.done, split)
-
-    def _converter(self):
-        return Converter(
-            numbering=self.numbering, num_features=self.num_features, kind=self._kind,
-            text_features=self.text_features, normalise=self.settings.normalise, jobs=self.jobs,
-            images=self.images,
-        )  # fmt: skip
-
-    def _recount(self, rows):
-        """Counts the training labels of images once more, without those of images left out."""
-        if self.recounted is None:
-            self.recounted = np.zeros(len(self.numbering.vocabulary), np.int64)
-            self.numbering.label_counts = self.recounted
-        self.recounted += np.bincount(rows.label_ids, minlength=len(self.recounted))
-
-    def _open(self, split):
-        reader = open_split(self.settings, split)
-        if is_builtin(self.sources[split]):
-            self.fingerprints[split] = reader.source_fingerprint
-        return reader
+            if self.images.shape is None or not num_train:
+                raise nothing_decoded(where)
+            kind, num_features = self.images.kind, self.images.num_values
+        self.kind, self.num_features, self.num_train = kind, num_features, num_train
 
     def _save(self, infos, stamps):
         settings, unseen, images = self.settings, self.numbering.unseen_vocabulary(), self.images
         text_settings = None
         if self.text_features is not None:
-            self.text_features.save(self.folder / TEXT_FEATURES_FOLDER)
             # Through JSON, so that what is loaded equals what was saved (tuples become lists).
             text_settings = json.loads(
                 json_text({**settings.text_features, **self.text_features.settings()})
@@ -367,11 +258,10 @@ class _Preparation:
         unseen.save(self.folder / UNSEEN_LABELS_FILE)
         if images is not None:
             images.save_corrupt(self.folder)
-        counts = npy_bytes(self.numbering.label_counts)
-        (self.folder / LABEL_COUNTS_FILE).write_bytes(counts)
+        write_array(self.folder / LABEL_COUNTS_FILE, self.numbering.label_counts)
         Manifest(
             name=settings.name, settings_fingerprint=fingerprint(settings),
-            layout=settings.layout, feature_kind=self._kind.decoded.name,
+            layout=settings.layout, feature_kind=self.kind.decoded.name,
             image_shape=images and images.shape, image_store=images and images.store,
             num_features=self.num_features, num_labels=len(self.numbering.vocabulary),
             vocabulary_size=getattr(self.text_features, "vocabulary_size", None),
@@ -384,8 +274,229 @@ class _Preparation:
             ),
         ).save(self.folder)  # fmt: skip
 
-    @property
-    def _kind(self):
-        """The kind of the rows; of given features that of the last chunk."""
-        makers = (self.images, self.text_features)
-        return next((maker.kind for maker in makers if maker is not None), self.given)
+
+class _Split:
+    """One split of a preparation: its blocks are read, converted and dealt to shards."""
+
+    def __init__(self, preparation, split):
+        self._all, self._split, self._training = preparation, split, split == "train"
+        self._settings, self._where = preparation.settings, preparation.sources[split]
+        self._scratch = preparation.folder / f"scratch-{split}"
+        self._job, self._learners = None, {}
+        self._examples, self._kinds, self._truncated, self._width = [], [], 0, 0
+
+    def run(self):
+        """Writes the shards; returns the ``SplitInfo``."""
+        self._scratch.mkdir()
+        reader, images = self._all.open(self._split), self._all.images
+        left_out = len(images.corrupt) if images else 0
+        if self._training and self._all.text_features is not None:
+            self._learners = learners_of(self._all.text_features)
+        self._describe("learning" if self._training else "known")
+        self._read(reader)
+        if self._training:
+            self._learn()
+            self._describe("known")
+        blocks = self._convert()
+        count = sum(block.examples for block in blocks)
+        report_truncated(self._all.text_features, self._truncated, count, self._split)
+        info = self._write_shards(blocks)
+        if (images := self._all.images) is not None:
+            info.corrupt_images = len(images.corrupt) - left_out
+        shutil.rmtree(self._scratch)
+        return info
+
+    def _describe(self, stage):
+        """Writes down what tasks have to know, and opens it for those of this process."""
+        found, texts = self._all, None
+        known = stage == "known"
+        if known and found.text_features is not None:
+            texts = str(found.folder / TEXT_FEATURES_FOLDER)
+        SplitJob.describe(
+            self._scratch, self._settings, split=self._split, where=str(self._where),
+            limit=found.numbering.limit, features=texts,
+            kind=found.kind.name if known else None, num_features=found.num_features,
+            num_labels=len(found.numbering.vocabulary) if known else None,
+        )  # fmt: skip
+        self._stage, self._job = stage, SplitJob(self._scratch)
+        self._job.text_features, self._job.learning = found.text_features, set(self._learners)
+
+    def _read(self, reader):
+        """The first task of all blocks; what is found is counted."""
+        total, self._width = reader.num_examples, reader.num_features or 0
+        with Progress(f"reading {self._split}", total, "examples") as progress:
+            for read in self._blocks_read(reader):
+                number = len(self._examples)
+                self._count(read, number)
+                self._examples.append(read.examples)
+                progress.advance(read.examples)
+        if self._training and not self._examples:
+            raise DataError(
+                "a training split with examples expected, found an empty one", where=self._where,
+                fix="check the file and the reader's options",
+            )  # fmt: skip
+
+    def _blocks_read(self, reader):
+        """Yields the ``BlockRead`` of every block in its order."""
+        here = BlockReader(self._job)
+        ranges = getattr(reader, "ranges", lambda folder: None)(self._scratch)
+        if ranges is not None and self._all.images is None and not self._settings.images:
+            tasks, processes = self._row_ranges(reader.num_examples)
+            if processes == 1:
+                yield from (here.read(ranges(a, b), n, a) for _, _, n, a, b in tasks)
+                return
+            yield from map_tasks(read_block, tasks, processes)
+            return
+        images = self._settings.images or self._all.images
+        chunks = reader.chunks(CHUNK_IMAGES if images else CHUNK_EXAMPLES)
+        first = next(chunks, None)
+        if first is None:
+            return
+        chunks = itertools.chain([first], chunks)
+        if self._is_images(first):
+            yield from self._images_read(here, chunks)
+        elif self._all.jobs > 1 and len(first) == CHUNK_EXAMPLES and self._all.text_features:
+            yield from map_tasks(read_block, self._chunk_files(chunks), self._all.jobs)
+        else:
+            start = 0
+            for number, chunk in enumerate(chunks):
+                yield here.read(chunk, number, start)
+                start += len(chunk)
+
+    def _row_ranges(self, total):
+        """Tasks for ranges of rows, and how many processes they are worth."""
+        size = min(_MOST_EXAMPLES, max(CHUNK_EXAMPLES, total // _BLOCKS // 4096 * 4096))
+        starts = range(0, total, size)
+        tasks = [
+            (str(self._scratch), self._stage, number, start, min(total, start + size))
+            for number, start in enumerate(starts)
+        ]
+        return tasks, self._processes(len(tasks))
+
+    def _processes(self, num_blocks):
+        """How many processes the tasks of so many blocks are worth."""
+        least = MIN_BLOCKS if self._all.text_features is None else MIN_TEXTS
+        return self._all.jobs if num_blocks >= least else 1
+
+    def _chunk_files(self, chunks):
+        """Yields tasks for chunks, which are written to files."""
+        start = 0
+        for number, chunk in enumerate(chunks):
+            write_chunk(self._job.file(CHUNK, number), chunk)
+            yield str(self._scratch), self._stage, number, start, None
+            start += len(chunk)
+
+    def _is_images(self, first):
+        """Whether this is a set of images; the first chunk of the training split decides."""
+        settings = self._settings
+        unspecified = settings.text_features is None and settings.normalise is None
+        if self._training and (settings.images or (unspecified and first.images is not None)):
+            self._all.images = ImageConverter(settings.images or ImageSettings())
+        return self._all.images is not None
+
+    def _images_read(self, here, chunks):
+        images, start, number = self._all.images, 0, 0
+        for chunk in chunks:
+            if self._training:
+                check_kind(chunk, "images", self._where, fix=None)
+                images.count(chunk)
+            size = images.chunk_images(CHUNK_IMAGES)
+            for place in range(0, len(chunk), size):
+                part = selected(chunk, np.arange(place, min(place + size, len(chunk))))
+                yield here.read_images(part, number, start, images)
+                start, number = start + len(part), number + 1
+
+    def _count(self, read, number):
+        """Numbers the labels and the terms of a block."""
+        numbering = self._all.numbering
+        if self._training:
+            codes = numbering.count(read.labels, self._where)
+        else:
+            codes = numbering.ids_of(read.labels.values)
+        write_array(self._job.file(LABELS, number), codes)
+        for part, learner in self._learners.items():
+            terms = learner.add(read.cuts[part])
+            if parts_of(self._all.text_features)[part].cuts_once:
+                write_array(self._job.file(TERMS, number, part or "all"), terms)
+        self._truncated += read.truncated
+        if read.kind is not None:
+            self._count_features(read, number)
+
+    def _count_features(self, read, number):
+        """Checks the kind of given features; notes their width."""
+        made = self._all.text_features
+        if made is not None and given_terms(made) is None:
+            if self._training and not number:
+                report_unused_features(self._where, self._split)
+            return
+        self._kinds.append((KINDS[read.kind], read.width))
+
+    def _learn(self):
+        """Fixes the vocabularies, and writes down the ids of labels and terms."""
+        parts = parts_of(self._all.text_features)
+        for name, learner in self._learners.items():
+            with part_errors(name):
+                ids = learner.finish()
+            if parts[name].cuts_once:
+                write_array(self._job.term_ids_file(name), ids)
+        kind, width = None, self._width
+        if self._kinds:
+            kind, width = self._kinds[-1][0], max(width, *(width for _, width in self._kinds), 0)
+        if self._all.text_features is None:
+            for found, own in self._kinds:
+                check_width(found, own, kind, width, self._where)
+        self._all.learned(kind, width, sum(self._examples))
+        write_array(self._job.label_ids_file, self._all.numbering.ids)
+
+    def _convert(self):
+        """The second task of all blocks; returns the ``BlockRows`` of each."""
+        here, images = BlockConverter(self._job), self._all.images
+        recount = self._training and images is not None  # without those that were left out
+        blocks, counts = [], 0
+        with Progress(f"preparing {self._split}", sum(self._examples), "examples") as progress:
+            for number, found in self._converted(here, recount):
+                blocks += [BlockRows(0, 0, 0, None)] * (number - len(blocks))
+                blocks.append(found)
+                self._truncated += found.truncated
+                counts = counts + found.label_counts if recount else counts
+                progress.advance(found.examples)
+                for what in (READ, LABELS):
+                    self._job.file(what, number).unlink()
+        if recount:
+            self._all.numbering.label_counts = counts
+        return blocks
+
+    def _converted(self, here, recount):
+        """Yields number and ``BlockRows`` of the blocks that have examples."""
+        numbers = [number for number, count in enumerate(self._examples) if count]
+        processes = self._processes(len(numbers))
+        if processes == 1 or self._all.images is not None:
+            yield from ((number, here.convert(number, recount)) for number in numbers)
+            return
+        tasks = ((str(self._scratch), self._stage, number, recount) for number in numbers)
+        found = map_tasks(convert_block, tasks, processes)
+        yield from zip(numbers, found, strict=True)
+
+    def _write_shards(self, blocks):
+        """The third task, of all shards; returns the ``SplitInfo``."""
+        found, sizes = self._all, [block.examples for block in blocks]
+        most = SHARD_BYTES if found.images is None else IMAGE_SHARD_BYTES
+        total = sum(block.nbytes for block in blocks)
+        if self._training:
+            examples = sum(sizes)
+            count = max(-(-examples // self._settings.shard_examples), -(-total // most))
+            count = min(count, examples)
+            shards = (dealt(sizes, count, number) for number in range(count))
+        else:
+            each = [block.nbytes // max(1, block.examples) for block in blocks]
+            shards = in_order(sizes, each, self._settings.shard_examples, most)
+            count = len(shards)
+        where = str(self._scratch), self._stage, str(found.folder)
+        tasks = ((*where, number, count, segments) for number, segments in enumerate(shards))
+        processes = found.jobs if total >= MIN_BYTES else 1
+        written = []
+        with Progress(f"writing {self._split}", count, "shards") as progress:
+            for shard in map_tasks(write_block_shard, tasks, processes):
+                written.append(shard)
+                progress.advance(1)
+        return split_info(written, sizes if self._training else [])

@@ -397,7 +397,7 @@ class LoadedRun:
         size = size or (4096 if self.images is None else 512)
         known = {name: number for number, name in enumerate(self.vocabulary.names)}
         converter = self._converter(_Numbering(known))
-        yield from converter.rows(reader.chunks(size), reader.path, training=False)
+        yield from converter.rows(reader.chunks(size), reader.path)
 
     def features_of(
         self, chunk: "Chunk", where: str = "input"
@@ -412,7 +412,7 @@ class LoadedRun:
             DataError: examples of another kind or width than the run was trained on, or an image
                 that cannot be decoded.
         """
-        (rows,) = self._unlabelled.rows([chunk], where, training=False)
+        (rows,) = self._unlabelled.rows([chunk], where)
         return rows.batch()["features"]
 
     def encoder_features_of(
@@ -421,7 +421,7 @@ class LoadedRun:
         """As ``features_of``, what the encoder reads of them: it may do without given features."""
         if self._tokens is None:
             return self.features_of(chunk, where)
-        (rows,) = self._tokens_alone.rows([chunk], where, training=False)
+        (rows,) = self._tokens_alone.rows([chunk], where)
         return rows.batch()["features"]
 
     @functools.cached_property
@@ -449,7 +449,7 @@ class LoadedRun:
 class _NoLabels:
     """Numbering of examples whose labels do not matter."""
 
-    def convert(self, label_lists, where, first, *, training):
+    def convert(self, label_lists):
         """Empty label lists."""
         return np.zeros(len(label_lists) + 1, np.int64), np.zeros(0, np.int32)
 
@@ -460,7 +460,7 @@ class _Numbering:
     def __init__(self, known):
         self._ids = dict(known)
 
-    def convert(self, label_lists, where, first, *, training):
+    def convert(self, label_lists):
         """``indptr`` and ``ids`` of label lists; numbers use their name, e.g. 7 by "7"."""
         ids = self._ids
         lists = [sorted({ids.setdefault(str(x), len(ids)) for x in row}) for row in label_lists]

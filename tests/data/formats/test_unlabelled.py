@@ -161,4 +161,4 @@ def test_a_matrix_of_the_other_kind(tmp_path, dense):
     with pytest.raises(
         DataError, match=rf"5 {input_kind} features .* expected, found 5 {found} ones"
     ):
-        list(converter.rows(chunks, file, training=False))
+        list(converter.rows(chunks, file))

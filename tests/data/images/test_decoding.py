@@ -145,8 +145,8 @@ def test_corrupt_images_are_left_out_up_to_a_limit(tmp_path, capsys):
 def test_only_bad_images():
     converter = ImageConverter(ImageSettings())
     converter.count(Chunk([[0]], images=[b"x"]))
-    with pytest.raises(DataError, match="images expected, found none that can be decoded"):
-        converter.check_learned("train")
+    with pytest.raises(DataError, match="images that can be decoded expected, found 1 that cannot"):
+        converter.convert(Chunk([[0]], images=[b"x"]), "train", 0)
     converter = ImageConverter(ImageSettings(height=3, width=2, channels=1, max_corrupt=1))
     kept, arrays = converter.convert(Chunk([[0]], images=[b"x"]), "train", 0)
     assert len(kept) == 0 and arrays["images"].shape == (0, 3, 2, 1)
@@ -172,7 +172,7 @@ def test_other_sets_keep_their_fingerprint():
     added = {"name", "where", "images", "dev_share", "num_labels", "max_line_bytes", "rehearsal"}
     assert added <= set(settings.model_dump())
     values = settings.model_dump(mode="json", exclude=added)
-    text = json.dumps({**values, "format_version": 1}, sort_keys=True)
+    text = json.dumps({**values, "format_version": 2}, sort_keys=True)
     assert fingerprint(settings) == hashlib.sha256(text.encode()).hexdigest()[:8]
     with_images = settings.model_copy(update={"images": ImageSettings()})
     assert fingerprint(with_images) != fingerprint(settings)

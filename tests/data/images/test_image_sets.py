@@ -17,7 +17,7 @@ from tfxc.data.images.decoding import decode_files, fit_arrays
 from tfxc.data.kinds import ENCODED, IMAGE
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import prepare
-from tfxc.data.records import tfrecord
+from tfxc.data.records import record_writer, tfrecord
 from tfxc.data.rows import Rows
 from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.data.sources.shards import ArraySource, ShardSource
@@ -60,11 +60,11 @@ def settings_of(folder, **images):
 
 
 @pytest.mark.parametrize("store", STORES)
-@pytest.mark.parametrize("layout", tfrecord.LAYOUTS)
+@pytest.mark.parametrize("layout", record_writer.LAYOUTS)
 @pytest.mark.parametrize("count", [0, 1, 300])
 def test_records_of_images_come_back(tmp_path, store, layout, count):
     rows = image_rows(store, 300).slice(0, count)
-    tfrecord.write_shard(tmp_path / "shard", rows, layout)
+    record_writer.write_shard(tmp_path / "shard", rows, layout)
     found = tfrecord.read_shard(tmp_path / "shard", layout, KIND_OF[store], 90, (6, 5, 3))
     assert found.kind is KIND_OF[store] and found.num_features == 90
     for name in ("label_indptr", "label_ids", *rows.arrays):
@@ -74,7 +74,7 @@ def test_records_of_images_come_back(tmp_path, store, layout, count):
 def test_what_a_record_of_images_holds(tmp_path):
     for store in STORES:
         rows = image_rows(store, 3)
-        tfrecord.write_shard(tmp_path / store, rows)
+        record_writer.write_shard(tmp_path / store, rows)
         (record,) = tf.data.TFRecordDataset(str(tmp_path / store)).as_numpy_iterator()
         features = tf.train.Example.FromString(record).features.feature
         assert list(features["label_counts"].int64_list.value) == [1, 2, 1]
@@ -86,14 +86,14 @@ def test_what_a_record_of_images_holds(tmp_path):
 
 
 def test_large_images_make_records_of_few(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfrecord, "_RECORD_BYTES", 1000)
-    tfrecord.write_shard(tmp_path / "shard", image_rows("pixels"))
+    monkeypatch.setattr(record_writer, "_RECORD_BYTES", 1000)
+    record_writer.write_shard(tmp_path / "shard", image_rows("pixels"))
     sizes = [len(r) for r in tf.data.TFRecordDataset(str(tmp_path / "shard")).as_numpy_iterator()]
     assert len(sizes) == 4 and max(sizes) < 1300
 
 
 def test_damaged_records_of_images_are_refused(tmp_path):
-    tfrecord.write_shard(tmp_path / "shard", image_rows("pixels"))
+    record_writer.write_shard(tmp_path / "shard", image_rows("pixels"))
     for store, shape in (("encoded", (6, 5, 3)), ("pixels", (6, 4, 3))):
         with pytest.raises(DataError, match=r"shard: .*(expected|damaged)"):
             tfrecord.read_shard(tmp_path / "shard", "blocks", KIND_OF[store], 90, shape)
@@ -178,16 +178,16 @@ def test_both_stores_prepare_to_the_same_images(folder, tmp_path):
 
 
 @pytest.mark.parametrize("store", STORES)
-@pytest.mark.parametrize("layout", tfrecord.LAYOUTS)
+@pytest.mark.parametrize("layout", record_writer.LAYOUTS)
 def test_preparing_is_repeatable_and_windows_hold_every_image(
     folder, tmp_path, monkeypatch, store, layout
 ):
     settings = settings_of(folder, store=store).model_copy(
         update={"layout": layout, "shard_examples": 7}
     )
-    prepare(settings, tmp_path / "one")
     monkeypatch.setattr(preparation, "CHUNK_IMAGES", 4)
-    prepare(settings, tmp_path / "two")
+    for name in ("one", "two"):
+        prepare(settings, tmp_path / name)
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
     (whole,) = ShardSource(tmp_path / "one", "train").sequential(100)
     source = ShardSource(tmp_path / "one", "train", memory_bytes=1)
@@ -209,7 +209,7 @@ def test_memory_of_images_is_counted(folder, tmp_path):
 
 
 def test_shards_of_large_images_hold_few(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfxc.data.images.conversion.IMAGE_SHARD_BYTES", 8 * 192)
+    monkeypatch.setattr(preparation, "IMAGE_SHARD_BYTES", 8 * (192 + 16))
     manifest = prepare(settings_of(folder), tmp_path / "set")
     assert [shard.examples for shard in manifest.split("test").shards] == [8, 8, 8, 6]
 

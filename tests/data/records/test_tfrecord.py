@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from tfxc.core.errors import DataError
 from tfxc.data.kinds import DENSE
-from tfxc.data.records import tfrecord
-from tfxc.data.records.tfrecord import encode_example
+from tfxc.data.records import record_writer, tfrecord
+from tfxc.data.records.record_writer import encode_example
 from tfxc.data.rows import Rows
 
-LAYOUTS = tfrecord.LAYOUTS
+LAYOUTS = record_writer.LAYOUTS
 
 
 @functools.cache
@@ -77,7 +77,7 @@ def test_encoded_bytes_equal_those_of_protobuf():
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 600])
 def test_round_trip(tmp_path, layout, count):
     rows = sparse_rows(600).slice(0, count)
-    tfrecord.write_shard(tmp_path / "shard", rows, layout)
+    record_writer.write_shard(tmp_path / "shard", rows, layout)
     found = tfrecord.read_shard(tmp_path / "shard", layout, num_features=70_000)
     assert_equal(found, rows)
 
@@ -86,14 +86,14 @@ def test_round_trip(tmp_path, layout, count):
 def test_dense_round_trip(tmp_path, layout):
     matrix = np.random.default_rng(0).normal(size=(300, 7)).astype(np.float32)
     rows = Rows.from_dense(matrix, [[row] if row % 3 else [] for row in range(300)])
-    tfrecord.write_shard(tmp_path / "shard", rows, layout)
+    record_writer.write_shard(tmp_path / "shard", rows, layout)
     assert_equal(tfrecord.read_shard(tmp_path / "shard", layout, DENSE, 7), rows)
 
 
 def test_two_layouts_give_equal_rows(tmp_path):
     rows = sparse_rows()
     for layout in LAYOUTS:
-        tfrecord.write_shard(tmp_path / layout, rows, layout)
+        record_writer.write_shard(tmp_path / layout, rows, layout)
     found = [tfrecord.read_shard(tmp_path / layout, layout) for layout in LAYOUTS]
     assert_equal(found[0], found[1])
     assert found[0].num_features == rows.indices.max() + 1
@@ -123,7 +123,7 @@ def test_records_of_the_original_code_read_unchanged(tmp_path):
 
 def test_examples_layout_has_the_original_names_and_nothing_else(tmp_path):
     rows = sparse_rows(5)
-    tfrecord.write_shard(tmp_path / "shard", rows, "examples")
+    record_writer.write_shard(tmp_path / "shard", rows, "examples")
     found = [parsed(record.numpy()) for record in tf.data.TFRecordDataset(str(tmp_path / "shard"))]
     assert len(found) == 5
     for number, example in enumerate(found):
@@ -139,7 +139,7 @@ def test_examples_layout_has_the_original_names_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_same_rows_give_the_same_bytes(tmp_path, layout):
     for name in ("one", "two"):
-        tfrecord.write_shard(tmp_path / name, sparse_rows(), layout)
+        record_writer.write_shard(tmp_path / name, sparse_rows(), layout)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -147,7 +147,7 @@ def test_same_rows_give_the_same_bytes(tmp_path, layout):
 @pytest.mark.parametrize("left", [5, 11, 13, 1000, -1])
 def test_truncated_shard_is_named(tmp_path, layout, left):
     path = tmp_path / "train-00000-of-00001.tfrecord"
-    tfrecord.write_shard(path, sparse_rows(), layout)
+    record_writer.write_shard(path, sparse_rows(), layout)
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(DataError, match=r"train-00000-of-00001\.tfrecord: .*run prepare again"):
         tfrecord.read_shard(path, layout)
@@ -155,7 +155,7 @@ def test_truncated_shard_is_named(tmp_path, layout, left):
 
 def test_flipped_byte_is_found(tmp_path):
     path = tmp_path / "shard"
-    tfrecord.write_shard(path, sparse_rows(), "blocks")
+    record_writer.write_shard(path, sparse_rows(), "blocks")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -165,7 +165,7 @@ def test_flipped_byte_is_found(tmp_path):
 
 def test_wrong_layout_missing_shard_and_impossible_ids_are_reported(tmp_path):
     rows, path = sparse_rows(), tmp_path / "shard"
-    tfrecord.write_shard(path, rows, "examples")
+    record_writer.write_shard(path, rows, "examples")
     with pytest.raises(DataError, match="another layout"):
         tfrecord.read_shard(path, "blocks")
     with pytest.raises(DataError, match="feature ids from 0 to 99 expected"):
@@ -180,8 +180,8 @@ def test_wrong_layout_missing_shard_and_impossible_ids_are_reported(tmp_path):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_full_disk_is_an_os_error(layout):
     with pytest.raises(OSError, match="No space left"):
-        tfrecord.write_shard("/dev/full", sparse_rows(), layout)
+        record_writer.write_shard("/dev/full", sparse_rows(), layout)
 
 
 def test_shard_name():
-    assert tfrecord.shard_name("train", 0, 4) == "train-00000-of-00004.tfrecord"
+    assert record_writer.shard_name("train", 0, 4) == "train-00000-of-00004.tfrecord"

@@ -9,7 +9,7 @@ import scipy.sparse
 from tests.data.prepared import dense_rows, numbered_rows, prepared
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.manifest import Manifest
-from tfxc.data.records import tfrecord
+from tfxc.data.records import record_writer, tfrecord
 from tfxc.data.rows import Rows
 from tfxc.data.sources.shards import ArraySource, ShardSource, verify
 
@@ -230,7 +230,7 @@ def test_missing_and_shortened_shards_are_named_at_opening(tmp_path):
 def test_shard_of_other_rows_than_the_manifest_says_is_found(tmp_path):
     folder = prepared(tmp_path / "set", numbered_rows(30), 10)
     manifest = Manifest.load(folder)
-    tfrecord.write_shard(folder / manifest.split("train").shards[1].file, numbered_rows(9))
+    record_writer.write_shard(folder / manifest.split("train").shards[1].file, numbered_rows(9))
     size = (folder / manifest.split("train").shards[1].file).stat().st_size
     manifest.split("train").shards[1].bytes = size
     manifest.save(folder)

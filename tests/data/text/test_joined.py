@@ -16,7 +16,6 @@ from tfxc.data.lists import pad_tokens
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import prepare
 from tfxc.data.sources.shards import ShardSource
-from tfxc.data.text import terms
 from tfxc.data.text.registry import build_text_features, load_text_features
 
 WORDS, TFIDF = {"name": "words", "min_count": 1}, {"name": "tfidf", "ngram_range": [1, 2]}
@@ -87,16 +86,6 @@ def test_parts_are_as_if_alone(sections, tmp_path):
     np.testing.assert_allclose(found["weights"], rows[0].data, rtol=1e-6)
 
 
-def test_several_processes_give_the_same(monkeypatch):
-    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
-    sections = {"tokens": {**WORDS, "stop_words": ["the"]}, "terms": {**TFIDF, "max_features": 9}}
-    lists = [TEXTS[:2], TEXTS[2:4], TEXTS[4:]]
-    one, two = built(sections).fit(lists), built(sections).fit(lists, jobs=2)
-    found = two.transform(TEXTS, jobs=2)
-    assert_rows(found, one.terms.transform(TEXTS), one.tokens.transform(TEXTS))
-    assert two.terms.vocabulary() == one.terms.vocabulary()
-
-
 def test_one_list_at_a_time_reaches_both_parts():
     """No part runs ahead: neither list is read before the one before it was counted by both."""
     joined, order = built({"tokens": WORDS, "terms": TFIDF}), []
@@ -104,11 +93,11 @@ def test_one_list_at_a_time_reaches_both_parts():
         part = getattr(joined, name)
         learner = part.learner()
 
-        def add(lists, learner=learner, name=name):
+        def add(cut, learner=learner, name=name):
             order.append(name)
-            learner.add(lists)
+            learner.add(cut)
 
-        part.learner = lambda jobs, learner=learner, add=add: learner._replace(add=add)
+        part.learner = lambda learner=learner, add=add: learner._replace(add=add)
 
     def stream():
         for text in TEXTS[:2]:

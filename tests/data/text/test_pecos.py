@@ -8,7 +8,6 @@ import pytest
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.text import base, terms
 from tfxc.data.text.pecos import PecosTfidfFeatures, load_pecos_vectorizer, split_at_blanks
 from tfxc.data.text.registry import build_text_features, load_text_features
 
@@ -42,14 +41,11 @@ def test_like_libpecos(case, tmp_path):
     assert (loaded.transform(QUESTIONS) != rows).nnz == 0
 
 
-def test_several_processes_give_the_same(monkeypatch):
-    monkeypatch.setattr(base, "_MIN_CHARACTERS", 1)
-    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
-    monkeypatch.setattr(base, "_CHARACTERS_PER_TERM", 0)
+def test_how_many_texts_come_at_a_time_changes_nothing():
     one = PecosTfidfFeatures(ngram_range=(1, 2)).fit([TEXTS])
-    two = PecosTfidfFeatures(ngram_range=(1, 2)).fit([TEXTS[:3], TEXTS[3:]], jobs=2)
+    two = PecosTfidfFeatures(ngram_range=(1, 2)).fit([TEXTS[:3], TEXTS[3:]])
     assert one.vocabulary() == two.vocabulary()
-    assert (one.transform(QUESTIONS) != two.transform(QUESTIONS, jobs=2)).nnz == 0
+    assert (one.transform(QUESTIONS) != two.transform(QUESTIONS)).nnz == 0
 
 
 def test_order_of_words_is_that_of_their_bytes():

@@ -74,7 +74,7 @@ def by_hand(section, texts):
 
 @pytest.mark.parametrize("section", SECTIONS, ids=IDS)
 def test_equals_one_by_one(section, tmp_path):
-    features = build_text_features(section).fit([TEXTS[:3], TEXTS[3:]], jobs=1)
+    features = build_text_features(section).fit([TEXTS[:3], TEXTS[3:]])
     vocabulary, ids = by_hand(section, TEXTS)
     assert features.vocabulary() == vocabulary and features.num_features == len(vocabulary)
     found = features.transform(TEXTS)

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tests.processes import Started, finish
 from tfxc.core.errors import ConfigError
-from tfxc.data.text import terms
 from tfxc.data.text.registry import build_text_features
 from tfxc.ops.text.bags import words
 from tfxc.ops.text.token_patterns import TokenPattern, re2_pattern, shortest_run
@@ -140,16 +139,6 @@ def test_features_equal_those_of_the_graph(tmp_path, name, pattern):
     np.testing.assert_array_equal(found["row_splits"], rows.indptr)
     np.testing.assert_array_equal(found["ids"], rows.indices)
     np.testing.assert_allclose(found["weights"], rows.data, rtol=1e-6)
-
-
-@pytest.mark.slow
-def test_several_processes_give_the_same(monkeypatch):
-    monkeypatch.setattr(terms, "_MIN_CHARACTERS", 1)
-    section = {"name": "tfidf", "token_pattern": r"[\w'-]+"}
-    one = build_text_features(section).fit([TEXTS, TEXTS[:3]])
-    two = build_text_features(section).fit([TEXTS, TEXTS[:3]], jobs=2)
-    assert one.vocabulary() == two.vocabulary()
-    np.testing.assert_array_equal(one.idf, two.idf)
 
 
 def test_halves_of_surrogate_pairs_are_no_error():

@@ -1,7 +1,7 @@
 """What every reader does: recognise its files, and cut them into chunks."""
 
 import abc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,21 @@ class Reader(abc.ABC):
             raise ConfigError(f"a chunk size of at least 1 expected, found {size}")
         return self._read(size)
 
-    def label_lists(self, size: int = 4096) -> Iterator[list[list]]:
+    def ranges(self, folder: Path) -> Callable[[int, int], Chunk] | None:
+        """Opens the source so that any of its examples can be read without those before them.
+
+        Processes that share a folder each call it, the first of them before the others.
+
+        Args:
+            folder: where files that this takes are written, if they are not there yet.
+
+        Returns:
+            Function of the number of the first example and of the one after the last; None if the
+            format, or this file, can only be read from its beginning.
+        """
+        return None
+
+    def label_lists(self, size: int = 4096) -> Iterator[Sequence[list[Any]]]:
         """Yields the labels of the examples in file order, lists as in ``Chunk.labels``.
 
         A format in which labels are stored apart reads nothing else.

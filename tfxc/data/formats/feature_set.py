@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tfxc.data.chunk import Chunk
 from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
 from tfxc.data.formats.base import Reader
+from tfxc.data.lists import LabelLists
 
 if TYPE_CHECKING:
     from tfxc.data.parsing.path_probe import PathProbe
@@ -42,10 +45,7 @@ class FeatureSetReader(Reader):
         self.label_names = self._set.label_names
 
     def _read(self, size):
-        names = self.label_names
+        names = None if self.label_names is None else np.array(self.label_names, object)
         for _, features, labels in self._set.blocks(size):
-            ids = labels.tolist()
-            yield Chunk(
-                labels=[[label if names is None else names[label]] for label in ids],
-                features=features,
-            )
+            ids = LabelLists(np.arange(len(labels) + 1), labels, names)
+            yield Chunk(labels=ids, features=features)

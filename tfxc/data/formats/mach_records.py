@@ -1,6 +1,5 @@
 """The TFRecords that the original code of MACH writes and trains on."""
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
+from tfxc.data.lists import LabelLists
 
 if TYPE_CHECKING:
     from tfxc.data.rows import Rows
@@ -106,9 +106,8 @@ def _chunk(rows, num_features):
     matrix = scipy.sparse.csr_matrix(
         (rows.values, rows.indices, rows.indptr - rows.indptr[0]), shape=(len(rows), num_features)
     )
-    bounds, ids = rows.label_indptr.tolist(), rows.label_ids.tolist()
-    lists = [ids[start:end] for start, end in itertools.pairwise(bounds)]
-    return Chunk(labels=[list(dict.fromkeys(labels)) for labels in lists], features=matrix)
+    labels = LabelLists(rows.label_indptr, rows.label_ids).distinct()
+    return Chunk(labels=labels, features=matrix)
 
 
 def _check(matrix, path, first):
@@ -136,6 +135,6 @@ def _cut(chunk, start, end):
 
 def _joined(one, other):
     return Chunk(
-        labels=one.labels + other.labels,
+        labels=LabelLists.joined([one.labels, other.labels]),
         features=scipy.sparse.vstack([one.features, other.features], format="csr"),
     )

@@ -1,7 +1,6 @@
 """NumPy archives of dense vectors and label ids, for the ``precomputed`` encoder."""
 
 import contextlib
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,9 @@ import numpy as np
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
+from tfxc.data.lists import LabelLists
 from tfxc.data.parsing.arrays import array_error, array_names, open_rows
-
-_LABELS_AT_ONCE = 4096
+from tfxc.ops.csr import bounds_of
 
 
 class DenseMatrix(Reader):
@@ -53,8 +52,8 @@ class DenseMatrix(Reader):
             self.num_examples, self.num_features = rows.shape
 
     def _read(self, size):
-        with self._features() as rows, contextlib.closing(self._label_lists()) as labels:
-            size = rows.at_once(size)
+        with self._features() as rows, self._labels() as (labels_of, at_once):
+            size = at_once(rows.at_once(size))
             for start in range(0, self.num_examples, size):
                 count = min(size, self.num_examples - start)
                 with np.errstate(over="ignore"):
@@ -63,7 +62,7 @@ class DenseMatrix(Reader):
                 if wrong.size:
                     row = start + wrong[0] + 1
                     raise self._error(f"features: finite float32 values expected in row {row}")
-                yield Chunk(labels=list(itertools.islice(labels, count)), features=features)
+                yield Chunk(labels=labels_of(start, count), features=features)
 
     @contextlib.contextmanager
     def _features(self):
@@ -78,28 +77,33 @@ class DenseMatrix(Reader):
     def _open(self, name):
         return open_rows(self.path, name, self._lines.max_line_bytes)
 
-    def _label_lists(self):
-        """Yields one list of ids per example; the arrays are read piece by piece."""
+    @contextlib.contextmanager
+    def _labels(self):
+        """A function of first row and count that reads on, and how many rows fit at once."""
         if not self._labelled:
-            yield from ([] for _ in range(self.num_examples))
+            yield lambda _, count: LabelLists.none(count), lambda size: size
             return
         with self._open("labels") as labels:
             if labels.dtype.kind not in "iu":
                 raise self._error(f"labels: integers expected, found {labels.dtype}")
             if "label_splits" in array_names(self.path):
-                yield from self._by_splits(labels)
+                yield self._by_splits(labels), lambda size: size
                 return
             if len(labels.shape) not in (1, 2) or labels.shape[0] != self.num_examples:
                 raise self._error(
                     f"labels: shape ({self.num_examples},) or ({self.num_examples}, max_labels) is "
                     f"expected, found {labels.shape}"
                 )
-            padded = len(labels.shape) == 2
-            for block in self._label_blocks(labels, self.num_examples, -1 if padded else 0):
-                if padded:
-                    yield from (_distinct(row[row >= 0]) for row in block)
-                else:
-                    yield from ([label] for label in block.tolist())
+            read = self._padded if len(labels.shape) == 2 else self._single
+            yield (lambda _, count: read(labels, count)), labels.at_once
+
+    def _single(self, labels, count):
+        return LabelLists(np.arange(count + 1), self._checked(labels.read(count), 0))
+
+    def _padded(self, labels, count):
+        block = self._checked(labels.read(count), -1)
+        given = block >= 0
+        return LabelLists(bounds_of(given.sum(axis=1)), block[given]).distinct()
 
     def _by_splits(self, labels):
         with self._open("label_splits") as rows:
@@ -107,23 +111,20 @@ class DenseMatrix(Reader):
                 raise self._splits_error(labels)
             splits = rows.read(self.num_examples + 1)
         self._check_splits(labels, splits)
-        waiting, blocks = [], self._label_blocks(labels, int(splits[-1]), 0)
-        for count in np.diff(splits).tolist():
-            while len(waiting) < count:
-                waiting += next(blocks).tolist()
-            yield list(dict.fromkeys(waiting[:count]))
-            del waiting[:count]
 
-    def _label_blocks(self, labels, total, lowest):
-        size = labels.at_once(_LABELS_AT_ONCE)
-        for start in range(0, total, size):
-            block = labels.read(min(size, total - start))
-            if block.size and not lowest <= block.min() <= block.max() < 2**31:
-                raise self._error(
-                    f"labels: ids of 0 to {2**31 - 1:,} expected, found {block.min()} to "
-                    f"{block.max()}"
-                )
-            yield block
+        def read(start, count):
+            bounds = splits[start : start + count + 1].astype(np.int64)
+            ids = labels.read(int(bounds[-1] - bounds[0]))
+            return LabelLists(bounds - bounds[0], self._checked(ids, 0)).distinct()
+
+        return read
+
+    def _checked(self, block, lowest):
+        if block.size and not lowest <= block.min() <= block.max() < 2**31:
+            raise self._error(
+                f"labels: ids of 0 to {2**31 - 1:,} expected, found {block.min()} to {block.max()}"
+            )
+        return block
 
     def _check_splits(self, labels, splits):
         wrong = len(labels.shape) != 1 or splits[0] != 0 or splits[-1] != labels.shape[0]
@@ -138,7 +139,3 @@ class DenseMatrix(Reader):
 
     def _error(self, problem):
         return array_error(self.path, problem)
-
-
-def _distinct(ids):
-    return list(dict.fromkeys(ids.tolist()))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -14,6 +13,7 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
 from tfxc.data.given_features import FeatureFile
 from tfxc.data.kinds import IMAGE
+from tfxc.data.lists import LabelLists
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import Lines
 from tfxc.ops.csr import load_sparse, sparse_shape
@@ -117,11 +117,11 @@ class PecosFolder(Reader):
         return FeatureFile(self._required(str(name)))
 
     def _read(self, size):
-        labels, names = self._labels()
+        labels = self._labels()
         rows_of = None if self._features is None else self._features.open()
         texts = self._texts() if self._text_path else None
         for start in range(0, self.num_examples, size):
-            chunk = Chunk(labels=_label_lists(labels[start : start + size], names))
+            chunk = Chunk(labels=labels[start : start + size])
             if rows_of is not None:
                 chunk.features = rows_of(start, start + size)
             if texts is not None:
@@ -132,12 +132,11 @@ class PecosFolder(Reader):
             self._check_rows(self.num_examples + sum(1 for _ in texts), self._text_path)
 
     def _labels(self):
-        """CSR (examples, labels), and the labels' names or None."""
         if self._label_path is None:
-            return scipy.sparse.csr_matrix((self.num_examples, 0)), None
+            return LabelLists.none(self.num_examples)
         labels = load_sparse(self._label_path)
         labels.eliminate_zeros()
-        return labels, self._label_names()
+        return LabelLists(labels.indptr, labels.indices, self._label_names())
 
     def _texts(self):
         lines = Lines(self._text_path, self._lines.max_line_bytes, universal_newlines=True)
@@ -188,9 +187,3 @@ class PecosFolder(Reader):
             where=self.path,
             fix="give the split as its files are named",
         )
-
-
-def _label_lists(matrix, names):
-    flat = (matrix.indices if names is None else names[matrix.indices]).tolist()
-    splits = matrix.indptr.tolist()
-    return [flat[start:end] for start, end in itertools.pairwise(splits)]

@@ -13,7 +13,6 @@ from tfxc.core.settings import ImageSettings
 from tfxc.data.images.decoding import decode_good, fit_arrays, own_shape
 from tfxc.data.kinds import ENCODED, IMAGE
 from tfxc.data.lists import joined_files
-from tfxc.data.records.shard_writer import IMAGE_SHARD_BYTES
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
@@ -46,7 +45,6 @@ class ImageConverter:
         self.store = settings.store
         self.corrupt: list[tuple[str | Path, str]] = []
         self.kind = ENCODED if self.store == "encoded" else IMAGE
-        self._files = self._file_bytes = 0
         self._max_corrupt = settings.max_corrupt
         self._remedy = "fix or remove these files, or raise data.images.max_corrupt"
         self._wanted = (settings.height, settings.width, settings.channels)
@@ -69,22 +67,13 @@ class ImageConverter:
         return int(np.prod(self.shape))
 
     def count(self, chunk: "Chunk") -> None:
-        """Records a training chunk: its files' sizes, and what the settings leave open."""
+        """Takes from a training chunk what the settings leave open."""
         assert chunk.images is not None, "a chunk of images"
-        self._learn(chunk)
-        self._files += len(chunk)
-        self._file_bytes += sum(len(image) for image in chunk.images if isinstance(image, bytes))
-
-    def check_learned(self, where: str | Path) -> None:
-        """Raises a ``DataError`` unless an image of the training split could be decoded."""
-        if self.shape is None:
-            raise nothing_decoded(where)
-
-    def shard_examples(self, most: int) -> int:
-        """How many images a shard may hold, at most ``most``, so that it stays small enough."""
-        encoded = self.store == "encoded"
-        size = self._file_bytes / max(self._files, 1) if encoded else self.num_values
-        return min(most, max(1, int(IMAGE_SHARD_BYTES / max(size, 1))))
+        for image in chunk.images if self.shape is None else ():
+            found = own_shape(image)
+            if found is not None:
+                self.shape = tuple(w or f for w, f in zip(self._wanted, found, strict=True))
+                return
 
     def chunk_images(self, most: int) -> int:
         """How many images to decode at once, at most ``most``, so that they take 64 MB."""
@@ -100,30 +89,27 @@ class ImageConverter:
             message = f"{len(self.corrupt)} images that cannot be decoded are left out: "
             print(message + _some([name for _, name in self.corrupt]), file=sys.stderr)
 
-    def _learn(self, chunk):
-        for image in chunk.images if self.shape is None else ():
-            found = own_shape(image)
-            if found is not None:
-                self.shape = tuple(w or f for w, f in zip(self._wanted, found, strict=True))
-                return
-
     def convert(
         self, chunk: "Chunk", where: str | Path, first: int
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The images of a chunk, once the shape is known.
+        """The images of a chunk.
 
         Args:
             where: the source, for messages.
             first: number of the chunk's first example, for images without a name.
 
         Returns:
-            tuple: int64 numbers of the images that were decoded, and their arrays for ``Rows``.
+            tuple: int64 numbers of the images that were decoded, and their arrays for ``Rows``;
+            none while the shape is not known, see ``count``.
 
         Raises:
             DataError: more images than allowed cannot be decoded, or one differs from the first.
         """
         assert chunk.images is not None, "a chunk of images"
         names = chunk.names or [f"example {first + i + 1}" for i in range(len(chunk))]
+        if self.shape is None:  # none of those so far can be decoded, nor any of these
+            self._refuse_too_many(np.arange(len(chunk)), names, where)
+            return np.zeros(0, np.int64), {}
         if isinstance(chunk.images, np.ndarray):
             kept, pixels = np.arange(len(chunk)), self._from_arrays(chunk.images, names, where)
         else:

@@ -54,6 +54,11 @@ class Sparse(Given):
         ids, weights, row_splits = (arrays[name] for name in ("indices", "values", "indptr"))
         return {"ids": ids, "weights": weights, "row_splits": row_splits}
 
+    def matrix_of(self, arrays: Arrays, num_features: int) -> scipy.sparse.csr_matrix:
+        """The arrays of rows as a CSR matrix (n, num_features), not copied."""
+        parts = (arrays["values"], arrays["indices"], arrays["indptr"])
+        return scipy.sparse.csr_matrix(parts, (len(arrays["indptr"]) - 1, num_features))
+
     def matrix(self, features: Any, num_features: int) -> scipy.sparse.csr_matrix:
         parts = (features["weights"], features["ids"], features["row_splits"])
         shape = (len(features["row_splits"]) - 1, num_features)

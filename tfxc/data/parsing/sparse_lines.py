@@ -5,7 +5,6 @@ the block to the careful path, which reads token by token and names the offendin
 """
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
+from tfxc.data.lists import LabelLists
 from tfxc.data.parsing.numbers import parse_integers, parse_pairs
 from tfxc.ops.csr import bounds_of
 
@@ -50,16 +50,8 @@ class SparseRows:
             ),
             shape=(len(self.label_counts), num_features),
         )
-        return Chunk(labels=self._label_lists(), features=matrix)
-
-    def _label_lists(self):
-        flat, splits = self.label_ids.tolist(), bounds_of(self.label_counts).tolist()
-        lists = [flat[start:end] for start, end in itertools.pairwise(splits)]
-        rows = np.repeat(np.arange(len(lists)), self.label_counts)
-        keys = rows * (_MAX_ID + 1) + self.label_ids
-        if (np.diff(keys) <= 0).any() and np.unique(keys).size < keys.size:
-            lists = [list(dict.fromkeys(labels)) for labels in lists]
-        return lists
+        labels = LabelLists(bounds_of(self.label_counts), self.label_ids).distinct()
+        return Chunk(labels=labels, features=matrix)
 
 
 def parse_header(line: bytes | None) -> tuple[int, ...] | None:

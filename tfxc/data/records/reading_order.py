@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.core.errors import DataError
+from tfxc.data.blocks.layout import shuffled_order
 from tfxc.data.held_out import open_split
 from tfxc.data.preparation import CHUNK_EXAMPLES
-from tfxc.data.records.shard_writer import shuffled_order
 
 if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings
@@ -41,7 +41,7 @@ def reading_order(manifest: "Manifest", data: "DataSettings") -> np.ndarray:
         )
     if manifest.layout == "feature_set":  # it is read in place
         return np.arange(info.examples)
-    return shuffled_order(info.examples, len(info.shards), data.seed)
+    return shuffled_order(info.blocks, len(info.shards), data.seed)
 
 
 def check_order(

@@ -1,4 +1,4 @@
-"""TFRecord shards: rows written and read in two layouts.
+"""TFRecord shards: rows in two layouts, as ``record_writer`` writes them.
 
 ``blocks``: a record holds ``BLOCK_ROWS`` rows in CSR form, one ``tf.train.Example`` with the lists
 ``labels``, ``label_vals``, ``input_idxs``, ``input_vals`` and the row lengths ``label_counts`` and
@@ -10,9 +10,9 @@ instead: ``image/raw``, one value with the pixels of all images of the record in
 ``image/encoded``, one file each.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -20,19 +20,13 @@ import tensorflow as tf
 from tfxc.core.errors import DataError
 from tfxc.data.columns import LABELS
 from tfxc.data.kinds import SPARSE
+from tfxc.data.records.record_writer import BLOCK_ROWS, PARSED_BYTES
 from tfxc.data.rows import Rows
-from tfxc.ops.file_errors import os_errors
 
 if TYPE_CHECKING:
     from tfxc.data.kinds import FeatureKind
 
 
-BLOCK_ROWS = 256
-LAYOUTS = ("blocks", "examples")
-# Records of images are kept below this size by holding fewer of them.
-_RECORD_BYTES = 8 << 20
-# Bytes of other records, and of those that are parsed at once, which takes ten times as much.
-_PARSED_BYTES = 1 << 20
 # Rows parsed at once: large enough to hide the call, small enough to stay in the cache.
 _ROWS_AT_ONCE = 8192
 _IMAGE_RECORDS_AT_ONCE = {"blocks": 8, "examples": 128}
@@ -40,36 +34,6 @@ _BUFFER_BYTES = 256 << 10
 # A TFRecord is framed by its length (8 bytes) and two checksums of 4 bytes.
 _FRAME_BYTES = 16
 _PREPARE_AGAIN = "run prepare again with --force"
-# Of protocol buffers: the type of a field with a length, and the fields of tf.train.Example.
-_LENGTH_DELIMITED = 2
-_FEATURES = _FEATURE = _KEY = _PACKED = _BYTES_LIST = 1
-_VALUE = _FLOAT_LIST = 2
-_INT64_LIST = 3
-
-
-def shard_name(split: str, number: int, count: int) -> str:
-    """The file name of a shard.
-
-    Example:
-        >>> shard_name("train", 0, 4)
-        'train-00000-of-00004.tfrecord'
-    """
-    return f"{split}-{number:05d}-of-{count:05d}.tfrecord"
-
-
-def write_shard(path: str | Path, rows: Rows, layout: str = "blocks") -> None:
-    """Writes ``rows`` as one TFRecord file; the same rows always give the same bytes.
-
-    Args:
-        layout: ``"blocks"`` or ``"examples"``.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written to.
-    """
-    records = {"blocks": _block_records, "examples": _example_records}[layout](rows)
-    with os_errors(path), tf.io.TFRecordWriter(str(path)) as writer:
-        for record in records:
-            writer.write(record)
 
 
 def read_shard(
@@ -148,30 +112,6 @@ def _rows_of(path, columns, kind, num_features, image_shape):
     return Rows(kind, arrays, **labels, num_features=num_features)
 
 
-def _block_records(rows):
-    images = rows.kind.is_image
-    held, most = (rows.nonzeros, _RECORD_BYTES) if images else (rows.nbytes, _PARSED_BYTES)
-    size = min(BLOCK_ROWS, max(1, most * len(rows) // max(held, 1)))
-    for start in range(0, len(rows), size):
-        block = rows.slice(start, start + size)
-        fields = _example_fields(block) | LABELS.lengths(block.labels)
-        for column in block.kind.columns:
-            fields |= column.lengths(block.arrays)
-        yield encode_example(fields)
-
-
-def _example_records(rows):
-    for number in range(len(rows)):
-        yield encode_example(_example_fields(rows.slice(number, number + 1)))
-
-
-def _example_fields(rows):
-    fields = {"label_vals": np.ones(len(rows.label_ids), np.float32), **LABELS.record(rows.labels)}
-    for column in rows.kind.columns:
-        fields |= column.record(rows.arrays)
-    return fields
-
-
 def _parsed(path, layout, kind):
     """Yields, for some thousand rows at a time, a dict of flat NumPy arrays."""
     names, lists = {"label_vals": "float32"}, {}
@@ -184,7 +124,7 @@ def _parsed(path, layout, kind):
               for name, dtype in names.items()}  # fmt: skip
     records = _ROWS_AT_ONCE // BLOCK_ROWS if layout == "blocks" else _ROWS_AT_ONCE
     records = _IMAGE_RECORDS_AT_ONCE[layout] if kind.is_image else records
-    records = max(1, min(records, _PARSED_BYTES // _first_length(path)))
+    records = max(1, min(records, PARSED_BYTES // _first_length(path)))
     # No parallel map here: a window may be read while every thread of TensorFlow's pool waits for
     # it, and parsing a whole batch is parallel inside.
     dataset = tf.data.TFRecordDataset(str(path), buffer_size=_BUFFER_BYTES).batch(records)
@@ -225,80 +165,3 @@ def _first_length(path):
     with open(path, "rb") as stream:
         head = stream.read(8)
     return max(1, int.from_bytes(head, "little")) if len(head) == 8 else 1
-
-
-def encode_example(arrays: Mapping[str, Any]) -> bytes:
-    """One serialised ``tf.train.Example``, its features ordered by name.
-
-    Straight from the arrays: the protobuf classes copy every number into a Python object first,
-    which costs twenty times as much.
-
-    Args:
-        arrays: mapping from feature name to a one-dimensional array; floats become a float list,
-            integers (≥ 0) an int64 list, a list of ``bytes`` a bytes list.
-
-    Source: https://protobuf.dev/programming-guides/encoding; tensorflow/core/example.
-
-    Example:
-        >>> encode_example({"a": np.array([300])}).hex()
-        '0a0d0a0b0a016112061a040a02ac02'
-    """
-    entries = (
-        message_field(
-            _FEATURE,
-            message_field(_KEY, name.encode()) + message_field(_VALUE, _feature(arrays[name])),
-        )
-        for name in sorted(arrays)
-    )
-    return message_field(_FEATURES, b"".join(entries))
-
-
-def _feature(array):
-    if isinstance(array, list):
-        return message_field(
-            _BYTES_LIST, b"".join(message_field(_PACKED, value) for value in array)
-        )
-    if np.issubdtype(array.dtype, np.floating):
-        return message_field(_FLOAT_LIST, message_field(_PACKED, array.astype("<f4").tobytes()))
-    return message_field(_INT64_LIST, message_field(_PACKED, _varints(array)))
-
-
-def message_field(number: int, payload: bytes) -> bytes:
-    """A field of a protocol buffer that has a length: a text, bytes or another message.
-
-    Args:
-        number: of the field, at most 15.
-        payload: what it holds.
-
-    Source: https://protobuf.dev/programming-guides/encoding
-
-    Example:
-        >>> message_field(2, b"testing").hex()
-        '120774657374696e67'
-    """
-    return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(len(payload)) + payload
-
-
-def _varint(value):
-    digits = bytearray()
-    while value > 127:
-        digits.append(value & 127 | 128)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)
-
-
-def _varints(array):
-    """Base-128 digits of each value, lowest first; the high bit says that another one follows."""
-    if not len(array):
-        return b""
-    largest = int(array.max())
-    assert array.min() >= 0, "negative values would take ten bytes and never occur here"
-    num_bytes = max(1, -(-largest.bit_length() // 7))
-    unsigned = np.uint32 if largest < 1 << 32 else np.uint64
-    rest = array.astype(unsigned)[:, None] >> (7 * np.arange(num_bytes)).astype(unsigned)
-    digits = (rest & unsigned(127)).astype(np.uint8)
-    digits[:, :-1] |= (rest[:, 1:] > 0).astype(np.uint8) << 7
-    used = rest > 0
-    used[:, 0] = True
-    return digits[used].tobytes()

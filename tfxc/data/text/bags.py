@@ -1,16 +1,24 @@
 """Texts to sparse rows: TF-IDF and hashed bags of n-grams, the same as by scikit-learn.
 
 Unlike scikit-learn's own, the TF-IDF vectoriser is fitted on a stream, so that only its vocabulary
-has to fit in memory; it works in several processes and is saved without pickle.
+has to fit in memory; and it is saved without pickle.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.sparse
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.text.base import TOKEN_PATTERN, Learner, TextFeatures, read_terms
-from tfxc.data.text.terms import TermCounter, TermMatrix, WordTerms, select_terms
+from tfxc.data.text.base import TOKEN_PATTERN, Learner, TextFeatures, known_terms, read_terms
+from tfxc.data.text.terms import (
+    CutTexts,
+    TermCounter,
+    TermMatrix,
+    WordTerms,
+    cut_bags,
+    select_terms,
+)
 from tfxc.ops.csr import unit_rows
 from tfxc.ops.text.token_patterns import TokenPattern
 
@@ -71,16 +79,29 @@ class TfidfFeatures(TextFeatures):
         self._vocabulary: list[str] | None = None
         self._idf: np.ndarray | None = None
 
-    def learner(self, jobs: int = 1) -> Learner:
+    def learner(self) -> Learner:
         """Learns the vocabulary and the idf weights.
 
         Raises:
             DataError: at its end, no term is left, or ``max_df`` means fewer documents than
                 ``min_df``.
         """
-        with_totals = self._settings["max_features"] is not None
-        counter = TermCounter(self._terms(), jobs, with_totals)
-        return Learner(counter.add, lambda: self._take(counter.counts()))
+        counter = TermCounter()
+
+        def finish():
+            self._take(counter.counts())
+            return counter.ids(self._vocabulary, first=0, missing=-1)
+
+        return Learner(counter.add, finish)
+
+    def cut(self, texts: Sequence[str]) -> CutTexts:
+        return cut_bags(map(self._terms(), texts))
+
+    def rows_of(
+        self, indptr: np.ndarray, ids: np.ndarray, values: np.ndarray
+    ) -> scipy.sparse.csr_matrix:
+        assert self.num_features is not None, "fit comes first"
+        return self._weighted(known_terms(indptr, ids, values, self.num_features))
 
     def _take(self, counts):
         pruning = {key: self._settings[key] for key in ("min_df", "max_df", "max_features")}
@@ -108,7 +129,9 @@ class TfidfFeatures(TextFeatures):
         return TermMatrix(self._vocabulary, self._terms())
 
     def _rows(self, texts):
-        rows = super()._rows(texts)
+        return self._weighted(super()._rows(texts))
+
+    def _weighted(self, rows):
         if self._settings["sublinear_tf"]:
             rows.data = np.log(rows.data) + 1
         if self.idf is not None:
@@ -160,7 +183,7 @@ class HashingFeatures(TextFeatures):
         )
         self.num_features = num_features
 
-    def learner(self, jobs: int = 1) -> None:
+    def learner(self) -> None:
         """None: the texts are not read."""
         return None
 

@@ -1,9 +1,9 @@
 """What text features share: learning from a stream, saving, checks; the base of the bags."""
 
 import abc
+import contextlib
 import inspect
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,8 +18,9 @@ from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_array, read_json, read_text
 from tfxc.data.kinds import SPARSE
+from tfxc.data.text.terms import CutTexts
+from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
-from tfxc.parallel import map_ordered
 
 if TYPE_CHECKING:
     from tfxc.ops.text.bags import TextBag
@@ -29,12 +30,10 @@ if TYPE_CHECKING:
 FILE_VERSION = 1
 #: scikit-learn's: words of two or more word characters.
 TOKEN_PATTERN = r"(?u)\b\w\w+\b"
-# Below this many characters per process, or per term sent to it, another one costs more.
-_MIN_CHARACTERS, _CHARACTERS_PER_TERM = 500_000, 20
-
 # What to do where a file of saved text features is missing or damaged.
 _COPY = "copy the run's text_features folder as a whole, or train again"
 
+_SECTION = "data.text_features"
 _CHECKS = {
     "max_features": COUNT | None,
     "max_length": COUNT | None,
@@ -47,33 +46,68 @@ class Learner(NamedTuple):
     """What learns from texts.
 
     Attributes:
-        add: takes a list of lists of texts; each list may be counted in its own process.
-        finish: called once, after the last list.
+        add: counts a ``CutTexts``; returns int32, the number of each of its terms among all.
+        finish: called once, after the last texts; returns int32, the id of each of all terms, -1 of
+            a term that is left out.
     """
 
-    add: Callable[[Sequence[Sequence[str]]], None]
-    finish: Callable[[], None]
+    add: Callable[[CutTexts], np.ndarray]
+    finish: Callable[[], np.ndarray]
 
 
-def fitted(features: Any, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> Any:
+def parts_of(features: Any) -> dict[str, Any]:
+    """The parts of text features that learn by themselves, by the names of their sections."""
+    return getattr(features, "parts", {"": features})
+
+
+def learners_of(features: Any) -> dict[str, Learner]:
+    """The ``Learner`` of each part that learns from texts, by the part's name.
+
+    Raises:
+        ConfigError: as the parts; ``where`` says which one.
+    """
+    found = {}
+    for name, part in parts_of(features).items():
+        with part_errors(name):
+            found[name] = part.learner()
+    return {name: learner for name, learner in found.items() if learner is not None}
+
+
+def fitted(features: Any, text_lists: Iterable[Sequence[str]]) -> Any:
     """``features``, after they have learned from texts.
 
     Args:
-        features: text features with ``learner(jobs)``, which returns a ``Learner``, or None if
-            there is nothing to learn from texts: these are not read then.
-        text_lists: iterable of lists of texts, read once, ``jobs`` lists at a time.
-        jobs: processes to use at most.
+        features: text features; if there is nothing to learn from texts, these are not read.
+        text_lists: iterable of lists of texts, read once.
     """
-    learner = features.learner(jobs)
-    if learner is None:
+    learners, parts = learners_of(features), parts_of(features)
+    if not learners:
         return features
-    text_lists = iter(text_lists)
     with Progress("counting terms", unit="texts") as progress:
-        while window := list(itertools.islice(text_lists, jobs)):
-            learner.add(window)
-            progress.advance(sum(map(len, window)))
-    learner.finish()
+        for texts in text_lists:
+            for name, learner in learners.items():
+                learner.add(parts[name].cut(texts))
+            progress.advance(len(texts))
+    for name, learner in learners.items():
+        with part_errors(name):
+            learner.finish()
     return features
+
+
+@contextlib.contextmanager
+def part_errors(name: str) -> Iterator[None]:
+    """Errors name a part's own section of the config; the name is empty where there is one part."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        if not name:
+            raise
+        where = str(error.where or _SECTION)
+        if where.startswith(_SECTION):
+            where = f"{_SECTION}.{name}{where.removeprefix(_SECTION)}"
+        elif where.isidentifier():  # an argument; all else is a file
+            where = f"{_SECTION}.{name}.{where}"
+        raise type(error)(error.problem, where=where, fix=error.fix) from error
 
 
 class TextFeatures(abc.ABC):
@@ -106,13 +140,11 @@ class TextFeatures(abc.ABC):
         """The constructor's arguments as a dict."""
         return dict(self._settings)
 
-    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "TextFeatures":
+    def fit(self, text_lists: Iterable[Sequence[str]]) -> "TextFeatures":
         """Learns from texts.
 
         Args:
-            text_lists: iterable of lists of texts, read once, ``jobs`` lists at a time; a few
-                thousand texts a list suit several processes.
-            jobs: processes to use at most; the result does not depend on it.
+            text_lists: iterable of lists of texts, read once.
 
         Returns:
             ``self``.
@@ -120,18 +152,36 @@ class TextFeatures(abc.ABC):
         Raises:
             DataError: nothing is left to count, see ``learner``.
         """
-        return fitted(self, text_lists, jobs)
+        return fitted(self, text_lists)
 
     @abc.abstractmethod
-    def learner(self, jobs: int = 1) -> Learner | None:
+    def learner(self) -> Learner | None:
         """The ``Learner`` of ``fit``; None if nothing is learned."""
 
-    def transform(self, texts: Sequence[str], jobs: int = 1) -> scipy.sparse.csr_matrix:
+    @property
+    def cuts_once(self) -> bool:
+        """Whether ``rows_of`` makes the rows of texts from what ``cut`` has found in them."""
+        return True
+
+    def cut(self, texts: Sequence[str]) -> CutTexts:
+        """What a ``Learner`` learns from; it depends on the settings alone."""
+        raise TypeError(f"{self.name} does not learn from texts")
+
+    def rows_of(
+        self, indptr: np.ndarray, ids: np.ndarray, values: np.ndarray
+    ) -> scipy.sparse.csr_matrix:
+        """As ``transform``, of texts that ``cut`` has cut already.
+
+        Args:
+            indptr, ids, values: see ``CutTexts``, but with the ids of ``Learner.finish``.
+        """
+        raise TypeError(f"{self.name} does not learn from texts")
+
+    def transform(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
         """One row per text, the same as scikit-learn's in float32.
 
         Args:
             texts: list of n strings.
-            jobs: processes to use at most; the result does not depend on it.
 
         Returns:
             float32 ``scipy.sparse.csr_matrix`` (n, num_features) with sorted indices.
@@ -142,12 +192,7 @@ class TextFeatures(abc.ABC):
         self._check_fitted()
         if not texts:
             return scipy.sparse.csr_matrix((0, self.num_features), dtype=np.float32)
-        num_terms = len(self.vocabulary() or ())
-        parts = _divide(texts, jobs, num_terms)
-        if len(parts) == 1:
-            return self._rows(texts)
-        rows = map_ordered(self._rows, [(part,) for part in parts], len(parts))
-        return scipy.sparse.vstack(list(rows), format="csr")
+        return self._rows(texts)
 
     def graph(self, folder: Path) -> "TextBag":
         """What turns texts into the same features in a graph, padded as batches are.
@@ -221,12 +266,21 @@ class TextFeatures(abc.ABC):
         return self.__dict__ | {"_cached_vectorizer": None}
 
 
-def _divide(texts, jobs, num_terms):
-    """``texts`` in as many equal parts as are worth a process each."""
-    worth = sum(map(len, texts)) // max(_MIN_CHARACTERS, _CHARACTERS_PER_TERM * num_terms)
-    parts = max(1, min(jobs, worth, len(texts)))
-    bounds = [len(texts) * part // parts for part in range(parts + 1)]
-    return [texts[start:end] for start, end in itertools.pairwise(bounds)]
+def known_terms(
+    indptr: np.ndarray, ids: np.ndarray, values: np.ndarray, num_features: int
+) -> scipy.sparse.csr_matrix:
+    """Bags of terms without those whose id is -1, as float32 CSR with sorted indices.
+
+    Args:
+        indptr, ids, values: CSR arrays (n, num_features).
+    """
+    known = ids >= 0
+    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[known]
+    bounds = bounds_of(np.bincount(rows, minlength=len(indptr) - 1))
+    parts = (values[known], ids[known], bounds)
+    found = scipy.sparse.csr_matrix(parts, (len(indptr) - 1, num_features), dtype=np.float32)
+    found.sort_indices()
+    return found
 
 
 def is_positive(value: float) -> bool:

@@ -1,6 +1,5 @@
 """Features that the data have next to their texts, in the place of features made of the texts."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +45,7 @@ class GivenTerms:
         """The constructor's arguments as a dict, the number of columns as it was found."""
         return {"num_features": self.num_features}
 
-    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "GivenTerms":
-        """Learns nothing; returns ``self``."""
-        return self
-
-    def learner(self, jobs: int = 1) -> None:
+    def learner(self) -> None:
         """None: the texts are not read."""
         return None
 

@@ -1,6 +1,5 @@
 """Texts to lists of token ids and to bags of terms at once, for methods that need both."""
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import JOINED
-from tfxc.data.text.base import FILE_VERSION, Learner, build_of, fitted, load_of
+from tfxc.data.text.base import FILE_VERSION, build_of, fitted, load_of, part_errors
 from tfxc.data.text.given import GivenTerms
 from tfxc.data.text.names import TERMS, TOKENS
 from tfxc.data.text.tokens import TokenRows
@@ -106,43 +105,23 @@ class JoinedFeatures:
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """The constructor's arguments as a dict."""
-        return {name: {"name": part.name, **part.settings()} for name, part in self._parts()}
+        return {name: {"name": part.name, **part.settings()} for name, part in self.parts.items()}
 
-    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "JoinedFeatures":
+    def fit(self, text_lists: Iterable[Sequence[str]]) -> "JoinedFeatures":
         """Fits both parts, see ``tfxc.data.text.base.fitted``; returns ``self``.
 
         Raises:
             ConfigError, DataError: as the parts; ``where`` says which one.
         """
-        return fitted(self, text_lists, jobs)
-
-    def learner(self, jobs: int = 1) -> Learner | None:
-        """The ``Learner`` (``tfxc.data.text.base``) of both; None if nothing is learned."""
-        learners = {}
-        for name, part in self._parts():
-            with _errors_in_section(name):
-                learners[name] = part.learner(jobs)
-        learners = {name: learner for name, learner in learners.items() if learner is not None}
-
-        def add(text_lists):
-            for learner in learners.values():
-                learner.add(text_lists)
-
-        def finish():
-            for name, learner in learners.items():
-                with _errors_in_section(name):
-                    learner.finish()
-
-        return Learner(add, finish) if learners else None
+        return fitted(self, text_lists)
 
     def transform(
-        self, texts: Sequence[str], jobs: int = 1, features: Any = None, where: str | Path = "input"
+        self, texts: Sequence[str], features: Any = None, where: str | Path = "input"
     ) -> "JoinedRows":
         """``JoinedRows`` of a list of texts.
 
         Args:
             texts: list of n strings.
-            jobs: processes to use at most; the result does not depend on it.
             features: the texts' features, CSR or array (n, columns), where the terms are given.
             where: the source of the features, for messages.
 
@@ -151,7 +130,7 @@ class JoinedFeatures:
             DataError: features are needed, and there are none, or they have other columns.
         """
         if self.given is None:
-            terms = self.terms.transform(texts, jobs)
+            terms = self.terms.transform(texts)
         elif features is None:
             raise DataError(
                 "texts with features next to them expected (data.text_features.terms is 'given'), "
@@ -161,7 +140,7 @@ class JoinedFeatures:
             )
         else:
             terms = self.given.rows(features, where)
-        return JoinedRows(terms, self.tokens.transform(texts, jobs))
+        return JoinedRows(terms, self.tokens.transform(texts))
 
     def graph(self, folder: Path) -> "JoinedTexts | TextsWithFeatures":
         """What turns texts into the same features in a graph; see ``TextFeatures.graph``.
@@ -172,7 +151,7 @@ class JoinedFeatures:
 
         if self.given is not None:
             return TextsWithFeatures(self.tokens.graph(folder / "tokens"))
-        return JoinedTexts(**{name: part.graph(folder / name) for name, part in self._parts()})
+        return JoinedTexts(**{name: part.graph(folder / name) for name, part in self.parts.items()})
 
     def save(self, folder: str | Path) -> None:
         """Writes ``features.json`` and the parts, in the folders ``tokens`` and ``terms``.
@@ -186,11 +165,11 @@ class JoinedFeatures:
         head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
         with atomic_folder(folder, "set of text features") as scratch:
             write_json(scratch / "features.json", head)
-            for name, part in self._parts():
+            for name, part in self.parts.items():
                 part.save(scratch / name)
 
     def _load(self, folder):
-        for name, part in self._parts():
+        for name, part in self.parts.items():
             loaded, path = load_of(_KINDS[name], folder / name), folder / name / "features.json"
             if (loaded.name, _plain(loaded)) != (part.name, _plain(part)):
                 raise DataError(
@@ -200,8 +179,10 @@ class JoinedFeatures:
                 )
             setattr(self, name, loaded)
 
-    def _parts(self):
-        return (("tokens", self.tokens), ("terms", self.terms))
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The two parts by name."""
+        return {"tokens": self.tokens, "terms": self.terms}
 
 
 def _plain(part):
@@ -216,22 +197,8 @@ def _built(name, section):
             where=f"{_SECTION}.{name}",
             fix=f"choose one of: {', '.join(_KINDS[name])}",
         )
-    with _errors_in_section(name):
+    with part_errors(name):
         return build_of(_KINDS[name], section)
-
-
-@contextlib.contextmanager
-def _errors_in_section(name):
-    """Errors name the part's own section of the config."""
-    try:
-        yield
-    except (ConfigError, DataError) as error:
-        where = str(error.where or _SECTION)
-        if where.startswith(_SECTION):
-            where = f"{_SECTION}.{name}{where.removeprefix(_SECTION)}"
-        elif where.isidentifier():  # an argument; all else is a file
-            where = f"{_SECTION}.{name}.{where}"
-        raise type(error)(error.problem, where=where, fix=error.fix) from error
 
 
 def given_terms(features: Any) -> GivenTerms | None:

@@ -10,7 +10,6 @@ from tfxc.core.arguments import COUNT, Integer, checked
 from tfxc.core.errors import ConfigError
 from tfxc.data.text.tokens import UNKNOWN, WORD_PATTERN, TokenRows, WordTokens
 from tfxc.ops.csr import bounds_of
-from tfxc.ops.text.token_patterns import TokenPattern
 
 if TYPE_CHECKING:
     from tfxc.ops.text.ngrams import TextNgrams
@@ -84,7 +83,12 @@ class FastTextTokens(WordTokens):
         del self._settings["fill"]
         self._known: dict[str, tuple[int, np.ndarray]] = {}
 
-    def transform(self, texts: Sequence[str], jobs: int = 1) -> TokenRows:
+    @property
+    def cuts_once(self) -> bool:
+        """False: the n-grams are those of the words themselves, not of their ids."""
+        return False
+
+    def transform(self, texts: Sequence[str]) -> TokenRows:
         """``TokenRows`` of a list of texts, see the class.
 
         Raises:
@@ -92,10 +96,8 @@ class FastTextTokens(WordTokens):
         """
         if self.num_features is None:
             raise ConfigError("the text features have not been fitted", fix="call fit first")
-        found = TokenPattern(self._settings["token_pattern"]).of(
-            [self._prepared(text) for text in texts]
-        )
-        rows = [self._row([w for w in words if w not in self._stop_words]) for words in found]
+        found = self._words_of([self._prepared(text) for text in texts])
+        rows = [self._row(words) for words in found]
         indptr = bounds_of(np.fromiter(map(len, rows), np.int64, len(rows)))
         tokens = np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int32)
         return TokenRows(indptr, tokens, self.num_features)

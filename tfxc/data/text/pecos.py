@@ -16,8 +16,14 @@ import scipy.sparse
 from tfxc.core.arguments import OneOf
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.reading import read_json, read_text
-from tfxc.data.text.base import Learner, TextFeatures, check_ngram_range, read_terms
-from tfxc.data.text.terms import TermCounter, TermMatrix
+from tfxc.data.text.base import (
+    Learner,
+    TextFeatures,
+    check_ngram_range,
+    known_terms,
+    read_terms,
+)
+from tfxc.data.text.terms import CutTexts, TermCounter, TermMatrix, cut_bags
 from tfxc.ops.csr import unit_rows
 
 _LINE_BREAKS = re.compile(r"[\r\n]")
@@ -100,14 +106,33 @@ class PecosTfidfFeatures(TextFeatures):
         self._vocabulary: list[str] | None = None
         self._idf: np.ndarray | None = None
 
-    def learner(self, jobs: int = 1) -> Learner:
+    def learner(self) -> Learner:
         """Learns the vocabulary and the idf weights.
 
         Raises:
             DataError: at its end, no term is left.
         """
-        counter = TermCounter(self._terms(learning=True), jobs, with_totals=False)
-        return Learner(counter.add, lambda: self._take(counter.counts()))
+        counter = TermCounter()
+
+        def finish():
+            self._take(counter.counts())
+            return counter.ids(self._vocabulary, first=0, missing=-1)
+
+        return Learner(counter.add, finish)
+
+    @property
+    def cuts_once(self) -> bool:
+        """See ``TextFeatures``; ``"char_wb"`` finds other n-grams than it learns."""
+        return all(analyzer != "char_wb" for _, analyzer in self._blocks())
+
+    def cut(self, texts: Sequence[str]) -> CutTexts:
+        return cut_bags(map(self._terms(learning=True), texts))
+
+    def rows_of(
+        self, indptr: np.ndarray, ids: np.ndarray, values: np.ndarray
+    ) -> scipy.sparse.csr_matrix:
+        assert self.num_features is not None, "fit comes first"
+        return self._weighted(known_terms(indptr, ids, values, self.num_features))
 
     def _take(self, counts):
         settings = self._settings
@@ -221,7 +246,9 @@ class PecosTfidfFeatures(TextFeatures):
         return TermMatrix(self._vocabulary, self._terms(learning=False))
 
     def _rows(self, texts):
-        rows = super()._rows(texts)
+        return self._weighted(super()._rows(texts))
+
+    def _weighted(self, rows):
         if self._settings["binary"]:
             rows.data[:] = 1
         elif self._settings["sublinear_tf"]:

@@ -15,6 +15,7 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
+from tfxc.data.text.terms import CutTexts
 from tfxc.data.text.tokens import TokenRows
 from tfxc.ops.csr import bounds_of
 from tfxc.pretrained.folder import open_folder
@@ -93,11 +94,11 @@ class PretrainedTokens:
         """The list of pieces by id, None before ``fit``."""
         return None if self._subwords is None else vocabulary_of(self._subwords)
 
-    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "PretrainedTokens":
+    def fit(self, text_lists: Iterable[Sequence[str]]) -> "PretrainedTokens":
         """Reads the folder; returns ``self``. The texts are read with ``min_count`` only."""
-        return fitted(self, text_lists, jobs)
+        return fitted(self, text_lists)
 
-    def learner(self, jobs: int = 1) -> Learner | None:
+    def learner(self) -> Learner | None:
         """Reads the folder; a ``tfxc.data.text.base.Learner`` with ``min_count``, else None."""
         folder = open_folder(self._settings["folder"], "data.text_features.folder")
         self._take(read_subwords(folder), folder)
@@ -106,11 +107,26 @@ class PretrainedTokens:
         assert self.num_features is not None, "the folder has been read"
         counts = np.zeros(self.num_features, np.int64)
 
-        def add(text_lists):
-            for texts in text_lists:
-                counts[:] += np.bincount(self.transform(texts).tokens, minlength=len(counts))
+        def add(cut):
+            counts[:] += cut.totals
+            return np.zeros(0, np.int32)
 
-        return Learner(add, lambda: self._leave_out_rare(counts))
+        def finish():
+            self._leave_out_rare(counts)
+            return np.zeros(0, np.int32)
+
+        return Learner(add, finish)
+
+    @property
+    def cuts_once(self) -> bool:
+        """False: a text whose pieces were left out is cut into others."""
+        return False
+
+    def cut(self, texts: Sequence[str]) -> CutTexts:
+        """How often each piece occurs; pieces have no names here, but their ids."""
+        rows = self.transform(texts)
+        totals = np.bincount(rows.tokens, minlength=rows.num_features)
+        return CutTexts(rows.indptr, rows.tokens, None, [], None, totals)
 
     def _leave_out_rare(self, counts):
         kept = kept_ids(self._subwords, counts, self._settings["min_count"])
@@ -121,7 +137,7 @@ class PretrainedTokens:
         self.num_truncated = 0
         self.__dict__.pop("_in_graph", None)
 
-    def transform(self, texts: Sequence[str], jobs: int = 1) -> TokenRows:
+    def transform(self, texts: Sequence[str]) -> TokenRows:
         """``TokenRows`` of a list of texts.
 
         Raises:

@@ -6,7 +6,7 @@ scikit-learn itself is not imported: that takes longer than a prediction of some
 import array
 import collections
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import scipy.sparse
@@ -14,10 +14,6 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
-from tfxc.parallel import map_ordered
-
-# Fewer characters at a time are counted sooner than processes start.
-_MIN_CHARACTERS = 500_000
 
 
 @dataclasses.dataclass
@@ -27,13 +23,13 @@ class TermCounts:
     Attributes:
         terms: all terms, ascending.
         documents: int64, per term the number of texts that hold it.
-        totals: int64, per term its number of occurrences, or None if not counted.
+        totals: int64, per term its number of occurrences.
         num_texts: number of texts.
     """
 
     terms: list[str]
     documents: np.ndarray
-    totals: np.ndarray | None
+    totals: np.ndarray
     num_texts: int
 
 
@@ -98,63 +94,157 @@ class TermMatrix:
         return found
 
 
-class TermCounter:
-    """Counts the terms of texts.
+@dataclasses.dataclass
+class CutTexts:
+    """Some texts cut into terms, which are numbered as they first occur.
+
+    Attributes:
+        indptr: int64 (n + 1,), bounds of each text in ``ids``.
+        ids: int32: of a bag the distinct terms of a text, ascending; else its terms in order.
+        values: float32, how often each term of a bag occurs; None for terms in order.
+        terms: names of the terms by number.
+        documents: int64 (terms,), the number of texts that hold each; None for terms in order.
+        totals: int64 (terms,), the number of occurrences of each.
+        truncated: texts that were cut off.
+    """
+
+    indptr: np.ndarray
+    ids: np.ndarray
+    values: np.ndarray | None
+    terms: list[str]
+    documents: np.ndarray | None
+    totals: np.ndarray
+    truncated: int = 0
+
+    def without_texts(self) -> "CutTexts":
+        """What a ``TermCounter`` needs: everything but the terms of each text."""
+        return dataclasses.replace(self, ids=self.ids[:0], values=None)
+
+
+def cut_bags(term_lists: Iterable[Sequence[str]]) -> CutTexts:
+    """Texts as bags of terms.
 
     Args:
-        analyse: cuts a text into terms; it can be sent to other processes.
-        jobs: processes to use at most; the result does not depend on it.
-        with_totals: whether to count occurrences too, for twice the memory.
+        term_lists: the terms of each text, as often as they occur.
 
     Example:
-        >>> counter = TermCounter(WordTerms("[a-z]+"))
-        >>> counter.add([["a b b"], ["b"]])
+        >>> cut = cut_bags([["b", "a", "b"], ["a"]])
+        >>> cut.terms, cut.ids.tolist(), cut.values.tolist(), cut.totals.tolist()
+        (['b', 'a'], [0, 1, 1], [2.0, 1.0, 1.0], [2, 2])
+    """
+    indptr, ids, terms = _numbered(term_lists)
+    totals = np.bincount(ids, minlength=len(terms))  # the matrix changes its arrays in place
+    bags = scipy.sparse.csr_matrix(
+        (np.ones(len(ids), np.float32), ids, indptr), (len(indptr) - 1, max(1, len(terms)))
+    )
+    bags.sum_duplicates()
+    documents = np.bincount(bags.indices, minlength=len(terms))
+    return CutTexts(bags.indptr.astype(np.int64), bags.indices, bags.data, terms, documents, totals)
+
+
+def cut_sequences(term_lists: Iterable[Sequence[str]], most: int) -> CutTexts:
+    """Texts as their terms in order.
+
+    Args:
+        term_lists: the terms of each text; those beyond the first ``most`` are only counted.
+
+    Example:
+        >>> cut = cut_sequences([["b", "a", "b"], ["a"]], most=2)
+        >>> cut.ids.tolist(), cut.totals.tolist(), cut.truncated
+        ([0, 1, 1], [2, 2], 1)
+    """
+    indptr, ids, terms = _numbered(term_lists)
+    return cut_numbers(indptr, ids, terms, most)
+
+
+def cut_numbers(indptr: np.ndarray, ids: np.ndarray, terms: list[str], most: int) -> CutTexts:
+    """As ``cut_sequences``, of terms that are numbered already.
+
+    Args:
+        indptr, ids, terms: see ``CutTexts``.
+        most: terms of a text that are kept.
+    """
+    totals = np.bincount(ids, minlength=len(terms))
+    indptr, ids, truncated = first_of_each(indptr, ids, most)
+    return CutTexts(indptr, ids, None, terms, None, totals, truncated)
+
+
+def first_of_each(
+    indptr: np.ndarray, ids: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """The first ``most`` entries of each list: bounds, entries, and how many lists were cut."""
+    lengths = np.diff(indptr)
+    kept = np.arange(len(ids)) - np.repeat(indptr[:-1], lengths) < most
+    return bounds_of(np.minimum(lengths, most)), ids[kept], int((lengths > most).sum())
+
+
+def _numbered(term_lists):
+    """Bounds, numbers (int32) and distinct terms of texts."""
+    numbers: collections.defaultdict[str, int] = collections.defaultdict()
+    numbers.default_factory = numbers.__len__
+    ids, lengths = array.array("i"), []
+    for terms in term_lists:
+        ids.extend(map(numbers.__getitem__, terms))
+        lengths.append(len(terms))
+    return bounds_of(lengths), np.array(ids, np.int32), list(numbers)
+
+
+class TermCounter:
+    """Counts the terms of texts, and numbers them as they first occur.
+
+    Example:
+        >>> counter = TermCounter()
+        >>> counter.add(cut_bags([["a", "b", "b"], ["b"]])).tolist()
+        [0, 1]
         >>> counts = counter.counts()
         >>> counts.terms, counts.documents.tolist(), counts.totals.tolist(), counts.num_texts
         (['a', 'b'], [1, 2], [1, 3], 2)
     """
 
-    def __init__(
-        self, analyse: Callable[[str], list[str]], jobs: int = 1, with_totals: bool = True
-    ) -> None:
-        self._analyse, self._jobs, self._with_totals = analyse, jobs, with_totals
-        self._documents: collections.Counter[str] = collections.Counter()
-        self._totals: collections.Counter[str] = collections.Counter()
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._documents = self._totals = np.zeros(0, np.int64)
         self._num_texts = 0
 
-    def add(self, text_lists: Sequence[Sequence[str]]) -> None:
-        """Counts a list of lists of texts, a list per process."""
-        tasks = [(texts, self._analyse, self._with_totals) for texts in text_lists]
-        characters = sum(len(text) for texts in text_lists for text in texts)
-        jobs = self._jobs if characters >= _MIN_CHARACTERS else 1
-        for in_documents, in_total in map_ordered(_count_list, tasks, jobs):
-            self._documents.update(in_documents)
-            self._totals.update(in_total)
-        self._num_texts += sum(map(len, text_lists))
+    def add(self, cut: CutTexts) -> np.ndarray:
+        """Counts texts; returns int32 (terms,), the number of each of their terms among all."""
+        known = self._numbers
+        found = (known.setdefault(term, len(known)) for term in cut.terms)
+        numbers = np.fromiter(found, np.int32, len(cut.terms))
+        self._totals = _added(self._totals, numbers, cut.totals, len(known))
+        if cut.documents is not None:
+            self._documents = _added(self._documents, numbers, cut.documents, len(known))
+        self._num_texts += len(cut.indptr) - 1
+        return numbers
 
     def counts(self) -> "TermCounts":
         """``TermCounts`` of all texts so far."""
-        terms = sorted(self._documents)
-        return TermCounts(
-            terms,
-            _values(self._documents, terms),
-            _values(self._totals, terms) if self._with_totals else None,
-            self._num_texts,
-        )
+        terms = sorted(self._numbers)
+        order = np.fromiter((self._numbers[term] for term in terms), np.int64, len(terms))
+        documents = self._documents[order] if len(self._documents) else np.zeros_like(order)
+        return TermCounts(terms, documents, self._totals[order], self._num_texts)
+
+    def ids(self, terms: Iterable[str], first: int, missing: int) -> np.ndarray:
+        """The ids of all terms by their numbers, int32.
+
+        Args:
+            terms: those that have ids, which are ``first``, ``first + 1``, …
+            first: id of the first one.
+            missing: id of those that are not among them.
+        """
+        found = np.full(len(self._numbers), missing, np.int32)
+        for number, term in enumerate(terms, first):
+            if term in self._numbers:
+                found[self._numbers[term]] = number
+        return found
 
 
-def _values(counter, terms):
-    return np.fromiter((counter[term] for term in terms), np.int64, len(terms))
-
-
-def _count_list(texts, analyse, with_totals):
-    documents, totals = collections.Counter(), collections.Counter()
-    for text in texts:
-        terms = analyse(text)
-        documents.update(set(terms))
-        if with_totals:
-            totals.update(terms)
-    return documents, totals
+def _added(totals, numbers, counts, size):
+    """``totals`` with counts added at distinct numbers; grown, with room to grow, if needed."""
+    if size > len(totals):
+        totals = np.concatenate([totals, np.zeros(size + size // 4 - len(totals), np.int64)])
+    totals[numbers] += counts
+    return totals
 
 
 def select_terms(
@@ -185,7 +275,6 @@ def select_terms(
         )
     kept = np.flatnonzero((counts.documents >= lowest) & (counts.documents <= highest))
     if max_features is not None and kept.size > max_features:
-        assert counts.totals is not None, "counted, as max_features is given"
         # The same unstable sort of the same array as scikit-learn's, so that ties fall alike.
         order = (-counts.totals[kept].astype(np.float64)).argsort()
         kept = np.sort(kept[order[:max_features]])

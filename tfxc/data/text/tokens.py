@@ -19,7 +19,13 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_text
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.base import FILE_VERSION, Learner, fitted
-from tfxc.data.text.terms import TermCounter, WordTerms
+from tfxc.data.text.terms import (
+    CutTexts,
+    TermCounter,
+    cut_numbers,
+    cut_sequences,
+    first_of_each,
+)
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
 
@@ -96,12 +102,11 @@ class TokenFeatures(abc.ABC):
         """The list of tokens by id, None before ``fit``."""
         return self._vocabulary
 
-    def fit(self, text_lists: Iterable[Sequence[str]], jobs: int = 1) -> "TokenFeatures":
+    def fit(self, text_lists: Iterable[Sequence[str]]) -> "TokenFeatures":
         """Learns the vocabulary.
 
         Args:
             text_lists: iterable of lists of texts, read once.
-            jobs: processes to use at most; the result does not depend on it.
 
         Returns:
             ``self``.
@@ -109,12 +114,41 @@ class TokenFeatures(abc.ABC):
         Raises:
             DataError: no token is left.
         """
-        return fitted(self, text_lists, jobs)
+        return fitted(self, text_lists)
 
-    def learner(self, jobs: int = 1) -> Learner:
+    def learner(self) -> Learner:
         """The ``Learner`` of ``fit``."""
-        add, counted = self._counter(jobs)
-        return Learner(add, lambda: self._choose(*counted()))
+        counter = TermCounter()
+
+        def finish():
+            counts = counter.counts()
+            self._choose(counts.terms, counts.totals)
+            return counter.ids(self._learnt, first=1, missing=self.num_features - 1)
+
+        return Learner(counter.add, finish)
+
+    @property
+    def cuts_once(self) -> bool:
+        """Whether ``rows_of`` makes the rows of texts from what ``cut`` has found in them."""
+        return True
+
+    def cut(self, texts: Sequence[str]) -> CutTexts:
+        """What a ``Learner`` learns from; it depends on the settings alone."""
+        return self._cut([self._prepared(text) for text in texts])
+
+    def rows_of(self, indptr: np.ndarray, ids: np.ndarray) -> "TokenRows":
+        """As ``transform``, of texts that ``cut`` has cut already.
+
+        Args:
+            indptr, ids: see ``CutTexts``, but with the ids of ``Learner.finish``.
+        """
+        assert self.num_features is not None, "fit comes first"
+        if not self._settings["fill"]:
+            return TokenRows(indptr, ids, self.num_features)
+        count, most = len(indptr) - 1, self._settings["max_length"]
+        filled = np.full((count, most), self.num_features - 2, np.int32)
+        filled[np.arange(most) < np.diff(indptr)[:, None]] = ids
+        return TokenRows(np.arange(count + 1) * most, filled.ravel(), self.num_features)
 
     def _choose(self, tokens, counts):
         least = self._settings["min_count"]
@@ -142,7 +176,7 @@ class TokenFeatures(abc.ABC):
         self._take([PADDING, *tokens, *self._after])
         return self
 
-    def transform(self, texts: Sequence[str], jobs: int = 1) -> "TokenRows":
+    def transform(self, texts: Sequence[str]) -> "TokenRows":
         """``TokenRows`` of a list of texts.
 
         Raises:
@@ -152,15 +186,9 @@ class TokenFeatures(abc.ABC):
             raise ConfigError("the text features have not been fitted", fix="call fit first")
         lengths, tokens = self._ids([self._prepared(text) for text in texts])
         most = self._settings["max_length"]
-        self.num_truncated += int((lengths > most).sum())
-        starts = np.cumsum(lengths) - lengths
-        kept = np.arange(len(tokens)) - np.repeat(starts, lengths) < most
-        indptr = bounds_of(np.minimum(lengths, most))
-        if not self._settings["fill"]:
-            return TokenRows(indptr, tokens[kept], self.num_features)
-        filled = np.full((len(texts), most), self.num_features - 2, np.int32)
-        filled[np.arange(most) < np.diff(indptr)[:, None]] = tokens[kept]
-        return TokenRows(np.arange(len(texts) + 1) * most, filled.ravel(), self.num_features)
+        indptr, tokens, truncated = first_of_each(bounds_of(lengths), tokens, most)
+        self.num_truncated += truncated
+        return self.rows_of(indptr, tokens)
 
     def graph(self, folder: Path) -> "TextTokens":
         """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
@@ -218,11 +246,8 @@ class TokenFeatures(abc.ABC):
         return text.lower() if self._settings["lowercase"] else text
 
     @abc.abstractmethod
-    def _counter(self, jobs):
-        """Two functions: one counts a list of lists of texts, one returns what was counted.
-
-        That is tokens in ascending order, and how often each occurs.
-        """
+    def _cut(self, texts):
+        """``CutTexts`` of prepared texts."""
 
     @abc.abstractmethod
     def _make_table(self, tokens):
@@ -286,19 +311,12 @@ class CharacterTokens(TokenFeatures):
             text = re.sub(r"[\W_]+", " ", text)
         return " ".join(text.replace("\0", " ").split())
 
-    def _counter(self, jobs):
-        total = np.zeros(_CODE_POINTS, np.int64)
-
-        def add(text_lists):
-            for texts in text_lists:
-                points = _code_points([self._prepared(text) for text in texts])
-                np.add(total, np.bincount(points, minlength=_CODE_POINTS), out=total)
-
-        def counted():
-            found = np.flatnonzero(total)
-            return [chr(point) for point in found], total[found]
-
-        return add, counted
+    def _cut(self, texts):
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        points, ids = np.unique(_code_points(texts), return_inverse=True)
+        terms = [chr(point) for point in points.tolist()]
+        most = self._settings["max_length"]
+        return cut_numbers(bounds_of(lengths), ids.astype(np.int32), terms, most)
 
     def _make_table(self, tokens):
         table = np.full(_CODE_POINTS, self.num_features - 1, np.int32)
@@ -379,43 +397,35 @@ class WordTokens(TokenFeatures):
         # Other white space at the ends is a token of its own, as in text_classifier_torch.
         return " ".join(_jieba(tuple(self._settings["dictionary"])).cut(text.strip(" ")))
 
-    def _counter(self, jobs):
-        terms = WordTerms(self._settings["token_pattern"], lowercase=False)
-        counter = TermCounter(terms, jobs)
+    def _cut(self, texts):
+        return cut_sequences(self._words_of(texts), self._settings["max_length"])
 
-        def add(text_lists):
-            counter.add([[self._prepared(text) for text in texts] for texts in text_lists])
-
-        def counted():
-            counts = counter.counts()
-            kept = [i for i, term in enumerate(counts.terms) if term not in self._stop_words]
-            return [counts.terms[i] for i in kept], counts.totals[kept]
-
-        return add, counted
+    def _words_of(self, texts):
+        """Lists of the words of prepared texts that count."""
+        words, left_out = TokenPattern(self._settings["token_pattern"]).of(texts), self._stop_words
+        if not left_out:
+            return words
+        return [[word for word in found if word not in left_out] for found in words]
 
     def _make_table(self, tokens):
         return {token: number for number, token in enumerate(tokens, 1)}
 
     def _ids(self, texts):
-        words, table = TokenPattern(self._settings["token_pattern"]).of(texts), self._table
-        unknown, left_out = self.num_features - 1, self._stop_words
-        rows = [
-            [table.get(word, unknown) for word in found if word not in left_out] for found in words
-        ]
+        table, unknown = self._table, self.num_features - 1
+        rows = [[table.get(word, unknown) for word in found] for found in self._words_of(texts)]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return lengths, np.fromiter((i for row in rows for i in row), np.int32, lengths.sum())
 
 
-def report_truncated(features: Any, before: int, count: int, split: str) -> None:
+def report_truncated(features: Any, cut: int, count: int, split: str) -> None:
     """Reports on standard error how many texts of a split were too long.
 
     Args:
-        features: text features; only those with ``num_truncated`` cut texts.
-        before: their ``num_truncated`` before the split.
+        features: text features.
+        cut: how many.
         count: texts of the split.
         split: its name.
     """
-    cut = getattr(features, "num_truncated", 0) - before
     if cut:
         part, settings = features.kind.component_named(TOKENS.name), features.settings()
         settings = settings if part is None else settings[part]

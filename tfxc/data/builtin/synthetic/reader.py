@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from tfxc.data.builtin.synthetic.drawing import Drawing
 from tfxc.data.builtin.synthetic.shapes import find_shape
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
+from tfxc.data.lists import LabelLists
 
 _SPLITS = ("train", "dev", "test")
 # To be raised with every change to what is drawn.
@@ -102,6 +103,19 @@ class Synthetic(Reader):
         for number, count in self._blocks():
             yield _lists(self._drawing.labels(self._split, number), count)
 
+    def ranges(self, folder: Path) -> Callable[[int, int], Chunk] | None:
+        if self._form in ("images", "files", "vectors"):  # as large as they can be: read in order
+            return None
+        size = self._drawing.block
+
+        def rows(start, stop):
+            return _joined([
+                _slice(self._block(n), max(start - n * size, 0), min(stop - n * size, size))
+                for n in range(start // size, -(-stop // size))
+            ])  # fmt: skip
+
+        return rows
+
     def _read(self, size):
         waiting, missing = [], size
         for number, count in self._blocks():
@@ -135,8 +149,7 @@ class Synthetic(Reader):
 
 
 def _lists(labels, count):
-    ids, bounds = labels.ids.tolist(), labels.indptr[: count + 1].tolist()
-    return [ids[start:end] for start, end in itertools.pairwise(bounds)]
+    return LabelLists(labels.indptr, labels.ids)[:count]
 
 
 def _files(images):
@@ -156,7 +169,7 @@ def _slice(chunk, start, end):
 def _joined(parts):
     if len(parts) == 1:
         return parts[0]
-    found = {"labels": [labels for part in parts for labels in part.labels]}
+    found = {"labels": LabelLists.joined([part.labels for part in parts])}
     first = parts[0]
     if first.texts is not None:
         found["texts"] = [text for part in parts for text in part.texts]

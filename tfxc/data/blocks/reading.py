@@ -1,0 +1,156 @@
+"""The first task of a block: its labels, and its features as far as they need no learning."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfxc.data.blocks.array_file import write_arrays
+from tfxc.data.blocks.job import READ, SplitJob
+from tfxc.data.blocks.texts import text_arrays
+from tfxc.data.chunk import Chunk
+from tfxc.data.conversion import Converter, check_finite, check_kind
+from tfxc.data.kinds import SPARSE, kind_of_features
+from tfxc.data.label_ids import OwnLabels, own_labels
+from tfxc.data.lists import LabelLists, gather_lists
+from tfxc.data.text.base import parts_of
+from tfxc.data.text.given import GivenTerms
+from tfxc.data.text.terms import CutTexts
+from tfxc.ops.csr import as_csr
+
+#: Names of arrays in the file of a block, see ``tfxc.data.blocks.job``.
+LABEL_BOUNDS, LABEL_PLACES, TEXTS = "label_indptr", "label_places", "texts."
+_NO_FEATURES = (
+    "name their file in the reader's option features, or choose other data.text_features.terms"
+)
+
+
+class BlockRead(NamedTuple):
+    """What the first task reports.
+
+    Attributes:
+        examples: how many; of images those that were decoded.
+        labels: those that occur.
+        cuts: of each part of the text features that learns, what it found but the texts' own terms.
+        kind, width: of given features, their name and width; None and 0 without any.
+        truncated: texts whose tokens were cut off.
+    """
+
+    examples: int
+    labels: OwnLabels
+    cuts: dict[str, CutTexts]
+    kind: str | None
+    width: int
+    truncated: int
+
+
+class BlockReader:
+    """The first task of the blocks of a split.
+
+    Args:
+        job: the ``SplitJob``.
+    """
+
+    def __init__(self, job: SplitJob) -> None:
+        self._job = job
+
+    def read(self, chunk: Chunk, number: int, first: int) -> BlockRead:
+        """Reads a block that has no images.
+
+        Args:
+            chunk: its examples.
+            number: of the block.
+            first: number of its first example.
+
+        Raises:
+            DataError: a label out of range, features of another kind or width, NaN or infinity.
+        """
+        job, features = self._job, chunk.features
+        if job.kind is not None:
+            arrays, cuts, truncated = self._rows(chunk, first)
+        elif job.text_features is None:
+            check_kind(chunk, "features", job.where, fix=None)
+            arrays, cuts, truncated = self._given(chunk, first), {}, 0
+        else:
+            check_kind(chunk, "texts", job.where, fix=None)
+            arrays, cuts, truncated = self._cut(chunk, first)
+        kind = None if features is None else kind_of_features(features, job.where)
+        labels, own = self._labels(chunk, first)
+        write_arrays(job.file(READ, number), {**labels, **arrays})
+        return BlockRead(
+            len(chunk), own, cuts, None if kind is None else kind.name,
+            0 if kind is None else kind.width(features), truncated,
+        )  # fmt: skip
+
+    def read_images(self, chunk: Chunk, number: int, first: int, images: Any) -> BlockRead:
+        """Reads a block of images, which are decoded; no file is written if none of them can be.
+
+        Args:
+            chunk, number, first: see ``read``.
+            images: the ``ImageConverter``, which counts what it leaves out.
+        """
+        check_kind(chunk, "images", self._job.where, fix=None)
+        labels, own = self._labels(chunk, first)
+        kept, arrays = images.convert(chunk, self._job.where, first)
+        if len(kept):
+            found = gather_lists(labels[LABEL_BOUNDS], kept, labels[LABEL_PLACES])
+            labels = dict(zip(labels, found, strict=True))
+            write_arrays(self._job.file(READ, number), {**labels, **arrays})
+        return BlockRead(len(kept), own, {}, None, 0, 0)
+
+    def _labels(self, chunk, first):
+        lists = LabelLists.of(chunk.labels)
+        own, places = own_labels(lists, self._job.where, first, self._job.limit)
+        return {LABEL_BOUNDS: lists.indptr, LABEL_PLACES: places}, own
+
+    def _rows(self, chunk, first):
+        """Features of which nothing has to be learned any more."""
+        job, made = self._job, self._job.text_features
+        converter = Converter(
+            numbering=None, num_features=job.num_features, kind=job.kind,
+            text_features=made, normalise=job.settings.normalise,
+        )  # fmt: skip
+        before = getattr(made, "num_truncated", 0)
+        arrays = converter.arrays_of(chunk, job.where, first)
+        return arrays, {}, getattr(made, "num_truncated", 0) - before
+
+    def _given(self, chunk, first):
+        """Features that the format gives."""
+        features, norm = chunk.features, self._job.settings.normalise
+        kind = kind_of_features(features, self._job.where)
+        check_finite(features, kind, self._job.where, first)
+        return kind.arrays_of(features if norm is None else kind.normalised(features, norm))
+
+    def _cut(self, chunk, first):
+        """Texts, cut by each part of the text features."""
+        arrays, cuts, truncated = {}, {}, 0
+        for name, part in parts_of(self._job.text_features).items():
+            if isinstance(part, GivenTerms):
+                arrays |= _named(name, self._given_terms(chunk, first))
+                continue
+            if name not in self._job.learning:
+                before = getattr(part, "num_truncated", 0)
+                found = part.kind.arrays_of(part.transform(chunk.texts))
+                truncated += getattr(part, "num_truncated", 0) - before
+                arrays |= _named(name, list(found.values()))
+                continue
+            cut = part.cut(chunk.texts)
+            if part.cuts_once:
+                arrays |= _named(name, [cut.indptr, cut.ids, cut.values])
+                truncated += cut.truncated
+            else:
+                arrays |= text_arrays(TEXTS, chunk.texts)
+            cuts[name] = cut.without_texts()
+        return arrays, cuts, truncated
+
+    def _given_terms(self, chunk, first):
+        check_kind(chunk, "features", self._job.where, fix=_NO_FEATURES)
+        features = chunk.features
+        check_finite(features, kind_of_features(features, self._job.where), self._job.where, first)
+        features = as_csr(features) if isinstance(features, np.ndarray) else features
+        return list(SPARSE.arrays_of(features).values())
+
+
+def _named(part, arrays):
+    """Bounds, ids and perhaps values of a part of the text features."""
+    names = (f"{part}.indptr", f"{part}.ids", f"{part}.values")
+    return {name: array for name, array in zip(names, arrays, strict=False) if array is not None}
