@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import Integer, OneOf, checked
-from tfxc.heads.base import rare_label_bias
+from tfxc.heads.base import TILE, rare_label_bias
 from tfxc.heads.bases.digits import DigitHead
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
@@ -17,8 +17,6 @@ from tfxc.ops.search.candidates import find, sample_with_true
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
 from tfxc.ops.tables.row_start import RowStart
-
-_TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -208,7 +206,7 @@ class MHS(DigitHead):
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
-        tile, batch = max(1, _TILE // self.block_size) * self.block_size, tf.shape(features)[0]
+        tile, batch = max(1, TILE // self.block_size) * self.block_size, tf.shape(features)[0]
         score = self.tile_scores(features)
         return self.labels_of(*tiled_top_k(score, self.num_labels, batch, k, tile))
 

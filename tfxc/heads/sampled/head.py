@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, Integer, OneOf, checked
-from tfxc.heads.base import Head, rare_label_bias, seen_labels
+from tfxc.heads.base import TILE, Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.class_centres.checks import MARGINS
 from tfxc.heads.sampled.sampling import drawn_classes
 from tfxc.ops.distributed.cross_replica import labels_everywhere
@@ -133,6 +133,11 @@ class Sampled(Head):
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Scores of all labels."""
+        if self.score == "cosine" and self.num_labels > TILE:
+            return self.all_scores(features)  # unit rows of the table need as much memory again
+        return self._of_all(features)
+
+    def _of_all(self, features):
         bias = None if self.bias is None else self.bias.value
         return self.as_logits(self._scores(features, self.kernel.value, bias))
 
@@ -161,7 +166,7 @@ class Sampled(Head):
             self.build(features.shape)
         labels = seen_labels(labels, self.num_labels)
         if self.classes == "all":
-            return (LogitGroup(self._with_margin(self(features), labels), labels),)
+            return (LogitGroup(self._with_margin(self._of_all(features), labels), labels),)
         own = distinct_or_zero(labels_everywhere(labels))
         positives = tf.where(labels >= 0, ranks_in(own, labels), -1)
         if not self.num_extra:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
-from tfxc.heads.base import Head, seen_labels
+from tfxc.heads.base import TILE, Head, seen_labels
 from tfxc.heads.bases.class_centres.checks import SAMPLINGS, check_sampling, labels_of_a_shard
 from tfxc.heads.bases.class_centres.sampling import Columns, partial, sampled_blocks, true_blocks
 from tfxc.heads.bases.class_centres.shards import Shards
@@ -21,7 +21,6 @@ from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
 from tfxc.ops.tables.row_start import RowStart
 
-_TILE = 131_072  # labels scored at a time in top_k
 _START_STD = 0.01
 
 
@@ -129,6 +128,8 @@ class ClassCentres(Head):
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Scaled cosines to all labels."""
+        if self.sharded_table is None and self.num_labels > TILE:
+            return self.all_scores(features)  # the lengths of all centres need as much memory again
         features = unit_rows(features)
         if self.sharded_table is None:
             return self.scale * self._cosines(features, self.centres.value)
@@ -249,7 +250,7 @@ class ClassCentres(Head):
         if self.sharded_table is None:
             return super().top_k(features, k)
         self.check_k(k)
-        return Shards(self, self._shard_labels, _TILE).top_k(features, k)
+        return Shards(self, self._shard_labels, TILE).top_k(features, k)
 
     def tile_scores(
         self, features: tf.Tensor, centres: tf.Tensor | None = None
@@ -284,7 +285,7 @@ class ClassCentres(Head):
             return super().top_k_and_loss(features, labels, k)
         self.check_k(k)
         labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
-        return Shards(self, self._shard_labels, _TILE).top_k_and_loss(features, labels, k)
+        return Shards(self, self._shard_labels, TILE).top_k_and_loss(features, labels, k)
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the whole table, in the order of the labels, and what else there is."""
