@@ -426,6 +426,8 @@ class _Split:
     def _count(self, read, number):
         """Numbers the labels and the terms of a block."""
         numbering = self._all.numbering
+        # Not by the task: if its worker is lost before the result is here, it runs once more.
+        self._job.file(CHUNK, number).unlink(missing_ok=True)
         if self._training:
             codes = numbering.count(read.labels, self._where)
         else:
