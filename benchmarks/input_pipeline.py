@@ -25,7 +25,7 @@ def write_data(folder):
     from train_step import FEATURES, LABELS, NONZEROS
 
     from tfxc.data.manifest import Manifest
-    from tfxc.data.records.shard_writer import in_order, write_split
+    from tfxc.data.records.shard_writer import write_split
     from tfxc.data.rows import Rows
 
     random = np.random.default_rng(0)
@@ -35,7 +35,8 @@ def write_data(folder):
     matrix = scipy.sparse.csr_matrix((values, ids.ravel(), splits), (ROWS, FEATURES))
     labels = random.integers(0, 10_000, (ROWS, LABELS))
     rows = Rows.from_csr(matrix, [sorted(set(row)) for row in labels.tolist()])
-    split = write_split(folder, "train", in_order([rows], 65_536), "blocks", 10_000)
+    shards = [rows.slice(start, start + 65_536) for start in range(0, len(rows), 65_536)]
+    split = write_split(folder, "train", shards, "blocks", 10_000)
     Manifest(
         name="synthetic",
         settings_fingerprint="00000000",

@@ -24,6 +24,7 @@ from pathlib import Path
 
 BUDGET = 128 << 20
 MEGABYTE = 1 << 20
+SHARD_BYTES = 32 << 20
 LIMIT = 1.3
 
 
@@ -81,12 +82,12 @@ def dense_rows(examples, dim, seed=0):
     return Rows.from_dense(draw.random((examples, dim), np.float32), labels[:, None].tolist())
 
 
-def write_prepared(folder, stream, kind, num_features):
+def write_prepared(folder, shards, kind, num_features):
     """A prepared folder with a training split, as preparation writes it."""
     from tfxc.data.manifest import Manifest
-    from tfxc.data.records.shard_writer import in_order, write_split
+    from tfxc.data.records.shard_writer import write_split
 
-    split = write_split(folder, "train", in_order(stream, 65_536), "blocks", 500)
+    split = write_split(folder, "train", list(shards), "blocks", 500)
     Manifest(
         name="memory", settings_fingerprint="", layout="blocks", feature_kind=kind,
         num_features=num_features, num_labels=500, num_unseen_labels=0, text_features=None,
@@ -99,7 +100,8 @@ def rows_case(folder, name, examples):
     each = {"whole": 75, "windows": 75, "dense": 512, "wide": 10_000}[name]
     examples = examples * 75 // each
     make = dense_rows if name == "dense" else sparse_rows
-    parts = (make(min(4096, examples - first), each, first) for first in range(0, examples, 4096))
+    step = min(65_536, SHARD_BYTES // (8 * each))
+    parts = (make(min(step, examples - first), each, first) for first in range(0, examples, step))
     kind = "dense" if name == "dense" else "sparse"
     write_prepared(folder, parts, kind, each if name == "dense" else 100 * each)
 

@@ -196,14 +196,15 @@ def map_ordered(
 def map_tasks(
     function: Callable[..., Any], tasks: Iterable[tuple], processes: int
 ) -> Iterator[Any]:
-    """Yields ``function(*task)`` of each task in their order, from processes of this machine.
+    """Yields ``function(*task)`` of each task in their order, from processes or a cluster.
 
-    A few tasks are taken ahead of their results. After an error nothing is running any more.
+    A few tasks are taken ahead of their results. If an error leaves the loop, the processes of this
+    machine are ended; workers of a cluster end the task they are at, whose result nobody takes.
 
     Args:
         function: of a module; it may run twice with the same arguments.
         tasks: paths and numbers, task by task.
-        processes: on this machine; 1 means none but this one.
+        processes: on this machine; 1 means none but this one, also where there is a cluster.
 
     Example:
         >>> list(map_tasks(divmod, [(7, 2), (9, 4)], processes=1))
@@ -213,10 +214,17 @@ def map_tasks(
         for task in tasks:
             yield function(*task)
         return
-    # A process that grows much after its first task is taken for leaking, and replaced: what a task
-    # imports, such as TensorFlow, is imported before.
-    first = {"initializer": importlib.import_module, "initargs": (function.__module__,)}
-    pool = get_reusable_executor(max_workers=processes, **first)
+    found = workers()
+    if found is not None:
+        assert _client is not None, "there are workers"
+        pool = _client.get_executor(pure=False, retries=_RETRIES)
+        processes = found.tasks
+    else:
+        # A process that grows much after its first task is taken for leaking, and replaced: what a
+        # task imports is imported before.
+        pool = get_reusable_executor(
+            max_workers=processes, initializer=_begin, initargs=(function.__module__,)
+        )
     waiting: collections.deque[Future[Any]] = collections.deque()
     try:
         for task in tasks:
@@ -226,8 +234,17 @@ def map_tasks(
         while waiting:
             yield waiting.popleft().result()
     except BaseException:
-        pool.shutdown(kill_workers=True)
+        if found is None:
+            pool.shutdown(kill_workers=True)
+        else:
+            pool.shutdown(wait=False)  # Dask's cancels what has not begun
         raise
+
+
+def _begin(module):
+    """Prepares a process of this machine for the tasks of a module; Ctrl-C is for its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    importlib.import_module(module)
 
 
 class Programs:

@@ -159,6 +159,20 @@ def test_same_bytes_with_one_process_and_with_two(tmp_path, monkeypatch, data):
                 np.testing.assert_array_equal(getattr(found, name), array, err_msg=name)
 
 
+def test_examples_held_out_of_a_source_of_which_any_part_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation, "CHUNK_EXAMPLES", 50)
+    settings = DataSettings(
+        name="toy", train="builtin:synthetic", reader_options=SYNTHETIC, dev_share=0.1
+    )
+    found = prepare(settings, tmp_path / "out", jobs=1)
+    assert [found.split(name).examples for name in ("train", "dev")] == [270, 30]
+    whole = prepare(settings.model_copy(update={"dev_share": None}), tmp_path / "whole", jobs=1)
+    names = [(folder, split) for folder, split in (("out", "train"), ("out", "dev"))]
+    parts = [as_sets(in_storage_order(tmp_path / folder, split)) for folder, split in names]
+    assert sorted(parts[0] + parts[1]) == as_sets(in_storage_order(tmp_path / "whole", "train"))
+    assert whole.split("train").examples == 300
+
+
 def test_texts_become_scikit_learns_rows_and_label_names_survive(tmp_path):
     examples = [*texts_set(), ("", []), ("red cat", AWKWARD)]
     train = write_jsonl(tmp_path / "train.jsonl", examples)

@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+import glob
 import io
 import json
 import os
@@ -213,3 +214,28 @@ def test_a_preparation_that_is_stopped(tmp_path, number):
     assert process.returncode == 128 + number, err
     assert err.splitlines()[-1] == f"tfxc: stopped by {number.name}" and "Traceback" not in err
     assert {name: size for name, size in listing(tmp_path).items() if size is not None} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_preparation_that_is_stopped_while_its_processes_work(tmp_path, number):
+    """Ctrl-C reaches all processes of a terminal; they end, and leave nothing."""
+    data = {"train": "builtin:synthetic", "dev": None, "test": None}
+    data["reader_options"] = {"shape": "amazon670k", "examples": 1_000_000}
+    tree = tiny.tiny_tree(tmp_path, data=data)
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    before = listing(tmp_path)
+    command = [sys.executable, "-m", "tfxc", "prepare", "--config", tmp_path / "config.json"]
+    process = subprocess.Popen(
+        [*command, "--prepared", tmp_path / "prepared", "--jobs", "2"],
+        stderr=subprocess.PIPE, text=True, preexec_fn=default_signals, process_group=0,
+    )  # fmt: skip
+    blocks = f"{tmp_path}/prepared/.*/scratch-train/read-*"
+    while len(glob.glob(blocks)) < 4 and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, err = process.communicate(timeout=120)  # it ends once no process has the pipe any more
+    assert process.returncode == 128 + number, err
+    assert err.splitlines()[-1] == f"tfxc: stopped by {number.name}" and "Traceback" not in err
+    left = {name: size for name, size in listing(tmp_path).items() if size is not None}
+    assert left == {name: size for name, size in before.items() if size is not None}

@@ -3,7 +3,8 @@
     tfxc prepare --config configs/quickstart.json
 
 Training prepares the data if necessary; this command prepares them ahead, again (--force), or
-checks them (--verify). It prints the sizes of the prepared data.
+checks them (--verify), and can share the work out to a cluster (--cluster). It prints the sizes of
+the prepared data.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.data.inspection.completion import load_config
     from tfxc.data.manifest import Manifest, prepared_folder
     from tfxc.data.preparation import ensure_prepared, prepare
+    from tfxc.parallel import cluster
 
     config = load_config(options.config, options.set)
-    if options.force:
-        folder = prepared_folder(config.data, options.prepared)
-        prepare(config.data, folder, jobs=options.jobs)
-    else:
-        folder = ensure_prepared(config.data, options.prepared, jobs=options.jobs)
+    with cluster(options.cluster):
+        if options.force:
+            folder = prepared_folder(config.data, options.prepared)
+            prepare(config.data, folder, jobs=options.jobs)
+        else:
+            folder = ensure_prepared(config.data, options.prepared, jobs=options.jobs)
     if options.verify:
         from tfxc.data.sources.shards import verify
 
@@ -60,6 +63,12 @@ def _parser():
     cli.add_config_options(options)
     options.add_argument(
         "--jobs", type=cli.positive, help="number of processes (default: one per core)"
+    )
+    options.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Dask scheduler, e.g. tcp://host:8786, whose workers read, cut and write (default: "
+        "this machine)",
     )
     options.add_argument(
         "--force", action="store_true", help="prepare again, even if prepared data exist"

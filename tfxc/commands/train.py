@@ -188,7 +188,8 @@ def _train(config, options, found, rehearsal=None):
     _check_cluster(options.cluster, config, recipe)
     run = None if options.dry_run else _run_folder(config)  # refused before the data is prepared
     prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
-    folder = prepared(config.data, options.prepared)
+    with cluster(options.cluster):
+        folder = prepared(config.data, options.prepared)
     config = resolved(config, Manifest.load(folder).num_labels)
     if run is None:
         return _dry_run(config, recipe, folder, options, rehearsal), None
@@ -375,8 +376,8 @@ def _parser():
     options.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="Dask scheduler, e.g. tcp://host:8786, whose workers solve the blocks of a linear "
-        "ranker, or train a repetition or fold each (default: this machine)",
+        help="Dask scheduler, e.g. tcp://host:8786, whose workers prepare the data, and solve the "
+        "blocks of a linear ranker or train a repetition or fold each (default: this machine)",
     )
     options.add_argument(
         "--dry-run", action="store_true", help="print sizes and memory, try one batch, write no run"

@@ -12,6 +12,7 @@ from tfxc.core.storage.reading import existing_file, read_array
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import INPUTS, TEXT_AND_FEATURES
 from tfxc.data.parsing.arrays import matrix
+from tfxc.data.parsing.sparse_file import open_rows
 from tfxc.ops.csr import load_sparse, sparse_shape
 
 if TYPE_CHECKING:
@@ -63,18 +64,23 @@ class FeatureFile:
             Function of the first row and the one after the last -> float32, CSR or an array. It
             raises a ``DataError`` that names the row of a value that is not finite.
         """
-        sparse = self.path.suffix == ".npz"
-        values = load_sparse(self.path) if sparse else self._mapped()
+        values = load_sparse(self.path) if self.path.suffix == ".npz" else self._mapped()
+        return lambda start, stop: self._checked(values[start:stop], start)
 
-        def rows(start, stop):
-            with np.errstate(over="ignore"):
-                found = values[start:stop].astype(np.float32)
-            self._check_finite(found, start)
-            if sparse:
-                found.sum_duplicates()
-            return found
+    def ranges(self, folder: Path) -> Callable[[int, int], scipy.sparse.csr_matrix] | None:
+        """As ``open``, of a sparse matrix that is not held in memory; see ``Reader.ranges``."""
+        rows = open_rows(self.path, folder) if self.path.suffix == ".npz" else None
+        if rows is None:
+            return None
+        return lambda start, stop: self._checked(rows(start, stop), start)
 
-        return rows
+    def _checked(self, values, start):
+        with np.errstate(over="ignore"):
+            found = values.astype(np.float32)
+        self._check_finite(found, start)
+        if scipy.sparse.issparse(found):
+            found.sum_duplicates()
+        return found
 
     def _check_finite(self, features, start):
         if scipy.sparse.issparse(features):

@@ -4,6 +4,7 @@ import array
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,6 +121,10 @@ class Subset:
 
     def __getattr__(self, name):
         return getattr(self._reader, name)
+
+    def ranges(self, folder: Path) -> None:
+        """None: which examples belong to the part, every process would have to draw anew."""
+        return None
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """Yields the part's examples as ``Chunk``s of ``size`` examples, the last smaller."""

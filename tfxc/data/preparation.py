@@ -71,7 +71,7 @@ from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import build_text_features
 from tfxc.data.text.tokens import report_truncated
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.parallel import map_tasks
+from tfxc.parallel import map_tasks, workers
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
 
@@ -92,7 +92,8 @@ def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = No
     Args:
         settings: ``DataSettings``.
         folder: the folder to write.
-        jobs: processes that read, cut and write; None means all the cores there are.
+        jobs: processes that read, cut and write; None means all the cores there are. On a cluster
+            (``tfxc.parallel.cluster``) its workers do so.
 
     Returns:
         Manifest.
@@ -111,9 +112,15 @@ def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = No
         if names_feature_sets(settings, sources):
             prepare_feature_sets(settings, sources, scratch)
         else:
-            _Preparation(settings, sources, scratch, thread_count(jobs)).run()
+            _Preparation(settings, sources, scratch, _processes(jobs)).run()
         _record(scratch)
     return Manifest.load(folder)
+
+
+def _processes(jobs):
+    """How many tasks run at a time; on a cluster never only one, which would stay here."""
+    found = workers()
+    return thread_count(jobs) if found is None else max(2, found.tasks)
 
 
 def _record(folder):
@@ -313,13 +320,23 @@ class _Split:
         if known and found.text_features is not None:
             texts = str(found.folder / TEXT_FEATURES_FOLDER)
         SplitJob.describe(
-            self._scratch, self._settings, split=self._split, where=str(self._where),
+            self._scratch, self._elsewhere(), split=self._split, where=str(self._where),
             limit=found.numbering.limit, features=texts,
             kind=found.kind.name if known else None, num_features=found.num_features,
             num_labels=len(found.numbering.vocabulary) if known else None,
         )  # fmt: skip
         self._stage, self._job = stage, SplitJob(self._scratch)
         self._job.text_features, self._job.learning = found.text_features, set(self._learners)
+
+    def _elsewhere(self):
+        """The settings with paths that do not depend on the current folder of a process."""
+        settings = self._settings
+        paths = {
+            split: str(Path(source).absolute())
+            for split, source in self._all.sources.items()
+            if not is_builtin(source) and getattr(settings, split) is not None
+        }
+        return settings.model_copy(update=paths)
 
     def _read(self, reader):
         """The first task of all blocks; what is found is counted."""
@@ -409,6 +426,8 @@ class _Split:
     def _count(self, read, number):
         """Numbers the labels and the terms of a block."""
         numbering = self._all.numbering
+        # Not by the task: if its worker is lost before the result is here, it runs once more.
+        self._job.file(CHUNK, number).unlink(missing_ok=True)
         if self._training:
             codes = numbering.count(read.labels, self._where)
         else:

@@ -1,5 +1,7 @@
 """PECOS folders and dense archives, against SciPy and NumPy."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -42,6 +44,54 @@ class TestPecos(ReaderContract):
         np.testing.assert_array_equal(chunk.features.toarray(), features)
         assert [sorted(row) for row in chunk.labels] == [list(np.flatnonzero(r)) for r in labels]
         assert chunk.texts[10] == "text 10 é"
+
+    @pytest.mark.parametrize("compressed", [False, True])
+    def test_any_rows_like_all_of_them(self, tmp_path, compressed):
+        """Compressed arrays are unpacked next to where they are read from, once."""
+        folder, scratch = self.write_sample(tmp_path), tmp_path / "scratch"
+        (folder / "X.trn.txt").unlink()
+        scratch.mkdir()
+        for name, columns, seed in (("X", DIM, 0), ("Y", LABELS, 1)):
+            matrix = random_matrix(columns, seed)
+            scipy.sparse.save_npz(folder / f"{name}.trn.npz", matrix, compressed=compressed)
+        whole = concatenated(open_reader(folder).chunks())
+        for _ in range(2):
+            rows = open_reader(folder).ranges(scratch)
+            for start, stop in ((0, 11), (3, 4), (7, 11), (5, 5)):
+                chunk = rows(start, stop)
+                assert (chunk.features != whole.features[start:stop]).nnz == 0
+                assert chunk.labels == whole.labels[start:stop]
+        assert len(list(scratch.rglob("*.npy"))) == (6 if compressed else 0)
+
+    def test_of_some_folders_rows_are_read_in_order_only(self, tmp_path):
+        folder = self.write_sample(tmp_path)
+        assert open_reader(folder).ranges(tmp_path) is None  # texts
+        (folder / "X.trn.txt").unlink()
+        scipy.sparse.save_npz(folder / "Y.trn.npz", random_matrix(LABELS, 1).tocsc())
+        assert open_reader(folder).ranges(tmp_path) is None
+
+    @pytest.mark.parametrize("compressed", [False, True])
+    def test_damage_is_found_before_any_rows_are_read(self, tmp_path, compressed):
+        folder = self.write_sample(tmp_path)
+        (folder / "X.trn.txt").unlink()
+        path = folder / "Y.trn.npz"
+        scipy.sparse.save_npz(path, random_matrix(LABELS, 1), compressed=compressed)
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo("indices.npy")
+        content = bytearray(path.read_bytes())
+        content[info.header_offset + 30 + len("indices.npy") + info.compress_size - 3] ^= 4
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"Y\.trn\.npz"):
+            open_reader(folder).ranges(tmp_path)
+
+    def test_rows_that_cannot_be_are_refused(self, tmp_path):
+        folder = self.write_sample(tmp_path)
+        (folder / "X.trn.txt").unlink()
+        matrix = random_matrix(LABELS, 1)
+        matrix.indices[2] = LABELS
+        scipy.sparse.save_npz(folder / "Y.trn.npz", matrix)
+        with pytest.raises(DataError, match=r"Y\.trn\.npz: columns below 4 expected, found 4"):
+            open_reader(folder).ranges(tmp_path)(0, 11)
 
     def test_names_other_split_and_explicit_zeros(self, tmp_path):
         labels = scipy.sparse.coo_matrix(([1, 0, 1], ([0, 0, 1], [0, 1, 2])), (2, 3))

@@ -74,8 +74,16 @@ def _filled(path, scratch, kind, names):
             os.chmod(scratch, 0o755)
             _swap_in(scratch, path)
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _discard(scratch, path)
         raise
+
+
+def _discard(scratch, path):
+    """Removes the folder; what other processes still write to it has no place any more."""
+    with contextlib.suppress(OSError):
+        gone = Path(tempfile.mkdtemp(prefix=scratch_prefix(path), dir=path.parent))
+        scratch = os.replace(scratch, gone) or gone
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _swap_in(scratch, path):

@@ -24,10 +24,7 @@ def read_block(folder: str, stage: str, number: int, start: int, stop: int | Non
     job = job_of(folder, stage)
     if stop is not None:
         return BlockReader(job).read(job.rows_of_source(start, stop), number, start)
-    path = job.file(CHUNK, number)
-    found = BlockReader(job).read(read_chunk(path), number, start)
-    path.unlink(missing_ok=True)
-    return found
+    return BlockReader(job).read(read_chunk(job.file(CHUNK, number)), number, start)
 
 
 def convert_block(folder: str, stage: str, number: int, count_labels: bool) -> BlockRows:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from tfxc.data.kinds import IMAGE
 from tfxc.data.lists import LabelLists
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import Lines
+from tfxc.data.parsing.sparse_file import open_rows
 from tfxc.ops.csr import load_sparse, sparse_shape
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class PecosFolder(Reader):
     ``X.<split>.npz`` or a dense one in ``X.<split>.npy``, the labels (examples, num_labels) a
     sparse matrix, of which every entry that is not zero counts as a label. With ``Y.txt`` or
     ``output-items.txt`` (one name per label) the labels are names, else ids. Chunks carry texts and
-    features, as far as there are any. Sparse matrices are held in memory while they are read.
+    features, as far as there are any. Sparse matrices are held in memory while they are read,
+    but by preparation of folders without texts.
 
     Args:
         path: the folder.
@@ -130,6 +133,22 @@ class PecosFolder(Reader):
             yield chunk
         if texts is not None:
             self._check_rows(self.num_examples + sum(1 for _ in texts), self._text_path)
+
+    def ranges(self, folder: Path) -> Callable[[int, int], Chunk] | None:
+        if self._text_path is not None or self._features is None or self._label_path is None:
+            return None
+        features, matrix = self._features.ranges(folder), open_rows(self._label_path, folder)
+        if features is None or matrix is None:
+            return None
+        names = self._label_names()
+
+        def rows(start, stop):
+            labels = matrix(start, stop)
+            labels.eliminate_zeros()
+            lists = LabelLists(labels.indptr, labels.indices, names)
+            return Chunk(labels=lists, features=features(start, stop))
+
+        return rows
 
     def _labels(self):
         if self._label_path is None:
