@@ -190,28 +190,27 @@ def _train(config, options, found, rehearsal=None):
     prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
     with cluster(options.cluster):
         folder = prepared(config.data, options.prepared)
-    config = resolved(config, Manifest.load(folder).num_labels)
-    if run is None:
-        return _dry_run(config, recipe, folder, options, rehearsal), None
-    if found is not None and not is_remote(config.run):
-        _keep(found, config)  # a remote run has it inside, as config.json
-    context = Context(
-        config=config,
-        data_folder=folder,
-        run=run,
-        repetition=options.repetition,
-        fresh=options.fresh,
-        from_step=options.from_step,
-        drop_later=options.drop_later,
-        command=_options_of_children(options),
-    )
-    watch_parent()
-    try:
-        with cluster(options.cluster):
+        config = resolved(config, Manifest.load(folder).num_labels)
+        if run is None:
+            return _dry_run(config, recipe, folder, options, rehearsal), None
+        if found is not None and not is_remote(config.run):
+            _keep(found, config)  # a remote run has it inside, as config.json
+        context = Context(
+            config=config,
+            data_folder=folder,
+            run=run,
+            repetition=options.repetition,
+            fresh=options.fresh,
+            from_step=options.from_step,
+            drop_later=options.drop_later,
+            command=_options_of_children(options),
+        )
+        watch_parent()
+        try:
             summary = recipe.run(context)
-    except Stopped as stop:
-        print(f"{stop}; run the same command again to resume")
-        return 128 + stop.signal_number, None
+        except Stopped as stop:
+            print(f"{stop}; run the same command again to resume")
+            return 128 + stop.signal_number, None
     if rehearsal is not None and options.repetition is None:
         summary = rehearsal.finished(context.folder, summary)
     return 0, summary
@@ -233,7 +232,7 @@ def _check_cluster(address, config, recipe):
         return
     if not recipe.uses_cluster:
         raise ConfigError(
-            f"recipe xr_linear, xr_transformer or repetitions (one by one) expected, found "
+            f"recipe xr_linear, xr_transformer, repetitions (one by one) or kfold expected, found "
             f"{config.recipe.name!r}",
             where="--cluster",
             fix="leave it out",
