@@ -312,7 +312,7 @@ def _dry_run(config, recipe, folder, options, rehearsal):
     from tfxc.core.resources import available_bytes
     from tfxc.data.manifest import Manifest
     from tfxc.training.job import try_one_step
-    from tfxc.training.memory_estimate import peak_bytes, rate_groups
+    from tfxc.training.memory.estimate import allocated, estimate, memory_lines, rate_groups
 
     manifest = Manifest.load(folder)
     if rehearsal is not None:
@@ -324,15 +324,19 @@ def _dry_run(config, recipe, folder, options, rehearsal):
         print(line)
     if data_dependent is None:
         return 0
-    memory = peak_bytes(config, manifest, repetition, **data_dependent)
     what = "training" if repetition is None else f"repetition {repetition} in its own process"
     what = "the largest of these training runs" if outline else what
+    available = available_bytes()
+    memory = allocated(config, manifest, repetition, **data_dependent)
+    found = None
+    if memory.total <= available:  # else even the weights do not fit
+        found = estimate(config, folder, repetition, manifest, **data_dependent)
+        memory = found.training
     print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
-    for name in memory._fields[1:]:
-        print(f"  {name:11} {getattr(memory, name) / 2**20:10,.0f} MB")
-    print(f"  {'total':11} {memory.total / 2**20:10,.0f} MB", end="")
-    print(f" of {available_bytes() / 2**20:,.0f} MB available")
-    if memory.total > available_bytes():
+    for line in memory_lines(memory, found):
+        print(line)
+    print(f"  {'available':11} {available / 2**20:10,.0f} MB")
+    if memory.total > available:
         print("that does not fit: lower training.batch_size or the model's widths")
         return 2
     for line in rate_groups(config, manifest.dimensions | data_dependent, repetition):

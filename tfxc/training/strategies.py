@@ -59,6 +59,19 @@ def make_strategy(
     return _checked(_mirrored(tuple(settings.devices or ())), settings)
 
 
+def replicas_here(settings: "TrainingSettings") -> int:
+    """How many replicas of the model this machine will hold, without making the strategy.
+
+    Example:
+        >>> from tfxc.core.settings import TrainingSettings
+        >>> replicas_here(TrainingSettings(strategy="mirrored", devices=["CPU:0", "CPU:1"]))
+        2
+    """
+    if settings.strategy == "none":
+        return 1
+    return len(settings.devices or ()) or max(1, num_gpus())
+
+
 def _check_devices(settings):
     """Refuses devices of another strategy, and devices that do not exist.
 

@@ -11,9 +11,8 @@ from tfxc.core.errors import UserError
 from tfxc.core.interrupts import STOP_SIGNALS, Stopped, StopSignals
 from tfxc.core.progress import duration
 from tfxc.core.resources import available_bytes
-from tfxc.data.manifest import Manifest
 from tfxc.parallel import programs, workers
-from tfxc.training.memory_estimate import peak_bytes
+from tfxc.training.memory.estimate import estimate
 from tfxc.training.strategies import num_gpus, share_gpus
 
 if TYPE_CHECKING:
@@ -109,8 +108,7 @@ def parallel_jobs(config: "Config", data_folder: str | Path, count: int) -> int:
     Raises:
         ConfigError: the model of a repetition cannot be, e.g. it has more buckets than labels.
     """
-    manifest = Manifest.load(data_folder)
-    by_memory = available_bytes() // max(1, peak_bytes(config, manifest, repetition=0).total)
+    by_memory = available_bytes() // max(1, estimate(config, data_folder, 0).training.total)
     return int(max(1, min(count, by_memory, num_gpus() or os.cpu_count() or 1)))
 
 
