@@ -136,14 +136,12 @@ def _separate_models(config):
 
 
 def _memory_lines(config, folder, dimensions, data_dependent):
-    from tfxc.core.resources import available_bytes
     from tfxc.training.memory.estimate import estimate, memory_lines, rate_groups
 
     count, repetition = _separate_models(config)
     memory = estimate(config, folder, repetition, **data_dependent)
     yield f"estimated memory of training{' of one model' if count > 1 else ''}:"
-    yield from memory_lines(memory.training, memory)
-    yield f"  {'available':11} {available_bytes() / 2**20:10,.0f} MB"
+    yield from memory_lines(memory.training, config.training, memory)
     yield from rate_groups(config, dimensions, repetition)
 
 

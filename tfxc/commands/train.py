@@ -309,7 +309,6 @@ def _dry_run(config, recipe, folder, options, rehearsal):
     Of a rehearsal, sizes are those of all examples, though only the first are prepared.
     """
     from tfxc.commands.prepare import describe
-    from tfxc.core.resources import available_bytes
     from tfxc.data.manifest import Manifest
     from tfxc.training.job import try_one_step
     from tfxc.training.memory.estimate import allocated, estimate, memory_lines, rate_groups
@@ -326,17 +325,14 @@ def _dry_run(config, recipe, folder, options, rehearsal):
         return 0
     what = "training" if repetition is None else f"repetition {repetition} in its own process"
     what = "the largest of these training runs" if outline else what
-    available = available_bytes()
-    memory = allocated(config, manifest, repetition, **data_dependent)
-    found = None
-    if memory.total <= available:  # else even the weights do not fit
+    memory, found = allocated(config, manifest, repetition, **data_dependent), None
+    if _fits(memory, config):  # else nothing as large is traced, let alone trained
         found = estimate(config, folder, repetition, manifest, **data_dependent)
         memory = found.training
     print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
-    for line in memory_lines(memory, found):
+    for line in memory_lines(memory, config.training, found):
         print(line)
-    print(f"  {'available':11} {available / 2**20:10,.0f} MB")
-    if memory.total > available:
+    if not _fits(memory, config):
         print("that does not fit: lower training.batch_size or the model's widths")
         return 2
     for line in rate_groups(config, manifest.dimensions | data_dependent, repetition):
@@ -347,6 +343,12 @@ def _dry_run(config, recipe, folder, options, rehearsal):
     length = "" if outline else f"; training takes {steps:,} steps"
     print(f"tried one batch: loss {loss:.4f}{length}")
     return 0
+
+
+def _fits(memory, config):
+    from tfxc.training.memory.estimate import needs
+
+    return all(need.needed <= need.available for need in needs(memory, config.training))
 
 
 def _list(kind):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -384,18 +385,33 @@ def choose_gpu(number: int | None, memory_share: float | None) -> None:
         tf.config.set_logical_device_configuration(gpu, [_limit(gpu, memory_share)])
 
 
-def _limit(gpu, share):
-    import subprocess
+def gpu_bytes() -> list[int]:
+    """How much memory each GPU that this process may use has left for it, in bytes.
 
+    Empty without a GPU, and where the driver does not say.
+    """
+    found = []
+    for gpu in tf.config.get_visible_devices("GPU"):
+        limits = tf.config.get_logical_device_configuration(gpu) or []
+        own = sum(part.memory_limit or 0 for part in limits)
+        try:
+            found.append((own or _of_driver(gpu, "memory.free")) * 2**20)
+        except (OSError, ValueError, subprocess.CalledProcessError):
+            return []
+    return found
+
+
+def _of_driver(gpu, what):
+    """A number that nvidia-smi knows of a GPU: of memory in MB."""
     number = gpu.name.rsplit(":", 1)[-1]
-    query = [
-        "nvidia-smi",
-        f"--id={number}",
-        "--query-gpu=memory.total",
-        "--format=csv,nounits,noheader",
-    ]
+    query = ["nvidia-smi", f"--id={number}", f"--query-gpu={what}"]
+    command = [*query, "--format=csv,nounits,noheader"]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def _limit(gpu, share):
     try:
-        total = int(subprocess.run(query, capture_output=True, text=True, check=True).stdout)
+        total = _of_driver(gpu, "memory.total")
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise ConfigError(
             f"the memory size of {gpu.name} expected from nvidia-smi, found none",

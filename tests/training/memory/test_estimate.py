@@ -6,7 +6,7 @@ from tests import tiny
 from tfxc.core.config import parse_config
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared
-from tfxc.training.memory.estimate import allocated, estimate
+from tfxc.training.memory.estimate import Memory, allocated, estimate, memory_lines, needs
 
 LABELS = 30
 
@@ -82,3 +82,21 @@ def test_examples_take_at_most_what_they_may(tmp_path, memory_gb):
     manifest = Manifest.load(ensure_prepared(config.data, tmp_path / "prepared", jobs=1))
     data = allocated(config, manifest).data
     assert data <= 2 * memory_gb * 2**30 and (data > 2**13) == (memory_gb > 1)
+
+
+def test_gpus_hold_the_tensors_and_the_host_the_rest(tmp_path, monkeypatch):
+    where = "tfxc.training.memory.estimate."
+    config = parse_config(tiny.tiny_tree(tmp_path))
+    memory = Memory(0, weights=40, slots=80, averages=0, activations=20, tables=0, data=7,
+                    saving=5, fragments=10, runtime=3)  # fmt: skip
+    (all_of_it,) = needs(memory, config.training)
+    assert all_of_it.where == "total" and all_of_it.needed == 165
+    monkeypatch.setattr(where + "gpu_bytes", lambda: [1000, 120])
+    monkeypatch.setattr("tfxc.training.strategies.num_gpus", lambda: 2)
+    gpu, host = needs(memory, config.training)
+    assert gpu == ("GPU", 150, 120) and (host.where, host.needed) == ("host", 15)
+    settings = config.training.model_copy(update={"strategy": "mirrored"})
+    assert needs(memory, settings)[0] == ("GPU", 75, 120), "each has a replica"
+    assert [line.split() for line in memory_lines(memory, settings, None)][-2][0] == "GPU"
+    on_cpu = settings.model_copy(update={"devices": ["CPU:0", "CPU:1"]})
+    assert needs(memory, on_cpu)[0].needed == 165

@@ -108,8 +108,9 @@ def parallel_jobs(config: "Config", data_folder: str | Path, count: int) -> int:
     Raises:
         ConfigError: the model of a repetition cannot be, e.g. it has more buckets than labels.
     """
-    by_memory = available_bytes() // max(1, estimate(config, data_folder, 0).training.total)
-    return int(max(1, min(count, by_memory, num_gpus() or os.cpu_count() or 1)))
+    memory, gpus = estimate(config, data_folder, 0).training, num_gpus()
+    by_memory = available_bytes() // max(1, memory.total - (memory.tensors if gpus else 0))
+    return int(max(1, min(count, by_memory, gpus or os.cpu_count() or 1)))
 
 
 def _ending(code):

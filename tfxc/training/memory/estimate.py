@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 
-from tfxc.core.resources import resident_bytes
+from tfxc.core.resources import available_bytes, resident_bytes
 from tfxc.data.manifest import Manifest
 from tfxc.model import make_components
 from tfxc.training.memory.traced import TracedModel
 from tfxc.training.optimization.optimizers import get_optimizer
 from tfxc.training.optimization.rates import rate_lines, trained_weights
-from tfxc.training.strategies import replicas_here
+from tfxc.training.strategies import gpu_bytes, replicas_here
 
 if TYPE_CHECKING:
-    from tfxc.core.settings import Config
+    from tfxc.core.settings import Config, TrainingSettings
     from tfxc.encoders.base import Encoder
     from tfxc.heads.base import Head
 
@@ -62,6 +62,11 @@ class Memory(NamedTuple):
         """All bytes together."""
         return sum(self[1:])
 
+    @property
+    def tensors(self) -> int:
+        """Those of TensorFlow, which are on the GPUs where there are any."""
+        return self.total - self.data - self.saving - self.runtime
+
 
 class Estimate(NamedTuple):
     """Estimated bytes of what is done with a config.
@@ -74,6 +79,34 @@ class Estimate(NamedTuple):
     training: Memory
     evaluation: int
     export: int
+
+
+class Need(NamedTuple):
+    """What some memory has to hold, and how much of it there is.
+
+    Attributes:
+        where: ``"total"``, ``"GPU"`` or ``"host"``.
+        needed, available: bytes; of GPUs those of each, and of the one with the least.
+    """
+
+    where: str
+    needed: int
+    available: int
+
+
+def needs(training: Memory, settings: "TrainingSettings") -> list[Need]:
+    """What training needs of this machine: its memory, or that of the GPUs and of the host.
+
+    Args:
+        training: ``Memory``.
+        settings: ``TrainingSettings``.
+    """
+    gpus = gpu_bytes()
+    if not gpus or any("CPU" in device.upper() for device in settings.devices or ()):
+        return [Need("total", training.total, available_bytes())]
+    each = training.tensors // replicas_here(settings)
+    host = Need("host", training.total - training.tensors, available_bytes())
+    return [Need("GPU", each, min(gpus)), host]
 
 
 def estimate(
@@ -109,8 +142,10 @@ def estimate(
         fragments=int(_FRAGMENTS * (tensors + replicas * step)),
     )
     once, process = held.weights // replicas, held.runtime
-    evaluation = process + once + max(min(_READ, 2 * once), search)
-    return Estimate(training, evaluation, process + 2 * once + max(0, _READ - once))
+    reading = min(_READ, 2 * once)
+    evaluation = process + once + max(reading, search)
+    # What was exported is read again and compared with the run.
+    return Estimate(training, evaluation, process + once + max(reading, once))
 
 
 def allocated(
@@ -146,16 +181,21 @@ def allocated(
     )
 
 
-def memory_lines(training: Memory, found: Estimate | None) -> Iterator[str]:
+def memory_lines(
+    training: Memory, settings: "TrainingSettings", found: Estimate | None
+) -> Iterator[str]:
     """What is estimated, as lines.
 
     Args:
         training: parts of the memory of training.
+        settings: ``TrainingSettings``.
         found: of evaluation and export as well, or None.
     """
     for name in training._fields[1:]:
         yield f"  {name:11} {getattr(training, name) / 2**20:10,.0f} MB"
-    yield f"  {'total':11} {training.total / 2**20:10,.0f} MB"
+    for where, needed, available in needs(training, settings):
+        there = f"{available / 2**20:,.0f} MB available"
+        yield f"  {where:11} {needed / 2**20:10,.0f} MB of {there}"
     if found is not None:
         yield "of evaluation and export, each in a process of its own:"
         yield f"  {'evaluation':11} {found.evaluation / 2**20:10,.0f} MB"
