@@ -80,7 +80,8 @@ def cluster(address: str | None) -> Iterator[Workers | None]:
         try:
             found = workers()
             assert found is not None, "a client is there"
-            print(f"{found.tasks} tasks at a time on the workers of {address}", flush=True)
+            told = f"{found.tasks} tasks at a time on the workers of {address}"
+            print(told, file=sys.stderr, flush=True)
             yield found
         finally:
             _client = None

@@ -24,7 +24,8 @@ def main(argv=None):
     from tfxc.data.inspection.completion import load_config
     from tfxc.data.preparation import ensure_prepared
     from tfxc.recipes.base import Context
-    from tfxc.recipes.repetitions.recipe import begin_repetitions, parallel_jobs, repetition_count
+    from tfxc.recipes.bases.processes import begin_runs, parallel_jobs
+    from tfxc.recipes.repetitions.recipe import repetition_count
 
     config = load_config(found.config, found.set)
     check_config(config)
@@ -38,8 +39,8 @@ def main(argv=None):
     count = repetition_count(config)
     recipe.one_model(config, 0)  # refuses recipes without separate processes
     folder = ensure_prepared(config.data, found.prepared)
-    fit = parallel_jobs(config, folder, count)
-    begin_repetitions(Context(config, folder, Path(config.run), fresh=found.fresh))
+    fit = parallel_jobs(recipe, config, folder, count)
+    begin_runs(Context(config, folder, Path(config.run), fresh=found.fresh))
     print(count, recipe.parallel or fit, config.run)
     return 0
 

@@ -16,7 +16,7 @@ def test_search_goes_on(tmp_path, capsys, monkeypatch):
     config = tiny.write_config(tmp_path)
     values, codes, asked = {0.1: 0.3, 0.2: 0.5, 0.3: None}, [], []
 
-    def train(options, changes, run):
+    def train(options, changes, run, received):
         asked.append(changes["encoder.dropout"])
         if codes:
             return codes.pop()
@@ -82,7 +82,7 @@ def fast(monkeypatch):
     """Trainings of no time: the result is 1 - dropout; ``codes`` are exit codes to begin with."""
     asked, codes = [], []
 
-    def train(options, changes, run, is_hopeless=None):
+    def train(options, changes, run, received, is_hopeless=None):
         asked.append(changes["encoder.dropout"])
         run.mkdir(parents=True, exist_ok=True)
         with open(run / "metrics.jsonl", "w") as stream:
@@ -165,6 +165,6 @@ def test_a_real_training_is_pruned(tmp_path):
     options = argparse.Namespace(
         config=str(config), prepared=str(tmp_path / "prepared"), set=["training.epochs=2000"]
     )
-    assert search.train(options, {"seed": 1}, run, is_hopeless) == 143
+    assert search.train(options, {"seed": 1}, run, lambda: None, is_hopeless) == 143
     assert looks[-1] and not (run / "summary.json").exists()
     assert list((run / "checkpoints").glob("ckpt-*.json")), "it has saved"

@@ -138,17 +138,34 @@ def test_the_least_budget_works(tmp_path, drawn, is_root):
     )
 
 
-def test_mapped_features(tmp_path, drawn):
+@pytest.mark.parametrize("is_root", [False, True])
+def test_mapped_features(tmp_path, drawn, monkeypatch, is_root):
+    """Of many, not even those of a root's block are copied; the weights are the same."""
+    if is_root:
+        drawn.update(examples=None, parents=np.zeros(NODES, int), relevance=None)
     parts = {}
     for name in ("data", "indices", "indptr"):
         np.save(tmp_path / f"{name}.npy", getattr(drawn["features"], name))
         parts[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
-    train_layer(LayerProblem(**drawn), tmp_path / "expected")
+    train_layer(LayerProblem(**drawn), tmp_path / "expected", EXACT)
+    before = drawn["features"].copy()
     drawn["features"] = scipy.sparse.csr_matrix(
         (parts["data"], parts["indices"], parts["indptr"]), (ROWS, FEATURES)
     )
-    train_layer(LayerProblem(**drawn), tmp_path / "found")
-    np.testing.assert_array_equal(weights_in(tmp_path / "found"), weights_in(tmp_path / "expected"))
+    copies, expected = [], weights_in(tmp_path / "expected")
+
+    def solved(*arguments, compress, **more):
+        copies.append(compress is True)
+        return solve_block(*arguments, compress=compress, **more)
+
+    monkeypatch.setattr(layer_module, "solve_block", solved)
+    for large in (1, 1 << 30):
+        monkeypatch.setattr(layer_module, "_LARGE", large)
+        train_layer(LayerProblem(**drawn), tmp_path / str(large), EXACT)
+        np.testing.assert_allclose(weights_in(tmp_path / str(large)), expected, atol=1e-5)
+        assert any(copies) == (is_root and large > 1)
+        copies.clear()
+    assert (drawn["features"] != before).nnz == 0
 
 
 @pytest.mark.parametrize(

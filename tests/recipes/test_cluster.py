@@ -1,6 +1,7 @@
 """Trainings by command on a Dask cluster: the same runs as without."""
 
 import os
+import signal
 
 import pytest
 
@@ -11,7 +12,8 @@ from tests import tiny
 from tests.commands.calls import call
 from tests.linear_runs import command
 from tests.source_tree import ROOT
-from tfxc.commands import train
+from tfxc.commands import search, train
+from tfxc.parallel import cluster
 
 
 @pytest.fixture(scope="module")
@@ -31,25 +33,68 @@ def test_a_linear_ranker(address, run, tmp_path, capsys):
     """The same files as those of the run that was trained here."""
     outcome = call(capsys, train, *command(tmp_path), "--cluster", address)
     assert outcome.code == 0, outcome.err
-    assert f"2 tasks at a time on the workers of {address}" in outcome.out
+    assert f"2 tasks at a time on the workers of {address}" in outcome.err
     found = contents(tmp_path / "run", "ranker/**/*.npy")
     assert found and found == contents(run, "ranker/**/*.npy")
 
 
+MACH = {"name": "mach", "num_buckets": 10, "num_repetitions": 2}
+
+
 @pytest.mark.slow  # what a worker starts and how it is stopped: tests/test_parallel.py
-def test_repetitions(address, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("unit", "parts"),
+    [
+        ("repetition", {"recipe": {"name": "repetitions"}, "head": MACH}),
+        ("fold", {"recipe": {"name": "kfold", "folds": 2, "parallel": 2}}),
+    ],
+)
+def test_a_recipe_of_runs(unit, parts, address, tmp_path, capsys):
     """A process each on the workers; weights as of processes started here."""
-    head = {"name": "mach", "num_buckets": 10, "num_repetitions": 2}
     for name, options in (("here", ()), ("there", ("--cluster", address))):
-        config = tiny.write_config(
-            tmp_path, run=str(tmp_path / name), head=head, recipe={"name": "repetitions"}
-        )
+        config = tiny.write_config(tmp_path, run=str(tmp_path / name), **parts)
         command = ("--config", config, "--prepared", tmp_path / "prepared", *options)
         outcome = call(capsys, train, *command)
         assert outcome.code == 0, outcome.err + outcome.out
-        assert "2 repetitions, 2 at a time" in outcome.out
-    here = contents(tmp_path / "here", "repetition-*/model.weights.h5")
-    assert len(here) == 2 and here == contents(tmp_path / "there", "repetition-*/model.weights.h5")
+        assert f"2 {unit}s, 2 at a time" in outcome.out
+    here = contents(tmp_path / "here", f"{unit}-*/model.weights.h5")
+    assert len(here) == 2 and here == contents(tmp_path / "there", f"{unit}-*/model.weights.h5")
+
+
+@pytest.mark.slow
+def test_settings_of_a_search(address, tmp_path, capsys):
+    """One that fails is reported, with its log; the others are trained by the workers."""
+    config = tiny.write_config(tmp_path)
+    command = ["--config", config, "--runs", tmp_path / "runs", "--prepared", tmp_path / "prepared"]
+    command += ["--set", "training.epochs=1", "--try", "encoder.dropout=0.1,0.2"]
+    outcome = call(capsys, search, *command, "--cluster", address)
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.out.splitlines()) == 3, "the table alone"
+    logs = sorted(path.name for path in (tmp_path / "runs").glob("*.log"))
+    assert logs == ["tiny-dropout=0.1.log", "tiny-dropout=0.2.log"]
+    assert {*(tmp_path / "runs").glob("*/summary.json")}
+
+
+@pytest.mark.parametrize(
+    ("number", "hopeless", "code"),
+    [(None, None, 3), (signal.SIGINT, None, 130), (None, lambda: True, 143)],
+    ids=["ends", "stopped", "pruned"],
+)
+def test_a_setting_on_a_worker(number, hopeless, code, address, tmp_path):
+    """Its exit code, at its end and when it is stopped."""
+    sleeps = (
+        "import time, sys; print('begins', flush=True); time.sleep(60 * (sys.argv[1] != 'None'))"
+    )
+    arguments = ["-c", f"{sleeps}; sys.exit(3)", str(number or hopeless)]
+    run = tmp_path / "runs/one"
+
+    def received():
+        return number if "begins" in log.read_text() else None
+
+    log = tmp_path / "runs/one.log"
+    with cluster(address):
+        assert search._train_there(arguments, run, received, hopeless) == code
+    assert log.read_text().startswith("begins") or hopeless
 
 
 def test_what_has_no_use_for_a_cluster(tmp_path, capsys):

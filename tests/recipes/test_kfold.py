@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +12,7 @@ from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
 from tfxc.commands import evaluate, info, train
 from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import open_source
 from tfxc.exports.savedmodel import export_savedmodel
@@ -94,6 +96,24 @@ def test_one_fold_alone(config, tmp_path, capsys):
     assert call(capsys, train, *command, "--repetition", "1").code == 0
     assert [path.name for path in (tmp_path / "run").glob("fold-*")] == ["fold-01"]
     assert "expected, found 7" in call(capsys, train, *command, "--repetition", "7").problem()
+
+
+def test_folds_in_processes(config, tmp_path, capsys):
+    """Each is what it is when it is trained here."""
+    command = ("--config", config, "--prepared", tmp_path / "prepared", "--json")
+    assert call(capsys, train, *command, "--set", f"run={tmp_path / 'here'}").code == 0
+    together = (*command, "--set", "recipe.parallel=2")
+    path = tmp_path / "run"
+    outcome = call(capsys, train, *together)
+    assert outcome.code == 0, outcome.err
+    assert "2 folds, 2 at a time; logs: " in outcome.err
+    here, there = (read_json(tmp_path / name / "summary.json") for name in ("here", "run"))
+    assert there["dev"] == pytest.approx(here["dev"]) and len(there["folds"]) == 2
+    for number in range(2):
+        name = f"fold-{number:02d}/model.weights.h5"
+        with h5py.File(tmp_path / "here" / name) as one, h5py.File(path / name) as other:
+            values = one["encoder/vars/0"][:], other["encoder/vars/0"][:]
+        np.testing.assert_allclose(*values, atol=1e-6)
 
 
 @pytest.mark.parametrize("folds", [1, 0])

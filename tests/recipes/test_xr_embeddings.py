@@ -10,7 +10,12 @@ from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.tokens import TokenRows
 from tfxc.recipes.xr_transformer import embeddings
-from tfxc.recipes.xr_transformer.embeddings import as_csr, concatenated, write_embeddings
+from tfxc.recipes.xr_transformer.embeddings import (
+    as_csr,
+    concatenated,
+    concatenated_on_disk,
+    write_embeddings,
+)
 
 
 def test_embeddings_of_all_examples(tmp_path):
@@ -78,3 +83,27 @@ def test_terms_and_vectors_side_by_side():
     assert concatenated(terms, vectors).toarray().tolist() == [[0, 2, 0, 1], [0, 0, 0, 0]]
     assert concatenated(terms, vectors, 0.5).toarray().tolist() == [[0, 2, 0, 0.5], [0, 0, 0, 0]]
     assert as_csr(vectors).nnz == 4
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_concatenated_in_files(rows, tmp_path, monkeypatch):
+    """As in memory, from blocks of any size; nothing is left behind, also after an error."""
+    monkeypatch.setattr(embeddings, "_ROWS", rows)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    terms = scipy.sparse.random(7, 20, 0.2, "csr", np.float32, random_state=0)
+    vectors = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    expected = concatenated(terms, vectors, 0.5)
+    with concatenated_on_disk(terms, vectors, 0.5) as found:
+        assert len(list(tmp_path.iterdir())) == 1
+        for part in ("indptr", "indices", "data"):
+            np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
+        assert found.shape == expected.shape and found.dtype == np.float32
+        with pytest.raises(ValueError, match="read-only"):
+            found.data[:] = 0
+        with pytest.raises(ValueError, match="read-only"):
+            found.indices[:] = 0
+    with pytest.raises(KeyboardInterrupt), concatenated_on_disk(terms, vectors):
+        raise KeyboardInterrupt
+    with concatenated_on_disk(terms[:0], vectors[:0]) as found:
+        assert found.shape == (0, 24)
+    assert not list(tmp_path.iterdir())

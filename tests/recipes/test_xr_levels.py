@@ -113,6 +113,7 @@ def test_clusters_found(make, ensemble, cost_sensitive, monkeypatch):
     monkeypatch.setattr(
         levels_module, "SolverSettings", lambda **a: exact(**a, epsilon=1e-6, max_passes=10_000)
     )
+    monkeypatch.setattr(levels_module, "_ROWS", 7)
     levels = make(ensemble=ensemble, cost_sensitive=cost_sensitive)
     above = predicted = None
     for level in (0, 1):

@@ -14,11 +14,13 @@ by the results so far and stops those whose dev curve stays below the median of 
 knows is in FOLDER/search.db. A table says how much each key matters; so do importance.png, if
 matplotlib is there, and reports of the runs. Each setting is an ordinary run, in its own folder
 below --runs. The same command resumes after a stop and trains nothing twice; a setting that fails
-is reported and skipped.
+is reported and skipped. With --cluster, the workers of a Dask scheduler train a setting each; what
+a training prints is in FOLDER/SETTING.log then.
 """
 
 import argparse
 import concurrent.futures
+import contextlib
 import functools
 import importlib.util
 import os
@@ -31,13 +33,18 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
 from tfxc.core.errors import UserError
+from tfxc.core.interrupts import StopSignals
 from tfxc.core.storage.locks import locked
+from tfxc.parallel import cluster, programs, workers
 from tfxc.tuning.results import PRUNED, Results, is_finished, result_of, value_text
 from tfxc.tuning.space import Values, name_of, settings, values_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
 
+
+#: The signal that this process was sent, or None.
+Received = Callable[[], int | None]
 
 _STOPPED = 128  # exit codes from here on say that a signal stopped training
 _POLL = 1.0  # seconds between looks at a dev curve
@@ -50,8 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # A wrong config is refused before the first training.
     config = load_config(options.config, options.set)
-    if options.trials is not None:
-        return search(options, config)
+    with cluster(options.cluster) as found:
+        if options.jobs is None:
+            options.jobs = 1 if found is None else found.tasks
+        return (_try_all if options.trials is None else search)(options, config)
+
+
+def _try_all(options, config):
+    """Trains all combinations, or random ones; the exit code."""
     trials = settings(options.tried, options.random, options.seed)
     for changes in trials:
         _check(options, changes)
@@ -59,11 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(trials)} settings of {options.config}", file=sys.stderr)
     results = Results(options.runs, options.metric, options.smaller)
 
-    def attempt(number):
+    def attempt(number, received):
         changes = trials[number]
         _announce(number, len(trials), changes)
         run = run_of(options, config, changes)
-        code = 0 if is_finished(run) else train(options, changes, run)
+        code = 0 if is_finished(run) else train(options, changes, run, received)
         if code <= _STOPPED:
             results.add(run, changes, result_of(run, options.metric))
         return code
@@ -89,18 +102,29 @@ def _finish(results, code):
     return code or (0 if results.any_finished else 1)
 
 
-def in_parallel(attempt: Callable[[int], int], count: int, jobs: int) -> int:
-    """Calls ``attempt(number)`` for 0 to count - 1, in several threads; 0, or the code of a stop.
+def in_parallel(attempt: Callable[[int, Received], int], count: int, jobs: int) -> int:
+    """Calls ``attempt(number, received)`` for 0 to count - 1, in several threads.
 
-    After an exit code that says that a signal stopped training, no other is started.
+    After an exit code that says that a signal stopped training, no other is started. Trainings on a
+    cluster receive no signals of this process: ``received()`` is the one that they have to be sent.
+
+    Returns:
+        0, or the code of a stop.
     """
     stops: list[int] = []
+    signals = StopSignals()
+
+    def received():
+        return signals.received
 
     def one(number):
-        if not stops and (code := attempt(number)) > _STOPPED:
+        if not (stops or received()) and (code := attempt(number, received)) > _STOPPED:
             stops.append(code)
 
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    with (
+        contextlib.nullcontext() if workers() is None else signals,
+        concurrent.futures.ThreadPoolExecutor(jobs) as pool,
+    ):
         waiting = [pool.submit(one, number) for number in range(count)]
         for future in waiting:
             while True:
@@ -138,7 +162,7 @@ def search(options: argparse.Namespace, config: "Config") -> int:
     return code
 
 
-def _attempt(study, results, given, done, number):
+def _attempt(study, results, given, done, number, received):
     """Trains the setting of one trial; the exit code of its training."""
     from tfxc.tuning.study import DevCurve
 
@@ -148,7 +172,7 @@ def _attempt(study, results, given, done, number):
     run = run_of(options, config, changes)
     curve = DevCurve(trial, run, options.metric)
     is_hopeless = curve.is_hopeless if options.prune else None
-    code = 0 if is_finished(run) else train(options, changes, run, is_hopeless)
+    code = 0 if is_finished(run) else train(options, changes, run, received, is_hopeless)
     if curve.pruned and code:
         print(f"pruned: {', '.join(_texts(changes))}", file=sys.stderr, flush=True)
         study.prune(trial)
@@ -216,6 +240,7 @@ def train(
     options: argparse.Namespace,
     changes: Mapping[str, Any],
     run: Path,
+    received: Received,
     is_hopeless: Callable[[], bool] | None = None,
 ) -> int:
     """Trains one setting by the ordinary command; its exit code.
@@ -224,15 +249,18 @@ def train(
         options: of the command.
         changes: the setting.
         run: run folder.
+        received: see ``in_parallel``.
         is_hopeless: function that is called from time to time; once it returns true, training is
             stopped, and saves.
     """
     from tfxc.core.interrupts import stop_with_parent
 
-    command = [sys.executable, "-m", "tfxc.train", "--config", options.config]
-    command += ["--prepared", options.prepared]
+    arguments = ["-m", "tfxc.train", "--config", options.config, "--prepared", options.prepared]
     for change in [*options.set, *_texts(changes), f"run={run}"]:
-        command += ["--set", change]
+        arguments += ["--set", change]
+    if workers() is not None:
+        return _train_there(arguments, run, received, is_hopeless)
+    command = [sys.executable, *arguments]
     # The table alone goes to standard output.
     process = subprocess.Popen(command, stdout=2, **stop_with_parent(os.environ))
     while True:
@@ -245,6 +273,23 @@ def train(
             if is_hopeless is not None and is_hopeless():
                 process.terminate()
                 is_hopeless = None
+    return 128 - code if code < 0 else code
+
+
+def _train_there(arguments, run, received, is_hopeless):
+    """``train`` on a worker of the cluster."""
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with programs(run.parent, 1) as running:
+        future = running.submit(arguments, f"{run}.log")
+        while not concurrent.futures.wait([future], _POLL).done:
+            if received() and not running.stopped:
+                running.stop(received())
+            elif is_hopeless is not None and is_hopeless():
+                running.stop()
+                is_hopeless = None
+    code = future.result()
+    if code is None:  # stopped before it began
+        code = -(received() or signal.SIGTERM)
     return 128 - code if code < 0 else code
 
 
@@ -268,7 +313,15 @@ def _add_counts(options):
         help="try N settings that Optuna chooses (needs the extra 'search')",
     )
     options.add_argument(
-        "--jobs", type=cli.positive, default=1, help="trainings at a time (default: %(default)s)"
+        "--jobs",
+        type=cli.positive,
+        help="trainings at a time (default: 1; with --cluster, one for each thread of a worker)",
+    )
+    options.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Dask scheduler, e.g. tcp://host:8786, whose workers train a setting each (default: "
+        "this machine)",
     )
     options.add_argument(
         "--no-pruning",

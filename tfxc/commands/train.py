@@ -382,7 +382,7 @@ def _parser():
         "--cluster",
         metavar="ADDRESS",
         help="Dask scheduler, e.g. tcp://host:8786, whose workers solve the blocks of a linear "
-        "ranker, or train a repetition each (default: this machine)",
+        "ranker, or train a repetition or fold each (default: this machine)",
     )
     options.add_argument(
         "--dry-run", action="store_true", help="print sizes and memory, try one batch, write no run"

@@ -32,9 +32,9 @@ class Dense(Head):
         update: ``"gradient"``: the optimizer updates the kernel from a gradient of its size.
             ``"fused"``: a training step updates the kernel itself, by plain gradient descent, a
             chunk of 8,192 labels at a time, and needs hardly more memory than the weights. Needs
-            an objective that says its gradient (``sigmoid``, ``softmax``, ``hinge``,
-            ``squared_hinge``), and the optimizer ``sgd`` without momentum or a ``learning_rate``;
-            see docs/training.md.
+            an objective that says its gradient (``sigmoid``, ``softmax``, ``decoupled_softmax``,
+            ``hinge``, ``squared_hinge``), and the optimizer ``sgd`` without momentum or a
+            ``learning_rate``; see docs/training.md.
         learning_rate: learning rate of ``"fused"``, times the schedule; any optimizer may then
             train the other weights. None takes that of the optimizer.
         weights: precision of the kernel with ``"fused"``: ``"float32"``, or ``"bfloat16"``, half

@@ -23,6 +23,7 @@ from tfxc.ranker.shared_layer import SharedBlocks, write_shared
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of
 
 _ROWS = 4096  # examples whose features are counted at once
+_LARGE = 1 << 30  # bytes of mapped features that are not copied as a whole, which would be faster
 _AT_ONCE = 1 << 22  # numbers of an array that are hashed at once
 
 
@@ -243,10 +244,12 @@ class Blocks:
         Raises:
             BudgetError: there is none.
         """
+        size = self.features.data.nbytes + self.features.indices.nbytes
+        compress = size < _LARGE or not _is_mapped(self.features.data)
         if self.num_parents < 2 * threads:
-            plans = [Plan(1, count, True) for count in range(threads, 0, -1)]
+            plans = [Plan(1, count, compress) for count in range(threads, 0, -1)]
         else:
-            plans = [Plan(threads, 1, True)]
+            plans = [Plan(threads, 1, compress)]
         plans.append(Plan(1, 1, False))
         if budget is None:
             return plans[0]
@@ -283,10 +286,8 @@ class Blocks:
     def solve(self, parent: int, plan: Plan) -> Block:
         """The ``Block`` of a parent."""
         rows, members, positives, relevance = self._problem(parent)
-        if len(rows) < self.features.shape[0]:
-            features, compress = self.features[rows], True
-        else:
-            features, compress = self.features, plan.compress
+        part = len(rows) < self.features.shape[0]
+        features = self.features[rows] if part else self.features
         settings = replace(self.settings, seed=self.settings.seed * 1_000_003 + parent)
         return solve_block(
             features,
@@ -294,7 +295,7 @@ class Blocks:
             settings,
             relevance=relevance,
             members=members,
-            compress=compress,
+            compress="in place" if part else plan.compress,
             threads=plan.threads,
         )
 
@@ -334,7 +335,7 @@ class Blocks:
         """Bytes that a block takes at most; its features are counted where that may matter."""
         problem = (rows, entries, self.features.shape[1], children, self.settings)
         options = {"compress": plan.compress or not whole, "threads": plan.threads}
-        copied = 0 if whole else entries * 8 + rows * 32
+        copied = 0 if whole else rows * 32
         need = block_memory(*problem, **options) + copied
         if need <= budget:
             return need
@@ -353,6 +354,13 @@ class Blocks:
 def _all_in(numbers, ascending):
     places = np.searchsorted(ascending, numbers)
     return places.max() < len(ascending) and bool((ascending[places] == numbers).all())
+
+
+def _is_mapped(array):
+    """Whether an array is on the disk, as are the parts of a mapped matrix of SciPy's."""
+    while array is not None and not isinstance(array, np.memmap):
+        array = getattr(array, "base", None)
+    return array is not None
 
 
 def _ascending(matrix):

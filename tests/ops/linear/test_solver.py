@@ -171,6 +171,15 @@ def test_nothing_to_learn(native):
     assert [len(part) for part in block[:4]] == [0, 0, 0, 0]
 
 
+@needs_native
+def test_features_that_may_be_overwritten():
+    matrix, positives = drawn(8, children=20)
+    one = solve_block(matrix, positives, SolverSettings())
+    other = solve_block(matrix.copy(), positives, SolverSettings(), compress="in place")
+    for part, same in zip(other, one, strict=True):
+        np.testing.assert_array_equal(part, same)
+
+
 def peak_and_bound(threads, compress, children=40, changes=(), **shape):
     """Bytes that solving a drawn block allocates at most, and the bound on them."""
     matrix, positives = drawn(8, children=children, **shape)

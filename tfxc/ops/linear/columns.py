@@ -1,7 +1,7 @@
 """The features of a block of examples, ready for the compiled linear solver."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Columns:
     Args:
         features: float32 CSR (n, D).
         bias: value of the constant feature.
-        compress: False leaves the features where and as they are.
+        compress: False leaves the features where and as they are, ``"in place"`` overwrites them.
 
     Attributes:
         ids: int32, the features that occur, ascending, and last D for the bias.
@@ -36,14 +36,17 @@ class Columns:
     """
 
     def __init__(
-        self, features: "scipy.sparse.csr_matrix", bias: float, compress: bool = True
+        self,
+        features: "scipy.sparse.csr_matrix",
+        bias: float,
+        compress: bool | Literal["in place"] = True,
     ) -> None:
         size, num_features = features.shape
         squared = np.zeros(size)
         self.row_splits = features.indptr.astype(np.int64)
         self._singles = None
         if compress:
-            own = self._separate(features, squared)
+            own = self._separate(features, squared, compress == "in place")
         else:
             self.ids = np.arange(num_features + 1, dtype=np.int32)
             self._places, self.num_slots, own = self.ids, num_features, np.zeros(size)
@@ -57,9 +60,10 @@ class Columns:
         self.own = own.astype(np.float32)
         self.norms = (squared + bias * bias).astype(np.float32)
 
-    def _separate(self, features, squared):
+    def _separate(self, features, squared, in_place):
         num_features = features.shape[1]
-        self.slots, self.values = features.indices.astype(np.int32), features.data.copy()
+        self.slots = features.indices.astype(np.int32, copy=not in_place)
+        self.values = features.data if in_place else features.data.copy()
         slots = np.zeros(num_features, np.int32)
         _linear_solver.count_columns(self.slots, slots)
         ids = np.flatnonzero(slots)

@@ -16,7 +16,7 @@ at once, and a feature that only one example has costs nothing. Without it sciki
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def solve_block(
     *,
     relevance: Sequence[np.ndarray] | None = None,
     members: np.ndarray | None = None,
-    compress: bool = True,
+    compress: bool | Literal["in place"] = True,
     threads: int = 1,
     native: bool | None = None,
 ) -> "Block":
@@ -115,7 +115,8 @@ def solve_block(
         members: bool (n,): rows that are examples of all children; the others are examples only of
             the children they are positives of. None for all.
         compress: copy the features and number the block's own columns anew, which is faster;
-            otherwise they are read where they are (memory-mapped ones too).
+            otherwise they are read where they are (memory-mapped ones too). ``"in place"``
+            overwrites the features, for a caller who needs them no more.
         threads: labels are shared out to at most this many threads, with the same result.
         native: None uses the compiled solver where it is built and has the loss, True insists on
             it, False takes scikit-learn.

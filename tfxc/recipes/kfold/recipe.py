@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core import registry
-from tfxc.core.arguments import Integer, OneOf, checked
+from tfxc.core.arguments import COUNT, Integer, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.data.sources.folds import Fold
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import XCModel, build_model
 from tfxc.ops.tables.large_weights import without_starts
+from tfxc.parallel import workers
 from tfxc.recipes.base import Context, RecipeOfRuns
+from tfxc.recipes.bases.processes import train_in_processes
 from tfxc.recipes.kfold.averaged_head import Averaged
 from tfxc.training.job import TrainingJob
 from tfxc.training.start.run_start import PARTS, RunStart
@@ -38,6 +40,9 @@ class KFold(RecipeOfRuns):
 
     Args:
         folds: K, at least 2.
+        parallel: folds that are trained at a time, each in a process of its own; with 1 they are
+            trained one after the other in this one. Where there are GPUs, each process has one, in
+            turn.
         start, start_part, trust: what each fold begins with, see recipe ``fit``. A run that was
             trained on the same examples has seen what the folds are measured on.
 
@@ -46,17 +51,19 @@ class KFold(RecipeOfRuns):
     """
 
     unit = "fold"
+    uses_cluster = True
 
-    @checked(folds=Integer(2), start_part=OneOf(*PARTS))
+    @checked(folds=Integer(2), parallel=COUNT, start_part=OneOf(*PARTS))
     def __init__(
         self,
         *,
         folds: int = 5,
+        parallel: int = 1,
         start: str | None = None,
         start_part: str = "model",
         trust: bool = False,
     ) -> None:
-        self.folds = folds
+        self.folds, self.parallel = folds, parallel
         self.start, self.start_part, self.trust = start, start_part, trust
 
     @classmethod
@@ -105,12 +112,7 @@ class KFold(RecipeOfRuns):
         """
         if context.repetition is not None:
             return self._train_fold(context, context.repetition, **context.start_options)
-        summaries = []
-        for number in range(self.folds):
-            print(f"fold {number} of 0 .. {self.folds - 1}")
-            # The first fold's start removes an earlier run with all its folds.
-            anew = context.fresh and number == 0
-            summaries.append(self._train_fold(context, number, fresh_parent=anew))
+        summaries = self._train_all(context)
         names = summaries[0].get("dev", {})
         values = {name: [one["dev"][name] for one in summaries] for name in names}
         summary = {
@@ -121,6 +123,20 @@ class KFold(RecipeOfRuns):
         }
         context.folder.write_summary(summary)
         return summary
+
+    def _train_all(self, context):
+        """Summaries of all folds."""
+        if self.parallel > 1 or workers() is not None:
+            train_in_processes(context, self, self.folds, self.parallel)
+            folders = self.trained(context.folder, range(self.folds))
+            return [folder.summary() for folder in folders]
+        summaries = []
+        for number in range(self.folds):
+            print(f"fold {number} of 0 .. {self.folds - 1}")
+            # The first fold's start removes an earlier run with all its folds.
+            anew = context.fresh and number == 0
+            summaries.append(self._train_fold(context, number, fresh_parent=anew))
+        return summaries
 
     def _train_fold(self, context, number, **fresh):
         fold = Fold(number, self.folds, context.config.seed)

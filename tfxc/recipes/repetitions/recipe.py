@@ -8,7 +8,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
 from tfxc.ops.tables.large_weights import without_starts
 from tfxc.recipes.base import Context, RecipeOfRuns
-from tfxc.recipes.repetitions.processes import begin_repetitions, parallel_jobs, run_repetitions
+from tfxc.recipes.bases.processes import train_in_processes
 from tfxc.training.job import TrainingJob
 from tfxc.training.start.run_start import PARTS, RunStart
 
@@ -17,15 +17,6 @@ if TYPE_CHECKING:
     from tfxc.inference.protocol import RunModel
     from tfxc.model import XCModel
     from tfxc.runs.loaded import LoadedRun
-
-
-__all__ = [
-    "Repetitions",
-    "begin_repetitions",
-    "parallel_jobs",
-    "place_repetition",
-    "repetition_count",
-]
 
 
 class Repetitions(RecipeOfRuns):
@@ -98,7 +89,9 @@ class Repetitions(RecipeOfRuns):
             job = TrainingJob(config, context.data_folder, context.run, start=start)
             return job.run(**context.start_options)
         if context.repetition is None:
-            return run_repetitions(context, repetition_count(config), self.parallel)
+            count = repetition_count(config)
+            train_in_processes(context, self, count, self.parallel)
+            return dict.fromkeys(range(count), "finished")
         return self._run_one(context)
 
     def _run_one(self, context):

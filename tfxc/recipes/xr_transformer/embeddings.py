@@ -1,6 +1,7 @@
 """Vectors of all training texts in a file, and concatenated with the texts' terms."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,12 @@ from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
+from tfxc.core.storage.files import write_errors
+from tfxc.core.storage.locks import scratch_folder
 from tfxc.core.storage.reading import checksum
 from tfxc.data.manifest import MANIFEST_FILE
 from tfxc.data.row_writer import RowWriter
-from tfxc.ops.csr import as_csr
+from tfxc.ops.csr import as_csr, bounds_of
 from tfxc.runs.writer import WEIGHTS
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 
 _BLOCK = 16  # batches that are sorted by length together
+_ROWS = 8192  # concatenated at a time
 
 
 def write_embeddings(
@@ -109,3 +113,41 @@ def concatenated(
     if terms is None:
         return scaled
     return scipy.sparse.hstack([terms, scaled], format="csr", dtype=np.float32)
+
+
+@contextlib.contextmanager
+def concatenated_on_disk(
+    terms: scipy.sparse.csr_matrix, vectors: np.ndarray, length: float = 1.0
+) -> Iterator[scipy.sparse.csr_matrix]:
+    """``concatenated`` of many rows, which are never in memory together.
+
+    Args:
+        terms, vectors, length: see there; vectors may be mapped from a file.
+
+    Yields:
+        float32 CSR (n, terms + dim) mapped from files in the folder for temporary ones, which are
+        removed at the end.
+
+    Raises:
+        MachineError: the disk is full or cannot be written to.
+    """
+    bounds = bounds_of(np.diff(terms.indptr) + vectors.shape[1])
+    with scratch_folder("features") as folder:
+        paths = folder / "indices", folder / "values"
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(write_errors(folder))
+            files = [stack.enter_context(path.open("wb")) for path in paths]
+            for begin in range(0, terms.shape[0], _ROWS):
+                rows = slice(begin, begin + _ROWS)
+                block = concatenated(terms[rows], vectors[rows], length)
+                block.indices.astype(np.int32, copy=False).tofile(files[0])
+                block.data.tofile(files[1])
+        indices, values = (
+            _mapped(*file) for file in zip(paths, (np.int32, np.float32), strict=True)
+        )
+        shape = (terms.shape[0], terms.shape[1] + vectors.shape[1])
+        yield scipy.sparse.csr_matrix((values, indices, bounds), shape, copy=False)
+
+
+def _mapped(path, kind):
+    return np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)

@@ -23,7 +23,7 @@ from tfxc.ranker.layer import LayerProblem, Limits, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import weight_matrix
-from tfxc.recipes.xr_transformer.embeddings import concatenated, origin_of, write_embeddings
+from tfxc.recipes.xr_transformer.embeddings import concatenated_on_disk, origin_of, write_embeddings
 from tfxc.runs.folder import RunFolder
 from tfxc.training.job import StageJob
 from tfxc.training.strategies import by_chief
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _START = {"cost_positive": 100.0, "cost_negative": 100.0, "threshold": 0.0}
 _MARGINS = "l3-hinge"
+_ROWS = 65_536  # texts that are searched at a time
 
 
 class LevelData(NamedTuple):
@@ -234,26 +235,32 @@ class Levels:
         num_parents = self.tree.sizes[level - 1] if level else 1
         layer = chunks_of(scipy.sparse.csc_matrix(weights), self.tree.parents[level], num_parents)
         rule = _MARGINS if head.link == "hinge" else "sigmoid"
-        return self._search(layer, as_csr(vectors), rule, above)
+        found = []
+        for begin in range(0, len(vectors), _ROWS):
+            rows = slice(begin, begin + _ROWS)
+            codes = None if above is None else above[rows]
+            found.append(self._search(layer, as_csr(vectors[rows]), rule, codes))
+        return scipy.sparse.vstack(found, "csr")
 
     def _by_both(self, level, vectors, above):
-        folder, both = self._folder(level) / "concat", concatenated(self.terms, vectors)
+        folder = self._folder(level) / "concat"
         relevance = normalize(self.targets[level], "l1") if self.plan.cost_sensitive else None
-        problem = LayerProblem(
-            both,
-            self.targets[level],
-            self.tree.parents[level],
-            self._examples(level, above),
-            relevance,
-        )
-        train_layer(
-            problem,
-            folder,
-            SolverSettings(threshold=self.plan.threshold),
-            limits=Limits(threads=self.plan.threads),
-            title=f"level {level + 1} of {self.plan.count}: linear layer",
-        )
-        return self._search(load_layer(folder), both, _MARGINS, above)
+        with concatenated_on_disk(self.terms, vectors) as both:
+            problem = LayerProblem(
+                both,
+                self.targets[level],
+                self.tree.parents[level],
+                self._examples(level, above),
+                relevance,
+            )
+            train_layer(
+                problem,
+                folder,
+                SolverSettings(threshold=self.plan.threshold),
+                limits=Limits(threads=self.plan.threads),
+                title=f"level {level + 1} of {self.plan.count}: linear layer",
+            )
+            return self._search(load_layer(folder), both, _MARGINS, above)
 
     def _search(self, layer, features, rule, above):
         return search(

@@ -20,7 +20,7 @@ from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.stages import calibrate, log, memory_of_ranker, report_lines
 from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unused_lines
-from tfxc.recipes.xr_transformer.embeddings import concatenated, origin_of, write_embeddings
+from tfxc.recipes.xr_transformer.embeddings import concatenated_on_disk, origin_of, write_embeddings
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
 from tfxc.recipes.xr_transformer.plan import ENSEMBLES
@@ -226,7 +226,8 @@ class _Stages:
         vectors, layers = self._encode(model, source), []
         if not self.recipe.only_encoder:
             length = self.recipe.encoding_length
-            layers = self._train_ranker(concatenated(terms, vectors, length), terms, labels)
+            with concatenated_on_disk(terms, vectors, length) as features:
+                layers = self._train_ranker(features, terms, labels)
             linear = LinearModel(run.path, self.recipe.threads)
             model = EncoderRanker(encoder, linear, length)
         del terms

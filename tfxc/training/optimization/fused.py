@@ -63,7 +63,8 @@ def _conflicts(objective, settings):
     """Yields (what is expected, what was found, what to do)."""
     if not objective.fused:
         found = method_name(objective)
-        yield "objective sigmoid, softmax, hinge or squared_hinge", found, "choose one of them"
+        known = "objective sigmoid, softmax, decoupled_softmax, hinge or squared_hinge"
+        yield known, found, "choose one of them"
     if settings.strategy != "none":
         # The chunks would have to be shared out; today every replica has all of them.
         yield "training.strategy 'none'", repr(settings.strategy), "train on one device"

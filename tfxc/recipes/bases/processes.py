@@ -1,4 +1,4 @@
-"""Several repetitions at a time, each in its own process, here or on a cluster."""
+"""The runs of a recipe, several at a time, each in its own process, here or on a cluster."""
 
 import os
 import signal
@@ -17,50 +17,51 @@ from tfxc.training.strategies import num_gpus, share_gpus
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.recipes.base import Context
+    from tfxc.recipes.base import Context, RecipeOfRuns
 
 
 # Exit codes of a child that was asked to stop: after saving, or before there was anything to save.
 _STOPPED = {code for n in STOP_SIGNALS for code in (128 + n, -n)}
 
 
-class RepetitionsFailed(UserError):
-    """At least one repetition's process ended with an error."""
+class RunsFailed(UserError):
+    """At least one process ended with an error."""
 
 
-class RepetitionsStopped(Stopped):
-    """The repetitions were asked to stop; each child has saved before it ended."""
+class RunsStopped(Stopped):
+    """The processes were asked to stop; each has saved before it ended."""
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, signal_number: int, unit: str) -> None:
         super().__init__(None, signal_number)
+        self._unit = unit
 
     def __str__(self):
         name = signal.Signals(self.signal_number).name
-        return f"stopped by {name}; the repetitions in progress have saved"
+        return f"stopped by {name}; the {self._unit}s in progress have saved"
 
 
-def run_repetitions(context: "Context", count: int, parallel: int | None = None) -> dict[int, str]:
-    """Trains repetitions 0 .. count - 1 as child processes and waits for all of them.
+def train_in_processes(
+    context: "Context", recipe: "RecipeOfRuns", count: int, parallel: int | None = None
+) -> None:
+    """Trains the runs 0 .. count - 1 of a recipe as child processes and waits for all of them.
 
-    Each writes its own ``repetition-xx.log`` in the run folder. Ctrl-C, SIGTERM and SIGHUP are
-    passed on, so that each child saves; so it does if this process is killed.
+    Each writes its own log in the run folder, such as ``repetition-00.log``. Ctrl-C, SIGTERM and
+    SIGHUP are passed on, so that each child saves; so it does if this process is killed.
 
     Args:
         context: the recipe's ``Context``.
-        count: number of repetitions.
+        recipe: trains one of them with ``context.repetition``.
+        count: number of runs.
         parallel: processes at a time; None for as many as fit.
 
-    Returns:
-        Dict of repetition number -> ``"finished"``.
-
     Raises:
-        RepetitionsFailed: some failed; the message names them and their logs.
-        RepetitionsStopped: a signal requested it; the children have ended.
+        RunsFailed: some failed; the message names them and their logs.
+        RunsStopped: a signal requested it; the children have ended.
     """
     share_gpus()
-    fit = parallel_jobs(context.config, context.data_folder, count)
+    unit, fit = recipe.unit, parallel_jobs(recipe, context.config, context.data_folder, count)
     epochs = None if context.fresh else context.folder.extended_from(context.config)
-    config = begin_repetitions(context)
+    config = begin_runs(context)
     if epochs:
         training = context.config.training
         print(
@@ -69,15 +70,16 @@ def run_repetitions(context: "Context", count: int, parallel: int | None = None)
         )
     found = workers()
     jobs = min(parallel or fit if found is None else found.tasks, count)
-    print(f"{count} repetitions, {jobs} at a time; logs: {context.run}/repetition-*.log")
+    logs = [context.run / f"{unit}-{number:02d}.log" for number in range(count)]
+    print(f"{count} {unit}s, {jobs} at a time; logs: {context.run}/{unit}-*.log")
     with StopSignals() as signals, programs(context.run, jobs) as running:
-        futures = {_start(running, context, config, r, jobs): r for r in range(count)}
-        codes = _codes(running, futures, signals)
-    return _summary(context, count, codes, signals.received)
+        futures = {_start(running, context, config, n, jobs, logs[n]): n for n in range(count)}
+        codes = _codes(running, futures, signals, unit)
+    _check(context, codes, signals.received, logs, unit)
 
 
-def _codes(running, futures, signals):
-    """Exit codes of the repetitions that were started; reports each as it ends."""
+def _codes(running, futures, signals, unit):
+    """Exit codes of the runs that were started; reports each as it ends."""
     codes, began, waiting = {}, time.monotonic(), set(futures)
     while waiting:
         if signals.received and not running.stopped:
@@ -88,11 +90,11 @@ def _codes(running, futures, signals):
             if code is not None:
                 codes[futures[future]] = code
                 done = f"{len(codes)} of {len(futures)}, {duration(time.monotonic() - began)}"
-                print(f"repetition {futures[future]} {_ending(code)} ({done})", flush=True)
+                print(f"{unit} {futures[future]} {_ending(code)} ({done})", flush=True)
     return codes
 
 
-def begin_repetitions(context: "Context") -> Path:
+def begin_runs(context: "Context") -> Path:
     """Writes config and assets of the whole run; returns the path of the config.
 
     Raises:
@@ -102,13 +104,16 @@ def begin_repetitions(context: "Context") -> Path:
     return context.run / "config.json"
 
 
-def parallel_jobs(config: "Config", data_folder: str | Path, count: int) -> int:
+def parallel_jobs(
+    recipe: "RecipeOfRuns", config: "Config", data_folder: str | Path, count: int
+) -> int:
     """Processes at a time that memory and cores (or GPUs) hold, at least 1.
 
     Raises:
-        ConfigError: the model of a repetition cannot be, e.g. it has more buckets than labels.
+        ConfigError: the model of a run cannot be, e.g. it has more buckets than labels.
     """
-    memory, gpus = estimate(config, data_folder, 0).training, num_gpus()
+    config, repetition = recipe.one_model(config, 0)
+    memory, gpus = estimate(config, data_folder, repetition).training, num_gpus()
     by_memory = available_bytes() // max(1, memory.total - (memory.tensors if gpus else 0))
     return int(max(1, min(count, by_memory, gpus or os.cpu_count() or 1)))
 
@@ -119,7 +124,7 @@ def _ending(code):
     return "finished" if code == 0 else f"failed with exit code {code}"
 
 
-def _start(running, context, config, number, jobs):
+def _start(running, context, config, number, jobs, log):
     arguments = ["-m", "tfxc.train", "--config", str(config), "--repetition", str(number)]
     environment = {}
     if workers() is None:
@@ -132,26 +137,20 @@ def _start(running, context, config, number, jobs):
             arguments += ["--gpu", str(number % gpus)]
             # Otherwise the first process takes all of a GPU's memory.
             environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
-    log = log_path(context.run, number)
     return running.submit([*arguments, *context.command], log, environment)
 
 
-def log_path(run: str | Path, number: int) -> Path:
-    """Log file of one repetition."""
-    return Path(run) / f"repetition-{number:02d}.log"
-
-
-def _summary(context, count, codes, stopped_by):
+def _check(context, codes, stopped_by, logs, unit):
+    """Raises an error unless all runs are finished."""
     stopped = {number for number, code in codes.items() if stopped_by and code in _STOPPED}
     failed = sorted(number for number, code in codes.items() if code and number not in stopped)
     if failed:
-        logs = ", ".join(str(log_path(context.run, number)) for number in failed)
-        raise RepetitionsFailed(
-            f"{len(failed)} of {len(codes)} repetitions failed: {', '.join(map(str, failed))}",
+        names = ", ".join(str(logs[number]) for number in failed)
+        raise RunsFailed(
+            f"{len(failed)} of {len(codes)} {unit}s failed: {', '.join(map(str, failed))}",
             where=context.run,
-            fix=f"read {logs}, then run the same command again: finished repetitions are "
-            "skipped, the others resume from their last checkpoint",
+            fix=f"read {names}, then run the same command again: finished {unit}s are skipped, the "
+            "others resume from their last checkpoint",
         )
-    if stopped or len(codes) < count:
-        raise RepetitionsStopped(stopped_by)
-    return dict.fromkeys(sorted(codes), "finished")
+    if stopped or len(codes) < len(logs):
+        raise RunsStopped(stopped_by, unit)
