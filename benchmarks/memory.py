@@ -37,12 +37,13 @@ class Case(NamedTuple):
 
 
 _SHORT = "training.epochs=1"
+_ONE_BY_ONE = (_SHORT, "encoder.hidden=[512]", "training.batch_size=1000")
 CASES = {
     "mach-small": Case("mach_eurlex57k", 0.05),
-    "mach-large": Case("mach_amazon670k", 0.02, (_SHORT, "training.batch_size=1000",
-                                                 "encoder.hidden=[512]")),
+    "mach-large": Case("mach_amazon670k", 0.02, (*_ONE_BY_ONE, "head.num_repetitions=2",
+                                                 "recipe.parallel=1")),
     "dense-small": Case("dense_eurlex57k", 0.05),
-    "dense-large": Case("dense_amazon670k", 0.05, (_SHORT, "training.batch_size=256",
+    "dense-large": Case("dense_amazon670k", 0.02, (_SHORT, "training.batch_size=256",
                                                    "encoder.hidden=[512]")),
     "mhc-small": Case("mhc_eurlex57k", 0.2),
     "mhc-large": Case("mhc_amazon670k", 0.05, (_SHORT, "head.heads=[419, 80]")),

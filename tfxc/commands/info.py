@@ -139,7 +139,7 @@ def _memory_lines(config, folder, dimensions, data_dependent):
     from tfxc.training.memory.estimate import estimate, memory_lines, rate_groups
 
     count, repetition = _separate_models(config)
-    memory = estimate(config, folder, repetition, **data_dependent)
+    memory = estimate(config, folder, repetition, models=count, **data_dependent)
     yield f"estimated memory of training{' of one model' if count > 1 else ''}:"
     yield from memory_lines(memory.training, config.training, memory)
     yield from rate_groups(config, dimensions, repetition)

@@ -317,6 +317,7 @@ def _dry_run(config, recipe, folder, options, rehearsal):
     if rehearsal is not None:
         manifest = rehearsal.enlarged(manifest)
     print(describe(manifest, manifest.name if rehearsal else folder))
+    models = recipe.num_models(config)
     config, repetition = recipe.one_model(config, options.repetition)
     outline, data_dependent = recipe.outline(config, manifest)
     for line in outline:
@@ -327,7 +328,7 @@ def _dry_run(config, recipe, folder, options, rehearsal):
     what = "the largest of these training runs" if outline else what
     memory, found = allocated(config, manifest, repetition, **data_dependent), None
     if _fits(memory, config):  # else nothing as large is traced, let alone trained
-        found = estimate(config, folder, repetition, manifest, **data_dependent)
+        found = estimate(config, folder, repetition, manifest, models, **data_dependent)
         memory = found.training
     print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
     for line in memory_lines(memory, config.training, found):

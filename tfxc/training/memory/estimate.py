@@ -114,6 +114,7 @@ def estimate(
     data_folder: str | Path,
     repetition: int | None = None,
     manifest: Manifest | None = None,
+    models: int = 1,
     **data_dependent: Any,
 ) -> "Estimate":
     """Estimates memory; no weight is allocated for it.
@@ -126,6 +127,7 @@ def estimate(
         data_folder: prepared records.
         repetition: number of the one repetition trained, or None for the whole model.
         manifest: that of more examples than are in the folder; None for its own.
+        models: of this shape that are trained one by one, and exported together.
         data_dependent: extra arguments of ``build_model``.
     """
     manifest = manifest or Manifest.load(data_folder)
@@ -145,7 +147,7 @@ def estimate(
     reading = min(_READ, 2 * once)
     evaluation = process + once + max(reading, search)
     # What was exported is read again and compared with the run.
-    return Estimate(training, evaluation, process + once + max(reading, once))
+    return Estimate(training, evaluation, process + models * once + max(reading, models * once))
 
 
 def allocated(

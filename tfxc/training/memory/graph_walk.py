@@ -75,7 +75,7 @@ def peak_of(function: Any, arguments: Sequence[Any]) -> int:
         >>> double = tf.function(lambda x: tf.matmul(x, x) + 1.0).get_concrete_function(
         ...     tf.TensorSpec((8, 8)))
         >>> peak_of(double, [np.ones((8, 8), np.float32)])
-        516
+        512
     """
     graph = function.graph
     given = [_known(value) for value in arguments]
@@ -96,8 +96,8 @@ def _known(value):
 
 
 def _of_capture(tensor):
-    value = tensor.numpy() if hasattr(tensor, "numpy") and tensor.dtype != tf.variant else None
-    return Known(_bounded(tensor.shape, ()), tensor.dtype, value)
+    unknown = tf.is_symbolic_tensor(tensor) or tensor.dtype in _WITHOUT_NUMBERS
+    return Known(_bounded(tensor.shape, ()), tensor.dtype, None if unknown else tensor.numpy())
 
 
 class _Ran(NamedTuple):
