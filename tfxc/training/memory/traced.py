@@ -50,9 +50,9 @@ class TracedModel:
     ) -> None:
         self.config, self.replicas = config, replicas
         self.source = open_source(data_folder, "train", _read_bytes(manifest))
-        sizes = {**manifest.dimensions, "num_examples": self.source.num_examples}
+        sizes = {**manifest.dimensions, **data_dependent}
         with unallocated(), in_a_graph():
-            self.model = build_model(config, repetition=repetition, **sizes, **data_dependent)
+            self.model = build_model(config, repetition=repetition, **sizes)
 
     def training_bytes(self) -> tuple[int, int]:
         """Bytes of the tensors of a training step on one replica, and of its largest batch."""
@@ -106,7 +106,6 @@ class TracedModel:
         size = settings.batch_size
         if settings.group_by_length:
             self.source.group_by_length(size)
-        size -= size % (settings.accumulate * self.replicas)
         steps = min(_LOOKED_AT, -(-self.source.num_examples // size))
         augmentation = build_augmentation(
             settings.augmentation, config.seed, self.source.image_shape
