@@ -6,7 +6,8 @@
 Each case is a rehearsal: a config of the repository on a stand-in for its data, drawn with the
 sizes of a share of the published set, so that no file is needed. `tfxc train --dry-run` says what
 each phase will need; then each phase runs as a process of its own, and its peak is what the system
-reports of it (largest resident size).
+reports of it (largest resident size). Run it on a machine with memory to spare: where there is
+little, the system takes pages of programs back, and processes look smaller than they are.
 """
 
 import argparse
@@ -78,14 +79,15 @@ def _measured(case, folder):
     settings = [word for setting in (*case.settings, f"run={run}") for word in ("--set", setting)]
     rehearsal = ["--config", case.config, "--rehearse", str(case.share), "--prepared", str(data)]
     train = [sys.executable, "-m", "tfxc", "train", *rehearsal, *settings]
-    said = _said(subprocess.run([*train, "--dry-run"], text=True, check=True, env=_environment(),
-                                stdout=subprocess.PIPE, cwd=ROOT).stdout)  # fmt: skip
+    plan = subprocess.run([*train, "--dry-run"], text=True, check=True, env=_environment(),
+                          stdout=subprocess.PIPE, cwd=ROOT).stdout  # fmt: skip
+    said, split = _said(plan), "dev" if re.search(r"^  dev ", plan, re.MULTILINE) else "test"
     prepare = [sys.executable, __file__, "--prepare", case.config, "--share", str(case.share)]
     run = f"{run}-rehearsal"
     commands = {
         "preparation": [*prepare, "--folder", str(data), *settings],
         "training": [*train, "--fresh"],
-        "evaluation": [sys.executable, "-m", "tfxc", "evaluate", "--run", run, "--split", "dev"],
+        "evaluation": [sys.executable, "-m", "tfxc", "evaluate", "--run", run, "--split", split],
         "export": [sys.executable, "-m", "tfxc", "export", "--run", run],
     }
     log = folder / "log.txt"
