@@ -81,7 +81,7 @@ def _shapes(loaded):
     import tensorflow as tf
 
     from tfxc.model import make_components
-    from tfxc.training.memory_estimate import weight_shapes
+    from tfxc.training.memory.estimate import weight_shapes
 
     encoder, head, _ = make_components(loaded.config, **loaded.dimensions)
     names = weight_shapes(encoder, head)[len(encoder.trainable_weights) :]

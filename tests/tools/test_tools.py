@@ -89,13 +89,13 @@ def repetitions(folder, **changes):
 
 
 def test_plan_repetitions(tool, tmp_path, capsys, monkeypatch):
-    from tfxc.training import memory_estimate
+    from tfxc.training.memory.estimate import Estimate, Memory
 
     command = repetitions(tmp_path, run=str(tmp_path / "a run"))
     need = 10**9
     monkeypatch.setattr("tfxc.recipes.bases.processes.available_bytes", lambda: int(3.5 * need))
-    estimate = memory_estimate.Memory(0, need, 0, 0, 0, 0, 0, 0, 0)
-    monkeypatch.setattr("tfxc.recipes.bases.processes.peak_bytes", lambda *_, **__: estimate)
+    estimate = Estimate(Memory(0, need, *[0] * 8), 0, 0)
+    monkeypatch.setattr("tfxc.recipes.bases.processes.estimate", lambda *_, **__: estimate)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     outcome = call(capsys, tool("plan_repetitions"), *command)
     assert outcome.out.splitlines()[-1] == f"5 3 {tmp_path / 'a run'}"

@@ -137,11 +137,11 @@ def test_memory_counts_the_tables(tmp_path, objective, size):
     from tfxc.core.config import parse_config
     from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
-    from tfxc.training.memory_estimate import peak_bytes
+    from tfxc.training.memory.estimate import allocated
 
     for head, groups in (({"name": "sampled"}, 1), ({"name": "mhp", "heads": [6, 5]}, 2)):
         config = parse_config(tiny.tiny_tree(tmp_path, head=head, objective={"name": objective}))
         manifest = Manifest.load(ensure_prepared(config.data, tmp_path / "prepared", jobs=1))
-        memory = peak_bytes(config, manifest)
+        memory = allocated(config, manifest)
         assert memory.tables == groups * size
         assert memory.total == sum(memory[1:])

@@ -160,3 +160,31 @@ def test_missing_tf_config_is_explained(monkeypatch):
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"batch_size: .*multiple of 3 .*found 16.*use 15"):
         tiny.train(tmp_path, training={"accumulate": 3})
+
+
+def test_memory_of_gpus(monkeypatch):
+    """As the driver reports it; a share that was asked for counts instead."""
+    import subprocess
+    from types import SimpleNamespace
+
+    import tensorflow as tf
+
+    from tfxc.training.strategies import gpu_bytes
+
+    gpus = [SimpleNamespace(name=f"/physical_device:GPU:{number}") for number in range(2)]
+    limited = {gpus[1].name: [SimpleNamespace(memory_limit=500)]}
+    asked = []
+
+    def run(command, **_):
+        asked.append(command)
+        return SimpleNamespace(stdout="1234\n")
+
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: gpus)
+    monkeypatch.setattr(
+        tf.config, "get_logical_device_configuration", lambda gpu: limited.get(gpu.name)
+    )
+    monkeypatch.setattr(subprocess, "run", run)
+    assert gpu_bytes() == [1234 * 2**20, 500 * 2**20]
+    assert asked[0][1:3] == ["--id=0", "--query-gpu=memory.free"] and len(asked) == 1
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="[N/A]"))
+    assert gpu_bytes() == [], "the driver does not say"

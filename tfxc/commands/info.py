@@ -86,8 +86,9 @@ def _config_lines(options):
     outline, data_dependent = recipe.outline(config, manifest)
     yield from outline
     if data_dependent is not None:
-        yield from _weight_lines(config, manifest.dimensions | data_dependent)
-        yield from _memory_lines(config, manifest, data_dependent)
+        dimensions = manifest.dimensions | data_dependent
+        yield from _weight_lines(config, dimensions)
+        yield from _memory_lines(config, folder, dimensions, data_dependent)
 
 
 def _data_lines(manifest):
@@ -102,7 +103,7 @@ def _data_lines(manifest):
 def _weight_lines(config, dimensions, with_head=True):
     """A line per weight, then the sum; of one model where the recipe trains several."""
     from tfxc.model import make_components
-    from tfxc.training.memory_estimate import weight_shapes
+    from tfxc.training.memory.estimate import weight_shapes
 
     count, repetition = _separate_models(config)
     encoder, head, _ = make_components(config, **dimensions, repetition=repetition)
@@ -134,17 +135,14 @@ def _separate_models(config):
     return recipe.num_models(config), recipe.one_model(config, None)[1]
 
 
-def _memory_lines(config, manifest, data_dependent):
-    from tfxc.core.resources import available_bytes
-    from tfxc.training.memory_estimate import peak_bytes, rate_groups
+def _memory_lines(config, folder, dimensions, data_dependent):
+    from tfxc.training.memory.estimate import estimate, memory_lines, rate_groups
 
     count, repetition = _separate_models(config)
-    memory = peak_bytes(config, manifest, repetition, **data_dependent)
+    memory = estimate(config, folder, repetition, models=count, **data_dependent)
     yield f"estimated memory of training{' of one model' if count > 1 else ''}:"
-    for name in [*memory._fields[1:], "total"]:
-        yield f"  {name:12} {getattr(memory, name) / 1e6:>12,.0f} MB"
-    yield f"  {'available':12} {available_bytes() / 1e6:>12,.0f} MB"
-    yield from rate_groups(config, manifest.dimensions | data_dependent, repetition)
+    yield from memory_lines(memory.training, config.training, memory)
+    yield from rate_groups(config, dimensions, repetition)
 
 
 def _folder_bytes(path):

@@ -94,7 +94,7 @@ def _sizes(path, trust):
     from tfxc.recipes.prune.layer_slices import layer_sizes
     from tfxc.runs.loaded import load_run
     from tfxc.runs.writer import WEIGHTS
-    from tfxc.training.memory_estimate import weight_shapes
+    from tfxc.training.memory.estimate import weight_shapes
 
     loaded = load_run(path, trust)
     encoder, head, _ = make_components(loaded.config, **loaded.dimensions)

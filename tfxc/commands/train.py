@@ -309,30 +309,31 @@ def _dry_run(config, recipe, folder, options, rehearsal):
     Of a rehearsal, sizes are those of all examples, though only the first are prepared.
     """
     from tfxc.commands.prepare import describe
-    from tfxc.core.resources import available_bytes
     from tfxc.data.manifest import Manifest
     from tfxc.training.job import try_one_step
-    from tfxc.training.memory_estimate import peak_bytes, rate_groups
+    from tfxc.training.memory.estimate import allocated, estimate, memory_lines, rate_groups
 
     manifest = Manifest.load(folder)
     if rehearsal is not None:
         manifest = rehearsal.enlarged(manifest)
     print(describe(manifest, manifest.name if rehearsal else folder))
+    models = recipe.num_models(config)
     config, repetition = recipe.one_model(config, options.repetition)
     outline, data_dependent = recipe.outline(config, manifest)
     for line in outline:
         print(line)
     if data_dependent is None:
         return 0
-    memory = peak_bytes(config, manifest, repetition, **data_dependent)
     what = "training" if repetition is None else f"repetition {repetition} in its own process"
     what = "the largest of these training runs" if outline else what
+    memory, found = allocated(config, manifest, repetition, **data_dependent), None
+    if _fits(memory, config):  # else nothing as large is traced, let alone trained
+        found = estimate(config, folder, repetition, manifest, models, **data_dependent)
+        memory = found.training
     print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
-    for name in memory._fields[1:]:
-        print(f"  {name:11} {getattr(memory, name) / 2**20:10,.0f} MB")
-    print(f"  {'total':11} {memory.total / 2**20:10,.0f} MB", end="")
-    print(f" of {available_bytes() / 2**20:,.0f} MB available")
-    if memory.total > available_bytes():
+    for line in memory_lines(memory, config.training, found):
+        print(line)
+    if not _fits(memory, config):
         print("that does not fit: lower training.batch_size or the model's widths")
         return 2
     for line in rate_groups(config, manifest.dimensions | data_dependent, repetition):
@@ -343,6 +344,12 @@ def _dry_run(config, recipe, folder, options, rehearsal):
     length = "" if outline else f"; training takes {steps:,} steps"
     print(f"tried one batch: loss {loss:.4f}{length}")
     return 0
+
+
+def _fits(memory, config):
+    from tfxc.training.memory.estimate import needs
+
+    return all(need.needed <= need.available for need in needs(memory, config.training))
 
 
 def _list(kind):

@@ -92,6 +92,15 @@ def peak_resident_bytes() -> int:
     return most if sys.platform == "darwin" else most * 1024  # there in bytes, here in KiB
 
 
+def resident_bytes() -> int:
+    """Memory that this process holds now; the most it has held where only that is known."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # not Linux
+        return peak_resident_bytes()
+
+
 def require_memory(size: int, where: str | Path) -> None:
     """Refuses what needs more memory than is available, before any of it is read.
 

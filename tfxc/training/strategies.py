@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,19 @@ def make_strategy(
         return _checked(_multi_worker(), settings)
     _make_logical_cpus(settings.devices)
     return _checked(_mirrored(tuple(settings.devices or ())), settings)
+
+
+def replicas_here(settings: "TrainingSettings") -> int:
+    """How many replicas of the model this machine will hold, without making the strategy.
+
+    Example:
+        >>> from tfxc.core.settings import TrainingSettings
+        >>> replicas_here(TrainingSettings(strategy="mirrored", devices=["CPU:0", "CPU:1"]))
+        2
+    """
+    if settings.strategy == "none":
+        return 1
+    return len(settings.devices or ()) or max(1, num_gpus())
 
 
 def _check_devices(settings):
@@ -371,18 +385,33 @@ def choose_gpu(number: int | None, memory_share: float | None) -> None:
         tf.config.set_logical_device_configuration(gpu, [_limit(gpu, memory_share)])
 
 
-def _limit(gpu, share):
-    import subprocess
+def gpu_bytes() -> list[int]:
+    """How much memory each GPU that this process may use has left for it, in bytes.
 
+    Empty without a GPU, and where the driver does not say.
+    """
+    found = []
+    for gpu in tf.config.get_visible_devices("GPU"):
+        limits = tf.config.get_logical_device_configuration(gpu) or []
+        own = sum(part.memory_limit or 0 for part in limits)
+        try:
+            found.append((own or _of_driver(gpu, "memory.free")) * 2**20)
+        except (OSError, ValueError, subprocess.CalledProcessError):
+            return []
+    return found
+
+
+def _of_driver(gpu, what):
+    """A number that nvidia-smi knows of a GPU: of memory in MB."""
     number = gpu.name.rsplit(":", 1)[-1]
-    query = [
-        "nvidia-smi",
-        f"--id={number}",
-        "--query-gpu=memory.total",
-        "--format=csv,nounits,noheader",
-    ]
+    query = ["nvidia-smi", f"--id={number}", f"--query-gpu={what}"]
+    command = [*query, "--format=csv,nounits,noheader"]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def _limit(gpu, share):
     try:
-        total = int(subprocess.run(query, capture_output=True, text=True, check=True).stdout)
+        total = _of_driver(gpu, "memory.total")
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         raise ConfigError(
             f"the memory size of {gpu.name} expected from nvidia-smi, found none",

@@ -11,9 +11,8 @@ from tfxc.core.errors import UserError
 from tfxc.core.interrupts import STOP_SIGNALS, Stopped, StopSignals
 from tfxc.core.progress import duration
 from tfxc.core.resources import available_bytes
-from tfxc.data.manifest import Manifest
 from tfxc.parallel import programs, workers
-from tfxc.training.memory_estimate import peak_bytes
+from tfxc.training.memory.estimate import estimate
 from tfxc.training.strategies import num_gpus, share_gpus
 
 if TYPE_CHECKING:
@@ -114,9 +113,9 @@ def parallel_jobs(
         ConfigError: the model of a run cannot be, e.g. it has more buckets than labels.
     """
     config, repetition = recipe.one_model(config, 0)
-    need = peak_bytes(config, Manifest.load(data_folder), repetition).total
-    by_memory = available_bytes() // max(1, need)
-    return int(max(1, min(count, by_memory, num_gpus() or os.cpu_count() or 1)))
+    memory, gpus = estimate(config, data_folder, repetition).training, num_gpus()
+    by_memory = available_bytes() // max(1, memory.total - (memory.tensors if gpus else 0))
+    return int(max(1, min(count, by_memory, gpus or os.cpu_count() or 1)))
 
 
 def _ending(code):

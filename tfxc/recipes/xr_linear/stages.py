@@ -11,7 +11,7 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text, one_line
-from tfxc.core.resources import thread_count
+from tfxc.core.resources import available_bytes, resident_bytes, thread_count
 from tfxc.core.storage.files import atomic_file, write_errors
 from tfxc.data.kinds import DENSE
 from tfxc.data.sources.matrices import matrices
@@ -129,8 +129,6 @@ def estimate_lines(
         memory_gb, threads: as of the recipe; memory_gb None for no limit.
         more: columns that follow the features, all of whose entries count.
     """
-    from tfxc.training.memory_estimate import Memory  # which needs TensorFlow
-
     train, width = manifest.split("train"), manifest.num_features + more
     dense = manifest.kind is DENSE
     entries = train.examples * width if dense else train.nonzeros + train.examples * more
@@ -142,15 +140,19 @@ def estimate_lines(
     least = min(block_memory(*problem), block_memory(*problem, compress=False))
     widest = block_memory(*problem, threads=thread_count(threads))
     budget = math.inf if memory_gb is None else int(memory_gb * 2**30)
+    process, classifiers = resident_bytes(), max(least, min(budget - held, widest))
+    total = process + given + held + classifiers
     lines = [
         f"layers of {', '.join(f'{size:,}' for size in sizes)} nodes, the last are the labels",
         f"blocks to train: {1 + sum(sizes[:-1]):,}; the first, of all examples, is the largest, "
         "the others depend on the tree",
         "estimated memory of training:",
-        f"  the process itself  {Memory._field_defaults['runtime'] / 2**20:10,.0f} MB",
+        f"  the process itself  {process / 2**20:10,.0f} MB",
         f"  features and labels {given / 2**20:10,.0f} MB",
         f"  labels by level     {held / 2**20:10,.0f} MB",
-        f"  classifiers         {max(least, min(budget - held, widest)) / 2**20:10,.0f} MB at most",
+        f"  classifiers         {classifiers / 2**20:10,.0f} MB at most",
+        f"  total               {total / 2**20:10,.0f} MB of "
+        f"{available_bytes() / 2**20:,.0f} MB available",
     ]
     if held + least > budget:
         needed = math.ceil(100 * (held + least) / 2**30) / 100

@@ -87,7 +87,9 @@ class Adagrad(Optimizer):
         self.initial_accumulator, self.epsilon = initial_accumulator, epsilon
 
     def _new_slot(self, variable, name):
-        start = tf.fill(variable.shape, tf.constant(self.initial_accumulator, tf.float32))
+        def start():
+            return tf.fill(variable.shape, tf.constant(self.initial_accumulator, tf.float32))
+
         return tf.Variable(start, trainable=False, name=name)
 
     def row_update(

@@ -101,7 +101,7 @@ class Optimizer(tf.Module):
         return rate if factor == 1 else rate * factor
 
     def _new_slot(self, variable, name):
-        return tf.Variable(tf.zeros(variable.shape), trainable=False, name=name)
+        return tf.Variable(lambda: tf.zeros(variable.shape), trainable=False, name=name)
 
     @property
     def variables_to_save(self) -> list[tf.Variable]:

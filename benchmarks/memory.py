@@ -1,0 +1,146 @@
+"""What a dry run says of memory, against what is seen: preparation, training, evaluation, export.
+
+    python benchmarks/memory.py
+    python benchmarks/memory.py --cases mach-small xr_linear-large --folder /tmp/memory
+
+Each case is a rehearsal: a config of the repository on a stand-in for its data, drawn with the
+sizes of a share of the published set, so that no file is needed. `tfxc train --dry-run` says what
+each phase will need; then each phase runs as a process of its own, and its peak is what the system
+reports of it (largest resident size). Run it on a machine with memory to spare: where there is
+little, the system takes pages of programs back, and processes look smaller than they are.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+PHASES = ("preparation", "training", "evaluation", "export")
+
+
+class Case(NamedTuple):
+    """A rehearsal.
+
+    Attributes:
+        config: its name in ``configs``.
+        share: of the published set.
+        settings: ``key=value`` each, short trainings above all.
+    """
+
+    config: str
+    share: float
+    settings: tuple[str, ...] = ("training.epochs=1",)
+
+
+_SHORT = "training.epochs=1"
+_ONE_BY_ONE = (_SHORT, "encoder.hidden=[512]", "training.batch_size=1000")
+CASES = {
+    "mach-small": Case("mach_eurlex57k", 0.05),
+    "mach-large": Case("mach_amazon670k", 0.02, (*_ONE_BY_ONE, "head.num_repetitions=2",
+                                                 "recipe.parallel=1")),
+    "dense-small": Case("dense_eurlex57k", 0.05),
+    "dense-large": Case("dense_amazon670k", 0.02, (_SHORT, "training.batch_size=256",
+                                                   "encoder.hidden=[512]")),
+    "mhc-small": Case("mhc_eurlex57k", 0.2),
+    "mhc-large": Case("mhc_amazon670k", 0.05, (_SHORT, "head.heads=[419, 80]")),
+    "sampled-small": Case("scent_glyphs", 0.2),
+    "sampled-large": Case("scent_glint360k", 0.03, (_SHORT, "evaluation.train_slice=1024")),
+    "minilm-small": Case("minilm_clinc150", 0.1),
+    "minilm-large": Case("minilm_clinc150", 1.0, ("training.epochs=0.1",)),
+    "xr_linear-small": Case("xr_linear_eurlex57k", 0.1, ()),
+    "xr_linear-large": Case("xr_linear_amazon670k", 0.1, ()),
+}  # fmt: skip
+
+
+def main():
+    """Prints a table: what was said, what was seen."""
+    options = _options()
+    if options.prepare:
+        return _prepare(options.prepare, options.share, options.folder, options.set)
+    print(f"{'case':18}{'phase':14}{'said MB':>10}{'seen MB':>10}{'said/seen':>11}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in options.cases:
+            for phase, said, seen in _measured(CASES[name], Path(options.folder or scratch) / name):
+                ratio = f"{said / seen:11.2f}" if said else f"{'-':>11}"
+                shown = f"{said / 2**20:10,.0f}" if said else f"{'-':>10}"
+                print(f"{name:18}{phase:14}{shown}{seen / 2**20:10,.0f}{ratio}", flush=True)
+    return 0
+
+
+def _measured(case, folder):
+    """(phase, bytes said or None, bytes seen) of a case, one after the other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run, data = folder / "run", folder / "data"
+    settings = [word for setting in (*case.settings, f"run={run}") for word in ("--set", setting)]
+    rehearsal = ["--config", case.config, "--rehearse", str(case.share), "--prepared", str(data)]
+    train = [sys.executable, "-m", "tfxc", "train", *rehearsal, *settings]
+    plan = subprocess.run([*train, "--dry-run"], text=True, check=True, env=_environment(),
+                          stdout=subprocess.PIPE, cwd=ROOT).stdout  # fmt: skip
+    said, split = _said(plan), "dev" if re.search(r"^  dev ", plan, re.MULTILINE) else "test"
+    prepare = [sys.executable, __file__, "--prepare", case.config, "--share", str(case.share)]
+    run = f"{run}-rehearsal"
+    commands = {
+        "preparation": [*prepare, "--folder", str(data), *settings],
+        "training": [*train, "--fresh"],
+        "evaluation": [sys.executable, "-m", "tfxc", "evaluate", "--run", run, "--split", split],
+        "export": [sys.executable, "-m", "tfxc", "export", "--run", run],
+    }
+    log = folder / "log.txt"
+    for phase, command in commands.items():
+        yield phase, said.get(phase), _peak(command, log)
+
+
+def _said(text):
+    """{phase: bytes} of the lines of a dry run."""
+    found = re.findall(r"^\s+(\w+)\s+([\d,]+) MB", text, re.MULTILINE)
+    lines = {name: int(size.replace(",", "")) * 2**20 for name, size in found}
+    lines["training"] = lines.get("total")
+    return {phase: lines[phase] for phase in PHASES if lines.get(phase)}
+
+
+def _peak(command, log):
+    """Largest resident size of a process, bytes; its output is appended to a file."""
+    with open(log, "ab") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=stream, env=_environment(), cwd=ROOT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)}: exit code {process.returncode}, see {log}")
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+def _prepare(config, share, folder, settings):
+    """Makes the stand-ins of a rehearsal and prepares them, in this process."""
+    from tfxc.data.inspection.completion import load_config
+    from tfxc.training.rehearsal.config import rehearsed
+
+    rehearsal = rehearsed(load_config(config, settings), share, folder)
+    rehearsal.prepared(rehearsal.config.data, folder)
+    return 0
+
+
+def _options():
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    options.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
+    options.add_argument("--folder", help="where data and runs go and stay (default: nowhere)")
+    options.add_argument("--prepare", help=argparse.SUPPRESS)
+    options.add_argument("--share", type=float, help=argparse.SUPPRESS)
+    options.add_argument("--set", action="append", default=[], help=argparse.SUPPRESS)
+    return options.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""What is said of memory before a training run."""
+
+import pytest
+
+from tests import tiny
+from tfxc.core.config import parse_config
+from tfxc.data.manifest import Manifest
+from tfxc.data.preparation import ensure_prepared
+from tfxc.training.memory.estimate import Memory, allocated, estimate, memory_lines, needs
+
+LABELS = 30
+
+
+def found(folder, **changes):
+    """(``Estimate`` of a tiny config, its ``Manifest``)."""
+    config = parse_config(tiny.tiny_tree(folder, **changes))
+    data = ensure_prepared(config.data, folder / "prepared", jobs=1)
+    return estimate(config, data), Manifest.load(data)
+
+
+def test_parts_of_the_memory(tmp_path):
+    memory = found(tmp_path, techniques=[{"name": "ema"}])[0].training
+    parameters = 60 * 32 + 32 + 32 * LABELS + LABELS
+    assert memory.parameters == parameters
+    assert memory.weights == memory.averages == 4 * parameters and memory.slots == 8 * parameters
+    assert memory.saving == 2 * 4 * 60 * 32
+    assert memory.total == sum(memory[1:])
+    assert memory.runtime > 200 * 2**20, "TensorFlow is imported here as well"
+
+
+def test_activations_grow_with_the_batch(tmp_path):
+    hidden = {"hidden": [512]}
+    small, large = (
+        found(tmp_path, encoder=hidden, training={"batch_size": size})[0].training.activations
+        for size in (32, 128)
+    )
+    assert 4 * 32 * 512 < small < large
+    assert 96 * 512 * 4 < large - small < 10 * 96 * 512 * 4
+
+
+def test_micro_batches_share_their_memory(tmp_path):
+    whole, cut = (
+        found(tmp_path, training={"batch_size": 1024, **more})[0].training
+        for more in ({}, {"accumulate": 8})
+    )
+    assert cut.activations < 0.7 * whole.activations
+
+
+def test_no_gradient_of_a_table_of_which_few_rows_are_learned(tmp_path):
+    encoder, table = {"hidden": [256]}, 4 * 60 * 256
+    data = {"train": str(tmp_path / "few.txt"), "dev": None}
+    tiny.tiny_tree(tmp_path)
+    lines = (tmp_path / "train.txt").read_text().splitlines()[1:]
+    (tmp_path / "few.txt").write_text("\n".join(["2 60000 30", *lines[:2]]) + "\n")
+    memory = found(tmp_path, encoder=encoder, data=data, training={"batch_size": 2})[0].training
+    assert memory.weights > 4 * 60_000 * 256 > 100 * table
+    assert memory.activations < 20 * table, "of the rows that the batch has"
+
+
+def test_replicas_on_one_machine(tmp_path):
+    one, two = (
+        found(tmp_path, training={"batch_size": 64, **more})[0]
+        for more in ({}, {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]})
+    )
+    assert two.training.weights == 2 * one.training.weights
+    assert two.training.slots == 2 * one.training.slots
+    assert one.training.activations < two.training.activations < 2 * one.training.activations
+    assert two.evaluation - two.training.runtime == one.evaluation - one.training.runtime
+
+
+def test_evaluation_and_export_hold_the_weights(tmp_path):
+    memory = found(tmp_path, encoder={"hidden": [4096]})[0]
+    beyond = memory.evaluation - memory.training.runtime
+    assert memory.training.weights < beyond < 6 * memory.training.weights
+    assert memory.export - memory.training.runtime > 2 * memory.training.weights
+
+
+@pytest.mark.parametrize("memory_gb", [2.0, 1e-6])
+def test_examples_take_at_most_what_they_may(tmp_path, memory_gb):
+    training = {"training": {"memory_gb": memory_gb}}
+    config = parse_config(tiny.tiny_tree(tmp_path, **training))
+    manifest = Manifest.load(ensure_prepared(config.data, tmp_path / "prepared", jobs=1))
+    data = allocated(config, manifest).data
+    assert data <= 2 * memory_gb * 2**30 and (data > 2**13) == (memory_gb > 1)
+
+
+def test_gpus_hold_the_tensors_and_the_host_the_rest(tmp_path, monkeypatch):
+    where = "tfxc.training.memory.estimate."
+    config = parse_config(tiny.tiny_tree(tmp_path))
+    memory = Memory(0, weights=40, slots=80, averages=0, activations=20, tables=0, data=7,
+                    saving=5, fragments=10, runtime=3)  # fmt: skip
+    (all_of_it,) = needs(memory, config.training)
+    assert all_of_it.where == "total" and all_of_it.needed == 165
+    monkeypatch.setattr(where + "gpu_bytes", lambda: [1000, 120])
+    monkeypatch.setattr("tfxc.training.strategies.num_gpus", lambda: 2)
+    gpu, host = needs(memory, config.training)
+    assert gpu == ("GPU", 150, 120) and (host.where, host.needed) == ("host", 15)
+    settings = config.training.model_copy(update={"strategy": "mirrored"})
+    assert needs(memory, settings)[0] == ("GPU", 75, 120), "each has a replica"
+    assert [line.split() for line in memory_lines(memory, settings, None)][-2][0] == "GPU"
+    on_cpu = settings.model_copy(update={"devices": ["CPU:0", "CPU:1"]})
+    assert needs(memory, on_cpu)[0].needed == 165

@@ -1,0 +1,288 @@
+"""How much memory training, evaluation and export will need, before they start."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import keras
+
+from tfxc.core.resources import available_bytes, resident_bytes
+from tfxc.data.manifest import Manifest
+from tfxc.model import make_components
+from tfxc.training.memory.traced import TracedModel
+from tfxc.training.optimization.optimizers import get_optimizer
+from tfxc.training.optimization.rates import rate_lines, trained_weights
+from tfxc.training.strategies import gpu_bytes, replicas_here
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config, TrainingSettings
+    from tfxc.encoders.base import Encoder
+    from tfxc.heads.base import Head
+
+
+_FLOAT = 4
+# Beyond what the process that estimates holds: threads, traced functions, buffers of files.
+_STARTED = 60 * 2**20
+# The batches that wait, those being put together, and the one that is trained on.
+_BATCHES = 8
+# TensorFlow's allocator keeps what was freed in pieces, which the next tensor may not fit.
+_FRAGMENTS = 0.15
+# Weights are read from a file in pieces of 64 MB; the piece is there twice.
+_READ = 2 * 64 * 2**20
+
+
+class Memory(NamedTuple):
+    """Estimated bytes of one training process, at the time when it holds most.
+
+    Attributes:
+        parameters: number of trainable numbers.
+        weights, slots, averages: bytes, on all replicas of this machine, as the next two.
+        activations: all that a step computes, gradients included.
+        tables: what the objective keeps of each training example.
+        data: examples in memory, and the batches made of them.
+        saving: copies of the largest weight while it is written.
+        fragments: what TensorFlow's allocator holds without use.
+        runtime: the process itself.
+    """
+
+    parameters: int
+    weights: int
+    slots: int
+    averages: int
+    activations: int
+    tables: int
+    data: int
+    saving: int
+    fragments: int
+    runtime: int
+
+    @property
+    def total(self) -> int:
+        """All bytes together."""
+        return sum(self[1:])
+
+    @property
+    def tensors(self) -> int:
+        """Those of TensorFlow, which are on the GPUs where there are any."""
+        return self.total - self.data - self.saving - self.runtime
+
+
+class Estimate(NamedTuple):
+    """Estimated bytes of what is done with a config.
+
+    Attributes:
+        training: ``Memory``.
+        evaluation, export: of the processes of ``tfxc evaluate`` and ``tfxc export``.
+    """
+
+    training: Memory
+    evaluation: int
+    export: int
+
+
+class Need(NamedTuple):
+    """What some memory has to hold, and how much of it there is.
+
+    Attributes:
+        where: ``"total"``, ``"GPU"`` or ``"host"``.
+        needed, available: bytes; of GPUs those of each, and of the one with the least.
+    """
+
+    where: str
+    needed: int
+    available: int
+
+
+def needs(training: Memory, settings: "TrainingSettings") -> list[Need]:
+    """What training needs of this machine: its memory, or that of the GPUs and of the host.
+
+    Args:
+        training: ``Memory``.
+        settings: ``TrainingSettings``.
+    """
+    gpus = gpu_bytes()
+    if not gpus or any("CPU" in device.upper() for device in settings.devices or ()):
+        return [Need("total", training.total, available_bytes())]
+    each = training.tensors // replicas_here(settings)
+    host = Need("host", training.total - training.tensors, available_bytes())
+    return [Need("GPU", each, min(gpus)), host]
+
+
+def estimate(
+    config: "Config",
+    data_folder: str | Path,
+    repetition: int | None = None,
+    manifest: Manifest | None = None,
+    models: int = 1,
+    **data_dependent: Any,
+) -> "Estimate":
+    """Estimates memory; no weight is allocated for it.
+
+    A training step and a search are traced with the shapes of real batches, and what they hold is
+    summed up over their operations, see ``memory.graph_walk``.
+
+    Args:
+        config: ``Config``.
+        data_folder: prepared records.
+        repetition: number of the one repetition trained, or None for the whole model.
+        manifest: that of more examples than are in the folder; None for its own.
+        models: of this shape that are trained one by one, and exported together.
+        data_dependent: extra arguments of ``build_model``.
+    """
+    manifest = manifest or Manifest.load(data_folder)
+    held = allocated(config, manifest, repetition, **data_dependent)
+    replicas = replicas_here(config.training)
+    arguments = (config, data_folder, manifest, repetition, replicas, data_dependent)
+    model = TracedModel(*arguments)
+    step, batch = model.training_bytes()
+    search = model.search_bytes()
+    tensors = held.weights + held.slots + held.averages + held.tables
+    training = held._replace(
+        activations=max(replicas * step, search),
+        data=held.data + _BATCHES * replicas * batch,
+        fragments=int(_FRAGMENTS * (tensors + replicas * step)),
+    )
+    once, process = held.weights // replicas, held.runtime
+    reading = min(_READ, 2 * once)
+    evaluation = process + once + max(reading, search)
+    # What was exported is read again and compared with the run.
+    return Estimate(training, evaluation, process + models * once + max(reading, models * once))
+
+
+def allocated(
+    config: "Config", manifest: Manifest, repetition: int | None = None, **data_dependent: Any
+) -> "Memory":
+    """What training holds apart from activations and batches, from shapes alone.
+
+    Args:
+        config, manifest, repetition, data_dependent: as of ``estimate``.
+    """
+    dimensions = manifest.dimensions | data_dependent
+    encoder, head, objective = make_components(config, **dimensions, repetition=repetition)
+    shapes = weight_shapes(encoder, head)
+    parameters = sum(weight.size for weight in shapes)
+    weights = sum(weight.bytes for weight in shapes)
+    fused = [weight_of(variable) for variable in head.fused_variables]
+    trained = (parameters - sum(weight.size for weight in fused)) * _FLOAT
+    slots = len(get_optimizer(config.training.optimizer.section()).slot_names)
+    averages = sum(method.name in ("ema", "swa") for method in config.techniques)
+    replicas = replicas_here(config.training)
+    largest = max((w.bytes for w in [*shapes, *fused]), default=0)
+    return Memory(
+        parameters=parameters,
+        weights=replicas * weights,
+        slots=replicas * slots * trained,
+        averages=replicas * averages * weights,
+        activations=0,
+        tables=replicas * _table_bytes(objective),
+        data=_data_bytes(config, manifest),
+        saving=2 * largest,
+        fragments=0,
+        runtime=resident_bytes() + _STARTED,
+    )
+
+
+def memory_lines(
+    training: Memory, settings: "TrainingSettings", found: Estimate | None
+) -> Iterator[str]:
+    """What is estimated, as lines.
+
+    Args:
+        training: parts of the memory of training.
+        settings: ``TrainingSettings``.
+        found: of evaluation and export as well, or None.
+    """
+    for name in training._fields[1:]:
+        yield f"  {name:11} {getattr(training, name) / 2**20:10,.0f} MB"
+    for where, needed, available in needs(training, settings):
+        there = f"{available / 2**20:,.0f} MB available"
+        yield f"  {where:11} {needed / 2**20:10,.0f} MB of {there}"
+    if found is not None:
+        yield "of evaluation and export, each in a process of its own:"
+        yield f"  {'evaluation':11} {found.evaluation / 2**20:10,.0f} MB"
+        yield f"  {'export':11} {found.export / 2**20:10,.0f} MB"
+
+
+def rate_groups(
+    config: "Config", dimensions: Mapping[str, Any], repetition: int | None = None
+) -> list[str]:
+    """Lines that say which weights learn at another rate than the others, see ``rate_lines``.
+
+    Args:
+        config: ``Config``.
+        dimensions: what the data decides.
+        repetition: as in ``build_model``.
+    """
+    encoder, head, _ = make_components(config, **dimensions, repetition=repetition)
+    weight_shapes(encoder, head)
+    optimizer = get_optimizer(config.training.optimizer.section())
+    return list(rate_lines(optimizer, trained_weights(encoder, head)))
+
+
+class WeightShape(NamedTuple):
+    """A trainable weight that need not exist.
+
+    Attributes:
+        name: of the variable.
+        shape: tuple of ints.
+        itemsize: bytes of one number.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    itemsize: int
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes."""
+        return self.size * self.itemsize
+
+
+def weight_shapes(encoder: "Encoder", head: "Head") -> list[WeightShape]:
+    """The trainable weights of unbuilt parts, chunks of one matrix as the matrix."""
+    with keras.StatelessScope(initialize_variables=False):
+        encoder.build(None)
+        head.build(encoder.compute_output_shape((None, encoder.num_features)))
+    found = [weight_of(v) for v in (*encoder.trainable_weights, *head.trainable_weights)]
+    chunks = [weight_of(v) for v in head.fused_variables if len(v.shape) == 2]
+    if not chunks:
+        return found
+    rows = sum(chunk.shape[0] for chunk in chunks)
+    whole = chunks[0]._replace(name="kernel", shape=(rows, chunks[0].shape[1]))
+    first = found.index(chunks[0], len(encoder.trainable_weights))
+    return [*found[:first], whole, *found[first + len(chunks) :]]
+
+
+def weight_of(variable: "keras.Variable") -> WeightShape:
+    """The ``WeightShape`` of a Keras variable."""
+    itemsize = 2 if variable.dtype in ("bfloat16", "float16") else _FLOAT
+    return WeightShape(variable.name, tuple(variable.shape), itemsize)
+
+
+def _table_bytes(objective):
+    with keras.StatelessScope(initialize_variables=False):
+        objective.build(None)
+    return sum(math.prod(table.shape) for table in objective.tables) * _FLOAT
+
+
+def _data_bytes(config, manifest):
+    """Examples of the splits that training opens: each at most ``training.memory_gb``."""
+    measured = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
+    most = int(config.training.memory_gb * 2**30)
+    return sum(
+        min(most, _split_bytes(manifest, name))
+        for name in ("train", *measured)
+        if name in manifest.splits
+    )
+
+
+def _split_bytes(manifest, name):
+    split = manifest.splits[name]
+    tokens = sum(shard.tokens for shard in split.shards)
+    return manifest.row_kind.memory_bytes(split.examples, split.labels, split.nonzeros, tokens)
