@@ -177,7 +177,6 @@ def _train(config, options, found, rehearsal=None):
     from tfxc.core import registry
     from tfxc.core.interrupts import Stopped, watch_parent
     from tfxc.data.manifest import Manifest
-    from tfxc.data.preparation import ensure_prepared
     from tfxc.parallel import cluster
     from tfxc.recipes.base import Context
     from tfxc.training.data_dependent import resolved
@@ -187,9 +186,7 @@ def _train(config, options, found, rehearsal=None):
     recipe = registry.create("recipe", config.recipe.section())
     _check_cluster(options.cluster, config, recipe)
     run = None if options.dry_run else _run_folder(config)  # refused before the data is prepared
-    prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
-    with cluster(options.cluster):
-        folder = prepared(config.data, options.prepared)
+    folder = _prepared(config, options, rehearsal)
     config = resolved(config, Manifest.load(folder).num_labels)
     if run is None:
         return _dry_run(config, recipe, folder, options, rehearsal), None
@@ -215,6 +212,16 @@ def _train(config, options, found, rehearsal=None):
     if rehearsal is not None and options.repetition is None:
         summary = rehearsal.finished(context.folder, summary)
     return 0, summary
+
+
+def _prepared(config, options, rehearsal):
+    """The folder of the prepared data."""
+    from tfxc.data.preparation import ensure_prepared
+    from tfxc.parallel import cluster
+
+    prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
+    with cluster(options.cluster):
+        return prepared(config.data, options.prepared)
 
 
 def _choose_devices(config, options):
