@@ -225,8 +225,9 @@ class HeadContract:
         monkeypatch.setattr("tfxc.ops.search.gather_graph._TILE_VALUES", 4)
         for kind in type(self.make()).__mro__:
             module = sys.modules[kind.__module__]
-            if module.__name__.startswith("tfxc.heads.") and hasattr(module, "_TILE"):
-                monkeypatch.setattr(module, "_TILE", 4)
+            for name in ("TILE", "_TILE"):
+                if module.__name__.startswith("tfxc.heads.") and hasattr(module, name):
+                    monkeypatch.setattr(module, name, 4)
         head, features = self.built(num_labels=self.labels_of_two_tiles), self.features()
         search = tf.function(lambda x: head.top_k(x, 3), autograph=False)
         found = [search.get_concrete_function(features)]

@@ -13,7 +13,7 @@ from tfxc.core.errors import ConfigError, UserError
 from tfxc.core.storage.ownership import MARKER
 from tfxc.exports import convert, litert, onnx
 from tfxc.exports.convert import export_model
-from tfxc.exports.parity import examples_of, largest_difference, outputs_of_function
+from tfxc.exports.parity import Expected, examples_of, outputs_of_function
 from tfxc.runs.loaded import load_run, trusting
 
 BOTH = pytest.mark.parametrize("form", ["onnx", "litert"])
@@ -172,7 +172,7 @@ def test_litert_of_single_examples(tmp_path, monkeypatch):
     done = export_model(run, tmp_path / "out", "litert", 3, int8=True, min_agreement=0)
     assert done.batch == 1 and tried == [None, 1, 1]
     model = litert.FORMAT.open(done.folder / done.file)
-    assert largest_difference(run, outputs_of_function(model, 1), 3) < 1e-5
+    assert Expected(run, 3).largest_difference(outputs_of_function(model, 1)) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["tf2onnx", "onnx", "onnxruntime"])

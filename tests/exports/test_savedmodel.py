@@ -14,7 +14,7 @@ import tensorflow as tf
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.data.chunk import Chunk
-from tfxc.exports.parity import checked_difference, largest_difference, outputs_of_savedmodel
+from tfxc.exports.parity import Expected, checked_difference, outputs_of_savedmodel
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.predictors import RunPredictor
 from tfxc.inference.searcher import Searcher
@@ -75,7 +75,7 @@ def test_probabilities_equal_numpy(tmp_path, objective):
     np.testing.assert_array_equal(found["ids"], ids)
     np.testing.assert_allclose(found["scores"], np.take_along_axis(whole, ids, 1), rtol=1e-5)
     with pytest.raises(RuntimeError, match="does not match the trained model"):
-        largest_difference(run, outputs_of_savedmodel(exported.folder), 4)
+        Expected(run, 4).largest_difference(outputs_of_savedmodel(exported.folder))
 
 
 def test_probabilities_of_heads_over_digits(tmp_path):
@@ -270,8 +270,8 @@ def test_an_older_savedmodel_is_replaced(tmp_path):
 
 def test_the_check_notices_other_weights(dense):
     run, exported = load_run(dense[0]), dense[1]
-    assert largest_difference(run, outputs_of_savedmodel(exported.folder), 4) < 1e-5
+    assert Expected(run, 4).largest_difference(outputs_of_savedmodel(exported.folder)) < 1e-5
     weight = run.model.head.weights[0]
     weight.assign(weight + 0.1)
     with pytest.raises(RuntimeError, match="does not match the trained model"):
-        largest_difference(run, outputs_of_savedmodel(exported.folder), 4)
+        Expected(run, 4).largest_difference(outputs_of_savedmodel(exported.folder))

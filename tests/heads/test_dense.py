@@ -23,7 +23,7 @@ class TestDense(HeadContract):
     def test_tiles_give_the_same(self, monkeypatch, tile):
         head, features = self.built(), self.features()
         expected = self.brute_force(head, features, 7)
-        monkeypatch.setattr("tfxc.heads.base._TILE", tile)
+        monkeypatch.setattr("tfxc.heads.base.TILE", tile)
         ids, scores = tf.function(lambda x: head.top_k(x, 7), autograph=False)(features)
         np.testing.assert_array_equal(ids, expected[0])
         np.testing.assert_allclose(scores, expected[1], rtol=1e-4, atol=1e-5)

@@ -6,7 +6,9 @@ from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.heads.class_centres import cosines, losses
 from tfxc.heads.bases.class_centres.sampling import partial, sampled_blocks, true_blocks
 from tfxc.heads.margin import Margin
+from tfxc.heads.sampled.head import Sampled
 from tfxc.objectives.softmax import Softmax
+from tfxc.ops.margins import unit_rows
 from tfxc.ops.randomness import step_scope
 
 HEADS = [3, 5]  # three codes more than labels
@@ -27,7 +29,7 @@ class TestMargin(HeadContract):
     def test_tiles_give_the_same(self, monkeypatch, tile):
         head, features = self.built(sub_centers=3), self.features()
         expected = self.brute_force(head, features, 7)
-        monkeypatch.setattr("tfxc.heads.base._TILE", tile)
+        monkeypatch.setattr("tfxc.heads.base.TILE", tile)
         ids, scores = tf.function(lambda x: head.top_k(x, 7), autograph=False)(features)
         np.testing.assert_array_equal(ids, expected[0])
         np.testing.assert_allclose(scores, expected[1], rtol=1e-4, atol=1e-5)
@@ -272,3 +274,22 @@ def test_the_scale_that_is_left_out_reaches_the_probability(num_labels):
 def test_arguments_out_of_range_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         Margin(NUM_LABELS, **arguments)
+
+
+def test_calling_scores_tiles_where_there_are_many_labels(monkeypatch):
+    """The table is not normalised as a whole; neither is that of a sampled head of cosines."""
+    features = np.random.default_rng(0).normal(size=(3, DIM)).astype(np.float32)
+    heads = Margin(NUM_LABELS, sub_centers=2), Sampled(NUM_LABELS, score="cosine", scale=9.0)
+    whole, read = [head(features).numpy() for head in heads], []
+
+    def noted(rows):
+        read.append(len(rows))
+        return unit_rows(rows)
+
+    for module in ("base", "sampled.head", "bases.class_centres.head"):
+        monkeypatch.setattr(f"tfxc.heads.{module}.TILE", 4)
+    for module in ("sampled.head", "bases.class_centres.head"):
+        monkeypatch.setattr(f"tfxc.heads.{module}.unit_rows", noted)
+    for head, expected in zip(heads, whole, strict=True):
+        np.testing.assert_allclose(head(features), expected, rtol=1e-5)
+    assert max(read) == 8

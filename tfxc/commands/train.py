@@ -177,6 +177,7 @@ def _train(config, options, found, rehearsal=None):
     from tfxc.core import registry
     from tfxc.core.interrupts import Stopped, watch_parent
     from tfxc.data.manifest import Manifest
+    from tfxc.data.preparation import ensure_prepared
     from tfxc.parallel import cluster
     from tfxc.recipes.base import Context
     from tfxc.training.data_dependent import resolved
@@ -186,42 +187,33 @@ def _train(config, options, found, rehearsal=None):
     recipe = registry.create("recipe", config.recipe.section())
     _check_cluster(options.cluster, config, recipe)
     run = None if options.dry_run else _run_folder(config)  # refused before the data is prepared
-    folder = _prepared(config, options, rehearsal)
-    config = resolved(config, Manifest.load(folder).num_labels)
-    if run is None:
-        return _dry_run(config, recipe, folder, options, rehearsal), None
-    if found is not None and not is_remote(config.run):
-        _keep(found, config)  # a remote run has it inside, as config.json
-    context = Context(
-        config=config,
-        data_folder=folder,
-        run=run,
-        repetition=options.repetition,
-        fresh=options.fresh,
-        from_step=options.from_step,
-        drop_later=options.drop_later,
-        command=_options_of_children(options),
-    )
-    watch_parent()
-    try:
-        with cluster(options.cluster):
+    prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
+    with cluster(options.cluster):
+        folder = prepared(config.data, options.prepared)
+        config = resolved(config, Manifest.load(folder).num_labels)
+        if run is None:
+            return _dry_run(config, recipe, folder, options, rehearsal), None
+        if found is not None and not is_remote(config.run):
+            _keep(found, config)  # a remote run has it inside, as config.json
+        context = Context(
+            config=config,
+            data_folder=folder,
+            run=run,
+            repetition=options.repetition,
+            fresh=options.fresh,
+            from_step=options.from_step,
+            drop_later=options.drop_later,
+            command=_options_of_children(options),
+        )
+        watch_parent()
+        try:
             summary = recipe.run(context)
-    except Stopped as stop:
-        print(f"{stop}; run the same command again to resume")
-        return 128 + stop.signal_number, None
+        except Stopped as stop:
+            print(f"{stop}; run the same command again to resume")
+            return 128 + stop.signal_number, None
     if rehearsal is not None and options.repetition is None:
         summary = rehearsal.finished(context.folder, summary)
     return 0, summary
-
-
-def _prepared(config, options, rehearsal):
-    """The folder of the prepared data."""
-    from tfxc.data.preparation import ensure_prepared
-    from tfxc.parallel import cluster
-
-    prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
-    with cluster(options.cluster):
-        return prepared(config.data, options.prepared)
 
 
 def _choose_devices(config, options):
@@ -240,7 +232,7 @@ def _check_cluster(address, config, recipe):
         return
     if not recipe.uses_cluster:
         raise ConfigError(
-            f"recipe xr_linear, xr_transformer or repetitions (one by one) expected, found "
+            f"recipe xr_linear, xr_transformer, repetitions (one by one) or kfold expected, found "
             f"{config.recipe.name!r}",
             where="--cluster",
             fix="leave it out",

@@ -16,7 +16,7 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import KINDS
 from tfxc.exports import MIN_AGREEMENT
 from tfxc.exports.bundle import NAMES, write_bundle
-from tfxc.exports.parity import Agreement, agreement_of, largest_difference, outputs_of_function
+from tfxc.exports.parity import Agreement, Expected, agreement_of, outputs_of_function
 from tfxc.exports.savedmodel import (
     check_target,
     feature_signature,
@@ -126,7 +126,7 @@ def export_model(
         path, agreement = scratch / form.file, None
         batch = form.write(graph, path)
         answers = outputs_of_function(form.open(path), batch)
-        difference = largest_difference(loaded_run, answers, k, probabilities)
+        difference = Expected(loaded_run, k, probabilities).largest_difference(answers)
         if int8:
             form.quantise(graph, path, batch)
             agreement = agreement_of(loaded_run, form.open(path), k, batch, probabilities)

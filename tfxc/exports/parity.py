@@ -32,39 +32,50 @@ _SAMPLES = 8
 _EXAMPLES, _BATCH = 512, 64
 
 
-def largest_difference(
-    loaded_run: "LoadedRun",
-    answers: Callable[..., Iterator[Any]],
-    k: int,
-    probabilities: bool = False,
-) -> float:
-    """Largest difference of a score of an exported model to the run's model.
+class Expected:
+    """What a run's model answers to some examples; an exported model has to answer the same.
+
+    The model is not needed any more once this is made.
 
     Args:
         loaded_run: a ``LoadedRun``.
-        answers: of the exported model, ``outputs_of_savedmodel`` or ``outputs_of_function``: a
-            function of the run, ``Rows`` and the texts they were made of or None, which yields
-            what was asked, for the message, which rows, a slice, and NumPy (ids, scores).
         k: labels per example.
-        probabilities: whether its scores are probabilities. Calibrated ones may differ by what a
-            rounding difference of the ranker's score makes of them, others relative to themselves.
-
-    Raises:
-        RuntimeError: it is not a rounding difference, or the label ids differ: a bug.
+        probabilities: whether the exported model's scores are probabilities. Calibrated ones may
+            differ by what a rounding difference of the ranker's score makes of them, others
+            relative to themselves.
     """
-    rows, texts = sample_rows(loaded_run)
-    model, tolerance = loaded_run.model, tolerance_of(loaded_run)
-    calibration = model.calibration if probabilities else None
-    relative = probabilities and calibration is None
-    features = scaled(rows, loaded_run.manifest).batch()["features"]
-    expected = Searcher(model, k, probabilities=relative)(_batch(features))
-    worst = 0.0
-    for what, part, found in answers(loaded_run, rows, texts):
-        pair = [found, tuple(values[part] for values in expected)]
-        if relative:  # of logarithms it is no smaller than that of the probabilities themselves
-            pair = [_logarithms(*values) for values in pair]
-        worst = max(worst, checked_difference(pair[0], pair[1], tolerance, what, calibration))
-    return worst
+
+    def __init__(self, loaded_run: "LoadedRun", k: int, probabilities: bool = False) -> None:
+        self._run = loaded_run
+        self._rows, self._texts = sample_rows(loaded_run)
+        model, self._tolerance = loaded_run.model, tolerance_of(loaded_run)
+        self._calibration = model.calibration if probabilities else None
+        self._relative = probabilities and self._calibration is None
+        features = scaled(self._rows, loaded_run.manifest).batch()["features"]
+        search = Searcher(model, k, probabilities=self._relative)
+        self._values = search(_batch(features))
+
+    def largest_difference(self, answers: Callable[..., Iterator[Any]]) -> float:
+        """Largest difference of a score of an exported model to the run's model.
+
+        Args:
+            answers: of the exported model, ``outputs_of_savedmodel`` or ``outputs_of_function``: a
+                function of the run, ``Rows`` and the texts they were made of or None, which yields
+                what was asked, for the message, which rows, a slice, and NumPy (ids, scores).
+
+        Raises:
+            RuntimeError: it is not a rounding difference, or the label ids differ: a bug.
+        """
+        worst = 0.0
+        for what, part, found in answers(self._run, self._rows, self._texts):
+            pair = [found, tuple(values[part] for values in self._values)]
+            if self._relative:  # of logarithms it is no smaller than that of the probabilities
+                pair = [_logarithms(*values) for values in pair]
+            difference = checked_difference(
+                pair[0], pair[1], self._tolerance, what, self._calibration
+            )
+            worst = max(worst, difference)
+        return worst
 
 
 def outputs_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:

@@ -19,8 +19,9 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.storage.ownership import atomic_folder, check_own
 from tfxc.data.images.decoding import decode_batch
 from tfxc.data.kinds import ENCODED, IMAGE, INPUTS
-from tfxc.exports.parity import largest_difference, outputs_of_savedmodel
+from tfxc.exports.parity import Expected, outputs_of_savedmodel
 from tfxc.ops.file_errors import os_errors
+from tfxc.ops.gradients import without_gradients
 
 if TYPE_CHECKING:
     from tfxc.data.kinds import FeatureKind
@@ -60,6 +61,8 @@ def export_savedmodel(
     add: Callable[[Path], None] | None = None,
 ) -> "Exported":
     """Writes a SavedModel, loads it again and compares it with the run's model.
+
+    The run's model is released in between, so that its weights are in memory once.
 
     Signatures, all with outputs ``labels`` string, ``ids`` int32 and ``scores`` float32, each
     (batch, k), best first:
@@ -104,20 +107,27 @@ def export_savedmodel(
     check_target(loaded_run, folder, k, _KIND)
     if probabilities:
         loaded_run.model.check_probabilities()
-    model = ServedModel(loaded_run, k, probabilities)
+    expected = Expected(loaded_run, k, probabilities)
     with atomic_folder(folder, _KIND) as scratch:
-        # Gradients of tfxc's own ops hold on to tensors that cannot be saved; serving needs none.
-        plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        with without_gradients():
+            model = ServedModel(loaded_run, k, probabilities)
         with os_errors(folder):
-            tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)
-        forget_gradients(scratch / "saved_model.pb")
-        difference = largest_difference(
-            loaded_run, outputs_of_savedmodel(scratch), k, probabilities
-        )
+            _write(model, scratch)
+        input_kind, weights = model.input_kind, size_of(model.weights)
+        del model
+        loaded_run.release()
+        difference = expected.largest_difference(outputs_of_savedmodel(scratch))
         if add:
             add(scratch)
-        size, weights = folder_size(scratch), size_of(model.weights)
-    return Exported(folder, model.input_kind, k, size, weights, difference, probabilities)
+        size = folder_size(scratch)
+    return Exported(folder, input_kind, k, size, weights, difference, probabilities)
+
+
+def _write(model, folder):
+    # Gradients of tfxc's own ops hold on to tensors that cannot be saved; serving needs none.
+    plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(model, str(folder), signatures=model.functions, options=plain)
+    forget_gradients(folder / "saved_model.pb")
 
 
 class ServedModel(tf.Module):

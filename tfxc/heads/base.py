@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tfxc.ops.logit_group import LogitGroup
 
 
-_TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
+TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 _LOSS_TILE = 16_384  # the same in top_k_and_loss: 16 MB at batch 256
 
 
@@ -114,6 +114,11 @@ class Head(LargeWeights):
         """Numbers in the table rows that one example gathers for itself in training."""
         return 0
 
+    @property
+    def row_weights(self) -> "Sequence[keras.Variable]":
+        """Weights of which a training step gathers the rows of its columns, and no others."""
+        return ()
+
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> "tuple[LogitGroup, ...]":
@@ -169,7 +174,7 @@ class Head(LargeWeights):
         if not self.built:
             self.build(features.shape)
         score = self.tile_scores(features)
-        tile, unrolled = self.tile or _TILE, self.tile is not None
+        tile, unrolled = self.tile or TILE, self.tile is not None
         return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, tile, unrolled)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
@@ -178,7 +183,7 @@ class Head(LargeWeights):
 
     def all_scores(self, features: tf.Tensor) -> tf.Tensor:
         """Float32 (batch, num_labels), scored by the tiles of ``top_k``: they round alike."""
-        score, size = self.tile_scores(features), self.tile or _TILE
+        score, size = self.tile_scores(features), self.tile or TILE
         starts = range(0, self.num_labels, size)
         return tf.concat([score(at, min(at + size, self.num_labels)) for at in starts], 1)
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import Integer, OneOf, checked
-from tfxc.heads.base import rare_label_bias
+from tfxc.heads.base import TILE, rare_label_bias
 from tfxc.heads.bases.digits import DigitHead
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
@@ -16,8 +16,7 @@ from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import find, sample_with_true
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
-
-_TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
+from tfxc.ops.tables.row_start import RowStart
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -99,7 +98,7 @@ class MHS(DigitHead):
         """Makes the table (blocks, block size, dim) and, if requested, the bias."""
         self.build_order()
         std = self.initial_std or input_shape[-1] ** -0.5
-        start = keras.initializers.TruncatedNormal(stddev=std, seed=self.seed)
+        start = RowStart("truncated_normal", std, self.seed)
         shape = (self.num_blocks, self.block_size, input_shape[-1])
         self.table = self.add_weight(shape, start, name="table")
         self.bias = None
@@ -124,6 +123,11 @@ class MHS(DigitHead):
         """The blocks of one example: all it is compared with, or its own if it has one label."""
         blocks = self.num_sampled_heads if self.sampling == "per_example" else 1
         return blocks * self.block_size * self.table.shape[-1]
+
+    @property
+    def row_weights(self) -> Sequence[keras.Variable]:
+        """All."""
+        return self.trainable_variables
 
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
@@ -202,7 +206,7 @@ class MHS(DigitHead):
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
-        tile, batch = max(1, _TILE // self.block_size) * self.block_size, tf.shape(features)[0]
+        tile, batch = max(1, TILE // self.block_size) * self.block_size, tf.shape(features)[0]
         score = self.tile_scores(features)
         return self.labels_of(*tiled_top_k(score, self.num_labels, batch, k, tile))
 

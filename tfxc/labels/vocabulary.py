@@ -1,7 +1,10 @@
 """The names of the labels: a label's id is its name's line number in ``labels.txt``."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.core.storage.files import atomic_file
@@ -28,8 +31,12 @@ class LabelVocabulary:
 
     def __init__(self, names: Iterable[str], where: str | Path | None = None) -> None:
         self.names = list(names)
-        self._ids = {name: number for number, name in enumerate(self.names)}
         self._check(where)
+
+    @functools.cached_property
+    def _ids(self):
+        """Ids by name: of ten million labels more than a gigabyte, which searches do without."""
+        return {name: number for number, name in enumerate(self.names)}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -99,7 +106,7 @@ class LabelVocabulary:
                     where=f"{where}:{number + 1}" if isinstance(where, Path) else where,
                     fix="rename the label",
                 )
-        if len(self._ids) < len(self.names):
+        if _may_repeat(self.names) and len(self._ids) < len(self.names):
             first = next(
                 number for number, name in enumerate(self.names) if self._ids[name] != number
             )
@@ -110,3 +117,10 @@ class LabelVocabulary:
                 where=where,
                 fix="give each label its own name",
             )
+
+
+def _may_repeat(names: Sequence[str]) -> bool:
+    """Whether two hashes are equal: no set of all names is made to find out."""
+    hashes = np.fromiter(map(hash, names), np.int64, len(names))
+    hashes.sort()
+    return bool((hashes[1:] == hashes[:-1]).any())

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     from tfxc.model import XCModel
 
 
+_TABLES = ".tables"
+
+
 class CheckpointFiles:
     """TensorFlow's files ``PREFIX-STEP.*`` of some variables, with ``PREFIX-STEP.json``.
+
+    Large variables are in ``PREFIX-STEP.tables.*``, in slices: each is read in pieces, where
+    TensorFlow would hold it twice.
 
     Args:
         folder: where they are.
@@ -33,10 +39,24 @@ class CheckpointFiles:
 
     @functools.cached_property
     def checkpoint(self) -> "tf.train.Checkpoint":
-        """TensorFlow's own."""
+        """TensorFlow's own, of what is not large."""
         import tensorflow as tf
 
-        return tf.train.Checkpoint(variables=self._variables)
+        large = self._tables
+        small = {
+            str(place): variable
+            for place, variable in enumerate(self._variables)
+            if _name(place) not in large
+        }
+        return tf.train.Checkpoint(variables=small)
+
+    @functools.cached_property
+    def _tables(self):
+        """The large variables by name."""
+        from tfxc.ops.tables.saved_tables import is_large
+
+        named = {_name(place): variable for place, variable in enumerate(self._variables)}
+        return {name: variable for name, variable in named.items() if is_large(variable)}
 
     def save(self, step: int, **more: Any) -> None:
         """Writes the variables' files, then the one that says what they are.
@@ -47,6 +67,10 @@ class CheckpointFiles:
         self.remove(step)
         path = self._path(step)
         self.checkpoint.write(str(path))
+        if self._tables:
+            from tfxc.ops.tables.saved_tables import write_tables
+
+            write_tables(f"{path}{_TABLES}", self._tables)
         files = {
             file.name: {"size": file.stat().st_size, "sha256": checksum(file)}
             for file in sorted(self.folder.glob(f"{path.name}.*"))
@@ -59,6 +83,30 @@ class CheckpointFiles:
         """Reads the variables."""
         status = self.checkpoint.read(str(self._path(step)))
         status.assert_existing_objects_matched().assert_consumed()
+        from tfxc.ops.tables.saved_tables import read_tables, table_shapes
+
+        others = table_shapes(f"{self._path(step)}{_TABLES}").keys() - self._tables.keys()
+        if others:
+            raise ValueError(
+                f"{len(self._tables)} large variables expected, found {len(others)} more"
+            )
+        read_tables(f"{self._path(step)}{_TABLES}", self._tables)
+
+    def shapes(self, step: int) -> dict[int, list[int]]:
+        """Shapes of the variables of a step, by their places.
+
+        Raises:
+            ValueError, tf.errors.OpError: the files cannot be read.
+        """
+        import tensorflow as tf
+
+        from tfxc.ops.tables.saved_tables import table_shapes
+
+        path = str(self._path(step))
+        small = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+        found = {**small, **table_shapes(f"{path}{_TABLES}")}
+        places = ((re.fullmatch(_name(r"(\d+)"), name), shape) for name, shape in found.items())
+        return {int(place[1]): shape for place, shape in places if place}
 
     def load_weights(self, step: int, model: "XCModel") -> None:
         """Gives a model the weights that the training would have ended with at a step.
@@ -71,6 +119,8 @@ class CheckpointFiles:
         """
         import tensorflow as tf
 
+        from tfxc.ops.tables.saved_tables import is_large, read_tables
+
         path = self._path(step)
         problem = self.problem(step)
         if problem:
@@ -82,18 +132,21 @@ class CheckpointFiles:
                 where=path,
                 fix="evaluate the finished run",
             )
-        values = tf.train.load_checkpoint(str(path))
-        shapes = values.get_variable_to_shape_map()
-        names = [f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE" for place in places]
-        found = [shapes.get(name) for name in names]
-        if found != [variable.shape.as_list() for variable in model.variables]:
+        shapes = self.shapes(step)
+        variables = [variable.value for variable in model.variables]
+        if [shapes.get(place) for place in places] != [v.shape.as_list() for v in variables]:
             raise CheckpointError(
                 "does not contain this model's variables",
                 where=path,
                 fix="restore the run's own config.json",
             )
-        for variable, name in zip(model.variables, names, strict=True):
-            variable.assign(values.get_tensor(name))
+        values, tables = tf.train.load_checkpoint(str(path)), {}
+        for variable, place in zip(variables, places, strict=True):
+            if is_large(variable):
+                tables[_name(place)] = variable
+            else:
+                variable.assign(values.get_tensor(_name(place)))
+        read_tables(f"{path}{_TABLES}", tables)
 
     def finished(self, step: int) -> bool:
         """Whether all files of a step were once written."""
@@ -178,3 +231,8 @@ def problem_of_shards(folder: Path, step: int) -> str | None:
 def _hash(content):
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _name(place):
+    """The name of a variable in TensorFlow's files."""
+    return f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE"

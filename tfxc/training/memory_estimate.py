@@ -70,17 +70,19 @@ def peak_bytes(
     fused = [weight_of(variable) for variable in head.fused_variables]
     trained = (parameters - sum(weight.size for weight in fused)) * _FLOAT
     chunk = 2 * _FLOAT * max((weight.size for weight in fused), default=0)
-    slots = len(get_optimizer(config.training.optimizer.section()).slot_names) or (
-        1 if config.training.optimizer.section().get("momentum") else 0
-    )
+    optimizer = get_optimizer(config.training.optimizer.section())
+    by_rows = sum(weight_of(v).size for v in head.row_weights) * optimizer.lazy
+    columns = min(head.training_columns, head.num_labels)
+    # The gathered rows, and their gradient.
+    rows_of_step = 2 * _FLOAT * by_rows * columns // max(head.num_labels, 1)
     rows = config.training.batch_size // config.training.accumulate
     averages = sum(method.name in ("ema", "swa") for method in config.techniques)
     return Memory(
         parameters=parameters,
         weights=weights,
-        slots=slots * trained,
+        slots=len(optimizer.slot_names) * trained,
         averages=averages * weights,
-        gradients=trained + chunk,
+        gradients=trained - _FLOAT * by_rows + rows_of_step + chunk,
         # logits, their gradient and one temporary of the loss; gathered rows and their gradient
         activations=(3 * head.training_columns + 2 * head.training_gathers) * rows * _FLOAT,
         tables=_table_bytes(objective),

@@ -4,6 +4,7 @@ import pytest
 
 from tfxc.core.registry import STARTS as NAMES
 from tfxc.encoders.bases.starts import STARTS, restart_encoder, restart_head
+from tfxc.ops.tables import large_weights, row_start
 
 
 def variable(*shape, name="kernel"):
@@ -61,3 +62,24 @@ def test_a_repetition_alone_starts_as_among_others():
     restart_head([stack], "xavier", 5, dim=50, first=1)
     restart_head([alone], "xavier", 5, dim=50, first=2)
     np.testing.assert_array_equal(alone.numpy()[0], stack.numpy()[1])
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_large_table_of_labels_is_drawn_in_blocks(start, monkeypatch):
+    monkeypatch.setattr(large_weights, "_PIECE", 2**12)
+    monkeypatch.setattr(row_start, "_BLOCK", 2**9)
+    table = variable(400, 50, name="kernel")
+    value = table.value
+    restart_head([table], start, 5, dim=50)
+    found, expected = spread(table.numpy(), 50, 400)[start]
+    assert found == pytest.approx(expected, rel=0.03) and table.value is value
+    assert len(np.unique(table.numpy(), axis=0)) == 400
+    monkeypatch.setattr(large_weights, "_PIECE", 2**13)
+    again = variable(400, 50)
+    restart_head([again], start, 5, dim=50)
+    np.testing.assert_array_equal(again.numpy(), table.numpy())
+    stack, whole = variable(40, 10, 50, name="table"), variable(40, 10, 50, name="table")
+    restart_head([stack], start, 5, dim=50)
+    monkeypatch.undo()
+    restart_head([whole], start, 5, dim=50)
+    np.testing.assert_array_equal(stack.numpy(), whole.numpy())

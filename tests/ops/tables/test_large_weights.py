@@ -1,4 +1,8 @@
-"""Weights that are read without a copy of them."""
+"""Weights that are started, read and written without a copy of them."""
+
+import contextlib
+import subprocess
+import sys
 
 import h5py
 import keras
@@ -7,7 +11,13 @@ import pytest
 import tensorflow as tf
 
 from tfxc.ops.tables import large_weights
-from tfxc.ops.tables.large_weights import LargeWeights, assign_in_pieces, without_starts
+from tfxc.ops.tables.large_weights import (
+    LargeWeights,
+    assign_in_pieces,
+    pieces_of,
+    without_starts,
+)
+from tfxc.ops.tables.row_start import RowStart
 
 
 class _Table(LargeWeights):
@@ -55,6 +65,108 @@ def test_some_rows_do_not_copy_the_others(monkeypatch):
         assign_in_pieces(variable, np.full((1024, 64), value, np.float32))
         assert float(tf.reduce_sum(variable.value)) == value * 1024 * 64
         assert _address(variable) == place
+
+
+class _Drawn(LargeWeights):
+    def build(self, _shape=None):
+        self.table = self.add_weight((1000, 8), RowStart("normal", 1.0, seed=3), name="table")
+
+
+def test_a_start_in_pieces_is_that_of_the_whole(monkeypatch):
+    whole = _Drawn()
+    whole.build()
+    monkeypatch.setattr(large_weights, "_PIECE", 8 * 4 * 96)
+    drawn = []
+    rows = RowStart.rows
+    monkeypatch.setattr(RowStart, "rows", lambda *given: drawn.append(given[2:]) or rows(*given))
+    pieces = _Drawn()
+    pieces.build()
+    assert drawn == pieces_of((1000, 8)) and drawn[0] == (0, 96) and drawn[-1] == (960, 1000)
+    np.testing.assert_array_equal(pieces.table.numpy(), whole.table.numpy())
+    with keras.StatelessScope(initialize_variables=False):
+        _Drawn().build()
+    assert len(drawn) == 11, "weights that do not exist are not drawn"
+
+
+def test_a_start_can_be_read_without_a_copy(monkeypatch):
+    monkeypatch.setattr(large_weights, "_PIECE", 2**12)
+    layer = _Drawn()
+    layer.build()
+    place = _address(layer.table)
+    value = layer.table.value.read_value()
+    assert np.asarray(memoryview(value)).ctypes.data == place
+    del value
+    layer.table.value.scatter_sub(tf.IndexedSlices(tf.ones((1, 8)), [5]))
+    assert _address(layer.table) == place
+
+
+@pytest.mark.parametrize("distributed", [False, True])
+def test_what_is_written_in_pieces_is_what_keras_writes(distributed, tmp_path, monkeypatch):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"] if not distributed else ["CPU:0", "CPU:1"])
+    with strategy.scope() if distributed else contextlib.nullcontext():
+        model, other = _model(), _model()
+    values = np.arange(30, dtype=np.float32).reshape(10, 3)
+    model.layers[0].table.assign(values)
+    model.save_weights(tmp_path / "whole.weights.h5")
+    monkeypatch.setattr(large_weights, "_PIECE", 24)
+    model.save_weights(tmp_path / "pieces.weights.h5")
+    with (
+        h5py.File(tmp_path / "whole.weights.h5") as one,
+        h5py.File(tmp_path / "pieces.weights.h5") as two,
+    ):
+        name = next(name for name in _names(one) if name.endswith("vars/0"))
+        np.testing.assert_array_equal(two[name][()], values)
+        assert _names(one) == _names(two) and one[name].dtype == two[name].dtype
+    other.load_weights(tmp_path / "pieces.weights.h5")
+    for copy in large_weights.copies_of(other.layers[0].table.value):
+        np.testing.assert_array_equal(copy.numpy(), values)
+
+
+_CHILD = """
+import resource, sys
+from pathlib import Path
+import tensorflow as tf
+from tfxc.heads.sampled.head import Sampled
+from tfxc.runs.checkpoint_files import CheckpointFiles
+from tfxc.runs.weights_file import write_weights
+import keras
+
+def model():
+    made = keras.Sequential([Sampled(4_000_000)])
+    made.layers[0].build((None, 32))
+    made.built = True
+    return made
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+tf.zeros(()), CheckpointFiles(Path(sys.argv[1]), "small", [tf.Variable(0.0)]).save(1)
+before = peak()
+made = model()
+print("start", peak() - before)
+kernel = made.layers[0].kernel.value
+with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(tf.gather(kernel, [3, 5]) ** 2)
+kernel.scatter_sub(tape.gradient(loss, kernel))
+files = CheckpointFiles(Path(sys.argv[1]), "ckpt", [kernel])
+files.save(1)
+files.restore(1)
+print("checkpoint", peak() - before)
+write_weights(made, sys.argv[1] + "/one.weights.h5")
+made.load_weights(sys.argv[1] + "/one.weights.h5")
+print("weights", peak() - before)
+"""
+
+
+def test_a_large_table_is_in_memory_once(tmp_path):
+    """488 MB, in a process of its own: a second table would show as 976."""
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    found = dict(line.split() for line in done.stdout.splitlines())
+    assert set(found) == {"start", "checkpoint", "weights"}
+    for phase, rise in found.items():
+        assert 480 < float(rise) < 880, phase
 
 
 def _address(variable):

@@ -6,6 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfxc.ops.tables.large_weights import assign_in_pieces, pieces_of
+from tfxc.ops.tables.row_start import RowStart
+
 #: Functions of a seed -> Keras initialiser, by the names in configs.
 STARTS: dict[str, Callable[..., Any]] = {
     "uniform": lambda seed: keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed),
@@ -64,14 +67,45 @@ def restart_head(
     for number, variable in enumerate(variables):
         if len(variable.shape) < 2:
             continue
-        count, *sides = [1, *variable.shape][-3:]
+        shape = tuple(variable.shape)
+        count, *sides = [1, *shape][-3:]
         by_rows = sides[1] == dim != sides[0] or variable.name.startswith(("table", "centres"))
-        values = []
-        for place in range(first, first + count):
-            initialise = STARTS[start](seed=_seed(seed, number, place))
-            matrix = initialise(sides[::-1] if by_rows else sides, "float32").numpy()
-            values.append(matrix.T if by_rows else matrix)
-        variable.assign(np.reshape(values, variable.shape))
+        if by_rows and len(shape) == 2 and pieces_of(shape, variable.dtype):
+            rows = _row_start(start, shape, _seed(seed, number, first))
+            assign_in_pieces(variable, rows.of_shape(shape))
+            continue
+        seeds = [_seed(seed, number, place) for place in range(first, first + count)]
+        stack = _Stack((count, *sides), start, seeds, by_rows)
+        if len(shape) == 3:
+            assign_in_pieces(variable, stack)
+        else:
+            variable.assign(stack[0:1][0])
+
+
+class _Stack:
+    """Matrices of a stack, each of its own seed, drawn where they are asked for."""
+
+    def __init__(self, shape, start, seeds, by_rows):
+        self.shape, self._start, self._seeds, self._by_rows = shape, start, seeds, by_rows
+
+    def __getitem__(self, key):
+        seeds = self._seeds if key == () else self._seeds[key]
+        return np.stack([self._drawn(seed) for seed in seeds])
+
+    def _drawn(self, seed):
+        rows, columns = self.shape[-2:]
+        sides = (columns, rows) if self._by_rows else (rows, columns)
+        matrix = STARTS[self._start](seed=seed)(sides, "float32").numpy()
+        return matrix.T if self._by_rows else matrix
+
+
+def _row_start(start, shape, seed):
+    """The same distribution for a table (labels, dim) that is drawn in blocks of rows."""
+    labels, dim = shape
+    if start == "normal":
+        return RowStart("normal", dim**-0.5, seed)
+    limits = {"uniform": 1 / dim, "kaiming": 6 / dim, "xavier": 6 / (dim + labels)}
+    return RowStart("uniform", limits[start] ** 0.5, seed)
 
 
 def _seed(*parts):

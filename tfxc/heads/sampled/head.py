@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import POSITIVE, Integer, OneOf, checked
-from tfxc.heads.base import Head, rare_label_bias, seen_labels
+from tfxc.heads.base import TILE, Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.class_centres.checks import MARGINS
 from tfxc.heads.sampled.sampling import drawn_classes
 from tfxc.ops.distributed.cross_replica import labels_everywhere
@@ -19,6 +19,7 @@ from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import distinct_or_zero, ranks_in
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
+from tfxc.ops.tables.row_start import RowStart
 
 _CLASSES_OF_A_BATCH = 1024  # assumed where memory is estimated
 
@@ -114,7 +115,7 @@ class Sampled(Head):
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (num_labels, dim), and bias and frequencies where there are any."""
-        start = keras.initializers.RandomNormal(stddev=self.initial_std, seed=self.seed)
+        start = RowStart("normal", self.initial_std, self.seed)
         shape = (self.num_labels, input_shape[-1])
         self.kernel = self.add_weight(shape, start, autocast=False, name="kernel")
         self.bias = self.frequencies = None
@@ -132,6 +133,11 @@ class Sampled(Head):
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Scores of all labels."""
+        if self.score == "cosine" and self.num_labels > TILE:
+            return self.all_scores(features)  # unit rows of the table need as much memory again
+        return self._of_all(features)
+
+    def _of_all(self, features):
         bias = None if self.bias is None else self.bias.value
         return self.as_logits(self._scores(features, self.kernel.value, bias))
 
@@ -147,6 +153,11 @@ class Sampled(Head):
             return self.num_labels
         return min(self.num_labels, _CLASSES_OF_A_BATCH + self.num_extra)
 
+    @property
+    def row_weights(self) -> Sequence[keras.Variable]:
+        """All, unless all classes are scored."""
+        return () if self.classes == "all" else self.trainable_variables
+
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
@@ -155,7 +166,7 @@ class Sampled(Head):
             self.build(features.shape)
         labels = seen_labels(labels, self.num_labels)
         if self.classes == "all":
-            return (LogitGroup(self._with_margin(self(features), labels), labels),)
+            return (LogitGroup(self._with_margin(self._of_all(features), labels), labels),)
         own = distinct_or_zero(labels_everywhere(labels))
         positives = tf.where(labels >= 0, ranks_in(own, labels), -1)
         if not self.num_extra:

@@ -1,4 +1,4 @@
-"""Layers whose weights are read from a file without a copy of them."""
+"""Layers whose weights are started, read and written without a copy of them."""
 
 import contextlib
 import math
@@ -9,8 +9,11 @@ from typing import Any
 import h5py
 import keras
 import tensorflow as tf
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-_PIECE = 2**26  # bytes read at a time
+from tfxc.ops.tables.row_start import RowStart
+
+_PIECE = 2**26  # bytes started, read or written at a time
 _local = threading.local()
 
 
@@ -18,7 +21,7 @@ _local = threading.local()
 def without_starts() -> Iterator[None]:
     """Inside, weights of ``LargeWeights`` begin as zeros: they are read from a file next.
 
-    Random numbers of the size of a table need its memory twice.
+    So the time to draw random numbers is saved.
     """
     before = starts_are_left_out()
     _local.left_out = True
@@ -34,24 +37,77 @@ def starts_are_left_out() -> bool:
 
 
 class LargeWeights(keras.layers.Layer):
-    """A layer that reads large weights piece by piece, where Keras holds each three times."""
+    """A layer whose large weights are never in memory twice, where Keras holds each three times.
+
+    They are drawn, read and written piece by piece; the start of a large one is drawn so where it
+    is a ``RowStart``.
+    """
 
     def add_weight(
         self, shape: Any = None, initializer: Any = None, *args: Any, **more: Any
     ) -> "keras.Variable":
         """As of a Keras layer."""
-        start = "zeros" if starts_are_left_out() else initializer
-        return super().add_weight(shape, start, *args, **more)
+        if starts_are_left_out():
+            return super().add_weight(shape, "zeros", *args, **more)
+        if not isinstance(initializer, RowStart) or not pieces_of(shape) or in_stateless_scope():
+            return super().add_weight(shape, initializer, *args, **more)
+        variable = super().add_weight(shape, "zeros", *args, **more)
+        with tf.init_scope():
+            assign_in_pieces(variable, initializer.of_shape(shape))
+        return variable
+
+    def save_own_variables(self, store: Any) -> None:
+        """As of a Keras layer."""
+        for number, variable in enumerate(self._own_variables):
+            _store(store, str(number), variable)
 
     def load_own_variables(self, store: Any) -> None:
         """As of a Keras layer."""
-        variables = self._trainable_variables + self._non_trainable_variables
+        variables = self._own_variables
         names = [str(number) for number in range(len(variables))]
         if set(store.keys()) != set(names):
             super().load_own_variables(store)  # which says what does not fit
             return
         for variable, name in zip(variables, names, strict=True):
             assign_in_pieces(variable, _stored(store, name))
+
+    @property
+    def _own_variables(self):
+        return self._trainable_variables + self._non_trainable_variables
+
+
+def pieces_of(shape: Any, dtype: str = "float32") -> list[tuple[int, int]]:
+    """The ranges of rows of the pieces of a large weight; empty for one that is handled whole.
+
+    Args:
+        shape: of the weight.
+        dtype: its type; what is not float32 is handled whole.
+
+    Example:
+        >>> pieces_of((300_000, 128)), pieces_of((100_000, 128))
+        ([(0, 131072), (131072, 262144), (262144, 300000)], [])
+    """
+    shape = tuple(shape or ())
+    rows = _PIECE // max(4 * math.prod(shape[1:]), 1) if shape else 0
+    rows -= rows % 16 if rows > 16 else 0  # TensorFlow copies slices that are not aligned so
+    if tf.as_dtype(dtype) != tf.float32 or not 0 < rows < shape[0]:
+        return []
+    return [(begin, min(begin + rows, shape[0])) for begin in range(0, shape[0], rows)]
+
+
+def _store(store, name, variable):
+    """Writes a variable into an HDF5 group of Keras, of a large one some rows at a time."""
+    group, pieces = (
+        getattr(store, "_h5_entry_group", None),
+        pieces_of(variable.shape, variable.dtype),
+    )
+    if not isinstance(group, h5py.Group) or not pieces:
+        store[name] = variable
+        return
+    values = shared_value(variable.value)
+    written = group.create_dataset(name, tuple(variable.shape), "float32")
+    for begin, end in pieces:
+        written[begin:end] = values[begin:end].numpy()
 
 
 def _stored(store, name):
@@ -68,30 +124,57 @@ def _stored(store, name):
     return store[name]
 
 
+def shared_value(variable: tf.Variable) -> tf.Tensor:
+    """The value of a variable, which shares its memory, and so do slices of rows.
+
+    While it exists, an assignment to the variable copies the whole.
+
+    Args:
+        variable: of several replicas, the first one is read.
+    """
+    return copies_of(variable)[0].read_value_no_copy()
+
+
+def copies_of(variable: tf.Variable) -> list[tf.Variable]:
+    """The variables of the replicas that are here, of one that is not distributed itself."""
+    return list(getattr(variable, "values", None) or [variable])
+
+
 def assign_in_pieces(variable: Any, values: Any) -> None:
     """Assigns values to a Keras variable, of a large one some rows at a time.
 
     Args:
         variable: a Keras variable.
-        values: array, or a data set of HDF5, of its shape.
+        values: array, data set of HDF5 or ``row_start.Rows``, of its shape.
 
     Raises:
         ValueError: another shape.
     """
-    shape = tuple(variable.shape)
-    rows = _PIECE // max(4 * math.prod(shape[1:]), 1)
-    alike = tuple(values.shape) == shape and variable.dtype == "float32"
-    if not alike or not shape or not 0 < rows < shape[0]:
+    pieces = pieces_of(variable.shape, variable.dtype)
+    if tuple(values.shape) != tuple(variable.shape) or not pieces:
         variable.assign(values[()])
         return
-    for begin in range(0, shape[0], rows):
-        piece = values[begin : begin + rows]
+    for begin, end in pieces:
+        assign_rows(variable.value, begin, values[begin:end])
+
+
+def assign_rows(variable: tf.Variable, begin: int, values: Any) -> None:
+    """Assigns some rows of a variable in place, in all replicas that are here.
+
+    Args:
+        variable: float32.
+        begin: the first of them.
+        values: array or tensor, a row for each.
+    """
+    for copy in copies_of(variable):
         # Not ``value[begin:end].assign``: that reads the slice, which shares the variable's memory,
         # and so makes the assignment copy the whole.
         tf.raw_ops.ResourceStridedSliceAssign(
-            ref=variable.value.handle,
+            ref=copy.handle,
             begin=[begin],
-            end=[begin + len(piece)],
+            end=[begin + len(values)],
             strides=[1],
-            value=piece,
+            value=values,
         )
+        # Else every reading would copy the whole from now on.
+        tf.raw_ops.DisableCopyOnRead(resource=copy.handle)

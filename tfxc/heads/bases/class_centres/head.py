@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
-from tfxc.heads.base import Head, seen_labels
+from tfxc.heads.base import TILE, Head, seen_labels
 from tfxc.heads.bases.class_centres.checks import SAMPLINGS, check_sampling, labels_of_a_shard
 from tfxc.heads.bases.class_centres.sampling import Columns, partial, sampled_blocks, true_blocks
 from tfxc.heads.bases.class_centres.shards import Shards
@@ -19,9 +19,8 @@ from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import at_positives, row_lengths, unit_rows
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
+from tfxc.ops.tables.row_start import RowStart
 
-_TILE = 131_072  # labels scored at a time in top_k
-_START_ROWS = 65_536  # centres drawn from one seed
 _START_STD = 0.01
 
 
@@ -118,32 +117,19 @@ class ClassCentres(Head):
         shape = (self.num_labels * self.sub_centers, input_shape[-1])
         strategy = tf.distribute.get_strategy()
         replicas = strategy.num_replicas_in_sync
+        start = RowStart("normal", _START_STD, self.seed)
         if not self.sharded or replicas == 1:
-            self.centres = self.add_weight(shape, self._start, name="centres")
+            self.centres = self.add_weight(shape, start, name="centres")
             return
         self._shard_labels = labels_of_a_shard(self.num_labels, replicas)
         size = self._shard_labels * self.sub_centers
-        start = functools.partial(self._start_rows, shape)
-        self.sharded_table = ShardedTable(strategy, shape, size, start, name="centres")
-
-    def _start(self, shape, dtype=None):
-        return tf.cast(self._start_rows(shape, 0, shape[0]), dtype or tf.float32)
-
-    def _start_rows(self, shape, begin, end):
-        """Normal numbers, drawn in blocks of rows that do not depend on each other."""
-        first = begin // _START_ROWS * _START_ROWS
-        blocks = [
-            tf.random.stateless_normal(
-                (min(_START_ROWS, shape[0] - block), shape[1]),
-                (self.seed, block),
-                stddev=_START_STD,
-            )
-            for block in range(first, end, _START_ROWS)
-        ] or [tf.zeros((0, shape[1]))]
-        return tf.concat(blocks, axis=0)[begin - first : end - first]
+        rows = functools.partial(start.rows, shape)
+        self.sharded_table = ShardedTable(strategy, shape, size, rows, name="centres")
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Scaled cosines to all labels."""
+        if self.sharded_table is None and self.num_labels > TILE:
+            return self.all_scores(features)  # the lengths of all centres need as much memory again
         features = unit_rows(features)
         if self.sharded_table is None:
             return self.scale * self._cosines(features, self.centres.value)
@@ -172,6 +158,11 @@ class ClassCentres(Head):
         if self.sampling != "heads":
             return 0
         return self.training_columns * self.sub_centers * self.centres.shape[-1]
+
+    @property
+    def row_weights(self) -> Sequence[Any]:
+        """The centres, where classes are sampled."""
+        return () if self.sampling is None else [self.centres]
 
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
@@ -259,7 +250,7 @@ class ClassCentres(Head):
         if self.sharded_table is None:
             return super().top_k(features, k)
         self.check_k(k)
-        return Shards(self, self._shard_labels, _TILE).top_k(features, k)
+        return Shards(self, self._shard_labels, TILE).top_k(features, k)
 
     def tile_scores(
         self, features: tf.Tensor, centres: tf.Tensor | None = None
@@ -294,7 +285,7 @@ class ClassCentres(Head):
             return super().top_k_and_loss(features, labels, k)
         self.check_k(k)
         labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
-        return Shards(self, self._shard_labels, _TILE).top_k_and_loss(features, labels, k)
+        return Shards(self, self._shard_labels, TILE).top_k_and_loss(features, labels, k)
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the whole table, in the order of the labels, and what else there is."""

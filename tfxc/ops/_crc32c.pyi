@@ -1,3 +1,0 @@
-"""Types of the functions of _crc32c.pyx, where their meaning is documented."""
-
-def masked_crc32c(content: bytes) -> int: ...
