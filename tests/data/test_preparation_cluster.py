@@ -74,7 +74,7 @@ def test_the_command(address, tmp_path, capsys, small_blocks):
     options = ("--config", tmp_path / "config.json", "--prepared", tmp_path / "prepared")
     outcome = call(capsys, command, *options, "--cluster", address)
     assert outcome.code == 0, outcome.err
-    assert f"2 tasks at a time on the workers of {address}" in outcome.out
+    assert f"2 tasks at a time on the workers of {address}" in outcome.err
     settings = DataSettings(**tree["data"])
     prepare(settings, tmp_path / "here", jobs=1)
     assert files_of(prepared_folder(settings, tmp_path / "prepared")) == files_of(tmp_path / "here")

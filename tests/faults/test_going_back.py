@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     """A folder with runs that have kept checkpoints, of the last weights and of the best."""
     folder = tmp_path_factory.mktemp("back")
     for keep in ("last", "best"):
-        tiny.train(folder, keep, training={**KEPT, "keep": keep})
+        tiny.train(folder, keep, seed=1, training={**KEPT, "keep": keep})
     return folder
 
 
@@ -64,7 +64,7 @@ def test_killed_before_the_newest_checkpoint_is_removed(
     killed_before(monkeypatch, run, "ckpt-26.json")
     run.check_files()
     assert run.summary() is None and not (run / "model.weights.h5").exists()
-    config = tiny.write_config(folder, training={**KEPT, "keep": keep})
+    config = tiny.write_config(folder, seed=1, training={**KEPT, "keep": keep})
     prepared = ("--prepared", folder / "prepared")
     assert call(capsys, train, "--config", config, *prepared, "--set", f"run={run.path}").code == 0
     assert run.summary()["steps"] == 26
