@@ -72,33 +72,6 @@ def test_training_columns_are_those_of_the_groups(head):
     assert model.head.training_columns == sum(group.logits.shape[1] for group in groups)
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        {"name": "mhc", "heads": [2, 2, 2], "num_candidate_groups": 2, "projection_dim": 7},
-        {"name": "mhs", "num_sampled_heads": 3},
-        {"name": "margin", "sampling": "heads", "heads": DIGITS, "num_sampled_heads": 2},
-        {"name": "margin", "sampling": "partial", "sample_rate": 0.5, "sub_centers": 2},
-        "mach",
-        "mhp",
-    ],
-    ids=str,
-)
-def test_training_gathers_are_those_of_the_graph(head):
-    model = build_model(config(head=head), **SIZES)
-    vectors = model.encoder(bags()["features"])
-
-    @tf.function(autograph=False)
-    def groups(labels):
-        return model.head.training_groups(vectors, labels)
-
-    graph = groups.get_concrete_function(tf.range(8)[:, None] % NUM_LABELS).graph
-    gathered = [op.outputs[0] for op in graph.get_operations() if op.type == "ResourceGather"]
-    of_examples = [rows for rows in gathered if rows.shape[0] == 8]
-    numbers = sum(rows.shape.num_elements() for rows in of_examples if rows.dtype.is_floating)
-    assert 8 * model.head.training_gathers == numbers
-
-
 def test_a_table_of_dual_variables_per_group():
     model = build_model(config(head="mach", objective="scent"), **SIZES)
     assert [table.shape for table in model.objective.tables] == [(24,)] * 3

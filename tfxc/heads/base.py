@@ -109,16 +109,6 @@ class Head(LargeWeights):
         """Logits of one example in training over all groups, for estimates of memory."""
         return self.num_labels
 
-    @property
-    def training_gathers(self) -> int:
-        """Numbers in the table rows that one example gathers for itself in training."""
-        return 0
-
-    @property
-    def row_weights(self) -> "Sequence[keras.Variable]":
-        """Weights of which a training step gathers the rows of its columns, and no others."""
-        return ()
-
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> "tuple[LogitGroup, ...]":

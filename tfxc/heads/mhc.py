@@ -150,11 +150,6 @@ class MHC(DigitHead):
         return self.nodes[0] + self._candidates
 
     @property
-    def training_gathers(self) -> int:
-        """The vectors of the candidates."""
-        return self._candidates * self.projection_dim
-
-    @property
     def _candidates(self):
         """Candidates of an example over all levels."""
         above = zip(self.heads[1:], self.nodes, strict=False)

@@ -118,17 +118,6 @@ class MHS(DigitHead):
         """The columns of the sampled blocks."""
         return self.num_sampled_heads * self.heads[-1]
 
-    @property
-    def training_gathers(self) -> int:
-        """The blocks of one example: all it is compared with, or its own if it has one label."""
-        blocks = self.num_sampled_heads if self.sampling == "per_example" else 1
-        return blocks * self.block_size * self.table.shape[-1]
-
-    @property
-    def row_weights(self) -> Sequence[keras.Variable]:
-        """All."""
-        return self.trainable_variables
-
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:

@@ -153,11 +153,6 @@ class Sampled(Head):
             return self.num_labels
         return min(self.num_labels, _CLASSES_OF_A_BATCH + self.num_extra)
 
-    @property
-    def row_weights(self) -> Sequence[keras.Variable]:
-        """All, unless all classes are scored."""
-        return () if self.classes == "all" else self.trainable_variables
-
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:

@@ -190,12 +190,6 @@ class Tree(TreeSearch):
         return self._candidates + (self.shape[0].nodes if 0 in self.levels else 0)
 
     @property
-    def training_gathers(self) -> int:
-        """The vectors of the candidates."""
-        built = next((kernel for kernel in self.kernels if kernel is not None), None)
-        return 0 if built is None else self._candidates * built.shape[1]
-
-    @property
     def _candidates(self):
         """Candidates of an example with one label, over all levels."""
         matched = self._start_matched

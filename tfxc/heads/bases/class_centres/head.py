@@ -152,18 +152,6 @@ class ClassCentres(Head):
         share = self.sample_rate if self.sampling == "partial" else 1.0
         return max(1, int(share * self.num_labels))
 
-    @property
-    def training_gathers(self) -> int:
-        """The centres of ``sampling="heads"``; the other samples are gathered once for all."""
-        if self.sampling != "heads":
-            return 0
-        return self.training_columns * self.sub_centers * self.centres.shape[-1]
-
-    @property
-    def row_weights(self) -> Sequence[Any]:
-        """The centres, where classes are sampled."""
-        return () if self.sampling is None else [self.centres]
-
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
