@@ -4,14 +4,11 @@ import os
 import signal
 import time
 
-import pytest
-
-pytest.importorskip("distributed", reason="the extra cluster is not installed")
-import distributed
 import numpy as np
+import pytest
 import scipy.sparse
 
-from tests.source_tree import ROOT
+from tests.dask_workers import dask_workers
 from tfxc import parallel
 from tfxc.core.errors import ConfigError, MachineError
 from tfxc.labels.cluster_tree import ClusterTree
@@ -22,19 +19,8 @@ from tfxc.ranker.shared_layer import solve_shared
 
 @pytest.fixture(scope="module")
 def address():
-    """Of a scheduler with two workers, of one thread each."""
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit="2GB",
-            env={"PYTHONPATH": paths},
-        ) as found,
-    ):
-        yield found.scheduler_address
+    with dask_workers(memory_limit="2GB") as found:
+        yield found
 
 
 def problem():
@@ -102,9 +88,9 @@ def test_what_is_not_a_cluster(monkeypatch, address):
 def test_a_scheduler_without_workers(monkeypatch):
     monkeypatch.setattr(parallel, "_CONNECT_SECONDS", 1)
     with (
-        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as found,
+        dask_workers(0) as found,
         pytest.raises(ConfigError, match="workers expected"),
-        parallel.cluster(found.scheduler_address),
+        parallel.cluster(found),
     ):
         pass
 

@@ -1,16 +1,11 @@
 """Preparation on a Dask cluster: the same bytes as without."""
 
-import os
-
 import pytest
 
-pytest.importorskip("distributed", reason="the extra cluster is not installed")
-import distributed
-
 from tests.commands.calls import call
+from tests.dask_workers import dask_workers
 from tests.data.sources.examples import TFIDF, files_of, texts_set, write_jsonl
 from tests.small_runs import config_tree
-from tests.source_tree import ROOT
 from tfxc.commands import prepare as command
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
@@ -24,11 +19,8 @@ SYNTHETIC = {"shape": "eurlex4k", "examples": 300, "labels": 60}
 
 @pytest.fixture(scope="module")
 def address():
-    """Of a scheduler with two workers in processes of their own, in another current folder."""
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    options = {"processes": True, "dashboard_address": None, "env": {"PYTHONPATH": paths}}
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options) as found:
-        yield found.scheduler_address
+    with dask_workers() as found:
+        yield found
 
 
 @pytest.fixture

@@ -1,28 +1,21 @@
 """Trainings by command on a Dask cluster: the same runs as without."""
 
-import os
 import signal
 
 import pytest
 
-pytest.importorskip("distributed", reason="the extra cluster is not installed")
-import distributed
-
 from tests import tiny
 from tests.commands.calls import call
+from tests.dask_workers import dask_workers
 from tests.linear_runs import command
-from tests.source_tree import ROOT
 from tfxc.commands import search, train
 from tfxc.parallel import cluster
 
 
 @pytest.fixture(scope="module")
 def address():
-    """Of a scheduler with two workers in processes of their own."""
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    options = {"processes": True, "dashboard_address": None, "env": {"PYTHONPATH": paths}}
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **options) as found:
-        yield found.scheduler_address
+    with dask_workers() as found:
+        yield found
 
 
 def contents(folder, pattern):

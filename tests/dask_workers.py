@@ -1,0 +1,26 @@
+"""A Dask cluster for tests: a scheduler, and workers in processes of their own."""
+
+import contextlib
+import os
+
+import pytest
+
+pytest.importorskip("distributed", reason="the extra cluster is not installed")
+import distributed
+
+from tests.source_tree import ROOT
+
+
+@contextlib.contextmanager
+def dask_workers(count=2, **options):
+    """Yields the address of the scheduler; a worker has one thread."""
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with distributed.LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        env={"PYTHONPATH": paths},
+        **options,
+    ) as found:
+        yield found.scheduler_address
