@@ -70,15 +70,16 @@ def test_settings_of_a_search(address, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("number", "hopeless", "code"),
-    [(None, None, 3), (signal.SIGINT, None, 130), (None, lambda: True, 143)],
+    [(None, None, 3), (signal.SIGTERM, None, 143), (None, lambda: True, 143)],
     ids=["ends", "stopped", "pruned"],
 )
 def test_a_setting_on_a_worker(number, hopeless, code, address, tmp_path):
     """Its exit code, at its end and when it is stopped."""
-    sleeps = (
-        "import time, sys; print('begins', flush=True); time.sleep(60 * (sys.argv[1] != 'None'))"
+    seconds = 60 if number or hopeless else 0
+    program = (
+        f"import time; print('begins', flush=True); time.sleep({seconds}); raise SystemExit(3)"
     )
-    arguments = ["-c", f"{sleeps}; sys.exit(3)", str(number or hopeless)]
+    arguments = ["-c", program]
     run = tmp_path / "runs/one"
 
     def received():

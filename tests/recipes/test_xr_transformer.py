@@ -91,7 +91,7 @@ def test_evaluate_and_predict(finished, texts, capsys):
     assert call(capsys, evaluate, "--run", context.run, *options).code == 0
     record = json.loads((context.run / "evaluation-dev.json").read_text())
     assert record["metrics"]["P@1"] == pytest.approx(summary["dev"]["P@1"])
-    (texts / "raw.txt").write_text("noise1 word3 word1 noise2\nword1 word3\n")
+    (texts / "raw.txt").write_text("noise1 word3 word1 noise2\nnoise3 word1 word3 noise4\n")
     output = call(capsys, predict, "--run", context.run, texts / "raw.txt", "--k", "2")
     best = [json.loads(line)["labels"][0] for line in output.out.splitlines()]
     assert best == ["word3 word1", "word1 word3"]

@@ -439,7 +439,21 @@ def _make_logical_cpus(devices):
 
 
 def _checked(strategy, settings):
-    parts = strategy.num_replicas_in_sync * settings.accumulate
+    check_batch_size(settings, strategy.num_replicas_in_sync)
+    return strategy
+
+
+def check_batch_size(settings: "TrainingSettings", replicas: int) -> None:
+    """Refuses a batch that cannot be divided evenly.
+
+    Args:
+        settings: ``TrainingSettings``.
+        replicas: on this machine, or on all.
+
+    Raises:
+        ConfigError: ``batch_size`` is no multiple of micro-batches times replicas.
+    """
+    parts = replicas * settings.accumulate
     if settings.batch_size % parts:
         raise ConfigError(
             f"a multiple of {parts} (micro-batches times replicas) expected, found "
@@ -447,4 +461,3 @@ def _checked(strategy, settings):
             where="training.batch_size",
             fix=f"use {max(1, settings.batch_size // parts) * parts}",
         )
-    return strategy

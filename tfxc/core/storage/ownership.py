@@ -80,10 +80,12 @@ def _filled(path, scratch, kind, names):
 
 def _discard(scratch, path):
     """Removes the folder; what other processes still write to it has no place any more."""
+    folders = [scratch]
     with contextlib.suppress(OSError):
-        gone = Path(tempfile.mkdtemp(prefix=scratch_prefix(path), dir=path.parent))
-        scratch = os.replace(scratch, gone) or gone
-    shutil.rmtree(scratch, ignore_errors=True)
+        folders.append(Path(tempfile.mkdtemp(prefix=scratch_prefix(path), dir=path.parent)))
+        os.replace(*folders)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _swap_in(scratch, path):

@@ -13,7 +13,7 @@ from tfxc.model import make_components
 from tfxc.training.memory.traced import TracedModel
 from tfxc.training.optimization.optimizers import get_optimizer
 from tfxc.training.optimization.rates import rate_lines, trained_weights
-from tfxc.training.strategies import gpu_bytes, replicas_here
+from tfxc.training.strategies import check_batch_size, gpu_bytes, replicas_here
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config, TrainingSettings
@@ -129,10 +129,14 @@ def estimate(
         manifest: that of more examples than are in the folder; None for its own.
         models: of this shape that are trained one by one, and exported together.
         data_dependent: extra arguments of ``build_model``.
+
+    Raises:
+        ConfigError: a batch that cannot be divided evenly.
     """
     manifest = manifest or Manifest.load(data_folder)
     held = allocated(config, manifest, repetition, **data_dependent)
     replicas = replicas_here(config.training)
+    check_batch_size(config.training, replicas)
     arguments = (config, data_folder, manifest, repetition, replicas, data_dependent)
     model = TracedModel(*arguments)
     step, batch = model.training_bytes()
