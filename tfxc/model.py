@@ -1,6 +1,7 @@
 """The model: encoder -> head, with its objective."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from tfxc.data.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
+from tfxc.ops.randomness import rows_of_labels
 from tfxc.ops.search.similarity import most_similar
 from tfxc.ops.tables.large_weights import starts_are_left_out
 
@@ -61,6 +63,8 @@ class XCModel(keras.Model):
         self._find = BatchFunction(self.top_k)
         self._find_with_loss = BatchFunction(self._top_k_and_loss)
         self._search_scores = BatchFunction(self._scores_to_search)
+        self._ranks = BatchFunction(self._ranks_of)
+        self._label_vectors = BatchFunction(self._vectors_of_labels)
 
     def build(self, input_shape: Sequence | Mapping[str, Any] | None = None) -> None:
         """Weights are made when the model is first called, see ``build_model``."""
@@ -87,13 +91,38 @@ class XCModel(keras.Model):
                 with a state per example leave it as it is.
             training: whether dropout and the like are on.
             update_state: whether, in training, such states change.
-            groups_of: what takes the place of the head's ``groups_of_passes``.
+            groups_of: what takes the place of ``groups_of_passes``.
         """
         vectors = self.encoder(batch["features"], training=training)
-        groups_of = groups_of or self.head.groups_of_passes
+        groups_of = groups_of or functools.partial(self.groups_of_passes, training=training)
         (groups,) = groups_of([vectors], batch["labels"])
         index = batch.get("example_index")
         return self.objective.of_groups(groups, index, training and update_state)
+
+    def groups_of_passes(
+        self, passes: Sequence[tf.Tensor], labels: tf.Tensor, training: bool = True
+    ) -> "list[tuple[LogitGroup, ...]]":
+        """The head's ``groups_of_passes``; the encoder makes the columns that have texts.
+
+        Args:
+            passes: list of features, e.g. of different dropout masks.
+            labels: int32 (batch, max_labels) padded with -1.
+            training: whether dropout and the like are on.
+        """
+        head: Any = self.head
+        if not head.reads_label_texts:
+            return head.groups_of_passes(passes, labels)
+        columns = head.columns_of(labels)
+        with rows_of_labels():
+            encoded = self.encoder(head.label_features(columns.ids), training=training)
+        rows = head.vectors_of(columns.ids, encoded)
+        return head.groups_of_passes(passes, labels, columns=columns, rows=rows)
+
+    def refresh(self) -> None:
+        """Brings what the head keeps of labels' texts up to date with the encoder."""
+        head: Any = self.head
+        if head.reads_label_texts:
+            head.refresh(self._label_vectors)
 
     @property
     def num_labels(self) -> int:
@@ -191,6 +220,12 @@ class XCModel(keras.Model):
         """Ids, scores and losses of a batch of arrays, see ``RunModel.find_with_loss``."""
         return self._find_with_loss(features, labels, k=k, probabilities=probabilities)
 
+    def find_ranks(
+        self, features: Mapping[str, Any] | np.ndarray, labels: np.ndarray, excluded: np.ndarray
+    ) -> np.ndarray:
+        """Ranks of the true labels of a batch of arrays, see ``Head.label_ranks``."""
+        return self._ranks(features, labels, excluded)
+
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray] | None:
         """By the cosines of the head's weights, see ``RunModel.similar_labels``."""
         similarities = self.head.label_similarities(label)
@@ -218,6 +253,13 @@ class XCModel(keras.Model):
             self._as_probabilities(vectors, ids, scores) if probabilities else scores,
             losses,
         )
+
+    def _ranks_of(self, features, labels, excluded):
+        return self.head.label_ranks(self.encoder(features, training=False), labels, excluded)
+
+    def _vectors_of_labels(self, ids):
+        head: Any = self.head
+        return head.vectors_of(ids, self.encoder(head.label_features(ids), training=False))
 
     def _scores_to_search(self, features):
         return self.head.search_scores(self.encoder(features, training=False))

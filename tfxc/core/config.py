@@ -118,7 +118,8 @@ def _refuse_unwritable(value, key, where):
 
 
 _MAY_BE_REMOTE = (
-    "about", "run", "data.where", "data.train", "data.dev", "data.test", "data.label_names"
+    "about", "run", "data.where", "data.train", "data.dev", "data.test", "data.label_names",
+    "data.label_texts",
 )  # fmt: skip
 
 

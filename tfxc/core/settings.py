@@ -96,6 +96,17 @@ class DataSettings(_Section):
         label_names: file with one label name per line. It names the labels of a format that
             numbers them, and is the complete list of the allowed ones for a format that names them.
         images: how images are stored; None for data without images, or for the defaults.
+        label_texts: a text for each label, which head ``label_text`` reads: a file of JSON lines
+            ``{"label": "card_arrival", "text": "card arrival"}`` (``.gz``, ``.xz``), or ``"names"``
+            for the labels' names, ``_`` and ``-`` read as blanks. Labels of the file that have no
+            training example can be predicted, too.
+        missing_texts: ``"error"`` refuses a training label without a text; ``"free"`` leaves it to
+            the label's own vector, which needs ``head.free_vectors``.
+        self_part: what stands before the part of an example's text that may be a label's own text,
+            e.g. ``" : "``; the part behind the first one is compared. None compares whole texts.
+        held_out_labels: share of the labels that leave the training split, drawn with ``seed``, to
+            measure how well labels are found that nothing was trained for; examples without
+            another label leave with them. Needs ``label_texts``.
         num_labels: number of labels of a format that numbers them. It must be given only where
             it is far larger than the number of labels that occur in the training split.
         max_line_bytes: longest line (or row of a matrix) of a text format, decompressed; a longer
@@ -126,6 +137,10 @@ class DataSettings(_Section):
     text_features: Annotated[dict[str, Any] | None, pydantic.BeforeValidator(_section_of)] = None
     images: ImageSettings | None = None
     label_names: str | None = None
+    label_texts: str | None = None
+    missing_texts: Literal["error", "free"] = "error"
+    self_part: str | None = pydantic.Field(None, min_length=1)
+    held_out_labels: float | None = pydantic.Field(None, gt=0, lt=1)
     num_labels: Positive | None = None
     max_line_bytes: Positive = MAX_LINE_BYTES
     min_label_count: Positive = 1
@@ -153,6 +168,24 @@ class DataSettings(_Section):
                 raise ConfigError(
                     "this key does not apply to images", where=f"data.{key}", fix="remove it"
                 )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _label_texts_are_read(self):
+        defaults = {"missing_texts": "error", "self_part": None, "held_out_labels": None}
+        for key, default in defaults.items():
+            if self.label_texts is None and getattr(self, key) != default:
+                raise ConfigError(
+                    f"label_texts expected with {key}, found none",
+                    where=f"data.{key}",
+                    fix="name the file in data.label_texts, or 'names'; or remove it",
+                )
+        if self.label_texts is not None and self.text_features is None:
+            raise ConfigError(
+                "text_features expected with label_texts, found none",
+                where="data.label_texts",
+                fix="add data.text_features, which labels' texts share with the examples'",
+            )
         return self
 
     @pydantic.model_validator(mode="after")
@@ -339,6 +372,11 @@ class EvaluationSettings(_Section):
             training measures the full loss too; 0 for none.
         test_on_improvement: whether to measure the test split whenever the watched dev metric is
             the best so far.
+        ranks: whether to measure the exact rank of each true label among all, whatever its place:
+            MRR and H@k over the pairs of example and label. Needs a head with a score per label.
+        exclude: labels that do not count for an example of a split, unless they are true:
+            ``"train"``, those that the training split gives the same text; ``"self"``, the label
+            whose text is the example's own. Needs ``data.label_texts``.
     """
 
     k: list[Positive] = [1, 3, 5]
@@ -348,6 +386,8 @@ class EvaluationSettings(_Section):
     full_loss: bool | None = None
     train_slice: pydantic.NonNegativeInt = 4096
     test_on_improvement: bool = False
+    ranks: bool = False
+    exclude: list[Literal["train", "self"]] = []
 
 
 class Config(_Section):
@@ -379,6 +419,16 @@ class Config(_Section):
     recipe: Method = Method(name="fit")
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @pydantic.model_validator(mode="after")
+    def _excluded_labels_have_texts(self):
+        if self.evaluation.exclude and self.data.label_texts is None:
+            raise ConfigError(
+                "data.label_texts expected with exclude, found none",
+                where="evaluation.exclude",
+                fix="name the file in data.label_texts, or 'names'; or remove it",
+            )
+        return self
 
     @property
     def network_sections(self) -> dict[str, Method | None]:

@@ -3,7 +3,7 @@
 import array
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tfxc.data.formats.base import Reader
 
 
-_STREAM = 7  # of random numbers: not that of the shuffle or of the folds
+_STREAM, _LABEL_STREAM = 7, 9  # of random numbers: not that of the shuffle or of the folds
 _FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
 
 
@@ -31,7 +31,8 @@ def open_split(settings: "DataSettings", split: str) -> Any:
     """The reader of one split.
 
     With ``dev_share`` the training split is the training file without the examples that make the
-    dev split, and the dev split those.
+    dev split, and the dev split those. With ``held_out_labels`` the training split has neither
+    these labels nor the examples that have no other.
 
     Args:
         settings: ``DataSettings``.
@@ -43,6 +44,20 @@ def open_split(settings: "DataSettings", split: str) -> Any:
     Raises:
         DataError: the file cannot be read, or holds too few examples to hold some out.
     """
+    reader = _split_of(settings, split)
+    if split == "train" and settings.held_out_labels is not None:
+        reader = without_labels(reader, settings.held_out_labels, settings.seed)
+        if not reader.num_examples:
+            raise DataError(
+                f"examples with a label that is not held out expected, found none with "
+                f"{settings.held_out_labels:g} of the labels held out",
+                where=source_path(settings.train),
+                fix="lower data.held_out_labels",
+            )
+    return reader
+
+
+def _split_of(settings, split):
     share = None if split == "test" else settings.dev_share
     name = split if share is None else "train"
     of_splits: dict[Any, dict[str, Any]] = {**settings.split_options}
@@ -107,16 +122,47 @@ def _rarest(label_lists):
     return rarest_labels(np.frombuffer(bounds, np.int64), np.frombuffer(flat, np.int32))
 
 
+def held_out_labels(labels: Iterable[Any], share: float, seed: int) -> set[Any]:
+    """A share of labels, drawn at random; at least one, and never all.
+
+    Args:
+        labels: names or numbers, in any order.
+        share: of the labels, between 0 and 1.
+        seed: of the draw.
+
+    Example:
+        >>> len(held_out_labels(range(50), 0.1, seed=0))
+        5
+    """
+    names = sorted(set(labels))
+    count = min(max(1, round(share * len(names))), len(names) - 1)
+    return {names[place] for place in permutation(len(names), seed, _LABEL_STREAM)[:count]}
+
+
+def without_labels(reader: "Reader", share: float, seed: int) -> "Subset":
+    """A reader without a share of its labels, and without the examples that have no other.
+
+    Args:
+        reader: of a training split.
+        share, seed: see ``held_out_labels``.
+    """
+    lists = [list(labels) for part in reader.label_lists() for labels in part]
+    held_out = held_out_labels(itertools.chain.from_iterable(lists), share, seed)
+    chosen = np.array([bool(set(labels) - held_out) for labels in lists], bool)
+    return Subset(reader, chosen, held_out)
+
+
 class Subset:
     """A part of another reader's examples, in their order.
 
     Args:
         reader: the ``Reader``.
         chosen: bool, which of its examples belong to the part.
+        held_out: labels that the part's examples do not have any more.
     """
 
-    def __init__(self, reader: "Reader", chosen: np.ndarray) -> None:
-        self._reader, self._chosen = reader, chosen
+    def __init__(self, reader: Any, chosen: np.ndarray, held_out: Set[Any] = frozenset()) -> None:
+        self._reader, self._chosen, self._held_out = reader, chosen, held_out
         self.num_examples = int(np.count_nonzero(chosen))
 
     def __getattr__(self, name):
@@ -132,7 +178,7 @@ class Subset:
         for chunk in self._reader.chunks(size):
             places = np.flatnonzero(self._chosen[first : first + len(chunk)])
             first += len(chunk)
-            waiting.append(selected(chunk, places))
+            waiting.append(self._kept(selected(chunk, places)))
             count += len(places)
             if count >= size:
                 whole = _joined(waiting)
@@ -145,8 +191,17 @@ class Subset:
         """Yields the labels of the part's examples, lists as in ``Chunk.labels``."""
         first = 0
         for labels in self._reader.label_lists(size):
-            yield list(itertools.compress(labels, self._chosen[first : first + len(labels)]))
+            kept = itertools.compress(labels, self._chosen[first : first + len(labels)])
+            yield [self._without(labels) for labels in kept]
             first += len(labels)
+
+    def _kept(self, chunk):
+        if not self._held_out:
+            return chunk
+        return dataclasses.replace(chunk, labels=[self._without(row) for row in chunk.labels])
+
+    def _without(self, labels):
+        return [label for label in labels if label not in self._held_out]
 
 
 def selected(chunk: Chunk, places: np.ndarray) -> Chunk:

@@ -1,7 +1,7 @@
 """From the labels of a format (names or numbers) to the ids of the training vocabulary."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -225,6 +225,7 @@ class LabelNumbering:
         self._largest: tuple[int, int | None] = (-1, None)
         self._ids: np.ndarray | None = None
         self._unseen: dict[int, int] = {}
+        self._added: dict[str, int] = {}
         self.most_labels = 0  # of a training example
         self.vocabulary: LabelVocabulary | None = None
         self.label_counts: np.ndarray | None = None
@@ -293,6 +294,27 @@ class LabelNumbering:
         self.vocabulary = LabelVocabulary(names, str(where))
         return self.vocabulary
 
+    def extend(self, names: Iterable[str]) -> None:
+        """Adds labels without a training example behind those of the vocabulary.
+
+        Args:
+            names: of labels; those of the vocabulary stay where they are.
+
+        Example:
+            >>> numbering = LabelNumbering()
+            >>> own, _ = own_labels([["dog"]], "train.jsonl", 0, numbering.limit)
+            >>> _ = numbering.count(own, "train.jsonl"), numbering.freeze(1, "train.jsonl")
+            >>> numbering.extend(["cow", "dog"])
+            >>> numbering.vocabulary.names, numbering.label_counts.tolist()
+            (['dog', 'cow'], [1, 0])
+        """
+        assert self.vocabulary is not None and self.label_counts is not None, "freeze comes first"
+        old = self.vocabulary
+        new = [name for name in names if name not in old]
+        self._added = {name: len(old) + place for place, name in enumerate(new)}
+        self.vocabulary = LabelVocabulary([*old.names, *new])
+        self.label_counts = np.append(self.label_counts, np.zeros(len(new), np.int64))
+
     @property
     def ids(self) -> np.ndarray:
         """int64: the id of each code of the training split, -1 if it is not in the vocabulary."""
@@ -313,6 +335,10 @@ class LabelNumbering:
         known = codes < len(self.ids)
         ids = np.where(known, self.ids[np.where(known, codes, 0)], -1)
         for place in np.flatnonzero(ids < 0).tolist():
+            added = self._added.get(self._name_of(values[place])) if self._added else None
+            if added is not None:
+                ids[place] = added
+                continue
             unseen = self._unseen.setdefault(int(codes[place]), len(self._unseen))
             ids[place] = len(self.vocabulary) + unseen
         return ids
@@ -336,6 +362,11 @@ class LabelNumbering:
             return [str(code) for code in codes]
         names = list(self._codes)
         return [names[code] for code in codes]
+
+    def _name_of(self, value):
+        if isinstance(value, str):
+            return value
+        return str(value) if self._given is None else self._given.names[value]
 
     def _codes_of(self, values):
         if values.dtype != object:

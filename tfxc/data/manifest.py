@@ -27,6 +27,7 @@ LABELS_FILE = "labels.txt"
 UNSEEN_LABELS_FILE = "unseen_labels.txt"
 LABEL_COUNTS_FILE = "label_counts.npy"
 TEXT_FEATURES_FOLDER = "text_features"
+LABEL_TEXTS_FOLDER = "label_texts"
 AGAIN = "run prepare again with --force"
 # What a model needs to know about the data before it can be built.
 DIMENSIONS = (
@@ -43,6 +44,8 @@ def fingerprint(settings: "DataSettings") -> str:
     # Sets without these keep the fingerprint they had before there were any.
     later = ("images", "dev_share", "num_labels")
     unused = {name for name in later if getattr(settings, name) is None}
+    if settings.label_texts is None:
+        unused |= {"label_texts", "missing_texts", "self_part", "held_out_labels"}
     # A limit on lines decides whether a file is read, not what its records hold.
     ignored = {"name", "where", "rehearsal", "max_line_bytes"}
     values = settings.model_dump(mode="json", exclude={*ignored, *unused})
@@ -60,14 +63,17 @@ def fingerprints_of(folder: str | Path, records: Mapping[str, str]) -> dict[str,
         records: {split: SHA-256 of its rows}.
 
     Returns:
-        dict: ``"labels"``, ``"text features"`` where there are any, ``"records of train"``, ...
+        dict: ``"labels"``, ``"text features"`` and ``"label texts"`` where there are any,
+        ``"records of train"``, ...
     """
     folder = Path(folder)
     found = {"labels": checksum(folder / LABELS_FILE)}
-    texts = folder / TEXT_FEATURES_FOLDER
-    if texts.is_dir():
-        files = [path for path in texts.rglob("[!.]*") if path.is_file()]  # without the marker
-        found["text features"] = checksums.of_files(texts, files)
+    of_folders = {"text features": TEXT_FEATURES_FOLDER, "label texts": LABEL_TEXTS_FOLDER}
+    for what, name in of_folders.items():
+        texts = folder / name
+        if texts.is_dir():
+            files = [path for path in texts.rglob("[!.]*") if path.is_file()]  # without the marker
+            found[what] = checksums.of_files(texts, files)
     return found | {f"records of {split}": sha256 for split, sha256 in records.items()}
 
 
@@ -176,6 +182,8 @@ class Manifest(_Part):
         num_labels: number of labels of the training vocabulary (``labels.txt``).
         num_unseen_labels: labels of dev and test outside it (``unseen_labels.txt``); they have
             the ids ``num_labels`` and up.
+        num_trained_labels: those of them that the training split has, and its file of label texts
+            more; None without label texts.
         text_features: the settings of the fitted text features, or None.
         row_normalise: ``"l2"`` where the given rows were scaled to length 1.
         fingerprints: see ``fingerprints_of``; empty for runs without prepared data.
@@ -191,6 +199,7 @@ class Manifest(_Part):
     image_shape: tuple[int, int, int] | None = None
     image_store: Literal["pixels", "encoded"] | None = None
     num_labels: int
+    num_trained_labels: int | None = None
     num_unseen_labels: int
     text_features: dict | None
     row_normalise: Literal["l2"] | None

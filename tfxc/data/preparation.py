@@ -2,9 +2,9 @@
 
 A prepared folder holds the shards, ``manifest.json``, ``labels.txt`` (the training vocabulary),
 ``unseen_labels.txt`` (labels of dev and test outside it), ``label_counts.npy`` (int64
-(num_labels,), training examples of each label), for texts ``text_features/`` and, where images were
-left out, ``corrupt_images.txt``; ``checksums.json`` of all these, and ``sources.json`` (sizes and
-times of the sources).
+(num_labels,), training examples of each label), for texts ``text_features/``, for texts of labels
+``label_texts/`` and, where images were left out, ``corrupt_images.txt``; ``checksums.json`` of all
+these, and ``sources.json`` (sizes and times of the sources).
 """
 
 import itertools
@@ -28,8 +28,8 @@ from tfxc.core.storage.locks import locked, sweep
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.blocks.chunk_file import write_chunk
 from tfxc.data.blocks.converting import BlockConverter, BlockRows
-from tfxc.data.blocks.job import CHUNK, LABELS, READ, TERMS, SplitJob
-from tfxc.data.blocks.layout import dealt, in_order
+from tfxc.data.blocks.job import CHUNK, KEYS, LABELS, READ, TERMS, SplitJob
+from tfxc.data.blocks.layout import dealt, in_order, shuffled_order
 from tfxc.data.blocks.reading import BlockReader
 from tfxc.data.blocks.tasks import convert_block, read_block
 from tfxc.data.conversion import check_kind, check_width, report_unused_features
@@ -38,6 +38,7 @@ from tfxc.data.held_out import open_split, selected
 from tfxc.data.images.conversion import ImageConverter, nothing_decoded
 from tfxc.data.kinds import KINDS
 from tfxc.data.label_ids import LabelNumbering, joined_labels
+from tfxc.data.label_texts.preparation import LabelTextsPreparation
 from tfxc.data.manifest import (
     AGAIN,
     LABEL_COUNTS_FILE,
@@ -205,7 +206,7 @@ class _Preparation:
 
     def __init__(self, settings, sources, folder, jobs):
         self.settings, self.sources, self.folder, self.jobs = settings, sources, folder, jobs
-        self.text_features = self.numbering = self.kind = self.images = None
+        self.text_features = self.numbering = self.kind = self.images = self.label_texts = None
         self.fingerprints, self.num_features, self.num_train = {}, None, 0
 
     def run(self):
@@ -235,13 +236,20 @@ class _Preparation:
         )
         if settings.text_features is not None:
             self.text_features = build_text_features(settings.text_features)
+        if settings.label_texts is not None:
+            self.label_texts = LabelTextsPreparation(settings, self.text_features)
 
-    def learned(self, kind, num_features, num_train):
-        """Fixes the labels, and takes the kind and width of what a training split is made of."""
+    def number_labels(self):
+        """Fixes the labels; returns the texts of those that text features learn from."""
         settings, where = self.settings, self.sources["train"]
         vocabulary = self.numbering.freeze(settings.min_label_count, where)
         if self.numbering.most_labels == 1:
             report_joined_labels(vocabulary.names, where)
+        return [] if self.label_texts is None else self.label_texts.number(self.numbering)
+
+    def learned(self, kind, num_features, num_train):
+        """Takes the kind and width of what a training split is made of."""
+        where = self.sources["train"]
         if (given := given_terms(self.text_features)) is not None:
             given.take_width(num_features, where)
         if self.text_features is not None:
@@ -265,12 +273,15 @@ class _Preparation:
         unseen.save(self.folder / UNSEEN_LABELS_FILE)
         if images is not None:
             images.save_corrupt(self.folder)
+        if self.label_texts is not None:
+            self.label_texts.save(self.folder, self.numbering.vocabulary.names, self.text_features)
         write_array(self.folder / LABEL_COUNTS_FILE, self.numbering.label_counts)
         Manifest(
             name=settings.name, settings_fingerprint=fingerprint(settings),
             layout=settings.layout, feature_kind=self.kind.decoded.name,
             image_shape=images and images.shape, image_store=images and images.store,
             num_features=self.num_features, num_labels=len(self.numbering.vocabulary),
+            num_trained_labels=self.label_texts and self.label_texts.num_trained,
             vocabulary_size=getattr(self.text_features, "vocabulary_size", None),
             num_unseen_labels=len(unseen), text_features=text_settings,
             row_normalise=settings.normalise,
@@ -308,10 +319,20 @@ class _Split:
         count = sum(block.examples for block in blocks)
         report_truncated(self._all.text_features, self._truncated, count, self._split)
         info = self._write_shards(blocks)
+        if self._all.label_texts is not None:
+            self._save_keys(info)
         if (images := self._all.images) is not None:
             info.corrupt_images = len(images.corrupt) - left_out
         shutil.rmtree(self._scratch)
         return info
+
+    def _save_keys(self, info):
+        """What the examples' texts have in common with those of labels, in the records' order."""
+        keys = [np.load(self._job.file(KEYS, number)) for number in range(len(self._examples))]
+        keys = np.concatenate(keys) if keys else np.zeros((0, 2), np.uint64)
+        if self._training:
+            keys = keys[shuffled_order(info.blocks, len(info.shards), self._settings.seed)]
+        self._all.label_texts.save_examples(self._all.folder, self._split, keys)
 
     def _describe(self, stage):
         """Writes down what tasks have to know, and opens it for those of this process."""
@@ -452,9 +473,11 @@ class _Split:
 
     def _learn(self):
         """Fixes the vocabularies, and writes down the ids of labels and terms."""
-        parts = parts_of(self._all.text_features)
+        parts, texts = parts_of(self._all.text_features), self._all.number_labels()
         for name, learner in self._learners.items():
             with part_errors(name):
+                if texts:
+                    learner.add(parts[name].cut(texts))
                 ids = learner.finish()
             if parts[name].cuts_once:
                 write_array(self._job.term_ids_file(name), ids)

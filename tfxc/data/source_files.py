@@ -14,6 +14,7 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local, write_json
 from tfxc.core.storage.reading import checksum
 from tfxc.core.storage.remote import is_remote, stage, staged_path
+from tfxc.data.label_texts import NAMES
 from tfxc.data.manifest import SourceInfo
 from tfxc.data.parsing.archives import is_shard_pattern, shard_files
 
@@ -38,8 +39,8 @@ def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
             comes from and how to point elsewhere.
     """
     sources, missing = {}, []
-    if settings.label_names is not None:
-        staged(settings.label_names, "data.label_names")
+    for key, written in _files_of_labels(settings).items():
+        staged(written, f"data.{key}")
     for split, written in settings.sources().items():
         sources[split] = staged(written, f"data.{split}")
         absent = None if is_builtin(written) else _absent(sources[split])
@@ -115,7 +116,8 @@ def describe_sources(
 ) -> dict[str, SourceInfo]:
     """What every source was when it was read, as ``{split: SourceInfo}``.
 
-    A file of label names is described as well, as ``label_names``.
+    Files of label names and label texts are described as well, as ``label_names`` and
+    ``label_texts``.
 
     Args:
         fingerprints: those of the built-in sets, by split.
@@ -193,9 +195,13 @@ def _load_stamps(folder):
 
 
 def _written(settings):
-    """The sources as the settings name them, by split, and the file of label names."""
-    names = {} if settings.label_names is None else {"label_names": settings.label_names}
-    return {**settings.sources(), **names}
+    """The sources as the settings name them, by split, and the files about labels."""
+    return {**settings.sources(), **_files_of_labels(settings)}
+
+
+def _files_of_labels(settings):
+    found = {"label_names": settings.label_names, "label_texts": settings.label_texts}
+    return {key: path for key, path in found.items() if path not in (None, NAMES)}
 
 
 def _stamp(path):

@@ -26,6 +26,9 @@ class BagMLP(Encoder):
         num_features: feature ids are 0 .. num_features - 1 (from the data).
         hidden: widths of the hidden layers.
         activation: Keras name of the activation after every hidden layer.
+        residual: width of a residual layer behind the hidden ones, ``x + W2 relu(W1 x)`` with
+            ``W2 = 0`` at the start; None for none. With head ``label_text`` it lets an example's
+            vector differ from that of the label whose text is a part of its own.
         dropout: share of hidden units dropped in training, after each hidden layer.
         input_dropout: share of the bag's features dropped in training.
         num_hashed_features: size F' of a hashed first layer, or None for one row per feature.
@@ -54,6 +57,7 @@ class BagMLP(Encoder):
 
     @checked(
         hidden=ListOf(COUNT),
+        residual=COUNT | None,
         dropout=SHARE_BELOW_ONE,
         input_dropout=SHARE_BELOW_ONE,
         num_hashed_features=COUNT | None,
@@ -65,6 +69,7 @@ class BagMLP(Encoder):
         *,
         hidden: Sequence[int] = (512,),
         activation: str = "relu",
+        residual: int | None = None,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
         num_hashed_features: int | None = None,
@@ -77,12 +82,14 @@ class BagMLP(Encoder):
         self.num_features = num_features
         self.hidden = tuple(hidden)
         self.activation = keras.activations.get(activation)
+        self.residual = residual
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.num_hashed_features = num_hashed_features
         self.hash_seed = hash_seed
         self.initial_std = initial_std
         self.seed = seed
+        self.residual_weights: tuple[Any, ...] = ()
         self.kernels: list[Any] = []
         self.biases: list[Any] = []
         self._lookup: tf.Variable | None = None
@@ -99,8 +106,21 @@ class BagMLP(Encoder):
             self.biases.append(
                 self.add_weight((columns,), "zeros", name=f"bias_{level}", autocast=False)
             )
+        if self.residual:
+            self.residual_weights = self._residual_weights()
         if self.num_hashed_features:
             self._lookup = tf.Variable(self._hashed_ids(), trainable=False, name="lookup")
+
+    def _residual_weights(self):
+        """Kernel, bias and second kernel of the residual layer."""
+        dim, width = self.hidden[-1], self.residual
+        seed = self.seed * 1000 + len(self.hidden)
+        he = keras.initializers.TruncatedNormal(stddev=(2 / dim) ** 0.5, seed=seed)
+        return (
+            self.add_weight((dim, width), he, name="residual_kernel", autocast=False),
+            self.add_weight((width,), "zeros", name="residual_bias", autocast=False),
+            self.add_weight((width, dim), "zeros", name="residual_output", autocast=False),
+        )
 
     def _hashed_ids(self):
         lookup = bucket_lookup(self.num_features, self.num_hashed_features, self.hash_seed)
@@ -124,6 +144,11 @@ class BagMLP(Encoder):
             x = self.activation(x)
             if training and self.dropout:
                 x = dropout(x, self.dropout, seed=self.seed * 1000 + level)
+        if self.residual_weights:
+            kernel, bias, output = (
+                tf.cast(weight.value, x.dtype) for weight in self.residual_weights
+            )
+            x += tf.matmul(tf.nn.relu(tf.matmul(x, kernel) + bias), output)
         return x
 
     @property
@@ -159,5 +184,6 @@ class BagMLP(Encoder):
             **super().get_config(),
             **{name: getattr(self, name) for name in (*names, "initial_std", "seed")},
             "hidden": list(self.hidden),
+            "residual": self.residual,
             "activation": keras.activations.serialize(self.activation),
         }

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfxc.core.arguments import check_k
 from tfxc.ops.randomness import drawn_again, draws
+from tfxc.ops.search.ranks import tiled_ranks
 from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax
 from tfxc.ops.search.top_k import tiled_top_k
 from tfxc.ops.tables.large_weights import LargeWeights
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
 _LOSS_TILE = 16_384  # the same in top_k_and_loss: 16 MB at batch 256
+_RANK_TILE = 4096  # the same in label_ranks: 4 MB for each label of an example
 
 
 class Head(LargeWeights):
@@ -54,6 +56,9 @@ class Head(LargeWeights):
         log_scores: whether the scores of ``top_k`` are logarithms of probabilities.
         trunk: ``"separate"`` where each of its ``num_repetitions`` reads its own encoder.
         num_repetitions, first_repetition: how many, and the number of the first of them.
+        reads_label_texts: whether its columns are vectors that the encoder makes of labels' texts;
+            it then has ``columns_of``, ``label_features``, ``vectors_of`` and ``refresh`` of
+            ``heads.label_text``.
         data_statistics: attributes that hold weights counted in the training split, not learned: a
             training that begins with another run's weights keeps its own.
     """
@@ -71,6 +76,7 @@ class Head(LargeWeights):
     num_repetitions = 1
     first_repetition = 0
     data_statistics: tuple[str, ...] = ()
+    reads_label_texts = False
 
     @classmethod
     def resolved(cls, section: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
@@ -215,6 +221,21 @@ class Head(LargeWeights):
         tile, unrolled = self.tile or _LOSS_TILE, self.tile is not None
         ids, scores, log_sum, of_true = tiled_softmax(score, count, labels, k, tile, unrolled)
         return ids, scores, mean_cross_entropy(log_sum, of_true, labels >= 0)
+
+    def label_ranks(self, features: tf.Tensor, labels: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
+        """The rank of each true label among all, with a ``full_softmax``.
+
+        See ``tfxc.ops.search.ranks.tiled_ranks``.
+
+        Args:
+            features: float (batch, dim).
+            labels: int32 (batch, max_labels), distinct in a row, padded with -1.
+            excluded: int32 (batch, any), labels that do not count, none of them true, padded
+                with -1.
+        """
+        tile, unrolled = self.tile or _RANK_TILE, self.tile is not None
+        score = self.tile_scores(features)
+        return tiled_ranks(score, self.num_labels, labels, excluded, tile, unrolled)
 
     def check_k(self, k: int) -> None:
         """Raises a ``ValueError`` if more labels are requested than there are."""

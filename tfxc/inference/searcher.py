@@ -8,6 +8,7 @@ import numpy as np
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.inference.protocol import RunModel
+from tfxc.metrics.base import hits
 
 if TYPE_CHECKING:
     from tfxc.metrics.suite import MetricSuite
@@ -35,12 +36,27 @@ class SearchResult(NamedTuple):
         scores: float32 (batch, k).
         labels: int32 (batch, max_labels), the true ones.
         losses: float32 (batch,), see ``Head.top_k_and_loss``, or None.
+        ranks: float32 (batch, max_labels), see ``Head.label_ranks``, or None.
     """
 
     ids: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
     losses: np.ndarray | None
+    ranks: np.ndarray | None = None
+
+
+class Excluded(Protocol):
+    """Labels that do not count for examples, as ``tfxc.data.label_texts.exclusions``.
+
+    Attributes:
+        most: labels of the example that has most.
+    """
+
+    most: int
+
+    def rows(self, examples: np.ndarray) -> np.ndarray:
+        """int32 (n, at least 1), labels of these examples, distinct, padded with -1."""
 
 
 class Searcher:
@@ -53,6 +69,9 @@ class Searcher:
         full_loss: whether ``over`` finds losses too.
         probabilities: whether a call gives probabilities instead of scores: of the softmax over
             all labels, or of each label by itself, as the objective has it.
+        ranks: whether ``find`` gives the ranks of the true labels too.
+        excluded: ``Excluded`` labels of the examples, which are left out; None for none. Batches
+            then come with ``example_index``.
 
     Raises:
         ConfigError: the model has no such search, no softmax over all labels or no probabilities.
@@ -68,6 +87,8 @@ class Searcher:
         method: str | None = None,
         full_loss: bool = False,
         probabilities: bool = False,
+        ranks: bool = False,
+        excluded: Excluded | None = None,
     ) -> None:
         model.check_k(k)
         if probabilities:
@@ -76,6 +97,12 @@ class Searcher:
             raise ConfigError(
                 f"the {model.searched_part} has no softmax over all labels",
                 where="evaluation.full_loss",
+                fix="leave it out",
+            )
+        if ranks and not (model.full_softmax and hasattr(model, "find_ranks")):
+            raise ConfigError(
+                f"a model with a score for each label expected, found the {model.searched_part}",
+                where="evaluation.ranks",
                 fix="leave it out",
             )
         known = model.search_methods
@@ -87,20 +114,34 @@ class Searcher:
             )
         self.model, self.k, self._method = model, k, method
         self._full_loss, self._probabilities = full_loss, probabilities
+        self._ranks, self._excluded = ranks, excluded
+        more = 0 if excluded is None else excluded.most
+        self._depth = min(k + more, model.num_labels) if more else k
 
     def __call__(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """NumPy (ids int32, scores float32), both (batch, k)."""
         return self.model.find_top_k(batch["features"], self.k, self._probabilities, self._method)
 
     def find(self, batch: Mapping[str, Any]) -> SearchResult:
-        """``SearchResult`` of a batch of arrays."""
+        """``SearchResult`` of a batch of arrays, without excluded labels."""
         features, labels = batch["features"], batch["labels"]
-        if not self._full_loss:
-            return SearchResult(*self(batch), labels, None)
-        ids, scores, losses = self.model.find_with_loss(
-            features, labels, self.k, self._probabilities
-        )
-        return SearchResult(ids, scores, labels, losses)
+        excluded, losses, ranks = np.full((len(labels), 1), -1, np.int32), None, None
+        if self._excluded is not None:
+            excluded = self._excluded.rows(batch["example_index"])
+        if self._full_loss:
+            ids, scores, losses = self.model.find_with_loss(
+                features, labels, self._depth, self._probabilities
+            )
+        else:
+            ids, scores = self.model.find_top_k(
+                features, self._depth, self._probabilities, self._method
+            )
+        if self._depth > self.k:
+            ids, scores = _without(ids, scores, excluded, self.k)
+        if self._ranks:
+            model: Any = self.model
+            ranks = model.find_ranks(features, np.asarray(labels, np.int32), excluded)
+        return SearchResult(ids, scores, labels, losses, ranks)
 
     def over(
         self,
@@ -127,6 +168,14 @@ class Searcher:
                 progress.advance(len(found.ids))
         if title:
             progress.close()
+
+
+def _without(ids, scores, excluded, k):
+    """The first k of each row that are not excluded; -1 and minus infinity where they run out."""
+    left_out = hits(ids, excluded)
+    order = np.argsort(left_out, axis=1, kind="stable")[:, :k]
+    ids, scores, left_out = (np.take_along_axis(x, order, 1) for x in (ids, scores, left_out))
+    return np.where(left_out, -1, ids), np.where(left_out, -np.inf, scores)
 
 
 def evaluate_source(

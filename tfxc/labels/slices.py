@@ -106,6 +106,20 @@ def _by_shares(counts, bounds):
     return slices
 
 
+def trained_slices(label_counts: Sequence[int] | np.ndarray) -> "LabelSlices":
+    """Labels with training examples, and those without.
+
+    Args:
+        label_counts: (num_labels,) number of training examples of each label.
+
+    Example:
+        >>> trained_slices([3, 0]).names, trained_slices([3, 0]).slice_of_label.tolist()
+        (('trained', 'untrained'), [0, 1])
+    """
+    counts = checked_counts(label_counts)
+    return LabelSlices((counts == 0).astype(np.int8), ("trained", "untrained"))
+
+
 def _default_names(rule, bounds):
     if rule == "shares" and len(bounds) == 2:
         return "head", "torso", "tail"

@@ -8,7 +8,9 @@ Metrics see top-k lists only, never a (batch, num_labels) matrix. A batch is
 * ``labels`` int32 (batch, max_labels): true label ids padded with −1. An id of ``num_labels`` or
   more is a true label never seen in training: it counts as a positive that cannot be retrieved;
 * ``losses`` float (batch,), for the one metric that needs them: losses of the examples, NaN where
-  there is none.
+  there is none;
+* ``ranks`` float (batch, max_labels), for those that need them: the place of each of ``labels``
+  among all labels, from 1, infinity where it cannot be found.
 
 Examples without a true label count with the value 0 unless a metric says otherwise, as in the
 evaluation scripts of the Extreme Classification Repository
@@ -78,6 +80,7 @@ class RankedBatch:
         labels: int (batch, max_labels), sorted and distinct within a row, −1 elsewhere.
         hits: bool (batch, K), which predictions are true labels.
         losses: float64 (batch,), or None.
+        ranks: float64 (batch, max_labels), those of ``labels``, or None.
     """
 
     ids: np.ndarray
@@ -85,6 +88,7 @@ class RankedBatch:
     labels: np.ndarray
     hits: np.ndarray
     losses: np.ndarray | None = None
+    ranks: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -94,6 +98,7 @@ class RankedBatch:
         labels: Sequence[Sequence[int]] | np.ndarray,
         min_predictions: int = 1,
         losses: np.ndarray | None = None,
+        ranks: np.ndarray | None = None,
     ) -> "RankedBatch":
         """Checks and joins the arrays.
 
@@ -119,8 +124,11 @@ class RankedBatch:
             losses = np.asarray(losses, np.float64)
             if losses.shape != (len(ids),):
                 raise DataError(f"losses ({len(ids)},) expected, found {losses.shape}")
+        if ranks is not None:
+            order = np.argsort(labels, axis=1, kind="stable")  # that of ``distinct_labels``
+            ranks = np.take_along_axis(np.asarray(ranks, np.float64), order, 1)
         labels = distinct_labels(labels)
-        return cls(ids, scores, labels, _search(ids, labels), losses)
+        return cls(ids, scores, labels, _search(ids, labels), losses, ranks)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -198,6 +206,7 @@ class Metric:
         scores: np.ndarray,
         labels: np.ndarray,
         losses: np.ndarray | None = None,
+        ranks: np.ndarray | None = None,
     ) -> None:
         """Counts one batch of examples (arrays as in the module's text).
 
@@ -205,7 +214,8 @@ class Metric:
             DataError: the shapes do not fit together.
             ConfigError: K is smaller than ``min_predictions``.
         """
-        self.update_ranked(RankedBatch.of(ids, scores, labels, self.min_predictions, losses))
+        batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses, ranks)
+        self.update_ranked(batch)
 
     def per_example(
         self,
@@ -213,6 +223,7 @@ class Metric:
         scores: np.ndarray,
         labels: np.ndarray,
         losses: np.ndarray | None = None,
+        ranks: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """``{name: float64 (batch,)}``; empty for metrics that are not a mean over examples.
 
@@ -221,7 +232,7 @@ class Metric:
         Raises:
             DataError, ConfigError: as ``update``.
         """
-        batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses)
+        batch = RankedBatch.of(ids, scores, labels, self.min_predictions, losses, ranks)
         return self.per_example_ranked(batch)
 
     def merge(self, other: "Metric") -> None:

@@ -138,6 +138,51 @@ class SlicedRecall(SlicedMetric):
         return np.where(num_true > 0, ratio(cumulative_hits, num_true), np.nan)
 
 
+class TrainedRecall(SlicedRecall):
+    """Recall of labels with training examples and of those without, and their harmonic mean.
+
+    Both are searched among all labels. The harmonic mean is high only where both are.
+
+    Args:
+        slices: those of ``labels.slices.trained_slices``.
+        ks: cut-offs.
+
+    Example:
+        >>> from tfxc.labels.slices import trained_slices
+        >>> metric = TrainedRecall(trained_slices([90, 9, 0]), ks=(1,))
+        >>> metric.update(np.array([[0], [2]]), np.array([[9], [8]]), [[0], [2]])
+        >>> metric.update(np.array([[0]]), np.array([[9]]), [[2]])
+        >>> metric.result()["R@1/untrained"], round(metric.result()["R@1/harmonic mean"], 4)
+        (0.5, 0.6667)
+    """
+
+    def __init__(self, slices: "LabelSlices", ks: Sequence[int] = (1, 3, 5)) -> None:
+        super().__init__(slices, ks)
+        self._means = names_at("R", self.ks, "/harmonic mean")
+        self._of_slices, self.names = self.names, self.names + self._means
+
+    def initial_state(self) -> dict[str, np.ndarray]:
+        count = len(self.slices.names) * len(self.ks)
+        return {"sum": np.zeros(count), "count": np.zeros(count, np.int64)}
+
+    def update_ranked(self, batch: "RankedBatch") -> None:
+        values = self.per_example_ranked(batch)
+        table = np.array([values[name] for name in self._of_slices])
+        self.state["sum"] += np.nansum(table, axis=1)
+        self.state["count"] += np.count_nonzero(~np.isnan(table), axis=1)
+
+    def result(self) -> dict[str, float]:
+        parts = ratio(self.state["sum"], self.state["count"])
+        trained, untrained = parts.reshape(2, -1)
+        means = ratio(2 * trained * untrained, trained + untrained)
+        return named(self.names, [*parts, *means])
+
+    def support(self) -> dict[str, int]:
+        """Numbers of examples; of the mean the smaller one."""
+        counts = self.state["count"]
+        return named(self.names, [*counts, *counts.reshape(2, -1).min(axis=0)])
+
+
 class SlicedPrecision(SlicedMetric):
     """Contribution of each slice to precision at k: the slices' values add up to P@k.
 

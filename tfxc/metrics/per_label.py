@@ -75,6 +75,7 @@ class PerLabel:
         scores: Sequence[Sequence[float]] | np.ndarray,
         labels: Sequence[Sequence[int]] | np.ndarray,
         losses: np.ndarray | None = None,
+        ranks: np.ndarray | None = None,
     ) -> None:
         """Counts one batch; arrays see ``Metric.update``.
 

@@ -11,10 +11,11 @@ from tfxc.core.errors import ConfigError
 from tfxc.labels.slices import frequency_slices
 from tfxc.metrics.base import Metric, RankedBatch, checked_ks
 from tfxc.metrics.classification import Classification, Decision
-from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall
+from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall, TrainedRecall
 from tfxc.metrics.loss import FullLoss
 from tfxc.metrics.propensity_scored import PropensityScoredNDCG, PropensityScoredPrecision
 from tfxc.metrics.ranking import NDCG, NormalisedPrecision, Precision, Recall
+from tfxc.metrics.ranks import Ranks
 
 if TYPE_CHECKING:
     from tfxc.labels.slices import LabelSlices
@@ -28,6 +29,7 @@ def build_metrics(
     slices: "LabelSlices | None" = None,
     full_loss: bool = False,
     classification: Classification | None = None,
+    more: Sequence[Metric] = (),
 ) -> "MetricSuite":
     """The metrics that the given facts allow.
 
@@ -44,6 +46,7 @@ def build_metrics(
         full_loss: adds the cross-entropy of the softmax over all labels; batches then come with
             ``losses``.
         classification: ``Classification``, whose precision, recall, F1 and accuracy it adds.
+        more: metrics to add, such as ``metrics_of_pairs``.
 
     Returns:
         ``MetricSuite``.
@@ -72,6 +75,7 @@ def build_metrics(
         metrics += [PropensityScoredPrecision(*facts), PropensityScoredNDCG(*facts)]
     if classification is not None:
         metrics.append(classification)
+    metrics += more
     if label_counts is not None:
         slices = slices or frequency_slices(label_counts)
         metrics += [SlicedRecall(slices, ks), SlicedPrecision(slices, ks)]
@@ -79,6 +83,18 @@ def build_metrics(
     if full_loss:
         metrics.append(FullLoss())
     return MetricSuite(metrics)
+
+
+def metrics_of_pairs(ks: Sequence[int], trained: "LabelSlices | None", ranks: bool) -> list[Metric]:
+    """Metrics of labels with and without training examples apart, and of ranks.
+
+    Args:
+        ks: cut-offs.
+        trained: ``labels.slices.trained_slices``; None where all have training examples.
+        ranks: adds MRR and H@k over all pairs; batches then come with ``ranks``.
+    """
+    found: list[Metric] = [] if trained is None else [TrainedRecall(trained, ks)]
+    return [*found, Ranks(ks, trained)] if ranks else found
 
 
 class MetricSuite(Metric):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _local = threading.local()
+_FIRST_LABEL = 1 << 31  # rows of labels follow those of any batch
 
 
 @contextlib.contextmanager
@@ -28,6 +29,21 @@ def step_scope(step: tf.Tensor, first_row: tf.Tensor) -> Iterator[None]:
     """
     before = getattr(_local, "scope", None)
     _local.scope = (tf.cast(step, tf.uint32), tf.cast(first_row, tf.uint32), {})
+    try:
+        yield
+    finally:
+        _local.scope = before
+
+
+@contextlib.contextmanager
+def rows_of_labels() -> Iterator[None]:
+    """Inside, the rows seen are labels' texts: their draws are not those of the batch's examples.
+
+    They are the same in all replicas, and whenever this is entered again in a step.
+    """
+    before = getattr(_local, "scope", None)
+    if before is not None:
+        _local.scope = (before[0], _u32(_FIRST_LABEL), {})
     try:
         yield
     finally:
@@ -134,9 +150,6 @@ def _mix(x):
 
 def _u32(value):
     return tf.constant(value & 0xFFFFFFFF, tf.uint32)
-
-
-_local = threading.local()
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import argparse
 
     from tfxc.data.formats.base import Reader
+    from tfxc.data.label_texts.exclusions import Exclusions
+    from tfxc.data.sources.base import Source
     from tfxc.inference.searcher import Examples
     from tfxc.metrics.classification import Decision
     from tfxc.metrics.suite import MetricSuite
@@ -113,8 +115,7 @@ class Measurement:
         from tfxc.data.sources.shards import open_source
 
         folder = ensure_prepared(loaded.config.data, self.prepared)
-        splits = loaded.manifest["splits"]
-        split = self.split or next(s for s in ("test", "dev", "train") if s in splits)
+        splits, split = loaded.manifest["splits"], self._split_of(loaded)
         if split not in splits:
             raise ConfigError(
                 f"a split of the data expected, found {split!r}",
@@ -129,6 +130,10 @@ class Measurement:
             )
         loaded.folder.check_data(folder, {"labels", "text features", f"records of {split}"})
         return split, open_source(folder, split)
+
+    def _split_of(self, loaded):
+        splits = loaded.manifest["splits"]
+        return self.split or next(s for s in ("test", "dev", "train") if s in splits)
 
     def _reader(self, loaded):
         """A new reader of ``data``."""
@@ -158,13 +163,14 @@ class Measurement:
         Raises:
             ConfigError: a cut-off is larger than the number of labels.
         """
-        from tfxc.metrics.suite import build_metrics
+        from tfxc.metrics.suite import build_metrics, metrics_of_pairs
         from tfxc.training.evaluation import classification_of, measures_full_loss
 
         settings, splits = loaded.config.evaluation, loaded.manifest["splits"]
         num_labels, counts = loaded.manifest["num_labels"], loaded.label_counts
+        ks = self._ks(settings, num_labels)
         return build_metrics(
-            ks=self._ks(settings, num_labels),
+            ks=ks,
             label_counts=counts,
             num_train_examples=None if counts is None else splits["train"]["examples"],
             propensity=settings.propensity,
@@ -175,7 +181,35 @@ class Measurement:
                 num_labels,
                 loaded.vocabulary.names if num_labels == 2 else (),
             ),
+            more=metrics_of_pairs(ks, self._trained(loaded), settings.ranks),
         )
+
+    def _trained(self, loaded):
+        """Labels with and without training examples, where the latter have texts."""
+        from tfxc.labels.slices import trained_slices
+
+        counts = loaded.label_counts
+        if loaded.config.data.label_texts is None or counts is None or (counts > 0).all():
+            return None
+        return trained_slices(counts)
+
+    def excluded(self, loaded: "LoadedRun", rows: "Examples") -> "Exclusions | None":
+        """Labels that do not count for the examples of a split, see ``evaluation.exclude``.
+
+        Args:
+            loaded: the run.
+            rows: what ``examples`` returned.
+        """
+        kinds = loaded.config.evaluation.exclude
+        if not kinds or self.data:
+            return None
+        from tfxc.data.label_texts.exclusions import exclusions
+        from tfxc.data.preparation import ensure_prepared
+        from tfxc.data.sources.shards import open_source
+
+        folder, source = ensure_prepared(loaded.config.data, self.prepared), cast("Source", rows)
+        split = self._split_of(loaded)
+        return exclusions(folder, split, kinds, source, open_source(folder, "train"))
 
     def _ks(self, settings, num_labels):
         # As in training, a config's cut-offs that a small label set has not are left out.
@@ -230,7 +264,10 @@ class Measurement:
         depth = rule.depth(metrics.min_predictions, num_labels, self.labels)
         full_loss = "full_loss" in metrics.names
         probabilities = decisions is not None and rule.probabilities
-        searcher = Searcher(loaded.model, depth, self.search, full_loss, probabilities)
+        searcher = Searcher(
+            loaded.model, depth, self.search, full_loss, probabilities,
+            ranks="MRR" in metrics.names, excluded=self.excluded(loaded, rows),
+        )  # fmt: skip
         parts, unknown = [], 0
         watch = curve.update if curve else None
         for batch in searcher.over(rows, self.batch_size_for(loaded), "evaluating", watch):

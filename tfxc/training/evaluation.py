@@ -1,21 +1,27 @@
 """What is measured while a model is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tfxc.data.manifest import LABELS_FILE, Manifest
+from tfxc.core.storage.reading import read_array
+from tfxc.data.label_texts.exclusions import exclusions
+from tfxc.data.label_texts.prepared import has_label_texts
+from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
 from tfxc.inference.protocol import RunModel
 from tfxc.inference.searcher import Searcher, evaluate_source
+from tfxc.labels.slices import trained_slices
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.metrics.classification import Classification, Decision, positive_label
-from tfxc.metrics.suite import build_metrics
+from tfxc.metrics.suite import build_metrics, metrics_of_pairs
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config, EvaluationSettings
+    from tfxc.data.label_texts.exclusions import Exclusions
     from tfxc.data.sources.base import Source
+    from tfxc.labels.slices import LabelSlices
 
 
 # Not the run's seed: runs that are compared see the same slice.
@@ -31,6 +37,7 @@ class Evaluation:
         labels: what ``labels_of`` says of the training split.
         train: training ``Source``; None if the loss over all labels is not measured.
         dev, test: ``Source``s, or None.
+        label_texts: what is known of labels and examples by their texts, or None.
 
     Attributes:
         metrics: ``MetricSuite`` of the dev and the test split.
@@ -50,6 +57,7 @@ class Evaluation:
         train: "Source | None",
         dev: "Source | None" = None,
         test: "Source | None" = None,
+        label_texts: "EvaluationOfTexts | None" = None,
     ) -> None:
         settings = config.evaluation
         num_labels = model.num_labels
@@ -62,9 +70,18 @@ class Evaluation:
             ks=ks,
             full_loss=self.full_loss,
             classification=classification_of(decision, single_label, num_labels, names),
+            more=metrics_of_pairs(ks, label_texts and label_texts.trained, settings.ranks),
         )
         depth = self.metrics.decision.depth(self.metrics.min_predictions, num_labels)
+        excluded = {} if label_texts is None else label_texts.excluded
         self._searcher = Searcher(model, depth, full_loss=self.full_loss)
+        self._searchers = {
+            split: Searcher(
+                model, depth, full_loss=self.full_loss, ranks=settings.ranks,
+                excluded=excluded.get(split),
+            )
+            for split in ("dev", "test")
+        }  # fmt: skip
         self._slice: list[dict[str, Any]] = []
         if self.full_loss and settings.train_slice:
             assert train is not None
@@ -82,11 +99,11 @@ class Evaluation:
 
     def of_dev(self) -> dict[str, float]:
         """Results on the dev split, ``{name: value}``; empty without one."""
-        return self._of(self._dev)
+        return self._of(self._dev, "dev")
 
     def of_test(self) -> dict[str, float]:
         """Results on the test split, ``{name: value}``; empty without one."""
-        return self._of(self._test)
+        return self._of(self._test, "test")
 
     def of_training(self) -> dict[str, float]:
         """The loss over all labels on the slice of the training split; empty without it."""
@@ -96,11 +113,47 @@ class Evaluation:
         known = losses[~np.isnan(losses)]
         return {"full_loss": float(known.mean(dtype=np.float64))} if len(known) else {}
 
-    def _of(self, source):
+    def _of(self, source, split):
         if source is None:
             return {}
         self.metrics.reset()
-        return evaluate_source(self._searcher, source, self.metrics, self._batch_size)
+        searcher = self._searchers[split]
+        return evaluate_source(searcher, source, self.metrics, self._batch_size)
+
+
+class EvaluationOfTexts(NamedTuple):
+    """What is known of labels and examples by their texts.
+
+    Attributes:
+        trained: ``labels.slices.trained_slices``; None where all labels have training examples.
+        excluded: ``Exclusions`` by split, where some are wanted.
+    """
+
+    trained: "LabelSlices | None"
+    excluded: "Mapping[str, Exclusions]"
+
+
+def evaluation_of_texts(
+    data_folder: str | Path, kinds: Sequence[str], train: "Source", **splits: "Source"
+) -> EvaluationOfTexts | None:
+    """What a prepared folder says of the texts of labels; None if it has none.
+
+    Args:
+        data_folder: prepared data.
+        kinds: ``evaluation.exclude`` of the config.
+        train: the training split.
+        **splits: those that are measured.
+    """
+    if not has_label_texts(data_folder):
+        return None
+    counts = read_array(Path(data_folder) / LABEL_COUNTS_FILE)
+    trained = None if (counts > 0).all() else trained_slices(counts)
+    found = {
+        name: exclusions(data_folder, name, kinds, source, train)
+        for name, source in splits.items()
+        if kinds
+    }
+    return EvaluationOfTexts(trained, found)
 
 
 def decision_of(model: RunModel, single_label: bool, threshold: float | None = None) -> Decision:

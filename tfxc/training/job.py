@@ -16,7 +16,7 @@ from tfxc.data.text.registry import load_text_features
 from tfxc.model import XCModel, build_model
 from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
-from tfxc.training.evaluation import Evaluation, labels_of
+from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.loop import Trainer
 from tfxc.training.start.run_start import RunStart
 from tfxc.training.start.word_vectors import start_from_vectors
@@ -212,7 +212,9 @@ class TrainingJob:
         names = ("dev", "test") if self.config.evaluation.test_on_improvement else ("dev",)
         measured = {name: self.open_source(name) for name in names if name in splits}
         labels = labels_of(self.data_folder, model.num_labels)
-        return Evaluation(model, self.config, labels, source, **measured)
+        kinds = self.config.evaluation.exclude
+        texts = evaluation_of_texts(self.data_folder, kinds, source, **measured)
+        return Evaluation(model, self.config, labels, source, **measured, label_texts=texts)
 
     def on_begin(self) -> None:
         """Called when the run folder has its config, before the first step."""

@@ -102,6 +102,7 @@ class Trainer:
             measured = evaluation if evaluation is not None and evaluation.has_dev else None
             self.watch = BestMetric(settings, measured.metrics if measured else None)
         self.checkpoints = self._checkpoints()
+        self._refreshed: int | None = None  # the step at which the labels' vectors were made
 
     def _checkpoints(self):
         kept = [*self.step_function.variables_to_save, self.watch.variable]
@@ -399,6 +400,7 @@ class Trainer:
     def _evaluate(self, reporter, step):
         """Measures the splits; returns ``{split: results}``."""
         with self._evaluation_weights():
+            self._refresh(step)
             results = {"dev": self.evaluation.of_dev(), "train": self.evaluation.of_training()}
             improved = bool(results["dev"]) and self.watch.improved(results["dev"], step)
             improved = self._chief_result(improved)
@@ -409,6 +411,12 @@ class Trainer:
         epoch, watched = step / self.steps_per_epoch, self.watch.metric
         reporter.results(step, epoch, results, improved, watched)
         return results
+
+    def _refresh(self, step):
+        """Brings what the model keeps of the labels' texts up to date, once at a step."""
+        if self._refreshed != step:
+            self.model.refresh()
+            self._refreshed = step
 
     def _chief_result(self, improved):
         """The chief's judgement of an evaluation: another machine may round differently."""
@@ -431,6 +439,7 @@ class Trainer:
         # best step are where a run was killed while it was taken back to an earlier checkpoint.
         missing = from_all_workers(self.strategy, [not (self.run / WEIGHTS).exists()]).any()
         with self._evaluation_weights():
+            self._refresh(step)
             if self.settings.keep == "last" or self.watch.metric is None or missing:
                 self.run.save_weights(self.model)
         # Those of the kept weights, perhaps measured before a kill: it is the log that knows.

@@ -237,7 +237,7 @@ class TrainStep:
 
     def _loss_function(self):
         """Function (batch, update_state=...) -> losses, the techniques in it."""
-        groups_of = self.model.head.groups_of_passes
+        groups_of: Any = self.model.groups_of_passes
         for technique in reversed(self.techniques):
             groups_of = functools.partial(technique.groups, groups_of)
         for technique in self.techniques:

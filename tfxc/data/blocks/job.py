@@ -8,6 +8,7 @@ them (``tfxc.data.preparation``). Files of a block:
 * ``chunk``: its examples, if the source can be read from its beginning only;
 * ``read``: what the first task found, labels and terms by their places among those of the block;
 * ``labels``, ``terms``: which ones these are;
+* ``keys``: of its texts, where labels have texts as well;
 * ``rows``: its rows, of the training split in random order.
 """
 
@@ -25,7 +26,7 @@ from tfxc.data.kinds import ROW_KINDS
 from tfxc.data.text.base import learners_of
 from tfxc.data.text.registry import build_text_features, load_text_features
 
-CHUNK, READ, LABELS, TERMS, ROWS = "chunk", "read", "labels", "terms", "rows"
+CHUNK, READ, LABELS, TERMS, KEYS, ROWS = "chunk", "read", "labels", "terms", "keys", "rows"
 _JOB_FILE, _LABEL_IDS, _TERM_IDS = "job.json", "label-ids.npy", "term-ids-{}.npy"
 
 

@@ -4,13 +4,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfxc.core.storage.files import write_array
 from tfxc.data.blocks.array_file import write_arrays
-from tfxc.data.blocks.job import READ, SplitJob
+from tfxc.data.blocks.job import KEYS, READ, SplitJob
 from tfxc.data.blocks.texts import text_arrays
 from tfxc.data.chunk import Chunk
 from tfxc.data.conversion import Converter, check_finite, check_kind
 from tfxc.data.kinds import SPARSE, kind_of_features
 from tfxc.data.label_ids import OwnLabels, own_labels
+from tfxc.data.label_texts.keys import keys_of_examples
 from tfxc.data.lists import LabelLists, gather_lists
 from tfxc.data.text.base import parts_of
 from tfxc.data.text.given import GivenTerms
@@ -73,6 +75,9 @@ class BlockReader:
         else:
             check_kind(chunk, "texts", job.where, fix=None)
             arrays, cuts, truncated = self._cut(chunk, first)
+        if job.settings.label_texts is not None:
+            keys = keys_of_examples(chunk.texts or [], job.settings.self_part)
+            write_array(job.file(KEYS, number), keys)
         kind = None if features is None else kind_of_features(features, job.where)
         labels, own = self._labels(chunk, first)
         write_arrays(job.file(READ, number), {**labels, **arrays})

@@ -19,6 +19,7 @@ from tfxc.data.rows import Rows
 
 if TYPE_CHECKING:
     from tfxc.data.kinds import FeatureKind
+    from tfxc.data.label_texts.prepared import LabelTexts
 
 
 _POOL = 32  # batches sorted by length together
@@ -115,6 +116,10 @@ class Source(abc.ABC):
         """All examples in their order, in memory, as ``Rows``."""
         return Rows.concatenate(list(self._in_order()))
 
+    def label_texts(self) -> "LabelTexts | None":
+        """The texts of the labels, with the examples' own labels; None without any."""
+        return None
+
     def label_counts(self) -> np.ndarray:
         """Examples of each label, int64 (num_labels,); labels beyond are left out."""
         assert self.num_labels is not None, "a source of a training split"
@@ -177,6 +182,7 @@ class ArraySource(Source):
         rows: ``Rows``.
         num_labels: number of training labels, if known.
         image_shape: (height, width, channels) that encoded images are brought to.
+        label_texts: ``LabelTexts`` with the examples' own labels, or None.
 
     Example:
         >>> rows = Rows.from_dense(np.eye(3), [[0], [1], [2]])
@@ -185,12 +191,16 @@ class ArraySource(Source):
     """
 
     def __init__(
-        self, rows: Rows, num_labels: int | None = None, image_shape: tuple[int, ...] | None = None
+        self,
+        rows: Rows,
+        num_labels: int | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        label_texts: "LabelTexts | None" = None,
     ) -> None:
         assert image_shape is not None or rows.kind is not ENCODED, "encoded images need a shape"
         shape = rows.image_shape or image_shape
         super().__init__(len(rows), rows.num_features, num_labels, rows.kind, shape)
-        self._rows = rows
+        self._rows, self._label_texts = rows, label_texts
         self._permutations = LRUCache(2)
         self._grouped: int | None = None
 
@@ -200,6 +210,10 @@ class ArraySource(Source):
             return super().group_by_length(batch_size)
         self._grouped = batch_size
         return None
+
+    def label_texts(self) -> "LabelTexts | None":
+        """See ``Source``."""
+        return self._label_texts
 
     def _order(self, seed, epoch):
         order = permutation(self.num_examples, seed, epoch)

@@ -61,11 +61,14 @@ class Fold(NamedTuple):
             )
         rows = source.rows()
         inside = stratified_folds(rows, self.count, self.seed) == self.number
-        outer, inner = (
-            ArraySource(rows.select(np.flatnonzero(chosen)), source.num_labels, source.image_shape)
-            for chosen in (~inside, inside)
-        )
-        return outer, inner
+        texts = source.label_texts()
+
+        def part(chosen):
+            numbers = np.flatnonzero(chosen)
+            own = None if texts is None else texts.of_examples(numbers)
+            return ArraySource(rows.select(numbers), source.num_labels, source.image_shape, own)
+
+        return part(~inside), part(inside)
 
 
 def stratified_folds(rows: "Rows", count: int, seed: int) -> np.ndarray:

@@ -11,12 +11,14 @@ from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
 from tfxc.core.storage import checksums
 from tfxc.data.feature_sets.source import open_feature_split
+from tfxc.data.label_texts.prepared import has_label_texts, load_label_texts
 from tfxc.data.manifest import AGAIN, Manifest
 from tfxc.data.rows import RowsBuilder
 from tfxc.data.sources.base import ArraySource, Source
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
 
 if TYPE_CHECKING:
+    from tfxc.data.label_texts.prepared import LabelTexts
     from tfxc.data.manifest import ShardInfo
 
 
@@ -44,7 +46,7 @@ class ShardSource(WindowSource):
     def __init__(
         self, folder: str | Path, split: str, memory_bytes: int = DEFAULT_MEMORY_BYTES
     ) -> None:
-        self.folder, self.manifest = Path(folder), Manifest.load(folder)
+        self.folder, self.manifest, self._split = Path(folder), Manifest.load(folder), split
         info = self.manifest.split(split)
         sizes = [shard.memory_bytes(self.manifest.row_kind) for shard in info.shards]
         super().__init__(
@@ -66,6 +68,13 @@ class ShardSource(WindowSource):
             with Progress(f"loading {split}", info.examples, "examples") as progress:
                 rows = self._load(range(len(self._shards)), progress)
             self._whole = ArraySource(rows, self.num_labels, self.image_shape)
+
+    def label_texts(self) -> "LabelTexts | None":
+        """See ``Source``."""
+        if not has_label_texts(self.folder):
+            return None
+        manifest = self.manifest
+        return load_label_texts(self.folder, manifest.kind, manifest.num_features, self._split)
 
     @property
     def in_memory(self) -> bool:

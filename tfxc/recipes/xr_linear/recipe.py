@@ -37,7 +37,8 @@ class XRLinear(StagedRecipe):
             ``negative_labels_file`` and ``negative_clusters_file``, matrices with a row for each
             training example, see ``recipes.xr_linear.example_matrices.ExampleMatrices``.
         memory_gb: what the training of the classifiers may use in addition to features and labels;
-            the label matrices of all levels count.
+            the label matrices of all levels count. None sets no limit: as many blocks are trained
+            at a time as there are threads.
         calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the scores on the
             dev split.
         threads: at most this many; None means all cores. The model does not depend on it.
@@ -52,13 +53,13 @@ class XRLinear(StagedRecipe):
     uses_cluster = True
     saved = "finished blocks are"
 
-    @checked(memory_gb=POSITIVE, calibrate=OneOf(None, *METHODS), threads=COUNT | None)
+    @checked(memory_gb=POSITIVE | None, calibrate=OneOf(None, *METHODS), threads=COUNT | None)
     def __init__(
         self,
         *,
         tree: Mapping[str, Any] | None = None,
         ranker: Mapping[str, Any] | None = None,
-        memory_gb: float = 1.0,
+        memory_gb: float | None = None,
         calibrate: str | None = None,
         threads: int | None = None,
     ) -> None:
@@ -100,9 +101,11 @@ class XRLinear(StagedRecipe):
 
     def check(self, context: Context) -> None:
         """Refuses settings that do not fit the data."""
+        from tfxc.recipes.xr_linear.stages import check_memory
         from tfxc.recipes.xr_linear.training import checked_plan
 
-        checked_plan(self, context.config, context.manifest)
+        sizes, settings = checked_plan(self, context.config, context.manifest)
+        check_memory(context.manifest, sizes, settings, self.memory_gb)
 
     def stages(self, context: Context) -> Callable[[], dict[str, Any]]:
         """Tree, blocks of classifiers, calibration.

@@ -18,6 +18,7 @@ from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.inference.searcher import Searcher
 from tfxc.ops.linear.solver import block_memory
+from tfxc.parallel import workers
 from tfxc.ranker.calibration import Calibration, pairs_of
 from tfxc.ranker.layer import BudgetError
 from tfxc.recipes.xr_linear.model import CALIBRATION
@@ -103,13 +104,64 @@ def memory_of_ranker(
     try:
         yield None if memory_gb is None else int(memory_gb * 2**30)
     except BudgetError as error:
-        least = math.ceil(100 * error.least / 2**30) / 100
-        raise ConfigError(
-            f"at least {least:.2f} expected for the labels' matrices and the largest block of "
-            f"classifiers, found {memory_gb:g}",
-            where=where,
-            fix=f"set {where} to {least:.2f}",
-        ) from None
+        raise _too_small(error.least, memory_gb, where) from None
+
+
+def check_memory(
+    manifest: "Manifest", sizes: Sequence[int], settings: "RankerSettings", memory_gb: float | None
+) -> None:
+    """Refuses a ``recipe.memory_gb`` that will not do, before the labels are clustered.
+
+    On a cluster it says nothing of the workers' memory.
+
+    Args:
+        manifest, sizes, settings, memory_gb: see ``estimate_lines``.
+
+    Raises:
+        ConfigError: the message says how much is needed.
+    """
+    if memory_gb is None or workers() is not None:
+        return
+    held, problem = _of_blocks(manifest, sizes, settings)
+    least = held + _smallest(problem)
+    if least > int(memory_gb * 2**30):
+        raise _too_small(least, memory_gb, "recipe.memory_gb")
+
+
+def _too_small(least, memory_gb, where):
+    needed = _in_gb(least)
+    return ConfigError(
+        f"at least {needed:.2f} expected for the labels' matrices and the largest block of "
+        f"classifiers, found {memory_gb:g}",
+        where=where,
+        fix=f"set {where} to {needed:.2f}",
+    )
+
+
+def _in_gb(count):
+    """Rounded up, so that a budget of it suffices."""
+    return math.ceil(100 * count / 2**30) / 100
+
+
+def _of_blocks(manifest, sizes, settings, more=0):
+    """Bytes of the labels' matrices of all levels; arguments of ``block_memory`` of the first
+    block, which is the largest."""
+    train, width = manifest.split("train"), manifest.num_features + more
+    matrices = len(sizes) * (2 if settings.relevance_mode == "induce" else 1)
+    held = matrices * (8 * train.labels + 4 * train.examples)
+    entries = _entries(manifest, more)
+    return held, (train.examples, entries, width, sizes[0], settings.solvers(sizes)[0])
+
+
+def _entries(manifest, more):
+    train, width = manifest.split("train"), manifest.num_features + more
+    if manifest.kind is DENSE:
+        return train.examples * width
+    return train.nonzeros + train.examples * more
+
+
+def _smallest(problem):
+    return min(block_memory(*problem), block_memory(*problem, compress=False))
 
 
 def estimate_lines(
@@ -129,15 +181,11 @@ def estimate_lines(
         memory_gb, threads: as of the recipe; memory_gb None for no limit.
         more: columns that follow the features, all of whose entries count.
     """
-    train, width = manifest.split("train"), manifest.num_features + more
-    dense = manifest.kind is DENSE
-    entries = train.examples * width if dense else train.nonzeros + train.examples * more
+    train, entries = manifest.split("train"), _entries(manifest, more)
     joined = 8 * entries if more else 0  # while the columns are appended to the features
     given = 8 * entries + joined + 8 * train.examples + 36 * train.labels
-    matrices = len(sizes) * (2 if settings.relevance_mode == "induce" else 1)
-    held = matrices * (8 * train.labels + 4 * train.examples)
-    problem = (train.examples, entries, width, sizes[0], settings.solvers(sizes)[0])
-    least = min(block_memory(*problem), block_memory(*problem, compress=False))
+    held, problem = _of_blocks(manifest, sizes, settings, more)
+    least = _smallest(problem)
     widest = block_memory(*problem, threads=thread_count(threads))
     budget = math.inf if memory_gb is None else int(memory_gb * 2**30)
     process, classifiers = resident_bytes(), max(least, min(budget - held, widest))
@@ -155,8 +203,7 @@ def estimate_lines(
         f"{available_bytes() / 2**20:,.0f} MB available",
     ]
     if held + least > budget:
-        needed = math.ceil(100 * (held + least) / 2**30) / 100
-        lines.append(f"too little: recipe.memory_gb of {needed:.2f} is needed")
+        lines.append(f"too little: recipe.memory_gb of {_in_gb(held + least):.2f} is needed")
     return lines
 
 
@@ -242,7 +289,7 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """Results by split, ``{"dev": {name: value}}``: of dev, and of test where it is requested."""
     splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
-    sources = {
+    sources: dict[str, Any] = {
         split: open_source(data_folder, split, _READ_BYTES)
         for split in splits
         if split in manifest.splits

@@ -1,0 +1,338 @@
+"""The head of labels with texts: its columns, its gradient, its search."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import scipy.sparse
+import tensorflow as tf
+
+from tfxc.core.errors import ConfigError
+from tfxc.data.label_texts.keys import text_keys
+from tfxc.data.label_texts.prepared import LabelTexts
+from tfxc.data.rows import Rows
+from tfxc.encoders.bag_mlp import BagMLP
+from tfxc.encoders.fasttext import FastText
+from tfxc.heads.label_text.columns import columns_of, drawn_labels
+from tfxc.heads.label_text.head import LabelText
+from tfxc.heads.label_text.text_table import TextTable
+from tfxc.heads.sampled.head import Sampled
+from tfxc.model import XCModel, load_model
+from tfxc.objectives.decoupled_softmax import DecoupledSoftmax
+from tfxc.ops.randomness import examples_of, step_scope
+
+N, DIM = 6, 5
+COUNTS = np.array([3, 1, 0, 2, 4, 0])  # labels 2 and 5 have no training example
+
+
+def bags(matrix):
+    return Rows.from_csr(scipy.sparse.csr_matrix(np.float32(matrix)), [[]] * len(matrix))
+
+
+def texts_of(matrix, own=None, texts=None):
+    texts = texts or [f"label {number}" for number in range(len(matrix))]
+    own = None if own is None else np.int32(own)
+    return LabelTexts(bags(matrix), text_keys(texts), own)
+
+
+def features_of(matrix):
+    return bags(matrix).batch()["features"]
+
+
+def model_of(own=None, counts=COUNTS, matrix=None, texts=None, **arguments):
+    """A built model whose label l has the only feature l, unless ``matrix`` says otherwise."""
+    matrix = np.eye(N) if matrix is None else matrix
+    given = texts_of(matrix, own, texts)
+    head = LabelText(N, label_counts=counts, label_texts=given, **arguments)
+    encoder = BagMLP(num_features=N, hidden=[DIM], activation="linear", residual=4, seed=3)
+    model = XCModel(encoder, head, DecoupledSoftmax())
+    model(features_of(np.eye(N)[:2]))
+    return model
+
+
+def batch_of(rows, labels, examples=None):
+    batch = {"features": features_of(rows), "labels": tf.constant(labels, tf.int32)}
+    if examples is not None:
+        batch["example_index"] = tf.constant(examples, tf.int64)
+    return batch
+
+
+def unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def encoded(model, matrix):
+    return unit(model.encoder(features_of(matrix)).numpy().astype(np.float64))
+
+
+def test_loss_is_that_of_the_formula():
+    model = model_of(margin=0.1, temperature=0.2)
+    rows, labels = np.eye(N)[[0, 1, 4]] + 0.3 * np.eye(N)[[3, 4, 0]], [[0, 1], [3, -1], [4, -1]]
+    model.head.positives = None
+    found = model.losses_of(batch_of(rows, labels), training=False).numpy()
+    columns = [0, 1, 3, 4]
+    cosines = encoded(model, rows) @ encoded(model, np.eye(N)[columns]).T
+    for row, true in enumerate(labels):
+        true = [columns.index(label) for label in true if label >= 0]
+        scores = cosines[row].copy()
+        scores[true] -= 0.1
+        scores /= 0.2
+        others = [scores[c] for c in range(len(columns)) if c not in true]
+        total = math.log(sum(map(math.exp, others)))
+        expected = np.mean([math.log1p(math.exp(total - scores[p])) for p in true])
+        assert found[row] == pytest.approx(expected, rel=1e-5)
+
+
+def test_equals_sampled_cosines_where_texts_are_one_hot():
+    model = model_of(counts=np.ones(N, int), margin=0.0, temperature=0.25)
+    other = Sampled(N, score="cosine", scale=4.0)
+    vectors = model.encoder(features_of(np.eye(N)))
+    other.build(vectors.shape)
+    other.kernel.assign(vectors)
+    rows, labels = np.eye(N)[[5, 2]] + np.eye(N)[[1, 0]], tf.constant([[5], [2]])
+    features = model.encoder(features_of(rows))
+    (groups,) = model.groups_of_passes([features], labels, training=False)
+    expected = other.training_groups(features, labels)[0]
+    np.testing.assert_allclose(groups[0].logits, expected.logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(groups[0].positives, expected.positives)
+    model.refresh()
+    for k in (1, 6):
+        ids, scores = model.head.top_k(features, k)
+        expected_ids, expected_scores = other.top_k(features, k)
+        np.testing.assert_array_equal(ids, expected_ids)
+        np.testing.assert_allclose(scores, expected_scores, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_reaches_the_table_through_the_labels_texts_alone():
+    """The features 4 and 5 are in no example of the batch."""
+    matrix = np.eye(N) + np.eye(N)[[4, 5, 0, 1, 2, 3]]
+    model = model_of(matrix=matrix)
+    table = model.encoder.kernels[0].value
+    batch = batch_of(np.eye(N)[[0, 1]], [[0], [1]])
+
+    def loss():
+        return tf.reduce_sum(model.losses_of(batch, training=False))
+
+    with tf.GradientTape() as tape:
+        value = loss()
+    found = tf.convert_to_tensor(tape.gradient(value, table)).numpy()
+    step = 1e-2
+    for row, column in ((4, 0), (5, 2), (0, 1)):
+        change = np.zeros(table.shape, np.float32)
+        change[row, column] = step
+        table.assign_add(change)
+        above = float(loss())
+        table.assign_sub(2 * change)
+        below = float(loss())
+        table.assign_add(change)
+        assert found[row, column] == pytest.approx((above - below) / (2 * step), rel=2e-2, abs=1e-3)
+
+
+def columns(labels, drawn, counts=COUNTS, more=None, always=None):
+    found = columns_of(
+        tf.constant(labels, tf.int64), tf.constant(drawn, tf.int64), tf.constant(counts > 0),
+        None if more is None else tf.constant(more, tf.int64),
+        None if always is None else tf.constant(always, tf.int64),
+    )  # fmt: skip
+    return found.ids.numpy().tolist(), found.positives.numpy().tolist(), found.valid.numpy()
+
+
+def test_other_true_labels_do_not_count_as_wrong():
+    ids, positives, valid = columns([[0, 3], [3, -1]], [[0], [3]])
+    assert ids == [0, 3] and positives == [[0], [1]]
+    assert valid.tolist() == [[True, False], [True, True]]
+
+
+def test_an_untrained_label_is_a_column_of_its_own_example_only():
+    ids, _, valid = columns([[0], [1]], [[0], [1]], more=[[2], [3]])
+    assert ids == [0, 1, 2, 3]
+    assert valid.tolist() == [[True, True, True, True], [True, True, False, True]]
+
+
+def test_a_true_own_label_is_not_wrong():
+    _, positives, valid = columns([[0, 3], [1, -1]], [[0], [1]], more=[[3], [-1]])
+    assert positives == [[0], [1]]
+    assert valid.tolist() == [[True, True, False], [True, True, True]]
+
+
+def test_columns_of_all_steps_are_columns():
+    ids, positives, _ = columns([[4]], [[4]], always=[0, 1, 3, 4])
+    assert ids == [0, 1, 3, 4] and positives == [[3]]
+
+
+def test_a_batch_without_labels_has_a_loss_of_zero():
+    model = model_of()
+    assert model.losses_of(batch_of(np.eye(N)[:2], [[-1], [-1]])).numpy().tolist() == [0, 0]
+
+
+def test_all_columns_are_the_trained_labels():
+    model = model_of(columns="all")
+    found = model.head.columns_of(tf.constant([[3]]))
+    assert found.ids.numpy().tolist() == np.flatnonzero(COUNTS > 0).tolist()
+    assert model.head.training_columns == 4
+
+
+def test_self_negatives_are_the_examples_own_labels():
+    model = model_of(own=[2, 0, -1, 1], self_negatives=True)
+    labels = tf.constant([[3], [4]])
+    with examples_of({"example_index": tf.constant([0, 2], tf.int64)}):
+        found = model.head.columns_of(labels)
+    assert found.ids.numpy().tolist() == [2, 3, 4]
+    assert found.valid.numpy().tolist() == [[True, True, True], [False, True, True]]
+    assert model.head.columns_of(labels).ids.numpy().tolist() == [3, 4]  # outside of training
+
+
+def test_drawn_labels_are_true_and_every_one_comes():
+    labels = tf.constant([[1, 4, 7, -1]] * 300, tf.int64)
+    bits = tf.constant(np.random.default_rng(0).integers(0, 2**32, (300, 4)), tf.uint32)
+    one = drawn_labels(labels, bits, 1).numpy()
+    shares = np.bincount(one.ravel(), minlength=8) / 300
+    assert set(one.ravel()) == {1, 4, 7} and (shares[[1, 4, 7]] > 0.25).all()
+    two = drawn_labels(labels, bits, 2).numpy()
+    assert all(len(set(row)) == 2 for row in two.tolist())
+    assert drawn_labels(labels, bits, 9).shape == (300, 4)
+
+
+def test_the_draw_follows_the_step():
+    model = model_of()
+    labels = tf.constant([[0, 1, 3, 4]] * 40)
+
+    def drawn(step):
+        with step_scope(tf.constant(step, tf.int64), tf.constant(0)):
+            return model.head.columns_of(labels).positives.numpy().tolist()
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_masks_of_labels_are_not_those_of_examples_and_come_again():
+    model = model_of(counts=np.ones(N, int))
+    model.encoder.dropout = 0.5
+    rows = np.eye(N)[[0, 1]]
+    batch = batch_of(rows, [[0], [1]])
+    losses = []
+    for _ in range(2):
+        with step_scope(tf.constant(7, tf.int64), tf.constant(0)):
+            losses.append(model.losses_of(batch).numpy().tolist())
+    assert losses[0] == losses[1]
+    with step_scope(tf.constant(7, tf.int64), tf.constant(0)):
+        vectors = model.encoder(batch["features"], training=True)
+        (groups,) = model.groups_of_passes([vectors], batch["labels"])
+    # With the same masks example and label, which have the same text, would have cosine 1.
+    assert not np.allclose(np.diag(groups[0].logits), (1 - 0.02) / 0.05, atol=1e-2)
+
+
+def test_untrained_labels_change_nothing():
+    """The weights after some steps are the same with and without them in the file."""
+
+    def trained(count):
+        head = LabelText(
+            count, label_counts=COUNTS[:count], label_texts=texts_of(np.eye(N)[:count])
+        )
+        encoder = BagMLP(num_features=N, hidden=[DIM], seed=3)
+        model = XCModel(encoder, head, DecoupledSoftmax())
+        model(features_of(np.eye(N)[:2]))
+        optimizer = keras.optimizers.SGD(0.1)
+        batch = batch_of(np.eye(N)[[0, 3, 4]], [[0, 1], [3, -1], [4, -1]])
+        for step in range(3):
+            with step_scope(tf.constant(step, tf.int64), tf.constant(0)), tf.GradientTape() as tape:
+                loss = tf.reduce_sum(model.losses_of(batch))
+            gradients = tape.gradient(loss, model.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return [weight.numpy() for weight in model.trainable_variables]
+
+    for one, other in zip(trained(5), trained(6), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_penalty_lowers_the_labels_of_training_alone():
+    model = model_of(seen_penalty=0.3, temperature=0.5)
+    model.refresh()
+    features = model.encoder(features_of(np.eye(N)[[0]]))
+    with_penalty = model.head.all_scores(features).numpy()
+    model.head.penalty.assign(0.0)
+    without = model.head.all_scores(features).numpy()
+    np.testing.assert_allclose(without - with_penalty, [0.6 * (COUNTS > 0)], atol=1e-5)
+
+
+def test_free_vectors_move_only_columns_and_labels_without_text_need_them():
+    texts = ["a", "b", "c", "", "e", "f"]
+    with pytest.raises(ConfigError, match="1 labels have no text"):
+        model_of(texts=texts)
+    model = model_of(texts=texts, free_vectors=True)
+    free = model.head.free.numpy()
+    assert not free[[0, 1, 2, 4, 5]].any() and free[3].any()
+    model.refresh()
+    vectors = model.head.label_vectors.numpy()
+    np.testing.assert_allclose(vectors[3], unit(free[[3]])[0], rtol=1e-5)
+    np.testing.assert_allclose(vectors[:3], encoded(model, np.eye(N)[:3]), rtol=1e-4, atol=1e-6)
+    batch = batch_of(np.eye(N)[[0, 4]], [[0], [3]])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model.losses_of(batch, training=False))
+    gradient = tape.gradient(loss, model.head.free.value)
+    assert sorted(set(gradient.indices.numpy().tolist())) == [0, 3]
+    assert np.isfinite(gradient.values.numpy()).all()
+
+
+def test_a_saved_model_searches_without_texts(tmp_path):
+    model = model_of(seen_penalty=0.1)
+    model.refresh()
+    model.save(tmp_path / "model.keras")
+    other = load_model(tmp_path / "model.keras")
+    features = features_of(np.eye(N)[[1, 2]])
+    for found, expected in zip(other.top_k(features, 4), model.top_k(features, 4), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    other.refresh()  # there is nothing to read
+    np.testing.assert_array_equal(other.head.label_vectors, model.head.label_vectors)
+    with pytest.raises(TypeError, match="label texts expected"):
+        other.losses_of(batch_of(np.eye(N)[:1], [[0]]))
+
+
+def test_refresh_follows_the_encoder_in_blocks(monkeypatch):
+    monkeypatch.setattr("tfxc.heads.label_text.head._BLOCK", 4)
+    monkeypatch.setattr("tfxc.heads.label_text.head._AT_ONCE", 3)
+    model = model_of()
+    for _ in range(2):
+        model.refresh()
+        expected = encoded(model, np.eye(N))
+        np.testing.assert_allclose(model.head.label_vectors, expected, rtol=1e-4, atol=1e-6)
+        model.encoder.kernels[0].assign(model.encoder.kernels[0] * 0.5 + 0.1)
+
+
+def test_tokens_of_texts_are_padded_and_cut():
+    from tfxc.data.kinds import TOKENS
+    from tfxc.data.text.tokens import TokenRows
+
+    rows = Rows.of(
+        TOKENS, TokenRows(np.array([0, 3, 3, 5]), np.int32([4, 5, 6, 7, 8]), 9), [[]] * 3
+    )
+    found = TextTable(rows)(tf.constant([2, 0, 1], tf.int64)).numpy()
+    assert found.tolist() == [[7, 8, *[0] * 6], [4, 5, 6, *[0] * 5], [0] * 8]
+    cut = TextTable(rows, length=2)(tf.constant([0], tf.int64)).numpy()
+    assert cut.tolist() == [[4, 5, *[0] * 6]]
+
+
+def test_encoders_of_tokens_read_the_texts():
+    from tfxc.data.kinds import TOKENS
+    from tfxc.data.text.tokens import TokenRows
+
+    bounds = np.arange(0, 2 * N + 1, 2)
+    rows = Rows.of(TOKENS, TokenRows(bounds, np.arange(2 * N, dtype=np.int32) % 7 + 1, 9), [[]] * N)
+    texts = LabelTexts(rows, text_keys(map(str, range(N))))
+    head = LabelText(N, label_counts=COUNTS, label_texts=texts)
+    model = XCModel(FastText(9, embedding_dim=4, hidden_dim=DIM), head, DecoupledSoftmax())
+    tokens = tf.constant([[1, 2], [3, 4]])
+    model(tokens)
+    losses = model.losses_of({"features": tokens, "labels": tf.constant([[0], [3]])})
+    assert (losses.numpy() > 0).all()
+
+
+def test_a_low_temperature_is_refused():
+    with pytest.raises(ConfigError, match=r"at least 0\.01 expected"):
+        LabelText(3, temperature=0.001)
+
+
+def test_gradient_of_the_temperature_stops_at_its_limit():
+    model = model_of(temperature=0.011)
+    model.head.log_scale.assign(9.0)
+    assert float(model.head.scale) == pytest.approx(100)

@@ -1,0 +1,95 @@
+"""Labels that do not count for an example when it is measured."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfxc.data.label_texts.prepared import example_keys, own_labels
+from tfxc.data.lists import gather_lists, pad_labels
+from tfxc.ops.csr import bounds_of
+
+if TYPE_CHECKING:
+    from tfxc.data.sources.base import Source
+
+
+class Exclusions:
+    """Excluded labels of the examples of a split.
+
+    Args:
+        pairs: int64 (n, 2) of example and label, in any order, perhaps repeated.
+        num_examples: of the split.
+
+    Attributes:
+        most: labels of the example that has most.
+
+    Example:
+        >>> Exclusions(np.array([[1, 7], [1, 3], [1, 7]]), 2).rows(np.array([1, 0])).tolist()
+        [[3, 7], [-1, -1]]
+    """
+
+    def __init__(self, pairs: np.ndarray, num_examples: int) -> None:
+        keys = np.unique((pairs[:, 0].astype(np.int64) << 32) + pairs[:, 1])
+        self._ids = (keys & 0xFFFFFFFF).astype(np.int32)
+        self._bounds = bounds_of(np.bincount(keys >> 32, minlength=num_examples))
+        self.most = int(np.diff(self._bounds).max(initial=0))
+
+    def rows(self, examples: np.ndarray) -> np.ndarray:
+        """int32 (n, at least 1), labels of these examples, ascending, padded with -1."""
+        return pad_labels(*gather_lists(self._bounds, examples, self._ids))
+
+
+def exclusions(
+    folder: str | Path, split: str, kinds: Iterable[str], source: "Source", train: "Source"
+) -> Exclusions:
+    """The ``Exclusions`` of a split.
+
+    Args:
+        folder: the prepared folder.
+        split: its name.
+        kinds: see ``evaluation.exclude`` of the config.
+        source: the examples of the split; their true labels are never excluded.
+        train: those of the training split.
+    """
+    found = [np.zeros((0, 2), np.int64)]
+    for kind in kinds:
+        if kind == "self":
+            own = own_labels(folder, split)
+            places = np.flatnonzero(own >= 0)
+            found.append(np.stack([places, own[places].astype(np.int64)], axis=1))
+        else:
+            of_train, of_split = (example_keys(folder, name) for name in ("train", split))
+            found.append(_with_same_text(of_train, of_split, _pairs(train)))
+    pairs, true = np.concatenate(found), _pairs(source)
+    count = source.num_examples
+    is_true = np.isin(_codes(pairs), _codes(true))
+    return Exclusions(pairs[~is_true], count)
+
+
+def _pairs(source):
+    """int64 (n, 2): example and label of all examples in their order."""
+    found, first = [np.zeros((0, 2), np.int64)], 0
+    for rows in source.blocks(65_536):
+        counts = np.diff(rows.label_indptr)
+        examples = np.repeat(np.arange(first, first + len(rows)), counts)
+        found.append(np.stack([examples, rows.label_ids.astype(np.int64)], axis=1))
+        first += len(rows)
+    return np.concatenate(found)
+
+
+def _codes(pairs: np.ndarray) -> np.ndarray:
+    return (pairs[:, 0] << 32) + pairs[:, 1]
+
+
+def _with_same_text(train_keys: np.ndarray, keys: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """int64 (n, 2): examples, and labels of training examples with the same text."""
+    of_pairs = train_keys[pairs[:, 0]]
+    order = np.argsort(of_pairs, kind="stable")
+    begins = np.searchsorted(of_pairs[order], keys, "left")
+    ends = np.searchsorted(of_pairs[order], keys, "right")
+    counts = ends - begins
+    examples = np.repeat(np.arange(len(keys)), counts)
+    places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    labels = pairs[order][np.repeat(begins, counts) + places, 1]
+    return np.stack([examples, labels], axis=1).astype(np.int64)

@@ -1,0 +1,123 @@
+"""The file of label texts, and which text belongs to which label."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfxc.core.errors import DataError
+from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.data.formats.jsonl import JSONLines
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import DataSettings
+
+_SHOWN = 3
+
+
+def read_label_texts(path: str | Path, longest_line: int = MAX_LINE_BYTES) -> dict[str, str]:
+    """The texts of a file by label, in its order.
+
+    Args:
+        path: JSON lines ``{"label": ..., "text": ...}``, also ``.gz`` or ``.xz``; a label is a
+            name, or a number where the data numbers its labels.
+        longest_line: in bytes.
+
+    Returns:
+        dict: label name -> text.
+
+    Raises:
+        DataError: naming file and line: no such line, an empty text, or a label given twice.
+
+    Example:
+        >>> read_label_texts("labels.jsonl")                               # doctest: +SKIP
+        {'card_arrival': 'card arrival'}
+    """
+    reader = JSONLines(path, text_field="text", labels_field="label", max_line_bytes=longest_line)
+    found: dict[str, str] = {}
+    entries = (
+        entry
+        for chunk in reader.chunks()
+        for entry in zip(chunk.texts or [], chunk.labels, strict=True)
+    )
+    for number, (text, labels) in enumerate(entries, 1):
+        where = f"{path}, entry {number:,}"
+        if len(labels) != 1:
+            raise DataError(
+                f"one label expected in 'label', found {len(labels)}",
+                where=where,
+                fix="write a line for each label",
+            )
+        name = str(labels[0])
+        if not text.strip():
+            raise DataError(
+                f"a text expected for label {name!r}, found an empty one",
+                where=where,
+                fix="write one, or remove the line and set data.missing_texts to 'free'",
+            )
+        if name in found:
+            raise DataError(
+                f"one text for each label expected, found another one for {name!r}",
+                where=where,
+                fix="remove one of them",
+            )
+        found[name] = text
+    return found
+
+
+def text_of_name(name: str) -> str:
+    """A label's name as a text: ``_`` and ``-`` are read as blanks.
+
+    Example:
+        >>> text_of_name("card_arrival")
+        'card arrival'
+    """
+    return " ".join(name.replace("_", " ").replace("-", " ").split()) or name
+
+
+def texts_of_labels(
+    given: Mapping[str, str] | None, names: Sequence[str], settings: "DataSettings"
+) -> list[str]:
+    """The text of each label, in the order of their ids.
+
+    Args:
+        given: what ``read_label_texts`` returned; None for the names themselves.
+        names: of the labels; those of ``given`` that are not among them are left out.
+        settings: says what happens where a text is missing.
+
+    Returns:
+        list: texts; the empty one where none is given and ``missing_texts`` is ``"free"``.
+
+    Raises:
+        DataError: labels without a text.
+
+    Example:
+        >>> from tfxc.core.settings import DataSettings
+        >>> settings = DataSettings(
+        ...     name="mine", train="train.jsonl", label_texts="names", text_features="words"
+        ... )
+        >>> texts_of_labels(None, ["lost_card"], settings)
+        ['lost card']
+    """
+    if given is None:
+        return [text_of_name(name) for name in names]
+    missing = [name for name in names if name not in given]
+    if missing and settings.missing_texts == "error":
+        shown = ", ".join(map(repr, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
+        raise DataError(
+            f"a text for each of {len(names):,} labels expected, found none for "
+            f"{len(missing):,}: {shown}",
+            where=settings.label_texts,
+            fix="add them, or set data.missing_texts to 'free' and head.free_vectors to true",
+        )
+    return [given.get(name, "") for name in names]
+
+
+def repeated_texts(texts: Sequence[str]) -> int:
+    """How many labels have a text that a label before them has; missing ones do not count.
+
+    Example:
+        >>> repeated_texts(["card lost", "card stolen", "card lost", "", ""])
+        1
+    """
+    given = [text for text in texts if text]
+    return len(given) - len(set(given))

@@ -1,0 +1,102 @@
+"""What a preparation does with the texts of labels."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError
+from tfxc.data.label_texts import NAMES
+from tfxc.data.label_texts.file import (
+    read_label_texts,
+    repeated_texts,
+    texts_of_labels,
+)
+from tfxc.data.label_texts.keys import places_of, text_keys
+from tfxc.data.label_texts.prepared import save_examples, save_label_texts
+from tfxc.data.source_files import source_path
+from tfxc.data.text.joined import given_terms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tfxc.core.settings import DataSettings
+    from tfxc.data.label_ids import LabelNumbering
+
+
+class LabelTextsPreparation:
+    """The texts of the labels of one preparation.
+
+    Args:
+        settings: ``DataSettings`` with ``label_texts``.
+        text_features: not yet fitted.
+
+    Attributes:
+        texts: of the labels by id; those without a training example come last.
+        num_trained: labels of the training split.
+
+    Raises:
+        DataError: the file cannot be read.
+        ConfigError: the text features need more than texts.
+    """
+
+    def __init__(self, settings: "DataSettings", text_features: Any) -> None:
+        assert settings.label_texts is not None
+        if given_terms(text_features) is not None:
+            raise ConfigError(
+                "text features that are made from texts alone expected with label_texts, found "
+                "terms 'given'",
+                where="data.text_features.terms",
+                fix="choose e.g. 'tfidf'",
+            )
+        self._settings, self._given = settings, None
+        if settings.label_texts != NAMES:
+            path = source_path(settings.label_texts)
+            self._given = read_label_texts(path, settings.max_line_bytes)
+        self.texts: list[str] = []
+        self._keys = np.zeros(0, np.uint64)
+        self.num_trained = 0
+
+    def number(self, numbering: "LabelNumbering") -> list[str]:
+        """Adds the labels of the file that the training split does not have.
+
+        Args:
+            numbering: whose training labels are numbered.
+
+        Returns:
+            list: texts of the labels that have a training example, which features may learn from.
+
+        Raises:
+            DataError: labels without a text.
+        """
+        assert numbering.vocabulary is not None and numbering.label_counts is not None
+        if self._given is not None:
+            texts_of_labels(self._given, numbering.vocabulary.names, self._settings)
+            numbering.extend(self._given)
+        self.texts = texts_of_labels(self._given, numbering.vocabulary.names, self._settings)
+        self._keys = text_keys(self.texts)
+        repeated = repeated_texts(self.texts)
+        if repeated:
+            print(
+                f"warning: {repeated:,} of {len(self.texts):,} labels have the text of another "
+                "one: what reads texts alone scores them alike",
+                file=sys.stderr,
+            )
+        trained = np.flatnonzero(numbering.label_counts > 0).tolist()
+        self.num_trained = len(trained)
+        return [self.texts[label] for label in trained if self.texts[label]]
+
+    def save(self, folder: str | Path, names: "Sequence[str]", text_features: Any) -> None:
+        """Writes texts and features of all labels."""
+        save_label_texts(folder, names, self.texts, text_features)
+
+    def save_examples(self, folder: str | Path, split: str, keys: np.ndarray) -> None:
+        """Writes what is known of the texts of a split's examples.
+
+        Args:
+            keys: those of ``keys_of_examples``, in the order of the records.
+        """
+        own = places_of(keys[:, 1], self._keys)
+        own[keys[:, 1] == text_keys([""])[0]] = -1  # the text of labels without one
+        save_examples(folder, split, own, keys[:, 0])

@@ -1,0 +1,341 @@
+"""One vector per label, which the encoder makes of the label's text."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
+from tfxc.core.errors import ConfigError
+from tfxc.core.progress import Progress
+from tfxc.heads.base import Head, seen_labels
+from tfxc.heads.label_text.columns import Columns, columns_of, drawn_labels
+from tfxc.heads.label_text.text_table import TextTable
+from tfxc.ops.logit_group import LogitGroup
+from tfxc.ops.margins import at_positives, unit_rows
+from tfxc.ops.randomness import current_examples, random_bits
+from tfxc.ops.search.similarity import cosines_to_row
+from tfxc.ops.search.top_k import read_once, rows_between
+from tfxc.ops.tables.large_weights import assign_rows
+
+if TYPE_CHECKING:
+    from tfxc.data.label_texts.prepared import LabelTexts
+    from tfxc.data.providers import TrainingData
+
+_LARGEST_SCALE = 100.0  # of the cosines: one over the temperature
+_START = 0.01  # of the own vectors of labels without a text
+_AT_ONCE = 256  # texts encoded at a time
+_BLOCK = 65_536  # labels whose vectors are in memory twice
+_COLUMNS = 1024  # assumed where memory is estimated
+
+
+def _label_counts(data: "TrainingData") -> np.ndarray:
+    return data.source.label_counts()
+
+
+def _label_texts(data: "TrainingData") -> "LabelTexts":
+    data.make()
+    found = data.source.label_texts()
+    if found is None:
+        raise ConfigError(
+            "texts of the labels expected by head 'label_text', found none",
+            where="data.label_texts",
+            fix="name their file, or 'names' for the labels' names",
+        )
+    return found
+
+
+@keras.saving.register_keras_serializable("tfxc")
+class LabelText(Head):
+    """Cosines between an example's vector and those of the labels' texts, by the same encoder.
+
+    The vector of label l is ``unit(unit(E(text)) + r)``, with ``r = 0`` without ``free_vectors``. A
+    step scores some labels (*columns*): true labels of the batch's examples, and others that are
+    hard to tell from them. Labels without a training example are found as well, by their texts;
+    they are no columns, as they would be taught to be always wrong.
+
+    After training the vectors of all labels are weights of the run (``label_vectors``): a search
+    reads these and no text.
+
+    Args:
+        num_labels: number of labels N (from the data).
+        columns: ``"batch"``: the true labels of all examples of the batch, over all replicas;
+            ``"all"``: every label with training examples, for up to some thousand.
+        positives: how many true labels of each example are columns, drawn for each step; None
+            for all of them. The others do not count as wrong.
+        self_negatives: whether the label whose text is the example's own is a column, as a wrong
+            one unless it is true: it is the nearest by its text. See ``data.self_part``.
+        margin: what the cosine of a true label falls short by in training.
+        temperature: of the scores, which are cosines divided by it; at least 0.01.
+        train_temperature: whether it is trained, from this one on.
+        free_vectors: whether each label has a trained vector r of its own in addition, from zero.
+        label_length: tokens of a label's text that are read; None for all.
+        seen_penalty: subtracted from the cosine of labels with training examples in a search, as
+            they are found too often in comparison with others.
+        seed: of the draws.
+        label_counts: (N,) training examples of each label (from the data).
+        label_texts: ``LabelTexts`` (from the data), which training reads; None afterwards.
+
+    Input: float (batch, dim). Output of ``call``: scores of all labels (batch, N).
+
+    Example:
+        >>> head = LabelText(num_labels=3)
+        >>> ids, scores = head.top_k(tf.ones((2, 4)), k=2)
+        >>> ids.shape
+        TensorShape([2, 2])
+
+    Reference: Dahiya et al., "SiameseXML", ICML 2021; Gupta et al., "Dual-Encoders for Extreme
+    Multi-Label Classification", ICLR 2024, arXiv 2310.10636; Wang et al., "SimKGC", ACL 2022.
+    """
+
+    data_dependent_arguments = ("num_labels", "label_counts", "label_texts")
+    providers: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "label_counts": _label_counts,
+        "label_texts": _label_texts,
+    }
+    data_statistics = ("trained",)
+    full_softmax = True
+    reads_label_texts = True
+
+    @checked(
+        columns=OneOf("batch", "all"),
+        positives=COUNT | None,
+        margin=Number(0, 2),
+        temperature=POSITIVE,
+        label_length=COUNT | None,
+        seen_penalty=Number(0, 2),
+    )
+    def __init__(
+        self,
+        num_labels: int,
+        *,
+        columns: str = "batch",
+        positives: int | None = 1,
+        self_negatives: bool = False,
+        margin: float = 0.02,
+        temperature: float = 0.05,
+        train_temperature: bool = True,
+        free_vectors: bool = False,
+        label_length: int | None = None,
+        seen_penalty: float = 0.0,
+        seed: int = 0,
+        label_counts: Sequence[int] | np.ndarray | None = None,
+        label_texts: "LabelTexts | None" = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.num_labels = num_labels
+        self.columns, self.positives, self.self_negatives = columns, positives, self_negatives
+        self.margin, self.temperature = margin, temperature
+        self.train_temperature, self.free_vectors = train_temperature, free_vectors
+        self.label_length, self.seen_penalty, self.seed = label_length, seen_penalty, seed
+        if temperature < 1 / _LARGEST_SCALE:
+            raise ConfigError(
+                f"at least {1 / _LARGEST_SCALE:g} expected, found {temperature:g}",
+                where="temperature",
+                fix="raise it",
+            )
+        self._label_counts, self._texts = label_counts, label_texts
+        self._table: TextTable | None = None
+        self._given = self._own_labels = self._always = None
+        if label_texts is not None:
+            self._read_texts(label_texts)
+
+    def _read_texts(self, texts):
+        """Constants of training."""
+        if len(texts) != self.num_labels:
+            raise ValueError(f"texts of {self.num_labels:,} labels expected, found {len(texts):,}")
+        if not texts.given.all() and not self.free_vectors:
+            raise ConfigError(
+                f"free_vectors expected, as {np.count_nonzero(~texts.given):,} labels have no "
+                "text, found false",
+                where="free_vectors",
+                fix="set it to true, or set data.missing_texts to 'error' and give all texts",
+            )
+        if self.self_negatives and texts.own_labels is None:
+            raise ConfigError(
+                "examples whose texts are known expected with self_negatives",
+                where="self_negatives",
+                fix="leave it out",
+            )
+        self._table = TextTable(texts.rows, self.label_length)
+        with tf.init_scope(), tf.device("CPU"):
+            self._given = tf.constant(texts.given)
+            if self.self_negatives:
+                self._own_labels = tf.constant(texts.own_labels, tf.int64)
+            if self.columns == "all":
+                counts = np.asarray(self._label_counts)
+                self._always = tf.constant(np.flatnonzero(counts > 0), tf.int64)
+
+    def build(self, input_shape: Sequence[int]) -> None:
+        """Makes the labels' vectors, which ``refresh`` fills, and the temperature."""
+        shape = (self.num_labels, input_shape[-1])
+        own: dict[str, Any] = {"autocast": False}
+        self.label_vectors = self.add_weight(
+            shape, "zeros", trainable=False, name="label_vectors", **own
+        )
+        self.trained = self.add_weight(
+            shape[:1], self._is_trained, "float32", trainable=False, name="trained", **own
+        )
+        self.log_scale = self.add_weight(
+            (), keras.initializers.Constant(-np.log(self.temperature)),
+            trainable=self.train_temperature, name="log_scale", **own,
+        )  # fmt: skip
+        self.penalty = self.add_weight(
+            (), keras.initializers.Constant(self.seen_penalty),
+            trainable=False, name="seen_penalty", **own,
+        )  # fmt: skip
+        self.free = None
+        if self.free_vectors:
+            self.free = self.add_weight(shape, self._free_start, name="free_vectors", **own)
+
+    def _is_trained(self, shape, dtype=None):
+        if self._label_counts is None:  # the weights are loaded
+            return tf.ones(shape, dtype)
+        found = np.reshape(np.asarray(self._label_counts) > 0, shape)
+        return tf.constant(found.astype(np.float32))
+
+    def _free_start(self, shape, dtype=None):
+        """Zeros, but of labels without a text, whose vectors need a direction."""
+        if self._given is None:
+            return tf.zeros(shape, dtype)
+        drawn = tf.random.stateless_normal(shape, (self.seed, 0), stddev=_START)
+        return tf.where(self._given[:, None], 0.0, drawn)
+
+    @property
+    def scale(self) -> tf.Tensor:
+        """One over the temperature, float32 scalar."""
+        return tf.exp(tf.minimum(self.log_scale.value, np.log(_LARGEST_SCALE)))
+
+    @property
+    def training_columns(self) -> int:
+        """Estimate: the labels of a batch count as 1,024."""
+        if self._always is not None:
+            return int(self._always.shape[0])
+        return min(self.num_labels, _COLUMNS if self.columns == "batch" else self.num_labels)
+
+    def call(self, features: tf.Tensor) -> tf.Tensor:
+        """Scores of all labels by their vectors."""
+        return self.all_scores(features)
+
+    def columns_of(self, labels: np.ndarray | tf.Tensor) -> Columns:
+        """The labels that a step scores.
+
+        Args:
+            labels: int32 (batch, max_labels) padded with -1.
+        """
+        labels = tf.cast(seen_labels(labels, self.num_labels), tf.int64)
+        drawn = labels
+        if self.positives is not None:
+            rows, places = tf.range(tf.shape(labels)[0]), tf.range(tf.shape(labels)[1])
+            bits = random_bits(rows[:, None], places[None, :], self.seed)
+            drawn = drawn_labels(labels, bits, self.positives)
+        return columns_of(labels, drawn, self.trained.value > 0, self._others(), self._always)
+
+    def _others(self):
+        """Labels that are columns beside the true ones, int64 (batch, any), or None."""
+        examples = current_examples()
+        if self._own_labels is None or examples is None:
+            return None
+        return tf.gather(self._own_labels, examples)[:, None]
+
+    def label_features(self, ids: tf.Tensor) -> Any:
+        """The features of labels' texts, for the encoder.
+
+        Args:
+            ids: int64 (n,).
+        """
+        if self._table is None:
+            raise TypeError("label texts expected, which come with the training data")
+        return self._table(ids)
+
+    def vectors_of(self, ids: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
+        """The vectors of labels, float32 (n, dim), of length 1.
+
+        Args:
+            ids: int64 (n,).
+            encoded: float (n, dim), what the encoder made of their texts.
+        """
+        rows = unit_rows(encoded)
+        if self.free is None:
+            return rows
+        rows = tf.where(tf.gather(self._given, ids)[:, None], rows, 0.0)
+        return unit_rows(rows + tf.gather(self.free.value, ids))
+
+    def training_groups(
+        self,
+        features: tf.Tensor,
+        labels: np.ndarray | tf.Tensor,
+        columns: Columns | None = None,
+        rows: tf.Tensor | None = None,
+    ) -> tuple[LogitGroup, ...]:
+        """One group over the columns of a step.
+
+        Args:
+            features: float (batch, dim).
+            labels: of the examples.
+            columns: those of ``columns_of``.
+            rows: float32 (C, dim), the columns' vectors.
+        """
+        if columns is None or rows is None:
+            raise TypeError("columns and their vectors expected, see XCModel.groups_of_passes")
+        cosines = tf.matmul(unit_rows(features), rows, transpose_b=True)
+        if self.margin:
+            cosines = at_positives(cosines, columns.positives, lambda true: true - self.margin)
+        return (LogitGroup(self.scale * cosines, columns.positives, columns.valid),)
+
+    def groups_of_passes(
+        self,
+        passes: Sequence[tf.Tensor],
+        labels: np.ndarray | tf.Tensor,
+        columns: Columns | None = None,
+        rows: tf.Tensor | None = None,
+    ) -> list[tuple[LogitGroup, ...]]:
+        """All passes have the same columns, see ``training_groups``."""
+        return [self.training_groups(features, labels, columns, rows) for features in passes]
+
+    def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
+        """Function that scores a range of labels by their vectors."""
+        features, vectors = unit_rows(features), read_once(self.label_vectors.value)
+        trained, penalty, scale = self.trained.value, self.penalty.value, self.scale
+
+        def score(begin, end):
+            cosines = tf.matmul(features, rows_between(vectors, begin, end), transpose_b=True)
+            return scale * (cosines - penalty * trained[begin:end])
+
+        return score
+
+    def refresh(self, encode: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Makes the vectors of all labels anew; does nothing where there are no texts.
+
+        Args:
+            encode: function of int64 ids (n,) -> float32 vectors (n, dim) of length 1.
+        """
+        if self._texts is None:
+            return
+        by_length = self._texts.rows.by_length()
+        with Progress("encoding label texts", self.num_labels, "labels") as progress:
+            for begin in range(0, self.num_labels, _BLOCK):
+                end = min(begin + _BLOCK, self.num_labels)
+                ids = by_length[(by_length >= begin) & (by_length < end)].astype(np.int64)
+                vectors = np.empty((end - begin, self.label_vectors.shape[1]), np.float32)
+                for some in np.split(ids, range(_AT_ONCE, len(ids), _AT_ONCE)):
+                    vectors[some - begin] = encode(some)
+                    progress.advance(len(some))
+                assign_rows(self.label_vectors.value, begin, vectors)
+
+    def label_similarities(self, label: int) -> np.ndarray:
+        """Cosines of the labels' vectors."""
+        rows = partial(rows_between, read_once(self.label_vectors.value))
+        return cosines_to_row(rows, label, self.num_labels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        names = (
+            "num_labels", "columns", "positives", "self_negatives", "margin", "temperature",
+            "train_temperature", "free_vectors", "label_length", "seen_penalty", "seed",
+        )  # fmt: skip
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

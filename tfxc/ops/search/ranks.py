@@ -1,0 +1,74 @@
+"""Exact ranks of labels among all, a tile of columns at a time."""
+
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfxc.ops.search.top_k import over_tiles
+
+
+def tiled_ranks(
+    score_tile: Callable[..., tf.Tensor],
+    num_columns: int,
+    labels: tf.Tensor,
+    excluded: tf.Tensor,
+    tile: int,
+    unrolled: bool = False,
+) -> tf.Tensor:
+    """The rank of each label of an example: 1 + better columns + half of the equal ones.
+
+    The example's other labels and its excluded columns do not count.
+
+    Args:
+        score_tile: function of (begin, end) int32 scalars -> float32 (batch, end - begin), which
+            returns the same numbers again when it is called again.
+        num_columns: Python int.
+        labels: int32 (batch, max_labels), distinct in a row, padded with -1.
+        excluded: int32 (batch, any), distinct in a row and none of the labels, padded with -1.
+        tile: Python int, columns per tile.
+        unrolled: see ``over_tiles``.
+
+    Returns:
+        float32 (batch, max_labels): NaN at padding, infinity for labels from ``num_columns`` on.
+
+    Example:
+        >>> scores = tf.constant([[0.9, 0.5, 0.5, 0.1]])
+        >>> ranks = lambda *labels: tiled_ranks(
+        ...     lambda b, e: scores[:, b:e], 4, tf.constant([labels]), tf.constant([[0]]), 3
+        ... ).numpy().tolist()
+        >>> ranks(1, 3), ranks(2)
+        ([[1.5, 2.0]], [[1.5]])
+    """
+    count = tf.shape(labels)[1]
+    others = tf.concat([labels, excluded], axis=1)
+    known = (others >= 0) & (others < num_columns)
+
+    def gathered(begin, end, found):
+        inside = (others >= begin) & (others < end)
+        places = tf.where(inside, others - begin, 0)
+        return (
+            found + tf.where(inside, tf.gather(score_tile(begin, end), places, batch_dims=1), 0),
+        )
+
+    start, open_shape = tf.zeros(tf.shape(others)), tf.TensorShape([None, None])
+    (scores,) = over_tiles(gathered, (start,), [open_shape], num_columns, tile, unrolled)
+    own = scores[:, :count, None]
+
+    def counted(begin, end, above, equal):
+        fresh = score_tile(begin, end)[:, None, :]
+        return above + _count(fresh > own), equal + _count(tf.equal(fresh, own))
+
+    start = tf.zeros(tf.shape(labels))
+    above, equal = over_tiles(
+        counted, (start, start), [open_shape, open_shape], num_columns, tile, unrolled
+    )
+    rivals, exist = scores[:, None, :], known[:, None, :]
+    above -= _count((rivals > own) & exist)
+    equal -= _count(tf.equal(rivals, own) & exist)  # itself, too
+    ranks = tf.where(labels < num_columns, 1 + above + 0.5 * equal, math.inf)
+    return tf.where(labels >= 0, ranks, math.nan)
+
+
+def _count(mask):
+    return tf.reduce_sum(tf.cast(mask, tf.float32), axis=2)
