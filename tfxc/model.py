@@ -16,6 +16,7 @@ from tfxc.data.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
+from tfxc.ops.margins import unit_rows
 from tfxc.ops.randomness import rows_of_labels
 from tfxc.ops.search.similarity import most_similar
 from tfxc.ops.tables.large_weights import starts_are_left_out
@@ -64,6 +65,7 @@ class XCModel(keras.Model):
         self._find_with_loss = BatchFunction(self._top_k_and_loss)
         self._search_scores = BatchFunction(self._scores_to_search)
         self._ranks = BatchFunction(self._ranks_of)
+        self._unit_vectors = BatchFunction(self.vectors)
         self._label_vectors = BatchFunction(self._vectors_of_labels)
 
     def build(self, input_shape: Sequence | Mapping[str, Any] | None = None) -> None:
@@ -225,6 +227,14 @@ class XCModel(keras.Model):
     ) -> np.ndarray:
         """Ranks of the true labels of a batch of arrays, see ``Head.label_ranks``."""
         return self._ranks(features, labels, excluded)
+
+    def vectors(self, features: Mapping[str, Any] | tf.Tensor) -> tf.Tensor:
+        """The vectors of a batch, float32 (batch, dim), scaled to length 1, in the graph."""
+        return unit_rows(self.encoder(features, training=False))
+
+    def find_vectors(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
+        """``vectors`` of a batch of arrays."""
+        return self._unit_vectors(features)
 
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray] | None:
         """By the cosines of the head's weights, see ``RunModel.similar_labels``."""

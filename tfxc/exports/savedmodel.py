@@ -144,7 +144,9 @@ class ServedModel(tf.Module):
     Attributes:
         input_kind: see ``Exported``.
         weights: list of the variables the signatures read.
-        functions: dict of concrete functions by signature name.
+        functions: dict of concrete functions by signature name: ``serving_default``, ``features``
+            or ``encoded``, and of a head that reads texts of labels ``encode``, the vectors that
+            it compares.
     """
 
     def __init__(self, loaded_run: "LoadedRun", k: int, probabilities: bool = False) -> None:
@@ -164,9 +166,16 @@ class ServedModel(tf.Module):
         else:
             self.functions["features"] = features
         if self.from_texts is not None:
+            raw_input = INPUTS[self.input_kind]
             self.functions["serving_default"] = _from_raw(
-                INPUTS[self.input_kind], lambda *raw: answer(self.from_texts(*raw))
+                raw_input, lambda *raw: answer(self.from_texts(*raw))
             )
+            head = getattr(loaded_run.model, "head", None)
+            if getattr(head, "reads_label_texts", False):
+                vectors = loaded_run.model.vectors
+                self.functions["encode"] = _from_raw(
+                    raw_input, lambda *raw: {"vectors": vectors(self.from_texts(*raw))}
+                )
         found = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
         self.weights = list(found.values())
 

@@ -22,7 +22,15 @@ from tfxc.core.storage.files import (
     write_json,
 )
 from tfxc.core.storage.ownership import atomic_folder, mark
-from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest, SplitInfo
+from tfxc.data.label_texts.prepared import TEXTS_FILE
+from tfxc.data.manifest import (
+    LABEL_COUNTS_FILE,
+    LABEL_TEXTS_FOLDER,
+    LABELS_FILE,
+    MANIFEST_FILE,
+    Manifest,
+    SplitInfo,
+)
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.runs.weights_file import write_weights
 
@@ -116,12 +124,13 @@ class RunWriter:
         manifest.save(assets)
 
     def copy_assets(self, data_folder: str | Path) -> None:
-        """Copies manifest, label names and text features into the run.
+        """Copies manifest, names and texts of labels, and text features into the run.
 
         Repetitions that start together do so at the same time; each file is written atomically.
         """
         data_folder, assets = Path(data_folder), self / "assets"
         names = [data_folder / name for name in (MANIFEST_FILE, LABELS_FILE, LABEL_COUNTS_FILE)]
+        names += [*(data_folder / LABEL_TEXTS_FOLDER).glob(TEXTS_FILE)]
         texts = (data_folder / "text_features").rglob("*")
         for path in [*names, *(path for path in texts if path.is_file())]:
             target = assets / path.relative_to(data_folder)

@@ -8,7 +8,7 @@ of each split ``own-SPLIT.npy`` (int32 (examples,): the label whose text is the 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -89,12 +89,17 @@ def save_label_texts(
     folder = Path(folder) / LABEL_TEXTS_FOLDER
     folder.mkdir(exist_ok=True)
     with atomic_file(folder / TEXTS_FILE) as stream:
-        for name, text in zip(names, texts, strict=True):
-            if text:
-                stream.write(json_text({"label": name, "text": text}) + "\n")
+        write_texts(stream, names, texts)
     for name, array in features_of(texts, text_features).arrays.items():
         write_array(folder / f"{name}.npy", array)
     write_array(folder / _KEYS, text_keys(texts))
+
+
+def write_texts(stream: IO[str], names: Sequence[str], texts: Sequence[str]) -> None:
+    """Writes the labels that have a text, one on each line."""
+    for name, text in zip(names, texts, strict=True):
+        if text:
+            stream.write(json_text({"label": name, "text": text}) + "\n")
 
 
 def save_examples(folder: str | Path, split: str, own: np.ndarray, keys: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from tfxc.data.sources.shards import open_source
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY
 from tfxc.model import build_model
 from tfxc.ops.gradients import without_gradients
+from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.memory.graph_walk import peak_of
 from tfxc.training.memory.unallocated import in_a_graph, unallocated
 from tfxc.training.optimization.optimizers import get_optimizer
@@ -51,6 +52,8 @@ class TracedModel:
         self.config, self.replicas = config, replicas
         self.source = open_source(data_folder, "train", _read_bytes(manifest))
         sizes = {**manifest.dimensions, **data_dependent}
+        if config.head is not None and _reads_texts(config):
+            sizes |= data_dependent_arguments(config, self.source, **sizes)
         with unallocated(), in_a_graph():
             self.model = build_model(config, repetition=repetition, **sizes)
 
@@ -118,6 +121,11 @@ class TracedModel:
         if all(spec.shape.is_fully_defined() for spec in specs):
             batches = batches.take(1)
         return max(batches, key=_bytes)
+
+
+def _reads_texts(config):
+    """Whether a step depends on the texts of labels."""
+    return registry.get("head", config.head.name).reads_label_texts
 
 
 def _read_bytes(manifest):

@@ -1,0 +1,195 @@
+"""Runs with texts of labels: trained, resumed, evaluated, extended by labels, exported."""
+
+import itertools
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.small_runs import config_tree
+from tfxc.commands import add_labels, evaluate
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.interrupts import Stopped
+from tfxc.data.label_texts.prepared import label_texts_by_name
+from tfxc.data.preparation import ensure_prepared
+from tfxc.exports.savedmodel import export_savedmodel
+from tfxc.runs.loaded import load_run
+from tfxc.runs.new_labels import encoded_texts
+from tfxc.training.job import TrainingJob
+
+COLOURS = ["red", "green", "blue", "black", "white", "brown", "grey", "pink"]
+ANIMALS = ["fox", "owl", "hen", "cow", "bat", "yak"]
+HELD_OUT = {"pink yak", "red cow", "blue owl"}
+
+
+def write_data(folder, seed=0):
+    """Questions after an animal of a colour; some pairs are asked for in dev only."""
+    random = np.random.default_rng(seed)
+    names = [f"{colour} {animal}" for colour in COLOURS for animal in ANIMALS]
+    for split, count in (("train", 480), ("dev", 96)):
+        rows = []
+        for number in range(count):
+            name = names[number % len(names)]
+            if split == "train" and name in HELD_OUT:
+                continue
+            words = [*name.split(), *random.choice(["where", "is", "my", "the"], 2)]
+            random.shuffle(words)
+            rows.append({"text": " ".join(words), "labels": [name.replace(" ", "_")]})
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    entries = [{"label": name.replace(" ", "_"), "text": name} for name in names]
+    (folder / "labels.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+def tree_of(folder, run="run", head=(), training=(), data=(), **sections):
+    data = {
+        "label_texts": str(folder / "labels.jsonl"), "text_features": {"name": "tfidf"},
+        **dict(data),
+    }  # fmt: skip
+    encoder = {"name": "bag_mlp", "hidden": [16], "activation": "linear", "residual": 8}
+    return config_tree(
+        folder, encoder, run=run, data=data,
+        training={"batch_size": 32, "epochs": 6, "keep_checkpoints": 1, **dict(training)},
+        head={"name": "label_text", **dict(head)}, objective={"name": "decoupled_softmax"},
+        **sections,
+    )  # fmt: skip
+
+
+def train(folder, **changes):
+    config = parse_config(tree_of(folder, **changes))
+    data = ensure_prepared(config.data, folder / "prepared")
+    return TrainingJob(config, data, folder / changes.get("run", "run")).run()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("label_texts")
+    write_data(folder)
+    summary = train(folder, evaluation={"k": [1, 3], "ranks": True})
+    return folder, summary
+
+
+def test_labels_without_an_example_are_found(trained):
+    dev = trained[1]["dev"]
+    assert dev["R@1/trained"] > 0.8 and dev["R@1/untrained"] > 0.6
+    assert dev["MRR/untrained"] > 0.7
+    loaded = load_run(trained[0] / "run")
+    assert loaded.manifest["num_trained_labels"] == len(COLOURS) * len(ANIMALS) - len(HELD_OUT)
+    assert len(label_texts_by_name(loaded.folder / "assets")) == loaded.manifest["num_labels"]
+
+
+def test_evaluation_of_the_run_is_that_of_training(trained, capsys, monkeypatch):
+    folder, summary = trained
+    monkeypatch.chdir(folder)
+    assert evaluate.main(["--run", str(folder / "run"), "--split", "dev", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["metrics"]
+    assert {name: found[name] for name in summary["dev"]} == summary["dev"]
+
+
+def test_kept_vectors_are_those_of_the_texts(trained):
+    loaded = load_run(trained[0] / "run")
+    texts = label_texts_by_name(loaded.folder / "assets")
+    vectors = encoded_texts(loaded, [texts[name] for name in loaded.vocabulary.names])
+    kept = loaded.model.head.label_vectors.numpy()
+    np.testing.assert_allclose(kept, vectors, rtol=1e-5, atol=1e-6)
+
+
+def test_resumed_training_is_the_same(trained):
+    folder, _ = trained
+    whole = load_run(folder / "run").model
+    config = parse_config(tree_of(folder, run="resumed", evaluation={"k": [1, 3], "ranks": True}))
+    data = ensure_prepared(config.data, folder / "prepared")
+
+    class Killed(TrainingJob):
+        def trainer(self, strategy):
+            trainer = super().trainer(strategy)
+            run, steps = trainer.step_function.run, itertools.count()
+
+            def stopping(iterator):
+                if next(steps) == 17:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return run(iterator)
+
+            trainer.step_function.run = stopping
+            return trainer
+
+    with pytest.raises(Stopped):
+        Killed(config, data, folder / "resumed").run()
+    TrainingJob(config, data, folder / "resumed").run()
+    resumed = load_run(folder / "resumed").model
+    for one, other in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_averaged_weights_make_the_vectors(tmp_path):
+    write_data(tmp_path)
+    train(tmp_path, techniques=[{"name": "ema", "decay": 0.9}], training={"epochs": 1})
+    loaded = load_run(tmp_path / "run")
+    texts = label_texts_by_name(loaded.folder / "assets")
+    vectors = encoded_texts(loaded, [texts[name] for name in loaded.vocabulary.names])
+    np.testing.assert_allclose(loaded.model.head.label_vectors, vectors, rtol=1e-5, atol=1e-6)
+
+
+def new_texts(folder, *entries):
+    path = folder / "new.jsonl"
+    path.write_text("".join(json.dumps({"label": n, "text": t}) + "\n" for n, t in entries))
+    return str(path)
+
+
+def test_added_labels_are_found_and_old_ones_stay(trained, tmp_path, capsys):
+    run, output = trained[0] / "run", tmp_path / "more"
+    path = new_texts(tmp_path, ("cat", "red cat"), ("same", "green hen"))
+    assert add_labels.main([str(run), "--label-texts", path, "--output", str(output)]) == 0
+    assert "2 new labels (cat, same)" in capsys.readouterr().out
+    old, new = load_run(run), load_run(output)
+    count = old.manifest["num_labels"]
+    assert new.vocabulary.names == [*old.vocabulary.names, "cat", "same"]
+    assert new.label_counts.tolist() == [*old.label_counts.tolist(), 0, 0]
+    vectors = new.model.head.label_vectors.numpy()
+    np.testing.assert_array_equal(vectors[:count], old.model.head.label_vectors)
+    # The text of an old label makes its vector, and so its score, whatever the batch it is in.
+    twin = old.vocabulary.ids(["green_hen"])[0]
+    np.testing.assert_allclose(vectors[count + 1], vectors[twin], rtol=1e-5, atol=1e-6)
+    trained_labels = old.model.head.trained.numpy().tolist()
+    assert new.model.head.trained.numpy().tolist() == [*trained_labels, 0, 0]
+    assert label_texts_by_name(new.folder / "assets")["cat"] == "red cat"
+    for mine, theirs in zip(new.model.encoder.weights, old.model.encoder.weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    more = new_texts(tmp_path, ("dog", "blue dog"))
+    add_labels.main([str(output), "--label-texts", more, "--output", str(tmp_path / "again")])
+    assert load_run(tmp_path / "again").manifest["num_labels"] == count + 3
+
+
+def test_labels_that_cannot_be_added_are_refused(trained, tmp_path):
+    run, output = str(trained[0] / "run"), str(tmp_path / "more")
+    known = new_texts(tmp_path, ("red_fox", "red fox"))
+    with pytest.raises(DataError, match="1 that it knows: 'red_fox'"):
+        add_labels.main([run, "--label-texts", known, "--output", output])
+    path = new_texts(tmp_path, ("cat", "red cat"))
+    with pytest.raises(ConfigError, match="--data expected with this option"):
+        add_labels.main([run, "--label-texts", path, "--output", output, "--memory-gb", "1"])
+    with pytest.raises(ConfigError, match="an existing one"):
+        add_labels.main([run, "--label-texts", path, "--output", run])
+    with pytest.raises(ConfigError, match="'xr_linear' or 'xr_transformer' expected"):
+        add_labels.main([run, "--data", path, "--output", output])
+
+
+def test_export_finds_and_encodes(trained, tmp_path):
+    loaded = load_run(trained[0] / "run")
+    ids, scores = loaded.model.find_top_k(
+        loaded.kind.batch(loaded.kind.arrays_of(loaded.text_features.transform(["my blue owl"]))), 3
+    )
+    texts = label_texts_by_name(loaded.folder / "assets")
+    vectors = loaded.model.head.label_vectors.numpy()
+    export_savedmodel(loaded, tmp_path / "served", k=3)
+    signatures = tf.saved_model.load(str(tmp_path / "served")).signatures
+    found = signatures["serving_default"](text=tf.constant(["my blue owl"]))
+    np.testing.assert_array_equal(found["ids"], ids)
+    np.testing.assert_allclose(found["scores"], scores, rtol=1e-5)
+    assert found["labels"].numpy()[0, 0] == b"blue_owl"
+    names = load_run(trained[0] / "run").vocabulary.names[:4]
+    encoded = signatures["encode"](text=tf.constant([texts[name] for name in names]))["vectors"]
+    np.testing.assert_allclose(encoded, vectors[:4], rtol=1e-5, atol=1e-6)

@@ -1,0 +1,140 @@
+"""New labels for a run with head ``label_text``, by their texts alone: nothing is trained."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.progress import Progress
+from tfxc.core.storage.files import copy_folder
+from tfxc.data.label_texts.file import read_label_texts
+from tfxc.data.label_texts.prepared import TEXTS_FILE, features_of, write_texts
+from tfxc.data.manifest import LABEL_TEXTS_FOLDER, Manifest, fingerprints_of
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.model import build_model
+from tfxc.ops.tables.large_weights import assign_rows, without_starts
+from tfxc.runs.writer import new_run
+
+if TYPE_CHECKING:
+    from tfxc.model import XCModel
+    from tfxc.runs.loaded import LoadedRun
+
+_AT_ONCE = 256  # texts encoded at a time
+_BLOCK = 65_536  # labels that are copied at a time
+_SHOWN = 3
+
+
+def add_labels_by_text(loaded: "LoadedRun", path: str | Path, output: str | Path) -> list[str]:
+    """Writes a run that finds the labels of a file as well.
+
+    The vectors of the old labels, and all other weights, stay as they are, bit for bit.
+
+    Args:
+        loaded: ``LoadedRun`` of recipe ``fit`` with head ``label_text``; it stays as it is.
+        path: JSON lines ``{"label": ..., "text": ...}``, all labels new.
+        output: the new run folder, which is written atomically.
+
+    Returns:
+        list: names of the new labels, in the order of their ids.
+
+    Raises:
+        ConfigError: a run with another head or recipe, or a folder that is in use.
+        DataError: the file cannot be read, or has a label that the run knows.
+
+    Example:
+        >>> add_labels_by_text(load_run("runs/bot"), "new.jsonl", "runs/bot2")  # doctest: +SKIP
+        ['order_pizza']
+    """
+    check_run(loaded, output)
+    texts = read_label_texts(path)
+    _refuse_known(loaded, texts, path)
+    model, names = loaded.model, list(texts)
+    vectors = encoded_texts(loaded, list(texts.values()))
+    manifest = Manifest.model_validate(loaded.manifest)
+    old, manifest.num_labels = manifest.num_labels, manifest.num_labels + len(names)
+    with without_starts():
+        extended = build_model(
+            loaded.config, **{**loaded.dimensions, "num_labels": manifest.num_labels}
+        )
+    _copy(model, extended, old)
+    assign_rows(extended.head.label_vectors.value, old, vectors)
+    with new_run(output) as run:
+        run.write_config(loaded.config.model_copy(update={"run": str(output)}))
+        assets = run / "assets"
+        copy_folder(loaded.folder / "assets", assets)
+        counts = loaded.label_counts
+        if counts is not None:
+            counts = np.append(counts, np.zeros(len(names), counts.dtype))
+        vocabulary = LabelVocabulary([*loaded.vocabulary.names, *names])
+        run.write_assets(manifest, vocabulary, counts)
+        with open(assets / LABEL_TEXTS_FOLDER / TEXTS_FILE, "a", encoding="utf-8") as stream:
+            write_texts(stream, names, list(texts.values()))
+        manifest.fingerprints = fingerprints_of(assets, {})  # no prepared data hold these labels
+        manifest.save(assets)
+        run.save_weights(extended)
+        summary = {**(loaded.folder.summary() or {}), "dev": {}, "added_labels": len(names)}
+        run.write_summary(summary)
+    return names
+
+
+def check_run(loaded: "LoadedRun", output: str | Path) -> None:
+    """Refuses a run that cannot get new labels by their texts.
+
+    Raises:
+        ConfigError: its head or recipe is another, or the output folder is in use.
+    """
+    head = loaded.config.head
+    if head is None or head.name != "label_text" or loaded.config.recipe.name != "fit":
+        found = "none" if head is None else repr(head.name)
+        raise ConfigError(
+            "a run of recipe 'fit' with head 'label_text' expected with --label-texts, found one "
+            f"of {loaded.config.recipe.name!r} with head {found}",
+            where=loaded.folder.path,
+            fix="train such a run; to a linear ranker labels are added with --data",
+        )
+    if Path(output).exists():
+        raise ConfigError(
+            "a new folder expected, found an existing one", where=output, fix="choose another one"
+        )
+
+
+def _refuse_known(loaded, texts, path):
+    known = [name for name in texts if name in loaded.vocabulary]
+    if known or not texts:
+        shown = ", ".join(map(repr, known[:_SHOWN])) + (", ..." if len(known) > _SHOWN else "")
+        raise DataError(
+            "labels that are new to the run expected, found "
+            + (f"{len(known):,} that it knows: {shown}" if known else "none"),
+            where=path,
+            fix="remove them" if known else "name a file with labels",
+        )
+
+
+def encoded_texts(loaded: "LoadedRun", texts: list[str]) -> np.ndarray:
+    """Vectors of texts as a run's head compares them: float32 (texts, dim), of length 1.
+
+    Args:
+        loaded: of a run with head ``label_text`` and text features.
+        texts: in any order.
+    """
+    rows = features_of(texts, loaded.text_features)
+    order, model = rows.by_length(), loaded.model
+    dim = model.head.label_vectors.shape[1]
+    found = np.empty((len(texts), dim), np.float32)
+    with Progress("encoding label texts", len(texts), "labels") as progress:
+        for some in np.split(order, range(_AT_ONCE, len(order), _AT_ONCE)):
+            found[some] = model.find_vectors(rows.take(some)["features"])
+            progress.advance(len(some))
+    return found
+
+
+def _copy(model: "XCModel", extended: "XCModel", old: int) -> None:
+    """Gives a model with more labels the weights of another; new labels have zeros."""
+    for source, target in zip(model.weights, extended.weights, strict=True):
+        if source.shape == target.shape:
+            target.assign(source)
+            continue
+        for begin in range(0, old, _BLOCK):
+            rows = source.value[begin : min(begin + _BLOCK, old)]
+            assign_rows(target.value, begin, rows)
