@@ -140,6 +140,23 @@ def workers() -> Workers | None:
     return Workers(sum(one["nthreads"] for one in found), min(shares, default=None))
 
 
+def on_every_worker(function: Callable[[], Any]) -> None:
+    """Calls a function of a module once in each process of the current cluster.
+
+    It is called next to the tasks, which it must not wait for. Workers that do not answer are left
+    out; on this machine alone nothing is called.
+
+    Args:
+        function: without arguments.
+
+    Example:
+        >>> on_every_worker(print)
+    """
+    if _client is not None:
+        with contextlib.suppress(OSError):  # the scheduler is gone
+            _client.run(function, on_error="ignore")
+
+
 @contextlib.contextmanager
 def executor(threads: int) -> Iterator[Executor]:
     """Threads of this process, or the workers of the current cluster.
