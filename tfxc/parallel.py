@@ -157,6 +157,15 @@ def on_every_worker(function: Callable[[], Any]) -> None:
             _client.run(function, on_error="ignore")
 
 
+def worker_threads() -> int | None:
+    """Inside a task on a cluster the threads of its worker; None anywhere else."""
+    distributed = sys.modules.get("distributed")
+    try:
+        return None if distributed is None else distributed.get_worker().state.nthreads
+    except ValueError:  # no task
+        return None
+
+
 @contextlib.contextmanager
 def executor(threads: int) -> Iterator[Executor]:
     """Threads of this process, or the workers of the current cluster.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfxc.core.errors import MachineError
+from tfxc.core.resources import limited_threads, wait_passively
 from tfxc.core.storage.files import (
     SCRATCH,
     ensured_parent,
@@ -31,7 +32,7 @@ from tfxc.core.storage.reading import read_json
 from tfxc.data.blocks.chunk_file import read_chunks, write_chunks
 from tfxc.data.chunk import Chunk
 from tfxc.data.lists import LabelLists
-from tfxc.parallel import map_tasks, on_every_worker
+from tfxc.parallel import map_tasks, on_every_worker, worker_threads
 
 #: What a worker does: function of the number of the first example, and the ``Chunk``s from there on
 #: -> what it found for each.
@@ -39,7 +40,7 @@ Work = Callable[[int, Iterator[Chunk]], Iterable[Any]]
 
 _EXAMPLES = 2048
 _JOB = "job.json"
-# A worker of several threads works on one task at a time: TensorFlow uses all cores for it.
+# A worker of several threads works on one task at a time, with all of them.
 _busy = threading.Lock()
 
 
@@ -157,7 +158,8 @@ def answer_batches(
         MachineError: this process does not see the folder.
         UserError: what the work raises.
     """
-    with _busy:
+    with _busy, limited_threads(worker_threads()):
+        wait_passively()  # before native modules are loaded
         work = _opened(opener, folder)
         return list(work(first, read_chunks(Path(folder) / name)))
 

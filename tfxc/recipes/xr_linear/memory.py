@@ -1,16 +1,19 @@
 """How much memory clustering takes, and a trained linear ranker, estimated from the data's sizes.
 
 How many features a label's examples have in common, and how many weights are kept, is only known
-later. The estimates were fitted to trainings on stand-ins for Amazon-670K (shares of 0.05 and
-0.15), Amazon-3M and EURLEX57K and on the texts of ``quickstart``, all with the threshold 0.1; a
+later. The estimates were fitted to trainings on stand-ins for Amazon-670K (shares of 0.05 to
+0.4), Amazon-3M and EURLEX57K and on the texts of ``quickstart``, all with the threshold 0.1; a
 smaller one keeps more weights.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from tfxc.core.resources import resident_bytes
 from tfxc.data.kinds import DENSE
+from tfxc.ops.search.beam_search.chunked_layer import MOST_DENSE
 from tfxc.training.memory.preparation import preparation_bytes
 
 if TYPE_CHECKING:
@@ -32,8 +35,9 @@ _ROWS = 0.25  # rows per weight: features that a node's children have weights of
 # feature and where it ends. And of the index of rows, which is made when a run is opened.
 _OF_WEIGHT, _OF_ROW, _OF_INDEX = 6, 12, 16
 # In an export: a weight with its column, and a row with its place in a hash table. While a layer's
-# weights are put into this form, their new places are there three times.
-_EXPORTED_WEIGHT, _EXPORTED_ROW, _PLACES = 8, 18, 24
+# weights are put into this form, their new places are there three times. The layers near the root
+# are a table of all features, which is there twice while it is put together.
+_EXPORTED_WEIGHT, _EXPORTED_ROW, _PLACES, _OF_TABLE = 8, 18, 26, 8
 _NAME = 100  # bytes of a label's name as a string in a list
 
 
@@ -62,10 +66,12 @@ class Weights(NamedTuple):
     Attributes:
         all: of all layers.
         largest: of the layer that has most.
+        table: numbers of the table that an export makes of the layers near the root.
     """
 
     all: int
     largest: int
+    table: int
 
 
 def kept_weights(manifest: "Manifest", sizes: Sequence[int]) -> Weights:
@@ -87,7 +93,8 @@ def kept_weights(manifest: "Manifest", sizes: Sequence[int]) -> Weights:
         own = features * min(_KEPT * examples, _COMMON * examples**_POWER)
         near_root = width * min(1.0, _WITH_ALL_FEATURES / nodes)
         layers.append(nodes * min(width, features * examples, max(own, near_root)))
-    return Weights(int(sum(layers)), int(max(layers)))
+    near = [nodes for nodes in np.cumsum(sizes) if nodes <= min(MOST_DENSE, sum(layers) / width)]
+    return Weights(int(sum(layers)), int(max(layers)), int(max(near, default=0)) * width)
 
 
 def evaluation_bytes(manifest: "Manifest", weights: Weights) -> int:
@@ -97,8 +104,8 @@ def evaluation_bytes(manifest: "Manifest", weights: Weights) -> int:
         manifest: sizes of the data.
         weights: see ``kept_weights``.
     """
-    files = weights.all * (_OF_WEIGHT + _ROWS * (_OF_ROW + _OF_INDEX))
-    return resident_bytes() + int(files) + _split_bytes(manifest) + _NAME * manifest.num_labels
+    search = _search_bytes(manifest, weights)
+    return resident_bytes() + search + _split_bytes(manifest)
 
 
 def export_bytes(manifest: "Manifest", weights: Weights) -> int:
@@ -108,10 +115,9 @@ def export_bytes(manifest: "Manifest", weights: Weights) -> int:
         manifest: sizes of the data.
         weights: see ``kept_weights``.
     """
-    pages = weights.all * (_OF_WEIGHT + _ROWS * _OF_ROW)
     exported = weights.all * (_EXPORTED_WEIGHT + _ROWS * _EXPORTED_ROW)
-    making = weights.largest * _PLACES
-    return resident_bytes() + int(pages + exported + making) + _NAME * manifest.num_labels
+    making = weights.largest * _PLACES + weights.table * _OF_TABLE
+    return resident_bytes() + _search_bytes(manifest, weights) + int(exported + making)
 
 
 def memory_lines(config: "Config", manifest: "Manifest", sizes: Sequence[int]) -> Iterator[str]:
@@ -134,6 +140,12 @@ def memory_lines(config: "Config", manifest: "Manifest", sizes: Sequence[int]) -
     }
     for phase, size in needed.items():
         yield f"  {phase:19} {size / 2**20:10,.0f} MB"
+
+
+def _search_bytes(manifest, weights):
+    """Of a run that is opened and searched; pages of its files count."""
+    files = weights.all * (_OF_WEIGHT + _ROWS * (_OF_ROW + _OF_INDEX))
+    return int(files) + _NAME * manifest.num_labels
 
 
 def _split_bytes(manifest):
