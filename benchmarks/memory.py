@@ -53,6 +53,7 @@ CASES = {
     "minilm-small": Case("minilm_clinc150", 0.1),
     "minilm-large": Case("minilm_clinc150", 1.0, ("training.epochs=0.1",)),
     "xr_linear-small": Case("xr_linear_eurlex57k", 0.1, ()),
+    "xr_linear-medium": Case("xr_linear_amazon670k", 0.05, ()),
     "xr_linear-large": Case("xr_linear_amazon670k", 0.1, ()),
 }  # fmt: skip
 

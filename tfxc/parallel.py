@@ -140,6 +140,32 @@ def workers() -> Workers | None:
     return Workers(sum(one["nthreads"] for one in found), min(shares, default=None))
 
 
+def on_every_worker(function: Callable[[], Any]) -> None:
+    """Calls a function of a module once in each process of the current cluster.
+
+    It is called next to the tasks, which it must not wait for. Workers that do not answer are left
+    out; on this machine alone nothing is called.
+
+    Args:
+        function: without arguments.
+
+    Example:
+        >>> on_every_worker(print)
+    """
+    if _client is not None:
+        with contextlib.suppress(OSError):  # the scheduler is gone
+            _client.run(function, on_error="ignore")
+
+
+def worker_threads() -> int | None:
+    """Inside a task on a cluster the threads of its worker; None anywhere else."""
+    distributed = sys.modules.get("distributed")
+    try:
+        return None if distributed is None else distributed.get_worker().state.nthreads
+    except ValueError:  # no task
+        return None
+
+
 @contextlib.contextmanager
 def executor(threads: int) -> Iterator[Executor]:
     """Threads of this process, or the workers of the current cluster.

@@ -94,7 +94,7 @@ def test_plan_repetitions(tool, tmp_path, capsys, monkeypatch):
     command = repetitions(tmp_path, run=str(tmp_path / "a run"))
     need = 10**9
     monkeypatch.setattr("tfxc.recipes.bases.processes.available_bytes", lambda: int(3.5 * need))
-    estimate = Estimate(Memory(0, need, *[0] * 8), 0, 0)
+    estimate = Estimate(Memory(0, need, *[0] * 8), 0, 0, 0)
     monkeypatch.setattr("tfxc.recipes.bases.processes.estimate", lambda *_, **__: estimate)
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     outcome = call(capsys, tool("plan_repetitions"), *command)

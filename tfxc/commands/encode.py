@@ -6,9 +6,11 @@ The output is a NumPy array of shape (examples, dim), in the order of FILE, whic
 data file (its labels are ignored), plain text, one text per line, or a folder of images. Without
 FILE, or with -, lines of standard input are encoded, as by "tfxc predict". The output is written
 batch by batch and may be larger than memory. Run again, the same command resumes, unless it reads
-standard input.
+standard input. With --cluster, the workers of a Dask scheduler encode.
 """
 
+import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -35,28 +37,86 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _encode(options):
     from tfxc.core.progress import Progress
     from tfxc.data.row_writer import RowWriter
+    from tfxc.parallel import cluster
     from tfxc.runs.loaded import load_run
 
+    cli.check_shared_output(options, [options.run])
     loaded = load_run(options.run, options.trust)
-    embed = loaded.embedder("--run")
-    where = "standard input" if options.file == "-" else options.file
+    encode_all = _encode_here if options.cluster is None else _encode_there
+    loaded.require("encoder", "--run")
     with (
+        cluster(options.cluster),
         RowWriter(options.output, dtype=options.dtype, computation=_computation(options)) as writer,
         Progress("encoding", unit="examples") as progress,
     ):
-        for chunk in _chunks(options, loaded):
-            first = progress.done
-            if not writer.is_done(first, first + len(chunk)):
-                vectors = embed(loaded.encoder_features_of(chunk, where))
-                writer.write(first, _checked(vectors, first, options))
-            progress.advance(len(chunk))
+        encode_all(options, loaded, writer, progress)
         if not progress.done:
+            where = "standard input" if options.file == "-" else options.file
             raise DataError(
                 "examples expected, found none", where=where, fix="check the reader's options"
             )
     width = writer.row_shape[0]
     print(f"{options.output}: {progress.done:,} vectors of {width:,} {options.dtype}")
     return 0
+
+
+def _encode_here(options, loaded, writer, progress):
+    vectors_of = _vectors_of(options, loaded)
+    for first, chunk in _numbered(options, loaded, writer, progress):
+        writer.write(first, vectors_of(first, chunk))
+        progress.advance(len(chunk))
+
+
+def _encode_there(options, loaded, writer, progress):
+    from tfxc.inference.shared_chunks import shared_answers
+
+    job = {**vars(options), "run": os.path.abspath(options.run)}
+    batches = _numbered(options, loaded, writer, progress)
+    with shared_answers(open_encoder, job, batches, options.output) as answers:
+        for first, size, vectors in answers:
+            writer.write(first, vectors)
+            progress.advance(size)
+
+
+def open_encoder(job):
+    """The ``Work`` of a worker of a cluster: vectors as they are written.
+
+    Args:
+        job: the command's options, a dict.
+    """
+    from tfxc.runs.loaded import load_run
+
+    options = argparse.Namespace(**job)
+    vectors_of = _vectors_of(options, load_run(options.run, options.trust))
+
+    def vectors(first, chunks):
+        for chunk in chunks:
+            yield vectors_of(first, chunk)
+            first += len(chunk)
+
+    return vectors
+
+
+def _vectors_of(options, loaded):
+    """Function of the number of a batch's first example and its ``Chunk`` -> vectors to write."""
+    embed = loaded.embedder("--run")
+    where = "standard input" if options.file == "-" else options.file
+
+    def vectors_of(first, chunk):
+        return _checked(embed(loaded.encoder_features_of(chunk, where)), first, options)
+
+    return vectors_of
+
+
+def _numbered(options, loaded, writer, progress):
+    """Yields (number of the first example, ``Chunk``) of batches whose vectors are missing."""
+    first = 0
+    for chunk in _chunks(options, loaded):
+        if writer.is_done(first, first + len(chunk)):
+            progress.advance(len(chunk))
+        else:
+            yield first, chunk
+        first += len(chunk)
 
 
 def _computation(options):
@@ -123,6 +183,7 @@ def _parser():
     cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
     cli.add_file_options(options)
+    cli.add_cluster_option(options)
     options.add_argument(
         "--output",
         required=True,

@@ -14,9 +14,12 @@ The scores of labels are probabilities where the model has any. Without --k, all
 that reach --min-score; without that, if the model decides on each label by itself, all of a
 probability of 0.5 (or that reach the config's evaluation.threshold), else the best 5. If --run is
 given several times, the predictions of the runs, which must have the same labels, are combined.
+With --cluster, the workers of a Dask scheduler predict the examples of FILE.
 """
 
+import argparse
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -35,9 +38,12 @@ _PROMPT = "> "
 _NO_LABEL = "(no label)"
 _ENSEMBLE = "softmax_average"
 _LISTED = 20
+_OF_PROGRAMS = "jsonl"
+# Examples of a task of a cluster, for each of which a worker reads the weights of all networks.
+_OF_SEVERAL_NETWORKS = 16_384
 _NOT_OF_PAIRS = (
     "k", "min_score", "ensemble", "weights", "top", "format", "beam", "model", "with_id",
-    "with_text",
+    "with_text", "cluster",
 )  # fmt: skip
 
 
@@ -47,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.pairs:
         _score_pairs(options)
         return 0
+    cli.check_shared_output(options, options.run or [options.model])
     typed = options.file == "-" and sys.stdin.isatty()
     if typed:
         _check_typed(options)
@@ -56,6 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_lines(predictor.input_kind, options)
     if typed:
         return _interactive(predictor, options.min_score)
+    if options.cluster:
+        source = _source(options, predictor.input_kind)
+        del predictor  # its model is not needed here any more
+        gc.collect()  # networks refer to themselves
+        _answer_there(source, options)
+        return 0
     with _output(options.output) as stream:
         write = _writer(options, stream)
         if options.file == "-":
@@ -318,11 +331,8 @@ def _check_texts(input_kind, options):
 
 def _answer_file(predictor, write, options):
     from tfxc.core.progress import Progress
-    from tfxc.data.given_features import with_features
 
-    source = with_features(
-        _open(options, predictor.input_kind), options.features, predictor.input_kind
-    )
+    source = _source(options, predictor.input_kind)
     # On a terminal the line would be drawn between the answers.
     shown = Progress("predicting", unit="examples") if options.output else None
     with shown or contextlib.nullcontext():
@@ -330,6 +340,66 @@ def _answer_file(predictor, write, options):
             write(found, chunk)
             if shown:
                 shown.advance(len(chunk))
+
+
+def _answer_there(source, options):
+    """Writes what the workers of a cluster answer."""
+    from tfxc.core.progress import Progress
+    from tfxc.inference.shared_chunks import shared_answers
+    from tfxc.parallel import cluster
+    from tfxc.runs.folder import RunFolder
+
+    several = any(RunFolder(Path(run)).has_runs_inside for run in options.run or ())
+    examples = _OF_SEVERAL_NETWORKS if several else None
+    runs = options.run and [os.path.abspath(run) for run in options.run]
+    job = {**vars(options), "run": runs, "model": options.model and os.path.abspath(options.model)}
+    batches = _numbered(source.chunks(options.batch_size))
+    with (
+        cluster(options.cluster),
+        _output(options.output) as stream,
+        shared_answers(open_predictor, job, batches, options.output, examples) as answers,
+        Progress("predicting", unit="examples") as progress,
+    ):
+        for _, size, text in answers:
+            stream.write(text)
+            progress.advance(size)
+
+
+def _numbered(chunks):
+    """Yields the number of the first example of each chunk, and the chunk."""
+    first = 0
+    for chunk in chunks:
+        yield first, chunk
+        first += len(chunk)
+
+
+def open_predictor(job):
+    """The ``Work`` of a worker of a cluster: answers as they are written.
+
+    It has all runs of an ensemble in memory. Of a run of several networks it has one at a time, and
+    reads all of them for each task.
+
+    Args:
+        job: the command's options, a dict.
+    """
+    from tfxc.inference.predictors import EnsemblePredictor
+
+    options = argparse.Namespace(**job)
+    predictor = _predictor(options, typed=False)
+    several = {"keep": True} if isinstance(predictor, EnsemblePredictor) else {}
+
+    def answers(first, chunks):
+        for chunk, found in predictor.over(chunks, options.file, **several):
+            yield _lines(found, chunk, first, options.format or _OF_PROGRAMS, options)
+            first += len(chunk)
+
+    return answers
+
+
+def _source(options, input_kind):
+    from tfxc.data.given_features import with_features
+
+    return with_features(_open(options, input_kind), options.features, input_kind)
 
 
 def _open(options, input_kind):
@@ -393,23 +463,31 @@ def _pairs(predictions, min_score):
 def _writer(options, stream):
     """A function that writes ``Predictions`` of a ``Chunk`` in the wanted format, flushed."""
     plain = options.output or options.file == "-" or not stream.isatty()
-    layout = options.format or ("jsonl" if plain else "table")
-    number = 0
+    layout = options.format or (_OF_PROGRAMS if plain else "table")
+    done = 0
 
     def write(predictions, chunk):
-        nonlocal number
-        for row, pairs in enumerate(_pairs(predictions, options.min_score)):
-            number += 1
-            name = chunk.names[row] if chunk.names else None
-            said = {"name": name} if chunk.images is not None and name else {}
-            if options.with_id:
-                said["id"] = name or number
-            if options.with_text:
-                said["text"] = chunk.texts[row]
-            stream.write(_LAYOUTS[layout](name or number, said, pairs) + "\n")
+        nonlocal done
+        stream.write(_lines(predictions, chunk, done, layout, options))
         stream.flush()
+        done += len(chunk)
 
     return write
+
+
+def _lines(predictions, chunk, first, layout, options):
+    """``Predictions`` of a ``Chunk`` as text, a line each; ``first`` examples came before."""
+    lines = []
+    for row, pairs in enumerate(_pairs(predictions, options.min_score)):
+        number = first + row + 1
+        name = chunk.names[row] if chunk.names else None
+        said = {"name": name} if chunk.images is not None and name else {}
+        if options.with_id:
+            said["id"] = name or number
+        if options.with_text:
+            said["text"] = chunk.texts[row]
+        lines.append(_LAYOUTS[layout](name or number, said, pairs) + "\n")
+    return "".join(lines)
 
 
 def _json_line(_name, said, pairs):
@@ -448,6 +526,7 @@ def _parser():
     model.add_argument("--model", metavar="FOLDER", help="SavedModel written by tfxc export")
     cli.add_step_option(options)
     cli.add_file_options(options)
+    cli.add_cluster_option(options)
     cli.add_features_option(options)
     _add_answer_options(options)
     _add_ensemble_options(options)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tfxc.core.errors import MachineError, UserError
+from tfxc.core.errors import ConfigError, MachineError, UserError
 from tfxc.core.escaping import safe_output
 from tfxc.core.quiet import hide_start_lines
 from tfxc.core.registry import nearest
@@ -262,6 +262,45 @@ def add_features_option(options: argparse.ArgumentParser) -> None:
         help="features of the examples of FILE, .npz (SciPy) or .npy, for runs whose terms are "
         "given (default: what FILE has)",
     )
+
+
+def add_cluster_option(options: argparse.ArgumentParser) -> None:
+    """``--cluster`` of commands that answer the examples of a file, batch by batch."""
+    options.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Dask scheduler, e.g. tcp://host:8786, whose workers take some batches of FILE at a "
+        "time (default: this machine)",
+    )
+
+
+def check_shared_output(options: argparse.Namespace, runs: Sequence[str]) -> None:
+    """Refuses what the workers of ``--cluster`` cannot share; nothing where there is no cluster.
+
+    Args:
+        options: of ``add_cluster_option``, with ``file`` and ``output``.
+        runs: folders that each worker reads.
+
+    Raises:
+        ConfigError: standard input, no output file, or a remote run or output.
+    """
+    if options.cluster is None:
+        return
+    for name, found, what in (("FILE", options.file, "a file of examples"),
+                              ("--output", options.output or "-", "a file to write")):  # fmt: skip
+        if found == "-":
+            raise ConfigError(
+                f"{what} expected with --cluster, found none",
+                where=name,
+                fix="name one, or leave --cluster out",
+            )
+    for path in (*runs, options.output):
+        if (address := with_addresses(str(path))) != str(path):
+            raise ConfigError(
+                f"storage that all workers see under the same path expected, found {address}",
+                where="--cluster",
+                fix="name a mounted folder, or leave --cluster out",
+            )
 
 
 def add_beam_options(options: argparse.ArgumentParser) -> None:

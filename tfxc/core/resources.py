@@ -5,9 +5,32 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tfxc.core.errors import ConfigError, MachineError
+
+_limit: int | None = None  # of this process, see ``limited_threads``
+
+
+@contextlib.contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Inside, ``thread_count`` finds so many cores where nothing else is asked for.
+
+    Args:
+        threads: of the whole process; None for all that there are.
+
+    Example:
+        >>> with limited_threads(3):
+        ...     thread_count()
+        3
+    """
+    global _limit
+    before, _limit = _limit, threads
+    try:
+        yield
+    finally:
+        _limit = before
 
 
 def thread_count(threads: int | None = None) -> int:
@@ -16,6 +39,8 @@ def thread_count(threads: int | None = None) -> int:
     Raises:
         ConfigError: fewer than 1.
     """
+    if threads is None and _limit is not None:
+        return _limit
     if threads is None:
         affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
         return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -12,7 +12,7 @@ from tfxc.core.storage.reading import existing_file, read_array
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import INPUTS, TEXT_AND_FEATURES
 from tfxc.data.parsing.arrays import matrix
-from tfxc.data.parsing.sparse_file import open_rows
+from tfxc.data.parsing.sparse_file import ArrayFolder, open_rows
 from tfxc.ops.csr import load_sparse, sparse_shape
 
 if TYPE_CHECKING:
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 class FeatureFile:
     """A matrix of features, one row per example.
 
-    A sparse one is held in memory while it is read, a dense one stays on the disk.
+    A sparse one of a single file is held in memory while it is read; a dense one, and a sparse one
+    in a folder of its arrays, stay on the disk.
 
     Args:
-        path: ``.npz`` of ``scipy.sparse.save_npz``, or ``.npy`` (n, num_features) of numbers.
+        path: ``.npz`` of ``scipy.sparse.save_npz``, ``.npy`` (n, num_features) of numbers, or a
+            folder with the arrays of a CSR matrix, see ``parsing.sparse_file.ArrayFolder``.
 
     Attributes:
         path: the file.
@@ -40,10 +42,13 @@ class FeatureFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = existing_file(Path(path))
+        self._folder = ArrayFolder(path) if Path(path).is_dir() else None
+        self.path = existing_file(Path(path)) if self._folder is None else self._folder.path
         self.num_examples, self.num_features = self._shape()
 
     def _shape(self):
+        if self._folder is not None:
+            return self._folder.shape
         if self.path.suffix == ".npz":
             return sparse_shape(self.path)
         if self.path.suffix == ".npy":
@@ -51,7 +56,8 @@ class FeatureFile:
         raise DataError(
             f"a sparse matrix in .npz or a dense one in .npy expected, found {self.path.name}",
             where=self.path,
-            fix="write it with scipy.sparse.save_npz or numpy.save",
+            fix="write it with scipy.sparse.save_npz or numpy.save, or give the folder of "
+            "data.npy, indices.npy and indptr.npy",
         )
 
     def _mapped(self):
@@ -64,11 +70,16 @@ class FeatureFile:
             Function of the first row and the one after the last -> float32, CSR or an array. It
             raises a ``DataError`` that names the row of a value that is not finite.
         """
+        if self._folder is not None:
+            rows = self._folder.rows
+            return lambda start, stop: self._checked(rows(start, stop), start)
         values = load_sparse(self.path) if self.path.suffix == ".npz" else self._mapped()
         return lambda start, stop: self._checked(values[start:stop], start)
 
     def ranges(self, folder: Path) -> Callable[[int, int], scipy.sparse.csr_matrix] | None:
         """As ``open``, of a sparse matrix that is not held in memory; see ``Reader.ranges``."""
+        if self._folder is not None:
+            return self.open()
         rows = open_rows(self.path, folder) if self.path.suffix == ".npz" else None
         if rows is None:
             return None

@@ -184,11 +184,14 @@ class EnsemblePredictor:
         return self._combined([one.find(chunk, where) for one in self._predictors])
 
     def over(
-        self, chunks: "Iterable[Chunk]", where: str = "input"
+        self, chunks: "Iterable[Chunk]", where: str = "input", keep: bool = False
     ) -> "Iterator[tuple[Chunk, Predictions]]":
         """Yields chunks with ``Predictions`` of each, one run in memory at a time.
 
         Chunks and lists wait in temporary files until the last run has read them.
+
+        Args:
+            keep: whether the runs stay in memory instead, all of them, for the next call.
         """
         with contextlib.ExitStack() as stack:
             waiting = stack.enter_context(Spill())
@@ -198,7 +201,8 @@ class EnsemblePredictor:
                     spill.append(found)
                     if number == 0:
                         waiting.append(chunk)
-                predictor.release()
+                if not keep:
+                    predictor.release()
             for chunk, *of_runs in zip(waiting, *lists, strict=True):
                 yield chunk, self._combined(of_runs)
 

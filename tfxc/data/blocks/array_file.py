@@ -62,6 +62,11 @@ class ArrayFile:
             self._arrays[name] = place, np.dtype(dtype), tuple(shape)
             place += np.dtype(dtype).itemsize * math.prod(shape)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the arrays, in the order in which they were written."""
+        return list(self._arrays)
+
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows ``start`` to ``stop`` (exclusive) of an array, by default all of it."""
         with open(self._path, "rb", buffering=0) as stream:

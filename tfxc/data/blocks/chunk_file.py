@@ -1,5 +1,7 @@
-"""A chunk of a reader in a file, for a task that takes it from there."""
+"""Chunks of a reader in a file, for a task that takes them from there."""
 
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,44 +10,81 @@ from tfxc.data.blocks.array_file import ArrayFile, write_arrays
 from tfxc.data.blocks.texts import text_arrays, texts_of
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import DENSE, SPARSE, kind_of_features
-from tfxc.data.lists import LabelLists
+from tfxc.data.lists import LabelLists, joined_files
 
 _LABELS, _NAMES, _TEXTS, _FEATURES = "labels.", "names.", "texts.", "features."
+_EXAMPLES, _IMAGES = "examples.", "images."
 
 
 def write_chunk(path: str | Path, chunk: Chunk) -> None:
-    """Writes labels, texts and features of a chunk; it has no images.
+    """Writes a chunk.
 
     Raises:
         OSError: the disk is full or the folder cannot be written to.
     """
+    write_chunks(path, [chunk])
+
+
+def read_chunk(path: str | Path) -> Chunk:
+    """The chunk that ``write_chunk`` has written."""
+    (chunk,) = read_chunks(path)
+    return chunk
+
+
+def write_chunks(path: str | Path, chunks: Sequence[Chunk]) -> None:
+    """Writes chunks into one file.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to.
+    """
+    found: dict[str, np.ndarray] = {}
+    for number, chunk in enumerate(chunks):
+        own = _arrays_of(chunk, path)
+        found |= {f"{number}:{name}": array for name, array in own.items()}
+    write_arrays(path, found)
+
+
+def read_chunks(path: str | Path) -> Iterator[Chunk]:
+    """Yields the chunks that ``write_chunks`` has written, in their order, one in memory."""
+    file = ArrayFile(path)
+    for number, names in itertools.groupby(file.names, lambda name: name.partition(":")[0]):
+        yield _chunk_of({name.removeprefix(f"{number}:"): file.read(name) for name in names})
+
+
+def _arrays_of(chunk: Chunk, where: str | Path) -> dict[str, np.ndarray]:
+    """All that a chunk holds as arrays."""
     labels = LabelLists.of(chunk.labels)
     arrays = {_LABELS + "indptr": labels.indptr, _LABELS + "ids": labels.ids}
     if labels.names is not None:
         used, places = np.unique(labels.ids, return_inverse=True)
         arrays[_LABELS + "ids"] = places
         arrays |= text_arrays(_NAMES, labels.names[used].tolist())
+    if chunk.names is not None:
+        arrays |= text_arrays(_EXAMPLES, chunk.names)
     if chunk.texts is not None:
         arrays |= text_arrays(_TEXTS, chunk.texts)
+    if chunk.images is not None:
+        arrays |= {_IMAGES + name: array for name, array in _image_arrays(chunk.images).items()}
     if chunk.features is not None:
-        kind = kind_of_features(chunk.features, path)
+        kind = kind_of_features(chunk.features, where)
         found = kind.arrays_of(chunk.features)
         arrays |= {_FEATURES + name: array for name, array in found.items()}
         arrays[_FEATURES + "width"] = np.array([chunk.features.shape[1]])
-    write_arrays(path, arrays)
+    return arrays
 
 
-def read_chunk(path: str | Path) -> Chunk:
-    """The chunk that ``write_chunk`` has written."""
-    arrays = ArrayFile(path).read_all()
+def _chunk_of(arrays: dict[str, np.ndarray]) -> Chunk:
     names = None
     if _NAMES + "indptr" in arrays:
         found = texts_of(arrays, _NAMES)
         names = np.empty(len(found), object)
         names[:] = found
     chunk = Chunk(LabelLists(arrays[_LABELS + "indptr"], arrays[_LABELS + "ids"], names))
+    if _EXAMPLES + "indptr" in arrays:
+        chunk.names = texts_of(arrays, _EXAMPLES)
     if _TEXTS + "indptr" in arrays:
         chunk.texts = texts_of(arrays, _TEXTS)
+    chunk.images = _images_of(arrays)
     if _FEATURES + "width" in arrays:
         width = int(arrays[_FEATURES + "width"][0])
         own = {name.removeprefix(_FEATURES): array for name, array in arrays.items()}
@@ -54,3 +93,30 @@ def read_chunk(path: str | Path) -> Chunk:
         else:
             chunk.features = SPARSE.matrix_of(own, width)
     return chunk
+
+
+def _image_arrays(images):
+    """Images of one shape as an array; a list as the bytes of each, and the shapes of the arrays.
+
+    The shape of an encoded file is three zeros.
+    """
+    if isinstance(images, np.ndarray):
+        return {"pixels": images}
+    files = [image if isinstance(image, bytes) else image.tobytes() for image in images]
+    shapes = [(0, 0, 0) if isinstance(image, bytes) else image.shape for image in images]
+    return {**joined_files(files), "shapes": np.array(shapes, np.int64).reshape(-1, 3)}
+
+
+def _images_of(arrays):
+    """``Chunk.images`` from ``_image_arrays``; None if there are none."""
+    if _IMAGES + "pixels" in arrays:
+        return arrays[_IMAGES + "pixels"]
+    if _IMAGES + "shapes" not in arrays:
+        return None
+    bounds, content = arrays[_IMAGES + "indptr"], arrays[_IMAGES + "content"]
+    pieces = (content[start:stop] for start, stop in itertools.pairwise(bounds.tolist()))
+    shapes = arrays[_IMAGES + "shapes"]
+    return [
+        piece.reshape(shape) if shape.any() else piece.tobytes()
+        for piece, shape in zip(pieces, shapes, strict=True)
+    ]

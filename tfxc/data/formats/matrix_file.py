@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
 from tfxc.data.given_features import FeatureFile
+from tfxc.data.parsing.sparse_file import is_array_folder
 
 if TYPE_CHECKING:
     from tfxc.data.parsing.path_probe import PathProbe
@@ -28,12 +29,14 @@ class MatrixFile(Reader):
         3865
     """
 
-    summary = "a matrix alone (.npz of SciPy, .npy)"
+    summary = "a matrix alone (.npz of SciPy, .npy, a folder of its CSR arrays)"
     specificity = 10
     has_labels = False
 
     @classmethod
     def recognises(cls, probe: "PathProbe") -> bool:
+        if probe.is_folder:
+            return is_array_folder(probe.path)
         return probe.suffix() == ".npy" or _OF_SPARSE.issubset(probe.arrays)
 
     def __init__(self, path: str | Path) -> None:

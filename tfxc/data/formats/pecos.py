@@ -17,7 +17,7 @@ from tfxc.data.kinds import IMAGE
 from tfxc.data.lists import LabelLists
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import Lines
-from tfxc.data.parsing.sparse_file import open_rows
+from tfxc.data.parsing.sparse_file import ArrayFolder, is_array_folder, open_rows
 from tfxc.ops.csr import load_sparse, sparse_shape
 
 if TYPE_CHECKING:
@@ -35,10 +35,13 @@ class PecosFolder(Reader):
     line too, what follows the first tab of a line is not part of its text, spaces are, and an
     empty line is an empty text. The features (examples, num_features) are a SciPy sparse matrix in
     ``X.<split>.npz`` or a dense one in ``X.<split>.npy``, the labels (examples, num_labels) a
-    sparse matrix, of which every entry that is not zero counts as a label. With ``Y.txt`` or
-    ``output-items.txt`` (one name per label) the labels are names, else ids. Chunks carry texts and
-    features, as far as there are any. Sparse matrices are held in memory while they are read,
-    but by preparation of folders without texts.
+    sparse matrix, of which every entry that is not zero counts as a label. In place of an ``.npz``
+    there may be a folder of the same name without the ending, with the arrays of a CSR matrix,
+    ``data.npy``, ``indices.npy``, ``indptr.npy`` and ``shape.npy``, for matrices larger than
+    memory: it is never read as a whole. With ``Y.txt`` or ``output-items.txt`` (one name per label)
+    the labels are names, else ids. Chunks carry texts and features, as far as there are any. Sparse
+    matrices in ``.npz`` are held in memory while they are read, but by preparation of folders
+    without texts.
 
     Args:
         path: the folder.
@@ -67,11 +70,15 @@ class PecosFolder(Reader):
     def recognises(cls, probe: "PathProbe") -> bool:
         if not probe.is_folder or probe.input_kind == IMAGE.name:
             return False
-        return any(name.startswith(("X.", "Y.")) for name in probe.files)
+        if any(name.startswith(("X.", "Y.")) for name in probe.files):
+            return True
+        folders = (name for name in probe.folders if name.startswith(("X.", "Y.")))
+        return any(is_array_folder(probe.path / name) for name in folders)
 
     @classmethod
     def splits_of(cls, path: Path) -> list[str]:
-        found = sorted(file.name[2:-4] for file in path.glob("Y.*.npz"))
+        folders = (folder.name[2:] for folder in path.glob("Y.*") if is_array_folder(folder))
+        found = sorted({*folders, *(file.name[2:-4] for file in path.glob("Y.*.npz"))})
         return [] if found == [_TRAIN] else found
 
     def __init__(
@@ -88,7 +95,8 @@ class PecosFolder(Reader):
             raise DataError(
                 "a folder expected, found a file", where=self.path, fix="give its folder"
             )
-        self._label_path = self._required(f"Y.{split}.npz") if labelled else None
+        self._label_path = self._required(f"Y.{split}.npz", f"Y.{split}") if labelled else None
+        self._label_folder: ArrayFolder | None = None
         self._text_path = self._optional(f"X.{split}.txt")
         self._features = self._feature_file(split, features)
         if self._text_path is None and self._features is None:
@@ -96,7 +104,11 @@ class PecosFolder(Reader):
         feature_path = None if self._features is None else self._features.path
         self._counted = self._label_path or feature_path or self._text_path
         if self._label_path is not None:
-            self.num_examples, self.num_labels = sparse_shape(self._label_path)
+            if self._label_path.is_dir():
+                self._label_folder = ArrayFolder(self._label_path)
+                self.num_examples, self.num_labels = self._label_folder.shape
+            else:
+                self.num_examples, self.num_labels = sparse_shape(self._label_path)
         elif self._features is not None:
             self.num_examples = self._features.num_examples
         else:
@@ -108,7 +120,8 @@ class PecosFolder(Reader):
     def _feature_file(self, split, named):
         """``FeatureFile`` of the split, or None."""
         if named is None:
-            path = self._optional(f"X.{split}.npz") or self._optional(f"X.{split}.npy")
+            names = (f"X.{split}.npz", f"X.{split}.npy", f"X.{split}")
+            path = next(filter(None, map(self._optional, names)), None)
             return None if path is None else FeatureFile(path)
         name = Path(str(named).replace("{split}", split))
         if not isinstance(named, str) or name.is_absolute() or ".." in name.parts:
@@ -120,11 +133,11 @@ class PecosFolder(Reader):
         return FeatureFile(self._required(str(name)))
 
     def _read(self, size):
-        labels = self._labels()
+        labels_of = self._labels()
         rows_of = None if self._features is None else self._features.open()
         texts = self._texts() if self._text_path else None
         for start in range(0, self.num_examples, size):
-            chunk = Chunk(labels=labels[start : start + size])
+            chunk = Chunk(labels=labels_of(start, start + size))
             if rows_of is not None:
                 chunk.features = rows_of(start, start + size)
             if texts is not None:
@@ -137,25 +150,35 @@ class PecosFolder(Reader):
     def ranges(self, folder: Path) -> Callable[[int, int], Chunk] | None:
         if self._text_path is not None or self._features is None or self._label_path is None:
             return None
-        features, matrix = self._features.ranges(folder), open_rows(self._label_path, folder)
-        if features is None or matrix is None:
+        features, labels_of = self._features.ranges(folder), self._labels(folder)
+        if features is None or labels_of is None:
             return None
-        names = self._label_names()
+        return lambda start, stop: Chunk(
+            labels=labels_of(start, stop), features=features(start, stop)
+        )
 
-        def rows(start, stop):
-            labels = matrix(start, stop)
-            labels.eliminate_zeros()
-            lists = LabelLists(labels.indptr, labels.indices, names)
-            return Chunk(labels=lists, features=features(start, stop))
+    def _labels(self, scratch=None):
+        """Function of the first row and the one after the last -> ``LabelLists``.
 
-        return rows
+        Args:
+            scratch: folder in which an ``.npz`` is opened row by row; None reads it as a whole.
 
-    def _labels(self):
+        Returns:
+            None if there is such a folder, and the matrix cannot be opened so.
+        """
         if self._label_path is None:
-            return LabelLists.none(self.num_examples)
-        labels = load_sparse(self._label_path)
-        labels.eliminate_zeros()
-        return LabelLists(labels.indptr, labels.indices, self._label_names())
+            return lambda start, stop: LabelLists.none(min(stop, self.num_examples) - start)
+        names = self._label_names()
+        if self._label_folder is not None:
+            rows = self._label_folder.rows
+        elif scratch is not None:
+            rows = open_rows(self._label_path, scratch)
+        else:
+            found = load_sparse(self._label_path)
+            found.eliminate_zeros()
+            lists = LabelLists(found.indptr, found.indices, names)
+            return lambda start, stop: lists[start:stop]
+        return rows and (lambda start, stop: _label_lists(rows(start, stop), names))
 
     def _texts(self):
         lines = Lines(self._text_path, self._lines.max_line_bytes, universal_newlines=True)
@@ -206,3 +229,8 @@ class PecosFolder(Reader):
             where=self.path,
             fix="give the split as its files are named",
         )
+
+
+def _label_lists(matrix, names):
+    matrix.eliminate_zeros()
+    return LabelLists(matrix.indptr, matrix.indices, names)

@@ -57,6 +57,11 @@ class PathProbe:
         return frozenset(entry.name for entry in self._entries if entry.is_file())
 
     @functools.cached_property
+    def folders(self) -> frozenset[str]:
+        """Names of the folders in a folder, hidden ones left out; in anything else, none."""
+        return frozenset(entry.name for entry in self._entries if entry.is_dir())
+
+    @functools.cached_property
     def endings(self) -> frozenset[str]:
         """The endings of ``files``, in lower case."""
         return frozenset(Path(name).suffix.lower() for name in self.files)

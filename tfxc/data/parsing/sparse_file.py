@@ -1,4 +1,9 @@
-"""Sparse matrices in ``.npz`` files, of which any rows are read without the rest."""
+"""Sparse matrices of which any rows are read without the rest: ``.npz`` files, and folders.
+
+A folder has the arrays of the matrix in files of their own: ``data.npy``, ``indices.npy`` and
+``indptr.npy`` of CSR form, and ``shape.npy``; what an ``.npz`` of ``scipy.sparse.save_npz`` is
+unpacked to.
+"""
 
 import secrets
 import shutil
@@ -12,11 +17,17 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError, UserError
-from tfxc.core.storage.reading import archive_errors
+from tfxc.core.storage.reading import archive_errors, existing_file, read_array
 
 _PIECE = 16 << 20
+_AT_ONCE = 4 << 20  # numbers
 _LOCAL_HEADER = 30  # bytes of it before the names, the lengths of which are its last two numbers
 _CHECKED = "checked"
+_ARRAYS = ("data", "indices", "indptr")
+_FOLDER_FIX = (
+    "write data.npy, indices.npy, indptr.npy and shape.npy of a CSR matrix with numpy.save, or "
+    "unpack the .npz of scipy.sparse.save_npz"
+)
 _MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, EOFError, struct.error)
 
 
@@ -60,6 +71,95 @@ def open_rows(path: Path, folder: Path) -> Callable[[int, int], scipy.sparse.csr
         raise _damaged(path, f"a matrix of scipy.sparse expected ({error})") from error
 
 
+def is_array_folder(path: str | Path) -> bool:
+    """Whether there is a folder with the arrays of a sparse matrix in files of their own."""
+    return all((Path(path) / f"{name}.npy").is_file() for name in _ARRAYS)
+
+
+class ArrayFolder:
+    """A CSR matrix in a folder of its arrays, which are never read as a whole.
+
+    Args:
+        path: folder of ``data.npy``, ``indices.npy`` and ``indptr.npy``. Without ``shape.npy``
+            there are as many columns as the greatest index says, for which all indices are read.
+
+    Attributes:
+        path: the folder.
+        shape: (rows, columns).
+
+    Raises:
+        DataError: a file is missing or damaged, or the arrays do not fit together.
+
+    Example:
+        >>> ArrayFolder("data/X.trn").rows(0, 1000).shape    # doctest: +SKIP
+        (1000, 135909)
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._data, self._ids, self._bounds = map(self._located, _ARRAYS)
+        if self._data.size != self._ids.size:
+            raise self._damaged(
+                f"as many indices as values, {self._data.size:,}, expected, found "
+                f"{self._ids.size:,}"
+            )
+        if not self._bounds.size:
+            raise self._damaged("at least one bound of rows expected in indptr.npy, found none")
+        self.shape = self._shape()
+        if self._bounds.size != self.shape[0] + 1:
+            raise self._damaged(
+                f"{self.shape[0] + 1:,} bounds of rows expected in indptr.npy, found "
+                f"{self._bounds.size:,}"
+            )
+
+    def rows(self, start: int, stop: int) -> scipy.sparse.csr_matrix:
+        """Rows ``start`` to ``stop`` (exclusive), fewer where the matrix ends, CSR.
+
+        Raises:
+            DataError: bounds that do not ascend, or a column beyond the last.
+        """
+        stop = min(stop, self.shape[0])
+        arrays = self._data, self._ids, self._bounds
+        return _csr_rows(arrays, self.shape, (start, stop), self._damaged)
+
+    def _shape(self) -> tuple[int, int]:
+        path = self.path / "shape.npy"
+        form = self.path / "format.npy"
+        if form.is_file() and read_array(form).item() not in (b"csr", "csr"):
+            raise self._damaged(f"a CSR matrix expected, found {read_array(form).item()!r}")
+        if not path.is_file():
+            starts = range(0, self._ids.size, _AT_ONCE)
+            most = (self._ids.read(a, min(self._ids.size, a + _AT_ONCE)).max() for a in starts)
+            return self._bounds.size - 1, int(max(most, default=-1)) + 1
+        found = read_array(path)
+        if found.shape != (2,) or found.dtype.kind not in "iu" or (found < 0).any():
+            raise self._damaged(f"two sizes expected in shape.npy, found {found.tolist()}")
+        return int(found[0]), int(found[1])
+
+    def _located(self, name):
+        path = existing_file(self.path / f"{name}.npy", fix=_FOLDER_FIX)
+        try:
+            with open(path, "rb") as stream:
+                found = _array(path, stream, path)
+        except _MALFORMED as error:
+            if isinstance(error, UserError):
+                raise
+            raise DataError(
+                f"an .npy file expected ({error})", where=path, fix=_FOLDER_FIX
+            ) from error
+        expected = found.place + found.size * found.dtype.itemsize
+        if path.stat().st_size < expected:
+            raise DataError(
+                f"{expected:,} bytes expected, found {path.stat().st_size:,}",
+                where=path,
+                fix="copy it again",
+            )
+        return found
+
+    def _damaged(self, problem):
+        return DataError(problem, where=self.path, fix=_FOLDER_FIX)
+
+
 def _opened(path, own):
     with archive_errors(path), zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
@@ -72,28 +172,35 @@ def _opened(path, own):
             shape = np.lib.format.read_array(stream).tolist()
         if not (own / _CHECKED).exists():
             _unpack(archive, own)
-        data, ids, bounds = (_located(archive, path, own, n) for n in ("data", "indices", "indptr"))
+        data, ids, bounds = (_located(archive, path, own, name) for name in _ARRAYS)
     if bounds.size != shape[0] + 1 or ids.size != data.size:
         raise _damaged(path, f"{shape[0] + 1:,} bounds of rows expected, found {bounds.size:,}")
 
-    def rows(start, stop):
-        indptr = bounds.read(start, stop + 1).astype(np.int64)
-        first, last = int(indptr[0]), int(indptr[-1])
-        if first < 0 or last > ids.size or (np.diff(indptr) < 0).any():
-            raise _damaged(path, f"ascending bounds expected in rows {start + 1} to {stop}")
-        indices = ids.read(first, last)
-        if len(indices) and (indices.min() < 0 or indices.max() >= shape[1]):
-            raise _damaged(path, f"columns below {shape[1]:,} expected, found {indices.max():,}")
-        parts = data.read(first, last), indices.astype(np.int32), indptr - first
-        return scipy.sparse.csr_matrix(parts, (stop - start, shape[1]))
+    def damaged(problem):
+        return _damaged(path, problem)
 
-    return rows
+    arrays = data, ids, bounds
+    return lambda start, stop: _csr_rows(arrays, shape, (start, stop), damaged)
+
+
+def _csr_rows(arrays, shape, span, damaged):
+    """CSR of some rows of located arrays; ``damaged`` makes the error of a problem."""
+    (data, ids, bounds), (start, stop) = arrays, span
+    indptr = bounds.read(start, stop + 1).astype(np.int64)
+    first, last = int(indptr[0]), int(indptr[-1])
+    if first < 0 or last > ids.size or (np.diff(indptr) < 0).any():
+        raise damaged(f"ascending bounds expected in rows {start + 1} to {stop}")
+    indices = ids.read(first, last)
+    if len(indices) and (indices.min() < 0 or indices.max() >= shape[1]):
+        raise damaged(f"columns below {shape[1]:,} expected, found {indices.max():,}")
+    parts = data.read(first, last), indices.astype(np.int32), indptr - first
+    return scipy.sparse.csr_matrix(parts, (stop - start, shape[1]))
 
 
 def _unpack(archive, folder):
     """Reads all arrays to their end, which compares their checksums; keeps the compressed ones."""
     folder.mkdir(exist_ok=True)
-    for name in ("data.npy", "indices.npy", "indptr.npy"):
+    for name in (f"{array}.npy" for array in _ARRAYS):
         stored = archive.getinfo(name).compress_type == zipfile.ZIP_STORED
         unfinished = folder / f"{name}.{secrets.token_hex(4)}"
         with archive.open(name) as source:

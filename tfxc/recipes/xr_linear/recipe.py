@@ -93,11 +93,16 @@ class XRLinear(StagedRecipe):
 
     def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
         """Levels, blocks and memory; the clusters are not known before training."""
+        from tfxc.recipes.xr_linear.memory import clustering_bytes, memory_lines
         from tfxc.recipes.xr_linear.stages import estimate_lines
         from tfxc.recipes.xr_linear.training import checked_plan
 
         sizes, settings = checked_plan(self, config, manifest)
-        return estimate_lines(manifest, sizes, settings, self.memory_gb, self.threads), None
+        clustering = clustering_bytes(manifest, TreeSettings(self.tree, config.seed))
+        lines = estimate_lines(
+            manifest, sizes, settings, self.memory_gb, self.threads, clustering=clustering
+        )
+        return [*lines, *memory_lines(config, manifest, sizes)], None
 
     def check(self, context: Context) -> None:
         """Refuses settings that do not fit the data."""

@@ -171,6 +171,7 @@ def estimate_lines(
     memory_gb: float | None,
     threads: int | None,
     more: int = 0,
+    clustering: int = 0,
 ) -> list[str]:
     """What training will need, as lines.
 
@@ -180,6 +181,7 @@ def estimate_lines(
         settings: ``RankerSettings``.
         memory_gb, threads: as of the recipe; memory_gb None for no limit.
         more: columns that follow the features, all of whose entries count.
+        clustering: bytes that are needed while the labels are clustered, before the classifiers.
     """
     train, entries = manifest.split("train"), _entries(manifest, more)
     joined = 8 * entries if more else 0  # while the columns are appended to the features
@@ -189,7 +191,7 @@ def estimate_lines(
     widest = block_memory(*problem, threads=thread_count(threads))
     budget = math.inf if memory_gb is None else int(memory_gb * 2**30)
     process, classifiers = resident_bytes(), max(least, min(budget - held, widest))
-    total = process + given + held + classifiers
+    total = process + given + max(clustering, held + classifiers)
     lines = [
         f"layers of {', '.join(f'{size:,}' for size in sizes)} nodes, the last are the labels",
         f"blocks to train: {1 + sum(sizes[:-1]):,}; the first, of all examples, is the largest, "
@@ -197,6 +199,7 @@ def estimate_lines(
         "estimated memory of training:",
         f"  the process itself  {process / 2**20:10,.0f} MB",
         f"  features and labels {given / 2**20:10,.0f} MB",
+        *([f"  clustering          {clustering / 2**20:10,.0f} MB, first"] if clustering else []),
         f"  labels by level     {held / 2**20:10,.0f} MB",
         f"  classifiers         {classifiers / 2**20:10,.0f} MB at most",
         f"  total               {total / 2**20:10,.0f} MB of "

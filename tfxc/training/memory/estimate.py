@@ -1,4 +1,4 @@
-"""How much memory training, evaluation and export will need, before they start."""
+"""How much memory preparation, training, evaluation and export will need, before they start."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -10,6 +10,7 @@ import keras
 from tfxc.core.resources import available_bytes, resident_bytes
 from tfxc.data.manifest import Manifest
 from tfxc.model import make_components
+from tfxc.training.memory.preparation import preparation_bytes
 from tfxc.training.memory.traced import TracedModel
 from tfxc.training.optimization.optimizers import get_optimizer
 from tfxc.training.optimization.rates import rate_lines, trained_weights
@@ -73,10 +74,12 @@ class Estimate(NamedTuple):
 
     Attributes:
         training: ``Memory``.
+        preparation: of the process of ``tfxc prepare``, see ``memory.preparation``.
         evaluation, export: of the processes of ``tfxc evaluate`` and ``tfxc export``.
     """
 
     training: Memory
+    preparation: int
     evaluation: int
     export: int
 
@@ -151,7 +154,9 @@ def estimate(
     reading = min(_READ, 2 * once)
     evaluation = process + once + max(reading, search)
     # What was exported is read again and compared with the run.
-    return Estimate(training, evaluation, process + models * once + max(reading, models * once))
+    export = process + models * once + max(reading, models * once)
+    preparation = process + preparation_bytes(manifest, config.data)
+    return Estimate(training, preparation, evaluation, export)
 
 
 def allocated(
@@ -195,7 +200,7 @@ def memory_lines(
     Args:
         training: parts of the memory of training.
         settings: ``TrainingSettings``.
-        found: of evaluation and export as well, or None.
+        found: of preparation, evaluation and export as well, or None.
     """
     for name in training._fields[1:]:
         yield f"  {name:11} {getattr(training, name) / 2**20:10,.0f} MB"
@@ -203,7 +208,8 @@ def memory_lines(
         there = f"{available / 2**20:,.0f} MB available"
         yield f"  {where:11} {needed / 2**20:10,.0f} MB of {there}"
     if found is not None:
-        yield "of evaluation and export, each in a process of its own:"
+        yield "of preparation, evaluation and export, each in a process of its own:"
+        yield f"  {'preparation':11} {found.preparation / 2**20:10,.0f} MB"
         yield f"  {'evaluation':11} {found.evaluation / 2**20:10,.0f} MB"
         yield f"  {'export':11} {found.export / 2**20:10,.0f} MB"
 

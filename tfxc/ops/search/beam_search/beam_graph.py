@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfxc.ops.search.beam_search.chunked_layer import check_layer, parents_of
+from tfxc.ops.search.beam_search.chunked_layer import MOST_DENSE, check_layer, parents_of
 from tfxc.ops.search.beam_search.perfect_hash import HALF, MULTIPLIER, perfect_hash
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 _SIGMOID, _HINGE, _LOG_HINGE = 1, 3, 4
-_MOST_DENSE = 1024  # nodes whose margins are all computed
 _NONE = -1  # a key that no feature of a chunk has
 _HALF = 1 << HALF  # the lower half comes first, as on all machines that TensorFlow is released for
 _BAG = {
@@ -119,7 +118,7 @@ def _num_dense(layers, num_features):
     """So many layers from the top that their table has no more numbers than all have weights."""
     weights = sum(len(layer.values) for layer in layers)
     nodes = np.cumsum([len(layer.children) for layer in layers])
-    return int((nodes <= min(_MOST_DENSE, weights // max(1, num_features))).sum())
+    return int((nodes <= min(MOST_DENSE, weights // max(1, num_features))).sum())
 
 
 class _DenseLayers(tf.Module):

@@ -19,6 +19,8 @@ try:
 except ImportError:  # not built: nothing needs an index
     _chunk_index = None  # type: ignore[assignment]
 
+#: Nodes near the root whose margins are all computed in an export.
+MOST_DENSE = 1024
 _TYPES = {
     "children": (np.int32,),
     "child_splits": (np.int64,),

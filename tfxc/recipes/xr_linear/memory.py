@@ -1,0 +1,155 @@
+"""How much memory clustering takes, and a trained linear ranker, estimated from the data's sizes.
+
+How many features a label's examples have in common, and how many weights are kept, is only known
+later. The estimates were fitted to trainings on stand-ins for Amazon-670K (shares of 0.05 to
+0.4), Amazon-3M and EURLEX57K and on the texts of ``quickstart``, all with the threshold 0.1; a
+smaller one keeps more weights.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tfxc.core.resources import resident_bytes
+from tfxc.data.kinds import DENSE
+from tfxc.ops.search.beam_search.chunked_layer import MOST_DENSE
+from tfxc.training.memory.preparation import preparation_bytes
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.manifest import Manifest
+    from tfxc.recipes.xr_linear.settings import TreeSettings
+
+# Different features of a label's examples, of those counted with repetitions; labels of many
+# examples have more repetitions. The sums are there twice while they are scaled.
+_DIFFERENT, _REPEATED, _REPEATED_POWER = 0.6, 2.3, 0.38
+_OF_SUM, _OF_DENSE_SUM = 16, 8
+# A node near the root has weights of a share of all features, which halves as nodes double.
+_WITH_ALL_FEATURES = 16  # nodes of a layer
+# Of the features of a label's examples, counted with repetitions, a third keeps a weight; labels of
+# many examples, which have most features in common, keep fewer.
+_KEPT, _COMMON, _POWER = 1 / 3, 1.3, 0.3
+_ROWS = 0.25  # rows per weight: features that a node's children have weights of
+# Bytes in the files of a layer, all of which a search has read: a weight and its column; a row's
+# feature and where it ends. And of the index of rows, which is made when a run is opened.
+_OF_WEIGHT, _OF_ROW, _OF_INDEX = 6, 12, 16
+# In an export: a weight with its column, and a row with its place in a hash table. While a layer's
+# weights are put into this form, their new places are there three times. The layers near the root
+# are a table of all features, which is there twice while it is put together.
+_EXPORTED_WEIGHT, _EXPORTED_ROW, _PLACES, _OF_TABLE = 8, 18, 26, 8
+_NAME = 100  # bytes of a label's name as a string in a list
+
+
+def clustering_bytes(manifest: "Manifest", tree: "TreeSettings") -> int:
+    """Estimated bytes of the sums of features by which labels are clustered (PIFA); else 0.
+
+    Args:
+        manifest: sizes of the data.
+        tree: how labels are clustered.
+    """
+    if tree.file is not None or tree.label_embedding != "pifa" or tree.label_features is not None:
+        return 0
+    train, width, labels = manifest.split("train"), manifest.num_features, manifest.num_labels
+    if manifest.kind is DENSE:
+        return _OF_DENSE_SUM * labels * width
+    examples = train.labels / max(1, labels)  # of a label
+    features = train.nonzeros / max(1, train.examples)
+    own = features * min(_DIFFERENT * examples, _REPEATED * examples**_REPEATED_POWER)
+    most = min(width, tree.max_nonzeros or width)
+    return int(_OF_SUM * labels * min(own, most))
+
+
+class Weights(NamedTuple):
+    """Estimated numbers of weights.
+
+    Attributes:
+        all: of all layers.
+        largest: of the layer that has most.
+        table: numbers of the table that an export makes of the layers near the root.
+    """
+
+    all: int
+    largest: int
+    table: int
+
+
+def kept_weights(manifest: "Manifest", sizes: Sequence[int]) -> Weights:
+    """How many weights a training keeps, about, at the threshold 0.1.
+
+    Args:
+        manifest: sizes of the data.
+        sizes: nodes of each level of the tree, the last are the labels.
+
+    Example:
+        >>> kept_weights(manifest, [8, 128, 2048, 30938]).all  # doctest: +SKIP
+        3120000
+    """
+    train, width = manifest.split("train"), manifest.num_features
+    features = train.nonzeros / max(1, train.examples)
+    layers = []
+    for nodes in sizes:
+        examples = min(train.labels, train.examples * nodes) / nodes  # of a node
+        own = features * min(_KEPT * examples, _COMMON * examples**_POWER)
+        near_root = width * min(1.0, _WITH_ALL_FEATURES / nodes)
+        layers.append(nodes * min(width, features * examples, max(own, near_root)))
+    near = [nodes for nodes in np.cumsum(sizes) if nodes <= min(MOST_DENSE, sum(layers) / width)]
+    return Weights(int(sum(layers)), int(max(layers)), int(max(near, default=0)) * width)
+
+
+def evaluation_bytes(manifest: "Manifest", weights: Weights) -> int:
+    """Estimated bytes of ``tfxc evaluate`` on a split; pages of the ranker's files count.
+
+    Args:
+        manifest: sizes of the data.
+        weights: see ``kept_weights``.
+    """
+    search = _search_bytes(manifest, weights)
+    return resident_bytes() + search + _split_bytes(manifest)
+
+
+def export_bytes(manifest: "Manifest", weights: Weights) -> int:
+    """Estimated bytes of ``tfxc export``: most while the largest layer is given its new form.
+
+    Args:
+        manifest: sizes of the data.
+        weights: see ``kept_weights``.
+    """
+    exported = weights.all * (_EXPORTED_WEIGHT + _ROWS * _EXPORTED_ROW)
+    making = weights.largest * _PLACES + weights.table * _OF_TABLE
+    return resident_bytes() + _search_bytes(manifest, weights) + int(exported + making)
+
+
+def memory_lines(config: "Config", manifest: "Manifest", sizes: Sequence[int]) -> Iterator[str]:
+    """What preparation, evaluation and export will need, as lines.
+
+    Args:
+        config: ``Config``.
+        manifest: sizes of the data.
+        sizes: nodes of each level of the tree.
+    """
+    weights = kept_weights(manifest, sizes)
+    yield (
+        "of preparation, evaluation and export, each in a process of its own, with about "
+        f"{weights.all:,} weights:"
+    )
+    needed = {
+        "preparation": resident_bytes() + preparation_bytes(manifest, config.data),
+        "evaluation": evaluation_bytes(manifest, weights),
+        "export": export_bytes(manifest, weights),
+    }
+    for phase, size in needed.items():
+        yield f"  {phase:19} {size / 2**20:10,.0f} MB"
+
+
+def _search_bytes(manifest, weights):
+    """Of a run that is opened and searched; pages of its files count."""
+    files = weights.all * (_OF_WEIGHT + _ROWS * (_OF_ROW + _OF_INDEX))
+    return int(files) + _NAME * manifest.num_labels
+
+
+def _split_bytes(manifest):
+    """Of the split that is measured, which is in memory."""
+    name = next((name for name in ("test", "dev") if name in manifest.splits), "train")
+    split = manifest.splits[name]
+    return manifest.row_kind.memory_bytes(split.examples, split.labels, split.nonzeros)
