@@ -306,8 +306,10 @@ def test_tokens_of_texts_are_padded_and_cut():
     rows = Rows.of(
         TOKENS, TokenRows(np.array([0, 3, 3, 5]), np.int32([4, 5, 6, 7, 8]), 9), [[]] * 3
     )
-    found = TextTable(rows)(tf.constant([2, 0, 1], tf.int64)).numpy()
+    table = tf.function(TextTable(rows), input_signature=[tf.TensorSpec([None], tf.int64)])
+    found = table(tf.constant([2, 0, 1], tf.int64)).numpy()
     assert found.tolist() == [[7, 8, *[0] * 6], [4, 5, 6, *[0] * 5], [0] * 8]
+    assert table(tf.constant([1], tf.int64)).shape == (1, 8)
     cut = TextTable(rows, length=2)(tf.constant([0], tf.int64)).numpy()
     assert cut.tolist() == [[4, 5, *[0] * 6]]
 
@@ -323,7 +325,9 @@ def test_encoders_of_tokens_read_the_texts():
     model = XCModel(FastText(9, embedding_dim=4, hidden_dim=DIM), head, DecoupledSoftmax())
     tokens = tf.constant([[1, 2], [3, 4]])
     model(tokens)
-    losses = model.losses_of({"features": tokens, "labels": tf.constant([[0], [3]])})
+    batch = {"features": tokens, "labels": tf.constant([[0], [3]])}
+    losses = tf.function(model.losses_of, autograph=False)(batch)
+    np.testing.assert_allclose(losses, model.losses_of(batch), rtol=1e-5)
     assert (losses.numpy() > 0).all()
 
 

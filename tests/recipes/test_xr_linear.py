@@ -122,7 +122,7 @@ def test_dry_run_and_info_of_a_config(run, capsys):
         ({"ranker": {"negatives": ["tfn", "tfn+usn", "tfn"]}}, {}, "negative_labels_file or nega"),
         ({"ranker": {"negatives": "near"}}, {}, "recipe.ranker.negatives: one or some of tfn, man"),
         ({"ranker": {"mode": "matcher"}}, {}, "recipe.ranker.mode: mode 'full-model' expected"),
-        ({"memory_gb": 0}, {}, "recipe.memory_gb: a positive number"),
+        ({"memory_gb": 0}, {}, "recipe.memory_gb: None or a positive number"),
         ({"calibrate": "platt"}, {}, "recipe.calibrate: one of None, isotonic, logistic"),
         ({"threads": 0}, {}, "recipe.threads: None or an integer of at least 1"),
         ({}, {"head": {"name": "dense"}}, "head: 'head' does not apply to recipe 'xr_linear'"),

@@ -82,7 +82,7 @@ def _cut(
 
 def _padded(tokens, splits, lengths):
     """An int32 matrix padded with 0, of a length that is a multiple of 8."""
-    longest = tf.maximum(tf.reduce_max(lengths, axis=0), 1)
+    found = tf.RaggedTensor.from_row_splits(tokens, splits, validate=False).to_tensor(0)
+    longest = tf.cast(tf.maximum(tf.reduce_max(lengths), 1), tf.int32)
     width = (longest + _TOKENS - 1) // _TOKENS * _TOKENS
-    rows = tf.RaggedTensor.from_row_splits(tokens, splits, validate=False)
-    return tf.cast(rows.to_tensor(0, shape=[None, width]), tf.int32)
+    return tf.pad(tf.cast(found, tf.int32), [[0, 0], [0, width - tf.shape(found)[1]]])
