@@ -16,8 +16,8 @@ from tfxc.data.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
+from tfxc.ops.encoded_in_chunks import encoded_in_chunks
 from tfxc.ops.margins import unit_rows
-from tfxc.ops.randomness import rows_of_labels
 from tfxc.ops.search.similarity import most_similar
 from tfxc.ops.tables.large_weights import starts_are_left_out
 
@@ -115,8 +115,11 @@ class XCModel(keras.Model):
         if not head.reads_label_texts:
             return head.groups_of_passes(passes, labels)
         columns = head.columns_of(labels)
-        with rows_of_labels():
-            encoded = self.encoder(head.label_features(columns.ids), training=training)
+
+        def encode(ids):
+            return self.encoder(head.label_features(ids), training=training)
+
+        encoded = encoded_in_chunks(encode, columns.ids, head.label_chunks(labels.shape[0]))
         rows = head.vectors_of(columns.ids, encoded)
         return head.groups_of_passes(passes, labels, columns=columns, rows=rows)
 

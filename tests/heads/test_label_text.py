@@ -340,3 +340,38 @@ def test_gradient_of_the_temperature_stops_at_its_limit():
     model = model_of(temperature=0.011)
     model.head.log_scale.assign(9.0)
     assert float(model.head.scale) == pytest.approx(100)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4, 100])
+@pytest.mark.parametrize("columns", ["batch", "all"])
+def test_chunks_of_texts_have_the_same_loss_and_gradients(chunk, columns):
+    matrix = np.eye(N) + np.eye(N)[[4, 5, 0, 1, 2, 3]]
+    batch = batch_of(np.eye(N)[[0, 1, 3]], [[0, 4], [1, -1], [3, -1]], [0, 1, 2])
+    found = []
+    for size in (0, chunk):
+        model = model_of(
+            own=[2, 0, 5], matrix=matrix, columns=columns, self_negatives=True, label_chunk=size
+        )
+        model.encoder.dropout = 0.3
+        variables = [variable.value for variable in model.trainable_variables]
+
+        def step(batch, model=model, variables=variables):
+            with step_scope(tf.constant(5, tf.int64), tf.constant(0)), examples_of(batch):
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch(variables)
+                    loss = tf.reduce_sum(model.losses_of(batch))
+                gradients = tape.gradient(loss, variables)
+            return loss, list(map(tf.convert_to_tensor, gradients))
+
+        found.append(tf.function(step, autograph=False)(batch))
+    (loss, gradients), (other_loss, other_gradients) = found
+    assert float(loss) == pytest.approx(float(other_loss), rel=1e-6)
+    for one, other in zip(gradients, other_gradients, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_number_of_chunks_follows_the_largest_number_of_columns():
+    model = model_of(label_chunk=2, own=[0] * 4, self_negatives=True)
+    assert [model.head.label_chunks(batch) for batch in (1, 2, 50, None)] == [1, 2, 3, 3]
+    assert model_of(label_chunk=3, columns="all").head.label_chunks(50) == 2
+    assert model_of().head.label_chunks(50) == 1

@@ -16,7 +16,10 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.interrupts import Stopped
 from tfxc.data.label_texts.prepared import label_texts_by_name
 from tfxc.data.preparation import ensure_prepared
+from tfxc.data.sources.shards import open_source
 from tfxc.exports.savedmodel import export_savedmodel
+from tfxc.inference.searcher import Searcher
+from tfxc.reports.seen_penalty import calibrate_penalty
 from tfxc.runs.loaded import load_run
 from tfxc.runs.new_labels import encoded_texts
 from tfxc.training.job import TrainingJob
@@ -193,3 +196,50 @@ def test_export_finds_and_encodes(trained, tmp_path):
     names = load_run(trained[0] / "run").vocabulary.names[:4]
     encoded = signatures["encode"](text=tf.constant([texts[name] for name in names]))["vectors"]
     np.testing.assert_allclose(encoded, vectors[:4], rtol=1e-5, atol=1e-6)
+
+
+def test_penalty_is_calibrated_on_labels_of_both_kinds(trained, tmp_path, capsys, monkeypatch):
+    folder, _ = trained
+    monkeypatch.chdir(folder)
+    run, output = str(folder / "run"), str(tmp_path / "measured")
+    evaluate.main(["--run", run, "--split", "dev", "--calibrate", "--output", output])
+    text = capsys.readouterr().out
+    penalty = float(text.split("seen_penalty ")[1].split(":")[0])
+    loaded = load_run(run)
+    rows = open_source(ensure_prepared(loaded.config.data, folder / "prepared"), "dev")
+    found = calibrate_penalty(loaded, rows, 32)
+    assert found.penalty == penalty == pytest.approx(float(loaded.model.head.penalty.numpy()))
+
+    def recalls(penalty):
+        """By a search over all labels."""
+        loaded.model.head.penalty.assign(penalty)
+        (result,) = Searcher(loaded.model, 1).over(rows, 1000)
+        right = result.ids[:, 0] == result.labels[:, 0]
+        is_trained = loaded.model.head.trained.numpy()[result.labels[:, 0]] > 0
+        return right[is_trained].mean(), right[~is_trained].mean()
+
+    assert found.before == pytest.approx(recalls(0.0))
+    assert found.after == pytest.approx(recalls(penalty))
+
+    def mean(pair):
+        return 2 * pair[0] * pair[1] / max(sum(pair), 1e-9)
+
+    best = max(mean(recalls(step / 100)) for step in range(0, 101, 5))
+    assert mean(found.after) >= best - 1e-9
+
+
+def test_calibration_needs_labels_without_examples(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path)
+    train(tmp_path, training={"epochs": 1}, data={"label_texts": "names"})
+    with pytest.raises(ConfigError, match="found none of untrained ones"):
+        evaluate.main(["--run", str(tmp_path / "run"), "--split", "train", "--calibrate"])
+
+
+def test_what_cannot_be_combined_is_refused(tmp_path):
+    write_data(tmp_path)
+    with pytest.raises(ConfigError, match=r"training\.accumulate: 1 expected"):
+        train(tmp_path, training={"accumulate": 2})
+    with pytest.raises(ConfigError, match="texts of the labels expected by head 'label_text'"):
+        train(tmp_path, data={"label_texts": None})
+    assert not (tmp_path / "run").exists()

@@ -129,6 +129,7 @@ def _measure(loaded, options, suffix=""):
     """Measures a run, or a checkpoint of it; returns its per-example values."""
     from tfxc.reports.measurement import Measurement
     from tfxc.reports.repetition_curve import RepetitionCurve
+    from tfxc.reports.seen_penalty import calibrate_penalty
 
     path, step = loaded.folder.path, loaded.folder.step
     measurement = Measurement.of_options(options)
@@ -136,6 +137,8 @@ def _measure(loaded, options, suffix=""):
     if options.tables:
         loaded.require_counts("--tables")
     name, rows = measurement.examples(loaded)
+    if options.calibrate:
+        print(calibrate_penalty(loaded, rows, measurement.batch_size_for(loaded)))
     metrics, began = measurement.metrics(loaded), time.monotonic()
     decisions = measurement.decisions(loaded) if options.tables else None
     curve = RepetitionCurve(loaded, measurement) if options.curve else None
@@ -234,18 +237,7 @@ def _parser():
     _add_prediction_options(options)
     cli.add_step_option(options)
     cli.add_measurement_options(options)
-    options.add_argument(
-        "--repetitions",
-        type=cli.spans,
-        metavar="NUMBERS",
-        help="repetitions of a hashed head to score labels by, e.g. 0-7 (default: all)",
-    )
-    options.add_argument(
-        "--curve",
-        metavar="FOLDER",
-        help="folder for repetitions.csv and repetitions.png: P@k over the number of repetitions, "
-        "which is also printed",
-    )
+    _add_head_options(options)
     options.add_argument("--compare", metavar="RUN2", help="run to compare with")
     options.add_argument(
         "--output",
@@ -264,6 +256,28 @@ def _parser():
     cli.add_table_options(options)
     options.add_argument("--json", action="store_true", help="print the metrics as JSON")
     return options
+
+
+def _add_head_options(options):
+    """Options of hashed heads, and of one of labels with texts."""
+    options.add_argument(
+        "--repetitions",
+        type=cli.spans,
+        metavar="NUMBERS",
+        help="repetitions of a hashed head to score labels by, e.g. 0-7 (default: all)",
+    )
+    options.add_argument(
+        "--curve",
+        metavar="FOLDER",
+        help="folder for repetitions.csv and repetitions.png: P@k over the number of repetitions, "
+        "which is also printed",
+    )
+    options.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="with head label_text: choose head.seen_penalty on these examples, and measure with "
+        "it; the run is not changed",
+    )
 
 
 def _add_prediction_options(options):

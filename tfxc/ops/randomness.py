@@ -36,14 +36,17 @@ def step_scope(step: tf.Tensor, first_row: tf.Tensor) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def rows_of_labels() -> Iterator[None]:
+def rows_of_labels(first: tf.Tensor | int = 0) -> Iterator[None]:
     """Inside, the rows seen are labels' texts: their draws are not those of the batch's examples.
 
     They are the same in all replicas, and whenever this is entered again in a step.
+
+    Args:
+        first: number of the first text seen inside among those of the step.
     """
     before = getattr(_local, "scope", None)
     if before is not None:
-        _local.scope = (before[0], _u32(_FIRST_LABEL), {})
+        _local.scope = (before[0], _u32(_FIRST_LABEL) + tf.cast(first, tf.uint32), {})
     try:
         yield
     finally:

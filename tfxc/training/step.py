@@ -119,6 +119,13 @@ class TrainStep:
         check_together([type(technique) for technique in techniques])
         check_calls(settings, list(map(type, techniques)), model.encoder)
         self.step = _counter(0, tf.int64)
+        if model.head.reads_label_texts and settings.accumulate > 1:
+            raise ConfigError(
+                "1 expected with head 'label_text', whose columns are labels of the whole batch, "
+                f"found {settings.accumulate}",
+                where="training.accumulate",
+                fix="remove it; head.label_chunk saves the memory of label texts",
+            )
         self.loss_scale = LossScale() if settings.precision == "mixed_float16" else None
         self.table = model.head.sharded_table
         for technique in techniques:

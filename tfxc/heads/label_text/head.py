@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
+from tfxc.core.arguments import COUNT, POSITIVE, Integer, Number, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.heads.base import Head, seen_labels
@@ -72,6 +72,8 @@ class LabelText(Head):
         temperature: of the scores, which are cosines divided by it; at least 0.01.
         train_temperature: whether it is trained, from this one on.
         free_vectors: whether each label has a trained vector r of its own in addition, from zero.
+        label_chunk: texts of labels that are encoded at a time, once more in the backward pass, so
+            that a step needs the memory of so many activations; 0 for all at once.
         label_length: tokens of a label's text that are read; None for all.
         seen_penalty: subtracted from the cosine of labels with training examples in a search, as
             they are found too often in comparison with others.
@@ -105,6 +107,7 @@ class LabelText(Head):
         positives=COUNT | None,
         margin=Number(0, 2),
         temperature=POSITIVE,
+        label_chunk=Integer(0),
         label_length=COUNT | None,
         seen_penalty=Number(0, 2),
     )
@@ -119,6 +122,7 @@ class LabelText(Head):
         temperature: float = 0.05,
         train_temperature: bool = True,
         free_vectors: bool = False,
+        label_chunk: int = 0,
         label_length: int | None = None,
         seen_penalty: float = 0.0,
         seed: int = 0,
@@ -131,7 +135,8 @@ class LabelText(Head):
         self.columns, self.positives, self.self_negatives = columns, positives, self_negatives
         self.margin, self.temperature = margin, temperature
         self.train_temperature, self.free_vectors = train_temperature, free_vectors
-        self.label_length, self.seen_penalty, self.seed = label_length, seen_penalty, seed
+        self.label_chunk, self.label_length = label_chunk, label_length
+        self.seen_penalty, self.seed = seen_penalty, seed
         if temperature < 1 / _LARGEST_SCALE:
             raise ConfigError(
                 f"at least {1 / _LARGEST_SCALE:g} expected, found {temperature:g}",
@@ -220,6 +225,22 @@ class LabelText(Head):
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Scores of all labels by their vectors."""
         return self.all_scores(features)
+
+    def label_chunks(self, batch: int | None) -> int:
+        """In how many parts the texts of a step's columns are encoded.
+
+        Args:
+            batch: examples of a replica; None where that is not known.
+        """
+        if not self.label_chunk:
+            return 1
+        most = self.num_labels if self._always is None else int(self._always.shape[0])
+        if self._always is None and self.positives is not None and batch is not None:
+            context = tf.distribute.get_replica_context()
+            replicas = 1 if context is None else context.num_replicas_in_sync
+            of_each = self.positives + int(self.self_negatives)
+            most = min(most, batch * replicas * of_each)
+        return -(-most // self.label_chunk)
 
     def columns_of(self, labels: np.ndarray | tf.Tensor) -> Columns:
         """The labels that a step scores.
@@ -336,6 +357,7 @@ class LabelText(Head):
         """Constructor arguments."""
         names = (
             "num_labels", "columns", "positives", "self_negatives", "margin", "temperature",
-            "train_temperature", "free_vectors", "label_length", "seen_penalty", "seed",
+            "train_temperature", "free_vectors", "label_chunk", "label_length", "seen_penalty",
+            "seed",
         )  # fmt: skip
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

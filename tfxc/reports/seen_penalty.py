@@ -1,0 +1,118 @@
+"""How much the labels of training have to be held back, so that others are found as well."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError
+from tfxc.inference.searcher import Searcher
+from tfxc.metrics.base import hits, ratio
+
+if TYPE_CHECKING:
+    from tfxc.inference.searcher import Examples
+    from tfxc.runs.loaded import LoadedRun
+
+_AWAY = 4.0  # more than two cosines can differ by
+_STEP, _MOST = 0.01, 1.0
+
+
+class Calibrated(NamedTuple):
+    """The best penalty and what it leads to.
+
+    Attributes:
+        penalty: of the cosines of trained labels.
+        before, after: recall of the best label, of trained and of untrained labels, without a
+            penalty and with it.
+    """
+
+    penalty: float
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+    def __str__(self):
+        parts = (f"{100 * a:.2f} / {100 * b:.2f}" for a, b in (self.before, self.after))
+        return (
+            f"seen_penalty {self.penalty:g}: R@1 of trained / untrained labels {' -> '.join(parts)}"
+        )
+
+
+def calibrate_penalty(loaded: "LoadedRun", rows: "Examples", batch_size: int) -> Calibrated:
+    """The penalty with the highest harmonic mean of the recall of trained and untrained labels.
+
+    The loaded model searches with it from then on. Each example is searched twice, for its best
+    label of either kind; the penalty decides between the two.
+
+    Args:
+        loaded: ``LoadedRun`` with head ``label_text``.
+        rows: examples, some of them of labels without a training example.
+        batch_size: examples searched at a time.
+
+    Raises:
+        ConfigError: another head, or no label of one of the two kinds.
+
+    Reference: Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning",
+    ECCV 2016, arXiv 1605.04253 ("calibrated stacking").
+    """
+    head: Any = getattr(loaded.model, "head", None)
+    if not getattr(head, "reads_label_texts", False):
+        raise ConfigError(
+            "a run with head 'label_text' expected with --calibrate, found another",
+            where=loaded.folder.path,
+            fix="leave it out",
+        )
+    found: list[_Best] = []
+    for sign in (-1.0, 1.0):
+        head.penalty.assign(sign * _AWAY)
+        found.append(_best(loaded, rows, batch_size))
+    trained, untrained = found
+    if not trained.true.any() or not untrained.true.any():
+        missing = "untrained" if trained.true.any() else "trained"
+        raise ConfigError(
+            f"examples of trained and of untrained labels expected, found none of {missing} ones",
+            where="--calibrate",
+            fix="train with data.held_out_labels, or name a file with such examples",
+        )
+    scale = float(head.scale)
+    margin = trained.scores / scale - _AWAY - (untrained.scores / scale)
+    recalls = {penalty: _recalls(trained, untrained, margin > penalty) for penalty in _grid()}
+    best = max(recalls, key=lambda penalty: _harmonic_mean(*recalls[penalty]))
+    head.penalty.assign(best)
+    return Calibrated(best, recalls[0.0], recalls[best])
+
+
+def _harmonic_mean(one, other):
+    return 2 * one * other / (one + other) if one + other else 0.0
+
+
+def _grid():
+    return [round(step * _STEP, 4) for step in range(round(_MOST / _STEP) + 1)]
+
+
+class _Best(NamedTuple):
+    """The best label of one kind for each example: scores, whether it is true, true labels."""
+
+    scores: np.ndarray
+    hits: np.ndarray
+    true: np.ndarray
+
+
+def _best(loaded: Any, rows: Any, batch_size: int) -> _Best:
+    searcher, is_trained = Searcher(loaded.model, 1), loaded.model.head.trained.numpy() > 0
+    wanted = float(loaded.model.head.penalty.value) < 0  # the kind that comes first
+    parts = []
+    for result in searcher.over(rows, batch_size, "calibrating"):
+        labels = result.labels
+        known = (labels >= 0) & (labels < len(is_trained))
+        of_kind = known & (is_trained[np.where(known, labels, 0)] == wanted)
+        right = hits(result.ids, np.where(of_kind, labels, -1))[:, 0]
+        parts.append((result.scores[:, 0], right, of_kind.sum(axis=1)))
+    return _Best(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _recalls(trained: _Best, untrained: _Best, chosen: np.ndarray) -> tuple[float, float]:
+    """Recall of the best label where the trained one is chosen, and of the others."""
+    found = []
+    for kind, mask in ((trained, chosen), (untrained, ~chosen)):
+        some = kind.true > 0
+        found.append(float(ratio(kind.hits & mask, kind.true)[some].mean()))
+    return found[0], found[1]
