@@ -375,3 +375,33 @@ def test_number_of_chunks_follows_the_largest_number_of_columns():
     assert [model.head.label_chunks(batch) for batch in (1, 2, 50, None)] == [1, 2, 3, 3]
     assert model_of(label_chunk=3, columns="all").head.label_chunks(50) == 2
     assert model_of().head.label_chunks(50) == 1
+
+
+def test_labels_with_the_same_text_are_known():
+    model = model_of(texts=["a", "b", "a", "c", "b", "a"])
+    found = model.head.labels_with_the_texts_of(np.array([[0, 3], [4, -1]])).tolist()
+    assert [sorted(label for label in row if label >= 0) for row in found] == [[0, 2, 3, 5], [1, 4]]
+
+
+def test_mined_labels_are_columns_of_their_examples():
+    model = model_of(counts=np.ones(N, int), mined=2, mined_candidates=3)
+    model.head.candidates = tf.Variable([[1, 2, 3], [-1, -1, -1], [5, -1, -1]], trainable=False)
+    labels = tf.constant([[0], [4]])
+
+    def columns(step, examples):
+        with (
+            step_scope(tf.constant(step, tf.int64), tf.constant(0)),
+            examples_of({"example_index": tf.constant(examples, tf.int64)}),
+        ):
+            return model.head.columns_of(labels)
+
+    found = [columns(step, [0, 2]).ids.numpy().tolist() for step in range(12)]
+    assert all(len(ids) == 5 and {0, 4, 5} < set(ids) for ids in found)
+    assert {label for ids in found for label in ids} == set(range(6))
+    assert columns(1, [1, 1]).ids.numpy().tolist() == [0, 4]
+    assert columns(1, [0, 2]).valid.numpy().all()
+
+
+def test_more_mined_labels_than_candidates_are_refused():
+    with pytest.raises(ConfigError, match="at most mined_candidates, 3, expected, found 4"):
+        LabelText(9, mined=4, mined_candidates=3)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import signal
 
@@ -19,10 +20,14 @@ from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import open_source
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.searcher import Searcher
+from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.reports.seen_penalty import calibrate_penalty
+from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
 from tfxc.runs.new_labels import encoded_texts
 from tfxc.training.job import TrainingJob
+from tfxc.training.mined_labels import MinedLabels
+from tfxc.training.strategies import make_strategy
 
 COLOURS = ["red", "green", "blue", "black", "white", "brown", "grey", "pink"]
 ANIMALS = ["fox", "owl", "hen", "cow", "bat", "yak"]
@@ -243,3 +248,73 @@ def test_what_cannot_be_combined_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="texts of the labels expected by head 'label_text'"):
         train(tmp_path, data={"label_texts": None})
     assert not (tmp_path / "run").exists()
+
+
+MINED = {"mined": 2, "mined_candidates": 5, "mine_from": 1, "refresh": 2}
+
+
+def mining_trainer(folder, run="mined", **changes):
+    config = parse_config(tree_of(folder, run=run, head=MINED, **changes))
+    data = ensure_prepared(config.data, folder / "prepared")
+    return TrainingJob(config, data, folder / run).trainer(make_strategy(config.training, config))
+
+
+def test_mined_labels_are_wrong_and_trained(tmp_path):
+    write_data(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    twin = next(entry for entry in lines if entry["label"] == "green_hen")
+    twin["text"] = "red fox"  # two labels with one text
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    trainer = mining_trainer(tmp_path, training={"epochs": 1.5})
+    (mining,) = (t for t in trainer.techniques if isinstance(t, MinedLabels))
+    assert (mining.candidates.numpy() == -1).all()
+    trainer.fit()
+    found, head = mining.candidates.numpy(), trainer.model.head
+    assert (found >= 0).all() and len(found) == trainer.source.num_examples
+    assert (head.trained.numpy()[found] == 1).all()
+    assert all(len(set(row)) == 5 for row in found.tolist())
+    names = LabelVocabulary.load(next((tmp_path / "prepared").glob("*/labels.txt")))
+    red, green = names.ids(["red_fox", "green_hen"])
+    for row, labels in zip(found, trainer.source.rows().batch()["labels"], strict=True):
+        assert not set(row) & set(labels)
+        if {red, green} & set(labels):
+            assert not set(row) & {red, green}
+
+
+def test_mining_is_due_at_epochs(tmp_path):
+    write_data(tmp_path)
+    trainer = mining_trainer(tmp_path)
+    (mining,) = (t for t in trainer.techniques if isinstance(t, MinedLabels))
+    per_epoch = trainer.steps_per_epoch
+    due = [step for step in range(math.ceil(6 * per_epoch)) if mining._is_due(step)]
+    assert due == [math.ceil(epoch * per_epoch) for epoch in (1, 3, 5)]
+
+
+def test_resumed_training_with_mined_labels_is_the_same(tmp_path):
+    write_data(tmp_path)
+    mining_trainer(tmp_path, "whole").fit()
+    trainer = mining_trainer(tmp_path, "parts")
+    run, steps = trainer.step_function.run, itertools.count()
+
+    def stopping(iterator):
+        if next(steps) == 31:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return run(iterator)
+
+    trainer.step_function.run = stopping
+    with pytest.raises(Stopped):
+        trainer.fit()
+    mining_trainer(tmp_path, "parts").fit()
+    whole, parts = (
+        [weight.numpy() for weight in model.weights]
+        for model in map(weights_of, (tmp_path / "whole", tmp_path / "parts"), [tmp_path] * 2)
+    )
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def weights_of(run, folder):
+    """The model of a run folder that a trainer alone has written: weights without assets."""
+    model = mining_trainer(folder, run.name).model
+    RunFolder(run).load_weights(model, check=False)
+    return model

@@ -18,6 +18,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.loop import Trainer
+from tfxc.training.mined_labels import MinedLabels
 from tfxc.training.start.run_start import RunStart
 from tfxc.training.start.word_vectors import start_from_vectors
 from tfxc.training.strategies import by_chief, is_chief, make_strategy
@@ -181,10 +182,15 @@ class TrainingJob:
             config,
             self.folder,
             strategy=strategy,
-            extra_techniques=self.extra_techniques(),
+            extra_techniques=[*self.extra_techniques(), *self._mining(model, source)],
             evaluation=self.evaluation(model, source, manifest),
             data_fingerprint=manifest.fingerprints or None,
         )
+
+    def _mining(self, model, source):
+        """What finds hard labels where the head wants some."""
+        wanted = model.head.reads_label_texts and getattr(model.head, "mined", 0)
+        return [MinedLabels(source, self.config)] if wanted else []
 
     def open_source(self, split: str) -> Source:
         """The examples of a split."""

@@ -29,6 +29,7 @@ _LARGEST_SCALE = 100.0  # of the cosines: one over the temperature
 _START = 0.01  # of the own vectors of labels without a text
 _AT_ONCE = 256  # texts encoded at a time
 _BLOCK = 65_536  # labels whose vectors are in memory twice
+_MINED = 1 << 20  # added to the seed where mined labels are drawn
 _COLUMNS = 1024  # assumed where memory is estimated
 
 
@@ -68,6 +69,11 @@ class LabelText(Head):
             for all of them. The others do not count as wrong.
         self_negatives: whether the label whose text is the example's own is a column, as a wrong
             one unless it is true: it is the nearest by its text. See ``data.self_part``.
+        mined: how many labels that are hard to tell from the true ones are columns for each
+            example, drawn for each step out of its ``mined_candidates``; 0 for none.
+        mined_candidates: wrong labels that a search of the training split finds first.
+        mine_from: epochs before the first search.
+        refresh: epochs between two searches.
         margin: what the cosine of a true label falls short by in training.
         temperature: of the scores, which are cosines divided by it; at least 0.01.
         train_temperature: whether it is trained, from this one on.
@@ -105,6 +111,10 @@ class LabelText(Head):
     @checked(
         columns=OneOf("batch", "all"),
         positives=COUNT | None,
+        mined=Integer(0),
+        mined_candidates=COUNT,
+        mine_from=Integer(0),
+        refresh=COUNT,
         margin=Number(0, 2),
         temperature=POSITIVE,
         label_chunk=Integer(0),
@@ -118,6 +128,10 @@ class LabelText(Head):
         columns: str = "batch",
         positives: int | None = 1,
         self_negatives: bool = False,
+        mined: int = 0,
+        mined_candidates: int = 100,
+        mine_from: int = 5,
+        refresh: int = 5,
         margin: float = 0.02,
         temperature: float = 0.05,
         train_temperature: bool = True,
@@ -133,6 +147,14 @@ class LabelText(Head):
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
         self.columns, self.positives, self.self_negatives = columns, positives, self_negatives
+        self.mined, self.mined_candidates = mined, mined_candidates
+        self.mine_from, self.refresh_every = mine_from, refresh
+        if mined > mined_candidates:
+            raise ConfigError(
+                f"at most mined_candidates, {mined_candidates}, expected, found {mined}",
+                where="mined",
+                fix="lower it, or raise mined_candidates",
+            )
         self.margin, self.temperature = margin, temperature
         self.train_temperature, self.free_vectors = train_temperature, free_vectors
         self.label_chunk, self.label_length = label_chunk, label_length
@@ -145,7 +167,10 @@ class LabelText(Head):
             )
         self._label_counts, self._texts = label_counts, label_texts
         self._table: TextTable | None = None
+        self._alike: np.ndarray | None = None
         self._given = self._own_labels = self._always = None
+        #: int32 (examples, mined_candidates) of ``training.mined_labels``; None without it.
+        self.candidates: tf.Variable | None = None
         if label_texts is not None:
             self._read_texts(label_texts)
 
@@ -238,7 +263,7 @@ class LabelText(Head):
         if self._always is None and self.positives is not None and batch is not None:
             context = tf.distribute.get_replica_context()
             replicas = 1 if context is None else context.num_replicas_in_sync
-            of_each = self.positives + int(self.self_negatives)
+            of_each = self.positives + int(self.self_negatives) + self.mined
             most = min(most, batch * replicas * of_each)
         return -(-most // self.label_chunk)
 
@@ -258,10 +283,36 @@ class LabelText(Head):
 
     def _others(self):
         """Labels that are columns beside the true ones, int64 (batch, any), or None."""
-        examples = current_examples()
-        if self._own_labels is None or examples is None:
-            return None
-        return tf.gather(self._own_labels, examples)[:, None]
+        examples, found = current_examples(), []
+        if examples is not None and self._own_labels is not None:
+            found.append(tf.gather(self._own_labels, examples)[:, None])
+        if examples is not None and self.candidates is not None:
+            listed = tf.cast(tf.gather(self.candidates, examples), tf.int64)
+            rows, places = tf.range(tf.shape(listed)[0]), tf.range(tf.shape(listed)[1])
+            bits = random_bits(rows[:, None], places[None, :], self.seed + _MINED)
+            found.append(drawn_labels(listed, bits, self.mined))
+        return tf.concat(found, axis=1) if found else None
+
+    @property
+    def num_trained(self) -> int:
+        """How many labels have training examples."""
+        return int(np.count_nonzero(self.trained.numpy()))
+
+    def labels_with_the_texts_of(self, labels: np.ndarray) -> np.ndarray:
+        """The given labels, and all others with the text of one of them.
+
+        Args:
+            labels: int (n, any), padded with -1.
+
+        Returns:
+            int (n, at least 1), padded with -1.
+        """
+        assert self._texts is not None, "there are texts in training"
+        if self._alike is None:
+            self._alike = _alike(self._texts.keys, self._texts.given)
+        alike = self._alike[np.maximum(labels, 0)]
+        found = np.where(labels[:, :, None] >= 0, alike, -1)
+        return found.reshape(len(labels), -1)
 
     def label_features(self, ids: tf.Tensor) -> Any:
         """The features of labels' texts, for the encoder.
@@ -356,8 +407,25 @@ class LabelText(Head):
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
         names = (
-            "num_labels", "columns", "positives", "self_negatives", "margin", "temperature",
+            "num_labels", "columns", "positives", "self_negatives", "mined", "mined_candidates",
+            "mine_from", "margin", "temperature",
             "train_temperature", "free_vectors", "label_chunk", "label_length", "seen_penalty",
             "seed",
         )  # fmt: skip
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        own = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **own, "refresh": self.refresh_every}
+
+
+def _alike(keys: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """int64 (num_labels, most): the labels with the text of each, padded with -1."""
+    numbers = np.arange(len(keys))
+    codes = np.where(given, np.unique(keys, return_inverse=True)[1], len(keys) + numbers)
+    order = np.argsort(codes, kind="stable")
+    _, first, counts = np.unique(codes[order], return_index=True, return_counts=True)
+    found = np.full((len(keys), counts.max(initial=1)), -1, np.int64)
+    for begin, count in zip(first[counts > 1], counts[counts > 1], strict=True):
+        members = order[begin : begin + count]
+        found[members, :count] = members
+    alone = order[first[counts == 1]]
+    found[alone, 0] = alone
+    return found

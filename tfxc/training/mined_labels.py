@@ -1,0 +1,104 @@
+"""Labels that are hard to tell from the true ones, found by searching the training examples."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfxc.core.progress import Progress
+from tfxc.inference.searcher import Searcher
+from tfxc.metrics.base import hits
+from tfxc.techniques.base import Technique
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.sources.base import Source
+    from tfxc.model import XCModel
+
+_FIRST = -4.0  # a penalty with which labels of training come before all others
+
+
+class MinedLabels(Technique):
+    """Keeps a list of hard labels for each training example, which head ``label_text`` draws from.
+
+    From the epoch ``mine_from`` on, and every ``refresh`` epochs, all labels are encoded and the
+    training split is searched. Labels that are true, that have the text of a true one, or that have
+    no training example are left out.
+
+    Args:
+        source: the training split.
+        config: ``Config``; batch size and ``evaluation.batch_size`` matter here.
+
+    Attributes:
+        candidates: int32 (examples, mined_candidates), best first, padded with -1.
+    """
+
+    def __init__(self, source: "Source", config: "Config") -> None:
+        self._source, self._batch_size = source, config.evaluation.batch_size
+        self._steps_per_epoch = 1.0
+        self._mined_at: int | None = None
+
+    def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
+        """See ``Technique``."""
+        self._steps_per_epoch = steps_per_epoch
+
+    def build(self, model: "XCModel", strategy: tf.distribute.Strategy) -> None:
+        """Makes the lists, which are empty at first."""
+        self._model, head = model, _head_of(model)
+        shape = (self._source.num_examples, head.mined_candidates)
+        kind = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.candidates = tf.Variable(
+            tf.fill(shape, -1), dtype=tf.int32, trainable=False, aggregation=kind, name="candidates"
+        )
+        self.variables_to_save = [self.candidates]
+        head.candidates = self.candidates
+
+    def before_step(self, step: int) -> None:
+        """Searches where it is due."""
+        if step != self._mined_at and self._is_due(step):
+            self._mined_at = step
+            self.candidates.assign(self._mined())
+
+    def _is_due(self, step):
+        head = _head_of(self._model)
+        epoch = math.floor(step / self._steps_per_epoch)
+        begins = step == math.ceil(epoch * self._steps_per_epoch)
+        since = epoch - head.mine_from
+        return begins and since >= 0 and since % head.refresh_every == 0
+
+    def _mined(self):
+        """The lists of all examples."""
+        model, head = self._model, _head_of(self._model)
+        model.refresh()
+        penalty = float(head.penalty.numpy())
+        head.penalty.assign(_FIRST)
+        found = np.full(self.candidates.shape, -1, np.int32)
+        try:
+            with Progress("mining labels", len(found), "examples") as progress:
+                for batch in self._source.sequential(self._batch_size):
+                    some = self._of_batch(batch["features"], np.asarray(batch["labels"]))
+                    found[batch["example_index"]] = some
+                    progress.advance(len(some))
+        finally:
+            head.penalty.assign(penalty)
+        return found
+
+    def _of_batch(self, features, labels):
+        head = _head_of(self._model)
+        labels = np.where(labels < head.num_labels, labels, -1)
+        alike = head.labels_with_the_texts_of(labels)
+        # Few different depths: each is a compilation.
+        more = 1 << (alike.shape[1] - 1).bit_length()
+        depth = min(head.num_trained, head.mined_candidates + more)
+        ids, _ = Searcher(self._model, depth)({"features": features})
+        left_out = hits(ids, alike)
+        order = np.argsort(left_out, axis=1, kind="stable")[:, : head.mined_candidates]
+        ids, left_out = np.take_along_axis(ids, order, 1), np.take_along_axis(left_out, order, 1)
+        kept = np.full((len(ids), head.mined_candidates), -1, np.int32)
+        kept[:, : ids.shape[1]] = np.where(left_out, -1, ids)
+        return kept
+
+
+def _head_of(model: "XCModel") -> Any:
+    return model.head
