@@ -15,7 +15,8 @@ from tfxc.commands import add_labels, evaluate
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.interrupts import Stopped
-from tfxc.data.label_texts.prepared import label_texts_by_name
+from tfxc.data.label_texts.exclusions import exclusions
+from tfxc.data.label_texts.prepared import label_texts_by_name, own_labels
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import open_source
 from tfxc.exports.savedmodel import export_savedmodel
@@ -318,3 +319,43 @@ def weights_of(run, folder):
     model = mining_trainer(folder, run.name).model
     RunFolder(run).load_weights(model, check=False)
     return model
+
+
+def test_excluded_labels_are_not_found(tmp_path, capsys, monkeypatch):
+    """Every question of dev is the text of a label, and another label is true."""
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path)
+    names = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    rows = [
+        {"text": own["text"], "labels": [other["label"]]}
+        for own, other in zip(names, names[1:] + names[:1], strict=True)
+    ]
+    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train(tmp_path, training={"epochs": 1}, evaluation={"k": [1, 3], "ranks": True})
+    command = ["--run", str(tmp_path / "run"), "--split", "dev", "--json", "--exclude"]
+    found = {}
+    for kinds in ((), ("self",)):
+        evaluate.main([*command, *kinds])
+        found[kinds] = json.loads(capsys.readouterr().out)["metrics"]
+    loaded = load_run(tmp_path / "run")
+    data = ensure_prepared(loaded.config.data, tmp_path / "prepared")
+    source, own = open_source(data, "dev"), own_labels(data, "dev")
+    excluded = exclusions(data, "dev", ["self"], source, open_source(data, "train"))
+    (result,) = Searcher(loaded.model, 3, ranks=True, excluded=excluded).over(source, 1000)
+    features = next(source.sequential(1000))["features"]
+    scores = loaded.model.head.all_scores(loaded.model.encoder(features)).numpy()
+    assert (scores.argmax(axis=1) == own).mean() > 0.5
+    scores[np.arange(len(own)), own] = -np.inf
+    np.testing.assert_array_equal(result.ids, np.argsort(-scores, axis=1, kind="stable")[:, :3])
+    true = np.take_along_axis(scores, result.labels[:, :1], 1)
+    np.testing.assert_array_equal(result.ranks[:, 0], 1 + (scores > true).sum(axis=1))
+    assert found[("self",)]["MRR"] == pytest.approx((1 / result.ranks[:, 0]).mean())
+    assert found[()]["MRR"] < found[("self",)]["MRR"]
+
+
+def test_exclusions_need_a_split_with_texts(trained, tmp_path, monkeypatch):
+    folder, _ = trained
+    monkeypatch.chdir(folder)
+    with pytest.raises(ConfigError, match="--exclude: a split of data"):
+        run, data = str(folder / "run"), str(folder / "dev.jsonl")
+        evaluate.main(["--run", run, "--data", data, "--exclude", "self"])

@@ -273,6 +273,14 @@ def _add_head_options(options):
         "which is also printed",
     )
     options.add_argument(
+        "--exclude",
+        nargs="*",
+        choices=("train", "self"),
+        help="with label texts: labels that do not count for an example of a split, those that "
+        "training gives the same text (train) or the one whose text is its own (self); no word "
+        "for none (default: the config's)",
+    )
+    options.add_argument(
         "--calibrate",
         action="store_true",
         help="with head label_text: choose head.seen_penalty on these examples, and measure with "

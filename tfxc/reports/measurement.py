@@ -39,6 +39,8 @@ class Measurement:
         k: cut-offs; None means the config's.
         threshold: lowest score of a predicted label; None means the config's.
         full_loss: whether the loss over all labels is measured even if the config does not.
+        exclude: labels that do not count for an example, see ``evaluation.exclude``; None means
+            the config's.
         batch_size: None means the config's.
         search: how a hashed head searches; None means its default.
         search_buckets: best buckets per repetition of its approximate search, or None.
@@ -65,6 +67,7 @@ class Measurement:
     k: Sequence[int] | None = None
     threshold: float | None = None
     full_loss: bool = False
+    exclude: Sequence[str] | None = None
     batch_size: int | None = None
     search: str | None = None
     search_buckets: int | None = None
@@ -200,7 +203,13 @@ class Measurement:
             loaded: the run.
             rows: what ``examples`` returned.
         """
-        kinds = loaded.config.evaluation.exclude
+        kinds = loaded.config.evaluation.exclude if self.exclude is None else self.exclude
+        if self.exclude and (self.data or loaded.config.data.label_texts is None):
+            raise ConfigError(
+                "a split of data with label texts expected with this option, found none",
+                where="--exclude",
+                fix="leave it out",
+            )
         if not kinds or self.data:
             return None
         from tfxc.data.label_texts.exclusions import exclusions
