@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.processes import Started, finish
 from tests.small_runs import config_tree
 from tfxc.commands import add_labels, evaluate
 from tfxc.core.config import parse_config
@@ -58,7 +59,9 @@ def tree_of(folder, run="run", head=(), training=(), data=(), **sections):
         "label_texts": str(folder / "labels.jsonl"), "text_features": {"name": "tfidf"},
         **dict(data),
     }  # fmt: skip
-    encoder = {"name": "bag_mlp", "hidden": [16], "activation": "linear", "residual": 8}
+    encoder = {
+        "name": "bag_mlp", "hidden": [16], "activation": "linear", "residual": 8, "dropout": 0.1
+    }  # fmt: skip
     return config_tree(
         folder, encoder, run=run, data=data,
         training={"batch_size": 32, "epochs": 6, "keep_checkpoints": 1, **dict(training)},
@@ -333,6 +336,7 @@ def test_excluded_labels_are_not_found(tmp_path, capsys, monkeypatch):
     (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     train(tmp_path, training={"epochs": 1}, evaluation={"k": [1, 3], "ranks": True})
     command = ["--run", str(tmp_path / "run"), "--split", "dev", "--json", "--exclude"]
+    capsys.readouterr()
     found = {}
     for kinds in ((), ("self",)):
         evaluate.main([*command, *kinds])
@@ -359,3 +363,27 @@ def test_exclusions_need_a_split_with_texts(trained, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="--exclude: a split of data"):
         run, data = str(folder / "run"), str(folder / "dev.jsonl")
         evaluate.main(["--run", run, "--data", data, "--exclude", "self"])
+
+
+def train_two_replicas(folder):
+    """Runs in a process of its own, which may make two devices of its CPU."""
+    strategy = {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
+    train_with_all(folder, "two", strategy)
+
+
+def train_with_all(folder, run, more=None):
+    """Everything that draws: own and mined labels, dropout, chunks."""
+    optimizer = {"name": "adam", "learning_rate": 0.02, "epsilon": 1e-3}
+    train(
+        folder, run=run, head={**MINED, "self_negatives": True, "label_chunk": 7},
+        training={"epochs": 2, "optimizer": optimizer, **(more or {})},
+    )  # fmt: skip
+
+
+def test_two_replicas_equal_one_device(tmp_path):
+    write_data(tmp_path)
+    train_with_all(tmp_path, "one")
+    finish(Started(train_two_replicas, tmp_path))
+    one, two = (load_run(tmp_path / run).model for run in ("one", "two"))
+    for mine, theirs in zip(one.weights, two.weights, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-5)
