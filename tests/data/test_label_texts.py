@@ -198,6 +198,15 @@ def test_held_out_labels_leave_training_with_their_examples(tmp_path):
     assert manifest.split("dev").examples == 3
 
 
+def test_held_out_labels_have_their_names_as_texts(tmp_path):
+    settings = settings_of(tmp_path, texts="names", held_out_labels=0.34)
+    manifest = prepare(settings, tmp_path / "prepared")
+    (gone,) = held_out_labels(["fox", "owl", "hen"], 0.34, settings.seed)
+    assert names_in(tmp_path / "prepared")[2:] == [gone]
+    assert (manifest.num_trained_labels, manifest.num_labels) == (2, 3)
+    assert label_texts_by_name(tmp_path / "prepared")[gone] == gone
+
+
 def test_texts_of_labels_are_in_the_order_of_ids(tmp_path):
     settings = settings_of(tmp_path)
     assert texts_of_labels({"b": "x", "a": "y"}, ["a", "b"], settings) == ["y", "x"]

@@ -162,7 +162,7 @@ class Subset:
     """
 
     def __init__(self, reader: Any, chosen: np.ndarray, held_out: Set[Any] = frozenset()) -> None:
-        self._reader, self._chosen, self._held_out = reader, chosen, held_out
+        self._reader, self._chosen, self.held_out = reader, chosen, held_out
         self.num_examples = int(np.count_nonzero(chosen))
 
     def __getattr__(self, name):
@@ -196,12 +196,12 @@ class Subset:
             first += len(labels)
 
     def _kept(self, chunk):
-        if not self._held_out:
+        if not self.held_out:
             return chunk
         return dataclasses.replace(chunk, labels=[self._without(row) for row in chunk.labels])
 
     def _without(self, labels):
-        return [label for label in labels if label not in self._held_out]
+        return [label for label in labels if label not in self.held_out]
 
 
 def selected(chunk: Chunk, places: np.ndarray) -> Chunk:

@@ -335,7 +335,7 @@ class LabelNumbering:
         known = codes < len(self.ids)
         ids = np.where(known, self.ids[np.where(known, codes, 0)], -1)
         for place in np.flatnonzero(ids < 0).tolist():
-            added = self._added.get(self._name_of(values[place])) if self._added else None
+            added = self._added.get(self.name_of(values[place])) if self._added else None
             if added is not None:
                 ids[place] = added
                 continue
@@ -363,10 +363,11 @@ class LabelNumbering:
         names = list(self._codes)
         return [names[code] for code in codes]
 
-    def _name_of(self, value):
+    def name_of(self, value: int | str) -> str:
+        """The name of a label as a format has it, also of one outside the vocabulary."""
         if isinstance(value, str):
             return value
-        return str(value) if self._given is None else self._given.names[value]
+        return str(value) if self._given is None else self._given.names[int(value)]
 
     def _codes_of(self, values):
         if values.dtype != object:

@@ -237,7 +237,9 @@ class _Preparation:
         if settings.text_features is not None:
             self.text_features = build_text_features(settings.text_features)
         if settings.label_texts is not None:
-            self.label_texts = LabelTextsPreparation(settings, self.text_features)
+            self.label_texts = LabelTextsPreparation(
+                settings, self.text_features, getattr(reader, "held_out", ())
+            )
 
     def number_labels(self):
         """Fixes the labels; returns the texts of those that text features learn from."""

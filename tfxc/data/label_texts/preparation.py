@@ -19,7 +19,7 @@ from tfxc.data.source_files import source_path
 from tfxc.data.text.joined import given_terms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tfxc.core.settings import DataSettings
     from tfxc.data.label_ids import LabelNumbering
@@ -31,6 +31,7 @@ class LabelTextsPreparation:
     Args:
         settings: ``DataSettings`` with ``label_texts``.
         text_features: not yet fitted.
+        held_out: labels that have left the training split.
 
     Attributes:
         texts: of the labels by id; those without a training example come last.
@@ -41,7 +42,9 @@ class LabelTextsPreparation:
         ConfigError: the text features need more than texts.
     """
 
-    def __init__(self, settings: "DataSettings", text_features: Any) -> None:
+    def __init__(
+        self, settings: "DataSettings", text_features: Any, held_out: "Iterable[int | str]" = ()
+    ) -> None:
         assert settings.label_texts is not None
         if given_terms(text_features) is not None:
             raise ConfigError(
@@ -50,7 +53,7 @@ class LabelTextsPreparation:
                 where="data.text_features.terms",
                 fix="choose e.g. 'tfidf'",
             )
-        self._settings, self._given = settings, None
+        self._settings, self._given, self._held_out = settings, None, sorted(held_out)
         if settings.label_texts != NAMES:
             path = source_path(settings.label_texts)
             self._given = read_label_texts(path, settings.max_line_bytes)
@@ -74,6 +77,8 @@ class LabelTextsPreparation:
         if self._given is not None:
             texts_of_labels(self._given, numbering.vocabulary.names, self._settings)
             numbering.extend(self._given)
+        else:
+            numbering.extend([numbering.name_of(label) for label in self._held_out])
         self.texts = texts_of_labels(self._given, numbering.vocabulary.names, self._settings)
         self._keys = text_keys(self.texts)
         repeated = repeated_texts(self.texts)
