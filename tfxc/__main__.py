@@ -20,7 +20,7 @@ COMMANDS = {
     "copy-texts": "write a text set with changed copies of its texts, for distill",
     "distill": "train a small model to imitate larger ones",
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
-    "add-labels": "add new labels to a trained linear ranker",
+    "add-labels": "add new labels to a trained run, by texts or examples",
     "evaluate": "evaluate a run on a split or a file, compare two runs",
     "compare": "plot and list a metric of several runs over the epochs",
     "ensemble": "combine the labels that several runs predict, and evaluate the result",

@@ -18,6 +18,7 @@ from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
 from tfxc.ops.encoded_in_chunks import encoded_in_chunks
 from tfxc.ops.margins import unit_rows
+from tfxc.ops.perturbations import perturbations
 from tfxc.ops.search.similarity import most_similar
 from tfxc.ops.tables.large_weights import starts_are_left_out
 
@@ -117,7 +118,9 @@ class XCModel(keras.Model):
         columns = head.columns_of(labels)
 
         def encode(ids):
-            return self.encoder(head.label_features(ids), training=training)
+            # What a technique adds to the words is for those of the examples.
+            with perturbations(()):
+                return self.encoder(head.label_features(ids), training=training)
 
         encoded = encoded_in_chunks(encode, columns.ids, head.label_chunks(labels.shape[0]))
         rows = head.vectors_of(columns.ids, encoded)

@@ -20,6 +20,7 @@ from tfxc.heads.label_text.text_table import TextTable
 from tfxc.heads.sampled.head import Sampled
 from tfxc.model import XCModel, load_model
 from tfxc.objectives.decoupled_softmax import DecoupledSoftmax
+from tfxc.ops.perturbations import perturbations
 from tfxc.ops.randomness import examples_of, step_scope
 
 N, DIM = 6, 5
@@ -262,6 +263,8 @@ def test_free_vectors_move_only_columns_and_labels_without_text_need_them():
     model = model_of(texts=texts, free_vectors=True)
     free = model.head.free.numpy()
     assert not free[[0, 1, 2, 4, 5]].any() and free[3].any()
+    untrained = model_of(texts=[*"abcde", ""], free_vectors=True).head.free.numpy()
+    assert not untrained.any()  # nothing would ever change it
     model.refresh()
     vectors = model.head.label_vectors.numpy()
     np.testing.assert_allclose(vectors[3], unit(free[[3]])[0], rtol=1e-5)
@@ -378,9 +381,43 @@ def test_number_of_chunks_follows_the_largest_number_of_columns():
 
 
 def test_labels_with_the_same_text_are_known():
-    model = model_of(texts=["a", "b", "a", "c", "b", "a"])
-    found = model.head.labels_with_the_texts_of(np.array([[0, 3], [4, -1]])).tolist()
-    assert [sorted(label for label in row if label >= 0) for row in found] == [[0, 2, 3, 5], [1, 4]]
+    model = model_of(texts=["a", "b", "a", "", "b", "a"], free_vectors=True)
+    groups, sizes = model.head.text_groups
+    assert len({groups[0], groups[1], groups[3]}) == 3
+    assert groups[0] == groups[2] == groups[5] and groups[1] == groups[4]
+    assert sizes[groups].tolist() == [3, 2, 3, 1, 2, 3]
+
+
+def test_a_label_with_the_text_of_a_true_one_is_not_wrong():
+    model = model_of(
+        own=[1, 4], counts=np.ones(N, int), texts=["a", "b", "a", "c", "a", "b"],
+        self_negatives=True,
+    )  # fmt: skip
+    labels = tf.constant([[0, 5], [3, -1]])
+    with examples_of({"example_index": tf.constant([0, 1], tf.int64)}):
+        found = model.head.columns_of(labels)
+    drawn = found.positives.numpy()[0, 0]
+    assert found.ids.numpy().tolist() in ([0, 1, 3, 4], [1, 3, 4, 5])
+    valid = dict(zip(found.ids.numpy().tolist(), found.valid.numpy()[0].tolist(), strict=True))
+    # Label 1 has the text of 5, label 4 that of 0; both are true for the first example.
+    assert valid == {label: label in (3, int(found.ids[drawn])) for label in valid}
+    assert found.valid.numpy()[1].all()
+
+
+def test_label_length_needs_tokens():
+    with pytest.raises(ConfigError, match="tokens expected with label_length"):
+        model_of(label_length=3)
+
+
+def test_techniques_perturb_the_examples_alone():
+    model = model_of(counts=np.ones(N, int))
+    batch = batch_of(np.eye(N)[[0, 1]], [[0], [1]])
+    table = model.encoder.kernels[0].value
+    vectors = model.encoder(batch["features"])
+    (plain,) = model.groups_of_passes([vectors], batch["labels"], training=False)
+    with perturbations([(table, lambda ids: tf.ones([tf.size(ids), DIM]))]):
+        (found,) = model.groups_of_passes([vectors], batch["labels"], training=False)
+    np.testing.assert_array_equal(found[0].logits, plain[0].logits)
 
 
 def test_mined_labels_are_columns_of_their_examples():

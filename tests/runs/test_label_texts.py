@@ -2,9 +2,9 @@
 
 import itertools
 import json
-import math
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ import tensorflow as tf
 from tests.processes import Started, finish
 from tests.small_runs import config_tree
 from tfxc.commands import add_labels, evaluate
+from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.interrupts import Stopped
@@ -23,6 +24,7 @@ from tfxc.data.sources.shards import open_source
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.recipes.prune.smaller_model import check_model
 from tfxc.reports.seen_penalty import calibrate_penalty
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
@@ -54,12 +56,12 @@ def write_data(folder, seed=0):
     (folder / "labels.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
 
-def tree_of(folder, run="run", head=(), training=(), data=(), **sections):
+def tree_of(folder, run="run", head=(), training=(), data=(), encoder=None, **sections):
     data = {
         "label_texts": str(folder / "labels.jsonl"), "text_features": {"name": "tfidf"},
         **dict(data),
     }  # fmt: skip
-    encoder = {
+    encoder = encoder or {
         "name": "bag_mlp", "hidden": [16], "activation": "linear", "residual": 8, "dropout": 0.1
     }  # fmt: skip
     return config_tree(
@@ -285,13 +287,23 @@ def test_mined_labels_are_wrong_and_trained(tmp_path):
             assert not set(row) & {red, green}
 
 
-def test_mining_is_due_at_epochs(tmp_path):
+@pytest.mark.parametrize(("examples", "batch"), [(440, 32), (9, 7), (7, 9), (64, 16)])
+def test_mining_is_due_where_an_epoch_begins(examples, batch):
+    config = SimpleNamespace(
+        evaluation=SimpleNamespace(batch_size=8), training=SimpleNamespace(batch_size=batch)
+    )
+    mining = MinedLabels(SimpleNamespace(num_examples=examples), config)
+    mining._model = SimpleNamespace(head=SimpleNamespace(mine_from=1, refresh_every=2))
+    epochs = [step * batch // examples for step in range(60)]
+    due = [step for step in range(60) if mining._is_due(step)]
+    periods = [(epoch - 1) // 2 for epoch in epochs]
+    assert due == [n for n in range(1, 60) if epochs[n] >= 1 and periods[n] != periods[n - 1]]
+
+
+def test_mining_that_would_never_happen_is_refused(tmp_path):
     write_data(tmp_path)
-    trainer = mining_trainer(tmp_path)
-    (mining,) = (t for t in trainer.techniques if isinstance(t, MinedLabels))
-    per_epoch = trainer.steps_per_epoch
-    due = [step for step in range(math.ceil(6 * per_epoch)) if mining._is_due(step)]
-    assert due == [math.ceil(epoch * per_epoch) for epoch in (1, 3, 5)]
+    with pytest.raises(ConfigError, match=r"head\.mine_from: at most 0 expected"):
+        mining_trainer(tmp_path, training={"epochs": 1})
 
 
 def test_resumed_training_with_mined_labels_is_the_same(tmp_path):
@@ -387,3 +399,70 @@ def test_two_replicas_equal_one_device(tmp_path):
     one, two = (load_run(tmp_path / run).model for run in ("one", "two"))
     for mine, theirs in zip(one.weights, two.weights, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=2e-5)
+
+
+def test_a_checkpoint_is_searched_by_its_own_vectors(trained, tmp_path, monkeypatch):
+    """Checkpoints between evaluations hold vectors that an older encoder has made."""
+    folder, _ = trained
+    head = {"self_negatives": True, "columns": "all"}
+    training = {"epochs": 3, "checkpoint_every": 5, "keep_checkpoints": 10}
+    train(folder, run="steps", head=head, training=training)
+    for step in (5, 20):
+        loaded = load_run(folder / "steps", step=step)
+        texts = label_texts_by_name(loaded.folder / "assets")
+        vectors = encoded_texts(loaded, [texts[name] for name in loaded.vocabulary.names])
+        np.testing.assert_allclose(loaded.model.head.label_vectors, vectors, rtol=1e-5, atol=1e-6)
+
+
+def test_a_start_keeps_its_own_penalty(trained):
+    folder, _ = trained
+    recipe = {"name": "fit", "start": str(folder / "run")}
+    config = parse_config(tree_of(folder, run="b", head={"seen_penalty": 0.3}, recipe=recipe))
+    data = ensure_prepared(config.data, folder / "prepared")
+    start = registry.create("recipe", config.recipe.section()).run_start()
+    job = TrainingJob(config, data, folder / "b", start=start)
+    model = job.trainer(make_strategy(config.training, config)).model
+    assert float(model.head.penalty.numpy()) == pytest.approx(0.3)
+    np.testing.assert_array_equal(
+        model.encoder.weights[0], load_run(folder / "run").model.encoder.weights[0]
+    )
+
+
+def test_texts_are_cut_alike_everywhere(tmp_path):
+    write_data(tmp_path)
+    encoder = {"name": "fasttext", "embedding_dim": 8, "hidden_dim": 8}
+    train(
+        tmp_path, head={"label_length": 1}, encoder=encoder, training={"epochs": 1},
+        data={"text_features": {"name": "words", "min_count": 1}},
+    )  # fmt: skip
+    loaded = load_run(tmp_path / "run")
+    texts = label_texts_by_name(loaded.folder / "assets")
+    names = loaded.vocabulary.names
+    kept = loaded.model.head.label_vectors.numpy()
+    found = encoded_texts(loaded, [texts[name] for name in names])
+    np.testing.assert_allclose(found, kept, rtol=1e-5, atol=1e-6)
+    export_savedmodel(loaded, tmp_path / "served", k=3)
+    encode = tf.saved_model.load(str(tmp_path / "served")).signatures["encode"]
+    found = encode(text=tf.constant([texts[name] for name in names]))["vectors"]
+    np.testing.assert_allclose(found, kept, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": {"name": "distill", "teachers": ["x"]}}, "scores all labels expected"),
+        (
+            {"recipe": {"name": "kfold", "folds": 2}, "evaluation": {"ranks": True}},
+            r"evaluation\.ranks: a split of the data expected",
+        ),
+    ],
+)
+def test_recipes_that_have_no_use_for_it_are_refused(tmp_path, changes, message):
+    config = parse_config(tree_of(tmp_path, **changes))
+    with pytest.raises(ConfigError, match=message):
+        registry.get("recipe", config.recipe.name).check_config(config)
+
+
+def test_a_run_with_texts_cannot_be_pruned(trained):
+    with pytest.raises(ConfigError, match="does not read texts of labels expected"):
+        check_model(load_run(trained[0] / "run").model, "recipe.source")

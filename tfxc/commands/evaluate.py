@@ -138,7 +138,9 @@ def _measure(loaded, options, suffix=""):
         loaded.require_counts("--tables")
     name, rows = measurement.examples(loaded)
     if options.calibrate:
-        print(calibrate_penalty(loaded, rows, measurement.batch_size_for(loaded)))
+        excluded = measurement.excluded(loaded, rows)
+        size = measurement.batch_size_for(loaded)
+        print(calibrate_penalty(loaded, rows, size, excluded))
     metrics, began = measurement.metrics(loaded), time.monotonic()
     decisions = measurement.decisions(loaded) if options.tables else None
     curve = RepetitionCurve(loaded, measurement) if options.curve else None

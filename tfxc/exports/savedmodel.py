@@ -18,7 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.ownership import atomic_folder, check_own
 from tfxc.data.images.decoding import decode_batch
-from tfxc.data.kinds import ENCODED, IMAGE, INPUTS
+from tfxc.data.kinds import ENCODED, IMAGE, INPUTS, TOKENS
 from tfxc.exports.parity import Expected, outputs_of_savedmodel
 from tfxc.ops.file_errors import os_errors
 from tfxc.ops.gradients import without_gradients
@@ -172,12 +172,19 @@ class ServedModel(tf.Module):
             )
             head = getattr(loaded_run.model, "head", None)
             if getattr(head, "reads_label_texts", False):
-                vectors = loaded_run.model.vectors
                 self.functions["encode"] = _from_raw(
-                    raw_input, lambda *raw: {"vectors": vectors(self.from_texts(*raw))}
+                    raw_input, lambda *raw: self._vectors(loaded_run, *raw)
                 )
         found = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
         self.weights = list(found.values())
+
+    def _vectors(self, loaded_run, *raw):
+        """The vectors of labels' texts, which are cut as in training."""
+        features, length = self.from_texts(*raw), loaded_run.model.head.label_length
+        if length is not None:
+            tokens = TOKENS.unpack(TOKENS.select_features(features))["tokens"][:, :length]
+            features = {**features, "tokens": tokens} if isinstance(features, dict) else tokens
+        return {"vectors": loaded_run.model.vectors(features)}
 
 
 def forget_gradients(path: Path) -> None:

@@ -24,18 +24,21 @@ class LabelSlices:
         slice_of_label: int8 (num_labels,), slice number of each label.
         names: name of each slice.
 
-    Labels never seen in training (ids of ``num_labels`` or more) belong to the last slice.
+        with_unknown: whether labels outside of the label space (ids of ``num_labels`` or more)
+            belong to the last slice; else to none.
     """
 
     slice_of_label: np.ndarray
     names: tuple
+    with_unknown: bool = True
 
     def lookup(self, ids: np.ndarray) -> np.ndarray:
         """Slice number of each id, −1 for −1; the shape of ``ids``."""
         ids = np.asarray(ids)
         seen = (ids >= 0) & (ids < len(self.slice_of_label))
         found = self.slice_of_label[np.where(seen, ids, 0)]
-        return np.where(seen, found, np.where(ids < 0, -1, len(self.names) - 1))
+        unknown = len(self.names) - 1 if self.with_unknown else -1
+        return np.where(seen, found, np.where(ids < 0, -1, unknown))
 
     def sizes(self) -> dict[str, int]:
         """``{name: number of labels}``."""
@@ -107,7 +110,7 @@ def _by_shares(counts, bounds):
 
 
 def trained_slices(label_counts: Sequence[int] | np.ndarray) -> "LabelSlices":
-    """Labels with training examples, and those without.
+    """Labels with training examples, and those without; labels that cannot be found are neither.
 
     Args:
         label_counts: (num_labels,) number of training examples of each label.
@@ -117,7 +120,7 @@ def trained_slices(label_counts: Sequence[int] | np.ndarray) -> "LabelSlices":
         (('trained', 'untrained'), [0, 1])
     """
     counts = checked_counts(label_counts)
-    return LabelSlices((counts == 0).astype(np.int8), ("trained", "untrained"))
+    return LabelSlices((counts == 0).astype(np.int8), ("trained", "untrained"), False)
 
 
 def _default_names(rule, bounds):

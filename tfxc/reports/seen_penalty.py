@@ -9,7 +9,7 @@ from tfxc.inference.searcher import Searcher
 from tfxc.metrics.base import hits, ratio
 
 if TYPE_CHECKING:
-    from tfxc.inference.searcher import Examples
+    from tfxc.inference.searcher import Examples, Excluded
     from tfxc.runs.loaded import LoadedRun
 
 _AWAY = 4.0  # more than two cosines can differ by
@@ -36,7 +36,9 @@ class Calibrated(NamedTuple):
         )
 
 
-def calibrate_penalty(loaded: "LoadedRun", rows: "Examples", batch_size: int) -> Calibrated:
+def calibrate_penalty(
+    loaded: "LoadedRun", rows: "Examples", batch_size: int, excluded: "Excluded | None" = None
+) -> Calibrated:
     """The penalty with the highest harmonic mean of the recall of trained and untrained labels.
 
     The loaded model searches with it from then on. Each example is searched twice, for its best
@@ -46,6 +48,7 @@ def calibrate_penalty(loaded: "LoadedRun", rows: "Examples", batch_size: int) ->
         loaded: ``LoadedRun`` with head ``label_text``.
         rows: examples, some of them of labels without a training example.
         batch_size: examples searched at a time.
+        excluded: labels that do not count, see ``Searcher``.
 
     Raises:
         ConfigError: another head, or no label of one of the two kinds.
@@ -63,7 +66,7 @@ def calibrate_penalty(loaded: "LoadedRun", rows: "Examples", batch_size: int) ->
     found: list[_Best] = []
     for sign in (-1.0, 1.0):
         head.penalty.assign(sign * _AWAY)
-        found.append(_best(loaded, rows, batch_size))
+        found.append(_best(loaded, rows, batch_size, excluded))
     trained, untrained = found
     if not trained.true.any() or not untrained.true.any():
         missing = "untrained" if trained.true.any() else "trained"
@@ -96,8 +99,9 @@ class _Best(NamedTuple):
     true: np.ndarray
 
 
-def _best(loaded: Any, rows: Any, batch_size: int) -> _Best:
-    searcher, is_trained = Searcher(loaded.model, 1), loaded.model.head.trained.numpy() > 0
+def _best(loaded: Any, rows: Any, batch_size: int, excluded: Any) -> _Best:
+    searcher = Searcher(loaded.model, 1, excluded=excluded)
+    is_trained = loaded.model.head.trained.numpy() > 0
     wanted = float(loaded.model.head.penalty.value) < 0  # the kind that comes first
     parts = []
     for result in searcher.over(rows, batch_size, "calibrating"):

@@ -20,6 +20,8 @@ from tfxc.core.storage.files import check_local
 from tfxc.core.storage.reading import existing_file, read_array, read_errors
 from tfxc.data.conversion import Converter
 from tfxc.data.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
+from tfxc.data.label_texts.keys import text_keys
+from tfxc.data.label_texts.prepared import LabelTexts, features_of, label_texts_by_name
 from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import load_text_features
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
 
 _NEEDED = ("feature_kind", "num_features", "num_labels", "row_normalise", "splits")
 _RESTORE = "restore it from a copy, or train again with --fresh"
+
+
+def _reads_label_texts(model):
+    return getattr(getattr(model, "head", None), "reads_label_texts", False)
 
 
 class LoadedRun:
@@ -116,6 +122,8 @@ class LoadedRun:
                 "epochs is not finished: these are the last weights it has saved",
                 file=sys.stderr,
             )
+        if self.folder.step is not None and _reads_label_texts(model):
+            self._encode_label_texts(model)
         if self.counted is not None:
             model.head.count_only(self.counted)
         if self._search is not None:
@@ -123,6 +131,14 @@ class LoadedRun:
         for name, value in self._head_settings.items():
             setattr(model.head, name, value)
         return model
+
+    def _encode_label_texts(self, model):
+        """Makes the labels' vectors anew: a checkpoint has those of the last evaluation."""
+        texts = label_texts_by_name(self.folder / "assets")
+        in_order = [texts.get(name, "") for name in self.vocabulary.names]
+        rows = features_of(in_order, self.text_features)
+        model.head.read_texts(LabelTexts(rows, text_keys(in_order)))
+        model.refresh()
 
     def release(self) -> None:
         """Forgets the model, so that its memory is free.

@@ -9,7 +9,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 from tfxc.core.storage.files import copy_folder
 from tfxc.data.label_texts.file import read_label_texts
-from tfxc.data.label_texts.prepared import TEXTS_FILE, features_of, write_texts
+from tfxc.data.label_texts.prepared import TEXTS_FILE, features_of, shortened, write_texts
 from tfxc.data.manifest import LABEL_TEXTS_FOLDER, Manifest, fingerprints_of
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
@@ -102,7 +102,9 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
 def _refuse_known(loaded, texts, path):
     known = [name for name in texts if name in loaded.vocabulary]
     if known or not texts:
-        shown = ", ".join(map(repr, known[:_SHOWN])) + (", ..." if len(known) > _SHOWN else "")
+        shown = ", ".join(map(repr, known[:_SHOWN])) + (
+            " and others" if len(known) > _SHOWN else ""
+        )
         raise DataError(
             "labels that are new to the run expected, found "
             + (f"{len(known):,} that it knows: {shown}" if known else "none"),
@@ -118,9 +120,9 @@ def encoded_texts(loaded: "LoadedRun", texts: list[str]) -> np.ndarray:
         loaded: of a run with head ``label_text`` and text features.
         texts: in any order.
     """
-    rows = features_of(texts, loaded.text_features)
-    order, model = rows.by_length(), loaded.model
-    dim = model.head.label_vectors.shape[1]
+    model = loaded.model
+    rows = shortened(features_of(texts, loaded.text_features), model.head.label_length)
+    order, dim = rows.by_length(), model.head.label_vectors.shape[1]
     found = np.empty((len(texts), dim), np.float32)
     with Progress("encoding label texts", len(texts), "labels") as progress:
         for some in np.split(order, range(_AT_ONCE, len(order), _AT_ONCE)):

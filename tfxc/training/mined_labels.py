@@ -1,14 +1,14 @@
 """Labels that are hard to tell from the true ones, found by searching the training examples."""
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.inference.searcher import Searcher
-from tfxc.metrics.base import hits
+from tfxc.metrics.base import distinct_labels, hits
 from tfxc.techniques.base import Technique
 
 if TYPE_CHECKING:
@@ -36,16 +36,27 @@ class MinedLabels(Technique):
 
     def __init__(self, source: "Source", config: "Config") -> None:
         self._source, self._batch_size = source, config.evaluation.batch_size
-        self._steps_per_epoch = 1.0
+        self._examples_of_a_step = config.training.batch_size
         self._mined_at: int | None = None
 
     def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """See ``Technique``."""
-        self._steps_per_epoch = steps_per_epoch
+        self._last_epoch = self._epoch(total_steps - 1)
 
     def build(self, model: "XCModel", strategy: tf.distribute.Strategy) -> None:
-        """Makes the lists, which are empty at first."""
+        """Makes the lists, which are empty at first.
+
+        Raises:
+            ConfigError: the training ends before the first search.
+        """
         self._model, head = model, _head_of(model)
+        if head.mine_from > self._last_epoch:
+            raise ConfigError(
+                f"at most {self._last_epoch} expected, the number of the last epoch, counted from "
+                f"0, so that labels are mined at all; found {head.mine_from}",
+                where="head.mine_from",
+                fix="lower it, train for more epochs, or set head.mined to 0",
+            )
         shape = (self._source.num_examples, head.mined_candidates)
         kind = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self.candidates = tf.Variable(
@@ -61,11 +72,16 @@ class MinedLabels(Technique):
             self.candidates.assign(self._mined())
 
     def _is_due(self, step):
+        return self._period(step) > self._period(step - 1)
+
+    def _period(self, step):
+        """How many searches were due before the one that this step needs; -1 before the first."""
         head = _head_of(self._model)
-        epoch = math.floor(step / self._steps_per_epoch)
-        begins = step == math.ceil(epoch * self._steps_per_epoch)
-        since = epoch - head.mine_from
-        return begins and since >= 0 and since % head.refresh_every == 0
+        return max(-1, (self._epoch(step) - head.mine_from) // head.refresh_every)
+
+    def _epoch(self, step):
+        """In integers, as the training loop counts them; -1 before the first step."""
+        return step * self._examples_of_a_step // self._source.num_examples
 
     def _mined(self):
         """The lists of all examples."""
@@ -87,12 +103,14 @@ class MinedLabels(Technique):
     def _of_batch(self, features, labels):
         head = _head_of(self._model)
         labels = np.where(labels < head.num_labels, labels, -1)
-        alike = head.labels_with_the_texts_of(labels)
+        groups, sizes = head.text_groups
+        true = np.where(labels >= 0, groups[np.maximum(labels, 0)], -1)
+        true = distinct_labels(true)
+        most = int(np.where(true >= 0, sizes[np.maximum(true, 0)], 0).sum(axis=1).max())
         # Few different depths: each is a compilation.
-        more = 1 << (alike.shape[1] - 1).bit_length()
-        depth = min(head.num_trained, head.mined_candidates + more)
+        depth = min(head.num_trained, head.mined_candidates + (1 << max(0, most - 1).bit_length()))
         ids, _ = Searcher(self._model, depth)({"features": features})
-        left_out = hits(ids, alike)
+        left_out = hits(groups[ids], true)
         order = np.argsort(left_out, axis=1, kind="stable")[:, : head.mined_candidates]
         ids, left_out = np.take_along_axis(ids, order, 1), np.take_along_axis(left_out, order, 1)
         kept = np.full((len(ids), head.mined_candidates), -1, np.int32)

@@ -84,12 +84,16 @@ def _codes(pairs: np.ndarray) -> np.ndarray:
 
 def _with_same_text(train_keys: np.ndarray, keys: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """int64 (n, 2): examples, and labels of training examples with the same text."""
-    of_pairs = train_keys[pairs[:, 0]]
-    order = np.argsort(of_pairs, kind="stable")
-    begins = np.searchsorted(of_pairs[order], keys, "left")
-    ends = np.searchsorted(of_pairs[order], keys, "right")
+    # Each label of a text once, however many examples have the text.
+    order = np.lexsort((pairs[:, 1], train_keys[pairs[:, 0]]))
+    labels, of_pairs = pairs[order, 1], train_keys[pairs[order, 0]]
+    new = np.ones(len(order), bool)
+    new[1:] = (labels[1:] != labels[:-1]) | (of_pairs[1:] != of_pairs[:-1])
+    labels, of_pairs = labels[new], of_pairs[new]
+    begins = np.searchsorted(of_pairs, keys, "left")
+    ends = np.searchsorted(of_pairs, keys, "right")
     counts = ends - begins
     examples = np.repeat(np.arange(len(keys)), counts)
     places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    labels = pairs[order][np.repeat(begins, counts) + places, 1]
-    return np.stack([examples, labels], axis=1).astype(np.int64)
+    found = labels[np.repeat(begins, counts) + places]
+    return np.stack([examples, found], axis=1).astype(np.int64)

@@ -34,12 +34,7 @@ def read_label_texts(path: str | Path, longest_line: int = MAX_LINE_BYTES) -> di
     """
     reader = JSONLines(path, text_field="text", labels_field="label", max_line_bytes=longest_line)
     found: dict[str, str] = {}
-    entries = (
-        entry
-        for chunk in reader.chunks()
-        for entry in zip(chunk.texts or [], chunk.labels, strict=True)
-    )
-    for number, (text, labels) in enumerate(entries, 1):
+    for number, (text, labels) in enumerate(_entries(reader), 1):
         where = f"{path}, entry {number:,}"
         if len(labels) != 1:
             raise DataError(
@@ -62,6 +57,18 @@ def read_label_texts(path: str | Path, longest_line: int = MAX_LINE_BYTES) -> di
             )
         found[name] = text
     return found
+
+
+def _entries(reader):
+    """Yields text and labels of each line."""
+    try:
+        for chunk in reader.chunks():
+            yield from zip(chunk.texts or [], chunk.labels, strict=True)
+    except DataError as error:
+        if not error.problem.startswith("the key"):
+            raise
+        fix = 'write lines {"label": ..., "text": ...}'
+        raise DataError(error.problem, where=error.where, fix=fix) from None
 
 
 def text_of_name(name: str) -> str:
@@ -102,7 +109,9 @@ def texts_of_labels(
         return [text_of_name(name) for name in names]
     missing = [name for name in names if name not in given]
     if missing and settings.missing_texts == "error":
-        shown = ", ".join(map(repr, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
+        shown = ", ".join(map(repr, missing[:_SHOWN])) + (
+            " and others" if len(missing) > _SHOWN else ""
+        )
         raise DataError(
             f"a text for each of {len(names):,} labels expected, found none for "
             f"{len(missing):,}: {shown}",

@@ -11,6 +11,7 @@ from tfxc.data.label_texts import NAMES
 from tfxc.data.label_texts.file import (
     read_label_texts,
     repeated_texts,
+    text_of_name,
     texts_of_labels,
 )
 from tfxc.data.label_texts.keys import places_of, text_keys
@@ -75,11 +76,17 @@ class LabelTextsPreparation:
         """
         assert numbering.vocabulary is not None and numbering.label_counts is not None
         if self._given is not None:
-            texts_of_labels(self._given, numbering.vocabulary.names, self._settings)
+            names, counts = numbering.vocabulary.names, numbering.label_counts.tolist()
+            trained = [name for name, count in zip(names, counts, strict=True) if count]
+            texts_of_labels(self._given, trained, self._settings)
             numbering.extend(self._given)
         else:
             numbering.extend([numbering.name_of(label) for label in self._held_out])
-        self.texts = texts_of_labels(self._given, numbering.vocabulary.names, self._settings)
+        names = numbering.vocabulary.names
+        self.texts = [
+            text_of_name(name) if self._given is None else self._given.get(name, "")
+            for name in names
+        ]
         self._keys = text_keys(self.texts)
         repeated = repeated_texts(self.texts)
         if repeated:
@@ -88,9 +95,9 @@ class LabelTextsPreparation:
                 "one: what reads texts alone scores them alike",
                 file=sys.stderr,
             )
-        trained = np.flatnonzero(numbering.label_counts > 0).tolist()
-        self.num_trained = len(trained)
-        return [self.texts[label] for label in trained if self.texts[label]]
+        ids = np.flatnonzero(numbering.label_counts > 0).tolist()
+        self.num_trained = len(ids)
+        return [self.texts[label] for label in ids if self.texts[label]]
 
     def save(self, folder: str | Path, names: "Sequence[str]", text_features: Any) -> None:
         """Writes texts and features of all labels."""

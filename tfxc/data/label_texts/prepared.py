@@ -20,6 +20,7 @@ from tfxc.data.label_texts.file import read_label_texts
 from tfxc.data.label_texts.keys import text_keys
 from tfxc.data.manifest import AGAIN, LABEL_TEXTS_FOLDER
 from tfxc.data.rows import Rows
+from tfxc.data.text.terms import first_of_each
 
 if TYPE_CHECKING:
     from tfxc.data.kinds import FeatureKind
@@ -74,6 +75,21 @@ def features_of(texts: Sequence[str], text_features: Any) -> Rows:
         some = texts[begin : begin + _AT_ONCE]
         parts.append(Rows.of(text_features.kind, text_features.transform(some), [[]] * len(some)))
     return Rows.concatenate(parts)
+
+
+def shortened(rows: Rows, length: int | None) -> Rows:
+    """Rows of tokens, of each text the first ones only.
+
+    Args:
+        rows: ``Rows``, perhaps with features next to the tokens, which stay.
+        length: tokens that are kept; None for all, as of rows without tokens.
+    """
+    if length is None or rows.lengths is None:
+        return rows
+    arrays, bounds = dict(rows.arrays), rows.kind.columns[-1].bounds
+    assert bounds is not None, "tokens are lists"
+    arrays[bounds], arrays["tokens"], _ = first_of_each(arrays[bounds], arrays["tokens"], length)
+    return Rows(rows.kind, arrays, **rows.labels, num_features=rows.num_features)
 
 
 def save_label_texts(

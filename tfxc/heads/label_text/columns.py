@@ -85,6 +85,32 @@ def columns_of(
     return Columns(ids, positives, tf.where(true, counts, known))
 
 
+def without_twins(columns: Columns, labels: tf.Tensor, groups: tf.Tensor) -> Columns:
+    """The columns, of which those with the text of a true label do not count as wrong.
+
+    Args:
+        columns: of a step.
+        labels: int64 (batch, max_labels), all true labels, padded with -1.
+        groups: int64 (num_labels,), equal for labels with the same text.
+
+    Example:
+        >>> labels = tf.constant([[0], [1]], tf.int64)
+        >>> columns = columns_of(labels, labels, tf.fill([3], True))
+        >>> without_twins(columns, labels, tf.constant([7, 7, 8], tf.int64)).valid.numpy().tolist()
+        [[True, False], [False, True]]
+    """
+    of_true = tf.where(labels >= 0, tf.gather(groups, tf.maximum(labels, 0)), -1)
+    of_columns = tf.gather(groups, columns.ids)
+    alike = tf.reduce_any(tf.equal(of_true[:, :, None], of_columns[None, None, :]), axis=1)
+    counts = _marked(columns.ids, _at(columns.ids, columns.positives))
+    return columns._replace(valid=columns.valid & (counts | ~alike))
+
+
+def _at(ids, places):
+    """The labels at some columns, -1 at padding."""
+    return tf.where(places >= 0, tf.gather(ids, tf.maximum(places, 0)), -1)
+
+
 def _marked(ids, labels):
     """bool (batch, C): the columns of each example's labels, as far as there are any."""
     places = ranks_in(ids, labels)

@@ -11,8 +11,9 @@ import tensorflow as tf
 from tfxc.core.arguments import COUNT, POSITIVE, Integer, Number, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
+from tfxc.data.kinds import TOKENS
 from tfxc.heads.base import Head, seen_labels
-from tfxc.heads.label_text.columns import Columns, columns_of, drawn_labels
+from tfxc.heads.label_text.columns import Columns, columns_of, drawn_labels, without_twins
 from tfxc.heads.label_text.text_table import TextTable
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import at_positives, unit_rows
@@ -104,7 +105,7 @@ class LabelText(Head):
         "label_counts": _label_counts,
         "label_texts": _label_texts,
     }
-    data_statistics = ("trained",)
+    data_statistics = ("trained", "penalty")  # the latter is its own argument
     full_softmax = True
     reads_label_texts = True
 
@@ -167,17 +168,36 @@ class LabelText(Head):
             )
         self._label_counts, self._texts = label_counts, label_texts
         self._table: TextTable | None = None
-        self._alike: np.ndarray | None = None
-        self._given = self._own_labels = self._always = None
+        self._groups: tuple[np.ndarray, np.ndarray] | None = None
+        self._given = self._own_labels = self._always = self._same_text = None
         #: int32 (examples, mined_candidates) of ``training.mined_labels``; None without it.
         self.candidates: tf.Variable | None = None
         if label_texts is not None:
-            self._read_texts(label_texts)
+            self.read_texts(label_texts)
 
-    def _read_texts(self, texts):
-        """Constants of training."""
+    def read_texts(self, texts: "LabelTexts") -> None:
+        """Takes the texts of all labels, which training and ``refresh`` read.
+
+        Raises:
+            ConfigError: they do not fit the arguments.
+        """
         if len(texts) != self.num_labels:
             raise ValueError(f"texts of {self.num_labels:,} labels expected, found {len(texts):,}")
+        self._check_texts(texts)
+        self._texts, self._groups = texts, None
+        self._table = TextTable(texts.rows, self.label_length)
+        groups, sizes = self.text_groups
+        with tf.init_scope(), tf.device("CPU"):
+            self._given = tf.constant(texts.given)
+            if sizes.max(initial=1) > 1:
+                self._same_text = tf.constant(groups)
+            if self.self_negatives and texts.own_labels is not None:
+                self._own_labels = tf.constant(texts.own_labels, tf.int64)
+            if self.columns == "all" and self._label_counts is not None:
+                counts = np.asarray(self._label_counts)
+                self._always = tf.constant(np.flatnonzero(counts > 0), tf.int64)
+
+    def _check_texts(self, texts):
         if not texts.given.all() and not self.free_vectors:
             raise ConfigError(
                 f"free_vectors expected, as {np.count_nonzero(~texts.given):,} labels have no "
@@ -185,20 +205,13 @@ class LabelText(Head):
                 where="free_vectors",
                 fix="set it to true, or set data.missing_texts to 'error' and give all texts",
             )
-        if self.self_negatives and texts.own_labels is None:
+        if self.label_length is not None and not texts.rows.kind.holds(TOKENS):
             raise ConfigError(
-                "examples whose texts are known expected with self_negatives",
-                where="self_negatives",
-                fix="leave it out",
+                f"text features that are tokens expected with label_length, found "
+                f"{texts.rows.kind.description}",
+                where="label_length",
+                fix="remove it",
             )
-        self._table = TextTable(texts.rows, self.label_length)
-        with tf.init_scope(), tf.device("CPU"):
-            self._given = tf.constant(texts.given)
-            if self.self_negatives:
-                self._own_labels = tf.constant(texts.own_labels, tf.int64)
-            if self.columns == "all":
-                counts = np.asarray(self._label_counts)
-                self._always = tf.constant(np.flatnonzero(counts > 0), tf.int64)
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes the labels' vectors, which ``refresh`` fills, and the temperature."""
@@ -229,11 +242,12 @@ class LabelText(Head):
         return tf.constant(found.astype(np.float32))
 
     def _free_start(self, shape, dtype=None):
-        """Zeros, but of labels without a text, whose vectors need a direction."""
+        """Zeros, but of labels that are trained without a text: their vectors need a direction."""
         if self._given is None:
             return tf.zeros(shape, dtype)
         drawn = tf.random.stateless_normal(shape, (self.seed, 0), stddev=_START)
-        return tf.where(self._given[:, None], 0.0, drawn)
+        needs_none = self._given | ~tf.constant(np.asarray(self._label_counts) > 0)
+        return tf.where(needs_none[:, None], 0.0, drawn)
 
     @property
     def scale(self) -> tf.Tensor:
@@ -279,7 +293,8 @@ class LabelText(Head):
             rows, places = tf.range(tf.shape(labels)[0]), tf.range(tf.shape(labels)[1])
             bits = random_bits(rows[:, None], places[None, :], self.seed)
             drawn = drawn_labels(labels, bits, self.positives)
-        return columns_of(labels, drawn, self.trained.value > 0, self._others(), self._always)
+        found = columns_of(labels, drawn, self.trained.value > 0, self._others(), self._always)
+        return found if self._same_text is None else without_twins(found, labels, self._same_text)
 
     def _others(self):
         """Labels that are columns beside the true ones, int64 (batch, any), or None."""
@@ -298,21 +313,16 @@ class LabelText(Head):
         """How many labels have training examples."""
         return int(np.count_nonzero(self.trained.numpy()))
 
-    def labels_with_the_texts_of(self, labels: np.ndarray) -> np.ndarray:
-        """The given labels, and all others with the text of one of them.
+    @property
+    def text_groups(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which labels have the same text: int64 (num_labels,) numbers of groups, and their sizes.
 
-        Args:
-            labels: int (n, any), padded with -1.
-
-        Returns:
-            int (n, at least 1), padded with -1.
+        A label without a text is a group of its own.
         """
         assert self._texts is not None, "there are texts in training"
-        if self._alike is None:
-            self._alike = _alike(self._texts.keys, self._texts.given)
-        alike = self._alike[np.maximum(labels, 0)]
-        found = np.where(labels[:, :, None] >= 0, alike, -1)
-        return found.reshape(len(labels), -1)
+        if self._groups is None:
+            self._groups = _groups_of(self._texts)
+        return self._groups
 
     def label_features(self, ids: tf.Tensor) -> Any:
         """The features of labels' texts, for the encoder.
@@ -416,16 +426,12 @@ class LabelText(Head):
         return {**super().get_config(), **own, "refresh": self.refresh_every}
 
 
-def _alike(keys: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """int64 (num_labels, most): the labels with the text of each, padded with -1."""
-    numbers = np.arange(len(keys))
-    codes = np.where(given, np.unique(keys, return_inverse=True)[1], len(keys) + numbers)
-    order = np.argsort(codes, kind="stable")
-    _, first, counts = np.unique(codes[order], return_index=True, return_counts=True)
-    found = np.full((len(keys), counts.max(initial=1)), -1, np.int64)
-    for begin, count in zip(first[counts > 1], counts[counts > 1], strict=True):
-        members = order[begin : begin + count]
-        found[members, :count] = members
-    alone = order[first[counts == 1]]
-    found[alone, 0] = alone
-    return found
+def _groups_of(texts: "LabelTexts") -> tuple[np.ndarray, np.ndarray]:
+    """See ``LabelText.text_groups``."""
+    keys, given = texts.keys, texts.given
+    _, groups = np.unique(keys, return_inverse=True)
+    alone = np.flatnonzero(~given)
+    groups = groups.astype(np.int64)
+    groups[alone] = len(keys) + alone
+    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return groups.astype(np.int64), sizes

@@ -5,11 +5,9 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfxc.data.kinds import SPARSE, TOKENS
-from tfxc.ops.csr import bounds_of
+from tfxc.data.label_texts.prepared import shortened
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from tfxc.data.rows import Rows
 
 _TOKENS = 8  # lists of tokens are padded to a multiple of it, as in batches of examples
@@ -31,7 +29,7 @@ class TextTable:
     """
 
     def __init__(self, rows: "Rows", length: int | None = None) -> None:
-        self.kind = rows.kind
+        rows, self.kind = shortened(rows, length), rows.kind
         self._lists: list[tuple[str, tf.Tensor, dict[str, tf.Tensor]]] = []
         with tf.init_scope(), tf.device("CPU"):
             if self.kind.holds(SPARSE):
@@ -39,7 +37,7 @@ class TextTable:
                 self._add("row_splits", rows.indptr, lists)
             if self.kind.holds(TOKENS):
                 bounds = rows.indptr if self.kind is TOKENS else rows.token_indptr
-                self._add("tokens", *_cut(bounds, rows.tokens, length))
+                self._add("tokens", bounds, {"tokens": rows.tokens})
         assert self._lists, "texts are bags or tokens"
 
     def _add(self, name, bounds, lists):
@@ -65,19 +63,6 @@ class TextTable:
             else:
                 found |= {**values, name: splits}
         return self.kind.pack(found)
-
-
-def _cut(
-    bounds: "np.ndarray", tokens: "np.ndarray", length: int | None
-) -> "tuple[np.ndarray, dict[str, np.ndarray]]":
-    """Bounds and tokens of the first ``length`` tokens of each text."""
-    import numpy as np
-
-    if length is None:
-        return bounds, {"tokens": tokens}
-    counts = np.diff(bounds)
-    kept = np.arange(len(tokens)) - np.repeat(bounds[:-1], counts) < length
-    return bounds_of(np.minimum(counts, length)), {"tokens": tokens[kept]}
 
 
 def _padded(tokens, splits, lengths):

@@ -56,8 +56,12 @@ def tiled_ranks(
     own = scores[:, :count, None]
 
     def counted(begin, end, above, equal):
-        fresh = score_tile(begin, end)[:, None, :]
-        return above + _count(fresh > own), equal + _count(tf.equal(fresh, own))
+        # Sorted, as a comparison of each label with each column would take their product of memory.
+        fresh = tf.sort(score_tile(begin, end), axis=1)
+        upto = tf.searchsorted(fresh, own[:, :, 0], side="right")
+        below = tf.searchsorted(fresh, own[:, :, 0], side="left")
+        more, same = tf.shape(fresh)[1] - upto, upto - below
+        return above + tf.cast(more, tf.float32), equal + tf.cast(same, tf.float32)
 
     start = tf.zeros(tf.shape(labels))
     above, equal = over_tiles(

@@ -36,6 +36,7 @@ from tfxc.training.start.run_start import PARTS
 from tfxc.training.strategies import by_chief, make_strategy
 
 if TYPE_CHECKING:
+    from tfxc.core.settings import Config
     from tfxc.runs.folder import RunFolder
 
 
@@ -136,6 +137,17 @@ class Distill(Recipe):
                 f"one teacher expected by matches and start_layers, found {len(self.teachers)}",
                 where="recipe.teachers",
                 fix="give one, or remove matches and start_layers",
+            )
+
+    @classmethod
+    def check_config(cls, config: "Config") -> None:
+        """As of ``Recipe``; also refuses a head that does not score all labels in training."""
+        super().check_config(config)
+        if config.head is not None and config.head.name == "label_text":
+            raise ConfigError(
+                "a student whose head scores all labels expected, found head 'label_text'",
+                where="head.name",
+                fix="choose another head; runs with this one can be teachers",
             )
 
     def check(self, context: Context) -> None:

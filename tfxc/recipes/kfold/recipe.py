@@ -74,6 +74,13 @@ class KFold(RecipeOfRuns):
             ConfigError: see above.
         """
         super().check_config(config)
+        for key in ("exclude", "ranks"):
+            if getattr(config.evaluation, key):
+                raise ConfigError(
+                    "a split of the data expected for it, found the folds of recipe 'kfold'",
+                    where=f"evaluation.{key}",
+                    fix="remove it",
+                )
         if config.data.dev_share is not None:
             raise ConfigError(
                 "no dev share expected by recipe 'kfold', whose folds take the place of the dev "

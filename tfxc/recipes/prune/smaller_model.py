@@ -31,6 +31,12 @@ def check_model(model: "XCModel", where: str) -> None:
             where=where,
             fix="train one, with recipe 'fit' and a shared trunk",
         )
+    if model.head.reads_label_texts:
+        raise ConfigError(
+            "a head that does not read texts of labels expected, found 'label_text'",
+            where=where,
+            fix="train a smaller encoder instead, e.g. by recipe 'distill' with another head",
+        )
     if model.head.sharded_table is not None:
         raise ConfigError(
             "an unsharded head expected, found one sharded over replicas",
