@@ -442,3 +442,11 @@ def test_mined_labels_are_columns_of_their_examples():
 def test_more_mined_labels_than_candidates_are_refused():
     with pytest.raises(ConfigError, match="at most mined_candidates, 3, expected, found 4"):
         LabelText(9, mined=4, mined_candidates=3)
+
+
+def test_a_label_without_example_and_text_scores_nothing():
+    model = model_of(texts=["a", "b", "", "c", "d", ""])  # counts of labels 2 and 5 are 0
+    model.refresh()
+    assert not model.head.label_vectors.numpy()[[2, 5]].any()
+    scores = model.head.all_scores(model.encoder(features_of(np.eye(N)[[2]]))).numpy()[0]
+    assert scores[2] == scores[5] == 0 and scores[[0, 1, 3, 4]].all()

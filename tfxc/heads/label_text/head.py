@@ -170,6 +170,7 @@ class LabelText(Head):
         self._table: TextTable | None = None
         self._groups: tuple[np.ndarray, np.ndarray] | None = None
         self._given = self._own_labels = self._always = self._same_text = None
+        self._some_missing = False
         #: int32 (examples, mined_candidates) of ``training.mined_labels``; None without it.
         self.candidates: tf.Variable | None = None
         if label_texts is not None:
@@ -189,6 +190,7 @@ class LabelText(Head):
         groups, sizes = self.text_groups
         with tf.init_scope(), tf.device("CPU"):
             self._given = tf.constant(texts.given)
+            self._some_missing = not texts.given.all()
             if sizes.max(initial=1) > 1:
                 self._same_text = tf.constant(groups)
             if self.self_negatives and texts.own_labels is not None:
@@ -198,10 +200,13 @@ class LabelText(Head):
                 self._always = tf.constant(np.flatnonzero(counts > 0), tf.int64)
 
     def _check_texts(self, texts):
-        if not texts.given.all() and not self.free_vectors:
+        missing = np.zeros(self.num_labels, bool)  # of a run that is loaded nothing is trained
+        if self._label_counts is not None:
+            missing = ~texts.given & (np.asarray(self._label_counts) > 0)
+        if missing.any() and not self.free_vectors:
             raise ConfigError(
-                f"free_vectors expected, as {np.count_nonzero(~texts.given):,} labels have no "
-                "text, found false",
+                f"free_vectors expected, as {np.count_nonzero(missing):,} labels have no text, "
+                "found false",
                 where="free_vectors",
                 fix="set it to true, or set data.missing_texts to 'error' and give all texts",
             )
@@ -342,9 +347,10 @@ class LabelText(Head):
             encoded: float (n, dim), what the encoder made of their texts.
         """
         rows = unit_rows(encoded)
+        if self._some_missing:
+            rows = tf.where(tf.gather(self._given, ids)[:, None], rows, 0.0)
         if self.free is None:
             return rows
-        rows = tf.where(tf.gather(self._given, ids)[:, None], rows, 0.0)
         return unit_rows(rows + tf.gather(self.free.value, ids))
 
     def training_groups(
