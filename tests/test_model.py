@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 import tfxc
@@ -9,6 +10,9 @@ from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.data.kinds import DENSE
+from tfxc.data.label_texts.keys import text_keys
+from tfxc.data.label_texts.prepared import LabelTexts
+from tfxc.data.rows import Rows
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import build_model, example_features, make_components
 
@@ -20,6 +24,7 @@ NEEDED = {
     "mhp": {"heads": DIGITS},
     "mhc": {"heads": DIGITS, "num_candidate_groups": 2},
     "mhs": {"heads": DIGITS, "num_sampled_heads": 2},
+    "label_text": {"columns": "all"},
 }
 
 
@@ -33,6 +38,18 @@ def config(encoder="bag_mlp", head="dense", objective="softmax", precision="floa
     data = {"name": "unused", "train": "unused"}
     training = {"precision": precision}
     return parse_config({"run": "unused", "data": data, **methods, "training": training, **more})
+
+
+def sizes_of(head):
+    """``SIZES``, and what else a head learns from the data."""
+    if head != "label_text":
+        return SIZES
+    texts = scipy.sparse.random(
+        NUM_LABELS, NUM_FEATURES, 0.2, "csr", np.float32, np.random.default_rng(0)
+    )
+    rows = Rows.from_csr(texts, [[]] * NUM_LABELS)
+    found = LabelTexts(rows, text_keys(map(str, range(NUM_LABELS))))
+    return {**SIZES, "label_texts": found, "label_counts": np.ones(NUM_LABELS, int)}
 
 
 def bags():
@@ -53,7 +70,7 @@ HEADS, OBJECTIVES = registry.names("head"), registry.names("objective")
     ],
 )
 def test_every_head_takes_every_objective(head, objective):
-    model = build_model(config(head=head, objective=objective), **SIZES)
+    model = build_model(config(head=head, objective=objective), **sizes_of(head))
     batch = bags()
     losses = model.losses_of(batch)
     assert losses.dtype == tf.float32 and losses.shape == (8,)
@@ -64,10 +81,10 @@ def test_every_head_takes_every_objective(head, objective):
 
 @pytest.mark.parametrize("head", registry.names("head"))
 def test_training_columns_are_those_of_the_groups(head):
-    model = build_model(config(head=head), **SIZES)
+    model = build_model(config(head=head), **sizes_of(head))
     vectors = model.encoder(bags()["features"])
     one_label = tf.range(8)[:, None] % NUM_LABELS
-    groups = model.head.training_groups(vectors, one_label)
+    (groups,) = model.groups_of_passes([vectors], one_label)
     assert model.head.num_groups == len(groups)
     assert model.head.training_columns == sum(group.logits.shape[1] for group in groups)
 
@@ -186,7 +203,7 @@ def test_what_does_not_fit_is_named(sections, sizes, message):
         build_model(config(**sections), **SIZES, **sizes)
 
 
-@pytest.mark.parametrize("head", registry.names("head"))
+@pytest.mark.parametrize("head", sorted({*registry.names("head")} - {"label_text"}))
 def test_every_head_has_other_starts(head):
     plain, other = (
         build_model(config(head={"name": head, **more}), **SIZES)
@@ -202,6 +219,11 @@ def test_every_head_has_other_starts(head):
     assert changed == [before.shape for before, _ in kernels if before.ndim > 1] != []
     again = build_model(config(head={"name": head, "start": "xavier"}), **SIZES)
     assert_equal(again.head.trainable_weights, other.head.trainable_weights)
+
+
+def test_vectors_of_texts_have_no_start():
+    with pytest.raises(ConfigError, match=r"head\.start: no start expected"):
+        build_model(config(head={"name": "label_text", "start": "xavier"}), **SIZES)
 
 
 @pytest.mark.parametrize("start", registry.STARTS)

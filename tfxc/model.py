@@ -373,6 +373,13 @@ def _restart(model, config, example):
             where="head.start",
             fix="remove it, or head.sharded",
         )
+    if head.reads_label_texts:
+        raise ConfigError(
+            "no start expected with head 'label_text', whose vectors the encoder makes, found "
+            f"{start!r}",
+            where="head.start",
+            fix="remove it",
+        )
     if head.fused_variables and start == "xavier":
         raise ConfigError(
             "'uniform', 'normal' or 'kaiming' expected with head.update 'fused', found 'xavier', "

@@ -40,7 +40,7 @@ class XCRepository(Reader):
 
     suffixes = (".txt",)
     compressed = COMPRESSED
-    summary = ".txt with the header of the Extreme Classification Repository"
+    summary = ".txt with the header of the XC Repository"
 
     @classmethod
     def recognises(cls, probe: "PathProbe") -> bool:
