@@ -450,3 +450,15 @@ def test_a_label_without_example_and_text_scores_nothing():
     assert not model.head.label_vectors.numpy()[[2, 5]].any()
     scores = model.head.all_scores(model.encoder(features_of(np.eye(N)[[2]]))).numpy()[0]
     assert scores[2] == scores[5] == 0 and scores[[0, 1, 3, 4]].all()
+
+
+def test_estimates_of_memory_know_how_many_texts_are_encoded():
+    """Shapes of a padded batch follow from those of its numbers, for the walk over a graph."""
+    from tfxc.data.kinds import TOKENS
+    from tfxc.data.text.tokens import TokenRows
+
+    tokens = TokenRows(np.array([0, 3, 3, 20]), np.arange(20, dtype=np.int32) + 1, 30)
+    table = TextTable(Rows.of(TOKENS, tokens, [[]] * 3))
+    traced = tf.function(table, input_signature=[tf.TensorSpec([2], tf.int64)])
+    assert traced.get_concrete_function().output_shapes[0] == 2
+    assert traced(tf.constant([0, 2], tf.int64)).shape == (2, 24)

@@ -13,18 +13,21 @@ import tensorflow as tf
 from tests.processes import Started, finish
 from tests.small_runs import config_tree
 from tfxc.commands import add_labels, evaluate
+from tfxc.commands import train as train_command
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.interrupts import Stopped
 from tfxc.data.label_texts.exclusions import exclusions
 from tfxc.data.label_texts.prepared import label_texts_by_name, own_labels
+from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import open_source
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes.prune.smaller_model import check_model
+from tfxc.recipes.xr_linear.stages import measure
 from tfxc.reports.seen_penalty import calibrate_penalty
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
@@ -466,3 +469,45 @@ def test_recipes_that_have_no_use_for_it_are_refused(tmp_path, changes, message)
 def test_a_run_with_texts_cannot_be_pruned(trained):
     with pytest.raises(ConfigError, match="does not read texts of labels expected"):
         check_model(load_run(trained[0] / "run").model, "recipe.source")
+
+
+@pytest.mark.parametrize("name", ["textcnn", "textrnn", "textrcnn", "transformer"])
+def test_encoders_of_tokens_train_and_search(tmp_path, name):
+    write_data(tmp_path)
+    encoder = {"name": name, "embedding_dim": 8}
+    encoder |= {"num_heads": 2, "num_layers": 1} if name == "transformer" else {}
+    tokens = {"text_features": {"name": "words", "min_count": 1}}
+    summary = train(tmp_path, encoder=encoder, data=tokens, training={"epochs": 0.5})
+    assert np.isfinite(summary["loss"]) and "R@1/untrained" in summary["dev"]
+    assert load_run(tmp_path / "run").model.head.label_vectors.numpy().any(axis=1).all()
+
+
+def test_linear_rankers_exclude_labels_and_refuse_ranks(tmp_path):
+    write_data(tmp_path)
+    tree = tree_of(tmp_path, recipe={"name": "xr_linear"}, evaluation={"exclude": ["self"]})
+    for section in ("encoder", "head", "objective", "training"):
+        tree.pop(section)
+    config = parse_config(tree)
+    data = ensure_prepared(config.data, tmp_path / "prepared")
+    found = {}
+    model = run_recipe(config, data, tmp_path / "run")
+    for kinds in ([], ["self"]):
+        evaluation = config.evaluation.model_copy(update={"exclude": kinds})
+        changed = config.model_copy(update={"evaluation": evaluation})
+        found[bool(kinds)] = measure(model, changed, data, Manifest.load(data))["dev"]
+    # Nobody's own label is true here: without it, precision can only rise.
+    assert found[True]["P@5"] >= found[False]["P@5"]
+    assert "R@1/untrained" in found[True]
+    ranks = config.model_copy(
+        update={"evaluation": config.evaluation.model_copy(update={"ranks": True})}
+    )
+    with pytest.raises(ConfigError, match=r"evaluation\.ranks: a head with a score"):
+        registry.get("recipe", "xr_linear").check_config(ranks)
+
+
+def run_recipe(config, data, run):
+    """The model of a linear ranker that is trained."""
+    path = run.parent / "config.json"
+    path.write_text(config.model_dump_json())
+    assert train_command.main(["--config", str(path), "--prepared", str(data.parent)]) == 0
+    return load_run(run).model

@@ -134,6 +134,14 @@ class Recipe:
                     fix=f"remove {name!r}, or choose another recipe",
                 )
 
+        if config.evaluation.ranks and config.head is None:
+            raise ConfigError(
+                "a head with a score for each label expected for exact ranks, found recipe "
+                f"{config.recipe.name!r}, which has none",
+                where="evaluation.ranks",
+                fix="remove it",
+            )
+
     def outline(self, config: Config, manifest: Manifest) -> tuple[list[str], dict | None]:
         """What a dry run reports of the stages of training, before parameters and one step.
 

@@ -134,14 +134,14 @@ class EvaluationOfTexts(NamedTuple):
 
 
 def evaluation_of_texts(
-    data_folder: str | Path, kinds: Sequence[str], train: "Source", **splits: "Source"
+    data_folder: str | Path, kinds: Sequence[str], train: "Source | None", **splits: "Source"
 ) -> EvaluationOfTexts | None:
     """What a prepared folder says of the texts of labels; None if it has none.
 
     Args:
         data_folder: prepared data.
         kinds: ``evaluation.exclude`` of the config.
-        train: the training split.
+        train: the training split; needed if there are any ``kinds``.
         **splits: those that are measured.
     """
     if not has_label_texts(data_folder):
@@ -151,7 +151,7 @@ def evaluation_of_texts(
     found = {
         name: exclusions(data_folder, name, kinds, source, train)
         for name, source in splits.items()
-        if kinds
+        if kinds and train is not None
     }
     return EvaluationOfTexts(trained, found)
 

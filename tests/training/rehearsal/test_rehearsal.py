@@ -146,3 +146,8 @@ def test_stand_ins_of_pretrained_models_are_read(tmp_path):
         assert read_table(tensors, shape, 900).shape == (900, 48)
         for weight in (*stem_weights(shape), *layer_weights(shape, 0), *layer_weights(shape, 11)):
             assert weight.read(tensors).shape == weight.shape
+
+
+def test_texts_of_labels_are_their_names(tmp_path):
+    found = rehearsed(config_of("label_text_wn18rr"), 0.01, tmp_path).config
+    assert found.data.label_texts == "names" and found.data.self_part == " : "

@@ -150,22 +150,11 @@ class LabelText(Head):
         self.columns, self.positives, self.self_negatives = columns, positives, self_negatives
         self.mined, self.mined_candidates = mined, mined_candidates
         self.mine_from, self.refresh_every = mine_from, refresh
-        if mined > mined_candidates:
-            raise ConfigError(
-                f"at most mined_candidates, {mined_candidates}, expected, found {mined}",
-                where="mined",
-                fix="lower it, or raise mined_candidates",
-            )
         self.margin, self.temperature = margin, temperature
         self.train_temperature, self.free_vectors = train_temperature, free_vectors
         self.label_chunk, self.label_length = label_chunk, label_length
         self.seen_penalty, self.seed = seen_penalty, seed
-        if temperature < 1 / _LARGEST_SCALE:
-            raise ConfigError(
-                f"at least {1 / _LARGEST_SCALE:g} expected, found {temperature:g}",
-                where="temperature",
-                fix="raise it",
-            )
+        _check_numbers(self)
         self._label_counts, self._texts = label_counts, label_texts
         self._table: TextTable | None = None
         self._groups: tuple[np.ndarray, np.ndarray] | None = None
@@ -424,12 +413,27 @@ class LabelText(Head):
         """Constructor arguments."""
         names = (
             "num_labels", "columns", "positives", "self_negatives", "mined", "mined_candidates",
-            "mine_from", "margin", "temperature",
-            "train_temperature", "free_vectors", "label_chunk", "label_length", "seen_penalty",
-            "seed",
+            "mine_from", "margin", "temperature", "train_temperature", "free_vectors",
+            "label_chunk", "label_length", "seen_penalty", "seed",
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
         return {**super().get_config(), **own, "refresh": self.refresh_every}
+
+
+def _check_numbers(head):
+    """Refuses arguments that contradict each other or the largest scale."""
+    if head.mined > head.mined_candidates:
+        raise ConfigError(
+            f"at most mined_candidates, {head.mined_candidates}, expected, found {head.mined}",
+            where="mined",
+            fix="lower it, or raise mined_candidates",
+        )
+    if head.temperature < 1 / _LARGEST_SCALE:
+        raise ConfigError(
+            f"at least {1 / _LARGEST_SCALE:g} expected, found {head.temperature:g}",
+            where="temperature",
+            fix="raise it",
+        )
 
 
 def _groups_of(texts: "LabelTexts") -> tuple[np.ndarray, np.ndarray]:

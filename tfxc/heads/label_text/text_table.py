@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfxc.data.kinds import SPARSE, TOKENS
@@ -30,19 +31,20 @@ class TextTable:
 
     def __init__(self, rows: "Rows", length: int | None = None) -> None:
         rows, self.kind = shortened(rows, length), rows.kind
-        self._lists: list[tuple[str, tf.Tensor, dict[str, tf.Tensor]]] = []
+        self._bag: tuple[tf.Tensor, ...] | None = None
+        self._tokens: tuple[tf.Tensor, tf.Tensor] | None = None
         with tf.init_scope(), tf.device("CPU"):
             if self.kind.holds(SPARSE):
-                lists = {"ids": rows.indices, "weights": rows.values}
-                self._add("row_splits", rows.indptr, lists)
+                bag = rows.indptr, rows.indices, rows.values
+                self._bag = tuple(map(tf.constant, bag))
             if self.kind.holds(TOKENS):
                 bounds = rows.indptr if self.kind is TOKENS else rows.token_indptr
-                self._add("tokens", bounds, {"tokens": rows.tokens})
-        assert self._lists, "texts are bags or tokens"
-
-    def _add(self, name, bounds, lists):
-        constants = {key: tf.constant(values) for key, values in lists.items()}
-        self._lists.append((name, tf.constant(bounds, tf.int64), constants))
+                longest = int(np.diff(bounds).max(initial=1))
+                self._width = -(-max(longest, 1) // _TOKENS) * _TOKENS
+                # One more, so that there is something to gather where no text has a token.
+                tokens = np.append(rows.tokens, np.int32(0))
+                self._tokens = tf.constant(bounds), tf.constant(tokens)
+        assert self._bag or self._tokens, "texts are bags or tokens"
 
     def __call__(self, numbers: tf.Tensor) -> Any:
         """The features of a batch of these texts.
@@ -51,23 +53,29 @@ class TextTable:
             numbers: int (n,).
         """
         found: dict[str, tf.Tensor] = {}
-        for name, bounds, lists in self._lists:
-            starts = tf.gather(bounds, numbers)
-            lengths = tf.gather(bounds, numbers + 1) - starts
+        if self._bag is not None:
+            bounds, ids, weights = self._bag
+            starts, lengths = _lists(bounds, numbers)
             splits = tf.concat([tf.zeros([1], tf.int64), tf.cumsum(lengths)], axis=0)
             places = tf.repeat(starts - splits[:-1], lengths) + tf.range(splits[-1])
-            values = {key: tf.gather(constant, places) for key, constant in lists.items()}
-            if name == "tokens":
-                values = {"tokens": _padded(values["tokens"], splits, lengths)}
-                found |= values
-            else:
-                found |= {**values, name: splits}
+            found = {"ids": tf.gather(ids, places), "weights": tf.gather(weights, places)}
+            found["row_splits"] = splits
+        if self._tokens is not None:
+            found["tokens"] = self._padded(*self._tokens, numbers)
         return self.kind.pack(found)
 
+    def _padded(self, bounds, tokens, numbers):
+        """An int32 matrix padded with 0, of a length that is a multiple of 8."""
+        starts, lengths = _lists(bounds, numbers)
+        places = tf.range(self._width, dtype=tf.int64)[None, :]
+        exists = places < lengths[:, None]
+        found = tf.gather(tokens, tf.where(exists, starts[:, None] + places, 0))
+        longest = tf.maximum(tf.reduce_max(lengths), 1)
+        width = (longest + _TOKENS - 1) // _TOKENS * _TOKENS
+        return tf.where(exists, found, 0)[:, :width]
 
-def _padded(tokens, splits, lengths):
-    """An int32 matrix padded with 0, of a length that is a multiple of 8."""
-    found = tf.RaggedTensor.from_row_splits(tokens, splits, validate=False).to_tensor(0)
-    longest = tf.cast(tf.maximum(tf.reduce_max(lengths), 1), tf.int32)
-    width = (longest + _TOKENS - 1) // _TOKENS * _TOKENS
-    return tf.pad(tf.cast(found, tf.int32), [[0, 0], [0, width - tf.shape(found)[1]]])
+
+def _lists(bounds, numbers):
+    """Where lists begin, and how long they are."""
+    starts = tf.gather(bounds, numbers)
+    return starts, tf.gather(bounds, numbers + 1) - starts

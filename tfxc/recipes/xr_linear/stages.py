@@ -22,7 +22,7 @@ from tfxc.parallel import workers
 from tfxc.ranker.calibration import Calibration, pairs_of
 from tfxc.ranker.layer import BudgetError
 from tfxc.recipes.xr_linear.model import CALIBRATION
-from tfxc.training.evaluation import Evaluation, labels_of
+from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -298,7 +298,10 @@ def measure(
         if split in manifest.splits
     }
     labels = labels_of(data_folder, model.num_labels)
-    evaluation = Evaluation(model, config, labels, None, **sources)
+    kinds = config.evaluation.exclude
+    train = open_source(data_folder, "train", _READ_BYTES) if kinds else None
+    texts = evaluation_of_texts(data_folder, kinds, train, **sources)
+    evaluation = Evaluation(model, config, labels, None, **sources, label_texts=texts)
     results = {"dev": evaluation.of_dev(), "test": evaluation.of_test()}
     return {split: found for split, found in results.items() if found}
 

@@ -24,7 +24,7 @@ from tfxc.recipes.xr_transformer.embeddings import concatenated_on_disk, origin_
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
 from tfxc.recipes.xr_transformer.plan import ENSEMBLES
-from tfxc.training.evaluation import Evaluation, labels_of
+from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.strategies import by_chief
 
 if TYPE_CHECKING:
@@ -297,7 +297,9 @@ class _Stages:
             return {}
         dev = open_source(self.data_folder, "dev", self.memory)
         labels = labels_of(self.data_folder, model.num_labels)
-        evaluation = Evaluation(model, self.config, labels, source, dev)
+        kinds = self.config.evaluation.exclude
+        texts = evaluation_of_texts(self.data_folder, kinds, source, dev=dev)
+        evaluation = Evaluation(model, self.config, labels, source, dev, label_texts=texts)
         results = evaluation.of_dev()
         shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
         print(f"dev {'  '.join(shown)}", flush=True)

@@ -13,6 +13,7 @@ from tfxc.core.escaping import json_text
 from tfxc.core.settings import SPLITS, Config
 from tfxc.data.builtin.synthetic.shapes import SHAPES, find_shape
 from tfxc.data.feature_sets.preparation import LAYOUT as FEATURE_SET
+from tfxc.data.label_texts import NAMES
 from tfxc.data.manifest import Manifest, SplitInfo
 from tfxc.data.source_files import BUILTIN
 from tfxc.pretrained.folder import model_path
@@ -166,6 +167,8 @@ def _replace_data(tree, data, splits, options, root):
     """Changes section ``data``; returns the feature sets to make."""
     for key in ("reader", "label_names", "max_line_bytes", "where"):
         tree.pop(key, None)
+    if data.label_texts is not None:
+        tree["label_texts"] = NAMES  # a stand-in has no file of texts
     tree["name"] = data.name + SUFFIX
     if data.reader == FEATURE_SET:
         return _feature_sets(tree, splits, options, root)
