@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tfxc.core.errors import DataError
-from tfxc.core.settings import DataSettings
+from tfxc.core.settings import DataSettings, EvaluationSettings
 from tfxc.data.held_out import held_out_labels
-from tfxc.data.label_texts.exclusions import exclusions
+from tfxc.data.label_texts.exclusions import exclusions, read_excluded_pairs
 from tfxc.data.label_texts.file import read_label_texts, texts_of_labels
 from tfxc.data.label_texts.prepared import (
     example_keys,
@@ -226,3 +226,34 @@ def test_excluded_labels(prepared):
     assert rows("self") == [[1], [], []]
     assert rows("self", "train") == [[0, 1, 2], [], []]
     assert len(np.unique(example_keys(folder, "train"))) == 4
+
+
+def test_pairs_of_a_file_are_excluded(prepared, tmp_path, capsys):
+    folder, _ = prepared
+    dev, train = open_source(folder, "dev"), open_source(folder, "train")
+    (tmp_path / "filter_dev.txt").write_text("2 hen\n\n0\tfox\n0 fox\n1 fox\n1 nobody knows it\n")
+    found = exclusions(folder, "dev", [str(tmp_path / "filter_{split}.txt")], dev, train)
+    rows = [[i for i in row if i >= 0] for row in found.rows(np.arange(3)).tolist()]
+    assert rows == [[0], [], [1]]  # the second example's fox is true
+    assert "1 pairs name labels that are not there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0 a\n7 a\n", ":2: an example's number below 3 .* found '7 a'"),
+        ("x a\n", ":1: an example's number"),
+        ("1\n", ":1: an example's number"),
+        ("1 b\n2 b\n", "names of labels expected, found none in 2 lines"),
+    ],
+)
+def test_wrong_files_of_pairs_are_refused(tmp_path, text, message):
+    path = tmp_path / "pairs.txt"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_excluded_pairs(path, LabelVocabulary(["a"]), 3)
+
+
+def test_a_file_of_pairs_has_the_split_in_its_name():
+    with pytest.raises(ValueError, match="exclude: 'train', 'self', or a file's path"):
+        EvaluationSettings(exclude=["pairs.txt"])

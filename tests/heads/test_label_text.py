@@ -444,6 +444,78 @@ def test_more_mined_labels_than_candidates_are_refused():
         LabelText(9, mined=4, mined_candidates=3)
 
 
+def kept_by_hand(steps, batches):
+    """Label -> vector of the last ``batches`` steps, each by its newest one."""
+    return {label: row for step in steps[-batches:] for label, row in step.items()}
+
+
+@pytest.mark.parametrize("twins", [False, True])
+def test_labels_of_the_last_batches_are_wrong_columns(twins):
+    texts = ["a", "b", "c", "d", "e", "b"] if twins else None
+    counts = np.where(np.arange(N) == 2, 0, 1)  # label 2 is an own label without an example
+    model = model_of(
+        own=[2, -1], counts=counts, texts=texts, pre_batch=2, self_negatives=True, margin=0.1
+    )
+    head = model.head
+    head.keep_columns(2)
+    batches = [[[0], [3]], [[0], [4]], [[5], [1]], [[1], [4]], [[0], [3]], [[3], [0]]]
+    steps = []
+    for number, labels in enumerate(batches):
+        rows = np.eye(N)[np.ravel(labels)] + 0.1
+        batch = batch_of(rows, labels, [0, 1])
+        with step_scope(tf.constant(number, tf.int64), tf.constant(0)), examples_of(batch):
+            vectors = model.encoder(batch["features"])
+            for _ in range(2):  # a technique's second pass finds and keeps the same
+                ((group,),) = model.groups_of_passes([vectors], batch["labels"], training=False)
+                found = np.where(group.valid, group.logits, -np.inf)
+                columns = head.columns_of(batch["labels"]).ids.numpy()
+                kept = kept_by_hand(steps, 2)
+                older = unit(vectors.numpy()) @ np.array(list(kept.values())).T if kept else None
+                for row, (true,) in enumerate(labels):
+                    same = {1, 5} if twins and true in (1, 5) else {true}
+                    expected = [
+                        10 * older[row][place]
+                        for place, label in enumerate(kept)
+                        if label not in columns and label not in same
+                    ]
+                    behind = found[row, len(columns) :]
+                    np.testing.assert_allclose(
+                        sorted(behind[np.isfinite(behind)]), sorted(expected), rtol=1e-5, atol=1e-5
+                    )
+        of_columns = encoded(model, np.eye(N)[columns])
+        step = zip(columns.tolist(), of_columns, strict=True)
+        steps.append({label: row for label, row in step if label != 2})
+        model.encoder.kernels[0].assign(model.encoder.kernels[0] * 1.5 + 0.1)
+    (outside,) = model.groups_of_passes([vectors], batch["labels"], training=False)
+    assert outside[0].logits.shape[1] == 2  # neither own labels nor those kept
+
+
+def test_gradients_do_not_reach_labels_of_the_last_batches():
+    model = model_of(counts=np.ones(N, int), pre_batch=1)
+    queue = model.head.keep_columns(2)
+    found = []
+    for number, labels in enumerate([[[2], [3]], [[0], [1]]]):
+        batch = batch_of(np.eye(N)[[0, 1]], labels)
+        with (
+            step_scope(tf.constant(number, tf.int64), tf.constant(0)),
+            tf.GradientTape() as tape,
+        ):
+            loss = tf.reduce_sum(model.losses_of(batch, training=False))
+        table = model.encoder.kernels[0].value
+        found.append(tf.convert_to_tensor(tape.gradient(loss, table)).numpy())
+    assert found[0][[2, 3]].any(axis=1).all() and not found[1][[2, 3]].any()
+    assert found[1][[0, 1]].any(axis=1).all()
+    assert sorted(queue.ids.numpy().ravel().tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"), [({"columns": "all"}, "columns 'all'"), ({"positives": None}, "null")]
+)
+def test_a_queue_needs_columns_of_the_batch(arguments, found):
+    with pytest.raises(ConfigError, match=f"pre_batch: columns 'batch' .* found .*{found}"):
+        LabelText(9, pre_batch=1, **arguments)
+
+
 def test_a_label_without_example_and_text_scores_nothing():
     model = model_of(texts=["a", "b", "", "c", "d", ""])  # counts of labels 2 and 5 are 0
     model.refresh()

@@ -259,7 +259,7 @@ def test_what_cannot_be_combined_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-MINED = {"mined": 2, "mined_candidates": 5, "mine_from": 1, "refresh": 2}
+MINED = {"mined": 2, "mined_candidates": 5, "mine_from": 1, "refresh": 2, "pre_batch": 2}
 
 
 def mining_trainer(folder, run="mined", **changes):
@@ -387,7 +387,7 @@ def train_two_replicas(folder):
 
 
 def train_with_all(folder, run, more=None):
-    """Everything that draws: own and mined labels, dropout, chunks."""
+    """Everything that draws or keeps: own and mined labels, dropout, chunks, a queue."""
     optimizer = {"name": "adam", "learning_rate": 0.02, "epsilon": 1e-3}
     train(
         folder, run=run, head={**MINED, "self_negatives": True, "label_chunk": 7},

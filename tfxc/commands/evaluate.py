@@ -277,10 +277,11 @@ def _add_head_options(options):
     options.add_argument(
         "--exclude",
         nargs="*",
-        choices=("train", "self"),
-        help="with label texts: labels that do not count for an example of a split, those that "
-        "training gives the same text (train) or the one whose text is its own (self); no word "
-        "for none (default: the config's)",
+        metavar="KIND",
+        help="labels that do not count for an example of a split: with label texts, those that "
+        "training gives the same text (train) or the one whose text is its own (self); or those "
+        "of a file whose path has {split} in it, of lines with an example's number, from 0, and a "
+        "label; no word for none (default: the config's)",
     )
     options.add_argument(
         "--calibrate",

@@ -292,6 +292,19 @@ def check_config(config: "Config") -> None:
             check_fused(objective, optimizer, config.training, techniques, *of_head)
     get_schedule(config.training.schedule.section())
     check_trackers(config.training.trackers)
+    _check_exclusions(config)
+
+
+def _check_exclusions(config):
+    """Files of excluded labels are read after the training by some recipes."""
+    from tfxc.core.settings import SPLIT
+    from tfxc.core.storage.reading import existing_file
+
+    measured = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
+    for split in measured:
+        for kind in config.evaluation.exclude:
+            if SPLIT in kind and getattr(config.data, split):
+                existing_file(kind.replace(SPLIT, split), fix="check evaluation.exclude")
 
 
 def _options_of_children(options):

@@ -8,6 +8,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 
 SPLITS = ("train", "dev", "test")
+SPLIT = "{split}"  # in paths, in place of the name of one
 # Longest line of a text format: a text of three million words. A file of a megabyte can hold a line
 # of a gigabyte where it is compressed.
 MAX_LINE_BYTES = 16 << 20
@@ -356,6 +357,24 @@ class TrainingSettings(_Section):
         return values
 
 
+def check_exclusion(kind: str, where: str) -> None:
+    """Refuses what is no entry of ``evaluation.exclude``.
+
+    Args:
+        kind: the entry.
+        where: the key or option, for the message.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if kind not in ("train", "self") and SPLIT not in kind:
+        raise ConfigError(
+            f"'train', 'self', or a file's path with {SPLIT} in it expected, found {kind!r}",
+            where=where,
+            fix=f"write the split's name in the path as {SPLIT}, e.g. filter_labels_{SPLIT}.txt",
+        )
+
+
 class EvaluationSettings(_Section):
     """What is measured on the dev and test splits.
 
@@ -376,7 +395,8 @@ class EvaluationSettings(_Section):
             MRR and H@k over the pairs of example and label. Needs a head with a score per label.
         exclude: labels that do not count for an example of a split, unless they are true:
             ``"train"``, those that the training split gives the same text; ``"self"``, the label
-            whose text is the example's own. Needs ``data.label_texts``.
+            whose text is the example's own, which both need ``data.label_texts``; or a path with
+            ``{split}`` in it, of a file of lines with an example's number, from 0, and a label.
     """
 
     k: list[Positive] = [1, 3, 5]
@@ -387,7 +407,14 @@ class EvaluationSettings(_Section):
     train_slice: pydantic.NonNegativeInt = 4096
     test_on_improvement: bool = False
     ranks: bool = False
-    exclude: list[Literal["train", "self"]] = []
+    exclude: list[str] = []
+
+    @pydantic.field_validator("exclude")
+    @classmethod
+    def _known_exclusions(cls, found):
+        for kind in found:
+            check_exclusion(kind, "evaluation.exclude")
+        return found
 
 
 class Config(_Section):
@@ -422,9 +449,10 @@ class Config(_Section):
 
     @pydantic.model_validator(mode="after")
     def _excluded_labels_have_texts(self):
-        if self.evaluation.exclude and self.data.label_texts is None:
+        of_texts = [kind for kind in self.evaluation.exclude if SPLIT not in kind]
+        if of_texts and self.data.label_texts is None:
             raise ConfigError(
-                "data.label_texts expected with exclude, found none",
+                f"data.label_texts expected with exclude {of_texts[0]!r}, found none",
                 where="evaluation.exclude",
                 fix="name the file in data.label_texts, or 'names'; or remove it",
             )

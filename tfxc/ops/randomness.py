@@ -58,6 +58,18 @@ def in_training_step() -> bool:
     return getattr(_local, "scope", None) is not None
 
 
+def current_step() -> tf.Tensor:
+    """The number of the step of this ``step_scope``, uint32 scalar.
+
+    Raises:
+        RuntimeError: this is not inside of one.
+    """
+    scope = getattr(_local, "scope", None)
+    if scope is None:
+        raise RuntimeError("a step_scope expected, found none")
+    return scope[0]
+
+
 def draws() -> dict[int, int]:
     """What was drawn so far in this ``step_scope``, for ``drawn_again``."""
     scope = getattr(_local, "scope", None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.settings import MAX_LINE_BYTES, SPLIT, check_exclusion
 
 if TYPE_CHECKING:
     import argparse
@@ -204,12 +204,15 @@ class Measurement:
             rows: what ``examples`` returned.
         """
         kinds = loaded.config.evaluation.exclude if self.exclude is None else self.exclude
-        if self.exclude and (self.data or loaded.config.data.label_texts is None):
-            raise ConfigError(
-                "a split of data with label texts expected with this option, found none",
-                where="--exclude",
-                fix="leave it out",
-            )
+        for kind in self.exclude or ():
+            check_exclusion(kind, "--exclude")
+            if self.data or (SPLIT not in kind and loaded.config.data.label_texts is None):
+                texts = "" if SPLIT in kind else " of data with label texts"
+                raise ConfigError(
+                    f"a split{texts} expected with {kind!r}, found none",
+                    where="--exclude",
+                    fix="leave it out",
+                )
         if not kinds or self.data:
             return None
         from tfxc.data.label_texts.exclusions import exclusions

@@ -136,7 +136,9 @@ class EvaluationOfTexts(NamedTuple):
 def evaluation_of_texts(
     data_folder: str | Path, kinds: Sequence[str], train: "Source | None", **splits: "Source"
 ) -> EvaluationOfTexts | None:
-    """What a prepared folder says of the texts of labels; None if it has none.
+    """What is known of labels without an example, and of labels that do not count.
+
+    None where there is neither.
 
     Args:
         data_folder: prepared data.
@@ -144,10 +146,12 @@ def evaluation_of_texts(
         train: the training split; needed if there are any ``kinds``.
         **splits: those that are measured.
     """
-    if not has_label_texts(data_folder):
+    if not kinds and not has_label_texts(data_folder):
         return None
-    counts = read_array(Path(data_folder) / LABEL_COUNTS_FILE)
-    trained = None if (counts > 0).all() else trained_slices(counts)
+    trained = None
+    if has_label_texts(data_folder):
+        counts = read_array(Path(data_folder) / LABEL_COUNTS_FILE)
+        trained = None if (counts > 0).all() else trained_slices(counts)
     found = {
         name: exclusions(data_folder, name, kinds, source, train)
         for name, source in splits.items()

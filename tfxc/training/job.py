@@ -19,6 +19,7 @@ from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.loop import Trainer
 from tfxc.training.mined_labels import MinedLabels
+from tfxc.training.pre_batch import PreBatch
 from tfxc.training.start.run_start import RunStart
 from tfxc.training.start.word_vectors import start_from_vectors
 from tfxc.training.strategies import by_chief, is_chief, make_strategy
@@ -182,15 +183,21 @@ class TrainingJob:
             config,
             self.folder,
             strategy=strategy,
-            extra_techniques=[*self.extra_techniques(), *self._mining(model, source)],
+            extra_techniques=[*self.extra_techniques(), *self._of_label_texts(model, source)],
             evaluation=self.evaluation(model, source, manifest),
             data_fingerprint=manifest.fingerprints or None,
         )
 
-    def _mining(self, model, source):
-        """What finds hard labels where the head wants some."""
-        wanted = model.head.reads_label_texts and getattr(model.head, "mined", 0)
-        return [MinedLabels(source, self.config)] if wanted else []
+    def _of_label_texts(self, model, source):
+        """What keeps or finds more wrong labels where the head wants some."""
+        if not model.head.reads_label_texts:
+            return []
+        found: list[Technique] = []
+        if getattr(model.head, "pre_batch", 0):
+            found.append(PreBatch(self.config.training.batch_size))
+        if getattr(model.head, "mined", 0):
+            found.append(MinedLabels(source, self.config))
+        return found
 
     def open_source(self, split: str) -> Source:
         """The examples of a split."""

@@ -1,13 +1,19 @@
 """Labels that do not count for an example when it is measured."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfxc.core.errors import DataError
+from tfxc.core.settings import SPLIT
 from tfxc.data.label_texts.prepared import example_keys, own_labels
 from tfxc.data.lists import gather_lists, pad_labels
+from tfxc.data.manifest import LABELS_FILE
+from tfxc.data.parsing.lines import Lines
+from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.csr import bounds_of
 
 if TYPE_CHECKING:
@@ -51,6 +57,9 @@ def exclusions(
         kinds: see ``evaluation.exclude`` of the config.
         source: the examples of the split; their true labels are never excluded.
         train: those of the training split.
+
+    Raises:
+        DataError: a file of pairs cannot be read, or does not fit the split.
     """
     found = [np.zeros((0, 2), np.int64)]
     for kind in kinds:
@@ -58,13 +67,64 @@ def exclusions(
             own = own_labels(folder, split)
             places = np.flatnonzero(own >= 0)
             found.append(np.stack([places, own[places].astype(np.int64)], axis=1))
-        else:
+        elif kind == "train":
             of_train, of_split = (example_keys(folder, name) for name in ("train", split))
             found.append(_with_same_text(of_train, of_split, _pairs(train)))
+        else:
+            names = LabelVocabulary.load(Path(folder) / LABELS_FILE)
+            path = kind.replace(SPLIT, split)
+            found.append(read_excluded_pairs(path, names, source.num_examples))
     pairs, true = np.concatenate(found), _pairs(source)
     count = source.num_examples
     is_true = np.isin(_codes(pairs), _codes(true))
     return Exclusions(pairs[~is_true], count)
+
+
+def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: int) -> np.ndarray:
+    """The pairs of a file of excluded labels.
+
+    Args:
+        path: lines of an example's number within the split, from 0, and a label's name behind a
+            blank or TAB, also ``.gz`` or ``.xz``.
+        names: of the labels; pairs of others are left out, as they are not found either.
+        num_examples: of the split.
+
+    Returns:
+        int64 (n, 2) of example and label.
+
+    Raises:
+        DataError: naming file and line: no such pair, or no such example; or no label is known.
+
+    Example:
+        >>> read_excluded_pairs("filter_labels_test.txt", names, 1000)    # doctest: +SKIP
+        array([[  0, 812],
+               [  0,  17]])
+    """
+    found: list[tuple[int, int]] = []
+    unknown = 0
+    for line, text in Lines(path).texts():
+        parts = text.split(maxsplit=1)
+        if not parts:
+            continue
+        if len(parts) < 2 or not parts[0].isdecimal() or int(parts[0]) >= num_examples:
+            raise DataError(
+                f"an example's number below {num_examples:,} and a label behind a blank expected, "
+                f"found {text[:80]!r}",
+                where=f"{path}:{line}",
+                fix="number the examples of the split from 0 in their order",
+            )
+        ids = names.ids([parts[1].rstrip()])
+        unknown += not ids
+        found += [(int(parts[0]), id_) for id_ in ids]
+    if unknown and not found:
+        raise DataError(
+            f"names of labels expected, found none in {unknown:,} lines",
+            where=path,
+            fix="write the labels as the data does, e.g. as numbers where it numbers them",
+        )
+    if unknown:
+        print(f"{path}: {unknown:,} pairs name labels that are not there", file=sys.stderr)
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def _pairs(source):

@@ -14,10 +14,11 @@ from tfxc.core.progress import Progress
 from tfxc.data.kinds import TOKENS
 from tfxc.heads.base import Head, seen_labels
 from tfxc.heads.label_text.columns import Columns, columns_of, drawn_labels, without_twins
+from tfxc.heads.label_text.queue import WEIGHT, LabelQueue
 from tfxc.heads.label_text.text_table import TextTable
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import at_positives, unit_rows
-from tfxc.ops.randomness import current_examples, random_bits
+from tfxc.ops.randomness import current_examples, in_training_step, random_bits
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
 from tfxc.ops.tables.large_weights import assign_rows
@@ -75,6 +76,8 @@ class LabelText(Head):
         mined_candidates: wrong labels that a search of the training split finds first.
         mine_from: epochs before the first search.
         refresh: epochs between two searches.
+        pre_batch: how many batches before have their columns scored as wrong ones, too, by the
+            vectors that they had then and with half the score; needs ``columns="batch"``.
         margin: what the cosine of a true label falls short by in training.
         temperature: of the scores, which are cosines divided by it; at least 0.01.
         train_temperature: whether it is trained, from this one on.
@@ -116,6 +119,7 @@ class LabelText(Head):
         mined_candidates=COUNT,
         mine_from=Integer(0),
         refresh=COUNT,
+        pre_batch=Integer(0),
         margin=Number(0, 2),
         temperature=POSITIVE,
         label_chunk=Integer(0),
@@ -133,6 +137,7 @@ class LabelText(Head):
         mined_candidates: int = 100,
         mine_from: int = 5,
         refresh: int = 5,
+        pre_batch: int = 0,
         margin: float = 0.02,
         temperature: float = 0.05,
         train_temperature: bool = True,
@@ -150,7 +155,7 @@ class LabelText(Head):
         self.columns, self.positives, self.self_negatives = columns, positives, self_negatives
         self.mined, self.mined_candidates = mined, mined_candidates
         self.mine_from, self.refresh_every = mine_from, refresh
-        self.margin, self.temperature = margin, temperature
+        self.pre_batch, self.margin, self.temperature = pre_batch, margin, temperature
         self.train_temperature, self.free_vectors = train_temperature, free_vectors
         self.label_chunk, self.label_length = label_chunk, label_length
         self.seen_penalty, self.seed = seen_penalty, seed
@@ -162,6 +167,7 @@ class LabelText(Head):
         self._some_missing = False
         #: int32 (examples, mined_candidates) of ``training.mined_labels``; None without it.
         self.candidates: tf.Variable | None = None
+        self.queue: LabelQueue | None = None
         if label_texts is not None:
             self.read_texts(label_texts)
 
@@ -268,12 +274,35 @@ class LabelText(Head):
         if not self.label_chunk:
             return 1
         most = self.num_labels if self._always is None else int(self._always.shape[0])
-        if self._always is None and self.positives is not None and batch is not None:
+        if batch is not None:
             context = tf.distribute.get_replica_context()
             replicas = 1 if context is None else context.num_replicas_in_sync
-            of_each = self.positives + int(self.self_negatives) + self.mined
-            most = min(most, batch * replicas * of_each)
+            most = min(most, self.most_columns(batch * replicas))
         return -(-most // self.label_chunk)
+
+    def most_columns(self, batch: int) -> int:
+        """The largest number of columns of a step.
+
+        Args:
+            batch: examples of all replicas.
+        """
+        if self._always is not None or self.positives is None:
+            return self.num_labels
+        of_each = self.positives + int(self.self_negatives) + self.mined
+        return min(self.num_labels, batch * of_each)
+
+    def keep_columns(self, batch: int) -> LabelQueue:
+        """Starts the queue of ``pre_batch``, which is empty.
+
+        Args:
+            batch: examples of all replicas.
+
+        Returns:
+            The queue, whose variables a checkpoint of the training holds.
+        """
+        dim = self.label_vectors.shape[1]
+        self.queue = LabelQueue(self.pre_batch, self.most_columns(batch), dim)
+        return self.queue
 
     def columns_of(self, labels: np.ndarray | tf.Tensor) -> Columns:
         """The labels that a step scores.
@@ -281,8 +310,7 @@ class LabelText(Head):
         Args:
             labels: int32 (batch, max_labels) padded with -1.
         """
-        labels = tf.cast(seen_labels(labels, self.num_labels), tf.int64)
-        drawn = labels
+        drawn = labels = _seen(labels, self)
         if self.positives is not None:
             rows, places = tf.range(tf.shape(labels)[0]), tf.range(tf.shape(labels)[1])
             bits = random_bits(rows[:, None], places[None, :], self.seed)
@@ -359,10 +387,17 @@ class LabelText(Head):
         """
         if columns is None or rows is None:
             raise TypeError("columns and their vectors expected, see XCModel.groups_of_passes")
-        cosines = tf.matmul(unit_rows(features), rows, transpose_b=True)
+        features = unit_rows(features)
+        cosines = tf.matmul(features, rows, transpose_b=True)
         if self.margin:
             cosines = at_positives(cosines, columns.positives, lambda true: true - self.margin)
-        return (LogitGroup(self.scale * cosines, columns.positives, columns.valid),)
+        valid = columns.valid
+        if self.queue is not None and in_training_step():
+            older, wrong = self.queue.wrong(columns, _seen(labels, self), self._same_text)
+            of_older = WEIGHT * tf.matmul(features, older, transpose_b=True)
+            cosines = tf.concat([cosines, of_older], axis=1)
+            valid = tf.concat([valid, wrong], axis=1)
+        return (LogitGroup(self.scale * cosines, columns.positives, valid),)
 
     def groups_of_passes(
         self,
@@ -372,7 +407,10 @@ class LabelText(Head):
         rows: tf.Tensor | None = None,
     ) -> list[tuple[LogitGroup, ...]]:
         """All passes have the same columns, see ``training_groups``."""
-        return [self.training_groups(features, labels, columns, rows) for features in passes]
+        found = [self.training_groups(features, labels, columns, rows) for features in passes]
+        if self.queue is not None and columns is not None and in_training_step():
+            self.queue.push(columns.ids, rows, tf.gather(self.trained.value > 0, columns.ids))
+        return found
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels by their vectors."""
@@ -413,7 +451,7 @@ class LabelText(Head):
         """Constructor arguments."""
         names = (
             "num_labels", "columns", "positives", "self_negatives", "mined", "mined_candidates",
-            "mine_from", "margin", "temperature", "train_temperature", "free_vectors",
+            "mine_from", "pre_batch", "margin", "temperature", "train_temperature", "free_vectors",
             "label_chunk", "label_length", "seen_penalty", "seed",
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
@@ -428,12 +466,24 @@ def _check_numbers(head):
             where="mined",
             fix="lower it, or raise mined_candidates",
         )
+    if head.pre_batch and (head.columns == "all" or head.positives is None):
+        found = "columns 'all'" if head.columns == "all" else "positives null"
+        raise ConfigError(
+            f"columns 'batch' and a number of positives expected with it, found {found}",
+            where="pre_batch",
+            fix="set it to 0, or change the other",
+        )
     if head.temperature < 1 / _LARGEST_SCALE:
         raise ConfigError(
             f"at least {1 / _LARGEST_SCALE:g} expected, found {head.temperature:g}",
             where="temperature",
             fix="raise it",
         )
+
+
+def _seen(labels, head):
+    """int64 labels, -1 in place of those the head does not have."""
+    return tf.cast(seen_labels(labels, head.num_labels), tf.int64)
 
 
 def _groups_of(texts: "LabelTexts") -> tuple[np.ndarray, np.ndarray]:

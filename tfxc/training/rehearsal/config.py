@@ -10,7 +10,7 @@ from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.core.settings import SPLITS, Config
+from tfxc.core.settings import SPLIT, SPLITS, Config
 from tfxc.data.builtin.synthetic.shapes import SHAPES, find_shape
 from tfxc.data.feature_sets.preparation import LAYOUT as FEATURE_SET
 from tfxc.data.label_texts import NAMES
@@ -72,6 +72,9 @@ def rehearsed(config: Config, share: float, root: str | Path, *, sample: bool = 
     for key in _RUNS:
         if tree.get("recipe", {}).get(key):
             tree["recipe"][key] = _of_rehearsal(tree["recipe"][key])
+    if config.evaluation.exclude:  # files are about other examples
+        kept = [kind for kind in config.evaluation.exclude if SPLIT not in kind]
+        tree["evaluation"]["exclude"] = kept
     return Rehearsal(parse_config(tree, "rehearsal"), shape, share, models, sets)
 
 
