@@ -227,6 +227,7 @@ def test_openapi_names_every_address(client):
     assert set(document["paths"]) == served - {
         "/",
         "/docs",
+        "/labels",  # of runs that take labels
         "/openapi.json",
         "/reports/{name}/{file:path}",
     }

@@ -6,6 +6,7 @@ import contextlib
 import numpy as np
 import pytest
 
+from tests.label_text_runs import train, write_data
 from tests.serving.browser import Browser
 from tests.serving.runs import running, text_run
 from tests.small_runs import make_run
@@ -129,6 +130,27 @@ def test_an_error_is_shown(page):
     page.wait("document.getElementById('status').className === 'wrong'")
     text = page.evaluate("document.getElementById('status').textContent")
     assert text.startswith("body: a body of at most 20,000 bytes expected")
+
+
+def test_a_label_is_added_by_its_name(browser, tmp_path):
+    write_data(tmp_path)
+    train(tmp_path, training={"epochs": 1})
+    with running(tmp_path / "run", "--label-texts", tmp_path / "new.jsonl") as server:
+        browser.problems.clear()
+        browser.open("http://{}:{}/".format(*server.address))
+        browser.wait("document.querySelectorAll('#first option').length === 1")
+        browser.type("where is my the")
+        browser.wait("document.querySelectorAll('.run').length === 1")
+        name = "where_is my"
+        browser.evaluate(f"document.getElementById('name').value = '{name}'")
+        browser.evaluate("document.getElementById('add').click()")
+        browser.wait("document.getElementById('status').textContent.includes('was added in')")
+        assert browser.evaluate(NAMES.format(1))[0] == name
+        assert "49 labels" in browser.evaluate("document.querySelector('.run .quiet').textContent")
+        browser.evaluate(f"document.getElementById('name').value = '{name}'")
+        browser.evaluate("document.getElementById('add').click()")
+        browser.wait("document.getElementById('status').className === 'wrong'")
+        assert "which is known" in browser.evaluate("document.getElementById('status').textContent")
 
 
 def test_an_image_is_dropped(page, runs):

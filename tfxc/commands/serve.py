@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     from tfxc.serving.application import Application
     from tfxc.serving.metrics import Metrics
+    from tfxc.serving.new_labels import NewLabels
     from tfxc.serving.served import Catalog, RunOptions, paths_by_name
     from tfxc.serving.server import Timing, listen, serve
 
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths, listener = paths_by_name(options.runs), listen(options.host, options.port)
     with listener, _frozen_modules():
         metrics = Metrics()
-        opening = RunOptions(options.trust, options.k, options.scores)
+        new_labels = NewLabels(options.label_texts) if options.label_texts else None
+        opening = RunOptions(options.trust, options.k, options.scores, new_labels)
         catalog = Catalog(paths, limits, opening, metrics.searched)
         for name, slot in catalog.slots.items():
             print(f"{name}: version {slot.current.number}, {slot.current.version.folder}")
@@ -91,6 +93,12 @@ def _parser():
         action="store_true",
         help="answer with scores even where there are probabilities",
     )
+    options.add_argument(
+        "--label-texts", metavar="FILE",
+        help="runs with head label_text find the labels of this file as well, JSON lines "
+        '{"label": ..., "text": ...}, and the page and POST /labels add to it; anybody who reaches '
+        "the server may (default: no labels are added)",
+    )  # fmt: skip
     options.add_argument(
         "--poll", type=_seconds, default=0.0, metavar="SECONDS",
         help="look for newer versions this often (default: only on SIGHUP)",

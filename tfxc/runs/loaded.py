@@ -4,6 +4,7 @@ TensorFlow is imported with the model, if that needs it.
 """
 
 import contextlib
+import copy
 import functools
 import gc
 import sys
@@ -139,6 +140,23 @@ class LoadedRun:
         rows = features_of(in_order, self.text_features)
         model.head.read_texts(LabelTexts(rows, text_keys(in_order)))
         model.refresh()
+
+    def replaced(
+        self,
+        model: Any,
+        manifest: dict[str, Any],
+        vocabulary: LabelVocabulary,
+        label_counts: np.ndarray | None,
+    ) -> "LoadedRun":
+        """This run with other parts, in memory.
+
+        Args:
+            model, manifest, vocabulary, label_counts: see the attributes.
+        """
+        found = copy.copy(self)
+        found.manifest = manifest
+        found.__dict__ |= {"model": model, "vocabulary": vocabulary, "label_counts": label_counts}
+        return found
 
     def release(self) -> None:
         """Forgets the model, so that its memory is free.

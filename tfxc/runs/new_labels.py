@@ -1,5 +1,6 @@
 """New labels for a run with head ``label_text``, by their texts alone: nothing is trained."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,33 +50,49 @@ def add_labels_by_text(loaded: "LoadedRun", path: str | Path, output: str | Path
     check_run(loaded, output)
     texts = read_label_texts(path)
     _refuse_known(loaded, texts, path)
-    model, names = loaded.model, list(texts)
-    vectors = encoded_texts(loaded, list(texts.values()))
-    manifest = Manifest.model_validate(loaded.manifest)
-    old, manifest.num_labels = manifest.num_labels, manifest.num_labels + len(names)
-    with without_starts():
-        extended = build_model(
-            loaded.config, **{**loaded.dimensions, "num_labels": manifest.num_labels}
-        )
-    _copy(model, extended, old)
-    assign_rows(extended.head.label_vectors.value, old, vectors)
+    extended, names = with_labels(loaded, texts), list(texts)
+    manifest = Manifest.model_validate(extended.manifest)
     with new_run(output) as run:
         run.write_config(loaded.config.model_copy(update={"run": str(output)}))
         assets = run / "assets"
         copy_folder(loaded.folder / "assets", assets)
-        counts = loaded.label_counts
-        if counts is not None:
-            counts = np.append(counts, np.zeros(len(names), counts.dtype))
-        vocabulary = LabelVocabulary([*loaded.vocabulary.names, *names])
-        run.write_assets(manifest, vocabulary, counts)
+        run.write_assets(manifest, extended.vocabulary, extended.label_counts)
         with open(assets / LABEL_TEXTS_FOLDER / TEXTS_FILE, "a", encoding="utf-8") as stream:
             write_texts(stream, names, list(texts.values()))
         manifest.fingerprints = fingerprints_of(assets, {})  # no prepared data hold these labels
         manifest.save(assets)
-        run.save_weights(extended)
+        run.save_weights(extended.model)
         summary = {**(loaded.folder.summary() or {}), "dev": {}, "added_labels": len(names)}
         run.write_summary(summary)
     return names
+
+
+def with_labels(loaded: "LoadedRun", texts: Mapping[str, str]) -> "LoadedRun":
+    """A run that finds more labels, in memory; the other one stays as it is.
+
+    Args:
+        loaded: ``LoadedRun`` of recipe ``fit`` with head ``label_text``.
+        texts: at least one, by names of labels that are new to the run.
+
+    Returns:
+        ``LoadedRun``, whose new labels have the ids after the others.
+
+    Example:
+        >>> extended = with_labels(loaded, {"order_pizza": "order a pizza"})  # doctest: +SKIP
+    """
+    old, vectors = loaded.manifest["num_labels"], encoded_texts(loaded, list(texts.values()))
+    manifest = {**loaded.manifest, "num_labels": old + len(texts)}
+    with without_starts():
+        model = build_model(
+            loaded.config, **{**loaded.dimensions, "num_labels": manifest["num_labels"]}
+        )
+    _copy(loaded.model, model, old)
+    assign_rows(model.head.label_vectors.value, old, vectors)
+    counts = loaded.label_counts
+    if counts is not None:
+        counts = np.append(counts, np.zeros(len(texts), counts.dtype))
+    vocabulary = LabelVocabulary([*loaded.vocabulary.names, *texts])
+    return loaded.replaced(model, manifest, vocabulary, counts)
 
 
 def check_run(loaded: "LoadedRun", output: str | Path) -> None:
@@ -84,8 +101,8 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
     Raises:
         ConfigError: its head or recipe is another, or the output folder is in use.
     """
-    head = loaded.config.head
-    if head is None or head.name != "label_text" or loaded.config.recipe.name != "fit":
+    if not takes_labels(loaded):
+        head = loaded.config.head
         found = "none" if head is None else repr(head.name)
         raise ConfigError(
             "a run of recipe 'fit' with head 'label_text' expected with --label-texts, found one "
@@ -97,6 +114,12 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
         raise ConfigError(
             "a new folder expected, found an existing one", where=output, fix="choose another one"
         )
+
+
+def takes_labels(loaded: "LoadedRun") -> bool:
+    """Whether ``with_labels`` can add labels to a run."""
+    head = loaded.config.head
+    return head is not None and head.name == "label_text" and loaded.config.recipe.name == "fit"
 
 
 def _refuse_known(loaded, texts, path):

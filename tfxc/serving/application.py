@@ -15,6 +15,7 @@ from tfxc.serving import tensorflow_serving
 from tfxc.serving.examples import as_shown
 from tfxc.serving.limits import Limits, RequestError, bad_request
 from tfxc.serving.metrics import CONTENT_TYPE, Metrics
+from tfxc.serving.new_labels import checked_label
 from tfxc.serving.openapi import openapi_document
 from tfxc.serving.served import Catalog, ServedRun, listed
 
@@ -29,6 +30,7 @@ with missing_package("serve"):
 
 _FIELDS = ("features", "images", "k", "model", "texts")
 _OF_NEIGHBOURS = ("k", "label", "model")
+_OF_LABELS = ("label", "text")
 # Pages load nothing from other hosts and run no script but their own.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -70,6 +72,7 @@ class Application:
             Route("/models", self._models),
             Route("/predict", self._predict, methods=["POST"]),
             Route("/neighbours", self._neighbours, methods=["POST"]),
+            Route("/labels", self._add_label, methods=["POST"]),
             Route(f"{model}{version}:predict", self._served_predict, methods=["POST"]),
             Route(f"{model}:predict", self._served_predict, methods=["POST"]),
             Route(f"{model}{version}/metadata", self._served_metadata),
@@ -139,6 +142,7 @@ class Application:
                     "k": slot.current.k,
                     "max_k": slot.current.max_k,
                     "neighbours": slot.current.neighbours,
+                    "takes_labels": slot.current.takes_labels,
                     "report": _report_of(slot.current),
                 }
                 for name, slot in self.catalog.slots.items()
@@ -171,6 +175,16 @@ class Application:
             "label": body["label"],
             "neighbours": neighbours,
         })  # fmt: skip
+
+    async def _add_label(self, request: Request) -> Response:
+        _refuse_other_origins(request)
+        async with self._in_time(request) as body:
+            _refuse_others(body, _OF_LABELS)
+            name, text = checked_label(body.get("label"), body.get("text"))
+            # Where the time is over, the label is there a little later.
+            adding = asyncio.ensure_future(self.catalog.add_label(name, text))
+            models = await asyncio.shield(adding)
+        return _json({"label": name, "text": text, "models": models})
 
     async def _served_predict(self, request: Request) -> Response:
         async with self._in_time(request) as body:
@@ -315,6 +329,18 @@ def _parsed(body: bytes) -> dict[str, Any]:
             'send for example {"texts": ["..."]}',
         )
     return found
+
+
+def _refuse_other_origins(request):
+    """Refuses a form that a page of another host may have sent: browsers ask for JSON first."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind != "application/json":
+        raise RequestError(
+            415,
+            f"Content-Type application/json expected, found {kind[:60] or 'none'}",
+            where="header",
+            fix="send it with this header",
+        )
 
 
 def _refuse_others(body, known):

@@ -19,6 +19,9 @@ _ERRORS = {
 }
 
 
+_PLAIN = ("Label", "Models", "Health", "Status", "Metadata")
+
+
 def openapi_document(catalog: "Catalog") -> dict[str, Any]:
     """The OpenAPI document of a server.
 
@@ -35,10 +38,13 @@ def openapi_document(catalog: "Catalog") -> dict[str, Any]:
     paths = {
         "/predict": {"post": _predict(catalog)},
         "/neighbours": {"post": _neighbours(catalog)},
+        "/labels": {"post": _labels()},
         "/models": {"get": _operation("the models of this server", "Models")},
         "/health": {"get": _operation("200 while requests are welcome, else 503", "Health")},
         "/metrics": {"get": _operation("counters in Prometheus' text format")},
     }
+    if not any(slot.current.takes_labels for slot in catalog.slots.values()):
+        del paths["/labels"]
     for suffix, operations in served.items():
         paths[f"{model}{suffix}"] = {"parameters": [name], **operations}
         paths[f"{model}{version}{suffix}"] = {"parameters": [name, number], **operations}
@@ -61,7 +67,7 @@ def _schemas(catalog):
         "Predict": _request_schema(catalog),
         "Predictions": _predictions_schema(),
         "Neighbours": _neighbours_schema(),
-        **{name: {"type": "object"} for name in ("Models", "Health", "Status", "Metadata")},
+        **{name: {"type": "object"} for name in _PLAIN},
     }
 
 
@@ -138,6 +144,18 @@ def _neighbours(catalog):
         **_operation("labels whose weights are like those of one", "Neighbours", errors=True),
         "requestBody": {"required": True, "content": _content({"type": "object"}, example)},
     }
+
+
+def _labels():
+    example = {"label": "order_pizza", "text": "order a pizza"}
+    operation = _operation("adds a label, which is found by its text", "Label", errors=True)
+    error = _content({"$ref": "#/components/schemas/Error"})
+    operation["responses"] |= {
+        "409": {"description": "the label is known already", "content": error},
+        "415": {"description": "Content-Type is not application/json", "content": error},
+    }
+    content = _content({"type": "object"}, example)
+    return {**operation, "requestBody": {"required": True, "content": content}}
 
 
 def _predict_served(catalog):

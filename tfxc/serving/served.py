@@ -13,11 +13,13 @@ import numpy as np
 from tfxc.core.errors import ConfigError, UserError
 from tfxc.core.storage import checksums
 from tfxc.inference.predictors import RunPredictor
-from tfxc.runs.loaded import load_run
+from tfxc.runs.loaded import LoadedRun, load_run
+from tfxc.runs.new_labels import takes_labels, with_labels
 from tfxc.runs.writer import SUMMARY
 from tfxc.serving.batching import Batcher, Found
 from tfxc.serving.examples import ExampleForms, as_shown
 from tfxc.serving.limits import Limits, RequestError, bad_request
+from tfxc.serving.new_labels import NewLabels
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
@@ -87,7 +89,8 @@ class ServedRun:
         version: where it is.
         number: of the version, from 1.
         limits: of which ``k``, ``batch``, ``queue`` and ``wait`` count.
-        options: of ``LoadedRuns``.
+        options: ``RunOptions``; the labels of its file of texts are added.
+        loaded: the run where it is loaded already.
 
     Attributes:
         k: labels of an answer whose request does not say how many.
@@ -96,6 +99,7 @@ class ServedRun:
         num_labels: that it knows.
         names: of the labels, by id.
         neighbours: whether labels have neighbours.
+        takes_labels: whether labels can be added by their texts.
         forms: ``ExampleForms``.
 
     Raises:
@@ -103,11 +107,22 @@ class ServedRun:
     """
 
     def __init__(
-        self, name: str, version: Version, number: int, limits: Limits, options: "RunOptions"
+        self,
+        name: str,
+        version: Version,
+        number: int,
+        limits: Limits,
+        options: "RunOptions",
+        loaded: LoadedRun | None = None,
     ) -> None:
         self.name, self.version, self.number = name, version, number
-        loaded = load_run(version.folder, options.trust)
+        loaded = load_run(version.folder, options.trust) if loaded is None else loaded
         loaded.search_with()
+        self.takes_labels = options.new_labels is not None and takes_labels(loaded)
+        missing = options.new_labels.missing_in(loaded) if options.new_labels else {}
+        if self.takes_labels and missing:
+            loaded = with_labels(loaded, missing)
+        self._limits, self._options, self._loaded = limits, options, loaded
         self.num_labels = loaded.manifest["num_labels"]
         self.max_k = min(limits.k, self.num_labels)
         self.k = min(_DEFAULT_K if options.k is None else options.k, self.max_k)
@@ -172,6 +187,21 @@ class ServedRun:
     def _numbers(self):
         return {name: number for number, name in enumerate(self.names)}
 
+    def with_label(self, name: str, text: str) -> "ServedRun":
+        """This version with another label.
+
+        Args:
+            name: new to the run.
+            text: by which it is found.
+        """
+        loaded = with_labels(self._loaded, {name: text})
+        given = self.version, self.number, self._limits, self._options
+        return ServedRun(self.name, *given, loaded)
+
+    def knows(self, label: str) -> bool:
+        """Whether it is a name of one of the labels."""
+        return label in self._numbers
+
     def checked_k(self, k: Any) -> int:
         """The number of labels that a request asks for.
 
@@ -207,11 +237,13 @@ class RunOptions(NamedTuple):
         trust: see ``LoadedRun``.
         k: labels of an answer whose request does not say how many; None means 5.
         scores: whether answers have scores even where there are probabilities.
+        new_labels: more labels of runs that know labels by their texts; None for none.
     """
 
     trust: bool = False
     k: int | None = None
     scores: bool = False
+    new_labels: NewLabels | None = None
 
 
 class Slot:
@@ -249,19 +281,32 @@ class Catalog:
         on_batch: Callable[[str, int], None] | None = None,
     ) -> None:
         self.limits, self._options = limits or Limits(), options or RunOptions()
-        self._on_batch = on_batch
+        self._on_batch, self._changing = on_batch, asyncio.Lock()
         self.slots: dict[str, Slot] = {}
         for name, path in paths.items():
             version = newest_version(path, finished=False)
             assert version is not None, "without the condition that it is finished there is one"
             self.slots[name] = Slot(name, path, self._load(name, version, 1))
+        if self._options.new_labels is not None and not self._taking():
+            raise ConfigError(
+                "a run with head 'label_text' expected, found none",
+                where="--label-texts",
+                fix="leave it out",
+            )
+
+    def _taking(self):
+        """The slots whose runs take new labels."""
+        return [slot for slot in self.slots.values() if slot.current.takes_labels]
 
     def _load(self, name, version, number):
         number = number if version.number is None else version.number
-        served = ServedRun(name, version, number, self.limits, self._options)
+        return self._observed(ServedRun(name, version, number, self.limits, self._options))
+
+    def _observed(self, served):
+        """``served``, whose batches are counted."""
         if self._on_batch:
             report = self._on_batch
-            served.batcher.on_batch = lambda size: report(name, size)
+            served.batcher.on_batch = lambda size: report(served.name, size)
         return served
 
     def find(self, name: Any = None, version: str | None = None) -> ServedRun:
@@ -296,6 +341,10 @@ class Catalog:
         Returns:
             list of the names of the models that changed.
         """
+        async with self._changing:
+            return await self._reload()
+
+    async def _reload(self):
         changed = []
         for slot in self.slots.values():
             try:
@@ -308,13 +357,46 @@ class Catalog:
                 print(f"warning: {slot.name}: version {slot.current.number} stays, as the newer "
                       f"one cannot be loaded: {error}", file=sys.stderr)  # fmt: skip
                 continue
-            slot.current.batcher.close()
-            slot.current = new
-            # Models are parts of cycles. When the last answer of the old one is given, it is freed.
-            loop.call_later(self.limits.seconds, gc.collect)
+            self._replace(slot, new)
             changed.append(slot.name)
             print(f"{slot.name}: version {new.number}, {version.folder}", flush=True)
         return changed
+
+    def _replace(self, slot, new):
+        slot.current.batcher.close()
+        slot.current = new
+        # Models are parts of cycles. When the last answer of the old one is given, it is freed.
+        asyncio.get_running_loop().call_later(self.limits.seconds, gc.collect)
+
+    async def add_label(self, name: str, text: str) -> list[str]:
+        """Lets the runs that take labels find another one, and writes it down; in the event loop.
+
+        Args:
+            name, text: of the label, see ``new_labels.checked_label``.
+
+        Returns:
+            list of the names of the models that know it from now on.
+
+        Raises:
+            RequestError: 404, no run takes labels; 409, all that do know it.
+        """
+        new_labels, taking = self._options.new_labels, self._taking()
+        if new_labels is None or not taking:
+            problem = "a server that takes new labels expected, found one that does not"
+            raise RequestError(404, problem, where="label", fix="start it with --label-texts")
+        async with self._changing:
+            slots = [slot for slot in taking if not slot.current.knows(name)]
+            if not slots:
+                problem = f"a new label expected, found {name[:60]!r}, which is known"
+                raise RequestError(409, problem, where="label")
+            loop, found = asyncio.get_running_loop(), []
+            for slot in slots:
+                extended = await loop.run_in_executor(None, slot.current.with_label, name, text)
+                found.append(self._observed(extended))
+            await loop.run_in_executor(None, new_labels.add, name, text)
+            for slot, new in zip(slots, found, strict=True):
+                self._replace(slot, new)
+            return [slot.name for slot in slots]
 
     def close(self) -> None:
         """Ends the threads; in the event loop."""

@@ -1,0 +1,132 @@
+"""Labels that are added to a server by their texts."""
+
+import asyncio
+import json
+import shutil
+
+import pytest
+
+from tests.label_text_runs import train, write_data
+from tests.serving.runs import client_of, text_run
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.runs.loaded import load_run
+from tfxc.runs.new_labels import add_labels_by_text
+from tfxc.serving.new_labels import NewLabels
+from tfxc.serving.served import Catalog, RunOptions
+
+QUESTION = {"texts": ["where is my purple emu"], "k": 3}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("label_texts")
+    write_data(folder)
+    train(folder, training={"epochs": 1})
+    return folder / "run"
+
+
+def served(paths, file):
+    return client_of(paths, options=RunOptions(new_labels=NewLabels(file)))
+
+
+def test_an_added_label_is_found_at_once_and_after_a_start(run, tmp_path):
+    file, other = tmp_path / "new.jsonl", text_run(tmp_path / "other")
+    file.write_text('{"label": "red_emu", "text": "red emu"}\n')
+    client, application = served({"bot": run, "other": other}, file)
+    with client:
+        models = client.get("/models").json()["models"]
+        assert [model["takes_labels"] for model in models] == [True, False]
+        before = client.post("/predict", json=QUESTION).json()["predictions"][0]
+        answer = client.post("/labels", json={"label": "purple_emu"})
+        assert answer.json() == {"label": "purple_emu", "text": "purple emu", "models": ["bot"]}
+        answer = client.post("/labels", json={"label": "e7", "text": "where is my purple emu"})
+        assert answer.json()["models"] == ["bot"]
+        found = client.post("/predict", json=QUESTION).json()["predictions"][0]
+        neighbours = client.post("/neighbours", json={"label": "e7", "k": 2}).json()["neighbours"]
+        asyncio.run(application.catalog.reload())  # nothing is newer: the labels stay
+        assert client.post("/predict", json=QUESTION).json()["predictions"][0] == found
+        assert client.get("/openapi.json").json()["paths"]["/labels"]["post"]
+        again = client.post("/labels", json={"label": "purple_emu"})
+        assert again.status_code == 409 and "which is known" in again.json()["error"]
+    assert found[0]["label"] == "e7" and found[0]["score"] > before[0]["score"]
+    assert "purple_emu" in [one["label"] for one in (*found, *neighbours)]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["label"] for line in lines] == ["red_emu", "purple_emu", "e7"]
+    client, _ = served({"bot": run}, file)
+    with client:
+        assert client.post("/predict", json=QUESTION).json()["predictions"][0] == found
+    # A run that keeps them answers alike, and takes the same file.
+    add_labels_by_text(load_run(run), file, tmp_path / "kept")
+    client, _ = served({"bot": tmp_path / "kept"}, file)
+    with client:
+        assert client.post("/predict", json=QUESTION).json()["predictions"][0] == found
+
+
+def test_a_newer_version_gets_the_labels_as_well(run, tmp_path):
+    shutil.copytree(run, tmp_path / "bot" / "1")
+    client, application = served({"bot": tmp_path / "bot"}, tmp_path / "new.jsonl")
+    with client:
+        client.post("/labels", json={"label": "e7", "text": "where is my purple emu"})
+        shutil.copytree(run, tmp_path / "bot" / "2")
+        assert asyncio.run(application.catalog.reload()) == ["bot"]
+        answer = client.post("/predict", json=QUESTION).json()
+    assert answer["version"] == 2 and answer["predictions"][0][0]["label"] == "e7"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "label: a name of 1 to 200 characters expected, found"),
+        ({"label": " "}, "label: a name of 1 to 200 characters expected"),
+        ({"label": "x" * 201}, "label: a name of 1 to 200 characters expected"),
+        ({"label": "two\nlines"}, "label: a label name of one non-empty line expected"),
+        ({"label": "a", "text": ""}, 'text: a text expected, found ""'),
+        ({"label": "a", "text": 3}, "text: a text expected, found 3"),
+        ({"label": "a", "text": "\ud800"}, "text: "),
+        ({"label": "a", "model": "bot"}, "label, text expected, found 'model'"),
+    ],
+)
+def test_wrong_labels_are_refused(taking, body, message):
+    client, file = taking
+    content, headers = json.dumps(body), {"Content-Type": "application/json"}
+    answer = client.post("/labels", content=content, headers=headers)
+    assert answer.status_code == 400 and message in answer.json()["error"]
+    assert not file.exists()
+
+
+@pytest.fixture(scope="module")
+def taking(run, tmp_path_factory):
+    file = tmp_path_factory.mktemp("taking") / "new.jsonl"
+    client, _ = served({"bot": run}, file)
+    with client:
+        yield client, file
+
+
+def test_pages_of_other_hosts_cannot_add_labels(taking):
+    client, _ = taking
+    answer = client.post(
+        "/labels", content='{"label": "a"}', headers={"Content-Type": "text/plain"}
+    )
+    assert answer.status_code == 415 and "application/json expected" in answer.json()["error"]
+
+
+def test_labels_are_added_only_where_the_server_takes_them(run):
+    client, _ = client_of({"bot": run})
+    with client:
+        answer = client.post("/labels", json={"label": "a"})
+        assert answer.status_code == 404 and "--label-texts" in answer.json()["error"]
+        assert not client.get("/models").json()["models"][0]["takes_labels"]
+        assert "/labels" not in client.get("/openapi.json").json()["paths"]
+
+
+def test_a_file_needs_a_run_that_reads_texts(tmp_path):
+    other = text_run(tmp_path / "other")
+    options = RunOptions(new_labels=NewLabels(tmp_path / "new.jsonl"))
+    with pytest.raises(ConfigError, match="--label-texts: a run with head 'label_text' expected"):
+        Catalog({"other": other}, options=options)
+
+
+def test_a_wrong_file_is_refused(tmp_path):
+    (tmp_path / "new.jsonl").write_text('{"label": "a"}\n')
+    with pytest.raises(DataError, match=r"new\.jsonl"):
+        NewLabels(tmp_path / "new.jsonl")
