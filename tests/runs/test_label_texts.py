@@ -33,7 +33,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
 from tfxc.runs.new_labels import encoded_texts
 from tfxc.training.job import TrainingJob
-from tfxc.training.mined_labels import MinedLabels
+from tfxc.training.negatives.mined_labels import MinedLabels
 from tfxc.training.strategies import make_strategy
 
 

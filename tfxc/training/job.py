@@ -18,8 +18,8 @@ from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.loop import Trainer
-from tfxc.training.mined_labels import MinedLabels
-from tfxc.training.pre_batch import PreBatch
+from tfxc.training.negatives.mined_labels import MinedLabels
+from tfxc.training.negatives.pre_batch import PreBatch
 from tfxc.training.start.run_start import RunStart
 from tfxc.training.start.word_vectors import start_from_vectors
 from tfxc.training.strategies import by_chief, is_chief, make_strategy

@@ -1,0 +1,1 @@
+"""More wrong labels for head ``label_text``."""
