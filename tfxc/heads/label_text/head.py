@@ -165,7 +165,7 @@ class LabelText(Head):
         self._groups: tuple[np.ndarray, np.ndarray] | None = None
         self._given = self._own_labels = self._always = self._same_text = None
         self._some_missing = False
-        #: int32 (examples, mined_candidates) of ``training.negatives.mined_labels``; None without it.
+        #: int32 (examples, mined_candidates), see ``training.negatives``; None without them.
         self.candidates: tf.Variable | None = None
         self.queue: LabelQueue | None = None
         if label_texts is not None:
