@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 from tests.label_text_runs import ANIMALS, COLOURS, HELD_OUT, train, tree_of, write_data
@@ -18,16 +19,20 @@ from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.interrupts import Stopped
+from tfxc.data.kinds import SPARSE
 from tfxc.data.label_texts.exclusions import exclusions
 from tfxc.data.label_texts.prepared import label_texts_by_name, own_labels
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared
+from tfxc.data.rows import Rows
 from tfxc.data.sources.shards import open_source
+from tfxc.data.text.registry import load_text_features
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.searcher import Searcher
+from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes.prune.smaller_model import check_model
-from tfxc.recipes.xr_linear.stages import measure
+from tfxc.recipes.xr_linear.stages import label_text_matrix, measure
 from tfxc.reports.seen_penalty import calibrate_penalty
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
@@ -459,6 +464,44 @@ def test_linear_rankers_exclude_labels_and_refuse_ranks(tmp_path):
     )
     with pytest.raises(ConfigError, match=r"evaluation\.ranks: a head with a score"):
         registry.get("recipe", "xr_linear").check_config(ranks)
+
+
+def linear_tree(folder, run, **tree):
+    sections = tree_of(folder, run, recipe={"name": "xr_linear", "tree": tree})
+    for section in ("encoder", "head", "objective", "training"):
+        sections.pop(section)
+    return sections
+
+
+def test_trees_of_labels_read_their_texts(tmp_path):
+    """Taken as given, the texts cluster labels that nothing was trained for like the others."""
+    write_data(tmp_path)
+    shape = {"max_leaf_size": 10, "nr_splits": 2}
+    config = parse_config(linear_tree(tmp_path, "texts", **shape, label_features="texts"))
+    data = ensure_prepared(config.data, tmp_path / "prepared")
+    given = label_text_matrix(data)
+    texts = label_texts_by_name(data)
+    names = LabelVocabulary.load(data / "labels.txt").names
+    expected = load_text_features(data / "text_features").transform([texts[n] for n in names])
+    rows = Rows.of(SPARSE, expected, [[]] * len(names)).batch()["features"]
+    assert abs(given - SPARSE.matrix(rows, given.shape[1])).nnz == 0 and given.nnz
+    scipy.sparse.save_npz(tmp_path / "texts.npz", given)
+    run_recipe(config, data, tmp_path / "texts")
+    file = str(tmp_path / "texts.npz")
+    tree = linear_tree(tmp_path, "file", **shape, label_features=file)
+    run_recipe(parse_config(tree), data, tmp_path / "file")
+    one, other = (ClusterTree.load(tmp_path / run / "tree.npz") for run in ("texts", "file"))
+    assert one == other
+
+
+def test_trees_without_texts_are_refused(tmp_path):
+    write_data(tmp_path)
+    tree = linear_tree(tmp_path, "none", label_features="texts")
+    del tree["data"]["label_texts"]
+    config = parse_config(tree)
+    data = ensure_prepared(config.data, tmp_path / "prepared")
+    with pytest.raises(ConfigError, match=r"recipe\.tree\.label_features: data\.label_texts"):
+        run_recipe(config, data, tmp_path / "none")
 
 
 def run_recipe(config, data, run):

@@ -1,7 +1,7 @@
 """The sections ``tree`` and ``ranker`` of a recipe's config, checked."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from tfxc.ranker.settings import RankerSettings
 if TYPE_CHECKING:
     import scipy.sparse
 
+    from tfxc.core.settings import DataSettings
+
 
 #: Keys of the section ``ranker`` that name a matrix of the training examples, and which setting
 #: needs one of them.
@@ -33,6 +35,7 @@ MATRIX_FILES = {
 _SHAPE = ("nr_splits", "min_codes", "max_leaf_size")
 _ABOVE = ("nr_splits", "min_codes")
 _VECTORS = ("pifa", "pii", "given")
+_TEXTS = "texts"  # in place of a file: the features of data.label_texts
 
 
 class TreeSettings:
@@ -42,10 +45,10 @@ class TreeSettings:
         given: what differs from the defaults of ``labels.tree_building.ClusteringSettings``, and
             what the labels are clustered by: ``label_embedding``, ``"pifa"``, ``"pii"`` or
             ``"given"``; ``max_nonzeros`` of PIFA, see ``labels.label_embeddings.pifa``;
-            ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label,
-            which is taken as given or joins PIFA as ``join`` (``"concat"`` or ``"convex"``) and
-            ``alpha`` say. Or ``file`` alone, a tree to take as it is: one of
-            ``tfxc tree build``, or one of PECOS, see ``labels.pecos_tree.load_tree``; with
+            ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label, or
+            ``"texts"`` for the features of the labels' texts, which is taken as given or joins PIFA
+            as ``join`` (``"concat"`` or ``"convex"``) and ``alpha`` say. Or
+            ``file`` alone, a tree to take as it is: one of ``tfxc tree build``, or one of PECOS, see ``labels.pecos_tree.load_tree``; with
             ``nr_splits`` and ``min_codes`` if it has leaves only. Rows and tree are in the order of
             the prepared data's ``labels.txt``.
         seed: where ``given`` has none.
@@ -144,27 +147,59 @@ class TreeSettings:
             ConfigError: the labels cannot be clustered so, or a file is of other labels.
             DataError: a file is missing or damaged.
         """
-        if self.label_features is not None:
+        if self.label_features is not None and not self.reads_texts:
             self._label_features(num_labels, num_features)
         if self.file is not None:
             return self._tree(num_labels).sizes
         sizes = self._clustering.level_sizes(num_labels)
         return sizes
 
+    @property
+    def reads_texts(self) -> bool:
+        """Whether the labels are clustered by their texts, too."""
+        return self.label_features == _TEXTS
+
+    def check_texts(self, data: "DataSettings") -> None:
+        """Refuses to cluster by texts that there are not.
+
+        Args:
+            data: of the config.
+
+        Raises:
+            ConfigError: it has no label texts.
+        """
+        if self.reads_texts and data.label_texts is None:
+            raise self._no_texts()
+
+    def _no_texts(self):
+        return ConfigError(
+            "data.label_texts expected with 'texts', found none",
+            where=f"{self._where}.label_features",
+            fix="name their file there, or 'names'; or name a file of vectors here",
+        )
+
     def build(
         self,
         features: "np.ndarray | scipy.sparse.csr_matrix",
         labels: "scipy.sparse.csr_matrix",
         threads: int | None = None,
+        texts: "Callable[[], scipy.sparse.csr_matrix] | None" = None,
     ) -> ClusterTree:
-        """The ``ClusterTree`` of label matrix Y and feature matrix X."""
+        """The ``ClusterTree`` of label matrix Y and feature matrix X.
+
+        Args:
+            features, labels: of the training examples.
+            threads: at most this many; None means all cores.
+            texts: function that returns the features of the labels' texts, (labels, any), where
+                ``reads_texts``.
+        """
         threads = self.arguments.get("threads", threads)
         if self.file is not None:
             return self._tree(labels.shape[1])
         if self.label_embedding == "given":
-            vectors = self._label_features(labels.shape[1], features.shape[1])
+            vectors = self._label_features(labels.shape[1], features.shape[1], texts)
         elif self.label_features is not None:
-            given = self._label_features(labels.shape[1], features.shape[1])
+            given = self._label_features(labels.shape[1], features.shape[1], texts)
             mode, alpha = self.joined.get("join", MODES[0]), self.joined.get("alpha", 0.5)
             vectors = pifa_with_label_features(labels, features, given, mode, alpha)
         elif self.label_embedding == "pii":
@@ -199,8 +234,13 @@ class TreeSettings:
             )
         return tree
 
-    def _label_features(self, num_labels, num_features):
-        found = load_matrix(expand(self.label_features))
+    def _label_features(self, num_labels, num_features, texts=None):
+        if self.reads_texts:
+            if texts is None:
+                raise self._no_texts()
+            found = texts()
+        else:
+            found = load_matrix(expand(self.label_features))
         width = num_features if self.joined.get("join") == "convex" else found.shape[1]
         if found.shape != (num_labels, width):
             raise ConfigError(

@@ -13,7 +13,9 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text, one_line
 from tfxc.core.resources import available_bytes, resident_bytes, thread_count
 from tfxc.core.storage.files import atomic_file, write_errors
-from tfxc.data.kinds import DENSE
+from tfxc.data.kinds import DENSE, KINDS
+from tfxc.data.label_texts.prepared import load_label_texts
+from tfxc.data.manifest import Manifest
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.inference.searcher import Searcher
@@ -26,7 +28,6 @@ from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.manifest import Manifest
     from tfxc.data.sources.base import Source
     from tfxc.inference.protocol import RunModel
     from tfxc.ranker.settings import RankerSettings
@@ -78,6 +79,18 @@ def training_matrices(data_folder: str | Path) -> tuple[Any, scipy.sparse.csr_ma
     if scipy.sparse.issparse(features):
         features.sum_duplicates()
     return features, labels
+
+
+def label_text_matrix(data_folder: str | Path) -> scipy.sparse.csr_matrix:
+    """The features of the labels' texts, CSR (labels, num_features).
+
+    Raises:
+        DataError: the prepared folder has none.
+    """
+    manifest = Manifest.load(data_folder)
+    kind, width = KINDS[manifest.feature_kind], manifest.num_features
+    rows = load_label_texts(data_folder, kind, width).rows
+    return kind.matrix(rows.batch()["features"], width)
 
 
 @contextmanager

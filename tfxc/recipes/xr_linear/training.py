@@ -1,6 +1,8 @@
 """Training of XR-Linear: the tree, the blocks of classifiers, the calibration."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,7 @@ def checked_plan(
     """
     stages.check_data(config, manifest, recipe.calibrate)
     tree = TreeSettings(recipe.tree, config.seed)
+    tree.check_texts(config.data)
     sizes = tree.sizes(manifest.num_labels, manifest.num_features)
     matrices = ExampleMatrices(recipe.ranker)
     settings = checked_settings(matrices.settings(config.seed), sizes)
@@ -54,7 +57,8 @@ def train(recipe: "XRLinear", context: "Context") -> dict[str, Any]:
     matrices = ExampleMatrices(recipe.ranker)
     names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
     given = matrices.load(config, context.manifest, labels, names)
-    reports = train_layers(recipe, config.seed, run, features, labels, given)
+    texts = partial(stages.label_text_matrix, data_folder)
+    reports = train_layers(recipe, config.seed, run, features, labels, given, texts)
     seconds = {
         "seconds": round(time.monotonic() - began, 1),
         "processor_seconds": round(time.process_time() - processor, 1),
@@ -77,6 +81,7 @@ def train_layers(
     features: np.ndarray | scipy.sparse.csr_matrix,
     labels: scipy.sparse.csr_matrix,
     given: dict[str, scipy.sparse.csr_matrix],
+    texts: "Callable[[], scipy.sparse.csr_matrix] | None" = None,
 ) -> list[dict[str, Any]]:
     """Trains tree and classifiers; files that are there already are taken as they are.
 
@@ -87,11 +92,12 @@ def train_layers(
         features: X, (examples, num_features).
         labels: Y, CSR (examples, num_labels).
         given: what ``ExampleMatrices.load`` found.
+        texts: see ``TreeSettings.build``.
 
     Returns:
         What ``ranker.chain.train_ranker`` reports of each layer.
     """
-    tree = _tree(recipe, seed, run, features, labels)
+    tree = _tree(recipe, seed, run, features, labels, texts)
     with stages.memory_of_ranker(recipe.memory_gb) as budget:
         return train_ranker(
             scipy.sparse.csr_matrix(features),
@@ -105,12 +111,12 @@ def train_layers(
         )
 
 
-def _tree(recipe, seed, run, features, labels):
+def _tree(recipe, seed, run, features, labels, texts):
     """The tree of the run folder; built where there is none."""
     if not (run / TREE).is_file():
         with Progress("clustering labels", labels.shape[1], "labels") as progress:
             settings = TreeSettings(recipe.tree, seed)
-            settings.build(features, labels, recipe.threads).save(run / TREE)
+            settings.build(features, labels, recipe.threads, texts).save(run / TREE)
             run.record_file(TREE)
             progress.advance(labels.shape[1])
     return ClusterTree.load(run / TREE)

@@ -217,6 +217,7 @@ def tree_settings(
             places: dict[str, Any] = {"where": where if given or not first else "head"}
             places["where_shape"] = "head" if first else where
             tree = TreeSettings({**shape, **(given or {})}, **places)
+        tree.check_texts(config.data)
         found.append((tree, tree.sizes(manifest.num_labels, manifest.num_features)))
     first_one, second_one = found
     return first_one, second_one

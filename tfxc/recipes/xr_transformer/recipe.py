@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,13 @@ from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear.model import LinearModel
-from tfxc.recipes.xr_linear.stages import calibrate, log, memory_of_ranker, report_lines
+from tfxc.recipes.xr_linear.stages import (
+    calibrate,
+    label_text_matrix,
+    log,
+    memory_of_ranker,
+    report_lines,
+)
 from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unused_lines
 from tfxc.recipes.xr_transformer.embeddings import concatenated_on_disk, origin_of, write_embeddings
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
@@ -249,7 +256,8 @@ class _Stages:
         """The tree of that file; built where there is none."""
         path = self.folder / name
         if not path.exists():
-            settings.build(features, labels, self.recipe.threads).save(path)
+            texts = partial(label_text_matrix, self.data_folder)
+            settings.build(features, labels, self.recipe.threads, texts).save(path)
             self.folder.record_file(name)
         return ClusterTree.load(path)
 
