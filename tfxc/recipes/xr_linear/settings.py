@@ -47,8 +47,9 @@ class TreeSettings:
             ``"given"``; ``max_nonzeros`` of PIFA, see ``labels.label_embeddings.pifa``;
             ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label, or
             ``"texts"`` for the features of the labels' texts, which is taken as given or joins PIFA
-            as ``join`` (``"concat"`` or ``"convex"``) and ``alpha`` say. Or
-            ``file`` alone, a tree to take as it is: one of ``tfxc tree build``, or one of PECOS, see ``labels.pecos_tree.load_tree``; with
+            as ``join`` (``"concat"`` or ``"convex"``) and ``alpha`` say. Or ``file`` alone, a tree
+            to take as it is: one of ``tfxc tree build``, or one of PECOS, see
+            ``labels.pecos_tree.load_tree``; with
             ``nr_splits`` and ``min_codes`` if it has leaves only. Rows and tree are in the order of
             the prepared data's ``labels.txt``.
         seed: where ``given`` has none.
