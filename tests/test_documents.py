@@ -393,7 +393,7 @@ def test_names_of_the_package_exist(page):
 # ---- tutorials -------------------------------------------------------------------------------
 
 
-DATA_OF = {"classify_intents": "clinc150", "recognise_faces": "olivetti"}
+DATA_OF = {"add_intents": "clinc150", "classify_intents": "clinc150", "recognise_faces": "olivetti"}
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from tfxc.ops.batch_function import BatchFunction
 from tfxc.ops.encoded_in_chunks import encoded_in_chunks
 from tfxc.ops.margins import unit_rows
 from tfxc.ops.perturbations import perturbations
+from tfxc.ops.search.nearest import NearestRows
 from tfxc.ops.search.similarity import most_similar
 from tfxc.ops.tables.large_weights import starts_are_left_out
 
@@ -68,6 +69,8 @@ class XCModel(keras.Model):
         self._ranks = BatchFunction(self._ranks_of)
         self._unit_vectors = BatchFunction(self.vectors)
         self._label_vectors = BatchFunction(self._vectors_of_labels)
+        self._queries = BatchFunction(self._queries_of)
+        self._nearest: NearestRows | None = None
 
     def build(self, input_shape: Sequence | Mapping[str, Any] | None = None) -> None:
         """Weights are made when the model is first called, see ``build_model``."""
@@ -144,7 +147,9 @@ class XCModel(keras.Model):
 
     @property
     def search_methods(self) -> tuple[str, ...]:
-        """Names of the head's searches outside the graph, the usual one first."""
+        """Names of the searches outside the graph, the usual one first: the head's own, or two."""
+        if self.head.has_inner_products:
+            return ("exact", "approximate")
         return self.head.search_methods
 
     @property
@@ -209,10 +214,26 @@ class XCModel(keras.Model):
 
         See ``RunModel.find_top_k``.
         """
-        if not self.search_methods:
+        if self.head.has_inner_products and method == "approximate":
+            return self._find_near(features, k, probabilities)
+        if not self.head.search_methods:
             return self._find(features, k=k, probabilities=probabilities)
         scores = self._search_scores(features)
         return self.head.search_top_k(scores, k, method or self.search_methods[0])
+
+    def _find_near(self, features, k, probabilities):
+        """By an index of the labels' rows, which is made with the first search."""
+        if probabilities and not self.decides_each_label:
+            raise ConfigError(
+                "scores expected with the approximate search, as a softmax needs the scores of all "
+                "labels, found probabilities",
+                where="--search",
+                fix="ask for scores, or search exactly",
+            )
+        if self._nearest is None:
+            self._nearest = NearestRows(self.head.inner_products(), self.num_labels)
+        ids, scores = self._nearest.search(self._queries(features), k)
+        return ids, tf.sigmoid(scores).numpy() if probabilities else scores
 
     def search_scores(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
         """What the head's native search is given for a batch of arrays, see ``search_top_k``."""
@@ -276,6 +297,9 @@ class XCModel(keras.Model):
     def _vectors_of_labels(self, ids):
         head: Any = self.head
         return head.vectors_of(ids, self.encoder(head.label_features(ids), training=False))
+
+    def _queries_of(self, features):
+        return self.head.inner_products().queries(self.encoder(features, training=False))
 
     def _scores_to_search(self, features):
         return self.head.search_scores(self.encoder(features, training=False))

@@ -127,6 +127,7 @@ def _measure_predictions(options):
 
 def _measure(loaded, options, suffix=""):
     """Measures a run, or a checkpoint of it; returns its per-example values."""
+    from tfxc.inference.searcher import Agreement
     from tfxc.reports.measurement import Measurement
     from tfxc.reports.repetition_curve import RepetitionCurve
     from tfxc.reports.seen_penalty import calibrate_penalty
@@ -144,12 +145,15 @@ def _measure(loaded, options, suffix=""):
     metrics, began = measurement.metrics(loaded), time.monotonic()
     decisions = measurement.decisions(loaded) if options.tables else None
     curve = RepetitionCurve(loaded, measurement) if options.curve else None
-    values, unknown = measurement.update(loaded, rows, metrics, decisions, curve)
+    compared = Agreement() if measurement.search == "approximate" else None
+    values, unknown = measurement.update(loaded, rows, metrics, decisions, curve, compared)
     seconds = time.monotonic() - began
     of_them = f", {unknown:,} of their labels are unknown to the run" if unknown else ""
     at = "" if step is None else f" at step {step:,}"
     print(f"{path}{at} on {name}: {metrics.num_examples:,} examples{of_them}")
     print(metrics.table())
+    if compared:
+        print(f"approximate search: {compared}")
     print(f"{seconds:,.1f} s, {metrics.num_examples / max(seconds, 1e-3):,.0f} examples per second")
     folder = Path(options.output or path)
     counted = loaded.counted if _counts_some(loaded) else None

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with listener, _frozen_modules():
         metrics = Metrics()
         new_labels = NewLabels(options.label_texts) if options.label_texts else None
-        opening = RunOptions(options.trust, options.k, options.scores, new_labels)
+        opening = RunOptions(options.trust, options.k, options.scores, new_labels, options.search)
         catalog = Catalog(paths, limits, opening, metrics.searched)
         for name, slot in catalog.slots.items():
             print(f"{name}: version {slot.current.number}, {slot.current.version.folder}")
@@ -93,12 +93,7 @@ def _parser():
         action="store_true",
         help="answer with scores even where there are probabilities",
     )
-    options.add_argument(
-        "--label-texts", metavar="FILE",
-        help="runs with head label_text find the labels of this file as well, JSON lines "
-        '{"label": ..., "text": ...}, and the page and POST /labels add to it; anybody who reaches '
-        "the server may (default: no labels are added)",
-    )  # fmt: skip
+    _add_search(options)
     options.add_argument(
         "--poll", type=_seconds, default=0.0, metavar="SECONDS",
         help="look for newer versions this often (default: only on SIGHUP)",
@@ -110,6 +105,19 @@ def _parser():
     )  # fmt: skip
     _add_limits(options.add_argument_group("limits"))
     return options
+
+
+def _add_search(options):
+    options.add_argument(
+        "--search", metavar="METHOD",
+        help="how labels are searched, e.g. approximate, see docs/scale.md (default: exactly)",
+    )  # fmt: skip
+    options.add_argument(
+        "--label-texts", metavar="FILE",
+        help="runs with head label_text find the labels of this file as well, JSON lines "
+        '{"label": ..., "text": ...}, and the page and POST /labels add to it; anybody who reaches '
+        "the server may (default: no labels are added)",
+    )  # fmt: skip
 
 
 def _add_limits(group):

@@ -345,8 +345,9 @@ def add_measurement_options(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--search",
         metavar="METHOD",
-        help="how head mach searches: auto, brute, threshold (all exact) or approximate "
-        "(default: auto)",
+        help="how labels are searched: heads dense, sampled and label_text exact or approximate, "
+        "head mach auto, brute, threshold (all exact) or approximate; the approximate search is "
+        "compared with the exact one (default: exact, auto)",
     )
     options.add_argument(
         "--search-buckets",

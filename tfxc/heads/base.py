@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tfxc.ops.distributed.sharded_table import ShardedTable
     from tfxc.ops.fused.logit_chunks import ChunkUpdate
     from tfxc.ops.logit_group import LogitGroup
+    from tfxc.ops.search.nearest import InnerProducts
 
 
 TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
@@ -47,6 +48,8 @@ class Head(LargeWeights):
             ``data.providers.PROVIDERS`` has none or another; see there.
         sharded_table: ``ops.distributed.sharded_table.ShardedTable`` of a head whose weights are
             sharded over replicas, once it is built.
+        has_inner_products: whether these scores are those of ``inner_products``, so that there is
+            an approximate search.
         full_softmax: whether the head has one score per label, and so a softmax over all.
         tile: labels that are scored at a time where the weights are in parts of this many; the
             search is a loop over tiles of a usual size where it is None.
@@ -67,6 +70,7 @@ class Head(LargeWeights):
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     sharded_table: "ShardedTable | None" = None
     search_methods: tuple[str, ...] = ()
+    has_inner_products: bool = False
     full_softmax = False
     tile: int | None = None
     fused_variables: "Sequence[keras.Variable]" = ()
@@ -182,6 +186,10 @@ class Head(LargeWeights):
         score, size = self.tile_scores(features), self.tile or TILE
         starts = range(0, self.num_labels, size)
         return tf.concat([score(at, min(at + size, self.num_labels)) for at in starts], 1)
+
+    def inner_products(self) -> "InnerProducts":
+        """The scores as inner products, where ``has_inner_products``."""
+        raise NotImplementedError(f"{type(self).__name__} has no such scores")
 
     def label_similarities(self, label: int) -> np.ndarray | None:
         """How alike the weights of a label and those of every label are.

@@ -13,6 +13,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.label_chunks import LabelChunks, chunk_size
 from tfxc.ops.logit_group import LogitGroup
+from tfxc.ops.search.nearest import InnerProducts, of_linear_scores
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once
 
@@ -50,6 +51,7 @@ class Dense(Head):
     """
 
     full_softmax = True
+    has_inner_products = True
 
     @checked(
         initial_std=POSITIVE | None,
@@ -85,7 +87,7 @@ class Dense(Head):
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (dim, num_labels), or chunks (labels, dim) of its transpose, and bias."""
-        dim = input_shape[-1]
+        self.dim = dim = input_shape[-1]
         std = self.initial_std or dim**-0.5
         start = keras.initializers.Constant(rare_label_bias(self.num_labels))
         if self.update == "gradient":
@@ -138,6 +140,14 @@ class Dense(Head):
             return tf.matmul(features, kernel[:, begin:end]) + bias[begin:end]
 
         return score
+
+    def inner_products(self) -> InnerProducts:
+        """Those with the columns of the kernel."""
+        bias = read_once(self.bias.value)
+        if self.chunks is not None:
+            return of_linear_scores(self.chunks.rows, bias, self.dim)
+        kernel = read_once(self.kernel.value)
+        return of_linear_scores(lambda b, e: tf.transpose(kernel[:, b:e]), bias, self.dim)
 
     def label_similarities(self, label: int) -> np.ndarray:
         """Cosines of the columns of the kernel."""

@@ -40,6 +40,7 @@ class RunPredictor:
         k: labels per example; None means 5, or all if there are fewer.
         probabilities: whether to return probabilities instead of scores; None if the head has
             any.
+        search: one of the model's ``search_methods``; None means the first.
 
     Attributes:
         input_kind: a name in ``tfxc.data.kinds.INPUTS``.
@@ -56,7 +57,11 @@ class RunPredictor:
     """
 
     def __init__(
-        self, loaded_run: Any, k: int | None = None, probabilities: bool | None = False
+        self,
+        loaded_run: Any,
+        k: int | None = None,
+        probabilities: bool | None = False,
+        search: str | None = None,
     ) -> None:
         num_labels = loaded_run.manifest["num_labels"]
         self.k = checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
@@ -64,6 +69,7 @@ class RunPredictor:
         self.input_kind, self.names = loaded_run.input_kind, loaded_run.vocabulary.names
         self._loaded, model = loaded_run, loaded_run.model
         self._probabilities = model.has_probabilities if probabilities is None else probabilities
+        self._search = search
         self._searcher(self.k)  # refuses what cannot be found
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +110,7 @@ class RunPredictor:
         return self._searcher(self.k)(batch)
 
     def _searcher(self, k):
-        return Searcher(self._loaded.model, k, probabilities=self._probabilities)
+        return Searcher(self._loaded.model, k, self._search, probabilities=self._probabilities)
 
 
 class DecidingPredictor(RunPredictor):

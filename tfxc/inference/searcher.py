@@ -1,5 +1,6 @@
 """Top-k labels of many examples with a trained model, and the loss over all labels."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -72,6 +73,7 @@ class Searcher:
         ranks: whether ``find`` gives the ranks of the true labels too.
         excluded: ``Excluded`` labels of the examples, which are left out; None for none. Batches
             then come with ``example_index``.
+        compared: ``Agreement`` with the usual search, which ``find`` then does as well; or None.
 
     Raises:
         ConfigError: the model has no such search, no softmax over all labels or no probabilities.
@@ -89,6 +91,7 @@ class Searcher:
         probabilities: bool = False,
         ranks: bool = False,
         excluded: Excluded | None = None,
+        compared: "Agreement | None" = None,
     ) -> None:
         model.check_k(k)
         if probabilities:
@@ -114,7 +117,7 @@ class Searcher:
             )
         self.model, self.k, self._method = model, k, method
         self._full_loss, self._probabilities = full_loss, probabilities
-        self._ranks, self._excluded = ranks, excluded
+        self._ranks, self._excluded, self._compared = ranks, excluded, compared
         more = 0 if excluded is None else excluded.most
         self._depth = min(k + more, model.num_labels) if more else k
 
@@ -132,16 +135,26 @@ class Searcher:
             ids, scores, losses = self.model.find_with_loss(
                 features, labels, self._depth, self._probabilities
             )
-        else:
-            ids, scores = self.model.find_top_k(
-                features, self._depth, self._probabilities, self._method
-            )
+        if not self._full_loss or self._method is not None:
+            ids, scores = self._found(features)
         if self._depth > self.k:
             ids, scores = _without(ids, scores, excluded, self.k)
         if self._ranks:
             model: Any = self.model
             ranks = model.find_ranks(features, np.asarray(labels, np.int32), excluded)
         return SearchResult(ids, scores, labels, losses, ranks)
+
+    def _found(self, features):
+        """Ids and scores by the method, perhaps compared with those of the usual one."""
+        began = time.perf_counter()
+        given = features, self._depth, self._probabilities
+        ids, scores = self.model.find_top_k(*given, self._method)
+        if self._compared is not None:
+            between = time.perf_counter()
+            usual, _ = self.model.find_top_k(*given)
+            seconds = between - began, time.perf_counter() - between
+            self._compared.update(ids[:, : self.k], usual[:, : self.k], seconds)
+        return ids, scores
 
     def over(
         self,
@@ -168,6 +181,45 @@ class Searcher:
                 progress.advance(len(found.ids))
         if title:
             progress.close()
+
+
+class Agreement:
+    """How many of the labels of one search another one finds, and how long both take.
+
+    The first batch does not count for the times: it compiles, and makes indices.
+
+    Example:
+        >>> found = Agreement()
+        >>> found.update(np.array([[3, 1]]), np.array([[1, 2]]), (1.0, 2.0))
+        >>> found.recall
+        0.5
+    """
+
+    def __init__(self) -> None:
+        self._found = self._wanted = self._timed = self._k = 0
+        self._batches, self._seconds = 0, np.zeros(2)
+
+    def update(self, ids: np.ndarray, usual: np.ndarray, seconds: tuple[float, float]) -> None:
+        """Adds the ids (batch, k) of a batch by the search and by the usual one."""
+        self._found += int(np.count_nonzero(hits(usual, ids)))
+        self._wanted += int(np.count_nonzero(usual >= 0))
+        self._k = usual.shape[1]
+        if self._batches:
+            self._seconds += seconds
+            self._timed += len(ids)
+        self._batches += 1
+
+    @property
+    def recall(self) -> float:
+        """Share of the labels of the usual search that the other one finds."""
+        return self._found / max(1, self._wanted)
+
+    def __str__(self):
+        line = f"recall@{self._k} against the exact search {100 * self.recall:.2f} %"
+        if not self._timed:
+            return line
+        own, usual = 1000 * self._seconds / self._timed
+        return f"{line}; {own:.3f} ms per example, with the encoder, instead of {usual:.3f}"
 
 
 def _without(ids, scores, excluded, k):

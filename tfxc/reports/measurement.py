@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tfxc.data.formats.base import Reader
     from tfxc.data.label_texts.exclusions import Exclusions
     from tfxc.data.sources.base import Source
-    from tfxc.inference.searcher import Examples
+    from tfxc.inference.searcher import Agreement, Examples
     from tfxc.metrics.classification import Decision
     from tfxc.metrics.suite import MetricSuite
     from tfxc.reports.decisions import Decisions
@@ -260,8 +260,9 @@ class Measurement:
         metrics: "MetricSuite",
         decisions: "Decisions | None" = None,
         curve: "RepetitionCurve | None" = None,
+        compared: "Agreement | None" = None,
     ) -> tuple[dict[str, np.ndarray], int]:
-        """Finds the labels of the examples; updates ``metrics``, ``decisions`` and ``curve``.
+        """Finds the labels of the examples; updates the metrics and all else that is given.
 
         Returns:
             {name: per-example values}, and the number of labels that the run does not know.
@@ -278,7 +279,7 @@ class Measurement:
         probabilities = decisions is not None and rule.probabilities
         searcher = Searcher(
             loaded.model, depth, self.search, full_loss, probabilities,
-            ranks="MRR" in metrics.names, excluded=self.excluded(loaded, rows),
+            ranks="MRR" in metrics.names, excluded=self.excluded(loaded, rows), compared=compared,
         )  # fmt: skip
         parts, unknown = [], 0
         watch = curve.update if curve else None

@@ -252,9 +252,9 @@ class LoadedRun:
                     fix="add --search approximate, or leave it out",
                 )
             self.require("head", where)
-            if search not in self.model.search_methods:
+            if not hasattr(self.model.head, name):
                 raise ConfigError(
-                    f"the {self.model.searched_part} has no approximate search",
+                    f"the {self.model.searched_part} has no approximate search in buckets",
                     where=where,
                     fix="leave it out",
                 )

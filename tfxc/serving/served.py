@@ -129,7 +129,8 @@ class ServedRun:
         self.forms = ExampleForms(loaded.input_kind, loaded.manifest, version.folder)
         self.probabilities = loaded.model.has_probabilities and not options.scores
         self._predictors = {
-            k: RunPredictor(loaded, k, self.probabilities) for k in _steps(self.k, self.max_k)
+            k: RunPredictor(loaded, k, self.probabilities, options.search)
+            for k in _steps(self.k, self.max_k)
         }
         self.names = loaded.vocabulary.names
         self._model = loaded.model
@@ -238,12 +239,14 @@ class RunOptions(NamedTuple):
         k: labels of an answer whose request does not say how many; None means 5.
         scores: whether answers have scores even where there are probabilities.
         new_labels: more labels of runs that know labels by their texts; None for none.
+        search: how labels are searched, one of ``RunModel.search_methods``; None means the usual.
     """
 
     trust: bool = False
     k: int | None = None
     scores: bool = False
     new_labels: NewLabels | None = None
+    search: str | None = None
 
 
 class Slot:

@@ -19,6 +19,7 @@ from tfxc.heads.label_text.text_table import TextTable
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import at_positives, unit_rows
 from tfxc.ops.randomness import current_examples, in_training_step, random_bits
+from tfxc.ops.search.nearest import InnerProducts
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
 from tfxc.ops.tables.large_weights import assign_rows
@@ -111,6 +112,7 @@ class LabelText(Head):
     data_statistics = ("trained", "penalty")  # the latter is its own argument
     full_softmax = True
     reads_label_texts = True
+    has_inner_products = True
 
     @checked(
         columns=OneOf("batch", "all"),
@@ -441,6 +443,21 @@ class LabelText(Head):
                     vectors[some - begin] = encode(some)
                     progress.advance(len(some))
                 assign_rows(self.label_vectors.value, begin, vectors)
+
+    def inner_products(self) -> InnerProducts:
+        """Cosines over the temperature; the penalty counts as a weight of a feature."""
+        vectors, trained = read_once(self.label_vectors.value), self.trained.value
+        penalty, scale = self.penalty.value, self.scale
+
+        def rows(begin, end):
+            found = rows_between(vectors, begin, end)
+            return tf.concat([found, trained[begin:end, None]], axis=1)
+
+        def queries(features):
+            found = unit_rows(features)
+            return scale * tf.concat([found, tf.fill([tf.shape(found)[0], 1], -penalty)], axis=1)
+
+        return InnerProducts(rows, queries, vectors.shape[1] + 1)
 
     def label_similarities(self, label: int) -> np.ndarray:
         """Cosines of the labels' vectors."""

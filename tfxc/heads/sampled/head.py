@@ -17,6 +17,7 @@ from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.margins import angular_margin, at_positives, unit_rows
 from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import distinct_or_zero, ranks_in
+from tfxc.ops.search.nearest import InnerProducts, of_linear_scores
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
 from tfxc.ops.tables.row_start import RowStart
@@ -75,6 +76,7 @@ class Sampled(Head):
     data_dependent_arguments = ("num_labels", "label_counts")
     data_statistics = ("frequencies",)
     full_softmax = True
+    has_inner_products = True
 
     @checked(
         classes=OneOf("batch", "all"),
@@ -212,6 +214,18 @@ class Sampled(Head):
             return scores if bias is None else scores + bias[begin:end]
 
         return score
+
+    def inner_products(self) -> InnerProducts:
+        """Those with the rows of the kernel, of cosines with rows of length 1."""
+        kernel = read_once(self.kernel.value)
+        width, rows = kernel.shape[1], partial(rows_between, kernel)
+        if self.score == "linear":
+            return of_linear_scores(rows, None if self.bias is None else self.bias.value, width)
+        return InnerProducts(
+            lambda begin, end: unit_rows(rows(begin, end)),
+            lambda features: self.scale * unit_rows(features),
+            width,
+        )
 
     def label_similarities(self, label: int) -> np.ndarray:
         """Cosines of the rows of the kernel."""

@@ -82,7 +82,7 @@ class TracedModel:
 
         def run(features):
             with without_gradients():
-                if self.model.search_methods:
+                if self.model.head.search_methods:
                     return self.model._scores_to_search(features)
                 return self.model.top_k(features, min(5, self.model.head.num_choices))
 
