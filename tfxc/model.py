@@ -389,7 +389,7 @@ def _restart(model, config, example):
         seed = config.encoder.section().get("seed", config.seed)
         restart_encoder(encoder.weights, start, vars(encoder).get("seed", seed), encoder.tables)
     start, head = config.head.section().get("start"), model.head
-    if start is None:
+    if start in (None, registry.LABEL_TEXTS):  # the latter needs the data, see training.start
         return
     if head.sharded_table is not None:
         raise ConfigError(

@@ -466,6 +466,47 @@ def test_linear_rankers_exclude_labels_and_refuse_ranks(tmp_path):
         registry.get("recipe", "xr_linear").check_config(ranks)
 
 
+def trainer_of(folder, **changes):
+    sections = tree_of(folder, **changes)
+    config = parse_config(sections)
+    data = ensure_prepared(config.data, folder / "prepared")
+    return TrainingJob(config, data, folder / "start").trainer(
+        make_strategy(config.training, config)
+    )
+
+
+@pytest.mark.parametrize("head", [{"name": "dense"}, {"name": "sampled", "classes": "all"}])
+def test_weights_of_labels_begin_with_their_texts(tmp_path, head):
+    write_data(tmp_path)
+    plain = trainer_of(tmp_path, head=head).model
+    trainer = trainer_of(tmp_path, head={**head, "start": "label_texts"})
+    model = trainer.model
+    data = next((tmp_path / "prepared").glob("*/labels.txt")).parent
+    names, given = LabelVocabulary.load(data / "labels.txt").names, label_texts_by_name(data)
+    rows = load_text_features(data / "text_features").transform([given[name] for name in names])
+    features = Rows.of(SPARSE, rows, [[]] * len(names)).batch()["features"]
+    expected = model.find_vectors(features)
+    weights = model.head.kernel.numpy()
+    before = plain.head.kernel.numpy()
+    weights, before = (w if head["name"] == "sampled" else w.T for w in (weights, before))
+    lengths = np.linalg.norm(weights, axis=1)
+    np.testing.assert_allclose(lengths, np.sqrt(np.square(before).sum(axis=1).mean()), rtol=1e-5)
+    np.testing.assert_allclose(weights / lengths[:, None], expected, rtol=1e-4, atol=1e-6)
+    trainer.fit()
+
+
+def test_starts_without_texts_or_weights_of_labels_are_refused(tmp_path):
+    write_data(tmp_path)
+    start = {"start": "label_texts"}
+    with pytest.raises(ConfigError, match=r"head\.start: data\.label_texts expected"):
+        trainer_of(tmp_path, head={"name": "dense", **start}, data={"label_texts": None})
+    mach = {"name": "mach", "num_repetitions": 2, "num_buckets": 8, **start}
+    with pytest.raises(ConfigError, match=r"head\.start: head 'dense' or 'sampled' expected"):
+        trainer_of(tmp_path, head=mach)
+    with pytest.raises(ConfigError, match="xavier, kaiming expected, found 'label_texts'"):
+        registry.check_section("encoder", {"name": "bag_mlp", **start}, where="encoder")
+
+
 def linear_tree(folder, run, **tree):
     sections = tree_of(folder, run, recipe={"name": "xr_linear", "tree": tree})
     for section in ("encoder", "head", "objective", "training"):

@@ -137,6 +137,8 @@ def register_all() -> dict[str, dict[str, type[Any]]]:
 
 #: Names of random starts, see ``tfxc.encoders.bases.starts``.
 STARTS = ("uniform", "normal", "xavier", "kaiming")
+#: A start of a head: the vectors of the labels' texts.
+LABEL_TEXTS = "label_texts"
 #: Keys that a section of each kind may have in addition to its constructor's arguments; a
 #: constructor may have one of its own.
 COMMON_KEYS: dict[str, tuple[str, ...]] = {"encoder": ("start", "vectors"), "head": ("start",)}
@@ -198,9 +200,10 @@ def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
 
 
 def _check_common(key, value, where):
-    if key == "start" and value not in (None, *STARTS):
+    known = (*STARTS, LABEL_TEXTS) if where.startswith("head") else STARTS
+    if key == "start" and value not in (None, *known):
         raise ConfigError(
-            f"one of {', '.join(STARTS)} expected, found {value!r}{nearest(value, STARTS)}",
+            f"one of {', '.join(known)} expected, found {value!r}{nearest(value, known)}",
             where=where,
             fix="choose one of these, or leave it out",
         )

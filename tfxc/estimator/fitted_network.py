@@ -18,6 +18,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments, resolved
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.loop import Trainer
+from tfxc.training.start.label_texts import start_from_label_texts
 from tfxc.training.start.word_vectors import start_from_vectors
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class FittedNetwork(FittedModel):
         with scratch_folder("fit") as folder:
             run = RunFolder(folder)
             start_from_vectors(self.model, self.config, lambda: self._text_features)
+            start_from_label_texts(self.model, self.config, None)
             evaluation = None
             if data.dev is not None:
                 evaluation = Evaluation(self.model, self.config, data.labels, data.train, data.dev)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,6 +10,8 @@ from tfxc.core import registry
 from tfxc.core.config import Config
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.locks import scratch_folder
+from tfxc.data.kinds import KINDS
+from tfxc.data.label_texts.prepared import load_label_texts
 from tfxc.data.manifest import Manifest
 from tfxc.data.sources.base import Source
 from tfxc.data.sources.shards import open_source
@@ -20,6 +23,7 @@ from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.loop import Trainer
 from tfxc.training.negatives.mined_labels import MinedLabels
 from tfxc.training.negatives.pre_batch import PreBatch
+from tfxc.training.start.label_texts import start_from_label_texts
 from tfxc.training.start.run_start import RunStart
 from tfxc.training.start.word_vectors import start_from_vectors
 from tfxc.training.strategies import by_chief, is_chief, make_strategy
@@ -177,6 +181,7 @@ class TrainingJob:
             else:
                 texts = self.data_folder / "text_features"
                 start_from_vectors(model, config, lambda: load_text_features(texts))
+                start_from_label_texts(model, config, partial(self._label_texts, manifest))
         return Trainer(
             model,
             source,
@@ -187,6 +192,10 @@ class TrainingJob:
             evaluation=self.evaluation(model, source, manifest),
             data_fingerprint=manifest.fingerprints or None,
         )
+
+    def _label_texts(self, manifest):
+        kind, width = KINDS[manifest.feature_kind], manifest.num_features
+        return load_label_texts(self.data_folder, kind, width)
 
     def _of_label_texts(self, model, source):
         """What keeps or finds more wrong labels where the head wants some."""

@@ -1,0 +1,85 @@
+"""Weights of labels that begin with the vectors of the labels' texts."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.progress import Progress
+from tfxc.core.registry import LABEL_TEXTS
+from tfxc.heads.dense import Dense
+from tfxc.heads.sampled.head import Sampled
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.label_texts.prepared import LabelTexts
+    from tfxc.model import XCModel
+
+_AT_ONCE = 256  # texts encoded at a time
+
+
+def start_from_label_texts(
+    model: "XCModel", config: "Config", label_texts: "Callable[[], LabelTexts] | None"
+) -> int:
+    """Gives labels the weights that the encoder makes of their texts, if ``head.start`` says so.
+
+    A weight vector keeps the length of its random start, on average over the labels. Labels without
+    a text keep the start itself, and so do biases.
+
+    Args:
+        model: built ``XCModel``.
+        config: its ``Config``.
+        label_texts: function without arguments that returns those of the data; None where there can
+            be none.
+
+    Returns:
+        Number of labels with such weights; 0 where the config wants none.
+
+    Raises:
+        ConfigError: there are no texts, or the head has no weight vector for each label.
+
+    Example:
+        >>> start_from_label_texts(model, config, load_texts)              # doctest: +SKIP
+        150
+    """
+    assert config.head is not None
+    if config.head.section().get("start") != LABEL_TEXTS:
+        return 0
+    head = model.head
+    if not isinstance(head, (Dense, Sampled)) or head.fused_variables:
+        raise ConfigError(
+            f"head 'dense' or 'sampled' expected with start {LABEL_TEXTS!r}, and not a fused one, "
+            f"found {type(head).__name__}",
+            where="head.start",
+            fix="choose another start",
+        )
+    if label_texts is None or config.data.label_texts is None:
+        raise ConfigError(
+            f"data.label_texts expected with start {LABEL_TEXTS!r}, found none",
+            where="head.start",
+            fix="name their file there, or 'names'; or choose another start",
+        )
+    texts = label_texts()
+    by_rows = isinstance(head, Sampled)
+    kernel = head.kernel.numpy() if by_rows else head.kernel.numpy().T.copy()
+    length = float(np.sqrt(np.mean(np.square(kernel).sum(axis=1))))
+    given = np.flatnonzero(texts.given)
+    kernel[given] = length * _encoded(model, texts, given)
+    head.kernel.assign(kernel if by_rows else kernel.T)
+    return len(given)
+
+
+def _encoded(model: "XCModel", texts: "LabelTexts", ids: np.ndarray) -> np.ndarray:
+    """float32 (n, dim), of length 1: the vectors of some labels' texts."""
+    order = texts.rows.by_length()
+    order = order[np.isin(order, ids)]
+    found: Any = None
+    with Progress("encoding label texts", len(ids), "labels") as progress:
+        for some in np.split(order, range(_AT_ONCE, len(order), _AT_ONCE)):
+            vectors = np.asarray(model.find_vectors(texts.rows.take(some)["features"]))
+            if found is None:
+                found = np.zeros((len(texts), vectors.shape[1]), np.float32)
+            found[some] = vectors
+            progress.advance(len(some))
+    return found[ids]
