@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import joblib
 import numpy as np
 import pytest
 import scipy.sparse
@@ -48,6 +49,34 @@ def test_a_ranker_is_the_same_byte_for_byte(address, tmp_path, monkeypatch):
         shared = train_ranker(*problem(), tmp_path / "shared")
     assert shared == local and parallel.workers() is None
     assert files_of(tmp_path / "shared") == files_of(tmp_path / "local")
+
+
+def test_processes_are_not_those_of_other_users_of_joblib():
+    """scikit-learn may have its own, before and after."""
+    tasks = [(number, 3) for number in range(7)]
+    expected = [divmod(*task) for task in tasks]
+    other = joblib.Parallel(n_jobs=2, backend="loky")
+    for find in (parallel.map_ordered, parallel.map_tasks, parallel.map_ordered):
+        assert other(joblib.delayed(divmod)(*task) for task in tasks) == expected
+        assert list(find(divmod, tasks, 2)) == expected
+    assert other(joblib.delayed(divmod)(*task) for task in tasks) == expected
+
+
+def fail_at(number):
+    if number == 2:
+        raise ValueError("two")
+    return number
+
+
+def test_processes_begin_anew_after_an_error():
+    for _ in range(2):
+        found = parallel.map_tasks(fail_at, [(number,) for number in range(9)], 2)
+        assert next(found) == 0
+        with pytest.raises(ValueError, match="two"):
+            list(found)
+    one = parallel.map_tasks(abs, [(-number,) for number in range(9)], 2)
+    other = parallel.map_ordered(abs, [(number,) for number in range(9)], 2)
+    assert [(next(one), next(other)) for _ in range(9)] == [(n, n) for n in range(9)]
 
 
 def pid_or_die(marker):

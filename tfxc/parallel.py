@@ -25,8 +25,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import joblib
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 
 from tfxc.core.errors import ConfigError, missing_package
 from tfxc.core.interrupts import stop_with_parent
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 30
 _POLL = 0.2  # seconds between two looks at a program
 _PATIENCE = 120.0  # seconds after which who started a program is taken for dead
+_IDLE_SECONDS = 10  # after which processes without work end
 _RETRIES = 3  # of a task whose worker was lost
 
 
@@ -54,6 +54,7 @@ class Workers(NamedTuple):
     memory: int | None
 
 
+_pools: dict[tuple[int, str], ProcessPoolExecutor] = {}  # by number of processes and module
 _client: "distributed.Client | None" = None  # one of a process, for all of its threads
 
 
@@ -214,9 +215,12 @@ def map_ordered(
         >>> list(map_ordered(divmod, [(7, 2), (9, 4)], processes=1))
         [(3, 1), (2, 1)]
     """
-    delayed = joblib.delayed(function)
-    parallel = joblib.Parallel(n_jobs=processes, return_as="generator")
-    yield from parallel(delayed(*task) for task in tasks)
+    if processes == 1:
+        for task in tasks:
+            yield function(*task)
+        return
+    pool = _processes(function, processes)
+    yield from _in_order(pool, function, tasks, processes, lambda: _end_processes(pool))
 
 
 def map_tasks(
@@ -241,16 +245,38 @@ def map_tasks(
             yield function(*task)
         return
     found = workers()
-    if found is not None:
-        assert _client is not None, "there are workers"
-        pool = _client.get_executor(pure=False, retries=_RETRIES)
-        processes = found.tasks
-    else:
+    if found is None:
+        yield from map_ordered(function, tasks, processes)
+        return
+    assert _client is not None, "there are workers"
+    pool = _client.get_executor(pure=False, retries=_RETRIES)
+    # Its shutdown cancels what has not begun.
+    yield from _in_order(pool, function, tasks, found.tasks, lambda: pool.shutdown(wait=False))
+
+
+def _processes(function, processes):
+    """Processes of this machine; those of a call before that were started alike, if there are any.
+
+    joblib's own pool cannot be shared with ``joblib.Parallel``, which scikit-learn may call.
+    """
+    key = processes, function.__module__
+    if key not in _pools:
         # A process that grows much after its first task is taken for leaking, and replaced: what a
         # task imports is imported before.
-        pool = get_reusable_executor(
-            max_workers=processes, initializer=_begin, initargs=(function.__module__,)
+        _pools[key] = ProcessPoolExecutor(
+            processes, timeout=_IDLE_SECONDS, initializer=_begin, initargs=key[1:]
         )
+    return _pools[key]
+
+
+def _end_processes(pool):
+    for key in [key for key, one in _pools.items() if one is pool]:
+        del _pools[key]
+    pool.shutdown(wait=True, kill_workers=True)
+
+
+def _in_order(pool, function, tasks, processes, end):
+    """Yields the results of tasks, of which some are given to the pool ahead."""
     waiting: collections.deque[Future[Any]] = collections.deque()
     try:
         for task in tasks:
@@ -260,10 +286,7 @@ def map_tasks(
         while waiting:
             yield waiting.popleft().result()
     except BaseException:
-        if found is None:
-            pool.shutdown(kill_workers=True)
-        else:
-            pool.shutdown(wait=False)  # Dask's cancels what has not begun
+        end()
         raise
 
 

@@ -86,6 +86,18 @@ def test_impossible_data_is_refused_and_leaves_nothing(tmp_path, name):
     assert list(root.iterdir()) == []
 
 
+def test_an_empty_dev_file_is_refused(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", [("one two", ["a"]), ("two", ["b"])])
+    (tmp_path / "dev.jsonl").write_text("")
+    dev = str(tmp_path / "dev.jsonl")
+    settings = DataSettings(
+        name="toy", train=str(tmp_path / "train.jsonl"), dev=dev, text_features=TFIDF
+    )
+    with pytest.raises(DataError, match="a dev split with examples expected.* or remove data.dev"):
+        ensure_prepared(settings, tmp_path / "root")
+    assert list((tmp_path / "root").iterdir()) == []
+
+
 def test_dev_must_have_the_features_and_label_range_of_train(tmp_path):
     matrix, labels = sparse_set()
     train = write_xc(tmp_path / "train.txt", matrix, labels, 12)

@@ -370,11 +370,14 @@ class _Split:
                 self._count(read, number)
                 self._examples.append(read.examples)
                 progress.advance(read.examples)
-        if self._training and not self._examples:
+        if not sum(self._examples):
+            kind = "training" if self._training else self._split
             raise DataError(
-                "a training split with examples expected, found an empty one", where=self._where,
-                fix="check the file and the reader's options",
-            )  # fmt: skip
+                f"a {kind} split with examples expected, found an empty one",
+                where=self._where,
+                fix="check the file and the reader's options"
+                + ("" if self._training else f", or remove data.{self._split}"),
+            )
 
     def _blocks_read(self, reader):
         """Yields the ``BlockRead`` of every block in its order."""
