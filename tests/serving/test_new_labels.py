@@ -9,6 +9,7 @@ import pytest
 from tests.label_text_runs import train, write_data
 from tests.serving.runs import client_of, text_run
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.label_texts.file import read_label_texts
 from tfxc.runs.loaded import load_run
 from tfxc.runs.new_labels import add_labels_by_text
 from tfxc.serving.new_labels import NewLabels
@@ -71,6 +72,29 @@ def test_a_newer_version_gets_the_labels_as_well(run, tmp_path):
         assert asyncio.run(application.catalog.reload()) == ["bot"]
         answer = client.post("/predict", json=QUESTION).json()
     assert answer["version"] == 2 and answer["predictions"][0][0]["label"] == "e7"
+
+
+def test_what_others_write_into_the_file_stays(run, tmp_path):
+    shutil.copytree(run, tmp_path / "bot" / "1")
+    file = tmp_path / "new.jsonl"
+    (tmp_path / "link.jsonl").symlink_to(file)
+    client, application = served({"bot": tmp_path / "bot"}, tmp_path / "link.jsonl")
+    with client:
+        client.post("/labels", json={"label": "one"})
+        with file.open("a") as stream:
+            stream.write('{"label": "by hand", "text": "where is my purple emu"}\n')
+        client.post("/labels", json={"label": "two"})
+        shutil.copytree(run, tmp_path / "bot" / "2")
+        assert asyncio.run(application.catalog.reload()) == ["bot"]
+        answer = client.post("/predict", json=QUESTION).json()
+    assert answer["predictions"][0][0]["label"] == "by hand"
+    assert list(read_label_texts(file)) == ["one", "by hand", "two"]
+
+
+@pytest.mark.parametrize("name", ["new.jsonl.xz", "new.jsonl.gz", "no/new.jsonl"])
+def test_files_that_cannot_be_added_to_are_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"--label-texts: a .* expected, to which"):
+        NewLabels(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,7 @@ def _measure(loaded, options, suffix=""):
     folder = Path(options.output or path)
     counted = loaded.counted if _counts_some(loaded) else None
     record = {"run": str(path), "data": name, "step": step, "repetitions": counted}
+    record |= compared.record() if compared else {}
     record = _write(folder, _file_name(name, step, counted) + suffix, record, metrics, values)
     if decisions:
         wanted = {row for row, *_ in decisions.found.wrong}

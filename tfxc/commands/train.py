@@ -299,12 +299,23 @@ def _check_exclusions(config):
     """Files of excluded labels are read after the training by some recipes."""
     from tfxc.core.settings import SPLIT
     from tfxc.core.storage.reading import existing_file
+    from tfxc.data.source_files import expand
 
-    measured = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
+    data, names = config.data, ("dev", "test")
+    measured = names if config.evaluation.test_on_improvement else names[:1]
     for split in measured:
         for kind in config.evaluation.exclude:
-            if SPLIT in kind and getattr(config.data, split):
-                existing_file(kind.replace(SPLIT, split), fix="check evaluation.exclude")
+            if SPLIT not in kind:
+                continue
+            if split == "dev" and data.dev_share is not None:
+                raise ConfigError(
+                    "a file in data.dev expected with the number of each example, found a share of "
+                    "the training file",
+                    where="evaluation.exclude",
+                    fix="write the dev examples into a file of their own",
+                )
+            if getattr(data, split):
+                existing_file(expand(kind.replace(SPLIT, split)), fix="check evaluation.exclude")
 
 
 def _options_of_children(options):

@@ -214,6 +214,10 @@ class Agreement:
         """Share of the labels of the usual search that the other one finds."""
         return self._found / max(1, self._wanted)
 
+    def record(self) -> dict[str, Any]:
+        """What a file says of the search."""
+        return {"search": "approximate", "recall_of_search": self.recall}
+
     def __str__(self):
         line = f"recall@{self._k} against the exact search {100 * self.recall:.2f} %"
         if not self._timed:

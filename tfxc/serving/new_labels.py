@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfxc.core.errors import DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import atomic_file
 from tfxc.data.label_texts.file import read_label_texts, text_of_name
 from tfxc.data.label_texts.prepared import write_texts
 from tfxc.data.parsing.label_checks import check_label_name, check_unicode
+from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.serving.examples import as_shown
 from tfxc.serving.limits import bad_request
 
@@ -21,29 +22,44 @@ class NewLabels:
     """The labels of a file of texts, which ``tfxc add-labels --label-texts`` reads as well.
 
     Args:
-        path: the file; it is made with the first label where there is none.
+        path: the file, not compressed; it is made with the first label where there is none.
 
     Attributes:
         texts: dict of label name -> text.
 
     Raises:
         DataError: the file is no such file.
+        ConfigError: it is compressed, or its folder is not there.
 
     Example:
-        >>> NewLabels("no_such_folder/new.jsonl").texts
+        >>> NewLabels("no_such_file.jsonl").texts
         {}
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.texts = read_label_texts(self.path) if self.path.exists() else {}
+        self.path = Path(path).resolve()  # a link stays one
+        if self.path.suffix in COMPRESSED or not self.path.parent.is_dir():
+            kind = "file that is not compressed" if self.path.suffix in COMPRESSED else "folder"
+            raise ConfigError(
+                f"a {kind} expected, to which labels are added, found {str(path)!r}",
+                where="--label-texts",
+                fix="name a .jsonl file in a folder that is there",
+            )
+        self.texts: dict[str, str] = {}
+        self.read()
+
+    def read(self) -> None:
+        """Reads the file again: others may have written to it."""
+        if self.path.exists():
+            self.texts = {**self.texts, **read_label_texts(self.path)}
 
     def missing_in(self, loaded: "LoadedRun") -> dict[str, str]:
         """The texts of those that a run does not know."""
         return {name: t for name, t in self.texts.items() if name not in loaded.vocabulary}
 
     def add(self, name: str, text: str) -> None:
-        """Adds one to the file."""
+        """Adds one to the file, with what others have added in the meantime."""
+        self.read()
         texts = {**self.texts, name: text}
         with atomic_file(self.path) as stream:
             write_texts(stream, list(texts), list(texts.values()))

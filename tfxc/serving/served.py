@@ -355,6 +355,8 @@ class Catalog:
                 if version is None or version == slot.current.version:
                     continue
                 loop, number = asyncio.get_running_loop(), slot.current.number + 1
+                if self._options.new_labels is not None:
+                    self._options.new_labels.read()
                 new = await loop.run_in_executor(None, self._load, slot.name, version, number)
             except (UserError, OSError) as error:
                 print(f"warning: {slot.name}: version {slot.current.number} stays, as the newer "

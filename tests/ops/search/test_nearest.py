@@ -1,5 +1,6 @@
 """The approximate search against the exact one."""
 
+import json
 import sys
 
 import numpy as np
@@ -18,7 +19,7 @@ from tfxc.inference.searcher import Agreement, Searcher
 from tfxc.model import XCModel
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.objectives.softmax import Softmax
-from tfxc.ops.search.nearest import InnerProducts, NearestRows
+from tfxc.ops.search.nearest import InnerProducts, NearestRows, of_linear_scores
 from tfxc.serving.served import RunOptions
 
 N, DIM = 700, 12
@@ -74,6 +75,24 @@ def test_nearly_all_of_the_best_are_found(name):
     assert same.mean() > 0.9
 
 
+@pytest.mark.parametrize("deviation", [0.0, 1.0, 4.0])
+def test_labels_with_high_biases_do_not_hide_the_others(deviation):
+    pytest.importorskip("faiss", reason="needs the extra approximate")
+    random = np.random.default_rng(2)
+    centres = random.standard_normal((60, 32))
+    rows = centres[random.integers(0, 60, 6000)] + 0.3 * random.standard_normal((6000, 32))
+    bias = tf.constant(-9 + deviation * random.standard_normal(6000), tf.float32)
+    table, count = tf.constant(rows, tf.float32), len(rows)
+    products = of_linear_scores(lambda begin, end: table[begin:end], bias, 32)
+    queries = products.queries(table[:200] + 0.1)
+    ids, scores = NearestRows(products, count).search(queries.numpy(), 10)
+    exact = (queries @ tf.transpose(products.rows(0, count))).numpy()
+    best = np.argsort(-exact, axis=1)[:, :10]
+    assert np.mean([len({*a} & {*b}) for a, b in zip(ids, best, strict=True)]) > 9.5
+    found = np.take_along_axis(exact, ids, axis=1)
+    np.testing.assert_allclose(scores, found, rtol=1e-4, atol=1e-3)
+
+
 def test_agreement_counts_what_is_found():
     found = Agreement()
     found.update(np.array([[1, 2], [3, -1]]), np.array([[2, 4], [3, 5]]), (9.0, 9.0))
@@ -117,6 +136,8 @@ def test_a_run_is_measured_and_served_by_it(tmp_path, monkeypatch, capsys):
     evaluate.main(["--run", run, "--search", "approximate", "--full-loss", "--k", "1,3"])
     shown = capsys.readouterr().out
     assert "approximate search: recall@3 against the exact search 100.00 %" in shown
+    record = json.loads((tmp_path / "run" / "evaluation-dev.json").read_text())
+    assert (record["search"], record["recall_of_search"]) == ("approximate", 1.0)
     with pytest.raises(ConfigError, match="no search 'brute'"):
         evaluate.main(["--run", run, "--search", "brute"])
     with pytest.raises(ConfigError, match="no approximate search in buckets"):

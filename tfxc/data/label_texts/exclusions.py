@@ -13,11 +13,15 @@ from tfxc.data.label_texts.prepared import example_keys, own_labels
 from tfxc.data.lists import gather_lists, pad_labels
 from tfxc.data.manifest import LABELS_FILE
 from tfxc.data.parsing.lines import Lines
+from tfxc.data.source_files import expand
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.csr import bounds_of
 
 if TYPE_CHECKING:
     from tfxc.data.sources.base import Source
+
+
+_DIGITS = 19  # of a number
 
 
 class Exclusions:
@@ -72,7 +76,7 @@ def exclusions(
             found.append(_with_same_text(of_train, of_split, _pairs(train)))
         else:
             names = LabelVocabulary.load(Path(folder) / LABELS_FILE)
-            path = kind.replace(SPLIT, split)
+            path = expand(kind.replace(SPLIT, split))
             found.append(read_excluded_pairs(path, names, source.num_examples))
     pairs, true = np.concatenate(found), _pairs(source)
     count = source.num_examples
@@ -106,7 +110,8 @@ def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: 
         parts = text.split(maxsplit=1)
         if not parts:
             continue
-        if len(parts) < 2 or not parts[0].isdecimal() or int(parts[0]) >= num_examples:
+        is_number = len(parts) > 1 and parts[0].isdecimal() and len(parts[0]) < _DIGITS
+        if not is_number or int(parts[0]) >= num_examples:
             raise DataError(
                 f"an example's number below {num_examples:,} and a label behind a blank expected, "
                 f"found {text[:80]!r}",

@@ -451,11 +451,11 @@ class LabelText(Head):
 
         def rows(begin, end):
             found = rows_between(vectors, begin, end)
-            return tf.concat([found, trained[begin:end, None]], axis=1)
+            return tf.concat([found, penalty * trained[begin:end, None]], axis=1)
 
         def queries(features):
             found = unit_rows(features)
-            return scale * tf.concat([found, tf.fill([tf.shape(found)[0], 1], -penalty)], axis=1)
+            return scale * tf.concat([found, -tf.ones([tf.shape(found)[0], 1])], axis=1)
 
         return InnerProducts(rows, queries, vectors.shape[1] + 1)
 

@@ -184,12 +184,24 @@ def allocated(
         slots=replicas * slots * trained,
         averages=replicas * averages * weights,
         activations=0,
-        tables=replicas * _table_bytes(objective),
+        tables=replicas * (_table_bytes(objective) + _queue_bytes(head, config)),
         data=_data_bytes(config, manifest),
         saving=2 * largest,
         fragments=0,
         runtime=resident_bytes() + _STARTED,
     )
+
+
+def _queue_bytes(head, config):
+    """Columns of batches before, and what a step makes of them, see head ``label_text``."""
+    batches = getattr(head, "pre_batch", 0)
+    if not batches:
+        return 0
+    size = config.training.batch_size
+    slots = (batches + 1) * head.most_columns(size)
+    width = head.label_vectors.shape[1] * _FLOAT
+    # Two copies of the vectors where they are replaced; products, logits, and their gradient.
+    return 2 * slots * (width + 8) + 3 * slots * size * _FLOAT
 
 
 def memory_lines(
