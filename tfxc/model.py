@@ -228,7 +228,7 @@ class XCModel(keras.Model):
                 "scores expected with the approximate search, as a softmax needs the scores of all "
                 "labels, found probabilities",
                 where="--search",
-                fix="ask for scores, or search exactly",
+                fix="ask for scores (tfxc serve --scores), or search exactly",
             )
         if self._nearest is None:
             self._nearest = NearestRows(self.head.inner_products(), self.num_labels)

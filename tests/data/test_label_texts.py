@@ -235,7 +235,7 @@ def test_pairs_of_a_file_are_excluded(prepared, tmp_path, capsys):
     found = exclusions(folder, "dev", [str(tmp_path / "filter_{split}.txt")], dev, train)
     rows = [[i for i in row if i >= 0] for row in found.rows(np.arange(3)).tolist()]
     assert rows == [[0], [], [1]]  # the second example's fox is true
-    assert "1 pairs name labels that are not there" in capsys.readouterr().err
+    assert "labels that are not there are left out, in 1 of the lines" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

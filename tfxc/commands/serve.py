@@ -93,7 +93,7 @@ def _parser():
         action="store_true",
         help="answer with scores even where there are probabilities",
     )
-    _add_search(options)
+    _add_label_options(options)
     options.add_argument(
         "--poll", type=_seconds, default=0.0, metavar="SECONDS",
         help="look for newer versions this often (default: only on SIGHUP)",
@@ -107,7 +107,7 @@ def _parser():
     return options
 
 
-def _add_search(options):
+def _add_label_options(options):
     options.add_argument(
         "--search", metavar="METHOD",
         help="how labels are searched, e.g. approximate, see docs/scale.md (default: exactly)",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tfxc.data.rows import Rows
     from tfxc.model import XCModel
 
+_TEXTS = 256  # encoded at a time
+
 
 class Embedder:
     """Encodes batches of examples.
@@ -68,3 +70,23 @@ class Embedder:
         if progress.done != num_examples:
             raise DataError(f"{num_examples:,} examples expected, found {progress.done:,}")
         return np.concatenate(parts)
+
+
+def vectors_of_texts(model: "XCModel", rows: "Rows") -> np.ndarray:
+    """The vectors of labels' texts, float32 (texts, dim), of length 1, with a progress line.
+
+    Args:
+        model: whose encoder reads them.
+        rows: ``Rows`` of at least one text; texts of like length are encoded together.
+
+    Example:
+        >>> vectors_of_texts(model, texts.rows).shape                      # doctest: +SKIP
+        (150, 384)
+    """
+    order, parts = rows.by_length(), []
+    with Progress("encoding label texts", len(order), "labels") as progress:
+        for some in np.split(order, range(_TEXTS, len(order), _TEXTS)):
+            parts.append(np.asarray(model.find_vectors(rows.take(some)["features"]), np.float32))
+            progress.advance(len(some))
+    found = np.concatenate(parts)
+    return found[np.argsort(order)]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.progress import Progress
 from tfxc.core.storage.files import copy_folder
 from tfxc.data.label_texts.file import read_label_texts
 from tfxc.data.label_texts.prepared import TEXTS_FILE, features_of, shortened, write_texts
 from tfxc.data.manifest import LABEL_TEXTS_FOLDER, Manifest, fingerprints_of
+from tfxc.inference.embedder import vectors_of_texts
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.ops.tables.large_weights import assign_rows, without_starts
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tfxc.model import XCModel
     from tfxc.runs.loaded import LoadedRun
 
-_AT_ONCE = 256  # texts encoded at a time
 _BLOCK = 65_536  # labels that are copied at a time
 _SHOWN = 3
 
@@ -145,13 +144,7 @@ def encoded_texts(loaded: "LoadedRun", texts: list[str]) -> np.ndarray:
     """
     model = loaded.model
     rows = shortened(features_of(texts, loaded.text_features), model.head.label_length)
-    order, dim = rows.by_length(), model.head.label_vectors.shape[1]
-    found = np.empty((len(texts), dim), np.float32)
-    with Progress("encoding label texts", len(texts), "labels") as progress:
-        for some in np.split(order, range(_AT_ONCE, len(order), _AT_ONCE)):
-            found[some] = model.find_vectors(rows.take(some)["features"])
-            progress.advance(len(some))
-    return found
+    return vectors_of_texts(model, rows)
 
 
 def _copy(model: "XCModel", extended: "XCModel", old: int) -> None:

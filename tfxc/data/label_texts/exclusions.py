@@ -128,7 +128,10 @@ def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: 
             fix="write the labels as the data does, e.g. as numbers where it numbers them",
         )
     if unknown:
-        print(f"{path}: {unknown:,} pairs name labels that are not there", file=sys.stderr)
+        print(
+            f"{path}: labels that are not there are left out, in {unknown:,} of the lines",
+            file=sys.stderr,
+        )
     return np.array(found, np.int64).reshape(-1, 2)
 
 

@@ -1,22 +1,20 @@
 """Weights of labels that begin with the vectors of the labels' texts."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.core.progress import Progress
 from tfxc.core.registry import LABEL_TEXTS
 from tfxc.heads.dense import Dense
 from tfxc.heads.sampled.head import Sampled
+from tfxc.inference.embedder import vectors_of_texts
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.label_texts.prepared import LabelTexts
     from tfxc.model import XCModel
-
-_AT_ONCE = 256  # texts encoded at a time
 
 
 def start_from_label_texts(
@@ -65,21 +63,7 @@ def start_from_label_texts(
     kernel = head.kernel.numpy() if by_rows else head.kernel.numpy().T.copy()
     length = float(np.sqrt(np.mean(np.square(kernel).sum(axis=1))))
     given = np.flatnonzero(texts.given)
-    kernel[given] = length * _encoded(model, texts, given)
+    if len(given):
+        kernel[given] = length * vectors_of_texts(model, texts.rows.select(given))
     head.kernel.assign(kernel if by_rows else kernel.T)
     return len(given)
-
-
-def _encoded(model: "XCModel", texts: "LabelTexts", ids: np.ndarray) -> np.ndarray:
-    """float32 (n, dim), of length 1: the vectors of some labels' texts."""
-    order = texts.rows.by_length()
-    order = order[np.isin(order, ids)]
-    found: Any = None
-    with Progress("encoding label texts", len(ids), "labels") as progress:
-        for some in np.split(order, range(_AT_ONCE, len(order), _AT_ONCE)):
-            vectors = np.asarray(model.find_vectors(texts.rows.take(some)["features"]))
-            if found is None:
-                found = np.zeros((len(texts), vectors.shape[1]), np.float32)
-            found[some] = vectors
-            progress.advance(len(some))
-    return found[ids]
