@@ -28,6 +28,7 @@ from tfxc.data.rows import Rows
 from tfxc.data.sources.shards import open_source
 from tfxc.data.text.registry import load_text_features
 from tfxc.exports.savedmodel import export_savedmodel
+from tfxc.inference.embedder import vectors_of_texts
 from tfxc.inference.searcher import Searcher
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -39,6 +40,8 @@ from tfxc.runs.loaded import load_run
 from tfxc.runs.new_labels import encoded_texts
 from tfxc.training.job import TrainingJob
 from tfxc.training.negatives.mined_labels import MinedLabels
+from tfxc.training.negatives.near_batches import NearBatches
+from tfxc.training.negatives.refresh_times import RefreshTimes
 from tfxc.training.strategies import make_strategy
 
 
@@ -223,8 +226,11 @@ def test_what_cannot_be_combined_is_refused(tmp_path):
 MINED = {"mined": 2, "mined_candidates": 5, "mine_from": 1, "refresh": 2, "pre_batch": 2}
 
 
-def mining_trainer(folder, run="mined", **changes):
-    config = parse_config(tree_of(folder, run=run, head=MINED, **changes))
+NEAR = {"batching": "near", "near_size": 8, "mine_from": 1, "refresh": 2}
+
+
+def mining_trainer(folder, run="mined", head=MINED, **changes):
+    config = parse_config(tree_of(folder, run=run, head=head, **changes))
     data = ensure_prepared(config.data, folder / "prepared")
     return TrainingJob(config, data, folder / run).trainer(make_strategy(config.training, config))
 
@@ -253,27 +259,89 @@ def test_mined_labels_are_wrong_and_trained(tmp_path):
 
 @pytest.mark.parametrize(("examples", "batch"), [(440, 32), (9, 7), (7, 9), (64, 16)])
 def test_mining_is_due_where_an_epoch_begins(examples, batch):
-    config = SimpleNamespace(
-        evaluation=SimpleNamespace(batch_size=8), training=SimpleNamespace(batch_size=batch)
-    )
-    mining = MinedLabels(SimpleNamespace(num_examples=examples), config)
-    mining._model = SimpleNamespace(head=SimpleNamespace(mine_from=1, refresh_every=2))
+    head = SimpleNamespace(mine_from=1, refresh_every=2)
+    times = RefreshTimes(head, examples, batch)
     epochs = [step * batch // examples for step in range(60)]
-    due = [step for step in range(60) if mining._is_due(step)]
+    due = [step for step in range(60) if times.is_due(step)]
     periods = [(epoch - 1) // 2 for epoch in epochs]
     assert due == [n for n in range(1, 60) if epochs[n] >= 1 and periods[n] != periods[n - 1]]
 
 
-def test_mining_that_would_never_happen_is_refused(tmp_path):
+@pytest.mark.parametrize("head", [MINED, {"batching": "near", "mine_from": 1}])
+def test_mining_that_would_never_happen_is_refused(tmp_path, head):
     write_data(tmp_path)
     with pytest.raises(ConfigError, match=r"head\.mine_from: at most 0 expected"):
-        mining_trainer(tmp_path, training={"epochs": 1})
+        mining_trainer(tmp_path, training={"epochs": 1}, head=head)
 
 
-def test_resumed_training_with_mined_labels_is_the_same(tmp_path):
+def test_near_batches_do_not_go_with_groups_by_length(tmp_path):
     write_data(tmp_path)
-    mining_trainer(tmp_path, "whole").fit()
-    trainer = mining_trainer(tmp_path, "parts")
+    with pytest.raises(ConfigError, match=r"training\.group_by_length: false expected"):
+        mining_trainer(
+            tmp_path, training={"group_by_length": True}, head=NEAR, encoder={"name": "fasttext"},
+            data={"text_features": {"name": "words"}},
+        )  # fmt: skip
+
+
+def test_near_batches_need_the_examples_in_memory(tmp_path):
+    write_data(tmp_path)
+    with pytest.raises(ConfigError, match=r"head\.batching: a training split that fits into"):
+        mining_trainer(tmp_path, training={"memory_gb": 1e-9}, head=NEAR)
+
+
+def test_near_batches_have_similar_examples_and_each_once_an_epoch(tmp_path):
+    write_data(tmp_path)
+    trainer = mining_trainer(tmp_path, training={"epochs": 4}, head=NEAR)
+    (near,) = (t for t in trainer.techniques if isinstance(t, NearBatches))
+    count, size, seen = trainer.source.num_examples, 32, []
+    batch_of = trainer.source.batch
+
+    def recorded(seed, step, *position, **part):
+        batch = batch_of(seed, step, *position, **part)
+        seen.append((step, batch["example_index"]))
+        return batch
+
+    trainer.source.batch = recorded
+    assert trainer.steps_per_epoch % 1, "an epoch ends within a batch"
+    trainer.fit()
+    trained = dict(seen)  # a batch that was read ahead is fetched again
+    index = np.concatenate([trained[step] for step in range(len(trained))])
+    for epoch in range(4):
+        assert len(set(index[epoch * count : (epoch + 1) * count].tolist())) == count
+    groups = near.clusters.numpy()
+    assert np.bincount(groups).max() <= NEAR["near_size"]
+    last = [len(set(groups[trained[step]])) for step in range(len(trained) - 8, len(trained))]
+    first = [len(set(groups[trained[step]])) for step in range(8)]
+    assert np.mean(last) < 0.5 * np.mean(first)
+    vectors = vectors_of_texts(trainer.model, trainer.source.rows())
+
+    def likeness(step):
+        chosen = vectors[trained[step]]
+        return (chosen @ chosen.T).mean()
+
+    near_ones = np.mean([likeness(step) for step in range(len(trained) - 8, len(trained))])
+    assert near_ones > 1.2 * np.mean([likeness(step) for step in range(8)])
+    assert index[: size * 8].tolist() != index[count : count + size * 8].tolist()
+
+
+def test_near_batches_are_the_same_with_several_steps_per_call(tmp_path):
+    write_data(tmp_path)
+    found = []
+    for count in (1, 4):
+        trainer = mining_trainer(
+            tmp_path, f"by-{count}", NEAR, training={"steps_per_call": count, "epochs": 3}
+        )
+        trainer.fit()
+        found.append(trainer.model.get_weights())
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("head", [MINED, NEAR])
+def test_resumed_training_with_mined_labels_is_the_same(tmp_path, head):
+    write_data(tmp_path)
+    mining_trainer(tmp_path, "whole", head).fit()
+    trainer = mining_trainer(tmp_path, "parts", head)
     run, steps = trainer.step_function.run, itertools.count()
 
     def stopping(iterator):
@@ -284,7 +352,7 @@ def test_resumed_training_with_mined_labels_is_the_same(tmp_path):
     trainer.step_function.run = stopping
     with pytest.raises(Stopped):
         trainer.fit()
-    mining_trainer(tmp_path, "parts").fit()
+    mining_trainer(tmp_path, "parts", head).fit()
     whole, parts = (
         [weight.numpy() for weight in model.weights]
         for model in map(weights_of, (tmp_path / "whole", tmp_path / "parts"), [tmp_path] * 2)

@@ -1,10 +1,12 @@
 """Two workers give the numbers of a single device."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
+from tests import label_text_runs as texts
 from tests import tiny
 from tests.processes import finish, two_workers
 from tests.training.test_dual import changes as dual
@@ -12,8 +14,17 @@ from tests.training.test_dual import check_copies
 from tests.training.test_sharding import assert_same
 from tests.training.test_sharding import changes as sharded
 from tests.training.test_strategies import arrays, assert_close, training
+from tfxc.core.config import parse_config
+from tfxc.data.preparation import ensure_prepared
+from tfxc.runs.folder import RunFolder
+from tfxc.training.job import TrainingJob
+from tfxc.training.strategies import is_chief, make_strategy
 
 WORKERS = {"strategy": "multi_worker"}
+TEXTS = {
+    "mined": 1, "mined_candidates": 4, "mine_from": 1, "refresh": 2, "pre_batch": 1,
+    "batching": "near", "near_size": 8, "free_vectors": True,
+}  # fmt: skip
 DRAWN = {"sharded": True, "sampling": "partial", "sample_rate": 1.0}
 
 
@@ -52,6 +63,29 @@ def test_a_dual_objective(tmp_path):
 def test_a_dense_head(tmp_path):
     train_on_both(tmp_path, "dense", training=training(**WORKERS))
     check(tmp_path, "dense", {"training": training()})
+
+
+def train_on_texts(index, folder, run, **training):
+    """As ``train``, with head ``label_text``."""
+    optimizer = {"name": "adam", "learning_rate": 0.02, "epsilon": 1e-3}
+    training |= {"epochs": 3, "optimizer": optimizer}
+    config = parse_config(texts.tree_of(folder, run=run, head=TEXTS, training=training))
+    data = ensure_prepared(config.data, folder / "prepared", jobs=1)
+    run_folder = RunFolder(folder / run, is_chief())
+    run_folder.start(config, data)
+    strategy = make_strategy(config.training)
+    trainer = TrainingJob(config, data, run_folder.path).trainer(strategy)
+    trainer.fit()
+    np.savez(folder / f"{run}-{index}.npz", *tiny.weights(trainer))
+
+
+def test_labels_with_texts(tmp_path):
+    """The columns of both workers, mined labels, a queue, and groups that the chief has made."""
+    texts.write_data(tmp_path)
+    train_on_texts(0, tmp_path, "single")
+    finish(*two_workers(partial(train_on_texts, **WORKERS), tmp_path, "both"))
+    for index in range(2):
+        assert_close(arrays(tmp_path / "single-0.npz"), arrays(tmp_path / f"both-{index}.npz"))
 
 
 def test_shards_equal_a_whole_table(tmp_path):

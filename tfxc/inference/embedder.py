@@ -72,19 +72,22 @@ class Embedder:
         return np.concatenate(parts)
 
 
-def vectors_of_texts(model: "XCModel", rows: "Rows") -> np.ndarray:
-    """The vectors of labels' texts, float32 (texts, dim), of length 1, with a progress line.
+def vectors_of_texts(
+    model: "XCModel", rows: "Rows", title: str = "encoding label texts", unit: str = "labels"
+) -> np.ndarray:
+    """The vectors of texts, float32 (texts, dim), of length 1, with a progress line.
 
     Args:
         model: whose encoder reads them.
         rows: ``Rows`` of at least one text; texts of like length are encoded together.
+        title, unit: of the progress line.
 
     Example:
         >>> vectors_of_texts(model, texts.rows).shape                      # doctest: +SKIP
         (150, 384)
     """
     order, parts = rows.by_length(), []
-    with Progress("encoding label texts", len(order), "labels") as progress:
+    with Progress(title, len(order), unit) as progress:
         for some in np.split(order, range(_TEXTS, len(order), _TEXTS)):
             parts.append(np.asarray(model.find_vectors(rows.take(some)["features"]), np.float32))
             progress.advance(len(some))

@@ -67,6 +67,15 @@ class Technique:
         """
         return None
 
+    def reorders(self, step: int) -> bool:
+        """Called before the batch of a step is taken, with the number of updates made.
+
+        Returns:
+            whether the batches from this one on are others than those read ahead, as the training
+            split has been brought into another order; only where an epoch begins.
+        """
+        return False
+
     def gradients(
         self, compute: Callable[..., Any], batch: Mapping[str, Any]
     ) -> "tuple[tf.Tensor, list[Any]]":

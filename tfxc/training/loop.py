@@ -17,6 +17,7 @@ from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.sources.dataset import Share, copied_ahead, training_dataset
 from tfxc.ops.distributed.devices import GPU, has_gpu
 from tfxc.runs.writer import WEIGHTS
+from tfxc.techniques.base import overrides
 from tfxc.training.callbacks import Callbacks
 from tfxc.training.checkpoints import Checkpoints
 from tfxc.training.numerics import numerics, numerics_changes
@@ -82,6 +83,7 @@ class Trainer:
         self.evaluation, self.data_fingerprint = evaluation, data_fingerprint
         self.strategy = strategy or tf.distribute.get_strategy()
         self.techniques = [*extra_techniques, *map(_technique, config.techniques)]
+        self._reordering = [t for t in self.techniques if overrides(type(t), "reorders")]
         self.augmentation = build_augmentation(
             settings.augmentation, config.seed, source.image_shape
         )
@@ -240,7 +242,7 @@ class Trainer:
         return self.strategy.distribute_datasets_from_function(make)
 
     def _train(self, start, reporter, signals):
-        iterator = iter(self.batches(start)) if start < self.total_steps else None
+        iterator = None
         before, results, step = self.checkpoints.progress, {}, start
         clock = time.monotonic()
         began, losses = clock - before.get("seconds", 0.0), Losses(before.get("loss"))
@@ -249,6 +251,11 @@ class Trainer:
         while step < self.total_steps and not stopped_early:
             self._begin_epoch(step)
             self._callbacks.before(step)
+            if iterator is not None and self._reordering and self._begins_epoch(step):
+                self._read(step, losses, reporter)  # while the batches behind them are known
+            reorders = [technique.reorders(step) for technique in self._reordering]
+            if iterator is None or any(reorders):
+                iterator = iter(self.batches(step))
             step = self._call(iterator, step, losses, signals)
             stopped_by = self._stopped_by(signals)
             if stopped_by or self._looks_at(step) or losses.are_old or has_workers(self.strategy):

@@ -289,7 +289,7 @@ def from_all_workers(
         return np.array([values], np.float64)
 
     def gather():
-        row = tf.constant([values], tf.float64)
+        row = tf.constant(np.array([values], np.float64))
         return tf.distribute.get_replica_context().all_gather(row, axis=0)
 
     with lost_workers(strategy):

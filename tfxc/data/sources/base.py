@@ -98,6 +98,25 @@ class Source(abc.ABC):
             fix="remove it; for texts raise training.memory_gb",
         )
 
+    def group_near(self, batch_size: int, groups: np.ndarray) -> None:
+        """From now on, the examples of a group follow each other in an epoch.
+
+        Each epoch still holds each example once, also where the groups change between two batches
+        of it, if the next one is the first that begins in its epoch.
+
+        Args:
+            batch_size: examples of the global batch.
+            groups: int (examples,), from 0; all zeros change nothing.
+
+        Raises:
+            ConfigError: the examples are not in memory.
+        """
+        raise ConfigError(
+            "a training split that fits into memory expected with 'near', found a larger one",
+            where="head.batching",
+            fix="raise training.memory_gb, or remove it",
+        )
+
     def sequential(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """Yields all examples in their order as batches; the last one may be smaller.
 
@@ -203,6 +222,7 @@ class ArraySource(Source):
         self._rows, self._label_texts = rows, label_texts
         self._permutations = LRUCache(2)
         self._grouped: int | None = None
+        self._near: tuple[int, np.ndarray] | None = None
 
     def group_by_length(self, batch_size: int) -> None:
         """See ``Source``; each epoch is still a permutation."""
@@ -211,22 +231,30 @@ class ArraySource(Source):
         self._grouped = batch_size
         return None
 
+    def group_near(self, batch_size: int, groups: np.ndarray) -> None:
+        """See ``Source``."""
+        self._near, self._permutations = (batch_size, groups), LRUCache(2)
+
     def label_texts(self) -> "LabelTexts | None":
         """See ``Source``."""
         return self._label_texts
 
-    def _order(self, seed, epoch):
+    def _order(self, seed, epoch, near):
         order = permutation(self.num_examples, seed, epoch)
-        if self._grouped is None:
+        batch_size = self._grouped if near is None else near[0]
+        if batch_size is None:
             return order
-        lengths = self._rows.lengths[order]
         # The first places of an epoch may belong to a batch that the previous epoch started.
-        rest = -epoch * self.num_examples % self._grouped
+        rest = -epoch * self.num_examples % batch_size
         draw = np.random.default_rng((seed, epoch, _GROUPING))
-        return order[length_groups(lengths, self._grouped, rest, draw)]
+        if near is not None:
+            return order[near_groups(near[1][order], rest, draw)]
+        return order[length_groups(self._rows.lengths[order], batch_size, rest, draw)]
 
     def _pieces(self, seed, epoch, start, stop):
-        order = self._permutations.get((seed, epoch), lambda: self._order(seed, epoch))
+        # A pipeline that is still read ahead must not keep orders of other groups for later ones.
+        near, permutations = self._near, self._permutations
+        order = permutations.get((seed, epoch), lambda: self._order(seed, epoch, near))
         row_numbers = order[start:stop].astype(np.int64)
         return [(self._rows.select(row_numbers), row_numbers)]
 
@@ -301,6 +329,30 @@ def length_groups(
             left = [np.sort(ranked[len(ranked) - spare :])]
         places += [whole[draw.permutation(len(whole))].ravel(), *left]
     return np.concatenate(places)
+
+
+def near_groups(groups: np.ndarray, rest: int, draw: np.random.Generator) -> np.ndarray:
+    """Places in an order in which the examples of each group follow each other.
+
+    The groups come in random order; the examples of a group keep theirs.
+
+    Args:
+        groups: int (examples,), from 0, in the order that is regrouped.
+        rest: this many examples at the beginning are left where they are.
+        draw: ``numpy.random.Generator``.
+
+    Returns:
+        int64 (examples,), a permutation.
+
+    Example:
+        >>> draw = np.random.default_rng(0)
+        >>> near_groups(np.array([0, 1, 0, 1, 0]), 1, draw).tolist()
+        [0, 1, 3, 2, 4]
+    """
+    rest = min(rest, len(groups))
+    ranks = draw.permutation(int(groups.max(initial=0)) + 1)
+    later = rest + np.argsort(ranks[groups[rest:]], kind="stable")
+    return np.concatenate([np.arange(rest), later])
 
 
 def permutation(count: int, *key: int) -> np.ndarray:

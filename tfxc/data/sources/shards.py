@@ -86,6 +86,14 @@ class ShardSource(WindowSource):
         whole = self._whole
         return whole.group_by_length(batch_size) if whole else super().group_by_length(batch_size)
 
+    def group_near(self, batch_size: int, groups: np.ndarray) -> None:
+        """See ``Source``."""
+        whole = self._whole
+        if whole is None:
+            super().group_near(batch_size, groups)
+        else:
+            whole.group_near(batch_size, groups)
+
     def _pieces(self, seed, epoch, start, stop):
         if self.in_memory:
             return self._whole._pieces(seed, epoch, start, stop)

@@ -75,8 +75,11 @@ class LabelText(Head):
         mined: how many labels that are hard to tell from the true ones are columns for each
             example, drawn for each step out of its ``mined_candidates``; 0 for none.
         mined_candidates: wrong labels that a search of the training split finds first.
-        mine_from: epochs before the first search.
-        refresh: epochs between two searches.
+        mine_from: epochs before the first search, or the first near batches.
+        refresh: epochs between two searches, or before batches are made of other groups.
+        batching: ``"random"``, or ``"near"``: a batch is made of groups of examples whose vectors
+            are near each other, so that its columns are hard to tell apart.
+        near_size: most examples of such a group.
         pre_batch: how many batches before have their columns scored as wrong ones, too, by the
             vectors that they had then and with half the score; needs ``columns="batch"``.
         margin: what the cosine of a true label falls short by in training.
@@ -121,6 +124,8 @@ class LabelText(Head):
         mined_candidates=COUNT,
         mine_from=Integer(0),
         refresh=COUNT,
+        batching=OneOf("random", "near"),
+        near_size=Integer(2),
         pre_batch=Integer(0),
         margin=Number(0, 2),
         temperature=POSITIVE,
@@ -139,6 +144,8 @@ class LabelText(Head):
         mined_candidates: int = 100,
         mine_from: int = 5,
         refresh: int = 5,
+        batching: str = "random",
+        near_size: int = 32,
         pre_batch: int = 0,
         margin: float = 0.02,
         temperature: float = 0.05,
@@ -157,6 +164,7 @@ class LabelText(Head):
         self.columns, self.positives, self.self_negatives = columns, positives, self_negatives
         self.mined, self.mined_candidates = mined, mined_candidates
         self.mine_from, self.refresh_every = mine_from, refresh
+        self.batching, self.near_size = batching, near_size
         self.pre_batch, self.margin, self.temperature = pre_batch, margin, temperature
         self.train_temperature, self.free_vectors = train_temperature, free_vectors
         self.label_chunk, self.label_length = label_chunk, label_length
@@ -468,8 +476,9 @@ class LabelText(Head):
         """Constructor arguments."""
         names = (
             "num_labels", "columns", "positives", "self_negatives", "mined", "mined_candidates",
-            "mine_from", "pre_batch", "margin", "temperature", "train_temperature", "free_vectors",
-            "label_chunk", "label_length", "seen_penalty", "seed",
+            "mine_from", "batching", "near_size", "pre_batch", "margin", "temperature",
+            "train_temperature", "free_vectors", "label_chunk", "label_length", "seen_penalty",
+            "seed",
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
         return {**super().get_config(), **own, "refresh": self.refresh_every}

@@ -175,21 +175,29 @@ def allocated(
     fused = [weight_of(variable) for variable in head.fused_variables]
     trained = (parameters - sum(weight.size for weight in fused)) * _FLOAT
     slots = len(get_optimizer(config.training.optimizer.section()).slot_names)
-    averages = sum(method.name in ("ema", "swa") for method in config.techniques)
+    of_encoder = sum(weight_of(variable).bytes for variable in encoder.trainable_weights)
+    averages = _average_bytes(config, weights, of_encoder)
     replicas = replicas_here(config.training)
     largest = max((w.bytes for w in [*shapes, *fused]), default=0)
     return Memory(
         parameters=parameters,
         weights=replicas * weights,
         slots=replicas * slots * trained,
-        averages=replicas * averages * weights,
+        averages=replicas * averages,
         activations=0,
-        tables=replicas * (_table_bytes(objective) + _queue_bytes(head, config)),
+        tables=replicas * (_table_bytes(objective) + _queue_bytes(head, config))
+        + _near_bytes(head, manifest),
         data=_data_bytes(config, manifest),
         saving=2 * largest,
         fragments=0,
         runtime=resident_bytes() + _STARTED,
     )
+
+
+def _average_bytes(config, weights, of_encoder):
+    """Copies of the weights that techniques keep."""
+    sizes = {"ema": weights, "swa": weights, "wise_ft": 2 * of_encoder}
+    return sum(sizes.get(method.name, 0) for method in config.techniques)
 
 
 def _queue_bytes(head, config):
@@ -202,6 +210,13 @@ def _queue_bytes(head, config):
     width = head.label_vectors.shape[1] * _FLOAT
     # Two copies of the vectors where they are replaced; products, logits, and their gradient.
     return 2 * slots * (width + 8) + 3 * slots * size * _FLOAT
+
+
+def _near_bytes(head, manifest):
+    """The vectors of all training examples, and their copy in order, see head ``label_text``."""
+    if getattr(head, "batching", None) != "near":
+        return 0
+    return 2 * manifest.splits["train"].examples * head.label_vectors.shape[1] * _FLOAT
 
 
 def memory_lines(

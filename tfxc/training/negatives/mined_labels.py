@@ -5,16 +5,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.inference.searcher import Searcher
 from tfxc.metrics.base import distinct_labels, hits
 from tfxc.techniques.base import Technique
 
 if TYPE_CHECKING:
-    from tfxc.core.settings import Config
     from tfxc.data.sources.base import Source
     from tfxc.model import XCModel
+    from tfxc.training.negatives.refresh_times import RefreshTimes
 
 _FIRST = -4.0  # a penalty with which labels of training come before all others
 
@@ -28,35 +27,28 @@ class MinedLabels(Technique):
 
     Args:
         source: the training split.
-        config: ``Config``; batch size and ``evaluation.batch_size`` matter here.
+        times: when labels are mined.
+        batch_size: examples that are searched at a time.
 
     Attributes:
         candidates: int32 (examples, mined_candidates), best first, padded with -1.
     """
 
-    def __init__(self, source: "Source", config: "Config") -> None:
-        self._source, self._batch_size = source, config.evaluation.batch_size
-        self._examples_of_a_step = config.training.batch_size
+    def __init__(self, source: "Source", times: "RefreshTimes", batch_size: int) -> None:
+        self._source, self._times, self._batch_size = source, times, batch_size
         self._mined_at: int | None = None
 
     def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
-        """See ``Technique``."""
-        self._last_epoch = self._epoch(total_steps - 1)
-
-    def build(self, model: "XCModel", strategy: tf.distribute.Strategy) -> None:
-        """Makes the lists, which are empty at first.
+        """Checks that labels are mined at all.
 
         Raises:
             ConfigError: the training ends before the first search.
         """
+        self._times.check(total_steps, "labels are mined at all", "head.mined to 0")
+
+    def build(self, model: "XCModel", strategy: tf.distribute.Strategy) -> None:
+        """Makes the lists, which are empty at first."""
         self._model, head = model, _head_of(model)
-        if head.mine_from > self._last_epoch:
-            raise ConfigError(
-                f"at most {self._last_epoch} expected, the number of the last epoch, counted from "
-                f"0, so that labels are mined at all; found {head.mine_from}",
-                where="head.mine_from",
-                fix="lower it, train for more epochs, or set head.mined to 0",
-            )
         shape = (self._source.num_examples, head.mined_candidates)
         kind = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self.candidates = tf.Variable(
@@ -67,21 +59,9 @@ class MinedLabels(Technique):
 
     def before_step(self, step: int) -> None:
         """Searches where it is due."""
-        if step != self._mined_at and self._is_due(step):
+        if step != self._mined_at and self._times.is_due(step):
             self._mined_at = step
             self.candidates.assign(self._mined())
-
-    def _is_due(self, step):
-        return self._period(step) > self._period(step - 1)
-
-    def _period(self, step):
-        """How many searches were due before the one that this step needs; -1 before the first."""
-        head = _head_of(self._model)
-        return max(-1, (self._epoch(step) - head.mine_from) // head.refresh_every)
-
-    def _epoch(self, step):
-        """In integers, as the training loop counts them; -1 before the first step."""
-        return step * self._examples_of_a_step // self._source.num_examples
 
     def _mined(self):
         """The lists of all examples."""

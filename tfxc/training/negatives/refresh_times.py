@@ -1,0 +1,55 @@
+"""When what a training finds wrong labels by is made anew."""
+
+from typing import Any
+
+from tfxc.core.errors import ConfigError
+
+
+class RefreshTimes:
+    """The steps at which epoch ``mine_from`` begins, and every ``refresh`` epochs after it.
+
+    Args:
+        head: with ``mine_from`` and ``refresh_every``.
+        num_examples: of the training split.
+        batch_size: examples of a step, over all replicas.
+
+    Example:
+        >>> from tfxc.heads.label_text.head import LabelText
+        >>> times = RefreshTimes(LabelText(9, mine_from=1, refresh=2), 10, batch_size=5)
+        >>> [step for step in range(12) if times.is_due(step)]
+        [2, 6, 10]
+    """
+
+    def __init__(self, head: Any, num_examples: int, batch_size: int) -> None:
+        self._head, self._num_examples, self._batch_size = head, num_examples, batch_size
+
+    def check(self, total_steps: int, purpose: str, otherwise: str) -> None:
+        """Refuses a training that ends before the first time.
+
+        Args:
+            total_steps: of the training.
+            purpose: what would never happen, and ``otherwise`` what to do without it.
+
+        Raises:
+            ConfigError: it does.
+        """
+        last = self._epoch(total_steps - 1)
+        if self._head.mine_from > last:
+            raise ConfigError(
+                f"at most {last} expected, the number of the last epoch, counted from 0, so that "
+                f"{purpose}; found {self._head.mine_from}",
+                where="head.mine_from",
+                fix=f"lower it, train for more epochs, or set {otherwise}",
+            )
+
+    def is_due(self, step: int) -> bool:
+        """Whether it is made anew before the step after so many."""
+        return self._period(step) > self._period(step - 1)
+
+    def _period(self, step):
+        """How many times were due before this one; -1 before the first."""
+        return max(-1, (self._epoch(step) - self._head.mine_from) // self._head.refresh_every)
+
+    def _epoch(self, step):
+        """In integers, as the training loop counts them; -1 before the first step."""
+        return step * self._batch_size // self._num_examples
