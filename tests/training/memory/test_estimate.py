@@ -24,8 +24,6 @@ def test_parts_of_the_memory(tmp_path):
     assert memory.parameters == parameters
     assert memory.weights == memory.averages == 4 * parameters and memory.slots == 8 * parameters
     assert memory.saving == 2 * 4 * 60 * 32
-    between = found(tmp_path, techniques=[{"name": "wise_ft"}])[0].training
-    assert between.averages == 2 * 4 * (60 * 32 + 32)
     assert memory.total == sum(memory[1:])
     assert memory.runtime > 200 * 2**20, "TensorFlow is imported here as well"
 

@@ -220,9 +220,10 @@ class ArraySource(Source):
         shape = rows.image_shape or image_shape
         super().__init__(len(rows), rows.num_features, num_labels, rows.kind, shape)
         self._rows, self._label_texts = rows, label_texts
-        self._permutations = LRUCache(2)
         self._grouped: int | None = None
-        self._near: tuple[int, np.ndarray] | None = None
+        # One attribute, which is replaced as a whole: a pipeline that is still read ahead must not
+        # keep an order of other groups where later ones are looked for.
+        self._near: tuple[LRUCache, tuple[int, np.ndarray] | None] = LRUCache(2), None
 
     def group_by_length(self, batch_size: int) -> None:
         """See ``Source``; each epoch is still a permutation."""
@@ -233,7 +234,7 @@ class ArraySource(Source):
 
     def group_near(self, batch_size: int, groups: np.ndarray) -> None:
         """See ``Source``."""
-        self._near, self._permutations = (batch_size, groups), LRUCache(2)
+        self._near = LRUCache(2), (batch_size, groups)
 
     def label_texts(self) -> "LabelTexts | None":
         """See ``Source``."""
@@ -252,8 +253,7 @@ class ArraySource(Source):
         return order[length_groups(self._rows.lengths[order], batch_size, rest, draw)]
 
     def _pieces(self, seed, epoch, start, stop):
-        # A pipeline that is still read ahead must not keep orders of other groups for later ones.
-        near, permutations = self._near, self._permutations
+        permutations, near = self._near
         order = permutations.get((seed, epoch), lambda: self._order(seed, epoch, near))
         row_numbers = order[start:stop].astype(np.int64)
         return [(self._rows.select(row_numbers), row_numbers)]

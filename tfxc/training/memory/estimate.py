@@ -175,15 +175,14 @@ def allocated(
     fused = [weight_of(variable) for variable in head.fused_variables]
     trained = (parameters - sum(weight.size for weight in fused)) * _FLOAT
     slots = len(get_optimizer(config.training.optimizer.section()).slot_names)
-    of_encoder = sum(weight_of(variable).bytes for variable in encoder.trainable_weights)
-    averages = _average_bytes(config, weights, of_encoder)
+    averages = sum(method.name in ("ema", "swa") for method in config.techniques)
     replicas = replicas_here(config.training)
     largest = max((w.bytes for w in [*shapes, *fused]), default=0)
     return Memory(
         parameters=parameters,
         weights=replicas * weights,
         slots=replicas * slots * trained,
-        averages=replicas * averages,
+        averages=replicas * averages * weights,
         activations=0,
         tables=replicas * (_table_bytes(objective) + _queue_bytes(head, config))
         + _near_bytes(head, manifest),
@@ -192,12 +191,6 @@ def allocated(
         fragments=0,
         runtime=resident_bytes() + _STARTED,
     )
-
-
-def _average_bytes(config, weights, of_encoder):
-    """Copies of the weights that techniques keep."""
-    sizes = {"ema": weights, "swa": weights, "wise_ft": 2 * of_encoder}
-    return sum(sizes.get(method.name, 0) for method in config.techniques)
 
 
 def _queue_bytes(head, config):
