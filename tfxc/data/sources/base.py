@@ -347,7 +347,7 @@ def near_groups(groups: np.ndarray, rest: int, draw: np.random.Generator) -> np.
     Example:
         >>> draw = np.random.default_rng(0)
         >>> near_groups(np.array([0, 1, 0, 1, 0]), 1, draw).tolist()
-        [0, 1, 3, 2, 4]
+        [0, 2, 4, 1, 3]
     """
     rest = min(rest, len(groups))
     ranks = draw.permutation(int(groups.max(initial=0)) + 1)
