@@ -337,6 +337,12 @@ def test_near_batches_are_the_same_with_several_steps_per_call(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+def test_mined_labels_need_calls_of_one_step(tmp_path):
+    write_data(tmp_path)
+    with pytest.raises(ConfigError, match=r"with head\.mined, which acts between steps"):
+        mining_trainer(tmp_path, "run", MINED, training={"steps_per_call": 4})
+
+
 @pytest.mark.parametrize("head", [MINED, NEAR])
 def test_resumed_training_with_mined_labels_is_the_same(tmp_path, head):
     write_data(tmp_path)

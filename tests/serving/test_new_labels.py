@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -89,6 +91,18 @@ def test_what_others_write_into_the_file_stays(run, tmp_path):
         answer = client.post("/predict", json=QUESTION).json()
     assert answer["predictions"][0][0]["label"] == "by hand"
     assert list(read_label_texts(file)) == ["one", "by hand", "two"]
+
+
+def test_servers_that_add_at_the_same_moment_lose_nothing(tmp_path):
+    def add(server):
+        labels = NewLabels(tmp_path / "new.jsonl")
+        for number in range(20):
+            labels.add(f"{server}{number}", "a text")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(add, "ab"))
+    assert len(read_label_texts(tmp_path / "new.jsonl")) == 40
+    assert os.listdir(tmp_path) == ["new.jsonl"]
 
 
 @pytest.mark.parametrize("name", ["new.jsonl.xz", "new.jsonl.gz", "no/new.jsonl"])

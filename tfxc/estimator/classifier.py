@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tfxc.data.kinds import IMAGE, SPARSE, kind_of_features
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
+from tfxc.estimator.class_texts import label_texts_of, texts_of_classes
 from tfxc.estimator.examples import checked_images, checked_texts, checked_weights, is_texts
 from tfxc.estimator.fitted_model import FitData, FittedModel, check_recipe
 from tfxc.estimator.targets import Targets, label_sets, read_targets
@@ -33,7 +35,7 @@ _LINEAR = "xr_linear"
 # Parameters without a meaning for a linear ranker.
 _OF_NETWORKS = (
     "encoder", "head", "objective", "techniques", "epochs", "batch_size", "learning_rate",
-    "early_stopping", "class_weight",
+    "early_stopping", "class_weight", "label_texts",
 )  # fmt: skip
 _LEAST = np.finfo(np.float32).tiny  # of probabilities whose logarithm is taken
 _FIRST_K = 16  # labels looked at first where a threshold decides how many there are
@@ -62,6 +64,11 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         batch_size: examples of one weight update.
         learning_rate: of Adam; it decreases to zero over the training steps.
         text_features: name or dict of text features; None means ``"tfidf"`` for texts.
+        label_texts: a text of each class, which head ``"label_text"`` reads: a dict by class, or
+            ``"names"`` for the classes themselves, ``_`` and ``-`` read as blanks. Classes of the
+            dict that ``y`` does not have are found by their texts. With
+            ``{"name": "dense", "start": "label_texts"}`` the weights of the classes begin with
+            them.
         early_stopping: stop after this many epochs in a row without a better P@1 on the
             ``validation_data`` of ``fit``, and keep the best weights; None trains all epochs.
         class_weight: ``"balanced"``, or a dict of the classes' weights (others have 1), for
@@ -101,6 +108,14 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         >>> best, scores = model.predict_top_k(["the blue"], k=2)
         >>> best[0, 0], scores.shape
         ('blue', (1, 2))
+
+        A class that no example has is found by its text:
+
+        >>> names = {"red": "red", "blue": "blue", "animal": "a fox or a lamb", "flower": "a rose"}
+        >>> model = XCClassifier(head="label_text", objective="decoupled_softmax",
+        ...     label_texts=names, epochs=30, batch_size=16).fit(texts, labels)
+        >>> model.classes_.tolist()
+        ['animal', 'blue', 'red', 'flower']
     """
 
     def __init__(
@@ -117,6 +132,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         early_stopping: int | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
         text_features: Mapping[str, Any] | str | None = None,
+        label_texts: Mapping[Any, str] | str | None = None,
         threshold: float | None = None,
         random_state: int = 0,
         verbose: int = 0,
@@ -132,6 +148,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self.early_stopping = early_stopping
         self.class_weight = class_weight
         self.text_features = text_features
+        self.label_texts = label_texts
         self.threshold = threshold
         self.random_state = random_state
         self.verbose = verbose
@@ -163,16 +180,20 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
         self._check_recipe()
-        matrix = self._fit_features(X)
-        check_consistent_length(matrix, y)
         self._targets, labels = read_targets(y)
+        self._targets, texts = self._texts_of_classes(X)
+        seen = sorted(set(itertools.chain.from_iterable(labels))) if texts else []
+        matrix = self._fit_features(X, [texts[label] for label in seen])
+        check_consistent_length(matrix, y)
         self.classes_ = self._targets.classes
-        source = ArraySource(self._rows(matrix, labels), len(self.classes_))
+        of_classes = label_texts_of(texts, X, self.text_features_) if texts else None
+        rows = self._rows(matrix, labels)
+        source = ArraySource(rows, len(self.classes_), label_texts=of_classes)
         config = parse_config(self._config(validation_data is not None), where="XCClassifier")
         weights = None if sample_weight is None else checked_weights(sample_weight, len(labels))
         with self._silence():
             self._fitted = _class_of_model(config.recipe.name)(config, source, self.text_features_)
-            self._fitted.count(labels)
+            self._fitted.describe(labels, texts)
             dev, names = self._dev(validation_data), self._labels_of_metrics()
             self._fitted.train(FitData(source, dev, names, weights), callbacks)
         self.validation_metrics_ = self._fitted.summary.get("dev", {})
@@ -314,6 +335,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         found.text_features_, found.validation_metrics_ = loaded.text_features, {}
         if found.text_features_ is not None:
             found.text_features = config.data.text_features
+        if fitted.label_texts:
+            found.label_texts = dict(zip(names.tolist(), fitted.label_texts, strict=True))
         return found
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -346,7 +369,12 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         plain = {
             "run": "estimator",
             "seed": int(seed),
-            "data": {"name": "estimator", "train": "fit", "text_features": text_features},
+            "data": {
+                "name": "estimator",
+                "train": "fit",
+                "text_features": text_features,
+                "label_texts": None if self.label_texts is None else "fit",
+            },
         }
         if self._is_linear:
             return {**plain, "recipe": _section(self.recipe)}
@@ -439,11 +467,38 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
             yield
 
-    def _fit_features(self, X):
-        """A float32 CSR matrix, or a dense one where the encoder reads such."""
+    def _texts_of_classes(self, X):
+        """The targets, perhaps with more classes, and the texts of all, none without any."""
+        head = _section(self.head)
+        reads = not self._is_linear and registry.get("head", head["name"]).reads_label_texts
+        starts = not self._is_linear and head.get("start") == registry.LABEL_TEXTS
+        if self.label_texts is None:
+            if reads or starts:
+                raise ConfigError(
+                    "texts of the classes expected with this head, found none",
+                    where="label_texts",
+                    fix="pass a dict of texts by class, or 'names'",
+                )
+            return self._targets, []
+        if not reads and not starts:
+            raise ConfigError(
+                "head 'label_text', or a head with start 'label_texts', expected with texts of "
+                f"the classes, found {head['name']!r}",
+                where="label_texts",
+                fix="leave it at None, or choose such a head",
+            )
+        if not is_texts(X):
+            raise DataError("texts expected with label_texts, found a matrix", where="X")
+        return texts_of_classes(self.label_texts, self._targets, takes_more=reads)
+
+    def _fit_features(self, X, more=()):
+        """A float32 CSR matrix, or a dense one where the encoder reads such.
+
+        Text features learn from ``more`` texts as well.
+        """
         if is_texts(X):
             features = build_text_features(_section(self.text_features or "tfidf"))
-            self.text_features_ = features.fit([checked_texts(X)])
+            self.text_features_ = features.fit([checked_texts(X), *([more] if more else [])])
             vars(self).pop("n_features_in_", None)
             return features.transform(list(X))
         if self.text_features is not None:

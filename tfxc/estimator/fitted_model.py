@@ -54,10 +54,12 @@ class FittedModel(abc.ABC):
         model: the ``RunModel``.
         summary: what training returned.
         decision: which labels are predicted where no threshold is given.
+        label_texts: the text of each label; empty without any.
     """
 
     model: "RunModel"
     summary: dict[str, Any]
+    label_texts: Sequence[str] = ()
 
     def __init__(self, config: "Config", source: "ArraySource", text_features: Any = None) -> None:
         self.config = config
@@ -93,8 +95,14 @@ class FittedModel(abc.ABC):
         """(height, width, channels) of images, or None."""
         return self._sizes["image_shape"]
 
-    def count(self, labels: Sequence[Sequence[int]]) -> None:
-        """Remembers the label statistics that a run folder holds; one list of ids per example."""
+    def describe(self, labels: Sequence[Sequence[int]], label_texts: Sequence[str]) -> None:
+        """Remembers what else a run folder holds.
+
+        Args:
+            labels: one list of ids per example.
+            label_texts: see the attribute.
+        """
+        self.label_texts = label_texts
         self._split = split_of([len(row) for row in labels])
         ids = np.fromiter((label for row in labels for label in row), np.int64)
         self._label_counts = np.bincount(ids, minlength=self._sizes["num_labels"])
@@ -114,6 +122,7 @@ class FittedModel(abc.ABC):
         found._label_counts = loaded.label_counts
         found._split = SplitInfo.model_validate(loaded.manifest["splits"]["train"])
         found.summary = loaded.folder.summary() or {}
+        found.label_texts = loaded.label_texts
         return found
 
     def search(
@@ -148,6 +157,7 @@ class FittedModel(abc.ABC):
         with new_run(folder) as run:
             run.write_config(self._saved_config().model_copy(update={"run": str(folder)}))
             run.write_assets(manifest, vocabulary, self._label_counts, text_features)
+            run.write_label_texts(vocabulary, self.label_texts)
             self._save_model(run)
             run.write_summary(self.summary)
 

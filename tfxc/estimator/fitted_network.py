@@ -18,6 +18,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments, resolved
 from tfxc.training.evaluation import Evaluation
 from tfxc.training.loop import Trainer
+from tfxc.training.negatives.chosen import techniques_of
 from tfxc.training.start.label_texts import start_from_label_texts
 from tfxc.training.start.word_vectors import start_from_vectors
 
@@ -74,11 +75,22 @@ class FittedNetwork(FittedModel):
         with scratch_folder("fit") as folder:
             run = RunFolder(folder)
             start_from_vectors(self.model, self.config, lambda: self._text_features)
-            start_from_label_texts(self.model, self.config, None)
+            texts = data.train.label_texts()
+            start_from_label_texts(
+                self.model, self.config, None if texts is None else lambda: texts
+            )
             evaluation = None
             if data.dev is not None:
                 evaluation = Evaluation(self.model, self.config, data.labels, data.train, data.dev)
-            trainer = Trainer(self.model, data.train, self.config, run, evaluation=evaluation)
+            more = techniques_of(self.model.head, self.config, data.train)
+            trainer = Trainer(
+                self.model,
+                data.train,
+                self.config,
+                run,
+                evaluation=evaluation,
+                extra_techniques=more,
+            )
             try:
                 self.summary = trainer.fit(callbacks=callbacks)
             except Stopped:

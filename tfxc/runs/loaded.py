@@ -22,8 +22,8 @@ from tfxc.core.storage.reading import existing_file, read_array, read_errors
 from tfxc.data.conversion import Converter
 from tfxc.data.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
 from tfxc.data.label_texts.keys import text_keys
-from tfxc.data.label_texts.prepared import LabelTexts, features_of, label_texts_by_name
-from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE
+from tfxc.data.label_texts.prepared import TEXTS_FILE, LabelTexts, features_of, label_texts_by_name
+from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABEL_TEXTS_FOLDER, LABELS_FILE
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import load_text_features
 from tfxc.inference.protocol import RankerModel
@@ -133,10 +133,17 @@ class LoadedRun:
             setattr(model.head, name, value)
         return model
 
+    @property
+    def label_texts(self) -> list[str]:
+        """The text of each label by id, "" where it has none; empty if no label has one."""
+        if not (self.folder / "assets" / LABEL_TEXTS_FOLDER / TEXTS_FILE).exists():
+            return []
+        texts = label_texts_by_name(self.folder / "assets")
+        return [texts.get(name, "") for name in self.vocabulary.names]
+
     def _encode_label_texts(self, model):
         """Makes the labels' vectors anew: a checkpoint has those of the last evaluation."""
-        texts = label_texts_by_name(self.folder / "assets")
-        in_order = [texts.get(name, "") for name in self.vocabulary.names]
+        in_order = self.label_texts
         rows = features_of(in_order, self.text_features)
         model.head.read_texts(LabelTexts(rows, text_keys(in_order)))
         model.refresh()

@@ -22,7 +22,7 @@ from tfxc.core.storage.files import (
     write_json,
 )
 from tfxc.core.storage.ownership import atomic_folder, mark
-from tfxc.data.label_texts.prepared import TEXTS_FILE
+from tfxc.data.label_texts.prepared import TEXTS_FILE, write_texts
 from tfxc.data.manifest import (
     LABEL_COUNTS_FILE,
     LABEL_TEXTS_FOLDER,
@@ -122,6 +122,13 @@ class RunWriter:
         if text_features is not None:
             text_features.save(assets / "text_features")
         manifest.save(assets)
+
+    def write_label_texts(self, vocabulary: LabelVocabulary, texts: Sequence[str]) -> None:
+        """Writes the texts of the labels, by id; nothing without any."""
+        if texts:
+            make_folder(self / "assets" / LABEL_TEXTS_FOLDER)
+            with atomic_file(self / "assets" / LABEL_TEXTS_FOLDER / TEXTS_FILE) as stream:
+                write_texts(stream, vocabulary.names, texts)
 
     def copy_assets(self, data_folder: str | Path) -> None:
         """Copies manifest, names and texts of labels, and text features into the run.

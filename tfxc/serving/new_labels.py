@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import atomic_file
+from tfxc.core.storage.locks import locked
 from tfxc.data.label_texts.file import read_label_texts, text_of_name
 from tfxc.data.label_texts.prepared import write_texts
 from tfxc.data.parsing.label_checks import check_label_name, check_unicode
@@ -58,12 +59,17 @@ class NewLabels:
         return {name: t for name, t in self.texts.items() if name not in loaded.vocabulary}
 
     def add(self, name: str, text: str) -> None:
-        """Adds one to the file, with what others have added in the meantime."""
-        self.read()
-        texts = {**self.texts, name: text}
-        with atomic_file(self.path) as stream:
-            write_texts(stream, list(texts), list(texts.values()))
+        """Adds one to the file; another server that adds to it waits for its turn."""
+        with locked(self.path.with_name(f".{self.path.name}.lock"), busy=_wait):
+            self.read()
+            texts = {**self.texts, name: text}
+            with atomic_file(self.path) as stream:
+                write_texts(stream, list(texts), list(texts.values()))
         self.texts = texts
+
+
+def _wait(holder):
+    """The other server needs milliseconds."""
 
 
 def checked_label(name: Any, text: Any) -> tuple[str, str]:

@@ -32,6 +32,7 @@ class Technique:
         losses: None, or a method ``losses(model, groups_of, batch, update_state)`` that takes the
             place of ``model.losses_of``. ``groups_of`` is what ``groups`` is given as ``compute``,
             other techniques in it.
+        setting: the key of a config that asks for this technique, where ``techniques`` does not.
 
     Attributes:
         variables_to_save: ``tf.Variable``s of its own that a checkpoint holds.
@@ -43,6 +44,7 @@ class Technique:
     trainable_variables: "Sequence[tf.Variable]" = ()
     role: str | None = None
     losses: Callable[..., Any] | None = None
+    setting: str | None = None
 
     def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Called once, before ``build``.

@@ -21,10 +21,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.loop import Trainer
-from tfxc.training.negatives.mined_labels import MinedLabels
-from tfxc.training.negatives.near_batches import NearBatches
-from tfxc.training.negatives.pre_batch import PreBatch
-from tfxc.training.negatives.refresh_times import RefreshTimes
+from tfxc.training.negatives.chosen import techniques_of
 from tfxc.training.start.label_texts import start_from_label_texts
 from tfxc.training.start.run_start import RunStart
 from tfxc.training.start.word_vectors import start_from_vectors
@@ -190,7 +187,7 @@ class TrainingJob:
             config,
             self.folder,
             strategy=strategy,
-            extra_techniques=[*self.extra_techniques(), *self._of_label_texts(model, source)],
+            extra_techniques=[*self.extra_techniques(), *techniques_of(model.head, config, source)],
             evaluation=self.evaluation(model, source, manifest),
             data_fingerprint=manifest.fingerprints or None,
         )
@@ -198,22 +195,6 @@ class TrainingJob:
     def _label_texts(self, manifest):
         kind, width = KINDS[manifest.feature_kind], manifest.num_features
         return load_label_texts(self.data_folder, kind, width)
-
-    def _of_label_texts(self, model, source):
-        """What keeps or finds more wrong labels where the head wants some."""
-        head: Any = model.head
-        if not head.reads_label_texts:
-            return []
-        size, found = self.config.training.batch_size, []
-        times = RefreshTimes(head, source.num_examples, size)
-        if head.batching == "near":
-            _refuse_other_order(self.config)
-            found.append(NearBatches(source, times, size, self.config.seed))
-        if head.pre_batch:
-            found.append(PreBatch(size))
-        if head.mined:
-            found.append(MinedLabels(source, times, self.config.evaluation.batch_size))
-        return found
 
     def open_source(self, split: str) -> Source:
         """The examples of a split."""
@@ -339,15 +320,6 @@ def _report_unlabelled(config, manifest):
             f"{config.objective.name!r} their loss is 0 and nothing is learned from them; leave "
             "them out, or use 'sigmoid', which also learns from absent labels",
             file=sys.stderr,
-        )
-
-
-def _refuse_other_order(config):
-    if config.training.group_by_length:
-        raise ConfigError(
-            "false expected with head.batching 'near', found true",
-            where="training.group_by_length",
-            fix="remove one of them: both say which examples make a batch",
         )
 
 

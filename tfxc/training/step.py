@@ -431,11 +431,12 @@ def check_calls(
     for technique in techniques:
         hooked = any(overrides(technique, name) for name in ("before_step", "after_step"))
         if hooked and settings.steps_per_call > 1:
+            called = technique.setting or f"technique {method_name(technique)}"
             raise ConfigError(
-                f"one step in a call expected with technique {method_name(technique)}, which acts "
-                f"between steps, found {settings.steps_per_call}",
+                f"one step in a call expected with {called}, which acts between steps, found "
+                f"{settings.steps_per_call}",
                 where="training.steps_per_call",
-                fix="leave it out, or remove the technique",
+                fix=f"leave it out, or remove {technique.setting or 'the technique'}",
             )
     if settings.compile_encoder and not encoder.compilable:
         found = encoder if isinstance(encoder, type) else type(encoder)

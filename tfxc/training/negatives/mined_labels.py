@@ -34,6 +34,8 @@ class MinedLabels(Technique):
         candidates: int32 (examples, mined_candidates), best first, padded with -1.
     """
 
+    setting = "head.mined"
+
     def __init__(self, source: "Source", times: "RefreshTimes", batch_size: int) -> None:
         self._source, self._times, self._batch_size = source, times, batch_size
         self._mined_at: int | None = None

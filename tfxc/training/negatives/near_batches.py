@@ -35,6 +35,8 @@ class NearBatches(Technique):
     Reference: Dahiya et al., "NGAME", WSDM 2023, arXiv 2207.04452.
     """
 
+    setting = "head.batching"
+
     def __init__(self, source: "Source", times: "RefreshTimes", batch_size: int, seed: int) -> None:
         self._source, self._times, self._batch_size = source, times, batch_size
         self._seed, self._applied = seed, False

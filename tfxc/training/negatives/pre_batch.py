@@ -17,6 +17,8 @@ class PreBatch(Technique):
         batch_size: examples of a step, over all replicas.
     """
 
+    setting = "head.pre_batch"
+
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
 

@@ -1,0 +1,50 @@
+"""What keeps or finds wrong labels for head ``label_text``, as its arguments say."""
+
+from typing import TYPE_CHECKING, Any
+
+from tfxc.core.errors import ConfigError
+from tfxc.training.negatives.mined_labels import MinedLabels
+from tfxc.training.negatives.near_batches import NearBatches
+from tfxc.training.negatives.pre_batch import PreBatch
+from tfxc.training.negatives.refresh_times import RefreshTimes
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
+    from tfxc.data.sources.base import Source
+    from tfxc.heads.base import Head
+    from tfxc.techniques.base import Technique
+
+
+def techniques_of(head: "Head | Any", config: "Config", source: "Source") -> "list[Technique]":
+    """Techniques around those of a config; none for a head that reads no texts.
+
+    Args:
+        head: of the model.
+        config: its ``Config``.
+        source: the training split.
+
+    Raises:
+        ConfigError: two settings say which examples make a batch.
+    """
+    if not head.reads_label_texts:
+        return []
+    size = config.training.batch_size
+    found: list[Technique] = []
+    times = RefreshTimes(head, source.num_examples, size)
+    if head.batching == "near":
+        _refuse_other_order(config)
+        found.append(NearBatches(source, times, size, config.seed))
+    if head.pre_batch:
+        found.append(PreBatch(size))
+    if head.mined:
+        found.append(MinedLabels(source, times, config.evaluation.batch_size))
+    return found
+
+
+def _refuse_other_order(config):
+    if config.training.group_by_length:
+        raise ConfigError(
+            "false expected with head.batching 'near', found true",
+            where="training.group_by_length",
+            fix="remove one of them: both say which examples make a batch",
+        )
