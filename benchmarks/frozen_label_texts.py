@@ -8,7 +8,7 @@ of all training labels by a temperature that is trained, too. A tenth of the lab
 is held out as by ``data.held_out_labels`` with ``data.seed``, so that the figures stand beside
 those of ``tfxc train --set data.held_out_labels=0.1 --set seed=S --set data.seed=S``. Printed are
 P@1 and R@1 of trained and untrained labels, and the same with the ``seen_penalty`` that has the
-best harmonic mean of the two on this very split. One label per example is assumed.
+best harmonic mean of the two on this very split. For sets with one label per example.
 """
 
 import argparse
@@ -34,8 +34,11 @@ def vectors(config, split, folder):
     found = [vectors_of_texts(trainer.model, trainer.source.label_texts().rows)]
     for source in (trainer.source, job.open_source(split)):
         rows = source.rows()
-        labels = np.asarray(rows.batch()["labels"])[:, 0]
-        found += [vectors_of_texts(trainer.model, rows, "encoding examples", "examples"), labels]
+        labels = np.asarray(rows.batch()["labels"])
+        if labels.shape[1] != 1 or (labels < 0).any():
+            raise SystemExit(f"{config.data.name}: one label for each example expected")
+        vectors_there = vectors_of_texts(trainer.model, rows, "encoding examples", "examples")
+        found += [vectors_there, labels[:, 0]]
     return *found, trainer.source.label_counts() > 0
 
 

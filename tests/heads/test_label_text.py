@@ -422,7 +422,8 @@ def test_techniques_perturb_the_examples_alone():
 
 def test_mined_labels_are_columns_of_their_examples():
     model = model_of(counts=np.ones(N, int), mined=2, mined_candidates=3)
-    model.head.candidates = tf.Variable([[1, 2, 3], [-1, -1, -1], [5, -1, -1]], trainable=False)
+    candidates = tf.constant([[1, 2, 3], [-1, -1, -1], [5, -1, -1]])
+    model.head.candidates = lambda examples: tf.gather(candidates, examples)
     labels = tf.constant([[0], [4]])
 
     def columns(step, examples):
@@ -437,6 +438,12 @@ def test_mined_labels_are_columns_of_their_examples():
     assert {label for ids in found for label in ids} == set(range(6))
     assert columns(1, [1, 1]).ids.numpy().tolist() == [0, 4]
     assert columns(1, [0, 2]).valid.numpy().all()
+
+
+@pytest.mark.parametrize("head", [{"mined": 1}, {"batching": "near"}])
+def test_what_finds_columns_does_not_go_with_all_of_them(head):
+    with pytest.raises(ConfigError, match=f"^{next(iter(head))}: columns 'batch' expected"):
+        LabelText(N, columns="all", **head)
 
 
 def test_more_mined_labels_than_candidates_are_refused():

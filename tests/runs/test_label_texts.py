@@ -274,6 +274,32 @@ def test_mining_that_would_never_happen_is_refused(tmp_path, head):
         mining_trainer(tmp_path, training={"epochs": 1}, head=head)
 
 
+def test_near_batches_need_several_groups(tmp_path):
+    write_data(tmp_path)
+    with pytest.raises(ConfigError, match=r"head\.near_size: a number below [\d,]+ expected"):
+        mining_trainer(tmp_path, head={**NEAR, "near_size": 100_000})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"head": {"mined": 1, "mine_from": 6}}, "head.mine_from: at most 5 expected"),
+        ({"head": {"batching": "near", "mine_from": 9}}, "head.mine_from: at most 5 expected"),
+        (
+            {"head": {"batching": "near"}, "training": {"group_by_length": True}},
+            "training.group_by_length: false expected",
+        ),
+        ({"training": {"accumulate": 2}}, "training.accumulate: 1 expected"),
+        ({"recipe": {"name": "repetitions"}}, "recipe.name: a head with repetitions expected"),
+    ],
+)
+def test_contradictions_are_found_before_there_are_data(tmp_path, changes, message):
+    with pytest.raises(ConfigError) as error:
+        train_command.check_config(parse_config(tree_of(tmp_path, **changes)))
+    assert str(error.value).startswith(message)
+    train_command.check_config(parse_config(tree_of(tmp_path, head={"mined": 1, "mine_from": 5})))
+
+
 def test_near_batches_do_not_go_with_groups_by_length(tmp_path):
     write_data(tmp_path)
     with pytest.raises(ConfigError, match=r"training\.group_by_length: false expected"):

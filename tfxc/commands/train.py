@@ -273,6 +273,7 @@ def check_config(config: "Config") -> None:
         registry.check_section("technique", method.section(), where=f"techniques.{number}")
     from tfxc.data.images.augmentation import check_augmentation
     from tfxc.techniques.base import check_together
+    from tfxc.training.negatives.chosen import check_hard_labels
     from tfxc.training.optimization.fused import check_fused
     from tfxc.training.optimization.optimizers import get_optimizer
     from tfxc.training.optimization.schedules import get_schedule
@@ -281,8 +282,11 @@ def check_config(config: "Config") -> None:
 
     techniques = [registry.get("technique", method.name) for method in config.techniques]
     check_together(techniques)
-    if config.encoder is not None:
-        check_calls(config.training, techniques, registry.get("encoder", config.encoder.name))
+    if config.encoder is not None and config.head is not None:
+        network = (config.encoder.name, config.head.name)
+        parts = [registry.get(*pair) for pair in zip(("encoder", "head"), network, strict=True)]
+        check_calls(config.training, techniques, *parts)
+        check_hard_labels(config)
     check_augmentation(config.training.augmentation)
     optimizer = get_optimizer(config.training.optimizer.section())
     if config.head is not None and config.objective is not None:

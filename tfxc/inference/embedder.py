@@ -86,10 +86,12 @@ def vectors_of_texts(
         >>> vectors_of_texts(model, texts.rows).shape                      # doctest: +SKIP
         (150, 384)
     """
-    order, parts = rows.by_length(), []
+    order, found = rows.by_length(), np.zeros((0, 0), np.float32)
     with Progress(title, len(order), unit) as progress:
         for some in np.split(order, range(_TEXTS, len(order), _TEXTS)):
-            parts.append(np.asarray(model.find_vectors(rows.take(some)["features"]), np.float32))
+            vectors = np.asarray(model.find_vectors(rows.take(some)["features"]), np.float32)
+            if not len(found):
+                found = np.empty((len(order), vectors.shape[1]), np.float32)
+            found[some] = vectors
             progress.advance(len(some))
-    found = np.concatenate(parts)
-    return found[np.argsort(order)]
+    return found

@@ -21,6 +21,7 @@ from tfxc.training.optimization.rates import trained_weights
 if TYPE_CHECKING:
     from tfxc.core.settings import TrainingSettings
     from tfxc.encoders.base import Encoder
+    from tfxc.heads.base import Head
     from tfxc.model import XCModel
     from tfxc.techniques.base import Technique
     from tfxc.training.optimization.row_optimizer import Optimizer
@@ -117,15 +118,8 @@ class TrainStep:
         self.model, self.optimizer, self.schedule = model, optimizer, schedule
         self.settings, self.strategy, self.techniques = settings, strategy, techniques
         check_together([type(technique) for technique in techniques])
-        check_calls(settings, list(map(type, techniques)), model.encoder)
+        check_calls(settings, list(map(type, techniques)), model.encoder, model.head)
         self.step = _counter(0, tf.int64)
-        if model.head.reads_label_texts and settings.accumulate > 1:
-            raise ConfigError(
-                "1 expected with head 'label_text', whose columns are labels of the whole batch, "
-                f"found {settings.accumulate}",
-                where="training.accumulate",
-                fix="remove it; head.label_chunk saves the memory of label texts",
-            )
         self.loss_scale = LossScale() if settings.precision == "mixed_float16" else None
         self.table = model.head.sharded_table
         for technique in techniques:
@@ -408,18 +402,26 @@ def check_calls(
     settings: "TrainingSettings",
     techniques: "Sequence[type[Technique]]",
     encoder: "Encoder | type[Encoder]",
+    head: "Head | type[Head]",
 ) -> None:
-    """Refuses what ``steps_per_call`` and ``compile_encoder`` cannot do.
+    """Refuses what ``steps_per_call``, ``accumulate`` and ``compile_encoder`` cannot do.
 
     Args:
         settings: ``TrainingSettings``.
         techniques: list of their classes.
-        encoder: the encoder, or its class.
+        encoder, head: they, or their classes.
 
     Raises:
-        ConfigError: a technique acts between steps, there are replicas, or XLA cannot compile the
-            encoder.
+        ConfigError: a technique acts between steps, there are replicas, the columns are those of a
+            whole batch, or XLA cannot compile the encoder.
     """
+    if head.reads_label_texts and settings.accumulate > 1:
+        raise ConfigError(
+            "1 expected with head 'label_text', whose columns are labels of the whole batch, "
+            f"found {settings.accumulate}",
+            where="training.accumulate",
+            fix="remove it; head.label_chunk saves the memory of label texts",
+        )
     if settings.steps_per_call > 1 and settings.strategy != "none":
         # TensorFlow's collective operations of several replicas fail inside of a loop.
         raise ConfigError(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests import tiny
+from tests import label_text_runs, tiny
 from tfxc.core.config import parse_config
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared
@@ -55,6 +55,26 @@ def test_no_gradient_of_a_table_of_which_few_rows_are_learned(tmp_path):
     memory = found(tmp_path, encoder=encoder, data=data, training={"batch_size": 2})[0].training
     assert memory.weights > 4 * 60_000 * 256 > 100 * table
     assert memory.activations < 20 * table, "of the rows that the batch has"
+
+
+def test_hard_labels_and_near_examples(tmp_path):
+    label_text_runs.write_data(tmp_path)
+
+    def memory(**head):
+        config = parse_config(label_text_runs.tree_of(tmp_path, head={"mine_from": 1, **head}))
+        data = ensure_prepared(config.data, tmp_path / "prepared", jobs=1)
+        examples = Manifest.load(data).splits["train"].examples
+        return estimate(config, data).training, examples
+
+    (plain, examples), (mined, _) = memory(), memory(mined=8, mined_candidates=10)
+    near, queued = memory(batching="near")[0], memory(pre_batch=3)[0]
+    assert plain.tables == 0
+    assert mined.tables == 2 * 10 * 4 * examples
+    assert mined.activations > 1.2 * plain.activations, "more columns"
+    assert near.tables == 5 * 16 * examples, "vectors of 16 numbers, and a quarter of them"
+    assert near.activations == plain.activations
+    slots = 4 * 32
+    assert queued.tables == 2 * slots * (16 * 4 + 8) + 3 * slots * 32 * 4
 
 
 def test_replicas_on_one_machine(tmp_path):

@@ -47,7 +47,7 @@ def read_label_texts(path: str | Path, longest_line: int = MAX_LINE_BYTES) -> di
             raise DataError(
                 f"a text expected for label {name!r}, found an empty one",
                 where=where,
-                fix="write one, or remove the line and set data.missing_texts to 'free'",
+                fix="write one, or remove the line",
             )
         if name in found:
             raise DataError(

@@ -2,7 +2,8 @@
 
 The training sequence is the concatenation of the epochs' permutations; step s takes its positions
 ``[s·batch, (s+1)·batch)``. Any step is reached by arithmetic, so that a resumed run, a replica and
-a worker all find their part of the same sequence.
+a worker all find their part of the same sequence. After ``group_near`` an epoch's order depends on
+the groups as well, which a checkpoint holds.
 """
 
 import abc
@@ -132,8 +133,9 @@ class Source(abc.ABC):
                 yield rows.slice(start, start + size)
 
     def rows(self) -> Rows:
-        """All examples in their order, in memory, as ``Rows``."""
-        return Rows.concatenate(list(self._in_order()))
+        """All examples in their order, in memory, as ``Rows``; no copy where they are there."""
+        parts = list(self._in_order())
+        return parts[0] if len(parts) == 1 else Rows.concatenate(parts)
 
     def label_texts(self) -> "LabelTexts | None":
         """The texts of the labels, with the examples' own labels; None without any."""

@@ -175,8 +175,9 @@ class LabelText(Head):
         self._groups: tuple[np.ndarray, np.ndarray] | None = None
         self._given = self._own_labels = self._always = self._same_text = None
         self._some_missing = False
-        #: int32 (examples, mined_candidates), see ``training.negatives``; None without them.
-        self.candidates: tf.Variable | None = None
+        #: Function of examples' numbers (batch,) -> int32 (batch, any) hard labels, padded with
+        #: -1, see ``training.negatives``; None without them.
+        self.candidates: Callable[[tf.Tensor], tf.Tensor] | None = None
         self.queue: LabelQueue | None = None
         if label_texts is not None:
             self.read_texts(label_texts)
@@ -334,7 +335,7 @@ class LabelText(Head):
         if examples is not None and self._own_labels is not None:
             found.append(tf.gather(self._own_labels, examples)[:, None])
         if examples is not None and self.candidates is not None:
-            listed = tf.cast(tf.gather(self.candidates, examples), tf.int64)
+            listed = tf.cast(self.candidates(examples), tf.int64)
             rows, places = tf.range(tf.shape(listed)[0]), tf.range(tf.shape(listed)[1])
             bits = random_bits(rows[:, None], places[None, :], self.seed + _MINED)
             found.append(drawn_labels(listed, bits, self.mined))
@@ -492,6 +493,14 @@ def _check_numbers(head):
             where="mined",
             fix="lower it, or raise mined_candidates",
         )
+    for name, value in (("mined", head.mined), ("batching", head.batching == "near")):
+        if value and head.columns == "all":
+            raise ConfigError(
+                "columns 'batch' expected with it, as all labels are columns otherwise, found "
+                "'all'",
+                where=name,
+                fix="leave it out, or change columns",
+            )
     if head.pre_batch and (head.columns == "all" or head.positives is None):
         found = "columns 'all'" if head.columns == "all" else "positives null"
         raise ConfigError(

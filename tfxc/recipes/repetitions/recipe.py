@@ -58,6 +58,12 @@ class Repetitions(RecipeOfRuns):
         found = [self.run_start(number) for number in numbers]
         return [start for start in found if start is not None]
 
+    @classmethod
+    def check_config(cls, config: "Config") -> None:
+        """As ``Recipe.check_config``; the head has to have repetitions."""
+        super().check_config(config)
+        repetition_count(config)
+
     def num_models(self, config: "Config") -> int:
         """As many as repetitions, or one of all together."""
         return 1 if self.together else repetition_count(config)

@@ -185,7 +185,7 @@ def allocated(
         averages=replicas * averages * weights,
         activations=0,
         tables=replicas * (_table_bytes(objective) + _queue_bytes(head, config))
-        + _near_bytes(head, manifest),
+        + _hard_bytes(head, manifest),
         data=_data_bytes(config, manifest),
         saving=2 * largest,
         fragments=0,
@@ -205,11 +205,13 @@ def _queue_bytes(head, config):
     return 2 * slots * (width + 8) + 3 * slots * size * _FLOAT
 
 
-def _near_bytes(head, manifest):
-    """The vectors of all training examples, and their copy in order, see head ``label_text``."""
-    if getattr(head, "batching", None) != "near":
-        return 0
-    return 2 * manifest.splits["train"].examples * head.label_vectors.shape[1] * _FLOAT
+def _hard_bytes(head, manifest):
+    """Of training examples, see head ``label_text``: lists of mined labels, and their copy; where
+    batches are near ones, vectors, and what clustering makes of them."""
+    lists = 2 * head.mined_candidates if getattr(head, "mined", 0) else 0
+    near = getattr(head, "batching", None) == "near"
+    vectors = 1.25 * head.label_vectors.shape[1] if near else 0
+    return int(manifest.splits["train"].examples * (lists + vectors) * _FLOAT)
 
 
 def memory_lines(

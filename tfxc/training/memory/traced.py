@@ -1,5 +1,6 @@
 """Steps of training and of search, traced for a real batch without memory for the weights."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,9 @@ class TracedModel:
             sizes |= data_dependent_arguments(config, self.source, **sizes)
         with unallocated(), in_a_graph():
             self.model = build_model(config, repetition=repetition, **sizes)
+        head = self.model.head
+        if getattr(head, "mined", 0):
+            head.candidates = functools.partial(_candidates, head)
 
     def training_bytes(self) -> tuple[int, int]:
         """Bytes of the tensors of a training step on one replica, and of its largest batch."""
@@ -126,6 +130,12 @@ class TracedModel:
 def _reads_texts(config):
     """Whether a step depends on the texts of labels."""
     return registry.get("head", config.head.name).reads_label_texts
+
+
+def _candidates(head, examples):
+    """As many labels for each example as a search may find, those of one unlike another's."""
+    listed = tf.range(head.mined, dtype=examples.dtype)
+    return (examples[:, None] * head.mined + listed) % head.num_labels
 
 
 def _read_bytes(manifest):

@@ -1,18 +1,42 @@
 """What keeps or finds wrong labels for head ``label_text``, as its arguments say."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
+from tfxc.core import registry
 from tfxc.core.errors import ConfigError
 from tfxc.training.negatives.mined_labels import MinedLabels
 from tfxc.training.negatives.near_batches import NearBatches
 from tfxc.training.negatives.pre_batch import PreBatch
-from tfxc.training.negatives.refresh_times import RefreshTimes
+from tfxc.training.negatives.refresh_times import MINED, NEAR, RefreshTimes, check_first
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.sources.base import Source
     from tfxc.heads.base import Head
     from tfxc.techniques.base import Technique
+
+
+def check_hard_labels(config: "Config") -> None:
+    """Refuses what contradicts the arguments of head ``label_text``, before there are data.
+
+    Raises:
+        ConfigError: two settings say which examples make a batch, or the training ends before
+            labels are mined, or batches are near ones, at all.
+    """
+    assert config.head is not None
+    kind = registry.get("head", config.head.name)
+    if not kind.reads_label_texts:
+        return
+    given = {**registry.arguments(kind), **config.head.section()}
+    near = given.get("batching") == "near"
+    if near:
+        _refuse_other_order(config)
+    last = math.ceil(config.training.epochs) - 1
+    if given.get("mined"):
+        check_first(given["mine_from"], last, *MINED)
+    if near:
+        check_first(given["mine_from"], last, *NEAR)
 
 
 def techniques_of(head: "Head | Any", config: "Config", source: "Source") -> "list[Technique]":

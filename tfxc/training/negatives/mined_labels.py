@@ -1,5 +1,6 @@
 """Labels that are hard to tell from the true ones, found by searching the training examples."""
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from tfxc.core.progress import Progress
 from tfxc.inference.searcher import Searcher
 from tfxc.metrics.base import distinct_labels, hits
 from tfxc.techniques.base import Technique
+from tfxc.training.negatives.refresh_times import MINED
 
 if TYPE_CHECKING:
     from tfxc.data.sources.base import Source
@@ -46,7 +48,7 @@ class MinedLabels(Technique):
         Raises:
             ConfigError: the training ends before the first search.
         """
-        self._times.check(total_steps, "labels are mined at all", "head.mined to 0")
+        self._times.check(total_steps, *MINED)
 
     def build(self, model: "XCModel", strategy: tf.distribute.Strategy) -> None:
         """Makes the lists, which are empty at first."""
@@ -57,7 +59,7 @@ class MinedLabels(Technique):
             tf.fill(shape, -1), dtype=tf.int32, trainable=False, aggregation=kind, name="candidates"
         )
         self.variables_to_save = [self.candidates]
-        head.candidates = self.candidates
+        head.candidates = functools.partial(tf.gather, self.candidates)
 
     def before_step(self, step: int) -> None:
         """Searches where it is due."""

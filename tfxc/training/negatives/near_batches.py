@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from tfxc.core.errors import ConfigError
 from tfxc.inference.embedder import vectors_of_texts
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.techniques.base import Technique
+from tfxc.training.negatives.refresh_times import NEAR
 from tfxc.training.strategies import from_all_workers
 
 if TYPE_CHECKING:
@@ -47,14 +49,22 @@ class NearBatches(Technique):
         Raises:
             ConfigError: the training ends before the first ones.
         """
-        self._times.check(total_steps, "batches are near ones at all", "head.batching to 'random'")
+        self._times.check(total_steps, *NEAR)
 
     def build(self, model: "XCModel", strategy: tf.distribute.Strategy) -> None:
         """Puts all examples into one group.
 
         Raises:
-            ConfigError: the training split does not fit into memory.
+            ConfigError: the training split does not fit into memory, or would be one group.
         """
+        count, size = self._source.num_examples, _head_of(model).near_size
+        if size >= count:
+            raise ConfigError(
+                f"a number below {count:,} expected, that of the training examples, so that there "
+                f"are several groups, found {size:,}",
+                where="head.near_size",
+                fix="lower it",
+            )
         self._model, self._strategy = model, strategy
         one = np.zeros(self._source.num_examples, np.int32)
         self._source.group_near(self._batch_size, one)

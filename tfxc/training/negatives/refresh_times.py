@@ -4,6 +4,29 @@ from typing import Any
 
 from tfxc.core.errors import ConfigError
 
+MINED = "labels are mined at all", "head.mined to 0"
+NEAR = "batches are near ones at all", "head.batching to 'random'"
+
+
+def check_first(first: int, last: int, purpose: str, otherwise: str) -> None:
+    """Refuses a training that ends before the first time.
+
+    Args:
+        first: number of the epoch of the first time.
+        last: of the last epoch.
+        purpose: what would never happen, and ``otherwise`` what to do without it.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if first > last:
+        raise ConfigError(
+            f"at most {last} expected, the number of the last epoch, counted from 0, so that "
+            f"{purpose}; found {first}",
+            where="head.mine_from",
+            fix=f"lower it, train for more epochs, or set {otherwise}",
+        )
+
 
 class RefreshTimes:
     """The steps at which epoch ``mine_from`` begins, and every ``refresh`` epochs after it.
@@ -24,23 +47,8 @@ class RefreshTimes:
         self._head, self._num_examples, self._batch_size = head, num_examples, batch_size
 
     def check(self, total_steps: int, purpose: str, otherwise: str) -> None:
-        """Refuses a training that ends before the first time.
-
-        Args:
-            total_steps: of the training.
-            purpose: what would never happen, and ``otherwise`` what to do without it.
-
-        Raises:
-            ConfigError: it does.
-        """
-        last = self._epoch(total_steps - 1)
-        if self._head.mine_from > last:
-            raise ConfigError(
-                f"at most {last} expected, the number of the last epoch, counted from 0, so that "
-                f"{purpose}; found {self._head.mine_from}",
-                where="head.mine_from",
-                fix=f"lower it, train for more epochs, or set {otherwise}",
-            )
+        """As ``check_first``, of a training of so many steps."""
+        check_first(self._head.mine_from, self._epoch(total_steps - 1), purpose, otherwise)
 
     def is_due(self, step: int) -> bool:
         """Whether it is made anew before the step after so many."""
