@@ -52,7 +52,9 @@ def measured(labels, options):
             begin = time.perf_counter()
             found.append(np.asarray(search(batch)[0]))
             times[name].append(time.perf_counter() - begin)
-        hits += [len(set(a) & set(b)) / 10 for a, b in zip(*map(np.ndarray.tolist, found), strict=True)]
+        hits += [
+            len(set(a) & set(b)) / 10 for a, b in zip(*map(np.ndarray.tolist, found), strict=True)
+        ]
     each = [1000 * np.median(times[name]) / options.batch for name in times]
     return made, *each, np.mean(hits)
 
