@@ -39,6 +39,15 @@ def test_a_class_without_an_example_is_found_by_its_text(fitted):
     assert best[:, 0].tolist() == ["flower", "blue", "animal"]
 
 
+def test_the_best_label_alone_unless_there_is_a_threshold(fitted):
+    assert fitted.predict(["a rose"]) == [["flower"]]
+    fitted.set_params(threshold=-100.0)
+    try:
+        assert len(fitted.predict(["a rose"])[0]) == 4
+    finally:
+        fitted.set_params(threshold=None)
+
+
 def test_a_pickled_and_a_saved_one_answer_alike(fitted, tmp_path):
     wanted = fitted.predict_top_k(TEXTS[:4], k=4)
     fitted.save(tmp_path / "run")

@@ -74,7 +74,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         class_weight: ``"balanced"``, or a dict of the classes' weights (others have 1), for
             objectives that have ``class_weight``.
         threshold: score from which a label is predicted where an example may have several. None:
-            of networks 0, which is a probability of one half for ``dense`` with ``sigmoid``; of
+            of networks 0, which is a probability of one half for ``dense`` with ``sigmoid``, but
+            with head ``label_text`` and an objective that compares labels the best one alone; of
             ``xr_linear`` a probability of one half if it has ``calibrate``, which needs
             ``validation_data``, else the best label alone is predicted.
         random_state: seed of weights, dropout and the order of examples.

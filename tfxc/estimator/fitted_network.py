@@ -58,8 +58,12 @@ class FittedNetwork(FittedModel):
 
     @property
     def decision(self) -> Decision:
-        """Labels of score 0 or more, which is a probability of one half for a sigmoid."""
-        return Decision(0.0)
+        """Labels of score 0 or more, which is a probability of one half for a sigmoid.
+
+        Of cosines that were only compared with each other, nearly all are above 0: the best label.
+        """
+        compared = self.model.head.reads_label_texts and not self.model.decides_each_label
+        return Decision() if compared else Decision(0.0)
 
     def train(self, data: FitData, callbacks: Sequence[Any] = ()) -> None:
         """See ``FittedModel.train``."""
