@@ -33,37 +33,110 @@ def encoded_in_chunks(
         >>> encoded_in_chunks(double, tf.constant([1, 2, 5], tf.int64), 2).numpy().ravel().tolist()
         [2.0, 4.0, 10.0]
     """
-    count = tf.size(ids, tf.int64)
     if chunks <= 1:
         with rows_of_labels():
-            return encode(ids)
-    parts: list[tf.Tensor] = []
-    for number in range(chunks):
-        begin, end = number * count // chunks, (number + 1) * count // chunks
-        # An encoder is not given less than one text; what is too many is cut off.
-        some = ids[begin : tf.maximum(end, begin + 1)]
-        with tf.control_dependencies(parts[-1:]):
-            parts.append(_encoded(encode, tf.identity(some), begin)[: end - begin])
-    return tf.concat(parts, axis=0)
-
-
-def _encoded(encode, ids, first):
-    """``encode`` of some texts, whose gradient encodes them again."""
-
-    def found():
-        with rows_of_labels(first):
             return encode(ids)
 
     @custom_gradient
     def vectors(ids):
-        def gradient(upstream, variables=()):
-            # Not before the gradient is there, else the activations of all chunks would be.
-            with tf.control_dependencies([upstream]):
-                with tf.GradientTape(watch_accessed_variables=False) as tape:
-                    tape.watch(variables)
-                    again = found()
-                return [None], tape.gradient(again, list(variables), upstream)
+        cut = _Cut(ids, chunks)
 
-        return found(), gradient
+        def gradient(upstream, variables=()):
+            return [None], _gradients(encode, cut, list(variables), upstream)
+
+        return _vectors(encode, cut), gradient
 
     return vectors(ids)
+
+
+class _Cut:
+    """Ids in chunks of nearly equal size."""
+
+    def __init__(self, ids, chunks):
+        self.ids, self.chunks, self.count = ids, chunks, tf.size(ids, tf.int64)
+
+    def encoded(self, encode, number):
+        """The vectors of a chunk, and which rows of all they are."""
+        number = tf.cast(number, tf.int64)
+        begin, end = (at * self.count // self.chunks for at in (number, number + 1))
+        with rows_of_labels(begin):
+            # An encoder is not given less than one text; what is too many is cut off.
+            some = encode(self.ids[begin : tf.maximum(end, begin + 1)])
+        return some[: end - begin], slice(begin, end)
+
+
+def _vectors(encode, cut):
+    # The first chunk is outside of the loop: it tells the loop what an encoder returns.
+    first, _ = cut.encoded(encode, 0)
+    parts = _list_of(first, cut.chunks)
+
+    def body(number, parts):
+        return number + 1, parts.write(number, cut.encoded(encode, number)[0])
+
+    # One after the other: side by side they would need the memory of all.
+    with tf.control_dependencies([first]):
+        start = tf.constant(1), parts
+    _, parts = tf.while_loop(
+        lambda number, _: number < cut.chunks, body, start, parallel_iterations=1
+    )
+    return tf.ensure_shape(parts.concat(), [cut.ids.shape[0], first.shape[1]])
+
+
+def _gradients(encode, cut, variables, upstream):
+    """Of the variables, where each chunk is encoded again: tensors, rows of tables, or None."""
+
+    def of_chunk(number):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            again, rows = cut.encoded(encode, number)
+        return tape.gradient(again, variables, upstream[rows])
+
+    # Not before the gradient is there, else the activations of two passes would be.
+    with tf.control_dependencies([upstream]):
+        first = of_chunk(tf.constant(0))
+    sums = [_begun(gradient, cut.chunks) for gradient in first]
+
+    def body(number, sums):
+        added = [_added(*pair, number) for pair in zip(sums, of_chunk(number), strict=True)]
+        return number + 1, added
+
+    with tf.control_dependencies([g for g in first if g is not None]):
+        start = tf.constant(1), sums
+    _, sums = tf.while_loop(
+        lambda number, _: number < cut.chunks, body, start, parallel_iterations=1
+    )
+    return [_ended(total, gradient) for total, gradient in zip(sums, first, strict=True)]
+
+
+def _begun(gradient, chunks):
+    """What a sum of gradients is in the loop: of rows of a table, they are listed."""
+    if gradient is None:
+        return ()
+    if isinstance(gradient, tf.IndexedSlices):
+        return tuple(_list_of(part, chunks) for part in (gradient.indices, gradient.values))
+    return gradient
+
+
+def _added(total, gradient, number):
+    if gradient is None:
+        return ()
+    if isinstance(gradient, tf.IndexedSlices):
+        indices, values = total
+        return indices.write(number, gradient.indices), values.write(number, gradient.values)
+    return total + gradient
+
+
+def _ended(total, gradient):
+    if gradient is None:
+        return None
+    if isinstance(gradient, tf.IndexedSlices):
+        indices, values = total
+        return tf.IndexedSlices(values.concat(), indices.concat(), gradient.dense_shape)
+    return total
+
+
+def _list_of(first, length):
+    """A list of tensors, of which the first is known, as wide as it and of any length."""
+    shape = tf.TensorShape([None]).concatenate(first.shape[1:])
+    parts = tf.TensorArray(first.dtype, length, infer_shape=False, element_shape=shape)
+    return parts.write(0, first)
