@@ -17,12 +17,12 @@ NAMES = {"red": "red", "blue": "blue", "animal": "a fox or a lamb", "flower": "a
 TRAINED = {label: NAMES[label] for label in ("red", "blue", "animal")}
 
 
-def estimator(label_texts=NAMES, head="label_text", **more):
+def estimator(label_texts=NAMES, head="label_text", epochs=5, **more):
     return XCClassifier(
         head=head,
         objective="decoupled_softmax",
         label_texts=label_texts,
-        epochs=5,
+        epochs=epochs,
         batch_size=16,
         **more,
     )
@@ -46,6 +46,14 @@ def test_the_best_label_alone_unless_there_is_a_threshold(fitted):
         assert len(fitted.predict(["a rose"])[0]) == 4
     finally:
         fitted.set_params(threshold=None)
+
+
+def test_with_a_bias_each_label_is_decided_on():
+    head = {"name": "label_text", "columns": "all", "positives": None, "score_bias": -10.0}
+    model = estimator(head=head, label_texts=TRAINED, epochs=60, learning_rate=0.05)
+    model.set_params(objective="sigmoid").fit(TEXTS, LISTS)
+    found = model.predict(TEXTS[:4])
+    assert [set(labels) for labels in found] == [set(labels) for labels in LISTS[:4]]
 
 
 def test_a_pickled_and_a_saved_one_answer_alike(fitted, tmp_path):

@@ -20,6 +20,7 @@ from tfxc.heads.label_text.text_table import TextTable
 from tfxc.heads.sampled.head import Sampled
 from tfxc.model import XCModel, load_model
 from tfxc.objectives.decoupled_softmax import DecoupledSoftmax
+from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.ops.perturbations import perturbations
 from tfxc.ops.randomness import examples_of, step_scope
 
@@ -41,13 +42,13 @@ def features_of(matrix):
     return bags(matrix).batch()["features"]
 
 
-def model_of(own=None, counts=COUNTS, matrix=None, texts=None, **arguments):
+def model_of(own=None, counts=COUNTS, matrix=None, texts=None, objective=None, **arguments):
     """A built model whose label l has the only feature l, unless ``matrix`` says otherwise."""
     matrix = np.eye(N) if matrix is None else matrix
     given = texts_of(matrix, own, texts)
     head = LabelText(N, label_counts=counts, label_texts=given, **arguments)
     encoder = BagMLP(num_features=N, hidden=[DIM], activation="linear", residual=4, seed=3)
-    model = XCModel(encoder, head, DecoupledSoftmax())
+    model = XCModel(encoder, head, objective or DecoupledSoftmax())
     model(features_of(np.eye(N)[:2]))
     return model
 
@@ -254,6 +255,31 @@ def test_penalty_lowers_the_labels_of_training_alone():
     model.head.penalty.assign(0.0)
     without = model.head.all_scores(features).numpy()
     np.testing.assert_allclose(without - with_penalty, [0.6 * (COUNTS > 0)], atol=1e-5)
+
+
+def test_bias_is_added_to_all_scores_and_trained():
+    options = {"temperature": 0.5, "seen_penalty": 0.3, "objective": Sigmoid()}
+    without, model = (model_of(score_bias=bias, **options) for bias in (None, -4.0))
+    for one in (without, model):
+        one.refresh()
+    features = model.encoder(features_of(np.eye(N)[[0, 2]]))
+    expected = without.head.all_scores(features).numpy() - 4.0
+    np.testing.assert_allclose(model.head.all_scores(features), expected, rtol=1e-5)
+    search = model.head.inner_products()
+    found = search.queries(features) @ tf.transpose(search.rows(0, N))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+    batch = batch_of(np.eye(N)[[0, 1]], [[0, -1], [1, -1]])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model.losses_of(batch))
+    cosines = encoded(model, np.eye(N)[[0, 1]]) @ encoded(model, np.eye(N)[[0, 1]]).T
+    logits = 2.0 * (cosines - 0.02 * np.eye(2)) - 4.0
+    expected = np.sum(np.logaddexp(0, logits) - logits * np.eye(2))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    gradient = float(tape.gradient(loss, model.head.bias.value))
+    assert gradient == pytest.approx(np.sum(1 / (1 + np.exp(-logits)) - np.eye(2)), rel=1e-4)
+    assert without.head.bias is None and without.head.get_config()["score_bias"] is None
+    assert LabelText.from_config(model.head.get_config()).score_bias == -4.0
 
 
 def test_free_vectors_move_only_columns_and_labels_without_text_need_them():

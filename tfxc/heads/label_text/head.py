@@ -85,6 +85,9 @@ class LabelText(Head):
         margin: what the cosine of a true label falls short by in training.
         temperature: of the scores, which are cosines divided by it; at least 0.01.
         train_temperature: whether it is trained, from this one on.
+        score_bias: added to all scores and trained, from this one on; for objectives that decide on
+            each label, such as ``sigmoid``, for which a cosine of 0 should not be a probability of
+            one half. None for no bias; those that only compare labels need none.
         free_vectors: whether each label has a trained vector r of its own in addition, from zero.
         label_chunk: texts of labels that are encoded at a time, once more in the backward pass, so
             that a step needs the memory of so many activations; 0 for all at once.
@@ -104,7 +107,8 @@ class LabelText(Head):
         TensorShape([2, 2])
 
     Reference: Dahiya et al., "SiameseXML", ICML 2021; Gupta et al., "Dual-Encoders for Extreme
-    Multi-Label Classification", ICLR 2024, arXiv 2310.10636; Wang et al., "SimKGC", ACL 2022.
+    Multi-Label Classification", ICLR 2024, arXiv 2310.10636; Wang et al., "SimKGC", ACL 2022; the
+    bias: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, arXiv 2303.15343.
     """
 
     data_dependent_arguments = ("num_labels", "label_counts", "label_texts")
@@ -129,6 +133,7 @@ class LabelText(Head):
         pre_batch=Integer(0),
         margin=Number(0, 2),
         temperature=POSITIVE,
+        score_bias=Number() | None,
         label_chunk=Integer(0),
         label_length=COUNT | None,
         seen_penalty=Number(0, 2),
@@ -150,6 +155,7 @@ class LabelText(Head):
         margin: float = 0.02,
         temperature: float = 0.05,
         train_temperature: bool = True,
+        score_bias: float | None = None,
         free_vectors: bool = False,
         label_chunk: int = 0,
         label_length: int | None = None,
@@ -167,6 +173,7 @@ class LabelText(Head):
         self.batching, self.near_size = batching, near_size
         self.pre_batch, self.margin, self.temperature = pre_batch, margin, temperature
         self.train_temperature, self.free_vectors = train_temperature, free_vectors
+        self.score_bias = score_bias
         self.label_chunk, self.label_length = label_chunk, label_length
         self.seen_penalty, self.seed = seen_penalty, seed
         _check_numbers(self)
@@ -238,6 +245,10 @@ class LabelText(Head):
             (), keras.initializers.Constant(-np.log(self.temperature)),
             trainable=self.train_temperature, name="log_scale", **own,
         )  # fmt: skip
+        self.bias = None
+        if self.score_bias is not None:
+            start = keras.initializers.Constant(self.score_bias)
+            self.bias = self.add_weight((), start, name="bias", **own)
         self.penalty = self.add_weight(
             (), keras.initializers.Constant(self.seen_penalty),
             trainable=False, name="seen_penalty", **own,
@@ -264,6 +275,10 @@ class LabelText(Head):
     def scale(self) -> tf.Tensor:
         """One over the temperature, float32 scalar."""
         return tf.exp(tf.minimum(self.log_scale.value, np.log(_LARGEST_SCALE)))
+
+    def _scores(self, cosines):
+        scores = self.scale * cosines
+        return scores if self.bias is None else scores + self.bias.value
 
     @property
     def training_columns(self) -> int:
@@ -408,7 +423,7 @@ class LabelText(Head):
             of_older = WEIGHT * tf.matmul(features, older, transpose_b=True)
             cosines = tf.concat([cosines, of_older], axis=1)
             valid = tf.concat([valid, wrong], axis=1)
-        return (LogitGroup(self.scale * cosines, columns.positives, valid),)
+        return (LogitGroup(self._scores(cosines), columns.positives, valid),)
 
     def groups_of_passes(
         self,
@@ -426,11 +441,11 @@ class LabelText(Head):
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels by their vectors."""
         features, vectors = unit_rows(features), read_once(self.label_vectors.value)
-        trained, penalty, scale = self.trained.value, self.penalty.value, self.scale
+        trained, penalty = self.trained.value, self.penalty.value
 
         def score(begin, end):
             cosines = tf.matmul(features, rows_between(vectors, begin, end), transpose_b=True)
-            return scale * (cosines - penalty * trained[begin:end])
+            return self._scores(cosines - penalty * trained[begin:end])
 
         return score
 
@@ -454,13 +469,14 @@ class LabelText(Head):
                 assign_rows(self.label_vectors.value, begin, vectors)
 
     def inner_products(self) -> InnerProducts:
-        """Cosines over the temperature; the penalty counts as a weight of a feature."""
+        """Cosines over the temperature; penalty and bias count as the weight of a feature."""
         vectors, trained = read_once(self.label_vectors.value), self.trained.value
         penalty, scale = self.penalty.value, self.scale
+        bias = 0.0 if self.bias is None else self.bias.value / scale
 
         def rows(begin, end):
             found = rows_between(vectors, begin, end)
-            return tf.concat([found, penalty * trained[begin:end, None]], axis=1)
+            return tf.concat([found, penalty * trained[begin:end, None] - bias], axis=1)
 
         def queries(features):
             found = unit_rows(features)
@@ -478,8 +494,8 @@ class LabelText(Head):
         names = (
             "num_labels", "columns", "positives", "self_negatives", "mined", "mined_candidates",
             "mine_from", "batching", "near_size", "pre_batch", "margin", "temperature",
-            "train_temperature", "free_vectors", "label_chunk", "label_length", "seen_penalty",
-            "seed",
+            "train_temperature", "score_bias", "free_vectors", "label_chunk", "label_length",
+            "seen_penalty", "seed",
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
         return {**super().get_config(), **own, "refresh": self.refresh_every}
