@@ -117,6 +117,10 @@ def test_without_a_command_all_are_listed(arguments, capsys):
         (["train", "my.csv", "--presett", "fast"], "--presett fast, did you mean '--preset'?"),
         (["train", "my.csv", "--preset", "fats"], "'best'), did you mean 'fast'?"),
         (["features", "split", "a", "--output", "b", "--sed", "1"], "did you mean '--seed'?"),
+        (
+            ["train", "--config", "c", "--set", "a=1", "b=2", "c=3"],
+            "c=3. Each KEY=VALUE needs a --set",
+        ),
         (["predict"], "tfxc predict: error: one of the arguments --run --model is required"),
     ],
 )

@@ -91,6 +91,7 @@ def test_init(folder, capsys):
     [
         ([], "a data file or --config expected, found neither"),
         (["mine.csv", "--config", "quickstart"], "a data file or --config expected, found both"),
+        (["--config", "quickstart", "--set", "seed=1", "run=r"], "write --set run=r, if it is"),
         (["--config", "quickstart", "--preset", "fast"], "--preset: a data file expected"),
         (["absent.csv"], "absent.csv: no such file"),
         (["mine.csv", "--label-column", "labl"], "did you mean 'label'"),

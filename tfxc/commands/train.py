@@ -132,12 +132,11 @@ def _keep(found, config):
 def _check(options):
     """Refuses options that cannot be combined."""
     if bool(options.config) == bool(options.file):
-        found = "both" if options.config else "neither"
-        raise ConfigError(
-            f"a data file or --config expected, found {found}",
-            where="FILE",
-            fix="write e.g. tfxc train my.csv, or tfxc train --config quickstart",
-        )
+        found = f"both, {options.file!r} too" if options.config else "neither"
+        fix = "write e.g. tfxc train my.csv, or tfxc train --config quickstart"
+        if options.set and "=" in (options.file or ""):
+            fix = f"write --set {options.file}, if it is a key of the config: each needs its own"
+        raise ConfigError(f"a data file or --config expected, found {found}", where="FILE", fix=fix)
     for name in _OF_FILES:
         if options.config and getattr(options, name) is not None:
             raise ConfigError(

@@ -86,7 +86,9 @@ class _Parser(argparse.ArgumentParser):
         wrong = re.match(r"unrecognized arguments: (--\S+)", message)
         choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
         hint = ""
-        if wrong:
+        if re.match(r"unrecognized arguments: [\w.]+=", message):
+            hint = ". Each KEY=VALUE needs a --set of its own"
+        elif wrong:
             hint = nearest(wrong[1].partition("=")[0], _options_of(self))
         elif choice:
             hint = nearest(choice[1], re.findall(r"[\w.-]+", choice[2]))
