@@ -141,9 +141,9 @@ class XCModel(keras.Model):
         return self.head.num_labels
 
     @property
-    def sharded_table(self) -> "ShardedTable | None":
-        """The head's ``ShardedTable``, or None."""
-        return self.head.sharded_table
+    def sharded_tables(self) -> "Sequence[ShardedTable]":
+        """The head's ``ShardedTable``s."""
+        return self.head.sharded_tables
 
     @property
     def search_methods(self) -> tuple[str, ...]:
@@ -391,11 +391,11 @@ def _restart(model, config, example):
     start, head = config.head.section().get("start"), model.head
     if start in (None, registry.LABEL_TEXTS):  # the latter needs the data, see training.start
         return
-    if head.sharded_table is not None:
+    if head.sharded_tables:
         raise ConfigError(
-            "a head whose weights are not sharded expected",
+            f"a head whose weights are not sharded over replicas expected, found start {start!r}",
             where="head.start",
-            fix="remove it, or head.sharded",
+            fix="remove it, or head.sharded and head.update, or train on one device",
         )
     if head.reads_label_texts:
         raise ConfigError(

@@ -116,7 +116,8 @@ class ObjectiveContract:
                 objective.begin(None)
             return
         objective.build(None)
-        chunks = LogitChunks(lambda n: parts[n], [4, 8, COLUMNS], tf.constant(POSITIVES))
+        columns = [(0, 4), (4, 8), (8, COLUMNS)]
+        chunks = LogitChunks(lambda n: parts[n], columns, tf.constant(POSITIVES))
         parts = [tf.constant(part) for part in (logits[:, :4], logits[:, 4:8], logits[:, 8:])]
         state = objective.begin(chunks)
         arguments = [

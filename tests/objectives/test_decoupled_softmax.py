@@ -70,7 +70,7 @@ def test_no_other_column_no_loss(chunked):
     if chunked:
         from tfxc.ops.fused.logit_chunks import LogitChunks
 
-        chunks = LogitChunks(lambda _: logits, [2], positives)
+        chunks = LogitChunks(lambda _: logits, [(0, 2)], positives)
         state = objective.begin(chunks)
         loss = objective.loss_of_logits(logits, positives, state)
         gradient = objective.gradient_of_logits(logits, positives, state)

@@ -46,15 +46,16 @@ class Head(LargeWeights):
             hold them.
         providers: functions that find such arguments in the training split, by argument, where
             ``data.providers.PROVIDERS`` has none or another; see there.
-        sharded_table: ``ops.distributed.sharded_table.ShardedTable`` of a head whose weights are
+        sharded: whether its weights are sharded over replicas where there are any.
+        sharded_tables: ``ops.distributed.sharded_table.ShardedTable``s of a head whose weights are
             sharded over replicas, once it is built.
         has_inner_products: whether these scores are those of ``inner_products``, so that there is
             an approximate search.
         full_softmax: whether the head has one score per label, and so a softmax over all.
         tile: labels that are scored at a time where the weights are in parts of this many; the
             search is a loop over tiles of a usual size where it is None.
-        fused_variables: Keras variables that ``fused_step`` updates itself, without a gradient of
-            their size; the optimizer leaves them alone.
+        fused_variables: Keras variables, or shards, that ``fused_step`` updates itself, without a
+            gradient of their size; the optimizer leaves them alone.
         fused_learning_rate: their learning rate, times the schedule; None for the optimizer's.
         log_scores: whether the scores of ``top_k`` are logarithms of probabilities.
         trunk: ``"separate"`` where each of its ``num_repetitions`` reads its own encoder.
@@ -68,12 +69,13 @@ class Head(LargeWeights):
 
     data_dependent_arguments: tuple[str, ...] = ("num_labels",)
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
-    sharded_table: "ShardedTable | None" = None
+    sharded: bool = False
+    sharded_tables: "Sequence[ShardedTable]" = ()
     search_methods: tuple[str, ...] = ()
     has_inner_products: bool = False
     full_softmax = False
     tile: int | None = None
-    fused_variables: "Sequence[keras.Variable]" = ()
+    fused_variables: "Sequence[keras.Variable | tf.Variable]" = ()
     fused_learning_rate: float | None = None
     log_scores = False
     trunk = "shared"

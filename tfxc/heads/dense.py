@@ -11,7 +11,9 @@ import tensorflow as tf
 from tfxc.core.arguments import POSITIVE, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
-from tfxc.heads.bases.label_chunks import LabelChunks, chunk_size
+from tfxc.heads.bases.label_chunks import LabelChunks, Piece, chunk_size
+from tfxc.heads.bases.sharded_chunks import ShardedChunks
+from tfxc.heads.bases.shards import ShardLayout
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.search.nearest import InnerProducts, of_linear_scores
 from tfxc.ops.search.similarity import cosines_to_row
@@ -35,7 +37,8 @@ class Dense(Head):
             chunk of 8,192 labels at a time, and needs hardly more memory than the weights. Needs
             an objective that says its gradient (``sigmoid``, ``softmax``, ``decoupled_softmax``,
             ``hinge``, ``squared_hinge``), and the optimizer ``sgd`` without momentum or a
-            ``learning_rate``; see docs/training.md.
+            ``learning_rate``; see docs/training.md. With replicas, each holds and updates only its
+            own labels. They are then no Keras weights, but weight files hold them as a whole.
         learning_rate: learning rate of ``"fused"``, times the schedule; any optimizer may then
             train the other weights. None takes that of the optimizer.
         weights: precision of the kernel with ``"fused"``: ``"float32"``, or ``"bfloat16"``, half
@@ -83,7 +86,8 @@ class Dense(Head):
                     where=name,
                     fix=f"set update to 'fused', or leave {name} out",
                 )
-        self.chunks: LabelChunks | None = None
+        self.sharded = update == "fused"
+        self.chunks: LabelChunks | ShardedChunks | None = None
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (dim, num_labels), or chunks (labels, dim) of its transpose, and bias."""
@@ -96,19 +100,46 @@ class Dense(Head):
             self.bias = self.add_weight((self.num_labels,), start, name="bias")
             return
         size = self.tile = chunk_size(self.num_labels)
-        kernels = [
-            self.add_weight(
-                (min(size, self.num_labels - begin), dim),
+        if tf.distribute.has_strategy():
+            self.chunks = chunks = self._sharded_chunks(size, std)
+            self.sharded_tables = chunks.tables
+        else:
+            self.chunks = self._own_chunks(size, std, start)
+        self.fused_variables = self.chunks.variables
+
+    def _own_chunks(self, size, std, start):
+        """The chunks as Keras weights."""
+        pieces = []
+        for number, begin in enumerate(range(0, self.num_labels, size)):
+            end = min(begin + size, self.num_labels)
+            kernel = self.add_weight(
+                (end - begin, self.dim),
                 functools.partial(_start_of_chunk, std, (self.seed, begin)),
                 self.weights_dtype,
                 autocast=False,
                 name=f"kernel_{number}",
             )
-            for number, begin in enumerate(range(0, self.num_labels, size))
-        ]
+            pieces.append(Piece(kernel, begin, end, begin, self.seed + number))
         self.bias = self.add_weight((self.num_labels,), start, autocast=False, name="bias")
-        self.chunks = LabelChunks(kernels, self.bias, self.seed)
-        self.fused_variables = self.chunks.variables
+        return LabelChunks(pieces, self.bias)
+
+    def _sharded_chunks(self, size, std):
+        """The chunks, of which each replica has a part."""
+        strategy = tf.distribute.get_strategy()
+        layout = ShardLayout(self.num_labels, size, strategy.num_replicas_in_sync)
+        if layout.size * (layout.count - 1) >= self.num_labels:
+            raise ConfigError(
+                f"labels for each of {layout.count} replicas expected with update 'fused', found "
+                f"{self.num_labels} labels",
+                where="head.update",
+                fix="leave it out, or train on fewer devices",
+            )
+        bias = rare_label_bias(self.num_labels)
+
+        def start(begin, shape):
+            return _start_of_chunk(std, (self.seed, begin), shape, self.weights_dtype)
+
+        return ShardedChunks(strategy, layout, self.dim, start, bias, self.seed)
 
     @property
     def columns_are_labels(self) -> bool:
@@ -141,8 +172,28 @@ class Dense(Head):
 
         return score
 
+    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Best k labels, exact; of shards each replica finds its own best."""
+        if not isinstance(self.chunks, ShardedChunks):
+            return super().top_k(features, k)
+        self.check_k(k)
+        return self.chunks.search().top_k(features, k)
+
+    def top_k_and_loss(
+        self, features: tf.Tensor, labels: tf.Tensor, k: int
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """``top_k``, and the loss over all labels."""
+        if not isinstance(self.chunks, ShardedChunks):
+            return super().top_k_and_loss(features, labels, k)
+        self.check_k(k)
+        labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
+        return self.chunks.search().top_k_and_loss(features, labels, k)
+
     def inner_products(self) -> InnerProducts:
         """Those with the columns of the kernel."""
+        if isinstance(self.chunks, ShardedChunks):
+            bias = tf.constant(self.chunks.bias_of_labels())
+            return of_linear_scores(self.chunks.rows, bias, self.dim)
         bias = read_once(self.bias.value)
         if self.chunks is not None:
             return of_linear_scores(self.chunks.rows, bias, self.dim)
@@ -165,6 +216,21 @@ class Dense(Head):
         """Updates the chunks one after the other, see ``LabelChunks``."""
         assert self.chunks is not None
         return self.chunks.step(features, seen_labels(labels, self.num_labels), update)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the weights of one device, also where they are sharded."""
+        if not isinstance(self.chunks, ShardedChunks):
+            super().save_own_variables(store)
+            return
+        for number, gathered in enumerate(self.chunks.weights()):
+            store[str(number)] = gathered()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads what ``save_own_variables`` wrote, sharded or not."""
+        if not isinstance(self.chunks, ShardedChunks):
+            super().load_own_variables(store)
+            return
+        self.chunks.assign([store[str(number)] for number in range(len(self.chunks.tables))])
 
     @property
     def training_columns(self) -> int:

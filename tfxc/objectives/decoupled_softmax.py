@@ -108,8 +108,8 @@ class DecoupledSoftmax(ClassWeighted):
         start = tf.fill([rows], LEAST), tf.zeros([rows]), none
         largest, total, of_positives = chunks.fold(_more_columns, start)
         weights = self.weights_at(positives, chunks.num_columns)
-        shares, log_sum = self._shares(positives >= 0, weights), largest + _log(total)
-        falls = shares * tf.sigmoid(log_sum[:, None] - of_positives)
+        shares, log_sum = self._shares(positives >= 0, weights), chunks.log_sum(largest, total)
+        falls = shares * tf.sigmoid(log_sum[:, None] - chunks.sum(of_positives))
         return DecoupledState(log_sum, shares, tf.reduce_sum(falls, axis=1))
 
     def loss_of_logits(

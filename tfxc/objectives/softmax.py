@@ -106,7 +106,7 @@ class Softmax(ClassWeighted):
         start = tf.fill([rows], LEAST), tf.zeros([rows])
         largest, total = chunks.fold(_more_columns, start)
         smoothed = self.label_smoothing / chunks.num_columns
-        return SoftmaxState(largest + tf.math.log(total), shares, tf.constant(smoothed))
+        return SoftmaxState(chunks.log_sum(largest, total), shares, tf.constant(smoothed))
 
     def loss_of_logits(
         self, logits: tf.Tensor, positives: tf.Tensor, state: SoftmaxState

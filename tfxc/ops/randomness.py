@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _local = threading.local()
 _FIRST_LABEL = 1 << 31  # rows of labels follow those of any batch
+_ROW_FACTOR = 0x27D4EB2F  # that of the compiled operations, too
 
 
 @contextlib.contextmanager
@@ -133,16 +134,21 @@ def random_bits(
     """
     key, first_row = _key_and_first_row(seed)
     rows = tf.cast(rows, tf.uint32) + (_u32(0) if shared else first_row)
-    by_row = _mix(rows * _u32(0x27D4EB2F) + key)
+    by_row = _mix(rows * _u32(_ROW_FACTOR) + key)
     return _mix(tf.bitwise.bitwise_xor(by_row, tf.cast(columns, tf.uint32) * _u32(0x165667B1)))
 
 
-def random_key(seed: int) -> tf.Tensor:
+def random_key(seed: int, first_row: int = 0) -> tf.Tensor:
     """What ``random_bits(..., shared=True)`` mixes with the places, uint32 scalar.
 
     A second call with the same seed in one step returns another, as a second one of that does.
+
+    Args:
+        seed: of the numbers.
+        first_row: the row that is to be number 0 of those mixed with the key.
     """
-    return _key_and_first_row(seed)[0]
+    # A row enters as a multiple that is added to the key, modulo 2^32.
+    return _key_and_first_row(seed)[0] + _u32(first_row * _ROW_FACTOR)
 
 
 def _key_and_first_row(seed):

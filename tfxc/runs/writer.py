@@ -152,8 +152,9 @@ class RunWriter:
         Raises:
             UserError: the disk is full or the folder cannot be written to.
         """
-        table = model.sharded_table
-        with table.collected(keep=self.chief) if table else contextlib.nullcontext():
+        with contextlib.ExitStack() as collected:
+            for table in model.sharded_tables:
+                collected.enter_context(table.collected(keep=self.chief))
             if self.chief:
                 self._write_weights(model)
 

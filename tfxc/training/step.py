@@ -12,6 +12,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.encoders.bases.compiled import compiled_encoders
 from tfxc.ops.distributed.cross_replica import replica_number
 from tfxc.ops.distributed.devices import on_gpu
+from tfxc.ops.fused.logit_chunks import plain_variable
 from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import examples_of, step_scope
 from tfxc.techniques.base import check_together, method_name, overrides
@@ -81,8 +82,8 @@ class TrainStep:
     The loss is the mean over the global batch, so the result does not depend on how the batch is
     shared out.
 
-    A head's ``sharded_table`` is not a weight of all replicas: each updates its own shard, from a
-    gradient that is summed over nothing, as it comes from the examples of all replicas.
+    A head's ``sharded_tables`` are no weights of all replicas: each updates its own shards, from
+    gradients that are summed over nothing, as they come from the examples of all replicas.
 
     A gradient that is not finite is not applied.
 
@@ -121,22 +122,20 @@ class TrainStep:
         check_calls(settings, list(map(type, techniques)), model.encoder, model.head)
         self.step = _counter(0, tf.int64)
         self.loss_scale = LossScale() if settings.precision == "mixed_float16" else None
-        self.table = model.head.sharded_table
+        self.tables = list(model.head.sharded_tables)
         for technique in techniques:
             technique.build(model, strategy)
-        fused = [variable.value for variable in model.head.fused_variables]
+        fused = list(map(plain_variable, model.head.fused_variables))
         self.fused_head = self._fused_head() if fused else None
         own = {id(variable) for variable in fused}
         trained = [variable.value for variable in model.trainable_variables]
         self.variables = [variable for variable in trained if id(variable) not in own]
         self.variables += [v for technique in techniques for v in technique.trainable_variables]
         self._of_encoder = self._encoder_places()
-        factors, self._shard_factors = self._rate_factors(trained)
+        factors = self._rate_factors(trained)
         every = [*self.variables, *fused]
         optimizer.build(every, [factors[variable.ref()] for variable in every], fused)
-        self.shard_variables: dict[int, list[tf.Variable]] = (
-            self._build_shards() if self.table else {}
-        )
+        self.shard_variables: dict[int, list[tf.Variable]] = self._build_shards(factors)
         self._losses_of = self._loss_function()
         # AutoGraph would take seconds to translate code that has nothing for it to do.
         self._traced = tf.function(self._run, autograph=False)
@@ -189,7 +188,8 @@ class TrainStep:
     def _fused_head(self):
         """What updates the head's own variables."""
         kinds = [type(technique) for technique in self.techniques]
-        head, objective = self.model.head, type(self.model.objective)
+        head: Any = self.model.head
+        objective = type(self.model.objective)
         of_head = head.fused_variables[0].dtype, head.fused_learning_rate
         check_fused(objective, self.optimizer, self.settings, kinds, *of_head)
         return FusedHead(self.model, self.optimizer, self.settings)
@@ -206,16 +206,21 @@ class TrainStep:
         return {place for place, variable in enumerate(self.variables) if id(variable) in own}
 
     def _rate_factors(self, trained):
-        """Factors of the learning rate by variable, those of techniques 1, and those of a shard."""
+        """Factors of the learning rate by variable or shard, those of techniques 1."""
         parts = (self.model.encoder, self.model.head, self.model.objective)
         factors = self.optimizer.rates.of(trained_weights(*parts))
         of_variables = {variable.ref(): 1.0 for variable in self.variables}
         refs = [variable.ref() for variable in trained]
         of_variables |= zip(refs, factors[: len(refs)], strict=True)
-        return of_variables, factors[len(refs) :]
+        for table, factor in zip(self.tables, factors[len(refs) :], strict=True):
+            of_variables |= {shard.ref(): factor for shard in table.shards.values()}
+        return of_variables
 
-    def _build_shards(self):
+    def _build_shards(self, factors):
         """Shards and their slots by replica number; they belong into files of their own."""
+        if not self.tables or self.fused_head is not None:
+            numbers = self.tables[0].shards if self.tables else ()
+            return {n: [table.shards[n] for table in self.tables] for n in numbers}
         if not self.model.objective.over_shards or self.techniques:
             names = ", ".join(map(method_name, map(type, self.techniques)))
             raise ConfigError(
@@ -225,13 +230,12 @@ class TrainStep:
                 fix="leave it out, or choose another objective and remove the techniques",
             )
         self._shard_slots, kept = {}, {}
-        for number, shard in self.table.shards.items():
+        (table,) = self.tables
+        for number, shard in table.shards.items():
             shard_optimizer = copy.copy(self.optimizer)
             shard_optimizer.slots = {}
-            factors = self._shard_factors
-            self.table.on_device_of(
-                number, lambda b=shard_optimizer, s=shard, f=factors: b.build([s], f)
-            )
+            factor = [factors[shard.ref()]]
+            table.on_device_of(number, lambda b=shard_optimizer, s=shard, f=factor: b.build([s], f))
             self._shard_slots[number] = shard_optimizer.slots[shard.ref()]
             kept[number] = [shard, *shard_optimizer.variables_to_save]
         return kept
@@ -299,8 +303,7 @@ class TrainStep:
                 return self.fused_head.gradients(batch, self.variables, rate, with_loss)
         scale_by = self.loss_scale.scale if self.loss_scale else 1.0
         variables = self.variables
-        if self.table:
-            variables = [*variables, self.table.shards[_number()]]
+        variables = [*variables, *(table.shards[_number()] for table in self.tables)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             with examples_of(batch):
@@ -320,7 +323,8 @@ class TrainStep:
         summed = [sum_repeated_rows(g, gpu) for g in (*summed, *of_shard)]
         if self.loss_scale:
             summed = [scale(g, 1 / self.loss_scale.scale) for g in summed]
-        norm = self._norm(context, [*summed[: len(used)], *of_vectors], summed[len(used) :])
+        # Vectors are those of a replica's own examples.
+        norm = self._norm(context, summed[: len(used)], [*summed[len(used) :], *of_vectors])
         finite = tf.math.is_finite(norm)
         # Where a loss is scaled, it is the scale that may be too large; a tiny one is not.
         healthy = finite | (self.loss_scale.scale > MIN_SCALE) if self.loss_scale else finite
@@ -341,16 +345,16 @@ class TrainStep:
         factor = limit / tf.maximum(norm, limit)
         return [scale(g, factor) if place in places else g for place, g in enumerate(gradients)]
 
-    def _norm(self, context, mirrored, of_shard):
+    def _norm(self, context, mirrored, of_replica):
         """Euclidean norm of the whole gradient, the same on all replicas."""
-        if not of_shard:
-            return global_norm(mirrored)
-        of_shards = context.all_reduce("SUM", tf.square(global_norm(of_shard)))
+        if not of_replica or self.strategy.num_replicas_in_sync == 1:
+            return global_norm([*mirrored, *of_replica])
+        of_shards = context.all_reduce("SUM", tf.square(global_norm(of_replica)))
         return tf.sqrt(tf.square(global_norm(mirrored)) + of_shards if mirrored else of_shards)
 
     def _update_shard(self, gradient, finite):
         number, rate = _number(), self.learning_rate(self.step)
-        shard, slots = self.table.shards[number], self._shard_slots[number]
+        shard, slots = self.tables[0].shards[number], self._shard_slots[number]
 
         def update():
             self.optimizer.update(shard, gradient, slots, rate, self.step + 1)

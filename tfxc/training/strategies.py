@@ -73,6 +73,18 @@ def replicas_here(settings: "TrainingSettings") -> int:
     return len(settings.devices or ()) or max(1, num_gpus())
 
 
+def num_workers(settings: "TrainingSettings") -> int:
+    """How many processes train together; 1 where nothing says so yet.
+
+    Raises:
+        ConfigError: TF_CONFIG is malformed.
+    """
+    if settings.strategy != "multi_worker" or not os.environ.get("TF_CONFIG"):
+        return 1
+    check_tf_config()
+    return len(_addresses())
+
+
 def _check_devices(settings):
     """Refuses devices of another strategy, and devices that do not exist.
 

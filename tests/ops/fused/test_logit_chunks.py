@@ -9,13 +9,13 @@ POSITIVES = tf.constant([[6, 0, -1], [3, 2, 4]])
 
 def chunks(asked):
     """Three chunks of ``LOGITS``; the numbers asked for are written down."""
-    ends = [3, 6, 7]
+    columns = [(0, 3), (3, 6), (6, 7)]
 
     def logits_of(number):
         asked.append(number)
-        return tf.constant(LOGITS[:, 3 * number : ends[number]])
+        return tf.constant(LOGITS[:, slice(*columns[number])])
 
-    return LogitChunks(logits_of, ends, POSITIVES)
+    return LogitChunks(logits_of, columns, POSITIVES)
 
 
 def test_positives_are_numbered_in_their_chunk():
@@ -41,7 +41,7 @@ def test_chunks_of_a_graph_wait_for_each_other():
 
     def fold():
         found = chunks([])
-        found._logits_of = lambda n: tf.random.stateless_uniform((2, found._ends[n]), (n, 0))
+        found._logits_of = lambda n: tf.random.stateless_uniform((2, 3), (n, 0))
         return found.fold(lambda state, logits, _: state + tf.reduce_sum(logits, 1), tf.zeros(2))
 
     graph = tf.function(fold, autograph=False).get_concrete_function().graph

@@ -97,3 +97,18 @@ def test_a_gradient_of_another_shape_is_refused():
     variable = tf.Variable(tf.ones((3, 2), tf.bfloat16))
     with pytest.raises(tf.errors.InvalidArgumentError, match="a matrix and its gradient"):
         descended(variable, tf.ones((2, 3)), 1.0, 1)
+
+
+@pytest.mark.usefixtures("switch")
+def test_parts_are_rounded_as_the_whole():
+    """So replicas that share out the rows of a matrix have the numbers of one device."""
+    random = np.random.default_rng(0)
+    start, gradient = (tf.constant(random.normal(size=(7, 5)), tf.bfloat16) for _ in range(2))
+    parts = [(0, 7), (0, 3), (3, 7)]
+    found = []
+    for begin, end in parts:
+        variable = tf.Variable(start[begin:end])
+        with step_scope(tf.constant(4, tf.int64), tf.constant(0)):
+            descend(variable, gradient[begin:end], tf.constant(0.01), 1.0, 3, begin)
+        found.append(tf.cast(variable, tf.float32))
+    np.testing.assert_array_equal(found[0], tf.concat(found[1:], axis=0))

@@ -279,8 +279,6 @@ REFUSED = {
     "accumulate": ({"accumulate": 2}, "found training.accumulate 2"),
     "clip": ({"clip_norm": 1.0}, "clipping of the encoder only .* clip_norm of all weights"),
     "float16": ({"precision": "mixed_float16"}, "a scale of the loss .* mixed_float16"),
-    "mirrored": ({"strategy": "mirrored"}, "training.strategy 'none' .* found 'mirrored'"),
-    "workers": ({"strategy": "multi_worker"}, "found 'multi_worker'"),
 }
 
 
@@ -299,6 +297,14 @@ def test_refused_techniques(technique, dtype):
     model = model_of(Softmax(), update="fused", weights=dtype)
     with pytest.raises(ConfigError, match=f"found technique {type(technique).__name__.lower()}"):
         training(model, technique)
+
+
+def test_averages_of_what_replicas_share_out_are_refused(tmp_path):
+    tree = changes("float32") | {"techniques": [{"name": "ema"}]}
+    check_config(parse_config(tiny.tiny_tree(tmp_path, **tree)))
+    tree["training"] |= {"strategy": "mirrored"}
+    with pytest.raises(ConfigError, match=r"found technique ema with training.strategy 'mirrored'"):
+        check_config(parse_config(tiny.tiny_tree(tmp_path, **tree)))
 
 
 def test_a_config_is_refused_before_the_data_are_read(tmp_path):

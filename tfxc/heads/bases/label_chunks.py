@@ -1,15 +1,15 @@
 """Weights of labels in chunks that a training step reads, uses and updates one after the other."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfxc.ops.fused.logit_chunks import ChunkUpdate, LogitChunks
+from tfxc.ops.distributed.cross_replica import CrossReplica
+from tfxc.ops.fused.logit_chunks import ChunkUpdate, LogitChunks, plain_variable
 from tfxc.ops.fused.stochastic_rounding import descend
-from tfxc.ops.search.top_k import read_once
+from tfxc.ops.search.top_k import read_once, rows_between
 
 CHUNK = 8192  # labels: a chunk's logits and gradient stay small, its products large
 MOST_CHUNKS = 128  # each is a part of the graph
@@ -25,6 +25,26 @@ def chunk_size(num_labels: int) -> int:
     return max(min(CHUNK, num_labels), -(-num_labels // MOST_CHUNKS))
 
 
+class Piece(NamedTuple):
+    """Labels whose weights are one variable: a chunk, or a replica's share of one.
+
+    Attributes:
+        kernel: Keras variable or ``tf.Variable`` (labels, dim), float32 or bfloat16. Rows beyond
+            its labels are zero and stay so.
+        begin, end: first label and the one after its last.
+        place: where its labels begin in the vector of biases.
+        seed: of the stochastic rounding of the chunk.
+        first_row: number of the first label within the chunk.
+    """
+
+    kernel: Any
+    begin: int
+    end: int
+    place: int
+    seed: int = 0
+    first_row: int = 0
+
+
 class LabelChunks:
     """A table with a row per label, as a variable per chunk of labels, and one vector of biases.
 
@@ -33,25 +53,29 @@ class LabelChunks:
     for the update before it, as TensorFlow would otherwise run ahead and hold several.
 
     Args:
-        kernels: Keras variables (labels of the chunk, dim), float32 or bfloat16.
-        bias: Keras variable float32 (num_labels,).
-        seed: of the stochastic rounding of bfloat16.
+        pieces: the chunks, by ascending label.
+        bias: Keras variable float32 (num_labels,), or ``tf.Variable`` (places, 1).
+        num_labels: of all replicas; None for the end of the last chunk.
+        cross_replica: of the chunks of one replica; None where they are those of all labels.
 
     Attributes:
+        kernels: the variables of the chunks.
+        ranges: first label of each chunk and the one after its last.
         variables: all of them.
     """
 
     def __init__(
-        self, kernels: Sequence[keras.Variable], bias: keras.Variable, seed: int = 0
+        self,
+        pieces: Sequence[Piece],
+        bias: keras.Variable | tf.Variable,
+        num_labels: int | None = None,
+        cross_replica: CrossReplica | None = None,
     ) -> None:
-        self.kernels, self.bias, self.seed = list(kernels), bias, seed
+        self.pieces, self.bias, self.num_labels = list(pieces), bias, num_labels
+        self._cross_replica = cross_replica
+        self.kernels = [piece.kernel for piece in pieces]
+        self.ranges = [(piece.begin, piece.end) for piece in pieces]
         self.variables = [*self.kernels, bias]
-        self.ends = np.cumsum([kernel.shape[0] for kernel in kernels]).tolist()
-
-    @property
-    def ranges(self) -> list[tuple[int, int]]:
-        """First label of each chunk and the one after its last."""
-        return list(zip([0, *self.ends], self.ends, strict=False))
 
     def logits(self, features: tf.Tensor) -> tf.Tensor:
         """Logits of all labels, float32 (batch, num_labels)."""
@@ -64,12 +88,15 @@ class LabelChunks:
         Products of bfloat16 weights are made in float32 here.
         """
         features = tf.cast(features, tf.float32)
-        kernels = [read_once(kernel.value) for kernel in self.kernels]
-        bias, numbers = read_once(self.bias.value), {r: n for n, r in enumerate(self.ranges)}
+        kernels = [read_once(plain_variable(kernel)) for kernel in self.kernels]
+        bias = tf.reshape(read_once(plain_variable(self.bias)), [-1])
+        numbers = {labels: number for number, labels in enumerate(self.ranges)}
 
         def score(begin, end):
-            kernel = tf.cast(kernels[numbers[begin, end]], tf.float32)
-            return tf.matmul(features, kernel, transpose_b=True) + bias[begin:end]
+            piece, count = self.pieces[numbers[begin, end]], end - begin
+            kernel = rows_between(kernels[numbers[begin, end]], 0, count)
+            products = tf.matmul(features, tf.cast(kernel, tf.float32), transpose_b=True)
+            return products + bias[piece.place : piece.place + count]
 
         return score
 
@@ -90,8 +117,10 @@ class LabelChunks:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """A step of gradient descent, see ``heads.base.Head.fused_step``."""
         objective, share, rates, with_loss = update
-        features, bias = tf.cast(features, tf.float32), self.bias.value.read_value()
-        chunks = LogitChunks(lambda n: self._logits(n, features, bias)[0], self.ends, labels)
+        features, bias = tf.cast(features, tf.float32), plain_variable(self.bias)
+        of_labels = tf.reshape(bias.read_value(), [-1])
+        whose = self.ranges, labels, self.num_labels, self._cross_replica
+        chunks = LogitChunks(lambda n: self._logits(n, features, of_labels)[0], *whose)
         state = objective.begin(chunks)
         weighted = features * share[:, None]
         losses, of_features = tf.zeros_like(share), tf.zeros_like(features)
@@ -99,7 +128,7 @@ class LabelChunks:
         done: list[Any] = tf.nest.flatten(state)
         for number, (_, positives) in enumerate(chunks.ranges()):
             with tf.control_dependencies(done):
-                logits, kernel = self._logits(number, features, bias)
+                logits, kernel = self._logits(number, features, of_labels)
                 losses = _with_share(with_loss, losses, objective, logits, positives, state)
                 with tf.control_dependencies([losses]):  # so that the gradient may use its memory
                     gradient = objective.gradient_of_logits(logits, positives, state)
@@ -107,29 +136,48 @@ class LabelChunks:
                 of_features += tf.cast(_product(gradient, kernel), tf.float32)
                 of_kernel = _product(gradient, weighted, kernel.dtype, transpose_a=True)
                 with tf.control_dependencies([of_features, of_bias[-1]]):
-                    variable = self.kernels[number]
-                    done = [self._descend(number, variable.value, of_kernel, rates(variable))]
+                    done = [_descend(self.pieces[number], of_kernel, rates)]
         with tf.control_dependencies(done):
-            self._descend(len(of_bias), self.bias.value, tf.concat(of_bias, 0), rates(self.bias))
+            _subtract(bias, self._by_place(of_bias, bias.shape), rates(bias))
         return losses, of_features * share[:, None]
+
+    def _by_place(self, of_pieces, shape):
+        """What the pieces have to say of their biases, where these are; 0 elsewhere."""
+        ends = [*(piece.place for piece in self.pieces[1:]), shape[0]]
+        padded = [
+            tf.pad(values, [[0, end - piece.place - (piece.end - piece.begin)]])
+            for piece, end, values in zip(self.pieces, ends, of_pieces, strict=True)
+        ]
+        return tf.reshape(tf.concat(padded, axis=0), shape)
 
     def _logits(self, number, features, bias):
         """Logits of a chunk, float32 (batch, labels), and its weights."""
-        kernel, (begin, end) = self.kernels[number].value.read_value(), self.ranges[number]
+        piece = self.pieces[number]
+        count = piece.end - piece.begin
+        kernel = rows_between(plain_variable(piece.kernel).read_value(), 0, count)
         logits = tf.cast(_product(features, kernel, transpose_b=True), tf.float32)
-        return tf.nn.bias_add(logits, bias[begin:end]), kernel
+        return tf.nn.bias_add(logits, bias[piece.place : piece.place + count]), kernel
 
-    def _descend(self, number, variable, gradient, rates):
-        """``w = kept w - rate gradient`` in place; returns the operation."""
-        if variable.dtype == tf.bfloat16:
-            return descend(variable, gradient, rates.rate, rates.kept, self.seed + number)
-        rate = rates.rate
-        if not isinstance(rates.kept, float):
-            gradient = gradient * rate + variable.read_value() * (1 - rates.kept)
-            rate = tf.constant(1.0)
-        return tf.raw_ops.ResourceApplyGradientDescent(
-            var=variable.handle, alpha=rate, delta=gradient
-        )
+
+def _descend(piece, gradient, rates):
+    """Updates a kernel in place; returns the operation."""
+    variable = plain_variable(piece.kernel)
+    missing = variable.shape[0] - (piece.end - piece.begin)
+    if missing:
+        gradient = tf.pad(gradient, [[0, missing], [0, 0]])
+    rate = rates(variable)
+    if variable.dtype == tf.bfloat16:
+        return descend(variable, gradient, rate.rate, rate.kept, piece.seed, piece.first_row)
+    return _subtract(variable, gradient, rate)
+
+
+def _subtract(variable, gradient, rates):
+    """``w = kept w - rate gradient`` in place, float32; returns the operation."""
+    rate = rates.rate
+    if not isinstance(rates.kept, float):
+        gradient = gradient * rate + variable.read_value() * (1 - rates.kept)
+        rate = tf.constant(1.0)
+    return tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=rate, delta=gradient)
 
 
 def _with_share(with_loss, losses, objective, *chunk):

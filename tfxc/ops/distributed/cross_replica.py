@@ -42,8 +42,8 @@ class CrossReplica(NamedTuple):
         return gathered(rows)
 
     def gather_labels(self, labels: tf.Tensor) -> tf.Tensor:
-        """Padded label rows of all replicas, int32 (count · batch, longest row anywhere)."""
-        lengths = tf.fill(tf.shape(labels)[:1], tf.shape(labels)[1])
+        """Padded label rows of all replicas, int64 (count · batch, longest row anywhere)."""
+        lengths = tf.fill(tf.shape(labels)[:1], tf.shape(labels, tf.int64)[1])
         flat = self._context.all_gather(tf.reshape(labels, [-1]), axis=0)
         lengths = self._context.all_gather(lengths, axis=0)
         return tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False).to_tensor(-1)

@@ -25,7 +25,8 @@ class ShardedTable:
         strategy: a ``tf.distribute.Strategy``; build this inside its scope, in every process.
         shape: (rows, columns) of the whole table.
         size: rows of a shard.
-        start: function (begin, end) -> float32 (end - begin, columns), the first values.
+        start: function (begin, end) -> (end - begin, columns), the first values, float32 or
+            bfloat16: the type of the shards.
         name: of the variables.
 
     Attributes:
@@ -39,25 +40,23 @@ class ShardedTable:
         shape: Sequence[int],
         size: int,
         start: Callable[[int, int], tf.Tensor],
-        name: str | None = None,
+        name: str = "table",
     ) -> None:
         self.strategy, self.shape, self.size = strategy, tuple(shape), size
-        self.count = strategy.num_replicas_in_sync
+        self.name, self.count = name, strategy.num_replicas_in_sync
         self._whole: np.ndarray | None = None
-        numbers = tf.function(strategy.run, autograph=False)(
-            lambda: _context().replica_id_in_sync_group
-        )
-        numbers = [int(number) for number in strategy.experimental_local_results(numbers)]
-        self._devices = dict(zip(numbers, strategy.extended.worker_devices, strict=True))
+        self._devices = _devices_of(strategy)
 
         def make(number):
-            begin, end = self._range(number)
+            begin, end = self.rows_of(number)
             rows = tf.pad(start(begin, end), [[0, size - (end - begin)], [0, 0]])
             return tf.Variable(rows, name=name)
 
         self.shards = {
-            number: self.on_device_of(number, functools.partial(make, number)) for number in numbers
+            number: self.on_device_of(number, functools.partial(make, number))
+            for number in self._devices
         }
+        self._dtype = next(iter(self.shards.values())).dtype.as_numpy_dtype
 
     def on_device_of(self, number: int, make: Callable[[], Any]) -> Any:
         """What ``make()`` returns; its variables are plain ones on the device of a shard."""
@@ -70,8 +69,8 @@ class ShardedTable:
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(on_device).result()
 
-    def _range(self, number):
-        """First row of a shard and the one after its last."""
+    def rows_of(self, number: int) -> tuple[int, int]:
+        """First row of a shard and the one after its last; equal where it has none."""
         return min(number * self.size, self.shape[0]), min((number + 1) * self.size, self.shape[0])
 
     def on_every_shard(self, function: Callable[..., Any], *tensors: tf.Tensor) -> Any:
@@ -105,14 +104,20 @@ class ShardedTable:
         """The complete table as a NumPy array. Every process must take part."""
         if self._whole is not None:
             return self._whole
-        table = np.empty((self.count, self.size, self.shape[1]), np.float32)
+        table = np.empty((self.count, self.size, self.shape[1]), self._dtype)
         for begin, rows in self._blocks():
             table[:, begin : begin + rows.shape[1]] = rows
         return table.reshape(-1, self.shape[1])[: self.shape[0]]
 
     @contextlib.contextmanager
     def collected(self, keep: bool) -> Iterator[None]:
-        """Inside, ``gathered`` no longer needs the other processes if ``keep`` is true."""
+        """Inside, ``gathered`` no longer needs the other processes if ``keep`` is true.
+
+        Where there are none, nothing is gathered before it is asked for.
+        """
+        if len(self.shards) == self.count:
+            yield
+            return
         if keep:
             self._whole = self.gathered()
         else:
@@ -125,8 +130,18 @@ class ShardedTable:
 
     def _blocks(self):
         """Yields (first row within a shard, those rows of all shards)."""
+        if len(self.shards) == self.count:
+            for begin in range(0, self.size, _BLOCK):
+                rows = tf.range(begin, min(begin + _BLOCK, self.size))
+                yield begin, np.stack([tf.gather(x, rows) for x in self.shards.values()])
+            return
         take = tf.function(
-            lambda rows: self.on_every_shard(lambda _, x, r: tf.gather(x, r), rows), autograph=False
+            lambda rows: self.on_every_shard(
+                # Not all devices can send bfloat16.
+                lambda _, x, r: tf.cast(tf.gather(x, r), tf.float32),
+                rows,
+            ),
+            autograph=False,
         )
         for begin in range(0, self.size, _BLOCK):
             yield begin, take(tf.range(begin, min(begin + _BLOCK, self.size))).numpy()
@@ -136,9 +151,19 @@ class ShardedTable:
         if tuple(table.shape) != self.shape:
             raise ValueError(f"a table of shape {self.shape} expected, found {table.shape}")
         for number, shard in self.shards.items():
-            begin, end = self._range(number)
-            rows = np.asarray(table[begin:end], np.float32)
+            begin, end = self.rows_of(number)
+            rows = np.asarray(table[begin:end], self._dtype)
             shard.assign(np.pad(rows, [(0, self.size - (end - begin)), (0, 0)]))
+
+
+@functools.cache
+def _devices_of(strategy):
+    """{replica number: device} of the replicas of this process."""
+    numbers = tf.function(strategy.run, autograph=False)(
+        lambda: _context().replica_id_in_sync_group
+    )
+    numbers = [int(number) for number in strategy.experimental_local_results(numbers)]
+    return dict(zip(numbers, strategy.extended.worker_devices, strict=True))
 
 
 def _context():

@@ -3,20 +3,26 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import keras
 import tensorflow as tf
+
+from tfxc.ops.distributed.cross_replica import CrossReplica
 
 
 class LogitChunks:
-    """Logits of one batch over consecutive chunks of columns, computed when they are asked for.
+    """Logits of one batch over chunks of columns, computed when they are asked for.
 
     Args:
         logits_of: function of a chunk's number -> float32 (batch, columns of the chunk).
-        ends: last column + 1 of each chunk, ascending; the first chunk begins at 0.
-        positives: int32 (batch, max_positives), column numbers over all chunks, padded with -1.
+        columns: (first column, last column + 1) of each chunk, ascending.
+        positives: int64 (batch, max_positives), column numbers over all chunks, padded with -1.
+        num_columns: number of all columns; None for the end of the last chunk.
+        cross_replica: of chunks that are a replica's share of the columns, where the others have
+            the rest, for the same batch. None where these are all.
 
     Example:
-        >>> logits = tf.constant([[1.0, 2.0, 5.0]])
-        >>> chunks = LogitChunks(lambda n: logits[:, 2 * n : 2 * n + 2], [2, 3], tf.constant([[2]]))
+        >>> logits, true = tf.constant([[1.0, 2.0, 5.0]]), tf.constant([[2]])
+        >>> chunks = LogitChunks(lambda n: logits[:, 2 * n : 2 * n + 2], [(0, 2), (2, 3)], true)
         >>> [positives.numpy().tolist() for _, positives in chunks.ranges()]
         [[[-1]], [[0]]]
     """
@@ -24,20 +30,18 @@ class LogitChunks:
     def __init__(
         self,
         logits_of: Callable[[int], tf.Tensor],
-        ends: Sequence[int],
+        columns: Sequence[tuple[int, int]],
         positives: tf.Tensor,
+        num_columns: int | None = None,
+        cross_replica: CrossReplica | None = None,
     ) -> None:
-        self._logits_of, self._ends = logits_of, list(ends)
-        self.positives = positives
-
-    @property
-    def num_columns(self) -> int:
-        """Columns of all chunks."""
-        return self._ends[-1]
+        self._logits_of, self._columns = logits_of, list(columns)
+        self.positives, self._cross_replica = positives, cross_replica
+        self.num_columns = self._columns[-1][1] if num_columns is None else num_columns
 
     def ranges(self) -> Iterator[tuple[int, tf.Tensor]]:
-        """Yields (columns before the chunk, positives of the chunk, as its column numbers)."""
-        for begin, end in zip([0, *self._ends], self._ends, strict=False):
+        """Yields (first column of the chunk, positives of the chunk, as its column numbers)."""
+        for begin, end in self._columns:
             inside = (self.positives >= begin) & (self.positives < end)
             yield begin, tf.where(inside, self.positives - begin, -1)
 
@@ -55,6 +59,27 @@ class LogitChunks:
             with tf.control_dependencies(tf.nest.flatten(state)):
                 state = function(state, self._logits_of(number), positives)
         return state
+
+    def log_sum(self, largest: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+        """Logarithm of a sum of exponentials over the columns of all replicas, float32 (batch,).
+
+        Args:
+            largest: float32 (batch,), finite, what the exponents of ``total`` are relative to.
+            total: float32 (batch,), sum over these chunks; -inf comes of 0 everywhere.
+        """
+        if self._cross_replica is None:
+            return largest + tf.math.log(total)
+        highest = self._cross_replica.max(largest)
+        return highest + tf.math.log(self.sum(total * tf.exp(largest - highest)))
+
+    def sum(self, values: tf.Tensor) -> tf.Tensor:
+        """Sum over all replicas of what each has found in its chunks."""
+        return values if self._cross_replica is None else self._cross_replica.sum([values])[0]
+
+
+def plain_variable(variable: keras.Variable | tf.Variable) -> tf.Variable:
+    """The variable of TensorFlow in one of Keras; of a shard the shard itself."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 class Rates(NamedTuple):
@@ -75,13 +100,13 @@ class ChunkUpdate(NamedTuple):
     Attributes:
         objective: with ``Objective.fused``.
         share: float32 (batch,), factors of the examples' losses in the sum that is minimised.
-        rates: function of one of ``Head.fused_variables`` -> ``Rates``.
+        rates: function of the ``tf.Variable`` of one of ``Head.fused_variables`` -> ``Rates``.
         with_loss: bool scalar; without it the losses that are returned are 0.
     """
 
     objective: "ChunkObjective"
     share: tf.Tensor
-    rates: Callable[[Any], Rates]
+    rates: Callable[[tf.Variable], Rates]
     with_loss: tf.Tensor | bool = True
 
 

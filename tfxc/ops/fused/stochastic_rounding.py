@@ -48,6 +48,7 @@ def descend(
     rate: tf.Tensor,
     kept: tf.Tensor | float,
     seed: int,
+    first_row: int = 0,
 ) -> tf.Operation | None:
     """``w = kept w - rate gradient`` of a bfloat16 matrix, rounded stochastically.
 
@@ -59,6 +60,8 @@ def descend(
         gradient: bfloat16 of that shape.
         rate, kept: float32 scalars.
         seed: of the variable.
+        first_row: number of the variable's first row among those that share the seed: a matrix in
+            several variables is rounded as in one.
 
     Returns:
         The operation that has assigned it; None outside of a graph.
@@ -70,10 +73,10 @@ def descend(
             gradient=gradient,
             rate=rate,
             kept=kept,
-            key=random_key(seed),
+            key=random_key(seed, first_row),
         )
-    rows, columns = variable.shape
-    bits = random_bits(tf.range(rows)[:, None], tf.range(columns)[None], seed, shared=True)
+    rows = tf.range(first_row, first_row + variable.shape[0])[:, None]
+    bits = random_bits(rows, tf.range(variable.shape[1])[None], seed, shared=True)
     values = (
         tf.cast(variable.read_value(), tf.float32) * kept - tf.cast(gradient, tf.float32) * rate
     )

@@ -37,11 +37,11 @@ def check_model(model: "XCModel", where: str) -> None:
             where=where,
             fix="train a smaller encoder instead, e.g. by recipe 'distill' with another head",
         )
-    if model.head.sharded_table is not None:
+    if model.head.sharded_tables:
         raise ConfigError(
             "an unsharded head expected, found one sharded over replicas",
             where=where,
-            fix="train without head.sharded",
+            fix="train without head.sharded and head.update",
         )
 
 

@@ -37,7 +37,7 @@ class EncoderRanker(RankerModel, keras.Model):
         >>> ids, scores = model.find_top_k(features, 5)  # doctest: +SKIP
     """
 
-    sharded_table = None  # see ``XCModel``
+    sharded_tables = ()  # see ``XCModel``
 
     def __init__(
         self, encoder: "Encoder", linear: "LinearModel | None", length: float = 1.0

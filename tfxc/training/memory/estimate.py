@@ -14,7 +14,7 @@ from tfxc.training.memory.preparation import preparation_bytes
 from tfxc.training.memory.traced import TracedModel
 from tfxc.training.optimization.optimizers import get_optimizer
 from tfxc.training.optimization.rates import rate_lines, trained_weights
-from tfxc.training.strategies import check_batch_size, gpu_bytes, replicas_here
+from tfxc.training.strategies import check_batch_size, gpu_bytes, num_workers, replicas_here
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config, TrainingSettings
@@ -150,7 +150,9 @@ def estimate(
         data=held.data + _BATCHES * replicas * batch,
         fragments=int(_FRAGMENTS * (tensors + replicas * step)),
     )
-    once, process = held.weights // replicas, held.runtime
+    process = held.runtime
+    whole = (*model.model.encoder.trainable_weights, *model.model.head.trainable_weights)
+    once = sum(weight_of(variable).bytes for variable in whole)
     reading = min(_READ, 2 * once)
     evaluation = process + once + max(reading, search)
     # What was exported is read again and compared with the run.
@@ -169,19 +171,25 @@ def allocated(
     """
     dimensions = manifest.dimensions | data_dependent
     encoder, head, objective = make_components(config, **dimensions, repetition=repetition)
-    shapes = weight_shapes(encoder, head)
+    shapes, replicas = weight_shapes(encoder, head), replicas_here(config.training)
     parameters = sum(weight.size for weight in shapes)
     weights = sum(weight.bytes for weight in shapes)
     fused = [weight_of(variable) for variable in head.fused_variables]
     trained = (parameters - sum(weight.size for weight in fused)) * _FLOAT
+    shared = [weight_of(variable) for variable in _shared(head, config.training)]
+    # Each of them is held once by all replicas together.
+    copies = replicas - 1 / num_workers(config.training)
+    held = replicas * weights - copies * sum(weight.bytes for weight in shared)
+    moved = replicas * trained
+    if not fused:  # of which slots there are none anyway
+        moved -= copies * _FLOAT * sum(weight.size for weight in shared)
     slots = len(get_optimizer(config.training.optimizer.section()).slot_names)
     averages = sum(method.name in ("ema", "swa") for method in config.techniques)
-    replicas = replicas_here(config.training)
     largest = max((w.bytes for w in [*shapes, *fused]), default=0)
     return Memory(
         parameters=parameters,
-        weights=replicas * weights,
-        slots=replicas * slots * trained,
+        weights=int(held),
+        slots=int(slots * moved),
         averages=replicas * averages * weights,
         activations=0,
         tables=replicas * (_table_bytes(objective) + _queue_bytes(head, config))
@@ -191,6 +199,11 @@ def allocated(
         fragments=0,
         runtime=resident_bytes() + _STARTED,
     )
+
+
+def _shared(head, settings):
+    """The weights of which each replica has a part only."""
+    return head.trainable_weights if head.sharded and settings.strategy != "none" else []
 
 
 def _queue_bytes(head, config):

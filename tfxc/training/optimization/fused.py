@@ -14,8 +14,6 @@ from tfxc.techniques.bases.average import WeightAverage
 from tfxc.training.optimization.optimizers import SGD
 
 if TYPE_CHECKING:
-    import keras
-
     from tfxc.core.settings import TrainingSettings
     from tfxc.model import XCModel
     from tfxc.objectives.base import Objective
@@ -50,7 +48,7 @@ def check_fused(
     for expected, found, fix in (
         *_conflicts(objective, settings),
         *(_conflicts_of_optimizer(optimizer) if learning_rate is None else ()),
-        *_conflicts_of_techniques(techniques, weights),
+        *_conflicts_of_techniques(techniques, weights, settings.strategy),
     ):
         raise ConfigError(
             f"{expected} expected with head.update 'fused', found {found}",
@@ -65,9 +63,6 @@ def _conflicts(objective, settings):
         found = method_name(objective)
         known = "objective sigmoid, softmax, decoupled_softmax, hinge or squared_hinge"
         yield known, found, "choose one of them"
-    if settings.strategy != "none":
-        # The chunks would have to be shared out; today every replica has all of them.
-        yield "training.strategy 'none'", repr(settings.strategy), "train on one device"
     if settings.accumulate > 1:
         found = f"training.accumulate {settings.accumulate}"
         yield "one micro-batch", found, "remove it: a step holds the logits of one chunk only"
@@ -88,7 +83,7 @@ def _conflicts_of_optimizer(optimizer):
         yield "head.learning_rate, or optimizer sgd without momentum,", found, fix
 
 
-def _conflicts_of_techniques(techniques, weights):
+def _conflicts_of_techniques(techniques, weights, strategy):
     """As ``_conflicts``."""
     for kind in techniques:
         found = f"technique {method_name(kind)}"
@@ -98,6 +93,10 @@ def _conflicts_of_techniques(techniques, weights):
         elif weights != "float32" and issubclass(kind, WeightAverage):
             found = f"{found} with weights {weights!r}"
             yield "an average of float32 weights", found, "remove it, or use weights 'float32'"
+        elif strategy != "none" and issubclass(kind, WeightAverage):
+            # Nobody has the average of what the others hold.
+            found = f"{found} with training.strategy {strategy!r}"
+            yield "no average of weights that replicas share out", found, "train on one device"
 
 
 class FusedHead:
@@ -151,10 +150,10 @@ class FusedHead:
         loss = tf.where(with_loss, tf.reduce_sum(losses * share), math.nan)
         return loss, [*gradients, of_vectors]
 
-    def _rates(self, variable: "keras.Variable", rate: tf.Tensor) -> Rates:
+    def _rates(self, variable: tf.Variable, rate: tf.Tensor) -> Rates:
         own = self._model.head.fused_learning_rate
         if own is not None:
             rate *= own / self._optimizer.learning_rate
-        rate = self._optimizer.rate_of(variable.value, rate)
-        decay = self._optimizer.decay_of(variable.value)
+        rate = self._optimizer.rate_of(variable, rate)
+        decay = self._optimizer.decay_of(variable)
         return Rates(rate, 1 - rate * decay if decay else 1.0)

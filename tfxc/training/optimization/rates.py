@@ -119,9 +119,8 @@ def trained_weights(
             found.append(
                 TrainedWeight(weight_name(kind, part, weight), above.get(id(weight)), size)
             )
-    table = head.sharded_table
-    if table is not None:
-        found.append(TrainedWeight("head/table", None, table.shape[0] * table.shape[1]))
+    for table in head.sharded_tables:
+        found.append(TrainedWeight(f"head/{table.name}", None, math.prod(table.shape)))
     return found
 
 

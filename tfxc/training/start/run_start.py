@@ -118,11 +118,12 @@ class RunStart:
         Raises:
             ConfigError: the first weight whose shape differs is named with both shapes.
         """
-        if model.sharded_table is not None and self.part == "model":
+        if model.sharded_tables and self.part == "model":
             raise ConfigError(
-                "head.sharded=false expected with start_part 'model', found true",
+                "a head whose weights are not sharded over replicas expected with start_part "
+                "'model', found one with head.sharded or head.update 'fused'",
                 where=_WHERE,
-                fix="leave head.sharded out, or add recipe.start_part='encoder'",
+                fix="leave that out, train on one device, or add recipe.start_part='encoder'",
             )
         with own_precision():
             other = self._model()

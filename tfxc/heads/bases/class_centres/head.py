@@ -12,7 +12,7 @@ from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
 from tfxc.heads.base import TILE, Head, seen_labels
 from tfxc.heads.bases.class_centres.checks import SAMPLINGS, check_sampling, labels_of_a_shard
 from tfxc.heads.bases.class_centres.sampling import Columns, partial, sampled_blocks, true_blocks
-from tfxc.heads.bases.class_centres.shards import Shards
+from tfxc.heads.bases.shards import ShardLayout, Shards
 from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
 from tfxc.ops.distributed.sharded_table import ShardedTable
 from tfxc.ops.logit_group import LogitGroup
@@ -48,6 +48,7 @@ class ClassCentres(Head):
     """
 
     full_softmax = True
+    sharded_table: ShardedTable | None = None  # the one of ``sharded_tables``
 
     @checked(
         scale=POSITIVE,
@@ -125,6 +126,7 @@ class ClassCentres(Head):
         size = self._shard_labels * self.sub_centers
         rows = functools.partial(start.rows, shape)
         self.sharded_table = ShardedTable(strategy, shape, size, rows, name="centres")
+        self.sharded_tables = [self.sharded_table]
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Scaled cosines to all labels."""
@@ -238,7 +240,22 @@ class ClassCentres(Head):
         if self.sharded_table is None:
             return super().top_k(features, k)
         self.check_k(k)
-        return Shards(self, self._shard_labels, TILE).top_k(features, k)
+        return self._search().top_k(features, k)
+
+    def _search(self):
+        """A search over the centres of all replicas."""
+        layout = ShardLayout(self.num_labels, self.num_labels, self.sharded_table.count)
+        return Shards(self.sharded_table, layout, self._shard_scores, TILE)
+
+    def _shard_scores(self, number, features):
+        """Function that scores a range of a shard's labels; rows beyond the last come last."""
+        score = self.tile_scores(features, self.sharded_table.shards[number])
+        known = min(self._shard_labels, self.num_labels - number * self._shard_labels)
+        if known == self._shard_labels:
+            return score
+        return lambda begin, end: tf.where(
+            tf.range(begin, end) < known, score(begin, end), float("-inf")
+        )
 
     def tile_scores(
         self, features: tf.Tensor, centres: tf.Tensor | None = None
@@ -273,7 +290,7 @@ class ClassCentres(Head):
             return super().top_k_and_loss(features, labels, k)
         self.check_k(k)
         labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
-        return Shards(self, self._shard_labels, TILE).top_k_and_loss(features, labels, k)
+        return self._search().top_k_and_loss(features, labels, k)
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the whole table, in the order of the labels, and what else there is."""
