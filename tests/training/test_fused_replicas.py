@@ -16,7 +16,9 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.preparation import ensure_prepared
 from tfxc.heads.bases import label_chunks
 from tfxc.heads.dense import Dense
+from tfxc.model import build_model
 from tfxc.training.memory.estimate import estimate
+from tfxc.training.start.run_start import RunStart
 
 CHUNK = 9  # of 30 labels: 9, 9, 9 and 3, none of which two replicas can halve
 CLASS_WEIGHT = np.linspace(0.5, 2, tiny.NUM_LABELS).tolist()
@@ -52,9 +54,9 @@ def weigh_examples(trainer):
     trainer.model.objective.example_weights = weights
 
 
-def train(folder, trainings):
+def train(folder, trainings, chunk=CHUNK):
     """Trains ``{run: changes}`` with small chunks."""
-    label_chunks.CHUNK = CHUNK
+    label_chunks.CHUNK = chunk
     trainers = []
     for name, tree in trainings.items():
         fault = weigh_examples if name.startswith("sigmoid") else None
@@ -163,8 +165,21 @@ def test_other_objectives(tmp_path, small_chunks):
         assert_same(tmp_path, name, f"{name}-two")
 
 
+@pytest.mark.slow  # as the next ones, of other numbers of replicas
+@pytest.mark.parametrize("count", [1, 4])
+def test_other_numbers_of_replicas(tmp_path, monkeypatch, count):
+    """Of four, one has no label of the last chunk, which has six."""
+    monkeypatch.setattr(label_chunks, "CHUNK", 8)
+    devices = [f"CPU:{number}" for number in range(count)]
+    tiny.tiny_tree(tmp_path)
+    train(tmp_path, {"single": changes()}, 8)
+    several = {"several": changes(strategy="mirrored", devices=devices)}
+    finish(Started(train, tmp_path, several, 8))
+    assert_same(tmp_path, "single", "several")
+
+
 @pytest.mark.slow  # rounding by place: tests/ops/fused; shards of any type: above
-def test_bfloat16_is_rounded_as_on_one_device(tmp_path, small_chunks):
+def test_bfloat16_is_rounded_as_on_one_device(tmp_path, small_chunks, capsys):
     """Bit for bit, where the vectors' gradient, a sum of bfloat16 products, does not matter."""
     frozen = {"rates": {"encoder": 0.0}}
     tiny.tiny_tree(tmp_path)
@@ -190,14 +205,15 @@ def test_two_workers(tmp_path, small_chunks):
 
 
 def train_by_command(path):
-    """``tfxc train`` of a config."""
+    """``tfxc train`` of a config, with small chunks."""
     from tfxc.commands.train import main
 
+    label_chunks.CHUNK = CHUNK
     assert main(["--config", str(path)]) == 0
 
 
 @pytest.mark.slow  # files of weights as on one device: above
-def test_a_run_is_evaluated_and_exported_on_one_device(tmp_path):
+def test_a_run_is_evaluated_and_exported_on_one_device(tmp_path, small_chunks, capsys):
     from tfxc.commands import evaluate, export
 
     tree = changes(**TWO)
@@ -205,10 +221,12 @@ def test_a_run_is_evaluated_and_exported_on_one_device(tmp_path):
     finish(Started(train_by_command, tiny.write_config(tmp_path, **tree)))
     run = tmp_path / "run"
     trained = json.loads((run / "summary.json").read_text())["dev"]
-    assert evaluate.main([str(run)]) == 0
-    (measured,) = run.glob("evaluation*.json")
-    assert json.loads(measured.read_text())["metrics"] == pytest.approx(trained)
-    assert export.main([str(run)]) == 0  # which compares the run with the export
+    capsys.readouterr()
+    assert not evaluate.main(["--run", str(run), "--data", str(tmp_path / "dev.txt"), "--json"])
+    measured = json.loads(capsys.readouterr().out)
+    found = {name: measured["metrics"][name] for name in trained}
+    assert found == pytest.approx(trained) and len(found) > 5
+    assert not export.main(["--run", str(run)])  # which compares the run with the export
 
 
 def test_fewer_labels_than_replicas_are_refused(monkeypatch):
@@ -217,6 +235,20 @@ def test_fewer_labels_than_replicas_are_refused(monkeypatch):
     monkeypatch.setattr(tf.distribute, "get_strategy", lambda: strategy)
     with pytest.raises(ConfigError, match=r"labels for each of 4 replicas .* found 5 labels"):
         Dense(5, update="fused").build((None, 3))
+
+
+def test_starts_that_need_the_whole_weights_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Dense, "sharded_tables", [None])
+    tree = changes(**TWO)
+    sizes = {"num_features": tiny.NUM_FEATURES, "num_labels": tiny.NUM_LABELS}
+    model = build_model(parse_config(tiny.tiny_tree(tmp_path, **tree)), **sizes)
+    start = RunStart.__new__(RunStart)  # of a run that need not exist
+    start.part = "model"
+    with pytest.raises(ConfigError, match=r"start_part 'model', .* head.update 'fused'"):
+        start.load_weights(model)
+    tree["head"]["start"] = "normal"
+    with pytest.raises(ConfigError, match=r"head\.start: .* not sharded .* found start 'normal'"):
+        build_model(parse_config(tiny.tiny_tree(tmp_path, **tree)), **sizes)
 
 
 def test_memory_counts_the_labels_of_each_replica_once(tmp_path):

@@ -127,7 +127,7 @@ class Dense(Head):
         """The chunks, of which each replica has a part."""
         strategy = tf.distribute.get_strategy()
         layout = ShardLayout(self.num_labels, size, strategy.num_replicas_in_sync)
-        if layout.size * (layout.count - 1) >= self.num_labels:
+        if layout.size * (layout.count - 1) >= min(size, self.num_labels):
             raise ConfigError(
                 f"labels for each of {layout.count} replicas expected with update 'fused', found "
                 f"{self.num_labels} labels",

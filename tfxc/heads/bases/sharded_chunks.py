@@ -53,7 +53,8 @@ class ShardedChunks:
             size, shape = -(-(end - begin) // count), (end - begin, dim)
 
             def rows(first, last):
-                return start(begin, shape)[first:last]
+                # A copy: a variable that begins as a slice keeps the memory of the whole.
+                return tf.gather(start(begin, shape), tf.range(first, last))
 
             return ShardedTable(strategy, shape, size, rows, f"kernel_{number}")
 

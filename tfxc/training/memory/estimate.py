@@ -180,9 +180,8 @@ def allocated(
     # Each of them is held once by all replicas together.
     copies = replicas - 1 / num_workers(config.training)
     held = replicas * weights - copies * sum(weight.bytes for weight in shared)
-    moved = replicas * trained
-    if not fused:  # of which slots there are none anyway
-        moved -= copies * _FLOAT * sum(weight.size for weight in shared)
+    without = 0 if fused else sum(weight.size for weight in shared)  # those fused have no slots
+    moved = replicas * trained - copies * _FLOAT * without
     slots = len(get_optimizer(config.training.optimizer.section()).slot_names)
     averages = sum(method.name in ("ema", "swa") for method in config.techniques)
     largest = max((w.bytes for w in [*shapes, *fused]), default=0)
