@@ -88,6 +88,19 @@ def test_replicas_on_one_machine(tmp_path):
     assert two.evaluation - two.training.runtime == one.evaluation - one.training.runtime
 
 
+def test_sharded_class_centres_are_counted_once(tmp_path):
+    head = {"name": "margin", "scale": 8.0}
+    two = {"training": {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}}
+    whole, shards = (
+        found(tmp_path, head={**head, "sharded": sharded}, objective={"name": "softmax"}, **two)[0]
+        for sharded in (False, True)
+    )
+    centres = 4 * tiny.NUM_LABELS * 32
+    assert whole.training.weights - shards.training.weights == centres
+    assert whole.training.slots - shards.training.slots == 2 * centres
+    assert shards.evaluation - shards.training.runtime == whole.evaluation - whole.training.runtime
+
+
 def test_evaluation_and_export_hold_the_weights(tmp_path):
     memory = found(tmp_path, encoder={"hidden": [4096]})[0]
     beyond = memory.evaluation - memory.training.runtime
