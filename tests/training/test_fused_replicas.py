@@ -17,6 +17,7 @@ from tfxc.data.preparation import ensure_prepared
 from tfxc.heads.bases import label_chunks
 from tfxc.heads.dense import Dense
 from tfxc.model import build_model
+from tfxc.runs.folder import RunFolder
 from tfxc.training.memory.estimate import estimate
 from tfxc.training.start.run_start import RunStart
 
@@ -97,6 +98,9 @@ def train_and_look(folder, trainings):
     with pytest.raises(Killed):
         tiny.train(folder, "killed", dies_after(9), **next(iter(trainings.values())))
     train(folder, {"killed": next(iter(trainings.values()))})
+    first.model.load_weights(folder / "single/model.weights.h5")
+    (folder / "loaded").mkdir()
+    RunFolder(folder / "loaded").save_weights(first.model)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +157,14 @@ def test_replicas_find_what_one_device_finds_with_their_weights(decoupled):
     with np.load(folder / "found.npz") as found:
         for expected, name in zip(found_by(model), found.files, strict=True):
             np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_replicas_read_and_write_the_weights_of_one_device(decoupled):
+    files = (decoupled[0] / run / "model.weights.h5" for run in ("single", "loaded"))
+    one, two = map(load_h5, files)
+    assert one.keys() == two.keys()
+    for name, values in one.items():
+        np.testing.assert_array_equal(two[name], values)
 
 
 @pytest.mark.slow  # the exchange between replicas: above

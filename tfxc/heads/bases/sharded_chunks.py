@@ -159,7 +159,7 @@ class ShardedChunks:
         """Gives every replica its part of the weights of one device."""
         for table, values in zip(self._kernels, weights, strict=False):
             table.assign(np.asarray(values))
-        bias = self._bias.gathered()
+        bias = np.zeros(self._bias.shape, np.float32)
         bias[self._places, 0] = np.asarray(weights[-1])
         self._bias.assign(bias)
 
