@@ -26,6 +26,20 @@ typedef struct {
     double high[LANES], low[LANES]; /* greatest and least projected gradient of the pass */
     uint16_t rested;                /* lanes in which a row was put to rest */
 } Pass;
+
+typedef struct {
+    const void *weights;     /* REAL (slots, LANES) */
+    const int32_t *places;   /* (slots,): what a slot is called */
+    int64_t slots;
+    const void *duals;       /* REAL (n, LANES) */
+    const float *terms;      /* (n, LANES): have the signs of the duals */
+    const int32_t *rows;     /* (singles,): the only row that has a column */
+    const int32_t *columns;  /* (singles,): what the column is called */
+    const float *values;     /* (singles,): its value there */
+    int64_t singles;
+    double least;            /* magnitude of what is kept */
+    int64_t ends[LANES];     /* entries of each lane; where its next one is put */
+} Kept;
 #endif
 
 #define WORDS ((int)(STEP_BYTES / sizeof(REAL)))
@@ -157,6 +171,60 @@ static void NAMED(one_pass)(Pass *pass)
     for (int k = 0; k < LANES; k++) {
         pass->high[k] = (double)high.each[k];
         pass->low[k] = (double)low.each[k];
+    }
+}
+
+/* The weights of a column that only one row has: its dual, with the row's sign, times the value. */
+static inline __attribute__((always_inline)) NAMED(lanes) NAMED(single)(
+    const Kept *kept, int64_t single)
+{
+    const int64_t row = kept->rows[single];
+    const NAMED(lanes) dual = ((const NAMED(lanes) *)kept->duals)[row];
+    const REAL value = (REAL)kept->values[single];
+    NAMED(lanes) found;
+    for (int k = 0; k < LANES; k++)
+        found[k] = kept->terms[row * LANES + k] < 0 ? -dual[k] * value : dual[k] * value;
+    return found;
+}
+
+/* Adds to the ends of the lanes how many weights each of them keeps. */
+TFXC_CLONES
+static void NAMED(count_kept)(Kept *kept)
+{
+    const NAMED(lanes) *weights = (const NAMED(lanes) *)kept->weights;
+    const REAL least = (REAL)kept->least;
+    BITS counts[LANES] = {0};
+    for (int64_t i = 0; i < kept->slots + kept->singles; i++) {
+        const NAMED(lanes) found
+            = i < kept->slots ? weights[i] : NAMED(single)(kept, i - kept->slots);
+        for (int k = 0; k < LANES; k++)
+            counts[k] += (found[k] >= least) | (found[k] <= -least);
+    }
+    for (int k = 0; k < LANES; k++)
+        kept->ends[k] += (int64_t)counts[k];
+}
+
+/* Puts the kept weights of each lane, and what their columns are called, to its end. */
+TFXC_CLONES
+static void NAMED(collect_kept)(Kept *kept, int32_t *places, float *values)
+{
+    const NAMED(lanes) *weights = (const NAMED(lanes) *)kept->weights;
+    const REAL least = (REAL)kept->least;
+    for (int64_t i = 0; i < kept->slots + kept->singles; i++) {
+        const int is_single = i >= kept->slots;
+        const NAMED(lanes) found
+            = is_single ? NAMED(single)(kept, i - kept->slots) : weights[i];
+        const int32_t place
+            = is_single ? kept->columns[i - kept->slots] : kept->places[i];
+        uint32_t which = 0;
+        for (int k = 0; k < LANES; k++)
+            which |= (uint32_t)((found[k] >= least) | (found[k] <= -least)) << k;
+        for (; which; which &= which - 1) {
+            const int k = __builtin_ctz(which);
+            const int64_t end = kept->ends[k]++;
+            places[end] = place;
+            values[end] = (float)found[k];
+        }
     }
 }
 

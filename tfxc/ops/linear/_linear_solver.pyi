@@ -21,7 +21,22 @@ def solve(
     weights: NDArray[Any],
     duals: NDArray[Any],
 ) -> Any: ...
-def count_columns(indices: NDArray[Any], counts: NDArray[Any]) -> None: ...
+def keep(
+    weights: NDArray[Any],
+    duals: NDArray[Any],
+    terms: NDArray[Any],
+    places: NDArray[Any],
+    single_rows: NDArray[Any],
+    single_columns: NDArray[Any],
+    single_values: NDArray[Any],
+    least: float,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]: ...
+def number_columns(
+    columns: NDArray[Any], slots: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def by_place(
+    splits: NDArray[Any], places: NDArray[Any], values: NDArray[Any], num_places: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]: ...
 def separate(
     row_splits: NDArray[Any],
     columns: NDArray[Any],

@@ -6,9 +6,11 @@ side in one cache line, and a vector instruction serves all of them. Every label
 shrinking and its own end (Hsieh et al., ICML 2008; Fan et al., JMLR 2008).
 """
 
+import numpy as np
+
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 
 cdef extern from *:
     """
@@ -37,6 +39,8 @@ cdef extern from *:
     #include "_linear_lanes.h"
     """
     enum: LANES
+    int __builtin_popcountll(uint64_t) noexcept nogil
+    int __builtin_ctzll(uint64_t) noexcept nogil
     ctypedef struct Pass:
         const int64_t *row_splits
         const int32_t *columns
@@ -56,8 +60,24 @@ cdef extern from *:
         double high[16]
         double low[16]
         uint16_t rested
+    ctypedef struct Kept:
+        const void *weights
+        const int32_t *places
+        int64_t slots
+        const void *duals
+        const float *terms
+        const int32_t *rows
+        const int32_t *columns
+        const float *values
+        int64_t singles
+        double least
+        int64_t ends[16]
     void one_pass_float(Pass *) noexcept nogil
     void one_pass_double(Pass *) noexcept nogil
+    void count_kept_float(Kept *) noexcept nogil
+    void count_kept_double(Kept *) noexcept nogil
+    void collect_kept_float(Kept *, int32_t *, float *) noexcept nogil
+    void collect_kept_double(Kept *, int32_t *, float *) noexcept nogil
 
 ctypedef fused real:
     float
@@ -185,12 +205,103 @@ def solve(
     return unfinished
 
 
-def count_columns(const int32_t[::1] indices, int32_t[::1] counts):
-    """Adds to ``counts`` how often each column occurs."""
-    cdef int64_t entry
+def keep(
+    real[:, ::1] weights,
+    real[:, ::1] duals,
+    const float[:, ::1] terms,
+    const int32_t[::1] places,
+    const int32_t[::1] single_rows,
+    const int32_t[::1] single_columns,
+    const float[::1] single_values,
+    double least,
+):
+    """The weights of at least the magnitude ``least``, which is above 0, lane by lane.
+
+    ``weights``, ``duals`` and ``terms`` are what ``solve`` was given (the first two on a cache
+    line's boundary), ``places`` has a number for each row of ``weights``. The weights of a column that only one row has are that row's signed
+    duals times the column's value; the three arrays of singles say which row, number and value.
+
+    Returns:
+        Bounds of the lanes int64 (17,), numbers int32 and weights float32: those of ``weights`` in
+        their order, then the singles.
+    """
+    cdef Kept kept
+    cdef int lane
+    cdef int64_t[::1] bounds = np.zeros(LANES + 1, np.int64)
+    kept.weights, kept.duals, kept.terms = &weights[0, 0], &duals[0, 0], &terms[0, 0]
+    kept.places, kept.slots, kept.singles = &places[0], places.shape[0], single_rows.shape[0]
+    if kept.singles:
+        kept.rows, kept.columns = &single_rows[0], &single_columns[0]
+        kept.values = &single_values[0]
+    kept.least = least
+    for lane in range(LANES):
+        kept.ends[lane] = 0
     with nogil:
-        for entry in range(indices.shape[0]):
-            counts[indices[entry]] += 1
+        if real is float:
+            count_kept_float(&kept)
+        else:
+            count_kept_double(&kept)
+    for lane in range(LANES):
+        bounds[lane + 1] = bounds[lane] + kept.ends[lane]
+        kept.ends[lane] = bounds[lane]
+    # One more, so that there is an address even where nothing is kept.
+    cdef int32_t[::1] found = np.empty(bounds[LANES] + 1, np.int32)
+    cdef float[::1] values = np.empty(bounds[LANES] + 1, np.float32)
+    with nogil:
+        if real is float:
+            collect_kept_float(&kept, &found[0], &values[0])
+        else:
+            collect_kept_double(&kept, &found[0], &values[0])
+    return np.asarray(bounds), np.asarray(found), np.asarray(values)
+
+
+def number_columns(const int32_t[::1] columns, int32_t[::1] slots):
+    """Numbers the columns that occur, and apart from them those that occur more than once.
+
+    Args:
+        columns: of the entries of a matrix, without repetitions in a row.
+        slots: int32 (D,), written for the columns that occur: see ``separate``.
+
+    Returns:
+        The columns that occur, ascending, and D, int32; and which of these occur more than once,
+        and the last, int32.
+    """
+    # Sets of bits, a thirty-second of an array of counts, stay in the cache and are walked faster.
+    cdef int64_t words = (slots.shape[0] + 63) // 64, entry, word, total = 0, shared = 0
+    cdef uint64_t *once = <uint64_t *>calloc(2 * words + 1, sizeof(uint64_t))
+    cdef uint64_t *again = once + words
+    cdef uint64_t bit, bits
+    cdef int32_t column
+    if once == NULL:
+        raise MemoryError
+    with nogil:
+        for entry in range(columns.shape[0]):
+            column = columns[entry]
+            bit = <uint64_t>1 << (column & 63)
+            again[column >> 6] |= once[column >> 6] & bit
+            once[column >> 6] |= bit
+        for word in range(words):
+            total += __builtin_popcountll(once[word])
+            shared += __builtin_popcountll(again[word])
+    cdef int32_t[::1] ids = np.empty(total + 1, np.int32), places = np.empty(shared + 1, np.int32)
+    total = shared = 0
+    with nogil:
+        for word in range(words):
+            bits = once[word]
+            while bits:
+                column = <int32_t>(word * 64 + __builtin_ctzll(bits))
+                if again[word] & bits & (0 - bits):
+                    slots[column] = <int32_t>shared
+                    places[shared] = <int32_t>total
+                    shared += 1
+                else:
+                    slots[column] = <int32_t>(-1 - total)
+                ids[total] = column
+                total += 1
+                bits &= bits - 1
+        ids[total], places[shared] = <int32_t>slots.shape[0], <int32_t>total
+    free(once)
+    return np.asarray(ids), np.asarray(places)
 
 
 def separate(
@@ -231,3 +342,37 @@ def separate(
                     own[row] += square
                     taken += 1
             new_splits[row + 1] = kept
+
+
+def by_place(
+    const int64_t[::1] splits, const int32_t[::1] places, const float[::1] values, int64_t num_places
+):
+    """Puts rows of entries into the order of their places, and of the rows for the same place.
+
+    Args:
+        splits: int64 (rows + 1,), bounds of the rows.
+        places, values: of the entries; a row has a place once.
+        num_places: above all places.
+
+    Returns:
+        Entries of each place int32, and of the entries in order the rows int32 and the values.
+    """
+    cdef int64_t row, entry, total = 0
+    cdef int32_t place
+    cdef int32_t[::1] counts = np.zeros(num_places + 1, np.int32)
+    cdef int64_t[::1] ends = np.empty(num_places + 1, np.int64)
+    cdef int32_t[::1] rows = np.empty(places.shape[0], np.int32)
+    cdef float[::1] ordered = np.empty(places.shape[0], np.float32)
+    with nogil:
+        for entry in range(places.shape[0]):
+            counts[places[entry]] += 1
+        for place in range(num_places):
+            ends[place] = total
+            total += counts[place]
+        for row in range(splits.shape[0] - 1):
+            for entry in range(splits[row], splits[row + 1]):
+                place = places[entry]
+                rows[ends[place]] = <int32_t>row
+                ordered[ends[place]] = values[entry]
+                ends[place] += 1
+    return np.asarray(counts)[:num_places], np.asarray(rows), np.asarray(ordered)

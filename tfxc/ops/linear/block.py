@@ -5,10 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
+try:
+    from tfxc.ops.linear import _linear_solver
+except ImportError:  # not built: SciPy does the work
+    _linear_solver = None  # type: ignore[assignment]
+
 #: Bytes of a weight in a piece: a position and a value.
 PIECE_BYTES = 8
-#: And while a group's weights are looked for: position, child and value, twice.
-FOUND_BYTES = 18
 
 
 class Block(NamedTuple):
@@ -59,12 +62,20 @@ def assembled(
         child, places, values = pieces.pop()
         part = slice(splits[child], splits[child + 1])
         indices[part], data[part] = places, values
+        del places, values  # the last holds those of its whole group
     # A counting sort, by which a feature's weights come in the order of the children.
-    matrix = scipy.sparse.csr_matrix((data, indices, splits), (num_children, len(ids))).tocsc()
-    counts = np.diff(matrix.indptr)
+    counts, columns, data = (_by_place if _linear_solver is None else _linear_solver.by_place)(
+        splits, indices, data, len(ids)
+    )
     used = np.flatnonzero(counts)
-    columns = matrix.indices.astype(np.int32, copy=False)
-    return Block(ids[used], counts[used].astype(np.int64), columns, matrix.data, unfinished)
+    return Block(ids[used], counts[used].astype(np.int64), columns, data, unfinished)
+
+
+def _by_place(splits, places, values, num_places):
+    """``_linear_solver.by_place`` by SciPy."""
+    shape = (len(splits) - 1, num_places)
+    matrix = scipy.sparse.csr_matrix((values, places, splits), shape).tocsc()
+    return np.diff(matrix.indptr), matrix.indices.astype(np.int32, copy=False), matrix.data
 
 
 def greatest(places: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +84,9 @@ def greatest(places: np.ndarray, values: np.ndarray, count: int) -> tuple[np.nda
     Returns:
         ``(places, values)``.
     """
-    if not count or len(values) <= count:
+    if not count:
         return places, values
+    if len(values) <= count:  # copies, since the arrays may be parts of much longer ones
+        return places.copy(), values.copy()
     kept = np.argsort(-np.abs(values), kind="stable")[:count]
     return places[kept], values[kept]

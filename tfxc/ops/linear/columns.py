@@ -1,6 +1,5 @@
 """The features of a block of examples, ready for the compiled linear solver."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ except ImportError:  # not built: nothing needs them
     _linear_solver = None  # type: ignore[assignment]
 
 _ROWS = 1024  # examples whose norms are computed at once
+_KINDS_OF_SINGLES = (np.int32, np.int32, np.float32)  # rows, columns, values
 
 
 class Columns:
@@ -44,7 +44,7 @@ class Columns:
         size, num_features = features.shape
         squared = np.zeros(size)
         self.row_splits = features.indptr.astype(np.int64)
-        self._singles = None
+        self._singles = [np.empty(0, kind) for kind in _KINDS_OF_SINGLES]
         if compress:
             own = self._separate(features, squared, compress == "in place")
         else:
@@ -64,16 +64,11 @@ class Columns:
         num_features = features.shape[1]
         self.slots = features.indices.astype(np.int32, copy=not in_place)
         self.values = features.data if in_place else features.data.copy()
-        slots = np.zeros(num_features, np.int32)
-        _linear_solver.count_columns(self.slots, slots)
-        ids = np.flatnonzero(slots)
-        is_shared = slots[ids] > 1
-        self.num_slots = int(is_shared.sum())
-        slots[ids] = np.where(is_shared, np.cumsum(is_shared) - 1, -1 - np.arange(len(ids)))
-        self.ids = np.append(ids, num_features).astype(np.int32)
-        self._places = np.append(np.flatnonzero(is_shared), len(ids)).astype(np.int32)
-        singles = len(ids) - self.num_slots
-        self._singles = [np.empty(singles, kind) for kind in (np.int32, np.int32, np.float32)]
+        slots = np.empty(num_features, np.int32)
+        self.ids, self._places = _linear_solver.number_columns(self.slots, slots)
+        self.num_slots = len(self._places) - 1
+        singles = len(self.ids) - 1 - self.num_slots
+        self._singles = [np.empty(singles, kind) for kind in _KINDS_OF_SINGLES]
         own, new_splits = np.zeros(len(squared)), np.empty_like(self.row_splits)
         _linear_solver.separate(
             self.row_splits, self.slots, self.values, slots, new_splits, *self._singles, own,
@@ -83,31 +78,18 @@ class Columns:
         return own
 
     def kept(
-        self, weights: np.ndarray, duals: np.ndarray, terms: np.ndarray, least: float, chunk: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The weights of at least the magnitude ``least``, chunk by chunk.
+        self, weights: np.ndarray, duals: np.ndarray, terms: np.ndarray, least: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The weights of at least the magnitude ``least``, above 0, lane by lane.
 
-        Yields:
-            positions in ``ids``, lanes, values float32.
+        Args:
+            weights, duals, terms: (slots + 1, 16) and (n, 16), of ``_linear_solver.solve``.
+            least: magnitude.
+
+        Returns:
+            Bounds of the 16 lanes int64 (17,), positions in ``ids`` int32, values float32.
         """
-        for begin in range(0, len(weights), chunk):
-            row, lane, values = _at_least(weights[begin : begin + chunk], least)
-            yield self._places[begin + row], lane, values
-        if self._singles is None:
-            return
-        rows, columns, values = self._singles
-        for begin in range(0, len(rows), chunk):
-            taken = rows[begin : begin + chunk]
-            signed = np.copysign(duals[taken], terms[taken])
-            signed *= values[begin : begin + chunk, None]
-            row, lane, found = _at_least(signed, least)
-            yield columns[begin + row], lane, found
-
-
-def _at_least(weights, least):
-    flat = np.flatnonzero(np.abs(weights) >= least)
-    row, lane = np.divmod(flat, weights.shape[1])
-    return row, lane.astype(np.uint8), weights.ravel()[flat].astype(np.float32)
+        return _linear_solver.keep(weights, duals, terms, self._places, *self._singles, least)
 
 
 def cache_aligned(rows: int, width: int, kind: type) -> np.ndarray:

@@ -23,7 +23,7 @@ import numpy as np
 from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, Integer, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.ops.linear import sklearn_solver
-from tfxc.ops.linear.block import FOUND_BYTES, PIECE_BYTES, assembled, greatest
+from tfxc.ops.linear.block import PIECE_BYTES, assembled, greatest
 from tfxc.ops.linear.columns import Columns, cache_aligned
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ except ImportError:  # not built: scikit-learn does the work
 LOSSES = ("squared-hinge", "hinge", "logistic")
 _COMPILED = ("squared-hinge", "hinge")
 _LANES = 16
-_CHUNK = 1 << 12  # rows of weights looked through at once
 _OVERHEAD = 1 << 18  # bytes of objects whatever the sizes are
 _COPIED, _SOLVED = 16, 36  # bytes of an entry: in rows that are chosen and stacked; in liblinear
 _SINGLE_PRECISION = 1e-3  # the least epsilon that float32 reaches
@@ -202,12 +201,11 @@ def block_memory(
     else:
         slots, copied = num_features + 1, num_features * 16
     group = _LANES * (slots * width + num_rows * (width + 4)) + num_rows * 16
-    searched = _LANES * min(_CHUNK, max(slots, columns)) * (40 + 4 * width)
-    found = min(_LANES, children) * columns * FOUND_BYTES + columns * 16
+    found = min(_LANES, children) * columns * PIECE_BYTES
     kept = children * min(columns, settings.max_nonzeros or columns)
     groups = -(-children // _LANES)
     active = min(threads, groups)
-    solving = active * (group + searched + found) + kept * PIECE_BYTES * (groups - active) // groups
+    solving = active * (group + found) + kept * PIECE_BYTES * (groups - active) // groups
     if settings.loss not in _COMPILED:  # scikit-learn's copies, of one child at a time
         solving += nonzeros * (_COPIED * min(threads, children) + _SOLVED)
     fixed = num_rows * 60 + copied + columns * 60 + children * 500 + _OVERHEAD
@@ -255,13 +253,12 @@ class _Problem:
             _seed(settings.seed, children[0]), weights, duals,
         )  # fmt: skip
         least = max(settings.threshold, np.finfo(np.float32).tiny)
-        parts = columns.kept(weights, duals, terms, least, _CHUNK)
-        places, lanes, values = map(np.concatenate, zip(*parts, strict=True))
-        own = (lanes == lane for lane in range(len(children)))
+        bounds, places, values = columns.kept(weights, duals, terms, least)
         most = settings.max_nonzeros
+        lanes = map(slice, bounds[:-1].tolist(), bounds[1:].tolist())
         pieces = [
             (child, *greatest(places[mine], values[mine], most))
-            for child, mine in zip(children, own, strict=True)
+            for child, mine in zip(children, lanes, strict=False)
         ]
         return pieces, int(unfinished).bit_count()
 
