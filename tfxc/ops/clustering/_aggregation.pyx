@@ -10,17 +10,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcpy, memset
 
-from tfxc.ops.clustering._selection cimport Scored, select
-
-cdef extern from *:
-    """
-    #if defined(__GNUC__)
-    #define TFXC_PREFETCH(address) __builtin_prefetch(address)
-    #else
-    #define TFXC_PREFETCH(address)
-    #endif
-    """
-    void TFXC_PREFETCH(const void *) noexcept nogil
+from tfxc.ops.clustering._selection cimport TFXC_PREFETCH, Scored, select
 
 cdef enum:
     BINS = 1 << 11  # of magnitudes: their exponents and the first three bits behind them

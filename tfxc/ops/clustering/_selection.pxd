@@ -3,6 +3,16 @@
 
 from libc.stdint cimport int32_t, int64_t
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define TFXC_PREFETCH(address) __builtin_prefetch(address)
+    #else
+    #define TFXC_PREFETCH(address)
+    #endif
+    """
+    void TFXC_PREFETCH(const void *) noexcept nogil
+
 
 cdef struct Scored:
     double score
