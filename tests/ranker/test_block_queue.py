@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfxc.ops.linear.block import Block
-from tfxc.ranker.block_queue import Plan, write_blocks
+from tfxc.ranker.block_queue import Pause, Plan, finished, write_blocks
 
 NEEDS = [100, 60, 60, 40, 30]
 
@@ -91,3 +91,50 @@ def test_an_error_ends_it_behind_the_last_good_block():
     with pytest.raises(MemoryError):
         write_blocks(Work(), writer, Plan(2, 7, True, 100, NEEDS), Counted())
     assert writer.found == list(range(len(writer.found))) and 3 not in writer.found
+
+
+def layer(number, begun, futures, fails=False):
+    """A layer of one block, all of which is given out at once."""
+    begun.append(number)
+    try:
+        yield Pause([futures[number]], submitted=True)
+        if fails:
+            raise MemoryError
+    except GeneratorExit:
+        begun.append(f"{number} closed")
+        raise
+    # Those after it end first; the last one lets it go on.
+    if number == 2:
+        futures[0].set_result(None)
+    return number
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_layers_begin_while_those_before_are_solved(most):
+    futures, begun = [Future() for _ in range(4)], []
+    for future in futures[1:]:
+        future.set_result(None)
+    assert finished((layer(n, begun, futures) for n in range(4)), most) == [0, 1, 2, 3]
+    assert begun == [0, 1, 2, 3]
+
+
+def test_a_layer_waits_until_all_blocks_of_those_before_are_given_out():
+    order, future = [], Future()
+    future.set_result(None)
+
+    def one(name):
+        for number in range(2):
+            order.append(f"{name}{number}")
+            yield Pause([future], submitted=number == 1)
+
+    finished(map(one, "ab"), 2)
+    assert order.index("b0") > order.index("a1")
+
+
+def test_an_error_of_one_layer_closes_the_others():
+    futures, begun = [Future(), Future()], []
+    futures[1].set_result(None)
+    layers = [layer(0, begun, futures), layer(1, begun, futures, fails=True)]
+    with pytest.raises(MemoryError):
+        finished(layers, 2)
+    assert begun == [0, 1, "0 closed"]

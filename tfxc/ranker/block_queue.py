@@ -1,7 +1,7 @@
 """Several blocks of a layer solved at a time, within a budget of memory."""
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -62,8 +62,32 @@ class Solver(Protocol):
         """A function and its arguments, which returns the list of a span's ``Block``s."""
 
 
+class Pause(NamedTuple):
+    """A moment at which a layer goes on only once a block is solved.
+
+    Attributes:
+        running: the blocks that are being solved; at least one.
+        submitted: whether no block is left to start.
+    """
+
+    running: list[Future]
+    submitted: bool
+
+
 def write_blocks(solver: Solver, writer: "LayerWriter", plan: "Plan", progress: "Progress") -> None:
     """Solves the blocks of a layer that are missing, and writes them in their order.
+
+    Args:
+        solver, writer, plan, progress: see ``blocks_written``.
+    """
+    for pause in blocks_written(solver, writer, plan, progress):
+        wait(pause.running, return_when=FIRST_COMPLETED)
+
+
+def blocks_written(
+    solver: Solver, writer: "LayerWriter", plan: "Plan", progress: "Progress"
+) -> Iterator[Pause]:
+    """``write_blocks``, which leaves the waiting to who iterates over it.
 
     A block is started when all that may be in memory with it keeps to the plan's budget: blocks
     that are being solved with what they need at most, solved ones with what they are.
@@ -73,6 +97,9 @@ def write_blocks(solver: Solver, writer: "LayerWriter", plan: "Plan", progress: 
         writer: ``ranker.store.LayerWriter``.
         plan: ``Plan``; its ``blocks`` are tasks at a time.
         progress: ``tfxc.core.progress.Progress`` that counts the nodes of each block.
+
+    Yields:
+        ``Pause``.
     """
     waiting: deque[tuple[Future, int]] = deque()
     spans = solver.spans(writer.blocks)
@@ -86,13 +113,64 @@ def write_blocks(solver: Solver, writer: "LayerWriter", plan: "Plan", progress: 
                 following = next(spans, None)
             if not waiting[0][0].done():
                 running = [one for one, _ in waiting if not one.done()]
-                wait(running, return_when=FIRST_COMPLETED)
+                yield Pause(running, following is None)
                 continue
             blocks = waiting.popleft()[0].result()
             while blocks:
                 _write(blocks.pop(0), writer)
                 nodes = solver.child_splits[writer.blocks - 1 : writer.blocks + 1]
                 progress.advance(int(nodes[1] - nodes[0]))
+
+
+def finished(layers: Iterable[Generator[Pause, None, Any]], most: int) -> list[Any]:
+    """Goes through layers, several at a time: one begins when all blocks of those before are given
+    out, so that no worker is idle while the last of them are solved.
+
+    Args:
+        layers: of ``blocks_written`` or what yields from it; each is made when it begins.
+        most: layers at a time.
+
+    Returns:
+        What each of them returns.
+
+    Example:
+        >>> def layer(number):
+        ...     yield from ()
+        ...     return number
+        >>> finished(map(layer, range(3)), 2)
+        [0, 1, 2]
+    """
+    results: dict[int, Any] = {}
+    pauses: dict[int, Pause] = {}
+    active: dict[int, Generator[Pause, None, Any]] = {}
+    following = enumerate(layers)
+    rest = True
+
+    def resume(number):
+        try:
+            pauses[number] = next(active[number])
+        except StopIteration as end:
+            results[number] = end.value
+            pauses.pop(number, None)
+            del active[number]
+
+    try:
+        while rest or active:
+            while rest and len(active) < most and all(p.submitted for p in pauses.values()):
+                number, layer = next(following, (-1, None))
+                rest = layer is not None
+                if layer is not None:
+                    active[number] = layer
+                    resume(number)
+            running = [one for pause in pauses.values() for one in pause.running]
+            if running:
+                wait(running, return_when=FIRST_COMPLETED)
+            for number in [n for n, p in pauses.items() if any(one.done() for one in p.running)]:
+                resume(number)
+    finally:
+        for layer in active.values():
+            layer.close()  # what it has given out is cancelled
+    return [results[number] for number in sorted(results)]
 
 
 def _write(block, writer):

@@ -1,6 +1,7 @@
 """Training of a whole ranker: the layers of a label tree from top to bottom."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,23 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import write_errors
+from tfxc.parallel import workers
+from tfxc.ranker.block_queue import finished
 from tfxc.ranker.features import check_features
-from tfxc.ranker.layer import NO_LIMITS, BudgetError, LayerProblem, min_budget, train_layer
+from tfxc.ranker.layer import (
+    NO_LIMITS,
+    BudgetError,
+    LayerProblem,
+    features_digest,
+    layer_steps,
+    min_budget,
+    train_layer,
+)
 from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import FORMAT, load_layer, search
 from tfxc.ranker.settings import RankerSettings
+from tfxc.ranker.shared_layer import AT_A_TIME
 from tfxc.ranker.store import PARAMETERS, write_parameters
 
 if TYPE_CHECKING:
@@ -84,17 +96,13 @@ def train_ranker(
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PARAMETERS).unlink(missing_ok=True)  # a half-trained folder is not a model
-    reports = []
-    for layer in range(len(chain.levels)):
-        report = train_layer(
-            chain.problem(layer, chain.examples(layer, folder, limits.threads)),
-            folder / f"layer-{layer}",
-            chain.solvers[layer],
-            limits=limits,
-            held=chain.held(),
-            title=f"layer {layer + 1} of {len(chain.levels)}",
-        )
-        reports.append(report._asdict())
+    arguments = (chain.arguments(layer, folder, limits) for layer in range(len(chain.levels)))
+    if workers() is None or chain.is_stepwise:
+        found = [train_layer(*positional, **named) for positional, named in arguments]
+    else:
+        layers = (layer_steps(*positional, **named) for positional, named in arguments)
+        found = finished(layers, AT_A_TIME)
+    reports = [report._asdict() for report in found]
     reports[0]["without_features"] = without_features
     write_parameters(folder, chain.parameters())
     return reports
@@ -118,6 +126,19 @@ class _Chain:
         )
         self._predicted = None
 
+    @property
+    def is_stepwise(self):
+        """Whether a layer learns from what those above it predict, so that they come first."""
+        return any("man" in scheme_of(scheme) for scheme in self.values["negatives"])
+
+    def arguments(self, layer, folder, limits):
+        """Those of ``train_layer`` for a layer, by position and by name."""
+        problem = self.problem(layer, self.examples(layer, folder, limits.threads))
+        problem = problem._replace(digest=self._digest)
+        title = f"layer {layer + 1} of {len(self.levels)}"
+        named = {"limits": limits, "held": self.held(), "title": title}
+        return (problem, folder / f"layer-{layer}", self.solvers[layer]), named
+
     def problem(self, layer, examples):
         """The ``LayerProblem`` of a layer with these examples."""
         level = self.levels[layer]
@@ -128,6 +149,10 @@ class _Chain:
             examples,
             self.relevance[level],
         )
+
+    @cached_property
+    def _digest(self):
+        return features_digest(self.features)
 
     def examples(self, layer, folder, threads):
         """M of a layer, or None under one root; predicts where this or a later layer needs it."""

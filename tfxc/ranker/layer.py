@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from tfxc.ops.csr import bounds_of
 from tfxc.ops.linear.block import Block
 from tfxc.ops.linear.solver import SolverSettings, block_memory, solve_block
 from tfxc.parallel import workers
-from tfxc.ranker.block_queue import Plan, write_blocks
+from tfxc.ranker.block_queue import Pause, Plan, blocks_written, finished
 from tfxc.ranker.relevance import aligned
 from tfxc.ranker.shared_layer import SharedBlocks, write_shared
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of
@@ -72,6 +72,7 @@ class LayerProblem(NamedTuple):
         examples: sparse (N, parents): the examples of a parent's children, in addition to their
             positives. None means all examples, for a layer under one root.
         relevance: sparse (N, K) with an entry above 0 for each positive; None for 1.
+        digest: ``features_digest(features)``, where it is known.
     """
 
     features: scipy.sparse.csr_matrix
@@ -79,6 +80,7 @@ class LayerProblem(NamedTuple):
     parents: np.ndarray
     examples: scipy.sparse.spmatrix | None = None
     relevance: scipy.sparse.spmatrix | None = None
+    digest: str | None = None
 
 
 class LayerReport(NamedTuple):
@@ -125,6 +127,30 @@ def train_layer(
         BudgetError: the budget is too small for a block; the message says the least that works.
         UserError: the folder cannot be written.
     """
+    steps = layer_steps(problem, folder, settings, limits=limits, held=held, title=title)
+    return finished([steps], 1)[0]
+
+
+def layer_steps(
+    problem: "LayerProblem",
+    folder: str | Path,
+    settings: SolverSettings | None = None,
+    *,
+    limits: "Limits" = NO_LIMITS,
+    held: int = 0,
+    title: str = "training a layer",
+) -> Generator[Pause, None, "LayerReport"]:
+    """``train_layer`` for ``block_queue.finished``, which trains several layers at a time.
+
+    Args:
+        problem, folder, settings, limits, held, title: see ``train_layer``.
+
+    Yields:
+        ``Pause``s.
+
+    Returns:
+        ``LayerReport``.
+    """
     settings = settings or SolverSettings()
     work = Blocks(problem, settings)
     print_of_all = work.fingerprint()
@@ -134,7 +160,7 @@ def train_layer(
         try:
             nodes = int(work.child_splits[writer.blocks])
             with Progress(title, total=len(trained), unit="nodes", start=nodes) as progress:
-                _solve_all(work, writer, limits, held, progress)
+                yield from _solved(work, writer, limits, held, progress)
             writer.finish(trained)
         finally:
             writer.close()
@@ -142,20 +168,20 @@ def train_layer(
     return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
 
 
-def _solve_all(work, writer, limits, held, progress):
+def _solved(work, writer, limits, held, progress):
     """Solves the blocks that are missing, here or on the cluster."""
     found = workers()
     if found is None:
         plan = work.plan(limits.memory_budget, held, thread_count(limits.threads))
-        write_blocks(work, writer, plan, progress)
+        yield from blocks_written(work, writer, plan, progress)
         return
     # One block at a time has to fit into a worker; how many workers there are is nothing to it.
     plan = work.plan(found.memory, 0, 1)._replace(blocks=found.tasks, budget=None)
-    # The name is new for each layer, since workers keep the layer they have opened.
-    folder = writer.scratch / f"problem-{work.fingerprint()[:16]}"
+    # The name is new for each layer, since workers keep the layers they have opened.
+    folder = writer.scratch / f"problem-{writer.fingerprint[:16]}"
     try:
         write_shared(work, folder)
-        write_blocks(SharedBlocks(work, folder), writer, plan, progress)
+        yield from blocks_written(SharedBlocks(work, folder), writer, plan, progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -188,7 +214,7 @@ class Blocks:
     """
 
     def __init__(self, problem: LayerProblem, settings: SolverSettings) -> None:
-        features, targets, parents, examples, relevance = problem
+        features, targets, parents, examples, relevance, self._digest = problem
         self.features, self.settings, self.parents = features, settings, np.asarray(parents)
         self.num_parents = 1 if examples is None else examples.shape[1]
         self._counted: dict[int, int] = {}
@@ -223,20 +249,15 @@ class Blocks:
 
     def fingerprint(self) -> str:
         """Text that changes with whatever the weights depend on: all of it is read."""
-        features, total = self.features, hashlib.sha256()
         arrays = {"parents": self.parents}
-        for name in ("indptr", "indices", "data"):
-            arrays[f"features {name}"] = getattr(features, name)
         for key, matrix in (("targets", self.targets), ("examples", self.examples)):
             if matrix is not None:
                 arrays |= {f"{key} indptr": matrix.indptr, f"{key} indices": matrix.indices}
         if self.relevance is not None:
             arrays["relevance"] = self.relevance.data
-        for name, array in arrays.items():
-            total.update(f"{name} {array.dtype} {array.shape} ".encode())
-            for begin in range(0, len(array), _AT_ONCE):  # perhaps mapped, or not contiguous
-                total.update(np.ascontiguousarray(array[begin : begin + _AT_ONCE]).data)
-        return f"{total.hexdigest()} {features.shape} {self.settings}"
+        features = self.features
+        digests = self._digest or features_digest(features), _digest(arrays)
+        return f"{' '.join(digests)} {features.shape} {self.settings}"
 
     def plan(self, budget: int | None, held: int, threads: int) -> Plan:
         """The widest ``Plan`` that keeps to what is left of the budget.
@@ -349,6 +370,28 @@ class Blocks:
                 seen[self.features[rows[begin : begin + _ROWS]].indices] = True
             self._counted[parent] = int(seen.sum())
         return self._counted[parent]
+
+
+def features_digest(features: scipy.sparse.csr_matrix) -> str:
+    """Text that changes with the features; all of them are read, once for all layers.
+
+    Args:
+        features: CSR (N, D).
+
+    Example:
+        >>> len(features_digest(scipy.sparse.csr_matrix((2, 3))))
+        64
+    """
+    return _digest({name: getattr(features, name) for name in ("indptr", "indices", "data")})
+
+
+def _digest(arrays):
+    total = hashlib.sha256()
+    for name, array in arrays.items():
+        total.update(f"{name} {array.dtype} {array.shape} ".encode())
+        for begin in range(0, len(array), _AT_ONCE):  # perhaps mapped, or not contiguous
+            total.update(np.ascontiguousarray(array[begin : begin + _AT_ONCE]).data)
+    return total.hexdigest()
 
 
 def _all_in(numbers, ascending):

@@ -23,6 +23,8 @@ _MATRICES = ("features", "targets", "examples", "relevance")
 _ARRAYS = ("data", "indices", "indptr")
 _SETTINGS = "settings.json"
 _ENTRIES = 8_000_000  # of a task, see ``Blocks.entries``
+#: Layers that are trained at a time on a cluster, where they do not wait for each other.
+AT_A_TIME = 3
 _AGAIN = "run the same command again"
 
 
@@ -86,7 +88,7 @@ def solve_shared(folder: str, first: int, last: int, plan: "Plan") -> "list[Bloc
     return _opened(folder).solve_span(first, last, plan)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=AT_A_TIME)
 def _opened(folder):
     from tfxc.ranker.layer import Blocks, LayerProblem
 

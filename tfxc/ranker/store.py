@@ -44,6 +44,7 @@ class LayerWriter:
 
     Attributes:
         blocks: finished blocks, i.e. the parent whose block is to be appended next.
+        fingerprint: as given.
         notes: dict that is kept from block to block, e.g. counts for a report.
 
     Raises:
@@ -72,7 +73,7 @@ class LayerWriter:
         }
         widest = int(np.diff(child_splits).max(initial=0))
         self._types = {**_GROWING, "columns": np.uint16 if widest <= 1 << 16 else np.int32}
-        self._fingerprint = fingerprint
+        self.fingerprint = fingerprint
         self.blocks, self._rows, self._entries = 0, 0, 0
         self.notes: dict[str, Any] = {}
         with write_errors(self.folder), contextlib.ExitStack() as files:
@@ -153,7 +154,7 @@ class LayerWriter:
             lines = (self._scratch / "journal").read_text(encoding="utf-8").splitlines(True)
         except FileNotFoundError:
             return False
-        if found != self._fingerprint:
+        if found != self.fingerprint:
             print(f"{self.folder}: starting over, with other data or settings", file=sys.stderr)
             return False
         whole = [line for line in lines if line.endswith("\n")]

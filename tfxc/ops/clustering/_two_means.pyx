@@ -1,10 +1,10 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """Native kernel of ``tfxc.ops.clustering.two_means``: the nodes of a level, each in its own thread.
 
-A node works on the columns its rows use, renumbered without gaps, and on a copy of the rows in which
-they are next to each other: reading them where they are, far apart, takes three times as long. Its
-sums follow the rows that changed sides. Sums are in double precision and are added in one order, whatever the number
-of threads.
+A node works on the columns its rows use, renumbered without gaps, and on a copy of the rows in
+which they are next to each other: read where they are, far apart, they take three times as long.
+Its sums follow the rows that changed sides. Sums are in double precision and are added in one
+order, whatever the number of threads.
 """
 
 import numpy as np

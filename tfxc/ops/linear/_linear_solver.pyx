@@ -218,8 +218,9 @@ def keep(
     """The weights of at least the magnitude ``least``, which is above 0, lane by lane.
 
     ``weights``, ``duals`` and ``terms`` are what ``solve`` was given (the first two on a cache
-    line's boundary), ``places`` has a number for each row of ``weights``. The weights of a column that only one row has are that row's signed
-    duals times the column's value; the three arrays of singles say which row, number and value.
+    line's boundary), ``places`` has a number for each row of ``weights``. The weights of a column
+    that only one row has are that row's signed duals times the column's value; the three arrays of
+    singles say which row, number and value.
 
     Returns:
         Bounds of the lanes int64 (17,), numbers int32 and weights float32: those of ``weights`` in
@@ -345,7 +346,10 @@ def separate(
 
 
 def by_place(
-    const int64_t[::1] splits, const int32_t[::1] places, const float[::1] values, int64_t num_places
+    const int64_t[::1] splits,
+    const int32_t[::1] places,
+    const float[::1] values,
+    int64_t num_places,
 ):
     """Puts rows of entries into the order of their places, and of the rows for the same place.
 
