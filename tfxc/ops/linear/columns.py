@@ -89,7 +89,10 @@ class Columns:
         Returns:
             Bounds of the 16 lanes int64 (17,), positions in ``ids`` int32, values float32.
         """
-        return _linear_solver.keep(weights, duals, terms, self._places, *self._singles, least)
+        rows, columns, values = self._singles
+        return _linear_solver.keep(
+            weights, duals, terms, self._places, rows, columns, values, least
+        )
 
 
 def cache_aligned(rows: int, width: int, kind: type) -> np.ndarray:
