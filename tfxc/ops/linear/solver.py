@@ -190,7 +190,7 @@ def block_memory(
 
     Example:
         >>> block_memory(1000, 100_000, 5000, 16, SolverSettings()) // 1_000_000
-        7
+        2
     """
     width = 4 if settings.epsilon >= _SINGLE_PRECISION else 8
     most = min(nonzeros, num_features) if occurring is None else occurring
