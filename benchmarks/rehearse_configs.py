@@ -3,10 +3,10 @@
     python benchmarks/rehearse_configs.py --share 0.001 --output rehearsed.csv
     python benchmarks/rehearse_configs.py --match 'mhe_xmc/*' --match 'mach_*'
 
-Runs `tfxc train --config CONFIG --dry-run --rehearse SHARE --set training.batch_size=8`, a process
-each, and prints a line per config: seconds of processor time, peak memory, and what the last line
-of its output says. A config that is in the output file with exit code 0 is not run again. Ends with
-1 if a config failed.
+Runs `tfxc train --config CONFIG --dry-run --rehearse SHARE`, with small batches where there are
+batches, a process each, and prints a line per config: its exit code, seconds of processor time,
+peak memory, and the last line of its output. A config that is in the output file with exit code 0
+is not run again. Ends with 1 if a config failed.
 """
 
 import argparse

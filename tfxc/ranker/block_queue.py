@@ -87,7 +87,7 @@ def write_blocks(solver: Solver, writer: "LayerWriter", plan: "Plan", progress: 
 def blocks_written(
     solver: Solver, writer: "LayerWriter", plan: "Plan", progress: "Progress"
 ) -> Iterator[Pause]:
-    """``write_blocks``, which leaves the waiting to who iterates over it.
+    """``write_blocks``, which leaves the waiting to whoever iterates over it.
 
     A block is started when all that may be in memory with it keeps to the plan's budget: blocks
     that are being solved with what they need at most, solved ones with what they are.
