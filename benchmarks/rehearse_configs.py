@@ -1,4 +1,4 @@
-"""Whether every config that comes with tfxc trains a step on a stand-in for its data.
+"""Whether every config that comes with tfxc works on a stand-in for its data: one batch, or a plan.
 
     python benchmarks/rehearse_configs.py --share 0.001 --output rehearsed.csv
     python benchmarks/rehearse_configs.py --match 'mhe_xmc/*' --match 'mach_*'
@@ -6,7 +6,8 @@
 Runs `tfxc train --config CONFIG --dry-run --rehearse SHARE`, with small batches where there are
 batches, a process each, and prints a line per config: its exit code, seconds of processor time,
 peak memory, and the last line of its output. A config that is in the output file with exit code 0
-is not run again. Ends with 1 if a config failed.
+is not run again. Recipe `xr_linear` has no batches; of it the sizes are computed. Ends with 1 if a
+config failed.
 """
 
 import argparse
