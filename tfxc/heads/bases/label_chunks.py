@@ -120,23 +120,33 @@ class LabelChunks:
         features, bias = tf.cast(features, tf.float32), plain_variable(self.bias)
         of_labels = tf.reshape(bias.read_value(), [-1])
         whose = self.ranges, labels, self.num_labels, self._cross_replica
-        chunks = LogitChunks(lambda n: self._logits(n, features, of_labels)[0], *whose)
+        chunks = LogitChunks(lambda n: _logits(features, *self._weights(n, of_labels)), *whose)
         state = objective.begin(chunks)
         weighted = features * share[:, None]
         losses, of_features = tf.zeros_like(share), tf.zeros_like(features)
         of_bias: list[tf.Tensor] = []
         done: list[Any] = tf.nest.flatten(state)
+        # One function that the graph calls for each chunk: a copy of it for each of a hundred would
+        # take more memory than a chunk, and longer to make.
+        @tf.function(autograph=False, experimental_attributes={"_noinline": True})
+        def gradients(kernel, bias_of_chunk, positives, losses, of_features):
+            logits = _logits(features, kernel, bias_of_chunk)
+            losses = _with_share(with_loss, losses, objective, logits, positives, state)
+            with tf.control_dependencies([losses]):  # so that the gradient may use its memory
+                gradient = objective.gradient_of_logits(logits, positives, state)
+            of_bias = tf.linalg.matvec(gradient, share, transpose_a=True)
+            of_features += tf.cast(_product(gradient, kernel), tf.float32)
+            of_kernel = _product(gradient, weighted, kernel.dtype, transpose_a=True)
+            return losses, of_features, of_bias, of_kernel
+
         for number, (_, positives) in enumerate(chunks.ranges()):
             with tf.control_dependencies(done):
-                logits, kernel = self._logits(number, features, of_labels)
-                losses = _with_share(with_loss, losses, objective, logits, positives, state)
-                with tf.control_dependencies([losses]):  # so that the gradient may use its memory
-                    gradient = objective.gradient_of_logits(logits, positives, state)
-                of_bias.append(tf.linalg.matvec(gradient, share, transpose_a=True))
-                of_features += tf.cast(_product(gradient, kernel), tf.float32)
-                of_kernel = _product(gradient, weighted, kernel.dtype, transpose_a=True)
-                with tf.control_dependencies([of_features, of_bias[-1]]):
-                    done = [_descend(self.pieces[number], of_kernel, rates)]
+                weights = self._weights(number, of_labels)
+                losses, of_features, of_piece, of_kernel = gradients(
+                    *weights, positives, losses, of_features
+                )
+                of_bias.append(of_piece)
+                done = [_descend(self.pieces[number], of_kernel, rates)]
         with tf.control_dependencies(done):
             _subtract(bias, self._by_place(of_bias, bias.shape), rates(bias))
         return losses, of_features * share[:, None]
@@ -150,13 +160,17 @@ class LabelChunks:
         ]
         return tf.reshape(tf.concat(padded, axis=0), shape)
 
-    def _logits(self, number, features, bias):
-        """Logits of a chunk, float32 (batch, labels), and its weights."""
+    def _weights(self, number, bias):
+        """Weights and biases of a chunk."""
         piece = self.pieces[number]
         count = piece.end - piece.begin
         kernel = rows_between(plain_variable(piece.kernel).read_value(), 0, count)
-        logits = tf.cast(_product(features, kernel, transpose_b=True), tf.float32)
-        return tf.nn.bias_add(logits, bias[piece.place : piece.place + count]), kernel
+        return kernel, bias[piece.place : piece.place + count]
+
+
+def _logits(features, kernel, bias):
+    """Logits of a chunk, float32 (batch, labels)."""
+    return tf.nn.bias_add(tf.cast(_product(features, kernel, transpose_b=True), tf.float32), bias)
 
 
 def _descend(piece, gradient, rates):
