@@ -35,7 +35,8 @@ def level_scores(head, logits):
             families = np.split(own, range(size, own.shape[1], size), axis=1)
             families = [log_probabilities(family, head.link) for family in families]
             own = np.concatenate(families, axis=1)
-        found.append(own + np.repeat(found[-1], size, axis=1)[:, : own.shape[1]])
+        above = np.repeat(found[-1], size, axis=1)[:, : own.shape[1]]
+        found.append(own + head.parent_weight * above)
     return found
 
 
@@ -73,9 +74,10 @@ class TestMHC(HeadContract):
                 np.testing.assert_allclose(found[used], by_hand, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize(("beam", "num_labels"), [(1, 51), (2, 60), (3, 51), (5, 60)])
-    def test_beam_equals_a_search_by_hand(self, beam, num_labels):
+    @pytest.mark.parametrize("of_link", [{}, {"link": "sigmoid", "parent_weight": 0.3}])
+    def test_beam_equals_a_search_by_hand(self, beam, num_labels, of_link):
         """Beam 1 is the greedy descent."""
-        head = self.built(num_labels=num_labels, heads=[3, 4, 5], beam=beam)
+        head = self.built(num_labels=num_labels, heads=[3, 4, 5], beam=beam, **of_link)
         features = self.features(9)
         ids, scores = head.top_k(features, 1)
         levels = level_scores(head, level_logits(head, np.asarray(features, np.float64)))
@@ -113,20 +115,23 @@ class TestThreeLevelsWithSpareCodes(TestMHC):
 
 
 @pytest.mark.parametrize(
-    ("num_labels", "link", "candidate_groups"),
+    ("num_labels", "link", "candidate_groups", "parent_weight"),
     [
         # The softmax of two candidate groups is a joint one; other links know no difference.
-        *((60, None, 2), (41, None, 2), (51, None, 2), (51, "softmax", 2)),
-        *((51, link, 1) for link in (None, "softmax", "sigmoid", "hinge")),
-        pytest.param(60, None, 1, marks=pytest.mark.slow),
-        pytest.param(41, None, 1, marks=pytest.mark.slow),
-        pytest.param(51, "sigmoid", 2, marks=pytest.mark.slow),
-        pytest.param(51, "hinge", 2, marks=pytest.mark.slow),
+        *((60, None, 2, 1), (41, None, 2, 1), (51, None, 2, 1), (51, "softmax", 2, 1)),
+        *((51, link, 1, 1) for link in (None, "softmax", "sigmoid", "hinge")),
+        *((51, "sigmoid", 1, 0.25), (60, "hinge", 1, 0.25), (51, "sigmoid", 1, 0)),
+        pytest.param(60, None, 1, 1, marks=pytest.mark.slow),
+        pytest.param(41, None, 1, 1, marks=pytest.mark.slow),
+        pytest.param(51, "sigmoid", 2, 1, marks=pytest.mark.slow),
+        pytest.param(51, "hinge", 2, 1, marks=pytest.mark.slow),
     ],
 )
-def test_exhaustive_search_of_three_levels(num_labels, link, candidate_groups, monkeypatch):
+def test_exhaustive_search_of_three_levels(
+    num_labels, link, candidate_groups, parent_weight, monkeypatch
+):
     arguments = {"num_labels": num_labels, "heads": [3, 4, 5], "link": link}
-    arguments["num_candidate_groups"] = candidate_groups
+    arguments |= {"num_candidate_groups": candidate_groups, "parent_weight": parent_weight}
     contract = TestMHC()
     head, wide = contract.built(**arguments), contract.built(**arguments, beam=99)
     features = contract.features()
@@ -221,10 +226,13 @@ def test_candidates_are_the_true_groups_then_the_best():
     assert np.isfinite(Sigmoid()(group)).all()
 
 
-@pytest.mark.parametrize("link", ["softmax", "sigmoid", "hinge"])
-def test_candidates_of_a_third_level_are_the_best_of_the_search(link):
+@pytest.mark.parametrize(
+    ("link", "weight"), [("softmax", 1), ("sigmoid", 1), ("hinge", 1), ("sigmoid", 0.2)]
+)
+def test_candidates_of_a_third_level_are_the_best_of_the_search(link, weight):
     """Below level 1 too, nodes are chosen by the number that the search ranks by."""
-    head = MHC(60, heads=[5, 4, 3], num_candidate_groups=2, link=link, projection_dim=4)
+    sizes = {"heads": [5, 4, 3], "num_candidate_groups": 2, "projection_dim": 4}
+    head = MHC(60, **sizes, link=link, parent_weight=weight)
     features = tf.random.stateless_normal((8, 8), (0, 5))
     head(features)
     random = np.random.default_rng(2)
@@ -354,6 +362,8 @@ def test_published_sizes():
             r"num_candidate_groups: an integer from 1 to 4 \(the groups\)",
         ),
         ({"beam": 0}, "beam: None or an integer of at least 1 expected, found 0"),
+        ({"parent_weight": 0.5}, "parent_weight: 1 expected with link 'softmax', found 0.5"),
+        ({"link": "sigmoid", "parent_weight": 2}, r"parent_weight: a number in \[0, 1\] expected"),
         ({"link": "tanh"}, "link: one of None, sigmoid, softmax, hinge expected"),
         (
             {"label_order": "alphabetical"},

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, Integer, OneOf, checked
+from tfxc.core.arguments import COUNT, Integer, Number, OneOf, checked
+from tfxc.core.errors import ConfigError
 from tfxc.heads.base import rare_label_bias
 from tfxc.heads.bases.digits import LINKS, DigitHead, log_probabilities
 from tfxc.ops.logit_group import LogitGroup
@@ -16,6 +17,7 @@ from tfxc.ops.search.candidates import Candidates, best_columns, children_with_p
 from tfxc.ops.search.tiled_softmax import log_sum_and_top_k
 from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
 
+_EACH_BY_ITSELF = ("sigmoid", "hinge")
 _TILE = 131_072  # labels scored at a time in an exhaustive top_k
 
 
@@ -41,8 +43,11 @@ class MHC(DigitHead):
       log-probability on its own level. Gradients of each level reach those above. A label's score
       is z_c minus the logarithm of the sum of ``exp(z)`` over all labels that were scored: the
       label's log-probability among them.
-    * Links ``"sigmoid"`` and ``"hinge"``: a node is trained by itself, and a label's score is the
-      sum of the log-probabilities on its path, as published.
+    * Links ``"sigmoid"`` and ``"hinge"``: a node is trained by itself, and a label's score is its
+      log-probability plus ``parent_weight`` times its parent's score; with 1 the sum of the
+      log-probabilities on its path, as published. A node is also trained as a wrong one of other
+      groups' examples, so its own probability already contains some of its parent's, which a
+      weight of 1 counts again.
 
     Args:
         num_labels: number of labels N (from the data).
@@ -55,6 +60,8 @@ class MHC(DigitHead):
             label per example is teacher forcing, as published for classification; more is the
             authors' way with many labels per example. With link ``"softmax"`` and more than one
             label per example, take more than one.
+        parent_weight: of a parent's score in its children's, 0 to 1, with links ``"sigmoid"`` and
+            ``"hinge"``.
         link: how logits become probabilities, ``"softmax"`` over the children of a node or
             ``"sigmoid"``, or ``"hinge"`` for margins; None means the objective's.
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),
@@ -80,7 +87,12 @@ class MHC(DigitHead):
 
     log_scores = True
 
-    @checked(projection_dim=COUNT, beam=COUNT | None, link=OneOf(None, *LINKS))
+    @checked(
+        projection_dim=COUNT,
+        beam=COUNT | None,
+        parent_weight=Number(0, 1),
+        link=OneOf(None, *LINKS),
+    )
     def __init__(
         self,
         num_labels: int,
@@ -89,6 +101,7 @@ class MHC(DigitHead):
         projection_dim: int = 256,
         beam: int | None = 10,
         num_candidate_groups: int = 1,
+        parent_weight: float = 1.0,
         link: str | None = None,
         label_order: str = "given",
         label_codes: Sequence[int] | np.ndarray | None = None,
@@ -108,9 +121,17 @@ class MHC(DigitHead):
         )
         groups = Integer(1, self.nodes[0], what="the groups")
         groups.check("num_candidate_groups", num_candidate_groups)
+        if parent_weight != 1 and link not in _EACH_BY_ITSELF:
+            # A softmax over children is conditional: their log-probabilities add up.
+            raise ConfigError(
+                f"1 expected with link {link or 'softmax'!r}, found {parent_weight:g}",
+                where="parent_weight",
+                fix="leave it out, or take an objective with link 'sigmoid' or 'hinge'",
+            )
         self.projection_dim = projection_dim
         self.beam = beam
         self.num_candidate_groups = num_candidate_groups
+        self.parent_weight = parent_weight
         self.link = link
 
     def build(self, input_shape: Sequence[int]) -> None:
@@ -207,7 +228,7 @@ class MHC(DigitHead):
     @property
     def _joint(self):
         """Whether the children of several nodes share a softmax."""
-        return self.num_candidate_groups > 1 and self.link not in ("sigmoid", "hinge")
+        return self.num_candidate_groups > 1 and self.link not in _EACH_BY_ITSELF
 
     def _candidate_logits(self, features, level, found: Candidates):
         # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
@@ -239,13 +260,16 @@ class MHC(DigitHead):
         """Scores (batch, slots), at most 0, by which the candidates of the next level go."""
         logits = tf.where(group.valid, tf.cast(group.logits, tf.float32), float("-inf"))
         scores = self._scores(logits)
-        return scores if self._joint else tf.where(group.valid, scores + above, float("-inf"))
+        if self._joint:
+            return scores
+        return tf.where(group.valid, scores + self.parent_weight * above, float("-inf"))
 
     def _family_scores(self, logits, level, above):
         """Scores (batch, n·C_h) of nodes by their logits and their parents' scores (batch, n)."""
         shape = [-1, above.shape[1] or tf.shape(above)[1], self.heads[level]]
         scores = tf.reshape(logits, shape)
-        scores = (scores if self._joint else self._scores(scores)) + above[:, :, None]
+        scores = scores if self._joint else self._scores(scores)
+        scores += self.parent_weight * above[:, :, None]
         # A node without children has no log-softmax.
         scores = tf.where(above[:, :, None] > float("-inf"), scores, float("-inf"))
         return tf.reshape(scores, tf.shape(logits))
@@ -336,7 +360,7 @@ class MHC(DigitHead):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        names = ("projection_dim", "beam", "num_candidate_groups", "link")
+        names = ("projection_dim", "beam", "num_candidate_groups", "parent_weight", "link")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
