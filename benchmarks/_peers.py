@@ -27,9 +27,14 @@ def run_peer(python, script, config, *options):
     from tfxc.data.preparation import ensure_prepared
 
     prepared = ensure_prepared(load_config(config).data)
+    return run_peer_on(python, script, prepared, ("train", "dev"), *options)
+
+
+def run_peer_on(python, script, prepared, splits, *options):
+    """As ``run_peer``, on two splits of a prepared set."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder) / f"{split}.npz") for split in ("train", "dev")]
-        for split, path in zip(("train", "dev"), paths, strict=True):
+        paths = [str(Path(folder) / f"{split}.npz") for split in splits]
+        for split, path in zip(splits, paths, strict=True):
             write_arrays(prepared, split, path)
         command = [python, script, "--worker", *paths, *options]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

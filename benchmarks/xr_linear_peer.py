@@ -2,20 +2,24 @@
 
     python benchmarks/xr_linear_peer.py --config configs/dense_eurlex57k.json \\
         --pecos-python /path/to/python/with/libpecos
+    python benchmarks/xr_linear_peer.py --prepared prepared/FOLDER --pecos-python PYTHON
 
 libpecos needs its own Python, e.g. ``pip install libpecos==1.2.8 "numpy<2" "scipy<1.14"
 torch==2.13.0``. The peer: PIFA label vectors, hierarchical k-means with 16 splits and leaves of at
 most 100 labels, weights below 0.1 cut, beam 10; it trains on one core or, with ``--threads``, on
 several. Prints P@1/3/5 on the dev split, training seconds (for XR-Linear the clock's and the
-processor's) and their ratio.
+processor's) and their ratio. With ``--prepared``, the folder of a set that `tfxc prepare` or a
+rehearsal has left, the peer alone: its scores on the test split, processor seconds of training and
+of prediction, and its peak resident memory in training, the features included.
 """
 
 import argparse
 import json
+import resource
 import sys
 import time
 
-from _peers import precision, print_rows, run_peer, train_ours
+from _peers import precision, print_rows, run_peer, run_peer_on, train_ours
 
 SPLITS, LEAF, THRESHOLD, BEAM = 16, 100, 0.1, 10
 
@@ -36,8 +40,11 @@ def pecos_worker(train_path, dev_path, threads):
     row = {
         "seconds": time.perf_counter() - begin,
         "processor_seconds": time.process_time() - processor,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    found = model.predict(matrices(dev)[0], beam_size=BEAM, only_topk=5)
+    features, processor = matrices(dev)[0], time.process_time()
+    found = model.predict(features, beam_size=BEAM, only_topk=5, threads=threads)
+    row["prediction_processor_seconds"] = time.process_time() - processor
     print(json.dumps({**row, **precision(best_five(found), dev["labels"])}))
 
 
@@ -75,6 +82,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     options.add_argument("--config", default="configs/dense_eurlex57k.json")
+    options.add_argument("--prepared", help="folder of a prepared set: runs the peer alone on it")
     options.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
     options.add_argument("--epochs", type=float, help="of ours (default: the config's)")
     options.add_argument("--threads", type=int, default=1, help="of the peer")
@@ -83,6 +91,11 @@ def main():
     if found.worker:
         return pecos_worker(*found.worker, found.threads)
     threads = ("--threads", str(found.threads))
+    if found.prepared:
+        splits = ("train", "test")
+        row = run_peer_on(found.pecos_python, __file__, found.prepared, splits, *threads)
+        print("\n".join(f"{name:30}{value:12.4f}" for name, value in row.items()))
+        return 0
     rows = {
         "XR-Linear": run_peer(found.pecos_python, __file__, found.config, *threads),
         "tfxc": train_ours(found.config, found.epochs),
