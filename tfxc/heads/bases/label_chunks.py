@@ -126,6 +126,7 @@ class LabelChunks:
         losses, of_features = tf.zeros_like(share), tf.zeros_like(features)
         of_bias: list[tf.Tensor] = []
         done: list[Any] = tf.nest.flatten(state)
+
         # One function that the graph calls for each chunk: a copy of it for each of a hundred would
         # take more memory than a chunk, and longer to make.
         @tf.function(autograph=False, experimental_attributes={"_noinline": True})
