@@ -30,8 +30,7 @@ def pecos_worker(train_path, dev_path, threads):
     from pecos.xmc import Indexer, LabelEmbeddingFactory
     from pecos.xmc.xlinear import XLinearModel
 
-    train, dev = dict(np.load(train_path)), dict(np.load(dev_path))
-    x, y = matrices(train)
+    x, y = matrices(dict(np.load(train_path)))
     begin, processor = time.perf_counter(), time.process_time()
     vectors = LabelEmbeddingFactory.create(y, x, method="pifa")
     settings = {"nr_splits": SPLITS, "max_leaf_size": LEAF, "threads": threads}
@@ -42,6 +41,7 @@ def pecos_worker(train_path, dev_path, threads):
         "processor_seconds": time.process_time() - processor,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+    dev = dict(np.load(dev_path))
     features, processor = matrices(dev)[0], time.process_time()
     found = model.predict(features, beam_size=BEAM, only_topk=5, threads=threads)
     row["prediction_processor_seconds"] = time.process_time() - processor

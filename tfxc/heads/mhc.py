@@ -60,8 +60,8 @@ class MHC(DigitHead):
             label per example is teacher forcing, as published for classification; more is the
             authors' way with many labels per example. With link ``"softmax"`` and more than one
             label per example, take more than one.
-        parent_weight: of a parent's score in its children's, 0 to 1, with links ``"sigmoid"`` and
-            ``"hinge"``.
+        parent_weight: how much a node's score counts in those of its children, 0 to 1; only with
+            links ``"sigmoid"`` and ``"hinge"``.
         link: how logits become probabilities, ``"softmax"`` over the children of a node or
             ``"sigmoid"``, or ``"hinge"`` for margins; None means the objective's.
         label_order: which label gets which code: ``"given"``, ``"random"`` (from ``seed``),

@@ -20,6 +20,7 @@ from tfxc.model import XCModel, example_features
 from tfxc.objectives.focal import Focal
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.objectives.softmax import Softmax
+from tfxc.ops.fused.logit_chunks import ChunkUpdate, Rates
 from tfxc.techniques.ema import EMA
 from tfxc.techniques.fgm import FGM
 from tfxc.techniques.rdrop import RDrop
@@ -371,3 +372,20 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     head = {"name": "dense", "update": "fused"}
     with pytest.raises(NonFiniteLossError):
         tiny.train(tmp_path, head=head, training=too_fast, objective={"name": "squared_hinge"})
+
+
+def test_chunks_of_one_size_share_a_function():
+    """The graph of a step has no copy of the products for each chunk."""
+    head = model_of(Sigmoid(), update="fused").head
+
+    @tf.function
+    def step(vectors, labels):
+        rates = Rates(tf.constant(0.1), 1.0)
+        update = ChunkUpdate(Sigmoid(), tf.fill([4], 0.25), lambda variable: rates)
+        return head.fused_step(vectors, labels, update)
+
+    vectors, labels = tf.TensorSpec([4, 6]), tf.TensorSpec([4, 2], tf.int64)
+    operations = step.get_concrete_function(vectors, labels).graph.get_operations()
+    called = [op.get_attr("f").name for op in operations if op.type.endswith("PartitionedCall")]
+    assert (len(called), len(set(called))) == (3, 2)  # the last chunk has one label instead of two
+    assert "MatMul" not in {op.type for op in operations}

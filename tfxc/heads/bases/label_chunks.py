@@ -127,8 +127,8 @@ class LabelChunks:
         of_bias: list[tf.Tensor] = []
         done: list[Any] = tf.nest.flatten(state)
 
-        # One function that the graph calls for each chunk: a copy of it for each of a hundred would
-        # take more memory than a chunk, and longer to make.
+        # The graph calls one function for all chunks. Inlined, up to 128 copies of it would take
+        # more memory than several chunks, and longer to trace.
         @tf.function(autograph=False, experimental_attributes={"_noinline": True})
         def gradients(kernel, bias_of_chunk, positives, losses, of_features):
             logits = _logits(features, kernel, bias_of_chunk)
