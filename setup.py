@@ -16,7 +16,7 @@ from setuptools.command.build_py import build_py
 
 OPS = "tfxc/ops"
 # Folders of the top level that users need: in a wheel they are inside the package.
-SHIPPED = {"configs": "*.json", "examples": "*.py", "tools": "*.py"}
+SHIPPED = {"configs": ["*.json"], "examples": ["*.py", "*.sbatch", "*.yaml"], "tools": ["*.py"]}
 
 
 class BuildPython(build_py):
@@ -24,8 +24,8 @@ class BuildPython(build_py):
 
     def run(self):
         super().run()
-        for folder, pattern in ({} if self.editable_mode else SHIPPED).items():
-            for path in sorted(Path(folder).rglob(pattern)):
+        for folder, patterns in ({} if self.editable_mode else SHIPPED).items():
+            for path in sorted(path for one in patterns for path in Path(folder).rglob(one)):
                 target = Path(self.build_lib, "tfxc", path)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)

@@ -197,5 +197,12 @@ def test_programs_end_if_nobody_watches_them(tmp_path):
     control.write_text("run 0")
     task = (["-c", PROGRAM, str(path)], str(tmp_path / "log"), {}, str(tmp_path), str(control), 2.0)
     assert parallel.run_program(*task) == 128 + signal.SIGTERM
-    control.unlink()
-    assert parallel.run_program(*task) is None
+
+
+def test_a_program_is_not_started_where_the_run_is_not_seen(address, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    with parallel.cluster(address), parallel.programs(tmp_path, 1) as running:
+        running._control = elsewhere / running._control.name
+        with pytest.raises(MachineError, match="storage that all workers see") as caught:
+            start(running, tmp_path / "a").result(60)
+    assert str(elsewhere) in str(caught.value) and not (tmp_path / "a").exists()

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from joblib.externals.loky import ProcessPoolExecutor
 
-from tfxc.core.errors import ConfigError, missing_package
+from tfxc.core.errors import ConfigError, MachineError, missing_package
 from tfxc.core.interrupts import stop_with_parent
 from tfxc.core.storage.files import atomic_file, write_errors
 from tfxc.version import __version__
@@ -39,7 +39,7 @@ _CONNECT_SECONDS = 30
 _POLL = 0.2  # seconds between two looks at a program
 _PATIENCE = 120.0  # seconds after which who started a program is taken for dead
 _IDLE_SECONDS = 10  # after which processes without work end
-_RETRIES = 3  # of a task whose worker was lost
+_RETRIES = 3  # of a task that failed: storage of a network may show a file late
 
 
 class Workers(NamedTuple):
@@ -156,6 +156,23 @@ def on_every_worker(function: Callable[[], Any]) -> None:
     if _client is not None:
         with contextlib.suppress(OSError):  # the scheduler is gone
             _client.run(function, on_error="ignore")
+
+
+def not_on_storage(
+    what: str, where: str | os.PathLike[str], moved: str = "the run"
+) -> MachineError:
+    """The error of a worker that does not see what the command has written for it.
+
+    Args:
+        what: it looked for.
+        where: it looked.
+        moved: what has to be on other storage.
+    """
+    return MachineError(
+        f"{what} expected on this worker, found nothing",
+        where=where,
+        fix=f"put {moved} on storage that all workers see under the same path",
+    )
 
 
 def worker_threads() -> int | None:
@@ -385,9 +402,13 @@ def run_program(
         began.
 
     Raises:
+        MachineError: that file is not there.
         UserError: the log cannot be written.
     """
-    if not _read_control(Path(control)).startswith("run"):
+    found = _read_control(Path(control))
+    if not found:
+        raise not_on_storage("the folder of the command that started this", Path(control).parent)
+    if not found.startswith("run"):
         return None
     with write_errors(log), open(log, "a", encoding="utf-8") as stream:
         # A group of its own: Ctrl-C reaches it once, from here. A second signal would end it before

@@ -34,11 +34,12 @@ class Dense(Head):
         seed: seed of the initial kernel, and of the rounding of ``"bfloat16"``.
         update: ``"gradient"``: the optimizer updates the kernel from a gradient of its size.
             ``"fused"``: a training step updates the kernel itself, by plain gradient descent, a
-            chunk of 8,192 labels at a time, and needs hardly more memory than the weights. Needs
-            an objective that says its gradient (``sigmoid``, ``softmax``, ``decoupled_softmax``,
-            ``hinge``, ``squared_hinge``), and the optimizer ``sgd`` without momentum or a
-            ``learning_rate``; see docs/training.md. With replicas, each holds and updates only its
-            own labels. They are then no Keras weights, but weight files hold them as a whole.
+            chunk of 8,192 labels (or a 128th of them) at a time, and needs hardly more memory than
+            the weights. Needs an objective that says its gradient (``sigmoid``, ``softmax``,
+            ``decoupled_softmax``, ``hinge``, ``squared_hinge``), and the optimizer ``sgd`` without
+            momentum or a ``learning_rate``; see docs/training.md. With replicas, each holds and
+            updates only its own labels. They are then no Keras weights, but weight files hold them
+            as a whole.
         learning_rate: learning rate of ``"fused"``, times the schedule; any optimizer may then
             train the other weights. None takes that of the optimizer.
         weights: precision of the kernel with ``"fused"``: ``"float32"``, or ``"bfloat16"``, half

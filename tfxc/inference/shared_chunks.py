@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfxc.core.errors import MachineError
 from tfxc.core.resources import limited_threads, wait_passively
 from tfxc.core.storage.files import (
     SCRATCH,
@@ -32,7 +31,7 @@ from tfxc.core.storage.reading import read_json
 from tfxc.data.blocks.chunk_file import read_chunks, write_chunks
 from tfxc.data.chunk import Chunk
 from tfxc.data.lists import LabelLists
-from tfxc.parallel import map_tasks, on_every_worker, worker_threads
+from tfxc.parallel import map_tasks, not_on_storage, on_every_worker, worker_threads
 
 #: What a worker does: function of the number of the first example, and the ``Chunk``s from there on
 #: -> what it found for each.
@@ -168,11 +167,7 @@ def answer_batches(
 def _opened(opener, folder):
     path = Path(folder) / _JOB
     if not path.is_file():
-        raise MachineError(
-            "the examples to work on expected, found nothing",
-            where=path.parent,
-            fix="write the output to storage that all workers see under the same path",
-        )
+        raise not_on_storage("the examples to work on", path.parent, moved="the output")
     return opener(read_json(path))
 
 

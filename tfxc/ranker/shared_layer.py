@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.errors import MachineError
 from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.reading import read_array, read_json
 from tfxc.ops.linear.solver import SolverSettings
+from tfxc.parallel import not_on_storage
 
 if TYPE_CHECKING:
     from tfxc.ops.linear.block import Block
@@ -94,11 +94,7 @@ def _opened(folder):
 
     path = Path(folder)
     if not (path / _SETTINGS).is_file():
-        raise MachineError(
-            "the layer that is trained expected, found nothing",
-            where=path,
-            fix="put the run on storage that all workers see under the same path",
-        )
+        raise not_on_storage("the layer that is trained", path)
     found = read_json(path / _SETTINGS, fix=_AGAIN)
     problem = {name: _matrix(path, name, *shape) for name, shape in found["shapes"].items()}
     problem["parents"] = read_array(path / "parents.npy", fix=_AGAIN)

@@ -6,6 +6,7 @@ from tests import label_text_runs, tiny
 from tfxc.core.config import parse_config
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared
+from tfxc.heads.bases import label_chunks
 from tfxc.training.memory.estimate import Memory, allocated, estimate, memory_lines, needs
 
 LABELS = 30
@@ -26,6 +27,25 @@ def test_parts_of_the_memory(tmp_path):
     assert memory.saving == 2 * 4 * 60 * 32
     assert memory.total == sum(memory[1:])
     assert memory.runtime > 200 * 2**20, "TensorFlow is imported here as well"
+
+
+def test_large_weights_are_written_in_pieces(tmp_path):
+    hidden, piece = 2**19, 2**26  # the table of 60 features has 126 MB
+    config = parse_config(tiny.tiny_tree(tmp_path, encoder={"hidden": [hidden]}))
+    data = ensure_prepared(config.data, tmp_path / "prepared", jobs=1)
+    memory = allocated(config, Manifest.load(data))
+    assert piece < 4 * 60 * hidden and memory.saving == 2 * piece
+
+
+def test_chunks_of_a_fused_head_are_written_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(label_chunks, "CHUNK", 16)
+    head = {"name": "dense", "update": "fused", "learning_rate": 0.1}
+    encoder = {"hidden": [32], "num_hashed_features": 20}
+    config = parse_config(tiny.tiny_tree(tmp_path, head=head, encoder=encoder))
+    data = ensure_prepared(config.data, tmp_path / "prepared", jobs=1)
+    memory = allocated(config, Manifest.load(data))
+    assert memory.parameters == 20 * 32 + 32 + 33 * LABELS
+    assert memory.saving == 2 * 4 * 20 * 32, "the encoder's table, not 30 labels at once"
 
 
 def test_activations_grow_with_the_batch(tmp_path):

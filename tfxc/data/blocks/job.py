@@ -25,6 +25,7 @@ from tfxc.data.held_out import open_split
 from tfxc.data.kinds import ROW_KINDS
 from tfxc.data.text.base import learners_of
 from tfxc.data.text.registry import build_text_features, load_text_features
+from tfxc.parallel import not_on_storage
 
 CHUNK, READ, LABELS, TERMS, KEYS, ROWS = "chunk", "read", "labels", "terms", "keys", "rows"
 _JOB_FILE, _LABEL_IDS, _TERM_IDS = "job.json", "label-ids.npy", "term-ids-{}.npy"
@@ -46,6 +47,8 @@ class SplitJob:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        if not (self.folder / _JOB_FILE).is_file():
+            raise not_on_storage("the blocks to prepare", folder, moved="the prepared data")
         known = json.loads((self.folder / _JOB_FILE).read_text(encoding="utf-8"))
         self.settings = DataSettings.model_validate(known["settings"])
         self.split, self.where, self.limit = known["split"], known["where"], known["limit"]

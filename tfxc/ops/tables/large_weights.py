@@ -95,6 +95,22 @@ def pieces_of(shape: Any, dtype: str = "float32") -> list[tuple[int, int]]:
     return [(begin, min(begin + rows, shape[0])) for begin in range(0, shape[0], rows)]
 
 
+def largest_piece(shape: Any, dtype: str = "float32") -> int:
+    """Bytes of the largest piece of a weight, or of the weight if it is handled whole.
+
+    Args:
+        shape, dtype: as of ``pieces_of``.
+
+    Example:
+        >>> largest_piece((300_000, 128)), largest_piece((1_000, 128), "bfloat16")
+        (67108864, 256000)
+    """
+    whole = math.prod(shape) * tf.as_dtype(dtype).size
+    for begin, end in pieces_of(shape, dtype)[:1]:  # the others are no larger
+        return whole // shape[0] * (end - begin)
+    return whole
+
+
 def _store(store, name, variable):
     """Writes a variable into an HDF5 group of Keras, of a large one some rows at a time."""
     group, pieces = (

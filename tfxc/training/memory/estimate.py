@@ -10,6 +10,7 @@ import keras
 from tfxc.core.resources import available_bytes, resident_bytes
 from tfxc.data.manifest import Manifest
 from tfxc.model import make_components
+from tfxc.ops.tables.large_weights import largest_piece
 from tfxc.training.memory.preparation import preparation_bytes
 from tfxc.training.memory.traced import TracedModel
 from tfxc.training.optimization.optimizers import get_optimizer
@@ -42,7 +43,7 @@ class Memory(NamedTuple):
         activations: all that a step computes, gradients included.
         tables: what the objective keeps of each training example.
         data: examples in memory, and the batches made of them.
-        saving: copies of the largest weight while it is written.
+        saving: copies of the largest weight, or piece of one, while it is written.
         fragments: what TensorFlow's allocator holds without use.
         runtime: the process itself.
     """
@@ -184,7 +185,11 @@ def allocated(
     moved = replicas * trained - copies * _FLOAT * without
     slots = len(get_optimizer(config.training.optimizer.section()).slot_names)
     averages = sum(method.name in ("ema", "swa") for method in config.techniques)
-    largest = max((w.bytes for w in [*shapes, *fused]), default=0)
+    # Chunks of a fused head are written one by one; `shapes` has them as one matrix.
+    written = (*encoder.trainable_weights, *head.trainable_weights)
+    largest = max(
+        (largest_piece(variable.shape, variable.dtype) for variable in written), default=0
+    )
     return Memory(
         parameters=parameters,
         weights=int(held),
