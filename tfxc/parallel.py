@@ -96,7 +96,8 @@ def _connected(address):
     with missing_package("cluster", where="--cluster", otherwise="leave it out"):
         import distributed
     try:
-        client = distributed.Client(address, timeout=_CONNECT_SECONDS)
+        # Results, large ones, come from the workers themselves, where these can be reached.
+        client = distributed.Client(address, timeout=_CONNECT_SECONDS, direct_to_workers=True)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"a Dask scheduler expected at {address}, found none ({error})",
