@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scipy.sparse
+import scipy.stats
 import tensorflow as tf
 
 from tests.label_text_runs import ANIMALS, COLOURS, HELD_OUT, train, tree_of, write_data
@@ -187,23 +188,39 @@ def test_penalty_is_calibrated_on_labels_of_both_kinds(trained, tmp_path, capsys
     rows = open_source(ensure_prepared(loaded.config.data, folder / "prepared"), "dev")
     found = calibrate_penalty(loaded, rows, 32)
     assert found.penalty == penalty == pytest.approx(float(loaded.model.head.penalty.numpy()))
+    assert found.before == pytest.approx(recalls_of_search(loaded, rows, 0.0))
+    assert found.after == pytest.approx(recalls_of_search(loaded, rows, penalty))
+    assert scipy.stats.hmean(found.after) >= best_mean(loaded, rows) - 1e-9
 
-    def recalls(penalty):
-        """By a search over all labels."""
-        loaded.model.head.penalty.assign(penalty)
-        (result,) = Searcher(loaded.model, 1).over(rows, 1000)
-        right = result.ids[:, 0] == result.labels[:, 0]
-        is_trained = loaded.model.head.trained.numpy()[result.labels[:, 0]] > 0
-        return right[is_trained].mean(), right[~is_trained].mean()
 
-    assert found.before == pytest.approx(recalls(0.0))
-    assert found.after == pytest.approx(recalls(penalty))
+def test_labels_of_training_are_preferred_where_others_are_found_too_often(trained):
+    folder, _ = trained
+    loaded = load_run(folder / "run")
+    head = loaded.model.head
+    share = np.where(head.trained.numpy() > 0, 0.2, 1.0)  # of the cosines
+    head.label_vectors.assign(head.label_vectors.numpy() * share[:, None])
+    rows = open_source(ensure_prepared(loaded.config.data, folder / "prepared"), "dev")
+    found = calibrate_penalty(loaded, rows, 32)
+    assert -1 <= found.penalty < 0
+    assert found.after == pytest.approx(recalls_of_search(loaded, rows, found.penalty))
+    best = best_mean(loaded, rows)
+    assert scipy.stats.hmean(found.after) >= best - 1e-9
+    assert best > scipy.stats.hmean(found.before)
 
-    def mean(pair):
-        return 2 * pair[0] * pair[1] / max(sum(pair), 1e-9)
 
-    best = max(mean(recalls(step / 100)) for step in range(0, 101, 5))
-    assert mean(found.after) >= best - 1e-9
+def recalls_of_search(loaded, rows, penalty):
+    """R@1 of trained and of untrained labels by a search over all."""
+    loaded.model.head.penalty.assign(penalty)
+    (result,) = Searcher(loaded.model, 1).over(rows, 1000)
+    right = result.ids[:, 0] == result.labels[:, 0]
+    is_trained = loaded.model.head.trained.numpy()[result.labels[:, 0]] > 0
+    return right[is_trained].mean(), right[~is_trained].mean()
+
+
+def best_mean(loaded, rows):
+    """The highest harmonic mean of both recalls, of some penalties."""
+    of_each = [recalls_of_search(loaded, rows, step / 20) for step in range(-20, 21)]
+    return max(scipy.stats.hmean(both) for both in of_each)
 
 
 def test_calibration_needs_labels_without_examples(tmp_path, monkeypatch):

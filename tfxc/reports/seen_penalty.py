@@ -1,4 +1,8 @@
-"""How much the labels of training have to be held back, so that others are found as well."""
+"""How much the labels of training have to be held back, so that others are found as well.
+
+Or, with a penalty below zero, how much they have to be preferred: labels that were never trained
+were never wrong either, and can come out on top for examples that are not theirs.
+"""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,14 +17,14 @@ if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
 _AWAY = 4.0  # more than two cosines can differ by
-_STEP, _MOST = 0.01, 1.0
+_STEPS, _MOST = 100, 1.0  # of the penalties that are tried, in either direction
 
 
 class Calibrated(NamedTuple):
     """The best penalty and what it leads to.
 
     Attributes:
-        penalty: of the cosines of trained labels.
+        penalty: of the cosines of trained labels; below zero they are preferred.
         before, after: recall of the best label, of trained and of untrained labels, without a
             penalty and with it.
     """
@@ -78,7 +82,7 @@ def calibrate_penalty(
     scale = float(head.scale)
     margin = trained.scores / scale - _AWAY - (untrained.scores / scale)
     recalls = {penalty: _recalls(trained, untrained, margin > penalty) for penalty in _grid()}
-    best = max(recalls, key=lambda penalty: _harmonic_mean(*recalls[penalty]))
+    best = max(recalls, key=lambda penalty: (_harmonic_mean(*recalls[penalty]), -abs(penalty)))
     head.penalty.assign(best)
     return Calibrated(best, recalls[0.0], recalls[best])
 
@@ -88,7 +92,7 @@ def _harmonic_mean(one, other):
 
 
 def _grid():
-    return [round(step * _STEP, 4) for step in range(round(_MOST / _STEP) + 1)]
+    return [_MOST * step / _STEPS for step in range(-_STEPS, _STEPS + 1)]
 
 
 class _Best(NamedTuple):

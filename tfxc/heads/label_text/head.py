@@ -93,7 +93,7 @@ class LabelText(Head):
             that a step needs the memory of so many activations; 0 for all at once.
         label_length: tokens of a label's text that are read; None for all.
         seen_penalty: subtracted from the cosine of labels with training examples in a search, as
-            they are found too often in comparison with others.
+            they are found too often in comparison with others, or, below zero, too seldom.
         seed: of the draws.
         label_counts: (N,) training examples of each label (from the data).
         label_texts: ``LabelTexts`` (from the data), which training reads; None afterwards.
@@ -136,7 +136,7 @@ class LabelText(Head):
         score_bias=Number() | None,
         label_chunk=Integer(0),
         label_length=COUNT | None,
-        seen_penalty=Number(0, 2),
+        seen_penalty=Number(-2, 2),
     )
     def __init__(
         self,
