@@ -7,8 +7,9 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.ops.linear.solver import SolverSettings, has_native, solve_block
 from tfxc.ranker import layer as layer_module
+from tfxc.ranker.block_queue import AHEAD
 from tfxc.ranker.features import check_features
-from tfxc.ranker.layer import LayerProblem, Limits, train_layer
+from tfxc.ranker.layer import Blocks, LayerProblem, Limits, train_layer
 from tfxc.ranker.search import load_layer
 from tfxc.ranker.store import weight_matrix
 
@@ -116,6 +117,15 @@ def test_other_settings_train_anew(tmp_path, drawn):
     before = weights_in(tmp_path / "layer-0")
     train_layer(LayerProblem(**drawn), tmp_path / "layer-0", EXACT)
     assert not np.array_equal(before, weights_in(tmp_path / "layer-0"))
+
+
+def test_a_wide_budget_is_planned_with_bounds_of_what_blocks_need(drawn):
+    blocks = Blocks(LayerProblem(**drawn), SolverSettings())
+    wide = blocks.plan(1 << 40, 0, 1)
+    together = sum(sorted(wide.needs)[-AHEAD * wide.blocks :])
+    exact = blocks.plan(together - 1, 0, 1)
+    assert exact[:3] == wide[:3] and len(exact.needs) == PARENTS
+    assert (np.array(wide.needs) >= exact.needs).all() and wide.needs != exact.needs
 
 
 @needs_native

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from tfxc.ranker.store import LayerWriter
 
 
+#: Blocks that are given out, or wait to be written, for each that is solved at a time.
+AHEAD = 4
+
+
 class Plan(NamedTuple):
     """How blocks are solved.
 
@@ -106,7 +110,7 @@ def blocks_written(
     following = next(spans, None)
     with executor(plan.blocks) as pool:
         while waiting or following:
-            for _ in range(4 * plan.blocks - len(waiting)):
+            for _ in range(AHEAD * plan.blocks - len(waiting)):
                 if following is None or not plan.admits(following[0], waiting):
                     break
                 waiting.append((pool.submit(*solver.task(*following, plan)), following[0]))

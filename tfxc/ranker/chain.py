@@ -26,7 +26,7 @@ from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import FORMAT, load_layer, search
 from tfxc.ranker.settings import RankerSettings
-from tfxc.ranker.shared_layer import AT_A_TIME
+from tfxc.ranker.shared_layer import AT_A_TIME, FeatureFiles
 from tfxc.ranker.store import PARAMETERS, write_parameters
 
 if TYPE_CHECKING:
@@ -97,11 +97,12 @@ def train_ranker(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PARAMETERS).unlink(missing_ok=True)  # a half-trained folder is not a model
     arguments = (chain.arguments(layer, folder, limits) for layer in range(len(chain.levels)))
-    if workers() is None or chain.is_stepwise:
-        found = [train_layer(*positional, **named) for positional, named in arguments]
-    else:
-        layers = (layer_steps(*positional, **named) for positional, named in arguments)
-        found = finished(layers, AT_A_TIME)
+    with FeatureFiles(features, folder / ".features") as chain.files:
+        if workers() is None or chain.is_stepwise:
+            found = [train_layer(*positional, **named) for positional, named in arguments]
+        else:
+            layers = (layer_steps(*positional, **named) for positional, named in arguments)
+            found = finished(layers, AT_A_TIME)
     reports = [report._asdict() for report in found]
     reports[0]["without_features"] = without_features
     write_parameters(folder, chain.parameters())
@@ -125,6 +126,7 @@ class _Chain:
             self.targets, tree, settings.relevance_mode, settings.relevance_norm, relevance
         )
         self._predicted = None
+        self.files: FeatureFiles | None = None
 
     @property
     def is_stepwise(self):
@@ -134,7 +136,7 @@ class _Chain:
     def arguments(self, layer, folder, limits):
         """Those of ``train_layer`` for a layer, by position and by name."""
         problem = self.problem(layer, self.examples(layer, folder, limits.threads))
-        problem = problem._replace(digest=self._digest)
+        problem = problem._replace(digest=self._digest, files=self.files)
         title = f"layer {layer + 1} of {len(self.levels)}"
         named = {"limits": limits, "held": self.held(), "title": title}
         return (problem, folder / f"layer-{layer}", self.solvers[layer]), named

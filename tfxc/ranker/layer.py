@@ -1,6 +1,8 @@
 """Training of one layer of the ranker: block by block, from the features to the layer's files."""
 
+import contextlib
 import hashlib
+import itertools
 import shutil
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -17,12 +19,13 @@ from tfxc.ops.csr import bounds_of
 from tfxc.ops.linear.block import Block
 from tfxc.ops.linear.solver import SolverSettings, block_memory, solve_block
 from tfxc.parallel import workers
-from tfxc.ranker.block_queue import Pause, Plan, blocks_written, finished
+from tfxc.ranker.block_queue import AHEAD, Pause, Plan, blocks_written, finished
 from tfxc.ranker.relevance import aligned
-from tfxc.ranker.shared_layer import SharedBlocks, write_shared
+from tfxc.ranker.shared_layer import FeatureFiles, SharedBlocks, write_shared
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of
 
 _ROWS = 4096  # examples whose features are counted at once
+_COLUMNS = 4096  # whose entries are counted at once
 _LARGE = 1 << 30  # bytes of mapped features that are not copied as a whole, which would be faster
 _AT_ONCE = 1 << 22  # numbers of an array that are hashed at once
 
@@ -73,6 +76,7 @@ class LayerProblem(NamedTuple):
             positives. None means all examples, for a layer under one root.
         relevance: sparse (N, K) with an entry above 0 for each positive; None for 1.
         digest: ``features_digest(features)``, where it is known.
+        files: where a cluster's workers find the features, if several layers share them.
     """
 
     features: scipy.sparse.csr_matrix
@@ -81,6 +85,7 @@ class LayerProblem(NamedTuple):
     examples: scipy.sparse.spmatrix | None = None
     relevance: scipy.sparse.spmatrix | None = None
     digest: str | None = None
+    files: FeatureFiles | None = None
 
 
 class LayerReport(NamedTuple):
@@ -179,11 +184,13 @@ def _solved(work, writer, limits, held, progress):
     plan = work.plan(found.memory, 0, 1)._replace(blocks=found.tasks, budget=None)
     # The name is new for each layer, since workers keep the layers they have opened.
     folder = writer.scratch / f"problem-{writer.fingerprint[:16]}"
-    try:
-        write_shared(work, folder)
+    with contextlib.ExitStack() as own:
+        own.callback(shutil.rmtree, folder, ignore_errors=True)
+        files = work.files
+        if files is None:
+            files = own.enter_context(FeatureFiles(work.features, writer.scratch / "features"))
+        write_shared(work, folder, files.written())
         yield from blocks_written(SharedBlocks(work, folder), writer, plan, progress)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def min_budget(problem: "LayerProblem", settings: SolverSettings, budget: int, held: int) -> int:
@@ -211,10 +218,11 @@ class Blocks:
         num_parents: number of blocks.
         children: int32, nodes by parent.
         child_splits: bounds of each parent's part of them.
+        files: see ``LayerProblem``.
     """
 
     def __init__(self, problem: LayerProblem, settings: SolverSettings) -> None:
-        features, targets, parents, examples, relevance, self._digest = problem
+        features, targets, parents, examples, relevance, self._digest, self.files = problem
         self.features, self.settings, self.parents = features, settings, np.asarray(parents)
         self.num_parents = 1 if examples is None else examples.shape[1]
         self._counted: dict[int, int] = {}
@@ -274,8 +282,11 @@ class Blocks:
         plans.append(Plan(1, 1, False))
         if budget is None:
             return plans[0]
-        sizes = [self._block_size(parent) for parent in range(self.num_parents)]
-        least, left = [], budget - held
+        left = budget - held
+        needs = [self._need(plans[0], None, left, *size) for size in self._largest_sizes()]
+        if sum(sorted(needs)[-plans[0].blocks * AHEAD :]) <= left:
+            return plans[0]._replace(budget=left, needs=needs)
+        sizes, least = [self._block_size(parent) for parent in range(self.num_parents)], []
         for plan in plans:
             needs = [self._need(plan, parent, left, *size) for parent, size in enumerate(sizes)]
             if max(needs, default=0) <= left:
@@ -344,6 +355,23 @@ class Blocks:
         own = [places[begin:end] for begin, end in zip([0, *splits], splits, strict=False)]
         return rows, members, own, relevance
 
+    def _largest_sizes(self):
+        """At least what ``_block_size`` finds for each block, of all blocks in a moment."""
+        children, size = np.diff(self.child_splits), self.features.shape
+        if self.examples is None:
+            return [(size[0], self.features.nnz, int(children[0]), True)]
+        lengths = np.diff(self.features.indptr)
+        rows, entries = (
+            of_examples + np.bincount(self.parents, of_children, self.num_parents).astype(np.int64)
+            for of_examples, of_children in zip(
+                _rows_and_entries(self.examples, lengths),
+                _rows_and_entries(self.targets, lengths),
+                strict=True,
+            )
+        )
+        rows, entries = np.minimum(rows, size[0]), np.minimum(entries, self.features.nnz)
+        return zip(rows.tolist(), entries.tolist(), children.tolist(), itertools.repeat(False))
+
     def _block_size(self, parent):
         """Rows, entries, children, and whether these are all examples."""
         rows, _, positives, _ = self._problem(parent)
@@ -353,12 +381,13 @@ class Blocks:
         return len(rows), entries, len(positives), whole
 
     def _need(self, plan, parent, budget, rows, entries, children, whole):
-        """Bytes that a block takes at most; its features are counted where that may matter."""
+        """Bytes that a block takes at most; its features are counted where that may matter, and
+        where its parent is given."""
         problem = (rows, entries, self.features.shape[1], children, self.settings)
         options = {"compress": plan.compress or not whole, "threads": plan.threads}
         copied = 0 if whole else rows * 32
         need = block_memory(*problem, **options) + copied
-        if need <= budget:
+        if need <= budget or parent is None:
             return need
         return block_memory(*problem, **options, occurring=self._occurring(parent)) + copied
 
@@ -392,6 +421,16 @@ def _digest(arrays):
         for begin in range(0, len(array), _AT_ONCE):  # perhaps mapped, or not contiguous
             total.update(np.ascontiguousarray(array[begin : begin + _AT_ONCE]).data)
     return total.hexdigest()
+
+
+def _rows_and_entries(matrix, lengths):
+    """Of each column of a CSC matrix: its rows, and the sum of their lengths."""
+    entries = np.empty(matrix.shape[1], np.int64)
+    for begin in range(0, len(entries), _COLUMNS):
+        splits = matrix.indptr[begin : begin + _COLUMNS + 1]
+        sums = np.cumsum(lengths[matrix.indices[splits[0] : splits[-1]]], dtype=np.int64)
+        entries[begin : begin + _COLUMNS] = np.diff(np.append(0, sums)[splits - splits[0]])
+    return np.diff(matrix.indptr), entries
 
 
 def _all_in(numbers, ascending):

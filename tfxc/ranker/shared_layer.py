@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.storage.files import write_array, write_json
+from tfxc.core.storage.files import write_array, write_errors, write_json
 from tfxc.core.storage.reading import read_array, read_json
 from tfxc.ops.linear.solver import SolverSettings
 from tfxc.parallel import not_on_storage
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tfxc.ranker.block_queue import Plan
     from tfxc.ranker.layer import Blocks
 
-_MATRICES = ("features", "targets", "examples", "relevance")
+_OF_LAYER = ("targets", "examples", "relevance")
 _ARRAYS = ("data", "indices", "indptr")
 _SETTINGS = "settings.json"
 _ENTRIES = 8_000_000  # of a task, see ``Blocks.entries``
@@ -28,24 +29,71 @@ AT_A_TIME = 3
 _AGAIN = "run the same command again"
 
 
-def write_shared(blocks: "Blocks", folder: Path) -> None:
+class FeatureFiles:
+    """Features as files, which the layers share; a context that removes them at its end.
+
+    Args:
+        features: CSR (N, D).
+        folder: new, on storage that all workers see under the same path. It is written when it is
+            first asked for.
+    """
+
+    def __init__(self, features: scipy.sparse.csr_matrix, folder: Path) -> None:
+        self._features, self._folder, self._written = features, folder, False
+
+    def written(self) -> Path:
+        """The folder, complete.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if not self._written:
+            self._remove()  # of a run that was killed
+            with write_errors(self._folder):
+                self._folder.mkdir(parents=True)
+                _write_matrix(self._folder, "features", self._features)
+            self._written = True
+        return self._folder
+
+    def __enter__(self) -> "FeatureFiles":
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._remove()
+
+    def _remove(self):
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def write_shared(blocks: "Blocks", folder: Path, features: Path) -> None:
     """Writes what ``solve_shared`` reads.
 
     Args:
         blocks: of the layer.
         folder: new or empty, on storage that all workers see under the same path.
+        features: of ``FeatureFiles.written``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shapes = {}
-    for name in _MATRICES:
-        matrix = getattr(blocks, name)
-        if matrix is not None:
-            shapes[name] = [matrix.format, *map(int, matrix.shape)]
-            for part in _ARRAYS:
-                write_array(folder / f"{name}-{part}.npy", getattr(matrix, part))
+    matrices = {name: getattr(blocks, name) for name in _OF_LAYER}
+    shapes = {
+        name: _write_matrix(folder, name, matrix)
+        for name, matrix in matrices.items()
+        if matrix is not None
+    }
     write_array(folder / "parents.npy", blocks.parents)
-    settings = dataclasses.asdict(blocks.settings)
-    write_json(folder / _SETTINGS, {"settings": settings, "shapes": shapes})
+    content = {
+        "settings": dataclasses.asdict(blocks.settings),
+        "features": [str(features), "csr", *map(int, blocks.features.shape)],
+        "shapes": shapes,
+    }
+    write_json(folder / _SETTINGS, content)
+
+
+def _write_matrix(folder, name, matrix):
+    """Writes the arrays; returns format and shape."""
+    for part in _ARRAYS:
+        write_array(folder / f"{name}-{part}.npy", getattr(matrix, part))
+    return [matrix.format, *map(int, matrix.shape)]
 
 
 class SharedBlocks:
@@ -97,6 +145,8 @@ def _opened(folder):
         raise not_on_storage("the layer that is trained", path)
     found = read_json(path / _SETTINGS, fix=_AGAIN)
     problem = {name: _matrix(path, name, *shape) for name, shape in found["shapes"].items()}
+    features, *shape = found["features"]
+    problem["features"] = _matrix(Path(features), "features", *shape)
     problem["parents"] = read_array(path / "parents.npy", fix=_AGAIN)
     return Blocks(LayerProblem(**problem), SolverSettings(**found["settings"]))
 

@@ -115,7 +115,8 @@ class LayerWriter:
         self._entries += len(values)
         with write_errors(self.folder):
             for name, numbers in content.items():
-                _write(self._files[name], np.asarray(numbers, self._types[name]).tobytes())
+                array = np.ascontiguousarray(numbers, self._types[name])
+                _write(self._files[name], array.view(np.uint8).data)
             state = [self.blocks, self._rows, self._entries, self.notes]
             _write(self._journal, json_text(state).encode() + b"\n")
 

@@ -7,11 +7,13 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
+from tfxc.core.resources import thread_count
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.reading import checksum, read_errors
 
@@ -44,11 +46,9 @@ def record(
     if names is None:
         files = (path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in files]
-    entries = {}
-    for name in sorted({*map(str, names), *known} - {FILE}):
-        path = folder / name
-        size, found = known.get(name) or (path.stat().st_size, checksum(path))
-        entries[name] = {"bytes": size, "sha256": found}
+    names = sorted({*map(str, names), *known} - {FILE})
+    known |= _measured(folder, [name for name in names if name not in known])
+    entries = {name: dict(zip(("bytes", "sha256"), known[name], strict=True)) for name in names}
     content = {"format": FORMAT, "files": entries, "sha256": _digest(entries)}
     write_json(folder / FILE, content, indent=1)
 
@@ -154,6 +154,16 @@ def of_files(folder: str | Path, paths: Iterable[Path]) -> str:
     """SHA-256 of several files and their names relative to ``folder``, whatever their order."""
     lines = sorted(f"{path.relative_to(folder).as_posix()} {checksum(path)}\n" for path in paths)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _measured(folder, names):
+    """Bytes and SHA-256 of files, several read at a time."""
+
+    def measured(name):
+        return (folder / name).stat().st_size, checksum(folder / name)
+
+    with ThreadPoolExecutor(thread_count()) as pool:
+        return dict(zip(names, pool.map(measured, names), strict=True))
 
 
 def _digest(entries):

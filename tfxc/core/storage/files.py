@@ -131,7 +131,7 @@ def write_array(path: str | Path, array: "np.ndarray") -> None:
         # Of a strided array a copy.
         flat = array.reshape(-1, order="F") if np.isfortran(array) else array.reshape(-1)
         for begin in range(0, flat.size, _AT_ONCE):
-            target.write(np.ascontiguousarray(flat[begin : begin + _AT_ONCE]).tobytes())
+            target.write(np.ascontiguousarray(flat[begin : begin + _AT_ONCE]).view(np.uint8).data)
 
 
 def folder_bytes(path: str | Path) -> int:
