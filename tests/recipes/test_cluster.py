@@ -2,14 +2,19 @@
 
 import signal
 
+import numpy as np
 import pytest
+import scipy.sparse
 
 from tests import tiny
 from tests.commands.calls import call
 from tests.dask_workers import dask_workers
 from tests.linear_runs import command
 from tfxc.commands import search, train
+from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.parallel import cluster
+from tfxc.ranker import shared_layer
+from tfxc.ranker.chain import train_ranker
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,42 @@ def test_a_linear_ranker(address, run, tmp_path, capsys):
     assert f"2 tasks at a time on the workers of {address}" in outcome.err
     found = contents(tmp_path / "run", "ranker/**/*.npy")
     assert found and found == contents(run, "ranker/**/*.npy")
+
+
+def test_a_worker_that_knows_another_training(tmp_path, capsys):
+    """Layers of the same name, examples and folder, trained before with other settings."""
+    with dask_workers(1) as address:
+        there = ("--cluster", address)
+        for cost, options in ((1.0, there), (3.0, there), (3.0, ())):
+            name = "there" if options else "here"
+            setting = f"recipe.ranker.cost_positive={cost}"
+            arguments = command(tmp_path, "--fresh", "--set", setting, *options, name=name)
+            outcome = call(capsys, train, *arguments)
+            assert outcome.code == 0, outcome.err
+    found = contents(tmp_path / "there", "ranker/**/*.npy")
+    assert found and found == contents(tmp_path / "here", "ranker/**/*.npy")
+
+
+def test_features_are_written_once_for_all_layers(address, tmp_path, monkeypatch):
+    """And removed with all else that the workers read; so is what a killed training left."""
+    random = scipy.sparse.random(60, 20, 0.3, "csr", np.float32, random_state=0)
+    labels = scipy.sparse.eye(60, 12, format="csr", dtype=np.float32)
+    tree = ClusterTree([[0, 0], [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]])
+    left = tmp_path / "model" / "ranker" / ".shared-0123"
+    left.mkdir(parents=True)
+    (left / "features-data.npy").touch()
+    written, write = [], shared_layer._write_matrix
+    monkeypatch.setattr(
+        shared_layer, "_write_matrix", lambda *found: (written.append(found[1]), write(*found))[1]
+    )
+    with cluster(address):
+        train_ranker(random, labels, tree, tmp_path / "model")
+        assert sorted(written) == ["examples", "features", "targets", "targets"]
+        written.clear()
+        train_ranker(random, labels, tree, tmp_path / "model")
+    assert not written, "both layers are complete"
+    names = sorted(path.name for path in (tmp_path / "model" / "ranker").iterdir())
+    assert names == ["checksums.json", "layer-0", "layer-1", "param.json"]
 
 
 MACH = {"name": "mach", "num_buckets": 10, "num_repetitions": 2}

@@ -12,6 +12,7 @@ import scipy.sparse
 import scipy.stats
 import tensorflow as tf
 
+from tests import tiny
 from tests.label_text_runs import ANIMALS, COLOURS, HELD_OUT, train, tree_of, write_data
 from tests.processes import Started, finish
 from tfxc.commands import add_labels, evaluate
@@ -191,6 +192,24 @@ def test_penalty_is_calibrated_on_labels_of_both_kinds(trained, tmp_path, capsys
     assert found.before == pytest.approx(recalls_of_search(loaded, rows, 0.0))
     assert found.after == pytest.approx(recalls_of_search(loaded, rows, penalty))
     assert scipy.stats.hmean(found.after) >= best_mean(loaded, rows) - 1e-9
+    name = f"evaluation-dev-seen-penalty-{penalty:g}"
+    record = json.loads((tmp_path / f"measured/{name}.json").read_text("utf-8"))
+    assert record["seen_penalty"] == penalty
+    given = ["--seen-penalty", f"{penalty:g}", "--output", str(tmp_path / "given")]
+    evaluate.main(["--run", run, "--split", "dev", *given])
+    assert json.loads((tmp_path / f"given/{name}.json").read_text("utf-8")) == record
+    with pytest.raises(SystemExit):
+        evaluate.main(["--run", run, "--seen-penalty", "2.5"])
+    assert "a number from -2 to 2 expected, found '2.5'" in capsys.readouterr().err
+
+
+def test_a_penalty_is_refused_with_another_head(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tiny.write_config(tmp_path, training={"epochs": 1})
+    train_command.main(["--config", str(config)])
+    for option in (["--calibrate"], ["--seen-penalty", "0.1"]):
+        with pytest.raises(ConfigError, match=f"'label_text' expected with {option[0]}, found one"):
+            evaluate.main(["--run", str(trained[0] / "run"), "--compare", "run", *option])
 
 
 def test_labels_of_training_are_preferred_where_others_are_found_too_often(trained):

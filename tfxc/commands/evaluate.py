@@ -16,6 +16,7 @@ With --predictions, a sparse matrix of scores is measured that any program has w
 (scipy.sparse.save_npz; a row per example, a column per label): its entries are ranked by value.
 """
 
+import argparse
 import contextlib
 import sys
 import time
@@ -51,6 +52,7 @@ def _measured(options):
         pyplot("leave --curve out")  # before anything is measured
     loaded = _load(options.run, options, options.step)
     other = _load(options.compare, options) if options.compare else None
+    _check_penalty(options, [run for run in (loaded, other) if run])
     result = _measure(loaded, options)
     if other:
         loaded.release()
@@ -71,6 +73,15 @@ def _load(path, options, step=None):
     if options.repetitions or (options.curve and path == options.run):
         print(f"{path}: {loaded.count_repetitions(options.repetitions)}")
     return loaded
+
+
+def _check_penalty(options, runs):
+    """Refuses runs that have no use for the options of head label_text, before any is measured."""
+    from tfxc.reports.seen_penalty import check_run
+
+    option = "--calibrate" if options.calibrate else "--seen-penalty"
+    for run in runs if options.calibrate or options.seen_penalty is not None else ():
+        check_run(run, option)
 
 
 def _check_options(options, parser):
@@ -138,10 +149,15 @@ def _measure(loaded, options, suffix=""):
     if options.tables:
         loaded.require_counts("--tables")
     name, rows = measurement.examples(loaded)
+    penalty = options.seen_penalty
     if options.calibrate:
         excluded = measurement.excluded(loaded, rows)
         size = measurement.batch_size_for(loaded)
-        print(calibrate_penalty(loaded, rows, size, excluded))
+        found = calibrate_penalty(loaded, rows, size, excluded)
+        print(found)
+        penalty = found.penalty
+    elif penalty is not None:
+        loaded.model.head.penalty.assign(penalty)
     metrics, began = measurement.metrics(loaded), time.monotonic()
     decisions = measurement.decisions(loaded) if options.tables else None
     curve = RepetitionCurve(loaded, measurement) if options.curve else None
@@ -159,7 +175,9 @@ def _measure(loaded, options, suffix=""):
     counted = loaded.counted if _counts_some(loaded) else None
     record = {"run": str(path), "data": name, "step": step, "repetitions": counted}
     record |= compared.record() if compared else {}
-    record = _write(folder, _file_name(name, step, counted) + suffix, record, metrics, values)
+    record |= {} if penalty is None else {"seen_penalty": penalty}
+    file_name = _file_name(name, step, counted, penalty) + suffix
+    record = _write(folder, file_name, record, metrics, values)
     if decisions:
         wanted = {row for row, *_ in decisions.found.wrong}
         texts = measurement.texts(loaded, name, wanted)
@@ -196,12 +214,13 @@ def _record(measured, metrics):
     }
 
 
-def _file_name(name, step=None, counted=None):
+def _file_name(name, step=None, counted=None, penalty=None):
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).name)
     at = "" if step is None else f"-step-{step}"
     # 0-2 are three repetitions, 0_2 are two.
     some = "" if counted is None else f"-repetitions-{number_spans(counted).replace(', ', '_')}"
-    return f"evaluation-{plain}{at}{some}"
+    with_penalty = "" if penalty is None else f"-seen-penalty-{penalty:g}"
+    return f"evaluation-{plain}{at}{some}{with_penalty}"
 
 
 def _comparison(one, other, options):
@@ -288,12 +307,27 @@ def _add_head_options(options):
         "of a file whose path has {split} in it, of lines with an example's number, from 0, and a "
         "label; no word for none (default: the config's)",
     )
-    options.add_argument(
+    penalty = options.add_mutually_exclusive_group()
+    penalty.add_argument(
         "--calibrate",
         action="store_true",
         help="with head label_text: choose head.seen_penalty on these examples, and measure with "
         "it; the run is not changed",
     )
+    penalty.add_argument(
+        "--seen-penalty",
+        type=_penalty,
+        metavar="PENALTY",
+        help="with head label_text: measure with this head.seen_penalty instead of the run's (with "
+        "--compare, instead of both runs'), from -2 to 2; the run is not changed",
+    )
+
+
+def _penalty(text):
+    found = cli.number(text)
+    if not -2 <= found <= 2:
+        raise argparse.ArgumentTypeError(f"a number from -2 to 2 expected, found {text!r}")
+    return found
 
 
 def _add_prediction_options(options):

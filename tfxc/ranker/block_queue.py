@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tfxc.ranker.store import LayerWriter
 
 
-#: Blocks that are given out, or wait to be written, for each that is solved at a time.
+#: Blocks that are given out or wait to be written, for each that is solved at a time.
 AHEAD = 4
 
 

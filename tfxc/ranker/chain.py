@@ -26,7 +26,7 @@ from tfxc.ranker.negatives import examples_of, scheme_of
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import FORMAT, load_layer, search
 from tfxc.ranker.settings import RankerSettings
-from tfxc.ranker.shared_layer import AT_A_TIME, FeatureFiles
+from tfxc.ranker.shared_layer import AT_A_TIME, SharedFiles
 from tfxc.ranker.store import PARAMETERS, write_parameters
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def train_ranker(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PARAMETERS).unlink(missing_ok=True)  # a half-trained folder is not a model
     arguments = (chain.arguments(layer, folder, limits) for layer in range(len(chain.levels)))
-    with FeatureFiles(features, folder / ".features") as chain.files:
+    with SharedFiles(features, folder) as chain.shared:
         if workers() is None or chain.is_stepwise:
             found = [train_layer(*positional, **named) for positional, named in arguments]
         else:
@@ -126,7 +126,7 @@ class _Chain:
             self.targets, tree, settings.relevance_mode, settings.relevance_norm, relevance
         )
         self._predicted = None
-        self.files: FeatureFiles | None = None
+        self.shared: SharedFiles | None = None
 
     @property
     def is_stepwise(self):
@@ -136,7 +136,7 @@ class _Chain:
     def arguments(self, layer, folder, limits):
         """Those of ``train_layer`` for a layer, by position and by name."""
         problem = self.problem(layer, self.examples(layer, folder, limits.threads))
-        problem = problem._replace(digest=self._digest, files=self.files)
+        problem = problem._replace(digest=self._digest, shared=self.shared)
         title = f"layer {layer + 1} of {len(self.levels)}"
         named = {"limits": limits, "held": self.held(), "title": title}
         return (problem, folder / f"layer-{layer}", self.solvers[layer]), named

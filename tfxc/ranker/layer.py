@@ -2,8 +2,6 @@
 
 import contextlib
 import hashlib
-import itertools
-import shutil
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,20 +12,19 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
-from tfxc.core.resources import thread_count
+from tfxc.core.resources import limited_threads, thread_count
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.linear.block import Block
 from tfxc.ops.linear.solver import SolverSettings, block_memory, solve_block
 from tfxc.parallel import workers
 from tfxc.ranker.block_queue import AHEAD, Pause, Plan, blocks_written, finished
 from tfxc.ranker.relevance import aligned
-from tfxc.ranker.shared_layer import FeatureFiles, SharedBlocks, write_shared
+from tfxc.ranker.shared_layer import SharedBlocks, SharedFiles
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of
 
 _ROWS = 4096  # examples whose features are counted at once
-_COLUMNS = 4096  # whose entries are counted at once
 _LARGE = 1 << 30  # bytes of mapped features that are not copied as a whole, which would be faster
-_AT_ONCE = 1 << 22  # numbers of an array that are hashed at once
+_AT_ONCE = 1 << 22  # numbers of an array that are hashed or summed at once
 
 
 class BudgetError(ConfigError):
@@ -76,7 +73,7 @@ class LayerProblem(NamedTuple):
             positives. None means all examples, for a layer under one root.
         relevance: sparse (N, K) with an entry above 0 for each positive; None for 1.
         digest: ``features_digest(features)``, where it is known.
-        files: where a cluster's workers find the features, if several layers share them.
+        shared: ``SharedFiles`` of these features, if several layers have the same.
     """
 
     features: scipy.sparse.csr_matrix
@@ -85,7 +82,7 @@ class LayerProblem(NamedTuple):
     examples: scipy.sparse.spmatrix | None = None
     relevance: scipy.sparse.spmatrix | None = None
     digest: str | None = None
-    files: FeatureFiles | None = None
+    shared: SharedFiles | None = None
 
 
 class LayerReport(NamedTuple):
@@ -166,7 +163,8 @@ def layer_steps(
             nodes = int(work.child_splits[writer.blocks])
             with Progress(title, total=len(trained), unit="nodes", start=nodes) as progress:
                 yield from _solved(work, writer, limits, held, progress)
-            writer.finish(trained)
+            with limited_threads(thread_count(limits.threads)):
+                writer.finish(trained)
         finally:
             writer.close()
     unfinished = notes_of(folder).get("unfinished", 0)
@@ -175,22 +173,19 @@ def layer_steps(
 
 def _solved(work, writer, limits, held, progress):
     """Solves the blocks that are missing, here or on the cluster."""
-    found = workers()
-    if found is None:
-        plan = work.plan(limits.memory_budget, held, thread_count(limits.threads))
-        yield from blocks_written(work, writer, plan, progress)
-        return
-    # One block at a time has to fit into a worker; how many workers there are is nothing to it.
-    plan = work.plan(found.memory, 0, 1)._replace(blocks=found.tasks, budget=None)
-    # The name is new for each layer, since workers keep the layers they have opened.
-    folder = writer.scratch / f"problem-{writer.fingerprint[:16]}"
     with contextlib.ExitStack() as own:
-        own.callback(shutil.rmtree, folder, ignore_errors=True)
-        files = work.files
-        if files is None:
-            files = own.enter_context(FeatureFiles(work.features, writer.scratch / "features"))
-        write_shared(work, folder, files.written())
-        yield from blocks_written(SharedBlocks(work, folder), writer, plan, progress)
+        shared = work.shared
+        if shared is None:
+            shared = own.enter_context(SharedFiles(work.features, writer.folder.parent))
+        found = workers()
+        if found is None:
+            plan = work.plan(limits.memory_budget, held, thread_count(limits.threads))
+            yield from blocks_written(work, writer, plan, progress)
+            return
+        # One block at a time has to fit into a worker; how many workers there are is nothing to it.
+        plan = work.plan(found.memory, 0, 1)._replace(blocks=found.tasks, budget=None)
+        with shared.layer(work, writer.folder.name) as folder:
+            yield from blocks_written(SharedBlocks(work, folder), writer, plan, progress)
 
 
 def min_budget(problem: "LayerProblem", settings: SolverSettings, budget: int, held: int) -> int:
@@ -218,11 +213,11 @@ class Blocks:
         num_parents: number of blocks.
         children: int32, nodes by parent.
         child_splits: bounds of each parent's part of them.
-        files: see ``LayerProblem``.
+        shared: see ``LayerProblem``.
     """
 
     def __init__(self, problem: LayerProblem, settings: SolverSettings) -> None:
-        features, targets, parents, examples, relevance, self._digest, self.files = problem
+        features, targets, parents, examples, relevance, self._digest, self.shared = problem
         self.features, self.settings, self.parents = features, settings, np.asarray(parents)
         self.num_parents = 1 if examples is None else examples.shape[1]
         self._counted: dict[int, int] = {}
@@ -283,7 +278,7 @@ class Blocks:
         if budget is None:
             return plans[0]
         left = budget - held
-        needs = [self._need(plans[0], None, left, *size) for size in self._largest_sizes()]
+        needs = [self._bound(plans[0], *size) for size in self._largest_sizes()]
         if sum(sorted(needs)[-plans[0].blocks * AHEAD :]) <= left:
             return plans[0]._replace(budget=left, needs=needs)
         sizes, least = [self._block_size(parent) for parent in range(self.num_parents)], []
@@ -356,21 +351,26 @@ class Blocks:
         return rows, members, own, relevance
 
     def _largest_sizes(self):
-        """At least what ``_block_size`` finds for each block, of all blocks in a moment."""
-        children, size = np.diff(self.child_splits), self.features.shape
+        """Upper bounds of rows and entries, and the children, of all blocks, none of which is
+        looked at by itself."""
+        children, (most, _) = np.diff(self.child_splits), self.features.shape
         if self.examples is None:
-            return [(size[0], self.features.nnz, int(children[0]), True)]
+            return [(most, self.features.nnz, int(children[0]))]
         lengths = np.diff(self.features.indptr)
-        rows, entries = (
-            of_examples + np.bincount(self.parents, of_children, self.num_parents).astype(np.int64)
-            for of_examples, of_children in zip(
-                _rows_and_entries(self.examples, lengths),
-                _rows_and_entries(self.targets, lengths),
-                strict=True,
-            )
-        )
-        rows, entries = np.minimum(rows, size[0]), np.minimum(entries, self.features.nnz)
-        return zip(rows.tolist(), entries.tolist(), children.tolist(), itertools.repeat(False))
+        shared, own = self.examples, self.targets
+        rows = np.diff(shared.indptr) + self._by_parent(np.diff(own.indptr))
+        entries = _entries_of(shared, lengths) + self._by_parent(_entries_of(own, lengths))
+        rows, entries = np.minimum(rows, most), np.minimum(entries, self.features.nnz)
+        return zip(rows.tolist(), entries.tolist(), children.tolist(), strict=True)
+
+    def _by_parent(self, counts):
+        """Sums of counts of nodes."""
+        return np.bincount(self.parents, counts, self.num_parents).astype(np.int64)
+
+    def _bound(self, plan, rows, entries, children):
+        """``_need`` of a block that is at most so large."""
+        whole = {True} if self.examples is None else {False, rows == self.features.shape[0]}
+        return max(self._need(plan, None, 0, rows, entries, children, one) for one in whole)
 
     def _block_size(self, parent):
         """Rows, entries, children, and whether these are all examples."""
@@ -423,14 +423,16 @@ def _digest(arrays):
     return total.hexdigest()
 
 
-def _rows_and_entries(matrix, lengths):
-    """Of each column of a CSC matrix: its rows, and the sum of their lengths."""
-    entries = np.empty(matrix.shape[1], np.int64)
-    for begin in range(0, len(entries), _COLUMNS):
-        splits = matrix.indptr[begin : begin + _COLUMNS + 1]
-        sums = np.cumsum(lengths[matrix.indices[splits[0] : splits[-1]]], dtype=np.int64)
-        entries[begin : begin + _COLUMNS] = np.diff(np.append(0, sums)[splits - splits[0]])
-    return np.diff(matrix.indptr), entries
+def _entries_of(matrix, lengths):
+    """Of each column of a CSC matrix: the sum of the lengths of its rows, int64."""
+    before, total = np.zeros(len(matrix.indptr), np.int64), 0
+    for begin in range(0, matrix.nnz, _AT_ONCE):
+        rows = matrix.indices[begin : min(begin + _AT_ONCE, matrix.nnz)]
+        sums = total + np.cumsum(lengths[rows], dtype=np.int64)
+        columns = slice(*np.searchsorted(matrix.indptr, [begin, begin + len(sums)], side="right"))
+        before[columns] = sums[matrix.indptr[columns] - begin - 1]
+        total = sums[-1]
+    return np.diff(before)
 
 
 def _all_in(numbers, ascending):

@@ -1,7 +1,9 @@
 """The problem of a layer as files, from which workers in other processes solve its blocks."""
 
+import contextlib
 import dataclasses
 import functools
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,70 +25,74 @@ if TYPE_CHECKING:
 _OF_LAYER = ("targets", "examples", "relevance")
 _ARRAYS = ("data", "indices", "indptr")
 _SETTINGS = "settings.json"
+_PREFIX = ".shared-"
 _ENTRIES = 8_000_000  # of a task, see ``Blocks.entries``
 #: Layers that are trained at a time on a cluster, where they do not wait for each other.
 AT_A_TIME = 3
 _AGAIN = "run the same command again"
 
 
-class FeatureFiles:
-    """Features as files, which the layers share; a context that removes them at its end.
+class SharedFiles:
+    """A folder of files for the workers of a cluster; a context that removes it at its end.
+
+    Its name is another one each time, since workers keep the layers that they have opened. What
+    a killed training left there is removed when the context begins.
 
     Args:
-        features: CSR (N, D).
-        folder: new, on storage that all workers see under the same path. It is written when it is
-            first asked for.
+        features: CSR (N, D), which all layers share; they are written when a layer needs them.
+        parent: of the folder, on storage that all workers see under the same path.
     """
 
-    def __init__(self, features: scipy.sparse.csr_matrix, folder: Path) -> None:
-        self._features, self._folder, self._written = features, folder, False
+    def __init__(self, features: scipy.sparse.csr_matrix, parent: Path) -> None:
+        self._features, self._parent = features, parent
+        self._folder = parent / f"{_PREFIX}{secrets.token_hex(4)}"
+        self._written: list[Any] | None = None
 
-    def written(self) -> Path:
-        """The folder, complete.
+    def __enter__(self) -> "SharedFiles":
+        for left in self._parent.glob(f"{_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def layer(self, blocks: "Blocks", name: str) -> Iterator[Path]:
+        """Writes what ``solve_shared`` reads, and removes it afterwards, but for the features.
+
+        Args:
+            blocks: of the layer.
+            name: of the layer, another one than of the others.
+
+        Yields:
+            Its folder.
 
         Raises:
             UserError: it cannot be written.
         """
-        if not self._written:
-            self._remove()  # of a run that was killed
-            with write_errors(self._folder):
-                self._folder.mkdir(parents=True)
-                _write_matrix(self._folder, "features", self._features)
-            self._written = True
-        return self._folder
+        folder = self._folder / name
+        try:
+            with write_errors(folder):
+                folder.mkdir(parents=True)
+                if self._written is None:
+                    shape = _write_matrix(self._folder, "features", self._features)
+                    self._written = [str(self._folder), *shape]
+                self._write(blocks, folder)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def __enter__(self) -> "FeatureFiles":
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self._remove()
-
-    def _remove(self):
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def write_shared(blocks: "Blocks", folder: Path, features: Path) -> None:
-    """Writes what ``solve_shared`` reads.
-
-    Args:
-        blocks: of the layer.
-        folder: new or empty, on storage that all workers see under the same path.
-        features: of ``FeatureFiles.written``.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    matrices = {name: getattr(blocks, name) for name in _OF_LAYER}
-    shapes = {
-        name: _write_matrix(folder, name, matrix)
-        for name, matrix in matrices.items()
-        if matrix is not None
-    }
-    write_array(folder / "parents.npy", blocks.parents)
-    content = {
-        "settings": dataclasses.asdict(blocks.settings),
-        "features": [str(features), "csr", *map(int, blocks.features.shape)],
-        "shapes": shapes,
-    }
-    write_json(folder / _SETTINGS, content)
+    def _write(self, blocks, folder):
+        matrices = {name: getattr(blocks, name) for name in _OF_LAYER}
+        shapes = {
+            name: _write_matrix(folder, name, matrix)
+            for name, matrix in matrices.items()
+            if matrix is not None
+        }
+        write_array(folder / "parents.npy", blocks.parents)
+        settings = dataclasses.asdict(blocks.settings)
+        content = {"settings": settings, "features": self._written, "shapes": shapes}
+        write_json(folder / _SETTINGS, content)
 
 
 def _write_matrix(folder, name, matrix):
@@ -101,7 +107,7 @@ class SharedBlocks:
 
     Args:
         blocks: of the layer.
-        folder: what ``write_shared`` wrote.
+        folder: of ``SharedFiles.layer``.
     """
 
     def __init__(self, blocks: "Blocks", folder: Path) -> None:
@@ -126,7 +132,7 @@ def solve_shared(folder: str, first: int, last: int, plan: "Plan") -> "list[Bloc
     """The ``Block``s of some parents, in a worker.
 
     Args:
-        folder: what ``write_shared`` wrote.
+        folder: of ``SharedFiles.layer``.
         first, last: parents, without the last.
         plan: ``Plan``.
 

@@ -89,11 +89,6 @@ class LayerWriter:
             self._journal = files.enter_context(open(self._scratch / "journal", "ab", buffering=0))
             self._opened = files.pop_all()
 
-    @property
-    def scratch(self) -> Path:
-        """The neighbour of the folder, where what belongs to this training run may be put."""
-        return self._scratch
-
     def append(
         self, rows: np.ndarray, counts: np.ndarray, columns: np.ndarray, values: np.ndarray
     ) -> None:

@@ -55,18 +55,12 @@ def calibrate_penalty(
         excluded: labels that do not count, see ``Searcher``.
 
     Raises:
-        ConfigError: another head, or no label of one of the two kinds.
+        ConfigError: no label of one of the two kinds.
 
     Reference: Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning",
     ECCV 2016, arXiv 1605.04253 ("calibrated stacking").
     """
-    head: Any = getattr(loaded.model, "head", None)
-    if not getattr(head, "reads_label_texts", False):
-        raise ConfigError(
-            "a run with head 'label_text' expected with --calibrate, found another",
-            where=loaded.folder.path,
-            fix="leave it out",
-        )
+    head = loaded.model.head
     found: list[_Best] = []
     for sign in (-1.0, 1.0):
         head.penalty.assign(sign * _AWAY)
@@ -85,6 +79,26 @@ def calibrate_penalty(
     best = max(recalls, key=lambda penalty: (_harmonic_mean(*recalls[penalty]), -abs(penalty)))
     head.penalty.assign(best)
     return Calibrated(best, recalls[0.0], recalls[best])
+
+
+def check_run(loaded: "LoadedRun", option: str) -> None:
+    """Refuses a run without such a penalty, before anything is measured.
+
+    Args:
+        loaded: ``LoadedRun``.
+        option: for the message.
+
+    Raises:
+        ConfigError: its head is another.
+    """
+    head = loaded.config.head
+    if head is None or head.name != "label_text":
+        found = "none" if head is None else repr(head.name)
+        raise ConfigError(
+            f"a run with head 'label_text' expected with {option}, found one with head {found}",
+            where=loaded.folder.path,
+            fix="leave it out",
+        )
 
 
 def _harmonic_mean(one, other):

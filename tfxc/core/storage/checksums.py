@@ -21,6 +21,7 @@ FILE = "checksums.json"
 FORMAT = 1
 # Hashed whenever a folder is opened, the smallest files first: about a third of a second.
 _HASHED_BYTES = 1 << 28
+_AT_ONCE = 4  # files that are hashed at a time
 
 
 class Unrecorded(DataError):
@@ -162,8 +163,11 @@ def _measured(folder, names):
     def measured(name):
         return (folder / name).stat().st_size, checksum(folder / name)
 
-    with ThreadPoolExecutor(thread_count()) as pool:
+    pool = ThreadPoolExecutor(min(thread_count(), _AT_ONCE))
+    try:
         return dict(zip(names, pool.map(measured, names), strict=True))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _digest(entries):
