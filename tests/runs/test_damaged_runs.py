@@ -11,7 +11,10 @@ from tests import tiny
 from tests.commands.calls import call, listing
 from tests.folders import record_again
 from tfxc.commands import evaluate, train
+from tfxc.core.errors import DataError
+from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import MARKER
+from tfxc.runs.folder import RunFolder
 from tfxc.training.reporting import Reporter
 
 
@@ -168,3 +171,22 @@ def test_a_run_folder_in_an_impossible_place(tmp_path, prepared, capsys):
     problem = call(capsys, train, *arguments).problem()
     assert problem.startswith(f"{tmp_path / 'file'}: a folder expected, found a file")
     assert listing(tmp_path) == before
+
+
+def test_checksums_may_vanish_while_another_fold_begins(tmp_path, monkeypatch):
+    """A fold removes those of the common run, to write them anew, while another compares."""
+    run = RunFolder(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    compare = checksums.check
+
+    def removed_and_compared(folder, *arguments, **options):
+        (folder / checksums.FILE).unlink()
+        compare(folder, *arguments, **options)
+
+    monkeypatch.setattr(checksums, "check", removed_and_compared)
+    checksums.record(tmp_path)
+    run.check_files(required=False)
+    (tmp_path / "summary.json").write_text("{}")
+    checksums.record(tmp_path)
+    with pytest.raises(DataError, match="the folder is incomplete"):
+        run.check_files()

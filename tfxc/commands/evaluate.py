@@ -141,7 +141,6 @@ def _measure(loaded, options, suffix=""):
     from tfxc.inference.searcher import Agreement
     from tfxc.reports.measurement import Measurement
     from tfxc.reports.repetition_curve import RepetitionCurve
-    from tfxc.reports.seen_penalty import calibrate_penalty
 
     path, step = loaded.folder.path, loaded.folder.step
     measurement = Measurement.of_options(options)
@@ -149,15 +148,7 @@ def _measure(loaded, options, suffix=""):
     if options.tables:
         loaded.require_counts("--tables")
     name, rows = measurement.examples(loaded)
-    penalty = options.seen_penalty
-    if options.calibrate:
-        excluded = measurement.excluded(loaded, rows)
-        size = measurement.batch_size_for(loaded)
-        found = calibrate_penalty(loaded, rows, size, excluded)
-        print(found)
-        penalty = found.penalty
-    elif penalty is not None:
-        loaded.model.head.penalty.assign(penalty)
+    penalty = _set_penalty(loaded, options, measurement, rows)
     metrics, began = measurement.metrics(loaded), time.monotonic()
     decisions = measurement.decisions(loaded) if options.tables else None
     curve = RepetitionCurve(loaded, measurement) if options.curve else None
@@ -185,6 +176,20 @@ def _measure(loaded, options, suffix=""):
     if curve:
         print(curve.write(Path(options.curve)))
     return {"path": path, "values": values, "support": metrics.support(), "record": record}
+
+
+def _set_penalty(loaded, options, measurement, rows):
+    """Gives the loaded model the penalty of the options; returns it, or None for the run's."""
+    from tfxc.reports.seen_penalty import calibrate_penalty
+
+    if not options.calibrate:
+        if options.seen_penalty is not None:
+            loaded.model.head.penalty.assign(options.seen_penalty)
+        return options.seen_penalty
+    excluded = measurement.excluded(loaded, rows)
+    found = calibrate_penalty(loaded, rows, measurement.batch_size_for(loaded), excluded)
+    print(found)
+    return found.penalty
 
 
 def _counts_some(loaded):

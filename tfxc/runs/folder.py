@@ -374,12 +374,11 @@ class RunFolder(RunWriter):
         finished = (self / SUMMARY).exists()
         try:
             entries = checksums.entries_of(self.path, _RESTORE)
-        except checksums.Unrecorded:
+            if required or finished or SUMMARY not in entries:  # else killed while it was finishing
+                checksums.check(self.path, _RESTORE, elsewhere={WEIGHTS})
+        except checksums.Unrecorded:  # perhaps only now: folds begin in one run at the same time
             if required and finished:
                 raise
-            return
-        if required or finished or SUMMARY not in entries:  # else killed while it was finishing
-            checksums.check(self.path, _RESTORE, elsewhere={WEIGHTS})
 
     def verify(self) -> None:
         """Compares every file that the run is read from, folds and rankers too, with its checksum.
