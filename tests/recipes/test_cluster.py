@@ -97,16 +97,19 @@ def test_a_recipe_of_runs(unit, parts, address, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_settings_of_a_search(address, tmp_path, capsys):
-    """One that fails is reported, with its log; the others are trained by the workers."""
+    """Trained by the workers, each with a log."""
     config = tiny.write_config(tmp_path)
     command = ["--config", config, "--runs", tmp_path / "runs", "--prepared", tmp_path / "prepared"]
     command += ["--set", "training.epochs=1", "--try", "encoder.dropout=0.1,0.2"]
     outcome = call(capsys, search, *command, "--cluster", address)
     assert outcome.code == 0, outcome.err
-    assert len(outcome.out.splitlines()) == 3, "the table alone"
-    logs = sorted(path.name for path in (tmp_path / "runs").glob("*.log"))
-    assert logs == ["tiny-dropout=0.1.log", "tiny-dropout=0.2.log"]
-    assert {*(tmp_path / "runs").glob("*/summary.json")}
+    *table, best = outcome.out.splitlines()
+    assert len(table) == 3 and best.startswith("best: ")
+    logs, summaries = (
+        sorted((tmp_path / "runs").glob(name)) for name in ("*.log", "*/summary.json")
+    )
+    assert len(logs) == len(summaries) == 2
+    assert [log.stem for log in logs] == [summary.parent.name for summary in summaries]
 
 
 @pytest.mark.parametrize(
