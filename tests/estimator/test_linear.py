@@ -26,6 +26,7 @@ BINARY = np.stack([MATRIX[:, 0] > 0, MATRIX[:, 1] > 0, MATRIX[:, 2] > 0.5], 1).a
 _WEIGHTS = "the classifiers of a linear ranker have no weights of examples or classes"
 REFUSED = {
     "check_sample_weights_not_an_array", "check_sample_weights_list", "check_sample_weights_shape",
+    "check_sample_weights_pandas_series",
     "check_sample_weights_not_overwritten", "check_classifiers_one_label_sample_weights",
     "check_class_weight_classifiers",
 }  # fmt: skip
