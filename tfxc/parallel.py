@@ -159,9 +159,7 @@ def on_every_worker(function: Callable[[], Any]) -> None:
             _client.run(function, on_error="ignore")
 
 
-def not_on_storage(
-    what: str, where: str | os.PathLike[str], moved: str = "the run"
-) -> MachineError:
+def not_on_storage(what: str, where: str | Path, moved: str = "the run") -> MachineError:
     """The error of a worker that does not see what the command has written for it.
 
     Args:

@@ -128,7 +128,7 @@ def test_a_wide_budget_is_planned_with_bounds_of_what_blocks_need(drawn, at_once
     exact = blocks.plan(together - 1, 0, 1)
     assert exact[:3] == wide[:3] and len(exact.needs) == PARENTS
     assert (np.array(wide.needs) >= exact.needs).all()
-    # Where no positive is outside a block, and none inside, the bound is what the block needs.
+    # Without positives the bound counts the examples of a block.
     bare = Blocks(LayerProblem(**{**drawn, "targets": 0 * drawn["targets"]}), SolverSettings())
     rows = np.diff(drawn["examples"].tocsc().indptr)
     lengths = np.diff(drawn["features"].indptr)

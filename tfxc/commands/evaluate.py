@@ -79,9 +79,9 @@ def _check_penalty(options, runs):
     """Refuses runs that have no use for the options of head label_text, before any is measured."""
     from tfxc.reports.seen_penalty import check_run
 
-    option = "--calibrate" if options.calibrate else "--seen-penalty"
-    for run in runs if options.calibrate or options.seen_penalty is not None else ():
-        check_run(run, option)
+    if options.calibrate or options.seen_penalty is not None:
+        for run in runs:
+            check_run(run, "--calibrate" if options.calibrate else "--seen-penalty")
 
 
 def _check_options(options, parser):
@@ -317,7 +317,7 @@ def _add_head_options(options):
         "--calibrate",
         action="store_true",
         help="with head label_text: choose head.seen_penalty on these examples, and measure with "
-        "it; the run is not changed",
+        "it; the run is not changed, and the files have the penalty in their names",
     )
     penalty.add_argument(
         "--seen-penalty",

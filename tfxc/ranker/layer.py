@@ -351,8 +351,8 @@ class Blocks:
         return rows, members, own, relevance
 
     def _largest_sizes(self):
-        """Upper bounds of rows and entries, and the children, of all blocks, none of which is
-        looked at by itself."""
+        """Of every block: upper bounds of its rows and entries, and its children; in a fraction of
+        the time that ``_block_size`` takes."""
         children, (most, _) = np.diff(self.child_splits), self.features.shape
         if self.examples is None:
             return [(most, self.features.nnz, int(children[0]))]

@@ -1,7 +1,7 @@
 """How much the labels of training have to be held back, so that others are found as well.
 
-Or, with a penalty below zero, how much they have to be preferred: labels that were never trained
-were never wrong either, and can come out on top for examples that are not theirs.
+Or, with a penalty below zero, how much they have to be preferred: labels without a training example
+are never wrong in training, and may rank first for examples they do not belong to.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple

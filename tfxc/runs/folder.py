@@ -376,7 +376,7 @@ class RunFolder(RunWriter):
             entries = checksums.entries_of(self.path, _RESTORE)
             if required or finished or SUMMARY not in entries:  # else killed while it was finishing
                 checksums.check(self.path, _RESTORE, elsewhere={WEIGHTS})
-        except checksums.Unrecorded:  # perhaps only now: folds begin in one run at the same time
+        except checksums.Unrecorded:  # perhaps removed meanwhile by a fold that begins as well
             if required and finished:
                 raise
 

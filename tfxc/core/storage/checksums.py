@@ -47,9 +47,9 @@ def record(
     if names is None:
         files = (path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in files]
-    names = sorted({*map(str, names), *known} - {FILE})
-    known |= _measured(folder, [name for name in names if name not in known])
-    entries = {name: dict(zip(("bytes", "sha256"), known[name], strict=True)) for name in names}
+    wanted = sorted({*map(str, names), *known} - {FILE})
+    known |= _measured(folder, [name for name in wanted if name not in known])
+    entries = {name: {"bytes": known[name][0], "sha256": known[name][1]} for name in wanted}
     content = {"format": FORMAT, "files": entries, "sha256": _digest(entries)}
     write_json(folder / FILE, content, indent=1)
 
