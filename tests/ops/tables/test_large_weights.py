@@ -59,7 +59,8 @@ def test_what_was_saved_is_read(piece, monkeypatch):
 def test_some_rows_do_not_copy_the_others(monkeypatch):
     """The memory of the variable stays where it is, also after it was read."""
     monkeypatch.setattr(large_weights, "_PIECE", 2**16)
-    variable = keras.Variable(np.zeros((1024, 64), np.float32))
+    # Not from an array: its memory is NumPy's, which TensorFlow leaves at the first assignment.
+    variable = keras.Variable("zeros", shape=(1024, 64), dtype="float32")
     place = _address(variable)
     for value in (1, 2):
         assign_in_pieces(variable, np.full((1024, 64), value, np.float32))
