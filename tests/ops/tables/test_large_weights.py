@@ -93,8 +93,8 @@ def test_a_start_can_be_read_without_a_copy(monkeypatch):
     monkeypatch.setattr(large_weights, "_PIECE", 2**12)
     layer = _Drawn()
     layer.build()
+    value = layer.table.value.read_value()  # first: ``_address`` would make it share the memory
     place = _address(layer.table)
-    value = layer.table.value.read_value()
     assert np.asarray(memoryview(value)).ctypes.data == place
     del value
     layer.table.value.scatter_sub(tf.IndexedSlices(tf.ones((1, 8)), [5]))
