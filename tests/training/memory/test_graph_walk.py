@@ -59,6 +59,16 @@ def test_lengths_that_values_decide():
     assert unknown < 20 * KB, "numbers of other types are followed as well"
 
 
+def test_numbers_that_are_looked_up_are_as_many_as_their_ids():
+    """Hashed features: the rows of the different ones, not one for each entry of the batch."""
+    lookup = tf.Variable(np.int32([5, 3, 7, 1, 0]))
+    ids = np.repeat(np.arange(4, dtype=np.int32), 64)
+    found = peak(
+        lambda ids: tf.gather(tf.ones((8, 256)), tf.unique(tf.gather(lookup, ids))[0]), ids
+    )
+    assert 4 * KB <= found < 20 * KB, "four rows of 1 KB, not 256 of them"
+
+
 def test_length_of_what_depends_on_variables_is_the_longest():
     table = tf.Variable(tf.zeros(256))
     found = peak(lambda x: tf.where(table > x)[:, 0], np.float32(0))

@@ -41,7 +41,8 @@ class Known(NamedTuple):
     Attributes:
         shape: tuple of ints.
         dtype: of its numbers.
-        value: array, where it depends on the batch alone.
+        value: array, where it depends on the batch alone; of numbers that are looked up in a
+            variable, one with as many different ones.
         variable: what a handle of a variable refers to.
         held: bytes of a sparse matrix.
     """
@@ -286,6 +287,8 @@ def _results(op, inputs):
     if op.type == "ResourceGather":
         rank = len(inputs[1].shape)
         shapes = [tf.TensorShape(inputs[1].shape).concatenate(shapes[0][rank:])]
+        if shapes[0].rank == rank and op.outputs[0].dtype.is_integer:
+            return [_looked_up(inputs[1], op.outputs[0].dtype)]
     elif not all(shape.is_fully_defined() for shape in shapes):
         found = _inferred(op, inputs)
         shapes = [one.merge_with(other) for one, other in zip(shapes, found, strict=True)]
@@ -305,6 +308,13 @@ def _of_shapes(op, inputs):
         np.asarray(one, tensor.dtype.as_numpy_dtype)
         for one, tensor in zip(found, op.outputs, strict=True)
     ]
+
+
+def _looked_up(ids, dtype):
+    """What a list of numbers, such as the hashes of features, has for ids: not known, but at most
+    as many different ones, which the ids therefore stand in for."""
+    value = None if ids.value is None else ids.value.astype(dtype.as_numpy_dtype)
+    return Known(ids.shape, dtype, value)
 
 
 def _sparse_matrix(op, inputs):
