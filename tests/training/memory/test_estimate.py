@@ -125,7 +125,16 @@ def test_evaluation_and_export_hold_the_weights(tmp_path):
     memory = found(tmp_path, encoder={"hidden": [4096]})[0]
     beyond = memory.evaluation - memory.training.runtime
     assert memory.training.weights < beyond < 6 * memory.training.weights
-    assert memory.export - memory.training.runtime > 2 * memory.training.weights
+    assert beyond < memory.export - memory.training.runtime < beyond + 200 * LABELS, "and the names"
+
+
+def test_an_export_of_several_models_holds_one_more_while_they_are_put_together(tmp_path):
+    config = parse_config(tiny.tiny_tree(tmp_path, encoder={"hidden": [4096]}))
+    data = ensure_prepared(config.data, tmp_path / "prepared", jobs=1)
+    one, three = (estimate(config, data, models=count) for count in (1, 3))
+    difference = (three.export - three.training.runtime) - (one.export - one.training.runtime)
+    assert difference == 3 * one.training.weights
+    assert three.training.weights == one.training.weights
 
 
 @pytest.mark.parametrize("memory_gb", [2.0, 1e-6])

@@ -6,7 +6,12 @@ from tfxc.core import registry
 from tfxc.core.arguments import COUNT, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
-from tfxc.ops.tables.large_weights import without_starts
+from tfxc.ops.tables.large_weights import (
+    assign_in_pieces,
+    assign_rows,
+    shared_value,
+    without_starts,
+)
 from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.bases.processes import train_in_processes
 from tfxc.training.job import TrainingJob
@@ -151,11 +156,9 @@ def place_repetition(model: "XCModel", one: "XCModel", number: int) -> None:
     """Copies the weights of the one-repetition model ``one`` into slot ``number`` of ``model``."""
     encoder = model.encoder.encoders[number]
     for target, source in zip(encoder.weights, one.encoder.weights, strict=True):
-        target.assign(source)
+        assign_in_pieces(target, shared_value(source.value))
     for target, source in zip(model.head.weights, one.head.weights, strict=True):
-        values = target.numpy()
-        values[number] = source.numpy()[0]
-        target.assign(values)
+        assign_rows(target.value, number, shared_value(source.value)[:1])
 
 
 def repetition_count(config: Any) -> int:

@@ -32,6 +32,8 @@ _BATCHES = 8
 _FRAGMENTS = 0.15
 # Weights are read from a file in pieces of 64 MB; the piece is there twice.
 _READ = 2 * 64 * 2**20
+# Of a label's name, in the table of an exported graph.
+_NAME = 128
 
 
 class Memory(NamedTuple):
@@ -156,8 +158,10 @@ def estimate(
     once = sum(weight_of(variable).bytes for variable in whole)
     reading = min(_READ, 2 * once)
     evaluation = process + once + max(reading, search)
-    # What was exported is read again and compared with the run.
-    export = process + models * once + max(reading, models * once)
+    # Several models are put together one by one. What was exported is read again and compared, but
+    # where the run's model was.
+    together = (models + 1 if models > 1 else 1) * once
+    export = process + together + max(reading, search) + _NAME * manifest.num_labels
     preparation = process + preparation_bytes(manifest, config.data)
     return Estimate(training, preparation, evaluation, export)
 
