@@ -162,7 +162,8 @@ def estimate(
     # where the run's model was.
     together = (models + 1 if models > 1 else 1) * once
     export = process + together + max(reading, search) + _NAME * manifest.num_labels
-    preparation = process + preparation_bytes(manifest, config.data)
+    # Which traces no function.
+    preparation = process - _STARTED + preparation_bytes(manifest, config.data)
     return Estimate(training, preparation, evaluation, export)
 
 
