@@ -43,6 +43,8 @@ CASES = {
     "mach-small": Case("mach_eurlex57k", 0.05),
     "mach-large": Case("mach_amazon670k", 0.02, (*_ONE_BY_ONE, "head.num_repetitions=2",
                                                  "recipe.parallel=1")),
+    "mach-published": Case("mach_amazon670k", 0.02, (_SHORT, "head.num_repetitions=2",
+                                                     "recipe.parallel=1")),
     "dense-small": Case("dense_eurlex57k", 0.05),
     "dense-large": Case("dense_amazon670k", 0.02, (_SHORT, "training.batch_size=256",
                                                    "encoder.hidden=[512]")),
@@ -51,7 +53,7 @@ CASES = {
     "fused-bfloat16": Case("dense_fused_amazon670k", 0.2, ("training.epochs=0.2",
                                                            "head.weights=bfloat16")),
     "mhc-small": Case("mhc_eurlex57k", 0.2),
-    "mhc-large": Case("mhc_amazon670k", 0.05, (_SHORT, "head.heads=[419, 80]")),
+    "mhc-large": Case("mhc_amazon670k", 0.05, (_SHORT, "head.heads=[419, 80]", "techniques=[]")),
     "sampled-small": Case("scent_glyphs", 0.2),
     "sampled-large": Case("scent_glint360k", 0.03, (_SHORT, "evaluation.train_slice=1024")),
     "minilm-small": Case("minilm_clinc150", 0.1),
@@ -59,6 +61,7 @@ CASES = {
     "xr_linear-small": Case("xr_linear_eurlex57k", 0.1, ()),
     "xr_linear-medium": Case("xr_linear_amazon670k", 0.05, ()),
     "xr_linear-large": Case("xr_linear_amazon670k", 0.1, ()),
+    "xr_linear-published": Case("xr_linear_amazon670k", 1.0, ()),
 }  # fmt: skip
 
 

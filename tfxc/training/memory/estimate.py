@@ -30,8 +30,6 @@ _STARTED = 60 * 2**20
 _BATCHES = 8
 # TensorFlow's allocator keeps what was freed in pieces, which the next tensor may not fit.
 _FRAGMENTS = 0.15
-# Weights are read from a file in pieces of 64 MB; the piece is there twice.
-_READ = 2 * 64 * 2**20
 # Of a label's name, in the table of an exported graph.
 _NAME = 128
 
@@ -156,7 +154,7 @@ def estimate(
     process = held.runtime
     whole = (*model.model.encoder.trainable_weights, *model.model.head.trainable_weights)
     once = sum(weight_of(variable).bytes for variable in whole)
-    reading = min(_READ, 2 * once)
+    reading = held.saving  # as they were written
     evaluation = process + once + max(reading, search)
     # Several models are put together one by one. What was exported is read again and compared, but
     # where the run's model was.
