@@ -1,9 +1,9 @@
 """How much memory clustering takes, and a trained linear ranker, estimated from the data's sizes.
 
 How many features a label's examples have in common, and how many weights are kept, is only known
-later. The estimates were fitted to trainings on stand-ins for Amazon-670K (shares of 0.05 to
-0.4), Amazon-3M and EURLEX57K and on the texts of ``quickstart``, all with the threshold 0.1; a
-smaller one keeps more weights.
+later. The estimates were fitted to trainings on stand-ins for Amazon-670K (shares of 0.05 to 1),
+Amazon-3M and EURLEX57K, on EURLEX57K itself and on the texts of ``quickstart``, all with the
+threshold 0.1; a smaller one keeps more weights.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,19 +25,22 @@ if TYPE_CHECKING:
 # examples have more repetitions. The sums are there twice while they are scaled.
 _DIFFERENT, _REPEATED, _REPEATED_POWER = 0.6, 2.3, 0.38
 _OF_SUM, _OF_DENSE_SUM = 16, 8
-# A node near the root has weights of a share of all features, which halves as nodes double.
-_WITH_ALL_FEATURES = 16  # nodes of a layer
-# Of the features of a label's examples, counted with repetitions, a third keeps a weight; labels of
-# many examples, which have most features in common, keep fewer.
-_KEPT, _COMMON, _POWER = 1 / 3, 1.3, 0.3
-_ROWS = 0.25  # rows per weight: features that a node's children have weights of
+# A cluster keeps a weight for a share of the features of its examples, counted with repetitions, as
+# long as these are not nearly all features.
+_OF_CLUSTER, _NEARLY_ALL = 0.045, 0.85
+# So does a label, for a larger share of fewer features; the share halves where they are so many
+# that most of them have been seen in other examples of the label.
+_OF_LABEL, _HALF_SEEN = 0.35, 2500
+# Rows per weight: features that some node of those under one parent has a weight of. Labels share
+# fewer of them the more features there are for each of their weights.
+_CLUSTER_ROWS, _LABEL_ROWS, _SHARED_POWER, _LEAST_ROWS = 0.45, 0.031, 0.8, 0.1
 # Bytes in the files of a layer, all of which a search has read: a weight and its column; a row's
 # feature and where it ends. And of the index of rows, which is made when a run is opened.
 _OF_WEIGHT, _OF_ROW, _OF_INDEX = 6, 12, 16
-# In an export: a weight with its column, and a row with its place in a hash table. While a layer's
-# weights are put into this form, their new places are there three times. The layers near the root
-# are a table of all features, which is there twice while it is put together.
-_EXPORTED_WEIGHT, _EXPORTED_ROW, _PLACES, _OF_TABLE = 8, 18, 26, 8
+# In an export: a weight with its column, and a row with its place in a hash table. Most is held
+# while places are found for the rows of the largest layer. The layers near the root are a table of
+# all features, which is there twice while it is put together.
+_EXPORTED_WEIGHT, _EXPORTED_ROW, _PLACES, _OF_TABLE = 8, 18, 128, 8
 _NAME = 100  # bytes of a label's name as a string in a list
 
 
@@ -65,12 +68,14 @@ class Weights(NamedTuple):
 
     Attributes:
         all: of all layers.
-        largest: of the layer that has most.
+        rows: of all layers: the features that some node of those under one parent has weights of.
+        most_rows: of the layer that has most.
         table: numbers of the table that an export makes of the layers near the root.
     """
 
     all: int
-    largest: int
+    rows: int
+    most_rows: int
     table: int
 
 
@@ -87,14 +92,21 @@ def kept_weights(manifest: "Manifest", sizes: Sequence[int]) -> Weights:
     """
     train, width = manifest.split("train"), manifest.num_features
     features = train.nonzeros / max(1, train.examples)
-    layers = []
-    for nodes in sizes:
-        examples = min(train.labels, train.examples * nodes) / nodes  # of a node
-        own = features * min(_KEPT * examples, _COMMON * examples**_POWER)
-        near_root = width * min(1.0, _WITH_ALL_FEATURES / nodes)
-        layers.append(nodes * min(width, features * examples, max(own, near_root)))
+    layers, rows = [], []
+    for level, nodes in enumerate(sizes):
+        given = features * min(train.labels, train.examples * nodes) / nodes
+        if level < len(sizes) - 1:
+            layers.append(nodes * min(_NEARLY_ALL * width, _OF_CLUSTER * given))
+            rows.append(layers[-1] * _CLUSTER_ROWS)
+            continue
+        own = min(width, _OF_LABEL * given / (1 + given / _HALF_SEEN))
+        layers.append(nodes * own)
+        together = own * nodes / (sizes[level - 1] if level else 1)
+        share = _LABEL_ROWS * (max(together, 1.0) / width) ** -_SHARED_POWER
+        rows.append(layers[-1] * min(1.0, max(share, _LEAST_ROWS)))
     near = [nodes for nodes in np.cumsum(sizes) if nodes <= min(MOST_DENSE, sum(layers) / width)]
-    return Weights(int(sum(layers)), int(max(layers)), int(max(near, default=0)) * width)
+    table = int(max(near, default=0)) * width
+    return Weights(int(sum(layers)), int(sum(rows)), int(max(rows)), table)
 
 
 def evaluation_bytes(manifest: "Manifest", weights: Weights) -> int:
@@ -115,9 +127,9 @@ def export_bytes(manifest: "Manifest", weights: Weights) -> int:
         manifest: sizes of the data.
         weights: see ``kept_weights``.
     """
-    exported = weights.all * (_EXPORTED_WEIGHT + _ROWS * _EXPORTED_ROW)
-    making = weights.largest * _PLACES + weights.table * _OF_TABLE
-    return resident_bytes() + _search_bytes(manifest, weights) + int(exported + making)
+    exported = weights.all * _EXPORTED_WEIGHT + weights.rows * _EXPORTED_ROW
+    making = weights.most_rows * _PLACES + weights.table * _OF_TABLE
+    return resident_bytes() + _search_bytes(manifest, weights) + exported + making
 
 
 def memory_lines(config: "Config", manifest: "Manifest", sizes: Sequence[int]) -> Iterator[str]:
@@ -144,8 +156,8 @@ def memory_lines(config: "Config", manifest: "Manifest", sizes: Sequence[int]) -
 
 def _search_bytes(manifest, weights):
     """Of a run that is opened and searched; pages of its files count."""
-    files = weights.all * (_OF_WEIGHT + _ROWS * (_OF_ROW + _OF_INDEX))
-    return int(files) + _NAME * manifest.num_labels
+    files = weights.all * _OF_WEIGHT + weights.rows * (_OF_ROW + _OF_INDEX)
+    return files + _NAME * manifest.num_labels
 
 
 def _split_bytes(manifest):
