@@ -195,9 +195,10 @@ def test_from_the_command_line(teacher, tmp_path, capsys):  # noqa: F811 (the fi
         path.write_text(json.dumps(tree(teacher.parent, tmp_path / run, WORDS, encoder, **changes)))
         return path
 
-    prepared = ("--prepared", tmp_path / "prepared")
+    settings = ("training.epochs=12", "training.optimizer.learning_rate=0.005")
+    options = ("--prepared", tmp_path / "prepared", *(f"--set={one}" for one in settings))
     encoder = {"name": "transformer", "embedding_dim": 16, "num_heads": 2, "num_layers": 2}
-    assert call(capsys, train, "--config", config_of("large", encoder), *prepared).code == 0
+    assert call(capsys, train, "--config", config_of("large", encoder), *options).code == 0
     shutil.copytree(tmp_path / "large", tmp_path / "other")
     features = tmp_path / "other" / "assets" / "text_features" / "features.json"
     features.write_text(json.dumps({**json.loads(features.read_text()), "max_length": 20}))
@@ -209,7 +210,7 @@ def test_from_the_command_line(teacher, tmp_path, capsys):  # noqa: F811 (the fi
         "temperature_scheduler": "flsw",
     }
     config = config_of("small", NARROW, recipe=recipe)
-    command = ("--config", config, *prepared)
+    command = ("--config", config, *options)
     large = tmp_path / "large"
     for more, message in (
         (("--teacher", tmp_path / "other"), "a different features.json in"),
