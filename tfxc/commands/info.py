@@ -128,18 +128,19 @@ def _weight_lines(config, dimensions, with_head=True):
 
 
 def _separate_models(config):
-    """How many models of one shape the recipe trains, and the repetition that one of them is."""
+    """The recipe, how many models of one shape it trains, and which repetition one of them is."""
     from tfxc.core import registry
 
     recipe = registry.create("recipe", config.recipe.section())
-    return recipe.num_models(config), recipe.one_model(config, None)[1]
+    return recipe, recipe.num_models(config), recipe.one_model(config, None)[1]
 
 
 def _memory_lines(config, folder, dimensions, data_dependent):
     from tfxc.training.memory.estimate import estimate, memory_lines, rate_groups
 
-    count, repetition = _separate_models(config)
-    memory = estimate(config, folder, repetition, models=count, **data_dependent)
+    recipe, count, repetition = _separate_models(config)
+    models = recipe.models_at_once(config)
+    memory = estimate(config, folder, repetition, models=models, **data_dependent)
     yield f"estimated memory of training{' of one model' if count > 1 else ''}:"
     yield from memory_lines(memory.training, config.training, memory)
     yield from rate_groups(config, dimensions, repetition)

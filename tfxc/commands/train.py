@@ -344,7 +344,7 @@ def _dry_run(config, recipe, folder, options, rehearsal):
     if rehearsal is not None:
         manifest = rehearsal.enlarged(manifest)
     print(describe(manifest, manifest.name if rehearsal else folder))
-    models = recipe.num_models(config)
+    models = recipe.models_at_once(config)
     config, repetition = recipe.one_model(config, options.repetition)
     outline, data_dependent = recipe.outline(config, manifest)
     for line in outline:

@@ -162,6 +162,10 @@ class Recipe:
         """How many models of one shape are trained one by one."""
         return 1
 
+    def models_at_once(self, config: Config) -> int:
+        """How many of these are in memory while a finished run is opened, for an export."""
+        return self.num_models(config)
+
     def one_model(self, config: Config, repetition: int | None) -> tuple[Config, int | None]:
         """What one training process trains, for a dry run: (config, repetition or None).
 

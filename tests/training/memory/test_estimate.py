@@ -7,6 +7,8 @@ from tfxc.core.config import parse_config
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared
 from tfxc.heads.bases import label_chunks
+from tfxc.recipes.kfold.recipe import KFold
+from tfxc.recipes.repetitions.recipe import Repetitions
 from tfxc.training.memory.estimate import Memory, allocated, estimate, memory_lines, needs
 
 LABELS = 30
@@ -128,13 +130,29 @@ def test_evaluation_and_export_hold_the_weights(tmp_path):
     assert beyond < memory.export - memory.training.runtime < beyond + 200 * LABELS, "and the names"
 
 
-def test_an_export_of_several_models_holds_one_more_while_they_are_put_together(tmp_path):
+def test_an_export_holds_all_models_of_a_run(tmp_path):
     config = parse_config(tiny.tiny_tree(tmp_path, encoder={"hidden": [4096]}))
     data = ensure_prepared(config.data, tmp_path / "prepared", jobs=1)
     one, three = (estimate(config, data, models=count) for count in (1, 3))
     difference = (three.export - three.training.runtime) - (one.export - one.training.runtime)
-    assert difference == 3 * one.training.weights
+    assert difference == 2 * one.training.weights
     assert three.training.weights == one.training.weights
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_repetitions_are_put_together_beside_the_one_that_is_read(tmp_path, count):
+    head = {"name": "mach", "num_buckets": 16, "num_repetitions": count}
+    config = parse_config(tiny.tiny_tree(tmp_path, head=head, recipe={"name": "repetitions"}))
+    assert Repetitions().models_at_once(config) == count + 1
+    assert Repetitions(together=True).models_at_once(config) == 1
+    assert KFold(folds=4).models_at_once(config) == 4
+
+
+def test_a_tree_with_softmax_whose_lookups_are_not_known(tmp_path):
+    """The parents of nodes are looked up, and are the segments of sums."""
+    head = {"name": "tree", "nr_splits": 2, "max_leaf_size": 4, "link": "softmax"}
+    memory = found(tmp_path, head=head, objective={"name": "softmax"})[0].training
+    assert memory.activations > 0
 
 
 @pytest.mark.parametrize("memory_gb", [2.0, 1e-6])

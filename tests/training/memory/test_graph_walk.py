@@ -67,6 +67,8 @@ def test_numbers_that_are_looked_up_are_as_many_as_their_ids():
         lambda ids: tf.gather(tf.ones((8, 256)), tf.unique(tf.gather(lookup, ids))[0]), ids
     )
     assert 4 * KB <= found < 20 * KB, "four rows of 1 KB, not 256 of them"
+    ids[:] = 4  # no place of two numbers: what is looked up is not taken for it
+    assert peak(lambda ids: tf.gather(tf.ones(2), tf.gather(lookup, ids)), ids) < 20 * KB
 
 
 def test_length_of_what_depends_on_variables_is_the_longest():

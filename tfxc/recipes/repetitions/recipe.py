@@ -73,6 +73,10 @@ class Repetitions(RecipeOfRuns):
         """As many as repetitions, or one of all together."""
         return 1 if self.together else repetition_count(config)
 
+    def models_at_once(self, config: "Config") -> int:
+        """All repetitions, and the one that is read, see ``assemble``."""
+        return self.num_models(config) + (0 if self.together else 1)
+
     def one_model(self, config: "Config", repetition: int | None) -> "tuple[Config, int | None]":
         """The whole model if all are trained together, else one repetition, by default the first.
 

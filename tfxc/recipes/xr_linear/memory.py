@@ -2,7 +2,8 @@
 
 How many features a label's examples have in common, and how many weights are kept, is only known
 later. The estimates were fitted to trainings on stand-ins for Amazon-670K (shares of 0.05 to 1),
-Amazon-3M and EURLEX57K, on EURLEX57K itself and on the texts of ``quickstart``, all with the
+and compared with those on stand-ins for Amazon-3M and EURLEX57K, on EURLEX57K itself and on the
+texts of ``quickstart``, where they say three quarters to three times the weights; all with the
 threshold 0.1; a smaller one keeps more weights.
 """
 
@@ -33,7 +34,7 @@ _OF_CLUSTER, _NEARLY_ALL = 0.045, 0.85
 _OF_LABEL, _HALF_SEEN = 0.35, 2500
 # Rows per weight: features that some node of those under one parent has a weight of. Labels share
 # fewer of them the more features there are for each of their weights.
-_CLUSTER_ROWS, _LABEL_ROWS, _SHARED_POWER, _LEAST_ROWS = 0.45, 0.031, 0.8, 0.1
+_CLUSTER_ROWS, _LABEL_ROWS, _SHARED_POWER, _LEAST_ROWS = 0.5, 0.031, 0.8, 0.1
 # Bytes in the files of a layer, all of which a search has read: a weight and its column; a row's
 # feature and where it ends. And of the index of rows, which is made when a run is opened.
 _OF_WEIGHT, _OF_ROW, _OF_INDEX = 6, 12, 16
@@ -92,18 +93,19 @@ def kept_weights(manifest: "Manifest", sizes: Sequence[int]) -> Weights:
     """
     train, width = manifest.split("train"), manifest.num_features
     features = train.nonzeros / max(1, train.examples)
-    layers, rows = [], []
+    layers, rows, parents = [], [], 1
     for level, nodes in enumerate(sizes):
         given = features * min(train.labels, train.examples * nodes) / nodes
         if level < len(sizes) - 1:
             layers.append(nodes * min(_NEARLY_ALL * width, _OF_CLUSTER * given))
-            rows.append(layers[-1] * _CLUSTER_ROWS)
+            rows.append(min(layers[-1] * _CLUSTER_ROWS, width * parents))
+            parents = nodes
             continue
         own = min(width, _OF_LABEL * given / (1 + given / _HALF_SEEN))
         layers.append(nodes * own)
-        together = own * nodes / (sizes[level - 1] if level else 1)
+        together = own * nodes / parents
         share = _LABEL_ROWS * (max(together, 1.0) / width) ** -_SHARED_POWER
-        rows.append(layers[-1] * min(1.0, max(share, _LEAST_ROWS)))
+        rows.append(min(layers[-1] * max(share, _LEAST_ROWS), layers[-1], width * parents))
     near = [nodes for nodes in np.cumsum(sizes) if nodes <= min(MOST_DENSE, sum(layers) / width)]
     table = int(max(near, default=0)) * width
     return Weights(int(sum(layers)), int(sum(rows)), int(max(rows)), table)

@@ -131,7 +131,7 @@ def estimate(
         data_folder: prepared records.
         repetition: number of the one repetition trained, or None for the whole model.
         manifest: that of more examples than are in the folder; None for its own.
-        models: of this shape that are trained one by one, and exported together.
+        models: of this shape that are in memory together while a run is opened for an export.
         data_dependent: extra arguments of ``build_model``.
 
     Raises:
@@ -156,10 +156,8 @@ def estimate(
     once = sum(weight_of(variable).bytes for variable in whole)
     reading = held.saving  # as they were written
     evaluation = process + once + max(reading, search)
-    # Several models are put together one by one. What was exported is read again and compared, but
-    # where the run's model was.
-    together = (models + 1 if models > 1 else 1) * once
-    export = process + together + max(reading, search) + _NAME * manifest.num_labels
+    # What was exported is read again and compared, but where the run's model was.
+    export = process + models * once + max(reading, search) + _NAME * manifest.num_labels
     # Which traces no function.
     preparation = process - _STARTED + preparation_bytes(manifest, config.data)
     return Estimate(training, preparation, evaluation, export)

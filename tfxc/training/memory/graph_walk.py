@@ -41,10 +41,11 @@ class Known(NamedTuple):
     Attributes:
         shape: tuple of ints.
         dtype: of its numbers.
-        value: array, where it depends on the batch alone; of numbers that are looked up in a
-            variable, one with as many different ones.
+        value: array, where it depends on the batch alone.
         variable: what a handle of a variable refers to.
         held: bytes of a sparse matrix.
+        different: of numbers that are looked up in a variable, which are not known: an array with
+            at least as many different ones at the same places.
     """
 
     shape: tuple[int, ...]
@@ -52,6 +53,7 @@ class Known(NamedTuple):
     value: np.ndarray | None = None
     variable: Any = None
     held: int = 0
+    different: np.ndarray | None = None
 
     @property
     def bytes(self) -> int:
@@ -280,6 +282,10 @@ def _results(op, inputs):
         return [_sparse_matrix(op, inputs)]
     if op.type in ("Identity", "IdentityN"):
         return inputs
+    if inputs and inputs[0].different is not None:
+        found = _of_different(op, inputs[0])
+        if found is not None:
+            return found
     computed = _computed(op, inputs)
     if computed is not None:
         return computed
@@ -288,7 +294,7 @@ def _results(op, inputs):
         rank = len(inputs[1].shape)
         shapes = [tf.TensorShape(inputs[1].shape).concatenate(shapes[0][rank:])]
         if shapes[0].rank == rank and op.outputs[0].dtype.is_integer:
-            return [_looked_up(inputs[1], op.outputs[0].dtype)]
+            return [Known(inputs[1].shape, op.outputs[0].dtype, different=inputs[1].value)]
     elif not all(shape.is_fully_defined() for shape in shapes):
         found = _inferred(op, inputs)
         shapes = [one.merge_with(other) for one, other in zip(shapes, found, strict=True)]
@@ -310,11 +316,19 @@ def _of_shapes(op, inputs):
     ]
 
 
-def _looked_up(ids, dtype):
-    """What a list of numbers, such as the hashes of features, has for ids: not known, but at most
-    as many different ones, which the ids therefore stand in for."""
-    value = None if ids.value is None else ids.value.astype(dtype.as_numpy_dtype)
-    return Known(ids.shape, dtype, value)
+def _of_different(op, given):
+    """What is known of the outputs of an operation on looked-up numbers, such as the hashes of
+    features: how many different ones there are, at most."""
+    dtype = op.outputs[0].dtype
+    if op.type == "Cast":
+        return [given._replace(dtype=dtype)]
+    if op.type == "Unique":
+        numbers, places = np.unique(given.different, return_inverse=True)
+        return [
+            Known(numbers.shape, dtype, different=numbers),
+            Known(places.shape, op.outputs[1].dtype, places),
+        ]
+    return None
 
 
 def _sparse_matrix(op, inputs):
