@@ -105,7 +105,7 @@ def _weight_lines(config, dimensions, with_head=True):
     from tfxc.model import make_components
     from tfxc.training.memory.estimate import weight_shapes
 
-    count, repetition = _separate_models(config)
+    _, count, repetition = _separate_models(config)
     encoder, head, _ = make_components(config, **dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
     parts = [f"encoder {config.encoder.name}"] * len(encoder.trainable_weights)
