@@ -70,13 +70,13 @@ def main():
     options = _options()
     if options.prepare:
         return _prepare(options.prepare, options.share, options.folder, options.set)
-    print(f"{'case':18}{'phase':14}{'said MB':>10}{'seen MB':>10}{'said/seen':>11}", flush=True)
+    print(f"{'case':20}{'phase':14}{'said MB':>10}{'seen MB':>10}{'said/seen':>11}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.cases:
             for phase, said, seen in _measured(CASES[name], Path(options.folder or scratch) / name):
                 ratio = f"{said / seen:11.2f}" if said else f"{'-':>11}"
                 shown = f"{said / 2**20:10,.0f}" if said else f"{'-':>10}"
-                print(f"{name:18}{phase:14}{shown}{seen / 2**20:10,.0f}{ratio}", flush=True)
+                print(f"{name:20}{phase:14}{shown}{seen / 2**20:10,.0f}{ratio}", flush=True)
     return 0
 
 

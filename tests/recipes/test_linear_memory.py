@@ -46,8 +46,11 @@ def test_weights_are_about_those_of_a_training():
 def test_weights_of_labels_alone():
     found = kept_weights(manifest(labels=50), [50])
     assert 0 < found.most_rows == found.rows <= 52_638 < found.all * 2 < 50 * 52_638
-    near_root = kept_weights(manifest(), [512, 100_514])
-    assert near_root.rows - near_root.most_rows == 52_638, "no more than features: one parent"
+
+
+def test_a_layer_has_no_more_rows_than_features_of_its_parents():
+    found = kept_weights(manifest(), [512, 100_514])
+    assert found.rows - found.most_rows == 52_638, "the first layer has one parent"
 
 
 def test_sums_of_features_are_about_those_of_a_training():

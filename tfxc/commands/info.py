@@ -105,7 +105,8 @@ def _weight_lines(config, dimensions, with_head=True):
     from tfxc.model import make_components
     from tfxc.training.memory.estimate import weight_shapes
 
-    _, count, repetition = _separate_models(config)
+    recipe = _recipe(config)
+    count, repetition = recipe.num_models(config), recipe.one_model(config, None)[1]
     encoder, head, _ = make_components(config, **dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
     parts = [f"encoder {config.encoder.name}"] * len(encoder.trainable_weights)
@@ -127,21 +128,19 @@ def _weight_lines(config, dimensions, with_head=True):
     )
 
 
-def _separate_models(config):
-    """The recipe, how many models of one shape it trains, and which repetition one of them is."""
+def _recipe(config):
     from tfxc.core import registry
 
-    recipe = registry.create("recipe", config.recipe.section())
-    return recipe, recipe.num_models(config), recipe.one_model(config, None)[1]
+    return registry.create("recipe", config.recipe.section())
 
 
 def _memory_lines(config, folder, dimensions, data_dependent):
     from tfxc.training.memory.estimate import estimate, memory_lines, rate_groups
 
-    recipe, count, repetition = _separate_models(config)
-    models = recipe.models_at_once(config)
+    recipe = _recipe(config)
+    models, repetition = recipe.models_at_once(config), recipe.one_model(config, None)[1]
     memory = estimate(config, folder, repetition, models=models, **data_dependent)
-    yield f"estimated memory of training{' of one model' if count > 1 else ''}:"
+    yield f"estimated memory of training{' of one model' if recipe.num_models(config) > 1 else ''}:"
     yield from memory_lines(memory.training, config.training, memory)
     yield from rate_groups(config, dimensions, repetition)
 

@@ -30,7 +30,7 @@ _STARTED = 60 * 2**20
 _BATCHES = 8
 # TensorFlow's allocator keeps what was freed in pieces, which the next tensor may not fit.
 _FRAGMENTS = 0.15
-# Of a label's name, in the table of an exported graph.
+# Bytes of a label's name in the table of an exported graph.
 _NAME = 128
 
 
@@ -154,11 +154,11 @@ def estimate(
     process = held.runtime
     whole = (*model.model.encoder.trainable_weights, *model.model.head.trainable_weights)
     once = sum(weight_of(variable).bytes for variable in whole)
-    reading = held.saving  # as they were written
+    reading = held.saving  # in the same pieces
     evaluation = process + once + max(reading, search)
-    # What was exported is read again and compared, but where the run's model was.
+    # The run's model is released before the export is read back and compared.
     export = process + models * once + max(reading, search) + _NAME * manifest.num_labels
-    # Which traces no function.
+    # Preparation traces no function.
     preparation = process - _STARTED + preparation_bytes(manifest, config.data)
     return Estimate(training, preparation, evaluation, export)
 

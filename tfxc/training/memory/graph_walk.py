@@ -317,8 +317,8 @@ def _of_shapes(op, inputs):
 
 
 def _of_different(op, given):
-    """What is known of the outputs of an operation on looked-up numbers, such as the hashes of
-    features: how many different ones there are, at most."""
+    """What is known of the outputs of an operation on numbers that are looked up, such as hashes of
+    features: how many different ones there are at most. None if the operation keeps no count."""
     dtype = op.outputs[0].dtype
     if op.type == "Cast":
         return [given._replace(dtype=dtype)]
