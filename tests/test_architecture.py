@@ -30,10 +30,6 @@ LAYERS = [
     [{"__init__", "__main__", "train", "commands", "estimator"}],
 ]
 LIGHT = ["tfxc", "tfxc.__main__", "tfxc.version", "tfxc.core.cli", "tfxc.core.registry"]
-# Folders that may hold more: a file is a method there, a format, or a command.
-PLUGS = {"encoders", "heads", "objectives", "techniques", "recipes", "formats", "metrics"}
-PLUGS |= {"commands"}
-MAX_FILES = 15
 METHODS = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
 NOTHING = "–"  # noqa: RUF001 (an empty cell of the table)
 TABLE = ROOT / "docs" / "methods.md"
@@ -86,12 +82,6 @@ def test_imports_point_down():
 )
 def test_the_rule_itself(importer, imported, allowed):
     assert is_allowed(importer, imported) is allowed
-
-
-@pytest.mark.parametrize("folder", [PACKAGE, *sorted(PACKAGE.rglob("*/"))], ids=lambda p: p.name)
-def test_a_folder_is_one_subject(folder):
-    files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-    assert folder.name in PLUGS or len(files) <= MAX_FILES, f"{folder} has {len(files)} files"
 
 
 def test_no_file_hides_behind_an_underscore():
