@@ -55,6 +55,6 @@ def extensions():
 setup(
     ext_modules=extensions(),
     packages=find_packages(include=["tfxc", "tfxc.*"]),
-    package_data={"": ["*.cc", "*.pyi", "*.html"], "tfxc.reports": ["templates/*"]},
+    package_data={"": ["*.cc", "_clones.h", "*.pyi", "*.html"], "tfxc.reports": ["templates/*"]},
     cmdclass={"build_py": BuildPython},
 )

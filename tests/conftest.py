@@ -99,6 +99,25 @@ def golden_folder():
     return folders.golden_folder()
 
 
+@pytest.fixture
+def compiled_operations():
+    """Skips where TensorFlow operations cannot be compiled, with the reason.
+
+    That they can, with any processor's flags, is what ``tests/ops/test_compiled_operations.py``
+    says.
+    """
+    from tfxc.ops.fused.stochastic_rounding import rounded_descent
+    from tfxc.training.optimization.row_adam import row_adam
+
+    for operation in (row_adam, rounded_descent):
+        operation.forget()
+        if operation.get() is None:
+            pytest.skip(f"{operation.what}: {operation.problem}")
+    yield
+    for operation in (row_adam, rounded_descent):
+        operation.forget()
+
+
 @pytest.fixture(autouse=True)
 def _float32_policy():
     """``build_model`` sets Keras' global precision; the next test begins with float32 again."""

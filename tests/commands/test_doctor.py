@@ -7,6 +7,7 @@ import platform
 from tests.commands.calls import call
 from tests.source_tree import ROOT
 from tfxc.commands import doctor
+from tfxc.ops.compiled_operations import CompiledOperation
 
 
 def test_what_is_found(capsys):
@@ -43,3 +44,17 @@ def test_an_extra_of_a_package_is_what_it_adds(capsys, monkeypatch):
     names = ", ".join(f"no-such-package-{n}" for n in range(4))
     assert found["gpu"] == f"missing {names} and 2 others; pip install 'tfxc[gpu]'"
     assert found["zh"] == "installed", "an extra that numpy does not have"
+
+
+def test_operations_that_do_not_compile_are_listed(capsys, monkeypatch, tmp_path):
+    script = tmp_path / "compiler"
+    script.write_text("#!/bin/sh\necho 'a.h:7:1: error: no such type' >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    monkeypatch.setenv("TFXC_CACHE", str(tmp_path / "cache"))
+    for operation in CompiledOperation.all:
+        operation.forget()
+    lines = call(capsys, doctor).out.splitlines()
+    for operation in CompiledOperation.all:
+        operation.forget()
+    assert "optimizer step: TensorFlow's, slower: a.h:7:1: error: no such type" in lines

@@ -1,7 +1,6 @@
 """The cache of the compiled optimizer step: damaged files, other users, odd compilers."""
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -34,7 +33,7 @@ def cache(tmp_path, monkeypatch):
 
 def library():
     compiler = compiled_operations._compiler()
-    return compiled_operations._library(compiler, row_adam._source, "optimizer step")
+    return compiled_operations._library(compiler, row_adam.source, "optimizer step")
 
 
 def test_a_compiler_with_arguments_is_split_as_a_shell_does(cache, monkeypatch):
@@ -68,7 +67,7 @@ def test_a_compilation_that_dies_leaves_no_library(cache, monkeypatch):
     assert [path.suffix for path in cache[0].iterdir()] == [".lock"]
 
 
-def test_a_library_of_another_user_is_not_loaded(cache, monkeypatch, capsys):
+def test_a_library_of_another_user_is_not_loaded(cache, monkeypatch):
     path = library()
     owner = os.getuid() or 12345  # files of root are trusted: let them be somebody's
     real = type(path).stat
@@ -85,8 +84,8 @@ def test_a_library_of_another_user_is_not_loaded(cache, monkeypatch, capsys):
     monkeypatch.setattr(compiled_operations.tf, "load_op_library", loaded.append)
     row_adam.forget()
     assert row_adam.get() is None and not loaded
+    assert f"{path}: belongs to another user" in row_adam.problem
     row_adam.forget()
-    assert f"{path}: belongs to another user" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", [0o646, 0o664, 0o777])
@@ -133,12 +132,47 @@ def test_the_key_holds_the_processors_name(monkeypatch, cpuinfo, other):
         monkeypatch.setattr(
             compiled_operations, "processor", lambda text=text: resources._described(text)
         )
-        keys.append(compiled_operations._fingerprint(["true"], row_adam._source))
+        keys.append(compiled_operations._fingerprint(["true"], row_adam.source))
     assert keys[0] != keys[1]
 
 
+FAILING = """#!/bin/sh
+if [ "$1" = --version ]; then echo fake 1; exit; fi
+echo tried >> "{log}"
+echo "In file included from here:" >&2
+echo "there.h:740:49: error: expected initializer" >&2
+echo "      |         ^" >&2
+exit 1
+"""
+
+
+def test_what_does_not_compile_is_not_tried_again(tmp_path, monkeypatch, caplog):
+    script = tmp_path / "compiler"
+    log = tmp_path / "log"
+    script.write_text(FAILING.format(log=log))
+    script.chmod(0o755)
+    monkeypatch.setenv("TFXC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", str(script))
+    for _ in range(2):
+        caplog.clear()
+        row_adam.forget()
+        assert row_adam.get() is None
+        assert "there.h:740:49: error: expected initializer" in row_adam.problem
+        assert f"using TensorFlow's {row_adam.what} instead" in caplog.text
+    assert log.read_text() == "tried\n"
+    row_adam.forget()
+    assert row_adam.get(retry=True) is None  # as `tfxc doctor` asks
+    assert log.read_text() == "tried\ntried\n"
+    assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".lock", ".failed"}
+    monkeypatch.setenv("CXX", f"env ANOTHER=1 {script}")
+    row_adam.forget()
+    assert row_adam.get() is None
+    assert log.read_text() == "tried\ntried\ntried\n", "another command may do better"
+    row_adam.forget()
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+@pytest.mark.usefixtures("compiled_operations")
 def test_a_real_library_cut_off_does_not_end_the_process(tmp_path):
     environment = {**os.environ, "TFXC_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     environment.pop("CXX", None)

@@ -11,7 +11,7 @@ from tests.training.test_resume import Killed, dies_after
 from tfxc.ops.compiled_operations import CompiledOperation
 from tfxc.training.numerics import numerics_changes
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+needs_compiler = pytest.mark.usefixtures("compiled_operations")
 
 
 def forget():

@@ -49,6 +49,7 @@ def findings() -> dict[str, Any]:
         "packages": {name: _version(name) for name in _NEEDED},
         "devices": _devices(),
         "extensions": _extensions(),
+        "compiled_operations": _compiled_operations(),
         "extras": _extras(),
         "cores": os.cpu_count(),
         "memory_available_gb": round(available_bytes() / 2**30, 1),
@@ -74,6 +75,21 @@ def _extensions():
     sources = [*root.rglob("*.pyx"), *_compiled(root)]
     modules = {_module(path, root) for path in sources}
     return {name: _imports(name) for name in sorted(modules)}
+
+
+def _compiled_operations():
+    """{operation compiled for TensorFlow: None if there is one, else why not}.
+
+    Compiles what is not there yet, also what has failed before.
+    """
+    try:
+        from tfxc.ops.fused.stochastic_rounding import rounded_descent
+        from tfxc.training.optimization.row_adam import row_adam
+    except (ImportError, OSError, RuntimeError):  # shown by the devices
+        return {}
+    for operation in (row_adam, rounded_descent):
+        operation.get(retry=True)
+    return {operation.what: operation.problem for operation in (row_adam, rounded_descent)}
 
 
 def _compiled(root):
@@ -132,8 +148,13 @@ def _lines(found):
     missing = [name for name, there in found["extensions"].items() if not there]
     there = len(found["extensions"]) - len(missing)
     yield f"compiled extensions: {there} of {len(found['extensions'])}" + (
-        f"; without {', '.join(missing)} NumPy computes the same, more slowly" if missing else ""
+        f"; without {', '.join(missing)}, NumPy and scikit-learn do the same work more slowly"
+        if missing
+        else ""
     )
+    for what, problem in found["compiled_operations"].items():
+        state = f"TensorFlow's, slower: {problem}" if problem else "compiled"
+        yield f"{what}: {state}"
     yield "extras"
     for extra, packages in sorted(found["extras"].items()):
         absent = [name for name, version in packages.items() if version is None]

@@ -1,9 +1,10 @@
-"""Operations in C++ that are compiled once on the machine that uses them.
+"""Operations in C++ that are compiled where they are used, and kept in the cache.
 
 TensorFlow's operations are bound to the exact version they were compiled against, so they cannot
 come with the package; a compiler on the machine makes them in about a quarter of a minute. Without
 one, or with ``TFXC_COMPILE=0``, the callers use TensorFlow's own operations; results then differ
-in the last bits.
+in the last bits. What does not compile is not tried again with the same compiler, flags and
+TensorFlow, unless `tfxc doctor` is asked.
 
 A compiled file's name holds a hash of its content. It is loaded only if that is right and no one
 else could have written it: loading runs code, and a cut-off library ends the process.
@@ -12,12 +13,12 @@ else could have written it: loading runs code, and a cut-off library ends the pr
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import shlex
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,58 +26,72 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from tfxc.core.errors import UserError
+from tfxc.core.errors import MachineError, UserError
 from tfxc.core.resources import processor
 from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.reading import checksum
 
-_FLAGS = ("-shared", "-fPIC", "-O3", "-march=native", "-fno-math-errno", "-w")
+logger = logging.getLogger(__name__)
+
+_CLONES = Path(__file__).with_name("_clones.h")
+_FLAGS = ("-shared", "-fPIC", "-O3", "-fno-math-errno", "-w", f"-I{_CLONES.parent}")
 
 
 class CompiledOperation:
-    """An operation in a C++ file, compiled when it is first asked for on this machine.
+    """An operation in a C++ file, compiled when it is first asked for.
 
     Args:
         source: path of the file, whose name begins with ``_``.
         name: of the operation there.
         what: it is, for messages, e.g. "optimizer step".
+
+    Attributes:
+        problem: why there is no compiled operation, in one line; None if there is one, or if
+            nobody has asked for it yet.
     """
 
     all: ClassVar[list["CompiledOperation"]] = []
 
     def __init__(self, source: Path, name: str, what: str) -> None:
-        self._source, self._name, self._what = source, name, what
-        self._found: list[Callable[..., Any] | None] = []
+        self.source = source
+        self.what = what
+        self._name = name
+        self.forget()
         self.all.append(self)
 
-    def get(self) -> Callable[..., Any] | None:
-        """The operation as a function, or None if it cannot be made; always the same answer."""
-        if not self._found:
-            library = self._load()
-            self._found.append(None if library is None else getattr(library, self._name))
-        return self._found[0]
+    def get(self, retry: bool = False) -> Callable[..., Any] | None:
+        """The operation as a function, or None if it cannot be made; always the same answer.
 
-    @property
-    def requested(self) -> bool:
-        """Whether this process has asked for it."""
-        return bool(self._found)
+        Args:
+            retry: whether to compile again what did not compile before.
+        """
+        if self.requested:
+            return self._operation
+        self.requested = True
+        compiler = _compiler()
+        if os.environ.get("TFXC_COMPILE") == "0":
+            self.problem = "TFXC_COMPILE=0 says so"
+        elif compiler is None:
+            self.problem = "there is no C++ compiler: install g++, or name one in CXX"
+        else:
+            try:
+                library = tf.load_op_library(str(_library(compiler, self.source, self.what, retry)))
+                self._operation = getattr(library, self._name)
+            except (OSError, UserError, tf.errors.OpError) as error:
+                self.problem = str(error).strip().splitlines()[0]
+                logger.warning(
+                    "using TensorFlow's %s instead of the faster compiled one: %s",
+                    self.what,
+                    self.problem,
+                )
+        return self._operation
 
     def forget(self) -> None:
         """As if this process had not asked for it yet."""
-        self._found.clear()
-
-    def _load(self) -> Any | None:
-        compiler = _compiler()
-        if os.environ.get("TFXC_COMPILE") == "0" or compiler is None:
-            return None
-        try:
-            return tf.load_op_library(str(_library(compiler, self._source, self._what)))
-        except (OSError, UserError, subprocess.CalledProcessError, tf.errors.OpError) as error:
-            reason = str(getattr(error, "stderr", None) or error).strip().splitlines()[-1:]
-            print(f"using TensorFlow's {self._what} instead of the faster compiled one: "
-                  f"{''.join(reason)}", file=sys.stderr)  # fmt: skip
-            return None
+        self.requested = False
+        self.problem: str | None = None
+        self._operation: Callable[..., Any] | None = None
 
 
 def _compiler():
@@ -88,13 +103,47 @@ def _compiler():
     return command if command and shutil.which(command[0]) else None
 
 
-def _library(compiler, source, what):
-    """Path of the compiled file, made if it is not there or damaged."""
-    folder, name = cache_of(), f"{source.stem[1:]}-{_fingerprint(compiler, source)}"
+def _library(compiler, source, what, retry=False):
+    """Path of the compiled file, made if it is not there or damaged.
+
+    Raises:
+        MachineError: it does not compile, now or when it was last tried.
+    """
+    folder = cache_of()
+    name = f"{source.stem[1:]}-{_fingerprint(compiler, source)}"
+    failure = folder / f"{name}.failed"
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     _refuse_others(folder)
     with _alone(folder / f"{name}.lock"):
-        return _intact(folder, name) or _compiled(compiler, source, folder, name, what)
+        path = _intact(folder, name)
+        if path is not None:
+            return path
+        if failure.exists() and not retry:
+            raise MachineError(f"{failure.read_text()} (tfxc doctor tries it again)")
+        logger.info("compiling the faster %s into %s, about 15 seconds ...", what, folder)
+        with tempfile.TemporaryDirectory() as scratch:
+            made = Path(scratch) / "made.so"
+            done = subprocess.run(
+                _command(compiler, source, made), capture_output=True, text=True, errors="replace"
+            )
+            if done.returncode:
+                lines = done.stderr.strip().splitlines()
+                errors = [line for line in lines if "error:" in line] or lines
+                reason = errors[0] if errors else f"{compiler[0]} ended with {done.returncode}"
+                with atomic_file(failure, "w") as stream:
+                    stream.write(reason)
+                raise MachineError(reason)
+            path = folder / f"{name}-{checksum(made)[:32]}.so"
+            with atomic_file(path, "wb") as stream:
+                stream.write(made.read_bytes())
+        failure.unlink(missing_ok=True)
+        return path
+
+
+def _command(compiler, source, output):
+    """What compiles a source, as a list. The compiler may bring an ``-march`` of its own."""
+    flags = [*tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
+    return [*compiler, *_FLAGS, str(source), "-o", str(output), *flags]
 
 
 def _intact(folder, name):
@@ -105,19 +154,6 @@ def _intact(folder, name):
             return path
         path.unlink()
     return None
-
-
-def _compiled(compiler, source, folder, name, what):
-    print(f"compiling the faster {what}, once on this machine ...", file=sys.stderr)
-    flags = [*tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
-    with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch) / "made.so"
-        command = [*compiler, *_FLAGS, str(source), "-o", str(made), *flags]
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        path = folder / f"{name}-{checksum(made)[:32]}.so"
-        with atomic_file(path, "wb") as stream:
-            stream.write(made.read_bytes())
-    return path
 
 
 def _refuse_others(path):
@@ -147,6 +183,12 @@ def _alone(path):
 def _fingerprint(compiler, source):
     """Changes with whatever the compiled file depends on."""
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True)
-    parts = [source.read_text(), " ".join(_FLAGS), version.stdout, processor()]
-    parts += [tf.version.VERSION, tf.version.GIT_VERSION, *tf.sysconfig.get_compile_flags()]
+    # The processor, as CXX may hold -march=native.
+    parts = [source.read_text(), _CLONES.read_text(), *compiler, version.stdout, processor()]
+    parts += [
+        *_FLAGS,
+        tf.version.VERSION,
+        tf.version.GIT_VERSION,
+        *tf.sysconfig.get_compile_flags(),
+    ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -1,7 +1,5 @@
 """Stochastic rounding: unbiased, fresh, and the same from C++ and from TensorFlow."""
 
-import shutil
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,12 +7,14 @@ import tensorflow as tf
 from tfxc.ops.fused.stochastic_rounding import descend, round_stochastically, rounded_descent
 from tfxc.ops.randomness import step_scope
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+needs_compiler = pytest.mark.usefixtures("compiled_operations")
 
 
-@pytest.fixture(params=["0", pytest.param("1", marks=needs_compiler)], ids=["TensorFlow", "C++"])
+@pytest.fixture(params=["0", "1"], ids=["TensorFlow", "C++"])
 def switch(request, monkeypatch):
     """With and without the compiled operation."""
+    if request.param == "1":
+        request.getfixturevalue("compiled_operations")
     choose(monkeypatch, request.param)
     yield request.param
     rounded_descent.forget()

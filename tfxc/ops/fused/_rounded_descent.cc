@@ -4,6 +4,8 @@
 // random numbers are those of tfxc/ops/randomness.py (random_bits), the finaliser of MurmurHash3
 // (Appleby, public domain): a hash of the step, the row and the column.
 
+#include "_clones.h"
+
 #define EIGEN_USE_THREADS
 
 #include <cstdint>
@@ -52,6 +54,21 @@ inline uint16_t Rounded(float value, uint32_t noise) {
   return static_cast<uint16_t>((bits + (noise >> 16)) >> 16);
 }
 
+// Rows `begin` to `end`. What it calls is inlined, into each of its versions.
+TFXC_CLONES void DescendRows(int64_t begin, int64_t end, int64_t width, uint16_t* weights,
+                             const uint16_t* slopes, float rate, float kept, uint32_t key) {
+  for (int64_t row = begin; row < end; ++row) {
+    uint16_t* __restrict__ w = weights + row * width;
+    const uint16_t* __restrict__ g = slopes + row * width;
+    const uint32_t by_row = Mixed(static_cast<uint32_t>(row) * 0x27D4EB2Fu + key);
+    for (int64_t column = 0; column < width; ++column) {
+      const uint32_t noise = Mixed(by_row ^ (static_cast<uint32_t>(column) * 0x165667B1u));
+      const float lost = Widened(g[column]) * rate;
+      w[column] = Rounded(Widened(w[column]) * kept - lost, noise);
+    }
+  }
+}
+
 class RoundedDescent : public OpKernel {
  public:
   explicit RoundedDescent(OpKernelConstruction* construction) : OpKernel(construction) {}
@@ -74,16 +91,7 @@ class RoundedDescent : public OpKernel {
     const float kept = context->input(3).scalar<float>()();
     const uint32_t key = context->input(4).scalar<uint32_t>()();
     auto block = [=](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        uint16_t* __restrict__ w = weights + row * width;
-        const uint16_t* __restrict__ g = slopes + row * width;
-        const uint32_t by_row = Mixed(static_cast<uint32_t>(row) * 0x27D4EB2Fu + key);
-        for (int64_t column = 0; column < width; ++column) {
-          const uint32_t noise = Mixed(by_row ^ (static_cast<uint32_t>(column) * 0x165667B1u));
-          const float lost = Widened(g[column]) * rate;
-          w[column] = Rounded(Widened(w[column]) * kept - lost, noise);
-        }
-      }
+      DescendRows(begin, end, width, weights, slopes, rate, kept, key);
     };
     auto* workers = context->device()->tensorflow_cpu_worker_threads();
     tensorflow::Shard(workers->num_threads, workers->workers, rows, width * 4, block);

@@ -3,6 +3,8 @@
 // The same arithmetic in TensorFlow's own operations makes a dozen passes over temporaries; here
 // each row of the table, of both moments and of the gradient is read once and written once.
 
+#include "_clones.h"
+
 #define EIGEN_USE_THREADS
 
 #include <cmath>
@@ -33,6 +35,24 @@ REGISTER_OP("TfxcRowAdam")
     .Attr("share_1: float")
     .Attr("share_2: float")
     .SetShapeFn(tensorflow::shape_inference::NoOutputs);
+
+// Updates rows `begin` to `end` of those that `row` numbers.
+TFXC_CLONES void UpdateRows(int64_t begin, int64_t end, const int32_t* row, int64_t width,
+                            float* variable, float* first, float* second, const float* gradient,
+                            float rate, float epsilon, float share_1, float share_2) {
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t offset = static_cast<int64_t>(row[i]) * width;
+    float* __restrict__ w = variable + offset;
+    float* __restrict__ m = first + offset;
+    float* __restrict__ v = second + offset;
+    const float* __restrict__ g = gradient + i * width;
+    for (int64_t j = 0; j < width; ++j) {
+      m[j] += share_1 * (g[j] - m[j]);
+      v[j] += share_2 * (g[j] * g[j] - v[j]);
+      w[j] -= rate * m[j] / (std::sqrt(v[j]) + epsilon);
+    }
+  }
+}
 
 class RowAdam : public OpKernel {
  public:
@@ -83,18 +103,8 @@ class RowAdam : public OpKernel {
     const float epsilon = context->input(6).scalar<float>()();
     const float share_1 = share_1_, share_2 = share_2_;
     auto block = [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t offset = static_cast<int64_t>(row[i]) * width;
-        float* __restrict__ w = variable + offset;
-        float* __restrict__ m = first + offset;
-        float* __restrict__ v = second + offset;
-        const float* __restrict__ g = source + i * width;
-        for (int64_t j = 0; j < width; ++j) {
-          m[j] += share_1 * (g[j] - m[j]);
-          v[j] += share_2 * (g[j] * g[j] - v[j]);
-          w[j] -= rate * m[j] / (std::sqrt(v[j]) + epsilon);
-        }
-      }
+      UpdateRows(begin, end, row, width, variable, first, second, source, rate, epsilon, share_1,
+                 share_2);
     };
     auto* workers = context->device()->tensorflow_cpu_worker_threads();
     tensorflow::Shard(workers->num_threads, workers->workers, count, width * 4, block);
