@@ -1,5 +1,7 @@
 """The layers of docs/architecture.md, what is light, and what belongs to a method."""
 
+import ast
+import configparser
 import re
 import subprocess
 import sys
@@ -7,7 +9,7 @@ import sys
 import pytest
 
 import tfxc
-from tests.source_tree import PACKAGE, ROOT, imports_of, module_name, python_files
+from tests.source_tree import PACKAGE, ROOT, imports_of, module_name, python_files, tree_of
 from tfxc.__main__ import COMMANDS
 from tfxc.core import registry
 from tfxc.data.inspection.completion import load_config
@@ -170,3 +172,65 @@ def methods_of(path, kind):
 
 def test_no_row_without_a_method():
     assert set(rows_of_table()) == set(METHODS)
+
+
+# Packages that are imported by another name than they are installed by.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "faiss": "faiss-cpu",
+    "google": "protobuf",
+    "mlflow": "mlflow-skinny",
+    "sklearn": "scikit-learn",
+}
+
+
+def third_party_imports():
+    """(path, line, module) of what the package and its tools import from others.
+
+    Without what is copied into exports: that names its packages in each export.
+    """
+    for path in python_files("tfxc", "tools"):
+        if path.parent.name == "standalone":
+            continue
+        for node in ast.walk(tree_of(path)):
+            modules = []
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            for module in modules:
+                top = module.split(".")[0]
+                if top not in sys.stdlib_module_names and not (top == "tfxc" or is_tool(top)):
+                    yield path, node.lineno, module
+
+
+def is_tool(module):
+    return (ROOT / "tools" / f"{module}.py").exists()
+
+
+def is_private(module):
+    """Whether its authors may change it without a word."""
+    hidden = any(part.startswith("_") for part in module.split("."))
+    inner = ("tensorflow.python.", "keras.src.", "joblib.externals.")
+    return hidden or module.startswith(inner)
+
+
+def test_private_parts_of_others_stand_in_one_file():
+    """``tfxc/ops/private_apis.py`` says why it needs each."""
+    private = {path for path, _, module in third_party_imports() if is_private(module)}
+    assert private == {PACKAGE / "ops" / "private_apis.py"}
+
+
+def test_imported_packages_are_declared():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = setup["options"]["install_requires"]
+    extras = setup["options.extras_require"]
+    lines = [required, *(extras[name] for name in extras if name not in ("test", "lint", "docs"))]
+    declared = set(re.findall(r"(?:^|[\n;])\s*([\w-]+)", "\n".join(lines)))
+    missing = {
+        f"{path.relative_to(ROOT)}:{line}: {top}"
+        for path, line, module in third_party_imports()
+        if DISTRIBUTIONS.get(top := module.split(".")[0], top.replace("_", "-")) not in declared
+    }
+    assert not missing, "\n".join(sorted(missing))

@@ -3,7 +3,7 @@
 Long commands have ``--cluster ADDRESS``, the address of a Dask scheduler. Inside ``with
 cluster(address):`` the work that is given to this module goes to the scheduler's workers; elsewhere
 it stays on this machine. The results are the same, byte for byte. Nothing else in the package knows
-joblib or Dask.
+loky or Dask.
 
 A task is a function of a module, and small arguments: paths and numbers, never arrays. The workers
 see the same files under the same paths, and have the same version of tfxc. A task may run twice, as
@@ -25,7 +25,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from joblib.externals.loky import ProcessPoolExecutor
+from loky import ProcessPoolExecutor
 
 from tfxc.core.errors import ConfigError, MachineError, missing_package
 from tfxc.core.interrupts import stop_with_parent
@@ -273,7 +273,8 @@ def map_tasks(
 def _processes(function, processes):
     """Processes of this machine; those of a call before that were started alike, if there are any.
 
-    joblib's own pool cannot be shared with ``joblib.Parallel``, which scikit-learn may call.
+    loky's, as its processes do not read the user's program again when they start. joblib's one
+    pool per process is not for us: ``joblib.Parallel``, which scikit-learn may call, ends it.
     """
     key = processes, function.__module__
     if key not in _pools:

@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import keras
 import tensorflow as tf
-from keras.src.backend.common.stateless_scope import in_stateless_scope
 
+from tfxc.ops.private_apis import in_stateless_scope
 from tfxc.ops.tables.row_start import RowStart
 
 _PIECE = 2**26  # bytes started, read or written at a time

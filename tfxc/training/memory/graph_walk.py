@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context, execute
+
+from tfxc.ops.private_apis import execute_operation
 
 # Their result shares the memory of their first input.
 _ALIASES = {
@@ -365,7 +366,7 @@ def _computed(op, inputs):
         if not name.startswith("_"):
             attributes += [name, op.get_attr(name)]
     tensors = [tf.constant(one.value, one.dtype) for one in inputs]
-    found = execute.execute(op.type, len(op.outputs), tensors, tuple(attributes), context.context())
+    found = execute_operation(op.type, len(op.outputs), tensors, attributes)
     return [Known(tuple(t.shape), t.dtype, t.numpy()) for t in found]
 
 

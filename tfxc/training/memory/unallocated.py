@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
+from tfxc.ops.private_apis import UninitializedVariable
 from tfxc.ops.tables.large_weights import without_starts
 
 # Variables of fewer numbers are made as usual: counters and the like are read while a step is made.
