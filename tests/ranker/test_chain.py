@@ -12,8 +12,9 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.linear.solver import has_native
 from tfxc.ranker import chain as chain_module
 from tfxc.ranker.chain import train_ranker
-from tfxc.ranker.layer import BudgetError, LayerProblem, Limits, min_budget, train_layer
+from tfxc.ranker.layer import Limits, min_budget, train_layer
 from tfxc.ranker.negatives import examples_of
+from tfxc.ranker.problem import BudgetError, LayerProblem
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import Ranker, load_layer
 from tfxc.ranker.settings import RankerSettings

@@ -7,7 +7,8 @@ import scipy.sparse
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.linear.solver import SolverSettings
 from tfxc.ranker.extended import extend_layer
-from tfxc.ranker.layer import LayerProblem, Limits, train_layer
+from tfxc.ranker.layer import Limits, train_layer
+from tfxc.ranker.problem import LayerProblem
 from tfxc.ranker.search import load_layer
 from tfxc.ranker.store import weight_matrix
 

@@ -6,10 +6,11 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.ops.linear.solver import SolverSettings, block_memory, has_native, solve_block
-from tfxc.ranker import layer as layer_module
+from tfxc.ranker import problem as problem_module
 from tfxc.ranker.block_queue import AHEAD
 from tfxc.ranker.features import check_features
-from tfxc.ranker.layer import Blocks, LayerProblem, Limits, train_layer
+from tfxc.ranker.layer import Limits, train_layer
+from tfxc.ranker.problem import Blocks, LayerProblem
 from tfxc.ranker.search import load_layer
 from tfxc.ranker.store import weight_matrix
 
@@ -76,7 +77,7 @@ def test_a_killed_training_goes_on(tmp_path, drawn, monkeypatch):
             raise KeyboardInterrupt
         return solve_block(*arguments, **options)
 
-    monkeypatch.setattr(layer_module, "solve_block", dies)
+    monkeypatch.setattr(problem_module, "solve_block", dies)
     with pytest.raises(KeyboardInterrupt):
         train_layer(LayerProblem(**drawn), tmp_path / "killed", limits=Limits(threads=1))
     assert not (tmp_path / "killed").exists()
@@ -93,7 +94,7 @@ def test_a_killed_training_goes_on(tmp_path, drawn, monkeypatch):
 @pytest.mark.parametrize("name", ["data", "indices"])
 def test_the_fingerprint_sees_every_number(monkeypatch, half, name):
     """Half of a million numbers changed, none at either end: another layer."""
-    monkeypatch.setattr(layer_module, "_AT_ONCE", 1 << 16)
+    monkeypatch.setattr(problem_module, "_AT_ONCE", 1 << 16)
     random = np.random.default_rng(0)
     rows, width, entries = 1000, 5000, 1000
     columns = np.sort(random.permuted(np.tile(np.arange(width), (rows, 1)), axis=1)[:, :entries])
@@ -104,7 +105,7 @@ def test_the_fingerprint_sees_every_number(monkeypatch, half, name):
 
     def fingerprint():
         problem = LayerProblem(features, targets, np.zeros(2, int))
-        return layer_module.Blocks(problem, SolverSettings()).fingerprint()
+        return problem_module.Blocks(problem, SolverSettings()).fingerprint()
 
     before, inner = fingerprint(), getattr(features, name)[300_000:-300_000]
     assert fingerprint() == before
@@ -121,7 +122,7 @@ def test_other_settings_train_anew(tmp_path, drawn):
 
 @pytest.mark.parametrize("at_once", [7, 1 << 22])
 def test_a_wide_budget_is_planned_with_bounds_of_what_blocks_need(drawn, at_once, monkeypatch):
-    monkeypatch.setattr(layer_module, "_AT_ONCE", at_once)
+    monkeypatch.setattr(problem_module, "_AT_ONCE", at_once)
     blocks = Blocks(LayerProblem(**drawn), SolverSettings())
     wide = blocks.plan(1 << 40, 0, 1)
     together = sum(sorted(wide.needs)[-AHEAD * wide.blocks :])
@@ -181,9 +182,9 @@ def test_mapped_features(tmp_path, drawn, monkeypatch, is_root):
         copies.append(compress is True)
         return solve_block(*arguments, compress=compress, **more)
 
-    monkeypatch.setattr(layer_module, "solve_block", solved)
+    monkeypatch.setattr(problem_module, "solve_block", solved)
     for large in (1, 1 << 30):
-        monkeypatch.setattr(layer_module, "_LARGE", large)
+        monkeypatch.setattr(problem_module, "_LARGE", large)
         train_layer(LayerProblem(**drawn), tmp_path / str(large), EXACT)
         np.testing.assert_allclose(weights_in(tmp_path / str(large)), expected, atol=1e-5)
         assert any(copies) == (is_root and large > 1)

@@ -13,16 +13,9 @@ from tfxc.core.storage.files import write_errors
 from tfxc.parallel import workers
 from tfxc.ranker.block_queue import finished
 from tfxc.ranker.features import check_features
-from tfxc.ranker.layer import (
-    NO_LIMITS,
-    BudgetError,
-    LayerProblem,
-    features_digest,
-    layer_steps,
-    min_budget,
-    train_layer,
-)
+from tfxc.ranker.layer import NO_LIMITS, Limits, layer_steps, min_budget, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
+from tfxc.ranker.problem import BudgetError, LayerProblem, features_digest
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import FORMAT, load_layer, search
 from tfxc.ranker.settings import RankerSettings
@@ -31,7 +24,6 @@ from tfxc.ranker.store import PARAMETERS, write_parameters
 
 if TYPE_CHECKING:
     from tfxc.labels.cluster_tree import ClusterTree
-    from tfxc.ranker.layer import Limits
 
 
 def train_ranker(
@@ -43,7 +35,7 @@ def train_ranker(
     *,
     relevance: scipy.sparse.csr_matrix | None = None,
     negatives: Mapping[int, scipy.sparse.csr_matrix] | None = None,
-    limits: "Limits" = NO_LIMITS,
+    limits: Limits = NO_LIMITS,
 ) -> list[dict[str, int]]:
     """Trains an XR-Linear ranker and writes its model folder.
 
@@ -96,8 +88,9 @@ def train_ranker(
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PARAMETERS).unlink(missing_ok=True)  # a half-trained folder is not a model
-    arguments = (chain.arguments(layer, folder, limits) for layer in range(len(chain.levels)))
-    with SharedFiles(features, folder) as chain.shared:
+    with SharedFiles(features, folder) as shared:
+        numbers = range(len(chain.levels))
+        arguments = (chain.arguments(layer, folder, limits, shared) for layer in numbers)
         if workers() is None or chain.is_stepwise:
             found = [train_layer(*positional, **named) for positional, named in arguments]
         else:
@@ -126,19 +119,18 @@ class _Chain:
             self.targets, tree, settings.relevance_mode, settings.relevance_norm, relevance
         )
         self._predicted = None
-        self.shared: SharedFiles | None = None
 
     @property
     def is_stepwise(self):
         """Whether a layer learns from what those above it predict, so that they come first."""
         return any("man" in scheme_of(scheme) for scheme in self.values["negatives"])
 
-    def arguments(self, layer, folder, limits):
+    def arguments(self, layer, folder, limits, shared):
         """Those of ``train_layer`` for a layer, by position and by name."""
         problem = self.problem(layer, self.examples(layer, folder, limits.threads))
-        problem = problem._replace(digest=self._digest, shared=self.shared)
+        problem = problem._replace(digest=self._digest)
         title = f"layer {layer + 1} of {len(self.levels)}"
-        named = {"limits": limits, "held": self.held(), "title": title}
+        named = {"limits": limits, "held": self.held(), "title": title, "shared": shared}
         return (problem, folder / f"layer-{layer}", self.solvers[layer]), named
 
     def problem(self, layer, examples):

@@ -8,7 +8,8 @@ import numpy as np
 
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
-from tfxc.ranker.layer import NO_LIMITS, LayerProblem, train_layer
+from tfxc.ranker.layer import NO_LIMITS, train_layer
+from tfxc.ranker.problem import LayerProblem
 from tfxc.ranker.search import load_layer
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def extend_layer(
     Args:
         old: ``ChunkedLayer`` of the first nodes.
         affected: int, ascending: parents whose blocks are trained.
-        problem: ``tfxc.ranker.layer.LayerProblem`` of all nodes, the new ones last.
+        problem: ``tfxc.ranker.problem.LayerProblem`` of all nodes, the new ones last.
         folder: where the training of these blocks writes.
         settings, limits: see ``tfxc.ranker.layer.train_layer``.
 

@@ -1,48 +1,20 @@
 """Training of one layer of the ranker: block by block, from the features to the layer's files."""
 
 import contextlib
-import hashlib
-from collections.abc import Generator, Iterator
-from dataclasses import replace
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 
-from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 from tfxc.core.resources import limited_threads, thread_count
-from tfxc.ops.csr import bounds_of
-from tfxc.ops.linear.block import Block
-from tfxc.ops.linear.solver import SolverSettings, block_memory, solve_block
+from tfxc.ops.linear.solver import SolverSettings
 from tfxc.parallel import workers
-from tfxc.ranker.block_queue import AHEAD, Pause, Plan, blocks_written, finished
-from tfxc.ranker.relevance import aligned
+from tfxc.ranker.block_queue import Pause, blocks_written, finished
+from tfxc.ranker.problem import Blocks, BudgetError, LayerProblem
 from tfxc.ranker.shared_layer import SharedBlocks, SharedFiles
 from tfxc.ranker.store import LayerWriter, is_complete, notes_of
-
-_ROWS = 4096  # examples whose features are counted at once
-_LARGE = 1 << 30  # bytes of mapped features that are not copied as a whole, which would be faster
-_AT_ONCE = 1 << 22  # numbers of an array that are hashed or summed at once
-
-
-class BudgetError(ConfigError):
-    """The memory budget is too small.
-
-    Args:
-        least: bytes that suffice.
-        found: bytes of the budget.
-    """
-
-    def __init__(self, least: int, found: int) -> None:
-        self.least = least
-        super().__init__(
-            f"at least {least:,} bytes expected for the labels' matrices and the largest block, "
-            f"found {found:,}",
-            where="memory_budget",
-            fix="allow that many",
-        )
 
 
 class Limits(NamedTuple):
@@ -61,30 +33,6 @@ class Limits(NamedTuple):
 NO_LIMITS = Limits()
 
 
-class LayerProblem(NamedTuple):
-    """What the classifiers of a level's nodes learn from.
-
-    Attributes:
-        features: float32 CSR (N, D) without NaN, infinity and duplicates: see
-            ``tfxc.ranker.features.check_features``; memory-mapped arrays will do.
-        targets: sparse (N, K), a positive is an entry that is not 0.
-        parents: int (K,), parent of each node.
-        examples: sparse (N, parents): the examples of a parent's children, in addition to their
-            positives. None means all examples, for a layer under one root.
-        relevance: sparse (N, K) with an entry above 0 for each positive; None for 1.
-        digest: ``features_digest(features)``, where it is known.
-        shared: ``SharedFiles`` of these features, if several layers have the same.
-    """
-
-    features: scipy.sparse.csr_matrix
-    targets: scipy.sparse.spmatrix
-    parents: np.ndarray
-    examples: scipy.sparse.spmatrix | None = None
-    relevance: scipy.sparse.spmatrix | None = None
-    digest: str | None = None
-    shared: SharedFiles | None = None
-
-
 class LayerReport(NamedTuple):
     """What training a layer reports.
 
@@ -100,14 +48,15 @@ class LayerReport(NamedTuple):
 
 
 def train_layer(
-    problem: "LayerProblem",
+    problem: LayerProblem,
     folder: str | Path,
     settings: SolverSettings | None = None,
     *,
-    limits: "Limits" = NO_LIMITS,
+    limits: Limits = NO_LIMITS,
     held: int = 0,
     title: str = "training a layer",
-) -> "LayerReport":
+    shared: SharedFiles | None = None,
+) -> LayerReport:
     """Trains the classifiers of a level's nodes and writes the layer's folder.
 
     The features are read block by block, a block being the examples of one parent; memory-mapped
@@ -120,6 +69,7 @@ def train_layer(
         limits: ``Limits``.
         held: bytes of the memory budget that are taken already.
         title: of the progress line.
+        shared: files of these features for a cluster, if several layers have the same features.
 
     Returns:
         ``LayerReport``.
@@ -129,23 +79,26 @@ def train_layer(
         BudgetError: the budget is too small for a block; the message says the least that works.
         UserError: the folder cannot be written.
     """
-    steps = layer_steps(problem, folder, settings, limits=limits, held=held, title=title)
+    steps = layer_steps(
+        problem, folder, settings, limits=limits, held=held, title=title, shared=shared
+    )
     return finished([steps], 1)[0]
 
 
 def layer_steps(
-    problem: "LayerProblem",
+    problem: LayerProblem,
     folder: str | Path,
     settings: SolverSettings | None = None,
     *,
-    limits: "Limits" = NO_LIMITS,
+    limits: Limits = NO_LIMITS,
     held: int = 0,
     title: str = "training a layer",
-) -> Generator[Pause, None, "LayerReport"]:
+    shared: SharedFiles | None = None,
+) -> Generator[Pause, None, LayerReport]:
     """``train_layer`` for ``block_queue.finished``, which trains several layers at a time.
 
     Args:
-        problem, folder, settings, limits, held, title: see ``train_layer``.
+        problem, folder, settings, limits, held, title, shared: see ``train_layer``.
 
     Yields:
         ``Pause``s.
@@ -162,7 +115,7 @@ def layer_steps(
         try:
             nodes = int(work.child_splits[writer.blocks])
             with Progress(title, total=len(trained), unit="nodes", start=nodes) as progress:
-                yield from _solved(work, writer, limits, held, progress)
+                yield from _solved(work, writer, limits, held, progress, shared)
             with limited_threads(thread_count(limits.threads)):
                 writer.finish(trained)
         finally:
@@ -171,10 +124,9 @@ def layer_steps(
     return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
 
 
-def _solved(work, writer, limits, held, progress):
+def _solved(work, writer, limits, held, progress, shared):
     """Solves the blocks that are missing, here or on the cluster."""
     with contextlib.ExitStack() as own:
-        shared = work.shared
         if shared is None:
             shared = own.enter_context(SharedFiles(work.features, writer.folder.parent))
         found = workers()
@@ -188,7 +140,7 @@ def _solved(work, writer, limits, held, progress):
             yield from blocks_written(SharedBlocks(work, folder), writer, plan, progress)
 
 
-def min_budget(problem: "LayerProblem", settings: SolverSettings, budget: int, held: int) -> int:
+def min_budget(problem: LayerProblem, settings: SolverSettings, budget: int, held: int) -> int:
     """The ``memory_budget`` that training a layer needs: the one given if it suffices.
 
     Args:
@@ -200,266 +152,3 @@ def min_budget(problem: "LayerProblem", settings: SolverSettings, budget: int, h
     except BudgetError as error:
         return error.least
     return budget
-
-
-class Blocks:
-    """The blocks of a layer: the problem of each parent, and its solution.
-
-    Args:
-        problem: ``LayerProblem``.
-        settings: ``tfxc.ops.linear.solver.SolverSettings``.
-
-    Attributes:
-        num_parents: number of blocks.
-        children: int32, nodes by parent.
-        child_splits: bounds of each parent's part of them.
-        shared: see ``LayerProblem``.
-    """
-
-    def __init__(self, problem: LayerProblem, settings: SolverSettings) -> None:
-        features, targets, parents, examples, relevance, self._digest, self.shared = problem
-        self.features, self.settings, self.parents = features, settings, np.asarray(parents)
-        self.num_parents = 1 if examples is None else examples.shape[1]
-        self._counted: dict[int, int] = {}
-        self._check_shapes(targets, examples)
-        self.targets = _positives(targets)
-        self.relevance = None if relevance is None else aligned(relevance, self.targets)
-        self.examples = None if examples is None else _ascending(examples)
-        self.children = np.argsort(self.parents, kind="stable").astype(np.int32)
-        self.child_splits = bounds_of(np.bincount(self.parents, minlength=self.num_parents))
-
-    def _check_shapes(self, targets, examples):
-        for name, matrix in (("targets", targets), ("examples", examples)):
-            if matrix is not None and matrix.shape[0] != self.features.shape[0]:
-                raise DataError(
-                    f"{self.features.shape[0]:,} rows expected, as many as the features have, "
-                    f"found {matrix.shape[0]:,}",
-                    where=name,
-                )
-        parents = self.parents
-        if len(parents) != targets.shape[1]:
-            raise DataError(
-                f"a parent for each of the {targets.shape[1]:,} nodes expected, "
-                f"found {len(parents):,}",
-                where="parents",
-            )
-        if len(parents) and not (parents.min() >= 0 and parents.max() < self.num_parents):
-            raise DataError(
-                f"parents from 0 to {self.num_parents - 1} expected, "
-                f"found {parents.min()} to {parents.max()}",
-                where="parents",
-            )
-
-    def fingerprint(self) -> str:
-        """Text that changes with whatever the weights depend on: all of it is read."""
-        arrays = {"parents": self.parents}
-        for key, matrix in (("targets", self.targets), ("examples", self.examples)):
-            if matrix is not None:
-                arrays |= {f"{key} indptr": matrix.indptr, f"{key} indices": matrix.indices}
-        if self.relevance is not None:
-            arrays["relevance"] = self.relevance.data
-        features = self.features
-        digests = self._digest or features_digest(features), _digest(arrays)
-        return f"{' '.join(digests)} {features.shape} {self.settings}"
-
-    def plan(self, budget: int | None, held: int, threads: int) -> Plan:
-        """The widest ``Plan`` that keeps to what is left of the budget.
-
-        Raises:
-            BudgetError: there is none.
-        """
-        size = self.features.data.nbytes + self.features.indices.nbytes
-        compress = size < _LARGE or not _is_mapped(self.features.data)
-        if self.num_parents < 2 * threads:
-            plans = [Plan(1, count, compress) for count in range(threads, 0, -1)]
-        else:
-            plans = [Plan(threads, 1, compress)]
-        plans.append(Plan(1, 1, False))
-        if budget is None:
-            return plans[0]
-        left = budget - held
-        needs = [self._bound(plans[0], *size) for size in self._largest_sizes()]
-        if sum(sorted(needs)[-plans[0].blocks * AHEAD :]) <= left:
-            return plans[0]._replace(budget=left, needs=needs)
-        sizes, least = [self._block_size(parent) for parent in range(self.num_parents)], []
-        for plan in plans:
-            needs = [self._need(plan, parent, left, *size) for parent, size in enumerate(sizes)]
-            if max(needs, default=0) <= left:
-                return plan._replace(budget=left, needs=needs)
-            least.append(max(needs))
-        raise BudgetError(min(least) + held, budget)
-
-    def entries(self) -> np.ndarray:
-        """Entries of the features that a block reads, once for 16 children: a measure of time."""
-        rows = np.full(self.num_parents, self.features.shape[0])
-        if self.examples is not None:
-            rows = np.diff(self.examples.indptr)
-        groups = -(-np.diff(self.child_splits) // 16)
-        return rows * groups * (self.features.nnz / max(1, self.features.shape[0]))
-
-    def spans(self, first: int) -> Iterator[tuple[int, int]]:
-        """Each block by itself."""
-        for parent in range(first, self.num_parents):
-            yield parent, parent + 1
-
-    def task(self, first: int, last: int, plan: Plan) -> tuple[Any, ...]:
-        """``solve`` of a span, in this process."""
-        return self.solve_span, first, last, plan
-
-    def solve_span(self, first: int, last: int, plan: Plan) -> list[Block]:
-        """The ``Block``s of some parents."""
-        return [self.solve(parent, plan) for parent in range(first, last)]
-
-    def solve(self, parent: int, plan: Plan) -> Block:
-        """The ``Block`` of a parent."""
-        rows, members, positives, relevance = self._problem(parent)
-        part = len(rows) < self.features.shape[0]
-        features = self.features[rows] if part else self.features
-        settings = replace(self.settings, seed=self.settings.seed * 1_000_003 + parent)
-        return solve_block(
-            features,
-            positives,
-            settings,
-            relevance=relevance,
-            members=members,
-            compress="in place" if part else plan.compress,
-            threads=plan.threads,
-        )
-
-    def _problem(self, parent):
-        """Rows of a block; which of them belong to all children; positives and relevance."""
-        nodes = self.children[self.child_splits[parent] : self.child_splits[parent + 1]]
-        starts, ends = self.targets.indptr[nodes], self.targets.indptr[nodes + 1]
-        parts = [slice(*ends_of) for ends_of in zip(starts, ends, strict=True)]
-        own = [self.targets.indices[part] for part in parts]
-        relevance = None
-        if self.relevance is not None:
-            relevance = [self.relevance.data[part] for part in parts]
-        if self.examples is None:
-            return np.arange(self.features.shape[0]), None, own, relevance
-        splits = self.examples.indptr[parent : parent + 2]
-        rows, members = self.examples.indices[slice(*splits)], None
-        positive = np.concatenate([np.empty(0, np.int32), *own])
-        if not len(positive):
-            return rows[:0], None, own, relevance
-        if not _all_in(positive, rows):
-            shared, rows = rows, np.union1d(rows, positive)
-            members = np.zeros(len(rows), bool)
-            members[np.searchsorted(rows, shared)] = True
-        places, splits = np.searchsorted(rows, positive), np.cumsum(ends - starts).tolist()
-        own = [places[begin:end] for begin, end in zip([0, *splits], splits, strict=False)]
-        return rows, members, own, relevance
-
-    def _largest_sizes(self):
-        """Of every block: upper bounds of its rows and entries, and its children; in a fraction of
-        the time that ``_block_size`` takes."""
-        children, (most, _) = np.diff(self.child_splits), self.features.shape
-        if self.examples is None:
-            return [(most, self.features.nnz, int(children[0]))]
-        lengths = np.diff(self.features.indptr)
-        shared, own = self.examples, self.targets
-        rows = np.diff(shared.indptr) + self._by_parent(np.diff(own.indptr))
-        entries = _entries_of(shared, lengths) + self._by_parent(_entries_of(own, lengths))
-        rows, entries = np.minimum(rows, most), np.minimum(entries, self.features.nnz)
-        return zip(rows.tolist(), entries.tolist(), children.tolist(), strict=True)
-
-    def _by_parent(self, counts):
-        """Sums of counts of nodes."""
-        return np.bincount(self.parents, counts, self.num_parents).astype(np.int64)
-
-    def _bound(self, plan, rows, entries, children):
-        """``_need`` of a block that is at most so large."""
-        whole = {True} if self.examples is None else {False, rows == self.features.shape[0]}
-        return max(self._need(plan, None, 0, rows, entries, children, one) for one in whole)
-
-    def _block_size(self, parent):
-        """Rows, entries, children, and whether these are all examples."""
-        rows, _, positives, _ = self._problem(parent)
-        indptr = self.features.indptr
-        entries = int((indptr[rows + 1] - indptr[rows]).sum(dtype=np.int64))
-        whole = len(rows) == self.features.shape[0]
-        return len(rows), entries, len(positives), whole
-
-    def _need(self, plan, parent, budget, rows, entries, children, whole):
-        """Bytes that a block takes at most; its features are counted where that may matter, and
-        where its parent is given."""
-        problem = (rows, entries, self.features.shape[1], children, self.settings)
-        options = {"compress": plan.compress or not whole, "threads": plan.threads}
-        copied = 0 if whole else rows * 32
-        need = block_memory(*problem, **options) + copied
-        if need <= budget or parent is None:
-            return need
-        return block_memory(*problem, **options, occurring=self._occurring(parent)) + copied
-
-    def _occurring(self, parent):
-        """How many features occur in a block."""
-        if parent not in self._counted:
-            seen, rows = np.zeros(self.features.shape[1], bool), self._problem(parent)[0]
-            for begin in range(0, len(rows), _ROWS):
-                seen[self.features[rows[begin : begin + _ROWS]].indices] = True
-            self._counted[parent] = int(seen.sum())
-        return self._counted[parent]
-
-
-def features_digest(features: scipy.sparse.csr_matrix) -> str:
-    """Text that changes with the features; all of them are read, once for all layers.
-
-    Args:
-        features: CSR (N, D).
-
-    Example:
-        >>> len(features_digest(scipy.sparse.csr_matrix((2, 3))))
-        64
-    """
-    return _digest({name: getattr(features, name) for name in ("indptr", "indices", "data")})
-
-
-def _digest(arrays):
-    total = hashlib.sha256()
-    for name, array in arrays.items():
-        total.update(f"{name} {array.dtype} {array.shape} ".encode())
-        for begin in range(0, len(array), _AT_ONCE):  # perhaps mapped, or not contiguous
-            total.update(np.ascontiguousarray(array[begin : begin + _AT_ONCE]).data)
-    return total.hexdigest()
-
-
-def _entries_of(matrix, lengths):
-    """Of each column of a CSC matrix: the sum of the lengths of its rows, int64."""
-    before, total = np.zeros(len(matrix.indptr), np.int64), 0
-    for begin in range(0, matrix.nnz, _AT_ONCE):
-        rows = matrix.indices[begin : min(begin + _AT_ONCE, matrix.nnz)]
-        sums = total + np.cumsum(lengths[rows], dtype=np.int64)
-        columns = slice(*np.searchsorted(matrix.indptr, [begin, begin + len(sums)], side="right"))
-        before[columns] = sums[matrix.indptr[columns] - begin - 1]
-        total = sums[-1]
-    return np.diff(before)
-
-
-def _all_in(numbers, ascending):
-    places = np.searchsorted(ascending, numbers)
-    return places.max() < len(ascending) and bool((ascending[places] == numbers).all())
-
-
-def _is_mapped(array):
-    """Whether an array is on the disk, as are the parts of a mapped matrix of SciPy's."""
-    while array is not None and not isinstance(array, np.memmap):
-        array = getattr(array, "base", None)
-    return array is not None
-
-
-def _ascending(matrix):
-    """A matrix as CSC with ascending indices and no repeated ones."""
-    found = scipy.sparse.csc_matrix(matrix)
-    if not found.has_canonical_format:
-        found = found.copy()
-        found.sum_duplicates()
-    return found
-
-
-def _positives(matrix):
-    """The same without explicit zeros."""
-    found = _ascending(matrix)
-    if found.nnz and not found.data.all():
-        found = found.copy()
-        found.eliminate_zeros()
-    return found

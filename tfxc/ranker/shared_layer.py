@@ -7,20 +7,18 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from tfxc.core.storage.files import write_array, write_errors, write_json
 from tfxc.core.storage.reading import read_array, read_json
+from tfxc.ops.linear.block import Block
 from tfxc.ops.linear.solver import SolverSettings
 from tfxc.parallel import not_on_storage
-
-if TYPE_CHECKING:
-    from tfxc.ops.linear.block import Block
-    from tfxc.ranker.block_queue import Plan
-    from tfxc.ranker.layer import Blocks
+from tfxc.ranker.block_queue import Plan
+from tfxc.ranker.problem import Blocks, LayerProblem
 
 _OF_LAYER = ("targets", "examples", "relevance")
 _ARRAYS = ("data", "indices", "indptr")
@@ -57,7 +55,7 @@ class SharedFiles:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def layer(self, blocks: "Blocks", name: str) -> Iterator[Path]:
+    def layer(self, blocks: Blocks, name: str) -> Iterator[Path]:
         """Writes what ``solve_shared`` reads, and removes it afterwards, but for the features.
 
         Args:
@@ -110,7 +108,7 @@ class SharedBlocks:
         folder: of ``SharedFiles.layer``.
     """
 
-    def __init__(self, blocks: "Blocks", folder: Path) -> None:
+    def __init__(self, blocks: Blocks, folder: Path) -> None:
         self.num_parents, self.child_splits = blocks.num_parents, blocks.child_splits
         self._folder, self._ends = str(folder), np.cumsum(blocks.entries())
 
@@ -123,12 +121,12 @@ class SharedBlocks:
             yield first, last
             first = last
 
-    def task(self, first: int, last: int, plan: "Plan") -> tuple[Any, ...]:
+    def task(self, first: int, last: int, plan: Plan) -> tuple[Any, ...]:
         """``solve_shared`` of a span."""
         return solve_shared, self._folder, first, last, plan
 
 
-def solve_shared(folder: str, first: int, last: int, plan: "Plan") -> "list[Block]":
+def solve_shared(folder: str, first: int, last: int, plan: Plan) -> list[Block]:
     """The ``Block``s of some parents, in a worker.
 
     Args:
@@ -144,8 +142,6 @@ def solve_shared(folder: str, first: int, last: int, plan: "Plan") -> "list[Bloc
 
 @functools.lru_cache(maxsize=AT_A_TIME)
 def _opened(folder):
-    from tfxc.ranker.layer import Blocks, LayerProblem
-
     path = Path(folder)
     if not (path / _SETTINGS).is_file():
         raise not_on_storage("the layer that is trained", path)

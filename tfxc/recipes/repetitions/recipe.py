@@ -14,6 +14,7 @@ from tfxc.ops.tables.large_weights import (
 )
 from tfxc.recipes.base import Context, RecipeOfRuns
 from tfxc.recipes.bases.processes import train_in_processes
+from tfxc.recipes.repetitions.streamed import StreamedRepetitions, separate
 from tfxc.training.job import TrainingJob
 from tfxc.training.start.run_start import PARTS, RunStart
 
@@ -149,8 +150,6 @@ class Repetitions(RecipeOfRuns):
         """
         if self.together:
             return self.assemble(loaded)
-        from tfxc.recipes.repetitions.streamed import StreamedRepetitions
-
         count = repetition_count(loaded.config)
         numbers = list(range(count) if loaded.counted is None else loaded.counted)
         return StreamedRepetitions(loaded, numbers, self.checked(loaded.folder, numbers))
@@ -179,10 +178,3 @@ def repetition_count(config: Any) -> int:
             fix="use head 'mach', or recipe 'fit'",
         )
     return config.head.section().get("num_repetitions", known["num_repetitions"])
-
-
-def separate(config: "Config") -> "Config":
-    """A config whose repetitions have an encoder each."""
-    assert config.head is not None, "``check_config`` has asked for one"
-    head = type(config.head).model_validate({**config.head.section(), "trunk": "separate"})
-    return config.model_copy(update={"head": head})

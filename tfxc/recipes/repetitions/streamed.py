@@ -8,9 +8,9 @@ import numpy as np
 from tfxc.inference.streamed import StreamedModel
 from tfxc.model import XCModel, build_model, make_components
 from tfxc.ops.tables.large_weights import without_starts
-from tfxc.recipes.repetitions.recipe import separate
 
 if TYPE_CHECKING:
+    from tfxc.core.settings import Config
     from tfxc.runs.folder import RunFolder
     from tfxc.runs.loaded import LoadedRun
 
@@ -54,3 +54,10 @@ class StreamedRepetitions(StreamedModel):
     ) -> tuple[np.ndarray, np.ndarray]:
         """By the native search of the head."""
         return self.head.search_top_k(scores, k, method or self.search_methods[0])
+
+
+def separate(config: "Config") -> "Config":
+    """A config whose repetitions have an encoder each."""
+    assert config.head is not None, "``check_config`` has asked for one"
+    head = type(config.head).model_validate({**config.head.section(), "trunk": "separate"})
+    return config.model_copy(update={"head": head})

@@ -22,7 +22,7 @@ from tfxc.inference.searcher import Searcher
 from tfxc.ops.linear.solver import block_memory
 from tfxc.parallel import workers
 from tfxc.ranker.calibration import Calibration, pairs_of
-from tfxc.ranker.layer import BudgetError
+from tfxc.ranker.problem import BudgetError
 from tfxc.recipes.xr_linear.model import CALIBRATION
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 

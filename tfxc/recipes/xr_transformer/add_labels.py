@@ -22,8 +22,9 @@ from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.extended import extend_layer
-from tfxc.ranker.layer import LayerProblem, Limits
+from tfxc.ranker.layer import Limits
 from tfxc.ranker.negatives import examples_of, scheme_of
+from tfxc.ranker.problem import LayerProblem
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import PARAMETERS, write_layer, write_parameters

@@ -19,8 +19,9 @@ from tfxc.ops.csr import as_csr, bounds_of
 from tfxc.ops.linear.solver import SolverSettings
 from tfxc.ops.search.beam_search.chunked_layer import chunks_of
 from tfxc.ranker.ensemble import combine
-from tfxc.ranker.layer import LayerProblem, Limits, train_layer
+from tfxc.ranker.layer import Limits, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
+from tfxc.ranker.problem import LayerProblem
 from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import weight_matrix
 from tfxc.recipes.xr_transformer.embeddings import concatenated_on_disk, origin_of, write_embeddings
