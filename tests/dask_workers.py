@@ -19,7 +19,7 @@ def dask_workers(count=2, **options):
         n_workers=count,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address=":0",
         env={"PYTHONPATH": paths},
         **options,
     ) as found:
