@@ -26,7 +26,6 @@ from tfxc.estimator.class_texts import label_texts_of, texts_of_classes
 from tfxc.estimator.examples import checked_images, checked_texts, checked_weights, is_texts
 from tfxc.estimator.fitted_model import FitData, FittedModel, check_recipe
 from tfxc.estimator.targets import Targets, label_sets, read_targets
-from tfxc.metrics.classification import Decision
 from tfxc.runs.loaded import load_run
 
 _BATCH = 1024
@@ -38,7 +37,6 @@ _OF_NETWORKS = (
     "early_stopping", "class_weight", "label_texts",
 )  # fmt: skip
 _LEAST = np.finfo(np.float32).tiny  # of probabilities whose logarithm is taken
-_FIRST_K = 16  # labels looked at first where a threshold decides how many there are
 
 
 def _may_have_probabilities(classifier):
@@ -73,11 +71,11 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             ``validation_data`` of ``fit``, and keep the best weights; None trains all epochs.
         class_weight: ``"balanced"``, or a dict of the classes' weights (others have 1), for
             objectives that have ``class_weight``.
-        threshold: score from which a label is predicted where an example may have several. None:
-            of networks 0, which is a probability of one half for ``dense`` with ``sigmoid``, but
-            with head ``label_text`` and an objective that compares labels the best one alone; of
-            ``xr_linear`` a probability of one half if it has ``calibrate``, which needs
-            ``validation_data``, else the best label alone is predicted.
+        threshold: score from which a label is predicted where an example may have several. None
+            predicts the labels of a probability of one half or more where the model decides on
+            each label by itself and has probabilities: with the objective ``"sigmoid"`` or one
+            like it, or with recipe ``xr_linear`` and ``calibrate``, which needs
+            ``validation_data``. Else the best label alone is predicted.
         random_state: seed of weights, dropout and the order of examples.
         verbose: 1 shows the progress of training.
 
@@ -211,7 +209,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         rows = self._rows_of(X)
         if not self._targets.multi_label:
             return self._targets.from_ids(self._search(rows, 1)[0])
-        return self._targets.from_ids(self._predicted(rows))
+        return self._targets.from_ids(self._fitted.predict(rows, _BATCH, self.threshold))
 
     def predict_top_k(
         self, X: Any, k: int = 5, probabilities: bool = False
@@ -304,7 +302,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             DataError: a class's name cannot be written as one line.
         """
         check_is_fitted(self)
-        self._fitted.save(Path(folder), map(str, self.classes_.tolist()), self.text_features_)
+        threshold = None if self.threshold is None else float(self.threshold)
+        names = map(str, self.classes_.tolist())
+        self._fitted.save(Path(folder), names, self.text_features_, threshold)
 
     @classmethod
     def load(cls, folder: str | Path) -> "XCClassifier":
@@ -332,6 +332,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         names = np.empty(len(loaded.vocabulary.names), object)
         names[:] = loaded.vocabulary.names
         found._fitted, found.classes_ = fitted, names
+        found.threshold = config.evaluation.threshold
         found._targets = Targets("single" if loaded.single_label else "lists", names)
         found.text_features_, found.validation_metrics_ = loaded.text_features, {}
         if found.text_features_ is not None:
@@ -455,9 +456,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return ArraySource(self._rows_of(X, self._targets.ids_of(y)), len(self.classes_))
 
     def _labels_of_metrics(self):
-        """Whether there is one label each, and the names of two labels."""
+        """Whether each training example has one label, and the names of two labels."""
         names = list(map(str, self.classes_.tolist()))
-        return not self._targets.multi_label, names if len(names) == 2 else ()
+        return self._fitted.single_label, names if len(names) == 2 else ()
 
     @contextlib.contextmanager
     def _silence(self):
@@ -553,24 +554,6 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         assert (ids >= 0).all(), "a search finds as many classes as it is asked for"
         found = np.empty_like(scores)
         np.put_along_axis(found, ids.astype(np.int64), scores, axis=1)
-        return found
-
-    def _predicted(self, rows):
-        """Label ids of every example that are predicted, best first."""
-        rule = self._fitted.decision
-        if self.threshold is not None:
-            rule = Decision(self.threshold)
-        if rule.threshold is None:
-            return self._search(rows, 1)[0].tolist()
-        found, left, k = [None] * len(rows), np.arange(len(rows)), _FIRST_K
-        while len(left):
-            k = min(k, len(self.classes_))
-            ids, scores = self._search(rows.select(left), k, rule.probabilities)
-            keep = scores >= rule.threshold
-            complete = ~keep[:, -1] | (k == len(self.classes_))
-            for place in np.flatnonzero(complete):
-                found[left[place]] = ids[place][keep[place]].tolist()
-            left, k = left[~complete], 4 * k
         return found
 
     def __sklearn_tags__(self):

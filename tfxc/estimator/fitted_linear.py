@@ -17,7 +17,6 @@ from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.sources.matrices import matrices
 from tfxc.estimator.fitted_model import FitData, FittedModel
-from tfxc.metrics.classification import Decision
 from tfxc.ranker.calibration import Calibration
 from tfxc.recipes.xr_linear.model import CALIBRATION, LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
@@ -48,11 +47,6 @@ class FittedLinear(FittedModel):
     @property
     def _recipe(self) -> "XRLinear":
         return registry.create("recipe", self.config.recipe.section())
-
-    @property
-    def decision(self) -> Decision:
-        """Labels of probability one half or more; of scores without a calibration the best."""
-        return Decision() if self.model.calibration is None else Decision(0.5, True)
 
     def train(self, data: FitData, callbacks: Sequence[Any] = ()) -> None:
         """See ``FittedModel.train``."""
