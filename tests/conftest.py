@@ -20,6 +20,7 @@ pytest.register_assert_rewrite("tests.contracts")
 from tests import folders  # noqa: E402
 from tests.commands.calls import Outcome  # noqa: E402
 from tests.source_tree import ROOT  # noqa: E402
+from tfxc.core.messages import printed  # noqa: E402
 
 
 def pytest_collection_modifyitems(config, items):
@@ -97,6 +98,13 @@ def memory(monkeypatch, tmp_path):
 def golden_folder():
     """The folder of golden results; skips where there is none."""
     return folders.golden_folder()
+
+
+@pytest.fixture(autouse=True)
+def _messages_are_printed():
+    """As in a command: tests call the ``main`` of one, or what it calls, directly."""
+    with printed():
+        yield
 
 
 @pytest.fixture(autouse=True)

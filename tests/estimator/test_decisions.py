@@ -8,8 +8,8 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from tests.estimator.test_estimator import LISTS, TEXTS, small
 from tests.exports.methods import head_of
-from tests.small_runs import NAMES, make_run
 from tests.small_runs import TEXTS as EXAMPLES
+from tests.small_runs import make_run
 from tfxc.core import registry
 from tfxc.estimator.classifier import XCClassifier
 from tfxc.heads.mach import AGGREGATES

@@ -1,7 +1,6 @@
 """The scikit-learn estimator: extreme classification with ``fit`` and ``predict``."""
 
 import contextlib
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from tfxc.core import registry
 from tfxc.core.arguments import OneOf
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.messages import printed
 from tfxc.data.kinds import IMAGE, SPARSE, kind_of_features
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
@@ -77,7 +77,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             like it, or with recipe ``xr_linear`` and ``calibrate``, which needs
             ``validation_data``. Else the best label alone is predicted.
         random_state: seed of weights, dropout and the order of examples.
-        verbose: 1 shows the progress of training.
+        verbose: 1 prints the messages of training, which the logger ``tfxc`` has in any case.
 
     Attributes:
         classes_: the classes by label id; for an indicator matrix its column numbers.
@@ -190,7 +190,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         source = ArraySource(rows, len(self.classes_), label_texts=of_classes)
         config = parse_config(self._config(validation_data is not None), where="XCClassifier")
         weights = None if sample_weight is None else checked_weights(sample_weight, len(labels))
-        with self._silence():
+        with printed(this_thread=True) if self.verbose else contextlib.nullcontext():
             self._fitted = _class_of_model(config.recipe.name)(config, source, self.text_features_)
             self._fitted.describe(labels, texts)
             dev, names = self._dev(validation_data), self._labels_of_metrics()
@@ -310,6 +310,10 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
     def load(cls, folder: str | Path) -> "XCClassifier":
         """A fitted estimator from a run folder, of ``save`` or of ``tfxc train``.
 
+        Its parameters are those of the run, so that a ``clone`` of a saved estimator trains the
+        same model. What an estimator has no parameter for, such as another optimizer or schedule,
+        a clone trains as an estimator does.
+
         Args:
             folder: the run; its classes are the names of its labels.
 
@@ -321,22 +325,21 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         config = loaded.config
         check_recipe(loaded, [*_RECIPES])
         fitted = _class_of_model(config.recipe.name).of_run(loaded)
-        sections: dict[str, Any] = {
-            key: part.section() for key, part in config.network_sections.items() if part is not None
-        }
+        names = np.empty(len(loaded.vocabulary.names), object)
+        names[:] = loaded.vocabulary.names
         if config.recipe.name == _LINEAR:
             found = cls(recipe=config.recipe.section())
         else:
-            techniques = [method.section() for method in config.techniques]
-            found = cls(**sections, techniques=techniques)
-        names = np.empty(len(loaded.vocabulary.names), object)
-        names[:] = loaded.vocabulary.names
-        found._fitted, found.classes_ = fitted, names
+            found = cls(**_parameters_of(config, names))
+        found.random_state = config.seed
         found.threshold = config.evaluation.threshold
+        found._fitted, found.classes_ = fitted, names
         found._targets = Targets("single" if loaded.single_label else "lists", names)
         found.text_features_, found.validation_metrics_ = loaded.text_features, {}
         if found.text_features_ is not None:
             found.text_features = config.data.text_features
+        elif not loaded.kind.is_image:
+            found.n_features_in_ = loaded.manifest["num_features"]
         if fitted.label_texts:
             found.label_texts = dict(zip(names.tolist(), fitted.label_texts, strict=True))
         return found
@@ -460,15 +463,6 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         names = list(map(str, self.classes_.tolist()))
         return self._fitted.single_label, names if len(names) == 2 else ()
 
-    @contextlib.contextmanager
-    def _silence(self):
-        """Nothing is printed inside, unless ``verbose`` asks for it."""
-        with contextlib.ExitStack() as quiet:
-            if not self.verbose:
-                quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
-                quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
-            yield
-
     def _texts_of_classes(self, X):
         """The targets, perhaps with more classes, and the texts of all, none without any."""
         head = _section(self.head)
@@ -541,9 +535,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=reset)
         if input_kind != SPARSE.name and not scipy.sparse.issparse(X):
             return X
-        X = scipy.sparse.csr_matrix(X)
-        X.sum_duplicates()
-        return X
+        return scipy.sparse.csr_matrix(X)
 
     def _search(self, rows, k, probabilities=False):
         return self._fitted.search(rows, k, _BATCH, probabilities)
@@ -574,6 +566,26 @@ def _section(method):
         f"a method's name or a dict with 'name' expected, found {method!r}",
         fix='pass e.g. "dense" or {"name": "mach", "num_buckets": 50}',
     )
+
+
+def _parameters_of(config, names):
+    """What ``fit`` writes into the config of a network, as the parameters it comes from."""
+    found = {key: part.section() for key, part in config.network_sections.items()}
+    training, optimizer = config.training, config.training.optimizer.section()
+    weights = found["objective"].pop("class_weight", None)
+    if weights is not None:
+        is_name = isinstance(weights, str)
+        found["class_weight"] = weights if is_name else dict(zip(names, weights, strict=True))
+    if optimizer["name"] == "adam" and "learning_rate" in optimizer:
+        found["learning_rate"] = optimizer["learning_rate"]
+    if training.early_stopping is not None:
+        found["early_stopping"] = training.early_stopping.patience
+    return {
+        **found,
+        "techniques": [method.section() for method in config.techniques],
+        "epochs": training.epochs,
+        "batch_size": training.batch_size,
+    }
 
 
 # Recipes whose runs an estimator can load.
