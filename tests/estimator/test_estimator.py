@@ -249,7 +249,7 @@ def test_wrong_data_is_named(fitted):
             model.fit(X, y)
     with pytest.raises(ConfigError, match="text_features"):
         small(text_features="tfidf").fit(X, list("aabb"))
-    with pytest.raises(DataError, match="texts expected, found None at index 1"):
+    with pytest.raises(DataError, match="example at index 1 is no text but None"):
         model.fit(["a b", None], ["x", "y"])
     with pytest.raises(ValueError, match="inconsistent numbers"):
         model.fit(TEXTS, LISTS[:3])

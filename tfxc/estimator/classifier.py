@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import scipy.sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from tfxc.core import registry
@@ -23,7 +22,7 @@ from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
 from tfxc.estimator.class_texts import label_texts_of, texts_of_classes
-from tfxc.estimator.examples import checked_images, checked_texts, checked_weights, is_texts
+from tfxc.estimator.examples import checked_images, checked_weights, is_texts, listed_texts
 from tfxc.estimator.fitted_model import FitData, FittedModel, check_recipe
 from tfxc.estimator.targets import Targets, label_sets, read_targets
 from tfxc.runs.loaded import load_run
@@ -37,12 +36,6 @@ _OF_NETWORKS = (
     "early_stopping", "class_weight", "label_texts",
 )  # fmt: skip
 _LEAST = np.finfo(np.float32).tiny  # of probabilities whose logarithm is taken
-
-
-def _may_have_probabilities(classifier):
-    """A linear ranker has none unless it is calibrated."""
-    section = _section(classifier.recipe)
-    return section["name"] != _LINEAR or section.get("calibrate") is not None
 
 
 class XCClassifier(ClassifierMixin, BaseEstimator):
@@ -179,6 +172,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
         self._check_recipe()
+        X = listed_texts(X)
         self._targets, labels = read_targets(y)
         self._targets, texts = self._texts_of_classes(X)
         seen = sorted(set(itertools.chain.from_iterable(labels))) if texts else []
@@ -252,21 +246,26 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         scores = self._all_scores(X)
         return scores[:, 1] - scores[:, 0]
 
-    @available_if(_may_have_probabilities)
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of every class.
+    @property
+    def predict_proba(self) -> Callable[[Any], np.ndarray]:
+        """``predict_proba(X)``: the probability of every class, float32 (n, classes).
 
         Where an example has one class, the probabilities of an example add up to 1; those of a
-        ``"sigmoid"``, which are of each class by itself, are scaled to that. With ``xr_linear``
-        there is such a method only if the recipe has ``calibrate``.
-
-        Returns:
-            float32 (n, classes), in the order of ``classes_``.
+        ``"sigmoid"``, which are of each class by itself, are scaled to that. Classes are in the
+        order of ``classes_``.
 
         Raises:
-            ConfigError: the model has no probabilities.
+            AttributeError: the recipe is ``xr_linear``, without ``calibrate``.
+            ConfigError: when called, the model has no probabilities.
         """
-        return self._likely(X)
+        section = _section(self.recipe)
+        if section["name"] == _LINEAR and section.get("calibrate") is None:
+            raise AttributeError(
+                "recipe 'xr_linear' has no predict_proba without a calibration. To fix it: set "
+                "recipe={'name': 'xr_linear', 'calibrate': 'logistic'} and pass validation_data "
+                "to fit"
+            )
+        return self._likely
 
     def _likely(self, X):
         found = self._all_scores(X, probabilities=True)
@@ -348,19 +347,25 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         """Parameters; ``deep`` adds the arguments of methods, as ``head__num_buckets``."""
         found = super().get_params(deep)
         for name in _METHODS if deep else ():
-            if isinstance(found[name], Mapping):
-                found |= {f"{name}__{key}": value for key, value in found[name].items()}
+            found |= _nested(name, found[name])
         return found
 
     def set_params(self, **params: Any) -> "XCClassifier":
-        """Sets parameters, also ``head__num_buckets``; returns ``self``."""
+        """Sets parameters, also ``head__num_buckets`` and ``recipe__ranker__threshold``.
+
+        Returns:
+            ``self``.
+
+        Raises:
+            ConfigError: ``a__b__c`` where the argument ``b`` of ``a`` is no dict.
+        """
         nested = {key for key in params if key.partition("__")[0] in _METHODS and "__" in key}
         super().set_params(**{key: params[key] for key in params if key not in nested})
         for key in sorted(nested):
-            name, _, argument = key.partition("__")
+            name, *path = key.split("__")
             given = getattr(self, name)
-            given = "tfidf" if given is None else given
-            setattr(self, name, {**_section(given), argument: params[key]})
+            section = _section("tfidf" if given is None else given)
+            setattr(self, name, _with(section, path, params[key], key))
         return self
 
     def _config(self, measured=False):
@@ -494,9 +499,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         """
         if is_texts(X):
             features = build_text_features(_section(self.text_features or "tfidf"))
-            self.text_features_ = features.fit([checked_texts(X), *([more] if more else [])])
+            self.text_features_ = features.fit([X, *([more] if more else [])])
             vars(self).pop("n_features_in_", None)
-            return features.transform(list(X))
+            return features.transform(X)
         if self.text_features is not None:
             raise ConfigError(
                 "text_features expect texts, found a matrix", fix="leave text_features at None"
@@ -515,11 +520,14 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
     def _rows_of(self, X, labels=None):
         if not hasattr(self, "_fitted"):
             check_is_fitted(self)
-        if is_texts(X) != (self.text_features_ is not None):
+        X = listed_texts(X)
+        if self.text_features_ is not None and np.shape(X)[:1] == (0,):
+            X = []
+        elif is_texts(X) != (self.text_features_ is not None):
             expected = "a matrix" if self.text_features_ is None else "texts"
             raise DataError(f"{expected} as in fit expected", where="X")
         if self.text_features_ is not None:
-            matrix = self.text_features_.transform(checked_texts(X))
+            matrix = self.text_features_.transform(X)
         else:
             matrix = self._matrix(X, reset=False)
         if labels is not None:
@@ -554,6 +562,31 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _nested(name, value):
+    """The arguments of a section, and of the dicts in it, by their names as parameters."""
+    if not isinstance(value, Mapping):
+        return {}
+    found = {f"{name}__{key}": inner for key, inner in value.items()}
+    for key, inner in value.items():
+        found |= _nested(f"{name}__{key}", inner)
+    return found
+
+
+def _with(section, path, value, parameter):
+    """A section with another value of an argument, which may be one of a dict in it."""
+    argument, *rest = path
+    if not rest:
+        return {**section, argument: value}
+    inner = section.get(argument)
+    if not isinstance(inner, (Mapping, type(None))):
+        raise ConfigError(
+            f"{argument!r} is {inner!r}, which has no arguments",
+            where=parameter,
+            fix=f"set {parameter.removesuffix('__' + '__'.join(rest))} to a dict",
+        )
+    return {**section, argument: _with(inner or {}, rest, value, parameter)}
 
 
 def _section(method):
