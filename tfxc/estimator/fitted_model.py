@@ -163,11 +163,7 @@ class FittedModel(abc.ABC):
         self, rows: "Rows", k: int, batch_size: int, probabilities: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """As ``search``, padded with id -1 where the model's own search finds fewer labels."""
-        parts = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
-        searcher = Searcher(self.model, k, probabilities=probabilities)
-        parts += [one[:2] for one in searcher.over(RowStream([rows]), batch_size)]
-        ids, scores = zip(*parts, strict=True)
-        return np.concatenate(ids), np.concatenate(scores)
+        return best_labels(self.model, rows, k, batch_size, probabilities)
 
     def save(
         self,
@@ -212,6 +208,17 @@ class FittedModel(abc.ABC):
     @abc.abstractmethod
     def _save_model(self, run: "RunWriter") -> None:
         """Writes the files that the model is made of again."""
+
+
+def best_labels(
+    model: "RunModel", rows: "Rows", k: int, batch_size: int, probabilities: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids int32 and scores, or probabilities, float32 (n, k) that a model finds for ``Rows``."""
+    parts = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
+    searcher = Searcher(model, k, probabilities=probabilities)
+    parts += [one[:2] for one in searcher.over(RowStream([rows]), batch_size)]
+    ids, scores = zip(*parts, strict=True)
+    return np.concatenate(ids), np.concatenate(scores)
 
 
 _SIZES = ("num_features", "num_labels", "vocabulary_size", "image_shape")

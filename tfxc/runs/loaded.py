@@ -4,6 +4,7 @@ TensorFlow is imported with the model, if that needs it.
 """
 
 import contextlib
+import contextvars
 import copy
 import functools
 import gc
@@ -82,7 +83,7 @@ class LoadedRun:
         self.streamed = False
         self._search: tuple[int | None, str | None] | None = None
         self._head_settings: dict[str, int] = {}
-        self.folder, self.trust = RunFolder(Path(path)), trust or _trusting
+        self.folder, self.trust = RunFolder(Path(path)), trust or _trusting.get()
         self.folder.check_files()
         self.config = self.folder.config()
         if not self.trust:
@@ -525,19 +526,20 @@ def load_run(path: str | Path, trust: bool = False, step: int | None = None) -> 
     return LoadedRun(path, trust, step)
 
 
-_trusting = False
+_trusting = contextvars.ContextVar("trusting", default=False)
 
 
 @contextlib.contextmanager
 def trusting(trust: bool) -> Iterator[None]:
-    """Inside, runs are loaded as ``load_run`` does with ``trust``: for recipes that load some."""
-    global _trusting
-    before = _trusting
-    _trusting = before or trust
+    """Inside, runs are loaded as ``load_run`` does with ``trust``: for recipes that load some.
+
+    That holds for the thread that calls it.
+    """
+    before = _trusting.set(_trusting.get() or trust)
     try:
         yield
     finally:
-        _trusting = before
+        _trusting.reset(before)
 
 
 def fingerprint_of_run(path: str | Path) -> str:
