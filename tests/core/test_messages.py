@@ -29,7 +29,8 @@ def test_commands_print_them_as_they_are(capsys):
     out, err = capsys.readouterr()
     assert out == "100 %s is done\ninside is done\n"
     assert err == ("100 %s starts\nwarning: 100 %s is odd\ninside starts\nwarning: inside is odd\n")
-    assert not is_printed() and NOTES.level == logging.NOTSET and not NOTES.handlers
+    assert not is_printed() and NOTES.level == logging.NOTSET
+    assert NOTES.propagate and not NOTES.handlers
 
 
 def test_a_program_collects_them(caplog):
@@ -37,6 +38,20 @@ def test_a_program_collects_them(caplog):
         say()
     assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING"]
     assert {record.name for record in caplog.records} == {"tfxc", "tfxc.output"}
+
+
+def test_a_handler_of_the_root_gets_what_is_not_printed(capsys, caplog):
+    """As TensorFlow's: what is printed is not shown twice, and no warning of another is lost."""
+    with printed(this_thread=True):
+        say("mine")
+        assert not caplog.records
+        other = threading.Thread(target=say)
+        other.start()
+        other.join()
+    assert [record.getMessage() for record in caplog.records] == ["it is odd"]
+    assert capsys.readouterr().out == "mine is done\n"
+    say("after")
+    assert [record.getMessage() for record in caplog.records] == ["it is odd", "after is odd"]
 
 
 def test_threads_that_overlap_print_their_own(capsys):

@@ -18,31 +18,59 @@ OUTPUT = logging.getLogger("tfxc.output")
 
 
 class _Printer(logging.Handler):
-    """Prints records as they are, and before a warning that it is one.
+    """Prints the records of some threads as they are, and before a warning that it is one.
 
-    Args:
-        thread: whose records are printed; None for those of all threads.
+    While it prints any, records go to no handler of the root logger, as TensorFlow installs one;
+    those of other threads are passed on as if it were not there.
     """
 
-    def __init__(self, thread: int | None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.thread = thread
+        self._mutex = threading.Lock()
+        self._threads: list[int | None] = []  # None for all of them
+        self._level = self._least = logging.NOTSET
+        self._propagates = True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints on the standard streams of this moment."""
-        if self.thread in (None, record.thread):
+        if self.prints(record.thread):
             word = "warning: " if record.levelno == logging.WARNING else ""
             stream = sys.stdout if record.name == OUTPUT.name else sys.stderr
             print(word + record.getMessage(), file=stream, flush=True)
+        elif self._propagates and record.levelno >= self._least:
+            logging.getLogger().callHandlers(record)
+
+    def prints(self, thread: int | None) -> bool:
+        """Whether the records of a thread are printed."""
+        return None in self._threads or thread in self._threads
+
+    @contextlib.contextmanager
+    def printing(self, thread: int | None) -> Iterator[None]:
+        """Inside, the records of a thread, or of all, are printed; blocks may overlap."""
+        with self._mutex:
+            if not self._threads:
+                self._level = NOTES.level
+                self._least = NOTES.getEffectiveLevel()
+                self._propagates = NOTES.propagate
+                NOTES.setLevel(min(self._least, logging.INFO))
+                NOTES.propagate = False
+                NOTES.addHandler(self)
+            self._threads.append(thread)
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._threads.remove(thread)
+                if not self._threads:
+                    NOTES.removeHandler(self)
+                    NOTES.propagate = self._propagates
+                    NOTES.setLevel(self._level)
 
 
-_lock = threading.Lock()
-_printers: list[_Printer] = []
-_level = logging.NOTSET  # of the logger while nothing is printed
+_printer = _Printer()
 
 
-@contextlib.contextmanager
-def printed(this_thread: bool = False) -> Iterator[None]:
+def printed(this_thread: bool = False) -> contextlib.AbstractContextManager[None]:
     """Inside, messages of level ``INFO`` and above are printed.
 
     Args:
@@ -53,31 +81,9 @@ def printed(this_thread: bool = False) -> Iterator[None]:
         ...     OUTPUT.info("finished")
         finished
     """
-    global _level
-    printer = _Printer(threading.get_ident() if this_thread else None)
-    with _lock:
-        is_new = not _prints(printer.thread)
-        if is_new:
-            if not _printers:
-                _level = NOTES.level
-                NOTES.setLevel(logging.INFO)
-            _printers.append(printer)
-            NOTES.addHandler(printer)
-    try:
-        yield
-    finally:
-        with _lock:
-            if is_new:
-                NOTES.removeHandler(printer)
-                _printers.remove(printer)
-                if not _printers:
-                    NOTES.setLevel(_level)
+    return _printer.printing(threading.get_ident() if this_thread else None)
 
 
 def is_printed() -> bool:
     """Whether the messages of this thread are printed, and so are progress lines."""
-    return _prints(threading.get_ident())
-
-
-def _prints(thread):
-    return any(printer.thread in (None, thread) for printer in _printers)
+    return _printer.prints(threading.get_ident())
