@@ -20,6 +20,7 @@ pytest.register_assert_rewrite("tests.contracts")
 from tests import folders  # noqa: E402
 from tests.commands.calls import Outcome  # noqa: E402
 from tests.source_tree import ROOT  # noqa: E402
+from tfxc.core.messages import printed  # noqa: E402
 
 
 def pytest_collection_modifyitems(config, items):
@@ -116,6 +117,13 @@ def compiled_operations():
     yield
     for operation in (row_adam, rounded_descent):
         operation.forget()
+
+
+@pytest.fixture(autouse=True)
+def _messages_are_printed():
+    """As in a command: tests call the ``main`` of one, or what it calls, directly."""
+    with printed():
+        yield
 
 
 @pytest.fixture(autouse=True)

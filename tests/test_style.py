@@ -93,3 +93,24 @@ def test_json_is_written_by_one_function():
         "take tfxc.core.storage.files.write_json or tfxc.core.escaping.json_text: "
         + ", ".join(wrong)
     )
+
+
+# The command line itself, what prints its messages, programs that run without tfxc, and a module
+# that says why TensorFlow's own operation is used.
+PRINTING = (
+    "tfxc/commands/", "tfxc/__main__.py", "tfxc/core/cli.py", "tfxc/core/messages.py",
+    "tfxc/core/escaping.py", "tfxc/exports/standalone/", "tfxc/ops/compiled_operations.py",
+)  # fmt: skip
+
+
+def test_the_library_gives_its_messages_to_the_logger():
+    names = {"print", "redirect_stdout", "redirect_stderr"}
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in python_files("tfxc")
+        if not str(path.relative_to(ROOT)).startswith(PRINTING)
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", getattr(node.func, "attr", "")) in names
+    ]
+    assert not found, "see tfxc.core.messages: " + ", ".join(found)

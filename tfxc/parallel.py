@@ -10,6 +10,7 @@ see the same files under the same paths, and have the same version of tfxc. A ta
 that of a worker that was killed is given to another one.
 """
 
+import atexit
 import collections
 import contextlib
 import importlib
@@ -29,6 +30,7 @@ from loky import ProcessPoolExecutor
 
 from tfxc.core.errors import ConfigError, MachineError, missing_package
 from tfxc.core.interrupts import stop_with_parent
+from tfxc.core.messages import NOTES, is_printed, printed
 from tfxc.core.storage.files import atomic_file, write_errors
 from tfxc.version import __version__
 
@@ -54,7 +56,8 @@ class Workers(NamedTuple):
     memory: int | None
 
 
-_pools: dict[tuple[int, str], ProcessPoolExecutor] = {}  # by number of processes and module
+# By number of processes, module, and whether messages are printed.
+_pools: dict[tuple[int, str, bool], ProcessPoolExecutor] = {}
 _client: "distributed.Client | None" = None  # one of a process, for all of its threads
 
 
@@ -85,7 +88,7 @@ def cluster(address: str | None) -> Iterator[Workers | None]:
             found = workers()
             assert found is not None, "a client is there"
             told = f"{found.tasks} tasks at a time on the workers of {address}"
-            print(told, file=sys.stderr, flush=True)
+            NOTES.info(told)
             yield found
         finally:
             _client = None
@@ -276,7 +279,7 @@ def _processes(function, processes):
     loky's, as its processes do not read the user's program again when they start. joblib's one
     pool per process is not for us: ``joblib.Parallel``, which scikit-learn may call, ends it.
     """
-    key = processes, function.__module__
+    key = processes, function.__module__, is_printed()
     if key not in _pools:
         # A process that grows much after its first task is taken for leaking, and replaced: what a
         # task imports is imported before.
@@ -307,9 +310,13 @@ def _in_order(pool, function, tasks, processes, end):
         raise
 
 
-def _begin(module):
+def _begin(module, prints):
     """Prepares a process of this machine for the tasks of a module; Ctrl-C is for its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if prints:
+        printing = contextlib.ExitStack()
+        printing.enter_context(printed())
+        atexit.register(printing.close)
     importlib.import_module(module)
 
 

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from tests.source_tree import ROOT
+from tfxc.core.storage.files import captured_standard_error
 
 PACKAGE = """
 import os
@@ -65,3 +67,21 @@ def test_a_pipe_that_closes_early(arguments):
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_threads_that_overlap_leave_standard_error_as_it_is():
+    before = os.fstat(2)
+    first_holds, second_holds = threading.Event(), threading.Event()
+
+    def second():
+        first_holds.wait(10)
+        with captured_standard_error():
+            second_holds.set()
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with captured_standard_error():
+        first_holds.set()
+        assert not second_holds.wait(0.2)
+    thread.join()
+    assert second_holds.is_set() and os.path.samestat(os.fstat(2), before)

@@ -2,6 +2,8 @@
 
 import pickle
 import runpy
+import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse
+from keras.callbacks import LambdaCallback
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -196,6 +199,27 @@ def test_silent_unless_verbose(capfd):
     assert "finished at step" in capfd.readouterr().out
 
 
+def test_fits_in_threads_leave_the_streams_as_they_are(capsys):
+    """One begins before the other and ends before it."""
+    streams, began, ended = (sys.stdout, sys.stderr), threading.Event(), threading.Event()
+    first, second = (small(epochs=2, verbose=verbose) for verbose in (1, 0))
+
+    def fit():
+        on_end = LambdaCallback(on_train_end=lambda logs=None: ended.wait(60))
+        began.set()
+        second.fit(TEXTS, LISTS, callbacks=[on_end])
+
+    thread = threading.Thread(target=fit)
+    first.fit(TEXTS, LISTS, callbacks=[LambdaCallback(
+        on_train_begin=lambda logs=None: (thread.start(), began.wait(60))
+    )])  # fmt: skip
+    ended.set()
+    thread.join()
+    assert (sys.stdout, sys.stderr) == streams
+    assert capsys.readouterr().out.count("finished at step") == 1
+    np.testing.assert_array_equal(first.decision_function(TEXTS), second.decision_function(TEXTS))
+
+
 @pytest.mark.parametrize(("settings", "problem"), [
     ({"head": "dens"}, "unknown head 'dens', did you mean 'dense'"),
     ({"head": {"name": "mach"}}, "needs num_buckets"),
@@ -225,7 +249,7 @@ def test_wrong_data_is_named(fitted):
             model.fit(X, y)
     with pytest.raises(ConfigError, match="text_features"):
         small(text_features="tfidf").fit(X, list("aabb"))
-    with pytest.raises(DataError, match="texts expected, found None at index 1"):
+    with pytest.raises(DataError, match="example at index 1 is no text but None"):
         model.fit(["a b", None], ["x", "y"])
     with pytest.raises(ValueError, match="inconsistent numbers"):
         model.fit(TEXTS, LISTS[:3])

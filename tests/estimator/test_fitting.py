@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
@@ -184,6 +185,67 @@ def test_loaded_is_what_was_saved(single, several, tmp_path):
         ConfigError, match="recipes fit, distill, xr_linear expected, found one of 'kfold'"
     ):
         XCClassifier.load(path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"encoder": {"name": "bag_mlp", "hidden": [4], "dropout": 0.5}, "epochs": 3.5,
+         "batch_size": 8, "learning_rate": 0.03, "early_stopping": 2, "random_state": 7,
+         "class_weight": {"red": 3.0}, "text_features": {"name": "tfidf", "min_df": 2},
+         "techniques": [{"name": "ema", "decay": 0.9}]},
+        {"recipe": {"name": "xr_linear", "tree": {"nr_splits": 2, "max_leaf_size": 2}},
+         "random_state": 7},
+    ],
+    ids=["fit", "xr_linear"],
+)  # fmt: skip
+def test_a_clone_of_a_loaded_one_trains_the_same(tmp_path, settings):
+    data = {"validation_data": (TEXTS[:10], LISTS[:10])}
+    model = XCClassifier(**settings).fit(TEXTS, LISTS, **data)
+    model.save(tmp_path / "run")
+    again = clone(XCClassifier.load(tmp_path / "run"))
+    known = again.get_params()
+    assert {name: known[name] for name in settings if name != "class_weight"} == {
+        name: value for name, value in settings.items() if name != "class_weight"
+    }
+    again.fit(TEXTS, LISTS, **data)
+    np.testing.assert_array_equal(model.decision_function(TEXTS), again.decision_function(TEXTS))
+
+
+def test_a_loaded_one_knows_the_width_of_its_features(tmp_path):
+    small(epochs=1).fit(MATRIX, MATRIX[:, 0] > 0).save(tmp_path / "run")
+    loaded = XCClassifier.load(tmp_path / "run")
+    assert loaded.n_features_in_ == 6
+    with pytest.raises(ValueError, match="X has 5 features, but XCClassifier is expecting 6"):
+        loaded.predict(MATRIX[:, :5])
+
+
+def as_written(matrix):
+    """A CSR matrix whose rows end with the first column, once more, and a 0; and its arrays."""
+    matrix = scipy.sparse.csr_matrix(matrix)
+    parts = [
+        (np.r_[row.indices[::-1], row.indices[:1], 0], np.r_[row.data[::-1], 0, 0])
+        for row in matrix
+    ]
+    indices, values = map(np.concatenate, zip(*parts, strict=True))
+    bounds = matrix.indptr + 2 * np.arange(len(matrix.indptr), dtype=np.int32)
+    found = scipy.sparse.csr_matrix((values, indices, bounds), matrix.shape)
+    for array in (found.data, found.indices, found.indptr):
+        array.flags.writeable = False
+    return found, [array.copy() for array in (found.data, found.indices, found.indptr)]
+
+
+@pytest.mark.parametrize("recipe", ["fit", "xr_linear"])
+def test_nothing_of_the_callers_is_changed(recipe):
+    X, before = as_written(
+        np.abs(MATRIX[:12]) * (MATRIX[:12] > 0) + np.eye(12, 6, dtype=np.float32)
+    )
+    y, wanted = as_written((MATRIX[:12, :3] > 0).astype(np.int64) | np.eye(12, 3, dtype=np.int64))
+    model = XCClassifier(recipe=recipe) if recipe != "fit" else small(epochs=1)
+    model.fit(X, y, validation_data=(X, y)).score(X, y)
+    for matrix, arrays in ((X, before), (y, wanted)):
+        for array, given in zip((matrix.data, matrix.indices, matrix.indptr), arrays, strict=True):
+            np.testing.assert_array_equal(array, given)
 
 
 def test_zeros_and_ones_as_lists_are_warned_about():

@@ -69,6 +69,8 @@ def test_labels_of_texts(calibrated):
     plain = linear().fit(TEXTS, LISTS)
     assert [len(row) for row in plain.predict(TEXTS[:5])] == [1] * 5, "the best label alone"
     assert hasattr(calibrated, "predict_proba") and not hasattr(plain, "predict_proba")
+    with pytest.raises(AttributeError, match=r"To fix it: set recipe=.*'calibrate': 'logistic'"):
+        plain.predict_proba(TEXTS[:1])
     with pytest.raises(ConfigError, match="calibrated scores expected"):
         plain.predict_top_k(TEXTS[:1], 2, probabilities=True)
     with pytest.raises(ConfigError, match=r"recipe\.calibrate: validation_data expected"):
@@ -139,6 +141,23 @@ def test_scikit_learns_searches():
 def test_wrong_settings_are_named(settings, problem):
     with pytest.raises(ConfigError, match=problem):
         XCClassifier(**{"recipe": "xr_linear", **settings}).fit(TEXTS, LISTS)
+
+
+def test_arguments_of_arguments():
+    model = linear(recipe=DEEP)
+    model.set_params(recipe__ranker__threshold=0.2, recipe__tree__nr_splits=4)
+    assert model.recipe["ranker"] == {"only_topk": 1, "threshold": 0.2}
+    assert model.recipe["tree"] == {"nr_splits": 4, "max_leaf_size": 2}
+    assert DEEP["ranker"] == {"only_topk": 1}
+    assert model.get_params()["recipe__ranker__threshold"] == 0.2
+    assert clone(model).get_params() == model.get_params()
+    plain = XCClassifier(recipe="xr_linear").set_params(recipe__ranker__threshold=0.3)
+    assert plain.recipe == {"name": "xr_linear", "ranker": {"threshold": 0.3}}
+    with pytest.raises(ConfigError, match=r"'threshold' is 0\.3, which has no arguments"):
+        plain.set_params(recipe__ranker__threshold__least=1)
+    grid = {"recipe__ranker__threshold": [0.1, 0.5]}
+    search = GridSearchCV(linear(), grid, cv=2).fit(MATRIX, SINGLE[:5][MATRIX[:, 0].argsort() % 5])
+    assert search.best_params_["recipe__ranker__threshold"] in (0.1, 0.5)
 
 
 def test_defaults_in_other_words():

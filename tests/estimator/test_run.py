@@ -79,6 +79,22 @@ def test_matrices(tmp_path):
     assert vectors.shape == (4, 6) and vectors.dtype == np.float32
 
 
+def test_answers_do_not_depend_on_the_order_of_calls(tmp_path):
+    """A run that computes in another precision encodes in float32, and changes nothing by it."""
+    path = make_run(tmp_path / "run", text_features=TFIDF, objective=SOFTMAX,
+                    training={"precision": "mixed_bfloat16"})  # fmt: skip
+    first, second = tfxc.Run(path), tfxc.Run(path)
+    config = first.config
+    vectors, scores = first.encode(TEXTS), first.predict(TEXTS, 3).scores
+    np.testing.assert_array_equal(second.predict(TEXTS, 3).scores, scores)
+    np.testing.assert_array_equal(second.encode(TEXTS), vectors)
+    assert first.config == second.config == config
+    assert config.training.precision == "mixed_bfloat16"
+    loaded = first._loaded
+    assert loaded.embedder("test").model is not loaded.model
+    assert {one.dtype for one in (vectors, scores)} == {np.dtype(np.float32)}
+
+
 def test_images_as_arrays_bytes_and_files(tmp_path):
     encoder = {"name": "resnet", "depth": 10, "width": 4}
     run = tfxc.Run(

@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -120,6 +121,20 @@ def test_python_refuses_and_trusts(run):
         load_run(run)
     with pytest.raises(ConfigError), trusting(False):
         load_run(run)
+
+
+def test_the_trust_of_a_thread_is_its_own(run):
+    """However the blocks of two threads overlap, none is left trusting."""
+    with ThreadPoolExecutor(1) as other:
+        with trusting(True):
+            with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'"):
+                other.submit(load_run, run).result()
+            block = trusting(True)
+            other.submit(block.__enter__).result()
+        other.submit(block.__exit__, None, None, None).result()
+        for load in (load_run, lambda path: other.submit(load_run, path).result()):
+            with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'"):
+                load(run)
 
 
 def test_a_trusted_run_is_opened_by_commands(run, capsys):

@@ -111,7 +111,8 @@ class RunEncoder:
                 "a run on images expected, found another one", where="--flip", fix="leave it out"
             )
         self._loaded, self._embedder = loaded, loaded.embedder("--run", flip)
-        shape = loaded.model.encoder.compute_output_shape((None, loaded.manifest["num_features"]))
+        encoder = self._embedder.model.encoder
+        shape = encoder.compute_output_shape((None, loaded.manifest["num_features"]))
         self.num_features = 1
         for side in shape[1:]:
             self.num_features *= side

@@ -16,6 +16,7 @@ from typing import Any
 
 from tfxc.core.errors import ConfigError, MachineError, UserError
 from tfxc.core.escaping import safe_output
+from tfxc.core.messages import printed
 from tfxc.core.quiet import hide_start_lines
 from tfxc.core.registry import nearest
 from tfxc.core.resources import wait_passively
@@ -493,7 +494,7 @@ def run(
     """
     hide_start_lines()
     wait_passively()
-    with safe_output(with_addresses):
+    with safe_output(with_addresses), printed():
         _run(main, argv)
 
 

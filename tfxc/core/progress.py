@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from tfxc.core.escaping import one_line
+from tfxc.core.messages import is_printed
 
 _REDRAWN = 1.0  # seconds between two drawings on a terminal
 _USUAL = 80  # columns of a terminal that does not say
 
 
 class Progress:
-    """A progress line on standard error.
+    """A progress line on standard error, where the messages of its thread are printed.
 
     On a terminal the line is redrawn in place once a second, as much of it as fits into a line:
     one that is broken into two could not be redrawn. Elsewhere a line is printed at most every
@@ -25,6 +26,8 @@ class Progress:
         total: number of units, or None if it is not known beforehand.
         unit: plural noun of what is counted.
         start: units already done (a resumed step).
+        stream: where the line goes in any case.
+        log_seconds: see above.
 
     Example:
         >>> with Progress("reading", total=3, unit="files") as progress:
@@ -45,6 +48,7 @@ class Progress:
         self.done = self._start = start
         # Its own control sequences are not to be escaped; what it shows of others is.
         self._stream = getattr(stream or sys.stderr, "unescaped", stream or sys.stderr)
+        self._silent = stream is None and not is_printed()
         self._terminal = self._stream.isatty()
         self._interval = _REDRAWN if self._terminal else log_seconds
         self._began = self._drawn = time.monotonic()
@@ -61,7 +65,7 @@ class Progress:
         self.done += units
         self._note = one_line(note) or self._note
         now = time.monotonic()
-        if now - self._drawn >= self._interval:
+        if now - self._drawn >= self._interval and not self._silent:
             self._drawn = now
             self._write(self._parts(now))
 
@@ -84,7 +88,7 @@ class Progress:
 
     def clear(self) -> None:
         """Removes the line so that something else can be printed."""
-        if self._terminal:
+        if self._terminal and not self._silent:
             self._stream.write("\r\x1b[2K")
             self._stream.flush()
 
@@ -92,7 +96,7 @@ class Progress:
         """Ends the line with the total time; silent steps shorter than a second stay silent."""
         self.clear()
         seconds = time.monotonic() - self._began
-        if seconds >= 1:
+        if seconds >= 1 and not self._silent:
             ending = "stopped after" if failed else "done in"
             self._stream.write(
                 f"{self.title}: {self.done:,} {self.unit}, {ending} {duration(seconds)}\n"

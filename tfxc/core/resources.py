@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tfxc.core.errors import ConfigError, MachineError
 
-_limit: int | None = None  # of this process, see ``limited_threads``
+_limits: list[int | None] = []  # of this process, the latest last, see ``limited_threads``
 
 
 @contextlib.contextmanager
@@ -25,12 +25,11 @@ def limited_threads(threads: int | None) -> Iterator[None]:
         ...     thread_count()
         3
     """
-    global _limit
-    before, _limit = _limit, threads
+    _limits.append(threads)
     try:
         yield
     finally:
-        _limit = before
+        _limits.remove(threads)  # not the last one where blocks of two threads overlap
 
 
 def thread_count(threads: int | None = None) -> int:
@@ -39,8 +38,9 @@ def thread_count(threads: int | None = None) -> int:
     Raises:
         ConfigError: fewer than 1.
     """
-    if threads is None and _limit is not None:
-        return _limit
+    limit = _limits[-1] if _limits else None
+    if threads is None and limit is not None:
+        return limit
     if threads is None:
         affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
         return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,6 +1,5 @@
 """Chunks of raw examples to rows: texts vectorised, labels numbered, features, images checked."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tfxc.core.errors import DataError
+from tfxc.core.messages import NOTES
 from tfxc.data.kinds import TEXT, kind_of_features
 from tfxc.data.lists import gather_lists
 from tfxc.data.rows import Rows
@@ -158,16 +158,15 @@ def check_kind(
 
 
 def report_unused_features(where: str | Path, split: str) -> None:
-    """Reports on standard error that the features of a split are not used in addition to its texts.
+    """Reports that the features of a split are not used in addition to its texts.
 
     Args:
         where: the source.
         split: its name.
     """
-    print(
+    NOTES.info(
         f"{split}: the features of {where} are not used, as data.text_features makes them from "
-        f"the texts; remove text_features to use those of the file",
-        file=sys.stderr,
+        f"the texts; remove text_features to use those of the file"
     )
 
 

@@ -10,7 +10,6 @@ these, and ``sources.json`` (sizes and times of the sources).
 import itertools
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
+from tfxc.core.messages import NOTES
 from tfxc.core.progress import Progress
 from tfxc.core.resources import thread_count
 from tfxc.core.settings import ImageSettings
@@ -152,7 +152,7 @@ def ensure_prepared(
         find_sources(settings)  # refuses before anything is made
 
         def waiting(process):
-            print(f"waiting for {process}, which prepares {folder}", file=sys.stderr)
+            NOTES.info(f"waiting for {process}, which prepares {folder}")
 
         with ensured_parent(folder), locked(folder.with_name(f".{folder.name}.lock"), waiting):
             sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
@@ -193,11 +193,10 @@ def report_joined_labels(names: Sequence[str], where: str | Path) -> None:
     if found is None:
         return
     separator, joined = found
-    print(
-        f"warning: {where}: every example has one label, but {len(joined):,} of {len(names):,} "
+    NOTES.warning(
+        f"{where}: every example has one label, but {len(joined):,} of {len(names):,} "
         f"label names look like several, such as {joined[0]!r}; if they are, set "
-        f"data.reader_options.label_separator to {separator!r} (CSV, TSV), or write lists",
-        file=sys.stderr,
+        f"data.reader_options.label_separator to {separator!r} (CSV, TSV), or write lists"
     )
 
 

@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from tfxc.core.errors import DataError, MachineError, UserError
 from tfxc.core.escaping import json_text
+from tfxc.core.messages import NOTES
 from tfxc.core.storage.files import ensured_parent, path_conflict, write_errors
 from tfxc.core.storage.locks import NO_LOCKS, is_same, try_lock
 
@@ -251,7 +251,7 @@ class RowWriter:
                 self._marks, self._count = done, len(done)
                 return True
         problem = "the unfinished file is damaged, or belongs to other data or settings"
-        print(f"{self.path}: starting over; {problem}", file=sys.stderr)
+        NOTES.info(f"{self.path}: starting over; {problem}")
         self.row_shape = given
         return False
 

@@ -1,9 +1,8 @@
 """The scikit-learn estimator: extreme classification with ``fit`` and ``predict``."""
 
 import contextlib
-import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,21 @@ import numpy as np
 import scipy.sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from tfxc.core import registry
 from tfxc.core.arguments import OneOf
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.messages import printed
 from tfxc.data.kinds import IMAGE, SPARSE, kind_of_features
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
 from tfxc.estimator.class_texts import label_texts_of, texts_of_classes
-from tfxc.estimator.examples import checked_images, checked_texts, checked_weights, is_texts
+from tfxc.estimator.examples import checked_images, checked_weights, is_texts, listed_texts
 from tfxc.estimator.fitted_model import FitData, FittedModel, check_recipe
 from tfxc.estimator.targets import Targets, label_sets, read_targets
-from tfxc.metrics.classification import Decision
 from tfxc.runs.loaded import load_run
 
 _BATCH = 1024
@@ -38,13 +36,6 @@ _OF_NETWORKS = (
     "early_stopping", "class_weight", "label_texts",
 )  # fmt: skip
 _LEAST = np.finfo(np.float32).tiny  # of probabilities whose logarithm is taken
-_FIRST_K = 16  # labels looked at first where a threshold decides how many there are
-
-
-def _may_have_probabilities(classifier):
-    """A linear ranker has none unless it is calibrated."""
-    section = _section(classifier.recipe)
-    return section["name"] != _LINEAR or section.get("calibrate") is not None
 
 
 class XCClassifier(ClassifierMixin, BaseEstimator):
@@ -73,13 +64,13 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             ``validation_data`` of ``fit``, and keep the best weights; None trains all epochs.
         class_weight: ``"balanced"``, or a dict of the classes' weights (others have 1), for
             objectives that have ``class_weight``.
-        threshold: score from which a label is predicted where an example may have several. None:
-            of networks 0, which is a probability of one half for ``dense`` with ``sigmoid``, but
-            with head ``label_text`` and an objective that compares labels the best one alone; of
-            ``xr_linear`` a probability of one half if it has ``calibrate``, which needs
-            ``validation_data``, else the best label alone is predicted.
+        threshold: score from which a label is predicted where an example may have several. None
+            predicts the labels of a probability of one half or more where the model decides on
+            each label by itself and has probabilities: with the objective ``"sigmoid"`` or one
+            like it, or with recipe ``xr_linear`` and ``calibrate``, which needs
+            ``validation_data``. Else the best label alone is predicted.
         random_state: seed of weights, dropout and the order of examples.
-        verbose: 1 shows the progress of training.
+        verbose: 1 prints the messages of training, which the logger ``tfxc`` has in any case.
 
     Attributes:
         classes_: the classes by label id; for an indicator matrix its column numbers.
@@ -181,6 +172,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
         self._check_recipe()
+        X = listed_texts(X)
         self._targets, labels = read_targets(y)
         self._targets, texts = self._texts_of_classes(X)
         seen = sorted(set(itertools.chain.from_iterable(labels))) if texts else []
@@ -192,7 +184,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         source = ArraySource(rows, len(self.classes_), label_texts=of_classes)
         config = parse_config(self._config(validation_data is not None), where="XCClassifier")
         weights = None if sample_weight is None else checked_weights(sample_weight, len(labels))
-        with self._silence():
+        with printed(this_thread=True) if self.verbose else contextlib.nullcontext():
             self._fitted = _class_of_model(config.recipe.name)(config, source, self.text_features_)
             self._fitted.describe(labels, texts)
             dev, names = self._dev(validation_data), self._labels_of_metrics()
@@ -211,7 +203,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         rows = self._rows_of(X)
         if not self._targets.multi_label:
             return self._targets.from_ids(self._search(rows, 1)[0])
-        return self._targets.from_ids(self._predicted(rows))
+        return self._targets.from_ids(self._fitted.predict(rows, _BATCH, self.threshold))
 
     def predict_top_k(
         self, X: Any, k: int = 5, probabilities: bool = False
@@ -254,21 +246,26 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         scores = self._all_scores(X)
         return scores[:, 1] - scores[:, 0]
 
-    @available_if(_may_have_probabilities)
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of every class.
+    @property
+    def predict_proba(self) -> Callable[[Any], np.ndarray]:
+        """``predict_proba(X)``: the probability of every class, float32 (n, classes).
 
         Where an example has one class, the probabilities of an example add up to 1; those of a
-        ``"sigmoid"``, which are of each class by itself, are scaled to that. With ``xr_linear``
-        there is such a method only if the recipe has ``calibrate``.
-
-        Returns:
-            float32 (n, classes), in the order of ``classes_``.
+        ``"sigmoid"``, which are of each class by itself, are scaled to that. Classes are in the
+        order of ``classes_``.
 
         Raises:
-            ConfigError: the model has no probabilities.
+            AttributeError: the recipe is ``xr_linear``, without ``calibrate``.
+            ConfigError: when called, the model has no probabilities.
         """
-        return self._likely(X)
+        section = _section(self.recipe)
+        if section["name"] == _LINEAR and section.get("calibrate") is None:
+            raise AttributeError(
+                "recipe 'xr_linear' has no predict_proba without a calibration. To fix it: set "
+                "recipe={'name': 'xr_linear', 'calibrate': 'logistic'} and pass validation_data "
+                "to fit"
+            )
+        return self._likely
 
     def _likely(self, X):
         found = self._all_scores(X, probabilities=True)
@@ -304,11 +301,17 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             DataError: a class's name cannot be written as one line.
         """
         check_is_fitted(self)
-        self._fitted.save(Path(folder), map(str, self.classes_.tolist()), self.text_features_)
+        threshold = None if self.threshold is None else float(self.threshold)
+        names = map(str, self.classes_.tolist())
+        self._fitted.save(Path(folder), names, self.text_features_, threshold)
 
     @classmethod
     def load(cls, folder: str | Path) -> "XCClassifier":
         """A fitted estimator from a run folder, of ``save`` or of ``tfxc train``.
+
+        Its parameters are those of the run, so that a ``clone`` of a saved estimator trains the
+        same model. What an estimator has no parameter for, such as another optimizer or schedule,
+        a clone trains as an estimator does.
 
         Args:
             folder: the run; its classes are the names of its labels.
@@ -321,21 +324,21 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         config = loaded.config
         check_recipe(loaded, [*_RECIPES])
         fitted = _class_of_model(config.recipe.name).of_run(loaded)
-        sections: dict[str, Any] = {
-            key: part.section() for key, part in config.network_sections.items() if part is not None
-        }
+        names = np.empty(len(loaded.vocabulary.names), object)
+        names[:] = loaded.vocabulary.names
         if config.recipe.name == _LINEAR:
             found = cls(recipe=config.recipe.section())
         else:
-            techniques = [method.section() for method in config.techniques]
-            found = cls(**sections, techniques=techniques)
-        names = np.empty(len(loaded.vocabulary.names), object)
-        names[:] = loaded.vocabulary.names
+            found = cls(**_parameters_of(config, names))
+        found.random_state = config.seed
+        found.threshold = config.evaluation.threshold
         found._fitted, found.classes_ = fitted, names
         found._targets = Targets("single" if loaded.single_label else "lists", names)
         found.text_features_, found.validation_metrics_ = loaded.text_features, {}
         if found.text_features_ is not None:
             found.text_features = config.data.text_features
+        elif not loaded.kind.is_image:
+            found.n_features_in_ = loaded.manifest["num_features"]
         if fitted.label_texts:
             found.label_texts = dict(zip(names.tolist(), fitted.label_texts, strict=True))
         return found
@@ -344,19 +347,25 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         """Parameters; ``deep`` adds the arguments of methods, as ``head__num_buckets``."""
         found = super().get_params(deep)
         for name in _METHODS if deep else ():
-            if isinstance(found[name], Mapping):
-                found |= {f"{name}__{key}": value for key, value in found[name].items()}
+            found |= _nested(name, found[name])
         return found
 
     def set_params(self, **params: Any) -> "XCClassifier":
-        """Sets parameters, also ``head__num_buckets``; returns ``self``."""
+        """Sets parameters, also ``head__num_buckets`` and ``recipe__ranker__threshold``.
+
+        Returns:
+            ``self``.
+
+        Raises:
+            ConfigError: ``a__b__c`` where the argument ``b`` of ``a`` is no dict.
+        """
         nested = {key for key in params if key.partition("__")[0] in _METHODS and "__" in key}
         super().set_params(**{key: params[key] for key in params if key not in nested})
         for key in sorted(nested):
-            name, _, argument = key.partition("__")
+            name, *path = key.split("__")
             given = getattr(self, name)
-            given = "tfidf" if given is None else given
-            setattr(self, name, {**_section(given), argument: params[key]})
+            section = _section("tfidf" if given is None else given)
+            setattr(self, name, _with(section, path, params[key], key))
         return self
 
     def _config(self, measured=False):
@@ -455,18 +464,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return ArraySource(self._rows_of(X, self._targets.ids_of(y)), len(self.classes_))
 
     def _labels_of_metrics(self):
-        """Whether there is one label each, and the names of two labels."""
+        """Whether each training example has one label, and the names of two labels."""
         names = list(map(str, self.classes_.tolist()))
-        return not self._targets.multi_label, names if len(names) == 2 else ()
-
-    @contextlib.contextmanager
-    def _silence(self):
-        """Nothing is printed inside, unless ``verbose`` asks for it."""
-        with contextlib.ExitStack() as quiet:
-            if not self.verbose:
-                quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
-                quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
-            yield
+        return self._fitted.single_label, names if len(names) == 2 else ()
 
     def _texts_of_classes(self, X):
         """The targets, perhaps with more classes, and the texts of all, none without any."""
@@ -499,9 +499,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         """
         if is_texts(X):
             features = build_text_features(_section(self.text_features or "tfidf"))
-            self.text_features_ = features.fit([checked_texts(X), *([more] if more else [])])
+            self.text_features_ = features.fit([X, *([more] if more else [])])
             vars(self).pop("n_features_in_", None)
-            return features.transform(list(X))
+            return features.transform(X)
         if self.text_features is not None:
             raise ConfigError(
                 "text_features expect texts, found a matrix", fix="leave text_features at None"
@@ -520,11 +520,14 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
     def _rows_of(self, X, labels=None):
         if not hasattr(self, "_fitted"):
             check_is_fitted(self)
-        if is_texts(X) != (self.text_features_ is not None):
+        X = listed_texts(X)
+        if self.text_features_ is not None and np.shape(X)[:1] == (0,):
+            X = []
+        elif is_texts(X) != (self.text_features_ is not None):
             expected = "a matrix" if self.text_features_ is None else "texts"
             raise DataError(f"{expected} as in fit expected", where="X")
         if self.text_features_ is not None:
-            matrix = self.text_features_.transform(checked_texts(X))
+            matrix = self.text_features_.transform(X)
         else:
             matrix = self._matrix(X, reset=False)
         if labels is not None:
@@ -540,9 +543,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, accept_sparse="csr", dtype=np.float32, reset=reset)
         if input_kind != SPARSE.name and not scipy.sparse.issparse(X):
             return X
-        X = scipy.sparse.csr_matrix(X)
-        X.sum_duplicates()
-        return X
+        return scipy.sparse.csr_matrix(X)
 
     def _search(self, rows, k, probabilities=False):
         return self._fitted.search(rows, k, _BATCH, probabilities)
@@ -555,30 +556,37 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         np.put_along_axis(found, ids.astype(np.int64), scores, axis=1)
         return found
 
-    def _predicted(self, rows):
-        """Label ids of every example that are predicted, best first."""
-        rule = self._fitted.decision
-        if self.threshold is not None:
-            rule = Decision(self.threshold)
-        if rule.threshold is None:
-            return self._search(rows, 1)[0].tolist()
-        found, left, k = [None] * len(rows), np.arange(len(rows)), _FIRST_K
-        while len(left):
-            k = min(k, len(self.classes_))
-            ids, scores = self._search(rows.select(left), k, rule.probabilities)
-            keep = scores >= rule.threshold
-            complete = ~keep[:, -1] | (k == len(self.classes_))
-            for place in np.flatnonzero(complete):
-                found[left[place]] = ids[place][keep[place]].tolist()
-            left, k = left[~complete], 4 * k
-        return found
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.string = True
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _nested(name, value):
+    """The arguments of a section, and of the dicts in it, by their names as parameters."""
+    if not isinstance(value, Mapping):
+        return {}
+    found = {f"{name}__{key}": inner for key, inner in value.items()}
+    for key, inner in value.items():
+        found |= _nested(f"{name}__{key}", inner)
+    return found
+
+
+def _with(section, path, value, parameter):
+    """A section with another value of an argument, which may be one of a dict in it."""
+    argument, *rest = path
+    if not rest:
+        return {**section, argument: value}
+    inner = section.get(argument)
+    if not isinstance(inner, (Mapping, type(None))):
+        raise ConfigError(
+            f"{argument!r} is {inner!r}, which has no arguments",
+            where=parameter,
+            fix=f"set {parameter.removesuffix('__' + '__'.join(rest))} to a dict",
+        )
+    return {**section, argument: _with(inner or {}, rest, value, parameter)}
 
 
 def _section(method):
@@ -591,6 +599,26 @@ def _section(method):
         f"a method's name or a dict with 'name' expected, found {method!r}",
         fix='pass e.g. "dense" or {"name": "mach", "num_buckets": 50}',
     )
+
+
+def _parameters_of(config, names):
+    """What ``fit`` writes into the config of a network, as the parameters it comes from."""
+    found = {key: part.section() for key, part in config.network_sections.items()}
+    training, optimizer = config.training, config.training.optimizer.section()
+    weights = found["objective"].pop("class_weight", None)
+    if weights is not None:
+        is_name = isinstance(weights, str)
+        found["class_weight"] = weights if is_name else dict(zip(names, weights, strict=True))
+    if optimizer["name"] == "adam" and "learning_rate" in optimizer:
+        found["learning_rate"] = optimizer["learning_rate"]
+    if training.early_stopping is not None:
+        found["early_stopping"] = training.early_stopping.patience
+    return {
+        **found,
+        "techniques": [method.section() for method in config.techniques],
+        "epochs": training.epochs,
+        "batch_size": training.batch_size,
+    }
 
 
 # Recipes whose runs an estimator can load.

@@ -4,26 +4,44 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from tfxc.core.errors import DataError
 
 
 def is_texts(X: Any) -> bool:
-    """Whether examples are texts."""
-    one_dimensional = np.ndim(X) == 1 if hasattr(X, "ndim") else isinstance(X, (list, tuple))
-    return bool(one_dimensional and len(X) and isinstance(next(iter(X)), str))
+    """Whether what ``listed_texts`` returns are texts."""
+    return isinstance(X, list) and bool(X) and isinstance(X[0], str)
 
 
-def checked_texts(X: Sequence[Any]) -> list[str]:
-    """Texts as a list.
+def listed_texts(X: Any) -> Any:
+    """Texts as a list, all else as it is.
+
+    Args:
+        X: a list, array or column of any library, or a table of one column.
 
     Raises:
-        DataError: one is something else.
+        DataError: some are texts, and one is missing or something else.
+
+    Example:
+        >>> listed_texts(np.array([["a fox"], ["an owl"]]))
+        ['a fox', 'an owl']
     """
-    for number, text in enumerate(X):
+    texts = X
+    if not isinstance(X, (list, tuple)):
+        if scipy.sparse.issparse(X) or getattr(X, "shape", ())[1:] not in ((), (1,)):
+            return X
+        texts = np.asarray(X).ravel().tolist()
+    if not any(isinstance(text, str) for text in texts):
+        return X
+    for number, text in enumerate(texts):
         if not isinstance(text, str):
-            raise DataError(f"texts expected, found {text!r} at index {number}", where="X")
-    return list(X)
+            raise DataError(
+                f"the example at index {number} is no text but {text!r:.80}",
+                where="X",
+                fix="leave it out, or give '' for it",
+            )
+    return list(texts)
 
 
 def checked_images(X: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:

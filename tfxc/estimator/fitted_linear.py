@@ -1,6 +1,7 @@
 """A linear ranker behind the estimator: recipe ``xr_linear`` on examples in memory."""
 
 import contextlib
+import copy
 import json
 import shutil
 import weakref
@@ -16,8 +17,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.sources.matrices import matrices
-from tfxc.estimator.fitted_model import FitData, FittedModel
-from tfxc.metrics.classification import Decision
+from tfxc.estimator.fitted_model import FitData, FittedModel, best_labels
 from tfxc.ranker.calibration import Calibration
 from tfxc.recipes.xr_linear.model import CALIBRATION, LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
@@ -48,11 +48,6 @@ class FittedLinear(FittedModel):
     @property
     def _recipe(self) -> "XRLinear":
         return registry.create("recipe", self.config.recipe.section())
-
-    @property
-    def decision(self) -> Decision:
-        """Labels of probability one half or more; of scores without a calibration the best."""
-        return Decision() if self.model.calibration is None else Decision(0.5, True)
 
     def train(self, data: FitData, callbacks: Sequence[Any] = ()) -> None:
         """See ``FittedModel.train``."""
@@ -105,12 +100,11 @@ class FittedLinear(FittedModel):
         ids, scores = super().search(rows, k, batch_size, probabilities)
         short = np.flatnonzero(ids[:, -1] < 0)
         if len(short):
-            self.model.search_with(beam=self.model.num_labels)
-            try:
-                some = rows.select(short)
-                ids[short], scores[short] = super().search(some, k, batch_size, probabilities)
-            finally:
-                self.model.search_with()
+            wide = copy.copy(self.model)  # another thread may be searching with the model itself
+            wide.search_with(beam=wide.num_labels)
+            ids[short], scores[short] = best_labels(
+                wide, rows.select(short), k, batch_size, probabilities
+            )
         unknown = ids < 0
         scores[unknown] = 0 if probabilities else _LOWEST
         for row in np.flatnonzero(unknown.any(axis=1)):

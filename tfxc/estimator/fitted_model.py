@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,11 @@ import numpy as np
 from tfxc.core.errors import ConfigError
 from tfxc.data.manifest import SplitInfo
 from tfxc.data.sources.base import RowStream
+from tfxc.inference.predictors import reaching
 from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.metrics.classification import Decision
 from tfxc.runs.writer import manifest_of, new_run, split_of
+from tfxc.training.evaluation import decision_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -53,7 +55,6 @@ class FittedModel(abc.ABC):
     Attributes:
         model: the ``RunModel``.
         summary: what training returned.
-        decision: which labels are predicted where no threshold is given.
         label_texts: the text of each label; empty without any.
     """
 
@@ -87,8 +88,9 @@ class FittedModel(abc.ABC):
         """
 
     @property
-    @abc.abstractmethod
-    def decision(self) -> Decision: ...
+    def single_label(self) -> bool:
+        """Whether every training example has exactly one label."""
+        return self._split.single_label
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
@@ -129,19 +131,54 @@ class FittedModel(abc.ABC):
         self, rows: "Rows", k: int, batch_size: int, probabilities: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ids int32 and scores, or probabilities, float32 (n, k) of the best labels of ``Rows``."""
-        parts = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
-        searcher = Searcher(self.model, k, probabilities=probabilities)
-        parts += [one[:2] for one in searcher.over(RowStream([rows]), batch_size)]
-        ids, scores = zip(*parts, strict=True)
-        return np.concatenate(ids), np.concatenate(scores)
+        return self.find(rows, k, batch_size, probabilities)
 
-    def save(self, folder: str | Path, names: Iterable[str], text_features: Any) -> None:
+    def predict(
+        self, rows: "Rows", batch_size: int, threshold: float | None = None
+    ) -> list[list[int]]:
+        """Ids of the labels that count as predicted, best first.
+
+        They are those of ``tfxc evaluate --tables`` for the saved run, see ``decision_of``.
+
+        Args:
+            rows: the examples.
+            batch_size: how many are searched at a time.
+            threshold: smallest score that counts; None applies the rule for the model.
+        """
+        rule = decision_of(self.model, self.single_label, threshold)
+        found: list[list[int]] = []
+        for first in range(0, len(rows), batch_size):
+            part = rows.slice(first, first + batch_size)
+            search = functools.partial(
+                self.find, part, batch_size=batch_size, probabilities=rule.probabilities
+            )
+            if rule.threshold is None:
+                ids, _ = search(1)
+            else:
+                ids, _ = reaching(rule.threshold, search, self.model.num_labels)
+            found += [[label for label in row if label >= 0] for row in ids.tolist()]
+        return found
+
+    def find(
+        self, rows: "Rows", k: int, batch_size: int, probabilities: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As ``search``, padded with id -1 where the model's own search finds fewer labels."""
+        return best_labels(self.model, rows, k, batch_size, probabilities)
+
+    def save(
+        self,
+        folder: str | Path,
+        names: Iterable[str],
+        text_features: Any,
+        threshold: float | None = None,
+    ) -> None:
         """Writes a run folder atomically.
 
         Args:
             folder: its path; an older run there is replaced.
             names: label names by id.
             text_features: fitted ``TextFeatures``, or None.
+            threshold: ``evaluation.threshold`` of the run's config.
 
         Raises:
             UserError: the folder holds something else than a run.
@@ -154,8 +191,11 @@ class FittedModel(abc.ABC):
             feature_kind=self._kind,
             **self._sizes,
         )
+        config = self._saved_config()
+        evaluation = config.evaluation.model_copy(update={"threshold": threshold})
+        changes = {"run": str(folder), "evaluation": evaluation}
         with new_run(folder) as run:
-            run.write_config(self._saved_config().model_copy(update={"run": str(folder)}))
+            run.write_config(config.model_copy(update=changes))
             run.write_assets(manifest, vocabulary, self._label_counts, text_features)
             run.write_label_texts(vocabulary, self.label_texts)
             self._save_model(run)
@@ -168,6 +208,17 @@ class FittedModel(abc.ABC):
     @abc.abstractmethod
     def _save_model(self, run: "RunWriter") -> None:
         """Writes the files that the model is made of again."""
+
+
+def best_labels(
+    model: "RunModel", rows: "Rows", k: int, batch_size: int, probabilities: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids int32 and scores, or probabilities, float32 (n, k) that a model finds for ``Rows``."""
+    parts = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
+    searcher = Searcher(model, k, probabilities=probabilities)
+    parts += [one[:2] for one in searcher.over(RowStream([rows]), batch_size)]
+    ids, scores = zip(*parts, strict=True)
+    return np.concatenate(ids), np.concatenate(scores)
 
 
 _SIZES = ("num_features", "num_labels", "vocabulary_size", "image_shape")

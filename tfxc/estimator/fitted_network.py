@@ -12,7 +12,6 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.interrupts import Stopped
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.estimator.fitted_model import FitData, FittedModel
-from tfxc.metrics.classification import Decision
 from tfxc.model import XCModel, build_model
 from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments, resolved
@@ -56,15 +55,6 @@ class FittedNetwork(FittedModel):
         sizes = {"feature_kind": self._kind, "num_examples": self._num_examples}
         return {**self._sizes, **sizes, "text_features": self._text_settings}
 
-    @property
-    def decision(self) -> Decision:
-        """Labels of score 0 or more, which is a probability of one half for a sigmoid.
-
-        Of cosines that were only compared with each other, nearly all are above 0: the best label.
-        """
-        compared = self.model.head.reads_label_texts and not self.model.decides_each_label
-        return Decision() if compared else Decision(0.0)
-
     def train(self, data: FitData, callbacks: Sequence[Any] = ()) -> None:
         """See ``FittedModel.train``."""
         objective = self.model.objective
@@ -102,7 +92,7 @@ class FittedNetwork(FittedModel):
             run.load_weights(self.model)  # techniques may have written other ones
         objective.example_weights = self._text_features = None
 
-    def search(
+    def find(
         self, rows: "Rows", k: int, batch_size: int, probabilities: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """As of ``FittedModel``; the place of an example of a matrix does not change its scores.
@@ -113,7 +103,7 @@ class FittedNetwork(FittedModel):
         count = len(rows)
         if rows.kind.is_matrix and count % _ROWS_AT_ONCE:
             rows = rows.select(np.arange(-(-count // _ROWS_AT_ONCE) * _ROWS_AT_ONCE) % count)
-        ids, scores = super().search(rows, k, batch_size, probabilities)
+        ids, scores = super().find(rows, k, batch_size, probabilities)
         return ids[:count], scores[:count]
 
     @classmethod

@@ -14,6 +14,7 @@ from tfxc.core.errors import DataError
 from tfxc.ops.csr import bounds_of
 
 _LISTS = (list, tuple, set, frozenset)
+_MISSING = ("NAType", "NaTType")  # of pandas; the first cannot be compared
 
 
 class Targets:
@@ -39,6 +40,7 @@ class Targets:
         Raises:
             DataError: it has another form, or another number of columns.
         """
+        y = _listed(y)
         if self.form == "single":
             rows = [[value] for value in column_or_1d(np.asarray(y)).tolist()]
         elif self.form == "lists":
@@ -89,6 +91,7 @@ def read_targets(
         >>> targets.classes.tolist(), ids
         (['a', 'b'], [[0, 1], [], [1]])
     """
+    y = _listed(y)
     if scipy.sparse.issparse(y):
         return _from_matrix(scipy.sparse.csr_matrix(y), "sparse indicator")
     if _is_lists(y):
@@ -98,6 +101,7 @@ def read_targets(
         check_classification_targets(values)
         return _from_matrix(scipy.sparse.csr_matrix(values), "indicator")
     values = column_or_1d(values, warn=True)
+    _refuse_missing([label] for label in values if values.dtype == object)
     assert_all_finite(values, input_name="y")
     check_classification_targets(values)
     classes, ids = np.unique(values, return_inverse=True)
@@ -109,9 +113,34 @@ def label_sets(
 ) -> list[set[Any]]:
     """The true labels of each example as a set, for scoring; ``y`` in the form of ``targets``."""
     if targets.form == "lists":
-        return [set(row) for row in y]
+        return [set(row) for row in _listed(y)]
     matrix = scipy.sparse.csr_matrix(y)
     return [set(row.tolist()) for row in np.split(matrix.indices, matrix.indptr[1:-1])]
+
+
+def _listed(y):
+    """Lists of labels as a list of lists, whatever column or table of one column they are in."""
+    if scipy.sparse.issparse(y) or getattr(y, "shape", ())[1:] not in ((), (1,)):
+        return y
+    rows = y
+    if not isinstance(y, (list, tuple)):
+        values = np.asarray(y)
+        rows = values.ravel().tolist() if values.dtype == object else []
+    if not any(isinstance(row, (*_LISTS, np.ndarray)) for row in rows):
+        return y
+    return [row.tolist() if isinstance(row, np.ndarray) else row for row in rows]
+
+
+def _refuse_missing(rows):
+    """Refuses None, and what pandas has in its place."""
+    for number, row in enumerate(rows):
+        for label in row:
+            if label is None or type(label).__name__ in _MISSING or label != label:
+                raise DataError(
+                    f"a label of the example at index {number} is {label!r}",
+                    where="y",
+                    fix="leave it out, or give each example a list of labels, which may be empty",
+                )
 
 
 def _is_lists(y):
@@ -128,6 +157,7 @@ def _is_lists(y):
 def _from_lists(y):
     _warn_of_zeros_and_ones(y)
     rows = [list(dict.fromkeys(row)) for row in y]
+    _refuse_missing(rows)
     try:
         classes = sorted({label for row in rows for label in row})
     except TypeError as error:
@@ -155,6 +185,7 @@ def _warn_of_zeros_and_ones(y):
 
 
 def _from_matrix(matrix, form):
+    matrix = matrix.copy()  # the caller's stays as it is
     matrix.eliminate_zeros()
     if not np.isin(matrix.data, (1,)).all():
         raise DataError("a matrix of zeros and ones expected", where="y")

@@ -1,12 +1,12 @@
 """Class centres of face recognition as InsightFace and MHE save them, whole or in shards."""
 
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from tfxc.core.errors import DataError
+from tfxc.core.messages import NOTES
 from tfxc.core.storage.reading import existing_file
 from tfxc.pretrained.torch_files import TorchTensor, load_torch
 
@@ -63,7 +63,7 @@ def read_centres(path: str | Path) -> np.ndarray:
     rows = [shape[0] for shape in shapes]
     _check_rows(rows, path)
     # That the last ranks are missing does not show in the files.
-    print(f"{path}: {len(rows)} ranks, {sum(rows):,} classes", file=sys.stderr)
+    NOTES.info(f"{path}: {len(rows)} ranks, {sum(rows):,} classes")
     return np.concatenate([_float32(shard) for shard in shards])
 
 

@@ -2,7 +2,6 @@
 
 import math
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from tfxc.core.config import Config, parse_config
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.messages import NOTES
 from tfxc.data.kinds import DENSE
 from tfxc.data.manifest import Manifest
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -280,4 +280,4 @@ def _report_one_sided(found: Checkpoint, objective: Any) -> None:
         text = f"it has no dual variables: those of objective {name} start as not visited"
     else:
         return
-    print(f"warning: {found.path}: {text}", file=sys.stderr)
+    NOTES.warning(f"{found.path}: {text}")

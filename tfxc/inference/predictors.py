@@ -1,7 +1,7 @@
 """Labels for chunks of raw examples, by the models of runs."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -131,14 +131,7 @@ class DecidingPredictor(RunPredictor):
 
     def _found(self, batch):
         """As of ``RunPredictor``, with as many columns as the longest list needs."""
-        k = _FIRST_K
-        while True:
-            k = min(k, self.k)
-            ids, scores = self._searcher(k)(batch)
-            reaches = (scores >= self._threshold) & (ids >= 0)
-            if k == self.k or not reaches[:, -1].any():
-                return np.where(reaches, ids, -1), scores
-            k *= 4
+        return reaching(self._threshold, lambda k: self._searcher(k)(batch), self.k)
 
 
 class EnsemblePredictor:
@@ -219,6 +212,36 @@ class EnsemblePredictor:
             for (ids, scores), numbers in zip(lists, self._maps, strict=True)
         ]
         return _named(*combine(named, self._method, self.k, self._weights), self._names)
+
+
+def reaching(
+    threshold: float,
+    search: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    num_labels: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """All labels that reach a threshold, however many there are.
+
+    Args:
+        threshold: smallest score, or probability, that counts.
+        search: finds the k best labels of some examples: ids int32 and scores float32 (n, k).
+        num_labels: size of the label space.
+
+    Returns:
+        Ids, -1 where a label does not reach it, and scores, with as many columns as were searched.
+
+    Example:
+        >>> ids, scores = np.array([[2, 0, 1]]), np.array([[0.9, 0.6, 0.1]])
+        >>> reaching(0.5, lambda k: (ids[:, :k], scores[:, :k]), 3)[0].tolist()
+        [[2, 0, -1]]
+    """
+    k = _FIRST_K
+    while True:
+        k = min(k, num_labels)
+        ids, scores = search(k)
+        reaches = (scores >= threshold) & (ids >= 0)
+        if k == num_labels or not reaches[:, -1].any():
+            return np.where(reaches, ids, -1), scores
+        k *= 4
 
 
 def _named(ids, scores, names):

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.escaping import json_text
+from tfxc.core.messages import NOTES
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import write_array, write_errors, write_json
 from tfxc.core.storage.reading import read_json
@@ -151,14 +151,14 @@ class LayerWriter:
         except FileNotFoundError:
             return False
         if found != self.fingerprint:
-            print(f"{self.folder}: starting over, with other data or settings", file=sys.stderr)
+            NOTES.info(f"{self.folder}: starting over, with other data or settings")
             return False
         whole = [line for line in lines if line.endswith("\n")]
         if whole:
             try:
                 self.blocks, self._rows, self._entries, self.notes = json.loads(whole[-1])
             except (ValueError, TypeError):
-                print(f"{self.folder}: starting over, its journal is damaged", file=sys.stderr)
+                NOTES.info(f"{self.folder}: starting over, its journal is damaged")
                 return False
         sizes = {name: self._size(name, count) for name, count in self._lengths().items()}
         if any(_length(self._scratch / f"{name}.npy") < size for name, size in sizes.items()):

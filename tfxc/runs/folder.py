@@ -12,6 +12,7 @@ import pydantic
 from tfxc.core.config import Config, parse_config
 from tfxc.core.environment import Environment
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
+from tfxc.core.messages import OUTPUT
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local, make_folder, write_errors
 from tfxc.core.storage.locks import holder, is_held, locked
@@ -131,7 +132,7 @@ class RunFolder(RunWriter):
                 # It may have been killed before it could remove them.
                 shutil.rmtree(self / "checkpoints", ignore_errors=True)
             at = f" at step {summary['steps']:,}" if "steps" in summary else ""
-            print(f"{self.path}: already finished{at}; use --fresh to start over")
+            OUTPUT.info(f"{self.path}: already finished{at}; use --fresh to start over")
         return summary
 
     def start(self, config: Config, data_folder: str | Path, fresh: bool = False) -> None:

@@ -4,10 +4,10 @@ TensorFlow is imported with the model, if that needs it.
 """
 
 import contextlib
+import contextvars
 import copy
 import functools
 import gc
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from tfxc.core import registry
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
+from tfxc.core.messages import NOTES
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local
 from tfxc.core.storage.reading import existing_file, read_array, read_errors
@@ -82,7 +83,7 @@ class LoadedRun:
         self.streamed = False
         self._search: tuple[int | None, str | None] | None = None
         self._head_settings: dict[str, int] = {}
-        self.folder, self.trust = RunFolder(Path(path)), trust or _trusting
+        self.folder, self.trust = RunFolder(Path(path)), trust or _trusting.get()
         self.folder.check_files()
         self.config = self.folder.config()
         if not self.trust:
@@ -118,10 +119,9 @@ class LoadedRun:
         model = recipe.assemble_streamed(self) if self.streamed else recipe.assemble(self)
         unfinished = self.folder.step is None and not (self.folder / SUMMARY).exists()
         if unfinished and (self.folder / WEIGHTS).exists():
-            print(
-                f"warning: {self.folder.path}: the training to {self.config.training.epochs:g} "
-                "epochs is not finished: these are the last weights it has saved",
-                file=sys.stderr,
+            NOTES.warning(
+                f"{self.folder.path}: the training to {self.config.training.epochs:g} "
+                "epochs is not finished: these are the last weights it has saved"
             )
         if self.folder.step is not None and _reads_label_texts(model):
             self._encode_label_texts(model)
@@ -171,6 +171,7 @@ class LoadedRun:
         Where it is used, it is loaded again, and searches as was set before.
         """
         self.__dict__.pop("model", None)
+        self.__dict__.pop("_in_float32", None)
         gc.collect()  # networks refer to themselves
 
     def count_repetitions(self, wanted: Sequence[int] | None = None) -> str:
@@ -407,9 +408,18 @@ class LoadedRun:
         from tfxc.inference.embedder import Embedder
 
         self.require("encoder", where)
+        return Embedder(self._in_float32.model, flip)
+
+    @functools.cached_property
+    def _in_float32(self):
+        """This run, or where it computes in another precision one that does so in float32."""
+        if self.config.training.precision == "float32":
+            return self
         training = self.config.training.model_copy(update={"precision": "float32"})
-        self.config = self.config.model_copy(update={"training": training})
-        return Embedder(self.model, flip)
+        found = copy.copy(self)
+        found.__dict__.pop("model", None)
+        found.config = self.config.model_copy(update={"training": training})
+        return found
 
     @property
     def images(self) -> "ImageConverter | None":
@@ -516,19 +526,20 @@ def load_run(path: str | Path, trust: bool = False, step: int | None = None) -> 
     return LoadedRun(path, trust, step)
 
 
-_trusting = False
+_trusting = contextvars.ContextVar("trusting", default=False)
 
 
 @contextlib.contextmanager
 def trusting(trust: bool) -> Iterator[None]:
-    """Inside, runs are loaded as ``load_run`` does with ``trust``: for recipes that load some."""
-    global _trusting
-    before = _trusting
-    _trusting = before or trust
+    """Inside, runs are loaded as ``load_run`` does with ``trust``: for recipes that load some.
+
+    That holds for the thread that calls it.
+    """
+    before = _trusting.set(_trusting.get() or trust)
     try:
         yield
     finally:
-        _trusting = before
+        _trusting.reset(before)
 
 
 def fingerprint_of_run(path: str | Path) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import gc
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tfxc.core.errors import ConfigError, UserError
+from tfxc.core.messages import NOTES, OUTPUT
 from tfxc.core.storage import checksums
 from tfxc.inference.predictors import RunPredictor
 from tfxc.runs.loaded import LoadedRun, load_run
@@ -359,12 +359,12 @@ class Catalog:
                     self._options.new_labels.read()
                 new = await loop.run_in_executor(None, self._load, slot.name, version, number)
             except (UserError, OSError) as error:
-                print(f"warning: {slot.name}: version {slot.current.number} stays, as the newer "
-                      f"one cannot be loaded: {error}", file=sys.stderr)  # fmt: skip
+                NOTES.warning(f"{slot.name}: version {slot.current.number} stays, as the newer "
+                      f"one cannot be loaded: {error}")  # fmt: skip
                 continue
             self._replace(slot, new)
             changed.append(slot.name)
-            print(f"{slot.name}: version {new.number}, {version.folder}", flush=True)
+            OUTPUT.info(f"{slot.name}: version {new.number}, {version.folder}")
         return changed
 
     def _replace(self, slot, new):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tfxc.core.errors import ConfigError, missing_package
+from tfxc.core.messages import NOTES, OUTPUT
 from tfxc.serving.connections import Connection
 
 with missing_package("serve"):
@@ -147,7 +148,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         host, port = (sockets or [])[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        print(f"serving at http://{shown}:{port}/ (Ctrl-C ends)", flush=True)
+        OUTPUT.info(f"serving at http://{shown}:{port}/ (Ctrl-C ends)")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accepts who has connected, then closes the address and finishes what is in flight."""
@@ -173,7 +174,7 @@ class _Server(uvicorn.Server):
         if self._application.draining:
             self.should_exit = self.force_exit = True
             return
-        print("tfxc: ending; requests in flight are finished", file=sys.stderr, flush=True)
+        NOTES.info("tfxc: ending; requests in flight are finished")
         self._application.draining = True
         self._begin(self._drain())
 

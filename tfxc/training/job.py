@@ -1,6 +1,5 @@
 """One training from a config and prepared data: the piece every recipe is built from."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tfxc.core import registry
 from tfxc.core.config import Config
 from tfxc.core.errors import ConfigError
+from tfxc.core.messages import NOTES
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.kinds import KINDS
 from tfxc.data.label_texts.prepared import load_label_texts
@@ -315,11 +315,10 @@ def _report_unlabelled(config, manifest):
     """Warns of training examples without a label if nothing is learned from these."""
     without, total = manifest.split("train").without_labels, manifest.split("train").examples
     if without and registry.get("objective", config.objective.name).link == "softmax":
-        print(
-            f"warning: {without:,} of {total:,} training examples have no label: with objective "
+        NOTES.warning(
+            f"{without:,} of {total:,} training examples have no label: with objective "
             f"{config.objective.name!r} their loss is 0 and nothing is learned from them; leave "
-            "them out, or use 'sigmoid', which also learns from absent labels",
-            file=sys.stderr,
+            "them out, or use 'sigmoid', which also learns from absent labels"
         )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.core.escaping import json_text, one_line
+from tfxc.core.messages import OUTPUT
 from tfxc.core.progress import Progress
 from tfxc.core.storage.files import atomic_file, write_errors
 from tfxc.core.storage.reading import existing_file, read_errors, read_json_lines
@@ -162,7 +162,7 @@ class Reporter:
             return
         text = one_line(text)
         self._progress.clear()
-        print(text, file=sys.stdout, flush=True)
+        OUTPUT.info(text)
         self._append("log.txt", text)
 
     def _append(self, name, line):

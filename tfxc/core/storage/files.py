@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -251,12 +252,18 @@ def write_errors(path: str | Path) -> Iterator[None]:
         raise MachineError(f"cannot write: {problem}", where=path, fix=fix) from error
 
 
+_capture = threading.RLock()
+
+
 @contextlib.contextmanager
 def captured_standard_error() -> Iterator[IO[bytes]]:
-    """A file that takes what C++ libraries write to standard error inside."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    with tempfile.TemporaryFile() as captured:
+    """A file that takes what C++ libraries write to standard error inside, one thread at a time.
+
+    A second thread would take the first one's file for standard error, and leave it in its place.
+    """
+    with _capture, tempfile.TemporaryFile() as captured:
+        sys.stderr.flush()
+        before = os.dup(2)
         os.dup2(captured.fileno(), 2)
         try:
             yield captured

@@ -13,11 +13,12 @@ import json
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from tfxc.core.messages import NOTES
 
 _held: set = set()  # lock files of this process
 # File systems without locks say one of these.
@@ -28,7 +29,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 def locked(path: str | Path, busy: Callable[[str], object]) -> Iterator[None]:
     """Holds a lock file; it is removed at the end.
 
-    On a file system without locks nothing is held, and a line on standard error says so.
+    On a file system without locks nothing is held, and a message says so.
 
     Args:
         path: the lock file, in a folder that exists.
@@ -176,10 +177,9 @@ def _acquire(path, busy):
             os.close(handle)
             if error.errno not in NO_LOCKS:
                 raise
-            print(
+            NOTES.info(
                 f"tfxc: {path.parent}: this file system does not support locks; make sure that no "
-                "other process writes there",
-                file=sys.stderr,
+                "other process writes there"
             )
             return None
         except BaseException:

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import DataError, MachineError, UserError
+from tfxc.core.messages import NOTES
 from tfxc.core.progress import Progress
 from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import atomic_file, make_folder, write_json
@@ -195,7 +195,7 @@ class Mirror:
                 raise MachineError(error.problem, where=error.where, fix=fix) from error
             if self._copied:
                 files = "file" if self._copied == 1 else "files"
-                print(f"{self.address}: {self._copied:,} {files} written", file=sys.stderr)
+                NOTES.info(f"{self.address}: {self._copied:,} {files} written")
 
     def synchronise(self) -> None:
         """Copies what has changed on one side to the other.
@@ -253,7 +253,7 @@ class Mirror:
         """What is there is not here yet: another process is copying it."""
         process = holder(self._folder / _LOCK) or "another process"
         if not self._waits:
-            print(f"{self.address}: waiting for {process}, which copies it", file=sys.stderr)
+            NOTES.info(f"{self.address}: waiting for {process}, which copies it")
         self._waits = True
         time.sleep(_PATIENCE)
         self._own()
@@ -272,7 +272,7 @@ class Mirror:
                 seen = now
             except UserError as error:  # tried again; the last time says what is wrong
                 if str(error) != said:
-                    print(f"warning: {error}", file=sys.stderr)
+                    NOTES.warning(str(error))
                 said = str(error)
 
     def _milestones(self):

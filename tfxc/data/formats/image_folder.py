@@ -3,12 +3,12 @@
 import collections
 import functools
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.messages import NOTES
 from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.kinds import IMAGE
@@ -168,7 +168,7 @@ class ImageFolder(EncodedImageReader):
 
 @functools.cache  # once, however often a folder is opened
 def _warn(message):
-    print(f"warning: {message}", file=sys.stderr)
+    NOTES.warning(message)
 
 
 def _splits(folder):

@@ -1,6 +1,5 @@
 """The images of a data set: of one shape, counted, the damaged ones left out and named."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.core.escaping import one_line
+from tfxc.core.messages import NOTES
 from tfxc.core.settings import ImageSettings
 from tfxc.data.images.decoding import decode_good, fit_arrays, own_shape
 from tfxc.data.kinds import ENCODED, IMAGE
@@ -82,12 +82,12 @@ class ImageConverter:
         return max(1, min(most, _CHUNK_BYTES // max(1, self.num_values)))
 
     def save_corrupt(self, folder: str | Path) -> None:
-        """Names the images that were left out, if any: in a file and on the screen."""
+        """Names the images that were left out, if any: in a file and in a message."""
         if self.corrupt:
             lines = (one_line(f"{where}: {name}") + "\n" for where, name in self.corrupt)
             (Path(folder) / CORRUPT_IMAGES_FILE).write_text("".join(lines), encoding="utf-8")
             message = f"{len(self.corrupt)} images that cannot be decoded are left out: "
-            print(message + _some([name for _, name in self.corrupt]), file=sys.stderr)
+            NOTES.info(message + _some([name for _, name in self.corrupt]))
 
     def convert(
         self, chunk: "Chunk", where: str | Path, first: int

@@ -1,6 +1,5 @@
 """Labels that do not count for an example when it is measured."""
 
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.core.errors import DataError
+from tfxc.core.messages import NOTES
 from tfxc.core.settings import SPLIT
 from tfxc.data.label_texts.prepared import example_keys, own_labels
 from tfxc.data.lists import gather_lists, pad_labels
@@ -128,10 +128,7 @@ def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: 
             fix="write the labels as the data does, e.g. as numbers where it numbers them",
         )
     if unknown:
-        print(
-            f"{path}: labels that are not there are left out, in {unknown:,} of the lines",
-            file=sys.stderr,
-        )
+        NOTES.info(f"{path}: labels that are not there are left out, in {unknown:,} of the lines")
     return np.array(found, np.int64).reshape(-1, 2)
 
 

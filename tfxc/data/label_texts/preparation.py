@@ -1,12 +1,12 @@
 """What a preparation does with the texts of labels."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError
+from tfxc.core.messages import NOTES
 from tfxc.data.label_texts import NAMES
 from tfxc.data.label_texts.file import (
     read_label_texts,
@@ -90,10 +90,9 @@ class LabelTextsPreparation:
         self._keys = text_keys(self.texts)
         repeated = repeated_texts(self.texts)
         if repeated:
-            print(
-                f"warning: {repeated:,} of {len(self.texts):,} labels have the text of another "
-                "one: what reads texts alone scores them alike",
-                file=sys.stderr,
+            NOTES.warning(
+                f"{repeated:,} of {len(self.texts):,} labels have the text of another "
+                "one: what reads texts alone scores them alike"
             )
         ids = np.flatnonzero(numbering.label_counts > 0).tolist()
         self.num_trained = len(ids)

@@ -1,6 +1,5 @@
 """Sources of batches: rows in memory, and prepared shards larger than memory."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.core.errors import DataError
+from tfxc.core.messages import NOTES
 from tfxc.core.progress import Progress
 from tfxc.core.storage import checksums
 from tfxc.data.feature_sets.source import open_feature_split
@@ -58,10 +58,9 @@ class ShardSource(WindowSource):
         check_sizes(self.folder, self._shards)
         needed = WINDOWS_IN_MEMORY * max(sizes, default=0)
         if sum(sizes) > memory_bytes < needed:
-            print(
+            NOTES.info(
                 f"{folder}: windows of one shard take {needed / 1e9:.2f} GB, more than the "
-                f"{memory_bytes / 1e9:.2f} GB allowed; prepare with a smaller data.shard_examples",
-                file=sys.stderr,
+                f"{memory_bytes / 1e9:.2f} GB allowed; prepare with a smaller data.shard_examples"
             )
         self._whole = None
         if sum(sizes) <= memory_bytes:

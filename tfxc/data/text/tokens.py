@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import io
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from tfxc.core.arguments import COUNT, OneOf, check_values, checked
 from tfxc.core.errors import ConfigError, DataError, missing_package
+from tfxc.core.messages import NOTES
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_text
@@ -418,7 +418,7 @@ class WordTokens(TokenFeatures):
 
 
 def report_truncated(features: Any, cut: int, count: int, split: str) -> None:
-    """Reports on standard error how many texts of a split were too long.
+    """Reports how many texts of a split were too long.
 
     Args:
         features: text features.
@@ -429,10 +429,9 @@ def report_truncated(features: Any, cut: int, count: int, split: str) -> None:
     if cut:
         part, settings = features.kind.component_named(TOKENS.name), features.settings()
         settings = settings if part is None else settings[part]
-        print(
+        NOTES.info(
             f"{split}: {cut:,} of {count:,} texts were cut off after {settings['max_length']:,} "
-            f"tokens (data.text_features.{'' if part is None else f'{part}.'}max_length)",
-            file=sys.stderr,
+            f"tokens (data.text_features.{'' if part is None else f'{part}.'}max_length)"
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tfxc.core.errors import UserError
 from tfxc.core.interrupts import STOP_SIGNALS, Stopped, StopSignals
+from tfxc.core.messages import OUTPUT
 from tfxc.core.progress import duration
 from tfxc.core.resources import available_bytes
 from tfxc.parallel import programs, workers
@@ -64,14 +65,14 @@ def train_in_processes(
     config = begin_runs(context)
     if epochs:
         training = context.config.training
-        print(
+        OUTPUT.info(
             f"extended from {epochs:g} to {training.epochs:g} epochs: schedule "
             f"{training.schedule.name!r} is computed for the new length"
         )
     found = workers()
     jobs = min(parallel or fit if found is None else found.tasks, count)
     logs = [context.run / f"{unit}-{number:02d}.log" for number in range(count)]
-    print(f"{count} {unit}s, {jobs} at a time; logs: {context.run}/{unit}-*.log")
+    OUTPUT.info(f"{count} {unit}s, {jobs} at a time; logs: {context.run}/{unit}-*.log")
     with StopSignals() as signals, programs(context.run, jobs) as running:
         futures = {_start(running, context, config, n, jobs, logs[n]): n for n in range(count)}
         codes = _codes(running, futures, signals, unit)
@@ -90,7 +91,7 @@ def _codes(running, futures, signals, unit):
             if code is not None:
                 codes[futures[future]] = code
                 done = f"{len(codes)} of {len(futures)}, {duration(time.monotonic() - began)}"
-                print(f"{unit} {futures[future]} {_ending(code)} ({done})", flush=True)
+                OUTPUT.info(f"{unit} {futures[future]} {_ending(code)} ({done})")
     return codes
 
 

@@ -8,6 +8,7 @@ from tfxc.core import registry
 from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, OneOf, checked
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.core.interrupts import StopAtOnce
+from tfxc.core.messages import OUTPUT
 from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.sources.shards import open_source
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -250,7 +251,7 @@ class Distill(Recipe):
         first = self.temperature[0]
         softened = f", {confidence(path, first):.2f} at temperature {first:g}" if first != 1 else ""
         who = "teachers" if path.name == LOGITS else f"teacher of turn {path.name.split('-')[1]}"
-        print(f"{who}: highest probability {confidence(path, 1.0):.2f} on average{softened}")
+        OUTPUT.info(f"{who}: highest probability {confidence(path, 1.0):.2f} on average{softened}")
 
 
 class StudentJob(TrainingJob):

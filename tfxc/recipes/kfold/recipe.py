@@ -9,6 +9,7 @@ import numpy as np
 from tfxc.core import registry
 from tfxc.core.arguments import COUNT, Integer, OneOf, checked
 from tfxc.core.errors import ConfigError
+from tfxc.core.messages import OUTPUT
 from tfxc.data.sources.folds import Fold
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import XCModel, build_model
@@ -139,7 +140,7 @@ class KFold(RecipeOfRuns):
             return [folder.summary() for folder in folders]
         summaries = []
         for number in range(self.folds):
-            print(f"fold {number} of 0 .. {self.folds - 1}")
+            OUTPUT.info(f"fold {number} of 0 .. {self.folds - 1}")
             # The first fold's start removes an earlier run with all its folds.
             anew = context.fresh and number == 0
             summaries.append(self._train_fold(context, number, fresh_parent=anew))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core.arguments import COUNT, checked
 from tfxc.core.errors import ConfigError
+from tfxc.core.messages import OUTPUT
 from tfxc.core.storage.files import make_folder
 from tfxc.data.manifest import LABELS_FILE
 from tfxc.data.sources.shards import open_source
@@ -217,5 +218,5 @@ def _summary(model, config, data_folder, manifest, train, memory):
     labels = labels_of(data_folder, model.num_labels)
     results = Evaluation(model, config, labels, train, dev).of_dev()
     shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
-    print(f"pruned; dev {'  '.join(shown)}" if shown else "pruned")
+    OUTPUT.info(f"pruned; dev {'  '.join(shown)}" if shown else "pruned")
     return {"steps": 0, "epochs": 0.0, "seconds": 0.0, "dev": results}

@@ -203,7 +203,9 @@ def _pattern(matrix):
     if matrix is None:
         return None
     ones = np.ones(len(matrix.indices), np.float32)
-    found = scipy.sparse.csr_matrix((ones, matrix.indices, matrix.indptr), matrix.shape)
+    parts = (ones, matrix.indices, matrix.indptr)
+    # A copy, as sorting the places in the caller's arrays would part them from their values.
+    found = scipy.sparse.csr_matrix(parts, matrix.shape, copy=True)
     found.sum_duplicates()
     found.data[:] = 1
     return found

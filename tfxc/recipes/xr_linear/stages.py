@@ -11,6 +11,7 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text, one_line
+from tfxc.core.messages import OUTPUT
 from tfxc.core.resources import available_bytes, resident_bytes, thread_count
 from tfxc.core.storage.files import atomic_file, write_errors
 from tfxc.data.kinds import DENSE, KINDS
@@ -331,7 +332,7 @@ def write_metrics(
 def log(run: "RunFolder", text: str) -> None:
     """Prints a line and appends it to the run's ``log.txt``."""
     text = one_line(text)
-    print(text, flush=True)
+    OUTPUT.info(text)
     path = run / "log.txt"
     with write_errors(path), open(path, "a", encoding="utf-8") as stream:
         stream.write(text + "\n")

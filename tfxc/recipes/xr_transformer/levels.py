@@ -10,6 +10,7 @@ import tensorflow as tf
 from sklearn.preprocessing import normalize
 
 from tfxc.core.config import Method
+from tfxc.core.messages import OUTPUT
 from tfxc.core.storage.files import atomic_file
 from tfxc.data.sources.shards import Source
 from tfxc.inference.embedder import Embedder
@@ -142,7 +143,7 @@ class Levels:
         folder, nodes = self._folder(level), self.tree.sizes[level]
         if folder.summary():
             return folder.summary()
-        print(f"level {level + 1} of {self.plan.count}: {nodes:,} clusters", flush=True)
+        OUTPUT.info(f"level {level + 1} of {self.plan.count}: {nodes:,} clusters")
         if self.run.chief:
             folder.mark()  # what the head begins with is written before the training begins
         arguments = {"label_tree": self.tree, "level": level}

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, OneOf, checked
 from tfxc.core.errors import ConfigError
+from tfxc.core.messages import OUTPUT
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.inference.embedder import Embedder
@@ -179,7 +180,7 @@ class XRTransformer(StagedRecipe):
         """Refuses settings that do not fit the data; prints those that are not used."""
         planned(self, context.config, context.manifest)
         for line in unused_lines(self):
-            print(line)
+            OUTPUT.info(line)
 
     def stages(self, context: Context) -> "_Stages":
         """Tree, levels, encodings, second tree, ranker."""
@@ -280,7 +281,7 @@ class _Stages:
             tree.save(self.folder / LAST_TREE)
         else:
             tree = self._tree(LAST_TREE, self.planned.second, features, labels)
-        print(f"ranker: {', '.join(f'{size:,}' for size in tree.sizes)} nodes", flush=True)
+        OUTPUT.info(f"ranker: {', '.join(f'{size:,}' for size in tree.sizes)} nodes")
         began, processor = time.monotonic(), time.process_time()
         with memory_of_ranker(self.recipe.memory_gb) as budget:
             reports = train_ranker(
@@ -310,7 +311,7 @@ class _Stages:
         evaluation = Evaluation(model, self.config, labels, source, dev, label_texts=texts)
         results = evaluation.of_dev()
         shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
-        print(f"dev {'  '.join(shown)}", flush=True)
+        OUTPUT.info(f"dev {'  '.join(shown)}")
         return results
 
     def _summary(self, summaries, results):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfxc.core.messages import OUTPUT
 from tfxc.core.progress import Progress, duration
 from tfxc.core.resources import peak_resident_bytes
 from tfxc.core.settings import Config, DataSettings
@@ -58,7 +59,7 @@ class Rehearsal:
             MachineError: the disk is full.
         """
         shape, share = self.shape, f"{self.share:.4g} of " if self.share < 1 else ""
-        print(
+        OUTPUT.info(
             f"rehearsal on a stand-in for {share}{settings.rehearsal}: "
             f"{shape.train + shape.dev + shape.test:,} examples, {shape.labels:,} labels"
         )
@@ -76,7 +77,7 @@ class Rehearsal:
     def _make(self):
         for folder, name in self.models.items():
             if not folder.is_dir():
-                print(f"{folder}: random weights in place of those of {name}")
+                OUTPUT.info(f"{folder}: random weights in place of those of {name}")
                 write_stand_in(folder, name, small=self.share < 1, syllables=SYLLABLES)
         for folder, options in self.feature_sets.items():
             _write_feature_set(folder, options)

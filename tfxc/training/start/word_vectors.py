@@ -3,7 +3,6 @@
 import gzip
 import lzma
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.messages import NOTES
 from tfxc.core.progress import Progress
 from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.kinds import TOKENS
@@ -115,9 +115,8 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
     values = table.numpy()  # updates of single rows do not reach the copies of all replicas
     values[rows] = vectors
     table.assign(values)
-    print(
-        f"{path}: vectors of {len(rows):,} of {len(words):,} tokens; the others start at random",
-        file=sys.stderr,
+    NOTES.info(
+        f"{path}: vectors of {len(rows):,} of {len(words):,} tokens; the others start at random"
     )
     return len(rows)
 

@@ -1,0 +1,88 @@
+"""``XCClassifier.predict`` and ``tfxc evaluate --tables`` predict the same labels of a run."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import precision_recall_fscore_support
+
+from tests.estimator.test_estimator import LISTS, TEXTS, small
+from tests.exports.methods import head_of
+from tests.small_runs import TEXTS as EXAMPLES
+from tests.small_runs import make_run
+from tfxc.core import registry
+from tfxc.estimator.classifier import XCClassifier
+from tfxc.heads.mach import AGGREGATES
+from tfxc.reports.measurement import Measurement
+from tfxc.runs.loaded import load_run
+
+LINKS = ("sigmoid", "softmax", "hinge")  # each has an objective of its name
+HEADS = [{**head_of(name)} for name in registry.names("head") if name not in ("mach", "label_text")]
+HEADS += [{**head_of("mach"), "aggregate": aggregate} for aggregate in AGGREGATES]
+LABELS = [["soup", "tea"], ["e"], [], ["tea", "日本", "0"], ["1"]]
+
+
+def measured(folder, examples, labels):
+    """Precision, recall and F1 over all labels of all examples, as the tables have them."""
+    lines = [json.dumps({"text": t, "labels": y}) for t, y in zip(examples, labels, strict=True)]
+    (folder / "examples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    loaded = load_run(folder / "run")
+    measurement = Measurement(data=str(folder / "examples.jsonl"))
+    decisions = measurement.decisions(loaded)
+    _, rows = measurement.examples(loaded)
+    measurement.update(loaded, rows, measurement.metrics(loaded), decisions)
+    found = decisions.found.classification.result()
+    return [found[f"micro-{value}"] for value in ("precision", "recall", "F1")]
+
+
+def by_prediction(model, examples, labels):
+    """The same from what the estimator predicts."""
+    truth, predicted = (
+        np.array([[name in row for name in model.classes_] for row in rows])
+        for rows in (labels, model.predict(examples))
+    )
+    found = precision_recall_fscore_support(truth, predicted, average="micro", zero_division=0)
+    return list(found[:3])
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: "-".join(map(str, head.values())))
+def test_every_head_link_and_aggregate(tmp_path, head, link):
+    make_run(tmp_path / "run", text_features={"name": "tfidf"}, head=head, objective={"name": link})
+    model = XCClassifier.load(tmp_path / "run")
+    found = by_prediction(model, EXAMPLES, LABELS)
+    assert found == pytest.approx(measured(tmp_path, EXAMPLES, LABELS))
+
+
+LABEL_TEXT = {"name": "label_text", "columns": "all", "positives": None}
+NARROW = {"ranker": {"only_topk": 1}, "tree": {"nr_splits": 2, "max_leaf_size": 2}}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"head": {"name": "mhp", "heads": [3, 2]}},
+        {"head": LABEL_TEXT, "label_texts": "names", "epochs": 1},
+        {"threshold": -1.0, "epochs": 1},
+        {"recipe": {"name": "xr_linear", **NARROW}, "threshold": 0.01},
+    ],
+    ids=["mhp", "label_text", "threshold", "xr_linear"],
+)
+def test_a_trained_and_saved_one(tmp_path, settings):
+    """As fitted, as loaded, and as the run's tables have it; a row may have no label at all."""
+    model = XCClassifier(**settings) if "recipe" in settings else small(**settings)
+    labels = [*LISTS[:4], []]
+    model.fit(TEXTS, LISTS)
+    model.save(tmp_path / "run")
+    found = by_prediction(model, TEXTS[:5], labels)
+    assert found == pytest.approx(measured(tmp_path, TEXTS[:5], labels))
+    loaded = XCClassifier.load(tmp_path / "run")
+    assert loaded.threshold == model.threshold
+    assert loaded.predict(TEXTS[:5]) == model.predict(TEXTS[:5])
+    assert any(loaded.predict(TEXTS[:5]))
+
+
+def test_lists_of_one_label_each_are_single_label():
+    """As ``evaluate`` has it: the best label alone, whatever its probability."""
+    model = small(epochs=1).fit(TEXTS, [row[:1] for row in LISTS])
+    assert [len(row) for row in model.predict(TEXTS[:5])] == [1] * 5
