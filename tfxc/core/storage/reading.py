@@ -29,6 +29,12 @@ _MALFORMED = (
     SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 _JSON_NAMES = {dict: "object", list: "list", int: "number"}
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "folder",
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+}
 _DAMAGED_ARCHIVE = (
     EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -49,11 +55,30 @@ def existing_file(
     """
     path = Path(path)
     with read_errors(path, fix=fix, error=error):
-        kind = stat.S_IFMT(path.stat().st_mode)
-    if kind != stat.S_IFREG:
-        found = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}.get(kind, "a device")
-        raise error(f"a file expected, found {found}", where=path, fix=fix)
+        path.stat()
+        kind = kind_of(path)
+    if kind != "file":
+        raise error(f"a file expected, found a {kind}", where=path, fix=fix)
     return path
+
+
+def kind_of(path: str | Path) -> str | None:
+    """What is at a path or behind a link: ``"file"``, ``"folder"``, ``"named pipe"``, ...
+
+    Returns:
+        Its name, or None where there is nothing.
+
+    Raises:
+        OSError: it cannot be looked at.
+
+    Example:
+        >>> kind_of("/"), kind_of("/dev/null"), kind_of("no such file")
+        ('folder', 'device', None)
+    """
+    try:
+        return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "device")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 @contextlib.contextmanager
