@@ -14,12 +14,15 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tfxc.core.errors import DataError, MachineError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pydantic
+
+    Record = TypeVar("Record", bound=pydantic.BaseModel)
 
 #: Of system errors: a path that leads to no file is wrong input; any other failure to read is the
 #: machine's.
@@ -180,6 +183,49 @@ def read_json(
         return value
 
 
+def read_record(
+    path: str | Path,
+    model: "type[Record]",
+    *,
+    fix: str = "check the path",
+    error: type[UserError] = DataError,
+) -> "Record":
+    """The content of a JSON file that tfxc writes, its values of the types they are written with.
+
+    Args:
+        path, fix, error: see ``read_errors``.
+        model: what the file holds, a model of pydantic.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``; a value of another type is named.
+    """
+    return valid_record(read_json(path, fix=fix, error=error), model, path, fix=fix, error=error)
+
+
+def valid_record(
+    values: dict[str, Any],
+    model: "type[Record]",
+    path: str | Path,
+    *,
+    fix: str = "check the path",
+    error: type[UserError] = DataError,
+) -> "Record":
+    """Values that were read from ``path``, as ``read_record`` returns them."""
+    import pydantic
+
+    try:
+        return model.model_validate(values)
+    except pydantic.ValidationError as problem:
+        wrong = problem.errors(include_url=False)[0]
+        key = ".".join(map(str, wrong["loc"])) or "it"
+        reason = wrong["msg"][:1].lower() + wrong["msg"][1:]
+        raise error(
+            f"damaged, or of another version: {key} is not as tfxc writes it ({reason})",
+            where=path,
+            fix=fix,
+        ) from problem
+
+
 def read_json_lines(
     path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
 ) -> list[dict[str, Any]]:
@@ -261,5 +307,5 @@ def checksum(path: str | Path) -> str:
     Raises:
         DataError, MachineError: as ``read_errors``.
     """
-    with read_errors(path), open(path, "rb") as stream:
+    with read_errors(path), open(existing_file(path), "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
