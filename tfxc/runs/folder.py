@@ -536,7 +536,7 @@ class RunFolder(RunWriter):
         path = self / ENVIRONMENT
         if not os.path.lexists(path):
             return None
-        return read_record(path, Environment, fix="remove it", error=CheckpointError)
+        return read_record(path, Environment, fix=_RESTORE, error=CheckpointError)
 
 
 def _remove_empty(folders):

@@ -47,7 +47,7 @@ SUMMARY = "summary.json"
 ENVIRONMENT = "environment.json"
 KIND = "run"
 # What a finished run is read from, apart from assets and folders with checksums of their own.
-_OF_A_FINISHED_RUN = (CONFIG, WEIGHTS, "tree*.npz", "calibration.json")
+_OF_A_FINISHED_RUN = (CONFIG, WEIGHTS, ENVIRONMENT, "tree*.npz", "calibration.json")
 
 # What there is once a first step is done, in addition to the same in the folders of the parts.
 PROGRESS = (
