@@ -1,7 +1,11 @@
 """Work on a real Dask cluster: a scheduler and two workers in processes of their own."""
 
+import contextlib
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 
 import joblib
@@ -10,6 +14,7 @@ import pytest
 import scipy.sparse
 
 from tests.dask_workers import dask_workers
+from tests.source_tree import ROOT
 from tfxc import parallel
 from tfxc.core.errors import ConfigError, MachineError
 from tfxc.labels.cluster_tree import ClusterTree
@@ -107,7 +112,7 @@ def test_a_folder_that_the_workers_do_not_see(address, tmp_path):
 def test_what_is_not_a_cluster(monkeypatch, address):
     monkeypatch.setattr(parallel, "_CONNECT_SECONDS", 1)
     for wrong in ("tcp://127.0.0.1:9", "nonsense"):
-        with pytest.raises(ConfigError, match="scheduler expected"), parallel.cluster(wrong):
+        with pytest.raises(ConfigError, match="no Dask scheduler answers"), parallel.cluster(wrong):
             pass
     monkeypatch.setattr(parallel, "__version__", "another")
     with pytest.raises(ConfigError, match="tfxc another expected"), parallel.cluster(address):
@@ -118,7 +123,7 @@ def test_a_scheduler_without_workers(monkeypatch):
     monkeypatch.setattr(parallel, "_CONNECT_SECONDS", 1)
     with (
         dask_workers(0) as found,
-        pytest.raises(ConfigError, match="workers expected"),
+        pytest.raises(ConfigError, match="has no workers"),
         parallel.cluster(found),
     ):
         pass
@@ -206,3 +211,71 @@ def test_a_program_is_not_started_where_the_run_is_not_seen(address, tmp_path):
         with pytest.raises(MachineError, match="storage that all workers see") as caught:
             start(running, tmp_path / "a").result(60)
     assert str(elsewhere) in str(caught.value) and not (tmp_path / "a").exists()
+
+
+@contextlib.contextmanager
+def killable_cluster():
+    """Yields the address and the process of a scheduler that has one worker."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    dask = [sys.executable, "-m", "distributed.cli.dask_"]
+
+    def start(name, *arguments):
+        command = [*dask[:-1], f"{dask[-1]}{name}", *arguments, "--no-dashboard"]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+    with contextlib.ExitStack() as processes:
+        scheduler = processes.enter_context(start("scheduler", "--host=127.0.0.1", "--port=0"))
+        processes.callback(scheduler.kill)
+        said = (re.search(r"Scheduler at:\s+(\S+)", line) for line in scheduler.stderr)
+        address = next(match[1] for match in said if match)
+        worker = processes.enter_context(start("worker", address, "--nthreads=1", "--no-nanny"))
+        processes.callback(worker.kill)
+        yield address, scheduler
+
+
+def through_map(folder):
+    for _ in parallel.map_tasks(time.sleep, [(0.2,)] * 1000, 2):
+        yield
+
+
+def through_an_executor(folder):
+    with parallel.executor(1) as pool:
+        tasks = [pool.submit(time.sleep, 0.2) for _ in range(1000)]
+        for task in tasks:
+            yield task.result()
+
+
+def through_programs(folder):
+    with parallel.programs(folder, 1) as running:
+        program = running.submit(["-c", "import time; time.sleep(600)"], folder / "log")
+        wait_for(folder / "log")
+        yield
+        program.result()
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        through_map,
+        pytest.param(through_an_executor, marks=SLOW),
+        pytest.param(through_programs, marks=SLOW),
+    ],
+)
+def test_a_killed_scheduler_is_one_line(tmp_path, capfd, work):
+    message = "--cluster: the connection to the scheduler tcp://.* was lost"
+    with killable_cluster() as (address, scheduler):
+        with pytest.raises(MachineError, match=message), parallel.cluster(address):
+            for _ in work(tmp_path):
+                scheduler.kill()
+        assert parallel.workers() is None
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("1 tasks at a time")
+
+
+@pytest.mark.slow
+def test_a_task_that_ends_every_worker_is_one_line(address):
+    with parallel.cluster(address), pytest.raises(MachineError, match="with the same task"):
+        list(parallel.map_tasks(os._exit, [(1,)], 2))

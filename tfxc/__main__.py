@@ -1,13 +1,11 @@
 """``tfxc COMMAND ...``, also as ``python -m tfxc COMMAND ...``."""
 
+# Only what takes no time is imported here: until ``main`` has begun, Ctrl-C shows a traceback.
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
-
-from tfxc.core import cli
-from tfxc.core.registry import nearest
-from tfxc.version import __version__
 
 COMMANDS = {
     "init": "write a config for a data file",
@@ -46,14 +44,21 @@ def module_of(command: str) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Calls the command's own ``main``."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until cli.run can say that it was stopped
+    from tfxc.core import cli
+
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
-        cli.run(module_of(arguments[0]).main, arguments[1:])
+        cli.run(lambda argv: module_of(arguments[0]).main(argv), arguments[1:])
     cli.run(_without_command, arguments)
 
 
 def _without_command(arguments):
     """Prints the version or the commands; returns 2 where a command is mistyped."""
+    from tfxc.core.registry import nearest
+    from tfxc.version import __version__
+
     if arguments[:1] == ["--version"]:
         print(f"tfxc {__version__}")
         return 0

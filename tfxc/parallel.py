@@ -14,6 +14,7 @@ import atexit
 import collections
 import contextlib
 import importlib
+import logging
 import os
 import secrets
 import signal
@@ -22,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,6 +42,7 @@ _CONNECT_SECONDS = 30
 _POLL = 0.2  # seconds between two looks at a program
 _PATIENCE = 120.0  # seconds after which who started a program is taken for dead
 _IDLE_SECONDS = 10  # after which processes without work end
+_LOGGERS = {"distributed", "tornado", "asyncio"}
 _RETRIES = 3  # of a task that failed: storage of a network may show a file late
 
 
@@ -58,7 +60,7 @@ class Workers(NamedTuple):
 
 # By number of processes, module, and whether messages are printed.
 _pools: dict[tuple[int, str, bool], ProcessPoolExecutor] = {}
-_client: "distributed.Client | None" = None  # one of a process, for all of its threads
+_client: "_Connection | None" = None  # one of a process, for all of its threads
 
 
 @contextlib.contextmanager
@@ -83,15 +85,118 @@ def cluster(address: str | None) -> Iterator[Workers | None]:
         return
     with _connected(address) as client:
         _check(client, address)
-        _client = client
+        _client = _Connection(client, address)
         try:
-            found = workers()
-            assert found is not None, "a client is there"
-            told = f"{found.tasks} tasks at a time on the workers of {address}"
-            NOTES.info(told)
-            yield found
+            with _client.watched():
+                found = workers()
+                assert found is not None, "a client is there"
+                NOTES.info(f"{found.tasks} tasks at a time on the workers of {address}")
+                yield found
         finally:
             _client = None
+
+
+class _Connection:
+    """The connection to a scheduler, and the tasks that are under way.
+
+    A scheduler that ends takes all tasks with it. Dask would try for half a minute to connect
+    again, and then cancel some futures and leave others waiting for ever.
+    """
+
+    def __init__(self, client: "distributed.Client", address: str) -> None:
+        self.client = client
+        self._address = address
+        self._lost, self._ended = threading.Event(), threading.Event()
+        self._lock = threading.Lock()
+        self._waiting: set[Future[Any]] = set()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Ends all that waits for a task with one clear error as soon as the scheduler is gone."""
+        watcher = threading.Thread(target=self._watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        except (CancelledError, OSError, TimeoutError) as error:
+            if self.is_lost:
+                raise self.error() from error
+            raise
+        finally:
+            self._ended.set()
+            watcher.join()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the scheduler is gone."""
+        if not self._ended.is_set() and self.client.status not in ("running", "newly-connected"):
+            self._lost.set()
+        return self._lost.is_set()
+
+    def error(self) -> MachineError:
+        """What is wrong then."""
+        return MachineError(
+            f"the connection to the scheduler {self._address} was lost",
+            where="--cluster",
+            fix="see whether it still runs, then start the same command again",
+        )
+
+    def submit(self, pool: Executor, function: Callable[..., Any], *task: Any) -> "Future[Any]":
+        """The future of a task that a pool of Dask's is given."""
+        found: Future[Any] = Future()
+        with self._lock:
+            self._waiting.add(found)
+        inner = pool.submit(function, *task)
+
+        def copy(inner):
+            with self._lock:
+                self._waiting.discard(found)
+                if found.done():
+                    return
+                if inner.cancelled():
+                    found.set_exception(self.error()) if self.is_lost else found.cancel()
+                elif (error := inner.exception()) is not None:
+                    found.set_exception(self.error() if self.is_lost else _readable(error))
+                else:
+                    found.set_result(inner.result())
+
+        inner.add_done_callback(copy)
+        return found
+
+    def _watch(self):
+        while not self._ended.wait(_POLL):
+            if self.is_lost:
+                with self._lock:
+                    for future in self._waiting:
+                        if not future.done():
+                            future.set_exception(self.error())
+                    self._waiting.clear()
+
+
+def _readable(error):
+    if type(error).__name__ != "KilledWorker":  # Dask's, which need not be installed
+        return error
+    return MachineError(
+        "several workers were lost one after the other with the same task",
+        where="--cluster",
+        fix="see their logs; they may need more memory, or fewer threads",
+    )
+
+
+class _ClusterPool(Executor):
+    """Gives tasks to the workers of a cluster."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        self._pool = connection.client.get_executor(pure=False, retries=_RETRIES)
+
+    def submit(self, function: Callable[..., Any], /, *task: Any, **_: Any) -> "Future[Any]":
+        """The future of ``function(*task)``."""
+        return self._connection.submit(self._pool, function, *task)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Without ``wait`` all tasks are cancelled."""
+        if not self._connection.is_lost:
+            self._pool.shutdown(wait=wait and not cancel_futures)
 
 
 @contextlib.contextmanager
@@ -103,26 +208,43 @@ def _connected(address):
         client = distributed.Client(address, timeout=_CONNECT_SECONDS, direct_to_workers=True)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"a Dask scheduler expected at {address}, found none ({error})",
+            f"no Dask scheduler answers at {address} ({error})",
             where="--cluster",
             fix="start one with `dask scheduler`, and workers with `dask worker ADDRESS "
             "--nthreads 1` on each machine",
         ) from error
-    with client:
+    # What Dask logs of a lost connection is said in one line; its loggers have levels of their own.
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _LOGGERS]
+    levels = {name: logging.getLogger(name).level for name in names}
+    _set_levels(dict.fromkeys(names, logging.CRITICAL + 1))
+    try:
         yield client
+    finally:
+        is_lost = client.status != "running"
+        with contextlib.suppress(OSError, TimeoutError):
+            client.close(timeout=2 if is_lost else 10)
+        if not is_lost:
+            _set_levels(levels)
+
+
+def _set_levels(levels):
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 def _check(client, address):
     """Waits for the first worker; refuses a cluster that cannot do the work."""
     try:
         client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+        found = client.run(_version)
     except TimeoutError:
         raise ConfigError(
-            f"workers expected at the scheduler {address}, found none",
+            f"the scheduler {address} has no workers",
             where="--cluster",
             fix=f"start some with `dask worker {address} --nthreads 1`",
         ) from None
-    found = client.run(_version)
+    except OSError as error:
+        raise _Connection(client, address).error() from error
     for worker, version in found.items():
         if version != __version__:
             raise ConfigError(
@@ -140,7 +262,9 @@ def workers() -> Workers | None:
     """The current cluster's workers; None on this machine alone."""
     if _client is None:
         return None
-    found = _client.scheduler_info(n_workers=-1)["workers"].values()
+    if _client.is_lost:
+        raise _client.error()
+    found = _client.client.scheduler_info(n_workers=-1)["workers"].values()
     shares = [one["memory_limit"] // one["nthreads"] for one in found if one["memory_limit"]]
     return Workers(sum(one["nthreads"] for one in found), min(shares, default=None))
 
@@ -157,9 +281,9 @@ def on_every_worker(function: Callable[[], Any]) -> None:
     Example:
         >>> on_every_worker(print)
     """
-    if _client is not None:
+    if _client is not None and not _client.is_lost:
         with contextlib.suppress(OSError):  # the scheduler is gone
-            _client.run(function, on_error="ignore")
+            _client.client.run(function, on_error="ignore")
 
 
 def not_on_storage(what: str, where: str | Path, moved: str = "the run") -> MachineError:
@@ -212,9 +336,7 @@ def executor(threads: int) -> Iterator[Executor]:
 
 
 def _pool(threads) -> Executor:
-    if _client is None:
-        return ThreadPoolExecutor(threads)
-    return _client.get_executor(pure=False, retries=_RETRIES)
+    return ThreadPoolExecutor(threads) if _client is None else _ClusterPool(_client)
 
 
 def map_ordered(
@@ -268,7 +390,7 @@ def map_tasks(
         yield from map_ordered(function, tasks, processes)
         return
     assert _client is not None, "there are workers"
-    pool = _client.get_executor(pure=False, retries=_RETRIES)
+    pool = _ClusterPool(_client)
     # Its shutdown cancels what has not begun.
     yield from _in_order(pool, function, tasks, found.tasks, lambda: pool.shutdown(wait=False))
 

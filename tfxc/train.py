@@ -1,7 +1,8 @@
 """``python -m tfxc.train --config ...`` is ``tfxc train --config ...``."""
 
-from tfxc.commands.train import main
-from tfxc.core import cli
+import sys
+
+from tfxc.__main__ import main
 
 if __name__ == "__main__":
-    cli.run(main)
+    main(["train", *sys.argv[1:]])

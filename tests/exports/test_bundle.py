@@ -12,10 +12,11 @@ import tensorflow as tf
 from tests.small_runs import make_run
 from tfxc.commands import export, predict
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage.ownership import MARKER
 from tfxc.data.text.registry import build_text_features
 from tfxc.exports import bundle
 from tfxc.exports.convert import export_model
-from tfxc.exports.standalone.predict import Predictor
+from tfxc.exports.standalone.predict import Predictor, Problem
 from tfxc.runs.loaded import load_run
 
 BLOCKED = ("tensorflow", "keras", "tfxc", "sklearn", "scipy", "tokenizers")
@@ -103,6 +104,27 @@ def test_predicts_alone_as_tfxc_does(tmp_path, name, given):
     assert labels == expected_labels and len(labels) == len(LINES)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
     assert not given or scores.max() <= 1
+
+
+def test_a_changed_bit_in_any_file_is_reported(tmp_path):
+    pytest.importorskip("onnxruntime")
+    run = load_run(make_run(tmp_path / "run", text_features={"name": "tfidf"}))
+    folder = export_model(run, tmp_path / "out", "onnx").folder
+    expected = Predictor(folder)(LINES)
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for path in [path for path in files if path.name != MARKER and "__pycache__" not in str(path)]:
+        before = path.read_bytes()
+        for place in (0, len(before) // 2, len(before) - 1):
+            changed = bytearray(before)
+            changed[place] ^= 1
+            path.write_bytes(changed)
+            with pytest.raises(Problem, match=f"{path.name}: .*damaged"):
+                Predictor(folder)
+        path.unlink()
+        with pytest.raises(Problem, match=f"{path.name}: cannot be read"):
+            Predictor(folder)
+        path.write_bytes(before)
+    assert Predictor(folder)(LINES) == expected
 
 
 @pytest.fixture

@@ -63,7 +63,8 @@ def test_the_folder_holds_what_a_server_needs(tmp_path, form):
     names = (done.folder / "labels.txt").read_text(encoding="utf-8").split("\n")
     assert names[: len(NAMES)] == NAMES and (done.folder / "text_features").is_dir()
     assert {path.name for path in done.folder.iterdir()} == {
-        done.file, "export.json", "labels.txt", "predict.py", "text_features", MARKER
+        done.file, "export.json", "labels.txt", "predict.py", "text_features", MARKER,
+        "checksums.json",
     }  # fmt: skip
     assert done.size_bytes == (done.folder / done.file).stat().st_size < done.folder_bytes
     for folder in (done.folder, done.folder / "text_features"):

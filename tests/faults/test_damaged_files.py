@@ -480,6 +480,16 @@ def test_files_of_an_export(run, exported, capsys, file, name):
     check(capsys, exported / file, name, predict, arguments)
 
 
+def test_a_changed_bit_in_an_export(run, exported, capsys):
+    files = [path for path in exported.rglob("*") if path.is_file() and path.name[0] != "."]
+    for path in files:
+        before = path.read_bytes()
+        path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        arguments = ["--model", exported, run.parent / "texts.txt"]
+        assert outcome_of(capsys, predict, arguments)[0] == 2, path
+        path.write_bytes(before)
+
+
 @pytest.mark.parametrize("make", ["missing", "file", "folder", "SavedModel of something else"])
 def test_a_model_that_is_none(run, tmp_path, capsys, make):
     import tensorflow as tf

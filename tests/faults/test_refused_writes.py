@@ -160,7 +160,7 @@ def test_a_file_in_the_place_of_the_folder(run, tmp_path, capsys, name):
     if name == "train":
         assert call(capsys, prepare, *arguments[:4]).code == 0
     problem = call(capsys, command, *arguments).problem()
-    assert f"{output}: a folder expected, found a file" in problem
+    assert f"{output}: there is a file where a folder is to be written" in problem
     assert output.read_text() == "x"
 
 

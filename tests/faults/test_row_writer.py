@@ -186,10 +186,10 @@ def test_rows_that_do_not_fit(tmp_path, start, rows):
 
 def test_places_that_cannot_be_written_to(tmp_path):
     (tmp_path / "v.npy").mkdir()
-    with pytest.raises(UserError, match="a file expected, found a folder"):
+    with pytest.raises(UserError, match="there is a folder where a file is to be written"):
         writer_of(tmp_path).__enter__()
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="a folder expected, found a file"):
+    with pytest.raises(UserError, match="there is a file where a folder is to be written"):
         writer_of(tmp_path / "file").__enter__()
 
 

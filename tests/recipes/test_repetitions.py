@@ -455,7 +455,7 @@ def test_real_children_skip_what_is_finished_and_name_what_fails(alone, capsys, 
     assert "repetition 1 failed with exit code 2" in capsys.readouterr().out
     assert "already finished" in (alone / "children/repetition-00.log").read_text()
     log = (alone / "children/repetition-01.log").read_text()
-    assert "a folder expected, found a file" in log and "Traceback" not in log
+    assert "there is a file where a folder is to be written" in log and "Traceback" not in log
     assert (alone / "children/repetition-00/model.weights.h5").read_bytes() == weights
     with pytest.raises(
         CheckpointError, match="weights of all repetitions expected, found none of 1"

@@ -169,7 +169,7 @@ def test_a_run_folder_in_an_impossible_place(tmp_path, prepared, capsys):
     arguments = command(tmp_path, prepared, run=str(tmp_path / "file"))
     before = listing(tmp_path)
     problem = call(capsys, train, *arguments).problem()
-    assert problem.startswith(f"{tmp_path / 'file'}: a folder expected, found a file")
+    assert problem.startswith(f"{tmp_path / 'file'}: there is a file where")
     assert listing(tmp_path) == before
 
 

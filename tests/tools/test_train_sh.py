@@ -251,7 +251,7 @@ def test_a_real_training_with_one_failure(tmp_path, real):
     assert code == 1, output + errors
     assert "repetition 0 finished" in output and "1 of 2 repetitions failed: 1\n" in output
     log = (run / "repetition-01.log").read_text()
-    assert "tfxc: " in log and "a folder expected, found a file" in log
+    assert "tfxc: " in log and "there is a file where a folder is to be written" in log
     assert "Traceback" not in log
     assert (run / "repetition-00/summary.json").exists() and (run / "config.json").exists()
 

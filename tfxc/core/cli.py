@@ -492,15 +492,33 @@ def run(
     traceback). 2: wrong input, one line on standard error. 128 + n: stopped by signal n; files
     that cannot be resumed are removed.
     """
+    _open_standard_streams()
     hide_start_lines()
     wait_passively()
     with safe_output(with_addresses), printed():
         _run(main, argv)
 
 
+def _open_standard_streams():
+    """Puts /dev/null in the place of closed streams, which the next file opened would take."""
+    closed = []
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            closed.append(number)
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if number in closed or getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    if 1 in closed:
+        _fail(UserError("standard output is closed", fix="send it somewhere, as with > /dev/null"))
+
+
 def _run(main, argv):
+    received: list[int] = []
     try:
-        with _stop_signals(), mirrors():
+        with _stop_signals(received), mirrors():
             try:
                 code = main(argv)
             finally:  # here, where it is known what a closed pipe means
@@ -509,7 +527,7 @@ def _run(main, argv):
     except UserError as error:
         _fail(error)
     except BrokenPipeError:  # the reader of our output has gone, as with "| head"
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(0)
     except OSError as error:
         if error.errno is None:
@@ -519,30 +537,52 @@ def _run(main, argv):
         _fail(_memory_error(error))
     except (KeyboardInterrupt, Terminated) as stop:
         number = getattr(stop, "signal_number", signal.SIGINT)
-        print(f"tfxc: stopped by {signal.Signals(number).name}", file=sys.stderr)
-        sys.exit(128 + number)
+        _end(f"tfxc: stopped by {signal.Signals(number).name}", 128 + number)
 
 
 def _fail(error):
-    print(f"tfxc: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
+    _end(f"tfxc: {error}", error.exit_code)
+
+
+def _end(line, code):
+    try:
+        print(line, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    except OSError:  # a full disk or a reader that has gone: Python would try once more, and say so
+        _discard_output()
+    sys.exit(code)
+
+
+def _discard_output():
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
 
 
 @contextlib.contextmanager
-def _stop_signals():
-    """Raises ``Terminated`` at the first SIGTERM or SIGHUP; a second one ends the process."""
+def _stop_signals(received):
+    """Raises at the first SIGINT, SIGTERM or SIGHUP; a second one ends the process."""
 
     def stop(number, _frame):
+        received.append(number)
         signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise Terminated(number)
 
     before = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A program that ignores or handles a signal (nohup) keeps doing so; so does a thread.
-        if signal.getsignal(number) == signal.SIG_DFL and _in_main_thread():
+        default = (signal.SIG_DFL, signal.default_int_handler)
+        if signal.getsignal(number) in default and _in_main_thread():
             before[number] = signal.signal(number, stop)
     try:
         yield
+    except BaseException as error:
+        if received and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+            # Libraries that were being imported turn a stop into errors of their own.
+            raise Terminated(received[0]) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,18 +1,17 @@
 """What a prepared folder holds (``Manifest``), and where it is."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 
-from tfxc.core.errors import DataError, UserError
+from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import atomic_file
-from tfxc.core.storage.reading import checksum, read_errors
+from tfxc.core.storage.reading import checksum, kind_of, read_json, valid_record
 from tfxc.data.kinds import ENCODED, KINDS
 
 if TYPE_CHECKING:
@@ -82,6 +81,10 @@ def prepared_folder(settings: "DataSettings", root: str | Path = "prepared") -> 
     return Path(root) / f"{settings.name}-{fingerprint(settings)}"
 
 
+# What an int64 holds: more of anything is no count.
+_Count = Annotated[int, pydantic.Field(ge=0, lt=1 << 63)]
+
+
 class _Part(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
@@ -94,11 +97,11 @@ class ShardInfo(_Part):
     """
 
     file: str
-    examples: int
-    nonzeros: int
-    tokens: int = 0
-    labels: int
-    bytes: int
+    examples: _Count
+    nonzeros: _Count
+    tokens: _Count = 0
+    labels: _Count
+    bytes: _Count
     sha256: str
 
     @property
@@ -120,15 +123,15 @@ class SplitInfo(_Part):
     order of all, see ``tfxc.data.blocks.layout``.
     """
 
-    examples: int
-    nonzeros: int
-    labels: int
-    min_labels: int
-    max_labels: int
-    without_labels: int
-    unseen_labels: int
-    corrupt_images: int = 0
-    blocks: list[int] = []
+    examples: _Count
+    nonzeros: _Count
+    labels: _Count
+    min_labels: _Count
+    max_labels: _Count
+    without_labels: _Count
+    unseen_labels: _Count
+    corrupt_images: _Count = 0
+    blocks: list[_Count] = []
     shards: list[ShardInfo]
 
     @property
@@ -157,7 +160,7 @@ class SourceInfo(_Part):
     """
 
     path: str
-    bytes: int | None = None
+    bytes: _Count | None = None
     sha256: str | None = None
     fingerprint: str | None = None
 
@@ -194,13 +197,13 @@ class Manifest(_Part):
     settings_fingerprint: str
     layout: Literal["blocks", "examples", "feature_set"]
     feature_kind: Annotated[str, pydantic.AfterValidator(_known_kind)]
-    num_features: int
-    vocabulary_size: int | None = None
-    image_shape: tuple[int, int, int] | None = None
+    num_features: _Count
+    vocabulary_size: _Count | None = None
+    image_shape: tuple[_Count, _Count, _Count] | None = None
     image_store: Literal["pixels", "encoded"] | None = None
-    num_labels: int
-    num_trained_labels: int | None = None
-    num_unseen_labels: int
+    num_labels: _Count
+    num_trained_labels: _Count | None = None
+    num_unseen_labels: _Count
     text_features: dict | None
     row_normalise: Literal["l2"] | None
     sources: dict[str, SourceInfo]
@@ -250,28 +253,19 @@ class Manifest(_Part):
             DataError: not a prepared folder, one of another version, or a damaged manifest.
         """
         path = Path(folder) / MANIFEST_FILE
-        if not path.is_file():
+        if kind_of(path) is None and not path.is_symlink():
             raise DataError(
                 f"a prepared folder with {MANIFEST_FILE} expected, found "
                 + ("none in it" if Path(folder).is_dir() else "no such folder"),
                 where=folder,
                 fix="run prepare first",
             )
-        try:
-            with read_errors(path, fix="run prepare again"):
-                content = path.read_bytes()
-            values = json.loads(content)
-            version = values.get("format_version") if isinstance(values, dict) else None
-            if version == FORMAT_VERSION:
-                return cls.model_validate(values)
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, UserError):
-                raise
+        values = read_json(path, fix="run prepare again")
+        if values.get("format_version") != FORMAT_VERSION:
             raise DataError(
-                f"this manifest is damaged ({error})", where=path, fix="run prepare again"
-            ) from error
-        raise DataError(
-            f"a prepared folder of version {FORMAT_VERSION} expected, found version {version}",
-            where=path,
-            fix="run prepare again, from the same files",
-        )
+                f"a prepared folder of version {FORMAT_VERSION} expected, found version "
+                f"{values.get('format_version')}",
+                where=path,
+                fix="run prepare again, from the same files",
+            )
+        return valid_record(values, cls, path, fix="run prepare again")

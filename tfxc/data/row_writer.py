@@ -18,7 +18,12 @@ import numpy as np
 from tfxc.core.errors import DataError, MachineError, UserError
 from tfxc.core.escaping import json_text
 from tfxc.core.messages import NOTES
-from tfxc.core.storage.files import ensured_parent, path_conflict, write_errors
+from tfxc.core.storage.files import (
+    ensured_parent,
+    keep_permissions,
+    regular_target,
+    write_errors,
+)
 from tfxc.core.storage.locks import NO_LOCKS, is_same, try_lock
 
 if TYPE_CHECKING:
@@ -94,8 +99,7 @@ class RowWriter:
         self._marks, self._count = np.zeros(num_rows or 0, bool), num_rows or 0
 
     def __enter__(self) -> "RowWriter":
-        if self.path.is_dir():
-            raise path_conflict(self.path, expected="file", found="folder")
+        regular_target(self.path)
         with ensured_parent(self.path):
             self._file = file = _locked(self._scratch, self.path)
             try:
@@ -317,7 +321,9 @@ class RowWriter:
                 if self.num_rows is None:
                     self._write_final_header()
                 os.fsync(self._file)
-                os.replace(self._scratch, self.path)
+                target = regular_target(self.path)
+                keep_permissions(target, self._scratch)
+                os.replace(self._scratch, target)
                 self._progress.unlink(missing_ok=True)
         finally:
             self._close()
@@ -373,7 +379,7 @@ class RemainingChunks:
 
 def unfinished_files(path: str | Path) -> tuple[Path, Path]:
     """The unfinished file of a ``RowWriter``, and the one that says which rows are in place."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     return path.with_name(f".{path.name}.unfinished"), path.with_name(f".{path.name}.progress")
 
 
@@ -442,7 +448,7 @@ def _in_units(size):
 
 def _locked(scratch, path):
     """A descriptor of the unfinished file, which no other process can get meanwhile."""
-    descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not (try_lock(descriptor) and is_same(descriptor, scratch)):
             # It has the file, or had finished and renamed it since this process opened it.

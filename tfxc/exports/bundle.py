@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfxc.core.storage import checksums
 from tfxc.core.storage.files import copy_folder, write_json
 from tfxc.core.storage.ownership import MARKER, mark
 from tfxc.core.storage.reading import read_json
@@ -36,7 +37,7 @@ ABOUT, PROGRAM, TOKENIZER, TEXT_FEATURES = (
 )  # fmt: skip
 _LABELS, _COMPILED = "labels.txt", "__pycache__"  # the second is Python's, once it has run them
 #: All names there may be, next to the model's.
-NAMES = (ABOUT, PROGRAM, TEXT_FEATURES, _LABELS, _COMPILED)
+NAMES = (ABOUT, PROGRAM, TEXT_FEATURES, _LABELS, checksums.FILE, _COMPILED)
 _VERSION = 1
 _PROGRAMS = Path(tokenize.__file__).parent
 _TOLERANCE = 1e-5

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import KINDS
 from tfxc.exports import MIN_AGREEMENT
@@ -134,6 +135,7 @@ def export_model(
         about = {"format": name, "file": form.file, "batch": batch, "k": k}
         about["probabilities"] = probabilities
         missing = write_bundle(loaded_run, scratch, input_kind, about)
+        checksums.record(scratch)
         sizes = path.stat().st_size, folder_size(scratch), weights
     return Converted(
         folder, name, form.file, input_kind, k, batch, *sizes, difference, agreement,

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import atomic_folder, check_own
 from tfxc.data.images.decoding import decode_batch
 from tfxc.data.kinds import ENCODED, IMAGE, INPUTS, TOKENS
@@ -119,6 +120,7 @@ def export_savedmodel(
         difference = expected.largest_difference(outputs_of_savedmodel(scratch))
         if add:
             add(scratch)
+        checksums.record(scratch)
         size = folder_size(scratch)
     return Exported(folder, input_kind, k, size, weights, difference, probabilities)
 

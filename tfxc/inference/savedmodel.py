@@ -1,5 +1,6 @@
 """Labels for chunks of raw examples, by a SavedModel of ``tfxc export``."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.storage import checksums
 from tfxc.data.conversion import check_kind
 from tfxc.data.images.conversion import ImageConverter
 from tfxc.data.kinds import DENSE, IMAGE, input_of
@@ -99,6 +101,8 @@ _UNLOADABLE = (
 def _load(folder):
     if not (Path(folder) / "saved_model.pb").is_file():
         raise ConfigError("a SavedModel expected", where=folder, fix="write one with tfxc export")
+    with contextlib.suppress(checksums.Unrecorded):  # one that tfxc has not written
+        checksums.check(folder, "write it again with tfxc export", all_files=True)
     try:
         model = _loaded(folder)
     except _UNLOADABLE as error:

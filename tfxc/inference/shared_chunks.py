@@ -10,23 +10,13 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import glob
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfxc.core.resources import limited_threads, wait_passively
-from tfxc.core.storage.files import (
-    SCRATCH,
-    ensured_parent,
-    scratch_prefix,
-    write_errors,
-    write_json,
-)
-from tfxc.core.storage.locks import owned, sweep
+from tfxc.core.storage.files import scratch_beside, write_json
 from tfxc.core.storage.reading import read_json
 from tfxc.data.blocks.chunk_file import read_chunks, write_chunks
 from tfxc.data.chunk import Chunk
@@ -84,7 +74,7 @@ def shared_answers(
         MachineError: the disk is full, or a worker does not see the folder.
         UserError: what a worker's ``Work`` raises.
     """
-    with _scratch_folder(Path(output).absolute()) as folder:
+    with scratch_beside(Path(output).absolute()) as folder:
         write_json(folder / _JOB, dict(job))
         answers = _answers(opener, _groups(batches, examples or _EXAMPLES), folder)
         try:
@@ -92,18 +82,6 @@ def shared_answers(
                 yield answers
         finally:
             on_every_worker(_forget)
-
-
-@contextlib.contextmanager
-def _scratch_folder(output):
-    with ensured_parent(output):
-        sweep(output.parent, SCRATCH.format(glob.escape(output.name)))
-        folder = Path(tempfile.mkdtemp(prefix=scratch_prefix(output), dir=output.parent))
-    try:
-        with owned(folder), write_errors(output):
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _answers(opener, groups, folder):

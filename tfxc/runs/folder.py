@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pydantic
-
 from tfxc.core.config import Config, parse_config
 from tfxc.core.environment import Environment
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
@@ -17,7 +15,13 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local, make_folder, write_errors
 from tfxc.core.storage.locks import holder, is_held, locked
 from tfxc.core.storage.ownership import check_kind, check_own, clear_owned, is_kind, lock_of
-from tfxc.core.storage.reading import existing_file, read_errors, read_json
+from tfxc.core.storage.reading import (
+    existing_file,
+    read_errors,
+    read_json,
+    read_record,
+    valid_record,
+)
 from tfxc.data.manifest import MANIFEST_FILE, Manifest
 from tfxc.runs.checkpoint_files import CheckpointFiles, problem_of_shards, shard_prefixes
 from tfxc.runs.writer import (
@@ -30,6 +34,7 @@ from tfxc.runs.writer import (
     TEACHER,
     WEIGHTS,
     RunWriter,
+    Summary,
 )
 
 if TYPE_CHECKING:
@@ -356,7 +361,7 @@ class RunFolder(RunWriter):
         path = self / "assets" / MANIFEST_FILE
         if not path.is_file():
             return []
-        own = read_run_json(path).get("fingerprints", {})
+        own = read_record(path, Manifest, fix=_RESTORE, error=CheckpointError).fingerprints
         found = Manifest.load(data_folder).fingerprints
         keys = sorted({*own, *found} if needed is None else needed)
         return [key for key in keys if own and own.get(key) != found.get(key)]
@@ -519,7 +524,9 @@ class RunFolder(RunWriter):
         if not os.path.lexists(path):
             return None
         checksums.check_file(self.path, SUMMARY, _RESTORE)
-        return read_run_json(path)
+        values = read_run_json(path)
+        valid_record(values, Summary, path, fix=_RESTORE, error=CheckpointError)
+        return values
 
     def environment(self) -> Environment | None:
         """When, by which versions and on what machine it was finished; None if it does not say.
@@ -530,13 +537,7 @@ class RunFolder(RunWriter):
         path = self / ENVIRONMENT
         if not os.path.lexists(path):
             return None
-        try:
-            return Environment.model_validate(read_run_json(path))
-        except pydantic.ValidationError as error:
-            wrong = ".".join(map(str, error.errors()[0]["loc"]))
-            raise CheckpointError(
-                f"damaged: {wrong} is not as tfxc writes it", where=path, fix="remove it"
-            ) from error
+        return read_record(path, Environment, fix=_RESTORE, error=CheckpointError)
 
 
 def _remove_empty(folders):

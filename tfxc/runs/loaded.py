@@ -19,18 +19,24 @@ from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.core.messages import NOTES
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local
-from tfxc.core.storage.reading import existing_file, read_array, read_errors
+from tfxc.core.storage.reading import existing_file, read_array, read_errors, read_record
 from tfxc.data.conversion import Converter
 from tfxc.data.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
 from tfxc.data.label_texts.keys import text_keys
 from tfxc.data.label_texts.prepared import TEXTS_FILE, LabelTexts, features_of, label_texts_by_name
-from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABEL_TEXTS_FOLDER, LABELS_FILE
+from tfxc.data.manifest import (
+    DIMENSIONS,
+    LABEL_COUNTS_FILE,
+    LABEL_TEXTS_FOLDER,
+    LABELS_FILE,
+    Manifest,
+)
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import load_text_features
 from tfxc.inference.protocol import RankerModel
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.csr import bounds_of
-from tfxc.runs.folder import RunFolder, read_run_json
+from tfxc.runs.folder import RunFolder
 from tfxc.runs.writer import SUMMARY, WEIGHTS
 
 if TYPE_CHECKING:
@@ -43,7 +49,6 @@ if TYPE_CHECKING:
     from tfxc.inference.embedder import Embedder
 
 
-_NEEDED = ("feature_kind", "num_features", "num_labels", "row_normalise", "splits")
 _RESTORE = "restore it from a copy, or train again with --fresh"
 
 
@@ -97,12 +102,10 @@ class LoadedRun:
                 self.folder.check_step(step, "--step")
             self.folder.step = step
         path = self.folder / "assets" / "manifest.json"
-        self.manifest = read_run_json(path)
-        missing = [name for name in _NEEDED if name not in self.manifest]
-        if missing:
-            raise CheckpointError(
-                f"damaged, or of another version: {missing[0]} is missing", where=path, fix=_RESTORE
-            )
+        manifest = read_record(path, Manifest, fix=_RESTORE, error=CheckpointError)
+        if "train" not in manifest.splits:
+            raise CheckpointError("it has no training split", where=path, fix=_RESTORE)
+        self.manifest = manifest.model_dump(mode="json")
 
     @property
     def dimensions(self) -> dict[str, Any]:
@@ -362,8 +365,7 @@ class LoadedRun:
             size = getattr(features, name, None)
             if size != self.manifest.get(name):
                 raise CheckpointError(
-                    f"a vocabulary of {self.manifest[name]:,} features as in the run's manifest "
-                    f"expected, found {size:,}",
+                    f"its {name} is {size}, but {self.manifest[name]} in the run's manifest",
                     where=folder,
                     fix="restore the run's own text_features, or train again",
                 )

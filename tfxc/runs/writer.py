@@ -6,9 +6,10 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import pydantic
 
 from tfxc.core.config import Config
 from tfxc.core.environment import Environment
@@ -46,7 +47,7 @@ SUMMARY = "summary.json"
 ENVIRONMENT = "environment.json"
 KIND = "run"
 # What a finished run is read from, apart from assets and folders with checksums of their own.
-_OF_A_FINISHED_RUN = (CONFIG, WEIGHTS, "tree*.npz", "calibration.json")
+_OF_A_FINISHED_RUN = (CONFIG, WEIGHTS, ENVIRONMENT, "tree*.npz", "calibration.json")
 
 # What there is once a first step is done, in addition to the same in the folders of the parts.
 PROGRESS = (
@@ -67,6 +68,30 @@ _DERIVED = (
 )  # fmt: skip
 NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_DERIVED)
 NAMES += (f".new-{WEIGHTS}",)
+
+
+_Number = pydantic.FiniteFloat | None  # null where it was not finite
+
+
+class Summary(pydantic.BaseModel):
+    """What summaries have in common; recipes add more.
+
+    Attributes:
+        dev, train, test: metrics by name.
+        best, best_step, best_metric: dev value of the kept weights, its step and name.
+    """
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    steps: Annotated[int, pydantic.Field(ge=0)] = 0
+    epochs: _Number = None
+    seconds: Annotated[float, pydantic.Field(ge=0, allow_inf_nan=False)] = 0.0
+    dev: dict[str, _Number] = {}
+    train: dict[str, _Number] = {}
+    test: dict[str, _Number] = {}
+    best: _Number = None
+    best_step: Annotated[int, pydantic.Field(ge=0)] = 0
+    best_metric: str | None = None
 
 
 class RunWriter:

@@ -9,7 +9,7 @@ from typing import Any
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import write_json
-from tfxc.core.storage.reading import read_json
+from tfxc.core.storage.reading import read_errors, read_json
 
 FILE = "search.json"
 #: The result of a setting whose training was ended early.
@@ -144,14 +144,15 @@ def result_of(run: Path, metric: str) -> float | None:
     """
     if not is_finished(run):
         return None
-    summary = read_json(run / "summary.json")
-    if summary.get("best_metric") == metric:
-        return summary["best"]
-    if metric not in summary.get("dev", {}):
-        known = ", ".join(summary.get("dev", {}))
-        fix = f"choose one of: {known}" if known else "add a dev split to the config"
-        raise ConfigError(f"no metric {metric!r} on dev", where="--metric", fix=fix)
-    return summary["dev"][metric]
+    summary = read_json(path := run / "summary.json")
+    with read_errors(path):
+        dev = dict(summary.get("dev", {}))
+        if summary.get("best_metric") == metric:
+            dev[metric] = summary["best"]
+        if metric not in dev:
+            fix = f"choose one of: {', '.join(dev)}" if dev else "add a dev split to the config"
+            raise ConfigError(f"no metric {metric!r} on dev", where="--metric", fix=fix)
+        return None if dev[metric] is None else float(dev[metric])
 
 
 def is_finished(run: Path) -> bool:

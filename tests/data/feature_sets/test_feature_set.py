@@ -150,7 +150,7 @@ def test_arrays_of_others_are_not_overwritten(tmp_path):
         writer_of(tmp_path).__enter__()
     assert np.load(tmp_path / FEATURES).shape == (3, 5)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="a folder expected, found a file"):
+    with pytest.raises(UserError, match="there is a file where a folder is to be written"):
         writer_of(tmp_path / "file").__enter__()
 
 

@@ -15,7 +15,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
 from tfxc.core.resources import thread_count
 from tfxc.core.storage.files import write_json
-from tfxc.core.storage.reading import checksum, read_errors
+from tfxc.core.storage.reading import checksum, read_errors, read_json
 
 FILE = "checksums.json"
 FORMAT = 1
@@ -81,23 +81,32 @@ def entries_of(folder: str | Path, fix: str) -> dict[str, dict[str, Any]]:
         DataError: it is damaged.
     """
     path = Path(folder) / FILE
-    try:
-        content = json.loads(path.read_bytes())
-        whole = content["format"] != FORMAT or content["sha256"] == _digest(content["files"])
-    except (FileNotFoundError, NotADirectoryError):
-        problem = "no such file: the folder is incomplete"
-        raise Unrecorded(problem, where=path, fix=fix) from None
-    except OSError:
-        with read_errors(path, fix=fix):
-            raise
-    except (ValueError, KeyError, TypeError, RecursionError):
-        whole = False
-    if not whole:
-        raise DataError("the checksum file is damaged", where=path, fix=fix)
-    if content["format"] != FORMAT:
-        problem = f"checksums of format {FORMAT} expected, found {content['format']!r}"
+    with read_errors(path, fix=fix):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            problem = "no such file: the folder is incomplete"
+            raise Unrecorded(problem, where=path, fix=fix) from None
+    content = read_json(path, fix=fix)
+    if content.get("format") != FORMAT and "files" in content:
+        problem = f"its format is {content.get('format')!r}, not {FORMAT}"
         raise DataError(problem, where=path, fix=fix)
-    return content["files"]
+    entries = content.get("files")
+    if content.get("sha256") != _digest(entries) or not _is_listing(entries):
+        raise DataError("the checksum file is damaged", where=path, fix=fix)
+    return entries
+
+
+def _is_listing(entries):
+    """Whether these are files in the folder, with a size and a checksum each."""
+    return isinstance(entries, dict) and all(
+        isinstance(entry, dict)
+        and type(entry.get("bytes")) is int
+        and isinstance(entry.get("sha256"), str)
+        and not Path(name).is_absolute()
+        and ".." not in Path(name).parts
+        for name, entry in entries.items()
+    )
 
 
 def check(

@@ -6,24 +6,28 @@ import glob
 import io
 import os
 import re
+import secrets
 import shutil
+import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError, MachineError, UserError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.locks import owned, sweep
-from tfxc.core.storage.reading import NO_FILE
+from tfxc.core.storage.reading import NO_FILE, kind_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-#: Pattern of temporary neighbours of a name; what ``tempfile`` makes of ``scratch_prefix``.
+#: Pattern of temporary neighbours of a name, which begin with ``scratch_prefix``.
 SCRATCH = ".{}.new-????????"
+#: For which ``atomic_files`` keeps such a neighbour in a folder.
+MOVED_IN = "files"
 
 _AT_ONCE = 1 << 22  # numbers of an array that are written at once
 
@@ -86,29 +90,95 @@ def atomic_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     On any error, a full disk and Ctrl-C included, the neighbour is removed and ``path`` is as it
     was before. What a killed process has left is removed by the next one that writes the file.
 
+    A file that is replaced keeps its permissions, a new one has those of the umask. Of a link, the
+    file it leads to is replaced. A device or a pipe, and a file that standard output goes to, is
+    written into instead, so that an error may leave the beginning there.
+
     Raises:
         MachineError: the disk is full or the folder cannot be written to.
         UserError: ``path`` is a folder.
     """
     path = Path(path)
-    if path.is_dir():
-        raise path_conflict(path, expected="file", found="folder")
     encoding = None if "b" in mode else "utf-8"
-    with ensured_parent(path):
-        sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
-        handle, name = tempfile.mkstemp(prefix=scratch_prefix(path), dir=path.parent)
+    with write_errors(path):
+        handle = _of_a_stream(path)
+    if handle is not None:
+        with write_errors(path), os.fdopen(handle, mode, encoding=encoding) as stream:
+            yield stream
+        return
+    target = regular_target(path)
+    with ensured_parent(target):
+        sweep(target.parent, SCRATCH.format(glob.escape(target.name)))
+        name, handle = new_neighbour(target, _new_file)
     try:
         with owned(name), write_errors(path):
             with os.fdopen(handle, mode, encoding=encoding) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+            keep_permissions(target, name)
+            os.replace(name, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
+
+
+def _of_a_stream(path):
+    """An open handle of what cannot be replaced by a file; None of anything else."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):  # it is closed
+            if os.path.samestat(found, os.fstat(stream)):
+                return os.dup(stream)  # where it is: a shell's >> keeps what the file had
+    if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+        return None
+    return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def regular_target(path: Path) -> Path:
+    """Where to write a file so that a link stays a link: the path, or the end of the link.
+
+    Raises:
+        UserError: something that is no regular file is there.
+        MachineError: the folder cannot be searched.
+    """
+    with write_errors(path):
+        kind = kind_of(path)
+    if kind not in ("file", None):
+        raise path_conflict(path, expected="file", found=kind)
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def keep_permissions(before: Path, new: str | Path) -> None:
+    """Gives a file that is about to replace another one that one's permissions."""
+    with contextlib.suppress(FileNotFoundError):
+        os.chmod(new, stat.S_IMODE(os.stat(before).st_mode) & 0o777)
+
+
+def new_neighbour(path: Path, make: Callable[[Path], Any]) -> tuple[Path, Any]:
+    """Makes a temporary neighbour of a path, with the permissions of the umask.
+
+    (``tempfile`` makes what only the user can read.)
+
+    Args:
+        path: what the neighbour becomes, or stands in for.
+        make: function of its path that raises ``FileExistsError`` where something is there.
+
+    Returns:
+        The neighbour's path, and what ``make`` returned.
+    """
+    while True:
+        neighbour = path.with_name(f"{scratch_prefix(path)}{secrets.token_hex(4)}")
+        with contextlib.suppress(FileExistsError):
+            return neighbour, make(neighbour)
+
+
+def _new_file(path):
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
 def write_array(path: str | Path, array: "np.ndarray") -> None:
@@ -166,26 +236,54 @@ def copy_folder(source: str | Path, target: str | Path) -> None:
 def atomic_files(folder: str | Path) -> Iterator[Path]:
     """Yields a temporary folder whose files move into ``folder`` on success, all or none of them.
 
-    What else is in ``folder`` stays.
+    What else is in ``folder`` stays. Links, pipes and devices in it are treated as ``atomic_file``
+    treats them.
 
     Raises:
         MachineError: the disk is full or the folder cannot be written to.
+        UserError: a file is in place of the folder, or a folder in place of one of the files.
     """
     folder = Path(folder)
     made = not folder.exists()
-    with ensured_parent(folder / "file"):
-        sweep(folder.parent, SCRATCH.format(glob.escape(folder.name)))
-        scratch = Path(tempfile.mkdtemp(prefix=scratch_prefix(folder), dir=folder.parent))
+    make_folder(folder)
     try:
-        with owned(scratch), with_final_path(scratch, folder), write_errors(folder):
+        # In the folder: what is above it may be another file system, or not be writable.
+        with scratch_beside(folder / MOVED_IN, folder) as scratch:
             yield scratch
             for path in sorted(scratch.iterdir()):
-                os.replace(path, folder / path.name)
+                target = folder / path.name
+                if target.is_symlink() or kind_of(target) not in ("file", "folder", None):
+                    with atomic_file(target, "wb") as stream, open(path, "rb") as source:
+                        shutil.copyfileobj(source, stream)
+                else:
+                    os.replace(path, target)
     except BaseException:
         if made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def scratch_beside(path: Path, shown: Path | None = None) -> Iterator[Path]:
+    """Yields a temporary folder next to ``path``, which is removed at the end.
+
+    Those of killed processes for the same path are removed on the way.
+
+    Args:
+        path: what is worked on.
+        shown: what messages name in place of the temporary folder; ``path`` by default.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written to.
+    """
+    with ensured_parent(path):
+        sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
+        scratch = Path(tempfile.mkdtemp(prefix=scratch_prefix(path), dir=path.parent))
+    shown = path if shown is None else shown
+    try:
+        with owned(scratch), with_final_path(scratch, shown), write_errors(shown):
+            yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -231,9 +329,9 @@ def make_folder(path: Path) -> None:
 
 
 def path_conflict(path: str | Path, *, expected: str, found: str) -> UserError:
-    """The ``UserError`` of a folder where a file is to be written, or the other way round."""
+    """The ``UserError`` of a path at which there is something else than is to be written."""
     return UserError(
-        f"a {expected} expected, found a {found}",
+        f"there is a {found} where a {expected} is to be written",
         where=path,
         fix=f"choose another name or move the {found} away",
     )

@@ -16,15 +16,17 @@ from pathlib import Path
 
 from tfxc.core.errors import UserError
 from tfxc.core.storage.files import (
+    MOVED_IN,
     SCRATCH,
     atomic_file,
     ensured_parent,
+    new_neighbour,
     path_conflict,
-    scratch_prefix,
     with_final_path,
     write_errors,
 )
 from tfxc.core.storage.locks import holder, is_held, locked, owned, sweep
+from tfxc.core.storage.reading import kind_of
 from tfxc.version import __version__
 
 MARKER, LOCKS = ".tfxc.json", ".*.lock"
@@ -51,8 +53,12 @@ def atomic_folder(
         UserError: ``path`` is a file, or a folder that holds something else or is written to.
     """
     path = Path(path)
-    if path.is_file():
-        raise path_conflict(path, expected="folder", found="file")
+    if path.is_symlink():  # which stays
+        path = Path(os.path.realpath(path))
+    with write_errors(path):
+        found = kind_of(path)
+    if found not in ("folder", None):
+        raise path_conflict(path, expected="folder", found=found)
     if os.path.realpath(path) == os.getcwd():
         raise UserError("the current folder cannot be replaced", where=path, fix="name another one")
     check_own(path, kind)
@@ -60,7 +66,7 @@ def atomic_folder(
         with ensured_parent(path):
             stack.enter_context(_locked_folder(path))
             sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
-            scratch = Path(tempfile.mkdtemp(prefix=scratch_prefix(path), dir=path.parent))
+            scratch, _ = new_neighbour(path, os.mkdir)
         yield from _filled(path, scratch, kind, names)
 
 
@@ -71,7 +77,6 @@ def _filled(path, scratch, kind, names):
             check_own(path, kind)  # something may have been put there in the meantime
             names = names or sorted(entry.name for entry in scratch.iterdir())
             (scratch / MARKER).write_text(_marker_text(kind, names), encoding="utf-8")
-            os.chmod(scratch, 0o755)
             _swap_in(scratch, path)
     except BaseException:
         _discard(scratch, path)
@@ -82,7 +87,7 @@ def _discard(scratch, path):
     """Removes the folder; what other processes still write to it has no place any more."""
     folders = [scratch]
     with contextlib.suppress(OSError):
-        folders.append(Path(tempfile.mkdtemp(prefix=scratch_prefix(path), dir=path.parent)))
+        folders.append(new_neighbour(path, os.mkdir)[0])
         os.replace(*folders)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
@@ -92,7 +97,7 @@ def _swap_in(scratch, path):
     if not path.exists():
         os.replace(scratch, path)
         return
-    old = Path(tempfile.mkdtemp(prefix=scratch_prefix(path), dir=path.parent))
+    old, _ = new_neighbour(path, os.mkdir)
     with owned(old):
         try:
             os.replace(path, old / path.name)
@@ -153,7 +158,7 @@ def check_kind(folder: str | Path, kind: str) -> list[str]:
 
 def _known(marker):
     """Patterns of the names that may be in a folder with this marker."""
-    names = [*marker["names"], MARKER, LOCKS]
+    names = [*marker["names"], MARKER, LOCKS, MOVED_IN]
     return [*names, *(SCRATCH.format(name) for name in names), _REMOVED + "*"]
 
 

@@ -14,12 +14,15 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tfxc.core.errors import DataError, MachineError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pydantic
+
+    Record = TypeVar("Record", bound=pydantic.BaseModel)
 
 #: Of system errors: a path that leads to no file is wrong input; any other failure to read is the
 #: machine's.
@@ -29,6 +32,12 @@ _MALFORMED = (
     SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 _JSON_NAMES = {dict: "object", list: "list", int: "number"}
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "folder",
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+}
 _DAMAGED_ARCHIVE = (
     EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -49,11 +58,30 @@ def existing_file(
     """
     path = Path(path)
     with read_errors(path, fix=fix, error=error):
-        kind = stat.S_IFMT(path.stat().st_mode)
-    if kind != stat.S_IFREG:
-        found = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe"}.get(kind, "a device")
-        raise error(f"a file expected, found {found}", where=path, fix=fix)
+        path.stat()
+        kind = kind_of(path)
+    if kind != "file":
+        raise error(f"a file expected, found a {kind}", where=path, fix=fix)
     return path
+
+
+def kind_of(path: str | Path) -> str | None:
+    """What is at a path or behind a link: ``"file"``, ``"folder"``, ``"named pipe"``, ...
+
+    Returns:
+        Its name, or None where there is nothing.
+
+    Raises:
+        OSError: it cannot be looked at.
+
+    Example:
+        >>> kind_of("/"), kind_of("/dev/null"), kind_of("no such file")
+        ('folder', 'device', None)
+    """
+    try:
+        return _KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "device")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 @contextlib.contextmanager
@@ -155,6 +183,49 @@ def read_json(
         return value
 
 
+def read_record(
+    path: str | Path,
+    model: "type[Record]",
+    *,
+    fix: str = "check the path",
+    error: type[UserError] = DataError,
+) -> "Record":
+    """The content of a JSON file that tfxc writes, its values of the types they are written with.
+
+    Args:
+        path, fix, error: see ``read_errors``.
+        model: what the file holds, a model of pydantic.
+
+    Raises:
+        UserError, MachineError: as ``read_errors``; a value of another type is named.
+    """
+    return valid_record(read_json(path, fix=fix, error=error), model, path, fix=fix, error=error)
+
+
+def valid_record(
+    values: dict[str, Any],
+    model: "type[Record]",
+    path: str | Path,
+    *,
+    fix: str = "check the path",
+    error: type[UserError] = DataError,
+) -> "Record":
+    """Values that were read from ``path``, as ``read_record`` returns them."""
+    import pydantic
+
+    try:
+        return model.model_validate(values)
+    except pydantic.ValidationError as problem:
+        wrong = problem.errors(include_url=False)[0]
+        key = ".".join(map(str, wrong["loc"])) or "it"
+        reason = wrong["msg"][:1].lower() + wrong["msg"][1:]
+        raise error(
+            f"damaged, or of another version: {key} is not as tfxc writes it ({reason})",
+            where=path,
+            fix=fix,
+        ) from problem
+
+
 def read_json_lines(
     path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
 ) -> list[dict[str, Any]]:
@@ -236,5 +307,5 @@ def checksum(path: str | Path) -> str:
     Raises:
         DataError, MachineError: as ``read_errors``.
     """
-    with read_errors(path), open(path, "rb") as stream:
+    with read_errors(path), open(existing_file(path), "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

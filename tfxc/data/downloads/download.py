@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tfxc.core.errors import DataError, MachineError
 from tfxc.core.progress import Progress
-from tfxc.core.storage.files import make_folder, write_errors, write_json
+from tfxc.core.storage.files import make_folder, regular_target, write_errors, write_json
 from tfxc.core.storage.reading import checksum
 
 _BLOCK = 1 << 20
@@ -37,7 +37,7 @@ def download(url: str, path: str | Path, sha256: str | None = None) -> str:
     """
     path = Path(path)
     make_folder(path.parent)
-    if path.is_file():
+    if regular_target(path).is_file():
         return _verified(path, url, sha256)
     part = path.with_name(f".{path.name}.part")
     resumed = _fetch(url, part)
@@ -46,7 +46,7 @@ def download(url: str, path: str | Path, sha256: str | None = None) -> str:
         _fetch(url, part)
     found = _verified(part, url, sha256)
     with write_errors(path):
-        os.replace(part, path)
+        os.replace(part, regular_target(path))
         _validator_file(part).unlink(missing_ok=True)
     return found
 

@@ -11,6 +11,7 @@ than plain PNG files also need Pillow.
 """
 
 import argparse
+import hashlib
 import importlib
 import io
 import json
@@ -61,7 +62,7 @@ class Predictor:
         about: dict of ``export.json``.
 
     Raises:
-        Problem: the package that runs the model is missing.
+        Problem: the package that runs the model is missing, or a file was changed or damaged.
 
     Example:
         >>> Predictor("runs/quickstart/onnx")(["some text"])[0].labels  # doctest: +SKIP
@@ -70,6 +71,7 @@ class Predictor:
 
     def __init__(self, folder: str | Path | None = None) -> None:
         folder = Path(__file__).parent if folder is None else Path(folder)
+        _check_files(folder)
         self.about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
         self._names = (folder / "labels.txt").read_bytes().decode("utf-8").split("\n")
         self._run = _OPEN[self.about["format"]](folder / self.about["file"])
@@ -114,6 +116,33 @@ class Predictor:
         if kind == "sparse":
             return dict
         return lambda examples: {"images" if kind == "image" else "features": examples}
+
+
+def _check_files(folder):
+    """Compares every file with what the export has recorded of it in ``checksums.json``."""
+    again = "To fix it: copy the whole folder again, or export again"
+    path = folder / "checksums.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        files = content["files"]
+        digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        whole = digest == content["sha256"]
+    except OSError as error:
+        raise Problem(f"{path}: cannot be read ({error.strerror}). {again}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise Problem(f"{path}: damaged. {again}")
+    for name, entry in files.items():
+        found = hashlib.sha256()
+        try:
+            with open(folder / name, "rb") as stream:
+                while block := stream.read(1 << 20):
+                    found.update(block)
+        except OSError as error:
+            raise Problem(f"{folder / name}: cannot be read ({error.strerror}). {again}") from None
+        if found.hexdigest() != entry["sha256"]:
+            raise Problem(f"{folder / name}: changed or damaged since the export. {again}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
