@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.serving.runs import client_of, text_run
+from tests.serving.runs import client_of, local_client, text_run
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.data.chunk import Chunk
 from tfxc.inference.predictors import RunPredictor
@@ -206,6 +206,59 @@ def test_reports_are_linked_and_nothing_else_of_the_run(client, runs):
         assert client.get(f"/reports/second/{file}").status_code == 404
 
 
+@pytest.mark.parametrize("leads", ["outside", "file", "circle"])
+def test_no_link_of_a_run_leads_a_report_out_of_it(runs, tmp_path, leads):
+    """Runs may come from other people, links in them included."""
+    run = text_run(tmp_path / "run")
+    secret = tmp_path / "report.html"
+    secret.write_text("secret")
+    report = run / "report"
+    if leads == "outside":
+        report.symlink_to(tmp_path)
+    else:
+        report.mkdir()
+        (report / "report.html").symlink_to(secret if leads == "file" else "report.html")
+    (tmp_path / "link").symlink_to(run)  # a link that the user has made and named is followed
+    client, _ = client_of({"foreign": tmp_path / "link"}, LIMITS)
+    with client:
+        assert client.get("/models").json()["models"][0]["report"] is None
+        for file in ("report.html", "secret.txt", str(secret)[1:], "a" * 5000):
+            assert client.get(f"/reports/foreign/{file}").status_code == 404
+        if leads != "outside":
+            (report / "report.md").write_text("own")
+            assert client.get("/reports/foreign/report.md").text == "own"
+
+
+def test_reports_have_an_origin_of_their_own(client, runs):
+    report = runs / "first" / "report"
+    report.mkdir()
+    (report / "report.html").write_text("<script>steal()</script>")
+    answer = client.get("/reports/first/report.html")
+    policy = answer.headers["content-security-policy"].split("; ")
+    assert "sandbox allow-scripts" in policy and "default-src 'none'" in policy
+    assert not [rule for rule in policy if "'self'" in rule or "connect" in rule]
+    from_the_report = client.post("/predict", json={"texts": ["soup"]}, headers={"Origin": "null"})
+    assert from_the_report.status_code == 403
+    (report / "report.html").unlink()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "words"),
+    [
+        ({"Host": "evil.example"}, 421, "Host: this server is not known as 'evil.example'"),
+        ({"Host": "localhost:8501"}, 200, ""),
+        ({"Origin": "https://evil.example"}, 403, "Origin: pages of 'https://evil.example' may"),
+        ({"Origin": "http://127.0.0.1"}, 200, ""),
+    ],
+)
+def test_other_sites_cannot_use_the_server(client, headers, status, words):
+    for address in ("/models", "/health", "/nowhere"):
+        answer = client.get(address, headers=headers)
+        assert answer.status_code == (404 if (address, status) == ("/nowhere", 200) else status)
+    answer = client.post("/predict", json={"texts": ["soup"]}, headers=headers)
+    assert answer.status_code == status and words in answer.json().get("error", "")
+
+
 def test_health_and_models(client):
     assert client.get("/health").json() == {"status": "ok"}
     models = {m["name"]: m for m in client.get("/models").json()["models"]}
@@ -214,8 +267,8 @@ def test_health_and_models(client):
 
 
 def test_a_connection_too_many(served):
-    client, application = served
-    answer = type(client)(application.full).post("/predict", json={"texts": ["soup"]})
+    _, application = served
+    answer = local_client(application.full).post("/predict", json={"texts": ["soup"]})
     assert answer.status_code == 503 and answer.headers["connection"] == "close"
     assert answer.json()["error"].startswith("connection: at most 512 connections expected")
     assert answer.headers["retry-after"] == "1"

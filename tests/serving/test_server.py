@@ -90,7 +90,7 @@ def test_no_request_is_lost_in_a_reload_and_at_the_end(run, tmp_path):
 
 
 def test_slow_and_rude_clients(run):
-    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
     with running(run, "--timeout", "3", "--drain", "0") as server:
         slow = socket.create_connection(server.address, timeout=120)
         slow.sendall(head + b'{"texts": ["so')

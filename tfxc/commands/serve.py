@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal."""
     options = _parser().parse_args(argv)
     from tfxc.serving.application import Application
+    from tfxc.serving.hosts import Hosts
     from tfxc.serving.metrics import Metrics
     from tfxc.serving.new_labels import NewLabels
     from tfxc.serving.served import Catalog, RunOptions, paths_by_name
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     limits = Limits(**given, seconds=options.timeout, wait=options.batch_wait)
     limits = dataclasses.replace(limits, k=max(limits.k, options.k or 1))
     paths, listener = paths_by_name(options.runs), listen(options.host, options.port)
+    hosts = Hosts(listener.getsockname()[0], options.host, options.allow_host)
     with listener, _frozen_modules():
         metrics = Metrics()
         new_labels = NewLabels(options.label_texts) if options.label_texts else None
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         catalog = Catalog(paths, limits, opening, metrics.searched)
         for name, slot in catalog.slots.items():
             print(f"{name}: version {slot.current.number}, {slot.current.version.folder}")
-        serve(Application(catalog, metrics), listener, Timing(options.drain, options.poll))
+        serve(Application(catalog, metrics, hosts), listener, Timing(options.drain, options.poll))
     return 0
 
 
@@ -83,6 +85,11 @@ def _parser():
     options.add_argument(
         "--port", type=cli.seed, default=8501,
         help="port to listen at, 0 for any that is free (default: %(default)s)",
+    )  # fmt: skip
+    options.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME",
+        help="another name of the server that requests may give as Host, and whose pages may use "
+        "it, e.g. that of a proxy; repeat it for several (default: none)",
     )  # fmt: skip
     options.add_argument(
         "--k", type=cli.positive,

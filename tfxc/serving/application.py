@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import DataError, UserError, missing_package
 from tfxc.core.escaping import json_text
 from tfxc.serving import tensorflow_serving
 from tfxc.serving.examples import as_shown
+from tfxc.serving.hosts import Hosts
 from tfxc.serving.limits import Limits, RequestError, bad_request
 from tfxc.serving.metrics import CONTENT_TYPE, Metrics
 from tfxc.serving.new_labels import checked_label
@@ -37,10 +38,15 @@ _POLICY = (
     "connect-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_REPORT = "report"
 # Bodies that are too large are read up to this many times the limit.
 _DISCARDED = 16
-_OF_REPORTS = _POLICY.replace("style-src", "style-src 'self'")
+# Whoever made a run has written the script of its report, which sorts tables. It gets an origin of
+# its own, to which the server does not answer, and no connection.
+_OF_REPORTS = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 
 
 class Application:
@@ -49,6 +55,7 @@ class Application:
     Args:
         catalog: ``Catalog``.
         metrics: ``Metrics``.
+        hosts: ``Hosts`` that requests may name; None for those of 127.0.0.1.
 
     Attributes:
         asgi: the ASGI application, for any server of such.
@@ -60,8 +67,9 @@ class Application:
         >>> Application(Catalog({"run": "runs/quickstart"}), Metrics())  # doctest: +SKIP
     """
 
-    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
+    def __init__(self, catalog: Catalog, metrics: Metrics, hosts: Hosts | None = None) -> None:
         self.catalog, self.metrics, self.draining = catalog, metrics, False
+        self.hosts = hosts or Hosts()
         model, version = "/v1/models/{name}", "/versions/{version}"
         routes = [
             Route("/", self._page("page.html")),
@@ -202,11 +210,10 @@ class Application:
 
     async def _report(self, request: Request) -> Response:
         """A file of the run's report."""
-        folder = (self._named(request).version.folder / _REPORT).resolve()
-        path = Path(folder, request.path_params["file"].replace("\0", "")).resolve()
-        if not path.is_relative_to(folder) or not path.is_file():
+        path = _report_file(self._named(request), request.path_params["file"])
+        if path is None:
             raise HTTPException(404)
-        kind = "text/plain; charset=utf-8" if path.suffix == ".md" else None
+        kind = "text/plain; charset=utf-8" if path.endswith(".md") else None
         return FileResponse(path, media_type=kind, headers={"Content-Security-Policy": _OF_REPORTS})
 
     def _named(self, request: Request) -> ServedRun:
@@ -291,9 +298,14 @@ class _Observed:
                 ]  # fmt: skip
             await send(message)
 
+        inner = self._inner
+        try:
+            self._application.hosts.check(scope["headers"])
+        except RequestError as error:
+            inner = _json({"error": str(error)}, error.status)
         self._metrics.in_flight += 1
         try:
-            await self._inner(scope, receive, send_on)
+            await inner(scope, receive, send_on)
         finally:
             self._metrics.in_flight -= 1
             route = self._patterns.get(scope.get("endpoint"), "other")
@@ -367,10 +379,20 @@ def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
     return Response(content, status, headers, media_type="application/json")
 
 
+def _report_file(served: ServedRun, name: str) -> str | None:
+    """The path of a file in the run's own folder ``report``; None if a link leads elsewhere.
+
+    Runs may come from other people, and a link in them could lead to any file of this machine.
+    """
+    folder = os.path.join(os.path.realpath(served.version.folder), "report")
+    path = os.path.realpath(os.path.join(folder, name.replace("\0", "")))
+    return path if path.startswith(folder + os.sep) and os.path.isfile(path) else None
+
+
 def _report_of(served: ServedRun) -> str | None:
     """The address of the run's report, or None."""
     for file in ("report.html", "report.md"):
-        if (served.version.folder / _REPORT / file).is_file():
+        if _report_file(served, file):
             return f"/reports/{served.name}/{file}"
     return None
 
