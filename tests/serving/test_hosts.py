@@ -4,11 +4,9 @@ import socket
 
 import pytest
 
-pytest.importorskip("starlette", reason="needs the extra serve")
-
-from tfxc.core.errors import ConfigError  # noqa: E402
-from tfxc.serving.hosts import Hosts  # noqa: E402
-from tfxc.serving.limits import RequestError  # noqa: E402
+from tfxc.core.errors import ConfigError
+from tfxc.serving.hosts import Hosts
+from tfxc.serving.limits import RequestError
 
 LOCAL = Hosts("127.0.0.1")
 EVERYWHERE = Hosts("0.0.0.0")
