@@ -13,7 +13,7 @@ from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.files import write_errors
 from tfxc.core.storage.locks import locked
 from tfxc.data.label_texts.file import read_label_texts, text_of_name
-from tfxc.data.parsing.label_checks import check_label_name, check_unicode
+from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.serving.examples import as_shown
 from tfxc.serving.limits import RequestError, bad_request
@@ -193,7 +193,6 @@ def checked_label(name: Any, text: Any) -> tuple[str, str]:
         )
     try:
         check_label_name(name, "label")
-        check_unicode(text, "a text", "text")
     except DataError as error:
         raise bad_request(error.problem, str(error.where)) from None
     return name, text
