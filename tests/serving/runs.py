@@ -26,8 +26,6 @@ def text_run(folder, **parts):
 def client_of(paths, limits=None, options=None):
     """A client of an application in this process, and the application."""
     pytest.importorskip("starlette", reason="needs the extra serve")
-    from starlette.testclient import TestClient
-
     from tfxc.serving.application import Application
     from tfxc.serving.metrics import Metrics
     from tfxc.serving.served import Catalog
@@ -35,7 +33,14 @@ def client_of(paths, limits=None, options=None):
     metrics = Metrics()
     catalog = Catalog(paths, limits, options, metrics.searched)
     application = Application(catalog, metrics)
-    return TestClient(application.asgi, raise_server_exceptions=False), application
+    return local_client(application.asgi), application
+
+
+def local_client(asgi):
+    """A client of an ASGI application, which it knows as 127.0.0.1."""
+    from starlette.testclient import TestClient
+
+    return TestClient(asgi, "http://127.0.0.1", raise_server_exceptions=False)
 
 
 class Server:

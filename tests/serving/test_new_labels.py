@@ -1,6 +1,7 @@
 """Labels that are added to a server by their texts."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -10,10 +11,11 @@ import pytest
 
 from tests.label_text_runs import train, write_data
 from tests.serving.runs import client_of, text_run
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError, MachineError
 from tfxc.data.label_texts.file import read_label_texts
 from tfxc.runs.loaded import load_run
 from tfxc.runs.new_labels import add_labels_by_text
+from tfxc.serving.limits import RequestError
 from tfxc.serving.new_labels import NewLabels
 from tfxc.serving.served import Catalog, RunOptions
 
@@ -105,6 +107,73 @@ def test_servers_that_add_at_the_same_moment_lose_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["new.jsonl"]
 
 
+def test_a_label_of_3_megabytes_is_refused_and_later_ones_are_not(run, tmp_path):
+    file = tmp_path / "new.jsonl"
+    client, _ = served({"bot": run}, file)
+    with client:
+        answer = client.post("/labels", json={"label": "huge", "text": "x" * 3_000_000})
+        assert answer.status_code == 400
+        assert "text: the text has 3,000,000 characters" in answer.json()["error"]
+        longest = {"label": "long", "text": "\N{GRINNING FACE}" * 10_000}
+        assert client.post("/labels", json=longest).status_code == 200
+    assert list(NewLabels(file).texts) == ["long"]
+
+
+CUT = '{"label": "a", "text": "first"}\n{"label": "b", "te'
+
+
+def test_a_last_line_that_was_cut_off_is_dropped(tmp_path, capsys):
+    """As a killed server or a full disk leaves it."""
+    file = tmp_path / "new.jsonl"
+    file.write_text(CUT)
+    labels = NewLabels(file)
+    assert labels.texts == {"a": "first"} and "is dropped" in capsys.readouterr().err
+    file.write_text(CUT)
+    labels.add("c", "third")
+    assert read_label_texts(file) == {"a": "first", "c": "third"}
+    file.write_text(CUT[: CUT.index("\n")])  # by hand, without a line break
+    labels = NewLabels(file)
+    labels.add("c", "third")
+    assert read_label_texts(file) == {"a": "first", "c": "third"}
+
+
+def test_what_cannot_be_written_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    labels = NewLabels(tmp_path / "new.jsonl")
+    labels.add("a", "first")
+    before = labels.path.read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MachineError, match="cannot write"):
+        labels.add("b", "second")
+    monkeypatch.undo()
+    assert labels.path.read_bytes() == before and list(labels.texts) == ["a"]
+    labels.add("b", "second")
+    assert list(read_label_texts(labels.path)) == ["a", "b"]
+
+
+def test_nothing_is_written_that_cannot_be_read(tmp_path):
+    labels = NewLabels(tmp_path / "new.jsonl")
+    labels.path.write_text('\n{"label": 7, "text": "labels of this file are numbers"}\n')
+    before = labels.path.read_bytes()
+    with pytest.raises(
+        RequestError, match=r"label: new\.jsonl could not be read with it"
+    ) as caught:
+        labels.add("name", "a text")
+    assert caught.value.status == 400 and labels.path.read_bytes() == before
+    labels.path.write_text('{"label": "a", "text": "first"}\n')
+    with pytest.raises(RequestError, match=r"'a' has another text in new\.jsonl already"):
+        labels.add("a", "second")
+    labels.add("a", "first")  # it is there
+    assert len(labels.path.read_text().splitlines()) == 1
+    labels.path.write_text("broken\n")
+    with pytest.raises(RequestError, match="the file of new labels is damaged") as caught:
+        labels.add("b", "second")
+    assert caught.value.status == 500
+
+
 @pytest.mark.parametrize("name", ["new.jsonl.xz", "new.jsonl.gz", "no/new.jsonl"])
 def test_files_that_cannot_be_added_to_are_refused(tmp_path, name):
     with pytest.raises(ConfigError, match=r"--label-texts: a .* expected, to which"):
@@ -120,8 +189,8 @@ def test_files_that_cannot_be_added_to_are_refused(tmp_path, name):
         ({"label": "two\nlines"}, "label: a label name of one non-empty line expected"),
         ({"label": "a", "text": ""}, 'text: a text expected, found ""'),
         ({"label": "a", "text": 3}, "text: a text expected, found 3"),
-        ({"label": "a", "text": "\ud800"}, "text: "),
-        ({"label": "a", "model": "bot"}, "label, text expected, found 'model'"),
+        ({"label": "a", "text": "\ud800"}, "body: this is not JSON"),
+        ({"label": "a", "model": "bot"}, "there is no field 'model'. To fix it: use label, text"),
     ],
 )
 def test_wrong_labels_are_refused(taking, body, message):
@@ -145,7 +214,7 @@ def test_pages_of_other_hosts_cannot_add_labels(taking):
     answer = client.post(
         "/labels", content='{"label": "a"}', headers={"Content-Type": "text/plain"}
     )
-    assert answer.status_code == 415 and "application/json expected" in answer.json()["error"]
+    assert answer.status_code == 415 and "send application/json" in answer.json()["error"]
 
 
 def test_labels_are_added_only_where_the_server_takes_them(run):

@@ -25,9 +25,9 @@ from tfxc.serving.limits import Limits
 _LIMITS = (
     ("--max-examples", "examples", "examples in a request; more: 413"),
     ("--max-bytes", "body_bytes", "bytes of a request's body; more: 413"),
+    ("--max-total-bytes", "total_bytes", "bytes of all bodies that wait for an answer; more: 503"),
     ("--max-k", "k", "labels per example; more: 400"),
     ("--max-queue", "queue", "examples that wait for a run; more: 429"),
-    ("--max-connections", "connections", "connections at a time; more: 503"),
     ("--batch-size", "batch", "examples that are searched at once"),
 )
 
@@ -36,15 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal."""
     options = _parser().parse_args(argv)
     from tfxc.serving.application import Application
+    from tfxc.serving.connections import checked_connections
+    from tfxc.serving.hosts import Hosts
     from tfxc.serving.metrics import Metrics
     from tfxc.serving.new_labels import NewLabels
     from tfxc.serving.served import Catalog, RunOptions, paths_by_name
     from tfxc.serving.server import Timing, listen, serve
 
     given = {field: getattr(options, _name(option)) for option, field, _ in _LIMITS}
+    given["connections"] = checked_connections(options.max_connections)
     limits = Limits(**given, seconds=options.timeout, wait=options.batch_wait)
     limits = dataclasses.replace(limits, k=max(limits.k, options.k or 1))
     paths, listener = paths_by_name(options.runs), listen(options.host, options.port)
+    hosts = Hosts(listener.getsockname()[0], options.host, options.allow_host)
     with listener, _frozen_modules():
         metrics = Metrics()
         new_labels = NewLabels(options.label_texts) if options.label_texts else None
@@ -52,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         catalog = Catalog(paths, limits, opening, metrics.searched)
         for name, slot in catalog.slots.items():
             print(f"{name}: version {slot.current.number}, {slot.current.version.folder}")
-        serve(Application(catalog, metrics), listener, Timing(options.drain, options.poll))
+        serve(Application(catalog, metrics, hosts), listener, Timing(options.drain, options.poll))
     return 0
 
 
@@ -83,6 +87,11 @@ def _parser():
     options.add_argument(
         "--port", type=cli.seed, default=8501,
         help="port to listen at, 0 for any that is free (default: %(default)s)",
+    )  # fmt: skip
+    options.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME",
+        help="another name of the server that requests may give as Host, and whose pages may use "
+        "it, e.g. that of a proxy; repeat it for several (default: none)",
     )  # fmt: skip
     options.add_argument(
         "--k", type=cli.positive,
@@ -130,6 +139,11 @@ def _add_limits(group):
             metavar="N",
             help=f"{text} (default: {default})",
         )
+    group.add_argument(
+        "--max-connections", type=cli.positive, metavar="N",
+        help=f"connections at a time; more: 503 (default: {Limits.connections}, or fewer where the "
+        "process may open few files)",
+    )  # fmt: skip
     group.add_argument(
         "--timeout", type=_positive_seconds, default=Limits.seconds, metavar="SECONDS",
         help="from a request to its answer, and for a client that neither sends nor reads; longer: "

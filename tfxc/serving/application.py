@@ -1,18 +1,22 @@
 """The HTTP interface as an ASGI application: routes, limits, errors as JSON."""
 
 import asyncio
+import concurrent.futures
 import contextlib
-import json
+import gc
+import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 from tfxc.core.errors import DataError, UserError, missing_package
 from tfxc.core.escaping import json_text
 from tfxc.serving import tensorflow_serving
 from tfxc.serving.examples import as_shown
+from tfxc.serving.hosts import Hosts
 from tfxc.serving.limits import Limits, RequestError, bad_request
 from tfxc.serving.metrics import CONTENT_TYPE, Metrics
 from tfxc.serving.new_labels import checked_label
@@ -37,10 +41,15 @@ _POLICY = (
     "connect-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_REPORT = "report"
-# Bodies that are too large are read up to this many times the limit.
-_DISCARDED = 16
-_OF_REPORTS = _POLICY.replace("style-src", "style-src 'self'")
+# Bytes of a body that are parsed in a millisecond or two, sooner than another thread has them.
+_PARSED_AT_ONCE = 32 << 10
+# Whoever made a run has written the script of its report, which sorts tables. It gets an origin of
+# its own, to which the server does not answer, and no connection.
+_OF_REPORTS = (
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 
 
 class Application:
@@ -49,6 +58,7 @@ class Application:
     Args:
         catalog: ``Catalog``.
         metrics: ``Metrics``.
+        hosts: ``Hosts`` that requests may name; None for those of 127.0.0.1.
 
     Attributes:
         asgi: the ASGI application, for any server of such.
@@ -60,8 +70,11 @@ class Application:
         >>> Application(Catalog({"run": "runs/quickstart"}), Metrics())  # doctest: +SKIP
     """
 
-    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
+    def __init__(self, catalog: Catalog, metrics: Metrics, hosts: Hosts | None = None) -> None:
         self.catalog, self.metrics, self.draining = catalog, metrics, False
+        self.hosts = hosts or Hosts()
+        self._held = 0  # bytes of the bodies of all requests that are not answered yet
+        self._parser = concurrent.futures.ThreadPoolExecutor(1, "parse")
         model, version = "/v1/models/{name}", "/versions/{version}"
         routes = [
             Route("/", self._page("page.html")),
@@ -95,16 +108,16 @@ class Application:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
         self.catalog.close()
+        self._parser.shutdown(wait=False)
 
     async def _refuse_connection(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = RequestError(
             503,
-            f"at most {self._limits.connections:,} connections expected, found more",
+            f"{self._limits.connections:,} connections are in use, as many as the server takes",
             where="connection",
             fix="connect again later",
         )
-        headers = {"Connection": "close", "Retry-After": "1"}
-        await _json({"error": str(error)}, 503, headers)(scope, receive, send)
+        await _refusal(error)(scope, receive, send)
 
     @property
     def _limits(self) -> Limits:
@@ -150,11 +163,14 @@ class Application:
         })  # fmt: skip
 
     async def _predict(self, request: Request) -> Response:
+        def read(body: bytearray) -> tuple[ServedRun, Any, int, None]:
+            fields = _parsed(body, _FIELDS)
+            served = self.catalog.find(fields.get("model"))
+            k = served.checked_k(fields.get("k"))
+            return served, served.forms.simple(fields), k, None
+
         async with self._in_time(request) as body:
-            _refuse_others(body, _FIELDS)
-            served = self.catalog.find(body.get("model"))
-            k = served.checked_k(body.get("k"))
-            ids, scores = await self._found(served, served.forms.simple(body), k)
+            served, ids, scores, _ = await self._answered(body, read)
         return _json({
             "model": served.name,
             "version": served.number,
@@ -164,34 +180,38 @@ class Application:
 
     async def _neighbours(self, request: Request) -> Response:
         async with self._in_time(request) as body:
-            _refuse_others(body, _OF_NEIGHBOURS)
-            served = self.catalog.find(body.get("model"))
-            k = served.checked_k(body.get("k"))
-            found = await served.similar_labels(body.get("label"), k)
+            fields = await self._apart(body, _parsed, body, _OF_NEIGHBOURS)
+            served = self.catalog.find(fields.get("model"))
+            k = served.checked_k(fields.get("k"))
+            found = await served.similar_labels(fields.get("label"), k)
         (neighbours,) = listed(served, *found)
         return _json({
             "model": served.name,
             "version": served.number,
-            "label": body["label"],
+            "label": fields["label"],
             "neighbours": neighbours,
         })  # fmt: skip
 
     async def _add_label(self, request: Request) -> Response:
-        _refuse_other_origins(request)
+        _refuse_forms(request)
         async with self._in_time(request) as body:
-            _refuse_others(body, _OF_LABELS)
-            name, text = checked_label(body.get("label"), body.get("text"))
+            fields = await self._apart(body, _parsed, body, _OF_LABELS)
+            name, text = checked_label(fields.get("label"), fields.get("text"))
             # Where the time is over, the label is there a little later.
             adding = asyncio.ensure_future(self.catalog.add_label(name, text))
             models = await asyncio.shield(adding)
         return _json({"label": name, "text": text, "models": models})
 
     async def _served_predict(self, request: Request) -> Response:
-        async with self._in_time(request) as body:
+        def read(body: bytearray) -> tuple[ServedRun, Any, int, bool]:
+            fields = _parsed(body, tensorflow_serving.FIELDS)
             served = self._named(request)
-            chunk = tensorflow_serving.examples_of(body, served)
-            ids, scores = await self._found(served, chunk, served.k)
-        return _json(tensorflow_serving.answer_of(body, served, ids, scores))
+            chunk = tensorflow_serving.examples_of(fields, served)
+            return served, chunk, served.k, "inputs" in fields
+
+        async with self._in_time(request) as body:
+            served, ids, scores, by_column = await self._answered(body, read)
+        return _json(tensorflow_serving.answer_of(served, ids, scores, by_column))
 
     async def _served_status(self, request: Request) -> Response:
         return _json(tensorflow_serving.status_of(self._named(request)))
@@ -202,11 +222,10 @@ class Application:
 
     async def _report(self, request: Request) -> Response:
         """A file of the run's report."""
-        folder = (self._named(request).version.folder / _REPORT).resolve()
-        path = Path(folder, request.path_params["file"].replace("\0", "")).resolve()
-        if not path.is_relative_to(folder) or not path.is_file():
+        path = _report_file(self._named(request), request.path_params["file"])
+        if path is None:
             raise HTTPException(404)
-        kind = "text/plain; charset=utf-8" if path.suffix == ".md" else None
+        kind = "text/plain; charset=utf-8" if path.endswith(".md") else None
         return FileResponse(path, media_type=kind, headers={"Content-Security-Policy": _OF_REPORTS})
 
     def _named(self, request: Request) -> ServedRun:
@@ -214,54 +233,71 @@ class Application:
             request.path_params["name"], request.path_params.get("version")
         )  # fmt: skip
 
-    async def _found(self, served: ServedRun, chunk: Any, k: int) -> Any:
-        """Ids and scores of the examples of a request."""
-        if len(chunk) > self._limits.examples:
-            raise RequestError(
-                413,
-                f"at most {self._limits.examples:,} examples expected, found {len(chunk):,}",
-                where="body",
-                fix="send them in several requests",
-            )
-        return await served.batcher.submit(chunk, k)
+    async def _answered(
+        self, body: bytearray, read: Callable[[bytearray], tuple[ServedRun, Any, int, Any]]
+    ) -> tuple[ServedRun, Any, Any, Any]:
+        """The labels of the examples of a request.
+
+        Args:
+            body: of the request.
+            read: body -> run, ``Chunk`` of the examples, number of labels, and what else the answer
+                depends on. What the body is parsed into is not kept: it may be 40 times as large.
+
+        Returns:
+            the run, ids and scores, see ``ServedRun.search``, and what else ``read`` has returned.
+        """
+        while True:
+            served, chunk, k, form = await self._apart(body, read, body)
+            if not served.batcher.closed:
+                break
+            await asyncio.sleep(0)  # a newer version has come meanwhile
+        ids, scores = await served.batcher.submit(chunk, k)
+        return served, ids, scores, form
+
+    async def _apart(self, body: bytearray, function: Callable[..., Any], *given: Any) -> Any:
+        """``function(*given)``, which reads a body; one large body at a time, in a thread."""
+        if len(body) <= _PARSED_AT_ONCE:
+            return function(*given)
+        return await asyncio.get_running_loop().run_in_executor(self._parser, function, *given)
 
     @contextlib.asynccontextmanager
-    async def _in_time(self, request: Request) -> AsyncIterator[dict[str, Any]]:
-        """Yields the body, a JSON object; what is done inside must end within the time limit."""
-        status, step = 408, "the whole request"
+    async def _in_time(self, request: Request) -> AsyncIterator[bytearray]:
+        """Yields the body; what is done inside must end within the time limit."""
+        status, problem, body = 408, "the request was not complete", bytearray()
         try:
             async with asyncio.timeout(self._limits.seconds):
-                body = _parsed(await self._body(request))
-                status, step = 504, "the answer"
+                await self._receive(request, body)
+                status, problem = 504, "there was no answer"
                 yield body
         except TimeoutError:
             raise RequestError(
                 status,
-                f"{step} expected within {self._limits.seconds:g} seconds, found none",
+                f"{problem} within {self._limits.seconds:g} seconds",
                 where="time",
                 fix="send fewer examples, or send them again later",
             ) from None
+        finally:
+            self._held -= len(body)
 
-    async def _body(self, request: Request) -> bytes:
-        """The body of a request.
-
-        Of one that is too large the rest is read as well, but for very large ones: many clients
-        read no answer before they have sent everything. Those that ask first get theirs at once.
-        """
-        most, size, found = self._limits.body_bytes, 0, bytearray()
+    async def _receive(self, request: Request, body: bytearray) -> None:
+        """Appends the body of a request; what it holds is counted in ``_held``."""
+        most = self._limits.body_bytes
         length = request.headers.get("content-length", "")
         announced = int(length) if length.isdecimal() and len(length) < 20 else 0
-        if announced > most and "expect" in request.headers:
-            raise _too_large(most, announced)
+        if announced > most:
+            raise _too_large(f"{announced:,}", most)
         async for part in request.stream():
-            size += len(part)
-            if size <= most:
-                found += part
-            elif size > _DISCARDED * most:
-                break
-        if size > most:
-            raise _too_large(most, max(size, announced))
-        return bytes(found)
+            if len(body) + len(part) > most:
+                raise _too_large(f"more than {most:,}", most)
+            if self._held + len(part) > max(self._limits.total_bytes, most):
+                raise RequestError(
+                    503,
+                    f"the requests that wait for an answer hold {self._held:,} bytes already",
+                    where="body",
+                    fix="send this request again later",
+                )
+            body += part
+            self._held += len(part)
 
 
 class _Observed:
@@ -284,82 +320,81 @@ class _Observed:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 # A body that is not read to its end leaves no place for another request.
-                if self._application.draining or status in (408, 413):
+                if self._application.draining or status in (408, 413, 503):
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
                 message["headers"] = [
                     *message["headers"], (b"x-content-type-options", b"nosniff")
                 ]  # fmt: skip
             await send(message)
 
+        inner = self._inner
+        try:
+            self._application.hosts.check(scope["headers"])
+        except RequestError as error:
+            inner = _refusal(error)
         self._metrics.in_flight += 1
         try:
-            await self._inner(scope, receive, send_on)
+            await inner(scope, receive, send_on)
         finally:
             self._metrics.in_flight -= 1
             route = self._patterns.get(scope.get("endpoint"), "other")
             self._metrics.answered(route, status, time.perf_counter() - begun)
 
 
-def _too_large(most: int, found: int) -> RequestError:
-    return RequestError(
-        413,
-        f"a body of at most {most:,} bytes expected, found {found:,}",
-        where="body",
-        fix="send fewer examples at once",
-    )
+def _too_large(size: str, most: int) -> RequestError:
+    fix = f"send at most {most:,} at once"
+    return RequestError(413, f"the body has {size} bytes", where="body", fix=fix)
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
-    """The JSON object in a request's body."""
+def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
+    """The JSON object in a request's body, which has some of the known fields.
+
+    The collector of cycles, which would look at every list of a large body several times, is halted
+    meanwhile.
+    """
+    collects = gc.isenabled()
+    gc.disable()
     try:
-        found = json.loads(body.decode("utf-8"), parse_constant=_not_json)
-    except UnicodeDecodeError as error:
-        raise bad_request(
-            f"UTF-8 expected, found the byte {body[error.start]:#04x} at {error.start}", "body"
-        ) from None
-    except RecursionError:
-        raise bad_request("JSON of a few levels expected, found too many", "body") from None
+        fields = from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
-        problem = _json_problem(error) if body else "an empty body"
-        raise bad_request(f"JSON expected, found none ({problem})", "body") from None
-    if not isinstance(found, dict):
+        problem = _json_problem(str(error)) if body else "it is empty"
+        raise bad_request(f"this is not JSON ({problem})", "body") from None
+    finally:
+        if collects:
+            gc.enable()
+    if not isinstance(fields, dict):
         raise bad_request(
-            f"a JSON object expected, found {as_shown(found)}",
+            f"this is no JSON object but {as_shown(fields)}",
             "body",
             'send for example {"texts": ["..."]}',
         )
-    return found
+    unknown = [name for name in fields if name not in known]
+    if unknown:
+        shown = ", ".join(repr(name[:40]) for name in unknown[:4])
+        more = f" and {len(unknown) - 4:,} more" if len(unknown) > 4 else ""
+        raise bad_request(f"there is no field {shown}{more}", "body", f"use {', '.join(known)}")
+    return fields
 
 
-def _refuse_other_origins(request):
+def _refuse_forms(request):
     """Refuses a form that a page of another host may have sent: browsers ask for JSON first."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     if kind != "application/json":
         raise RequestError(
             415,
-            f"Content-Type application/json expected, found {kind[:60] or 'none'}",
+            f"the Content-Type is {kind[:60] or 'missing'}",
             where="header",
-            fix="send it with this header",
+            fix="send application/json with this header",
         )
 
 
-def _refuse_others(body, known):
-    """Refuses fields that a request does not have."""
-    unknown = sorted(set(body) - set(known))
-    if unknown:
-        shown = ", ".join(repr(name[:40]) for name in unknown[:4])
-        raise bad_request(f"{', '.join(known)} expected, found {shown}", "body")
-
-
-def _json_problem(error):
-    """What is wrong with a text that is no JSON, in words that are not Python's."""
-    if "int_max_str_digits" in str(error):
+def _json_problem(problem):
+    """What is wrong with a text that is no JSON, in words that are not the parser's."""
+    if "number out of range" in problem:
         return "a number of too many digits"
-    return str(error)[:100]
-
-
-def _not_json(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    if "unicode code point" in problem:
+        return problem.replace("invalid unicode code point", "bytes that are not UTF-8")
+    return problem[:100]
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -367,10 +402,20 @@ def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
     return Response(content, status, headers, media_type="application/json")
 
 
+def _report_file(served: ServedRun, name: str) -> str | None:
+    """The path of a file in the run's own folder ``report``; None if a link leads elsewhere.
+
+    Runs may come from other people, and a link in them could lead to any file of this machine.
+    """
+    folder = os.path.join(os.path.realpath(served.version.folder), "report")
+    path = os.path.realpath(os.path.join(folder, name.replace("\0", "")))
+    return path if path.startswith(folder + os.sep) and os.path.isfile(path) else None
+
+
 def _report_of(served: ServedRun) -> str | None:
     """The address of the run's report, or None."""
     for file in ("report.html", "report.md"):
-        if (served.version.folder / _REPORT / file).is_file():
+        if _report_file(served, file):
             return f"/reports/{served.name}/{file}"
     return None
 
@@ -387,12 +432,16 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _user_error(_: Request, error: UserError) -> Response:
+    return _refusal(error)
+
+
+def _refusal(error: UserError) -> Response:
     status = 500
     if isinstance(error, RequestError):
         status = error.status
     elif isinstance(error, DataError):
         status = 400
-    retry = {"Retry-After": "1"} if status == 429 else None
+    retry = {"Retry-After": "1"} if status in (429, 503) else None
     return _json({"error": str(error)}, status, retry)
 
 

@@ -1,7 +1,6 @@
 """Requests that arrive while others are searched are searched together."""
 
 import asyncio
-import collections
 import concurrent.futures
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,6 +39,9 @@ class Batcher:
         limits: of which ``batch``, ``queue`` and ``wait`` count.
         on_batch: called with the number of examples of each batch.
 
+    Attributes:
+        closed: whether a newer version has come, so that nothing more may be submitted.
+
     Example:
         >>> import asyncio, numpy as np
         >>> from tfxc.data.chunk import Chunk
@@ -61,9 +63,10 @@ class Batcher:
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._search, self._limits, self.on_batch = search, limits, on_batch
-        self._jobs: collections.deque[_Job] = collections.deque()
+        self._jobs: dict[asyncio.Future[Found], _Job] = {}  # in the order in which they came
         self._waiting = 0
-        self._busy = self._closed = self._planned = False
+        self._busy = self._planned = False
+        self.closed = False
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "search")
 
     @property
@@ -74,12 +77,12 @@ class Batcher:
     def submit(self, chunk: "Chunk", k: int) -> "asyncio.Future[Found]":
         """The labels of examples, soon; in the event loop.
 
-        A future that is cancelled before its search is not searched.
+        A future that is cancelled before its search is not searched, and its examples are dropped.
 
         Raises:
             RequestError: 429, too many examples wait already.
         """
-        assert not self._closed, "a closed batcher is not known to requests"
+        assert not self.closed, "a closed batcher is not known to requests"
         if self._waiting and self._waiting + len(chunk) > self._limits.queue:
             raise RequestError(
                 429,
@@ -90,7 +93,8 @@ class Batcher:
             )
         loop = asyncio.get_running_loop()
         job = _Job(chunk, k, loop.create_future())
-        self._jobs.append(job)
+        self._jobs[job.answer] = job
+        job.answer.add_done_callback(self._remove)
         self._waiting += len(chunk)
         if self._waiting >= self._limits.batch or not self._limits.wait:
             self._start()
@@ -105,7 +109,7 @@ class Batcher:
 
     def close(self) -> None:
         """Ends the thread when everything submitted is answered."""
-        self._closed = True
+        self.closed = True
         self._start()
 
     def _start_planned(self):
@@ -118,7 +122,7 @@ class Batcher:
             return
         jobs = self._take()
         if not jobs:
-            if self._closed:
+            if self.closed:
                 self._thread.shutdown(wait=False)
             return
         self._busy = True
@@ -133,13 +137,21 @@ class Batcher:
     def _take(self):
         """Jobs of one batch, without those that nobody waits for any more."""
         jobs, size = [], 0
-        while self._jobs and (not size or size + len(self._jobs[0].chunk) <= self._limits.batch):
-            job = self._jobs.popleft()
-            self._waiting -= len(job.chunk)
+        while self._jobs:
+            job = next(iter(self._jobs.values()))
+            if size and size + len(job.chunk) > self._limits.batch:
+                break
+            self._remove(job.answer)
             if not job.answer.done():
                 jobs.append(job)
                 size += len(job.chunk)
         return jobs
+
+    def _remove(self, answer):
+        """Drops a job, and its examples, from those that wait."""
+        job = self._jobs.pop(answer, None)
+        if job is not None:
+            self._waiting -= len(job.chunk)
 
     def _deliver(self, jobs, done):
         self._busy = False

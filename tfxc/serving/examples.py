@@ -27,7 +27,7 @@ from tfxc.data.kinds import (
     TEXT_AND_FEATURES,
     Tensor,
 )
-from tfxc.serving.limits import bad_request
+from tfxc.serving.limits import Limits, RequestError, bad_request
 
 _SERVED = (TEXT, TEXT_AND_FEATURES, SPARSE, DENSE, IMAGE)
 _BASE64 = "b64"
@@ -44,6 +44,7 @@ class ExampleForms:
         input_kind: a name in ``tfxc.data.kinds.INPUTS``.
         sizes: mapping with ``num_features`` and ``image_shape``: the run's manifest.
         where: the run, for messages.
+        most: examples of a request.
 
     Attributes:
         fields: names of the fields that hold examples in the simple form.
@@ -60,7 +61,13 @@ class ExampleForms:
         ['owl', 'snow']
     """
 
-    def __init__(self, input_kind: str, sizes: Mapping[str, Any], where: Any) -> None:
+    def __init__(
+        self,
+        input_kind: str,
+        sizes: Mapping[str, Any],
+        where: Any,
+        most: int = Limits.examples,
+    ) -> None:
         self.input = INPUTS[input_kind]
         if self.input not in _SERVED:
             raise ConfigError(
@@ -69,7 +76,7 @@ class ExampleForms:
                 where=where,
                 fix="serve another run",
             )
-        self._sizes = sizes
+        self._sizes, self._most = sizes, most
         self.signatures = {DEFAULT_SIGNATURE: self.input.tensors(sizes)}
         if self.input is IMAGE:
             self.signatures["encoded"] = ENCODED.tensors(sizes)
@@ -82,12 +89,14 @@ class ExampleForms:
         """The examples of a request in the simple form.
 
         Raises:
-            RequestError: 400, they are missing or malformed.
+            RequestError: 400, they are missing or malformed; 413, they are too many, which is said
+                before they are converted.
         """
         found = {field: _items(body, field) for field in self.fields}
         lengths = {field: len(items) for field, items in found.items()}
         if len(set(lengths.values())) > 1:
             raise bad_request(f"lists of one length expected, found {lengths}", "texts, features")
+        self._check_number(max(lengths.values()))
         parsed: dict[str, Any] = {}
         for field, items in found.items():
             places = [f"{field}[{number}]" for number in range(len(items))]
@@ -98,11 +107,12 @@ class ExampleForms:
         """The examples of ``instances``: values of the only input, or objects of all inputs.
 
         Raises:
-            RequestError: 400, as ``simple``.
+            RequestError: 400 and 413, as ``simple``.
         """
         tensors = self._tensors(signature)
         if not isinstance(instances, list) or not instances:
             raise _expected("a list of at least one example", instances, "instances")
+        self._check_number(len(instances))
         names = [tensor.name for tensor in tensors]
         if any("batch" not in tensor.axes for tensor in tensors):
             raise bad_request(
@@ -122,7 +132,7 @@ class ExampleForms:
         """The examples of ``inputs``: a batch of the only input, or an object of all of them.
 
         Raises:
-            RequestError: 400, as ``simple``.
+            RequestError: 400 and 413, as ``simple``.
         """
         tensors = self._tensors(signature)
         names = [tensor.name for tensor in tensors]
@@ -130,6 +140,9 @@ class ExampleForms:
         for name, values in given.items():
             if not isinstance(values, list) or not values:
                 raise _expected("a list of at least one value", values, f"inputs.{name}")
+        for tensor in tensors:
+            if tensor.axes[0] in ("batch", "batch + 1"):
+                self._check_number(len(given[tensor.name]) - (tensor.axes[0] == "batch + 1"))
         return self._from_columns(given, tensors, "inputs")
 
     def example(self) -> Chunk:
@@ -148,6 +161,15 @@ class ExampleForms:
         parts = (arrays["values"], arrays["indices"], arrays["indptr"])
         shape = (2, self._sizes["num_features"])
         return Chunk(labels, features=scipy.sparse.csr_matrix(parts, shape))
+
+    def _check_number(self, count):
+        if count > self._most:
+            raise RequestError(
+                413,
+                f"the request has {count:,} examples",
+                where="body",
+                fix=f"send at most {self._most:,} at once",
+            )
 
     def _field(self, field, items, places):
         if field == "texts":
@@ -265,28 +287,36 @@ def _column(values, tensor, where):
 
 
 def _array(values: Any, tensor: Tensor, where: str) -> np.ndarray:
-    """Numbers as an array of the tensor's type and shape."""
-    wanted = f"numbers ({tensor})"
-    try:
-        array = np.asarray(values)
-    except (ValueError, OverflowError):  # lists of several lengths
-        raise _expected(wanted, values, where) from None
-    axes = [length for length in tensor.shape()[1:] if length is not None]
-    kinds = "iu" if tensor.dtype != "float32" else "iuf"
-    if array.ndim != len(tensor.axes) or list(array.shape[1:]) != axes:
-        raise bad_request(f"{wanted} expected, found numbers of shape {array.shape}", where)
-    if array.dtype.kind not in kinds:
-        raise _expected(wanted, values, where)
-    if tensor.dtype == "float32":
-        return array.astype(np.float32)
-    limits = np.iinfo(tensor.dtype)
-    if array.size and not limits.min <= array.min() <= array.max() <= limits.max:
-        raise bad_request(
-            f"numbers from {limits.min} to {limits.max} expected, found {array.min()} to "
-            f"{array.max()}",
-            where,
-        )
-    return array.astype(tensor.dtype)
+    """Numbers as an array of the tensor's type and shape.
+
+    Types and lengths are compared before anything is converted: NumPy would make an array of texts
+    in which each takes as much memory as the longest.
+    """
+    numbers, shape = values, [len(values)]
+    for length in tensor.shape()[1:]:
+        if not all(isinstance(row, list) for row in numbers):
+            raise _expected(f"numbers ({tensor})", values, where)
+        lengths = set(map(len, numbers))
+        if len(lengths) != 1 or length not in (None, *lengths):
+            found = " or ".join(map(str, sorted(lengths)[:2]))
+            raise bad_request(f"has rows of {found} values", where, f"send numbers ({tensor})")
+        shape.append(*lengths)
+        numbers = [number for row in numbers for number in row]
+    kinds = set(map(type, numbers))
+    if not kinds <= ({int, float} if tensor.dtype == "float32" else {int}):
+        raise _expected(f"numbers ({tensor})", values, where)
+    if tensor.dtype != "float32":
+        limits = np.iinfo(tensor.dtype)
+        low, high = min(numbers, default=0), max(numbers, default=0)
+        if low < limits.min or high > limits.max:
+            raise bad_request(
+                f"numbers from {limits.min} to {limits.max} expected, found {as_shown(low)} to "
+                f"{as_shown(high)}",
+                where,
+            )
+    elif not all(map(_is_number, numbers)):
+        raise _expected(f"finite numbers ({tensor})", values, where)
+    return np.array(numbers, tensor.dtype).reshape(shape)
 
 
 def _text(value, where):
@@ -297,14 +327,6 @@ def _text(value, where):
             raise bad_request("UTF-8 text expected, found other bytes", where) from None
     if not isinstance(value, str):
         raise _expected("a text", value, where)
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise bad_request(
-            f"text that UTF-8 can encode expected, found half of a surrogate pair at character "
-            f"{error.start}",
-            where,
-        ) from None
     return value
 
 
@@ -374,10 +396,15 @@ def as_shown(value: Any) -> str:
     """A value of a request in a message, as JSON and cut: it may be megabytes long."""
     if value is None:
         return "none"
-    if isinstance(value, (list, dict)) and len(value) > 8:
-        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} values"
-    try:
-        text = one_line(json_text(value))
-    except RecursionError:
-        text = type(value).__name__
+    if isinstance(value, str):
+        value = value[: _SHOWN + 1]
+    elif isinstance(value, (list, dict)):
+        parts = value if isinstance(value, list) else [*value, *value.values()]
+        if len(parts) > 8 or any(map(_is_long, parts)):
+            return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} values"
+    text = one_line(json_text(value))
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def _is_long(value):
+    return isinstance(value, (list, dict)) or (isinstance(value, str) and len(value) > _SHOWN)

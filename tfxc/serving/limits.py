@@ -13,17 +13,19 @@ class Limits:
     Attributes:
         examples: most examples in a request (413).
         body_bytes: most bytes in a request's body (413).
+        total_bytes: most bytes in the bodies of all requests that are not answered yet (503).
         k: most labels per example that a request may ask for (400).
         queue: most examples that wait for a model (429).
         seconds: from the start of a request to its answer (408 while it is received, then 504), and
             in which a client must read something.
-        connections: most of them at a time (503 on the others).
+        connections: most of them at a time (503 on the others), see ``checked_connections``.
         batch: examples that are searched at once.
         wait: seconds that an idle model waits for more requests before it searches.
     """
 
     examples: int = 1024
     body_bytes: int = 8 << 20
+    total_bytes: int = 64 << 20
     k: int = 100
     queue: int = 8192
     seconds: float = 10.0

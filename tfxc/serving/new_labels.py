@@ -1,22 +1,29 @@
 """Labels that a server's runs find in addition, by their texts, in a file that requests add to."""
 
+import json
+import os
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.storage.files import atomic_file
+from tfxc.core.escaping import json_text, one_line
+from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.storage.files import write_errors
 from tfxc.core.storage.locks import locked
 from tfxc.data.label_texts.file import read_label_texts, text_of_name
-from tfxc.data.label_texts.prepared import write_texts
-from tfxc.data.parsing.label_checks import check_label_name, check_unicode
+from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.serving.examples import as_shown
-from tfxc.serving.limits import bad_request
+from tfxc.serving.limits import RequestError, bad_request
 
 if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
-_LONGEST_NAME = 200  # characters
+# Characters. A line of the file, with escapes, then stays far below the longest that is read.
+_LONGEST_NAME = 200
+_LONGEST_TEXT = 10_000
 
 
 class NewLabels:
@@ -50,26 +57,112 @@ class NewLabels:
         self.read()
 
     def read(self) -> None:
-        """Reads the file again: others may have written to it."""
-        if self.path.exists():
-            self.texts = {**self.texts, **read_label_texts(self.path)}
+        """Reads the file again: others may have written to it.
+
+        A last line that a killed server has not written to its end is dropped.
+        """
+        if _is_cut(_unended(self.path)):
+            with self._locked():
+                self._drop_cut_line()
+        self._load()
 
     def missing_in(self, loaded: "LoadedRun") -> dict[str, str]:
         """The texts of those that a run does not know."""
         return {name: t for name, t in self.texts.items() if name not in loaded.vocabulary}
 
     def add(self, name: str, text: str) -> None:
-        """Adds one to the file; another server that adds to it waits for its turn."""
-        with locked(self.path.with_name(f".{self.path.name}.lock"), busy=_wait):
-            self.read()
-            texts = {**self.texts, name: text}
-            with atomic_file(self.path) as stream:
-                write_texts(stream, list(texts), list(texts.values()))
-        self.texts = texts
+        """Appends one to the file; another server that adds to it waits for its turn.
+
+        Raises:
+            RequestError: 409, the file has another text for this label; 400, the file could not be
+                read with it; 500, it cannot be read as it is.
+        """
+        line = (json_text({"label": name, "text": text}) + "\n").encode()
+        with self._locked():
+            self._drop_cut_line()
+            try:
+                self._load()
+            except DataError as error:
+                raise RequestError(500, f"the file of new labels is damaged ({error})") from None
+            if self.texts.get(name, text) != text:
+                problem = f"{name[:60]!r} has another text in {self.path.name} already"
+                raise RequestError(409, problem, where="label", fix="choose another name")
+            if name not in self.texts:
+                self._check_readable(line)
+                _append(self.path, line)
+        self.texts[name] = text
+
+    def _load(self):
+        if self.path.exists():
+            self.texts = {**self.texts, **read_label_texts(self.path)}
+
+    def _locked(self):
+        """Holds off other servers, which need the file for milliseconds."""
+        return locked(self.path.with_name(f".{self.path.name}.lock"), busy=lambda _: None)
+
+    def _drop_cut_line(self):
+        rest = _unended(self.path)
+        if _is_cut(rest):
+            print(
+                f"warning: {self.path}: the last line ends in the middle and is dropped: "
+                f"{one_line(rest[:60].decode(errors='replace'))}",
+                file=sys.stderr,
+            )
+            os.truncate(self.path, self.path.stat().st_size - len(rest))
+
+    def _check_readable(self, line):
+        """Refuses what the file's own reader would refuse behind the lines that are there."""
+        with tempfile.TemporaryDirectory(prefix="tfxc-label-") as folder:
+            trial = Path(folder, "trial.jsonl")
+            trial.write_bytes(_first_line(self.path) + line)
+            try:
+                read_label_texts(trial)
+            except DataError as error:
+                raise bad_request(
+                    f"{self.path.name} could not be read with it ({error.problem})", "label"
+                ) from None
 
 
-def _wait(holder):
-    """The other server needs milliseconds."""
+def _unended(path):
+    """What stands behind the last line break of a file: a line that was cut off, or never ended."""
+    if not path.exists():
+        return b""
+    with path.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - MAX_LINE_BYTES))
+        return stream.read().rpartition(b"\n")[2]
+
+
+def _is_cut(line):
+    """Whether a line without a line break is not JSON, as one that was written by hand may be."""
+    if not line.strip():
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def _first_line(path):
+    """The first line of a file that is not blank, with its line break; b"" if there is none."""
+    if not path.exists():
+        return b""
+    with path.open("rb") as stream:
+        return next((line.rstrip(b"\n") + b"\n" for line in stream if line.strip()), b"")
+
+
+def _append(path, line):
+    """Appends a line as a whole, or nothing of it."""
+    separator = b"\n" if _unended(path) else b""
+    with write_errors(path), path.open("ab") as stream:
+        size = stream.tell()
+        try:
+            stream.write(separator + line)
+            stream.flush()
+            os.fsync(stream.fileno())
+        except OSError:
+            os.truncate(path, size)
+            raise
 
 
 def checked_label(name: Any, text: Any) -> tuple[str, str]:
@@ -94,9 +187,12 @@ def checked_label(name: Any, text: Any) -> tuple[str, str]:
     text = text_of_name(name) if text is None else text
     if not isinstance(text, str) or not text.strip():
         raise bad_request(f"a text expected, found {as_shown(text)}", "text")
+    if len(text) > _LONGEST_TEXT:
+        raise bad_request(
+            f"the text has {len(text):,} characters", "text", f"send at most {_LONGEST_TEXT:,}"
+        )
     try:
         check_label_name(name, "label")
-        check_unicode(text, "a text", "text")
     except DataError as error:
         raise bad_request(error.problem, str(error.where)) from None
     return name, text

@@ -126,7 +126,9 @@ class ServedRun:
         self.num_labels = loaded.manifest["num_labels"]
         self.max_k = min(limits.k, self.num_labels)
         self.k = min(_DEFAULT_K if options.k is None else options.k, self.max_k)
-        self.forms = ExampleForms(loaded.input_kind, loaded.manifest, version.folder)
+        self.forms = ExampleForms(
+            loaded.input_kind, loaded.manifest, version.folder, limits.examples
+        )
         self.probabilities = loaded.model.has_probabilities and not options.scores
         self._predictors = {
             k: RunPredictor(loaded, k, self.probabilities, options.search)

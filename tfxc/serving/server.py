@@ -2,19 +2,16 @@
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import logging
 import signal
 import socket
-import struct
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tfxc.core.errors import ConfigError, missing_package
 from tfxc.core.messages import NOTES, OUTPUT
-from tfxc.serving.connections import Connection
+from tfxc.serving.connections import Acceptor, Connection
 
 with missing_package("serve"):
     import uvicorn
@@ -24,16 +21,6 @@ if TYPE_CHECKING:
 
 
 _LAST_PORT = 65535
-# A filter of Linux that drops a packet which asks for a connection (bit SYN in byte 13 of the
-# header) and passes all others. Source: `man 7 socket`; linux/filter.h.
-_ATTACH_FILTER = 26  # SO_ATTACH_FILTER
-_NO_NEW_CONNECTIONS = (
-    (0x30, 0, 0, 13),  # load the byte
-    (0x45, 0, 1, 0x02),  # if it has the bit, the next line, else the last
-    (0x06, 0, 0, 0),  # drop
-    (0x06, 0, 0, 0xFFFFFFFF),  # pass
-)
-_SECONDS_TO_ACCEPT = 0.1  # what was connected before
 
 
 class Timing(NamedTuple):
@@ -77,28 +64,6 @@ def listen(host: str, port: int) -> socket.socket:
             fix="choose another port, e.g. --port 0 for any that is free",
         ) from None
     return found
-
-
-def refuse_new(listener: socket.socket) -> None:
-    """Lets nobody connect from now on; who has connected before can still be accepted.
-
-    Closing a socket resets the connections that the kernel has made and the server has not accepted
-    yet, with the requests on them. Only Linux can hold back new ones; elsewhere this does nothing.
-
-    Args:
-        listener: a TCP socket that listens.
-
-    Example:
-        >>> refuse_new(listener)                         # doctest: +SKIP
-        >>> connection, _ = listener.accept()            # doctest: +SKIP
-    """
-    if sys.platform != "linux":
-        return
-    code = ctypes.create_string_buffer(
-        b"".join(struct.pack("HBBI", *x) for x in _NO_NEW_CONNECTIONS)
-    )
-    program = struct.pack("HP", len(_NO_NEW_CONNECTIONS), ctypes.addressof(code))
-    listener.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
 
 
 def serve(application: "Application", listener: socket.socket, timing: Timing) -> None:
@@ -145,16 +110,24 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens, and says where: from then on connections are accepted."""
-        await super().startup(sockets)
-        host, port = (sockets or [])[0].getsockname()[:2]
+        await super().startup([])  # uvicorn's own way of accepting has no bounds
+        (listener,) = sockets or ()
+        protocol = functools.partial(
+            self.config.http_protocol_class,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        limits = self._application.catalog.limits
+        self._acceptor = Acceptor(listener, self.server_state.connections, protocol, limits)
+        self._acceptor.start()
+        host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         OUTPUT.info(f"serving at http://{shown}:{port}/ (Ctrl-C ends)")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accepts who has connected, then closes the address and finishes what is in flight."""
-        for listener in sockets or []:
-            refuse_new(listener)
-        await asyncio.sleep(_SECONDS_TO_ACCEPT)
+        await self._acceptor.stop()
         await super().shutdown(sockets)
 
     async def run_at(self, listener: socket.socket) -> None:

@@ -25,7 +25,8 @@ _TYPES = {
     "uint8": "DT_UINT8",
 }
 _OUTPUTS = {"labels": "string", "ids": "int32", "scores": "float32"}
-_KNOWN = {"signature_name", "instances", "inputs"}
+#: Fields of a ``:predict`` request.
+FIELDS = ("signature_name", "instances", "inputs")
 
 
 def examples_of(body: Mapping[str, Any], served: "ServedRun") -> "Chunk":
@@ -34,10 +35,6 @@ def examples_of(body: Mapping[str, Any], served: "ServedRun") -> "Chunk":
     Raises:
         RequestError: 400, it is malformed.
     """
-    unknown = sorted(set(body) - _KNOWN)
-    if unknown:
-        shown = ", ".join(repr(name[:40]) for name in unknown[:4])
-        raise bad_request(f"instances or inputs expected, found {shown}", "body")
     given = [name for name in ("instances", "inputs") if name in body]
     if len(given) != 1:
         found = " and ".join(given) or "none"
@@ -51,15 +48,15 @@ def examples_of(body: Mapping[str, Any], served: "ServedRun") -> "Chunk":
 
 
 def answer_of(
-    body: Mapping[str, Any], served: "ServedRun", ids: np.ndarray, scores: np.ndarray
+    served: "ServedRun", ids: np.ndarray, scores: np.ndarray, by_column: bool
 ) -> dict[str, Any]:
     """The answer, by row or by column as the request.
 
     Args:
-        body: of the request.
         served: what found the labels.
         ids: int32 (n, k), padded with -1, whose label is the empty text.
         scores: float32 (n, k).
+        by_column: whether the request had ``inputs``.
     """
     names = served.names
     columns = {
@@ -67,7 +64,7 @@ def answer_of(
         "ids": ids.tolist(),
         "scores": scores.tolist(),
     }
-    if "inputs" in body:
+    if by_column:
         return {"outputs": columns}
     rows = zip(*columns.values(), strict=True)
     return {"predictions": [dict(zip(columns, row, strict=True)) for row in rows]}
