@@ -57,6 +57,12 @@ def test_message():
     )
 
 
+def test_omission_dots_and_question_marks_stay():
+    error = UserError("the cell starts with 'a, b, ...", fix='write "reader": ...')
+    assert str(error) == """the cell starts with 'a, b, ... To fix it: write "reader": ..."""
+    assert str(UserError("no key x, or y?", fix="say y")) == "no key x, or y? To fix it: say y."
+
+
 @pytest.mark.parametrize("kind", [DataError, ConfigError, CheckpointError, NonFiniteLossError])
 def test_errors_are_value_errors(kind):
     assert issubclass(kind, UserError) and issubclass(kind, ValueError)

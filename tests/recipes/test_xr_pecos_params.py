@@ -142,6 +142,39 @@ def test_keys_without_an_equal_are_printed(tmp_path, capsys):
     assert all(line.endswith("no equivalent, not used") for line in lines[:-1])
 
 
+@pytest.mark.parametrize(
+    ("changes", "folder", "pooling"),
+    [
+        ({"model_shortcut": "roberta-base"}, "${TFXC_MODELS}/roberta-base", "pooler"),
+        ({"model_shortcut": "xlnet-base-cased"}, "${TFXC_MODELS}/xlnet-base-cased", "first"),
+        ({"model_shortcut": "distilbert-base-uncased"},
+         "${TFXC_MODELS}/distilbert-base-uncased", "first"),
+        ({"model_shortcut": "/models/bert"}, "/models/bert", "pooler"),
+        ({"model_shortcut": "./bert"}, "./bert", "pooler"),
+        ({"model_shortcut": "bert", "init_model_dir": "matcher"}, "matcher", "first"),
+        ({"model_shortcut": "bert-base-cased", "init_model_dir": ""},
+         "${TFXC_MODELS}/bert-base-cased", "pooler"),
+        ({"model_shortcut": None}, None, "pooler"),
+    ],
+)  # fmt: skip
+def test_the_encoder(tmp_path, monkeypatch, changes, folder, pooling):
+    """A checkpoint of PECOS says its family itself, of a model of the hub the name does."""
+    monkeypatch.chdir(tmp_path)
+    matcher = tmp_path / "matcher"
+    for part in ("text_encoder", "text_tokenizer"):
+        (matcher / part).mkdir(parents=True)
+    (matcher / "text_encoder" / "config.json").write_text('{"model_type": "distilbert"}')
+    params = params_of("eurlex4k_bert")
+    for level in params["train_params"]["matcher_params_chain"]:
+        level |= changes
+    (tmp_path / "params.json").write_text(json.dumps(params))
+    config, notes = convert_params(tmp_path / "params.json")
+    encoder = {"name": "pretrained", "pooling": pooling, "dropout": 0.1}
+    assert config["encoder"] == encoder | ({"folder": folder} if folder else {})
+    assert config["data"]["text_features"]["tokens"].get("folder") == folder
+    assert not any("init_model_dir" in note or "model_shortcut" in note for note in notes)
+
+
 def test_parameters_of_xlinear(tmp_path):
     ranker = params_of("eurlex4k_bert")["train_params"]["ranker_params"]
     layers = ranker["hlm_args"]["model_chain"]

@@ -52,6 +52,14 @@ def test_settings_fit_the_published_trees(path):
         assert 0 < warmup < steps
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_encoders_pool_as_those_of_pecos(path):
+    """The pooler; XLNet has none, and its last state is taken."""
+    config = load_config(path, [])
+    pooling = "first" if "xlnet" in config.encoder.section()["folder"] else "pooler"
+    assert config.encoder.section()["pooling"] == pooling
+
+
 def write_set(folder, num_labels, examples=(120, 20), seed=0):
     """A folder of the published shape: texts, labels and features of a split each."""
     (folder / "tfidf-attnxml").mkdir(parents=True)

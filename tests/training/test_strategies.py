@@ -7,7 +7,7 @@ import pytest
 from tests import tiny
 from tests.processes import Started, finish
 from tfxc.core.errors import ConfigError
-from tfxc.training.strategies import check_tf_config
+from tfxc.training.strategies import check_tf_config, choose_gpu
 
 TWO = {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
 # A larger epsilon: Adam would blow the rounding of gradients near 0 up.
@@ -188,3 +188,20 @@ def test_memory_of_gpus(monkeypatch):
     assert asked[0][1:3] == ["--id=0", "--query-gpu=memory.free"] and len(asked) == 1
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="[N/A]"))
     assert gpu_bytes() == [], "the driver does not say"
+
+
+def test_a_chosen_gpu(monkeypatch, capsys):
+    """Where there is none, the CPU is used, as by the original code of MACH, and said."""
+    import tensorflow as tf
+
+    gpus, seen = ["first", "second"], []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda some, kind: seen.append(some))
+    choose_gpu(1, None)
+    assert seen == [["second"]] and not capsys.readouterr().err
+    with pytest.raises(ConfigError, match="--gpu: there is no GPU 2; TensorFlow knows 2"):
+        choose_gpu(2, None)
+    gpus.clear()
+    choose_gpu(0, 0.45)
+    assert len(seen) == 1
+    assert capsys.readouterr().err == "warning: --gpu 0: there is no GPU, the CPU is used\n"

@@ -330,6 +330,11 @@ def _options_of_children(options):
     return tuple(given)
 
 
+def _gpu(text):
+    """``type`` of ``--gpu``; ``all`` is its default, as the original code of MACH writes it."""
+    return None if text == "all" else cli.seed(text)
+
+
 def _dry_run(config, recipe, folder, options, rehearsal):
     """Prints sizes and trains one step on one batch, in memory only.
 
@@ -398,7 +403,9 @@ def _parser():
     options.add_argument(
         "--repetition", type=int, metavar="R", help="train only repetition R, from 0"
     )
-    options.add_argument("--gpu", type=int, metavar="G", help="use only GPU G, from 0")
+    options.add_argument(
+        "--gpu", type=_gpu, metavar="G", help="use only GPU G, from 0 (default: all of them)"
+    )
     options.add_argument(
         "--gpu_usage",
         type=cli.number,

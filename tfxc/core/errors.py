@@ -36,9 +36,13 @@ class UserError(ValueError):
         self.problem, self.fix, self.where = problem, fix, where
         text = f"{where}: {problem}" if where else problem
         if fix:
-            text = text.rstrip(".")
-            text += f"{'' if text.endswith('?') else '.'} To fix it: {fix.rstrip('.')}."
+            text = f"{_ended(text)} To fix it: {_ended(fix)}"
         super().__init__(one_line(re.sub(r"\s*\n\s*", " ", text)))
+
+
+def _ended(sentence):
+    """The sentence with a full stop, unless it ends with a question mark or with omission dots."""
+    return sentence if sentence.endswith((".", "?")) else f"{sentence}."
 
 
 class DataError(UserError):

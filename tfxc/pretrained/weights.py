@@ -32,12 +32,13 @@ class Weight(NamedTuple):
     Attributes:
         name: ours.
         shape: ours.
-        read: function of ``Tensors`` -> float32 array of that shape.
+        read: function of ``Tensors`` -> float32 array of that shape; None where the model may lack
+            the weight and does, so that it starts at random.
     """
 
     name: str
     shape: tuple
-    read: Callable[["Tensors"], np.ndarray]
+    read: Callable[["Tensors"], np.ndarray | None]
 
 
 def stem_weights(architecture: "Architecture") -> "list[Weight]":
@@ -93,6 +94,8 @@ def layer_weights(architecture: "Architecture", number: int) -> "list[Weight]":
 def pooler_weights(architecture: "Architecture") -> list[Weight]:
     """The weights of the dense layer that some families classify by.
 
+    Folders that were written by a model without it, as those of RoBERTa, lack them.
+
     Raises:
         ConfigError: the family has none.
     """
@@ -106,9 +109,17 @@ def pooler_weights(architecture: "Architecture") -> list[Weight]:
             where="encoder.pooling",
             fix="set pooling to first or mean",
         )
+    layer = names[a.family]
+
+    def if_there(weight: Weight) -> Weight:
+        def read(tensors: "Tensors") -> np.ndarray | None:
+            return weight.read(tensors) if f"{layer}.weight" in tensors else None
+
+        return weight._replace(read=read)
+
     return [
-        _kernel("pooler", names[a.family], a.hidden_dim, a),
-        _vector("pooler_bias", (a.hidden_dim,), f"{names[a.family]}.bias"),
+        if_there(_kernel("pooler", layer, a.hidden_dim, a)),
+        if_there(_vector("pooler_bias", (a.hidden_dim,), f"{layer}.bias")),
     ]
 
 
@@ -200,6 +211,9 @@ class Tensors:
                 fix="check that config.json and the weights are of one model",
             )
         self._prefix = prefix
+
+    def __contains__(self, name: str) -> bool:
+        return self._prefix + name in self._files
 
     def get(self, name: str) -> np.ndarray:
         """The array of that name, float32.

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -372,20 +373,25 @@ def share_gpus() -> None:
 def choose_gpu(number: int | None, memory_share: float | None) -> None:
     """Shows TensorFlow one GPU only and limits its memory. Call before any other use of it.
 
+    Where there is no GPU at all, the CPU is used, and a warning says so: a command that is written
+    for a machine with GPUs then works on one without, as with the original code of MACH.
+
     Args:
         number: GPU number, or None for all.
         memory_share: share of the GPU's memory in (0, 1], or None for all of it.
 
     Raises:
-        ConfigError: there is no such GPU, or TensorFlow does not know its memory.
+        ConfigError: there are GPUs, but not this one, or TensorFlow does not know its memory.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    if number is not None:
+    if number is not None and not gpus:
+        print(f"warning: --gpu {number}: there is no GPU, the CPU is used", file=sys.stderr)
+    elif number is not None:
         if number >= len(gpus):
             raise ConfigError(
-                f"a GPU known to TensorFlow expected, found {len(gpus)} GPUs and number {number}",
+                f"there is no GPU {number}; TensorFlow knows {len(gpus)}, numbered from 0",
                 where="--gpu",
-                fix="leave --gpu out to train on the CPU" if not gpus else "choose a lower number",
+                fix="choose a lower number",
             )
         gpus = [gpus[number]]
         tf.config.set_visible_devices(gpus, "GPU")

@@ -65,6 +65,18 @@ def test_every_kind_of_file_as_rgb_and_grey(kind, mode):
         assert np.abs(found.astype(int) - expected).mean() < 2.5, (channels, name)
 
 
+@pytest.mark.parametrize("mode", [None, "L"])
+def test_jpegs_have_the_pixels_of_pillow(mode):
+    """And of OpenCV, whose decoder the scripts of face recognition use."""
+    image_module = pytest.importorskip("PIL.Image")
+    (image,) = smooth_images(1, 45, 31)
+    noise = np.random.default_rng(0).integers(0, 40, image.shape, np.uint8)
+    file = file_of(image // 2 + noise, "JPEG", mode)
+    expected = np.asarray(image_module.open(io.BytesIO(file))).reshape(45, 31, -1)
+    found = decode_files([file], expected.shape)[0]
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_damaged_files_are_found(channels):
     images = smooth_images(6, 12, 12, channels)

@@ -2,6 +2,7 @@ import pytest
 
 from tests.imports.text_classifier.project import write_project
 from tfxc.commands.train import check_config
+from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.imports.text_classifier.mapping import mapped, read_project
@@ -156,7 +157,9 @@ def test_pretrained_networks_become_configs(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("'train_small_model'", "'prune'", "found 'prune'"),
+        ("'train_small_model'", "'prune'", "stage 'prune' has no section prune_configure"),
+        ("'train_small_model'", "'prunes'", "stage 'prunes' is none of train_small_model, finet"),
+        ("'train_small_model'", "['prune']", r"stage \['prune'\] is none of"),
         ("'classes'", "'labels'", "train_configure with classes, a list of texts, expected"),
         ("'TextCNN'", "'LSTM'", "found 'LSTM'"),
         ("'num_filters': 3", "'num_filters': None", "found none for num_filters"),
@@ -167,3 +170,139 @@ def test_other_projects(tmp_path, old, new, message):
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ConfigError, match=message):
         mapped(read_project(path), "runs/x", "labels.txt", fill=False)
+
+
+# The block for a self-distillation in the README of text_classifier_torch.
+SELF_DISTILLATION = {
+    "self_distillation": True, "distillation_method": "mse",
+    "teacher_model_type": "Bert", "student_model_type": "Bert",
+    "checkpoints_dir": "checkpoints/example2_distillation_1",
+    "epoch": 100, "batch_size": 32, "learning_rate": 0.0001, "print_per_batch": 50,
+    "is_early_stop": True, "patient": 2, "alpha": 0.1, "temperature": 4,
+    "student_model_name": "distillation_model.bin", "teacher_model_name": "torch.bin",
+    "distill_mlm_config": {"hidden_size": 768, "num_hidden_layers": 3, "vocab_size": 21128},
+    "intermediate_matches": [
+        {"layer_T": teacher, "layer_S": student, "feature": "hidden", "loss": "hidden_mse",
+         "weight": 1}
+        for teacher, student in ((0, 0), (4, 1), (8, 2), (12, 3))
+    ],
+}  # fmt: skip
+PRUNING = {
+    "model_type": "Bert", "from_config": True, "where": "pipline", "min_count": 1,
+    "intermediate_size": 2048, "num_attention_heads": 8, "iters": 4,
+    "teacher_checkpoint_dir": "checkpoints/distillation", "teacher_model_name": "model.bin",
+    "checkpoints_dir": "checkpoints/pruned", "prune_model_name": "prune_model.bin",
+}  # fmt: skip
+
+
+def of_stage(folder, stage, section, **changes):
+    """``Mapped`` of a project in a stage that has a section of its own."""
+    changes = {"f_model_type": "Bert", "ptm": "bert-base-chinese", "f_epoch": 9, **changes}
+    path = write_project(folder, "TextCNN", **changes)
+    name = {"distillation": "distill_configure", "prune": "prune_configure"}[stage]
+    text = path.read_text().replace("'train_small_model'", repr(stage))
+    path.write_text(f"{text}{name} = {section!r}\n")
+    result = mapped(read_project(path), "runs/x", "labels.txt", fill=False)
+    config = parse_config(result.tree)
+    check_config(config)
+    registry.create("recipe", config.recipe.section())
+    return result
+
+
+def keys_of(result):
+    return {line.partition(" = ")[0] for line in result.without_equivalent}
+
+
+def test_a_distillation_into_a_small_network(tmp_path):
+    section = {
+        **SELF_DISTILLATION, "self_distillation": False, "student_model_type": "TextCNN",
+        "distillation_method": "kl", "mystery": 1,
+    }  # fmt: skip
+    losses = {"use_focal_loss": True, "use_gan": True, "gan_method": "pgd", "ema": True}
+    result = of_stage(tmp_path, "distillation", section, **losses)
+    teacher = str(tmp_path / "checkpoints" / "torch.bin")
+    assert result.tree["recipe"] == {
+        "name": "distill", "teachers": [teacher], "hard_weight": 0.1, "temperature": 4,
+        "distance": "kl", "squared": False,
+    }  # fmt: skip
+    assert result.tree["encoder"]["name"] == "textcnn"
+    assert result.tree["training"]["epochs"] == 100
+    assert result.tree["objective"] == {"name": "softmax"} and not result.tree["techniques"]
+    unused = {"distill_mlm_config", "intermediate_matches", "teacher_model_name", "mystery"}
+    assert keys_of(result) == {"use_cuda", "use_focal_loss", "use_gan", "ema", *unused}
+
+
+def test_a_self_distillation(tmp_path):
+    result = of_stage(tmp_path, "distillation", SELF_DISTILLATION, num_warmup_steps=-1)
+    recipe = result.tree["recipe"]
+    assert recipe["matches"] == [
+        {"layer_teacher": teacher, "layer_student": student, "feature": "hidden",
+         "loss": "hidden_mse", "weight": 1}
+        for teacher, student in ((0, 0), (4, 1), (8, 2), (12, 3))
+    ]  # fmt: skip
+    assert (recipe["distance"], recipe["hard_weight"], recipe["temperature"]) == ("mse", 0.0, 4)
+    encoder = {"name": "pretrained", "folder": "bert-base-chinese", "num_layers": 3}
+    assert result.tree["encoder"] == {**encoder, "dropout": 0.5}
+    assert result.tree["data"]["text_features"]["folder"] == "bert-base-chinese"
+    assert result.tree["training"]["schedule"] == {"name": "linear", "warmup": 0.1}
+    said = {"alpha", "distillation_method", "distill_mlm_config", "teacher_model_name"}
+    assert keys_of(result) == {"use_cuda", *said}
+
+
+def test_matches_of_attention_and_projections(tmp_path):
+    matches = [
+        {"layer_T": 11, "layer_S": 2, "feature": "attention", "loss": "attention_ce", "weight": 2},
+        {"layer_T": [0, 0], "layer_S": [0, 0], "feature": "hidden", "loss": "mmd", "weight": 1},
+        {"layer_T": 4, "layer_S": 1, "feature": "hidden", "loss": "hidden_mse",
+         "proj": ["linear", 384, 768, {"lr": 1e-3}]},
+    ]  # fmt: skip
+    section = {**SELF_DISTILLATION, "intermediate_matches": matches}
+    result = of_stage(tmp_path, "distillation", section)
+    attention, pair, projected = result.tree["recipe"]["matches"]
+    assert (attention["layer_teacher"], attention["layer_student"]) == (12, 3)
+    assert pair["layer_teacher"] == [0, 0] and projected["projection"] == "linear"
+    assert "intermediate_matches" in keys_of(result)
+
+
+def test_folds_teach_in_turns(tmp_path):
+    section = {**SELF_DISTILLATION, "self_distillation": False, "student_model_type": "FastText"}
+    result = of_stage(tmp_path, "distillation", section, kfold=True, fold_splits=2)
+    folder = tmp_path / "checkpoints"
+    recipe = result.tree["recipe"]
+    assert recipe["teachers"] == [str(folder / "torch.bin_1"), str(folder / "torch.bin_2")]
+    assert recipe["turns"] == [1, 1] and result.tree["training"]["epochs"] == 200
+    assert result.tree["data"]["dev_share"] == 0.15
+
+
+@pytest.mark.parametrize(
+    ("where", "sizes", "min_count"),
+    [
+        ("vocabulary", {}, 1),
+        ("transformer", {"num_heads": 8, "feed_forward_dim": 2048, "iters": 4}, None),
+        ("pipline", {"num_heads": 8, "feed_forward_dim": 2048, "iters": 4}, 1),
+    ],
+)
+def test_pruning(tmp_path, where, sizes, min_count):
+    result = of_stage(tmp_path, "prune", {**PRUNING, "where": where})
+    source = str(tmp_path / "checkpoints" / "distillation" / "model.bin")
+    recipe = {"name": "prune", "source": source, "finetune": False, **sizes}
+    assert result.tree["recipe"] == recipe
+    assert result.tree["data"]["text_features"].get("min_count") == min_count
+    assert result.tree["encoder"]["folder"] == "bert-base-chinese"
+    assert keys_of(result) == {"use_cuda", "from_config", "teacher_model_name"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"student_model_type": "LSTM"}, "'LSTM' is no network that is known here"),
+        ({"intermediate_matches": [{"layer_T": 1}]}, "lacks layer_T, layer_S or loss"),
+        ({"intermediate_matches": [{"layer_T": "1", "layer_S": 1, "loss": "cos"}]},
+         "number 1: layer_T is '1', which is no number of a layer"),
+        ({"intermediate_matches": [{"layer_T": 1, "layer_S": 1, "loss": "best"}]}, "best"),
+        ({"distill_mlm_config": 3}, "a dict expected, found 3"),
+    ],
+)  # fmt: skip
+def test_distillations_that_cannot_be(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        of_stage(tmp_path, "distillation", {**SELF_DISTILLATION, **change})

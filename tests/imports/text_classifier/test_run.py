@@ -99,6 +99,21 @@ def test_folds_are_averaged(tmp_path, capsys):
     assert "model.bin_2" in problem
 
 
+def test_the_student_of_a_distillation(tmp_path, capsys):
+    """The run is a finished network: it names no teacher, and folds taught one student."""
+    config = write_project(tmp_path, "FastText", kfold=True, fold_splits=2)
+    section = {"student_model_type": "FastText", "student_model_name": "student.bin",
+               "teacher_model_name": "t.bin", "checkpoints_dir": "checkpoints"}  # fmt: skip
+    text = config.read_text(encoding="utf-8").replace("'train_small_model'", "'distillation'")
+    config.write_text(f"{text}distill_configure = {section!r}\n", encoding="utf-8")
+    tensors, run = random_tensors("FastText"), tmp_path / "run"
+    write_checkpoint(tmp_path / "checkpoints" / "student.bin", tensors)
+    outcome = call(capsys, import_model, "text_classifier", config, "--run", run)
+    assert outcome.code == 0, outcome.err
+    np.testing.assert_allclose(scores_of(run), expected("FastText", tensors), rtol=1e-5, atol=1e-5)
+    assert tree_of(run / "config.json")["recipe"]["name"] == "fit"
+
+
 def test_a_checkpoint_of_averaged_weights(tmp_path, capsys):
     config, tensors = write_project(tmp_path, "FastText"), random_tensors("FastText")
     averaged = {f"module.{name}": values for name, values in tensors.items()}

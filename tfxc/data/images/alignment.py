@@ -1,6 +1,5 @@
 """Faces brought to one pose: five landmarks moved onto a template by a similarity."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -74,8 +73,10 @@ def aligned_images(
     """
     import tensorflow as tf
 
+    from tfxc.data.images.decoding import decode, with_channels
+
     def face(path, transform):
-        image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+        image = with_channels(decode(tf.io.read_file(path)), 3)
         image = tf.cast(tf.ensure_shape(image, [None, None, 3]), tf.float32)[None]
         warped = tf.raw_ops.ImageProjectiveTransformV3(
             images=image, transforms=transform[None], output_shape=[SIZE, SIZE], fill_value=0.0,
@@ -108,13 +109,7 @@ def _from_template(points):
 
 
 def _first_bad(paths):
-    import tensorflow as tf
+    from tfxc.data.images.decoding import own_shape
 
-    def is_bad(path):
-        try:
-            tf.io.decode_image(tf.io.read_file(str(path)), channels=3, expand_animations=False)
-        except tf.errors.InvalidArgumentError:
-            return True
-        return False
-
-    return next(itertools.chain(filter(is_bad, paths), ["one of them"]))
+    bad = (path for path in paths if own_shape(Path(path).read_bytes()) is None)
+    return next(bad, "one of them")

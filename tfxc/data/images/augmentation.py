@@ -18,7 +18,7 @@ import tensorflow as tf
 from tfxc.core.arguments import SHARE, Integer, Number, checked, from_section
 from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
-from tfxc.data.images.decoding import decode, decode_batch, resized, with_channels
+from tfxc.data.images.decoding import ACCURATE, decode, decode_batch, resized, with_channels
 from tfxc.ops.randomness import random_bits, step_scope
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class RandomResizedCrop:
     def _part_of_jpeg(self, file, uniform):
         # Only the part is decoded in full.
         window = self._windows(uniform[None], tf.io.extract_jpeg_shape(file)[:2])[0]
-        return tf.io.decode_and_crop_jpeg(file, window)
+        return tf.io.decode_and_crop_jpeg(file, window, dct_method=ACCURATE)
 
     def _part_of_any(self, file, uniform):
         image = decode(file)

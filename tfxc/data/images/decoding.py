@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+#: The way of decoding JPEG files whose pixels are those of OpenCV and Pillow. TensorFlow's faster
+#: one, its default, is up to 8 of 255 away from them and saves no measurable time.
+ACCURATE = "INTEGER_ACCURATE"
 _DECODED_AT_ONCE = 16
 
 
@@ -23,7 +26,11 @@ def decode(content: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: it is none of them, truncated or damaged.
     """
-    image = tf.io.decode_image(content, expand_animations=False)
+    image = tf.cond(
+        tf.io.is_jpeg(content),
+        lambda: tf.io.decode_jpeg(content, dct_method=ACCURATE),
+        lambda: tf.io.decode_image(content, expand_animations=False),
+    )
     return tf.ensure_shape(image, [None, None, None])
 
 

@@ -1,6 +1,7 @@
 """Pretrained language models: the BERT family, from a folder as the model hubs lay it out."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Pretrained(LayeredEncoder):
             first, with XLNet the last), ``"mean"`` that of all tokens, special ones included,
             ``"last_layers"`` joins the first tokens' vectors of the last layers, ``"pooler"``
             applies the model's own dense layer with tanh to the first token's vector (BERT,
-            RoBERTa, XLM-RoBERTa, ALBERT).
+            RoBERTa, XLM-RoBERTa, ALBERT); where the folder lacks the layer, it starts at random.
         pooled_layers: how many layers ``"last_layers"`` joins.
         num_layers: layers to keep, from below; None keeps all.
         dropout: share of the units of the pooled vector dropped in training.
@@ -184,7 +185,15 @@ class Pretrained(LayeredEncoder):
         def start(shape_, dtype=None):
             if source is None:
                 return _untrained(shape_, name, std, seed)
-            found = np.ascontiguousarray(read(source.tensors), np.float32)
+            written = read(source.tensors)
+            if written is None:
+                if name == "pooler_kernel":
+                    print(
+                        f"warning: {source.folder} has no pooler: its layer starts at random",
+                        file=sys.stderr,
+                    )
+                return _untrained(shape_, name, std, seed)
+            found = np.ascontiguousarray(written, np.float32)
             if found.shape != tuple(shape):
                 raise ConfigError(
                     f"a weight {name} of shape {tuple(shape)} expected, found {found.shape}",

@@ -6,8 +6,20 @@ from typing import Any, NamedTuple
 
 from tfxc.core.errors import ConfigError
 from tfxc.imports.text_classifier.literals import read_literals
+from tfxc.imports.text_classifier.stages import distillation, pruning
 
 _NETWORKS = ("FastText", "TextCNN", "TextRNN", "TextRCNN", "Transformer")
+_PRETRAINED = ("Bert", "DistilBert", "RoBerta", "ALBert", "XLNet", "Electra", "MiniLM", "DeBertaV3",
+               "XLM-RoBERTa")  # fmt: skip
+# The key of the network's type in the section of each stage.
+_TYPES = {
+    "train_small_model": "s_model_type",
+    "finetune": "f_model_type",
+    "distillation": "student_model_type",
+    "prune": "model_type",
+}
+# Stages with a section of their own; the others' keys are in train_configure.
+_SECTIONS = {"distillation": "distill_configure", "prune": "prune_configure"}
 _METRICS = {"binary": "binary-F1", "micro": "micro-F1", "macro": "macro-F1"}
 _ATTACKS = ("fgsm", "fgm", "pgd", "freelb", "awp")
 _WITH_ROUNDS = ("pgd", "freelb")
@@ -21,7 +33,13 @@ _OPTIMIZERS = {
     "adamw": {"epsilon": 1e-8},
 }
 # Types of values, for messages.
-_KINDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text"}
+_KINDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text",
+          list: "a list", dict: "a dict"}  # fmt: skip
+# What a distillation there leaves out, whatever these keys say: its loss is plain cross-entropy.
+_NOT_DISTILLED = (
+    "use_focal_loss", "use_poly_loss", "use_label_smoothing", "weight", "use_gan", "use_r_drop",
+    "ema", "swa", "noisy_tune", "use_fp16", "use_multilabel_categorical_cross_entropy",
+)  # fmt: skip
 # Why keys that are on have no equivalent here.
 _NO_EQUAL = {
     "use_cuda": "devices are found; --gpu chooses one",
@@ -54,8 +72,15 @@ class Project(NamedTuple):
 
     @property
     def section(self) -> dict[str, Any]:
-        """The section of the model: ``distill_configure`` where that is the stage."""
-        return self.values["distill_configure"] if self.stage == "distillation" else self.train
+        """The section of the stage: ``distill_configure`` or ``prune_configure`` in theirs."""
+        return self.values[_SECTIONS.get(self.stage, "train_configure")]
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the network is a pretrained language model."""
+        if self.stage == "distillation":
+            return self.model_type not in _NETWORKS
+        return self.stage != "train_small_model"
 
     def value(self, key: str, default: Any, *, kind: type | None = None) -> Any:
         """A value of ``train_configure``.
@@ -70,9 +95,9 @@ class Project(NamedTuple):
         """
         return _of_kind(self.train.get(key), default, kind or type(default), self._at(key))
 
-    def value_of_stage(self, key: str, default: Any) -> Any:
+    def value_of_stage(self, key: str, default: Any, *, kind: type | None = None) -> Any:
         """A value of ``section``, see ``value``."""
-        return _of_kind(self.section.get(key), default, type(default), self._at(key))
+        return _of_kind(self.section.get(key), default, kind or type(default), self._at(key))
 
     def _at(self, key):
         return f"{self.path}: {key}"
@@ -114,21 +139,27 @@ def read_project(path: str | Path) -> Project:
             where=path,
             fix="write the names in quotation marks",
         )
-    stage = stage if isinstance(stage, str) else repr(stage)
-    keys = {"train_small_model": "s_model_type", "finetune": "f_model_type"}
-    if stage in keys:
-        return Project(path, values, stage, _model_type(train, keys[stage], path))
-    distill = values.get("distill_configure")
-    if stage == "distillation" and isinstance(distill, dict):
-        name = _model_type(distill, "student_model_type", path)
-        if name in _NETWORKS:
-            return Project(path, values, stage, name)
-    raise ConfigError(
-        "stage train_small_model, finetune, or distillation into a small model, expected, found "
-        f"{stage!r}",
-        where=path,
-        fix="distil and prune a run of tfxc with tfxc distill and tfxc prune",
-    )
+    if not isinstance(stage, str) or stage not in _TYPES:
+        raise ConfigError(
+            f"stage {stage!r} is none of {', '.join(_TYPES)}",
+            where=path,
+            fix="correct it in config.py",
+        )
+    section = values.get(_SECTIONS.get(stage, "train_configure"))
+    if not isinstance(section, dict):
+        raise ConfigError(
+            f"stage {stage!r} has no section {_SECTIONS[stage]}",
+            where=path,
+            fix="add it to config.py",
+        )
+    model_type = _model_type(section, _TYPES[stage], path)
+    if stage == "distillation" and model_type not in (*_NETWORKS, *_PRETRAINED):
+        raise ConfigError(
+            f"{model_type!r} is no network that is known here",
+            where=f"{path}: student_model_type",
+            fix=f"use one of {', '.join((*_NETWORKS, *_PRETRAINED))}",
+        )
+    return Project(path, values, stage, model_type)
 
 
 def _of_kind(value, default, kind, where):
@@ -139,7 +170,7 @@ def _of_kind(value, default, kind, where):
     # True is an integer for Python.
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(
-            f"{_KINDS.get(kind, 'a list')} expected, found {value!r:.60}",
+            f"{_KINDS[kind]} expected, found {value!r:.60}",
             where=where,
             fix="correct it in config.py",
         )
@@ -179,12 +210,18 @@ def mapped(project: Project, run: str | Path, label_names: str | Path, fill: boo
         "techniques": techniques,
         "training": _training(found),
     }
-    if found.get("init_network", False) and project.stage != "finetune":
-        start = found.get("init_network_method", "xavier")
+    start = found.get("init_network_method", "xavier")
+    if found.get("init_network", False) and not project.pretrained:
         tree["encoder"]["start"] = tree["head"]["start"] = start
+    elif found.get("init_network", False) and project.stage == "distillation":
+        found.note("init_network", "encoder pretrained begins with the weights of its folder")
     if found.get("multilabel", False):
         tree["evaluation"] = {"threshold": 0.0}  # of scores: a probability of a half
-    if found.get("kfold", False):
+    if project.stage == "distillation":
+        tree["recipe"] = distillation(found, tree["training"])
+    elif project.stage == "prune":
+        tree["recipe"] = pruning(found, tree["data"]["text_features"])
+    elif found.get("kfold", False):
         tree["recipe"] = {"name": "kfold", "folds": found.get("fold_splits", 4)}
     return Mapped(tree, found.without_equivalent())
 
@@ -202,26 +239,46 @@ class Mapped(NamedTuple):
 
 
 class _Reading:
-    """Reads keys of ``train_configure``, or of the stage's section, and notes which."""
+    """Reads keys of ``train_configure`` and of the stage's own section, and notes which."""
 
     def __init__(self, project):
-        self.project, self.read, self.notes = project, set(), {}
+        self.project, self.notes = project, {}
         # Keys that mean something only together with others, or in other stages.
-        self.read |= {"classes", "checkpoints_dir", "fold_splits", "token_file", "val_file"}
-        prefix = {"train_small_model": ("f_", "ptm", "noise"), "finetune": ("s_",)}
-        self.passed_over = prefix.get(project.stage, ("f_", "s_", "ptm", "noise"))
+        self.read = {"classes", "checkpoints_dir", "fold_splits", "token_file", "val_file"}
+        self.read_of_section = {"checkpoints_dir"}
+        if not project.pretrained:
+            self.passed_over = ("f_", "ptm", "noise")
+        else:
+            self.passed_over = (
+                "s_", "embedding_dim", "num_filters", "hidden_dim", "use_attention", "encoder_num",
+                "head_num",
+            )  # fmt: skip
+        if project.stage == "distillation":
+            self.passed_over += ("f_", "s_", "noise")
 
     def get(self, key, default, kind=None):
         """A value of ``train_configure``, see ``Project.value``."""
         self.read.add(key)
         return self.project.value(key, default, kind=kind)
 
+    def of_section(self, key, default, kind=None):
+        """A value of ``distill_configure`` or ``prune_configure``, see ``Project.value``."""
+        self.read_of_section.add(key)
+        return self.project.value_of_stage(key, default, kind=kind)
+
     def of_stage(self, name, default):
         """``s_epoch`` and the like, ``epoch`` in the section of a distillation."""
         if self.project.stage == "distillation":
-            return self.project.value_of_stage(name, default)
-        return self.get({"train_small_model": "s_", "finetune": "f_"}[self.project.stage] + name,
-                        default)  # fmt: skip
+            return self.of_section(name, default)
+        prefix = "s_" if self.project.stage == "train_small_model" else "f_"
+        return self.get(prefix + name, default)
+
+    @property
+    def self_distilled(self):
+        """Whether a student also learns what its teacher computes on the way."""
+        if self.project.stage != "distillation" or self.get("kfold", False):
+            return False
+        return self.of_section("self_distillation", False)
 
     def note(self, key, why):
         """Notes that a key's value has no equivalent."""
@@ -236,6 +293,9 @@ class _Reading:
         for key, value in project.train.items():
             passed_over = key in self.read or str(key).startswith(self.passed_over)
             if key in self.notes or not passed_over:
+                unread[key] = value
+        for key, value in project.section.items() if project.stage in _SECTIONS else ():
+            if key in self.notes or key not in self.read_of_section:
                 unread[key] = value
         return [
             f"{key} = {value!r:.60}: {self.notes.get(key) or _NO_EQUAL.get(key, 'no such key')}"
@@ -256,7 +316,7 @@ def _data(found, label_names, fill):
         data["reader_options"]["label_separator"] = ","
     if found.get("val_file", ""):
         data["dev"] = str(project.place(found.get("val_file", "")))
-    elif not found.get("kfold", False):
+    elif project.stage == "distillation" or not found.get("kfold", False):
         data["dev_share"] = found.get("validation_rate", 0.15)
     found.read.add("validation_rate")
     if found.get("test_file", ""):
@@ -270,7 +330,7 @@ def text_features(found: Any, fill: bool) -> dict[str, Any]:
     length = {"max_length": found.get("max_sequence_length", 512)}
     for key in ("token_level", "remove_special", "stop_words", "stop_words_file"):
         found.read.add(key)
-    if found.project.stage == "finetune":
+    if found.project.pretrained:
         return {"name": "pretrained", "folder": found.get("ptm", ""), **length}
     stop_words = found.get("stop_words", False)
     if found.get("token_level", "char") == "word":
@@ -292,8 +352,20 @@ def _encoder(found, techniques):
     attention = found.get("use_attention", False)
     keys = ("embedding_dim", "num_filters", "hidden_dim", "encoder_num", "head_num")
     embedding, filters, hidden, layers, heads = (found.get(key, None, int) for key in keys)
-    if found.project.stage == "finetune":
-        return {"name": "pretrained", "folder": found.get("ptm", ""), **dropout}
+    if found.project.pretrained:
+        encoder = {"name": "pretrained", "folder": found.get("ptm", ""), **dropout}
+        if found.project.stage != "distillation":
+            return encoder
+        shape = found.of_section("distill_mlm_config", {})
+        layers = shape.get("num_hidden_layers")
+        if layers is not None:
+            encoder["num_layers"] = layers
+        found.note(
+            "distill_mlm_config",
+            "only num_hidden_layers is mapped; the student has the widths of ptm, and begins with "
+            "its first layers instead of random ones",
+        )
+        return encoder
     of_kind = {
         "FastText": {"name": "fasttext", "hidden_dim": hidden},
         "TextCNN": {"name": "textcnn", "widths": [2, 3, 4], "num_filters": filters},
@@ -323,6 +395,10 @@ def _objective(found):
     flags = ("use_label_smoothing", "use_focal_loss", "use_poly_loss", zlpr)
     smoothing, focal, poly, several = on = [bool(found.get(key, False)) for key in flags]
     alpha, factor = found.get("weight", None, list), found.get("smooth_factor", 0.1)
+    if found.project.stage == "distillation":
+        link = "sigmoid" if found.get("multilabel", False) else "softmax"
+        _note_what_is_not_distilled(found)
+        return {"name": link} if link == "softmax" else {"name": link, "reduction": "mean"}
     if found.get("multilabel", False):
         section = {"name": "zlpr"} if several else {"name": "sigmoid", "reduction": "mean"}
         used = (zlpr,)
@@ -340,23 +416,31 @@ def _objective(found):
     return section
 
 
+def _note_what_is_not_distilled(found):
+    for key in _NOT_DISTILLED:
+        if found.project.train.get(key):
+            found.note(key, "a distillation there makes no use of it")
+    found.read.update(_NOT_DISTILLED)
+
+
 def _techniques(found):
     techniques: list[dict[str, Any]] = []
     rate, intensity = found.get("dropout_rate", 0.0), found.get("noise_lambda", 0.12)
-    if found.get("noisy_tune", False) and found.project.stage == "finetune":
+    distilled = found.project.stage == "distillation"
+    if found.get("noisy_tune", False) and found.project.pretrained and not distilled:
         techniques.append({"name": "noisy_tune", "intensity": intensity})
-    if found.get("use_gan", False):
+    if found.get("use_gan", False) and not distilled:
         techniques += _attack(found)
-    if found.get("use_r_drop", False):
+    if found.get("use_r_drop", False) and not distilled:
         techniques.append({"name": "rdrop"})
     rounds = found.get("dropout_round", 1)
     if found.get("multisample_dropout", False) and rounds > 1:
         techniques.append({"name": "multi_sample_dropout", "rounds": rounds, "rate": rate})
-    if found.get("ema", False):
+    if found.get("ema", False) and not distilled:
         techniques.append({"name": "ema"})
     for key in ("gan_method", "attack_round", "swa_start_step", "swa_lr", "anneal_epochs"):
         found.read.add(key)
-    if found.get("swa", False):
+    if found.get("swa", False) and not distilled:
         found.note("swa", "add technique swa: its start is in epochs, there in steps")
     return techniques
 
@@ -392,7 +476,7 @@ def _training(found):
         training["early_stopping"] = {"metric": metric, "patience": patience}
     else:
         training |= {"keep": "best", "watch": metric}
-    if found.get("use_fp16", False):
+    if found.get("use_fp16", False) and found.project.stage != "distillation":
         training["precision"] = "mixed_float16"
     found.of_stage("model_name", "")
     found.of_stage("model_type", "")
@@ -401,7 +485,8 @@ def _training(found):
 
 def _schedule(found):
     kind, steps = found.get("scheduler_type", "linear"), found.get("num_warmup_steps", -1)
-    if not found.get("warmup", False):
+    warmup = found.get("warmup", False)
+    if not warmup and not found.self_distilled:  # the latter has a schedule whatever it says
         return {"name": "constant"}
     if steps > 0:
         found.note("num_warmup_steps", "training.schedule.warmup is a share of all steps")

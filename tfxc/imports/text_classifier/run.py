@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tfxc.core import registry
 from tfxc.core.config import Config, parse_config
 from tfxc.core.errors import ConfigError, DataError, UserError
 from tfxc.core.storage.files import write_errors, write_json
@@ -98,9 +99,12 @@ def import_text_classifier(
     found.tree["data"]["text_features"] = {"name": features.name, **features.settings()}
     source = Path(checkpoint or project.checkpoint)
     parts = [source]
-    if "recipe" in found.tree:
-        count = found.tree["recipe"]["folds"]
+    recipe = found.tree.get("recipe", {})
+    if recipe.get("name") == "kfold":
+        count = recipe["folds"]
         parts = [source.with_name(f"{source.name}_{fold}") for fold in range(1, count + 1)]
+    else:
+        found.tree.pop("recipe", None)  # the network's teacher is no run
     config = parse_config(found.tree, where=str(project.path))
     unknown = len(tokens) + (2 if built_vocabulary else 1)
     models = [_model(config, project, part, features, unknown) for part in parts]
@@ -136,7 +140,8 @@ def write_config(path: str | Path, output: str | Path, run: str | Path) -> Mappe
                 fix="remove it, or name another one with --write-config",
             )
     found = mapped(project, run, labels, fill=False)
-    parse_config(found.tree, where=str(project.path))
+    config = parse_config(found.tree, where=str(project.path))
+    registry.create("recipe", config.recipe.section())  # refuses what it cannot be
     vocabulary = LabelVocabulary(project.train["classes"], project.path)
     with write_errors(output.parent):
         vocabulary.save(labels)

@@ -1,11 +1,13 @@
 """Files of parameters of PECOS (``--params-path``, libpecos 1.2) as sections of a config."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.reading import read_json
+from tfxc.pretrained.folder import model_path, network_folder, read_hub_config
 
 _LOSSES = {"hinge": "hinge", "squared-hinge": "squared_hinge"}
 _SOLVERS = {
@@ -139,9 +141,10 @@ def _transformer(train, prediction, gpus):
         "recipe": {"name": "xr_transformer"},
     }
     tokens: dict[str, Any] = {"name": "pretrained"}
-    if "model_shortcut" in matcher:
-        folder = _MODELS + matcher.value("model_shortcut")
+    folder = _folder(matcher)
+    if folder:
         config["encoder"]["folder"] = tokens["folder"] = folder
+    config["encoder"]["pooling"] = _pooling(folder)
     if "truncate_length" in found:
         tokens["max_length"] = found.value("truncate_length")
     joined = {"name": "joined", "tokens": tokens, "terms": {"name": "given"}}
@@ -168,6 +171,27 @@ def _transformer(train, prediction, gpus):
         ranker = train.section("ranker_params"), prediction.section("ranker_params")
         recipe["ranker"] = _ranker(*ranker)
     return config
+
+
+def _folder(matcher):
+    """The folder of the pretrained model; a checkpoint counts more than a name, as in PECOS."""
+    checkpoint = matcher.value("init_model_dir", str) if "init_model_dir" in matcher else ""
+    name = matcher.value("model_shortcut", str) if "model_shortcut" in matcher else ""
+    if checkpoint or not name:
+        return checkpoint
+    is_path = os.path.isabs(name) or name.startswith((".", "~")) or Path(name).is_dir()
+    return name if is_path else _MODELS + name
+
+
+def _pooling(folder):
+    """How PECOS pools the states of a text with the model in this folder."""
+    path = model_path(folder) if folder else None
+    network = network_folder(path) if path is not None else None
+    if network is not None and (network / "config.json").is_file():
+        family = read_hub_config(network)["model_type"]
+    else:  # the name of a model of the hub has its family in it
+        family = folder.lower()
+    return "first" if "distilbert" in family or "xlnet" in family else "pooler"
 
 
 def _objective(name):
