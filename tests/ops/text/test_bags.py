@@ -40,7 +40,7 @@ def random_texts(count, seed):
     draw = np.random.default_rng(seed)
     points = np.concatenate([draw.integers(1, 0x3000, 500), draw.integers(1, 0x30000, 200)])
     points = [c for c in points if not 0xD800 <= c < 0xE000 and not is_new_capital(c)]
-    pieces = np.array([*UNUSUAL, *map(chr, points), *[" "] * 40, "the", "The", "fox"])
+    pieces = np.array([*UNUSUAL, *map(chr, points), *[" "] * 400, "the", "The", "fox"])
     return ["".join(draw.choice(pieces, draw.integers(0, 60))) for _ in range(count)]
 
 
