@@ -6,7 +6,6 @@ from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.contracts.technique import NUM_FEATURES, TinyTraining
 from tfxc.data.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
-from tfxc.heads import mhs
 from tfxc.heads.mhs import MHS
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.softmax import Softmax
@@ -58,7 +57,7 @@ class TestMHS(HeadContract):
     def test_tiles_give_the_same(self, monkeypatch, tile):
         head, features = self.built(num_labels=11), self.features()
         expected = self.brute_force(head, features, 7)
-        monkeypatch.setattr(mhs, "TILE", tile)
+        monkeypatch.setattr("tfxc.heads.base.TILE", tile)
         ids, scores = tf.function(lambda x: head.top_k(x, 7), autograph=False)(features)
         np.testing.assert_array_equal(ids, expected[0])
         np.testing.assert_allclose(scores, expected[1], rtol=1e-4, atol=1e-5)

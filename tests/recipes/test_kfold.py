@@ -10,12 +10,13 @@ import tensorflow as tf
 from tests import tiny
 from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
-from tfxc.commands import evaluate, info, train
+from tfxc.commands import evaluate, export, info, predict, train
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import open_source
 from tfxc.exports.savedmodel import export_savedmodel
+from tfxc.heads.bases import label_chunks
 from tfxc.inference.searcher import Searcher
 from tfxc.model import build_model
 from tfxc.recipes.kfold.recipe import KFold
@@ -139,3 +140,21 @@ def test_a_dev_share_would_be_in_no_fold(tmp_path, capsys):
     assert problem.startswith("data.dev_share: no dev share expected by recipe 'kfold'")
     assert not (tmp_path / "prepared").exists()
     assert call(capsys, train, *command, "--set", "data.dev_share=null", "--dry-run").code == 0
+
+
+def test_a_fused_head_in_several_chunks(tmp_path, monkeypatch, capsys):
+    """What is trained is evaluated, searched and exported, too."""
+    monkeypatch.setattr(label_chunks, "CHUNK", 4)
+    parts = {
+        "recipe": {"name": "kfold", "folds": 2},
+        "head": {"name": "dense", "update": "fused", "learning_rate": 0.1},
+        "training": {"epochs": 1, "checkpoint_every": None},
+    }
+    config = tiny.write_config(tmp_path, **parts)
+    prepared = ("--prepared", tmp_path / "prepared")
+    assert call(capsys, train, "--config", config, *prepared).code == 0
+    run = ("--run", tmp_path / "run")
+    assert call(capsys, evaluate, *run, *prepared, "--full-loss").code == 0
+    assert call(capsys, predict, *run, tmp_path / "dev.txt", "--k", "3").code == 0
+    exported = call(capsys, export, *run, "--output", tmp_path / "served", "--k", "3")
+    assert exported.code == 0, exported.err

@@ -24,7 +24,7 @@ from tfxc.data.text.subwords import PretrainedTokens
 from tfxc.data.text.subwords_pruning import ordered_pieces
 from tfxc.exports.parity import sample_rows
 from tfxc.exports.standalone import tokenize
-from tfxc.ops.text.token_patterns import shortest_run
+from tfxc.ops.text.token_patterns import WORDS, python_pattern, shortest_run
 from tfxc.pretrained.tokenizer_json import missing_in_json, tokenizer_json
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def _write_tokenizer(loaded_run, features, folder, part):
     if missing is not None:
         return missing
     head = read_json(folder / "features.json")
-    # Letters and their lower case are what this Python's tables say.
-    write_json(folder / "features.json", {**head, "unicode": unicodedata.unidata_version}, indent=1)
+    write_json(folder / "features.json", head | head_of_tokenizer(features), indent=1)
     subwords = isinstance(features, PretrainedTokens)
     if subwords:
         pieces, most = ordered_pieces(features.subwords), features.settings()["max_length"]
@@ -134,6 +133,23 @@ def missing_in_tokenizer(features: Any) -> str | None:
         assert features.subwords is not None, "those of a run are fitted"
         return missing_in_json(features.subwords)
     return None
+
+
+def head_of_tokenizer(features: Any) -> dict[str, str]:
+    """What ``tokenize.py`` finds in ``features.json`` besides name and settings.
+
+    Args:
+        features: text features of ``tfxc.data.text``.
+
+    Returns:
+        ``unicode``: the version of the tables that say what letters and their lower case are, those
+        of this Python. ``word``: the words, as a pattern of Python's ``re``, where the texts are
+        cut into words.
+    """
+    settings = features.settings()
+    words = WORDS if settings.get("letters_only") else settings.get("token_pattern")
+    head = {"unicode": unicodedata.unidata_version}
+    return head if words is None else {**head, "word": python_pattern(words)}
 
 
 def is_alike(pattern: str) -> bool:

@@ -8,14 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import Integer, OneOf, checked
-from tfxc.heads.base import TILE, rare_label_bias
+from tfxc.heads.base import rare_label_bias
 from tfxc.heads.bases.digits import DigitHead
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.randomness import random_bits
 from tfxc.ops.search.candidates import find, sample_with_true
 from tfxc.ops.search.similarity import cosines_to_row
-from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
+from tfxc.ops.search.top_k import read_once, rows_between
 from tfxc.ops.tables.row_start import RowStart
 
 
@@ -190,20 +190,21 @@ class MHS(DigitHead):
         count = blocks.shape[1]
         return (tf.shape(blocks)[1] if count is None else count) * self.block_size
 
-    def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Best k labels by logit, exact; scores in tiles of blocks."""
-        self.check_k(k)
-        if not self.built:
-            self.build(features.shape)
-        tile, batch = max(1, TILE // self.block_size) * self.block_size, tf.shape(features)[0]
-        score = self.tile_scores(features)
-        return self.labels_of(*tiled_top_k(score, self.num_labels, batch, k, tile))
-
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """Function that returns the logits of a range of codes."""
+        """Function that returns the logits of a range of labels."""
         features, size = tf.cast(features, tf.float32), self.block_size
         table = read_once(self.table.value)
         bias = None if self.bias is None else read_once(self.bias.value)
+        if self._code_of_label is not None:
+            rows, codes = self._rows(table), read_once(self._code_of_label.value)
+            biases = None if bias is None else tf.reshape(bias, [-1])
+
+            def score_codes(begin, end):
+                places = codes[begin:end]
+                logits = tf.matmul(features, tf.gather(rows, places), transpose_b=True)
+                return logits if biases is None else logits + tf.gather(biases, places)
+
+            return score_codes
 
         def score(begin, end):
             first, last = begin // size, (end + size - 1) // size
@@ -213,20 +214,16 @@ class MHS(DigitHead):
 
         return score
 
+    def _rows(self, table):
+        """The table with a row per code, (codes, dim)."""
+        return tf.reshape(table, [-1, table.shape[2]])
+
     def label_similarities(self, label: int) -> np.ndarray:
         """Cosines of the labels' rows of the table."""
-        table = read_once(self.table.value)
-        rows = tf.reshape(table, [-1, table.shape[2]])
+        rows = self._rows(read_once(self.table.value))
         return cosines_to_row(
             lambda b, e: tf.gather(rows, self.codes_of(tf.range(b, e))), label, self.num_labels
         )
-
-    def top_k_and_loss(
-        self, features: tf.Tensor, labels: tf.Tensor, k: int
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """``top_k`` and the loss of the softmax over all labels."""
-        ids, scores, losses = super().top_k_and_loss(features, self.codes_of(labels), k)
-        return *self.labels_of(ids, scores), losses
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""

@@ -13,7 +13,6 @@ else could have written it: loading runs code, and a cut-off library ends the pr
 import contextlib
 import fcntl
 import hashlib
-import logging
 import os
 import shlex
 import shutil
@@ -27,12 +26,11 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from tfxc.core.errors import MachineError, UserError
+from tfxc.core.messages import NOTES
 from tfxc.core.resources import processor
 from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.reading import checksum
-
-logger = logging.getLogger(__name__)
 
 _CLONES = Path(__file__).with_name("_clones.h")
 _FLAGS = ("-shared", "-fPIC", "-O3", "-fno-math-errno", "-w", f"-I{_CLONES.parent}")
@@ -80,7 +78,7 @@ class CompiledOperation:
                 self._operation = getattr(library, self._name)
             except (OSError, UserError, tf.errors.OpError) as error:
                 self.problem = str(error).strip().splitlines()[0]
-                logger.warning(
+                NOTES.warning(
                     "using TensorFlow's %s instead of the faster compiled one: %s",
                     self.what,
                     self.problem,
@@ -120,7 +118,7 @@ def _library(compiler, source, what, retry=False):
             return path
         if failure.exists() and not retry:
             raise MachineError(f"{failure.read_text()} (tfxc doctor tries it again)")
-        logger.info("compiling the faster %s into %s, about 15 seconds ...", what, folder)
+        NOTES.info("compiling the faster %s into %s, about 15 seconds ...", what, folder)
         with tempfile.TemporaryDirectory() as scratch:
             made = Path(scratch) / "made.so"
             done = subprocess.run(

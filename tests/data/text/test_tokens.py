@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.marked_words import find_words
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.kinds import TOKENS
 from tfxc.data.lists import pad_tokens
@@ -21,6 +22,7 @@ TEXTS = [
     "red red fox fox hen hen",
     "!?",
     "two\nlines\r\nOf  [FILL]\t",
+    "हिन्दी ශ්\u200dරී- e\u0301t\u200c! e\u0301",
 ]
 SECTIONS = [
     {"name": "characters"},
@@ -43,16 +45,15 @@ def lists(rows):
 
 def by_hand(section, texts):
     """Vocabulary and id lists, a token at a time."""
-    import re
 
     def tokens(text):
         lowercase = section.get("lowercase", not section.get("raw", False))
         text = (text.lower() if lowercase else text).replace("\0", " ")
         if section["name"] == "words":
-            found = re.findall(section.get("token_pattern", r"\w+"), text)
+            found = find_words(section.get("token_pattern", r"\w+"), text)
             return [word for word in found if word not in section.get("stop_words", ())]
         if section.get("letters_only"):
-            text = "".join(c if c.isalnum() else " " for c in text)
+            text = " ".join(find_words(r"\w+", text.replace("_", " ")))
         return list(text) if section.get("raw") else list(" ".join(text.split()))
 
     counts = {}

@@ -9,6 +9,7 @@ from sklearn.utils import murmurhash3_32
 
 from tests.exports.test_bundle import LINES
 from tfxc.data.text.registry import build_text_features
+from tfxc.exports.bundle import head_of_tokenizer
 from tfxc.exports.standalone.tokenize import load, murmur3
 
 SECTIONS = [
@@ -18,6 +19,8 @@ SECTIONS = [
     {"name": "words", "min_count": 1},
     {"name": "words", "stop_words": ["the", "hen"], "max_length": 3, "fill": True},
     {"name": "words", "token_pattern": r"(?:\d|[a-z])(\w*)", "min_count": 1},
+    {"name": "words", "token_pattern": r"[^\W\d_]|\W[\w'-]+", "min_count": 1},
+    {"name": "words", "token_pattern": r"\w{3,}", "min_count": 1},
     {"name": "fasttext", "min_count": 1, "min_chars": 2, "max_chars": 5, "word_ngrams": 3,
      "buckets": 1000},
     {"name": "fasttext", "min_count": 1, "word_ngrams": 1, "min_chars": 1, "max_chars": 1,
@@ -41,17 +44,25 @@ def random_texts(count):
     """Texts of letters of many scripts, symbols, blanks and line breaks."""
     draw = random.Random(0)
     spans = [(32, 127), (160, 0x600), (0x3000, 0x9FFF), (0x1F300, 0x1F700), (32, 33), (10, 14)]
+    spans += [(0x600, 0xE00), (0x900, 0x950), (0x200C, 0x200E)]
     return [
         "".join(chr(draw.randrange(*draw.choice(spans))) for _ in range(draw.randrange(60)))
         for _ in range(count)
     ]
 
 
+def save_for_tokenizer(features, folder):
+    """As an export has them."""
+    features.save(folder)
+    head = json.loads((folder / "features.json").read_text())
+    (folder / "features.json").write_text(json.dumps(head | head_of_tokenizer(features)))
+
+
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda one: "-".join(map(str, one.values())))
 def test_equals_the_text_features(tmp_path, section):
     texts = [*LINES, "two\nlines\r\nOf  [FILL]\t [UNK] the red hen", *random_texts(60)]
     features = build_text_features(section).fit([texts])
-    features.save(tmp_path / "features")
+    save_for_tokenizer(features, tmp_path / "features")
     texts.append("a half \ud800 of a pair")
     expected = features.kind.tensors_of(features.kind.arrays_of(features.transform(texts)))
     found = load(tmp_path / "features")(texts)
@@ -63,7 +74,8 @@ def test_equals_the_text_features(tmp_path, section):
 
 def test_no_texts(tmp_path):
     for number, section in enumerate(({"name": "words", "min_count": 1}, {"name": "hashing"})):
-        build_text_features(section).fit([["a b"]]).save(tmp_path / str(number))
+        features = build_text_features(section).fit([["a b"]])
+        save_for_tokenizer(features, tmp_path / str(number))
     assert load(tmp_path / "0")([])["tokens"].shape == (0, 8)
     assert load(tmp_path / "1")([])["row_splits"].tolist() == [0]
 
@@ -75,7 +87,7 @@ def test_the_hash_is_murmur3():
 
 def test_what_is_not_known_is_refused(tmp_path, capsys):
     folder = tmp_path / "features"
-    build_text_features({"name": "hashing"}).save(folder)
+    save_for_tokenizer(build_text_features({"name": "hashing"}), folder)
     head = json.loads((folder / "features.json").read_text())
     (folder / "features.json").write_text(json.dumps({**head, "unicode": "99.0"}))
     load(folder)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.marked_words import find_words
 from tests.processes import Started, finish
 from tfxc.core.errors import ConfigError
 from tfxc.data.text.registry import build_text_features
 from tfxc.ops.text.bags import words
-from tfxc.ops.text.token_patterns import TokenPattern, re2_pattern, shortest_run
+from tfxc.ops.text.token_patterns import TokenPattern, python_pattern, re2_pattern, shortest_run
 
 TEXTS = [
     "The red-brown fox, aged 12½, isn't naïve; it's 3.5 km away.",
@@ -20,10 +21,14 @@ TEXTS = [
     "a" * 41 + "!",
     "x\0y\uffffz under_score __init__ C++ f(x)=[y]{z}^2 a\\b",
     "e\u0301 \U0001f600 smile \U00010400",
+    "हिन्दी தமிழ் বাংলা Vie\u0323\u0302t مُحَمَّد שָׁלוֹם \u0301x\u0327-",
+    "می\u200cروم ශ්\u200dරී \u200da\u200c \u200d \u200d\u200cb",
+    "b\u200d.\u200dc\u200d\u200c.\u200dd\u200de\u200d",
+    "1\ufe0f\u20e3 \u2764\ufe0flove \U0001f469\u200d\U0001f4bb 葛\U000e0100飾",
     "",
     "   ",
 ]
-# What means the same to Python's re.
+# What means the same to Python's re, but for marks.
 SAME = [
     r"(?u)\b\w\w+\b", r"\w+", r"\w{3,}", r"\S+", r"[a-z]+", r"[^,\s]+", r"\d+", r"\w(\d+)",
     r"[\w'-]+",
@@ -35,14 +40,13 @@ SAME = [
 ]  # fmt: skip
 
 
-def by_re(pattern, text):
-    text = text.replace("\0", " ").replace("\uffff", " ")
-    return [word for word in re.findall(pattern, text) if word]
+def without_nul(text):
+    return text.replace("\0", " ").replace("\uffff", " ")
 
 
 @pytest.mark.parametrize("pattern", SAME)
 def test_equals_re_in_python_and_in_the_graph(pattern):
-    expected = [by_re(pattern, text) for text in TEXTS]
+    expected = [find_words(pattern, without_nul(text)) for text in TEXTS]
     assert TokenPattern(pattern).of(TEXTS) == expected
     assert [TokenPattern(pattern)(text) for text in TEXTS] == expected
     graph = tf.function(
@@ -52,7 +56,19 @@ def test_equals_re_in_python_and_in_the_graph(pattern):
     )
     found = graph(tf.constant(TEXTS)).to_list()
     assert [[word.decode() for word in row] for row in found] == expected
+    by_python = [re.findall(python_pattern(pattern), without_nul(text)) for text in TEXTS]
+    assert [[word for word in row if word] for row in by_python] == expected
     assert graph(tf.constant([], tf.string)).to_list() == []
+
+
+def test_words_keep_their_marks():
+    whole = ["हिन्दी", "தமிழ்", "বাংলা", "Vie\u0323\u0302t", "مُحَمَّد", "שָׁלוֹם", "می\u200cروم", "ශ්\u200dරී"]
+    for pattern in (r"\w+", r"(?u)\b\w\w+\b"):
+        assert TokenPattern(pattern)(" ".join(whole)) == whole
+    assert TokenPattern(r"[\w'-]+")("l'e\u0301te\u0301") == ["l'e\u0301te\u0301"]
+    # Neither emoji nor joiners at an end leave anything of theirs to words.
+    text = "1\ufe0f\u20e3 \u2764\ufe0flove \U0001f469\u200d\U0001f4bb \u200dred\u200c"
+    assert TokenPattern(r"\w+")(text) == ["1", "love", "red"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ _ANALYSIS = ("token_pattern", "ngram_range", "lowercase")
 class TfidfFeatures(TextFeatures):
     """TF-IDF weighted n-grams, the same as by scikit-learn's ``TfidfVectorizer``.
 
+    scikit-learn cuts words at marks, such as the vowel signs of Hindi; here they stay whole, see
+    ``ops.text.token_patterns``.
+
     A row holds, per term of the vocabulary, its count (with ``sublinear_tf`` 1 + ln(count)) times
     idf = 1 + ln((1 + documents) / (1 + documents with the term)), then divided by the row's norm.
 
@@ -191,7 +194,10 @@ class HashingFeatures(TextFeatures):
         from sklearn.feature_extraction.text import HashingVectorizer
 
         settings = self.settings()
-        settings |= TokenPattern(settings["token_pattern"]).analysis()
+        settings |= {
+            "tokenizer": TokenPattern(settings["token_pattern"]),
+            "token_pattern": None,
+        }
         return HashingVectorizer(
             n_features=settings.pop("num_features"), dtype=np.float32, **settings
         ).transform

@@ -178,7 +178,7 @@ class TextFeatures(abc.ABC):
         raise TypeError(f"{self.name} does not learn from texts")
 
     def transform(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
-        """One row per text, the same as scikit-learn's in float32.
+        """One row per text, float32: scikit-learn's, where words have no marks.
 
         Args:
             texts: list of n strings.

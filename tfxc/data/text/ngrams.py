@@ -8,8 +8,9 @@ import numpy as np
 
 from tfxc.core.arguments import COUNT, Integer, checked
 from tfxc.core.errors import ConfigError
-from tfxc.data.text.tokens import UNKNOWN, WORD_PATTERN, TokenRows, WordTokens
+from tfxc.data.text.tokens import UNKNOWN, TokenRows, WordTokens
 from tfxc.ops.csr import bounds_of
+from tfxc.ops.text.token_patterns import WORDS
 
 if TYPE_CHECKING:
     from tfxc.ops.text.ngrams import TextNgrams
@@ -59,7 +60,7 @@ class FastTextTokens(WordTokens):
         max_length: int = 256,
         min_count: int = 2,
         lowercase: bool = True,
-        token_pattern: str = WORD_PATTERN,
+        token_pattern: str = WORDS,
         stop_words: Sequence[str] = (),
         segmenter: str | None = None,
         dictionary: Sequence[str] = (),

@@ -4,7 +4,6 @@ import abc
 import dataclasses
 import functools
 import io
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,15 +26,15 @@ from tfxc.data.text.terms import (
     first_of_each,
 )
 from tfxc.ops.csr import bounds_of
-from tfxc.ops.text.token_patterns import TokenPattern
+from tfxc.ops.text.token_patterns import WORDS, TokenPattern
 
 if TYPE_CHECKING:
     from tfxc.ops.text.tokens import TextTokens
 
 
 PADDING, FILL, UNKNOWN = "[PAD]", "[FILL]", "[UNK]"
-WORD_PATTERN = r"(?u)\w+"
 _CODE_POINTS = 0x110000
+_LETTERS = TokenPattern(WORDS)
 _LINE_BREAKS = frozenset("\n\r")  # in no line of a vocabulary's file
 
 
@@ -264,7 +263,7 @@ class CharacterTokens(TokenFeatures):
     Args:
         max_length, min_count, fill: see ``TokenFeatures``.
         lowercase: whether to lower the case first; None does unless the text is ``raw``.
-        letters_only: whether everything but letters, digits and spaces is left out.
+        letters_only: whether everything but letters, their marks, digits and spaces is left out.
         raw: whether every character has its place, spaces too, also at the ends. Line breaks are
             ``[UNK]`` then, and U+0000 counts as a space.
 
@@ -308,7 +307,7 @@ class CharacterTokens(TokenFeatures):
         if self._settings["raw"]:
             return text.replace("\0", " ")
         if self._settings["letters_only"]:
-            text = re.sub(r"[\W_]+", " ", text)
+            return " ".join(_LETTERS(text.replace("_", " ")))
         return " ".join(text.replace("\0", " ").split())
 
     def _cut(self, texts):
@@ -365,7 +364,7 @@ class WordTokens(TokenFeatures):
         max_length: int = 256,
         min_count: int = 2,
         lowercase: bool = True,
-        token_pattern: str = WORD_PATTERN,
+        token_pattern: str = WORDS,
         stop_words: Sequence[str] = (),
         segmenter: str | None = None,
         dictionary: Sequence[str] = (),

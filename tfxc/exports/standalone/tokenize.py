@@ -21,7 +21,6 @@ import numpy as np
 
 Inputs = dict[str, np.ndarray]
 
-_RUN = re.compile(r"(?:\(\?u\))?(\\b)?(?:(?P<each>(?:\\w)+)\+|\\w\{(?P<least>\d+),\})(\\b)?")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NO_TEXT = re.compile("[\0\uffff]")
 _LINE_BREAK = re.compile(r"[\r\n]")
@@ -49,7 +48,7 @@ def load(folder: str | Path) -> Callable[[Sequence[str]], Inputs]:
             "letters may be read differently",
             file=sys.stderr,
         )
-    return KINDS[head["name"]](folder, head["settings"])
+    return KINDS[head["name"]](folder, {**head["settings"], "word": head.get("word")})
 
 
 class Characters:
@@ -65,6 +64,7 @@ class Characters:
         special = 2 if settings.get("fill") else 1
         self._settings, self._unknown = settings, len(names) - 1
         self._table = {token: number for number, token in enumerate(names[1:-special], 1)}
+        self._find = finder(settings["word"]) if settings["word"] else None
 
     def __call__(self, texts: Sequence[str]) -> Inputs:
         """``tokens``: int32 (texts, length), padded with 0."""
@@ -83,7 +83,7 @@ class Characters:
         if settings["raw"]:
             return text.replace("\0", " ")
         if settings["letters_only"]:
-            text = re.sub(r"[\W_]+", " ", text)
+            return " ".join(self._find(text.replace("_", " ")))
         return " ".join(text.replace("\0", " ").split())
 
 
@@ -94,7 +94,6 @@ class Words(Characters):
         if settings["segmenter"] is not None:
             raise ValueError(f"no segmenter expected, found {settings['segmenter']!r}")
         super().__init__(folder, settings)
-        self._find = finder(settings["token_pattern"])
         self._stop_words = frozenset(settings["stop_words"])
 
     def _tokens(self, text):
@@ -197,7 +196,7 @@ class Tfidf(Bags):
         super().__init__(folder, settings)
         terms = read_lines(folder / "vocabulary.txt")
         self._columns = {term: column for column, term in enumerate(terms)}
-        self._find = finder(settings["token_pattern"])
+        self._find = finder(settings["word"])
 
     def _counts(self, text):
         known = self._columns
@@ -211,7 +210,7 @@ class Hashing(Bags):
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         super().__init__(folder, settings)
-        self._find = finder(settings["token_pattern"])
+        self._find = finder(settings["word"])
 
     def _counts(self, text):
         size, counts = self._settings["num_features"], collections.Counter()
@@ -326,10 +325,6 @@ def finder(pattern: str) -> Callable[[str], Iterable[str]]:
     Args:
         pattern: regular expression of a word; its group, if it has one, is the word.
     """
-    match = _RUN.fullmatch(pattern)
-    if match and (match["each"] or match["least"]):
-        least = int(match["least"] or len(match["each"]) // 2)
-        return re.compile(rf"\b\w{{{least},}}").findall
     find = re.compile(pattern).findall
 
     def words(text):

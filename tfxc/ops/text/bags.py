@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfxc.ops.text.token_patterns import MARK, WORD, character_class, marked, shortest_run
+from tfxc.ops.text.token_patterns import MARK, marked, separators, shortest_run
 
 # Letters whose lower case depends on the server's locale in TensorFlow (Turkish, Lithuanian).
 _BY_LOCALE = "IJİĮÌÍĨ"
@@ -54,8 +54,7 @@ def words(texts: tf.Tensor, token_pattern: str, lowercase: bool = True) -> tf.Ra
     if least is None:
         parts = tf.strings.split(marked(texts, token_pattern), MARK)[:, 1::2]
         return tf.ragged.boolean_mask(parts, tf.strings.length(parts) > 0)
-    others = f"[^{character_class(WORD)}]+"
-    parts = tf.strings.split(tf.strings.regex_replace(texts, others, " "), " ")
+    parts = tf.strings.split(tf.strings.regex_replace(texts, separators(), " "), " ")
     return tf.ragged.boolean_mask(parts, tf.strings.length(parts, "UTF8_CHAR") >= least)
 
 

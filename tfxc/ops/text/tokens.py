@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.text.bags import lower, words
-from tfxc.ops.text.token_patterns import BLANK, WORD, character_class
+from tfxc.ops.text.token_patterns import BLANK, WORDS, character_class
 
 
 class TextTokens(tf.Module):
@@ -89,7 +89,10 @@ class TextTokens(tf.Module):
         if self._settings["raw"]:
             return tf.strings.unicode_split(texts, "UTF-8")
         if self._settings["letters_only"]:
-            texts = tf.strings.regex_replace(texts, f"([^{character_class(WORD)}]|_)+", " ")
+            letters = words(tf.strings.regex_replace(texts, "_", " "), WORDS, lowercase=False)
+            return tf.strings.unicode_split(
+                tf.strings.reduce_join(letters, axis=1, separator=" "), "UTF-8"
+            )
         texts = tf.strings.regex_replace(texts, f"[{character_class(BLANK)}]+", " ")
         texts = tf.strings.regex_replace(texts, "^ | $", "")
         return tf.strings.unicode_split(texts, "UTF-8")

@@ -33,6 +33,11 @@ class Averaged(Head):
         """Number of labels."""
         return self.heads[0].num_labels
 
+    @property
+    def tile(self) -> int | None:  # type: ignore[override]
+        """That of the heads."""
+        return self.heads[0].tile
+
     def build(self, input_shape: Sequence[int]) -> None:
         """Builds each head."""
         for head in self.heads:
@@ -41,8 +46,7 @@ class Averaged(Head):
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
         """Mean of the heads' scores."""
-        scores = [head(features[:, number]) for number, head in enumerate(self.heads)]
-        return keras.ops.mean(keras.ops.stack(scores), axis=0)
+        return self.all_scores(features)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that returns the mean scores of a range of labels."""
