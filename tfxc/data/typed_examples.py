@@ -3,11 +3,10 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import INPUTS
-from tfxc.data.parsing.lines import line_too_long
+from tfxc.data.parsing.lines import BYTE_ORDER_MARK, decode_line, line_too_long
 
 _READ_BYTES = 1 << 20
 
@@ -26,6 +25,8 @@ def available_lines(descriptor: int) -> Iterator[tuple[int, list[bytes]]]:
     """
     first, rest = 1, b""
     while block := os.read(descriptor, _READ_BYTES):
+        if first == 1 and not rest:
+            block = block.removeprefix(BYTE_ORDER_MARK)
         *lines, rest = (rest + block).split(b"\n")
         if len(rest) > MAX_LINE_BYTES:
             raise line_too_long(f"standard input:{first + len(lines)}", MAX_LINE_BYTES)
@@ -79,14 +80,7 @@ def chunk_of_lines(
         [[1.0, 0.0, 0.5]]
     """
     places = [f"{where}:{number}" for number in range(first, first + len(lines))]
-    texts = [_decoded(line, place) for line, place in zip(lines, places, strict=True)]
+    # A terminal of another encoding yields halves of surrogate pairs.
+    raw = (x if isinstance(x, bytes) else x.encode("utf-8", "surrogatepass") for x in lines)
+    texts = [decode_line(line, place) for line, place in zip(raw, places, strict=True)]
     return Chunk([[] for _ in texts], **INPUTS[input_kind].typed(texts, places, num_features))
-
-
-def _decoded(line, where):
-    try:
-        text = line.decode("utf-8") if isinstance(line, bytes) else line
-        text.encode("utf-8")
-    except UnicodeError as error:
-        raise DataError(f"UTF-8 text expected ({error})", where=where) from None
-    return text

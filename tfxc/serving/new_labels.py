@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.locks import locked
 from tfxc.data.label_texts.file import read_label_texts, text_of_name
 from tfxc.data.label_texts.prepared import write_texts
 from tfxc.data.parsing.label_checks import check_label_name, check_unicode
-from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.serving.examples import as_shown
 from tfxc.serving.limits import bad_request
 
@@ -39,8 +39,8 @@ class NewLabels:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()  # a link stays one
-        if self.path.suffix in COMPRESSED or not self.path.parent.is_dir():
-            kind = "file that is not compressed" if self.path.suffix in COMPRESSED else "folder"
+        if self.path.suffix.lower() in COMPRESSED or not self.path.parent.is_dir():
+            kind = "folder" if not self.path.parent.is_dir() else "file that is not compressed"
             raise ConfigError(
                 f"a {kind} expected, to which labels are added, found {str(path)!r}",
                 where="--label-texts",

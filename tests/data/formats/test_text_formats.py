@@ -72,7 +72,7 @@ class TestJSONLines(TextFileContract):
             (b'{"text": "x", "labels": [""]}', "one non-empty line"),
             (b'{"text": "x", "labels": [3]}', "a label of type str, .* expected, found 3"),
             (b'{"text": "\\ud800", "labels": []}', "lone surrogate"),
-            (b'{"text": "caf\xe9", "labels": []}', "UTF-8 text expected, found byte 0xe9"),
+            (b'{"text": "caf\xe9", "labels": []}', "the byte 0xe9 in column 14 is not UTF-8"),
         ],
     )
     def test_errors_name_the_line(self, tmp_path, line, message):

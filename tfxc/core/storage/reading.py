@@ -89,7 +89,7 @@ def read_errors(
 
 @contextlib.contextmanager
 def archive_errors(path: str | Path) -> Iterator[None]:
-    """Turns what a damaged ``.gz``, ``.xz``, ``.npz`` or ``.tar`` raises into a DataError.
+    """Turns what a damaged compressed file, ``.npz`` or ``.tar`` raises into a DataError.
 
     Other errors pass: what is in the archive is its reader's to judge.
 
@@ -101,7 +101,9 @@ def archive_errors(path: str | Path) -> Iterator[None]:
         yield
     except _DAMAGED_ARCHIVE as error:
         raise damaged_archive(path, str(error)) from error
-    except OSError:
+    except OSError as error:
+        if error.errno is None:  # bzip2's of damaged data
+            raise damaged_archive(path, str(error)) from error
         with read_errors(path):
             raise
 

@@ -23,6 +23,7 @@ from tfxc.data.parsing.column_guess import (
 )
 from tfxc.data.parsing.label_cells import split_labels
 from tfxc.data.parsing.label_checks import check_label_name
+from tfxc.data.parsing.lines import UTF_8
 
 # Rows by which the delimiter is found, and what it may be besides that of the file's ending.
 _ROWS = 100
@@ -40,7 +41,7 @@ class Delimited(TextReader):
     limit on the length of a cell.
 
     Args:
-        path: ``.csv`` or ``.tsv`` file, also ``.gz`` or ``.xz``.
+        path: ``.csv`` or ``.tsv`` file, perhaps compressed.
         text_field: column of the texts; None = ``text`` or ``sentence``.
         labels_field: column of the labels; None = ``labels`` or ``label``.
         id_field: column of the examples' names, which answers can repeat; None = none.
@@ -52,13 +53,15 @@ class Delimited(TextReader):
             first line names them.
         labelled: if False, yields the texts without labels, which are optional.
         max_line_bytes: longest line, and longest cell of several lines.
+        encoding: of the file, a name that Python knows, such as cp1252; a byte order mark at its
+            beginning comes first.
 
     Raises:
         ConfigError: ``label_separator`` or ``delimiter`` is not a proper separator, ``columns``
             no list of names.
         DataError: naming file and line: a column is missing, a line has another number of cells,
             a quote is not closed, a cell of labels is no list where one is expected, a label name
-            holds a line break, the text is not UTF-8.
+            holds a line break, the text is not in its ``encoding``.
 
     Example:
         >>> reader = Delimited("train.csv", label_separator=",")     # doctest: +SKIP
@@ -82,8 +85,9 @@ class Delimited(TextReader):
         columns: Sequence[str] | None = None,
         labelled: bool = True,
         max_line_bytes: int = MAX_LINE_BYTES,
+        encoding: str = UTF_8,
     ) -> None:
-        super().__init__(path, max_line_bytes)
+        super().__init__(path, max_line_bytes, encoding)
         if label_separator == "":
             raise ConfigError("text or null expected, found ''", where="label_separator")
         if delimiter is None:

@@ -61,7 +61,7 @@ class Parquet(TextReader):
     """
 
     suffixes: tuple[str, ...] = SUFFIXES
-    compressed = ()
+    compressed = False
     summary = "Parquet and Arrow files, or a folder of them"
     specificity = 20
     label_options = ("labels_field", "label_separator")

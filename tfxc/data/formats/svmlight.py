@@ -9,7 +9,6 @@ from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import Reader, bounded
 from tfxc.data.parsing.column_guess import Wanted
-from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.data.parsing.sparse_lines import parse_rows
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class SVMLight(Reader):
     may lack the lowest or the highest feature.
 
     Args:
-        path: ``.svm``, ``.svmlight``, ``.libsvm`` or ``.txt`` file, also ``.gz`` or ``.xz``.
+        path: ``.svm``, ``.svmlight``, ``.libsvm`` or ``.txt`` file, perhaps compressed.
         zero_based: whether feature ids count from 0 (True) or 1 (False); ``"auto"`` = from 1 if
             id 0 does not occur.
         num_features: number of features; None = as many as the highest id needs.
@@ -50,7 +49,7 @@ class SVMLight(Reader):
     """
 
     suffixes: tuple[str, ...] = (".svm", ".svmlight", ".libsvm")
-    compressed = COMPRESSED
+    compressed = True
     summary = ".svm, .svmlight, .libsvm, or .txt that begins with such a line"
 
     @classmethod

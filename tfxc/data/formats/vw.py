@@ -34,7 +34,7 @@ class VowpalWabbit(SVMLight):
     ``num_examples``). Each split of a data set should be given the same number.
 
     Args:
-        path: ``.vw`` file, also ``.gz`` or ``.xz``; files of other names by ``reader: "vw"``.
+        path: ``.vw`` file, perhaps compressed; files of other names by ``reader: "vw"``.
         label_base: the lowest label, which becomes label id 0.
         first_feature: the lowest feature id, 0 or 1.
         num_features: number of features; None takes as many as the highest id needs. Like

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfxc.core.config import Config, changed, check_given, load_tree, merge, named, parse_config
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_json
 from tfxc.data.formats import detect_format
 from tfxc.data.inspection.contents import Contents, inspect, options_of
@@ -21,7 +22,7 @@ _NETWORK = ("encoder", "head", "objective")
 # Recipes other than these need no network, or make it from another run.
 _OF_NETWORKS = ("fit", "kfold", "repetitions")
 _BAGS_OF_TERMS = ("tfidf", "hashing", "pecos_tfidf")
-_ENDINGS = (".gz", ".xz", ".tar")
+_ENDINGS = (*COMPRESSED, ".tar")
 _SPLIT_NAMES = ("train", "training", "trn", "data")
 
 
@@ -174,7 +175,7 @@ def name_of(path: str) -> str:
         ('My-questions', 'images', 'cats')
     """
     found = Path(path.removeprefix("builtin:").removeprefix("hf:"))
-    while found.suffix in _ENDINGS:
+    while found.suffix.lower() in _ENDINGS:
         found = found.with_suffix("")
     stem = found.stem if found.suffix else found.name
     if stem.lower() in _SPLIT_NAMES and found.parent.name:
