@@ -168,7 +168,8 @@ def assert_same(one, other):
 
 def compressed_texts(folder, name, content):
     """Yields ``(path, path)`` of ``content`` (bytes) by gzip, xz and bzip2."""
-    for suffix, compress in ((".GZ", gzip.compress), (".XZ", lzma.compress), (".bz2", bz2.compress)):
+    packed = {".GZ": gzip.compress, ".XZ": lzma.compress, ".bz2": bz2.compress}
+    for suffix, compress in packed.items():
         path = folder / f"{name}{suffix}"
         path.write_bytes(compress(content))
         yield path, path

@@ -150,7 +150,7 @@ def read_json(
     """
     text = read_text(path, fix=fix, error=error)
     with read_errors(path, fix=fix, error=error):
-        value = json.loads(text)
+        value = json.loads(text.removeprefix("\ufeff"))  # as some editors begin a file
         if not isinstance(value, kind):
             name = _JSON_NAMES.get(kind, "value of another type")
             raise TypeError(f"a JSON {name} expected, found {text[:40]!r}")

@@ -6,7 +6,7 @@ named ``"module:Class"``.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tfxc.data.formats.base import Reader
 from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.source_files import BUILTIN, is_builtin
 
-__all__ = ["detect_format", "open_like", "open_reader", "open_unlabelled"]
+__all__ = ["check_options", "detect_format", "open_like", "open_reader", "open_unlabelled"]
 
 _KIND = "reader"
 #: The package of the data sets that come with tfxc.
@@ -68,7 +68,7 @@ def open_reader(
             where="data.max_line_bytes",
             fix="remove it",
         )
-    _check_options(reader_class, options, known, path)
+    check_options(reader_class, options, path, known)
     return reader_class(*arguments, **options)
 
 
@@ -109,7 +109,7 @@ def open_unlabelled(
         known = [name for name in known if name not in reader_class.label_options]
         usable = {key: value for key, value in usable.items() if key in known}
         usable["labelled"] = False
-    _check_options(reader_class, options, known, path)
+    check_options(reader_class, options, path, known)
     return reader_class(path, **{**usable, **options})
 
 
@@ -219,7 +219,24 @@ def _options(reader_class):
     return [name for name in inspect.signature(reader_class).parameters if name != "path"]
 
 
-def _check_options(reader_class, options, known, path):
+def check_options(
+    reader_class: type[Reader],
+    options: Iterable[str],
+    path: str | Path,
+    known: list[str] | None = None,
+) -> None:
+    """Refuses options that a reader has not.
+
+    Args:
+        reader_class: the class of the reader.
+        options: names of options.
+        path: the file, for the message.
+        known: names of those that apply; None = all that the reader has.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    known = _options(reader_class) if known is None else known
     for option in options:
         if option not in known:
             raise ConfigError(

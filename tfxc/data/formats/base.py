@@ -4,7 +4,8 @@ import abc
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from tfxc.data.parsing.path_probe import PathProbe
 # The signs that cp1252 has and Latin-1 has not, read as Latin-1; characters shown around one.
 _CONTROLS = re.compile("[\x80-\x9f]")
 _SHOWN = 12
+#: No options.
+NONE_GIVEN: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class Reader(abc.ABC):
@@ -99,7 +102,13 @@ class Reader(abc.ABC):
         return []
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
+    def options_of(
+        cls,
+        path: Path,
+        wanted: Wanted,
+        split: str | None = None,
+        given: Mapping[str, Any] = NONE_GIVEN,
+    ) -> dict[str, Any]:
         """Options by which a training file is read, found by looking at its beginning.
 
         Where a file can be read in several ways (columns, delimiters), a format finds the right
@@ -109,6 +118,7 @@ class Reader(abc.ABC):
             path: the file or folder.
             wanted: columns that the user names.
             split: the one to look at of ``splits_of``; None where there are none.
+            given: options that the user has chosen, with which the file is looked at.
 
         Raises:
             ConfigError: columns are named, and the format has none.

@@ -2,12 +2,13 @@
 
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.base import TextReader
+from tfxc.data.formats.base import NONE_GIVEN, TextReader
 from tfxc.data.parsing.column_guess import Wanted, first_values, guess_columns
 from tfxc.data.parsing.label_checks import check_labels, check_unicode
 from tfxc.data.parsing.lines import UTF_8
@@ -64,9 +65,15 @@ class JSONLines(TextReader):
         self.id_field = id_field
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
+    def options_of(
+        cls,
+        path: Path,
+        wanted: Wanted,
+        split: str | None = None,
+        given: Mapping[str, Any] = NONE_GIVEN,
+    ) -> dict[str, Any]:
         """The keys of texts and labels, by the first objects."""
-        objects = (example for _, example in cls(path)._objects())
+        objects = (example for _, example in cls(path, **given)._objects())
         first: dict[str, Any] = next(objects, {})
         rows = (
             [example.get(key) for key in first] for example in itertools.chain([first], objects)

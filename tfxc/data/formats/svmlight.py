@@ -1,13 +1,14 @@
 """The svmlight / LIBSVM text format with several labels per line."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.base import Reader, bounded
+from tfxc.data.formats.base import NONE_GIVEN, Reader, bounded
 from tfxc.data.parsing.column_guess import Wanted
 from tfxc.data.parsing.sparse_lines import parse_rows
 
@@ -82,10 +83,16 @@ class SVMLight(Reader):
             self._scan(find_base=zero_based == "auto")
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
+    def options_of(
+        cls,
+        path: Path,
+        wanted: Wanted,
+        split: str | None = None,
+        given: Mapping[str, Any] = NONE_GIVEN,
+    ) -> dict[str, Any]:
         """What one split alone may not show: the number of features, and where ids begin."""
         super().options_of(path, wanted)
-        reader = cls(path)
+        reader = cls(path, **given)
         if not reader.num_features:
             return {}
         return {"zero_based": not reader._first_feature, "num_features": reader.num_features}

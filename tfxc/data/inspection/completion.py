@@ -4,9 +4,11 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from tfxc.core import registry
 from tfxc.core.config import Config, changed, check_given, load_tree, merge, named, parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.compression import COMPRESSED
@@ -284,6 +286,11 @@ def _options_of_split(split, data, contents, choice):
         )
     if "text_field" not in contents.options and not contents.splits:
         return {}
-    _, options = options_of(source, choice.wanted, data.get("reader"), role=split)
+    given = {key: each for key, each in data.get("reader_options", {}).items() if key != "split"}
+    given |= data.get("split_options", {}).get(split, {})
+    name, options = options_of(source, choice.wanted, data.get("reader"), role=split, given=given)
+    # What holds for the training file does not for this one where nothing was found in it.
+    usual = signature(registry.get("reader", name)).parameters
+    options = {key: usual[key].default for key in contents.options if key in usual} | options
     options.pop("label_separator", None)
     return {key: value for key, value in options.items() if contents.options.get(key) != value}
