@@ -41,7 +41,7 @@ def command(folder, content, encoding="utf-8", dev=None, **data):
     [
         (csv_text(ROWS, ("sentence", "class")), "utf-8", ":1: one column 'labels' or 'label'"),
         (csv_text(ROWS, ("review", "label")), "utf-8", ":1: one column 'text' or 'sentence'"),
-        (csv_text([*ROWS, ("a fox",)]), "utf-8", ":26: 2 cells expected as in the header"),
+        (csv_text([*ROWS, ("a fox",)]), "utf-8", ":26: the row has 1 cell, the header 2"),
         (
             csv_text([*ROWS, ("ein Füchslein", "fox")]),
             "latin-1",

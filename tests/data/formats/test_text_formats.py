@@ -150,7 +150,7 @@ class TestDelimited(TextFileContract):
             ("text,tag\n", 1, "'labels' or 'label' expected"),
             ("text,label,text\n", 1, "'text' or 'sentence' expected"),
             ("", 1, "found none"),
-            ('text,label\n"x\ny",a\nx,y,a\n', 4, "the row has 3 cells, the header has 2"),
+            ('text,label\n"x\ny",a\nx,y,a\n', 4, "the row has 3 cells, the header 2"),
             (
                 'text,label\nx,a\n"x,a\ny,b\n',
                 3,

@@ -162,8 +162,9 @@ class Delimited(TextReader):
         for number, row in rows:
             where = f"{self.path}:{number}"
             if len(row) != len(header):
+                cells = f"{len(row)} cell{'s' if len(row) != 1 else ''}"
                 raise DataError(
-                    f"the row has {len(row)} cells, the header has {len(header)}",
+                    f"the row has {cells}, the header {len(header)}",
                     where=where,
                     fix="quote cells that hold a separator or a line break",
                 )
