@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import INPUTS
-from tfxc.data.parsing.lines import BYTE_ORDER_MARK, decode_line, line_too_long
+from tfxc.data.parsing.lines import BYTE_ORDER_MARK, line_too_long, not_utf_8
 
 _READ_BYTES = 1 << 20
 
@@ -80,7 +80,14 @@ def chunk_of_lines(
         [[1.0, 0.0, 0.5]]
     """
     places = [f"{where}:{number}" for number in range(first, first + len(lines))]
-    # A terminal of another encoding yields halves of surrogate pairs.
-    raw = (x if isinstance(x, bytes) else x.encode("utf-8", "surrogatepass") for x in lines)
-    texts = [decode_line(line, place) for line, place in zip(raw, places, strict=True)]
+    texts = [_decoded(line, place) for line, place in zip(lines, places, strict=True)]
     return Chunk([[] for _ in texts], **INPUTS[input_kind].typed(texts, places, num_features))
+
+
+def _decoded(line, where):
+    # A terminal of another encoding yields halves of surrogate pairs.
+    line = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise not_utf_8(line, error.start, where) from None

@@ -174,23 +174,15 @@ class Delimited(TextReader):
     def _rows(self):
         """Yields ``(number of the row's first line, cells)``, blank lines left out."""
         texts = self._lines.texts()
-        taken: list[str] = []  # lines of the row that is read
         first = [text for text in itertools.islice(texts, 1) if not _SEPARATOR.fullmatch(text[1])]
         skipped = 1 - len(first)
-
-        def lines():
-            for _, line in itertools.chain(first, texts):
-                taken.append(line)
-                yield line
-
-        rows = self._cells(lines())
+        rows = self._cells(line for _, line in itertools.chain(first, texts))
         while True:
             number = rows.line_num + 1 + skipped
-            taken.clear()
             try:
                 row = self._next(rows)
             except csv.Error as error:
-                raise self._unparsable(str(error), number, taken) from None
+                raise self._unparsable(str(error), number, rows.line_num + skipped) from None
             if row is None:
                 return
             if row:
@@ -221,8 +213,13 @@ class Delimited(TextReader):
             strict=True,
         )
 
-    def _unparsable(self, error, number, taken):
-        """The error of a row in the words of ``csv``, which are about its own options."""
+    def _unparsable(self, error, number, last):
+        """The error of a row, by the words of ``csv``, which are about its own options.
+
+        Args:
+            number, last: of the row's first line, and of that in which it was noticed.
+        """
+        lines = [line for _, line in itertools.islice(self._lines.texts(), number - 1, last)]
         where = f"{self.path}:{number}"
         if "new-line character" in error:
             return DataError(
@@ -230,24 +227,22 @@ class Delimited(TextReader):
                 where=where,
                 fix="end lines with a line feed, e.g. with tr '\\r' '\\n'",
             )
-        fix = (
-            "repair the line, or treat quotes as text: --set data.reader_options.quotes=false (of "
-        )
-        fix += "a single file --reader-option quotes=false)"
+        fix = "repair the line, or treat quotes as text: --set data.reader_options.quotes=false "
+        fix += "(of a single file --reader-option quotes=false)"
         if "field limit" in error:
             problem = f"a cell is longer than max_line_bytes ({self._lines.max_line_bytes:,}): "
             problem += "perhaps its quotation mark is never closed"
             fix += ", or raise data.max_line_bytes"
-        elif "end of data" in error and self.escape and taken[-1].endswith(self.escape):
+        elif "end of data" in error and self.escape and lines[-1].endswith(self.escape):
             problem = f"the file ends with {self.escape!r}, behind which a character is missing"
         elif "end of data" in error:
             problem = "a cell starts with a quotation mark that is never closed"
-        elif len(taken) > 1:
+        elif last > number:
             problem = "a cell starts with a quotation mark that is never closed: text follows the "
-            problem += f"next one, in line {number + len(taken) - 1}"
+            problem += f"next one, in line {last}"
         else:
             problem = "a quotation mark in a quoted cell is neither doubled nor at its end"
-        if self.escape is None and any(r"\"" in line for line in taken):
+        if self.escape is None and any(r"\"" in line for line in lines):
             fix = "if quotes are escaped by a backslash, as Spark and MySQL do, add --set "
             fix += r"'data.reader_options.escape=\'; else repair the line"
         return DataError(problem, where=where, fix=fix)

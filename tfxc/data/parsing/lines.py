@@ -108,7 +108,8 @@ class Lines:
             raise DataError(
                 f"the file is in UTF-8, not in {self._encoding}",
                 where=self.path,
-                fix=f"set the reader's option encoding to {UTF_8}",
+                fix=f"say so as --reader-option encoding={UTF_8} (in a config "
+                "data.reader_options.encoding)",
             )
         newline = None if self._universal else "\n"
         decoded = io.TextIOWrapper(stream, self._codec, _REFUSED, newline)
@@ -134,11 +135,27 @@ class Lines:
         """
         for first, lines in self.blocks(1024):
             for number, line in enumerate(lines, start=first):
-                where = f"{self.path}:{number}"
-                text = decode_line(line, where, self._codec, self._encoding is not None)
-                if number == 1 and "\0" in text:
-                    raise _no_text(where)
+                if number == 1 and b"\0" in line:
+                    raise _no_text(f"{self.path}:1")
+                try:
+                    text = line.decode(UTF_8)
+                except UnicodeDecodeError as error:
+                    where = f"{self.path}:{number}"
+                    if self._codec == UTF_8:
+                        has_option = self._encoding is not None
+                        raise not_utf_8(line, error.start, where, has_option) from None
+                    raise self._not_in_codec(line, error.start, where) from None
                 yield number, text
+
+    def _not_in_codec(self, line, place, where):
+        """The error of a line in which a lone surrogate stands for a refused byte."""
+        before = line[:place].decode(UTF_8)
+        refused = ord(line[place:].decode(UTF_8, "surrogatepass")[0]) - _LONE_SURROGATES
+        return DataError(
+            f"the byte 0x{refused:02x} behind {before[-_SHOWN:]!r} is not {self._codec}",
+            where=where,
+            fix="name the file's encoding as the reader's option encoding, or repair the line",
+        )
 
     def first(self) -> bytes | None:
         """The first line in UTF-8, or None of an empty file."""
@@ -146,53 +163,40 @@ class Lines:
             return next((lines[0] for _, lines in blocks), None)
 
 
-def decode_line(line: bytes, where: str, codec: str = UTF_8, has_option: bool = False) -> str:
-    """A line in UTF-8 as text.
+def not_utf_8(line: bytes, place: int, where: str, has_option: bool = False) -> DataError:
+    """The DataError of a line that is not in UTF-8.
 
     Args:
         line: without its ending.
-        where: file and line, for the message.
-        codec: encoding of the file that ``Lines`` has read it from.
+        place: of the first byte that is not UTF-8.
+        where: file and line.
         has_option: whether the file's reader has the option ``encoding``.
 
-    Raises:
-        DataError: the line is not in UTF-8, or was not in the file's encoding.
-
     Example:
-        >>> decode_line(b"caf\\xc3\\xa9", "a.txt:1")
-        'café'
-        >>> decode_line(b"caf\\xe9", "a.txt:1")
-        Traceback (most recent call last):
-            ...
-        tfxc.core.errors.DataError: a.txt:1: the byte 0xe9 in column 4 is not UTF-8; the text is \
-'café' in cp1252, 'cafй' in cp1251. To fix it: convert the file with iconv -f NAME -t UTF-8.
+        >>> print(not_utf_8(b"caf\\xe9", 3, "a.txt:1"))
+        a.txt:1: the byte 0xe9 in column 4 is not UTF-8; the text is 'café' in cp1252, 'cafй' in \
+cp1251. To fix it: convert the file with iconv -f NAME -t UTF-8.
     """
-    try:
-        return line.decode(UTF_8)
-    except UnicodeDecodeError as error:
-        place = error.start
     kind = compression_of(line)
     if kind is not None:
-        raise DataError(f"this is {kind.name}", where=where, fix=kind.fix)
+        return DataError(f"this is {kind.name}", where=where, fix=kind.fix)
     if b"\0" in line:
-        raise _no_text(where)
-    if codec != UTF_8:
-        before = line[:place].decode(UTF_8)
-        refused = line[place:].decode(UTF_8, "surrogatepass")[0]
-        raise DataError(
-            f"the byte 0x{ord(refused) - _LONE_SURROGATES:02x} behind {before[-_SHOWN:]!r} is not "
-            f"{codec}",
-            where=where,
-            fix="name the file's encoding as the reader's option encoding, or repair the line",
-        )
-    shown = [f"{reading!r} in {name}" for name, reading in _readings(line, place).items()]
-    named = "name the right one as --reader-option encoding=NAME (in a config "
-    named += "data.reader_options.encoding), or "
-    raise DataError(
+        return _no_text(where)
+    readings = []
+    for name in _LIKELY:
+        with contextlib.suppress(UnicodeDecodeError):
+            before = line[:place].decode(name)
+            behind = line[place:].decode(name)
+            readings.append(f"{before[-_SHOWN:] + behind[:_SHOWN]!r} in {name}")
+    fix = "convert the file with iconv -f NAME -t UTF-8"
+    if has_option:
+        fix = "name the right one as --reader-option encoding=NAME (in a config "
+        fix += "data.reader_options.encoding), or convert the file with iconv -f NAME -t UTF-8"
+    return DataError(
         f"the byte 0x{line[place]:02x} in column {place + 1} is not UTF-8; the text is "
-        + (", ".join(shown) or "in another encoding"),
+        + (", ".join(readings) or "in another encoding"),
         where=where,
-        fix=(named if has_option else "") + "convert the file with iconv -f NAME -t UTF-8",
+        fix=fix,
     )
 
 
@@ -227,17 +231,6 @@ def _is_utf_8(head):
     except UnicodeDecodeError:
         return False
     return sum(not character.isascii() for character in text) >= _PROOF
-
-
-def _readings(line, place):
-    """{encoding: the text around a byte that is not UTF-8}, of those in which a line is a text."""
-    found = {}
-    for name in _LIKELY:
-        with contextlib.suppress(UnicodeDecodeError):
-            before = line[:place].decode(name)
-            behind = line[place:].decode(name)
-            found[name] = before[-_SHOWN:] + behind[:_SHOWN]
-    return found
 
 
 def _no_text(where):
