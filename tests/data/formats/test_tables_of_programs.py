@@ -169,3 +169,13 @@ def test_each_split_is_read_as_it_is_written(tmp_path):
     options = {**found["reader_options"], **found["split_options"]["dev"]}
     chunk = concatenated(open_reader(tmp_path / "dev.csv", **options).chunks())
     assert chunk.texts == [text for text, _ in ROWS] and chunk.labels[1] == ["dog"]
+
+
+def test_quotes_that_come_late(tmp_path):
+    """Where the first lines said that quotes are text, the message says how to have them quote."""
+    lines = ['"Well, I,cat', *(f"text {number},dog" for number in range(9)), '"a, b",cat']
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    with pytest.raises(
+        DataError, match=r"csv:2: the row has 3 cells, the header 2\. .*quotes=true"
+    ):
+        list(open_reader(tmp_path / "a.csv", quotes=False).chunks())

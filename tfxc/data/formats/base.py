@@ -171,19 +171,23 @@ class Reader(abc.ABC):
         """Yields the chunks; says where texts of cp1252 seem to have been read as Latin-1."""
         first, said = 1, False
         for chunk in chunks:
-            for number, text in enumerate(chunk.texts or () if not said else (), first):
-                control = None if text.isascii() else _CONTROLS.search(text)
-                if control is not None:
-                    shown = text[max(0, control.start() - _SHOWN) : control.end() + _SHOWN]
-                    _say_once(
-                        f"{self.path}: example {number:,} has a control character in {shown!r}, as "
-                        "text in cp1252 has that was converted as if it were Latin-1; it stays as "
-                        "it is. To fix it: convert the original with iconv -f CP1252 -t UTF-8."
-                    )
-                    said = True
-                    break
+            if chunk.texts is not None and not said:
+                said = self._says_controls(chunk.texts, first)
             first += len(chunk)
             yield chunk
+
+    def _says_controls(self, texts, first):
+        for number, text in enumerate(texts, first):
+            control = None if text.isascii() else _CONTROLS.search(text)
+            if control is not None:
+                shown = text[max(0, control.start() - _SHOWN) : control.end() + _SHOWN]
+                _say_once(
+                    f"{self.path}: example {number:,} has a control character in {shown!r}, as "
+                    "text in cp1252 has that was converted as if it were Latin-1; it stays as it "
+                    "is. To fix it: convert the original with iconv -f CP1252 -t UTF-8."
+                )
+                return True
+        return False
 
     def ranges(self, folder: Path) -> Callable[[int, int], Chunk] | None:
         """Opens the source so that any of its examples can be read without those before them.

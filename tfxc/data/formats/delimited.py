@@ -26,9 +26,9 @@ from tfxc.data.parsing.label_cells import split_labels
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8
 
-# Lines by which delimiter and quotes are found, and what may separate cells besides what the file's
-# ending says.
-_LINES = 300
+# Lines and characters by which delimiter and quotes are found, and what may separate cells besides
+# what the file's ending says.
+_LINES, _CHARACTERS = 2000, 4 << 20
 _DELIMITERS = (",", ";", "\t", "|")
 # What Excel writes in front of the header, to know it itself.
 _SEPARATOR = re.compile(r'"?sep=."?')
@@ -163,10 +163,11 @@ class Delimited(TextReader):
             where = f"{self.path}:{number}"
             if len(row) != len(header):
                 cells = f"{len(row)} cell{'s' if len(row) != 1 else ''}"
+                fix = "quote cells that hold a separator or a line break"
+                if not self.quotes and any('"' in cell for cell in row):
+                    fix = "if quotes are not text here, add --set data.reader_options.quotes=true"
                 raise DataError(
-                    f"the row has {cells}, the header {len(header)}",
-                    where=where,
-                    fix="quote cells that hold a separator or a line break",
+                    f"the row has {cells}, the header {len(header)}", where=where, fix=fix
                 )
             labels = [] if labels_at is None else self._labels(row[labels_at], where)
             yield (row[text_at], labels) if id_at is None else (row[text_at], labels, row[id_at])
@@ -281,25 +282,30 @@ class _Fit(NamedTuple):
 def _layout_of(path, given):
     """``delimiter``, ``quotes`` and ``escape`` as options, where they are not the usual ones."""
     usual = Delimited(path, **given)
-    lines = []
+    lines, characters = [], 0
     with contextlib.suppress(DataError):  # whoever reads the file says what is wrong with it
         for _, line in itertools.islice(usual._lines.texts(), _LINES):
             lines.append(line)
+            characters += len(line)
+            if characters > _CHARACTERS:
+                break
     if lines and _SEPARATOR.fullmatch(lines[0]):
         del lines[0]
     delimiters = (usual.delimiter, *(sign for sign in _DELIMITERS if sign != usual.delimiter))
     best, most = {}, 0.0
     for delimiter in delimiters if given.get("delimiter") is None else delimiters[:1]:
-        options, fit = _quoting_of(path, lines, {**given, "delimiter": delimiter}, given)
+        options, fit = _quoting_of(path, lines, {**given, "delimiter": delimiter})
         share = fit.good / max(1, fit.good + fit.bad)
         if share > most:
             best = options if delimiter == usual.delimiter else options | {"delimiter": delimiter}
             most = share
+        if most == 1:
+            break
     return best
 
 
-def _quoting_of(path, lines, options, given):
-    """``quotes`` and ``escape`` as options, where they are not the usual ones, and the ``_Fit``.
+def _quoting_of(path, lines, given):
+    """``quotes`` and ``escape`` as options, where they are not those given, and the ``_Fit``.
 
     Quotes count unless more rows are broken by them than are well quoted: a single broken row is
     an error to be named, not a sign that quotes are text.
@@ -309,7 +315,7 @@ def _quoting_of(path, lines, options, given):
         escapes = (given["escape"],)
 
     def with_quotes(quotes):
-        tried = [{**options, "quotes": quotes, "escape": escape} for escape in escapes]
+        tried = [{**given, "quotes": quotes, "escape": escape} for escape in escapes]
         fits = [_fit(Delimited(path, **each), lines) for each in tried]
         place = min(range(len(fits)), key=lambda number: fits[number].bad)
         return escapes[place], fits[place]
@@ -319,7 +325,7 @@ def _quoting_of(path, lines, options, given):
     if "quotes" not in given and fit.unquoted > fit.quoted:
         quotes = False
         escape, fit = with_quotes(quotes)
-    found = {"quotes": quotes} if quotes != given.get("quotes", True) else {}
+    found = {} if quotes == given.get("quotes", True) else {"quotes": quotes}
     return found if escape == given.get("escape") else found | {"escape": escape}, fit
 
 
