@@ -56,7 +56,10 @@ def test_from_a_table_to_labels(folder, capsys):
 def test_a_malformed_file_leaves_nothing(folder, capsys):
     with open(folder / "mine.csv", "a") as stream:
         stream.write("a,b,c\n")
-    assert "mine.csv:96: 2 cells expected" in call(capsys, train, "mine.csv", *FAST).problem()
+    assert (
+        "mine.csv:96: the row has 3 cells, the header 2"
+        in call(capsys, train, "mine.csv", *FAST).problem()
+    )
     assert [path.name for path in folder.iterdir()] == ["mine.csv"]
 
 

@@ -1,5 +1,6 @@
 """What every reader must do; a format's test class inherits it and gives a sample."""
 
+import bz2
 import gzip
 import lzma
 
@@ -166,8 +167,9 @@ def assert_same(one, other):
 
 
 def compressed_texts(folder, name, content):
-    """Yields ``(path, path)`` of ``content`` (bytes) as ``.gz`` and as ``.xz``."""
-    for suffix, compress in ((".gz", gzip.compress), (".xz", lzma.compress)):
+    """Yields ``(path, path)`` of ``content`` (bytes) by gzip, xz and bzip2."""
+    packed = {".GZ": gzip.compress, ".XZ": lzma.compress, ".bz2": bz2.compress}
+    for suffix, compress in packed.items():
         path = folder / f"{name}{suffix}"
         path.write_bytes(compress(content))
         yield path, path

@@ -41,10 +41,14 @@ def command(folder, content, encoding="utf-8", dev=None, **data):
     [
         (csv_text(ROWS, ("sentence", "class")), "utf-8", ":1: one column 'labels' or 'label'"),
         (csv_text(ROWS, ("review", "label")), "utf-8", ":1: one column 'text' or 'sentence'"),
-        (csv_text([*ROWS, ("a fox",)]), "utf-8", ":26: 2 cells expected as in the header"),
-        (csv_text([*ROWS, ("ein Füchslein", "fox")]), "latin-1", ":26: UTF-8 text expected"),
-        (csv_text([*ROWS, ("狐狸", "fox")]), "gb18030", ":26: UTF-8 text expected"),
-        (csv_text(ROWS), "utf-16", ":1: UTF-8 text expected"),
+        (csv_text([*ROWS, ("a fox",)]), "utf-8", ":26: the row has 1 cell, the header 2"),
+        (
+            csv_text([*ROWS, ("ein Füchslein", "fox")]),
+            "latin-1",
+            ":26: the byte 0xfc in column 6 is",
+        ),
+        (csv_text([*ROWS, ("狐狸", "fox")]), "gb18030", ":26: the byte 0xba in column 1 is not"),
+        (csv_text(ROWS), "utf-16-le", ":1: the line holds zero bytes"),
     ],
 )
 def test_a_clear_message(tmp_path, capsys, content, encoding, message):

@@ -185,7 +185,9 @@ def test_blocks_and_chunks_end_by_bytes(tmp_path, monkeypatch):
 def test_an_open_quote_does_not_swallow_the_file(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text('text,labels\n"a,b\n' + "c,d\n" * 100)
-    with pytest.raises(DataError, match=r"train\.csv:2: .*field limit \(50\)"):
+    with pytest.raises(
+        DataError, match=r"train\.csv:2: .*max_line_bytes \(50\): perhaps its quotation"
+    ):
         list(open_reader(path, max_line_bytes=50).chunks())
 
 

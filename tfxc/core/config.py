@@ -147,7 +147,7 @@ def _read(path, seen):
     with read_errors(path, error=ConfigError):
         content = existing_file(path, error=ConfigError).read_bytes()
     try:
-        tree = json.loads(content.decode("utf-8"))
+        tree = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # no JSON, or not even UTF-8
         line = getattr(error, "lineno", 1)
         raise ConfigError(

@@ -98,9 +98,9 @@ class DataSettings(_Section):
             numbers them, and is the complete list of the allowed ones for a format that names them.
         images: how images are stored; None for data without images, or for the defaults.
         label_texts: a text for each label, which head ``label_text`` reads: a file of JSON lines
-            ``{"label": "card_arrival", "text": "card arrival"}`` (``.gz``, ``.xz``), or ``"names"``
-            for the labels' names, ``_`` and ``-`` read as blanks. Labels of the file that have no
-            training example can be predicted, too.
+            ``{"label": "card_arrival", "text": "card arrival"}``, perhaps compressed, or
+            ``"names"`` for the labels' names, ``_`` and ``-`` read as blanks. Labels of the file
+            that have no training example can be predicted, too.
         missing_texts: ``"error"`` refuses a training label without a text; ``"free"`` leaves it to
             the label's own vector, which needs ``head.free_vectors``.
         self_part: what stands before the part of an example's text that may be a label's own text,

@@ -3,11 +3,10 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import INPUTS
-from tfxc.data.parsing.lines import line_too_long
+from tfxc.data.parsing.lines import BYTE_ORDER_MARK, line_too_long, not_utf_8
 
 _READ_BYTES = 1 << 20
 
@@ -26,6 +25,8 @@ def available_lines(descriptor: int) -> Iterator[tuple[int, list[bytes]]]:
     """
     first, rest = 1, b""
     while block := os.read(descriptor, _READ_BYTES):
+        if first == 1 and not rest:
+            block = block.removeprefix(BYTE_ORDER_MARK)
         *lines, rest = (rest + block).split(b"\n")
         if len(rest) > MAX_LINE_BYTES:
             raise line_too_long(f"standard input:{first + len(lines)}", MAX_LINE_BYTES)
@@ -84,9 +85,9 @@ def chunk_of_lines(
 
 
 def _decoded(line, where):
+    # A terminal of another encoding yields halves of surrogate pairs.
+    line = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
     try:
-        text = line.decode("utf-8") if isinstance(line, bytes) else line
-        text.encode("utf-8")
-    except UnicodeError as error:
-        raise DataError(f"UTF-8 text expected ({error})", where=where) from None
-    return text
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise not_utf_8(line, error.start, where) from None

@@ -53,7 +53,7 @@ def read(
     if limit is not None and limit < 1:
         raise ConfigError(f"at least 1 expected, found {limit}", where="limit")
     source, wanted = staged(os.fspath(path), "path"), Wanted(text_column, label_column)
-    name, found = options_of(source, wanted, reader, split=options.get("split"))
+    name, found = options_of(source, wanted, reader, given=options)
     opened = open_reader(source, name, **{**found, **options})
     parts: list[Any] = []
     labels: list[list[Any]] = []

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES, SPLIT, check_exclusion
+from tfxc.core.storage.compression import ending_of
 
 if TYPE_CHECKING:
     import argparse
@@ -323,13 +324,8 @@ def reader_of_file(
 
     data, arguments, longest = loaded.config.data, {}, MAX_LINE_BYTES
     # What was said about the training file says nothing about a file of another format.
-    if name is None and _ending(path) == _ending(data.train):
+    if name is None and ending_of(path) == ending_of(data.train):
         name, arguments, longest = data.reader, data.reader_options, data.max_line_bytes
     arguments = {**arguments, **(options or {})}
     reader = open_reader(path, name=name, longest_line=longest, **arguments)
     return with_features(reader, features, loaded.input_kind)
-
-
-def _ending(path):
-    plain = Path(path)
-    return Path(plain.stem).suffix if plain.suffix in (".gz", ".xz") else plain.suffix

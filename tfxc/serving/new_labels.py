@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text, one_line
 from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_errors
 from tfxc.core.storage.locks import locked
 from tfxc.data.label_texts.file import read_label_texts, text_of_name
 from tfxc.data.parsing.label_checks import check_label_name
-from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.serving.examples import as_shown
 from tfxc.serving.limits import RequestError, bad_request
 
@@ -46,8 +46,8 @@ class NewLabels:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()  # a link stays one
-        if self.path.suffix in COMPRESSED or not self.path.parent.is_dir():
-            kind = "file that is not compressed" if self.path.suffix in COMPRESSED else "folder"
+        if self.path.suffix.lower() in COMPRESSED or not self.path.parent.is_dir():
+            kind = "folder" if not self.path.parent.is_dir() else "file that is not compressed"
             raise ConfigError(
                 f"a {kind} expected, to which labels are added, found {str(path)!r}",
                 where="--label-texts",

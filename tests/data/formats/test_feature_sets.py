@@ -103,7 +103,7 @@ class TestCatalog:
             self.read(tmp_path, ["a1"], catalog=str(tmp_path / "absent.csv"))
         path = self.write(tmp_path)
         path.write_bytes(b"treeoflife_id,species\n1,\xff\n")
-        with pytest.raises(DataError, match=r"catalog\.csv:2: UTF-8 text expected"):
+        with pytest.raises(DataError, match=r"catalog\.csv:2: the byte .* is not UTF-8"):
             Catalog(path, "treeoflife_id", "species")
 
 

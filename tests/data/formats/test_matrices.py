@@ -164,7 +164,7 @@ class TestPecos(ReaderContract):
         chunk = concatenated(open_reader(tmp_path).chunks(2))
         assert chunk.texts == ["a", "", "c", "d\u2028e", " f  ", ""]
         (tmp_path / "X.trn.txt").write_bytes(b"a\rb\n\xff\n" + b"c\n" * 3)
-        with pytest.raises(DataError, match=r"X\.trn\.txt:3: UTF-8 text expected, .* column 1"):
+        with pytest.raises(DataError, match=r"X\.trn\.txt:3: the byte .* in column 1 is not UTF-8"):
             list(open_reader(tmp_path).chunks())
         (tmp_path / "X.trn.txt").write_bytes(b"c\r" * 4 + b"long")
         with pytest.raises(DataError, match=r"X\.trn\.txt:5: a line of at most 3 bytes"):

@@ -72,7 +72,7 @@ class TestJSONLines(TextFileContract):
             (b'{"text": "x", "labels": [""]}', "one non-empty line"),
             (b'{"text": "x", "labels": [3]}', "a label of type str, .* expected, found 3"),
             (b'{"text": "\\ud800", "labels": []}', "lone surrogate"),
-            (b'{"text": "caf\xe9", "labels": []}', "UTF-8 text expected, found byte 0xe9"),
+            (b'{"text": "caf\xe9", "labels": []}', "the byte 0xe9 in column 14 is not UTF-8"),
         ],
     )
     def test_errors_name_the_line(self, tmp_path, line, message):
@@ -150,12 +150,16 @@ class TestDelimited(TextFileContract):
             ("text,tag\n", 1, "'labels' or 'label' expected"),
             ("text,label,text\n", 1, "'text' or 'sentence' expected"),
             ("", 1, "found none"),
-            ('text,label\n"x\ny",a\nx,y,a\n', 4, "2 cells expected .* found 3"),
-            ('text,label\nx,a\n"x,a\ny,b\n', 3, "cannot be parsed"),
-            ('text,label\n"x"y,a\n', 2, "cannot be parsed"),
+            ('text,label\n"x\ny",a\nx,y,a\n', 4, "the row has 3 cells, the header 2"),
+            (
+                'text,label\nx,a\n"x,a\ny,b\n',
+                3,
+                "starts with a quotation mark that is never closed",
+            ),
+            ('text,label\n"x"y,a\n', 2, "is neither doubled nor at its end"),
             ('text,label\nx,"a\nb"\n', 2, "one non-empty line"),
             ("text,label\rx,a\r", 1, "a carriage return without a line feed"),
-            ('sep=,\ntext,label\n"x,a\n', 3, "cannot be parsed"),
+            ('sep=,\ntext,label\n"x,a\n', 3, "never closed.*data.reader_options.quotes=false"),
         ],
     )
     def test_errors_name_the_line(self, tmp_path, content, where, message):

@@ -197,8 +197,8 @@ def test_folder_of_images(tmp_path):
         (b"text,label\na b,x\nc d,x\n", "at least two labels in 'label' expected, found only 'x'"),
         (b"text,label\na b,\nc d,\n", "labels in 'label' expected, found none in 2 examples"),
         (b"a,b,label\n1,-2.5,x\n3,1e9,y\n", "a column of texts expected, found none next to"),
-        ("text,label\na,x\n".encode("utf-16"), "found the byte order mark of UTF-16.*iconv"),
-        (b"text,label\n\xe9t\xe9,x\n", "UTF-8 text expected, found byte 0xe9"),
+        ("text,label\na,x\n".encode("utf-16-le"), "zero bytes.* encoding utf-16-le"),
+        (b"text,label\n\xe9t\xe9,x\n", "the byte 0xe9 in column 1 is not UTF-8; .* 'été,x' in cp"),
     ],
 )
 def test_one_clear_error(tmp_path, content, message):

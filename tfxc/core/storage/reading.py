@@ -117,7 +117,7 @@ def read_errors(
 
 @contextlib.contextmanager
 def archive_errors(path: str | Path) -> Iterator[None]:
-    """Turns what a damaged ``.gz``, ``.xz``, ``.npz`` or ``.tar`` raises into a DataError.
+    """Turns what a damaged compressed file, ``.npz`` or ``.tar`` raises into a DataError.
 
     Other errors pass: what is in the archive is its reader's to judge.
 
@@ -129,7 +129,9 @@ def archive_errors(path: str | Path) -> Iterator[None]:
         yield
     except _DAMAGED_ARCHIVE as error:
         raise damaged_archive(path, str(error)) from error
-    except OSError:
+    except OSError as error:
+        if error.errno is None:  # bzip2's of damaged data
+            raise damaged_archive(path, str(error)) from error
         with read_errors(path):
             raise
 
@@ -176,7 +178,7 @@ def read_json(
     """
     text = read_text(path, fix=fix, error=error)
     with read_errors(path, fix=fix, error=error):
-        value = json.loads(text)
+        value = json.loads(text.removeprefix("\ufeff"))  # as some editors begin a file
         if not isinstance(value, kind):
             name = _JSON_NAMES.get(kind, "value of another type")
             raise TypeError(f"a JSON {name} expected, found {text[:40]!r}")

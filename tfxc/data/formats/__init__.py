@@ -6,21 +6,21 @@ named ``"module:Class"``.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
+from tfxc.core.storage.compression import decompressed, ending_of
 from tfxc.core.storage.reading import existing_file
 from tfxc.core.storage.remote import is_remote, stage
 from tfxc.data.formats.base import Reader
-from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.source_files import BUILTIN, is_builtin
 
-__all__ = ["detect_format", "open_like", "open_reader", "open_unlabelled"]
+__all__ = ["check_options", "detect_format", "open_like", "open_reader", "open_unlabelled"]
 
 _KIND = "reader"
 #: The package of the data sets that come with tfxc.
@@ -68,7 +68,7 @@ def open_reader(
             where="data.max_line_bytes",
             fix="remove it",
         )
-    _check_options(reader_class, options, known, path)
+    check_options(reader_class, options, path, known)
     return reader_class(*arguments, **options)
 
 
@@ -109,7 +109,7 @@ def open_unlabelled(
         known = [name for name in known if name not in reader_class.label_options]
         usable = {key: value for key, value in usable.items() if key in known}
         usable["labelled"] = False
-    _check_options(reader_class, options, known, path)
+    check_options(reader_class, options, path, known)
     return reader_class(path, **{**usable, **options})
 
 
@@ -127,7 +127,7 @@ def open_like(
         data: section ``data`` of the config; its reader counts where ``path`` ends as its training
             file does, its options where the format has such ones.
     """
-    alike = Path(path).suffixes == Path(data.train).suffixes
+    alike = ending_of(path) == ending_of(data.train)
     reader = reader or (data.reader if alike else None)
     defaults = {**data.reader_options, "max_line_bytes": data.max_line_bytes}
     return open_unlabelled(path, input_kind, reader, options, defaults)
@@ -154,6 +154,9 @@ def detect_format(path: str | Path, input_kind: str | None = None) -> str:
     for name, reader in sorted(readers.items(), key=lambda item: -item[1].specificity):
         if reader.recognises(probe):
             return name
+    if probe.is_file:
+        with open(path, "rb") as raw, decompressed(raw, path):
+            pass  # what cannot be unpacked here is refused, whatever is in it
     raise _unknown(probe, readers)
 
 
@@ -170,7 +173,7 @@ def _unknown(probe, readers):
         what = "a first line that shows the format"
         found = repr((probe.first_line or b"")[:60].decode("utf-8", "replace"))
         fix = "rename it, e.g. a table to .csv, or give its format by name"
-        ending = probe.suffix(COMPRESSED)
+        ending = probe.suffix(compressed=True)
         readers = {name: one for name, one in readers.items() if ending in one.summary_of_files()}
     summaries = "; ".join(reader.summary_of_files() for reader in readers.values())
     return DataError(
@@ -216,7 +219,24 @@ def _options(reader_class):
     return [name for name in inspect.signature(reader_class).parameters if name != "path"]
 
 
-def _check_options(reader_class, options, known, path):
+def check_options(
+    reader_class: type[Reader],
+    options: Iterable[str],
+    path: str | Path,
+    known: list[str] | None = None,
+) -> None:
+    """Refuses options that a reader has not.
+
+    Args:
+        reader_class: the class of the reader.
+        options: names of options.
+        path: the file, for the message.
+        known: names of those that apply; None = all that the reader has.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    known = _options(reader_class) if known is None else known
     for option in options:
         if option not in known:
             raise ConfigError(

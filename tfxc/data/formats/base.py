@@ -1,7 +1,11 @@
 """What every reader does: recognise its files, and cut them into chunks."""
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+import re
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +13,18 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.reading import existing_file
 from tfxc.data.chunk import Chunk
 from tfxc.data.parsing.column_guess import Wanted
-from tfxc.data.parsing.lines import BLOCK_BYTES, COMPRESSED, Lines
+from tfxc.data.parsing.lines import BLOCK_BYTES, Lines
 from tfxc.data.parsing.path_probe import PathProbe
+
+# The signs that cp1252 has and Latin-1 has not, read as Latin-1; characters shown around one.
+_CONTROLS = re.compile("[\x80-\x9f]")
+_SHOWN = 12
+#: No options.
+NONE_GIVEN: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class Reader(abc.ABC):
@@ -26,7 +37,7 @@ class Reader(abc.ABC):
 
     Attributes:
         suffixes: endings of the names of its files.
-        compressed: endings that may follow these, as ``.gz``.
+        compressed: whether its files may be compressed by gzip, xz or bzip2.
         summary: one phrase on its files, for a message; empty = their endings.
         specificity: of readers that recognise the same thing, the one with the highest gets it.
         has_labels: whether its files have labels; others are only read to find their labels.
@@ -43,14 +54,16 @@ class Reader(abc.ABC):
     Args:
         path: the file or folder to read.
         max_line_bytes: longest line of a text format; longer ones are refused.
+        encoding: of the lines of a format that has this option; None = UTF-8.
 
     Raises:
-        ConfigError: ``max_line_bytes`` is not an integer of at least 1.
+        ConfigError: ``max_line_bytes`` is not an integer of at least 1, or there is no such
+            ``encoding``.
         DataError: there is nothing at ``path``.
     """
 
     suffixes: tuple[str, ...] = ()
-    compressed: tuple[str, ...] = ()
+    compressed: bool = False
     summary: str = ""
     specificity: int = 0
     has_labels: bool = True
@@ -78,7 +91,7 @@ class Reader(abc.ABC):
     def summary_of_files(cls) -> str:
         """``summary``, or the endings, and the endings of compressed files if there are any."""
         files = cls.summary or ", ".join(cls.suffixes)
-        return f"{files} (also {', '.join(cls.compressed)})" if cls.compressed else files
+        return f"{files} (also {', '.join(COMPRESSED)})" if cls.compressed else files
 
     @classmethod
     def splits_of(cls, path: Path) -> list[str]:
@@ -89,7 +102,13 @@ class Reader(abc.ABC):
         return []
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
+    def options_of(
+        cls,
+        path: Path,
+        wanted: Wanted,
+        split: str | None = None,
+        given: Mapping[str, Any] = NONE_GIVEN,
+    ) -> dict[str, Any]:
         """Options by which a training file is read, found by looking at its beginning.
 
         Where a file can be read in several ways (columns, delimiters), a format finds the right
@@ -99,6 +118,7 @@ class Reader(abc.ABC):
             path: the file or folder.
             wanted: columns that the user names.
             split: the one to look at of ``splits_of``; None where there are none.
+            given: options that the user has chosen, with which the file is looked at.
 
         Raises:
             ConfigError: columns are named, and the format has none.
@@ -112,7 +132,12 @@ class Reader(abc.ABC):
             )
         return {}
 
-    def __init__(self, path: str | Path, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        encoding: str | None = None,
+    ) -> None:
         self.path = Path(path)
         if type(max_line_bytes) is not int or max_line_bytes < 1:
             raise ConfigError(
@@ -122,7 +147,7 @@ class Reader(abc.ABC):
         if not self.path.is_dir():
             existing_file(self.path)
         self.total_bytes = self.path.stat().st_size if self.path.is_file() else None
-        self._lines = Lines(self.path, max_line_bytes)
+        self._lines = Lines(self.path, max_line_bytes, encoding=encoding)
 
     @property
     def bytes_read(self) -> int:
@@ -132,7 +157,7 @@ class Reader(abc.ABC):
         """Yields the examples in file order as ``Chunk``s of ``size`` examples, the last smaller.
 
         A chunk whose lines or files take 64 MB ends there. Every call starts at the beginning of
-        the file.
+        the file. Of texts with control characters, which a wrong conversion leaves, one is printed.
 
         Raises:
             ConfigError: ``size`` is below 1.
@@ -140,7 +165,29 @@ class Reader(abc.ABC):
         """
         if size < 1:
             raise ConfigError(f"a chunk size of at least 1 expected, found {size}")
-        return self._read(size)
+        return self._examined(self._read(size))
+
+    def _examined(self, chunks):
+        """Yields the chunks; says where texts of cp1252 seem to have been read as Latin-1."""
+        first, said = 1, False
+        for chunk in chunks:
+            if chunk.texts is not None and not said:
+                said = self._says_controls(chunk.texts, first)
+            first += len(chunk)
+            yield chunk
+
+    def _says_controls(self, texts, first):
+        for number, text in enumerate(texts, first):
+            control = None if text.isascii() else _CONTROLS.search(text)
+            if control is not None:
+                shown = text[max(0, control.start() - _SHOWN) : control.end() + _SHOWN]
+                _say_once(
+                    f"{self.path}: example {number:,} has a control character in {shown!r}, as "
+                    "text in cp1252 has that was converted as if it were Latin-1; it stays as it "
+                    "is. To fix it: convert the original with iconv -f CP1252 -t UTF-8."
+                )
+                return True
+        return False
 
     def ranges(self, folder: Path) -> Callable[[int, int], Chunk] | None:
         """Opens the source so that any of its examples can be read without those before them.
@@ -172,7 +219,7 @@ class Reader(abc.ABC):
 class TextReader(Reader):
     """A reader of lines whose examples are texts; a subclass defines them one by one."""
 
-    compressed = COMPRESSED
+    compressed = True
 
     @abc.abstractmethod
     def _examples(self) -> Iterator[tuple[str, list] | tuple[str, list, str]]:
@@ -223,6 +270,12 @@ class PixelReader(Reader):
                 missing -= len(block) - start
         if parts:
             yield _joined(parts)
+
+
+@functools.lru_cache(maxsize=64)
+def _say_once(message):
+    """Prints a message that other readers of the same file have, too."""
+    print(message, file=sys.stderr)
 
 
 def bounded(items: Iterable[Any], size: int, bytes_of: Callable[[Any], int]) -> Iterator[list[Any]]:

@@ -1,16 +1,17 @@
 """CSV and TSV with a header line: a column of texts and a column of labels."""
 
+import collections
 import contextlib
 import csv
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.base import TextReader
+from tfxc.data.formats.base import NONE_GIVEN, TextReader
 from tfxc.data.parsing.column_guess import (
     LABELS_FIELDS,
     TEXT_FIELDS,
@@ -23,9 +24,11 @@ from tfxc.data.parsing.column_guess import (
 )
 from tfxc.data.parsing.label_cells import split_labels
 from tfxc.data.parsing.label_checks import check_label_name
+from tfxc.data.parsing.lines import UTF_8
 
-# Rows by which the delimiter is found, and what it may be besides that of the file's ending.
-_ROWS = 100
+# Lines and characters by which delimiter and quotes are found, and what may separate cells besides
+# what the file's ending says.
+_LINES, _CHARACTERS = 2000, 4 << 20
 _DELIMITERS = (",", ";", "\t", "|")
 # What Excel writes in front of the header, to know it itself.
 _SEPARATOR = re.compile(r'"?sep=."?')
@@ -34,13 +37,13 @@ _SEPARATOR = re.compile(r'"?sep=."?')
 class Delimited(TextReader):
     """Reads comma- or tab-separated values whose first line names the columns.
 
-    Cells may be quoted with ``"`` and then hold separators and line breaks. White space around
-    label names is dropped, an empty label cell means no labels, a label given twice counts once.
-    Blank lines, and Excel's first line ``sep=;``, are skipped. Reading sets Python's process-wide
-    limit on the length of a cell.
+    Cells may be quoted with ``"`` and then hold separators and line breaks. Blanks in front of a
+    cell between commas, and white space around label names, are dropped. An empty label cell means
+    no labels, a label given twice counts once. Blank lines, and Excel's first line ``sep=;``, are
+    skipped. Reading sets Python's process-wide limit on the length of a cell.
 
     Args:
-        path: ``.csv`` or ``.tsv`` file, also ``.gz`` or ``.xz``.
+        path: ``.csv`` or ``.tsv`` file, perhaps compressed.
         text_field: column of the texts; None = ``text`` or ``sentence``.
         labels_field: column of the labels; None = ``labels`` or ``label``.
         id_field: column of the examples' names, which answers can repeat; None = none.
@@ -48,17 +51,22 @@ class Delimited(TextReader):
             cell is a list such as ``['law', 'health']``; None = it is one label.
         delimiter: what separates the cells; None = a tab in ``.tsv`` files, else a comma.
         quotes: whether ``"`` quotes; False takes it as an ordinary character.
+        escape: character behind which a quote, a delimiter, a line break and itself are ordinary
+            characters, ``"\\"`` in files of Spark and MySQL; a cell of it and ``N`` is empty then.
+            None = a quote in a quoted cell is doubled.
         columns: names of all columns of a file whose first line is an example already; None = the
             first line names them.
         labelled: if False, yields the texts without labels, which are optional.
         max_line_bytes: longest line, and longest cell of several lines.
+        encoding: of the file, a name that Python knows, such as cp1252; a byte order mark at its
+            beginning comes first.
 
     Raises:
         ConfigError: ``label_separator`` or ``delimiter`` is not a proper separator, ``columns``
             no list of names.
         DataError: naming file and line: a column is missing, a line has another number of cells,
             a quote is not closed, a cell of labels is no list where one is expected, a label name
-            holds a line break, the text is not UTF-8.
+            holds a line break, the text is not in its ``encoding``.
 
     Example:
         >>> reader = Delimited("train.csv", label_separator=",")     # doctest: +SKIP
@@ -79,11 +87,13 @@ class Delimited(TextReader):
         label_separator: str | None = None,
         delimiter: str | None = None,
         quotes: bool = True,
+        escape: str | None = None,
         columns: Sequence[str] | None = None,
         labelled: bool = True,
         max_line_bytes: int = MAX_LINE_BYTES,
+        encoding: str = UTF_8,
     ) -> None:
-        super().__init__(path, max_line_bytes)
+        super().__init__(path, max_line_bytes, encoding)
         if label_separator == "":
             raise ConfigError("text or null expected, found ''", where="label_separator")
         if delimiter is None:
@@ -91,8 +101,19 @@ class Delimited(TextReader):
             delimiter = "\t" if ".tsv" in endings else ","
         elif len(delimiter) != 1 or delimiter in '\r\n"':
             raise ConfigError(f"one character expected, found {delimiter!r}", where="delimiter")
-        self.text_field, self.labels_field, self.id_field = text_field, labels_field, id_field
-        self.label_separator, self.delimiter, self.quotes = label_separator, delimiter, quotes
+        if escape is not None and (len(escape) != 1 or escape in f'\r\n"{delimiter}'):
+            raise ConfigError(
+                f"{escape!r} cannot escape other characters",
+                where="escape",
+                fix="name one character that is neither the delimiter nor a quote",
+            )
+        self.text_field = text_field
+        self.labels_field = labels_field
+        self.id_field = id_field
+        self.label_separator = label_separator
+        self.delimiter = delimiter
+        self.quotes = quotes
+        self.escape = escape
         if columns is not None and (
             isinstance(columns, str) or not all(isinstance(name, str) for name in columns)
         ):
@@ -100,10 +121,19 @@ class Delimited(TextReader):
         self.columns, self._labelled = columns, labelled
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
-        """Delimiter, columns and what separates labels, by the first rows."""
-        options = _layout_of(path)
-        rows = (row for _, row in cls(path, **options)._rows())
+    def options_of(
+        cls,
+        path: Path,
+        wanted: Wanted,
+        split: str | None = None,
+        given: Mapping[str, Any] = NONE_GIVEN,
+    ) -> dict[str, Any]:
+        """How cells are separated and quoted, columns and what separates labels, by the first rows.
+
+        What is ``given`` is not looked for.
+        """
+        options = _layout_of(path, given)
+        rows = (row for _, row in cls(path, **{**given, **options})._rows())
         header: list[str] = next(rows, [])
         where = f"{path}:1"
         values = first_values(row for row in rows if len(row) == len(header))
@@ -132,42 +162,91 @@ class Delimited(TextReader):
         for number, row in rows:
             where = f"{self.path}:{number}"
             if len(row) != len(header):
+                cells = f"{len(row)} cell{'s' if len(row) != 1 else ''}"
+                fix = "quote cells that hold a separator or a line break"
+                if not self.quotes and any('"' in cell for cell in row):
+                    fix = "if quotes are not text here, add --set data.reader_options.quotes=true"
                 raise DataError(
-                    f"{len(header)} cells expected as in the header, found {len(row)}",
-                    where=where,
-                    fix="quote cells that hold a separator",
+                    f"the row has {cells}, the header {len(header)}", where=where, fix=fix
                 )
             labels = [] if labels_at is None else self._labels(row[labels_at], where)
             yield (row[text_at], labels) if id_at is None else (row[text_at], labels, row[id_at])
 
     def _rows(self):
         """Yields ``(number of the row's first line, cells)``, blank lines left out."""
-        quoting = csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE
         texts = self._lines.texts()
         first = [text for text in itertools.islice(texts, 1) if not _SEPARATOR.fullmatch(text[1])]
-        lines = (f"{line}\n" for _, line in itertools.chain(first, texts))
-        rows = csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True)
         skipped = 1 - len(first)
+        rows = self._cells(line for _, line in itertools.chain(first, texts))
         while True:
             number = rows.line_num + 1 + skipped
             try:
                 row = self._next(rows)
             except csv.Error as error:
-                raise self._unparsable(error, number) from None
+                raise self._unparsable(str(error), number, rows.line_num + skipped) from None
             if row is None:
                 return
             if row:
                 yield number, row
 
-    def _unparsable(self, error, number):
-        fix = "close quotes and double those within cells, read with quotes=False, or raise "
-        fix += "max_line_bytes"
-        if "new-line character" in str(error):  # in csv's words, which are about its own options
-            error = "a carriage return without a line feed"
-            fix = "end lines with a line feed, e.g. with tr '\\r' '\\n'"
-        return DataError(
-            f"the cells cannot be parsed: {error}", where=f"{self.path}:{number}", fix=fix
+    def _cells(self, lines):
+        """The ``csv.reader`` of lines without their endings."""
+        if self.escape is not None:
+            kept = re.compile(re.escape(self.escape) + "(.)")
+            special = f'"{self.escape}{self.delimiter}'
+            bounds = ("", self.delimiter)
+
+            def protected(match):
+                line, start, end = match.string, match.start(), match.end()
+                around = line[start - 1 : start], line[end : end + 1]
+                if match[1] == "N" and around[0] in bounds and around[1] in bounds:
+                    return ""  # MySQL's NULL
+                # Python drops the character wherever it stands.
+                return match[0] if match[1] in special else self.escape + match[0]
+
+            lines = (kept.sub(protected, line) for line in lines)
+        return csv.reader(
+            (f"{line}\n" for line in lines),
+            delimiter=self.delimiter,
+            quoting=csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE,
+            escapechar=self.escape,
+            skipinitialspace=self.quotes and self.delimiter not in " \t",
+            strict=True,
         )
+
+    def _unparsable(self, error, number, last):
+        """The error of a row, by the words of ``csv``, which are about its own options.
+
+        Args:
+            number, last: of the row's first line, and of that in which it was noticed.
+        """
+        lines = [line for _, line in itertools.islice(self._lines.texts(), number - 1, last)]
+        where = f"{self.path}:{number}"
+        if "new-line character" in error:
+            return DataError(
+                "a carriage return without a line feed is in the line",
+                where=where,
+                fix="end lines with a line feed, e.g. with tr '\\r' '\\n'",
+            )
+        fix = "repair the line, or treat quotes as text: --set data.reader_options.quotes=false "
+        fix += "(of a single file --reader-option quotes=false)"
+        if "field limit" in error:
+            problem = f"a cell is longer than max_line_bytes ({self._lines.max_line_bytes:,}): "
+            problem += "perhaps its quotation mark is never closed"
+            fix += ", or raise data.max_line_bytes"
+        elif "end of data" in error and self.escape and lines[-1].endswith(self.escape):
+            problem = f"the file ends with {self.escape!r}, behind which a character is missing"
+        elif "end of data" in error:
+            problem = "a cell starts with a quotation mark that is never closed"
+        elif last > number:
+            problem = "a cell starts with a quotation mark that is never closed: text follows the "
+            problem += f"next one, in line {last}"
+        else:
+            problem = "a quotation mark in a quoted cell is neither doubled nor at its end"
+        if self.escape is None and any(r"\"" in line for line in lines):
+            fix = "if quotes are escaped by a backslash, as Spark and MySQL do, add --set "
+            fix += r"'data.reader_options.escape=\'; else repair the line"
+        return DataError(problem, where=where, fix=fix)
 
     def _next(self, rows):
         """The next row, or None, within the longest line; the limit is the whole process's."""
@@ -184,27 +263,96 @@ class Delimited(TextReader):
         return names
 
 
-def _layout_of(path):
-    """``delimiter`` and ``quotes`` as options, where they are not those of the file's ending."""
-    usual = Delimited(path).delimiter
-    best, fitting = {}, 0.0
-    for delimiter in (usual, *(one for one in _DELIMITERS if one != usual)):
-        for quotes in (True, False):
-            share = _share_of_equal_rows(path, delimiter, quotes)
-            if share > fitting:
-                other = {} if delimiter == usual else {"delimiter": delimiter}
-                best, fitting = other | ({} if quotes else {"quotes": False}), share
+class _Fit(NamedTuple):
+    """How well the first lines of a file are read with some options.
+
+    Attributes:
+        good: number of rows with as many cells as the first, if these are several.
+        bad: number of other rows, and of those that cannot be parsed.
+        quoted: number of good rows in which a cell starts with a quote.
+        unquoted: number of bad ones.
+    """
+
+    good: int
+    bad: int
+    quoted: int
+    unquoted: int
+
+
+def _layout_of(path, given):
+    """``delimiter``, ``quotes`` and ``escape`` as options, where they are not the usual ones."""
+    usual = Delimited(path, **given)
+    lines, characters = [], 0
+    with contextlib.suppress(DataError):  # whoever reads the file says what is wrong with it
+        for _, line in itertools.islice(usual._lines.texts(), _LINES):
+            lines.append(line)
+            characters += len(line)
+            if characters > _CHARACTERS:
+                break
+    if lines and _SEPARATOR.fullmatch(lines[0]):
+        del lines[0]
+    delimiters = (usual.delimiter, *(sign for sign in _DELIMITERS if sign != usual.delimiter))
+    best, most = {}, 0.0
+    for delimiter in delimiters if given.get("delimiter") is None else delimiters[:1]:
+        options, fit = _quoting_of(path, lines, {**given, "delimiter": delimiter})
+        share = fit.good / max(1, fit.good + fit.bad)
+        if share > most:
+            best = options if delimiter == usual.delimiter else options | {"delimiter": delimiter}
+            most = share
+        if most == 1:
+            break
     return best
 
 
-def _share_of_equal_rows(path, delimiter, quotes):
-    """The share of the first rows with as many cells as the first of all, if these are several."""
-    reader, widths = Delimited(path, delimiter=delimiter, quotes=quotes), []
-    with contextlib.suppress(DataError):  # whoever reads the file says what is wrong with it
-        widths += [len(row) for _, row in itertools.islice(reader._rows(), _ROWS)]
-        if widths and widths[0] > 1:
-            return sum(width == widths[0] for width in widths) / len(widths)
-    return 0.0
+def _quoting_of(path, lines, given):
+    """``quotes`` and ``escape`` as options, where they are not those given, and the ``_Fit``.
+
+    Quotes count unless more rows are broken by them than are well quoted: a single broken row is
+    an error to be named, not a sign that quotes are text.
+    """
+    escapes = (None, "\\") if any("\\" in line for line in lines) else (None,)
+    if "escape" in given:
+        escapes = (given["escape"],)
+
+    def with_quotes(quotes):
+        tried = [{**given, "quotes": quotes, "escape": escape} for escape in escapes]
+        fits = [_fit(Delimited(path, **each), lines) for each in tried]
+        place = min(range(len(fits)), key=lambda number: fits[number].bad)
+        return escapes[place], fits[place]
+
+    quotes = given.get("quotes", True)
+    escape, fit = with_quotes(quotes)
+    if "quotes" not in given and fit.unquoted > fit.quoted:
+        quotes = False
+        escape, fit = with_quotes(quotes)
+    found = {} if quotes == given.get("quotes", True) else {"quotes": quotes}
+    return found if escape == given.get("escape") else found | {"escape": escape}, fit
+
+
+def _fit(reader, lines):
+    """The ``_Fit`` of a reader to lines of its file; after a broken row it goes on in the next."""
+    starts = re.compile(rf'(?:^|{re.escape(reader.delimiter)}) *"')
+    counts: collections.Counter[str] = collections.Counter()
+    rows = reader._cells(lines)
+    at = width = 0
+    while at < len(lines):
+        before = rows.line_num
+        try:
+            row = reader._next(rows)
+            end = at + rows.line_num - before
+        except csv.Error:
+            row = None
+            end = at + 1
+            rows = reader._cells(lines[end:])
+        if row != []:  # a blank line
+            cells = 0 if row is None else len(row)
+            width = width or cells
+            is_good = cells == width > 1
+            counts["good" if is_good else "bad"] += 1
+            if any(starts.search(line) for line in lines[at:end]):
+                counts["quoted" if is_good else "unquoted"] += 1
+        at = end
+    return _Fit(*(counts[name] for name in _Fit._fields))
 
 
 def _table(names, values):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from tfxc.core.errors import ConfigError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
+from tfxc.data.parsing.lines import UTF_8
 
 if TYPE_CHECKING:
     from tfxc.data.parsing.path_probe import PathProbe
@@ -14,21 +15,23 @@ _PREFIX = "__label__"
 
 
 class FastTextLines(TextReader):
-    """Reads ``__label__a __label__b the text`` lines in UTF-8.
+    """Reads ``__label__a __label__b the text`` lines.
 
     Words that begin with the prefix are labels wherever they stand, as in fastText; the others,
     joined by single spaces, are the text. Blank lines are skipped.
 
     Args:
-        path: ``.txt``, ``.train``, ``.valid`` or ``.test`` file, also ``.gz`` or ``.xz``.
+        path: ``.txt``, ``.train``, ``.valid`` or ``.test`` file, perhaps compressed.
         prefix: what a label begins with.
         labelled: if False, yields the texts without labels, which are optional; a blank line is an
             empty text then.
         max_line_bytes: longest line.
+        encoding: of the file, a name that Python knows, such as cp1252; a byte order mark at its
+            beginning comes first.
 
     Raises:
         ConfigError: ``prefix`` is empty or holds white space.
-        DataError: naming file and line: the text is not UTF-8.
+        DataError: naming file and line: the text is not in its ``encoding``.
 
     Source: Joulin et al., Bag of Tricks for Efficient Text Classification, EACL 2017 (the format of
     its program).
@@ -57,8 +60,9 @@ class FastTextLines(TextReader):
         prefix: str = _PREFIX,
         labelled: bool = True,
         max_line_bytes: int = MAX_LINE_BYTES,
+        encoding: str = UTF_8,
     ) -> None:
-        super().__init__(path, max_line_bytes)
+        super().__init__(path, max_line_bytes, encoding)
         if not isinstance(prefix, str) or not prefix or prefix.split() != [prefix]:
             raise ConfigError(f"a word expected, found {prefix!r}", where="prefix")
         self.prefix, self._labelled = prefix, labelled

@@ -2,14 +2,16 @@
 
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.base import TextReader
+from tfxc.data.formats.base import NONE_GIVEN, TextReader
 from tfxc.data.parsing.column_guess import Wanted, first_values, guess_columns
 from tfxc.data.parsing.label_checks import check_labels, check_unicode
+from tfxc.data.parsing.lines import UTF_8
 
 _CORRECT = "correct the line"
 _SPREAD = "write one object per line, as `jq -c '.[]' FILE` does of a list; a config is given with \
@@ -17,23 +19,26 @@ _SPREAD = "write one object per line, as `jq -c '.[]' FILE` does of a list; a co
 
 
 class JSONLines(TextReader):
-    """Reads ``{"text": "...", "labels": ["...", ...]}`` lines in UTF-8.
+    """Reads ``{"text": "...", "labels": ["...", ...]}`` lines.
 
     ``labels`` is a list of names, a list of ids (integers from 0), or a single one of either;
     names and ids do not mix within a file. Names may hold anything but a line break. A label given
     twice counts once. Empty texts and empty lists are legal, blank lines are skipped.
 
     Args:
-        path: ``.jsonl``, ``.ndjson`` or ``.json`` file, also ``.gz`` or ``.xz``.
+        path: ``.jsonl``, ``.ndjson`` or ``.json`` file, perhaps compressed.
         text_field: key of the text.
         labels_field: key of the labels.
         id_field: key of a name or number of the example, which answers can repeat.
         labelled: if False, yields the texts without labels, which are optional.
         max_line_bytes: longest line.
+        encoding: of the file, a name that Python knows, such as cp1252; a byte order mark at its
+            beginning comes first. None = UTF-8, and messages do not name this option.
 
     Raises:
+        ConfigError: Python knows no such ``encoding``.
         DataError: naming file and line: no JSON object, a key is missing or of another type, a
-            label name is empty or holds a line break, the text is not UTF-8.
+            label name is empty or holds a line break, the text is not in its ``encoding``.
 
     Example:
         >>> reader = JSONLines("train.jsonl.xz", labels_field="tags")     # doctest: +SKIP
@@ -53,15 +58,22 @@ class JSONLines(TextReader):
         id_field: str | None = None,
         labelled: bool = True,
         max_line_bytes: int = MAX_LINE_BYTES,
+        encoding: str | None = UTF_8,
     ) -> None:
-        super().__init__(path, max_line_bytes)
+        super().__init__(path, max_line_bytes, encoding)
         self.text_field, self.labels_field, self._labelled = text_field, labels_field, labelled
         self.id_field = id_field
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
+    def options_of(
+        cls,
+        path: Path,
+        wanted: Wanted,
+        split: str | None = None,
+        given: Mapping[str, Any] = NONE_GIVEN,
+    ) -> dict[str, Any]:
         """The keys of texts and labels, by the first objects."""
-        objects = (example for _, example in cls(path)._objects())
+        objects = (example for _, example in cls(path, **given)._objects())
         first: dict[str, Any] = next(objects, {})
         rows = (
             [example.get(key) for key in first] for example in itertools.chain([first], objects)

@@ -7,27 +7,31 @@ from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.parsing.label_checks import check_label_name
+from tfxc.data.parsing.lines import UTF_8
 
 if TYPE_CHECKING:
     from tfxc.data.parsing.path_probe import PathProbe
 
 
 class LibMultiLabel(TextReader):
-    """Reads ``labels<TAB>text`` or ``id<TAB>labels<TAB>text`` lines without a header, UTF-8.
+    """Reads ``labels<TAB>text`` or ``id<TAB>labels<TAB>text`` lines without a header.
 
     Labels are names without white space, separated by it; none is an example without labels. All
     lines have as many columns as the first. Quotes are ordinary characters, blank lines are
     skipped, a label given twice counts once.
 
     Args:
-        path: ``.txt`` or ``.tsv`` file, also ``.gz`` or ``.xz``; a ``.tsv`` file is taken for one
+        path: ``.txt`` or ``.tsv`` file, perhaps compressed; a ``.tsv`` file is taken for one
             of ``delimited`` unless this format is named.
         labelled: if False, yields the texts without labels.
         max_line_bytes: longest line.
+        encoding: of the file, a name that Python knows, such as cp1252; a byte order mark at its
+            beginning comes first.
 
     Raises:
+        ConfigError: Python knows no such ``encoding``.
         DataError: naming file and line: not two or three columns, or another number than in the
-            first line; the text is not UTF-8.
+            first line; the text is not in its ``encoding``.
 
     Source: https://www.csie.ntu.edu.tw/~cjlin/libmultilabel/cli/ov_data_format.html
 
@@ -48,9 +52,14 @@ class LibMultiLabel(TextReader):
         return (probe.first_line or b"").count(b"\t") in (1, 2)
 
     def __init__(
-        self, path: str | Path, *, labelled: bool = True, max_line_bytes: int = MAX_LINE_BYTES
+        self,
+        path: str | Path,
+        *,
+        labelled: bool = True,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        encoding: str = UTF_8,
     ) -> None:
-        super().__init__(path, max_line_bytes)
+        super().__init__(path, max_line_bytes, encoding)
         self._labelled = labelled
 
     def _examples(self):

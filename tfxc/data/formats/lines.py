@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.kinds import INPUTS, TEXT
+from tfxc.data.parsing.lines import UTF_8
 from tfxc.data.parsing.sparse_lines import parse_header
 
 if TYPE_CHECKING:
@@ -13,16 +14,19 @@ if TYPE_CHECKING:
 
 
 class PlainTexts(TextReader):
-    """Reads one text per line, UTF-8, for a model that finds their labels.
+    """Reads one text per line, for a model that finds their labels.
 
     An empty line is an empty text: answers keep the lines' numbers.
 
     Args:
-        path: the file, also ``.gz`` or ``.xz``.
+        path: the file, perhaps compressed.
         max_line_bytes: longest line.
+        encoding: of the file, a name that Python knows, such as cp1252; a byte order mark at its
+            beginning comes first.
 
     Raises:
-        DataError: naming file and line: the text is not UTF-8.
+        ConfigError: Python knows no such ``encoding``.
+        DataError: naming file and line: the text is not in its ``encoding``.
 
     Example:
         >>> next(PlainTexts("questions.txt").chunks(2)).texts        # doctest: +SKIP
@@ -43,8 +47,10 @@ class PlainTexts(TextReader):
             return False
         return parse_header(probe.first_line) is None
 
-    def __init__(self, path: str | Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
-        super().__init__(path, max_line_bytes)
+    def __init__(
+        self, path: str | Path, *, max_line_bytes: int = MAX_LINE_BYTES, encoding: str = UTF_8
+    ) -> None:
+        super().__init__(path, max_line_bytes, encoding)
 
     def _examples(self):
         for _, line in self._lines.texts():

@@ -1,12 +1,12 @@
 """Parquet and Arrow: a column of texts and a column of labels, in one file or a folder of them."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats.base import Reader, TextReader
+from tfxc.data.formats.base import NONE_GIVEN, Reader, TextReader
 from tfxc.data.parsing.arrow_tables import SUFFIXES, TableFile
 from tfxc.data.parsing.column_guess import (
     LABELS_FIELDS,
@@ -61,7 +61,7 @@ class Parquet(TextReader):
     """
 
     suffixes: tuple[str, ...] = SUFFIXES
-    compressed = ()
+    compressed = False
     summary = "Parquet and Arrow files, or a folder of them"
     specificity = 20
     label_options = ("labels_field", "label_separator")
@@ -77,7 +77,13 @@ class Parquet(TextReader):
         return sorted(found) if len(found) > 1 else []
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
+    def options_of(
+        cls,
+        path: Path,
+        wanted: Wanted,
+        split: str | None = None,
+        given: Mapping[str, Any] = NONE_GIVEN,
+    ) -> dict[str, Any]:
         """Columns and what separates labels, by the first rows of the first file."""
         table = TableFile(cls._files(path, split)[0])
         names = table.columns_of_labels

@@ -16,7 +16,7 @@ from tfxc.data.given_features import FeatureFile
 from tfxc.data.kinds import IMAGE
 from tfxc.data.lists import LabelLists
 from tfxc.data.parsing.label_checks import check_label_name
-from tfxc.data.parsing.lines import Lines
+from tfxc.data.parsing.lines import UTF_8, Lines
 from tfxc.data.parsing.sparse_file import ArrayFolder, is_array_folder, open_rows
 from tfxc.ops.csr import load_sparse, sparse_shape
 
@@ -50,10 +50,11 @@ class PecosFolder(Reader):
             it stands for ``split``, as in ``"tfidf-attnxml/X.{split}.npz"``.
         labelled: if False, yields the examples without labels; ``Y.<split>.npz`` is optional.
         max_line_bytes: longest line of the texts.
+        encoding: of the texts and the names of labels, a name that Python knows.
 
     Raises:
         DataError: a file is missing or damaged, or files do not have a row for each example.
-        ConfigError: ``features`` leads out of the folder.
+        ConfigError: ``features`` leads out of the folder, or Python knows no such ``encoding``.
 
     Source: https://github.com/amzn/pecos (the layout of its XMC data sets).
 
@@ -89,8 +90,10 @@ class PecosFolder(Reader):
         features: str | None = None,
         labelled: bool = True,
         max_line_bytes: int = MAX_LINE_BYTES,
+        encoding: str = UTF_8,
     ) -> None:
-        super().__init__(path, max_line_bytes)
+        super().__init__(path, max_line_bytes, encoding)
+        self._encoding = encoding
         if not self.path.is_dir():
             raise DataError(
                 "a folder expected, found a file", where=self.path, fix="give its folder"
@@ -181,7 +184,7 @@ class PecosFolder(Reader):
         return rows and (lambda start, stop: _label_lists(rows(start, stop), names))
 
     def _texts(self):
-        lines = Lines(self._text_path, self._lines.max_line_bytes, universal_newlines=True)
+        lines = Lines(self._text_path, self._lines.max_line_bytes, True, self._encoding)
         return (line.split("\t", 1)[0] for _, line in lines.texts())
 
     def _label_names(self):
@@ -189,7 +192,7 @@ class PecosFolder(Reader):
         if path is None:
             return None
         names = {}
-        for number, name in Lines(path).texts():
+        for number, name in Lines(path, encoding=self._encoding).texts():
             where = f"{path}:{number}"
             check_label_name(name, where)
             if name in names:

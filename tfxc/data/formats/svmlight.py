@@ -1,15 +1,15 @@
 """The svmlight / LIBSVM text format with several labels per line."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.base import Reader, bounded
+from tfxc.data.formats.base import NONE_GIVEN, Reader, bounded
 from tfxc.data.parsing.column_guess import Wanted
-from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.data.parsing.sparse_lines import parse_rows
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class SVMLight(Reader):
     may lack the lowest or the highest feature.
 
     Args:
-        path: ``.svm``, ``.svmlight``, ``.libsvm`` or ``.txt`` file, also ``.gz`` or ``.xz``.
+        path: ``.svm``, ``.svmlight``, ``.libsvm`` or ``.txt`` file, perhaps compressed.
         zero_based: whether feature ids count from 0 (True) or 1 (False); ``"auto"`` = from 1 if
             id 0 does not occur.
         num_features: number of features; None = as many as the highest id needs.
@@ -50,7 +50,7 @@ class SVMLight(Reader):
     """
 
     suffixes: tuple[str, ...] = (".svm", ".svmlight", ".libsvm")
-    compressed = COMPRESSED
+    compressed = True
     summary = ".svm, .svmlight, .libsvm, or .txt that begins with such a line"
 
     @classmethod
@@ -83,10 +83,16 @@ class SVMLight(Reader):
             self._scan(find_base=zero_based == "auto")
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
+    def options_of(
+        cls,
+        path: Path,
+        wanted: Wanted,
+        split: str | None = None,
+        given: Mapping[str, Any] = NONE_GIVEN,
+    ) -> dict[str, Any]:
         """What one split alone may not show: the number of features, and where ids begin."""
         super().options_of(path, wanted)
-        reader = cls(path)
+        reader = cls(path, **given)
         if not reader.num_features:
             return {}
         return {"zero_based": not reader._first_feature, "num_features": reader.num_features}

@@ -2,12 +2,14 @@
 
 import itertools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.arguments import COUNT, Integer, checked
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.data.formats.base import NONE_GIVEN
 from tfxc.data.formats.svmlight import SVMLight
 from tfxc.data.parsing.column_guess import Wanted
 
@@ -34,7 +36,7 @@ class VowpalWabbit(SVMLight):
     ``num_examples``). Each split of a data set should be given the same number.
 
     Args:
-        path: ``.vw`` file, also ``.gz`` or ``.xz``; files of other names by ``reader: "vw"``.
+        path: ``.vw`` file, perhaps compressed; files of other names by ``reader: "vw"``.
         label_base: the lowest label, which becomes label id 0.
         first_feature: the lowest feature id, 0 or 1.
         num_features: number of features; None takes as many as the highest id needs. Like
@@ -64,7 +66,13 @@ class VowpalWabbit(SVMLight):
         return probe.suffix(cls.compressed) in cls.suffixes
 
     @classmethod
-    def options_of(cls, path: Path, wanted: Wanted, split: str | None = None) -> dict[str, Any]:
+    def options_of(
+        cls,
+        path: Path,
+        wanted: Wanted,
+        split: str | None = None,
+        given: Mapping[str, Any] = NONE_GIVEN,
+    ) -> dict[str, Any]:
         """The lowest label, and whether features are names, by the first lines."""
         super(SVMLight, cls).options_of(path, wanted)
         lowest, named = 1, False

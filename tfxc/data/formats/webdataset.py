@@ -35,7 +35,7 @@ class WebDataset(EncodedImageReader):
     as in TreeOfLife-10M; a sample whose row has no label is left out.
 
     Args:
-        path: a ``.tar``, ``.tar.gz`` or ``.tgz`` file, a folder of them, a pattern with ``*``,
+        path: a ``.tar`` file, perhaps compressed, a folder of them, a pattern with ``*``,
             ``?`` or ``[...]``, or a range: ``shards/{000..146}.tar``.
         label_key: key of the label in the ``json`` members: a name, an id, or a list of either.
         labelled: if False, yields the images without labels, which are optional.
@@ -55,7 +55,7 @@ class WebDataset(EncodedImageReader):
         [[304]]
     """
 
-    summary = "tar shards (.tar, .tar.gz, .tgz), a folder or a pattern of them"
+    summary = "tar shards (.tar, .tar.gz, .tgz ...), a folder or a pattern of them"
     specificity = 20
     label_options = ("catalog", "key_column", "label_column")
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import Reader, bounded
-from tfxc.data.parsing.lines import COMPRESSED
 from tfxc.data.parsing.sparse_lines import parse_header, parse_rows
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ class XCRepository(Reader):
     given twice is an error. Blank lines after the last point are ignored.
 
     Args:
-        path: ``.txt``, ``.txt.gz`` or ``.txt.xz`` file.
+        path: ``.txt`` file, perhaps compressed.
         max_line_bytes: longest line.
 
     Raises:
@@ -39,7 +38,7 @@ class XCRepository(Reader):
     """
 
     suffixes = (".txt",)
-    compressed = COMPRESSED
+    compressed = True
     summary = ".txt with the header of the XC Repository"
 
     @classmethod

@@ -4,11 +4,14 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from tfxc.core import registry
 from tfxc.core.config import Config, changed, check_given, load_tree, merge, named, parse_config
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_json
 from tfxc.data.formats import detect_format
 from tfxc.data.inspection.contents import Contents, inspect, options_of
@@ -21,7 +24,7 @@ _NETWORK = ("encoder", "head", "objective")
 # Recipes other than these need no network, or make it from another run.
 _OF_NETWORKS = ("fit", "kfold", "repetitions")
 _BAGS_OF_TERMS = ("tfidf", "hashing", "pecos_tfidf")
-_ENDINGS = (".gz", ".xz", ".tar")
+_ENDINGS = (*COMPRESSED, ".tar")
 _SPLIT_NAMES = ("train", "training", "trn", "data")
 
 
@@ -174,7 +177,7 @@ def name_of(path: str) -> str:
         ('My-questions', 'images', 'cats')
     """
     found = Path(path.removeprefix("builtin:").removeprefix("hf:"))
-    while found.suffix in _ENDINGS:
+    while found.suffix.lower() in _ENDINGS:
         found = found.with_suffix("")
     stem = found.stem if found.suffix else found.name
     if stem.lower() in _SPLIT_NAMES and found.parent.name:
@@ -283,6 +286,11 @@ def _options_of_split(split, data, contents, choice):
         )
     if "text_field" not in contents.options and not contents.splits:
         return {}
-    _, options = options_of(source, choice.wanted, data.get("reader"), role=split)
+    given = {key: each for key, each in data.get("reader_options", {}).items() if key != "split"}
+    given |= data.get("split_options", {}).get(split, {})
+    name, options = options_of(source, choice.wanted, data.get("reader"), role=split, given=given)
+    # What holds for the training file does not for this one where nothing was found in it.
+    usual = signature(registry.get("reader", name)).parameters
+    options = {key: usual[key].default for key in contents.options if key in usual} | options
     options.pop("label_separator", None)
     return {key: value for key, value in options.items() if contents.options.get(key) != value}

@@ -12,7 +12,8 @@ import numpy as np
 
 from tfxc.core import registry
 from tfxc.core.errors import DataError
-from tfxc.data.formats import detect_format, open_reader
+from tfxc.data.formats import check_options, detect_format, open_reader
+from tfxc.data.formats.base import NONE_GIVEN
 from tfxc.data.kinds import IMAGE, TEXT, kind_of_features
 from tfxc.data.parsing.column_guess import Wanted
 from tfxc.data.source_files import is_builtin, staged
@@ -116,7 +117,7 @@ def inspect(
         wanted.text or given.get("text_field"), wanted.labels or given.get("labels_field")
     )
     source = staged(path, "data.train")
-    name, options = options_of(source, columns, reader, split=given.get("split"))
+    name, options = options_of(source, columns, reader, given=given)
     options = {**options, **given}
     found = _Sample(open_reader(source, name, **options))
     found.read()
@@ -130,7 +131,7 @@ def options_of(
     wanted: Wanted | None = None,
     reader: str | None = None,
     role: str = "train",
-    split: str | None = None,
+    given: Mapping[str, Any] = NONE_GIVEN,
 ) -> tuple[str | None, dict[str, Any]]:
     """The format of a file and the options by which it is read.
 
@@ -139,9 +140,11 @@ def options_of(
         wanted: columns that the user names.
         reader: the format's name; None recognises it.
         role: what it is for: ``"train"``, ``"dev"`` or ``"test"``.
-        split: name of the split in a folder of several; None finds it by ``role``.
+        given: options of the reader that the user has chosen; ``split`` is found by ``role`` where
+            it is not among them.
 
     Raises:
+        ConfigError: the format has no such option.
         DataError: the file is missing, empty or of no known format, or a folder has no such split.
     """
     if is_builtin(source):
@@ -150,10 +153,11 @@ def options_of(
     if source.is_file() and not source.stat().st_size:
         raise DataError("examples expected, found an empty file", where=source, fix="check it")
     name = reader or detect_format(source)
-    if split is None:
-        split = _split_for(role, source, name)
+    found_class = registry.get("reader", name)
+    check_options(found_class, given, source)
+    split = given.get("split") or _split_for(role, source, name)
     options = {} if split is None else {"split": split}
-    found = registry.get("reader", name).options_of(source, wanted or Wanted(), split)
+    found = found_class.options_of(source, wanted or Wanted(), split, given)
     return name, options | found
 
 

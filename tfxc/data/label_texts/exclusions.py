@@ -89,7 +89,7 @@ def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: 
 
     Args:
         path: lines of an example's number within the split, from 0, and a label's name behind a
-            blank or TAB, also ``.gz`` or ``.xz``.
+            blank or TAB, perhaps compressed.
         names: of the labels; pairs of others are left out, as they are not found either.
         num_examples: of the split.
 

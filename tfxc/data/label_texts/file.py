@@ -18,8 +18,8 @@ def read_label_texts(path: str | Path, longest_line: int = MAX_LINE_BYTES) -> di
     """The texts of a file by label, in its order.
 
     Args:
-        path: JSON lines ``{"label": ..., "text": ...}``, also ``.gz`` or ``.xz``; a label is a
-            name, or a number where the data numbers its labels.
+        path: JSON lines ``{"label": ..., "text": ...}``, perhaps compressed; a label is a name,
+            or a number where the data numbers its labels.
         longest_line: in bytes.
 
     Returns:
@@ -32,7 +32,7 @@ def read_label_texts(path: str | Path, longest_line: int = MAX_LINE_BYTES) -> di
         >>> read_label_texts("labels.jsonl")                               # doctest: +SKIP
         {'card_arrival': 'card arrival'}
     """
-    reader = JSONLines(path, text_field="text", labels_field="label", max_line_bytes=longest_line)
+    reader = JSONLines(path, labels_field="label", max_line_bytes=longest_line, encoding=None)
     found: dict[str, str] = {}
     for number, (text, labels) in enumerate(_entries(reader), 1):
         where = f"{path}, entry {number:,}"

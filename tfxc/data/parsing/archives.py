@@ -2,8 +2,6 @@
 
 import contextlib
 import glob
-import gzip
-import io
 import itertools
 import re
 import tarfile
@@ -11,11 +9,11 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from tfxc.core.errors import DataError
+from tfxc.core.storage.compression import COMPRESSED, decompressed
 from tfxc.core.storage.reading import archive_errors
 
 #: Endings of the names of tar archives.
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-_GZIPPED = (".gz", ".tgz")
+TAR_SUFFIXES = (".tar", *(f".tar{ending}" for ending in COMPRESSED), ".tgz", ".txz", ".tbz2")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _DRAIN_BYTES = 1 << 20
 # The largest file of an archive that is read; the largest of CIFAR's takes 160 MB.
@@ -37,16 +35,14 @@ class _StrictTarInfo(tarfile.TarInfo):
 
 @contextlib.contextmanager
 def open_tar(path: str | Path) -> Iterator[tarfile.TarFile]:
-    """Opens ``.tar``, ``.tar.gz`` or ``.tgz``; yields a ``tarfile.TarFile``.
+    """Opens a tar archive, plain or compressed; yields a ``tarfile.TarFile``.
 
     Raises:
         DataError: the archive is truncated or damaged, also while it is open.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(archive_errors(path))
-        stream: io.BufferedIOBase = stack.enter_context(open(path, "rb"))
-        if Path(path).suffix in _GZIPPED:
-            stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
+        stream = stack.enter_context(decompressed(stack.enter_context(open(path, "rb")), path))
         yield stack.enter_context(tarfile.open(fileobj=stream, mode="r:", tarinfo=_StrictTarInfo))
 
 
@@ -87,7 +83,7 @@ def tar_members(
 
 def is_tar(path: str | Path) -> bool:
     """Whether the name ends as that of a tar archive does."""
-    return str(path).endswith(TAR_SUFFIXES)
+    return str(path).lower().endswith(TAR_SUFFIXES)
 
 
 def is_shard_pattern(path: str | Path) -> bool:

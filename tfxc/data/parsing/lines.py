@@ -1,35 +1,55 @@
-"""Numbered lines of a plain, ``.gz`` or ``.xz`` file, with errors that name file and line."""
+"""Numbered lines of a plain or compressed file, with errors that name file and line."""
 
+import codecs
 import contextlib
-import gzip
 import io
-import lzma
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from tfxc.core.errors import DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.core.storage.reading import archive_errors, damaged_archive, existing_file, read_errors
+from tfxc.core.storage.compression import compression_of, decompressed
+from tfxc.core.storage.reading import archive_errors, existing_file, read_errors
 
-_DECOMPRESSORS = {".gz": gzip.open, ".xz": lzma.open}
-#: Endings of compressed files that are read as they are.
-COMPRESSED = tuple(_DECOMPRESSORS)
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # its byte order marks
+UTF_8 = "utf-8"
 # Lines that are held at a time, whatever their number.
 BLOCK_BYTES = 64 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Those of UTF-32 begin as those of UTF-16 do.
+_MARKS = {
+    b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", BYTE_ORDER_MARK: UTF_8,
+}  # fmt: skip
+# Bytes in which UTF-8 is told from another encoding, and characters beyond ASCII that prove it:
+# two bytes of Chinese happen to be one of UTF-8 in one of ten cases.
+_LOOKED_AT, _PROOF = 8192, 4
+# What stands for a byte that a codec refuses: line ends are found in front of the error.
+_REFUSED = "tfxc.refused"
+_LONE_SURROGATES = 0xDC00
+# Texts are shown in these where they are not UTF-8, this far around the first such byte.
+_LIKELY, _SHOWN = ("cp1252", "cp1251", "gb18030", "shift_jis"), 8
+
+codecs.register_error(
+    _REFUSED,
+    lambda error: (chr(_LONE_SURROGATES + error.object[error.start]), error.end),  # type: ignore[attr-defined]
+)
 
 
 class Lines:
     """The lines of a file; ``\\n`` and ``\\r\\n`` end a line.
 
     Args:
-        path: the file; ``.gz`` and ``.xz`` are decompressed.
+        path: the file; gzip, xz and bzip2 are told by its content and decompressed.
         max_line_bytes: a longer line is refused; no more of it is read or decompressed.
         universal_newlines: whether a lone ``\\r`` ends a line as well, as Python reads texts.
+        encoding: of the file, if it does not begin with a byte order mark; None = UTF-8, where
+            there is no option of that name.
 
     Attributes:
         bytes_read: bytes of the (compressed) file read so far by the latest iteration.
+
+    Raises:
+        ConfigError: Python knows no such encoding.
     """
 
     def __init__(
@@ -37,25 +57,31 @@ class Lines:
         path: str | Path,
         max_line_bytes: int = MAX_LINE_BYTES,
         universal_newlines: bool = False,
+        encoding: str | None = None,
     ) -> None:
-        self.path, self.max_line_bytes = Path(path), max_line_bytes
+        self.path = Path(path)
+        self.max_line_bytes = max_line_bytes
         self._universal = universal_newlines
+        self._encoding = None if encoding is None else _known_encoding(encoding)
+        self._codec = self._encoding or UTF_8
         self.bytes_read = 0
 
     def blocks(self, size: int) -> Generator[tuple[int, list[bytes]], None, None]:
-        """Yields ``(number of the first line, [at most size lines as bytes, without ending])``.
+        """Yields ``(number of the first line, [at most size lines in UTF-8, without ending])``.
 
-        A byte order mark at the beginning is dropped. A block ends early once it holds 64 MB.
+        A byte order mark at the beginning is dropped. A block ends early once it holds 64 MB. Lines
+        of a file in UTF-8 are not checked.
 
         Raises:
             DataError: the compressed file is truncated or damaged, a line is too long, or the file
-                is UTF-16.
+                is UTF-8 and another encoding was given.
         """
         first = 1
         with read_errors(self.path):
             file = open(existing_file(self.path), "rb")  # noqa: SIM115 (closed below)
-        with file as raw, self._decompressed(raw) as stream:
-            readline = self._readline_of(stream)
+        with file as raw, decompressed(raw, self.path) as stream:
+            with archive_errors(self.path):
+                readline = self._readline_of(stream)
             while True:
                 with archive_errors(self.path):
                     lines = self._read_lines(readline, size, first)
@@ -63,18 +89,31 @@ class Lines:
                 if not lines:
                     return
                 if first == 1:
-                    self._refuse_utf_16(lines[0])
-                    lines[0] = lines[0].removeprefix(_BYTE_ORDER_MARK)
+                    lines[0] = lines[0].removeprefix(BYTE_ORDER_MARK)
                 yield first, [line.rstrip(b"\r\n") for line in lines]
                 first += len(lines)
 
     def _readline_of(self, stream):
-        """Function of a number of bytes -> the next line, at most so much of it."""
-        if not self._universal:
+        """Function of a number of bytes -> the next line in UTF-8, at most so much of it."""
+        head = stream.peek(_LOOKED_AT)[:_LOOKED_AT]
+        marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+        self._codec = marked or self._encoding or UTF_8
+        if self._codec == UTF_8 and not self._universal:
             return stream.readline
-        # A character for each byte, so that errors of UTF-8 are found line by line.
-        characters = io.TextIOWrapper(stream, "latin-1", newline=None)
-        return lambda limit: characters.readline(limit).encode("latin-1")
+        if self._codec == UTF_8:
+            # A character for each byte, so that errors of UTF-8 are found line by line.
+            characters = io.TextIOWrapper(stream, "latin-1", newline=None)
+            return lambda limit: characters.readline(limit).encode("latin-1")
+        if marked is None and _is_utf_8(head):
+            raise DataError(
+                f"the file is in UTF-8, not in {self._encoding}",
+                where=self.path,
+                fix=f"say so as --reader-option encoding={UTF_8} (in a config "
+                "data.reader_options.encoding)",
+            )
+        newline = None if self._universal else "\n"
+        decoded = io.TextIOWrapper(stream, self._codec, _REFUSED, newline)
+        return lambda limit: decoded.readline(limit).encode(UTF_8, "surrogatepass")
 
     def _read_lines(self, readline, size, first):
         lines, held, limit = [], 0, self.max_line_bytes
@@ -88,47 +127,77 @@ class Lines:
             held += len(line)
         return lines
 
-    def _refuse_utf_16(self, line):
-        if line.startswith(_UTF_16):
-            raise DataError(
-                "UTF-8 text expected, found the byte order mark of UTF-16",
-                where=f"{self.path}:1",
-                fix="convert the file, e.g. with iconv -f UTF-16 -t UTF-8",
-            )
-
     def texts(self) -> Iterator[tuple[int, str]]:
         """Yields ``(line number, line as str)``.
 
         Raises:
-            DataError: a line is not UTF-8, or the compressed file is damaged.
+            DataError: as ``blocks``; or a line is not in the file's encoding.
         """
         for first, lines in self.blocks(1024):
             for number, line in enumerate(lines, start=first):
-                yield number, self._decoded(line, number)
+                if number == 1 and b"\0" in line:
+                    raise _no_text(f"{self.path}:1")
+                try:
+                    text = line.decode(UTF_8)
+                except UnicodeDecodeError as error:
+                    where = f"{self.path}:{number}"
+                    if self._codec == UTF_8:
+                        has_option = self._encoding is not None
+                        raise not_utf_8(line, error.start, where, has_option) from None
+                    raise self._not_in_codec(line, error.start, where) from None
+                yield number, text
+
+    def _not_in_codec(self, line, place, where):
+        """The error of a line in which a lone surrogate stands for a refused byte."""
+        before = line[:place].decode(UTF_8)
+        refused = ord(line[place:].decode(UTF_8, "surrogatepass")[0]) - _LONE_SURROGATES
+        return DataError(
+            f"the byte 0x{refused:02x} behind {before[-_SHOWN:]!r} is not {self._codec}",
+            where=where,
+            fix="name the file's encoding as the reader's option encoding, or repair the line",
+        )
 
     def first(self) -> bytes | None:
-        """The first line as bytes, or None of an empty file."""
+        """The first line in UTF-8, or None of an empty file."""
         with contextlib.closing(self.blocks(1)) as blocks:
             return next((lines[0] for _, lines in blocks), None)
 
-    def _decompressed(self, raw):
-        decompressor = _DECOMPRESSORS.get(self.path.suffix)
-        if decompressor is None:
-            return contextlib.nullcontext(raw)
-        if self.path.stat().st_size == 0:
-            raise damaged_archive(self.path, "it is empty")
-        return decompressor(raw)
 
-    def _decoded(self, line, number):
-        try:
-            return line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"UTF-8 text expected, found byte 0x{line[error.start]:02x} at column "
-                f"{error.start + 1}",
-                where=f"{self.path}:{number}",
-                fix="convert the file, e.g. with iconv -f LATIN1 -t UTF-8",
-            ) from None
+def not_utf_8(line: bytes, place: int, where: str, has_option: bool = False) -> DataError:
+    """The DataError of a line that is not in UTF-8.
+
+    Args:
+        line: without its ending.
+        place: of the first byte that is not UTF-8.
+        where: file and line.
+        has_option: whether the file's reader has the option ``encoding``.
+
+    Example:
+        >>> print(not_utf_8(b"caf\\xe9", 3, "a.txt:1"))
+        a.txt:1: the byte 0xe9 in column 4 is not UTF-8; the text is 'café' in cp1252, 'cafй' in \
+cp1251. To fix it: convert the file with iconv -f NAME -t UTF-8.
+    """
+    kind = compression_of(line)
+    if kind is not None:
+        return DataError(f"this is {kind.name}", where=where, fix=kind.fix)
+    if b"\0" in line:
+        return _no_text(where)
+    readings = []
+    for name in _LIKELY:
+        with contextlib.suppress(UnicodeDecodeError):
+            before = line[:place].decode(name)
+            behind = line[place:].decode(name)
+            readings.append(f"{before[-_SHOWN:] + behind[:_SHOWN]!r} in {name}")
+    fix = "convert the file with iconv -f NAME -t UTF-8"
+    if has_option:
+        fix = "name the right one as --reader-option encoding=NAME (in a config "
+        fix += "data.reader_options.encoding), or convert the file with iconv -f NAME -t UTF-8"
+    return DataError(
+        f"the byte 0x{line[place]:02x} in column {place + 1} is not UTF-8; the text is "
+        + (", ".join(readings) or "in another encoding"),
+        where=where,
+        fix=fix,
+    )
 
 
 def line_too_long(where: str, limit: int, what: str = "line") -> DataError:
@@ -138,4 +207,35 @@ def line_too_long(where: str, limit: int, what: str = "line") -> DataError:
         where=where,
         fix="check the file; if it is right, raise data.max_line_bytes (for a single file "
         "--reader-option max_line_bytes=...)",
+    )
+
+
+def _known_encoding(name):
+    """The name that Python has for an encoding of texts."""
+    try:
+        found = codecs.lookup(name).name
+        "a".encode(name)  # refuses codecs that are none of texts, such as base64
+    except (TypeError, LookupError, ValueError):
+        raise ConfigError(
+            f"Python knows no encoding {name!r}",
+            where="encoding",
+            fix="name one such as utf-8, utf-16, cp1252, gb18030 or shift_jis",
+        ) from None
+    return UTF_8 if found == "utf-8-sig" else found
+
+
+def _is_utf_8(head):
+    """Whether the beginning of a file is UTF-8, and not by chance."""
+    try:
+        text = codecs.getincrementaldecoder(UTF_8)().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return sum(not character.isascii() for character in text) >= _PROOF
+
+
+def _no_text(where):
+    return DataError(
+        "the line holds zero bytes: it is no text, or text in UTF-16 without a byte order mark",
+        where=where,
+        fix="check the file; of UTF-16 name the encoding utf-16-le or utf-16-be",
     )

@@ -3,10 +3,10 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 
 from tfxc.core.errors import DataError
+from tfxc.core.storage.compression import ending_of
 from tfxc.data.parsing.archives import is_shard_pattern, is_tar, tar_members
 from tfxc.data.parsing.arrays import array_names
 from tfxc.data.parsing.lines import Lines
@@ -39,17 +39,20 @@ class PathProbe:
         self.is_folder, self.is_file = self.path.is_dir(), self.path.is_file()
         self.is_tar = self.is_file and is_tar(self.path.name)
 
-    def suffix(self, compressed: Sequence[str] = ()) -> str:
-        """The ending of a file's name in lower case, the one below if it is one of ``compressed``.
+    def suffix(self, compressed: bool = False) -> str:
+        """The ending of a file's name in lower case; empty of anything else.
+
+        Args:
+            compressed: whether the file may be compressed; then the ending in front of one such as
+                ``.gz``.
 
         Example:
-            >>> PathProbe(__file__).suffix((".py",)), PathProbe(".").suffix()
-            ('', '')
+            >>> PathProbe(__file__).suffix(), PathProbe(".").suffix()
+            ('.py', '')
         """
         if not self.is_file:
             return ""
-        name = Path(self.path.name.lower())
-        return Path(name.stem).suffix if name.suffix in compressed else name.suffix
+        return ending_of(self.path) if compressed else self.path.suffix.lower()
 
     @functools.cached_property
     def files(self) -> frozenset[str]:

@@ -442,7 +442,7 @@ def _words_of(given, where, words_in):
     """The words of a list or, by ``words_in`` of its content, of a file."""
     if isinstance(given, str):
         try:
-            with open(given, encoding="utf-8") as stream:
+            with open(given, encoding="utf-8-sig") as stream:
                 given = words_in(stream.read())
         except (OSError, UnicodeError) as error:
             raise ConfigError(

@@ -1,7 +1,5 @@
 """First rows of an encoder's table from a file of word vectors."""
 
-import gzip
-import lzma
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,8 @@ import numpy as np
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import NOTES
 from tfxc.core.progress import Progress
-from tfxc.core.storage.reading import existing_file, read_errors
+from tfxc.core.storage.compression import decompressed
+from tfxc.core.storage.reading import archive_errors, existing_file, read_errors
 from tfxc.data.kinds import TOKENS
 from tfxc.data.source_files import expand
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.model import XCModel
 
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 _PER_REPORT = 4096
 
 
@@ -34,7 +32,7 @@ def read_vectors(
     hold blanks, as some of GloVe's do, but not end in a number behind one.
 
     Args:
-        path: the file, also ``.gz`` or ``.xz``.
+        path: the file, plain or compressed by gzip, xz or bzip2.
         rows: row of each word that is looked for.
         dim: length of a vector.
 
@@ -49,8 +47,14 @@ def read_vectors(
         (array([7]), array([[ 0.12, ...
     """
     path, found = existing_file(path), {}
-    opened, shown = _OPENERS.get(path.suffix, open), Progress(f"reading {path.name}", unit="words")
-    with read_errors(path), opened(path, "rb") as stream, shown as progress:
+    shown = Progress(f"reading {path.name}", unit="words")
+    with (
+        read_errors(path),
+        archive_errors(path),
+        open(path, "rb") as raw,
+        decompressed(raw, path) as stream,
+        shown as progress,
+    ):
         for number, line in enumerate(stream, 1):
             values = line.rstrip(b"\n\r ").rsplit(b" ", dim)
             if number == 1 and len(values) == 2 and values[1].isdigit():

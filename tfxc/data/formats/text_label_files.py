@@ -1,0 +1,136 @@
+"""A folder of texts and their labels in files of the same lines, as LightXML and MHE have it."""
+
+import itertools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfxc.core.errors import DataError
+from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.storage.compression import COMPRESSED
+from tfxc.data.formats.base import TextReader
+from tfxc.data.kinds import INPUTS, TEXT
+from tfxc.data.parsing.label_checks import check_label_name
+from tfxc.data.parsing.lines import UTF_8, Lines
+
+if TYPE_CHECKING:
+    from tfxc.data.parsing.path_probe import PathProbe
+
+_TRAIN = "train"
+# What the names of the files go on with behind the split's; raw texts are those that are not cut
+# into words yet.
+_TEXTS, _LABELS = ("_raw_texts.txt", "_texts.txt"), ("_labels.txt",)
+
+
+class TextLabelFiles(TextReader):
+    """Reads ``train_texts.txt`` and ``train_labels.txt``, an example on the same line of both.
+
+    That is the layout of AttentionXML, LightXML and MHE-XMC. A line of the one is a text, of the
+    other its labels, separated by blanks; none is an example without labels. A label given twice
+    counts once. Where there is ``train_raw_texts.txt``, the texts are read from there.
+
+    Args:
+        path: the folder; its files may be compressed.
+        split: what the names of the files begin with.
+        labelled: if False, yields the texts without labels, whose file is optional.
+        max_line_bytes: longest line of either file.
+        encoding: of both files, a name that Python knows, such as cp1252; a byte order mark at
+            their beginning comes first.
+
+    Raises:
+        ConfigError: Python knows no such ``encoding``.
+        DataError: a file is missing, or the two do not have the same number of lines; naming file
+            and line: the text is not in its ``encoding``.
+
+    Source: https://github.com/kongds/LightXML (the layout of its data sets).
+
+    Example:
+        >>> reader = TextLabelFiles("Wiki10-31K", split="test")     # doctest: +SKIP
+        >>> next(reader.chunks(1)).labels                           # doctest: +SKIP
+        [['gps', 'hiking', 'maps']]
+    """
+
+    summary = "a folder of train_texts.txt and train_labels.txt"
+    compressed = False
+    specificity = 10
+
+    @classmethod
+    def recognises(cls, probe: "PathProbe") -> bool:
+        splits = _splits(probe.files, _TEXTS)
+        if probe.input_kind is None:
+            return not splits.keys().isdisjoint(_splits(probe.files, _LABELS))
+        is_text = INPUTS[probe.input_kind].chunk_field == TEXT.chunk_field
+        return is_text and bool(splits)
+
+    @classmethod
+    def splits_of(cls, path: Path) -> list[str]:
+        names = [file.name for file in path.iterdir()]
+        found = sorted(_splits(names, _TEXTS).keys() & _splits(names, _LABELS).keys())
+        return [] if found == [_TRAIN] else found
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        split: str = _TRAIN,
+        labelled: bool = True,
+        max_line_bytes: int = MAX_LINE_BYTES,
+        encoding: str = UTF_8,
+    ) -> None:
+        super().__init__(path, max_line_bytes, encoding)
+        if not self.path.is_dir():
+            raise DataError("this is no folder", where=self.path, fix="name the folder it is in")
+        self._lines = Lines(self._file(split, _TEXTS), max_line_bytes, encoding=encoding)
+        self.total_bytes = self._lines.path.stat().st_size
+        self._labels = None
+        if labelled:
+            self._labels = Lines(self._file(split, _LABELS), max_line_bytes, encoding=encoding)
+
+    def _file(self, split, endings):
+        names = sorted(file.name for file in self.path.iterdir())
+        name = _splits(names, endings).get(str(split))
+        if name is None:
+            raise DataError(
+                f"the folder has no file {split}{endings[-1]}, only {', '.join(names) or 'none'}",
+                where=self.path,
+                fix="set the reader's option split to what the names of its files begin with",
+            )
+        return self.path / name
+
+    def _examples(self):
+        if self._labels is None:
+            for _, text in self._lines.texts():
+                yield text, []
+            return
+        pairs = itertools.zip_longest(self._lines.texts(), self._labels.texts())
+        for count, (text, labels) in enumerate(pairs):
+            if text is None or labels is None:
+                raise self._unequal(count, 1 + sum(1 for _ in pairs), labels is None)
+            number, line = labels
+            names = list(dict.fromkeys(line.split()))
+            for name in names:
+                check_label_name(name, f"{self._labels.path}:{number}")
+            yield text[1], names
+
+    def _unequal(self, both, more, more_texts):
+        texts, labels = (both + more, both) if more_texts else (both, both + more)
+        return DataError(
+            f"{self._lines.path.name} has {texts:,} lines, {self._labels.path.name} {labels:,}",
+            where=self.path,
+            fix="restore the missing lines, an empty one for an example without labels",
+        )
+
+
+def _splits(names, endings):
+    """{split: name of its file}; the first of the ``endings`` comes first."""
+    found: dict[str, str] = {}
+    left = sorted(names)
+    for ending in endings:
+        whole = re.compile(
+            f"(.+){re.escape(ending)}({'|'.join(map(re.escape, COMPRESSED))})?", re.I
+        )
+        for name in left.copy():
+            if fitting := whole.fullmatch(name):
+                found.setdefault(fitting[1], name)
+                left.remove(name)
+    return found
