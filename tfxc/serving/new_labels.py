@@ -2,13 +2,13 @@
 
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text, one_line
+from tfxc.core.messages import NOTES
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_errors
@@ -103,10 +103,9 @@ class NewLabels:
     def _drop_cut_line(self):
         rest = _unended(self.path)
         if _is_cut(rest):
-            print(
-                f"warning: {self.path}: the last line ends in the middle and is dropped: "
-                f"{one_line(rest[:60].decode(errors='replace'))}",
-                file=sys.stderr,
+            NOTES.warning(
+                f"{self.path}: the last line ends in the middle and is dropped: "
+                f"{one_line(rest[:60].decode(errors='replace'))}"
             )
             os.truncate(self.path, self.path.stat().st_size - len(rest))
 
