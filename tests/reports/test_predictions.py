@@ -107,11 +107,12 @@ def test_matrices_that_do_not_fit_are_refused(files, tmp_path):
         scipy.sparse.save_npz(tmp_path / "wrong.npz", wrong)
         with pytest.raises(DataError, match=message):
             measure_predictions(tmp_path / "wrong.npz", files[1])
+    scipy.sparse.save_npz(tmp_path / "wrong.npz", truth[:, :-1])
     with pytest.raises(DataError, match="found 200 x 29"):
         measure_predictions(*files, train_labels=tmp_path / "wrong.npz")
     predictions.data[predictions.indptr[7]] = np.nan
     scipy.sparse.save_npz(tmp_path / "wrong.npz", predictions)
-    with pytest.raises(DataError, match="finite values expected, found NaN or infinity in row 8"):
+    with pytest.raises(DataError, match=r"an entry is NaN or infinite \(row 8, column"):
         measure_predictions(tmp_path / "wrong.npz", files[1])
     scipy.sparse.save_npz(tmp_path / "wrong.npz", truth[:0])
     with pytest.raises(DataError, match="at least one row expected, found none"):

@@ -9,9 +9,10 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
 from tfxc.data.lists import pad_labels
+from tfxc.labels.label_matrix import label_matrix
 from tfxc.metrics.ranking import RecallOfAll
 from tfxc.metrics.suite import MetricSuite, build_metrics
-from tfxc.ops.csr import load_sparse
+from tfxc.ops.csr import load_sparse, summed_entries
 
 _BATCH = 65_536
 
@@ -60,7 +61,7 @@ def measure_predictions(
     Args:
         predictions: ``.npz`` of a sparse matrix (n, num_labels); its entries are the scores of the
             predicted labels, in any order, those of 0 and below too.
-        truth: the same of the labels; entries that are not 0 are true.
+        truth: the same of the labels; entries above 0 are true, see ``label_matrix``.
         ks: cut-offs.
         train_labels: the same of the training examples (any number of rows): how frequent the
             labels are, for propensity-scored metrics, slices and coverage; None for none of these.
@@ -70,8 +71,8 @@ def measure_predictions(
         ``MetricSuite``, and {name: per-example values}.
 
     Raises:
-        DataError: a file is missing or damaged, its shape does not fit, there is no row, or NaN or
-            infinity.
+        DataError: a file is missing or damaged, its shape does not fit, there is no row, or an
+            entry is NaN, infinite or, of labels, −1.
         ConfigError: the cut-offs or the propensity are not allowed.
 
     Example:
@@ -79,7 +80,8 @@ def measure_predictions(
         >>> round(100 * suite.result()["P@1"], 2)    # doctest: +SKIP
         84.36
     """
-    scores, labels = _entries(predictions), _labels(truth)
+    scores = summed_entries(load_sparse(predictions), predictions)
+    labels = label_matrix(load_sparse(truth), truth)
     _check_shape(scores.shape == labels.shape, scores, labels, predictions, truth)
     if not scores.shape[0]:
         raise DataError(
@@ -89,7 +91,7 @@ def measure_predictions(
         )
     counts = rows = None
     if train_labels is not None:
-        train = _labels(train_labels)
+        train = label_matrix(load_sparse(train_labels), train_labels)
         fits = train.shape[1] == labels.shape[1]
         _check_shape(fits, train, labels, train_labels, truth)
         counts, rows = np.bincount(train.indices, minlength=train.shape[1]), train.shape[0]
@@ -109,34 +111,6 @@ def _batches(scores, labels, k) -> Iterator[tuple[np.ndarray, np.ndarray, np.nda
             some = labels[start : start + _BATCH]
             yield *ranked(scores[start : start + _BATCH], k), pad_labels(some.indptr, some.indices)
             progress.advance(some.shape[0])
-
-
-def _entries(path):
-    matrix = load_sparse(path)
-    if matrix.dtype.kind not in "fiub":
-        raise DataError(
-            f"real numbers expected, found {matrix.dtype}",
-            where=path,
-            fix="save the matrix as float32",
-        )
-    if matrix.dtype.kind != "f":  # small integers overflow where entries are summed
-        matrix = matrix.astype(np.float64)
-    matrix.sum_duplicates()
-    rows = np.flatnonzero(~np.isfinite(matrix.data))
-    if rows.size:
-        row = np.searchsorted(matrix.indptr, rows[0], side="right")
-        raise DataError(
-            f"finite values expected, found NaN or infinity in row {row}",
-            where=path,
-            fix="correct the value",
-        )
-    return matrix
-
-
-def _labels(path):
-    matrix = _entries(path)
-    matrix.eliminate_zeros()
-    return matrix
 
 
 def _check_shape(fits, matrix, truth, path, where_truth):
