@@ -12,9 +12,9 @@ from tests.contracts.formats import ReaderContract, assert_same, compressed_text
 from tests.data.formats import data_folder
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats import open_reader
-from tfxc.estimator.reading import read
 from tfxc.data.parsing import sparse_lines
 from tfxc.data.parsing.numbers import parse_pairs
+from tfxc.estimator.reading import read
 
 ROWS = b"""0,3 0:1 4:0.25
  1:-2.5 2:1e-3

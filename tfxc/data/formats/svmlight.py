@@ -25,8 +25,9 @@ class SVMLight(Reader):
     """Reads ``l1,l2,... f1:v1 f2:v2 ...  # comment`` lines without a header.
 
     Labels are non-negative ids, or the two classes +1 and −1, one per line, whose names are ``"1"``
-    and ``"-1"``: the first label that is not 1 shows which (``+1`` is 1). Blank lines and lines that hold only a comment are skipped. The
-    order of the features carries no meaning: rows come sorted by feature id.
+    and ``"-1"``: the first label that is not 1 shows which (``+1`` is 1). Blank lines and lines
+    that hold only a comment are skipped. The order of the features carries no meaning: rows come
+    sorted by feature id.
 
     Unless both ``num_features`` and ``zero_based`` are given, the constructor reads the file once
     to find them (and ``num_examples``). A split of a data set should be given both: by itself it
