@@ -335,7 +335,7 @@ def test_wrong_k_and_wrong_kind(text_run, tmp_path, monkeypatch):
     ("outputs", "message"),
     [
         (("scores",), "a SavedModel that outputs labels and scores expected"),
-        (("labels", "scores"), "a SavedModel of tfxc export expected, found one with the inputs x"),
+        (("ids", "labels", "scores"), "a SavedModel of tfxc export expected, found one with the inputs x"),
     ],
 )
 def test_savedmodels_of_others(tmp_path, outputs, message):

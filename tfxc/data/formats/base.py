@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,20 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.parsing.column_guess import Wanted
 from tfxc.data.parsing.lines import BLOCK_BYTES, COMPRESSED, Lines
 from tfxc.data.parsing.path_probe import PathProbe
+
+
+class Table(NamedTuple):
+    """All columns of a source, also those that hold neither texts nor labels.
+
+    Attributes:
+        columns: their names.
+        rows: the values of each example, in the order of the examples.
+        types: types of Arrow, one for each column; None where values are texts or those of JSON.
+    """
+
+    columns: Sequence[str]
+    rows: Iterable[Sequence[Any]]
+    types: Sequence[Any] | None = None
 
 
 class Reader(abc.ABC):
@@ -163,6 +177,10 @@ class Reader(abc.ABC):
         """
         for chunk in self.chunks(size):
             yield chunk.labels
+
+    def table(self) -> Table | None:
+        """All columns of the source, whose rows are read anew; None if a format has no columns."""
+        return None
 
     @abc.abstractmethod
     def _read(self, size: int) -> Iterator[Chunk]:
