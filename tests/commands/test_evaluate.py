@@ -181,7 +181,7 @@ def test_runs_with_other_cut_offs_or_examples(trained, arguments, tmp_path, caps
     problem = call(capsys, evaluate, *command).problem()
     assert "found shapes (60,) and (2,)" in problem and "the same examples" in problem
     problem = call(capsys, evaluate, *command, "--split", "test").problem()
-    assert "a split of the data expected, found 'test'" in problem
+    assert "the run's data have no split 'test'" in problem
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
             "--search-buckets: the approximate search expected with this option, found 'auto",
         ),
         (["--search", "auto", "--search-min-count", "1"], "--search-min-count: the approximate"),
-        (["--split", "test"], "--split: a split of the data expected, found 'test'"),
+        (["--split", "test"], "--split: the run's data have no split 'test'"),
         (["--data", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--data", "{folder}/empty.svm"], "empty.svm: "),
         (["--data", "{folder}/texts.jsonl"], "texts.jsonl: examples with features expected, found"),

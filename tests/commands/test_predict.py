@@ -7,6 +7,7 @@ import lzma
 import os
 import pty
 import select
+import shutil
 import signal
 import sys
 import termios
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 from tests.processes import Started
@@ -78,6 +80,23 @@ def test_jsonl_with_and_without_labels_and_plain_text_agree(text_run, tmp_path, 
         assert_answers(lines_of(capsys.readouterr().out), labels, scores)
         predict.main(["--model", str(text_run / "savedmodel"), *arguments])
         assert_answers(lines_of(capsys.readouterr().out), labels, scores)
+
+
+def test_a_matrix_by_a_run_several_and_a_savedmodel(text_run, tmp_path):
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS))
+    copy = shutil.copytree(text_run, tmp_path / "copy")
+    models = (
+        ["--run", str(text_run)],
+        ["--model", str(text_run / "savedmodel")],
+        ["--run", str(text_run), "--run", str(copy), "--ensemble", "average"],
+    )
+    labels, _ = expected(text_run, TEXTS, 3)
+    for model in models:
+        output = ["--k", "3", "--output", str(tmp_path / "P.npz")]
+        predict.main([*model, str(tmp_path / "in.txt"), *output])
+        matrix = scipy.sparse.load_npz(tmp_path / "P.npz")
+        assert matrix.shape == (len(TEXTS), len(NAMES))
+        assert [[NAMES[i] for i in row] for row in matrix.indices.reshape(-1, 3)] == labels
 
 
 def test_output_file_table_and_min_score(text_run, tmp_path):
@@ -334,8 +353,8 @@ def test_wrong_k_and_wrong_kind(text_run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (("scores",), "a SavedModel that outputs labels and scores expected"),
-        (("labels", "scores"), "a SavedModel of tfxc export expected, found one with the inputs x"),
+        (("scores",), "this SavedModel does not output ids, labels and scores"),
+        (("ids", "labels", "scores"), "a SavedModel of tfxc export expected, .* with the inputs x"),
     ],
 )
 def test_savedmodels_of_others(tmp_path, outputs, message):

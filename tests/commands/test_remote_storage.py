@@ -56,11 +56,17 @@ def test_a_file_a_run_and_answers_on_a_storage(storage, capsys, tmp_path, monkey
     output = ("--output", "memory://bucket/answers.jsonl")
     assert call(capsys, predict, "--run", RUN, "new.txt", *output).code == 0
     assert json.loads(storage.cat("/bucket/answers.jsonl"))["labels"][0] == "animal"
+    (tmp_path / "true.csv").write_text("text,label\nred blue fox sea rose number 0,animal\n")
+    table = "memory://bucket/answers.csv"
+    assert call(capsys, predict, "--run", RUN, "true.csv", "--output", table).code == 0
+    assert storage.cat("/bucket/answers.csv").startswith(b"text,label,predicted_labels,")
+    compared = ("--predictions", table, "--truth", "true.csv", "--k", "1", "--json")
+    assert json.loads(call(capsys, evaluate, *compared).out)["metrics"]["P@1"] == 1
     measured = call(capsys, evaluate, "--run", RUN, "--json")
     assert json.loads(measured.out)["examples"] == 14, measured.err
     here = {path for path in mirror_path(RUN).rglob("*") if path.is_file()}
     assert len(storage.find("/bucket/runs/mine")) == len(here)
-    storage.rm("/bucket/answers.jsonl")
+    storage.rm(["/bucket/answers.jsonl", "/bucket/answers.csv"])
     assert call(capsys, train, *command, "--set", "seed=1", "--fresh").code == 0
     names = {path.relative_to(mirror_path(RUN)).as_posix() for path in here if path.exists()}
     assert {name.removeprefix("/bucket/runs/mine/") for name in storage.store

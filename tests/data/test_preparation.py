@@ -73,6 +73,17 @@ def test_every_row_arrives_once_shuffled_in_train_and_in_order_elsewhere(sparse_
     assert not (tmp_path / "out" / "scratch").exists()
 
 
+def test_the_classes_of_two_signs_are_the_same_in_all_splits(tmp_path):
+    for split, labels in (("train", "+1 -1 1"), ("dev", "1 +1"), ("test", "-1 -1")):
+        lines = (f"{label} 1:1\n" for label in labels.split())
+        (tmp_path / f"{split}.svm").write_text("".join(lines))
+    files = {split: str(tmp_path / f"{split}.svm") for split in ("train", "dev", "test")}
+    prepare(DataSettings(name="signs", **files), tmp_path / "out")
+    assert (tmp_path / "out" / "labels.txt").read_text().split() == ["-1", "1"]
+    found = {split: in_storage_order(tmp_path / "out", split).label_ids.tolist() for split in files}
+    assert sorted(found["train"]) == [0, 1, 1] and (found["dev"], found["test"]) == ([1, 1], [0, 0])
+
+
 def test_features_next_to_texts_that_are_vectorised_are_reported(tmp_path, capsys):
     matrix, _ = sparse_set(4)
     (tmp_path / "X.trn.txt").write_text("red cat\nblue dog\nred dog\nblue cat\n")

@@ -13,8 +13,10 @@ import scipy.stats
 import tensorflow as tf
 
 from tests import tiny
+from tests.commands.calls import call
 from tests.label_text_runs import ANIMALS, COLOURS, HELD_OUT, train, tree_of, write_data
 from tests.processes import Started, finish
+from tests.small_runs import make_run
 from tfxc.commands import add_labels, evaluate
 from tfxc.commands import train as train_command
 from tfxc.core import registry
@@ -36,6 +38,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes.prune.smaller_model import check_model
 from tfxc.recipes.xr_linear.stages import label_text_matrix, measure
+from tfxc.reports.measurement import Measurement
 from tfxc.reports.seen_penalty import calibrate_penalty
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
@@ -469,12 +472,55 @@ def test_excluded_labels_are_not_found(tmp_path, capsys, monkeypatch):
     assert found[()]["MRR"] < found[("self",)]["MRR"]
 
 
-def test_exclusions_need_a_split_with_texts(trained, tmp_path, monkeypatch):
-    folder, _ = trained
-    monkeypatch.chdir(folder)
-    with pytest.raises(ConfigError, match="--exclude: a split of data"):
-        run, data = str(folder / "run"), str(folder / "dev.jsonl")
-        evaluate.main(["--run", run, "--data", data, "--exclude", "self"])
+def test_a_file_has_the_exclusions_of_its_split(tmp_path, capsys, monkeypatch):
+    """Whatever its name."""
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path)
+    labels = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    with open("train.jsonl", "a") as stream:  # "train" leaves one more label out than "self"
+        for own, other in zip(labels[:30], labels[5:] + labels[:5], strict=False):
+            given = [own["label"], other["label"]]
+            stream.write(json.dumps({"text": own["text"], "labels": given}) + "\n")
+    rows = [
+        json.dumps({"text": own["text"], "labels": [other["label"]]})
+        for own, other in zip(labels, labels[1:] + labels[:1], strict=True)
+    ]
+    for name in ("dev.jsonl", "other.jsonl"):
+        (tmp_path / name).write_text("\n".join(rows))
+    pairs = (f"{number} {label['label']}\n" for number, label in enumerate(labels[:40]))
+    (tmp_path / "filter_dev.txt").write_text("".join(pairs))
+    ranked = {"k": [1, 3], "ranks": True, "exclude": ["train"]}
+    train(tmp_path, training={"epochs": 1}, evaluation=ranked)
+    loaded, found = load_run("run"), []
+
+    def excluded(kinds, **examples):
+        measurement = Measurement(exclude=kinds, **examples)
+        rows = measurement.excluded(loaded, measurement.examples(loaded)[1])
+        return rows.rows(np.arange(len(labels))).tolist()
+
+    for kinds in (["train"], ["self"], ["filter_{split}.txt"], ["train", "filter_{split}.txt"]):
+        found.append(excluded(kinds, split="dev"))
+        assert excluded(kinds, data="dev.jsonl") == found[-1], kinds
+        files = [kind.replace("{split}", "dev") for kind in kinds]
+        assert excluded(files, data="other.jsonl") == found[-1], kinds
+    assert len(set(map(str, found))) == len(found)
+    assert excluded(None, data="other.jsonl") == found[0], "the config's"
+    unknown = ("--run", "run", "--data", "other.jsonl", "--exclude", "filter_{split}.txt")
+    problem = call(capsys, evaluate, *unknown).problem()
+    assert problem.startswith("--exclude: ") and "other.jsonl is none of them" in problem
+    figures = []
+    for examples in (["--split", "dev"], ["--data", "other.jsonl"]):
+        outcome = call(capsys, evaluate, "--run", "run", *examples, "--json")
+        figures.append(json.loads(outcome.out)["metrics"])
+    assert figures[0] == figures[1]
+
+
+def test_labels_without_texts_have_no_such_exclusions(tmp_path, capsys):
+    run = make_run(tmp_path / "run", kind="sparse", normalise="l2")
+    (tmp_path / "a.svm").write_text("0 1:1\n")
+    options = ("--run", run, "--data", tmp_path / "a.svm", "--exclude", "self")
+    problem = call(capsys, evaluate, *options).problem()
+    assert problem.startswith("--exclude: 'self' goes by the texts of labels")
 
 
 def train_two_replicas(folder):

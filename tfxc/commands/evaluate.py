@@ -12,8 +12,9 @@ compared by a paired bootstrap. With --json, the metrics are printed as JSON ins
 standard error. With --tables, precision, recall and F1 are printed, and labels.csv
 (all labels), confusions.csv (confused labels) and wrong.csv (wrong examples) are written.
 
-With --predictions, a sparse matrix of scores is measured that any program has written
-(scipy.sparse.save_npz; a row per example, a column per label): its entries are ranked by value.
+With --predictions, a file of predictions is measured: a sparse matrix of scores that any program
+has written (scipy.sparse.save_npz; a row per example, a column per label), whose entries are ranked
+by value, or what predict --output writes (.npz, .jsonl, .csv, .parquet).
 """
 
 import argparse
@@ -27,11 +28,14 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError, number_spans
 from tfxc.core.escaping import json_text
 
-_OF_PREDICTIONS = {"predictions", "truth", "train_labels", "propensity", "k", "output", "json"}
+_OF_PREDICTIONS = {
+    "predictions", "truth", "train_labels", "propensity", "label_names", "reader", "reader_option",
+    "k", "output", "json",
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures one run, or compares two; or measures a matrix of predictions."""
+    """Measures one run, or compares two; or measures a file of predictions."""
     parser = _parser()
     options = parser.parse_args(argv)
     _check_options(options, parser)
@@ -85,9 +89,9 @@ def _check_penalty(options, runs):
 
 
 def _check_options(options, parser):
-    """Refuses options that a run, or a matrix of predictions, has no use for."""
+    """Refuses options that a run, or a file of predictions, has no use for."""
     if not options.predictions:
-        for name in ("truth", "train_labels", "propensity"):
+        for name in ("truth", "train_labels", "propensity", "label_names"):
             if getattr(options, name) is not None:
                 raise ConfigError(
                     "--predictions expected with this option, found --run",
@@ -117,16 +121,19 @@ def _check_options(options, parser):
 
 
 def _measure_predictions(options):
-    """Measures a matrix of predictions, and prints and writes what was found."""
+    """Measures a file of predictions, and prints and writes what was found."""
+    from tfxc.data.source_files import staged
     from tfxc.reports.predictions import KS, measure_predictions
 
     name = str(options.predictions)
+    given = {key: getattr(options, key) for key in ("predictions", "truth", "train_labels")}
     metrics, values = measure_predictions(
-        options.predictions,
-        options.truth,
+        **{key: path and staged(path, cli.option_of(key)) for key, path in given.items()},
         ks=tuple(options.k or KS),
-        train_labels=options.train_labels,
         propensity=options.propensity or "default",
+        label_names=options.label_names,
+        reader=options.reader,
+        reader_options=dict(options.reader_option),
     )
     print(f"{name} against {options.truth}: {metrics.num_examples:,} examples")
     print(metrics.table())
@@ -259,11 +266,14 @@ def _comparable(one, other):
 
 def _parser():
     options = cli.parser("evaluate", __doc__)
+    options.remote = (*options.remote, "predictions", "truth", "train_labels")
     cli.add_trust_option(options)
     measured = options.add_mutually_exclusive_group(required=True)
     measured.add_argument("--run", metavar="RUN", help="run folder")
     measured.add_argument(
-        "--predictions", metavar="MATRIX", help="scores of predicted labels (.npz) instead of a run"
+        "--predictions",
+        metavar="FILE",
+        help="predictions (.npz, .jsonl, .csv, .parquet) instead of a run",
     )
     _add_prediction_options(options)
     cli.add_step_option(options)
@@ -307,10 +317,10 @@ def _add_head_options(options):
         "--exclude",
         nargs="*",
         metavar="KIND",
-        help="labels that do not count for an example of a split: with label texts, those that "
-        "training gives the same text (train) or the one whose text is its own (self); or those "
-        "of a file whose path has {split} in it, of lines with an example's number, from 0, and a "
-        "label; no word for none (default: the config's)",
+        help="labels that do not count for an example: with label texts, those that training gives "
+        "the same text (train) or the one whose text is its own (self); or those of a file of "
+        "lines with an example's number, from 0, and a label, whose path has {split} in it for "
+        "splits; no word for none (default: the config's)",
     )
     penalty = options.add_mutually_exclusive_group()
     penalty.add_argument(
@@ -336,17 +346,25 @@ def _penalty(text):
 
 
 def _add_prediction_options(options):
-    """Options of a matrix of predictions."""
+    """Options of a file of predictions."""
     from tfxc.labels.propensity_constants import DATASET_CONSTANTS
 
     options.add_argument(
-        "--truth", metavar="MATRIX", help="true labels (.npz) of the examples of --predictions"
+        "--truth",
+        metavar="FILE",
+        help="true labels of the examples of --predictions: a matrix (.npz) or a data file",
     )
     options.add_argument(
         "--train-labels",
-        metavar="MATRIX",
-        help="training labels (.npz), for propensity-scored metrics, slices and coverage of "
+        metavar="FILE",
+        help="training labels, as --truth, for propensity-scored metrics, slices and coverage of "
         "--predictions (default: none of these)",
+    )
+    options.add_argument(
+        "--label-names",
+        metavar="FILE",
+        help="names of the columns of matrices with --predictions, one per line, e.g. "
+        "RUN/assets/labels.txt (default: numbers from 0)",
     )
     options.add_argument(
         "--propensity",

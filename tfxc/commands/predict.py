@@ -15,10 +15,16 @@ that reach --min-score; without that, if the model decides on each label by itse
 probability of 0.5 (or that reach the config's evaluation.threshold), else the best 5. If --run is
 given several times, the predictions of the runs, which must have the same labels, are combined.
 With --cluster, the workers of a Dask scheduler predict the examples of FILE.
+
+The ending of --output says what is written: .jsonl JSON lines, as without it; .txt table rows; .npz
+the matrix of scores (scipy.sparse, a row per example, a column per label) that PECOS writes; .csv
+and .parquet the columns of FILE, then predicted_labels and predicted_scores. evaluate --predictions
+measures all of them but .txt.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import gc
 import os
 import sys
@@ -38,7 +44,9 @@ _PROMPT = "> "
 _NO_LABEL = "(no label)"
 _ENSEMBLE = "softmax_average"
 _LISTED = 20
-_OF_PROGRAMS = "jsonl"
+# Formats by the ending of --output: of lines, and of files as a whole.
+_LINES_BY_ENDING = {".jsonl": "jsonl", ".txt": "table"}
+_FILES = (".csv", ".npz", ".parquet")
 # Examples of a task of a cluster, for each of which a worker reads the weights of all networks.
 _OF_SEVERAL_NETWORKS = 16_384
 _NOT_OF_PAIRS = (
@@ -50,9 +58,12 @@ _NOT_OF_PAIRS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Predicts labels for a file, a pipe or typed lines."""
     options = _parser().parse_args(argv)
+    if options.output == "-":
+        options.output = None
     if options.pairs:
         _score_pairs(options)
         return 0
+    _check_output(options)
     cli.check_shared_output(options, options.run or [options.model])
     typed = options.file == "-" and sys.stdin.isatty()
     if typed:
@@ -63,18 +74,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_lines(predictor.input_kind, options)
     if typed:
         return _interactive(predictor, options.min_score)
+    if options.file == "-":
+        _write(options, predictor.names, None, _answers_of_pipe(predictor, options.batch_size))
+        return 0
+    source, names = _source(options, predictor.input_kind), predictor.names
     if options.cluster:
-        source = _source(options, predictor.input_kind)
         del predictor  # its model is not needed here any more
         gc.collect()  # networks refer to themselves
-        _answer_there(source, options)
-        return 0
-    with _output(options.output) as stream:
-        write = _writer(options, stream)
-        if options.file == "-":
-            _answer_pipe(predictor, write, options.batch_size)
-        else:
-            _answer_file(predictor, write, options)
+        with _answers_of_workers(source, options) as answers:
+            _write(options, names, source, answers)
+    else:
+        _write(options, names, source, _answers_of_file(predictor, source, options))
     return 0
 
 
@@ -291,6 +301,40 @@ def _check(options):
         )
 
 
+def _check_output(options):
+    """Refuses a file that is not of a format of predictions, or has no place for what is asked."""
+    if options.output is None:
+        return
+    suffix = Path(options.output).suffix
+    layout = _LINES_BY_ENDING.get(suffix)
+    if layout is None and suffix not in _FILES:
+        endings = ", ".join(sorted((*_LINES_BY_ENDING, *_FILES)))
+        name = Path(options.output).name
+        raise ConfigError(
+            f"the ending of {name} names no format of predictions",
+            where="--output",
+            fix=f"choose a name that ends in one of: {endings}",
+        )
+    if options.format not in (None, layout):
+        raise ConfigError(
+            f"{Path(options.output).name} does not hold the format {options.format}",
+            where="--format",
+            fix="leave it out: the ending of --output says what is written",
+        )
+    if layout is None:
+        for name in ("with_id", "with_text"):
+            if getattr(options, name):
+                raise ConfigError(
+                    "this option is for lines (.jsonl, .txt)",
+                    where=cli.option_of(name),
+                    fix="leave it out; .csv and .parquet repeat all columns of FILE",
+                )
+    if suffix == ".parquet":
+        from tfxc.data.parsing.arrow_tables import arrow
+
+        arrow("--output")  # before anything is predicted
+
+
 def _check_lines(input_kind, options):
     """Refuses standard input where an example is more than a line of it."""
     from tfxc.data.given_features import with_features
@@ -329,21 +373,32 @@ def _check_texts(input_kind, options):
         )
 
 
-def _answer_file(predictor, write, options):
+def _answers_of_pipe(predictor, batch_size):
+    """Yields chunks, each with the ids and scores that were found for it."""
+    from tfxc.data.typed_examples import chunks_of_pipe
+
+    pipe = sys.stdin.fileno()
+    for chunk in chunks_of_pipe(pipe, predictor.input_kind, predictor.num_features, batch_size):
+        yield chunk, predictor.find(chunk, "standard input")
+
+
+def _answers_of_file(predictor, source, options):
+    """As ``_answers_of_pipe``."""
     from tfxc.core.progress import Progress
 
-    source = _source(options, predictor.input_kind)
     # On a terminal the line would be drawn between the answers.
     shown = Progress("predicting", unit="examples") if options.output else None
     with shown or contextlib.nullcontext():
-        for chunk, found in predictor.over(source.chunks(options.batch_size), options.file):
-            write(found, chunk)
+        chunks = source.chunks(options.batch_size)
+        for chunk, found in predictor.find_over(chunks, options.file):
+            yield chunk, found
             if shown:
                 shown.advance(len(chunk))
 
 
-def _answer_there(source, options):
-    """Writes what the workers of a cluster answer."""
+@contextlib.contextmanager
+def _answers_of_workers(source, options):
+    """As ``_answers_of_pipe``, by the workers of a cluster."""
     from tfxc.core.progress import Progress
     from tfxc.inference.shared_chunks import shared_answers
     from tfxc.parallel import cluster
@@ -356,13 +411,16 @@ def _answer_there(source, options):
     batches = _numbered(source.chunks(options.batch_size))
     with (
         cluster(options.cluster),
-        _output(options.output) as stream,
         shared_answers(open_predictor, job, batches, options.output, examples) as answers,
         Progress("predicting", unit="examples") as progress,
     ):
-        for _, size, text in answers:
-            stream.write(text)
-            progress.advance(size)
+
+        def shown():
+            for _, size, found in answers:
+                yield found
+                progress.advance(size)
+
+        yield shown()
 
 
 def _numbered(chunks):
@@ -374,7 +432,7 @@ def _numbered(chunks):
 
 
 def open_predictor(job):
-    """The ``Work`` of a worker of a cluster: answers as they are written.
+    """The ``Work`` of a worker of a cluster: chunks without what is large, and ids and scores.
 
     It has all runs of an ensemble in memory. Of a run of several networks it has one at a time, and
     reads all of them for each task.
@@ -388,10 +446,10 @@ def open_predictor(job):
     predictor = _predictor(options, typed=False)
     several = {"keep": True} if isinstance(predictor, EnsemblePredictor) else {}
 
-    def answers(first, chunks):
-        for chunk, found in predictor.over(chunks, options.file, **several):
-            yield _lines(found, chunk, first, options.format or _OF_PROGRAMS, options)
-            first += len(chunk)
+    def answers(_, chunks):
+        for chunk, found in predictor.find_over(chunks, options.file, **several):
+            images = None if chunk.images is None else []
+            yield dataclasses.replace(chunk, features=None, images=images), found
 
     return answers
 
@@ -412,14 +470,6 @@ def _open(options, input_kind):
 
     data = RunFolder(options.run[0]).config().data
     return open_like(options.file, data, input_kind, options.reader, given)
-
-
-def _answer_pipe(predictor, write, batch_size):
-    from tfxc.data.typed_examples import chunks_of_pipe
-
-    pipe = sys.stdin.fileno()
-    for chunk in chunks_of_pipe(pipe, predictor.input_kind, predictor.num_features, batch_size):
-        write(predictor(chunk, "standard input"), chunk)
 
 
 def _interactive(predictor, min_score):
@@ -460,19 +510,35 @@ def _pairs(predictions, min_score):
         yield [(n, s) for n, s in pairs if n and (min_score is None or s >= min_score)]
 
 
-def _writer(options, stream):
-    """A function that writes ``Predictions`` of a ``Chunk`` in the wanted format, flushed."""
-    plain = options.output or options.file == "-" or not stream.isatty()
-    layout = options.format or (_OF_PROGRAMS if plain else "table")
-    done = 0
+def _write(options, names, source, answers):
+    """Writes or prints answers as the options say.
 
-    def write(predictions, chunk):
-        nonlocal done
-        stream.write(_lines(predictions, chunk, done, layout, options))
-        stream.flush()
-        done += len(chunk)
+    Args:
+        options: of the command.
+        names: of the labels, by id.
+        source: the ``Reader`` of the examples; None of standard input.
+        answers: see ``_answers_of_pipe``.
+    """
+    from tfxc.inference.predictors import named
 
-    return write
+    if options.output and Path(options.output).suffix in _FILES:
+        from tfxc.inference.prediction_files import write_predictions
+        from tfxc.ranker.calibration import at_least
+
+        if options.min_score is not None:
+            answers = ((chunk, at_least(*found, options.min_score)) for chunk, found in answers)
+        write_predictions(options.output, names, source and source.table(), answers)
+        return
+    with _output(options.output) as stream:
+        plain = options.file == "-" or not stream.isatty()
+        layout = options.format or ("jsonl" if plain else "table")
+        if options.output:
+            layout = _LINES_BY_ENDING[Path(options.output).suffix]
+        first = 0
+        for chunk, found in answers:
+            stream.write(_lines(named(*found, names), chunk, first, layout, options))
+            stream.flush()
+            first += len(chunk)
 
 
 def _lines(predictions, chunk, first, layout, options):
@@ -536,7 +602,11 @@ def _parser():
         help="score these labels of each example (.npz) instead of searching (default: search)",
     )
     cli.add_beam_options(options)
-    options.add_argument("--output", metavar="FILE", help="file to write (default: print)")
+    options.add_argument(
+        "--output",
+        metavar="FILE",
+        help="file to write: .jsonl, .txt, .npz, .csv or .parquet (default: print)",
+    )
     options.add_argument(
         "--format",
         choices=sorted(_LAYOUTS),

@@ -91,6 +91,7 @@ def label_vectors(found: argparse.Namespace) -> Any:
     from tfxc.data.parsing.arrays import load_matrix
     from tfxc.data.sources.matrices import matrices
     from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
+    from tfxc.labels.label_matrix import label_matrix
 
     if found.label_vectors:
         return load_matrix(found.label_vectors)
@@ -105,7 +106,8 @@ def label_vectors(found: argparse.Namespace) -> Any:
             raise ConfigError(
                 "both --features and --labels expected, found one", fix="add the other"
             )
-        features, labels = load_matrix(found.features), load_matrix(found.labels)
+        features = load_matrix(found.features)
+        labels = label_matrix(load_matrix(found.labels), found.labels)
     if found.vectors == "pii":
         return pii(labels)
     if found.label_features:

@@ -393,7 +393,7 @@ class EvaluationSettings(_Section):
             the best so far.
         ranks: whether to measure the exact rank of each true label among all, whatever its place:
             MRR and H@k over the pairs of example and label. Needs a head with a score per label.
-        exclude: labels that do not count for an example of a split, unless they are true:
+        exclude: labels that do not count for an example that is measured, unless they are true:
             ``"train"``, those that the training split gives the same text; ``"self"``, the label
             whose text is the example's own, which both need ``data.label_texts``; or a path with
             ``{split}`` in it, of a file of lines with an example's number, from 0, and a label.

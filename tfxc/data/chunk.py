@@ -32,3 +32,8 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def columns(self) -> dict[str, list[str]]:
+        """What can be repeated of each example: its ``name`` and its ``text``, if it has any."""
+        found = {"name": self.names, "text": self.texts}
+        return {name: values for name, values in found.items() if values is not None}

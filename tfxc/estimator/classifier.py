@@ -24,7 +24,7 @@ from tfxc.data.text.registry import build_text_features
 from tfxc.estimator.class_texts import label_texts_of, texts_of_classes
 from tfxc.estimator.examples import checked_images, checked_weights, is_texts, listed_texts
 from tfxc.estimator.fitted_model import FitData, FittedModel, check_recipe
-from tfxc.estimator.targets import Targets, label_sets, read_targets
+from tfxc.estimator.targets import Targets, read_targets
 from tfxc.runs.loaded import load_run
 
 _BATCH = 1024
@@ -288,9 +288,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         if not self._targets.multi_label:
             return super().score(X, y, sample_weight)
         best, _ = self._search(self._rows_of(X), 1)
-        if self._targets.form == "lists":
-            best = self.classes_[best]
-        pairs = zip(best[:, 0].tolist(), label_sets(y, self._targets), strict=True)
+        pairs = zip(best[:, 0].tolist(), self._targets.ids_of(y), strict=True)
         return float(np.average([label in true for label, true in pairs], weights=sample_weight))
 
     def save(self, folder: str | Path) -> None:

@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from tfxc.core.errors import DataError
+from tfxc.labels.label_matrix import label_matrix
 from tfxc.ops.csr import bounds_of
 
 _LISTS = (list, tuple, set, frozenset)
@@ -48,13 +49,14 @@ class Targets:
                 raise DataError("lists of labels as in fit expected", where="y")
             rows = [list(dict.fromkeys(row)) for row in y]
         else:
-            matrix = scipy.sparse.csr_matrix(y)
-            if matrix.shape[1] != len(self.classes):
+            targets, ids = _from_matrix(y, self.form)
+            if len(targets.classes) != len(self.classes):
                 raise DataError(
-                    f"{len(self.classes)} columns as in fit expected, found {matrix.shape[1]}",
+                    f"the matrix has {len(targets.classes)} columns",
                     where="y",
+                    fix=f"give the {len(self.classes)} columns of fit",
                 )
-            return _from_matrix(matrix, self.form)[1]
+            return ids
         numbers = {label: number for number, label in enumerate(self.classes.tolist())}
         return [sorted(numbers.setdefault(x, len(numbers)) for x in row) for row in rows]
 
@@ -80,10 +82,12 @@ def read_targets(
     """``Targets`` and one list of label ids per example.
 
     Args:
-        y: list of label lists, 1-D array of classes, or binary matrix, sparse or dense.
+        y: list of label lists, 1-D array of classes, an array of zeros and ones (n, num_classes),
+            or a sparse matrix, see ``label_matrix``.
 
     Raises:
-        DataError: the entries are of several kinds, or a matrix is not binary.
+        DataError: the entries are of several kinds; an array holds other numbers than 0 and 1, or
+            a sparse matrix NaN, infinity or −1.
         ValueError: scikit-learn's own complaints about 1-D targets.
 
     Example:
@@ -93,29 +97,19 @@ def read_targets(
     """
     y = _listed(y)
     if scipy.sparse.issparse(y):
-        return _from_matrix(scipy.sparse.csr_matrix(y), "sparse indicator")
+        return _from_matrix(y, "sparse indicator")
     if _is_lists(y):
         return _from_lists(y)
     values = np.asarray(y)
     if values.ndim == 2 and values.shape[1] > 1:
         check_classification_targets(values)
-        return _from_matrix(scipy.sparse.csr_matrix(values), "indicator")
+        return _from_matrix(values, "indicator")
     values = column_or_1d(values, warn=True)
     _refuse_missing([label] for label in values if values.dtype == object)
     assert_all_finite(values, input_name="y")
     check_classification_targets(values)
     classes, ids = np.unique(values, return_inverse=True)
     return Targets("single", classes), [[i] for i in ids.tolist()]
-
-
-def label_sets(
-    y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix, targets: "Targets"
-) -> list[set[Any]]:
-    """The true labels of each example as a set, for scoring; ``y`` in the form of ``targets``."""
-    if targets.form == "lists":
-        return [set(row) for row in _listed(y)]
-    matrix = scipy.sparse.csr_matrix(y)
-    return [set(row.tolist()) for row in np.split(matrix.indices, matrix.indptr[1:-1])]
 
 
 def _listed(y):
@@ -184,11 +178,15 @@ def _warn_of_zeros_and_ones(y):
         )
 
 
-def _from_matrix(matrix, form):
-    matrix = matrix.copy()  # the caller's stays as it is
-    matrix.eliminate_zeros()
-    if not np.isin(matrix.data, (1,)).all():
-        raise DataError("a matrix of zeros and ones expected", where="y")
-    matrix.sort_indices()
-    ids = [row.tolist() for row in np.split(matrix.indices, matrix.indptr[1:-1])]
-    return Targets(form, np.arange(matrix.shape[1])), ids
+def _from_matrix(y, form):
+    labels = label_matrix(y, "y")
+    # A dense array of other numbers may as well be several columns of classes.
+    if not scipy.sparse.issparse(y) and not np.isin(y, (0, 1)).all():
+        raise DataError(
+            "an array of several columns holds other numbers than 0 and 1",
+            where="y",
+            fix="give 1 for a label and 0 elsewhere, one class each as an array of one dimension, "
+            "or a list of labels for each example",
+        )
+    ids = [row.tolist() for row in np.split(labels.indices, labels.indptr[1:-1])]
+    return Targets(form, np.arange(labels.shape[1])), ids

@@ -12,6 +12,7 @@ from tfxc.core.storage.reading import read_json
 from tfxc.data.kinds import SPARSE
 from tfxc.data.parsing.arrays import load_matrix
 from tfxc.data.text.pecos import load_pecos_vectorizer
+from tfxc.labels.label_matrix import label_matrix
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.pecos.model import write_pecos_model
 from tfxc.runs.writer import manifest_of, new_run, split_of
@@ -111,16 +112,15 @@ def read_label_counts(
         Examples of each label, int64 (num_labels,), or None; and labels of each training example.
 
     Raises:
-        DataError: the file is missing or damaged, or has another number of columns.
+        DataError: the file is missing or damaged, has another number of columns, or an entry is
+            −1, see ``label_matrix``.
     """
     if path is None:
         return None, ()
-    matrix = load_matrix(path)
+    matrix = label_matrix(load_matrix(path), path)
     if matrix.shape[1] != num_labels:
         raise DataError(
             f"a column for each of the {num_labels:,} labels expected, found {matrix.shape[1]:,}",
             where=path,
         )
-    present = matrix != 0
-    lengths = np.asarray(present.sum(axis=1)).ravel()
-    return np.asarray(present.sum(axis=0)).ravel().astype(np.int64), lengths
+    return np.bincount(matrix.indices, minlength=num_labels), np.diff(matrix.indptr)

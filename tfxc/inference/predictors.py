@@ -83,7 +83,7 @@ class RunPredictor:
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """``Predictions`` of a chunk; raises as ``find`` does."""
-        return _named(*self.find(chunk, where), self.names)
+        return named(*self.find(chunk, where), self.names)
 
     def find_over(
         self, chunks: "Iterable[Chunk]", where: str = "input"
@@ -93,13 +93,6 @@ class RunPredictor:
         batches = ({"features": features_of(chunk, where), "chunk": chunk} for chunk in chunks)
         for batch in self._loaded.model.stream(batches):
             yield batch["chunk"], self._found(batch)
-
-    def over(
-        self, chunks: "Iterable[Chunk]", where: str = "input"
-    ) -> "Iterator[tuple[Chunk, Predictions]]":
-        """Yields chunks with ``Predictions`` of each; raises as ``find`` does."""
-        for chunk, found in self.find_over(chunks, where):
-            yield chunk, _named(*found, self.names)
 
     def release(self) -> None:
         """See ``LoadedRun.release``."""
@@ -145,7 +138,7 @@ class EnsemblePredictor:
         weights: one per run, see ``tfxc.ranker.ensemble.combine``.
 
     Attributes:
-        input_kind, num_features: see ``RunPredictor``.
+        input_kind, num_features, names: see ``RunPredictor``.
 
     Raises:
         ConfigError: runs on other kinds of examples or other labels, or k exceeds the number of
@@ -160,11 +153,8 @@ class EnsemblePredictor:
         weights: Sequence[float] | None = None,
     ) -> None:
         (_, first), *others = predictors.items()
-        self.input_kind, self.num_features, self._names = (
-            first.input_kind,
-            first.num_features,
-            first.names,
-        )
+        self.input_kind, self.num_features = first.input_kind, first.num_features
+        self.names = first.names
         for path, other in others:
             if other.input_kind != self.input_kind:
                 raise ConfigError(
@@ -178,14 +168,18 @@ class EnsemblePredictor:
         listed = max(one.k for one in self._predictors)
         self.k = checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)
 
-    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """``Predictions`` of a chunk; see ``RunPredictor``."""
+    def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
+        """Ids and scores of a chunk; see ``RunPredictor``."""
         return self._combined([one.find(chunk, where) for one in self._predictors])
 
-    def over(
+    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
+        """``Predictions`` of a chunk; see ``RunPredictor``."""
+        return named(*self.find(chunk, where), self.names)
+
+    def find_over(
         self, chunks: "Iterable[Chunk]", where: str = "input", keep: bool = False
-    ) -> "Iterator[tuple[Chunk, Predictions]]":
-        """Yields chunks with ``Predictions`` of each, one run in memory at a time.
+    ) -> "Iterator[tuple[Chunk, tuple[np.ndarray, np.ndarray]]]":
+        """Yields chunks with ids and scores of each, one run in memory at a time.
 
         Chunks and lists wait in temporary files until the last run has read them.
 
@@ -206,12 +200,12 @@ class EnsemblePredictor:
                 yield chunk, self._combined(of_runs)
 
     def _combined(self, lists):
-        """``Predictions`` from the ids and scores that each run has found."""
-        named = [
+        """Ids and scores from those that each run has found."""
+        of_first = [
             (np.where(ids >= 0, numbers[ids], -1), scores)
             for (ids, scores), numbers in zip(lists, self._maps, strict=True)
         ]
-        return _named(*combine(named, self._method, self.k, self._weights), self._names)
+        return combine(of_first, self._method, self.k, self._weights)
 
 
 def reaching(
@@ -244,8 +238,8 @@ def reaching(
         k *= 4
 
 
-def _named(ids, scores, names):
-    """``Predictions`` of label ids."""
+def named(ids: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> "Predictions":
+    """``Predictions`` of label ids; a padding id has the name ``""``."""
     found = [[names[i] if i >= 0 else "" for i in row] for row in ids.tolist()]
     return Predictions(found, scores)
 

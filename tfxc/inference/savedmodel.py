@@ -1,10 +1,12 @@
 """Labels for chunks of raw examples, by a SavedModel of ``tfxc export``."""
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, DataError
@@ -12,7 +14,9 @@ from tfxc.core.storage import checksums
 from tfxc.data.conversion import check_kind
 from tfxc.data.images.conversion import ImageConverter
 from tfxc.data.kinds import DENSE, IMAGE, input_of
-from tfxc.inference.predictors import Predictions, checked_k
+from tfxc.data.manifest import LABELS_FILE
+from tfxc.inference.predictors import Predictions, checked_k, named
+from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.text.subwords import require_text
 
 if TYPE_CHECKING:
@@ -29,12 +33,14 @@ class SavedModelPredictor:
     Attributes:
         input_kind: a name in ``tfxc.data.kinds.INPUTS``.
         num_features: length of dense vectors, else None: the signature does not show it.
+        names: of the labels, by id.
 
     Raises:
         ConfigError: no such SavedModel, one of another program, or it outputs fewer labels.
     """
 
     def __init__(self, folder: str | Path, k: int | None = None) -> None:
+        self._folder = Path(folder)
         self._model = _load(folder)  # kept: its functions do not keep their variables alive
         self._signature = self._model.signatures["serving_default"]
         inputs = self._signature.structured_input_signature[1]
@@ -54,8 +60,12 @@ class SavedModelPredictor:
         available = self._signature.structured_outputs["labels"].shape[1]
         self.k = checked_k(available if k is None else k, available)
 
-    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """``Predictions`` of a chunk; see ``RunPredictor``."""
+    @functools.cached_property
+    def names(self) -> list[str]:
+        return LabelVocabulary.load(self._folder / "assets" / LABELS_FILE).names
+
+    def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
+        """Ids and scores of a chunk; see ``RunPredictor``."""
         arguments = self._arguments(chunk, where)
         try:
             found = self._signature(**arguments)
@@ -65,15 +75,18 @@ class SavedModelPredictor:
                 where=where,
                 fix="give features of the space the model was trained on",
             ) from error
-        names = [[name.decode("utf-8") for name in row] for row in found["labels"].numpy()]
-        return Predictions([row[: self.k] for row in names], found["scores"].numpy()[:, : self.k])
+        return found["ids"].numpy()[:, : self.k], found["scores"].numpy()[:, : self.k]
 
-    def over(
+    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
+        """``Predictions`` of a chunk; see ``RunPredictor``."""
+        return named(*self.find(chunk, where), self.names)
+
+    def find_over(
         self, chunks: "Iterable[Chunk]", where: str = "input"
-    ) -> "Iterator[tuple[Chunk, Predictions]]":
-        """Yields chunks with ``Predictions`` of each."""
+    ) -> "Iterator[tuple[Chunk, tuple[np.ndarray, np.ndarray]]]":
+        """Yields chunks with what ``find`` finds for each."""
         for chunk in chunks:
-            yield chunk, self(chunk, where)
+            yield chunk, self.find(chunk, where)
 
     def _arguments(self, chunk, where):
         if self._images is not None:
@@ -113,9 +126,9 @@ def _load(folder):
             fix="write it again with tfxc export",
         ) from error
     outputs = getattr(model.signatures.get("serving_default"), "structured_outputs", {})
-    if not {"labels", "scores"} <= set(outputs):
+    if not {"ids", "labels", "scores"} <= set(outputs):
         raise ConfigError(
-            "a SavedModel that outputs labels and scores expected, found other outputs",
+            "this SavedModel does not output ids, labels and scores",
             where=folder,
             fix="give a SavedModel of tfxc export",
         )

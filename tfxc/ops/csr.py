@@ -63,6 +63,59 @@ def unit_rows(matrix: scipy.sparse.csr_matrix, norm: str = "l2") -> scipy.sparse
     return matrix
 
 
+def summed_entries(
+    matrix: scipy.sparse.csr_matrix, where: str | Path, first_row: int = 0
+) -> scipy.sparse.csr_matrix:
+    """The matrix with one entry for each place: entries stored twice are summed.
+
+    Args:
+        matrix: CSR; it is left as it is.
+        where: file or argument that it comes from, for messages.
+        first_row: number of its first row there.
+
+    Returns:
+        CSR, columns ascending within a row.
+
+    Raises:
+        DataError: an entry is NaN or infinite, or entries are no real numbers.
+
+    Example:
+        >>> twice = scipy.sparse.csr_matrix(([1.0, 2.0], [4, 4], [0, 2]), (1, 5))
+        >>> summed_entries(twice, "P.npz").data.tolist()
+        [3.0]
+    """
+    if matrix.dtype.kind not in "fiub":
+        raise DataError(
+            f"the entries are no real numbers but {matrix.dtype}",
+            where=where,
+            fix="save the matrix as float32",
+        )
+    if not matrix.has_canonical_format:
+        # Sums of integers of few bits would overflow, and booleans have none.
+        matrix = matrix.astype(matrix.dtype if matrix.dtype.kind == "f" else np.float64)
+        matrix.sum_duplicates()
+    infinite = np.flatnonzero(~np.isfinite(matrix.data))
+    if infinite.size:
+        raise DataError(
+            f"an entry is NaN or infinite ({entry_place(matrix, infinite[0], first_row)})",
+            where=where,
+            fix="correct the value, or leave the entry out",
+        )
+    return matrix
+
+
+def entry_place(matrix: scipy.sparse.csr_matrix, entry: int, first_row: int = 0) -> str:
+    """Where an entry stands, for messages; rows and columns are counted from 1.
+
+    Args:
+        matrix: CSR.
+        entry: its place in ``matrix.data``.
+        first_row: number of the matrix's first row among all rows, from 0.
+    """
+    row = first_row + int(np.searchsorted(matrix.indptr, entry, side="right"))
+    return f"row {row:,}, column {int(matrix.indices[entry]) + 1:,}"
+
+
 def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
     """The matrix of a file, CSR, its indices within its shape and its row bounds ascending.
 

@@ -1,6 +1,7 @@
 """What a run is measured on, and how: for the metrics, the report, the card and Python."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -104,7 +105,8 @@ class Measurement:
         if self.data:
             from tfxc.data.sources.base import RowStream
 
-            return str(self.data), RowStream(loaded.rows(self._reader(loaded)))
+            reader = self._reader(loaded)
+            return str(self.data), RowStream(lambda: loaded.rows(reader))
         if self.features:
             raise ConfigError(
                 "a file of examples expected with this option, found a split",
@@ -114,26 +116,31 @@ class Measurement:
         return self._split(loaded)
 
     def _split(self, loaded):
-        from tfxc.data.manifest import Manifest
-        from tfxc.data.preparation import ensure_prepared
         from tfxc.data.sources.shards import open_source
 
-        folder = ensure_prepared(loaded.config.data, self.prepared)
         splits, split = loaded.manifest["splits"], self._split_of(loaded)
         if split not in splits:
             raise ConfigError(
-                f"a split of the data expected, found {split!r}",
+                f"the run's data have no split {split!r}",
                 where="--split",
                 fix=f"choose one of: {', '.join(splits)}",
             )
+        return split, open_source(self._prepared_data(loaded, split, "--split"), split)
+
+    def _prepared_data(self, loaded, split, where):
+        """The prepared folder, which has the examples of a split that the run was made with."""
+        from tfxc.data.manifest import Manifest
+        from tfxc.data.preparation import ensure_prepared
+
+        folder = ensure_prepared(loaded.config.data, self.prepared)
         if Manifest.load(folder).num_labels != loaded.manifest["num_labels"]:
             raise ConfigError(
-                "a run without added labels expected, found one to which labels were added",
-                where="--split",
-                fix="name a file with --data",
+                "labels were added to the run, which its prepared data do not have",
+                where=where,
+                fix="name a file with --data, and --exclude without a word",
             )
         loaded.folder.check_data(folder, {"labels", "text features", f"records of {split}"})
-        return split, open_source(folder, split)
+        return folder
 
     def _split_of(self, loaded):
         splits = loaded.manifest["splits"]
@@ -198,31 +205,64 @@ class Measurement:
         return trained_slices(counts)
 
     def excluded(self, loaded: "LoadedRun", rows: "Examples") -> "Exclusions | None":
-        """Labels that do not count for the examples of a split, see ``evaluation.exclude``.
+        """Labels that do not count for the examples, see ``evaluation.exclude``.
+
+        They are the same for a split and for its file.
 
         Args:
             loaded: the run.
             rows: what ``examples`` returned.
+
+        Raises:
+            ConfigError: an exclusion that does not exist, or is not known for the file.
+            CheckpointError: the training examples are not those of the run.
         """
-        kinds = loaded.config.evaluation.exclude if self.exclude is None else self.exclude
+        from tfxc.data.label_texts.exclusions import exclusions, exclusions_of_file
+        from tfxc.data.sources.shards import open_source
+
+        data = loaded.config.data
         for kind in self.exclude or ():
-            check_exclusion(kind, "--exclude")
-            if self.data or (SPLIT not in kind and loaded.config.data.label_texts is None):
-                texts = "" if SPLIT in kind else " of data with label texts"
+            if not self.data:
+                check_exclusion(kind, "--exclude")
+            if kind in ("train", "self") and data.label_texts is None:
                 raise ConfigError(
-                    f"a split{texts} expected with {kind!r}, found none",
+                    f"{kind!r} goes by the texts of labels, and the run's data have none",
                     where="--exclude",
                     fix="leave it out",
                 )
-        if not kinds or self.data:
+        kinds = list(loaded.config.evaluation.exclude if self.exclude is None else self.exclude)
+        if not kinds:
             return None
-        from tfxc.data.label_texts.exclusions import exclusions
-        from tfxc.data.preparation import ensure_prepared
-        from tfxc.data.sources.shards import open_source
+        folder = train = None
+        if not self.data or "train" in kinds:
+            folder = self._prepared_data(loaded, "train", "--exclude")
+            train = open_source(folder, "train")
+        if not self.data:
+            return exclusions(folder, self._split_of(loaded), kinds, cast("Source", rows), train)
+        for place, kind in enumerate(kinds):
+            if SPLIT in kind:
+                kinds[place] = kind.replace(SPLIT, self._split_of_file(loaded, kind))
+        return exclusions_of_file(
+            self._reader(loaded), kinds, loaded.vocabulary, loaded.label_texts, data.self_part,
+            folder, train,
+        )  # fmt: skip
 
-        folder, source = ensure_prepared(loaded.config.data, self.prepared), cast("Source", rows)
-        split = self._split_of(loaded)
-        return exclusions(folder, split, kinds, source, open_source(folder, "train"))
+    def _split_of_file(self, loaded, kind):
+        """The split of the run's data that a file is."""
+        from tfxc.data.source_files import source_path
+
+        for split in ("dev", "test", "train"):
+            source = getattr(loaded.config.data, split)
+            if not source:
+                continue
+            place = os.path.realpath(source_path(source))
+            if str(self.data) == source or os.path.realpath(self.data) == place:
+                return split
+        raise ConfigError(
+            f"{kind} names the excluded labels of each split, and {self.data} is none of them",
+            where="--exclude",
+            fix="name the file for these examples, or give the option without a word for none",
+        )
 
     def _ks(self, settings, num_labels):
         # As in training, a config's cut-offs that a small label set has not are left out.

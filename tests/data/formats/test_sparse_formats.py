@@ -14,6 +14,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats import open_reader
 from tfxc.data.parsing import sparse_lines
 from tfxc.data.parsing.numbers import parse_pairs
+from tfxc.estimator.reading import read
 
 ROWS = b"""0,3 0:1 4:0.25
  1:-2.5 2:1e-3
@@ -227,7 +228,7 @@ class TestSVMLight(ReaderContract):
         ("row", "message"),
         [
             (b"0 0:1", "a feature id of 1 to"),
-            (b"-1 1:1", "a label id of 0 to"),
+            (b"0,-1 1:1", "a label id of 0 to"),
             (b"0 qid:3 1:1", "feature:value expected, found 'qid:3'"),
         ],
     )
@@ -236,6 +237,42 @@ class TestSVMLight(ReaderContract):
         path.write_bytes(b"# comment\n1 1:1\n" + row)
         with pytest.raises(DataError, match=rf"a\.svm:3: {message}"):
             open_reader(path, zero_based=False)
+
+    @pytest.mark.parametrize("options", [{}, {"zero_based": False, "num_features": 4}])
+    @pytest.mark.parametrize("one", [b"1", b"+1", b"1.0", b"+1.0"])
+    def test_two_classes(self, tmp_path, one, options):
+        """Scikit-learn has them as -1 and 1; +1 and 1 are the same."""
+        path = tmp_path / "a.svm"
+        path.write_bytes(b"1 1:1\n# -2\n 3:1\n%b 3:1\n-1 4:1\n+1 1:2\n" % one)
+        reader = open_reader(path, **options)
+        assert (reader.num_labels, reader.label_names) == (2, ["-1", "1"])
+        for size in (1, 2, 10):
+            labels = concatenated(reader.chunks(size)).labels
+            assert list(labels) == [["1"], [], ["1"], ["-1"], ["1"]]
+        content = path.read_bytes().replace(b" 3:1\n", b"", 1)
+        matrix, expected = load_svmlight_file(str(self.rewritten(path, content)))
+        texts, found = read(path, **options)
+        assert [float(name) for name in found] == expected.tolist()
+        np.testing.assert_array_equal(texts.toarray(), matrix.toarray())
+
+    def rewritten(self, path, content):
+        path.write_bytes(content)
+        return path
+
+    def test_ones_alone_are_an_id(self, tmp_path):
+        """As a name, 1 is also that class of a training file with both."""
+        path = tmp_path / "a.svm"
+        path.write_bytes(b"+1 1:1\n1 2:1\n")
+        reader = open_reader(path)
+        assert reader.label_names is None
+        assert concatenated(reader.chunks()).labels == [[1], [1]]
+
+    @pytest.mark.parametrize("label", [b"0", b"2", b"-2", b"1,0"])
+    def test_no_third_class(self, tmp_path, label):
+        path = tmp_path / "a.svm"
+        path.write_bytes(b"1 1:1\n-1 1:1\n%b 1:1\n" % label)
+        with pytest.raises(DataError, match=r"a\.svm:3: label -?[02] stands among the classes"):
+            open_reader(path)
 
     @pytest.mark.parametrize("options", [{"zero_based": "yes"}, {"num_features": 0}])
     def test_bad_options(self, tmp_path, options):

@@ -7,7 +7,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,20 @@ _CONTROLS = re.compile("[\x80-\x9f]")
 _SHOWN = 12
 #: No options.
 NONE_GIVEN: Mapping[str, Any] = types.MappingProxyType({})
+
+
+class Table(NamedTuple):
+    """All columns of a source, also those that hold neither texts nor labels.
+
+    Attributes:
+        columns: their names.
+        rows: the values of each example, in the order of the examples.
+        types: types of Arrow, one for each column; None where values are texts or those of JSON.
+    """
+
+    columns: Sequence[str]
+    rows: Iterable[Sequence[Any]]
+    types: Sequence[Any] | None = None
 
 
 class Reader(abc.ABC):
@@ -210,6 +224,10 @@ class Reader(abc.ABC):
         """
         for chunk in self.chunks(size):
             yield chunk.labels
+
+    def table(self) -> Table | None:
+        """All columns of the source, whose rows are read anew; None if a format has no columns."""
+        return None
 
     @abc.abstractmethod
     def _read(self, size: int) -> Iterator[Chunk]:

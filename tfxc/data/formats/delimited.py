@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.base import NONE_GIVEN, TextReader
+from tfxc.data.formats.base import NONE_GIVEN, Table, TextReader
 from tfxc.data.parsing.column_guess import (
     LABELS_FIELDS,
     TEXT_FIELDS,
@@ -148,6 +148,10 @@ class Delimited(TextReader):
             _refuse_twice(header, found, where)
         options |= {"text_field": found.text, "labels_field": found.labels}
         return options | ({"label_separator": found.separator} if found.separator else {})
+
+    def table(self) -> Table:
+        rows = (row for _, row in self._rows())
+        return Table(list(self.columns) if self.columns else next(rows, []), rows)
 
     def _examples(self):
         rows = self._rows()

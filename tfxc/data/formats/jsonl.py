@@ -8,7 +8,7 @@ from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.base import NONE_GIVEN, TextReader
+from tfxc.data.formats.base import NONE_GIVEN, Table, TextReader
 from tfxc.data.parsing.column_guess import Wanted, first_values, guess_columns
 from tfxc.data.parsing.label_checks import check_labels, check_unicode
 from tfxc.data.parsing.lines import UTF_8
@@ -84,6 +84,11 @@ class JSONLines(TextReader):
         usual = {"text_field": "text", "labels_field": "labels"}
         options = {"text_field": found.text, "labels_field": found.labels}
         return {key: name for key, name in options.items() if name != usual[key]}
+
+    def table(self) -> Table:
+        """A column for each key, for which the file is read once."""
+        keys = list(dict.fromkeys(key for _, example in self._objects() for key in example))
+        return Table(keys, ([example.get(key) for key in keys] for _, example in self._objects()))
 
     def _objects(self):
         """Yields ``(place, object)``, blank lines left out."""

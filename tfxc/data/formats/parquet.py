@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats.base import NONE_GIVEN, Reader, TextReader
+from tfxc.data.formats.base import NONE_GIVEN, Reader, Table, TextReader
 from tfxc.data.parsing.arrow_tables import SUFFIXES, TableFile
 from tfxc.data.parsing.column_guess import (
     LABELS_FIELDS,
@@ -126,6 +126,13 @@ class Parquet(TextReader):
     @property
     def bytes_read(self) -> int:
         return sum(table.bytes_read for table in self._tables)
+
+    def table(self) -> Table:
+        """The columns that all files have."""
+        first, *others = self._tables
+        columns = [c for c in first.columns if all(c in table.columns for table in others)]
+        rows = (row for table in self._tables for _, row in table.rows(columns))
+        return Table(columns, rows, [first.schema.field(name).type for name in columns])
 
     @classmethod
     def _files(cls, path: Path, split: str | None) -> Sequence[Path]:

@@ -18,6 +18,7 @@ from tfxc.data.lists import LabelLists
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8, Lines
 from tfxc.data.parsing.sparse_file import ArrayFolder, is_array_folder, open_rows
+from tfxc.labels.label_matrix import label_matrix
 from tfxc.ops.csr import load_sparse, sparse_shape
 
 if TYPE_CHECKING:
@@ -32,16 +33,16 @@ class PecosFolder(Reader):
     """Reads ``X.<split>.txt`` and/or ``X.<split>.npz`` with ``Y.<split>.npz``.
 
     ``X.<split>.txt`` holds one text per line, read as PECOS does: a lone carriage return ends a
-    line too, what follows the first tab of a line is not part of its text, spaces are, and an
-    empty line is an empty text. The features (examples, num_features) are a SciPy sparse matrix in
+    line too, what follows the first tab of a line is not part of its text, spaces are, and an empty
+    line is an empty text. The features (examples, num_features) are a SciPy sparse matrix in
     ``X.<split>.npz`` or a dense one in ``X.<split>.npy``, the labels (examples, num_labels) a
-    sparse matrix, of which every entry that is not zero counts as a label. In place of an ``.npz``
-    there may be a folder of the same name without the ending, with the arrays of a CSR matrix,
-    ``data.npy``, ``indices.npy``, ``indptr.npy`` and ``shape.npy``, for matrices larger than
-    memory: it is never read as a whole. With ``Y.txt`` or ``output-items.txt`` (one name per label)
-    the labels are names, else ids. Chunks carry texts and features, as far as there are any. Sparse
-    matrices in ``.npz`` are held in memory while they are read, but by preparation of folders
-    without texts.
+    sparse matrix of which the entries above 0 are labels, see ``label_matrix``. In place of an
+    ``.npz`` there may be a folder of the same name without the ending, with the arrays of a CSR
+    matrix, ``data.npy``, ``indices.npy``, ``indptr.npy`` and ``shape.npy``, for matrices larger
+    than memory: it is never read as a whole. With ``Y.txt`` or ``output-items.txt`` (one name per
+    label) the labels are names, else ids. Chunks carry texts and features, as far as there are any.
+    Sparse matrices in ``.npz`` are held in memory while they are read, but by preparation of
+    folders without texts.
 
     Args:
         path: the folder.
@@ -177,11 +178,15 @@ class PecosFolder(Reader):
         elif scratch is not None:
             rows = open_rows(self._label_path, scratch)
         else:
-            found = load_sparse(self._label_path)
-            found.eliminate_zeros()
-            lists = LabelLists(found.indptr, found.indices, names)
+            labels = label_matrix(load_sparse(self._label_path), self._label_path)
+            lists = LabelLists(labels.indptr, labels.indices, names)
             return lambda start, stop: lists[start:stop]
-        return rows and (lambda start, stop: _label_lists(rows(start, stop), names))
+
+        def read(start, stop):
+            labels = label_matrix(rows(start, stop), self._label_path, start)
+            return LabelLists(labels.indptr, labels.indices, names)
+
+        return rows and read
 
     def _texts(self):
         lines = Lines(self._text_path, self._lines.max_line_bytes, True, self._encoding)
@@ -232,8 +237,3 @@ class PecosFolder(Reader):
             where=self.path,
             fix="give the split as its files are named",
         )
-
-
-def _label_lists(matrix, names):
-    matrix.eliminate_zeros()
-    return LabelLists(matrix.indptr, matrix.indices, names)

@@ -10,7 +10,7 @@ from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import NONE_GIVEN, Reader, bounded
 from tfxc.data.parsing.column_guess import Wanted
-from tfxc.data.parsing.sparse_lines import parse_rows
+from tfxc.data.parsing.sparse_lines import SIGNS, parse_rows
 
 if TYPE_CHECKING:
     from tfxc.data.parsing.path_probe import PathProbe
@@ -24,8 +24,10 @@ _LINE = re.compile(rb"(?:[-+\d.,]+\s+|\s*)" + _PAIR + rb"(?:\s+" + _PAIR + rb")*
 class SVMLight(Reader):
     """Reads ``l1,l2,... f1:v1 f2:v2 ...  # comment`` lines without a header.
 
-    Labels are non-negative ids. Blank lines and lines that hold only a comment are skipped. The
-    order of the features carries no meaning: rows come sorted by feature id.
+    Labels are non-negative ids, or the two classes +1 and −1, one per line, whose names are ``"1"``
+    and ``"-1"``: the first label that is not 1 shows which (``+1`` is 1). Blank lines and lines
+    that hold only a comment are skipped. The order of the features carries no meaning: rows come
+    sorted by feature id.
 
     Unless both ``num_features`` and ``zero_based`` are given, the constructor reads the file once
     to find them (and ``num_examples``). A split of a data set should be given both: by itself it
@@ -40,8 +42,8 @@ class SVMLight(Reader):
 
     Raises:
         ConfigError: ``zero_based`` or ``num_features`` has another value.
-        DataError: naming file and line: an id out of range, an unparsable or duplicate feature, a
-            value that is NaN or infinite.
+        DataError: naming file and line: an id out of range, another label next to +1 and −1, an
+            unparsable or duplicate feature, a value that is NaN or infinite.
 
     Example:
         >>> reader = SVMLight("train.svm", zero_based=False)        # doctest: +SKIP
@@ -78,6 +80,9 @@ class SVMLight(Reader):
                 f"a number of at least 1 expected, found {num_features!r}", where="num_features"
             )
         self.num_features = num_features
+        if self._labels_are_signs():
+            self.num_labels = len(SIGNS)
+            self.label_names = list(SIGNS)
         self._first_feature = 0 if zero_based == "auto" else int(not zero_based)
         if zero_based == "auto" or num_features is None:
             self._scan(find_base=zero_based == "auto")
@@ -97,6 +102,20 @@ class SVMLight(Reader):
             return {}
         return {"zero_based": not reader._first_feature, "num_features": reader.num_features}
 
+    def _labels_are_signs(self):
+        """Whether the first label that is not 1 is −1; elsewhere labels are ids."""
+        for _, line in self._example_lines():
+            head = line.split(maxsplit=1)[0]
+            if b":" in head or line[:1].isspace():  # a line without labels
+                continue
+            try:
+                label = float(head)
+            except ValueError:  # several labels
+                return False
+            if label != 1:
+                return label == -1
+        return False
+
     def _scan(self, find_base):
         lowest, highest, self.num_examples = None, -1, 0
         # Ids are checked against num_features only once their base is known.
@@ -115,7 +134,7 @@ class SVMLight(Reader):
 
     def _read(self, size):
         for rows in self._rows(size):
-            yield rows.to_chunk(self.num_features, self._first_feature)
+            yield rows.to_chunk(self.num_features, self._first_feature, self.label_names)
 
     def _rows(self, size):
         lines = self._example_lines()
@@ -126,6 +145,7 @@ class SVMLight(Reader):
                 self.path,
                 num_features=self.num_features,
                 first_feature=self._first_feature,
+                signs=self.label_names is not None,
             )
 
     def _example_lines(self):

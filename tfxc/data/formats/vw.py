@@ -119,6 +119,9 @@ class VowpalWabbit(SVMLight):
             max_line_bytes=max_line_bytes,
         )
 
+    def _labels_are_signs(self):
+        return False  # they count from label_base
+
     def _example_lines(self):
         """The lines as svmlight has them."""
         namespace = None

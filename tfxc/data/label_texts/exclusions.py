@@ -1,15 +1,16 @@
 """Labels that do not count for an example when it is measured."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.core.messages import NOTES
 from tfxc.core.settings import SPLIT
-from tfxc.data.label_texts.prepared import example_keys, own_labels
+from tfxc.data.label_texts.keys import keys_of_examples, labels_of_texts, text_keys
+from tfxc.data.label_texts.prepared import example_keys, has_label_texts, own_labels
 from tfxc.data.lists import gather_lists, pad_labels
 from tfxc.data.manifest import LABELS_FILE
 from tfxc.data.parsing.lines import Lines
@@ -18,6 +19,7 @@ from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.csr import bounds_of
 
 if TYPE_CHECKING:
+    from tfxc.data.formats.base import Reader
     from tfxc.data.sources.base import Source
 
 
@@ -65,23 +67,75 @@ def exclusions(
     Raises:
         DataError: a file of pairs cannot be read, or does not fit the split.
     """
+    names = LabelVocabulary.load(Path(folder) / LABELS_FILE)
+    keys = own = None
+    if has_label_texts(folder):
+        keys, own = example_keys(folder, split), own_labels(folder, split)
+    examples = _Examples(source.num_examples, _pairs(source), keys, own)
+    paths = [kind.replace(SPLIT, split) for kind in kinds]
+    return _excluded(paths, examples, names, folder, train)
+
+
+def exclusions_of_file(
+    reader: "Reader",
+    kinds: Iterable[str],
+    names: LabelVocabulary,
+    label_texts: Sequence[str] = (),
+    separator: str | None = None,
+    folder: str | Path | None = None,
+    train: "Source | None" = None,
+) -> Exclusions:
+    """The ``Exclusions`` of the examples of a file: those of a split that has the same examples.
+
+    Args:
+        reader: of the file.
+        kinds: ``"train"``, ``"self"``, or the path of a file of pairs.
+        names: of the labels.
+        label_texts: of the labels, by id, for the first two kinds.
+        separator: see ``tfxc.data.label_texts.keys.own_part``.
+        folder, train: the prepared folder and its training split, for ``"train"``.
+
+    Raises:
+        DataError: a file cannot be read, or does not fit the other.
+    """
+    keys, true, count = [np.zeros((0, 2), np.uint64)], [np.zeros((0, 2), np.int64)], 0
+    for chunk in reader.chunks():
+        if label_texts:
+            keys.append(keys_of_examples(chunk.texts or [], separator))
+        # Labels that the run does not know are not found, and need not be excluded.
+        ids = [names.ids(map(str, labels)) for labels in chunk.labels]
+        pairs = [(number, id_) for number, row in enumerate(ids, start=count) for id_ in row]
+        true.append(np.array(pairs, np.int64).reshape(-1, 2))
+        count += len(chunk)
+    both = np.concatenate(keys)
+    own = labels_of_texts(both[:, 1], text_keys(label_texts))
+    examples = _Examples(count, np.concatenate(true), both[:, 0], own)
+    return _excluded(kinds, examples, names, folder, train)
+
+
+class _Examples(NamedTuple):
+    """How many are measured, pairs of example and true label, and what is known of their texts."""
+
+    count: int
+    true: np.ndarray
+    keys: np.ndarray | None
+    own: np.ndarray | None
+
+
+def _excluded(kinds, examples, names, folder, train):
     found = [np.zeros((0, 2), np.int64)]
     for kind in kinds:
         if kind == "self":
-            own = own_labels(folder, split)
-            places = np.flatnonzero(own >= 0)
-            found.append(np.stack([places, own[places].astype(np.int64)], axis=1))
+            places = np.flatnonzero(examples.own >= 0)
+            found.append(np.stack([places, examples.own[places].astype(np.int64)], axis=1))
         elif kind == "train":
-            of_train, of_split = (example_keys(folder, name) for name in ("train", split))
-            found.append(_with_same_text(of_train, of_split, _pairs(train)))
+            of_train = example_keys(folder, "train")
+            found.append(_with_same_text(of_train, examples.keys, _pairs(train)))
         else:
-            names = LabelVocabulary.load(Path(folder) / LABELS_FILE)
-            path = expand(kind.replace(SPLIT, split))
-            found.append(read_excluded_pairs(path, names, source.num_examples))
-    pairs, true = np.concatenate(found), _pairs(source)
-    count = source.num_examples
-    is_true = np.isin(_codes(pairs), _codes(true))
-    return Exclusions(pairs[~is_true], count)
+            found.append(read_excluded_pairs(expand(kind), names, examples.count))
+    pairs = np.concatenate(found)
+    is_true = np.isin(_codes(pairs), _codes(examples.true))
+    return Exclusions(pairs[~is_true], examples.count)
 
 
 def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: int) -> np.ndarray:

@@ -71,3 +71,18 @@ def places_of(keys: np.ndarray, listed: np.ndarray) -> np.ndarray:
     distinct, first = np.unique(listed, return_index=True)
     place = np.minimum(np.searchsorted(distinct, keys), len(distinct) - 1)
     return np.where(distinct[place] == keys, first[place], -1).astype(np.int32)
+
+
+def labels_of_texts(keys: np.ndarray, label_keys: np.ndarray) -> np.ndarray:
+    """The label whose text is that of an example.
+
+    Args:
+        keys: uint64 (n,), of the parts of examples that may be a label's text.
+        label_keys: uint64 (num_labels,), of the texts of the labels, "" for none.
+
+    Returns:
+        int32 (n,), -1 for none.
+    """
+    own = places_of(keys, label_keys)
+    own[keys == text_keys([""])[0]] = -1
+    return own

@@ -14,7 +14,7 @@ from tfxc.data.label_texts.file import (
     text_of_name,
     texts_of_labels,
 )
-from tfxc.data.label_texts.keys import places_of, text_keys
+from tfxc.data.label_texts.keys import labels_of_texts, text_keys
 from tfxc.data.label_texts.prepared import save_examples, save_label_texts
 from tfxc.data.source_files import source_path
 from tfxc.data.text.joined import given_terms
@@ -108,6 +108,5 @@ class LabelTextsPreparation:
         Args:
             keys: those of ``keys_of_examples``, in the order of the records.
         """
-        own = places_of(keys[:, 1], self._keys)
-        own[keys[:, 1] == text_keys([""])[0]] = -1  # the text of labels without one
+        own = labels_of_texts(keys[:, 1], self._keys)
         save_examples(folder, split, own, keys[:, 0])

@@ -38,7 +38,8 @@ class TableFile:
         path: the file; its ending says whether it is Parquet.
 
     Attributes:
-        columns: their names.
+        schema: pyarrow's, of names and types.
+        columns: names of the columns.
         columns_of_labels: names of those of texts, integers, or lists of either.
         num_rows: number of rows, or None of a stream, which does not say.
 
@@ -50,7 +51,7 @@ class TableFile:
     def __init__(self, path: Path) -> None:
         self.path, self._arrow = path, arrow(path)
         with self._errors(), self._opened() as file:
-            schema = file.schema_arrow if self._is_parquet else file.schema
+            self.schema = schema = file.schema_arrow if self._is_parquet else file.schema
             self.columns = list(schema.names)
             self.columns_of_labels = [f.name for f in schema if self._may_be_label(f.type)]
             self.num_rows = file.metadata.num_rows if self._is_parquet else None

@@ -20,6 +20,8 @@ from tfxc.ops.csr import bounds_of
 
 _MAX_ID = np.iinfo(np.int32).max
 _MAX_DIGITS = 18  # of numbers of 64 bits
+#: Names of the classes −1 and +1, by the ids that they get.
+SIGNS = ("-1", "1")
 
 
 @dataclasses.dataclass
@@ -40,8 +42,19 @@ class SparseRows:
     values: np.ndarray
     feature_counts: np.ndarray
 
-    def to_chunk(self, num_features: int, first_feature: int = 0) -> Chunk:
-        """The rows as a ``Chunk``; ids count from ``first_feature`` (0 or 1)."""
+    def to_chunk(
+        self,
+        num_features: int,
+        first_feature: int = 0,
+        label_names: Sequence[str] | None = None,
+    ) -> Chunk:
+        """The rows as a ``Chunk``; ids count from ``first_feature`` (0 or 1).
+
+        Args:
+            num_features: width of the features.
+            first_feature: the lowest feature id.
+            label_names: names of the labels by id; None where labels are numbers.
+        """
         matrix = scipy.sparse.csr_matrix(
             (
                 self.values,
@@ -50,7 +63,8 @@ class SparseRows:
             ),
             shape=(len(self.label_counts), num_features),
         )
-        labels = LabelLists(bounds_of(self.label_counts), self.label_ids).distinct()
+        names = None if label_names is None else np.array(label_names, object)
+        labels = LabelLists(bounds_of(self.label_counts), self.label_ids, names).distinct()
         return Chunk(labels=labels, features=matrix)
 
 
@@ -76,6 +90,7 @@ def parse_rows(
     num_labels: int | None = None,
     num_features: int | None = None,
     first_feature: int = 0,
+    signs: bool = False,
 ) -> "SparseRows":
     """Parses ``lines`` into ``SparseRows``.
 
@@ -86,6 +101,7 @@ def parse_rows(
         path: the file, for messages.
         num_labels, num_features: how many there are; None = ids below 2^31.
         first_feature: the lowest feature id, 0 or 1.
+        signs: whether the labels are the classes −1 and +1, which get the ids 0 and 1.
 
     Raises:
         DataError: naming file and line: an unparsable token, an id out of range, a value that is
@@ -93,6 +109,12 @@ def parse_rows(
     """
     rows = _parse_fast(lines) or _parse_carefully(lines, numbers, path)
     place = _Place(path, numbers)
+    if signs:
+        wrong = np.flatnonzero(abs(rows.label_ids) != 1)
+        if wrong.size:
+            problem = f"label {rows.label_ids[wrong[0]]} stands among the classes +1 and -1"
+            place.fail(problem, "number all labels from 0", wrong, rows.label_counts)
+        rows.label_ids = (rows.label_ids > 0).astype(np.int64)
     _check_ids(rows.label_ids, rows.label_counts, 0, num_labels, "label", place)
     _check_ids(rows.feature_ids, rows.feature_counts, first_feature, num_features, "feature", place)
     wrong = np.flatnonzero(~np.isfinite(rows.values))

@@ -173,27 +173,30 @@ class Source(abc.ABC):
 
 
 class RowStream:
-    """Examples that are read once, in their order; how many there are is not known before.
+    """Examples that are read in their order; how many there are is not known before.
 
     Args:
-        blocks: iterator of ``Rows``.
+        read: function that begins anew and returns an iterator of ``Rows``.
 
     Example:
         >>> rows = Rows.from_dense(np.eye(3), [[0], [1], [2]])
-        >>> [len(batch["labels"]) for batch in RowStream(iter([rows])).sequential(2)]
+        >>> [len(batch["labels"]) for batch in RowStream(lambda: iter([rows])).sequential(2)]
         [2, 1]
     """
 
     num_examples = None
 
-    def __init__(self, blocks: Iterable[Rows]) -> None:
-        self._blocks = blocks
+    def __init__(self, read: Callable[[], Iterable[Rows]]) -> None:
+        self._read = read
 
     def sequential(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """Yields batches of at most that size; none holds examples of two blocks."""
-        for rows in self._blocks:
+        first = 0
+        for rows in self._read():
             for start in range(0, len(rows), batch_size):
-                yield rows.slice(start, min(start + batch_size, len(rows))).batch()
+                part = rows.slice(start, min(start + batch_size, len(rows)))
+                yield _batch_from(part, first + start)
+            first += len(rows)
 
 
 class ArraySource(Source):

@@ -1,0 +1,229 @@
+"""Predictions in files: the matrix that PECOS writes, and tables with the columns of the input.
+
+A table has the columns of the examples, then ``predicted_labels`` and ``predicted_scores``, best
+first. In a CSV file a cell holds the labels with ``;`` between them, or, where a label's name could
+be mistaken for several, as a list in JSON.
+"""
+
+import contextlib
+import csv
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.escaping import json_text
+from tfxc.core.storage.files import atomic_file
+from tfxc.data.formats.base import Table
+from tfxc.data.formats.delimited import Delimited
+from tfxc.data.formats.jsonl import JSONLines
+from tfxc.data.parsing.arrow_tables import TableFile, arrow
+from tfxc.ops.csr import bounds_of, load_sparse, summed_entries
+
+if TYPE_CHECKING:
+    from tfxc.data.chunk import Chunk
+
+#: Columns of a table that hold what was predicted.
+LABELS, SCORES = "predicted_labels", "predicted_scores"
+_DIGITS = 6
+_SEPARATOR = ";"
+
+#: A chunk, and the ids int32 and scores float32 (n, k) of its labels, best first, padded with −1.
+Answer = tuple["Chunk", tuple[np.ndarray, np.ndarray]]
+
+
+def write_predictions(
+    path: str | Path, names: Sequence[str], table: Table | None, answers: Iterable[Answer]
+) -> None:
+    """Writes a file of predictions, which is there once all of them are found.
+
+    Args:
+        path: ``.npz``, ``.csv`` or ``.parquet``.
+        names: of the labels, by id.
+        table: of the examples; None repeats what chunks have: names and texts.
+        answers: what was found for each chunk of the examples, in their order.
+
+    Raises:
+        ConfigError: a column of the examples is called as one that is written.
+        MachineError: the disk is full, or the file cannot be written.
+
+    Example:
+        >>> answer = Chunk([[]]), (np.array([[1, 0]]), np.float32([[0.5, 0.25]]))
+        >>> write_predictions("P.npz", ["cat", "dog"], None, [answer])    # doctest: +SKIP
+    """
+    for name in (LABELS, SCORES):
+        if table is not None and name in table.columns:
+            raise ConfigError(
+                f"the examples have a column {name} already",
+                where="--output",
+                fix="rename that column, or write another format, e.g. --output labels.jsonl",
+            )
+    suffix = Path(path).suffix
+    with atomic_file(path, "w" if suffix == ".csv" else "wb") as stream:
+        if suffix == ".npz":
+            scipy.sparse.save_npz(stream, _matrix(len(names), answers))
+        else:
+            write = _write_csv if suffix == ".csv" else _write_parquet
+            write(stream, names, *_rows(table, answers))
+
+
+def _matrix(num_labels, answers):
+    """CSR as PECOS writes it: entries of a row by descending score."""
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))]
+    for _, (ids, scores) in answers:
+        # Minus infinity is the score of labels that are never predicted.
+        listed = (ids >= 0) & np.isfinite(scores)
+        parts.append((listed.sum(axis=1), ids[listed], scores[listed]))
+    counts, ids, scores = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    shape = (len(counts), num_labels)
+    return scipy.sparse.csr_matrix((scores, ids, bounds_of(counts)), shape)
+
+
+def _rows(table, answers):
+    """A ``Table`` of what is repeated, and its rows in blocks, each with ids and scores."""
+    answers = iter(answers)
+    first = next(answers, None)
+    answers = itertools.chain([] if first is None else [first], answers)
+    if table is not None:
+        rows = iter(table.rows)
+        return table, ((itertools.islice(rows, len(chunk)), *found) for chunk, found in answers)
+    columns = [] if first is None else list(first[0].columns())
+    return Table(columns, ()), (
+        (zip(*chunk.columns().values(), strict=True) if columns else [()] * len(chunk), *found)
+        for chunk, found in answers
+    )
+
+
+def _write_csv(stream, names, table, blocks):
+    as_list = any(_SEPARATOR in name or name.startswith("[") for name in names)
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*table.columns, LABELS, SCORES])
+    for block in blocks:
+        for row, labels, scores in _listed(*block, names):
+            cell = json_text(labels) if as_list else _SEPARATOR.join(labels)
+            numbers = _SEPARATOR.join(repr(round(score, _DIGITS)) for score in scores)
+            writer.writerow([*map(_cell, row), cell, numbers])
+
+
+def _write_parquet(stream, names, table, blocks):
+    pyarrow = arrow("--output")
+    types = table.types or [pyarrow.string()] * len(table.columns)
+    fields = [pyarrow.field(*field) for field in zip(table.columns, types, strict=True)]
+    fields.append(pyarrow.field(LABELS, pyarrow.list_(pyarrow.string())))
+    fields.append(pyarrow.field(SCORES, pyarrow.list_(pyarrow.float32())))
+    schema = pyarrow.schema(fields)
+    with pyarrow.parquet.ParquetWriter(stream, schema) as writer:
+        for block in blocks:
+            columns: list[list[Any]] = [[] for _ in fields]
+            for row, labels, scores in _listed(*block, names):
+                cells = row if table.types else map(_cell, row)
+                for column, value in zip(columns, (*cells, labels, scores), strict=True):
+                    column.append(value)
+            arrays = [pyarrow.array(c, f.type) for c, f in zip(columns, fields, strict=True)]
+            writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
+
+
+def _listed(rows, ids, scores, names):
+    """Yields each row with the names and scores of its labels."""
+    for row, labels, values in zip(rows, ids.tolist(), scores.tolist(), strict=True):
+        pairs = [(names[i], value) for i, value in zip(labels, values, strict=True) if i >= 0]
+        yield row, [name for name, _ in pairs], [value for _, value in pairs]
+
+
+def _cell(value):
+    """A value of the input as text: numbers and lists as JSON writes them."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bool, int, float, list, dict)):
+        return json_text(value, default=str)
+    return str(value)
+
+
+class ListedLabels(NamedTuple):
+    """Predictions by the names of the labels.
+
+    Attributes:
+        labels: names of the labels of each example, best first.
+        scores: as many numbers for each.
+    """
+
+    labels: list[list[str]]
+    scores: list[list[float]]
+
+
+def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels:
+    """Predictions that ``tfxc predict`` or another program has written.
+
+    Args:
+        path: ``.npz`` of a sparse matrix (n, num_labels) of scores; JSON lines with ``labels`` and
+            ``scores``; or ``.csv`` or ``.parquet`` with ``predicted_labels`` and
+            ``predicted_scores``.
+
+    Returns:
+        The matrix, with one entry for each place, or ``ListedLabels``.
+
+    Raises:
+        DataError: the file is missing or damaged, or holds no predictions.
+        ConfigError: its name has another ending, or pyarrow is missing.
+
+    Example:
+        >>> read_predictions("labels.jsonl").labels[0]    # doctest: +SKIP
+        ['sauce', 'cheese']
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        return summed_entries(load_sparse(path), path)
+    if path.suffix == ".jsonl":
+        table, wanted = JSONLines(path).table(), ("labels", "scores")
+    elif path.suffix == ".csv":
+        table, wanted = Delimited(path).table(), (LABELS, SCORES)
+    elif path.suffix == ".parquet":
+        file = TableFile(path)
+        rows = (row for _, row in file.rows(file.columns))
+        table, wanted = Table(file.columns, rows), (LABELS, SCORES)
+    else:
+        raise ConfigError(
+            f"{path.name} has no ending of a file of predictions",
+            where="--predictions",
+            fix="name a file that ends in .npz, .jsonl, .csv or .parquet",
+        )
+    if not set(wanted) <= set(table.columns):
+        raise DataError(
+            f"there are no columns {wanted[0]} and {wanted[1]}, but {', '.join(table.columns)}",
+            where=path,
+            fix="give a file that tfxc predict has written",
+        )
+    at = [table.columns.index(name) for name in wanted]
+    found = ListedLabels([], [])
+    for number, row in enumerate(table.rows, start=1):
+        labels, scores = _values(*(row[place] for place in at), f"{path}: row {number}")
+        found.labels.append(labels)
+        found.scores.append(scores)
+    return found
+
+
+def _values(labels, scores, where):
+    """Names and numbers of a row, which may be cells of texts."""
+    with contextlib.suppress(ValueError, TypeError):
+        if isinstance(scores, str):
+            scores = list(map(float, filter(None, scores.split(_SEPARATOR))))
+        if isinstance(labels, str) and labels.startswith("["):
+            labels = json.loads(labels)
+        elif isinstance(labels, str):
+            labels = labels.split(_SEPARATOR) if scores else []
+        names, numbers = list(map(str, labels)), list(map(float, scores))
+        if len(set(names)) == len(numbers) == len(names) and np.isfinite(numbers).all():
+            return names, numbers
+    raise DataError(
+        "the labels of an example and their scores are not two lists of the same length, of "
+        "different labels and finite numbers",
+        where=where,
+        fix="give a file that tfxc predict has written",
+    )
