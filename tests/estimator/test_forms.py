@@ -8,7 +8,7 @@ import pytest
 from tfxc.core.errors import DataError
 from tfxc.estimator.classifier import XCClassifier
 from tfxc.estimator.examples import listed_texts
-from tfxc.estimator.targets import label_sets, read_targets
+from tfxc.estimator.targets import read_targets
 
 TEXTS = ["red fox", "blue sea", "red rose"]
 LISTS = [["red", "fox"], ["blue"], []]
@@ -47,7 +47,6 @@ def test_texts_and_labels(form):
     targets, ids = read_targets(make(LISTS))
     assert targets.form == "lists" and targets.classes.tolist() == ["blue", "fox", "red"]
     assert ids == targets.ids_of(make(LISTS)) == [[1, 2], [0], []]
-    assert label_sets(make(LISTS), targets) == [set(row) for row in LISTS]
     targets, ids = read_targets(make(CLASSES))
     assert targets.form == "single" and targets.classes.tolist() == ["fox", "sea"]
     assert ids == targets.ids_of(make(CLASSES)) == [[0], [1], [0]]
