@@ -216,7 +216,7 @@ def best_labels(
     """Ids int32 and scores, or probabilities, float32 (n, k) that a model finds for ``Rows``."""
     parts = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
     searcher = Searcher(model, k, probabilities=probabilities)
-    parts += [one[:2] for one in searcher.over(RowStream([rows]), batch_size)]
+    parts += [one[:2] for one in searcher.over(RowStream(lambda: [rows]), batch_size)]
     ids, scores = zip(*parts, strict=True)
     return np.concatenate(ids), np.concatenate(scores)
 

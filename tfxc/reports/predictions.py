@@ -143,7 +143,7 @@ def _read_labels(path, role, reader, options):
     if Path(path).suffix == ".npz" and reader is None:
         return label_matrix(load_sparse(path), path)
     wanted = Wanted(options.get("text_field"), options.get("labels_field"))
-    name, usual = options_of(path, wanted, reader, role, options.get("split"))
+    name, usual = options_of(path, wanted, reader, role, options)
     opened = open_reader(path, name, **{**usual, **options})
     names = opened.label_names
     return [
