@@ -17,7 +17,12 @@ _UNSEEN_GRANTED = 100_000
 _TIMES_SEEN = 10
 _PENDING_CODES = 1 << 22
 
-_SEPARATORS = (",", ";", "|", "/", "\t")
+# What people write between labels: ASCII, a line for each, the signs of Chinese and Japanese
+# (full-width semicolon, comma, bar and slash; ideographic comma) and of Arabic (semicolon and
+# comma), and "a#b", as doccano exports them.
+_SEPARATORS = (*",;|/\t\n", *"\uff1b\uff0c\u3001\uff5c\uff0f", *"\u061b\u060c", "#")
+# Also stands between a name and its number ("Issue #1", "Issue #2", "Task #1", "Task #2").
+_OF_NUMBERS = "#"
 
 
 def check_label_space(
@@ -68,7 +73,8 @@ def joined_labels(names: Sequence[str]) -> tuple[str, list[str]] | None:
     """Label names that look like several labels in one.
 
     All parts of such a name occur elsewhere too, as a name of their own or in another name. Of one
-    separator, at least half of the names that hold it must be so.
+    separator, at least half of the names that hold it between parts must be so. Empty parts, as of
+    ``"a;b;"`` and ``"a;;b"``, do not count.
 
     Args:
         names: all label names.
@@ -81,16 +87,24 @@ def joined_labels(names: Sequence[str]) -> tuple[str, list[str]] | None:
         (';', ['law;health'])
     """
     for separator in _SEPARATORS:
-        split = {name: [part.strip() for part in name.split(separator)] for name in names}
-        several = {name: parts for name, parts in split.items() if len(parts) > 1}
-        found = Counter(part for parts in split.values() for part in set(parts))
+        if not any(separator in name for name in names):
+            continue
+        parts_of = {
+            name: [part for each in name.split(separator) if (part := each.strip())]
+            for name in names
+        }
+        several = {name: parts for name, parts in parts_of.items() if len(parts) > 1}
+        occurrences = Counter(part for parts in parts_of.values() for part in set(parts))
         joined = [
-            name
-            for name, parts in several.items()
-            if all(part and found[part] > 1 for part in parts)
+            name for name, parts in several.items() if all(occurrences[part] > 1 for part in parts)
         ]
-        if joined and 2 * len(joined) >= len(several):
-            return separator, joined
+        if not joined or 2 * len(joined) < len(several):
+            continue
+        if separator in _OF_NUMBERS:
+            first = {parts[0] for parts in parts_of.values() if parts}
+            if first.isdisjoint(part for parts in parts_of.values() for part in parts[1:]):
+                continue
+        return separator, joined
     return None
 
 
