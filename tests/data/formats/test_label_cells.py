@@ -27,7 +27,7 @@ def test_labels_of_a_cell(cell, separator, labels):
     "cell", ["law", "['law' 'health']", "['law'", "{'law': 1}", "[['law']]", "[open('x')]", "[1.5]"]
 )
 def test_no_list(cell):
-    with pytest.raises(DataError, match=r"a\.csv:2: a list of labels such as .* expected, found"):
+    with pytest.raises(DataError, match=r"a\.csv:2: .* is no (list of labels|label)"):
         split_labels(cell, "[]", "a.csv:2")
 
 

@@ -176,9 +176,9 @@ def test_columns_and_kinds_of_labels(tmp_path):
         assert concatenated(open_reader(path, text_field="body", **options).chunks()).labels == (
             expected
         )
-    with pytest.raises(DataError, match=r"one column 'text' or 'sentence' expected, found 'body'"):
+    with pytest.raises(DataError, match=r"there is no column 'text' or 'sentence', only 'body'"):
         open_reader(path)
-    with pytest.raises(DataError, match=r"one column 'tag' expected.*labels_field"):
+    with pytest.raises(DataError, match=r"there is no column 'tag', only .*labels_field"):
         open_reader(path, text_field="body", labels_field="tag")
     texts = open_unlabelled(path, "text", options={"text_field": "body"})
     assert concatenated(texts.chunks()).texts == TEXTS[:3]
@@ -192,7 +192,7 @@ def test_classes_by_the_metadata_of_the_file(tmp_path):
         assert reader.label_names == ["no", "yes"]
         assert concatenated(reader.chunks()).labels == [["yes"], [], ["no", "yes"]]
     table = with_classes(table_of(TEXTS[:1], [[2]]), ["no", "yes"])
-    with pytest.raises(DataError, match=r"b.parquet: row 1: the number of one of 2 classes"):
+    with pytest.raises(DataError, match=r"row 1: column 'labels' holds '2', which is not the number of one of 2 classes"):
         list(open_reader(write(tmp_path / "b.parquet", table)).chunks())
 
 
@@ -225,10 +225,10 @@ def test_folders_as_the_hub_has_them(tmp_path):
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [
-        (["a", None], [["x"], ["y"]], r"row 2: a text expected in column 'text', found 'None'"),
-        (["a"], [[0.5]], r"row 1: labels expected in column 'labels', found '0.5'"),
+        (["a", None], [["x"], ["y"]], r"row 2: column 'text' holds 'None', which is not a text"),
+        (["a"], [[0.5]], r"row 1: 'labels': '0.5' is no label"),
         (["a"], [["x\ny"]], r"row 1: a label name of one non-empty line"),
-        ([1], [["x"]], r"row 1: a text expected in column 'text', found '1'"),
+        ([1], [["x"]], r"row 1: column 'text' holds '1', which is not a text"),
         (["a"], [[-3]], r"row 1: a label id of 0 to"),
     ],
 )

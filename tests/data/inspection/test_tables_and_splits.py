@@ -36,7 +36,7 @@ def test_columns_of_parquet(tmp_path):
     found = inspect(path)
     assert found.options["labels_field"] == "tags", "by its name"
     assert found.several_labels and found.labels == 4
-    with pytest.raises(DataError, match=r"a.parquet: a column 'kin' expected.*did you mean 'kind'"):
+    with pytest.raises(DataError, match=r"a.parquet: there is no column 'kin', only .*did you mean 'kind'"):
         inspect(path, Wanted(labels="kin"))
 
 

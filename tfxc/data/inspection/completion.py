@@ -191,7 +191,7 @@ def describe(contents: Contents) -> str:
     parts = [f"format {contents.format}, {about}{contents.examples:,} examples"]
     columns = {"text_field": "texts", "labels_field": "labels", "label_separator": "separator"}
     parts += [
-        f"{what} {contents.options[key]!r}"
+        f"{what} {_shown(contents.options[key])}"
         for key, what in columns.items()
         if key in contents.options
     ]
@@ -205,6 +205,14 @@ def describe(contents: Contents) -> str:
     else:
         parts.append(f"{contents.kind} features")
     return ", ".join(parts)
+
+
+def _shown(column):
+    """A name, or those of columns that are a label each."""
+    if isinstance(column, str):
+        return repr(column)
+    first, last = column[0], column[-1]
+    return f"in {len(column):,} columns of 0 and 1, {first!r} to {last!r}"
 
 
 def _model_line(tree):
@@ -283,6 +291,9 @@ def _options_of_split(split, data, contents, choice):
         )
     if "text_field" not in contents.options and not contents.splits:
         return {}
-    _, options = options_of(source, choice.wanted, data.get("reader"), role=split)
+    wanted, labels = choice.wanted, contents.options.get("labels_field")
+    if isinstance(labels, list):  # the same in all splits, whatever else is 0 and 1 in this one
+        wanted = dataclasses.replace(wanted, labels=labels)
+    _, options = options_of(source, wanted, data.get("reader"), role=split)
     options.pop("label_separator", None)
     return {key: value for key, value in options.items() if contents.options.get(key) != value}

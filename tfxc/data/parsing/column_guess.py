@@ -169,7 +169,7 @@ def find_column(
     raise DataError(
         f"there is more than one column {shown}: {_listed(columns)}"
         if twice
-        else f"there is no column {shown}, only {_listed(columns)}",
+        else f"there is no column {shown}{f', only {_listed(columns)}' if columns else ''}",
         where=where,
         fix=f"name the right column as {option}",
     )
@@ -336,7 +336,7 @@ def _separator(values):
 
 
 def _listed(names):
-    return ", ".join(map(repr, names)) or "none"
+    return ", ".join(map(repr, names))
 
 
 def _shortened(names):
