@@ -97,6 +97,33 @@ def look_alikes(names: Sequence[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+def first_twins(names: Iterable[str], others: Iterable[str]) -> tuple[str, str] | None:
+    """A name and another one, of ``others``, that look alike; None if there are none.
+
+    Example:
+        >>> first_twins(["3.0", "law"], ["3", "health"])
+        ('3.0', '3')
+    """
+    by_form = {plain_form(name): name for name in names}
+    for other in others:
+        name = by_form.get(plain_form(other))
+        if name is not None:
+            return name, other
+    return None
+
+
+def how_they_differ(name: str, other: str) -> str:
+    """Says of two names that look alike in what they differ.
+
+    Example:
+        >>> how_they_differ("3.0", "3")
+        "'3.0' and '3' differ only in the format of a number"
+    """
+    words = difference(name, other)
+    shown = ascii if "Unicode form" in words else repr  # which look the same on the screen
+    return f"{shown(name)} and {shown(other)} differ only in {words}"
+
+
 def missing_words(names: Iterable[str]) -> list[str]:
     """Those names that programs write where a value is missing.
 
@@ -120,13 +147,10 @@ def warnings_of_names(names: Sequence[str]) -> list[str]:
     lines = []
     groups = look_alikes(names)
     if groups:
-        name, other = groups[0][:2]
-        words = difference(name, other)
-        shown = ascii if "Unicode form" in words else repr  # which look the same on the screen
         lines.append(
             f"{sum(map(len, groups)):,} of {len(names):,} label names look like another: "
-            f"{shown(name)} and {shown(other)} differ only in {words}, but are two labels. If they "
-            "mean the same, write them the same way"
+            f"{how_they_differ(*groups[0][:2])}, but are two labels. If they mean the same, write "
+            "them the same way"
         )
     missing = missing_words(names)
     if missing:

@@ -1,6 +1,7 @@
 """What a run is measured on, and how: for the metrics, the report, the card and Python."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -103,7 +104,9 @@ class Measurement:
         if self.data:
             from tfxc.data.sources.base import RowStream
 
-            return str(self.data), RowStream(loaded.rows(self._reader(loaded)))
+            unknown: list[str] = []
+            rows = loaded.rows(self._reader(loaded), unknown=unknown)
+            return str(self.data), RowStream(rows, unknown)
         if self.features:
             raise ConfigError(
                 "a file of examples expected with this option, found a split",
@@ -261,11 +264,11 @@ class Measurement:
         decisions: "Decisions | None" = None,
         curve: "RepetitionCurve | None" = None,
         compared: "Agreement | None" = None,
-    ) -> tuple[dict[str, np.ndarray], int]:
+    ) -> tuple[dict[str, np.ndarray], Counter[str]]:
         """Finds the labels of the examples; updates the metrics and all else that is given.
 
         Returns:
-            {name: per-example values}, and the number of labels that the run does not know.
+            {name: per-example values}, and how often each label occurs that the run does not know.
 
         Raises:
             DataError: there is no example.
@@ -281,21 +284,35 @@ class Measurement:
             loaded.model, depth, self.search, full_loss, probabilities,
             ranks="MRR" in metrics.names, excluded=self.excluded(loaded, rows), compared=compared,
         )  # fmt: skip
-        parts, unknown = [], 0
+        parts = []
+        unknown = Counter[int]()
         watch = curve.update if curve else None
         for batch in searcher.over(rows, self.batch_size_for(loaded), "evaluating", watch):
             metrics.update(*batch)
             parts.append(metrics.per_example(*batch))
             if decisions:
                 decisions.update(batch)
-            unknown += int(np.count_nonzero(batch.labels >= num_labels))
+            unknown.update(batch.labels[batch.labels >= num_labels].tolist())
         if not parts:
             raise DataError(
                 "at least one example to evaluate expected, found none",
                 where=self.data or self.split,
                 fix="check the file and the reader's options",
             )
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, unknown
+        values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        names = self._unknown_names(loaded, rows) if unknown else ()
+        return values, Counter({names[id_ - num_labels]: n for id_, n in unknown.items()})
+
+    def _unknown_names(self, loaded, rows):
+        """Names of the labels from ``num_labels`` on."""
+        if self.data:
+            return rows.unknown
+        from tfxc.data.manifest import UNSEEN_LABELS_FILE
+        from tfxc.data.preparation import ensure_prepared
+        from tfxc.labels.vocabulary import LabelVocabulary
+
+        folder = ensure_prepared(loaded.config.data, self.prepared)
+        return LabelVocabulary.load(folder / UNSEEN_LABELS_FILE).names
 
 
 def reader_of_file(
