@@ -304,7 +304,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             DataError: a class's name cannot be written as one line.
         """
         check_is_fitted(self)
-        self._fitted.save(Path(folder), map(str, self.classes_.tolist()), self.text_features_)
+        self._fitted.save(Path(folder), self._targets.names, self.text_features_)
 
     @classmethod
     def load(cls, folder: str | Path) -> "XCClassifier":
@@ -456,7 +456,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def _labels_of_metrics(self):
         """Whether there is one label each, and the names of two labels."""
-        names = list(map(str, self.classes_.tolist()))
+        names = self._targets.names
         return not self._targets.multi_label, names if len(names) == 2 else ()
 
     @contextlib.contextmanager
