@@ -39,8 +39,8 @@ def command(folder, content, encoding="utf-8", dev=None, **data):
 @pytest.mark.parametrize(
     ("content", "encoding", "message"),
     [
-        (csv_text(ROWS, ("sentence", "class")), "utf-8", ":1: one column 'labels' or 'label'"),
-        (csv_text(ROWS, ("review", "label")), "utf-8", ":1: one column 'text' or 'sentence'"),
+        (csv_text(ROWS, ("sentence", "class")), "utf-8", ":1: there is no column 'labels'"),
+        (csv_text(ROWS, ("review", "label")), "utf-8", ":1: there is no column 'text'"),
         (csv_text([*ROWS, ("a fox",)]), "utf-8", ":26: 2 cells expected as in the header"),
         (csv_text([*ROWS, ("ein Füchslein", "fox")]), "latin-1", ":26: UTF-8 text expected"),
         (csv_text([*ROWS, ("狐狸", "fox")]), "gb18030", ":26: UTF-8 text expected"),
