@@ -5,10 +5,11 @@ import shlex
 
 import pytest
 
+import tfxc
 from tests.commands.calls import call
 from tests.data.inspection.test_contents import pairs, write
 from tfxc.__main__ import module_of
-from tfxc.commands import evaluate, init, predict, train
+from tfxc.commands import evaluate, init, predict, report, train
 from tfxc.data.inspection.completion import load_config
 
 FAST = ("--preset", "fast")
@@ -66,6 +67,10 @@ def test_labels_that_only_the_test_file_has(folder, capsys):
             "20 examples, 15 of their labels are unknown to the run: 'Animal', 'Water', " in found
         )
         assert found.endswith("('Animal' and 'animal' differ only in upper and lower case)")
+    with pytest.warns(UserWarning, match="20 examples, 15 of their labels are unknown to the run"):
+        tfxc.Run("runs/mine-fast").evaluate("test.csv")
+    written = call(capsys, report, "--run", "runs/mine-fast", "--no-plots", "--no-page")
+    assert "test: 20 examples, 15 of their labels are unknown to the run: " in written.out
 
 
 def test_a_column_for_each_label(folder, capsys):

@@ -27,7 +27,6 @@ from tfxc.core import cli
 from tfxc.core.errors import ConfigError, number_spans
 from tfxc.core.escaping import json_text
 
-_SHOWN_LABELS = 5
 _OF_PREDICTIONS = {"predictions", "truth", "train_labels", "propensity", "k", "output", "json"}
 
 
@@ -140,7 +139,7 @@ def _measure_predictions(options):
 def _measure(loaded, options, suffix=""):
     """Measures a run, or a checkpoint of it; returns its per-example values."""
     from tfxc.inference.searcher import Agreement
-    from tfxc.reports.measurement import Measurement
+    from tfxc.reports.measurement import Measurement, of_unknown_labels
     from tfxc.reports.repetition_curve import RepetitionCurve
 
     path, step = loaded.folder.path, loaded.folder.step
@@ -156,7 +155,7 @@ def _measure(loaded, options, suffix=""):
     compared = Agreement() if measurement.search == "approximate" else None
     values, unknown = measurement.update(loaded, rows, metrics, decisions, curve, compared)
     seconds = time.monotonic() - began
-    of_them = _of_unknown(unknown, loaded.vocabulary.names) if unknown else ""
+    of_them = f", {of_unknown_labels(unknown, loaded)}" if unknown else ""
     at = "" if step is None else f" at step {step:,}"
     print(f"{path}{at} on {name}: {metrics.num_examples:,} examples{of_them}")
     print(metrics.table())
@@ -177,17 +176,6 @@ def _measure(loaded, options, suffix=""):
     if curve:
         print(curve.write(Path(options.curve)))
     return {"path": path, "values": values, "support": metrics.support(), "record": record}
-
-
-def _of_unknown(counts, known):
-    """How many labels the run does not know, and which: often one of its own, written otherwise."""
-    from tfxc.labels.look_alikes import first_twins, how_they_differ
-
-    names = [name for name, _ in counts.most_common(_SHOWN_LABELS)]
-    text = f", {counts.total():,} of their labels are unknown to the run: "
-    text += ", ".join(map(repr, names)) + (", ..." if len(counts) > len(names) else "")
-    twins = first_twins(names, known)
-    return text if twins is None else f"{text} ({how_they_differ(*twins)})"
 
 
 def _set_penalty(loaded, options, measurement, rows):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tfxc.reports.repetition_curve import RepetitionCurve
     from tfxc.runs.loaded import LoadedRun
 
+_SHOWN_LABELS = 5
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
@@ -313,6 +315,27 @@ class Measurement:
 
         folder = ensure_prepared(loaded.config.data, self.prepared)
         return LabelVocabulary.load(folder / UNSEEN_LABELS_FILE).names
+
+
+def of_unknown_labels(counts: Counter[str], loaded: "LoadedRun") -> str:
+    """Says how many of the true labels a run does not know, and which; often its own, misspelt.
+
+    Args:
+        counts: how often each occurs, as ``Measurement.update`` returns it.
+        loaded: the run.
+
+    Example:
+        >>> of_unknown_labels(Counter(["3.0", "3.0"]), loaded)       # doctest: +SKIP
+        "2 of their labels are unknown to the run: '3.0' ('3.0' and '3' differ only in the format \
+of a number)"
+    """
+    from tfxc.labels.look_alikes import first_twins, how_they_differ
+
+    names = [name for name, _ in counts.most_common(_SHOWN_LABELS)]
+    text = f"{counts.total():,} of their labels are unknown to the run: "
+    text += ", ".join(map(repr, names)) + (", ..." if len(counts) > len(names) else "")
+    twins = first_twins(names, loaded.vocabulary.names)
+    return text if twins is None else f"{text} ({how_they_differ(*twins)})"
 
 
 def reader_of_file(

@@ -135,7 +135,8 @@ def test_a_column_of_0_and_1_for_each_label(tmp_path):
     assert one.options["labels_field"] == "toxic" and one.labels == 2
     lines = [f"{line},{'ab'[n // 7 % 2]}" for n, line in enumerate(lines)]
     path = write(tmp_path / "b.csv", "id,text,toxic,obscene,threat,site", lines)
-    with pytest.raises(DataError, match=r"'site', or 3 of 0 and 1 \('toxic', .*labels_field=\["):
+    message = r"'site', or 3 columns of 0 and 1 \('toxic', .*labels_field=\["
+    with pytest.raises(DataError, match=message):
         inspect(path)
     given = {"labels_field": labels}
     assert inspect(path, given=given).options["labels_field"] == labels

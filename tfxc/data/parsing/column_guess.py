@@ -253,8 +253,8 @@ def _label_columns(columns, text, where, kind):
         return flags
     if len(flags) > 1:
         raise DataError(
-            f"several {kind}s could be the labels: {_listed(others)}, or {len(flags)} of 0 and 1 "
-            f"({_shortened(flags)})",
+            f"several {kind}s could be the labels: {_listed(others)}, or {len(flags)} {kind}s of 0 "
+            f"and 1 ({_shortened(flags)})",
             where=where,
             fix=f"name one as --label-column, or, if each of several {kind}s is a label, all of "
             f"them, as in --set 'data.reader_options.labels_field={json_text(flags[:2])}'",

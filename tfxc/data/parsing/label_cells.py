@@ -18,7 +18,8 @@ _LIST = re.compile(r"""\[\s*(?:["'\d].*)?\]""", re.DOTALL)
 _WITHOUT_COMMA = re.compile(r"""(["'])\s+\1""")
 # What the cells of a column that is a label may hold, in lower case.
 _FLAGS = {
-    "0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True
+    "0": False, "0.0": False, "false": False, "": False, "nan": False,
+    "1": True, "1.0": True, "true": True,
 }  # fmt: skip
 
 
