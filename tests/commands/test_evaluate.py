@@ -210,7 +210,8 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
         command = ["--run", text_run, "--data", tmp_path / name, "--k", "12", *more]
         outcome = call(capsys, evaluate, *command, "--output", tmp_path)
         assert outcome.code == 0, outcome.err
-        assert "5 examples, 3 of their labels are unknown to the run\n" in outcome.out
+        named = "5 examples, 3 of their labels are unknown to the run: 'new one', 'another'\n"
+        assert named in outcome.out
         assert "examples without labels: 1" in outcome.out
         path = tmp_path / f"evaluation-{name.replace('.', '-')}"
         figures.append(json.loads(path.with_suffix(".json").read_text())["metrics"])

@@ -5,10 +5,11 @@ import shlex
 
 import pytest
 
+import tfxc
 from tests.commands.calls import call
 from tests.data.inspection.test_contents import pairs, write
 from tfxc.__main__ import module_of
-from tfxc.commands import evaluate, init, predict, train
+from tfxc.commands import evaluate, init, predict, report, train
 from tfxc.data.inspection.completion import load_config
 
 FAST = ("--preset", "fast")
@@ -51,6 +52,37 @@ def test_from_a_table_to_labels(folder, capsys):
     again = call(capsys, train, "mine.csv", *FAST)
     assert "note: runs/mine-fast.json is another config; `tfxc train --config" in again.out
     assert (folder / "runs/mine-fast.json").read_text() == "{}"
+
+
+def test_labels_that_only_the_test_file_has(folder, capsys):
+    """They are named, of a split as of a file; most often they are labels of the run, misspelt."""
+    labels = ("Animal", "plant", "Water", "moon")
+    write(folder / "test.csv", "text,label", pairs(20, labels=labels))
+    outcome = call(capsys, train, "mine.csv", "--test", "test.csv", *FAST)
+    assert outcome.code == 0
+    assert "'animal' and 'Animal' differ only in upper and lower case, but are two" in outcome.err
+    for data in (("--split", "test"), ("--data", "test.csv")):
+        found = call(capsys, evaluate, "--run", "runs/mine-fast", *data).out.splitlines()[0]
+        assert (
+            "20 examples, 15 of their labels are unknown to the run: 'Animal', 'Water', " in found
+        )
+        assert found.endswith("('Animal' and 'animal' differ only in upper and lower case)")
+    with pytest.warns(UserWarning, match="20 examples, 15 of their labels are unknown to the run"):
+        tfxc.Run("runs/mine-fast").evaluate("test.csv")
+    written = call(capsys, report, "--run", "runs/mine-fast", "--no-plots", "--no-page")
+    assert "test: 20 examples, 15 of their labels are unknown to the run: " in written.out
+
+
+def test_a_column_for_each_label(folder, capsys):
+    lines = [
+        f"{line.split(',')[0]},{n % 2},{int(n % 3 == 0)},0" for n, line in enumerate(pairs(60))
+    ]
+    write(folder / "flags.csv", "text,odd,third,never", lines)
+    outcome = call(capsys, train, "flags.csv", "--test", "flags.csv", *FAST)
+    assert outcome.code == 0 and "columns of 0 and 1, 'odd' to 'never'" in outcome.out
+    assert (folder / "runs/flags/assets/labels.txt").read_text() == "odd\nthird\nnever\n"
+    found = call(capsys, evaluate, "--run", "runs/flags", "--data", "flags.csv")
+    assert found.code == 0 and "unknown" not in found.out
 
 
 def test_a_malformed_file_leaves_nothing(folder, capsys):

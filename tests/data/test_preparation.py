@@ -387,10 +387,16 @@ def test_our_outputs_in_a_source_folder_are_no_part_of_it(tmp_path):
     ("labels", "options", "found"),
     [
         (["law", "health", "law;health", "health;law"], {}, "2 of 4 label names .*'health;law'"),
-        (["a|b", "b|c", "a|c"], {}, "3 of 3 label names .*separator to '|'"),
+        (["a|b", "b|c", "a|c"], {}, "3 of 3 label names .*separator .* to '[|]'"),
         (["law", "health", "law;health"], {"label_separator": ";"}, None),
         (["Lyon, France", "Rome, Italy", "Nice, France", "law"], {}, None),
         (["a/b", "c"], {}, None),
+        (["a;", "b;", "a;b;"], {}, "1 of 3 label names .*'a;b;'.*separator .* to ';'"),
+        (["a", "b", "a;;b"], {}, "1 of 3 label names .*separator .* to ';'"),
+        (["a", "b", "a\uff1bb"], {}, "1 of 3 label names .*separator .* to '\uff1b'"),
+        (["a", "b", "a\u3001b"], {}, "1 of 3 label names .*separator .* to '\u3001'"),
+        (["a", "b", "a#b", "b#a"], {}, "2 of 4 label names .*separator .* to '#'"),
+        (["Issue #1", "Issue #2", "Task #1", "Task #2"], {}, None),
     ],
 )
 def test_cells_of_several_labels_are_warned_of(labels, options, found, tmp_path, capsys):
@@ -404,6 +410,53 @@ def test_cells_of_several_labels_are_warned_of(labels, options, found, tmp_path,
     assert ("warning" in warned) == (found is not None)
     if found:
         assert re.search(rf"train\.csv: every example has one label, but {found}", warned), warned
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "found"),
+    [
+        (["3", "3.0"], ["3"], ["2 of 2 label names look like another: '3' and '3.0' differ only"]),
+        (["Topic", "topic", "law"], [], ["2 of 3 .* differ only in upper and lower case"]),
+        (["topic", "topic\u200b"], [], ["differ only in blanks or invisible characters"]),
+        (
+            ["caf\u00e9", "cafe\u0301"],
+            [],
+            ["'cafe.u0301' and 'caf.xe9' differ only in Unicode form"],
+        ),
+        (["law", "nan"], [], ["'nan' is a label. If a missing value is meant, leave it empty"]),
+        (["law", "nan", "Law"], [], ["'Law' and 'law' differ only", "'nan' is a label"]),
+        (["3", "4"], ["3.0"], ["2 of 3 .* '3' and '3.0' differ only"]),
+        (["law", "health"], ["law", "art"], []),
+    ],
+)
+def test_labels_that_look_alike_are_warned_of(train, dev, found, tmp_path, capsys):
+    files = {"train": train, "dev": dev or train}
+    for split, labels in files.items():
+        examples = [(f"some text {number}", [label]) for number, label in enumerate(labels)]
+        write_jsonl(tmp_path / f"{split}.jsonl", examples)
+    paths = {split: str(tmp_path / f"{split}.jsonl") for split in files}
+    prepare(DataSettings(name="alike", text_features=TFIDF, **paths), tmp_path / "out")
+    warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warned) == len(found)
+    for line, part in zip(warned, found, strict=True):
+        assert re.search(rf"train\.jsonl: .*{part}", line), line
+
+
+@pytest.mark.parametrize("train", [int, str, float])
+@pytest.mark.parametrize("dev", [int, str, float])
+def test_a_number_and_its_name_are_one_label_in_all_splits(train, dev, tmp_path):
+    """Whatever order they first occur in."""
+    labels = {"train": [4, 0, 4, 0, 2], "dev": [0, 2, 4, 3, 1]}
+    for (split, numbers), kind in zip(labels.items(), (train, dev), strict=True):
+        examples = [(f"some text {n}", [kind(n)]) for n in numbers]
+        write_jsonl(tmp_path / f"{split}.jsonl", examples)
+    paths = {split: str(tmp_path / f"{split}.jsonl") for split in labels}
+    prepare(DataSettings(name="one", text_features=TFIDF, **paths), tmp_path / "out")
+    names = LabelVocabulary.load(tmp_path / "out" / "labels.txt").names
+    assert names == (["0", "2", "4"] if train is str else ["0", "1", "2", "3", "4"])
+    names += LabelVocabulary.load(tmp_path / "out" / "unseen_labels.txt").names
+    rows = in_storage_order(tmp_path / "out", "dev")
+    assert [int(names[number]) for number in rows.label_ids] == labels["dev"]
 
 
 DATA = Path(os.environ.get("TFXC_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -259,6 +259,20 @@ def test_wrong_data_is_named(fitted):
         fitted.predict_top_k(TEXTS, 6)
 
 
+@pytest.mark.parametrize(
+    ("y", "names"),
+    [
+        (np.array([3.0, 1.0, 3.0]), ["1", "3"]),
+        (np.array([3, 1]), ["1", "3"]),
+        (np.array(["3.0", "3"]), ["3", "3.0"]),
+        (np.array([True, False]), ["false", "true"]),
+        ([[3.0, 1], [2.5]], ["1", "2.5", "3"]),
+    ],
+)
+def test_names_of_classes_are_those_that_readers_give(y, names):
+    assert read_targets(y)[0].names == names
+
+
 def test_read_targets_keeps_the_form():
     targets, ids = read_targets([("b", "b"), {"a"}, []])
     assert ids == [[1], [0], []] and targets.from_ids(ids) == [["b"], ["a"], []]

@@ -94,7 +94,7 @@ def test_unusual_but_right_input_is_trained(tmp_path, capsys):
 
 
 def test_label_names_survive_to_the_answers(tmp_path, capsys):
-    names = ["a, b", "標籤", " naïve ", "q|r", '"', "plain"]
+    names = ["a, b", "標籤", "naïve name", "q|r", '"', "plain"]
     path = tmp_path / "train.jsonl"
     rows = [{"text": f"word{i}", "labels": [names[i % 6], names[(i + 1) % 6]]} for i in range(24)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

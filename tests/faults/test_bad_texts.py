@@ -39,8 +39,8 @@ def command(folder, content, encoding="utf-8", dev=None, **data):
 @pytest.mark.parametrize(
     ("content", "encoding", "message"),
     [
-        (csv_text(ROWS, ("sentence", "class")), "utf-8", ":1: one column 'labels' or 'label'"),
-        (csv_text(ROWS, ("review", "label")), "utf-8", ":1: one column 'text' or 'sentence'"),
+        (csv_text(ROWS, ("sentence", "class")), "utf-8", ":1: there is no column 'labels'"),
+        (csv_text(ROWS, ("review", "label")), "utf-8", ":1: there is no column 'text'"),
         (csv_text([*ROWS, ("a fox",)]), "utf-8", ":26: the row has 1 cell, the header 2"),
         (
             csv_text([*ROWS, ("ein Füchslein", "fox")]),

@@ -146,7 +146,7 @@ def _measure_predictions(options):
 def _measure(loaded, options, suffix=""):
     """Measures a run, or a checkpoint of it; returns its per-example values."""
     from tfxc.inference.searcher import Agreement
-    from tfxc.reports.measurement import Measurement
+    from tfxc.reports.measurement import Measurement, of_unknown_labels
     from tfxc.reports.repetition_curve import RepetitionCurve
 
     path, step = loaded.folder.path, loaded.folder.step
@@ -162,7 +162,7 @@ def _measure(loaded, options, suffix=""):
     compared = Agreement() if measurement.search == "approximate" else None
     values, unknown = measurement.update(loaded, rows, metrics, decisions, curve, compared)
     seconds = time.monotonic() - began
-    of_them = f", {unknown:,} of their labels are unknown to the run" if unknown else ""
+    of_them = f", {of_unknown_labels(unknown, loaded)}" if unknown else ""
     at = "" if step is None else f" at step {step:,}"
     print(f"{path}{at} on {name}: {metrics.num_examples:,} examples{of_them}")
     print(metrics.table())

@@ -55,7 +55,7 @@ def measure(options: "argparse.Namespace", where: str) -> "Measured":
     """
     from tfxc.data.kinds import IMAGE
     from tfxc.reports.measured import Measured
-    from tfxc.reports.measurement import Measurement
+    from tfxc.reports.measurement import Measurement, of_unknown_labels
     from tfxc.reports.page import MOST_WRONG
     from tfxc.reports.pictures import pictures_of
     from tfxc.reports.tables import most_confident
@@ -67,7 +67,9 @@ def measure(options: "argparse.Namespace", where: str) -> "Measured":
     loaded.require_counts(where)
     name, rows = measurement.examples(loaded)
     metrics, decisions = measurement.metrics(loaded), measurement.decisions(loaded)
-    measurement.update(loaded, rows, metrics, decisions)
+    _, unknown = measurement.update(loaded, rows, metrics, decisions)
+    if unknown:
+        print(f"{name}: {metrics.num_examples:,} examples, {of_unknown_labels(unknown, loaded)}")
     wanted = {row for row, *_ in decisions.found.wrong}
     texts = measurement.texts(loaded, name, wanted)
     pictures = {}

@@ -16,8 +16,14 @@ from tfxc.labels.vocabulary import LabelVocabulary
 _UNSEEN_GRANTED = 100_000
 _TIMES_SEEN = 10
 _PENDING_CODES = 1 << 22
+_MOST_DIGITS = 10  # of a label's number, which is below 2^31
 
-_SEPARATORS = (",", ";", "|", "/", "\t")
+# What people write between labels: ASCII, a line for each, the signs of Chinese and Japanese
+# (full-width semicolon, comma, bar and slash; ideographic comma) and of Arabic (semicolon and
+# comma), and "a#b", as doccano exports them.
+_SEPARATORS = (*",;|/\t\n", *"\uff1b\uff0c\u3001\uff5c\uff0f", *"\u061b\u060c", "#")
+# Also stands between a name and its number ("Issue #1", "Issue #2", "Task #1", "Task #2").
+_OF_NUMBERS = "#"
 
 
 def check_label_space(
@@ -68,7 +74,8 @@ def joined_labels(names: Sequence[str]) -> tuple[str, list[str]] | None:
     """Label names that look like several labels in one.
 
     All parts of such a name occur elsewhere too, as a name of their own or in another name. Of one
-    separator, at least half of the names that hold it must be so.
+    separator, at least half of the names that hold it between parts must be so. Empty parts, as of
+    ``"a;b;"`` and ``"a;;b"``, do not count.
 
     Args:
         names: all label names.
@@ -81,16 +88,24 @@ def joined_labels(names: Sequence[str]) -> tuple[str, list[str]] | None:
         (';', ['law;health'])
     """
     for separator in _SEPARATORS:
-        split = {name: [part.strip() for part in name.split(separator)] for name in names}
-        several = {name: parts for name, parts in split.items() if len(parts) > 1}
-        found = Counter(part for parts in split.values() for part in set(parts))
+        if not any(separator in name for name in names):
+            continue
+        parts_of = {
+            name: [part for each in name.split(separator) if (part := each.strip())]
+            for name in names
+        }
+        several = {name: parts for name, parts in parts_of.items() if len(parts) > 1}
+        occurrences = Counter(part for parts in parts_of.values() for part in set(parts))
         joined = [
-            name
-            for name, parts in several.items()
-            if all(part and found[part] > 1 for part in parts)
+            name for name, parts in several.items() if all(occurrences[part] > 1 for part in parts)
         ]
-        if joined and 2 * len(joined) >= len(several):
-            return separator, joined
+        if not joined or 2 * len(joined) < len(several):
+            continue
+        if separator in _OF_NUMBERS:
+            first = {parts[0] for parts in parts_of.values() if parts}
+            if first.isdisjoint(part for parts in parts_of.values() for part in parts[1:]):
+                continue
+        return separator, joined
     return None
 
 
@@ -171,6 +186,9 @@ class LabelNumbering:
       numbers, or those of ``names``;
     * named: ids follow the alphabetical order of the names, or the order of ``names``.
 
+    A number is the label of that name, and the name of a number that label: of a training split
+    with names and a dev split with numbers, ``"3"`` and 3 are the same, and the other way round.
+
     With ``min_count`` above 1 the rarer labels are left out. Labels that occur in dev or test but
     not in the vocabulary get the ids ``num_labels + j`` in order of appearance, so that metrics can
     count them as labels that cannot be found.
@@ -224,7 +242,7 @@ class LabelNumbering:
         # The largest code and the example it is in, for messages.
         self._largest: tuple[int, int | None] = (-1, None)
         self._ids: np.ndarray | None = None
-        self._unseen: dict[int, int] = {}
+        self._unseen: dict[str, int] = {}
         self._added: dict[str, int] = {}
         self.most_labels = 0  # of a training example
         self.vocabulary: LabelVocabulary | None = None
@@ -239,7 +257,10 @@ class LabelNumbering:
         Raises:
             DataError: a name that is not among the given ones.
         """
-        codes = self._codes_of(own.values)
+        codes = own.values
+        if codes.dtype == object:
+            numbers = (self._codes.setdefault(name, len(self._codes)) for name in codes.tolist())
+            codes = np.fromiter(numbers, np.int64, len(own.values))
         self.most_labels = max(self.most_labels, own.most)
         if self._given is not None and len(codes) and codes.max() >= len(self._given):
             name = list(self._codes)[codes.max()]
@@ -332,15 +353,13 @@ class LabelNumbering:
         """
         assert self.vocabulary is not None, "freeze comes first"
         codes = self._codes_of(values)
-        known = codes < len(self.ids)
+        known = (codes >= 0) & (codes < len(self.ids))
         ids = np.where(known, self.ids[np.where(known, codes, 0)], -1)
         for place in np.flatnonzero(ids < 0).tolist():
-            added = self._added.get(self.name_of(values[place])) if self._added else None
-            if added is not None:
-                ids[place] = added
-                continue
-            unseen = self._unseen.setdefault(int(codes[place]), len(self._unseen))
-            ids[place] = len(self.vocabulary) + unseen
+            name = self.name_of(values[place])
+            added = self._added.get(name)
+            unseen = len(self.vocabulary) + len(self._unseen)
+            ids[place] = self._unseen.setdefault(name, unseen) if added is None else added
         return ids
 
     def _check_size(self, size, seen, where):
@@ -355,7 +374,7 @@ class LabelNumbering:
 
     def unseen_vocabulary(self) -> LabelVocabulary:
         """The names of the labels met by ``convert`` outside the vocabulary, in id order."""
-        return LabelVocabulary(self._names(self._unseen))
+        return LabelVocabulary(self._unseen)
 
     def _names(self, codes):
         if not self._codes:
@@ -370,11 +389,22 @@ class LabelNumbering:
         return str(value) if self._given is None else self._given.names[int(value)]
 
     def _codes_of(self, values):
-        if values.dtype != object:
+        """The codes of labels of dev or test; -1 where no training example can have the label."""
+        are_names = values.dtype == object
+        if not self._codes:  # training has numbers
+            if not are_names:
+                return values
+            return np.fromiter(map(_number_of, values.tolist()), np.int64, len(values))
+        if not are_names and self._given is not None:  # numbers of the given names
             return values
-        codes = self._codes
-        found = (codes.setdefault(name, len(codes)) for name in values.tolist())
-        return np.fromiter(found, np.int64, len(values))
+        codes = (self._codes.get(str(label), -1) for label in values.tolist())
+        return np.fromiter(codes, np.int64, len(values))
+
+
+def _number_of(name):
+    """The number that is written as ``name``; -1 if there is none, as for ``"03"``."""
+    digits = len(name) <= _MOST_DIGITS and name.isascii() and name.isdigit()
+    return int(name) if digits and str(int(name)) == name else -1
 
 
 class _CodeCounts:

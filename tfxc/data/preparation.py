@@ -71,6 +71,7 @@ from tfxc.data.text.base import learners_of, part_errors, parts_of
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import build_text_features
 from tfxc.data.text.tokens import report_truncated
+from tfxc.labels.look_alikes import warnings_of_names
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.parallel import map_tasks, workers
 
@@ -195,8 +196,8 @@ def report_joined_labels(names: Sequence[str], where: str | Path) -> None:
     separator, joined = found
     NOTES.warning(
         f"{where}: every example has one label, but {len(joined):,} of {len(names):,} "
-        f"label names look like several, such as {joined[0]!r}; if they are, set "
-        f"data.reader_options.label_separator to {separator!r} (CSV, TSV), or write lists"
+        f"label names look like several, such as {joined[0]!r}. If they are, write lists, or set "
+        f"data.reader_options.label_separator (of tables and JSON lines) to {separator!r}"
     )
 
 
@@ -264,6 +265,10 @@ class _Preparation:
 
     def _save(self, infos, stamps):
         settings, unseen, images = self.settings, self.numbering.unseen_vocabulary(), self.images
+        where = self.sources["train"]
+        if not is_builtin(where):
+            for line in warnings_of_names([*self.numbering.vocabulary.names, *unseen.names]):
+                print(f"warning: {where}: {line}", file=sys.stderr)
         text_settings = None
         if self.text_features is not None:
             # Through JSON, so that what is loaded equals what was saved (tuples become lists).

@@ -40,7 +40,7 @@ def texts_of_classes(
     """
     classes = targets.classes.tolist()
     if isinstance(given, str) and given == NAMES:
-        return targets, [text_of_name(str(label)) for label in classes]
+        return targets, [text_of_name(name) for name in targets.names]
     if not isinstance(given, Mapping):
         raise _error("'names' or a dict of texts by class expected", f"{given!r:.80}")
     for label, text in given.items():

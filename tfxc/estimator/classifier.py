@@ -300,7 +300,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         threshold = None if self.threshold is None else float(self.threshold)
-        names = map(str, self.classes_.tolist())
+        names = self._targets.names
         self._fitted.save(Path(folder), names, self.text_features_, threshold)
 
     @classmethod
@@ -463,7 +463,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def _labels_of_metrics(self):
         """Whether each training example has one label, and the names of two labels."""
-        names = list(map(str, self.classes_.tolist()))
+        names = self._targets.names
         return self._fitted.single_label, names if len(names) == 2 else ()
 
     def _texts_of_classes(self, X):

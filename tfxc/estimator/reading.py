@@ -1,6 +1,7 @@
 """Data files in Python, as ``XCClassifier`` takes them: ``X, y = tfxc.read("my.csv")``."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def read(
     reader: str | None = None,
     *,
     text_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     limit: int | None = None,
     **options: Any,
 ) -> tuple[Any, Any]:
@@ -31,7 +32,8 @@ def read(
     Args:
         path: a file or folder, an address of a remote one, or ``"builtin:NAME"``.
         reader: the format's name; None recognises it.
-        text_column, label_column: names of the columns; None finds them.
+        text_column, label_column: names of the columns; None finds them. A list of columns of 0 and
+            1 makes each of them a label.
         limit: at most so many examples, the first; None reads all.
         **options: of the reader, e.g. ``split="test"``.
 

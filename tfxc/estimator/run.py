@@ -1,6 +1,7 @@
 """A trained run in Python: ``tfxc.Run("runs/my").predict(texts)``."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,6 +140,8 @@ class Run:
     ) -> dict[str, float]:
         """Metrics of the run on a file or on a split of its data, as ``tfxc evaluate`` prints them.
 
+        Warns of true labels that the run does not know, and names some.
+
         Args:
             data: a readable file with labels.
             split: ``"train"``, ``"dev"`` or ``"test"``; without it and ``data`` the test split, or
@@ -153,7 +156,7 @@ class Run:
             ConfigError: both data and split, or no such split.
             DataError: the file cannot be read.
         """
-        from tfxc.reports.measurement import Measurement
+        from tfxc.reports.measurement import Measurement, of_unknown_labels
 
         if data is not None and split is not None:
             raise ConfigError("data or a split expected, found both", where="Run.evaluate")
@@ -162,7 +165,10 @@ class Run:
         measurement = Measurement(split=split, data=file, k=k, prepared=os.fspath(prepared))
         _, rows = measurement.examples(self._loaded)
         metrics = measurement.metrics(self._loaded)
-        measurement.update(self._loaded, rows, metrics)
+        _, unknown = measurement.update(self._loaded, rows, metrics)
+        if unknown:
+            examples = f"{metrics.num_examples:,} examples"
+            warnings.warn(f"{examples}, {of_unknown_labels(unknown, self._loaded)}", stacklevel=2)
         return metrics.result()
 
     def export(

@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from tfxc.core.errors import DataError
+from tfxc.data.parsing.label_cells import label_of
 from tfxc.labels.label_matrix import label_matrix
 from tfxc.ops.csr import bounds_of
 
@@ -34,6 +35,11 @@ class Targets:
     def multi_label(self) -> bool:
         """Whether an example has any number of labels."""
         return self.form != "single"
+
+    @property
+    def names(self) -> list[str]:
+        """The classes' names, as the readers of files have them: that of 3.0 is ``"3"``."""
+        return [_name_of(label) for label in self.classes.tolist()]
 
     def ids_of(self, y: Any) -> list[list[int]]:
         """Label ids of other examples, ``y`` in the form of these; unknown classes get higher ids.
@@ -135,6 +141,11 @@ def _refuse_missing(rows):
                     where="y",
                     fix="leave it out, or give each example a list of labels, which may be empty",
                 )
+
+
+def _name_of(label):
+    whole = isinstance(label, float) and label.is_integer()
+    return str(label_of(label) if whole or isinstance(label, bool) else label)
 
 
 def _is_lists(y):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tfxc.reports.decisions import Decisions
     from tfxc.reports.repetition_curve import RepetitionCurve
     from tfxc.runs.loaded import LoadedRun
+
+_SHOWN_LABELS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +109,13 @@ class Measurement:
             from tfxc.data.sources.base import RowStream
 
             reader = self._reader(loaded)
-            return str(self.data), RowStream(lambda: loaded.rows(reader))
+            unknown: list[str] = []
+
+            def read():
+                unknown.clear()
+                return loaded.rows(reader, unknown=unknown)
+
+            return str(self.data), RowStream(read, unknown)
         if self.features:
             raise ConfigError(
                 "a file of examples expected with this option, found a split",
@@ -302,11 +311,11 @@ class Measurement:
         decisions: "Decisions | None" = None,
         curve: "RepetitionCurve | None" = None,
         compared: "Agreement | None" = None,
-    ) -> tuple[dict[str, np.ndarray], int]:
+    ) -> tuple[dict[str, np.ndarray], Counter[str]]:
         """Finds the labels of the examples; updates the metrics and all else that is given.
 
         Returns:
-            {name: per-example values}, and the number of labels that the run does not know.
+            {name: per-example values}, and how often each label occurs that the run does not know.
 
         Raises:
             DataError: there is no example.
@@ -322,21 +331,56 @@ class Measurement:
             loaded.model, depth, self.search, full_loss, probabilities,
             ranks="MRR" in metrics.names, excluded=self.excluded(loaded, rows), compared=compared,
         )  # fmt: skip
-        parts, unknown = [], 0
+        parts = []
+        unknown = Counter[int]()
         watch = curve.update if curve else None
         for batch in searcher.over(rows, self.batch_size_for(loaded), "evaluating", watch):
             metrics.update(*batch)
             parts.append(metrics.per_example(*batch))
             if decisions:
                 decisions.update(batch)
-            unknown += int(np.count_nonzero(batch.labels >= num_labels))
+            unknown.update(batch.labels[batch.labels >= num_labels].tolist())
         if not parts:
             raise DataError(
                 "at least one example to evaluate expected, found none",
                 where=self.data or self.split,
                 fix="check the file and the reader's options",
             )
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, unknown
+        values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        names = self._unknown_names(loaded, rows) if unknown else ()
+        return values, Counter({names[id_ - num_labels]: n for id_, n in unknown.items()})
+
+    def _unknown_names(self, loaded, rows):
+        """Names of the labels from ``num_labels`` on."""
+        if self.data:
+            return rows.unknown
+        from tfxc.data.manifest import UNSEEN_LABELS_FILE
+        from tfxc.data.preparation import ensure_prepared
+        from tfxc.labels.vocabulary import LabelVocabulary
+
+        folder = ensure_prepared(loaded.config.data, self.prepared)
+        return LabelVocabulary.load(folder / UNSEEN_LABELS_FILE).names
+
+
+def of_unknown_labels(counts: Counter[str], loaded: "LoadedRun") -> str:
+    """Says how many of the true labels a run does not know, and which; often its own, misspelt.
+
+    Args:
+        counts: how often each occurs, as ``Measurement.update`` returns it.
+        loaded: the run.
+
+    Example:
+        >>> of_unknown_labels(Counter(["3.0", "3.0"]), loaded)       # doctest: +SKIP
+        "2 of their labels are unknown to the run: '3.0' ('3.0' and '3' differ only in the format \
+of a number)"
+    """
+    from tfxc.labels.look_alikes import first_twins, how_they_differ
+
+    names = [name for name, _ in counts.most_common(_SHOWN_LABELS)]
+    text = f"{counts.total():,} of their labels are unknown to the run: "
+    text += ", ".join(map(repr, names)) + (", ..." if len(counts) > len(names) else "")
+    twins = first_twins(names, loaded.vocabulary.names)
+    return text if twins is None else f"{text} ({how_they_differ(*twins)})"
 
 
 def reader_of_file(

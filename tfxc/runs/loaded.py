@@ -8,6 +8,7 @@ import contextvars
 import copy
 import functools
 import gc
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -433,7 +434,9 @@ class LoadedRun:
 
         return ImageConverter.of_shape(shape)
 
-    def rows(self, reader: "Reader", size: int | None = None) -> "Iterator[Rows]":
+    def rows(
+        self, reader: "Reader", size: int | None = None, unknown: list[str] | None = None
+    ) -> "Iterator[Rows]":
         """Yields ``Rows`` of a reader's examples in the run's feature and label space.
 
         Labels unknown to the run get ids from ``num_labels`` on: they count as labels that cannot
@@ -442,14 +445,15 @@ class LoadedRun:
         Args:
             reader: a ``Reader``.
             size: examples in one ``Rows``; None means 4096, or 512 images.
+            unknown: takes the names of the unknown labels, in the order of their ids.
 
         Raises:
             DataError: the file has texts where the run has features, or the other way round, or
                 features beyond the run's, or an image cannot be decoded.
         """
         size = size or (4096 if self.images is None else 512)
-        known = {name: number for number, name in enumerate(self.vocabulary.names)}
-        converter = self._converter(_Numbering(known))
+        unknown = [] if unknown is None else unknown
+        converter = self._converter(_Numbering(self.vocabulary.names, unknown))
         yield from converter.rows(reader.chunks(size), reader.path)
 
     def features_of(
@@ -508,15 +512,18 @@ class _NoLabels:
 
 
 class _Numbering:
-    """Label names to ids; new names get the next free id."""
+    """Label names to ids; new names get the next free id, and are appended to ``unknown``."""
 
-    def __init__(self, known):
-        self._ids = dict(known)
+    def __init__(self, names, unknown):
+        self._ids = {name: number for number, name in enumerate(names)}
+        self._unknown = unknown
 
     def convert(self, label_lists):
         """``indptr`` and ``ids`` of label lists; numbers use their name, e.g. 7 by "7"."""
         ids = self._ids
+        known = len(ids)
         lists = [sorted({ids.setdefault(str(x), len(ids)) for x in row}) for row in label_lists]
+        self._unknown.extend(itertools.islice(ids, known, None))
         counts = np.fromiter(map(len, lists), np.int64, len(lists))
         flat = np.fromiter((i for row in lists for i in row), np.int32)
         return bounds_of(counts), flat

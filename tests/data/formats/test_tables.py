@@ -176,12 +176,40 @@ def test_columns_and_kinds_of_labels(tmp_path):
         assert concatenated(open_reader(path, text_field="body", **options).chunks()).labels == (
             expected
         )
-    with pytest.raises(DataError, match=r"one column 'text' or 'sentence' expected, found 'body'"):
+    with pytest.raises(DataError, match=r"there is no column 'text' or 'sentence', only 'body'"):
         open_reader(path)
-    with pytest.raises(DataError, match=r"one column 'tag' expected.*labels_field"):
+    with pytest.raises(DataError, match=r"there is no column 'tag', only .*labels_field"):
         open_reader(path, text_field="body", labels_field="tag")
     texts = open_unlabelled(path, "text", options={"text_field": "body"})
     assert concatenated(texts.chunks()).texts == TEXTS[:3]
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".arrow", ".feather"])
+def test_every_type_that_can_hold_texts_or_labels(tmp_path, ending):
+    """Polars writes views, pandas floats for numbers with gaps; lists have five types."""
+    import pyarrow as pa
+
+    texts, lists = ["a", "b"], [["x", "y"], ["y", "z"]]
+    columns = {
+        "view": (pa.array(texts, pa.string_view()), [["a"], ["b"]]),
+        "large": (pa.array(texts, pa.large_string()), [["a"], ["b"]]),
+        "coded": (pa.array(texts, pa.large_string()).dictionary_encode(), [["a"], ["b"]]),
+        "fixed": (pa.array(lists, pa.list_(pa.string_view(), 2)), lists),
+        "large_list": (pa.array(lists, pa.large_list(pa.string())), lists),
+        "list_view": (pa.array(lists, pa.list_view(pa.string())), lists),
+        "large_list_view": (pa.array(lists, pa.large_list_view(pa.string())), lists),
+        "gaps": (pa.array([3.0, None], pa.float64()), [[3], []]),
+        "decimal": (pa.array([3, 2], pa.decimal128(9, 2)), [[3], [2]]),
+        "bool": (pa.array([True, False]), [["true"], ["false"]]),
+        "unsigned": (pa.array([3, 2], pa.uint8()), [[3], [2]]),
+    }
+    table = pa.table({name: array for name, (array, _) in columns.items()})
+    path = write(tmp_path / f"a{ending}", table)
+    for name, (_, expected) in columns.items():
+        for text in ("view", "large", "coded"):
+            reader = open_reader(path, text_field=text, labels_field=name)
+            chunk = concatenated(reader.chunks())
+            assert (chunk.texts, chunk.labels) == (texts, expected), name
 
 
 def test_classes_by_the_metadata_of_the_file(tmp_path):
@@ -192,7 +220,10 @@ def test_classes_by_the_metadata_of_the_file(tmp_path):
         assert reader.label_names == ["no", "yes"]
         assert concatenated(reader.chunks()).labels == [["yes"], [], ["no", "yes"]]
     table = with_classes(table_of(TEXTS[:1], [[2]]), ["no", "yes"])
-    with pytest.raises(DataError, match=r"b.parquet: row 1: the number of one of 2 classes"):
+    with pytest.raises(
+        DataError,
+        match=r"row 1: column 'labels' holds '2', which is not the number of one of 2 classes",
+    ):
         list(open_reader(write(tmp_path / "b.parquet", table)).chunks())
 
 
@@ -225,10 +256,10 @@ def test_folders_as_the_hub_has_them(tmp_path):
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [
-        (["a", None], [["x"], ["y"]], r"row 2: a text expected in column 'text', found 'None'"),
-        (["a"], [[0.5]], r"row 1: labels expected in column 'labels', found '0.5'"),
+        (["a", None], [["x"], ["y"]], r"row 2: column 'text' holds 'None', which is not a text"),
+        (["a"], [[0.5]], r"row 1: 'labels': '0.5' is no label"),
         (["a"], [["x\ny"]], r"row 1: a label name of one non-empty line"),
-        ([1], [["x"]], r"row 1: a text expected in column 'text', found '1'"),
+        ([1], [["x"]], r"row 1: column 'text' holds '1', which is not a text"),
         (["a"], [[-3]], r"row 1: a label id of 0 to"),
     ],
 )

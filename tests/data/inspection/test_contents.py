@@ -70,11 +70,13 @@ def test_tables(tmp_path, name, header, separator, encoding):
 def test_the_columns_of_a_wide_table(tmp_path):
     lines = [f"{n},en,{text},{label}" for n, (text, label) in enumerate(rows())]
     path = write(tmp_path / "a.csv", "id,language,words,kind", lines)
-    with pytest.raises(DataError, match=r"found 'language', 'kind' in .*--label-column"):
+    with pytest.raises(
+        DataError, match=r"several columns could be the labels: 'language', 'kind'\. "
+    ):
         inspect(path)
     found = inspect(path, Wanted(labels="kind"))
     assert (found.options["text_field"], found.options["labels_field"]) == ("words", "kind")
-    with pytest.raises(DataError, match=r"a column 'kid' expected.*did you mean 'kind'"):
+    with pytest.raises(DataError, match=r"there is no column 'kid', only .*did you mean 'kind'"):
         inspect(path, Wanted(labels="kid"))
 
 
@@ -84,6 +86,60 @@ def test_several_labels_in_a_cell(tmp_path):
     found = inspect(write(tmp_path / "a.csv", "text,tags", lines))
     assert found.options["label_separator"] == "|" and found.labels == 3
     assert found.several_labels and found.labels_each == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{};", "{};;{}", "; {} ;", "{}\uff1b{}", "{}\u3001{}", "{}\uff0c{}", "{}#{}"],
+    ids=["behind", "doubled", "around", "full-width semicolon", "ideographic", "comma", "doccano"],
+)
+def test_separators_as_people_write_them(tmp_path, form):
+    """One behind the last label, doubled ones, those of other scripts, doccano's export."""
+    separator = form.replace("{}", "").strip()[:1]
+    joiner = form.split("{}")[1] if form.count("{}") > 1 else separator
+    chosen = [[0, 1], [1], [2], [0], [0, 2, 3], [3]] * 6
+    cells = [joiner.join(f"l{label}" for label in labels) for labels in chosen]
+    if form.count("{}") == 1:
+        cells = [form.replace("{}", cell) for cell in cells]
+    lines = [f"{text}\t{cell}" for (text, _), cell in zip(rows(36), cells, strict=True)]
+    (tmp_path / "a.tsv").write_text("\n".join(["text\ttags", *lines]), encoding="utf-8")
+    found = inspect(str(tmp_path / "a.tsv"))
+    assert found.options["label_separator"] == separator and found.labels == 4
+    examples = [
+        {"text": text, "tags": cell} for (text, _), cell in zip(rows(36), cells, strict=True)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(each) + "\n" for each in examples))
+    found = inspect(str(tmp_path / "a.jsonl"))
+    assert found.options["label_separator"] == separator and found.labels == 4
+
+
+@pytest.mark.parametrize("names", [("Issue #1", "Issue #2", "Task #1", "Task #2"), ("C#", "F#")])
+def test_a_sign_in_names_is_no_separator(tmp_path, names):
+    found = inspect(write(tmp_path / "a.csv", "text,label", pairs(labels=names)))
+    assert "label_separator" not in found.options and found.labels == len(names)
+
+
+def test_a_column_of_0_and_1_for_each_label(tmp_path):
+    """As of Jigsaw's toxic comments; a label that the first rows do not have is one, too."""
+    lines = [
+        f"{number},{text},{number % 2},{int(number % 6 == 1)},0"
+        for number, (text, _) in enumerate(rows())
+    ]
+    path = write(tmp_path / "a.csv", "id,text,toxic,obscene,threat", lines)
+    found = inspect(path)
+    labels = ["toxic", "obscene", "threat"]
+    assert found.options == {"text_field": "text", "labels_field": labels}
+    assert found.several_labels and found.unlabelled == 20
+    assert "labels in 3 columns of 0 and 1, 'toxic' to 'threat'" in describe(found)
+    one = inspect(path, Wanted(labels="toxic"))
+    assert one.options["labels_field"] == "toxic" and one.labels == 2
+    lines = [f"{line},{'ab'[n // 7 % 2]}" for n, line in enumerate(lines)]
+    path = write(tmp_path / "b.csv", "id,text,toxic,obscene,threat,site", lines)
+    message = r"'site', or 3 columns of 0 and 1 \('toxic', .*labels_field=\["
+    with pytest.raises(DataError, match=message):
+        inspect(path)
+    given = {"labels_field": labels}
+    assert inspect(path, given=given).options["labels_field"] == labels
 
 
 def test_labels_that_may_be_several(tmp_path):
@@ -189,14 +245,17 @@ def test_folder_of_images(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "examples expected, found an empty file"),
-        (b"\n\n", "a column of texts and one of labels expected, found none"),
-        (b"text,label\n", "examples expected, found none"),
-        (b"text\none\ntwo\n", "a column of texts and one of labels expected, found 'text'"),
+        (b"", "the file is empty"),
+        (b"\n\n", "a column of texts or one of labels is missing: there are no columns"),
+        (b"text,label\n", "there are no examples"),
+        (b"text\none\ntwo\n", "one of labels is missing: the columns are 'text'"),
         (b"text,label,text\na b,x,c d\n", "one column 'text' expected, found 2 of that name"),
-        (b"text,label\na b,x\nc d,x\n", "at least two labels in 'label' expected, found only 'x'"),
-        (b"text,label\na b,\nc d,\n", "labels in 'label' expected, found none in 2 examples"),
-        (b"a,b,label\n1,-2.5,x\n3,1e9,y\n", "a column of texts expected, found none next to"),
+        (b"text,label\na b,x\nc d,x\n", "the only label in 'label' of all 2 examples is 'x'"),
+        (b"text,label\na b,\nc d,\n", "there are no labels in 'label' in 2 examples"),
+        (
+            b"a,b,label\n1,-2.5,x\n3,1e9,y\n",
+            "no column of texts stands next to the labels in 'label'",
+        ),
         ("text,label\na,x\n".encode("utf-16-le"), "zero bytes.* encoding utf-16-le"),
         (b"text,label\n\xe9t\xe9,x\n", "the byte 0xe9 in column 1 is not UTF-8; .* 'été,x' in cp"),
     ],
@@ -212,7 +271,9 @@ def test_one_clear_error(tmp_path, content, message):
 def test_a_column_of_ids_is_no_column_of_labels(tmp_path):
     lines = [f"{text},{number}" for number, (text, _) in enumerate(rows())]
     path = write(tmp_path / "a.csv", "text,label", lines)
-    with pytest.raises(DataError, match=r"in 'label', found 40 different ones in 40 examples"):
+    with pytest.raises(
+        DataError, match=r"label in 'label' occurs twice: 40 different ones in 40 examples"
+    ):
         inspect(path)
 
 
@@ -220,7 +281,9 @@ def test_a_column_of_texts_is_no_column_of_labels(tmp_path):
     """Even if a few of them occur twice."""
     numbers = [0, 0, 1, 1, *range(2, 38)]
     lines = [f"{text},text {number}" for number, (text, _) in zip(numbers, rows(), strict=True)]
-    with pytest.raises(DataError, match=r"in 'label', found 38 different ones in 40 examples"):
+    with pytest.raises(
+        DataError, match=r"label in 'label' occurs twice: 38 different ones in 40 examples"
+    ):
         inspect(write(tmp_path / "a.csv", "text,label", lines))
 
 

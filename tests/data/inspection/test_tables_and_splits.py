@@ -36,8 +36,48 @@ def test_columns_of_parquet(tmp_path):
     found = inspect(path)
     assert found.options["labels_field"] == "tags", "by its name"
     assert found.several_labels and found.labels == 4
-    with pytest.raises(DataError, match=r"a.parquet: a column 'kin' expected.*did you mean 'kind'"):
+    with pytest.raises(
+        DataError, match=r"a.parquet: there is no column 'kin', only .*did you mean 'kind'"
+    ):
         inspect(path, Wanted(labels="kin"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "expected"),
+    [
+        ([float(n % 3) for n in range(40)], pyarrow.float64(), 3),
+        ([float(n % 3) if n % 7 else None for n in range(40)], pyarrow.float32(), 3),
+        ([n % 2 == 0 for n in range(40)], pyarrow.bool_(), 2),
+        ([f"topic {n % 3}" for n in range(40)], pyarrow.string_view(), 3),
+        ([[f"topic {n % 3}", "all"] for n in range(40)], pyarrow.list_(pyarrow.string(), 2), 4),
+    ],
+    ids=["float", "gaps", "bool", "string_view", "fixed_size_list"],
+)
+def test_labels_of_other_types(tmp_path, labels, kind, expected):
+    texts = [text for text, _ in rows()]
+    table = pyarrow.table({"text": texts, "label": pyarrow.array(labels, kind)})
+    for name in ("a.arrow", "a.parquet"):
+        found = inspect(str(table_file(tmp_path / name, table)))
+        assert (found.options["labels_field"], found.labels) == ("label", expected)
+        assert found.unlabelled == labels.count(None)
+
+
+def test_columns_of_types_that_cannot_be_labels_are_named(tmp_path):
+    texts = [text for text, _ in rows()]
+    table = pyarrow.table(
+        {"text": texts, "kind": [b"x"] * 40, "score": [n / 40 for n in range(40)]}
+    )
+    path = str(table_file(tmp_path / "a.parquet", table.drop_columns("score")))
+    with pytest.raises(DataError, match=r"columns are 'text', besides 'kind' \(binary\), whose"):
+        inspect(path)
+    with pytest.raises(DataError, match="the column 'kind' is of type binary, which is neither"):
+        inspect(path, Wanted(labels="kind"))
+    path = str(table_file(tmp_path / "b.parquet", table))
+    with pytest.raises(DataError, match=r"'score': '0\.025' is no label"):
+        inspect(path)
+    table = table.append_column("tone", [["glad", "sad"] * 20])
+    found = inspect(str(table_file(tmp_path / "c.parquet", table)))
+    assert found.options["labels_field"] == "tone", "a column of fractions holds no labels"
 
 
 @pytest.mark.parametrize("saved", [False, True], ids=["files", "save_to_disk"])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-AWKWARD = ["a, b", "標籤", " naïve ", "plain"]
+AWKWARD = ["a, b", "標籤", "naïve name", "plain"]
 TFIDF = {"name": "tfidf", "min_df": 1}
 
 

@@ -13,16 +13,16 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import NONE_GIVEN, Table, TextReader
 from tfxc.data.parsing.column_guess import (
-    LABELS_FIELDS,
     TEXT_FIELDS,
     Columns,
     Wanted,
     find_column,
+    find_label_columns,
     first_values,
     guess_columns,
     names_are_values,
 )
-from tfxc.data.parsing.label_cells import split_labels
+from tfxc.data.parsing.label_cells import RowLabels
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8
 
@@ -45,7 +45,8 @@ class Delimited(TextReader):
     Args:
         path: ``.csv`` or ``.tsv`` file, perhaps compressed.
         text_field: column of the texts; None = ``text`` or ``sentence``.
-        labels_field: column of the labels; None = ``labels`` or ``label``.
+        labels_field: column of the labels; None = ``labels`` or ``label``. A list names columns of
+            0 and 1 that are a label each.
         id_field: column of the examples' names, which answers can repeat; None = none.
         label_separator: what separates the labels within their cell, e.g. ``";"``; ``"[]"`` = the
             cell is a list such as ``['law', 'health']``; None = it is one label.
@@ -63,7 +64,7 @@ class Delimited(TextReader):
 
     Raises:
         ConfigError: ``label_separator`` or ``delimiter`` is not a proper separator, ``columns``
-            no list of names.
+            no list of names, ``labels_field`` a list that names no column or one twice.
         DataError: naming file and line: a column is missing, a line has another number of cells,
             a quote is not closed, a cell of labels is no list where one is expected, a label name
             holds a line break, the text is not in its ``encoding``.
@@ -82,7 +83,7 @@ class Delimited(TextReader):
         path: str | Path,
         *,
         text_field: str | None = None,
-        labels_field: str | None = None,
+        labels_field: str | Sequence[str] | None = None,
         id_field: str | None = None,
         label_separator: str | None = None,
         delimiter: str | None = None,
@@ -94,8 +95,10 @@ class Delimited(TextReader):
         encoding: str = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
-        if label_separator == "":
-            raise ConfigError("text or null expected, found ''", where="label_separator")
+        self._row_labels = RowLabels(labels_field, label_separator)
+        if labelled and self._row_labels.names is not None:
+            self.label_names = self._row_labels.names
+            self.num_labels = len(self.label_names)
         if delimiter is None:
             endings = [ending.lower() for ending in self.path.suffixes[-2:]]
             delimiter = "\t" if ".tsv" in endings else ","
@@ -110,7 +113,6 @@ class Delimited(TextReader):
         self.text_field = text_field
         self.labels_field = labels_field
         self.id_field = id_field
-        self.label_separator = label_separator
         self.delimiter = delimiter
         self.quotes = quotes
         self.escape = escape
@@ -140,8 +142,11 @@ class Delimited(TextReader):
         if header and wanted == Wanted() and names_are_values(header, values):
             names = [f"column {number}" for number in range(1, len(header) + 1)]
             found = guess_columns(_table(names, values), wanted, where)
-            names[names.index(found.text)], names[names.index(found.labels)] = "text", "label"
-            found = Columns("text", "label", found.separator)
+            names[names.index(found.text)] = "text"
+            labels = found.labels
+            if isinstance(labels, str):
+                names[names.index(labels)] = labels = "label"
+            found = Columns("text", labels, found.separator)
             options["columns"] = names
         else:
             found = guess_columns(_table(header, values), wanted, where)
@@ -158,11 +163,11 @@ class Delimited(TextReader):
         number, header = (1, list(self.columns)) if self.columns else next(rows, (1, []))
         where = f"{self.path}:1"
         text_at = find_column(header, self.text_field, TEXT_FIELDS, "text_field", where)
-        labels_at = id_at = None
+        id_at, labels_at = None, []
         if self.id_field is not None:
             id_at = find_column(header, self.id_field, (), "id_field", where)
         if self._labelled:
-            labels_at = find_column(header, self.labels_field, LABELS_FIELDS, "labels_field", where)
+            labels_at = find_label_columns(header, self.labels_field, where)
         for number, row in rows:
             where = f"{self.path}:{number}"
             if len(row) != len(header):
@@ -173,7 +178,11 @@ class Delimited(TextReader):
                 raise DataError(
                     f"the row has {cells}, the header {len(header)}", where=where, fix=fix
                 )
-            labels = [] if labels_at is None else self._labels(row[labels_at], where)
+            labels = (
+                self._row_labels.read([row[at] for at in labels_at], where) if labels_at else []
+            )
+            for name in labels:
+                check_label_name(name, where)
             yield (row[text_at], labels) if id_at is None else (row[text_at], labels, row[id_at])
 
     def _rows(self):
@@ -259,12 +268,6 @@ class Delimited(TextReader):
             return next(rows, None)
         finally:
             csv.field_size_limit(before)
-
-    def _labels(self, cell, where):
-        names = list(dict.fromkeys(split_labels(cell, self.label_separator, where)))
-        for name in names:
-            check_label_name(name, where)
-        return names
 
 
 class _Fit(NamedTuple):
@@ -368,7 +371,8 @@ def _table(names, values):
 
 
 def _refuse_twice(header, found, where):
-    for name in (found.text, found.labels):
+    labels = [found.labels] if isinstance(found.labels, str) else found.labels
+    for name in (found.text, *labels):
         if header.count(name) > 1:
             raise DataError(
                 f"one column {name!r} expected, found {header.count(name)} of that name",

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import NONE_GIVEN, Table, TextReader
 from tfxc.data.parsing.column_guess import Wanted, first_values, guess_columns
+from tfxc.data.parsing.label_cells import RowLabels
 from tfxc.data.parsing.label_checks import check_labels, check_unicode
 from tfxc.data.parsing.lines import UTF_8
 
@@ -21,14 +22,18 @@ _SPREAD = "write one object per line, as `jq -c '.[]' FILE` does of a list; a co
 class JSONLines(TextReader):
     """Reads ``{"text": "...", "labels": ["...", ...]}`` lines.
 
-    ``labels`` is a list of names, a list of ids (integers from 0), or a single one of either;
-    names and ids do not mix within a file. Names may hold anything but a line break. A label given
-    twice counts once. Empty texts and empty lists are legal, blank lines are skipped.
+    ``labels`` is a list of names, a list of ids (whole numbers from 0), or a single one of either;
+    names and ids do not mix within a file. Names may hold anything but a line break; white space
+    around them is dropped. Nothing (null, an empty list or an empty text) means no labels, a label
+    given twice counts once. Empty texts are legal, blank lines are skipped.
 
     Args:
         path: ``.jsonl``, ``.ndjson`` or ``.json`` file, perhaps compressed.
         text_field: key of the text.
-        labels_field: key of the labels.
+        labels_field: key of the labels. A list names keys of 0 and 1, or of true and false, that
+            are a label each.
+        label_separator: what separates the labels in a text, e.g. ``";"``; ``"[]"`` = the text is
+            a list such as ``['law', 'health']``; None = it is one label.
         id_field: key of a name or number of the example, which answers can repeat.
         labelled: if False, yields the texts without labels, which are optional.
         max_line_bytes: longest line.
@@ -36,9 +41,10 @@ class JSONLines(TextReader):
             beginning comes first. None = UTF-8, and messages do not name this option.
 
     Raises:
-        ConfigError: Python knows no such ``encoding``.
+        ConfigError: ``label_separator`` is empty, or ``labels_field`` is a list that names no key
+            or one twice; Python knows no such ``encoding``.
         DataError: naming file and line: no JSON object, a key is missing or of another type, a
-            label name is empty or holds a line break, the text is not in its ``encoding``.
+            label name holds a line break, the text is not in its ``encoding``.
 
     Example:
         >>> reader = JSONLines("train.jsonl.xz", labels_field="tags")     # doctest: +SKIP
@@ -47,22 +53,29 @@ class JSONLines(TextReader):
     """
 
     suffixes = (".jsonl", ".ndjson", ".json")
-    label_options = ("labels_field",)
+    label_options = ("labels_field", "label_separator")
 
     def __init__(
         self,
         path: str | Path,
         *,
         text_field: str = "text",
-        labels_field: str = "labels",
+        labels_field: str | Sequence[str] = "labels",
+        label_separator: str | None = None,
         id_field: str | None = None,
         labelled: bool = True,
         max_line_bytes: int = MAX_LINE_BYTES,
         encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
-        self.text_field, self.labels_field, self._labelled = text_field, labels_field, labelled
+        self.text_field = text_field
         self.id_field = id_field
+        self._labelled = labelled
+        self._row_labels = RowLabels(labels_field, label_separator)
+        self._label_keys = [labels_field] if isinstance(labels_field, str) else labels_field
+        if labelled and self._row_labels.names is not None:
+            self.label_names = self._row_labels.names
+            self.num_labels = len(self.label_names)
 
     @classmethod
     def options_of(
@@ -83,7 +96,8 @@ class JSONLines(TextReader):
         found = guess_columns(columns, wanted, f"{path}:1", kind="key")
         usual = {"text_field": "text", "labels_field": "labels"}
         options = {"text_field": found.text, "labels_field": found.labels}
-        return {key: name for key, name in options.items() if name != usual[key]}
+        options = {key: name for key, name in options.items() if name != usual[key]}
+        return options | ({"label_separator": found.separator} if found.separator else {})
 
     def table(self) -> Table:
         """A column for each key, for which the file is read once."""
@@ -122,21 +136,10 @@ class JSONLines(TextReader):
             problem = f"a string expected in {self.text_field!r}, found {_shown(text)}"
             raise DataError(problem, where=where, fix=_CORRECT)
         check_unicode(text, "a text", where)
-        return text, self._labels(example, where) if self._labelled else []
-
-    def _labels(self, example, where):
-        labels = _field(example, self.labels_field, "labels_field", where)
-        if not isinstance(labels, list):
-            labels = [labels]
-        for label in labels:
-            if type(label) not in (str, int):
-                raise DataError(
-                    f"a string, an integer or a list of either expected in "
-                    f"{self.labels_field!r}, found {_shown(label)}",
-                    where=where,
-                    fix=_CORRECT,
-                )
-        return list(dict.fromkeys(labels))
+        if not self._labelled:
+            return text, []
+        values = [_field(example, key, "labels_field", where) for key in self._label_keys]
+        return text, self._row_labels.read(values, where)
 
 
 def _object(line, where):

@@ -9,14 +9,14 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats.base import NONE_GIVEN, Reader, Table, TextReader
 from tfxc.data.parsing.arrow_tables import SUFFIXES, TableFile
 from tfxc.data.parsing.column_guess import (
-    LABELS_FIELDS,
     TEXT_FIELDS,
     Wanted,
     find_column,
+    find_label_columns,
     first_values,
     guess_columns,
 )
-from tfxc.data.parsing.label_cells import split_labels
+from tfxc.data.parsing.label_cells import RowLabels
 from tfxc.data.parsing.label_checks import check_label_names, check_labels, check_unicode
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ _REST = "(other files)"
 class Parquet(TextReader):
     """Reads a ``.parquet``, ``.arrow`` or ``.feather`` file, or all those in a folder.
 
-    Labels are a list of names or ids, or a single one of either; nothing (null, an empty list or an
-    empty text) means no labels, a label given twice counts once. Numbers of classes that the file
-    names, as files of Hugging Face's ``datasets`` do, are read as these names; their number -1
-    means no label. Files are read by row groups, in constant memory.
+    Labels are a list of names or ids, or a single one of either, in columns of any type of texts,
+    numbers or truth values; nothing (null, NaN, an empty list or an empty text) means no labels, a
+    label given twice counts once. Numbers of classes that the file names, as files of Hugging
+    Face's ``datasets`` do, are read as these names; their number -1 means no label. Files are read
+    by row groups, in constant memory.
 
     The files of a folder, at any depth, are read in the order of their names. Where these say to
     which split they belong, as ``train-00000-of-00002.parquet`` and ``test/0.parquet`` do,
@@ -43,14 +44,16 @@ class Parquet(TextReader):
     Args:
         path: the file or folder.
         text_field: column of the texts; None = ``text`` or ``sentence``.
-        labels_field: column of the labels; None = ``labels`` or ``label``.
+        labels_field: column of the labels; None = ``labels`` or ``label``. A list names columns of
+            0 and 1, or of truth values, that are a label each.
         label_separator: what separates the labels in a column of texts, e.g. ``";"``; ``"[]"`` =
             the text is a list such as ``['law', 'health']``; None = it is one label.
         split: of a folder with several: the one to read.
         labelled: if False, yields the texts without labels, which are optional.
 
     Raises:
-        ConfigError: pyarrow is not installed, or ``label_separator`` is empty.
+        ConfigError: pyarrow is not installed, ``label_separator`` is empty, or ``labels_field`` is
+            a list that names no column or one twice.
         DataError: naming file and row: a column is missing or of another type, a text is null, a
             label name is impossible, a file is damaged; or a folder holds several splits.
 
@@ -86,10 +89,9 @@ class Parquet(TextReader):
     ) -> dict[str, Any]:
         """Columns and what separates labels, by the first rows of the first file."""
         table = TableFile(cls._files(path, split)[0])
-        names = table.columns_of_labels
-        values = first_values(row for _, row in table.rows(names))
-        columns = {name: [row[number] for row in values] for number, name in enumerate(names)}
-        found = guess_columns(columns, wanted, str(table.path))
+        values = first_values(row for _, row in table.rows(table.readable))
+        columns = {name: [row[at] for row in values] for at, name in enumerate(table.readable)}
+        found = guess_columns(columns, wanted, str(table.path), unreadable=table.unreadable)
         options = {"text_field": found.text, "labels_field": found.labels}
         return options | ({"label_separator": found.separator} if found.separator else {})
 
@@ -98,28 +100,33 @@ class Parquet(TextReader):
         path: str | Path,
         *,
         text_field: str | None = None,
-        labels_field: str | None = None,
+        labels_field: str | Sequence[str] | None = None,
         label_separator: str | None = None,
         split: str | None = None,
         labelled: bool = True,
     ) -> None:
         Reader.__init__(self, path)
-        if label_separator == "":
-            raise ConfigError("text or null expected, found ''", where="label_separator")
-        self.label_separator, self._labelled = label_separator, labelled
+        self._labelled = labelled
         self._tables = [TableFile(file) for file in self._files(self.path, split)]
         first = self._tables[0]
         self._text = _column(first, text_field, TEXT_FIELDS, "text_field")
         self._columns = [self._text]
+        self._classes = None
         if labelled:
-            self._columns.append(_column(first, labels_field, LABELS_FIELDS, "labels_field"))
-            self.label_names = self._class_names(first, self._columns[1])
+            places = find_label_columns(first.columns, labels_field, first.path)
+            names = [first.columns[place] for place in places]
+            single = labels_field is None or isinstance(labels_field, str)
+            self._row_labels = RowLabels(names[0] if single else names, label_separator)
+            self._columns += names
+            if single:
+                self._classes = self._class_names(first, names[0])
+            self.label_names = self._classes if single else names
             if self.label_names is not None:
-                check_label_names(self.label_names, f"{first.path}: {self._columns[1]}")
+                check_label_names(self.label_names, f"{first.path}: {names[0]}")
                 self.num_labels = len(self.label_names)
         for table in self._tables[1:]:
-            for name, option in zip(self._columns, ("text_field", "labels_field"), strict=False):
-                _column(table, name, (), option)
+            for place, name in enumerate(self._columns):
+                _column(table, name, (), "labels_field" if place else "text_field")
         counts = [table.num_rows for table in self._tables]
         self.num_examples = None if None in counts else sum(filter(None, counts))
 
@@ -164,34 +171,27 @@ class Parquet(TextReader):
     def _examples(self) -> Iterator[tuple[str, list[Any]]]:
         kind = None
         for table in self._tables:
-            for number, (text, *rest) in table.rows(self._columns):
+            for number, (text, *values) in table.rows(self._columns):
                 where = f"{table.path}: row {number}"
                 if not isinstance(text, str):
                     raise _wrong_value("a text", self._text, text, where)
                 check_unicode(text, "a text", where)
-                labels = self._labels(rest[0], where) if rest else []
+                labels = self._labels(values, where) if values else []
                 if labels:
                     kind = kind or type(labels[0])
                     check_labels(labels, kind, where)
                 yield text, labels
 
-    def _labels(self, value, where):
-        if isinstance(value, str) and self.label_separator is not None:
-            value = split_labels(value, self.label_separator, where)
-        values = value if isinstance(value, list) else [value]
-        given = [each for each in values if each not in (None, "")]
-        for each in given:
-            if type(each) not in (str, int):
-                raise _wrong_value("labels", self._columns[1], each, where)
-        names = self.label_names
-        if names is not None:
-            given = [each for each in given if each != -1]
-            for each in given:
-                if type(each) is not int or not 0 <= each < len(names):
-                    wanted = f"the number of one of {len(names)} classes"
-                    raise _wrong_value(wanted, self._columns[1], each, where)
-            given = [names[each] for each in given]
-        return list(dict.fromkeys(given))
+    def _labels(self, values, where):
+        labels, classes = self._row_labels.read(values, where), self._classes
+        if classes is None:
+            return labels
+        numbers = [label for label in labels if label != -1]
+        for number in numbers:
+            if type(number) is not int or not 0 <= number < len(classes):
+                wanted = f"the number of one of {len(classes)} classes"
+                raise _wrong_value(wanted, self._columns[1], number, where)
+        return [classes[number] for number in numbers]
 
 
 def _files_by_split(folder):
@@ -222,9 +222,9 @@ def _column(table, wanted, usual, option):
     return table.columns[find_column(table.columns, wanted, usual, option, table.path)]
 
 
-def _wrong_value(expected, column, value, where):
+def _wrong_value(wanted, column, value, where):
     return DataError(
-        f"{expected} expected in column {column!r}, found {str(value)[:60]!r}",
+        f"column {column!r} holds {str(value)[:60]!r}, which is not {wanted}",
         where=where,
         fix="correct the row, or name another column",
     )

@@ -10,6 +10,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.parsing.archives import is_tar, shard_files, tar_members
 from tfxc.data.parsing.catalogs import Catalog
+from tfxc.data.parsing.label_cells import labels_of
 from tfxc.data.parsing.label_checks import check_labels
 from tfxc.data.source_files import expand
 
@@ -174,15 +175,7 @@ class WebDataset(EncodedImageReader):
                 where=where,
                 fix="correct the member",
             ) from error
-        labels = found if isinstance(found, list) else [found]
-        if any(type(label) not in (str, int) for label in labels):
-            raise DataError(
-                f"a name, an id or a list of either expected in {self._label_key!r}, found "
-                f"{str(found)[:60]!r}",
-                where=where,
-                fix="correct the member",
-            )
-        return list(dict.fromkeys(labels))
+        return labels_of(found, where if member == "cls" else f"{where}: {self._label_key!r}")
 
 
 def _image(parts, where):

@@ -194,7 +194,7 @@ def describe(contents: Contents) -> str:
     parts = [f"format {contents.format}, {about}{contents.examples:,} examples"]
     columns = {"text_field": "texts", "labels_field": "labels", "label_separator": "separator"}
     parts += [
-        f"{what} {contents.options[key]!r}"
+        f"{what} {_shown(contents.options[key])}"
         for key, what in columns.items()
         if key in contents.options
     ]
@@ -208,6 +208,14 @@ def describe(contents: Contents) -> str:
     else:
         parts.append(f"{contents.kind} features")
     return ", ".join(parts)
+
+
+def _shown(column):
+    """A name, or those of columns that are a label each."""
+    if isinstance(column, str):
+        return repr(column)
+    first, last = column[0], column[-1]
+    return f"in {len(column):,} columns of 0 and 1, {first!r} to {last!r}"
 
 
 def _model_line(tree):
@@ -286,9 +294,12 @@ def _options_of_split(split, data, contents, choice):
         )
     if "text_field" not in contents.options and not contents.splits:
         return {}
+    wanted, labels = choice.wanted, contents.options.get("labels_field")
+    if isinstance(labels, list):  # the same in all splits, whatever else is 0 and 1 in this one
+        wanted = dataclasses.replace(wanted, labels=labels)
     given = {key: each for key, each in data.get("reader_options", {}).items() if key != "split"}
     given |= data.get("split_options", {}).get(split, {})
-    name, options = options_of(source, choice.wanted, data.get("reader"), role=split, given=given)
+    name, options = options_of(source, wanted, data.get("reader"), role=split, given=given)
     # What holds for the training file does not for this one where nothing was found in it.
     usual = signature(registry.get("reader", name)).parameters
     options = {key: usual[key].default for key in contents.options if key in usual} | options

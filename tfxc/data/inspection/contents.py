@@ -151,7 +151,7 @@ def options_of(
         return None, {}
     source = Path(source)
     if source.is_file() and not source.stat().st_size:
-        raise DataError("examples expected, found an empty file", where=source, fix="check it")
+        raise DataError("the file is empty", where=source, fix="check it")
     name = reader or detect_format(source)
     found_class = registry.get("reader", name)
     check_options(found_class, given, source)
@@ -263,18 +263,17 @@ class _Sample:
         column = options.get("labels_field")
         named = f" in {column!r}" if column else ""
         if not self.examples:
-            raise DataError("examples expected, found none", where=where, fix="check the file")
+            raise DataError("there are no examples", where=where, fix="check the file")
         if not self.names:
             raise DataError(
-                f"labels{named} expected, found none in {self.examples:,} examples",
+                f"there are no labels{named} in {self.examples:,} examples",
                 where=where,
                 fix="name the right column as --label-column" if column else "check the file",
             )
         if self.complete and len(self.names) == 1:
             only = next(iter(self.names))
             raise DataError(
-                f"at least two labels{named} expected, found only {only!r}, in all "
-                f"{self.examples:,} examples",
+                f"the only label{named} of all {self.examples:,} examples is {only!r}",
                 where=where,
                 fix="name the right column as --label-column" if column else "check the file",
             )
@@ -282,8 +281,8 @@ class _Sample:
         least = _DIFFERENT * self.given if self.complete else self.given
         if column and self.given >= _ALL_DIFFERENT and len(self.names) >= least:
             raise DataError(
-                f"labels that occur more than once expected{named}, found {len(self.names):,} "
-                f"different ones in {self.examples:,} examples, as of a column of ids or texts",
+                f"hardly any label{named} occurs twice: {len(self.names):,} different ones in "
+                f"{self.examples:,} examples, as in a column of ids or texts",
                 where=where,
                 fix="name the right column as --label-column, or, if a cell holds several labels, "
                 "what separates them as --set data.reader_options.label_separator=,",

@@ -40,7 +40,9 @@ class TableFile:
     Attributes:
         schema: pyarrow's, of names and types.
         columns: names of the columns.
-        columns_of_labels: names of those of texts, integers, or lists of either.
+        readable: names of those that can be texts or labels: of texts, numbers or truth values, or
+            of lists of these.
+        unreadable: {name: type} of the others.
         num_rows: number of rows, or None of a stream, which does not say.
 
     Raises:
@@ -53,16 +55,27 @@ class TableFile:
         with self._errors(), self._opened() as file:
             self.schema = schema = file.schema_arrow if self._is_parquet else file.schema
             self.columns = list(schema.names)
-            self.columns_of_labels = [f.name for f in schema if self._may_be_label(f.type)]
+            self.readable = [field.name for field in schema if self._holds_labels(field.type)]
+            self.unreadable = {
+                field.name: str(field.type) for field in schema if field.name not in self.readable
+            }
             self.num_rows = file.metadata.num_rows if self._is_parquet else None
             self._metadata = dict(schema.metadata or {})
         self.bytes_read = 0
 
-    def _may_be_label(self, kind):
+    def _holds_labels(self, kind):
         types = self._arrow.types
-        while types.is_list(kind) or types.is_large_list(kind) or types.is_dictionary(kind):
-            kind = kind.value_type
-        return types.is_string(kind) or types.is_large_string(kind) or types.is_integer(kind)
+        while not types.is_map(kind) and hasattr(kind, "value_type"):
+            kind = kind.value_type  # of a list of any kind, a dictionary or runs of equal values
+        return (
+            types.is_string(kind)
+            or types.is_large_string(kind)
+            or types.is_string_view(kind)
+            or types.is_integer(kind)
+            or types.is_floating(kind)
+            or types.is_decimal(kind)
+            or types.is_boolean(kind)
+        )
 
     def class_names(self, column: str) -> list[str] | None:
         """The names behind the numbers of a column of classes, as Hugging Face writes them."""

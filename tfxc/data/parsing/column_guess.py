@@ -3,13 +3,15 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import DataError
+from tfxc.core.escaping import json_text
 from tfxc.core.registry import nearest
 from tfxc.data.label_ids import joined_labels
-from tfxc.data.parsing.label_cells import LIST, are_lists
+from tfxc.data.parsing.label_cells import LIST, are_flags, are_lists
 
 #: Usual names of a column of texts, in lower case, the likeliest first.
 TEXT_NAMES = (
@@ -33,11 +35,12 @@ class Wanted:
     """The columns that the user names; None for one that is to be found.
 
     Attributes:
-        text, labels: names of columns, or keys of objects.
+        text: name of a column, or key of objects.
+        labels: the same, or the names of the columns that are labels.
     """
 
     text: str | None = None
-    labels: str | None = None
+    labels: str | Sequence[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,28 +48,34 @@ class Columns:
     """Where texts and labels are.
 
     Attributes:
-        text, labels: names of the columns.
+        text: name of the column.
+        labels: the same; or, where each label has a column of 0 and 1, the names of all of these.
         separator: what separates several labels in a cell (``"[]"``: a cell is a list), or None.
     """
 
     text: str
-    labels: str
+    labels: str | list[str]
     separator: str | None
 
 
 def guess_columns(
-    columns: Mapping[str, Sequence[Any]], wanted: Wanted, where: str, kind: str = "column"
+    columns: Mapping[str, Sequence[Any]],
+    wanted: Wanted,
+    where: str,
+    kind: str = "column",
+    unreadable: Mapping[str, str] | None = None,
 ) -> Columns:
     """The columns of texts and labels: those the user names, else by their names and values.
 
     Labels repeat and are short, texts are long. A column whose name shows what it holds comes
-    first.
+    first. Several columns of 0 and 1, and no other that could be the labels, are a label each.
 
     Args:
         columns: the first values of each column by its name; values are text, numbers or lists.
         wanted: columns that are given.
         where: file and line, for messages.
         kind: what a column is called, e.g. ``"key"``.
+        unreadable: {name: type} of columns that can be neither texts nor labels.
 
     Raises:
         DataError: a given column is missing, there are fewer than two columns, or more than one
@@ -76,31 +85,56 @@ def guess_columns(
         >>> columns = {"id": ["1", "2", "3"], "intent": ["a", "b", "a"], "q": ["who?"] * 3}
         >>> guess_columns(columns, Wanted(), "train.csv:1")
         Columns(text='q', labels='intent', separator=None)
+        >>> columns = {"text": ["ah", "oh", "uh"], "rude": ["1", "0", "0"], "odd": ["1", "1", "0"]}
+        >>> guess_columns(columns, Wanted(), "train.csv:1").labels
+        ['rude', 'odd']
     """
-    for option, name in (("--text-column", wanted.text), ("--label-column", wanted.labels)):
-        if name is not None and name not in columns:
-            raise DataError(
-                f"a {kind} {name!r} expected, found {_listed(columns)}{nearest(name, columns)}",
-                where=where,
-                fix=f"name one of these as {option}",
-            )
+    unreadable = unreadable or {}
+    given = (("--text-column", wanted.text), ("--label-column", wanted.labels))
+    for option, names in given:
+        for name in [names] if isinstance(names, str) else names or ():
+            _refuse_unknown(name, columns, unreadable, option, where, kind)
     if len(columns) < 2:
+        listed = f"the {kind}s are {_listed(columns)}" if columns else f"there are no {kind}s"
+        if unreadable:
+            types = ", ".join(f"{name!r} ({type_})" for name, type_ in unreadable.items())
+            listed += f", besides {types}, whose types are neither text nor labels"
         raise DataError(
-            f"a {kind} of texts and one of labels expected, found {_listed(columns)}",
+            f"a {kind} of texts or one of labels is missing: {listed}",
             where=where,
-            fix="add what is missing, or check what separates the cells",
+            fix=f"convert the {kind} to text or whole numbers"
+            if unreadable
+            else "add what is missing, or check what separates the cells",
         )
     if not any(columns.values()):
-        raise DataError("examples expected, found none", where=where, fix="check the file")
-    labels = wanted.labels or _label_column(columns, wanted.text, where, kind)
-    text = wanted.text or _text_column(columns, labels, where, kind)
-    if text == labels:
+        raise DataError("there are no examples", where=where, fix="check the file")
+    labels = wanted.labels or _label_columns(columns, wanted.text, where, kind)
+    label_columns = [labels] if isinstance(labels, str) else list(labels)
+    text = wanted.text or _text_column(columns, label_columns, where, kind)
+    if text in label_columns:
         raise DataError(
-            f"one {kind} of texts and another of labels expected, found {text!r} for both",
+            f"the {kind} {text!r} is to be both text and label",
             where=where,
             fix="correct --text-column or --label-column",
         )
-    return Columns(text, labels, _separator(columns[labels]))
+    if isinstance(labels, str):
+        return Columns(text, labels, _separator(columns[labels]))
+    return Columns(text, label_columns, None)
+
+
+def _refuse_unknown(name, columns, unreadable, option, where, kind):
+    if name in unreadable:
+        raise DataError(
+            f"the {kind} {name!r} is of type {unreadable[name]}, which is neither text nor labels",
+            where=where,
+            fix="convert it to text or whole numbers, or lists of either",
+        )
+    if name not in columns:
+        raise DataError(
+            f"there is no {kind} {name!r}, only {_listed(columns)}{nearest(name, columns)}",
+            where=where,
+            fix=f"name one of these as {option}",
+        )
 
 
 def find_column(
@@ -130,11 +164,37 @@ def find_column(
     for name in candidates:
         if columns.count(name) == 1:
             return columns.index(name)
+    shown = " or ".join(map(repr, candidates))
+    twice = any(name in columns for name in candidates)
     raise DataError(
-        f"one column {' or '.join(map(repr, candidates))} expected, found {_listed(columns)}",
+        f"there is more than one column {shown}: {_listed(columns)}"
+        if twice
+        else f"there is no column {shown}{f', only {_listed(columns)}' if columns else ''}",
         where=where,
         fix=f"name the right column as {option}",
     )
+
+
+def find_label_columns(
+    columns: Sequence[str], wanted: str | Sequence[str] | None, where: str | Path
+) -> list[int]:
+    """The places of the columns that hold the labels, as ``find_column``.
+
+    Args:
+        columns: names of all columns.
+        wanted: the reader's option ``labels_field``: a name, names of columns that are a label
+            each, or None.
+        where: file, or file and line, for the message.
+
+    Raises:
+        DataError: one of them is not there, or more than once.
+
+    Example:
+        >>> find_label_columns(["text", "rude", "odd"], ["odd", "rude"], "train.csv:1")
+        [2, 1]
+    """
+    names = [wanted] if wanted is None or isinstance(wanted, str) else wanted
+    return [find_column(columns, name, LABELS_FIELDS, "labels_field", where) for name in names]
 
 
 def first_values(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
@@ -173,7 +233,7 @@ def _cut(cell):
     return cell[:_CHARACTERS] if isinstance(cell, str) else cell
 
 
-def _label_column(columns, text, where, kind):
+def _label_columns(columns, text, where, kind):
     rest = {name: values for name, values in columns.items() if name != text}
     named = _by_name(rest, LABEL_NAMES)
     if named is not None:
@@ -182,24 +242,41 @@ def _label_column(columns, text, where, kind):
     rest.pop(text, None)
     if len(rest) == 1:
         return next(iter(rest))
-    found = [name for name, values in rest.items() if _may_be_labels(values)]
-    if text is None and len(columns) == 2 and len(found) != 1:
+    candidates = [name for name, values in rest.items() if _may_be_labels(values)]
+    if text is None and len(columns) == 2 and len(candidates) != 1:
         return min(rest, key=lambda name: (_distinct(rest[name]), _length(rest[name])))
-    if len(found) != 1:
+    if len(candidates) == 1:
+        return candidates[0]
+    flags = [name for name, values in rest.items() if are_flags(values)]
+    others = [name for name in candidates if name not in flags]
+    if len(flags) > 1 and not others:
+        return flags
+    if len(flags) > 1:
         raise DataError(
-            f"one {kind} whose values repeat, as labels do, expected, found "
-            f"{_listed(found) if found else 'none'} in {_listed(columns)}",
+            f"several {kind}s could be the labels: {_listed(others)}, or {len(flags)} {kind}s of 0 "
+            f"and 1 ({_shortened(flags)})",
             where=where,
-            fix="name it as --label-column",
+            fix=f"name one as --label-column, or, if each of several {kind}s is a label, all of "
+            f"them, as in --set 'data.reader_options.labels_field={json_text(flags[:2])}'",
         )
-    return found[0]
+    if candidates:
+        raise DataError(
+            f"several {kind}s could be the labels: {_listed(candidates)}",
+            where=where,
+            fix=f"pick one, e.g. --label-column {candidates[0]}",
+        )
+    raise DataError(
+        f"no {kind} holds values that repeat, as labels do: {_listed(columns)}",
+        where=where,
+        fix="name the right one as --label-column",
+    )
 
 
 def _text_column(columns, labels, where, kind):
-    rest = {n: values for n, values in columns.items() if n != labels and _are_texts(values)}
+    rest = {n: values for n, values in columns.items() if n not in labels and _are_texts(values)}
     if not rest:
         raise DataError(
-            f"a {kind} of texts expected, found none next to the labels in {labels!r}",
+            f"no {kind} of texts stands next to the labels in {_shortened(labels)}",
             where=where,
             fix="name it as --text-column; features that are numbers are read from svmlight and "
             ".npz files",
@@ -219,6 +296,8 @@ def _by_name(columns, usual):
 def _may_be_labels(values):
     if any(isinstance(value, list) for value in values):
         return True
+    if any(isinstance(value, (float, Decimal)) and value % 1 > 0 for value in values):
+        return False
     known = [str(value) for value in values if value not in (None, "")]
     distinct = len(set(known))
     return bool(known) and 2 * distinct <= len(known) and _length(known) <= _LONG
@@ -257,4 +336,8 @@ def _separator(values):
 
 
 def _listed(names):
-    return ", ".join(map(repr, names)) or "none"
+    return ", ".join(map(repr, names))
+
+
+def _shortened(names):
+    return _listed(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,10 +1,14 @@
-"""Cells of a table that hold several labels: with a separator between them, or as a list."""
+"""What counts as a label in a row of a table: one rule for all formats, docs/data.md states it."""
 
 import ast
+import math
+import numbers
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
 
-from tfxc.core.errors import DataError
+from tfxc.core.errors import ConfigError, DataError
 
 #: The separator of cells that are lists, such as ``['law', 'health']``.
 LIST = "[]"
@@ -12,6 +16,127 @@ LIST = "[]"
 _LIST = re.compile(r"""\[\s*(?:["'\d].*)?\]""", re.DOTALL)
 # Strings that only blanks separate, as NumPy prints arrays; Python would join them.
 _WITHOUT_COMMA = re.compile(r"""(["'])\s+\1""")
+# What the cells of a column that is a label may hold, in lower case.
+_FLAGS = {
+    "0": False, "0.0": False, "false": False, "": False, "nan": False,
+    "1": True, "1.0": True, "true": True,
+}  # fmt: skip
+
+
+class RowLabels:
+    """Reads the labels of a row: from one column, or from a column of 0 and 1 for each label.
+
+    Args:
+        columns: name of the column, or the names of all columns that are labels; None where the
+            reader has yet to find the one column.
+        separator: what separates the labels of a cell, ``"[]"`` for a cell that is a list, or None
+            for a cell that is one label.
+
+    Attributes:
+        names: the labels, where each has a column; else None.
+
+    Raises:
+        ConfigError: the separator is empty, or ``columns`` is a list that is empty or names one
+            column twice.
+
+    Example:
+        >>> RowLabels("tags", ";").read(["law; health;"], "a.csv:2")
+        ['law', 'health']
+        >>> RowLabels(["toxic", "insult"], None).read(["0", "1"], "a.csv:2")
+        ['insult']
+    """
+
+    def __init__(self, columns: str | Sequence[str] | None, separator: str | None) -> None:
+        if separator == "":
+            raise ConfigError("the text is empty", where="label_separator", fix="leave it out")
+        self.names = None if columns is None or isinstance(columns, str) else list(columns)
+        if self.names is not None and not 0 < len(self.names) == len(set(self.names)):
+            raise ConfigError(
+                f"{self.names!r} is no list of different columns",
+                where="labels_field",
+                fix="name each column once",
+            )
+        self._columns = columns
+        self._separator = separator
+
+    def read(self, values: Sequence[Any], where: str) -> list[Any]:
+        """The labels, each once: names (``str``) or numbers (``int``).
+
+        Args:
+            values: of the columns.
+            where: file and row, for messages.
+
+        Raises:
+            DataError: a value is no label, no list where cells are lists, or neither 0 nor 1 in a
+                column that is a label.
+        """
+        if self.names is not None:
+            pairs = zip(self.names, values, strict=True)
+            return [name for name, value in pairs if _flag(name, value, where)]
+        (value,) = values
+        if isinstance(value, str):
+            return list(dict.fromkeys(split_labels(value, self._separator, where)))
+        return labels_of(value, f"{where}: {self._columns!r}" if self._columns else where)
+
+
+def labels_of(value: Any, where: str) -> list[Any]:
+    """The labels, each once, in a value of a format that has types, such as JSON or Arrow.
+
+    Args:
+        value: a label, or a list of labels: see ``label_of``.
+        where: file and row, for messages.
+
+    Raises:
+        DataError: a value is no label.
+
+    Example:
+        >>> labels_of(["law", None, "law "], "a.jsonl:1"), labels_of(3.0, "a.jsonl:2")
+        (['law'], [3])
+    """
+    values = value if isinstance(value, (list, tuple)) else [value]
+    labels = (label_of(each, where) for each in values)
+    return list(dict.fromkeys(label for label in labels if label is not None))
+
+
+def label_of(value: Any, where: str | None = None) -> str | int | None:
+    """A label as a value of JSON, Arrow or Python means it.
+
+    A text is its own name, without the white space around it. A whole number of any type is that
+    number, whose name is its digits. Truth values are called as JSON writes them. Nothing (None,
+    NaN, an empty text) is no label.
+
+    Args:
+        value: the value.
+        where: file and row, for messages.
+
+    Returns:
+        The name (``str``), the number (``int``), or None for no label.
+
+    Raises:
+        DataError: a number that is not whole, or anything else.
+
+    Example:
+        >>> label_of(" law "), label_of(3.0), label_of(True), label_of(float("nan"))
+        ('law', 3, 'true', None)
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return value
+    if isinstance(value, (numbers.Real, Decimal)):
+        if math.isnan(value):
+            return None
+        if math.isfinite(value) and value % 1 == 0:
+            return int(value)
+    raise DataError(
+        f"{str(value)[:60]!r} is no label",
+        where=where,
+        fix="write a text, a whole number, or a list of either",
+    )
 
 
 def split_labels(cell: str, separator: str | None, where: str) -> list[str]:
@@ -19,21 +144,19 @@ def split_labels(cell: str, separator: str | None, where: str) -> list[str]:
 
     Args:
         cell: the text of the cell.
-        separator: what separates the labels, ``"[]"`` for a cell that is a list, or None for a cell
-            that is one label.
+        separator: see ``RowLabels``.
         where: file and line, for the message.
 
     Raises:
-        DataError: a list is expected, and the cell is none of strings or integers.
+        DataError: a list is expected, and the cell is none of texts or whole numbers.
 
     Example:
-        >>> split_labels("law; health", ";", "a.csv:2"), split_labels("['law']", "[]", "a.csv:2")
+        >>> split_labels("law; health;", ";", "a.csv:2"), split_labels("['law']", "[]", "a.csv:2")
         (['law', 'health'], ['law'])
     """
     if separator == LIST:
-        parts = _items(cell, where)
-    else:
-        parts = [cell] if separator is None else cell.split(separator)
+        return [str(label) for label in labels_of(_items(cell, where), where)]
+    parts = [cell] if separator is None else cell.split(separator)
     return [name for part in parts if (name := part.strip())]
 
 
@@ -44,21 +167,46 @@ def are_lists(cells: Iterable[str]) -> bool:
         >>> are_lists(["['law', 'health']", "[]"]), are_lists(["[draft]"])
         (True, False)
     """
-    found = [_LIST.fullmatch(cell.strip()) is not None for cell in cells]
-    return bool(found) and all(found)
+    matches = [_LIST.fullmatch(cell.strip()) is not None for cell in cells]
+    return bool(matches) and all(matches)
+
+
+def are_flags(values: Iterable[Any]) -> bool:
+    """Whether all values say yes or no, as those of a column that is a label do.
+
+    Example:
+        >>> are_flags(["0", "1", ""]), are_flags([True, None]), are_flags(["0", "2"])
+        (True, True, False)
+    """
+    return all(_flag_key(value) in _FLAGS for value in values)
+
+
+def _flag(name, value, where):
+    flag = _FLAGS.get(_flag_key(value))
+    if flag is None:
+        raise DataError(
+            f"column {name!r}, which is a label, holds {str(value)[:60]!r}",
+            where=where,
+            fix="write 1 for a label of the row, else 0 or nothing",
+        )
+    return flag
+
+
+def _flag_key(value):
+    return "" if value is None else str(value).strip().lower()
 
 
 def _items(cell, where):
     if not cell.strip():
         return []
     try:
-        found = None if _WITHOUT_COMMA.search(cell) else ast.literal_eval(cell.strip())
+        items = None if _WITHOUT_COMMA.search(cell) else ast.literal_eval(cell.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        found = None
-    if not isinstance(found, list) or not all(type(each) in (str, int) for each in found):
+        items = None
+    if not isinstance(items, list):
         raise DataError(
-            f"a list of labels such as ['law', 'health'] expected, found {cell[:80]!r}",
+            f"{cell[:80]!r} is no list of labels, such as ['law', 'health']",
             where=where,
             fix="correct the cell, or name what separates labels as label_separator",
         )
-    return [str(each) for each in found]
+    return items

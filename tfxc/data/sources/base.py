@@ -9,7 +9,7 @@ the groups as well, which a checkpoint holds.
 import abc
 import collections
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,6 +177,8 @@ class RowStream:
 
     Args:
         read: function that begins anew and returns an iterator of ``Rows``.
+        unknown: names of labels that the run does not know, in the order of their ids, as far as
+            the rows were read.
 
     Example:
         >>> rows = Rows.from_dense(np.eye(3), [[0], [1], [2]])
@@ -186,8 +188,9 @@ class RowStream:
 
     num_examples = None
 
-    def __init__(self, read: Callable[[], Iterable[Rows]]) -> None:
+    def __init__(self, read: Callable[[], Iterable[Rows]], unknown: Sequence[str] = ()) -> None:
         self._read = read
+        self.unknown = unknown
 
     def sequential(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """Yields batches of at most that size; none holds examples of two blocks."""
