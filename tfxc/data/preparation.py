@@ -268,7 +268,7 @@ class _Preparation:
         where = self.sources["train"]
         if not is_builtin(where):
             for line in warnings_of_names([*self.numbering.vocabulary.names, *unseen.names]):
-                print(f"warning: {where}: {line}", file=sys.stderr)
+                NOTES.warning(f"{where}: {line}")
         text_settings = None
         if self.text_features is not None:
             # Through JSON, so that what is loaded equals what was saved (tuples become lists).
