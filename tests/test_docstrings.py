@@ -21,6 +21,11 @@ WITH_EXAMPLES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _messages_are_printed():
+    """Not here: a program that imports the package prints none of its messages."""
+
+
 @pytest.mark.parametrize("module", WITH_EXAMPLES)
 def test_examples(module, monkeypatch):
     monkeypatch.chdir(ROOT)
