@@ -6,6 +6,7 @@ does not.
 """
 
 import argparse
+import contextlib
 import json
 import shlex
 from pathlib import Path
@@ -30,8 +31,8 @@ def existing_commands():
     return [command for command, file in files.items() if (PACKAGE / file).exists()]
 
 
-def options_of(command):
-    """Sorted option strings, and names of positional arguments, of a command."""
+def parser_of(command):
+    """The parser that a command's ``main`` uses."""
 
     def give_up(parser, *_, **__):
         raise _Found(parser)
@@ -42,7 +43,12 @@ def options_of(command):
         context.setattr(argparse.ArgumentParser, "parse_known_args", give_up)
         with pytest.raises(_Found) as caught:
             module.main([])
-    top, found = caught.value.args[0], set()
+    return caught.value.args[0]
+
+
+def options_of(command):
+    """Sorted option strings, and names of positional arguments, of a command."""
+    top, found = parser_of(command), set()
     for parser, action in reference.actions_of(top):
         kind = parser.prog.removeprefix(top.prog).strip()
         found |= {f"{kind} {text}".strip() for text in action.option_strings or [action.dest]}
@@ -58,6 +64,24 @@ def command_line():
 def test_options_are_frozen(command):
     frozen = json.loads(FROZEN.read_text(encoding="utf-8")).get(command)
     assert options_of(command) == frozen, __doc__
+
+
+@pytest.mark.parametrize("command", existing_commands())
+def test_negative_numbers_are_values(command, capsys):
+    for parser, action in reference.actions_of(parser_of(command)):
+        if action.option_strings and action.nargs is None:
+            for text in ("-1", "-1.5", "-1e9", "-2.E-3", "-.5e+3", "-1_000", "-inf"):
+                with contextlib.suppress(SystemExit):  # the option may refuse it
+                    parser.parse_known_args([action.option_strings[-1], text])
+                assert "expected one argument" not in capsys.readouterr().err, (action, text)
+
+
+def test_the_least_score_may_be_negative():
+    parser = module_of("predict")._parser()
+    assert parser.parse_args(["--run", "r", "--min-score", "-1e9"]).min_score == -1e9
+    for text in ("-e9", "-1x", "-k"):  # still options, and unknown ones
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--run", "r", "--min-score", text])
 
 
 @pytest.mark.parametrize("command", existing_commands())

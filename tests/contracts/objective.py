@@ -140,6 +140,18 @@ class ObjectiveContract:
         assert np.isfinite(loss).all()
         assert np.isfinite(tape.gradient(loss, logits)).all()
 
+    def test_a_row_without_columns_that_count(self):
+        """Nor has it true ones; the other rows are what they are without it."""
+        valid = some_valid()
+        empty = next(row for row, columns in enumerate(POSITIVES) if max(columns) < 0)
+        valid[empty] = False
+        logits = random_logits()
+        loss, gradient = self.loss(logits, valid).numpy(), self.gradient(logits, valid)
+        assert np.isfinite(loss).all() and np.isfinite(gradient).all()
+        assert not gradient[empty].any()
+        others = np.arange(5) != empty
+        np.testing.assert_array_equal(loss[others], self.loss(logits, some_valid())[others])
+
     def test_order_and_padding_of_positives_do_not_matter(self):
         logits = tf.constant(random_logits())
         wide = np.pad(POSITIVES[:, ::-1], ((0, 0), (1, 2)), constant_values=-1)

@@ -139,6 +139,23 @@ def test_nan_loss_names_step_and_examples(tmp_path):
     assert not list((tmp_path / "run/checkpoints").glob("ckpt-*"))
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"training": {"optimizer": {"name": "sgd", "learning_rate": 1e39}}},
+        {"head": {"name": "dense", "update": "fused", "learning_rate": 1e39}},
+    ],
+    ids=["updated", "fused"],
+)
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, parts):
+    """The loss and the gradient of the only step are finite, its update is not."""
+    parts = {**parts, "training": {**parts.get("training", {}), "epochs": 0.07}}
+    with pytest.raises(NonFiniteLossError, match=r"after step 1 there are weights .*learning_rate"):
+        tiny.train(tmp_path, **parts)
+    assert not list((tmp_path / "run/checkpoints").glob("ckpt-*"))
+    assert not (tmp_path / "run/model.weights.h5").exists()
+
+
 @pytest.mark.parametrize(("objective", "warned"), [("softmax", True), ("sigmoid", False)])
 def test_examples_without_labels_are_counted(tmp_path, capsys, objective, warned):
     tiny.tiny_tree(tmp_path)

@@ -49,6 +49,11 @@ def _wrapped(block, width):
     return textwrap.fill(" ".join(lines), width, break_long_words=False, break_on_hyphens=False)
 
 
+_NEGATIVE_NUMBER = re.compile(
+    r"-(?:(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:e[-+]?\d+)?|inf(?:inity)?)$", re.IGNORECASE
+)
+
+
 class _Parser(argparse.ArgumentParser):
     """Refuses addresses of remote storages before any work, except where they may stand.
 
@@ -65,6 +70,11 @@ class _Parser(argparse.ArgumentParser):
     trained: tuple[str, ...] = ()
     remote: tuple[str, ...] = ("data", "file", "dev", "test")
     addresses: tuple[str, ...] = ("cluster",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Before Python 3.14 argparse takes -1e9 and -inf for options; it offers no other way.
+        self._negative_number_matcher = _NEGATIVE_NUMBER
 
     def parse_args(self, args=None, namespace=None):
         """Parses."""

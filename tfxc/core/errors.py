@@ -58,7 +58,7 @@ class CheckpointError(UserError):
 
 
 class NonFiniteLossError(UserError):
-    """The training loss or its gradient became NaN or infinite."""
+    """The training loss, its gradient or the weights became NaN or infinite."""
 
 
 class MachineError(UserError):

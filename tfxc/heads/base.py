@@ -177,7 +177,7 @@ class Head(LargeWeights):
             self.build(features.shape)
         score = self.tile_scores(features)
         tile, unrolled = self.tile or TILE, self.tile is not None
-        return tiled_top_k(score, self.num_labels, tf.shape(features)[0], k, tile, unrolled)
+        return tiled_top_k(score, self.num_labels, k, tile, unrolled)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels."""

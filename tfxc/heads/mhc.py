@@ -336,11 +336,11 @@ class MHC(DigitHead):
     def _best_of_all(self, projected, level, above, k):
         """Best k labels, where all of them are scored."""
         tile = max(1, _TILE // self.heads[level]) * self.heads[level]
-        batch, nodes = tf.shape(projected)[0], self.nodes[level]
+        nodes = self.nodes[level]
         score = self._tiles(projected, level, above)
         if not self._joint:
-            return self.labels_of(*tiled_top_k(score, nodes, batch, k, tile))
-        codes, scores, log_sum = log_sum_and_top_k(score, nodes, batch, k, tile)
+            return self.labels_of(*tiled_top_k(score, nodes, k, tile))
+        codes, scores, log_sum = log_sum_and_top_k(score, nodes, tf.shape(projected)[0], k, tile)
         ids, scores = self.labels_of(codes, scores)
         return ids, scores - log_sum[:, None]
 

@@ -42,7 +42,8 @@ class Sigmoid(ClassWeighted):
         num_labels, num_groups, columns_are_labels, class_weight, label_counts: see
             ``ClassWeighted``; the weight of a label multiplies its term where it is true, and none
             where it is not.
-        reduction: ``"sum"`` over columns, or ``"mean"`` as the MACH reference. The mean divides
+        reduction: ``"sum"`` over columns, or ``"mean"`` over those that count, as the MACH
+            reference; an example without any has loss 0. The mean divides
             gradients by the number of columns, down to the size of Adam's epsilon where there
             are many; the sum does not.
 
@@ -90,7 +91,8 @@ class Sigmoid(ClassWeighted):
             return loss
         if group.valid is None and group.log_weights is None:
             return loss / tf.cast(tf.shape(group.logits)[1], loss.dtype)
-        return loss / tf.reduce_sum(tf.where(logits > float("-inf"), weights, 0.0), axis=1)
+        valid = tf.ones_like(logits) if group.valid is None else tf.cast(group.valid, logits.dtype)
+        return tf.math.divide_no_nan(loss, tf.reduce_sum(valid * weights, axis=1))
 
     def begin(self, chunks: "LogitChunks") -> SigmoidState:
         """What a chunk does not know; no pass over the logits."""

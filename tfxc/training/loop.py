@@ -16,6 +16,7 @@ from tfxc.core.interrupts import Stopped, StopSignals
 from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.sources.dataset import Share, copied_ahead, training_dataset
 from tfxc.ops.distributed.devices import GPU, has_gpu
+from tfxc.ops.search.top_k import read_once
 from tfxc.runs.writer import WEIGHTS
 from tfxc.techniques.base import overrides
 from tfxc.training.callbacks import Callbacks
@@ -163,7 +164,7 @@ class Trainer:
 
         Raises:
             Stopped: SIGTERM or Ctrl-C came, here or at another worker; the state is saved.
-            NonFiniteLossError: the loss or the gradient became NaN or infinite.
+            NonFiniteLossError: the loss, the gradient or the weights became NaN or infinite.
             CheckpointError: the last checkpoint is of another model or another training set, or
                 all of them are damaged.
             ConfigError: the workers have different data, or a callback changes the training.
@@ -262,12 +263,15 @@ class Trainer:
                 self._read(step, losses, reporter)
             if self._logs(step):
                 clock = self._log(reporter, step, losses, clock)
-            if self._evaluates and self._due(step, self.settings.evaluate_every):
+            evaluates = self._evaluates and self._due(step, self.settings.evaluate_every)
+            saves = self._due(step, self.settings.checkpoint_every)
+            if evaluates or saves or stopped_by:
+                self._check_weights(step)
+            if evaluates:
                 results = self._evaluate(reporter, step)
                 stopped_early = self.watch.patience_is_over
                 clock = time.monotonic()
             self._callbacks.after(step, losses.last, results.get("dev", {}))
-            saves = self._due(step, self.settings.checkpoint_every)
             if saves or stopped_early or stopped_by:
                 self.checkpoints.save(step, self._progress(losses.last, began))
             if stopped_by and step < self.total_steps:
@@ -389,6 +393,32 @@ class Trainer:
             "precision float32, or look for extreme feature values in these examples; the last "
             "checkpoint is untouched",
         )
+
+    def _check_weights(self, step):
+        """Refuses weights that are not finite, before they are measured or saved.
+
+        An update of finite gradients may overflow or divide by 0, and a loss shows that only if its
+        batch reads such a weight. One pass over all weights is little next to writing them.
+        """
+        parts = (self.model.encoder, self.model.head)
+        weights = [(v.path, v.value) for part in parts for v in part.variables]
+        for table in self.model.head.sharded_tables:
+            weights += [(f"shard {number} of the head", v) for number, v in table.shards.items()]
+        wrong = [name for name, weight in weights if not self._is_finite(weight)]
+        if wrong:
+            raise NonFiniteLossError(
+                f"after step {step:,} there are weights that are not finite: {', '.join(wrong)}",
+                where=self.run.path,
+                fix="lower training.optimizer.learning_rate, or raise training.optimizer.epsilon; "
+                "the last checkpoint is untouched",
+            )
+
+    def _is_finite(self, weight):
+        """Whether a sum of all numbers is, which needs no memory, unlike a look at each."""
+        replica = self.strategy.experimental_local_results(weight)[0]
+        if not replica.dtype.is_floating:
+            return True
+        return math.isfinite(float(tf.reduce_sum(read_once(replica))))
 
     def _log(self, reporter, step, losses, clock):
         now, (count, loss) = time.monotonic(), losses.take()

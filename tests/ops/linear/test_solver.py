@@ -87,6 +87,21 @@ def test_the_gradient_of_the_logistic_loss_is_zero(bias):
         np.testing.assert_allclose(gradient, 0, atol=3e-5)
 
 
+@both
+@pytest.mark.parametrize("loss", ["squared-hinge", "hinge", "logistic"])
+def test_a_child_whose_positives_do_not_count_gets_no_weights(native, loss):
+    matrix, positives = drawn(children=7)
+    relevance = [np.ones(len(rows)) for rows in positives]
+    relevance[3][:] = 0
+    settings = SolverSettings(loss=loss)
+    native = native and loss != "logistic"
+    block = solve_block(matrix, positives, settings, relevance=relevance, native=native)
+    assert 3 not in block.columns and 4 in block.columns
+    others = [rows if child != 3 else rows[:0] for child, rows in enumerate(positives)]
+    expected = solve_block(matrix, others, settings, native=native)
+    np.testing.assert_array_equal(dense(block, 90, 7), dense(expected, 90, 7))
+
+
 def test_the_logistic_loss_is_not_compiled():
     matrix, positives = drawn(children=7)
     with pytest.raises(ConfigError, match=r"squared-hinge or hinge expected by|not built"):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfxc.ops.search.tiled_softmax import tiled_softmax
 from tfxc.ops.search.top_k import read_once, tiled_top_k
 from tfxc.ops.sparse import bags_as
 
@@ -14,7 +15,7 @@ def sorted_best(scores, k):
 
 def tiled(scores, k, tile):
     constant = tf.constant(scores)
-    return tiled_top_k(lambda a, b: constant[:, a:b], scores.shape[1], len(scores), k, tile)
+    return tiled_top_k(lambda a, b: constant[:, a:b], scores.shape[1], k, tile)
 
 
 @pytest.mark.parametrize("tile", [1, 3, 7, 36, 37, 100])
@@ -31,7 +32,7 @@ def test_equals_brute_force_with_ties(k, tile):
 def test_in_a_graph_with_an_open_batch():
     @tf.function(input_signature=[tf.TensorSpec((None, 20))], autograph=False)
     def best(scores):
-        return tiled_top_k(lambda a, b: scores[:, a:b], 20, tf.shape(scores)[0], 4, 6)
+        return tiled_top_k(lambda a, b: scores[:, a:b], 20, 4, 6)
 
     for rows in (1, 3):
         scores = np.random.default_rng(rows).normal(size=(rows, 20)).astype(np.float32)
@@ -41,6 +42,21 @@ def test_in_a_graph_with_an_open_batch():
         np.testing.assert_array_equal(values, expected[1])
 
 
+@pytest.mark.parametrize("tile", [2, 3, 4, 6])
+@pytest.mark.parametrize("unrolled", [False, True])
+@pytest.mark.parametrize(
+    "scores", [[np.nan] * 6, [-np.inf] * 6, [1.0, np.nan, 3.0, -np.inf, 2.0, np.nan]]
+)
+def test_ids_are_columns_whatever_the_scores(scores, unrolled, tile):
+    scores = tf.constant([scores], tf.float32)
+    for k in (1, 3, 6):
+        ids = tiled_top_k(lambda a, b: scores[:, a:b], 6, k, tile, unrolled)[0][0].numpy()
+        assert len(set(ids)) == k and set(ids) <= set(range(6))
+        positives = tf.constant([[0, -1]])
+        found = tiled_softmax(lambda a, b: scores[:, a:b], 6, positives, k, tile, unrolled)
+        np.testing.assert_array_equal(found[0][0], ids)
+
+
 def test_never_scores_more_than_a_tile():
     widths = []
 
@@ -48,7 +64,7 @@ def test_never_scores_more_than_a_tile():
         widths.append(int(end - begin))
         return tf.zeros((2, int(end - begin)))
 
-    tiled_top_k(score, 25, 2, 3, 10)
+    tiled_top_k(score, 25, 3, 10)
     assert widths == [10, 10, 5]
 
 

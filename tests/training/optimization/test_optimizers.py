@@ -241,3 +241,33 @@ def test_what_is_decided_elsewhere_is_no_key():
     assert from_section(factory, {"rate": 2.0}, "place", total=3) == (3, 2.0)
     with pytest.raises(ConfigError, match=r"place\.total: unknown key 'total'.*use one of: rate"):
         from_section(factory, {"total": 2}, "place", total=3)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adagrad", "rmsprop", "adadelta"])
+@pytest.mark.parametrize("epsilon", [0, 1e-40])
+def test_an_epsilon_that_is_no_divisor_is_refused(name, epsilon):
+    with pytest.raises(ConfigError, match=r"training\.optimizer\.epsilon: "):
+        get_optimizer({"name": name, "epsilon": epsilon})
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"name": "adam", "epsilon": 1e-30},
+        {"name": "rmsprop", "epsilon": 1e-30},
+        {"name": "adagrad", "epsilon": 1e-30},
+        {"name": "adagrad", "epsilon": 0, "initial_accumulator": 0.1},
+    ],
+)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_least_epsilon_leaves_a_weight_without_a_gradient_alone(section, sparse):
+    optimizer, variable = get_optimizer(section), tf.Variable(tf.ones((2, 3)))
+    optimizer.build([variable])
+    gradient = tf.constant([[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]])
+    if sparse:
+        gradient = tf.IndexedSlices(gradient, tf.constant([0, 1], tf.int64), (2, 3))
+    for step in (1, 2):
+        slots = optimizer.slots[variable.ref()]
+        optimizer.update(variable, gradient, slots, tf.constant(0.1), tf.constant(step, tf.int64))
+    assert np.isfinite(variable).all()
+    assert variable.numpy()[[0, 1, 1, 1], [1, 0, 1, 2]].tolist() == [1.0] * 4

@@ -17,7 +17,7 @@ PLAIN = {
     "polynomial to a half": ({"name": "polynomial", "power": 3, "end": 0.5}, 1, 0.5625, 0.5),
     "exponential": ({"end": 0.01}, 1, 0.1, 0.01),
     "steps": ({}, 1, 0.1, 0.01),
-    "steps of other places": ({"name": "steps", "milestones": [0.6], "gamma": 0.5}, 1, 1, 0.5),
+    "steps of other places": ({"name": "steps", "milestones": [0.65], "gamma": 0.5}, 1, 1, 0.5),
 }
 
 
@@ -41,7 +41,7 @@ def test_warm_up(name):
     schedule = Schedule(250, **{"name": name, **arguments, **warm})
     rise = [factor(schedule, step) for step in (0, 25, 49)]
     assert rise == pytest.approx([0.1, 0.55, 0.1 + 0.9 * 49 / 50], abs=1e-6)
-    # The 200 steps behind the warm-up hold the whole decay.
+    # The 200 steps behind the warm-up hold the whole decay; milestones are shares of all 250.
     decay = [factor(schedule, step) for step in (50, 150, 250)]
     assert decay == pytest.approx(expected, abs=1e-6)
 
@@ -89,6 +89,13 @@ def test_milestones_count_from_their_step_on():
     schedule = Schedule(100, name="steps")
     found = [factor(schedule, step) for step in (49, 50, 74, 75)]
     assert found == pytest.approx([1, 0.1, 0.1, 0.01], abs=1e-6)
+
+
+@pytest.mark.parametrize("per_epoch", [False, True])
+def test_milestones_are_shares_of_all_steps_also_behind_a_warm_up(per_epoch):
+    schedule = Schedule(100, 10, name="steps", warmup=0.2, per_epoch=per_epoch)
+    found = [factor(schedule, step) for step in (10, 20, 49, 50, 74, 80)]
+    assert found == pytest.approx([0.5, 1, 1, 0.1, 0.1, 0.01], abs=1e-6)
 
 
 def test_in_a_graph():

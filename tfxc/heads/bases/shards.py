@@ -92,8 +92,8 @@ class Shards:
         columns, layout = self._layout.columns, self._layout
 
         def of_shard(number, _, features):
-            score, batch = self._scores(number, features), tf.shape(features)[0]
-            ids, scores = tiled_top_k(score, columns, batch, min(k, columns), *self._tiles)
+            score = self._scores(number, features)
+            ids, scores = tiled_top_k(score, columns, min(k, columns), *self._tiles)
             return layout.labels(number, ids), scores
 
         return merge_top_k(*by_label(*self._table.on_every_shard(of_shard, features)), k)

@@ -119,10 +119,10 @@ class TreeSearch(Head):
     def _best_of_all(self, features, level, above, k):
         """Best k nodes of the last level."""
         score = self._tiles(features, level, above)
-        batch, nodes = tf.shape(features)[0], self.shape[level].nodes
+        nodes = self.shape[level].nodes
         if not self.joint:
-            return tiled_top_k(score, nodes, batch, k, _TILE)
-        ids, scores, log_sum = log_sum_and_top_k(score, nodes, batch, k, _TILE)
+            return tiled_top_k(score, nodes, k, _TILE)
+        ids, scores, log_sum = log_sum_and_top_k(score, nodes, tf.shape(features)[0], k, _TILE)
         return ids, scores - log_sum[:, None]
 
     def _tiles(self, features, level, above):

@@ -106,8 +106,8 @@ def solve_block(
 
     Args:
         features: float32 CSR (n, D) of the parent's examples without duplicate entries.
-        positives: for each child an int array of its positive rows; a child without any gets no
-            weights.
+        positives: for each child an int array of its positive rows; a child without any that counts
+            gets no weights.
         settings: ``SolverSettings``.
         relevance: for each child factors of its positives' costs; None for 1. With 0 an example
             does not count.
@@ -147,11 +147,11 @@ def solve_block(
         )
     if settings.loss not in _COMPILED:
         native = False
-    counts = np.array([len(rows) for rows in positives])
+    problem = _Problem(features, positives, settings, relevance, members)
+    counts = np.array([len(problem.costs(child)[0]) for child in range(len(positives))], np.int64)
     # Labels of similar frequency, which end after similar times, are adjacent.
     order = np.argsort(-counts, kind="stable").astype(np.int32)
     order = order[counts[order] > 0]
-    problem = _Problem(features, positives, settings, relevance, members)
     if has_native() if native is None else native:
         columns = Columns(features, settings.bias, compress)
         groups = [order[begin : begin + _LANES] for begin in range(0, len(order), _LANES)]

@@ -51,4 +51,4 @@ def top_k_of_buckets(
         return combine([tf.gather(table, buckets, axis=1) for table, buckets in pairs])
 
     tile = max(1024, _TILE_VALUES // (64 * len(tables)))
-    return tiled_top_k(score, num_labels, tf.shape(tables[0])[0], k, tile)
+    return tiled_top_k(score, num_labels, k, tile)

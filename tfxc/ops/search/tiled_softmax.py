@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfxc.ops.search.top_k import over_tiles
+from tfxc.ops.search.top_k import first_tile, merged_with_tile, over_tiles
 
 # Less than any score, and finite: the difference of two of them is 0, that of infinities is none.
 LEAST = -3.0e38
@@ -43,32 +43,29 @@ def tiled_softmax(
         >>> int(found[0][0, 0]), round(float(tf.exp(found[2])[0]), 4)
         (2, 8.0)
     """
-    batch = tf.shape(positives)[0]
 
-    def body(begin, end, ids, scores, largest, total, of_positives):
-        fresh = score_tile(begin, end)
+    def sums(begin, end, fresh, largest, total, of_positives):
         new = tf.maximum(largest, tf.reduce_max(fresh, axis=1))
         total *= tf.exp(largest - new)
         total += tf.reduce_sum(tf.exp(fresh - new[:, None]), axis=1)
-        of_positives += _in_tile(fresh, positives, begin, end)
-        columns = tf.broadcast_to(tf.range(begin, end)[None], tf.shape(fresh))
-        # The running winners come first: top_k keeps the first of equals, and their ids are lower.
-        best, places = tf.math.top_k(tf.concat([scores, fresh], axis=1), k)
-        ids = tf.gather(tf.concat([ids, columns], 1), places, batch_dims=1)
-        return ids, best, new, total, of_positives
+        return new, total, of_positives + _in_tile(fresh, positives, begin, end)
 
-    start = (
-        tf.fill([batch, k], -1),
-        tf.fill([batch, k], -math.inf),
-        tf.fill([batch], LEAST),
-        tf.zeros([batch]),
-        tf.zeros(tf.shape(positives)),
-    )
-    shapes = [value.shape for value in start]
-    shapes[0] = shapes[1] = tf.TensorShape([None, k])
-    ids, scores, largest, total, of_positives = over_tiles(
-        body, start, shapes, num_columns, tile, unrolled
-    )
+    def body(begin, end, ids, scores, *state):
+        fresh = score_tile(begin, end)
+        best = merged_with_tile(ids, scores, fresh, begin, end, k)
+        return *best, *sums(begin, end, fresh, *state)
+
+    batch, first = tf.shape(positives)[0], first_tile(num_columns, k, tile, unrolled)
+    fresh = score_tile(0, first)
+    nothing = tf.fill([batch], LEAST), tf.zeros([batch]), tf.zeros(tf.shape(positives))
+    state = sums(0, first, fresh, *nothing)
+    scores, ids = tf.math.top_k(fresh, min(k, first))
+    if first < num_columns:
+        shapes = [tf.TensorShape([None, k])] * 2 + [value.shape for value in nothing]
+        ids, scores, *state = over_tiles(
+            body, (ids, scores, *state), shapes, num_columns, tile, unrolled, first
+        )
+    largest, total, of_positives = state
     return ids, scores, largest + tf.math.log(total), of_positives
 
 

@@ -10,7 +10,6 @@ from tfxc.ops.sparse import for_other_runtimes
 def tiled_top_k(
     score_tile: Callable[..., tf.Tensor],
     num_columns: int,
-    batch: tf.Tensor,
     k: int,
     tile: int,
     unrolled: bool = False,
@@ -20,30 +19,52 @@ def tiled_top_k(
     Args:
         score_tile: function of (begin, end) int32 scalars -> float32 (batch, end - begin).
         num_columns: Python int.
-        batch: int32 scalar.
         k: Python int, at most num_columns.
         tile: Python int, columns per tile.
         unrolled: see ``over_tiles``.
 
     Returns:
-        ids int32 (batch, k), scores float32 (batch, k); ties go to the lower id.
+        ids int32 (batch, k), scores float32 (batch, k); ties go to the lower id. Where there are
+        scores that are NaN the order is unspecified; ids are distinct columns even then.
     """
-    if num_columns <= tile:
-        scores, ids = tf.math.top_k(score_tile(0, num_columns), k)
+    first = first_tile(num_columns, k, tile, unrolled)
+    scores, ids = tf.math.top_k(score_tile(0, first), min(k, first))
+    if first == num_columns:
         return ids, scores
 
     def body(begin, end, ids, scores):
-        fresh = score_tile(begin, end)
-        # The running winners come first: top_k keeps the first of equals, and their ids are lower.
-        merged = tf.concat([scores, fresh], axis=1)
-        columns = tf.broadcast_to(tf.range(begin, end)[None], tf.shape(fresh))
-        best, places = tf.math.top_k(merged, k)
-        return tf.gather(tf.concat([ids, columns], 1), places, batch_dims=1), best
+        return merged_with_tile(ids, scores, score_tile(begin, end), begin, end, k)
 
-    start = tf.fill([batch, k], -1), tf.fill([batch, k], tf.constant(float("-inf")))
     shapes = tf.TensorShape([None, k]), tf.TensorShape([None, k])
-    ids, scores = over_tiles(body, start, shapes, num_columns, tile, unrolled)
+    ids, scores = over_tiles(body, (ids, scores), shapes, num_columns, tile, unrolled, first)
     return ids, scores
+
+
+def first_tile(num_columns: int, k: int, tile: int, unrolled: bool = False) -> int:
+    """Columns that a search for the best k starts with, before it goes on tile by tile.
+
+    In a loop the state is k columns wide from the start, so they are as many whole tiles as hold k.
+    """
+    tiles = 1 if unrolled else -(-k // tile)
+    return min(tiles * tile, num_columns)
+
+
+def merged_with_tile(
+    ids: tf.Tensor, scores: tf.Tensor, fresh: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, k: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The best k of all tiles so far.
+
+    Args:
+        ids, scores: those of the tiles before.
+        fresh: float32 (batch, end - begin).
+        begin, end: int32 scalars, or Python ints.
+        k: Python int.
+    """
+    # The running winners come first: top_k keeps the first of equals, and their ids are lower.
+    merged = tf.concat([scores, fresh], axis=1)
+    columns = tf.broadcast_to(tf.range(begin, end)[None], tf.shape(fresh))
+    best, places = tf.math.top_k(merged, k if tf.is_tensor(end) else min(k, end))
+    return tf.gather(tf.concat([ids, columns], 1), places, batch_dims=1), best
 
 
 def over_tiles(
@@ -53,6 +74,7 @@ def over_tiles(
     num_columns: int,
     tile: int,
     unrolled: bool = False,
+    first: int = 0,
 ) -> tuple[tf.Tensor, ...]:
     """The state of a search after all tiles of columns, one after the other.
 
@@ -64,6 +86,7 @@ def over_tiles(
         tile: Python int, columns per tile.
         unrolled: whether each tile is a part of the graph, and begin and end are Python ints: for
             scores that are not all made from the same variable. Otherwise the graph is a loop.
+        first: Python int, the column with which the first tile begins.
 
     Example:
         >>> count = lambda begin, end, columns: (columns + end - begin,)
@@ -74,13 +97,13 @@ def over_tiles(
         found = tf.while_loop(
             lambda begin, *_: begin < num_columns,
             lambda begin, *state: _with_end(body, begin, tile, num_columns, state),
-            (tf.constant(0), *start),
+            (tf.constant(first), *start),
             shape_invariants=(tf.TensorShape([]), *shapes),
             parallel_iterations=1,
         )
         return tuple(found[1:])
     state = tuple(start)
-    for begin in range(0, num_columns, tile):
+    for begin in range(first, num_columns, tile):
         # Side by side the tiles would need the memory of all scores.
         with tf.control_dependencies(state):
             state = body(begin, min(begin + tile, num_columns), *state)

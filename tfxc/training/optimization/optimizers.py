@@ -11,13 +11,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfxc.core.arguments import NOT_NEGATIVE, SHARE_BELOW_ONE, checked, from_section
+from tfxc.core.arguments import NOT_NEGATIVE, SHARE_BELOW_ONE, Number, checked, from_section
 from tfxc.core.errors import ConfigError, inside
 from tfxc.core.registry import nearest
 from tfxc.ops.distributed.devices import on_gpu
 from tfxc.training.optimization.rates import RateFactors
 from tfxc.training.optimization.row_adam import row_adam
 from tfxc.training.optimization.row_optimizer import Optimizer
+
+# A weight that never had a gradient is divided by epsilon alone: it may not be 0, nor so small that
+# its share in Adam's first steps is 0 in float32.
+_LEAST_EPSILON = 1e-30
+_EPSILON = Number(_LEAST_EPSILON)
 
 
 class SGD(Optimizer):
@@ -69,7 +74,10 @@ class Adagrad(Optimizer):
 
     Args:
         initial_accumulator: start of the sum of squares.
-        epsilon: added to the root.
+        epsilon: added to the root; 0 only with an ``initial_accumulator``.
+
+    Raises:
+        ConfigError: an argument out of range.
     """
 
     slot_names = ("accumulator",)
@@ -84,6 +92,12 @@ class Adagrad(Optimizer):
         no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
+        if max(initial_accumulator, epsilon) < _LEAST_EPSILON:
+            raise ConfigError(
+                "a weight without a gradient would be divided by 0",
+                where="epsilon",
+                fix="set it to e.g. 1e-7, or initial_accumulator to e.g. 0.1",
+            )
         self.initial_accumulator, self.epsilon = initial_accumulator, epsilon
 
     def _new_slot(self, variable, name):
@@ -117,7 +131,7 @@ class Adam(Optimizer):
 
     slot_names = ("first_moment", "second_moment")
 
-    @checked(beta_1=SHARE_BELOW_ONE, beta_2=SHARE_BELOW_ONE, epsilon=NOT_NEGATIVE)
+    @checked(beta_1=SHARE_BELOW_ONE, beta_2=SHARE_BELOW_ONE, epsilon=_EPSILON)
     def __init__(
         self,
         learning_rate: float = 1e-3,
@@ -213,7 +227,7 @@ class RMSprop(Optimizer):
         epsilon: added to the root.
     """
 
-    @checked(rho=SHARE_BELOW_ONE, momentum=SHARE_BELOW_ONE, epsilon=NOT_NEGATIVE)
+    @checked(rho=SHARE_BELOW_ONE, momentum=SHARE_BELOW_ONE, epsilon=_EPSILON)
     def __init__(
         self,
         learning_rate: float = 1e-3,
@@ -251,7 +265,7 @@ class Adadelta(Optimizer):
 
     slot_names = ("mean_square", "mean_change")
 
-    @checked(rho=SHARE_BELOW_ONE, epsilon=NOT_NEGATIVE)
+    @checked(rho=SHARE_BELOW_ONE, epsilon=_EPSILON)
     def __init__(
         self,
         learning_rate: float = 1.0,

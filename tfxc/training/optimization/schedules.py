@@ -31,7 +31,8 @@ class Schedule:
         warmup_start: factor at the first step of the warm-up.
         end: factor at the end of training.
         power: exponent of ``polynomial``.
-        milestones: shares of the steps after which ``steps`` lowers the rate.
+        milestones: shares of all steps, those of the warm-up included, after which ``steps`` lowers
+            the rate.
         gamma: factor of ``steps`` at each milestone.
         per_epoch: whether the decay moves at the beginning of each epoch only, as scripts for
             PyTorch do; the warm-up still increases at each step.
@@ -72,13 +73,15 @@ class Schedule:
         last: float = total_steps
         if per_epoch:  # the last batch fills up: the steps are whole, the epochs may not be
             last = round(total_steps / steps_per_epoch) * steps_per_epoch
-        self.decay_steps = max(last - self.warmup_steps, 1.0)
+        # Milestones are shares of all steps; other schedules fall behind the warm-up.
+        self.decay_start = 0.0 if name == "steps" else self.warmup_steps
+        self.decay_steps = max(last - self.decay_start, 1.0)
         self.milestones, self.gamma = tuple(milestones), gamma
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Factor at ``step`` (from 0), a float32 scalar."""
         place, step = self._place(step), tf.cast(step, tf.float32)
-        done = tf.clip_by_value((place - self.warmup_steps) / self.decay_steps, 0.0, 1.0)
+        done = tf.clip_by_value((place - self.decay_start) / self.decay_steps, 0.0, 1.0)
         factor = getattr(self, f"_{self.name}")(done)
         if not self.warmup_steps:
             return factor
