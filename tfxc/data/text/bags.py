@@ -26,7 +26,7 @@ _ANALYSIS = ("token_pattern", "ngram_range", "lowercase")
 
 
 class TfidfFeatures(TextFeatures):
-    """TF-IDF weighted n-grams of words, as by scikit-learn's ``TfidfVectorizer`` with these arguments.
+    """TF-IDF weighted n-grams of words; with these arguments those of scikit-learn's vectoriser.
 
     A row holds, per term of the vocabulary, its count (with ``sublinear_tf`` 1 + ln(count)) times
     idf = 1 + ln((1 + documents) / (1 + documents with the term)), then divided by the row's norm.
