@@ -83,8 +83,10 @@ def test_labels_with_texts(tmp_path):
     """The columns of both workers, mined labels, a queue, and groups that the chief has made."""
     texts.write_data(tmp_path)
     train_on_texts(0, tmp_path, "single")
-    finish(*two_workers(partial(train_on_texts, **WORKERS), tmp_path, "both"))
+    workers = two_workers(partial(train_on_texts, **WORKERS), tmp_path, "both")
+    finish(*workers)
     for index in range(2):
+        assert "retracing" not in workers[index].communicate()[1]
         assert_close(arrays(tmp_path / "single-0.npz"), arrays(tmp_path / f"both-{index}.npz"))
 
 

@@ -301,13 +301,20 @@ def from_all_workers(
     if strategy is None or not has_workers(strategy):
         return np.array([values], np.float64)
 
-    def gather():
-        row = tf.constant(np.array([values], np.float64))
-        return tf.distribute.get_replica_context().all_gather(row, axis=0)
-
     with lost_workers(strategy):
-        rows = tf.function(lambda: strategy.run(gather), autograph=False)()
+        rows = _gathering(strategy)(tf.constant(np.array([values], np.float64)))
         return strategy.experimental_local_results(rows)[0].numpy()
+
+
+@functools.cache
+def _gathering(strategy):
+    """What gathers a row of each replica; traced once for a width, TensorFlow warns of more."""
+
+    def gather(row):
+        here = tf.identity(row)  # on a device: arguments have none
+        return tf.distribute.get_replica_context().all_gather(here, axis=0)
+
+    return tf.function(lambda row: strategy.run(gather, args=(row,)), autograph=False)
 
 
 def check_same(strategy: tf.distribute.Strategy, values: Mapping[str, str], where: str) -> None:

@@ -26,7 +26,7 @@ _ANALYSIS = ("token_pattern", "ngram_range", "lowercase")
 
 
 class TfidfFeatures(TextFeatures):
-    """TF-IDF weighted n-grams, the same as by scikit-learn's ``TfidfVectorizer``.
+    """TF-IDF weighted n-grams of words; with these arguments those of scikit-learn's vectoriser.
 
     scikit-learn cuts words at marks, such as the vowel signs of Hindi; here they stay whole, see
     ``ops.text.token_patterns``.
