@@ -105,7 +105,7 @@ def test_servers_that_add_at_the_same_moment_lose_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["new.jsonl"]
 
 
-@pytest.mark.parametrize("name", ["new.jsonl.xz", "new.jsonl.gz", "no/new.jsonl"])
+@pytest.mark.parametrize("name", ["new.jsonl.xz", "new.jsonl.GZ", "no/new.jsonl"])
 def test_files_that_cannot_be_added_to_are_refused(tmp_path, name):
     with pytest.raises(ConfigError, match=r"--label-texts: a .* expected, to which"):
         NewLabels(tmp_path / name)
