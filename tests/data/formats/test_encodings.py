@@ -162,6 +162,11 @@ def test_what_cannot_be_unpacked_is_called_what_it_is(tmp_path):
         archive.writestr("sheet.xml", "<xml/>")
     with pytest.raises(DataError, match=r"a ZIP archive, as workbooks of Excel are.* save the wor"):
         list(open_reader(tmp_path / "book.csv").chunks())
+    (tmp_path / "book.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0")
+    with pytest.raises(
+        DataError, match=r"the file is a workbook of Excel\. .* save it as CSV UTF-8"
+    ):
+        open_reader(tmp_path / "book.xls")
 
 
 def test_archives_of_any_compression(tmp_path):
