@@ -6,6 +6,7 @@ import pytest
 from tfxc.commands.train import check_config
 from tfxc.core.config import Config, Method, merge, parse_config
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage.reading import read_json
 from tfxc.data.inspection.completion import load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -224,6 +225,13 @@ def test_bad_files(tmp_path, content, message):
     path.write_text(content, encoding="latin-1")
     with pytest.raises(ConfigError, match=message):
         load_config(path)
+
+
+def test_a_byte_order_mark(tmp_path):
+    """As editors of Windows write it."""
+    path = write(tmp_path, "config.json")
+    path.write_text("\ufeff" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_config(path) and read_json(path)
 
 
 def test_missing_file_names_its_neighbours(tmp_path):

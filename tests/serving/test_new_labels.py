@@ -122,12 +122,12 @@ def test_a_label_of_3_megabytes_is_refused_and_later_ones_are_not(run, tmp_path)
 CUT = '{"label": "a", "text": "first"}\n{"label": "b", "te'
 
 
-def test_a_last_line_that_was_cut_off_is_dropped(tmp_path, capsys):
+def test_a_last_line_that_was_cut_off_is_dropped(tmp_path, caplog):
     """As a killed server or a full disk leaves it."""
     file = tmp_path / "new.jsonl"
     file.write_text(CUT)
     labels = NewLabels(file)
-    assert labels.texts == {"a": "first"} and "is dropped" in capsys.readouterr().err
+    assert labels.texts == {"a": "first"} and "is dropped" in caplog.text
     file.write_text(CUT)
     labels.add("c", "third")
     assert read_label_texts(file) == {"a": "first", "c": "third"}
@@ -174,7 +174,7 @@ def test_nothing_is_written_that_cannot_be_read(tmp_path):
     assert caught.value.status == 500
 
 
-@pytest.mark.parametrize("name", ["new.jsonl.xz", "new.jsonl.gz", "no/new.jsonl"])
+@pytest.mark.parametrize("name", ["new.jsonl.xz", "new.jsonl.GZ", "no/new.jsonl"])
 def test_files_that_cannot_be_added_to_are_refused(tmp_path, name):
     with pytest.raises(ConfigError, match=r"--label-texts: a .* expected, to which"):
         NewLabels(tmp_path / name)

@@ -7,7 +7,9 @@ import lzma
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
+import scipy.sparse
 
 from tests.contracts.formats import concatenated
 from tfxc.core.errors import ConfigError, DataError
@@ -58,6 +60,16 @@ def test_other_readers_of_texts(tmp_path, name, text, reader):
     (tmp_path / name).write_bytes(text.encode("cp1252"))
     chunk = concatenated(open_reader(tmp_path / name, reader, encoding="cp1252").chunks())
     assert (chunk.texts, chunk.labels) == (["é “x”"], [["Öl"]])
+
+
+def test_texts_of_pecos(tmp_path):
+    scipy.sparse.save_npz(tmp_path / "Y.trn.npz", scipy.sparse.csr_matrix(np.eye(2)))
+    for name, lines in (("X.trn.txt", "é “x”\nzwei\n"), ("Y.txt", "Öl\nKäse\n")):
+        (tmp_path / name).write_bytes(lines.encode("cp1252"))
+    chunk = concatenated(open_reader(tmp_path, encoding="cp1252").chunks())
+    assert chunk.texts == ["é “x”", "zwei"] and list(chunk.labels) == [["Öl"], ["Käse"]]
+    with pytest.raises(DataError, match=r"Y\.txt:1: .*Öl. in cp1252.*reader-option encoding"):
+        list(open_reader(tmp_path).chunks())
 
 
 @pytest.mark.parametrize(
@@ -135,6 +147,13 @@ def test_compression_is_told_by_the_content(tmp_path, name, pack):
     assert reader.bytes_read == reader.total_bytes
 
 
+def test_a_compressed_file_is_read_as_the_plain_one_in_training(tmp_path):
+    (tmp_path / "NEW.CSV.BZ2").write_bytes(bz2.compress(b"__label__x one text\n"))
+    data = DataSettings(name="a", train="train.csv", reader="fasttext_lines")
+    chunk = concatenated(open_like(tmp_path / "NEW.CSV.BZ2", data, "text").chunks())
+    assert chunk.texts == ["one text"]
+
+
 def test_what_cannot_be_unpacked_is_called_what_it_is(tmp_path):
     (tmp_path / "a.csv.zst").write_bytes(b"\x28\xb5\x2f\xfd...")
     with pytest.raises(DataError, match=r"compressed by Zstandard.* decompress it with unzstd"):
@@ -143,6 +162,11 @@ def test_what_cannot_be_unpacked_is_called_what_it_is(tmp_path):
         archive.writestr("sheet.xml", "<xml/>")
     with pytest.raises(DataError, match=r"a ZIP archive, as workbooks of Excel are.* save the wor"):
         list(open_reader(tmp_path / "book.csv").chunks())
+    (tmp_path / "book.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0")
+    with pytest.raises(
+        DataError, match=r"the file is a workbook of Excel\. .* save it as CSV UTF-8"
+    ):
+        open_reader(tmp_path / "book.xls")
 
 
 def test_archives_of_any_compression(tmp_path):

@@ -1,3 +1,4 @@
+import bz2
 import gzip
 import json
 
@@ -51,10 +52,13 @@ def test_rows_of_words_that_the_file_has(tmp_path, capsys):
     assert "x.vec: vectors of 2 of 5 tokens" in capsys.readouterr().err
 
 
-def test_compressed_files(tmp_path):
-    with gzip.open(tmp_path / "x.vec.gz", "wb") as stream:
-        stream.write(write(tmp_path / "x.vec", LINES).read_bytes())
-    rows, vectors = read_vectors(tmp_path / "x.vec.gz", {"fox": 3, "owl": 4, "café": 2}, 3)
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [("x.vec.gz", gzip.compress), ("X.VEC.BZ2", bz2.compress), ("y", gzip.compress)],
+)
+def test_compressed_files(tmp_path, name, pack):
+    (tmp_path / name).write_bytes(pack(write(tmp_path / "x.vec", LINES).read_bytes()))
+    rows, vectors = read_vectors(tmp_path / name, {"fox": 3, "owl": 4, "café": 2}, 3)
     assert rows.tolist() == [2, 3]
     np.testing.assert_allclose(vectors, [[-0.5, 0.01, 7], [1, 2, 3]])
 

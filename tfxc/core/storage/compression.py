@@ -47,6 +47,7 @@ _KINDS = {
         None,
         "unpack it with unzip, or save the workbook as CSV UTF-8",
     ),
+    rb"\xd0\xcf\x11\xe0": Compression("a workbook of Excel", None, "save it as CSV UTF-8"),
     rb"7z\xbc\xaf\x27\x1c": Compression("a 7-Zip archive", None, "unpack it with 7z x"),
 }
 

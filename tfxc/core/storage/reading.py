@@ -291,7 +291,7 @@ def read_array(
 def _damaged(path, problem, fix, error):
     reason = str(problem).strip().splitlines() or [type(problem).__name__]
     if isinstance(problem, UnicodeDecodeError):
-        reason = [f"UTF-8 text expected, found an invalid byte at offset {problem.start:,}"]
+        reason = [f"the byte at offset {problem.start:,} is not UTF-8"]
     return error(f"damaged, or of another format ({reason[0][:200]})", where=path, fix=fix)
 
 

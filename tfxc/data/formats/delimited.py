@@ -315,13 +315,16 @@ def _quoting_of(path, lines, given):
     """``quotes`` and ``escape`` as options, where they are not those given, and the ``_Fit``.
 
     Quotes count unless more rows are broken by them than are well quoted: a single broken row is
-    an error to be named, not a sign that quotes are text.
+    an error to be named, not a sign that quotes are text. Of two readings with as many broken rows
+    the one counts in which a backslash in front of a quote escapes it.
     """
-    escapes = (None, "\\") if any("\\" in line for line in lines) else (None,)
-    if "escape" in given:
-        escapes = (given["escape"],)
 
     def with_quotes(quotes):
+        escapes = [None, "\\"] if any("\\" in line for line in lines) else [None]
+        if quotes and any('\\"' in line for line in lines):
+            escapes.reverse()
+        if "escape" in given:
+            escapes = [given["escape"]]
         tried = [{**given, "quotes": quotes, "escape": escape} for escape in escapes]
         fits = [_fit(Delimited(path, **each), lines) for each in tried]
         place = min(range(len(fits)), key=lambda number: fits[number].bad)
