@@ -69,20 +69,24 @@ def both(capsys, command, address, tmp_path, *arguments, output="answers.jsonl")
     "options",
     [
         ("--run", "first"),
-        ("--run", "first", "--k", 3, "--format", "table"),
+        ("--run", "first", "--k", 3, "--format", "table", "--output", "answers.txt"),
+        ("--run", "first", "--output", "answers.csv"),
         ("--run", "second", "--k", 2, "--with-id", "--with-text",
          "--reader-option", "id_field=id"),
         ("--run", "first", "--run", "second", "--weights", "2,1"),
         ("--model", "savedmodel", "--k", 2),
     ],
-    ids=["deciding", "table", "ids", "ensemble", "savedmodel"],
+    ids=["deciding", "table", "cells", "ids", "ensemble", "savedmodel"],
 )  # fmt: skip
 def test_answers_of_texts(options, runs, address, small_tasks, tmp_path, capsys, monkeypatch):
     """Runs are named from the command's current folder, which the workers do not have."""
     monkeypatch.chdir(runs)
+    output = "answers.jsonl"
+    if "--output" in options:
+        *options, _, output = options
     arguments = ("texts.jsonl", "--batch-size", 2, *options)
-    found = both(capsys, predict, address, tmp_path, *arguments)
-    assert len(found.splitlines()) == 23
+    found = both(capsys, predict, address, tmp_path, *arguments, output=output)
+    assert len(found.splitlines()) == 23 + output.endswith(".csv")
 
 
 def test_answers_of_a_linear_ranker(address, small_tasks, tmp_path, capsys):

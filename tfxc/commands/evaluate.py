@@ -80,12 +80,23 @@ def _load(path, options, step=None):
 
 
 def _check_penalty(options, runs):
-    """Refuses runs that have no use for the options of head label_text, before any is measured."""
+    """Refuses runs that have no use for the options of some heads, before any is measured."""
+    from tfxc.inference.protocol import RankerModel
     from tfxc.reports.seen_penalty import check_run
 
-    if options.calibrate or options.seen_penalty is not None:
-        for run in runs:
+    if not options.calibrate and options.seen_penalty is None:
+        return
+    for run in runs:
+        if not (options.calibrate and isinstance(run.model, RankerModel)):
             check_run(run, "--calibrate" if options.calibrate else "--seen-penalty")
+            continue
+        for name in ("beam", "post_processor", "compare", "step"):
+            if getattr(options, name) is not None:
+                raise ConfigError(
+                    "a linear ranker is calibrated as it is used, by itself",
+                    where=cli.option_of(name),
+                    fix="leave it out, or leave --calibrate out",
+                )
 
 
 def _check_options(options, parser):
@@ -186,14 +197,22 @@ def _measure(loaded, options, suffix=""):
 
 
 def _set_penalty(loaded, options, measurement, rows):
-    """Gives the loaded model the penalty of the options; returns it, or None for the run's."""
+    """Gives the loaded model the penalty of the options; returns it, or None for the run's.
+
+    A linear ranker has none; it gets a calibration, which the run keeps.
+    """
+    from tfxc.inference.protocol import RankerModel
     from tfxc.reports.seen_penalty import calibrate_penalty
+    from tfxc.runs.calibrated import calibrate_ranker
 
     if not options.calibrate:
         if options.seen_penalty is not None:
             loaded.model.head.penalty.assign(options.seen_penalty)
         return options.seen_penalty
     excluded = measurement.excluded(loaded, rows)
+    if isinstance(loaded.model, RankerModel):
+        print(calibrate_ranker(loaded, rows, measurement.batch_size_for(loaded), excluded))
+        return None
     found = calibrate_penalty(loaded, rows, measurement.batch_size_for(loaded), excluded)
     print(found)
     return found.penalty
@@ -326,8 +345,10 @@ def _add_head_options(options):
     penalty.add_argument(
         "--calibrate",
         action="store_true",
-        help="with head label_text: choose head.seen_penalty on these examples, and measure with "
-        "it; the run is not changed, and the files have the penalty in their names",
+        help="of a linear ranker, also an imported one: learn probabilities from these examples, "
+        "which the run has from now on; with head label_text: choose head.seen_penalty on these "
+        "examples, and measure with it; the run is not changed, and the files have the penalty in "
+        "their names",
     )
     penalty.add_argument(
         "--seen-penalty",

@@ -74,17 +74,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_lines(predictor.input_kind, options)
     if typed:
         return _interactive(predictor, options.min_score)
+    names = predictor.names
     if options.file == "-":
-        _write(options, predictor.names, None, _answers_of_pipe(predictor, options.batch_size))
-        return 0
-    source, names = _source(options, predictor.input_kind), predictor.names
-    if options.cluster:
-        del predictor  # its model is not needed here any more
-        gc.collect()  # networks refer to themselves
-        with _answers_of_workers(source, options) as answers:
-            _write(options, names, source, answers)
+        source, answers = None, _answers_of_pipe(predictor, options.batch_size)
     else:
-        _write(options, names, source, _answers_of_file(predictor, source, options))
+        source = _source(options, predictor.input_kind)
+        answers = _answers_of_file(predictor, source, options)
+    if options.cluster:
+        del predictor, answers  # the model is not needed here any more
+        gc.collect()  # networks refer to themselves
+        answers = _answers_of_workers(source, options)
+    with contextlib.closing(answers):
+        _write(options, names, source, answers)
     return 0
 
 
@@ -302,19 +303,11 @@ def _check(options):
 
 
 def _check_output(options):
-    """Refuses a file that is not of a format of predictions, or has no place for what is asked."""
+    """Refuses a file that has no place for what is asked, before any work."""
     if options.output is None:
         return
     suffix = Path(options.output).suffix
     layout = _LINES_BY_ENDING.get(suffix)
-    if layout is None and suffix not in _FILES:
-        endings = ", ".join(sorted((*_LINES_BY_ENDING, *_FILES)))
-        name = Path(options.output).name
-        raise ConfigError(
-            f"the ending of {name} names no format of predictions",
-            where="--output",
-            fix=f"choose a name that ends in one of: {endings}",
-        )
     if options.format not in (None, layout):
         raise ConfigError(
             f"{Path(options.output).name} does not hold the format {options.format}",
@@ -396,7 +389,6 @@ def _answers_of_file(predictor, source, options):
                 shown.advance(len(chunk))
 
 
-@contextlib.contextmanager
 def _answers_of_workers(source, options):
     """As ``_answers_of_pipe``, by the workers of a cluster."""
     from tfxc.core.progress import Progress
@@ -414,13 +406,9 @@ def _answers_of_workers(source, options):
         shared_answers(open_predictor, job, batches, options.output, examples) as answers,
         Progress("predicting", unit="examples") as progress,
     ):
-
-        def shown():
-            for _, size, found in answers:
-                yield found
-                progress.advance(size)
-
-        yield shown()
+        for _, size, found in answers:
+            yield found
+            progress.advance(size)
 
 
 def _numbered(chunks):
@@ -604,6 +592,7 @@ def _parser():
     cli.add_beam_options(options)
     options.add_argument(
         "--output",
+        type=_output_name,
         metavar="FILE",
         help="file to write: .jsonl, .txt, .npz, .csv or .parquet (default: print)",
     )
@@ -613,6 +602,10 @@ def _parser():
         help="one JSON object or table row per example (default: table on a terminal, else jsonl)",
     )
     return options
+
+
+def _output_name(text):
+    return text if text == "-" else cli.ending(*_LINES_BY_ENDING, *_FILES)(text)
 
 
 def _add_answer_options(options):

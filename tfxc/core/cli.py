@@ -472,13 +472,13 @@ def numbers(text: str) -> list[float]:
     return [number(part) for part in text.split(",")]
 
 
-def ending(suffix: str) -> Callable[[str], str]:
-    """``type`` of an option that names a file to write, whose name must end in ``suffix``."""
+def ending(*suffixes: str) -> Callable[[str], str]:
+    """``type`` of an option that names a file to write, whose name ends in one of ``suffixes``."""
 
     def checked(text):
-        if not text.endswith(suffix):
+        if not text.endswith(suffixes):
             raise argparse.ArgumentTypeError(
-                f"a name that ends in {suffix} expected, found {text!r}"
+                f"{text!r} does not end in {' or '.join(suffixes)}, which says what is written"
             )
         return text
 

@@ -18,10 +18,9 @@ from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.sources.matrices import matrices
 from tfxc.estimator.fitted_model import FitData, FittedModel, best_labels
-from tfxc.ranker.calibration import Calibration
-from tfxc.recipes.xr_linear.model import CALIBRATION, LinearModel
+from tfxc.inference.ranker_calibration import CALIBRATION, learn_calibration
+from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
-from tfxc.recipes.xr_linear.stages import best_scores
 from tfxc.recipes.xr_linear.training import TREE, train_layers
 from tfxc.runs.writer import RunWriter
 from tfxc.training.evaluation import Evaluation
@@ -59,8 +58,8 @@ class FittedLinear(FittedModel):
         self.model = LinearModel(self._folder, recipe.threads)
         if recipe.calibrate is not None and data.dev is not None:
             size = self.config.evaluation.batch_size
-            _, scores, hits = best_scores(self.model, data.dev, size)
-            Calibration.fit(scores, hits, recipe.calibrate).save(self._folder / CALIBRATION)
+            calibration, _ = learn_calibration(self.model, data.dev, size, recipe.calibrate)
+            calibration.save(self._folder / CALIBRATION)
             self.model = LinearModel(self._folder, recipe.threads)
         measured = Evaluation(self.model, self.config, data.labels, None, data.dev).of_dev()
         self.summary = {"layers": reports, "dev": measured}

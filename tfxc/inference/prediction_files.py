@@ -53,6 +53,7 @@ def write_predictions(
         MachineError: the disk is full, or the file cannot be written.
 
     Example:
+        >>> from tfxc.data.chunk import Chunk
         >>> answer = Chunk([[]]), (np.array([[1, 0]]), np.float32([[0.5, 0.25]]))
         >>> write_predictions("P.npz", ["cat", "dog"], None, [answer])    # doctest: +SKIP
     """

@@ -82,7 +82,7 @@ def test_no_words():
         (["--cut", "x"], "--cut: a probability from 0 to 1 expected, found 'x'"),
         (["--unit", "syllable"], "--unit: invalid choice"),
         (["--copies", "0"], "--copies: an integer of at least 1 expected"),
-        (["--output", "copies.csv"], "a name that ends in .jsonl expected, found 'copies.csv'"),
+        (["--output", "copies.csv"], "'copies.csv' does not end in .jsonl"),
     ],
 )
 def test_bad_options_of_the_command(options, message, capsys):

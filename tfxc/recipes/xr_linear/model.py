@@ -10,14 +10,13 @@ import scipy.sparse
 
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.inference.protocol import RankerModel
+from tfxc.inference.ranker_calibration import CALIBRATION
 from tfxc.ranker.calibration import Calibration
 from tfxc.ranker.post_processors import post_processor as rule_of
 from tfxc.ranker.search import Ranker
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-CALIBRATION = "calibration.json"
 
 
 class LinearModel(RankerModel):

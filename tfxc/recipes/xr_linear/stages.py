@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError
@@ -19,24 +18,20 @@ from tfxc.data.label_texts.prepared import load_label_texts
 from tfxc.data.manifest import Manifest
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
-from tfxc.inference.searcher import Searcher
+from tfxc.inference.ranker_calibration import CALIBRATION, learn_calibration
 from tfxc.ops.linear.solver import block_memory
 from tfxc.parallel import workers
-from tfxc.ranker.calibration import Calibration, pairs_of
 from tfxc.ranker.problem import BudgetError
-from tfxc.recipes.xr_linear.model import CALIBRATION
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.sources.base import Source
     from tfxc.inference.protocol import RunModel
     from tfxc.ranker.settings import RankerSettings
     from tfxc.recipes.xr_linear.model import LinearModel
     from tfxc.runs.folder import RunFolder
 
 
-_CALIBRATED = 10  # labels of an example that a calibration learns from
 _READ_BYTES = 1 << 28  # of records at once
 
 
@@ -270,35 +265,10 @@ def calibrate(
     if method is None:
         return
     source = open_source(data_folder, "dev", _READ_BYTES)
-    k, scores, hits = best_scores(model, source, config.evaluation.batch_size)
-    Calibration.fit(scores, hits, method).save(run / CALIBRATION)
-    log(
-        run,
-        f"{method} calibration learned from the {k} best labels of each dev example: "
-        f"{len(hits):,} scores, {hits.mean():.1%} of them of true labels",
-    )
-
-
-def best_scores(
-    model: "RunModel", source: "Source", batch_size: int
-) -> tuple[int, np.ndarray, np.ndarray]:
-    """What a calibration is learned from.
-
-    Args:
-        model: what is searched.
-        source: examples it was not trained on.
-        batch_size: examples of a search.
-
-    Returns:
-        How many labels of each example there are, their scores, and whether they are true.
-    """
-    k = min(_CALIBRATED, model.num_labels)
-    found = [
-        pairs_of(one.ids, one.scores, one.labels)
-        for one in Searcher(model, k).over(source, batch_size)
-    ]
-    scores, hits = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return k, scores, hits
+    size = config.evaluation.batch_size
+    calibration, line = learn_calibration(model, source, size, method)
+    calibration.save(run / CALIBRATION)
+    log(run, line)
 
 
 def measure(

@@ -17,6 +17,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.reading import read_json
 from tfxc.data.manifest import Manifest, fingerprints_of
+from tfxc.inference.ranker_calibration import CALIBRATION
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
@@ -28,7 +29,6 @@ from tfxc.ranker.problem import LayerProblem
 from tfxc.ranker.relevance import relevance_of
 from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import PARAMETERS, write_layer, write_parameters
-from tfxc.recipes.xr_linear.model import CALIBRATION
 from tfxc.recipes.xr_linear.stages import memory_of_ranker
 from tfxc.recipes.xr_linear.training import TREE
 from tfxc.recipes.xr_transformer.ranker_features import RECIPES, features_of_ranker

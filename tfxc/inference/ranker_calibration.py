@@ -1,0 +1,56 @@
+"""Probabilities of a linear ranker's scores, learned from examples it was not trained on."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfxc.core.errors import DataError
+from tfxc.inference.searcher import Searcher
+from tfxc.ranker.calibration import Calibration, pairs_of
+
+if TYPE_CHECKING:
+    from tfxc.inference.protocol import RunModel
+    from tfxc.inference.searcher import Examples, Excluded
+
+#: The file of a run that holds its calibration.
+CALIBRATION = "calibration.json"
+_LABELS = 10  # of an example that a calibration learns from
+_MANY = 5_000  # scores from which on a curve of any form is learned
+
+
+def learn_calibration(
+    model: "RunModel",
+    examples: "Examples",
+    batch_size: int,
+    method: str | None = None,
+    excluded: "Excluded | None" = None,
+) -> tuple[Calibration, str]:
+    """Learns how often labels of a score are true, from the ten best labels of each example.
+
+    Args:
+        model: what is searched: a linear ranker, or an encoder in front of one.
+        examples: examples with labels that it was not trained on.
+        batch_size: examples of a search.
+        method: of ``Calibration.fit``; None is isotonic from 5,000 scores on, else logistic.
+        excluded: labels that do not count, see ``Searcher``.
+
+    Returns:
+        ``Calibration``, and a line that says what it was learned from.
+
+    Raises:
+        DataError: there is no example, or all of the labels found are true, or none of them.
+    """
+    k = min(_LABELS, model.num_labels)
+    parts = [
+        pairs_of(found.ids, found.scores, found.labels)
+        for found in Searcher(model, k, excluded=excluded).over(examples, batch_size)
+    ]
+    if not parts:
+        raise DataError("there is no example to learn a calibration from", fix="check the file")
+    scores, hits = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    method = method or ("isotonic" if len(hits) >= _MANY else "logistic")
+    calibration = Calibration.fit(scores, hits, method)
+    return calibration, (
+        f"{method} calibration learned from the {k} best labels of each example: "
+        f"{len(hits):,} scores, {hits.mean():.1%} of them of true labels"
+    )
