@@ -29,8 +29,9 @@ from tfxc.commands import (
     verify,
 )
 from tfxc.core import registry
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.runs.loaded import load_run, trusting
+from tfxc.runs.writer import RunWriter
 
 HELPER = """
 import pathlib
@@ -240,3 +241,53 @@ def test_modules_of():
     assert registry.modules_of(tree) == {"techniques.1.name": "a.b:C", "data.x.name": "m:R"}
     tree = {"data": {"reader": "a.b:C", "train": "builtin:apidocs"}, "recipe": {"reader": None}}
     assert registry.modules_of(tree) == {"data.reader": "a.b:C"}
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A finished run, and a file of this machine that it should not show."""
+    folder = make_run(tmp_path / "foreign")
+    RunWriter(folder).write_summary({"dev": {}})
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret\n")
+    return folder, secret
+
+
+@pytest.mark.parametrize("name", ["assets/note.txt", "fold-1/assets/labels.txt"])
+def test_links_in_assets_lead_nowhere_else(foreign, name):
+    folder, secret = foreign
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).symlink_to(secret)
+    with pytest.raises(CheckpointError, match=r"a link leads out of the run, to .*secret\.txt"):
+        load_run(folder)
+    assert load_run(folder, trust=True).folder.path == folder
+
+
+def test_links_to_what_was_recorded_are_followed(foreign):
+    """As in the cache of the Hub, where all files of a run are links."""
+    folder, _ = foreign
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        blob = folder.parent / f"blob-{path.name}"
+        path.rename(blob)
+        path.symlink_to(blob)
+    assert load_run(folder).manifest["num_labels"]
+    (folder / "assets" / "own.txt").symlink_to("labels.txt")
+    with pytest.raises(CheckpointError, match=r"own\.txt: a link leads out"):
+        load_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "options"),
+    [
+        (report, "report", ["--no-plots", "--no-page"]),
+        (export, "savedmodel", []),
+    ],
+)
+def test_nothing_is_written_through_a_link_out_of_a_run(foreign, capsys, command, name, options):
+    folder, _ = foreign
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (folder / name).symlink_to(elsewhere)
+    problem = call(capsys, command, "--run", folder, *options).problem()
+    assert "a link leads out of the run" in problem and "--output" in problem
+    assert not list(elsewhere.iterdir())

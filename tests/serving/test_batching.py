@@ -149,3 +149,19 @@ def test_closing_answers_what_was_submitted():
         return [ids.item() for ids, _ in await asyncio.gather(*jobs)]
 
     assert run(ask)[0] == [0, 1, 2]
+
+
+def test_what_nobody_waits_for_any_more_is_dropped_at_once():
+    """However long the search takes that runs."""
+
+    async def ask(batcher, search):
+        search.free.clear()
+        jobs = [batcher.submit(texts(number), 1) for number in range(3)]
+        jobs[1].cancel()
+        await asyncio.sleep(0)
+        assert batcher.waiting == 1 and len(batcher._jobs) == 1
+        search.free.set()
+        return (await jobs[2])[0].item()
+
+    found, search = run(ask)
+    assert found == 2 and search.batches == [["0"], ["2"]]

@@ -78,7 +78,7 @@ def with_server(ask, **limits):
     limits = Limits(**{"seconds": SECONDS, **limits})
 
     async def serve():
-        connection = functools.partial(Counted, limits=limits, full=full)
+        connection = functools.partial(Counted, limits=limits, full=full, silent={})
         config = uvicorn.Config(application, http=connection, log_level="critical", lifespan="off")
         server = uvicorn.Server(config)
         with listen("127.0.0.1", 0) as listener:
@@ -414,7 +414,7 @@ def test_connections_of_a_process_with_few_files(monkeypatch, files, wanted, con
     ("files", "wanted", "message"),
     [
         (128, 500, "may open 128 files, too few for 500 connections.*`ulimit -n 612`.* most 16"),
-        (100, None, "may open 100 files, too few for 1 connections.*`ulimit -n 624`.$"),
+        (100, None, "may open 100 files, too few to serve.*`ulimit -n 624`.$"),
     ],
 )
 def test_too_few_files(monkeypatch, files, wanted, message):

@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     loaded = load_run(options.run, options.trust)
     loaded.search_with(options.beam, options.post_processor)
-    folder = Path(options.output or loaded.folder / default_name(options.format, options.quantize))
+    folder = Path(
+        options.output or loaded.folder.place(default_name(options.format, options.quantize))
+    )
     k = default_k(loaded) if options.k is None else options.k
     if options.serving:
         from tfxc.exports.serving_folder import export_for_serving

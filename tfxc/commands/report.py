@@ -31,13 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.core.storage.files import atomic_files
     from tfxc.reports.page import FILE, page_template, write_page
     from tfxc.reports.plots import pyplot
+    from tfxc.runs.folder import RunFolder
 
     if not options.no_plots:
         pyplot()  # before anything is measured
     if not options.no_page:
         page_template()
+    folder = Path(options.output or RunFolder(Path(options.run)).place("report"))
     measured = measure(options, "--run")
-    folder = Path(options.output or Path(options.run) / "report")
     with atomic_files(folder) as scratch:
         write(scratch, measured, plots=not options.no_plots)
         if not options.no_page:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from tfxc.core.environment import Environment
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.core.messages import OUTPUT
 from tfxc.core.storage import checksums
-from tfxc.core.storage.files import check_local, make_folder, write_errors
+from tfxc.core.storage.files import check_local, is_inside, make_folder, write_errors
 from tfxc.core.storage.locks import holder, is_held, locked
 from tfxc.core.storage.ownership import check_kind, check_own, clear_owned, is_kind, lock_of
 from tfxc.core.storage.reading import (
@@ -385,6 +385,38 @@ class RunFolder(RunWriter):
         except checksums.Unrecorded:  # perhaps removed meanwhile by a fold that begins as well
             if required and finished:
                 raise
+
+    def check_links(self) -> None:
+        """Refuses a run whose assets are links to files outside of it that its makers did not know.
+
+        Commands and servers show and copy assets, the names of labels for example. A link to a file
+        with the recorded checksum is one to what was there when the run was made, as in the cache
+        of the Hugging Face Hub.
+
+        Raises:
+            CheckpointError: names the first such link.
+        """
+        known: Collection[str] = ()
+        with contextlib.suppress(checksums.Unrecorded):
+            known = checksums.entries_of(self.path, _RESTORE)
+        for assets in [self / "assets", *sorted(self.path.glob("*/assets"))]:
+            for path in [assets, *sorted(assets.rglob("*"))]:
+                if path.relative_to(self.path).as_posix() not in known:
+                    self._check_inside(path, "put a copy there, or allow it with --trust")
+
+    def place(self, name: str) -> Path:
+        """Where a command writes a folder of the run, unless the user names another one.
+
+        Raises:
+            CheckpointError: a link leads out of the run.
+        """
+        self._check_inside(self / name, "name another folder with --output")
+        return self / name
+
+    def _check_inside(self, path, fix):
+        if not is_inside(path, self.path):
+            problem = f"a link leads out of the run, to {os.path.realpath(path)}"
+            raise CheckpointError(problem, where=path, fix=fix)
 
     def verify(self) -> None:
         """Compares every file that the run is read from, folds and rankers too, with its checksum.

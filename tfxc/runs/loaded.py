@@ -63,7 +63,7 @@ class LoadedRun:
     Args:
         path: run folder.
         trust: whether methods outside of tfxc that its config names, such as ``"helper:E"``, may be
-            imported: that runs their code. See docs/trust.md.
+            imported, which runs their code, and links may lead out of it. See docs/trust.md.
         step: load the weights of this checkpoint; None for those of the end.
 
     Attributes:
@@ -74,7 +74,8 @@ class LoadedRun:
             examples, see ``RunModel.stream``; to be set before the model is loaded.
 
     Raises:
-        CheckpointError: this is not a run folder, or it has no such checkpoint.
+        CheckpointError: this is not a run folder, it has no such checkpoint, or it is not trusted
+            and a link in its assets leads out of it.
         DataError: a file of the run is missing, changed or damaged.
         ConfigError: it names such a method and is not trusted, or its recipe keeps no checkpoints.
 
@@ -96,6 +97,7 @@ class LoadedRun:
             registry.refuse_modules(
                 self.config.model_dump(mode="json"), self.folder / "config.json"
             )
+            self.folder.check_links()
         if step is not None:
             name = self.config.recipe.name
             registry.get("recipe", name).check_checkpoints(name, "--step")

@@ -43,6 +43,8 @@ _POLICY = (
 )
 # Bytes of a body that are parsed in a millisecond or two, sooner than another thread has them.
 _PARSED_AT_ONCE = 32 << 10
+# In a body; each takes up to 20 times as many bytes of memory as of the body.
+_MOST_LISTS = 1 << 20
 # Whoever made a run has written the script of its report, which sorts tables. It gets an origin of
 # its own, to which the server does not answer, and no connection.
 _OF_REPORTS = (
@@ -241,7 +243,7 @@ class Application:
         Args:
             body: of the request.
             read: body -> run, ``Chunk`` of the examples, number of labels, and what else the answer
-                depends on. What the body is parsed into is not kept: it may be 40 times as large.
+                depends on. What the body is parsed into is not kept: it may be 20 times as large.
 
         Returns:
             the run, ids and scores, see ``ServedRun.search``, and what else ``read`` has returned.
@@ -258,7 +260,8 @@ class Application:
         """``function(*given)``, which reads a body; one large body at a time, in a thread."""
         if len(body) <= _PARSED_AT_ONCE:
             return function(*given)
-        return await asyncio.get_running_loop().run_in_executor(self._parser, function, *given)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._parser, _uncollected, function, *given)
 
     @contextlib.asynccontextmanager
     async def _in_time(self, request: Request) -> AsyncIterator[bytearray]:
@@ -346,22 +349,36 @@ def _too_large(size: str, most: int) -> RequestError:
     return RequestError(413, f"the body has {size} bytes", where="body", fix=fix)
 
 
-def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
-    """The JSON object in a request's body, which has some of the known fields.
+def _uncollected(function, *given):
+    """``function(*given)``, without the collector of cycles.
 
-    The collector of cycles, which would look at every list of a large body several times, is halted
-    meanwhile.
+    That would look at every list of a large body several times, while no other thread runs.
     """
-    collects = gc.isenabled()
     gc.disable()
     try:
-        fields = from_json(body, allow_inf_nan=False, cache_strings="keys")
+        return function(*given)
+    except UserError as error:
+        error.__context__ = None  # it holds what the body was parsed into, as the traceback does
+        raise error.with_traceback(None) from None
+    finally:
+        gc.enable()
+
+
+def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
+    """The JSON object in a request's body, which has some of the known fields."""
+    lists = body.count(b"[") + body.count(b"{")
+    if lists > _MOST_LISTS:
+        raise RequestError(
+            413,
+            f"the body has {lists:,} lists and objects",
+            where="body",
+            fix=f"send at most {_MOST_LISTS:,} at once",
+        )
+    try:
+        fields = from_json(body, allow_inf_nan=False, cache_strings="none")
     except ValueError as error:
         problem = _json_problem(str(error)) if body else "it is empty"
         raise bad_request(f"this is not JSON ({problem})", "body") from None
-    finally:
-        if collects:
-            gc.enable()
     if not isinstance(fields, dict):
         raise bad_request(
             f"this is no JSON object but {as_shown(fields)}",

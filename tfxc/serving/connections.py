@@ -28,7 +28,7 @@ _DISCARDED = 16  # times the largest body
 _REFUSED_AT_A_TIME = 16
 _OTHER_FILES = 96  # open files of this process besides connections: runs, libraries, pipes
 _ACCEPTED_AT_ONCE = 64
-_SECONDS_WITHOUT_ROOM = 0.01
+_SECONDS_WITHOUT_ROOM = 0.002
 _SECONDS_WITHOUT_FILES = 1.0
 _SECONDS_BETWEEN_LINES = 60.0
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -54,8 +54,9 @@ def checked_connections(wanted: int | None) -> int:
     if most < (wanted or 1):
         needed = files - most + (wanted or Limits.connections)
         fewer = f", or set it to at most {most:,}" if most > 0 else ""
+        purpose = f"for {wanted:,} connections" if wanted else "to serve"
         raise ConfigError(
-            f"this process may open {files:,} files, too few for {wanted or 1:,} connections",
+            f"this process may open {files:,} files, too few {purpose}",
             where="--max-connections",
             fix=f"allow more with `ulimit -n {needed}`{fewer}",
         )
@@ -196,13 +197,15 @@ class Connection(HttpToolsProtocol):
     Args:
         limits: ``Limits``.
         full: ASGI application that answers on a connection too many, and closes it.
+        silent: all connections without any request, the first to come first; they enter themselves.
         given: arguments of uvicorn.
     """
 
-    def __init__(self, *, limits: Limits, full: ASGIApp, **given: Any) -> None:
+    def __init__(
+        self, *, limits: Limits, full: ASGIApp, silent: dict["Connection", None], **given: Any
+    ) -> None:
         super().__init__(**given)
-        self._limits, self._full = limits, full
-        self._since = self.loop.time()
+        self._limits, self._full, self._silent = limits, full, silent
         self._received = 0  # bytes since the first one of a head that is not complete
         self._size = 0  # bytes of the parsed part of a head
         self._in_head = False
@@ -221,10 +224,12 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > self._limits.connections and not self._make_room():
             self.app = self._full
             seconds = min(seconds, _SECONDS_OF_REFUSED)
+        self._silent[self] = None
         self._sending = self.loop.call_later(seconds, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends all waiting."""
+        self._silent.pop(self, None)
         for timer in (self._sending, self._reading, self._ending):
             if timer:
                 timer.cancel()
@@ -293,6 +298,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """From here on the application watches the time."""
         self._in_head = False
+        self._silent.pop(self, None)
         if self._sending:
             self._sending.cancel()
             self._sending = None
@@ -320,11 +326,11 @@ class Connection(HttpToolsProtocol):
 
     def _make_room(self):
         """Closes the connection that has waited longest without a request; whether there is one."""
-        others = [other for other in self.connections if other is not self]
-        waiting = [c for c in others if c.cycle is None and not c.is_closing()]
-        if not waiting:
+        if not self._silent:
             return False
-        min(waiting, key=lambda c: c._since)._socket.close()
+        longest = next(iter(self._silent))
+        del self._silent[longest]
+        longest._socket.close()
         return True
 
     def _count(self, size):

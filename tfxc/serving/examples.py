@@ -344,7 +344,7 @@ def _file(value, where):
 def _vectors(items, width, places):
     rows = []
     for item, place in zip(items, places, strict=True):
-        if not isinstance(item, list) or not all(map(_is_number, item)) or len(item) != width:
+        if not isinstance(item, list) or len(item) != width or not all(map(_is_number, item)):
             found = f"{len(item)} values" if isinstance(item, list) else as_shown(item)
             raise bad_request(f"a list of {width} finite numbers expected, found {found}", place)
         rows.append(item)

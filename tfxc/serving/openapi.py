@@ -9,12 +9,14 @@ if TYPE_CHECKING:
 
 
 _ERRORS = {
-    "400": "malformed request; the message says what was expected, where, and what was found",
+    "400": "malformed request; the message says what is wrong, and where",
+    "403": "a page of another host asks",
     "404": "no such model, version or label",
     "408": "the request was not complete within the time limit",
-    "413": "too many bytes or examples in one request",
+    "413": "too many bytes, examples or lists in one request",
+    "421": "the Host header names another server",
     "429": "too many examples wait already",
-    "503": "too many connections",
+    "503": "too many connections, or too many bytes in all requests together",
     "504": "no answer within the time limit",
 }
 

@@ -77,7 +77,7 @@ def serve(application: "Application", listener: socket.socket, timing: Timing) -
         timing: ``Timing``.
     """
     limits = application.catalog.limits
-    connection = functools.partial(Connection, limits=limits, full=application.full)
+    connection = functools.partial(Connection, limits=limits, full=application.full, silent={})
     config = uvicorn.Config(
         application.asgi,
         http=cast(Any, connection),

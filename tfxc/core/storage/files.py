@@ -215,6 +215,17 @@ def folder_bytes(path: str | Path) -> int:
     return sum(file.lstat().st_size for file in Path(path).rglob("*") if file.is_file())
 
 
+def is_inside(path: str | Path, folder: str | Path) -> bool:
+    """Whether a path is that of a folder or of something in it, wherever links lead.
+
+    Example:
+        >>> is_inside("runs/a/assets", "runs/a"), is_inside("runs/a/../b", "runs/a")
+        (True, False)
+    """
+    home = os.path.realpath(folder)
+    return os.path.commonpath([os.path.realpath(path), home]) == home
+
+
 def copy_folder(source: str | Path, target: str | Path) -> None:
     """Copies a folder with all that is in it; ``target`` must not exist.
 
