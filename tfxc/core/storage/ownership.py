@@ -65,7 +65,7 @@ def atomic_folder(
     with contextlib.ExitStack() as stack:
         with ensured_parent(path):
             stack.enter_context(_locked_folder(path))
-            sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
+            sweep(path.parent, SCRATCH.format(glob.escape(path.name)), alone=True)
             scratch, _ = new_neighbour(path, os.mkdir)
         yield from _filled(path, scratch, kind, names)
 
