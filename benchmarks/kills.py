@@ -42,8 +42,8 @@ from tfxc.__main__ import main as tfxc_main
 WORDS = [f"word{number}" for number in range(9)]
 TIMES = {"seconds", "processor_seconds", "finished", "bytes", "sha256"}
 NOT_RESULTS = {
-    "log.txt", "metrics.jsonl", "environment.json", "checksums.json", "sources.json", "teachers.txt",
-    "search.db", "importance.png", ".tfxc.json",
+    "log.txt", "metrics.jsonl", "environment.json", "checksums.json", "sources.json",
+    "teachers.txt", "search.db", "importance.png", ".tfxc.json",
 }  # fmt: skip
 
 
@@ -204,10 +204,15 @@ def results(folder):
         name = path.relative_to(folder).as_posix()
         if any(part.startswith(".") and part != ".tfxc.json" for part in name.split("/")):
             hidden.add(name.split("/")[-1].split(".new-")[0])
-        elif path.is_file() and path.name not in NOT_RESULTS and "/checkpoints/" not in name:
-            if path.suffix != ".log" and "/tensorboard/" not in name:
-                found[name] = digest(path)
+        elif path.is_file() and not is_on_the_way(path):
+            found[name] = digest(path)
     return found, hidden
+
+
+def is_on_the_way(path):
+    """Whether a file belongs to the way to the results."""
+    folders = {"checkpoints", "tensorboard"} & set(path.parts)
+    return bool(folders) or path.name in NOT_RESULTS or path.suffix == ".log"
 
 
 def digest(path):
