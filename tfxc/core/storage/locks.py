@@ -66,7 +66,7 @@ def holder(path: str | Path) -> str | None:
     if is_held(path):
         return None
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
     try:
