@@ -302,6 +302,30 @@ def test_files_and_folders_sweep_what_stood_in_their_way(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".c.new-12345678", "a", "b"]
 
 
+def test_folders_sweep_what_a_process_left_that_was_killed_just_now(tmp_path):
+    """A command that is started again at once; others cannot be making one, which the lock says."""
+    (tmp_path / ".a.new-12345678").mkdir()
+    (tmp_path / ".a.new-12345678" / "half").write_text("")
+    with atomic_folder(tmp_path / "a", "thing"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_scratch_is_swept_though_a_process_still_writes_there(tmp_path, monkeypatch):
+    scratch = tmp_path / ".a.new-12345678"
+    scratch.mkdir()
+    remove = shutil.rmtree
+
+    def remove_late(path, **options):
+        with pytest.raises(FileNotFoundError):
+            (scratch / "late").write_text("")
+        remove(path, **options)
+
+    monkeypatch.setattr("tfxc.core.storage.locks.shutil.rmtree", remove_late)
+    sweep(tmp_path, ".a.new-????????", alone=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_runs_sweep_what_a_kill_left_half_written(tmp_path):
     run = make_run(tmp_path / "run")
     (run / ".new-model.weights.h5").write_text("half")
@@ -362,5 +386,9 @@ def test_preparing_sweeps_what_killed_preparations_left(tmp_path, monkeypatch):
     root = tmp_path / "prepared"
     for name in (".other-12345678.new-abcdefgh", ".kept", ".gitignore"):
         (root / name).mkdir(parents=True)
-    folder = ensure_prepared(settings, root, jobs=1)
+    for _ in range(2):  # also where there is nothing to prepare any more
+        folder = ensure_prepared(settings, root, jobs=1)
+        assert sorted(path.name for path in root.iterdir()) == [".gitignore", ".kept", folder.name]
+        (root / f".{folder.name}.new-abcdefgh").mkdir()
+    ensure_prepared(settings, root, jobs=1)
     assert sorted(path.name for path in root.iterdir()) == [".gitignore", ".kept", folder.name]

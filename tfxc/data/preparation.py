@@ -7,6 +7,7 @@ A prepared folder holds the shards, ``manifest.json``, ``labels.txt`` (the train
 these, and ``sources.json`` (sizes and times of the sources).
 """
 
+import glob
 import itertools
 import json
 import shutil
@@ -159,6 +160,8 @@ def ensure_prepared(
             sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
             if not folder.exists():
                 prepare(settings, folder, jobs=jobs)
+    else:  # a killed one may have left what it had replaced
+        sweep(folder.parent, SCRATCH.format(glob.escape(folder.name)))
     refuse_changed_sources(check_prepared(folder), folder)
     return folder
 

@@ -25,6 +25,7 @@ from tfxc.core.storage.files import (
     write_errors,
 )
 from tfxc.core.storage.locks import NO_LOCKS, is_same, try_lock
+from tfxc.core.storage.reading import existing_file
 
 if TYPE_CHECKING:
     from tfxc.core.progress import Progress
@@ -391,8 +392,9 @@ def read_progress(path: str | Path) -> tuple[dict[str, Any], np.ndarray] | tuple
         writing of the file was stopped, or where nothing of it can be trusted.
     """
     try:
-        check, _, content = unfinished_files(path)[1].read_bytes().partition(b"\n")
-    except FileNotFoundError:
+        progress = existing_file(unfinished_files(path)[1])
+        check, _, content = progress.read_bytes().partition(b"\n")
+    except DataError:
         return None, None
     if hashlib.sha256(content).hexdigest().encode() != check:
         return None, None

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from tfxc.core.errors import DataError, MachineError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local, write_json
-from tfxc.core.storage.reading import checksum
+from tfxc.core.storage.reading import checksum, read_json
 from tfxc.core.storage.remote import is_remote, stage, staged_path
 from tfxc.data.label_texts import NAMES
 from tfxc.data.manifest import SourceInfo
@@ -188,10 +187,9 @@ def refuse_changed_sources(manifest: "Manifest", folder: str | Path) -> None:
 
 def _load_stamps(folder):
     try:
-        found = json.loads((Path(folder) / STAMPS_FILE).read_bytes())
+        return read_json(Path(folder) / STAMPS_FILE)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _written(settings):

@@ -58,6 +58,12 @@ def checked_counts(label_counts: Sequence[int] | np.ndarray) -> np.ndarray:
             f"one number of training examples per label expected, found shape {counts.shape}",
             where="label_counts",
         )
+    if counts.dtype.kind not in "iuf" or not np.isfinite(counts).all():
+        raise ConfigError(
+            f"the numbers of training examples are of type {counts.dtype}, or not finite",
+            where="label_counts",
+            fix="give one number for each label",
+        )
     if counts.min() < 0:
         raise ConfigError(
             f"label counts of at least 0 expected, found {counts.min()}", where="label_counts"

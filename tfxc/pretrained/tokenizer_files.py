@@ -1,11 +1,11 @@
 """Tokeniser files of a pretrained model's folder, brought into one form."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import write_json
+from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.pretrained.folder import (
     network_folder,
     read_hub_config,
@@ -63,17 +63,20 @@ def read_subwords(folder: Path) -> "Subwords":
     """
     config = read_hub_config(network_folder(folder))
     folder = tokeniser_folder(folder)
-    path = folder / "tokenizer_config.json"
-    options = read_json(path) if path.is_file() else {}
-    family = _family(config, options, path)
-    if family in ("bert", "distilbert", "electra"):
-        found = _word_pieces(folder, options)
-    elif family == "roberta":
-        found = _byte_pairs(folder, options)
-    else:
-        found = _sentence_pieces(folder, family, options)
-    special = _special_names(folder, options, family)
-    return _with_special(found, special, family, config, folder)
+    fix = "copy or download the tokeniser's files again"
+    # Values of the wrong type, wherever they are.
+    with read_errors(folder, fix=fix, error=ConfigError):
+        path = folder / "tokenizer_config.json"
+        options = read_json(path) if path.is_file() else {}
+        family = _family(config, options, path)
+        if family in ("bert", "distilbert", "electra"):
+            found = _word_pieces(folder, options)
+        elif family == "roberta":
+            found = _byte_pairs(folder, options)
+        else:
+            found = _sentence_pieces(folder, family, options)
+        special = _special_names(folder, options, family)
+        return _with_special(found, special, family, config, folder)
 
 
 def _family(config, options, path):
@@ -265,12 +268,14 @@ def load_subwords(folder: Path) -> "Subwords":
     """
     path = folder / "subwords.json"
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
         settings, pieces, merges = (content[key] for key in ("settings", "pieces", "merges"))
+        if not all(isinstance(piece, str) for piece in pieces):
+            raise TypeError("a piece is no text")
         model = None
         if settings["kind"] == "sentencepiece":
             path = folder / "subwords.model"
-            model = path.read_bytes()
+            model = existing_file(path).read_bytes()
         elif settings["kind"] == "bpe" and not isinstance(merges, list):
             raise TypeError("the merges of byte pairs are missing")
         elif settings["kind"] not in ("bpe", "wordpiece"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import CheckpointError
 from tfxc.core.storage.files import write_json
-from tfxc.core.storage.reading import checksum
+from tfxc.core.storage.reading import checksum, read_json
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -155,7 +155,7 @@ class CheckpointFiles:
     def content(self, step: int) -> dict[str, Any] | None:
         """What the ``.json`` file of a step holds; None if it is damaged."""
         try:
-            content = json.loads(Path(f"{self._path(step)}.json").read_text(encoding="utf-8"))
+            content = read_json(f"{self._path(step)}.json")
             written = content.pop("sha256")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -1,5 +1,6 @@
 """Settings chosen by Optuna: by the results so far, with hopeless ones ended early."""
 
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.tried = tried
+        self._seed, self._jobs, self._asking = 0, 1, threading.Lock()
         space = [values._asdict() for values in tried]
         tree = config.model_dump(mode="json", exclude={"about", "run"})
         self._study = optuna.create_study(
@@ -66,9 +68,7 @@ class Study:
         Returns:
             (changes, result or None, whether it was ended early) of each.
         """
-        # A continued search does not draw the same numbers again.
-        seed += len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=jobs > 1)
+        self._seed, self._jobs = seed, jobs
         self._study.pruner = optuna.pruners.MedianPruner(_STARTED, n_warmup_steps=1)
         done, again = [], set(self._study.user_attrs.get(_AGAIN, ()))
         for trial in self._study.get_trials(deepcopy=False):
@@ -78,7 +78,8 @@ class Study:
                 done.append((changes, None if pruned else trial.value, pruned))
             elif trial.state == TrialState.RUNNING:
                 self._study.tell(trial.number, state=TrialState.FAIL)
-                self._study.enqueue_trial(trial.params)
+                if len(trial.params) == len(self.tried):  # else it is drawn again
+                    self._study.enqueue_trial(trial.params)
             elif _FAILED in trial.user_attrs and trial.number not in again:
                 self._study.enqueue_trial(trial.params)
                 again.add(trial.number)
@@ -86,9 +87,27 @@ class Study:
         return done
 
     def ask(self) -> tuple[Trial, dict[str, Any]]:
-        """The next trial, and its setting."""
-        trial = self._study.ask()
-        return trial, {values.key: values.suggest(trial) for values in self.tried}
+        """The next trial, and its setting.
+
+        Trial n is drawn by the seed and n, from the results of those before it: one at a time, a
+        search that was killed goes on with the settings of one that was not.
+        """
+        with self._asking:
+            seed = self._seed + self._number_of_next()
+            self._study.sampler = optuna.samplers.TPESampler(
+                seed=seed, constant_liar=self._jobs > 1
+            )
+            trial = self._study.ask()
+            return trial, {values.key: values.suggest(trial) for values in self.tried}
+
+    def _number_of_next(self):
+        """How many were asked for, those that were interrupted or tried again counted once."""
+        trials = self._study.get_trials(deepcopy=False)
+        asked = (
+            trial.state not in (TrialState.FAIL, TrialState.WAITING) or _FAILED in trial.user_attrs
+            for trial in trials
+        )
+        return sum(asked) - len(self._study.user_attrs.get(_AGAIN, ()))
 
     def report(self, trial: Trial, result: float | None, code: int = 0) -> None:
         """Ends a trial.

@@ -142,3 +142,21 @@ def test_images(tmp_path, exported, monkeypatch, capsys):
     pixels = decode_files([path.read_bytes() for path in paths], (8, 8, 3))
     expected = [one.scores for one in Predictor(folder)(pixels)]
     np.testing.assert_allclose([one["scores"] for one in found], expected, atol=1e-2)
+
+
+def test_damaged_arrays_and_pictures_are_one_line(tmp_path):
+    path = tmp_path / "file"
+    about = {"dense": {"num_features": 3}, "sparse": {}}
+    for content in (b"", b"no array", b"PK\x03\x04 damaged", b"\x93NUMPY\x01\x00\x10\x00{"):
+        path.write_bytes(content)
+        for kind, more in about.items():
+            with pytest.raises(Problem, match="file: "):
+                list(predict._batches([str(path)], {"input_kind": kind, **more}, 4))
+    path.write_bytes(file_of(smooth(20, 20, 3), "JPEG")[:-200])
+    with pytest.raises(Problem, match="an image expected"):
+        read_image(path, (20, 20, 3))
+    image = bytearray(file_of(smooth(20, 20, 3), "GIF"))
+    image[6:10] = b"\xff\xff\xff\xff"
+    path.write_bytes(image)
+    with pytest.raises(Problem, match="scale it down"):
+        read_image(path, (20, 20, 3))

@@ -11,6 +11,7 @@ import fcntl
 import fnmatch
 import json
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -66,7 +67,7 @@ def holder(path: str | Path) -> str | None:
     if is_held(path):
         return None
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
     try:
@@ -124,28 +125,35 @@ def owned(path: str | Path) -> Iterator[None]:
         os.close(handle)
 
 
-def sweep(folder: str | Path, pattern: str) -> None:
+def sweep(folder: str | Path, pattern: str, *, alone: bool = False) -> None:
     """Removes scratch files and folders whose owner has ended.
 
     Args:
         folder: where they are.
-        pattern: of their names (``fnmatch``).
+        pattern: of their names (``fnmatch``), which end in a part of eight random characters.
+        alone: whether a lock keeps others from making any now. Else those of the last two seconds
+            stay: their owner may be between making and locking them.
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         for name in fnmatch.filter(os.listdir(folder), pattern):
-            _remove_if_free(os.path.join(folder, name))
+            _remove_if_free(os.path.join(folder, name), alone)
 
 
-def _remove_if_free(path):
+def _remove_if_free(path, alone):
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:  # gone, a link, or someone else's
         return
     try:
-        if os.fstat(handle).st_uid != os.getuid() or _is_new(handle) or not try_lock(handle):
+        if os.fstat(handle).st_uid != os.getuid() or (not alone and _is_new(handle)):
+            return
+        if not try_lock(handle):
             return
         if os.path.isdir(path):
-            shutil.rmtree(path, ignore_errors=True)
+            # Its killed owner's processes may still write there; they cannot under another name.
+            aside = path[:-8] + secrets.token_hex(4)
+            os.rename(path, aside)
+            shutil.rmtree(aside, ignore_errors=True)
         else:
             os.unlink(path)
     except OSError:
@@ -155,7 +163,6 @@ def _remove_if_free(path):
 
 
 def _is_new(handle):
-    # Its owner may be between making and locking it.
     age = datetime.datetime.now().timestamp() - os.fstat(handle).st_mtime
     return 0 <= age < 2
 

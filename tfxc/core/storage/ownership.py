@@ -26,7 +26,7 @@ from tfxc.core.storage.files import (
     write_errors,
 )
 from tfxc.core.storage.locks import holder, is_held, locked, owned, sweep
-from tfxc.core.storage.reading import kind_of
+from tfxc.core.storage.reading import kind_of, read_json
 from tfxc.version import __version__
 
 MARKER, LOCKS = ".tfxc.json", ".*.lock"
@@ -65,7 +65,7 @@ def atomic_folder(
     with contextlib.ExitStack() as stack:
         with ensured_parent(path):
             stack.enter_context(_locked_folder(path))
-            sweep(path.parent, SCRATCH.format(glob.escape(path.name)))
+            sweep(path.parent, SCRATCH.format(glob.escape(path.name)), alone=True)
             scratch, _ = new_neighbour(path, os.mkdir)
         yield from _filled(path, scratch, kind, names)
 
@@ -265,7 +265,7 @@ def _matches(name, patterns):
 def _marker(folder):
     """The marker of a folder as a dict, or None."""
     try:
-        found = json.loads((Path(folder) / MARKER).read_text(encoding="utf-8"))
+        found = read_json(Path(folder) / MARKER)
         known = isinstance(found["holds"], str) and isinstance(found["names"], list)
         return found if known else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -17,7 +17,7 @@ import numpy as np
 
 from tfxc.core.errors import DataError, MachineError
 from tfxc.core.storage import checksums
-from tfxc.core.storage.reading import read_errors
+from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.row_writer import read_progress, unfinished_files
 
 FEATURES, LABELS = "features.npy", "labels.npy"
@@ -186,7 +186,7 @@ def load_settings(folder: str | Path) -> dict[str, Any]:
         )
     try:
         with read_errors(path, fix=_AGAIN):
-            settings = json.loads(path.read_bytes())
+            settings = json.loads(existing_file(path, fix=_AGAIN).read_bytes())
         sizes = [settings[f"num_{name}"] for name in ("examples", "features", "labels")]
         whole = all(type(size) is int and size > 0 for size in sizes)
         whole &= settings["dtype"] in TYPES and type(settings["finished"]) is bool

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfxc.core.storage.reading import read_errors
+from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.path_probe import IMAGE_SUFFIXES
@@ -39,5 +39,5 @@ class ImageFile(EncodedImageReader):
 
     def _examples(self):
         with read_errors(self.path):
-            content = self.path.read_bytes()
+            content = existing_file(self.path).read_bytes()
         yield str(self.path), content, []

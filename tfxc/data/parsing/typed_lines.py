@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
+from tfxc.core.storage.reading import existing_file
 from tfxc.ops.csr import bounds_of
 
 
@@ -98,7 +99,7 @@ def files_of_lines(lines: Sequence[str], places: Sequence[str]) -> list[bytes]:
 
 def _file_bytes(path, where):
     try:
-        return Path(path).expanduser().read_bytes()
+        return existing_file(Path(path).expanduser()).read_bytes()
     except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
         raise DataError(
             f"the path of an image file expected, found {path[:60]!r} ({error})", where=where

@@ -11,6 +11,7 @@ than plain PNG files also need Pillow.
 """
 
 import argparse
+import contextlib
 import hashlib
 import importlib
 import io
@@ -18,6 +19,7 @@ import json
 import re
 import struct
 import sys
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -329,7 +331,11 @@ def _read_with_pillow(path):
         with Image.open(path) as image:
             grey = image.mode in ("1", "L", "LA", "I;16")
             return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
-    except UnidentifiedImageError:
+    except Image.DecompressionBombError as error:
+        raise Problem(f"{path}: {error}. To fix it: scale it down") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, OSError) and error.filename:  # it cannot be opened
+            raise
         raise Problem(
             f"{path}: an image expected, found something else. To fix it: give a PNG or JPEG file"
         ) from None
@@ -344,12 +350,27 @@ def _batches(files, about, size):
         elif kind == "sparse":
             yield from ((None, rows) for rows in _sparse_rows(path, size))
         elif kind == "dense":
-            rows = _checked_rows(np.load(path), about["num_features"], path)
+            with _array_errors(path):
+                rows = _checked_rows(np.load(path), about["num_features"], path)
             starts = range(0, len(rows), size)
             yield from ((None, rows[start : start + size]) for start in starts)
     if kind == "image":
         for names in _grouped(files, size):
             yield names, np.stack([read_image(name, about["image_shape"]) for name in names])
+
+
+@contextlib.contextmanager
+def _array_errors(path):
+    """Turns what NumPy raises over a damaged file into a ``Problem``."""
+    try:
+        yield
+    except Problem:
+        raise
+    except (ValueError, TypeError, AttributeError, EOFError, KeyError, MemoryError,
+            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        raise Problem(
+            f"{path}: not as NumPy writes it ({error}). To fix it: write it again"
+        ) from None
 
 
 def _checked_rows(rows, width, path):
@@ -363,7 +384,7 @@ def _checked_rows(rows, width, path):
 
 def _sparse_rows(path, size):
     """Batches of a CSR matrix as SciPy saves it."""
-    with np.load(path) as saved:
+    with _array_errors(path), np.load(path) as saved:
         if "indptr" not in saved or saved["format"].item() not in (b"csr", "csr"):
             raise Problem(
                 f"{path}: a CSR matrix as scipy.sparse.save_npz writes it expected, found another "

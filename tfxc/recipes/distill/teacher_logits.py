@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.progress import Progress
 from tfxc.core.storage.files import atomic_file, write_json
+from tfxc.core.storage.reading import read_json
 from tfxc.data.held_out import open_split
 from tfxc.data.preparation import CHUNK_EXAMPLES
 from tfxc.data.records.reading_order import check_order, reading_order
@@ -109,7 +109,7 @@ def computation_of(
 def is_written(path: str | Path, computation: Mapping[str, Any]) -> bool:
     """Whether the file of logits is there and of this computation."""
     try:
-        found = json.loads(_origin(path).read_text(encoding="utf-8"))
+        found = read_json(_origin(path))
     except (FileNotFoundError, ValueError):
         return False
     return found == computation and Path(path).exists()
