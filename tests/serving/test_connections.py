@@ -361,7 +361,7 @@ def test_connections_beyond_the_limit_wait_for_their_turn(capsys):
     accepting(act, connections=2)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "tfxc: 2 connections are open (--max-connections); further ones wait or are refused"
+        "warning: 2 connections are open (--max-connections); further ones wait or are refused"
     ]
 
 
@@ -386,7 +386,7 @@ def test_without_files_it_says_so_once_and_goes_on(capsys, monkeypatch):
 
     accepting(act)
     assert capsys.readouterr().err.splitlines() == [
-        "tfxc: no connection can be accepted (Too many open files); "
+        "warning: no connection can be accepted (Too many open files); "
         "further ones wait or are refused"
     ]
 

@@ -6,12 +6,12 @@ import errno
 import http
 import resource
 import socket
-import sys
 from collections.abc import Callable, Collection
 from typing import Any
 
 from tfxc.core.errors import ConfigError, missing_package
 from tfxc.core.escaping import json_text
+from tfxc.core.messages import NOTES
 from tfxc.serving.limits import Limits, RequestError
 
 with missing_package("serve"):
@@ -124,7 +124,7 @@ class Acceptor:
         now = self._loop.time()
         if self._said is None or now - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = now
-            print(f"tfxc: {problem}; further ones wait or are refused", file=sys.stderr, flush=True)
+            NOTES.warning(f"{problem}; further ones wait or are refused")
 
     def _accept(self):
         """Accepts some of the clients that wait."""

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, MachineError, UserError
+from tfxc.core.messages import NOTES
 from tfxc.training.rendezvous import Rendezvous, wait_limit
 from tfxc.training.slurm import use_slurm_step
 
@@ -392,7 +392,7 @@ def choose_gpu(number: int | None, memory_share: float | None) -> None:
     """
     gpus = tf.config.list_physical_devices("GPU")
     if number is not None and not gpus:
-        print(f"warning: --gpu {number}: there is no GPU, the CPU is used", file=sys.stderr)
+        NOTES.warning(f"--gpu {number}: there is no GPU, the CPU is used")
     elif number is not None:
         if number >= len(gpus):
             raise ConfigError(

@@ -3,7 +3,6 @@
 import abc
 import functools
 import re
-import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfxc.core.errors import ConfigError
+from tfxc.core.messages import NOTES
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.reading import existing_file
@@ -292,8 +292,8 @@ class PixelReader(Reader):
 
 @functools.lru_cache(maxsize=64)
 def _say_once(message):
-    """Prints a message that other readers of the same file have, too."""
-    print(message, file=sys.stderr)
+    """Warns with a message that other readers of the same file have, too."""
+    NOTES.warning(message)
 
 
 def bounded(items: Iterable[Any], size: int, bytes_of: Callable[[Any], int]) -> Iterator[list[Any]]:
