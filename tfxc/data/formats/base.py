@@ -183,7 +183,8 @@ class Reader(abc.ABC):
 
     def _examined(self, chunks):
         """Yields the chunks; says where texts of cp1252 seem to have been read as Latin-1."""
-        first, said = 1, False
+        first = 1
+        said = False
         for chunk in chunks:
             if chunk.texts is not None and not said:
                 said = self._says_controls(chunk.texts, first)

@@ -28,7 +28,8 @@ from tfxc.data.parsing.lines import UTF_8
 
 # Lines and characters by which delimiter and quotes are found, and what may separate cells besides
 # what the file's ending says.
-_LINES, _CHARACTERS = 2000, 4 << 20
+_LINES = 2000
+_CHARACTERS = 4 << 20
 _DELIMITERS = (",", ";", "\t", "|")
 # What Excel writes in front of the header, to know it itself.
 _SEPARATOR = re.compile(r'"?sep=."?')
@@ -210,9 +211,9 @@ class Delimited(TextReader):
             bounds = ("", self.delimiter)
 
             def protected(match):
-                line, start, end = match.string, match.start(), match.end()
-                around = line[start - 1 : start], line[end : end + 1]
-                if match[1] == "N" and around[0] in bounds and around[1] in bounds:
+                before = match.string[match.start() - 1 : match.start()]
+                behind = match.string[match.end() : match.end() + 1]
+                if match[1] == "N" and before in bounds and behind in bounds:
                     return ""  # MySQL's NULL
                 # Python drops the character wherever it stands.
                 return match[0] if match[1] in special else self.escape + match[0]
@@ -289,7 +290,8 @@ class _Fit(NamedTuple):
 def _layout_of(path, given):
     """``delimiter``, ``quotes`` and ``escape`` as options, where they are not the usual ones."""
     usual = Delimited(path, **given)
-    lines, characters = [], 0
+    lines = []
+    characters = 0
     with contextlib.suppress(DataError):  # whoever reads the file says what is wrong with it
         for _, line in itertools.islice(usual._lines.texts(), _LINES):
             lines.append(line)
@@ -299,7 +301,8 @@ def _layout_of(path, given):
     if lines and _SEPARATOR.fullmatch(lines[0]):
         del lines[0]
     delimiters = (usual.delimiter, *(sign for sign in _DELIMITERS if sign != usual.delimiter))
-    best, most = {}, 0.0
+    best = {}
+    most = 0.0
     for delimiter in delimiters if given.get("delimiter") is None else delimiters[:1]:
         options, fit = _quoting_of(path, lines, {**given, "delimiter": delimiter})
         share = fit.good / max(1, fit.good + fit.bad)

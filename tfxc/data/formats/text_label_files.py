@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _TRAIN = "train"
 # What the names of the files go on with behind the split's; raw texts are those that are not cut
 # into words yet.
-_TEXTS, _LABELS = ("_raw_texts.txt", "_texts.txt"), ("_labels.txt",)
+_TEXTS = ("_raw_texts.txt", "_texts.txt")
+_LABELS = ("_labels.txt",)
 
 
 class TextLabelFiles(TextReader):

@@ -22,12 +22,14 @@ _MARKS = {
 }  # fmt: skip
 # Bytes in which UTF-8 is told from another encoding, and characters beyond ASCII that prove it:
 # two bytes of Chinese happen to be one of UTF-8 in one of ten cases.
-_LOOKED_AT, _PROOF = 8192, 4
+_LOOKED_AT = 8192
+_PROOF = 4
 # What stands for a byte that a codec refuses: line ends are found in front of the error.
 _REFUSED = "tfxc.refused"
 _LONE_SURROGATES = 0xDC00
 # Texts are shown in these where they are not UTF-8, this far around the first such byte.
-_LIKELY, _SHOWN = ("cp1252", "cp1251", "gb18030", "shift_jis"), 8
+_LIKELY = ("cp1252", "cp1251", "gb18030", "shift_jis")
+_SHOWN = 8
 
 codecs.register_error(
     _REFUSED,
