@@ -43,7 +43,7 @@ _POLICY = (
 )
 # Bytes of a body that are parsed in a millisecond or two, sooner than another thread has them.
 _PARSED_AT_ONCE = 32 << 10
-# In a body: each takes up to 25 times as many bytes of memory.
+# Of a body, which then takes up to 25 times its size when it is parsed.
 _MOST_LISTS = 1 << 20
 # Whoever made a run has written the script of its report, which sorts tables. It gets an origin of
 # its own, to which the server does not answer, and no connection.
