@@ -161,12 +161,14 @@ def test_wrong_command_lines(run, capsys, tmp_path, monkeypatch):
         taken.listen()
         port = taken.getsockname()[1]
         problem = call(capsys, serve, run, "--port", port).problem()
-        assert problem.startswith("--host, --port: a free address of this machine expected")
+        assert problem.startswith(
+            f"--host, --port: port {port} is in use. To fix it: choose another"
+        )
     free = ("--port", 0)
     assert "distinct names" in call(capsys, serve, run, run, *free).problem()
     assert "a name without" in call(capsys, serve, f"a:b={run}", *free).problem()
     assert "a run folder expected" in call(capsys, serve, tmp_path / "none", *free).problem()
-    assert "free address" in call(capsys, serve, run, "--port", 99999).problem()
+    assert "cannot listen at 127.0.0.1:99999" in call(capsys, serve, run, "--port", 99999).problem()
     problem = call(capsys, serve, run, "--host", "256.1.1.1", *free).problem()
     assert "256.1.1.1:0" in problem
     problem = call(capsys, serve, run, "--allow-host", "labels.example:80", *free).problem()

@@ -9,7 +9,8 @@ run folder, or what NAME=RUN says. RUN may also be a folder of runs named 1, 2, 
 served. SIGHUP, or --poll, loads a newer version without losing a request; SIGTERM finishes the
 requests in flight and ends.
 
-There is no authentication and no TLS: give --host only behind a proxy that has both.
+There is no authentication and no TLS: give --host only behind a proxy that has both. Requests must
+name the server by its own address; --allow-host adds names.
 """
 
 import argparse

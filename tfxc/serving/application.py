@@ -43,7 +43,7 @@ _POLICY = (
 )
 # Bytes of a body that are parsed in a millisecond or two, sooner than another thread has them.
 _PARSED_AT_ONCE = 32 << 10
-# In a body; each takes up to 20 times as many bytes of memory as of the body.
+# Of a body, which then takes up to 25 times its size when it is parsed.
 _MOST_LISTS = 1 << 20
 # Whoever made a run has written the script of its report, which sorts tables. It gets an origin of
 # its own, to which the server does not answer, and no connection.
@@ -243,7 +243,7 @@ class Application:
         Args:
             body: of the request.
             read: body -> run, ``Chunk`` of the examples, number of labels, and what else the answer
-                depends on. What the body is parsed into is not kept: it may be 20 times as large.
+                depends on. What the body is parsed into is not kept: it may be 25 times as large.
 
         Returns:
             the run, ids and scores, see ``ServedRun.search``, and what else ``read`` has returned.

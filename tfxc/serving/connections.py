@@ -27,6 +27,7 @@ _SECONDS_OF_SILENCE = 1.0
 _DISCARDED = 16  # times the largest body
 _REFUSED_AT_A_TIME = 16
 _OTHER_FILES = 96  # open files of this process besides connections: runs, libraries, pipes
+_WAITING = 2048  # connections in the system's queue
 _ACCEPTED_AT_ONCE = 64
 _SECONDS_WITHOUT_ROOM = 0.002
 _SECONDS_WITHOUT_FILES = 1.0
@@ -92,7 +93,7 @@ class Acceptor:
 
     def start(self) -> None:
         """Lets clients connect; in the event loop."""
-        self._listener.listen(2048)
+        self._listener.listen(_WAITING)
         self._listener.setblocking(False)
         self._resume()
 
@@ -105,8 +106,9 @@ class Acceptor:
         if self._pause:
             self._pause.cancel()
         with contextlib.suppress(OSError):  # no file is left
-            while self._accept_one():
-                pass
+            for _ in range(_WAITING):
+                if not self._accept_one():
+                    break
         self._listener.close()
         await asyncio.gather(*self._beginning, return_exceptions=True)
 
@@ -234,6 +236,9 @@ class Connection(HttpToolsProtocol):
             if timer:
                 timer.cancel()
         super().connection_lost(exc)
+        # No cycle of references keeps the connection.
+        self.transport.close = self._socket.close  # type: ignore[method-assign]
+        self.transport.is_closing = self._socket.is_closing  # type: ignore[method-assign]
 
     def shutdown(self) -> None:
         """Ends the connection after the request in flight, or that may be on its way."""

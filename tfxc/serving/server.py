@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 import signal
@@ -58,10 +59,13 @@ def listen(host: str, port: int) -> socket.socket:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
     except (OSError, OverflowError) as error:
+        problem = f"cannot listen at {host}:{port} ({error})"
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            problem = f"port {port} is in use"
         raise ConfigError(
-            f"a free address of this machine expected, found {host}:{port} ({error})",
+            problem,
             where="--host, --port",
-            fix="choose another port, e.g. --port 0 for any that is free",
+            fix="choose another one, e.g. --port 0 for any free port",
         ) from None
     return found
 
