@@ -123,8 +123,8 @@ def python_pattern(pattern: str) -> str:
 
     Example:
         >>> import re
-        >>> re.findall(python_pattern(r"\w+"), "e\u0301t\u00e9 \u0939\u093f")
-        ['e\u0301t\u00e9', '\u0939\u093f']
+        >>> re.findall(python_pattern(r"\w+"), "हिन्दी 中文")
+        ['हिन्दी', '中文']
     """
     least = shortest_run(pattern)
     if least is None:
