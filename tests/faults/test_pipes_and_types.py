@@ -1,12 +1,16 @@
 """Files of the wrong kind in the right place: pipes, on which reading waits, and other types."""
 
+import contextlib
 import hashlib
+import io
 import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
 
+from tests.encoders.hub_folders import write_folder
 from tests.faults.test_damaged_files import outcome_of, run_arguments
 from tests.small_runs import make_run
 from tfxc.core.errors import DataError, UserError
@@ -14,7 +18,9 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import MARKER, check_own
 from tfxc.data.manifest import Manifest
 from tfxc.data.row_writer import read_progress, unfinished_files
+from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.propensity import checked_counts
+from tfxc.pretrained.tokenizer_files import read_subwords
 from tfxc.runs.folder import RunFolder
 
 
@@ -119,3 +125,53 @@ def test_pipes_elsewhere_do_not_wait(tmp_path):
 def test_counts_that_are_none(counts):
     with pytest.raises(UserError, match="label_counts: "):
         checked_counts(counts)
+
+
+@pytest.mark.parametrize("member", ["kind", "sizes", "parents_0"])
+def test_a_tree_whose_arrays_are_none_or_claim_gigabytes(tmp_path, monkeypatch, member):
+    path = tmp_path / "tree.npz"
+    ClusterTree([np.zeros(3, int), np.arange(9) // 3]).save(path)
+    with zipfile.ZipFile(path) as archive:
+        arrays = {name: archive.read(name) for name in archive.namelist()}
+    claimed = io.BytesIO()
+    header = {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)}
+    np.lib.format.write_array_header_1_0(claimed, header)
+    for content in (b"", b"no array", claimed.getvalue()):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, array in arrays.items():
+                archive.writestr(name, content if name == f"{member}.npy" else array)
+        with pytest.raises(DataError, match=r"tree\.npz: "):
+            ClusterTree.load(path)
+    monkeypatch.setattr("tfxc.core.resources.available_bytes", lambda: 1000)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{member}.npy", bytes(1 << 20))
+    with pytest.raises(UserError, match=r"tree\.npz: "):
+        ClusterTree.load(path)
+
+
+VOCABULARIES = {
+    "config.json": ['{"model_type": []}', '{"model_type": "bert", "pad_token_id": "x"}'],
+    "vocab.txt": ["a\nb\na\n[UNK]\n"],
+    "tokenizer_config.json": ["[]", '{"tokenizer_class": 3}', '{"do_lower_case": {}}'],
+}
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_tokenisers_of_another_kind(tmp_path, name):
+    write_folder(tmp_path)
+    for content in VOCABULARIES[name]:
+        (tmp_path / name).write_text(content)
+        with contextlib.suppress(UserError):
+            read_subwords(tmp_path)
+    bpe = {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}
+    (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
+    for model in (bpe, {**bpe, "vocab": [1]}, {**bpe, "merges": 3}, {"type": "BPE"}, []):
+        (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+        with pytest.raises(UserError):
+            read_subwords(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "xlm-roberta"}')
+    unigram = {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 0}
+    for model in ({**unigram, "vocab": 3}, {**unigram, "vocab": [3]}, {"type": "Unigram"}):
+        (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+        with pytest.raises(UserError):
+            read_subwords(tmp_path)

@@ -102,11 +102,15 @@ def test_what_predict_refuses(imported, options, error, message):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"format": 2}, DataError, "format 1 expected, found 2"),
+        ({"format": 2}, DataError, "its format is 2, not 1"),
         ({"num_labels": 23}, DataError, "23 labels expected, found 22"),
         ({"num_features": 20}, DataError, "numbers from 0 to 20 expected"),
         ({"layers": 3}, DataError, "3 values expected, one for each layer, found 4"),
-        ({"settings": {"only_topk": [1] * 4}}, DataError, "key 'post_processor' of a ranker"),
+        ({"settings": {"only_topk": [1] * 4}}, DataError, "settings.post_processor is not"),
+        ({"layers": "x"}, DataError, "layers is not as tfxc writes it"),
+        ({"num_features": 10**30}, DataError, "num_features is not as tfxc writes it"),
+        ({"bias": [None]}, DataError, "bias is not as tfxc writes it"),
+        ({"settings": {"only_topk": 3, "post_processor": []}}, DataError, "only_topk is not"),
         (
             {"settings": {"only_topk": [1] * 4, "post_processor": ["x"] * 4}},
             ConfigError,

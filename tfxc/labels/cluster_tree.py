@@ -1,6 +1,7 @@
 """A tree of label clusters: which labels are under which node, level by level."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.errors import DataError
+from tfxc.core.errors import DataError, UserError
+from tfxc.core.resources import require_memory
 from tfxc.core.storage.files import atomic_file
 from tfxc.ops.csr import bounds_of
 
@@ -165,6 +167,8 @@ class ClusterTree:
         if not path.is_file():
             raise DataError("no such file", where=path)
         try:
+            with zipfile.ZipFile(path) as archive:
+                require_memory(sum(member.file_size for member in archive.infolist()), path)
             with np.load(path) as content:
                 if content["kind"].item() != _KIND or content["version"].item() != FILE_VERSION:
                     raise DataError(
@@ -172,17 +176,19 @@ class ClusterTree:
                     )
                 sizes = content["sizes"].tolist()
                 parents = [content[f"parents_{level}"] for level in range(len(sizes))]
+                found = [level.size for level in parents]
         except (
-            OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile
+            OSError, AttributeError, EOFError, KeyError, MemoryError, TypeError, ValueError,
+            zipfile.BadZipFile, zlib.error,
         ) as error:  # fmt: skip
-            if isinstance(error, DataError):
+            if isinstance(error, UserError):
                 raise
             raise DataError(
                 f"a label tree expected, the file cannot be read: {error}",
                 where=path,
                 fix="build the tree again",
             ) from error
-        if [level.size for level in parents] != sizes:
+        if found != sizes:
             raise DataError(f"levels of {sizes} nodes expected, found others", where=path)
         try:
             return cls(parents)

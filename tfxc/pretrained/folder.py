@@ -85,7 +85,7 @@ def read_hub_config(folder: Path) -> dict[str, Any]:
     """
     config = read_json(folder / "config.json")
     family = config.get("model_type")
-    if family not in PADDING:
+    if not isinstance(family, str) or family not in PADDING:
         raise ConfigError(
             f"a model_type of {', '.join(PADDING)} expected, found {family!r}",
             where=folder / "config.json",
@@ -93,6 +93,12 @@ def read_hub_config(folder: Path) -> dict[str, Any]:
         )
     if config.get("pad_token_id") is None:
         config["pad_token_id"] = PADDING[family]
+    if type(config["pad_token_id"]) is not int:
+        raise ConfigError(
+            f"pad_token_id is {config['pad_token_id']!r}, not an integer",
+            where=folder / "config.json",
+            fix="copy the model's folder as a whole",
+        )
     return config
 
 

@@ -149,11 +149,17 @@ def _word_pieces(folder, options):
         settings["lowercase"] = normalizer.get("lowercase", settings["lowercase"])
         settings["split_chinese"] = normalizer.get("handle_chinese_chars", True)
         accents = normalizer.get("strip_accents")
+    if len({*pieces}) < len(pieces):
+        raise ConfigError(
+            "the vocabulary has a piece twice", where=folder, fix="copy its file once more"
+        )
     settings["strip_accents"] = settings["lowercase"] if accents is None else accents
     return Subwords(settings, pieces)
 
 
 def _byte_pairs(folder, options):
+    from tfxc.ops.text.subwords_bpe import byte_letters
+
     if options.get("add_prefix_space"):
         raise ConfigError(
             "add_prefix_space false expected, found true", where=folder / "tokenizer_config.json"
@@ -170,6 +176,13 @@ def _byte_pairs(folder, options):
         vocabulary = model["vocab"]
         merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
     pieces = _by_id(vocabulary, folder)
+    missing = [letter for letter in byte_letters() if letter not in vocabulary]
+    if missing:
+        raise ConfigError(
+            f"the vocabulary lacks {len(missing)} of the 256 bytes, such as {missing[0]!r}",
+            where=folder,
+            fix="give a tokeniser of pairs of bytes, as RoBERTa has",
+        )
     for merge in merges:
         parts = merge.split(" ")
         if len(parts) != 2 or not {*parts, "".join(parts)} <= vocabulary.keys():

@@ -3,13 +3,14 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import pydantic
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage import checksums
-from tfxc.core.storage.reading import read_array, read_json
+from tfxc.core.storage.reading import read_array, read_record
 from tfxc.ops.search.beam_search import beam_search
 from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer, column_of
 from tfxc.ops.search.pair_scores import PairScores
@@ -45,6 +46,25 @@ def search(
     """
     rules = [post_processor(name) for name in post_processors]
     return beam_search.search(layers, features, only_topk, rules, **options)
+
+
+_Count = Annotated[int, pydantic.Field(ge=1, lt=1 << 31)]
+
+
+class _Settings(pydantic.BaseModel):
+    only_topk: list[_Count]
+    post_processor: list[str]
+
+
+class _Parameters(pydantic.BaseModel):
+    """Of ``param.json``, what is needed to search."""
+
+    format: int
+    layers: _Count
+    num_features: _Count
+    num_labels: _Count
+    bias: pydantic.FiniteFloat | None
+    settings: _Settings
 
 
 class Ranker:
@@ -98,20 +118,18 @@ class Ranker:
         """
         folder = Path(folder) / "ranker"
         path = folder / PARAMETERS
-        param = read_json(path, fix="copy the whole model folder")
+        param = read_record(path, _Parameters, fix="copy the whole model folder")
         checksums.check(folder, RESTORE)
-        try:
-            if param["format"] != FORMAT:
-                raise DataError(f"format {FORMAT} expected, found {param['format']}", where=path)
-            settings, depth = param["settings"], int(param["layers"])
-            found = {
-                "bias": param["bias"],
-                "only_topk": settings["only_topk"],
-                "post_processors": settings["post_processor"],
-            }
-            num_features, num_labels = int(param["num_features"]), int(param["num_labels"])
-        except (KeyError, TypeError) as error:
-            raise DataError(f"key {error} of a ranker expected", where=path) from error
+        if param.format != FORMAT:
+            raise DataError(
+                f"its format is {param.format}, not {FORMAT}", where=path, fix="train it again"
+            )
+        depth = param.layers
+        found: dict[str, Any] = {
+            "bias": param.bias,
+            "only_topk": param.settings.only_topk,
+            "post_processors": param.settings.post_processor,
+        }
         for name in ("only_topk", "post_processors"):
             if len(found[name]) != depth:
                 raise DataError(
@@ -122,12 +140,12 @@ class Ranker:
             post_processor(name, where=path)
         layers = [load_layer(folder / f"layer-{number}") for number in range(depth)]
         try:
-            ranker = cls(layers, num_features, **found, native=native)
+            ranker = cls(layers, param.num_features, **found, native=native)
         except DataError as error:
             raise DataError(str(error), where=folder) from error
-        if ranker.num_labels != num_labels:
+        if ranker.num_labels != param.num_labels:
             raise DataError(
-                f"{num_labels} labels expected, found {ranker.num_labels} in the last layer",
+                f"{param.num_labels} labels expected, found {ranker.num_labels} in the last layer",
                 where=path,
             )
         return ranker
