@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from tests.commands.calls import call
 from tests.label_text_runs import ANIMALS, COLOURS, HELD_OUT, train, tree_of, write_data
 from tests.processes import Started, finish
 from tests.small_runs import make_run
-from tfxc.commands import add_labels, evaluate
+from tfxc.commands import add_labels, ensemble, evaluate
 from tfxc.commands import train as train_command
 from tfxc.core import registry
 from tfxc.core.config import parse_config
@@ -513,6 +514,13 @@ def test_a_file_has_the_exclusions_of_its_split(tmp_path, capsys, monkeypatch):
         outcome = call(capsys, evaluate, "--run", "run", *examples, "--json")
         figures.append(json.loads(outcome.out)["metrics"])
     assert figures[0] == figures[1]
+    shutil.copytree("run", "copy")
+    outcome = call(capsys, ensemble, "run", "copy", "--data", "other.jsonl", "--k", "1")
+    assert outcome.code == 0, outcome.err
+    alike = [line.split()[-1] for line in outcome.out.splitlines() if " P@1 " in line]
+    assert [float(value) for value in alike] == [
+        pytest.approx(100 * figures[0]["P@1"], abs=0.01)
+    ] * 3
 
 
 def test_labels_without_texts_have_no_such_exclusions(tmp_path, capsys):

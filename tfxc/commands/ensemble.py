@@ -158,7 +158,7 @@ def _found(loaded, options, path):
 
     measurement = Measurement.of_options(options)
     _, rows = measurement.examples(loaded)
-    searcher = Searcher(loaded.model, options.top)
+    searcher = Searcher(loaded.model, options.top, excluded=measurement.excluded(loaded, rows))
     return searcher.over(rows, measurement.batch_size_for(loaded), str(path))
 
 

@@ -332,15 +332,6 @@ def _add_head_options(options):
         help="folder for repetitions.csv and repetitions.png: P@k over the number of repetitions, "
         "which is also printed",
     )
-    options.add_argument(
-        "--exclude",
-        nargs="*",
-        metavar="KIND",
-        help="labels that do not count for an example: with label texts, those that training gives "
-        "the same text (train) or the one whose text is its own (self); or those of a file of "
-        "lines with an example's number, from 0, and a label, whose path has {split} in it for "
-        "splits; no word for none (default: the config's)",
-    )
     penalty = options.add_mutually_exclusive_group()
     penalty.add_argument(
         "--calibrate",

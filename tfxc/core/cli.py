@@ -338,6 +338,15 @@ def add_examples_options(options: argparse.ArgumentParser) -> None:
     source.add_argument("--data", metavar="FILE", help="readable data file instead of a split")
     add_reader_options(options, "format of FILE (default: by its name)", "label_separator=,")
     add_features_option(options)
+    options.add_argument(
+        "--exclude",
+        nargs="*",
+        metavar="KIND",
+        help="labels that do not count for an example: with label texts, those that training gives "
+        "the same text (train) or the one whose text is its own (self); or those of a file of "
+        "lines with an example's number, from 0, and a label, whose path has {split} in it for "
+        "splits; no word for none (default: the config's)",
+    )
 
 
 def add_measurement_options(options: argparse.ArgumentParser) -> None:
