@@ -21,7 +21,7 @@ from tfxc.data.parsing.column_guess import (
     guess_columns,
     names_are_values,
 )
-from tfxc.data.parsing.label_cells import RowLabels
+from tfxc.data.parsing.label_cells import RowLabels, columns_of
 from tfxc.data.parsing.label_checks import check_label_name
 
 # Rows by which the delimiter is found, and what it may be besides that of the file's ending.
@@ -220,8 +220,7 @@ def _table(names, values):
 
 
 def _refuse_twice(header, found, where):
-    labels = [found.labels] if isinstance(found.labels, str) else found.labels
-    for name in (found.text, *labels):
+    for name in (found.text, *columns_of(found.labels)):
         if header.count(name) > 1:
             raise DataError(
                 f"one column {name!r} expected, found {header.count(name)} of that name",
