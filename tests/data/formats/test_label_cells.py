@@ -123,8 +123,8 @@ def test_a_column_for_each_label(tmp_path, name):
     reader = open_reader(tmp_path / name, labels_field=columns)
     assert reader.label_names == columns and reader.num_labels == 3
     assert labels_in(tmp_path / name, labels_field=columns) == [["rude"], [], ["odd", "rude"], []]
-    for wrong in ([], ["odd", "odd"]):
-        with pytest.raises(ConfigError, match=r"labels_field: .* no list of different columns"):
+    for wrong in ([], ["odd", "odd"], ["odd", 3], 3):
+        with pytest.raises(ConfigError, match=r"labels_field: .* nor a list of different columns"):
             open_reader(tmp_path / name, labels_field=wrong)
     FORMATS[name](tmp_path / name, [*rows, rows[0] | {"odd": 2}])
     with pytest.raises(DataError, match=r"(row 5|csv:6|jsonl:5): column 'odd', .* holds '2'"):

@@ -22,7 +22,7 @@ from tfxc.data.parsing.column_guess import (
     guess_columns,
     names_are_values,
 )
-from tfxc.data.parsing.label_cells import RowLabels
+from tfxc.data.parsing.label_cells import RowLabels, columns_of
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8
 
@@ -377,8 +377,7 @@ def _table(names, values):
 
 
 def _refuse_twice(header, found, where):
-    labels = [found.labels] if isinstance(found.labels, str) else found.labels
-    for name in (found.text, *labels):
+    for name in (found.text, *columns_of(found.labels)):
         if header.count(name) > 1:
             raise DataError(
                 f"one column {name!r} expected, found {header.count(name)} of that name",

@@ -10,7 +10,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import NONE_GIVEN, Table, TextReader
 from tfxc.data.parsing.column_guess import Wanted, first_values, guess_columns
-from tfxc.data.parsing.label_cells import RowLabels
+from tfxc.data.parsing.label_cells import RowLabels, columns_of
 from tfxc.data.parsing.label_checks import check_labels, check_unicode
 from tfxc.data.parsing.lines import UTF_8
 
@@ -72,7 +72,7 @@ class JSONLines(TextReader):
         self.id_field = id_field
         self._labelled = labelled
         self._row_labels = RowLabels(labels_field, label_separator)
-        self._label_keys = [labels_field] if isinstance(labels_field, str) else labels_field
+        self._label_keys = columns_of(labels_field)
         if labelled and self._row_labels.names is not None:
             self.label_names = self._row_labels.names
             self.num_labels = len(self.label_names)

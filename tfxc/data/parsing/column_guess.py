@@ -11,7 +11,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.registry import nearest
 from tfxc.data.label_ids import joined_labels
-from tfxc.data.parsing.label_cells import LIST, are_flags, are_lists
+from tfxc.data.parsing.label_cells import LIST, are_flags, are_lists, columns_of
 
 #: Usual names of a column of texts, in lower case, the likeliest first.
 TEXT_NAMES = (
@@ -90,9 +90,10 @@ def guess_columns(
         ['rude', 'odd']
     """
     unreadable = unreadable or {}
-    given = (("--text-column", wanted.text), ("--label-column", wanted.labels))
-    for option, names in given:
-        for name in [names] if isinstance(names, str) else names or ():
+    given = [("--text-column", wanted.text)]
+    given += [("--label-column", name) for name in columns_of(wanted.labels)]
+    for option, name in given:
+        if name is not None:
             _refuse_unknown(name, columns, unreadable, option, where, kind)
     if len(columns) < 2:
         listed = f"the {kind}s are {_listed(columns)}" if columns else f"there are no {kind}s"
@@ -109,7 +110,7 @@ def guess_columns(
     if not any(columns.values()):
         raise DataError("there are no examples", where=where, fix="check the file")
     labels = wanted.labels or _label_columns(columns, wanted.text, where, kind)
-    label_columns = [labels] if isinstance(labels, str) else list(labels)
+    label_columns = columns_of(labels)
     text = wanted.text or _text_column(columns, label_columns, where, kind)
     if text in label_columns:
         raise DataError(
@@ -188,13 +189,16 @@ def find_label_columns(
 
     Raises:
         DataError: one of them is not there, or more than once.
+        ConfigError: as ``columns_of``.
 
     Example:
         >>> find_label_columns(["text", "rude", "odd"], ["odd", "rude"], "train.csv:1")
         [2, 1]
     """
-    names = [wanted] if wanted is None or isinstance(wanted, str) else wanted
-    return [find_column(columns, name, LABELS_FIELDS, "labels_field", where) for name in names]
+    return [
+        find_column(columns, name, LABELS_FIELDS, "labels_field", where)
+        for name in columns_of(wanted)
+    ]
 
 
 def first_values(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:

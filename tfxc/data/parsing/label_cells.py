@@ -36,8 +36,7 @@ class RowLabels:
         names: the labels, where each has a column; else None.
 
     Raises:
-        ConfigError: the separator is empty, or ``columns`` is a list that is empty or names one
-            column twice.
+        ConfigError: the separator is empty, or as ``columns_of``.
 
     Example:
         >>> RowLabels("tags", ";").read(["law; health;"], "a.csv:2")
@@ -49,13 +48,8 @@ class RowLabels:
     def __init__(self, columns: str | Sequence[str] | None, separator: str | None) -> None:
         if separator == "":
             raise ConfigError("the text is empty", where="label_separator", fix="leave it out")
-        self.names = None if columns is None or isinstance(columns, str) else list(columns)
-        if self.names is not None and not 0 < len(self.names) == len(set(self.names)):
-            raise ConfigError(
-                f"{self.names!r} is no list of different columns",
-                where="labels_field",
-                fix="name each column once",
-            )
+        several = columns is not None and not isinstance(columns, str)
+        self.names = columns_of(columns) if several else None
         self._columns = columns
         self._separator = separator
 
@@ -77,6 +71,29 @@ class RowLabels:
         if isinstance(value, str):
             return list(dict.fromkeys(split_labels(value, self._separator, where)))
         return labels_of(value, f"{where}: {self._columns!r}" if self._columns else where)
+
+
+def columns_of(labels_field: Any) -> list[Any]:
+    """The columns that a reader's option ``labels_field`` names; ``[None]`` where it is None.
+
+    Raises:
+        ConfigError: it is neither a name nor a list of different names.
+
+    Example:
+        >>> columns_of("tags"), columns_of(["toxic", "insult"])
+        (['tags'], ['toxic', 'insult'])
+    """
+    if labels_field is None or isinstance(labels_field, str):
+        return [labels_field]
+    if isinstance(labels_field, (list, tuple)) and labels_field:
+        names = list(labels_field)
+        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+            return names
+    raise ConfigError(
+        f"{labels_field!r} is neither a column nor a list of different columns",
+        where="labels_field",
+        fix="name one, or a list of those that are a label each",
+    )
 
 
 def labels_of(value: Any, where: str) -> list[Any]:
@@ -172,13 +189,16 @@ def are_lists(cells: Iterable[str]) -> bool:
 
 
 def are_flags(values: Iterable[Any]) -> bool:
-    """Whether all values say yes or no, as those of a column that is a label do.
+    """Whether all values say yes or no, as those of a column that is a label do, or nothing.
 
     Example:
         >>> are_flags(["0", "1", ""]), are_flags([True, None]), are_flags(["0", "2"])
         (True, True, False)
+        >>> are_flags(["", ""])
+        False
     """
-    return all(_flag_key(value) in _FLAGS for value in values)
+    keys = {_flag_key(value) for value in values}
+    return keys <= _FLAGS.keys() and not keys <= {"", "nan"}
 
 
 def _flag(name, value, where):
