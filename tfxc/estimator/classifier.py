@@ -202,7 +202,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         """
         rows = self._rows_of(X)
         if not self._targets.multi_label:
-            return self._targets.from_ids(self._search(rows, 1)[0])
+            return self._targets.from_ids(self._fitted.best(rows, _BATCH)[:, None])
         return self._targets.from_ids(self._fitted.predict(rows, _BATCH, self.threshold))
 
     def predict_top_k(
@@ -287,10 +287,10 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if not self._targets.multi_label:
             return super().score(X, y, sample_weight)
-        best, _ = self._search(self._rows_of(X), 1)
+        best = self._fitted.best(self._rows_of(X), _BATCH)
         if self._targets.form == "lists":
             best = self.classes_[best]
-        pairs = zip(best[:, 0].tolist(), label_sets(y, self._targets), strict=True)
+        pairs = zip(best.tolist(), label_sets(y, self._targets), strict=True)
         return float(np.average([label in true for label, true in pairs], weights=sample_weight))
 
     def save(self, folder: str | Path) -> None:
