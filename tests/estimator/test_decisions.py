@@ -23,7 +23,7 @@ LABELS = [["soup", "tea"], ["e"], [], ["tea", "日本", "0"], ["1"]]
 
 
 def measured(folder, examples, labels):
-    """Precision, recall and F1 over all labels of all examples, as the tables have them."""
+    """The metric of the decisions that the tables have."""
     lines = [json.dumps({"text": t, "labels": y}) for t, y in zip(examples, labels, strict=True)]
     (folder / "examples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     loaded = load_run(folder / "run")
@@ -31,7 +31,11 @@ def measured(folder, examples, labels):
     decisions = measurement.decisions(loaded)
     _, rows = measurement.examples(loaded)
     measurement.update(loaded, rows, measurement.metrics(loaded), decisions)
-    found = decisions.found.classification.result()
+    return decisions.found.classification
+
+
+def averages(classification):
+    found = classification.result()
     return [found[f"micro-{value}"] for value in ("precision", "recall", "F1")]
 
 
@@ -51,7 +55,28 @@ def test_every_head_link_and_aggregate(tmp_path, head, link):
     make_run(tmp_path / "run", text_features={"name": "tfidf"}, head=head, objective={"name": link})
     model = XCClassifier.load(tmp_path / "run")
     found = by_prediction(model, EXAMPLES, LABELS)
-    assert found == pytest.approx(measured(tmp_path, EXAMPLES, LABELS))
+    assert found == pytest.approx(averages(measured(tmp_path, EXAMPLES, LABELS)))
+
+
+@pytest.mark.parametrize("threshold", [None, -4.79])
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"name": "mhc", "heads": [12, 10], "beam": 1, "initial_std": 3.0},
+        {**head_of("tree"), "beam": 1, "initial_std": 3.0},
+    ],
+    ids=lambda head: head["name"],
+)
+def test_a_narrow_beam_is_as_wide_as_in_an_evaluation(tmp_path, head, threshold):
+    names = [f"label {number}" for number in range(120)]
+    make_run(
+        tmp_path / "run", text_features={"name": "tfidf"}, head=head, names=names,
+        objective={"name": "softmax"}, evaluation={"threshold": threshold},
+    )  # fmt: skip
+    model = XCClassifier.load(tmp_path / "run")
+    _, predicted, _ = measured(tmp_path, EXAMPLES, [names[:1]] * 5).per_label()
+    found = np.bincount([names.index(name) for row in model.predict(EXAMPLES) for name in row])
+    assert found.tolist() == predicted[: len(found)].tolist() and found.sum() == predicted.sum()
 
 
 LABEL_TEXT = {"name": "label_text", "columns": "all", "positives": None}
@@ -75,7 +100,7 @@ def test_a_trained_and_saved_one(tmp_path, settings):
     model.fit(TEXTS, LISTS)
     model.save(tmp_path / "run")
     found = by_prediction(model, TEXTS[:5], labels)
-    assert found == pytest.approx(measured(tmp_path, TEXTS[:5], labels))
+    assert found == pytest.approx(averages(measured(tmp_path, TEXTS[:5], labels)))
     loaded = XCClassifier.load(tmp_path / "run")
     assert loaded.threshold == model.threshold
     assert loaded.predict(TEXTS[:5]) == model.predict(TEXTS[:5])

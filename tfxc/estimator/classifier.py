@@ -202,7 +202,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         """
         rows = self._rows_of(X)
         if not self._targets.multi_label:
-            return self._targets.from_ids(self._search(rows, 1)[0])
+            return self._targets.from_ids(self._fitted.best(rows, _BATCH)[:, None])
         return self._targets.from_ids(self._fitted.predict(rows, _BATCH, self.threshold))
 
     def predict_top_k(
@@ -287,8 +287,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if not self._targets.multi_label:
             return super().score(X, y, sample_weight)
-        best, _ = self._search(self._rows_of(X), 1)
-        pairs = zip(best[:, 0].tolist(), self._targets.ids_of(y), strict=True)
+        best = self._fitted.best(self._rows_of(X), _BATCH)
+        pairs = zip(best.tolist(), self._targets.ids_of(y), strict=True)
         return float(np.average([label in true for label, true in pairs], weights=sample_weight))
 
     def save(self, folder: str | Path) -> None:

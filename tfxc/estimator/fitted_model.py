@@ -15,6 +15,7 @@ from tfxc.data.sources.base import RowStream
 from tfxc.inference.predictors import reaching
 from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.metrics.classification import Decision
 from tfxc.runs.writer import manifest_of, new_run, split_of
 from tfxc.training.evaluation import decision_of
 
@@ -153,11 +154,21 @@ class FittedModel(abc.ABC):
                 self.find, part, batch_size=batch_size, probabilities=rule.probabilities
             )
             if rule.threshold is None:
-                ids, _ = search(1)
+                ids = search(self._depth(rule))[0][:, :1]
             else:
                 ids, _ = reaching(rule.threshold, search, self.model.num_labels)
             found += [[label for label in row if label >= 0] for row in ids.tolist()]
         return found
+
+    def best(self, rows: "Rows", batch_size: int) -> np.ndarray:
+        """The best label of each of the examples, int32 (n,)."""
+        return self.search(rows, self._depth(Decision()), batch_size)[0][:, 0]
+
+    def _depth(self, rule):
+        """Labels to search for a decision: as many as an evaluation, as a beam widens with them."""
+        num_labels = self.model.num_labels
+        ks = [k for k in self.config.evaluation.k if k <= num_labels]
+        return rule.depth(max(ks, default=1), num_labels)
 
     def find(
         self, rows: "Rows", k: int, batch_size: int, probabilities: bool = False

@@ -111,7 +111,8 @@ def read_targets(
         check_classification_targets(values)
         return _from_matrix(values, "indicator")
     values = column_or_1d(values, warn=True)
-    _refuse_missing([label] for label in values if values.dtype == object)
+    if values.dtype == object:
+        _refuse_missing([label] for label in values)
     assert_all_finite(values, input_name="y")
     check_classification_targets(values)
     classes, ids = np.unique(values, return_inverse=True)

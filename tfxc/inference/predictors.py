@@ -9,6 +9,7 @@ import numpy as np
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.spill import Spill
 from tfxc.inference.searcher import Searcher
+from tfxc.metrics.classification import SEARCHED
 from tfxc.ranker.ensemble import check_weights, combine, label_map
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 
 _DEFAULT_K = 5
-_FIRST_K = 16  # labels searched first where a threshold decides how many there are
 
 
 class Predictions(NamedTuple):
@@ -228,7 +228,7 @@ def reaching(
         >>> reaching(0.5, lambda k: (ids[:, :k], scores[:, :k]), 3)[0].tolist()
         [[2, 0, -1]]
     """
-    k = _FIRST_K
+    k = SEARCHED  # as an evaluation does: the beam of a search widens with it
     while True:
         k = min(k, num_labels)
         ids, scores = search(k)
