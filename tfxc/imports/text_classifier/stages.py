@@ -62,7 +62,7 @@ def _match(reading, number, section):
         )
     # The attention inside the first layer is number 0 there, 1 here.
     first = int(section.get("feature") == "attention")
-    match = {}
+    match: dict[str, Any] = {}
     for ours, theirs in (("layer_teacher", "layer_T"), ("layer_student", "layer_S")):
         layers = section[theirs]
         several = isinstance(layers, list | tuple)
