@@ -67,6 +67,13 @@ def test_a_pipe_in_place_of_a_file_of_a_run(run, changed, capsys, name):
     assert code == 2 and name.split("/")[-1] in line
 
 
+def test_a_config_without_a_network(run, changed, capsys):
+    content = json.loads((run / "config.json").read_text())
+    changed("config.json", json.dumps({**content, "encoder": None}))
+    code, line = outcome_of(capsys, *run_arguments("predict", run))
+    assert code == 2 and "config.json: it has no 'encoder'" in line
+
+
 MANIFEST = [
     ("feature_kind", None), ("feature_kind", []), ("num_features", "x"), ("num_features", -1),
     ("num_labels", 10**30), ("num_labels", 0.5), ("vocabulary_size", "x"), ("splits", {}),

@@ -122,6 +122,13 @@ class LoadedRun:
     def model(self) -> Any:
         """The trained model, a ``RunModel``, assembled by the run's recipe."""
         recipe = registry.create("recipe", self.config.recipe.section())
+        for name, section in self.config.network_sections.items():
+            if recipe.trains_network and section is None:
+                raise CheckpointError(
+                    f"it has no {name!r}, which recipe {self.config.recipe.name!r} needs",
+                    where=self.folder / "config.json",
+                    fix=_RESTORE,
+                )
         model = recipe.assemble_streamed(self) if self.streamed else recipe.assemble(self)
         unfinished = self.folder.step is None and not (self.folder / SUMMARY).exists()
         if unfinished and (self.folder / WEIGHTS).exists():
