@@ -130,3 +130,17 @@ def test_the_estimator_takes_them():
     assert len(history.history["loss"]) == 3
     with pytest.raises(ConfigError, match="callbacks: recipe 'fit' expected with this argument"):
         XCClassifier(recipe="xr_linear").fit(texts, labels, callbacks=[history])
+
+
+def test_functions_get_their_logs_at_every_hook():
+    calls = []
+    watched = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: calls.append(("begin", logs)),
+        on_epoch_begin=lambda epoch, logs: calls.append((epoch, logs)),
+        on_train_end=lambda logs: calls.append(("end", logs)),
+    )
+    training = Callbacks([watched], None, 1, num_examples=20, batch_size=10)
+    training.begin()
+    training.before(0)
+    training.end()
+    assert calls == [("begin", {}), (0, {}), ("end", {})]

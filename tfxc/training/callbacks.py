@@ -85,14 +85,14 @@ class Callbacks:
         """The training begins, or is resumed."""
         if self._model is not None:
             self._model.stop_training = False
-        self._call("on_train_begin")
+        self._call("on_train_begin", {})
 
     def before(self, step: int) -> None:
         """The batch after ``step`` batches of the training is next."""
         epoch, batch = self._place(step)
         if batch == 0:
-            self._call("on_epoch_begin", epoch)
-        self._call("on_train_batch_begin", batch)
+            self._call("on_epoch_begin", epoch, {})
+        self._call("on_train_batch_begin", batch, {})
 
     def after(self, step: int, loss: float, measured: Mapping[str, float]) -> None:
         """``step`` batches are trained, and what follows the last of them is measured and logged.
@@ -113,7 +113,7 @@ class Callbacks:
 
     def end(self) -> None:
         """The training is finished."""
-        self._call("on_train_end")
+        self._call("on_train_end", {})
 
     def _place(self, step):
         """Epoch of the batch with this number, and the batch's number within it."""
