@@ -43,9 +43,8 @@ class Sigmoid(ClassWeighted):
             ``ClassWeighted``; the weight of a label multiplies its term where it is true, and none
             where it is not.
         reduction: ``"sum"`` over columns, or ``"mean"`` over those that count, as the MACH
-            reference; an example without any has loss 0. The mean divides
-            gradients by the number of columns, down to the size of Adam's epsilon where there
-            are many; the sum does not.
+            reference; an example without any has loss 0. The mean divides gradients by the number
+            of columns, down to the size of Adam's epsilon where there are many; the sum does not.
 
     Example:
         >>> from tfxc.ops.logit_group import LogitGroup
