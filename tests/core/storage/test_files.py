@@ -107,9 +107,7 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path, write, before):
 def test_rows_are_not_written_into_a_pipe(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    with pytest.raises(
-        UserError, match="there is a named pipe where a file"
-    ):
+    with pytest.raises(UserError, match="there is a named pipe where a file"):
         write_rows(path)
     assert stat.S_ISFIFO(path.stat().st_mode)
     assert os.listdir(tmp_path) == ["pipe"]
