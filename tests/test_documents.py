@@ -52,6 +52,7 @@ BASE = {
 }
 # Options of programs that are not ours.
 FOREIGN = {"--no-deps", "--try", "--code-path", "--label-feat-path", "--beam-size", "--stat"}
+FOREIGN |= {"--no-dashboard", "--protocol", "--tls-ca-file", "--tls-cert", "--tls-key"}  # Dask's
 
 by_page = pytest.mark.parametrize("page", PAGES)
 
