@@ -201,10 +201,10 @@ def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels
             where=path,
             fix="give a file that tfxc predict has written",
         )
-    at = [table.columns.index(name) for name in wanted]
+    labels_at, scores_at = (table.columns.index(name) for name in wanted)
     found = ListedLabels([], [])
     for number, row in enumerate(table.rows, start=1):
-        labels, scores = _values(*(row[place] for place in at), f"{path}: row {number}")
+        labels, scores = _values(row[labels_at], row[scores_at], f"{path}: row {number}")
         found.labels.append(labels)
         found.scores.append(scores)
     return found

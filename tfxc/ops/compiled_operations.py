@@ -55,7 +55,9 @@ class CompiledOperation:
         self.source = source
         self.what = what
         self._name = name
-        self.forget()
+        self.requested = False
+        self.problem: str | None = None
+        self._operation: Callable[..., Any] | None = None
         self.all.append(self)
 
     def get(self, retry: bool = False) -> Callable[..., Any] | None:
@@ -88,8 +90,8 @@ class CompiledOperation:
     def forget(self) -> None:
         """As if this process had not asked for it yet."""
         self.requested = False
-        self.problem: str | None = None
-        self._operation: Callable[..., Any] | None = None
+        self.problem = None
+        self._operation = None
 
 
 def _compiler():

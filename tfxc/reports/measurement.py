@@ -242,12 +242,14 @@ class Measurement:
         kinds = list(loaded.config.evaluation.exclude if self.exclude is None else self.exclude)
         if not kinds:
             return None
+        if not self.data:
+            folder = self._prepared_data(loaded, "train", "--exclude")
+            own = open_source(folder, "train")
+            return exclusions(folder, self._split_of(loaded), kinds, cast("Source", rows), own)
         folder = train = None
-        if not self.data or "train" in kinds:
+        if "train" in kinds:
             folder = self._prepared_data(loaded, "train", "--exclude")
             train = open_source(folder, "train")
-        if not self.data:
-            return exclusions(folder, self._split_of(loaded), kinds, cast("Source", rows), train)
         for place, kind in enumerate(kinds):
             if SPLIT in kind:
                 kinds[place] = kind.replace(SPLIT, self._split_of_file(loaded, kind))

@@ -103,7 +103,7 @@ def measure_predictions(
     sources = {truth: _read_labels(truth, "test", reader, reader_options or {})}
     if train_labels is not None:
         sources[train_labels] = _read_labels(train_labels, "train", reader, reader_options or {})
-    predicted = read_predictions(predictions)
+    predicted: Any = read_predictions(predictions)
     by_name = isinstance(predicted, ListedLabels)
     if by_name or any(not scipy.sparse.issparse(labels) for labels in sources.values()):
         columns = _columns([predicted, *sources.values()], label_names)

@@ -115,9 +115,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens, and says where: from then on connections are accepted."""
         await super().startup([])  # uvicorn's own way of accepting has no bounds
-        (listener,) = sockets or ()
+        (listener,) = sockets or []
         protocol = functools.partial(
-            self.config.http_protocol_class,
+            cast(Any, self.config.http_protocol_class),
             config=self.config,
             server_state=self.server_state,
             app_state=self.lifespan.state,

@@ -116,7 +116,7 @@ def exclusions_of_file(
 class _Examples(NamedTuple):
     """How many are measured, pairs of example and true label, and what is known of their texts."""
 
-    count: int
+    number: int
     true: np.ndarray
     keys: np.ndarray | None
     own: np.ndarray | None
@@ -132,10 +132,10 @@ def _excluded(kinds, examples, names, folder, train):
             of_train = example_keys(folder, "train")
             found.append(_with_same_text(of_train, examples.keys, _pairs(train)))
         else:
-            found.append(read_excluded_pairs(expand(kind), names, examples.count))
+            found.append(read_excluded_pairs(expand(kind), names, examples.number))
     pairs = np.concatenate(found)
     is_true = np.isin(_codes(pairs), _codes(examples.true))
-    return Exclusions(pairs[~is_true], examples.count)
+    return Exclusions(pairs[~is_true], examples.number)
 
 
 def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import ast
 import math
 import numbers
+import operator
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -148,7 +149,7 @@ def label_of(value: Any, where: str | None = None) -> str | int | None:
         if math.isnan(value):
             return None
         if math.isfinite(value) and value % 1 == 0:
-            return int(value)
+            return operator.index(math.trunc(value))
     raise DataError(
         f"{str(value)[:60]!r} is no label",
         where=where,
