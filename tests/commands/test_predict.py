@@ -225,7 +225,7 @@ def test_the_input_is_not_replaced(text_run, tmp_path, name):
     (tmp_path / "in.jsonl").write_text(content)
     (tmp_path / "link.jsonl").symlink_to("in.jsonl")
     arguments = ["--run", str(text_run), str(tmp_path / "in.jsonl")]
-    with pytest.raises(ConfigError, match="--output: .* is the file that is read"):
+    with pytest.raises(ConfigError, match=r"--output: .* is the file that is read"):
         predict.main([*arguments, "--output", str(tmp_path / name)])
     assert (tmp_path / "in.jsonl").read_text() == content
 
