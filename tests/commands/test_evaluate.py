@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from tests import tiny
 from tests.commands.calls import call, listing
 from tests.small_runs import NAMES, TEXTS, make_run
-from tfxc.commands import evaluate, train
+from tfxc.commands import evaluate, predict, train
 
 MACH = {"name": "mach", "num_buckets": 12, "num_repetitions": 4}
 
@@ -172,7 +174,7 @@ def test_runs_with_other_cut_offs_or_examples(trained, arguments, tmp_path, caps
     tree["data"] |= {"train": str(data), "dev": str(data)}
     (run / "config.json").write_text(json.dumps(tree))
     manifest = json.loads((run / "assets/manifest.json").read_text())
-    manifest["splits"]["dev"] = {"examples": 2}
+    manifest["splits"]["dev"] = {**manifest["splits"]["train"], "examples": 2}
     (run / "assets/manifest.json").write_text(json.dumps(manifest))
     command = [*arguments, "--compare", run]
     outcome = call(capsys, evaluate, *command, "--data", data)
@@ -193,6 +195,25 @@ def text_run(tmp_path_factory):
     tree["data"]["reader_options"] = {"text_field": "body"}
     (run / "config.json").write_text(json.dumps(tree))
     return run
+
+
+@pytest.mark.parametrize("command", [evaluate, predict])
+def test_a_file_of_the_run_is_read_as_its_split(command, text_run, tmp_path, monkeypatch, capsys):
+    """By whichever name it is given, and unless an option says otherwise."""
+    monkeypatch.chdir(tmp_path)
+    Path("dev.jsonl").write_bytes('{"main": "crème", "labels": ["soup"]}\n'.encode("cp1252"))
+    tree = json.loads((text_run / "config.json").read_text())
+    tree["data"] |= {"dev": "dev.jsonl"}
+    tree["data"]["split_options"] = {"dev": {"encoding": "cp1252", "text_field": "main"}}
+    shutil.copytree(text_run, "run")
+    Path("run/config.json").write_text(json.dumps(tree))
+    named = ["--data"] if command is evaluate else []
+    for path in ("dev.jsonl", tmp_path / "dev.jsonl"):
+        outcome = call(capsys, command, "--run", "run", *named, path)
+        assert outcome.code == 0, outcome.err
+    option = ["--reader-option", "text_field=body"]
+    problem = call(capsys, command, "--run", "run", *named, "dev.jsonl", *option).problem()
+    assert "body" in problem
 
 
 LABELS = [["soup"], ["tea", "new one"], ["日本", "soup"], [], ["new one", "another"]]

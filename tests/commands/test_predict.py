@@ -219,6 +219,17 @@ def test_a_failed_file_leaves_no_output(text_run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+@pytest.mark.parametrize("name", ["in.jsonl", "link.jsonl"])
+def test_the_input_is_not_replaced(text_run, tmp_path, name):
+    content = '{"text": "soup"}\n'
+    (tmp_path / "in.jsonl").write_text(content)
+    (tmp_path / "link.jsonl").symlink_to("in.jsonl")
+    arguments = ["--run", str(text_run), str(tmp_path / "in.jsonl")]
+    with pytest.raises(ConfigError, match=r"--output: .* is the file that is read"):
+        predict.main([*arguments, "--output", str(tmp_path / name)])
+    assert (tmp_path / "in.jsonl").read_text() == content
+
+
 def test_reader_options(text_run, tmp_path, capsys):
     (tmp_path / "in.jsonl").write_text('{"body": "soup"}\n')
     arguments = ["--run", str(text_run), str(tmp_path / "in.jsonl")]

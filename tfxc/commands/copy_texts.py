@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.data.formats import open_reader
     from tfxc.data.text.augmentation import TextCopies
 
+    cli.check_keeps_input(found.output, found.data)
     reader = open_reader(found.data, found.reader, **dict(found.reader_option))
     examples = [
         pair

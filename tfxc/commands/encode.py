@@ -40,6 +40,7 @@ def _encode(options):
     from tfxc.parallel import cluster
     from tfxc.runs.loaded import load_run
 
+    cli.check_keeps_input(options.output, options.file)
     cli.check_shared_output(options, [options.run])
     loaded = load_run(options.run, options.trust)
     encode_all = _encode_here if options.cluster is None else _encode_there

@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if options.output == "-":
         options.output = None
+    cli.check_keeps_input(options.output, options.file)
     if options.pairs:
         _score_pairs(options)
         return 0

@@ -287,6 +287,22 @@ def add_cluster_option(options: argparse.ArgumentParser) -> None:
     )
 
 
+def check_keeps_input(output: str | None, source: str) -> None:
+    """Refuses an ``--output`` that would replace the file that is read.
+
+    Raises:
+        ConfigError: both are one file.
+    """
+    if output is None or not (os.path.isfile(output) and os.path.exists(source)):
+        return
+    if os.path.samefile(output, source):
+        raise ConfigError(
+            f"{output} is the file that is read, and would be replaced",
+            where="--output",
+            fix="give another name",
+        )
+
+
 def check_shared_output(options: argparse.Namespace, runs: Sequence[str]) -> None:
     """Refuses what the workers of ``--cluster`` cannot share; nothing where there is no cluster.
 

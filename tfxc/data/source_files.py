@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import DataError, MachineError
 from tfxc.core.storage import checksums
@@ -69,6 +69,24 @@ def source_path(written: str) -> str | Path:
     """As ``expand``; of a remote source the place of its copy, which ``find_sources`` makes."""
     address = _expanded(written)
     return staged_path(address) if is_remote(address) else expand(written)
+
+
+def options_of_file(settings: "DataSettings", written: str | Path) -> dict[str, Any]:
+    """The reader's options for a file that may be one of the sources, written in its own way.
+
+    Returns:
+        dict: ``reader_options``, and those of the one split whose source the file is. A folder that
+        holds several splits is the source of none of them.
+    """
+
+    def place(source):
+        return Path(source_path(str(source))).absolute()
+
+    places = {split: place(source) for split, source in settings.sources().items()}
+    splits = [split for split, source in places.items() if source == place(written)]
+    split_options: dict[Any, dict[str, Any]] = {**settings.split_options}
+    own = split_options.get(splits[0], {}) if len(splits) == 1 else {}
+    return {**settings.reader_options, **own}
 
 
 def staged(written: str, where: str) -> str | Path:

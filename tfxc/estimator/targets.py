@@ -156,7 +156,11 @@ def _is_lists(y):
             return False
     kinds = {isinstance(row, (*_LISTS, np.ndarray)) for row in y}
     if len(kinds) > 1:
-        raise DataError("lists of labels for all examples or for none expected", where="y")
+        raise DataError(
+            "some examples have a list of labels and others have none",
+            where="y",
+            fix="give each example a list, which may be empty",
+        )
     return kinds == {True}
 
 
@@ -167,9 +171,14 @@ def _from_lists(y):
     try:
         classes = sorted({label for row in rows for label in row})
     except TypeError as error:
-        raise DataError(f"labels of one kind expected: {error}", where="y") from error
+        kinds = sorted({type(label).__name__ for row in rows for label in row})
+        raise DataError(
+            f"the labels are of kinds that have no order: {', '.join(kinds)}",
+            where="y",
+            fix="make all of them texts, or all of them numbers",
+        ) from error
     if not classes:
-        raise DataError("at least one label expected, found none in any example", where="y")
+        raise DataError("no example has a label", where="y", fix="give labels to some")
     numbers = {label: number for number, label in enumerate(classes)}
     # Objects, so that predictions hold the labels themselves, not NumPy scalars.
     array = np.empty(len(classes), object)

@@ -407,11 +407,13 @@ def reader_of_file(
     """
     from tfxc.data.formats import open_reader
     from tfxc.data.given_features import with_features
+    from tfxc.data.source_files import options_of_file
 
     data, arguments, longest = loaded.config.data, {}, MAX_LINE_BYTES
     # What was said about the training file says nothing about a file of another format.
     if name is None and ending_of(path) == ending_of(data.train):
-        name, arguments, longest = data.reader, data.reader_options, data.max_line_bytes
+        name, longest = data.reader, data.max_line_bytes
+        arguments = options_of_file(data, path)
     arguments = {**arguments, **(options or {})}
     reader = open_reader(path, name=name, longest_line=longest, **arguments)
     return with_features(reader, features, loaded.input_kind)

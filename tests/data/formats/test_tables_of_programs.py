@@ -144,6 +144,16 @@ def test_a_quote_that_is_not_closed_until_the_end(tmp_path):
         list(open_reader(tmp_path / "a.csv", max_line_bytes=99).chunks())
 
 
+def test_the_null_of_mysql_is_no_label(tmp_path):
+    """Also where no other backslash shows who has written the file."""
+    lines = ["text\tlabel", *(f"{word}\t{label}" for word, label in ROWS[:2]), "nothing\t\\N"]
+    (tmp_path / "a.tsv").write_text("\n".join(lines) + "\n")
+    found = inspect(str(tmp_path / "a.tsv"))
+    assert found.options["escape"] == "\\"
+    chunk = concatenated(open_reader(tmp_path / "a.tsv", found.format, **found.options).chunks())
+    assert chunk.labels[-1] == []
+
+
 def test_quotes_that_are_text(tmp_path):
     """Most cells that begin with one do not end with one."""
     rows = [('"Well', "cat"), ('"Yes" she said', "dog"), ("nothing", "cat"), ('"all"', "dog")] * 9

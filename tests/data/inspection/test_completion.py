@@ -94,6 +94,18 @@ def test_what_is_written_comes_first(table):
     assert config.data.text_features["name"] == "words", "which the encoder reads"
 
 
+def test_what_the_user_says_of_the_tables_holds_for_all_splits(tmp_path):
+    """Only what was found in the training file is looked for again in the others."""
+    data = {"reader_options": {"encoding": "cp1252"}}
+    for split in ("train", "dev", "test"):
+        rows = "".join(f"{pair}é\n".replace(",", ";") for pair in pairs(20))
+        (tmp_path / f"{split}.csv").write_bytes(("text;label\n" + rows).encode("cp1252"))
+        data[split] = str(tmp_path / f"{split}.csv")
+    found = complete({"data": data}, Choice()).tree["data"]
+    assert found["reader_options"]["encoding"] == "cp1252"
+    assert not found.get("split_options")
+
+
 def test_a_recipe_that_is_written(table):
     found = complete({"data": {"train": table}, "recipe": "xr_linear"}, Choice()).tree
     assert "encoder" not in found and found["data"]["text_features"]["name"] == "tfidf"

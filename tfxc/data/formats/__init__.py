@@ -18,7 +18,7 @@ from tfxc.core.storage.reading import existing_file
 from tfxc.core.storage.remote import is_remote, stage
 from tfxc.data.formats.base import Reader
 from tfxc.data.parsing.path_probe import PathProbe
-from tfxc.data.source_files import BUILTIN, is_builtin
+from tfxc.data.source_files import BUILTIN, is_builtin, options_of_file
 
 __all__ = ["check_options", "detect_format", "open_like", "open_reader", "open_unlabelled"]
 
@@ -129,7 +129,7 @@ def open_like(
     """
     alike = ending_of(path) == ending_of(data.train)
     reader = reader or (data.reader if alike else None)
-    defaults = {**data.reader_options, "max_line_bytes": data.max_line_bytes}
+    defaults = {**options_of_file(data, path), "max_line_bytes": data.max_line_bytes}
     return open_unlabelled(path, input_kind, reader, options, defaults)
 
 

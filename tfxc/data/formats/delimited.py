@@ -319,12 +319,16 @@ def _quoting_of(path, lines, given):
 
     Quotes count unless more rows are broken by them than are well quoted: a single broken row is
     an error to be named, not a sign that quotes are text. Of two readings with as many broken rows
-    the one counts in which a backslash in front of a quote escapes it.
+    the one counts in which a backslash in front of a quote escapes it, as where a cell is MySQL's
+    ``\\N``.
     """
+    sign = re.escape(Delimited(path, **given).delimiter)
+    null = re.compile(rf"(?:^|{sign})\\N(?:{sign}|$)")
+    has_null = any(null.search(line.rstrip("\r\n")) for line in lines)
 
     def with_quotes(quotes):
         escapes = [None, "\\"] if any("\\" in line for line in lines) else [None]
-        if quotes and any('\\"' in line for line in lines):
+        if has_null or (quotes and any('\\"' in line for line in lines)):
             escapes.reverse()
         if "escape" in given:
             escapes = [given["escape"]]

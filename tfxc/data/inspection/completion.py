@@ -302,6 +302,7 @@ def _options_of_split(split, data, contents, choice):
     name, options = options_of(source, wanted, data.get("reader"), role=split, given=given)
     # What holds for the training file does not for this one where nothing was found in it.
     usual = signature(registry.get("reader", name)).parameters
-    options = {key: usual[key].default for key in contents.options if key in usual} | options
+    found_there = [key for key in contents.options if key in usual and key not in given]
+    options = {key: usual[key].default for key in found_there} | options
     options.pop("label_separator", None)
     return {key: value for key, value in options.items() if contents.options.get(key) != value}

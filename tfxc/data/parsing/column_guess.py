@@ -25,6 +25,10 @@ LABEL_NAMES = (
 )  # fmt: skip
 #: Names of columns that readers look for where none are given.
 TEXT_FIELDS, LABELS_FIELDS = ("text", "sentence"), ("labels", "label")
+_OTHER_CAUSES = {
+    "text_field": ", or of a table what separates its columns as delimiter",
+    "labels_field": ", a list of them where each label has a column of 0 and 1",
+}
 # Rows, and characters of a cell, that are looked at to find the columns.
 _ROWS, _CHARACTERS = 20_000, 500
 _LONG = 60  # characters of a text, but hardly of a label
@@ -172,7 +176,7 @@ def find_column(
         if twice
         else f"there is no column {shown}{f', only {_listed(columns)}' if columns else ''}",
         where=where,
-        fix=f"name the right column as {option}",
+        fix=f"name the right column as {option}{_OTHER_CAUSES.get(option, '')}",
     )
 
 
