@@ -11,7 +11,10 @@ from tfxc.core.errors import DataError
 from tfxc.core.resources import require_memory
 from tfxc.core.storage.reading import archive_errors
 
-_MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError)
+# What is in the file fits into memory; a header may claim more.
+_MALFORMED = (
+    ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError, MemoryError,
+)  # fmt: skip
 
 
 def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
