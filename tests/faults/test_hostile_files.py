@@ -160,7 +160,7 @@ BAD_MODELS = {
 def albert(folder, model):
     write_folder(folder, model_type="albert")
     (folder / "spiece.model").write_bytes(model)
-    return PretrainedTokens(folder, max_length=16)
+    return PretrainedTokens(str(folder), max_length=16)
 
 
 @pytest.fixture(scope="module")
