@@ -58,16 +58,21 @@ def write_texts(path, count, seed, labels=9):
             stream.write(json.dumps({"text": text, "labels": names}) + "\n")
 
 
+def texts_of(folder):
+    """The section ``data`` of a config."""
+    return {
+        "name": "texts",
+        "train": str(folder / "train.jsonl"),
+        "dev": str(folder / "dev.jsonl"),
+        "text_features": {"name": "tfidf"},
+    }
+
+
 def config_of(folder, run, **changes):
     """Writes a config of a small network, and returns its path."""
     tree = {
         "run": str(folder / run),
-        "data": {
-            "name": "texts",
-            "train": str(folder / "train.jsonl"),
-            "dev": str(folder / "dev.jsonl"),
-            "text_features": {"name": "tfidf"},
-        },
+        "data": texts_of(folder),
         "encoder": {"name": "bag_mlp", "hidden": [8]},
         "head": {"name": "dense"},
         "objective": {"name": "sigmoid"},
@@ -139,6 +144,36 @@ def encode(folder, prepared):
     return ["encode", "--run", str(folder / "run"), str(folder / "train.jsonl"), *output]
 
 
+def label_text(folder):
+    """A training that mostly prepares: texts of labels next to those of examples."""
+    rows = [{"label": f"label {word[4:]}", "text": f"{word} {word}"} for word in WORDS]
+    (folder / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {**texts_of(folder), "label_texts": str(folder / "labels.jsonl")}
+    changes = {"head": {"name": "label_text"}, "objective": {"name": "decoupled_softmax"}}
+    encoder = {"name": "bag_mlp", "hidden": [8], "activation": "linear"}
+    training = {"epochs": 1, "batch_size": 16, "checkpoint_every": 4, "log_every": 4}
+    config = config_of(folder, "run", data=data, encoder=encoder, training=training, **changes)
+    return [], ["train", "--config", config, "--prepared", str(folder / "prepared")]
+
+
+def prune(folder):
+    sections = {
+        "data": {**texts_of(folder), "text_features": {"name": "words", "min_count": 1}},
+        "encoder": {
+            "name": "transformer", "num_layers": 1, "num_heads": 2, "embedding_dim": 8,
+            "feed_forward_dim": 6,
+        },
+    }  # fmt: skip
+    prepared = ["--prepared", str(folder / "prepared")]
+    source = config_of(folder, "source", **sections)
+    recipe = {
+        "name": "prune", "source": str(folder / "source"), "num_heads": 1, "iters": 2,
+        "examples": 40,
+    }  # fmt: skip
+    config = config_of(folder, "run", **sections, recipe=recipe)
+    return [["train", "--config", source, *prepared]], ["train", "--config", config, *prepared]
+
+
 def search(folder):
     config = config_of(folder, "run", recipe=LINEAR, **NO_NETWORK)
     tried = ["--try", "recipe.ranker.threshold=0.01,0.1", "--runs", str(folder / "runs")]
@@ -159,6 +194,13 @@ CASES = {
         recipe={"name": "repetitions"},
         head={"name": "mach", "num_buckets": 4, "num_repetitions": 2},
     ),
+    "label_text": label_text,
+    "xr_transformer": train_case(
+        recipe={"name": "xr_transformer", "only_topk": 3},
+        head={"name": "tree", "nr_splits": 3, "max_leaf_size": 3},
+        objective={"name": "squared_hinge", "weighted": True},
+    ),
+    "prune": prune,
     "distill": after_training(distill),
     "add-labels": after_training(add_labels, recipe=LINEAR, **NO_NETWORK),
     "search": search,
@@ -260,10 +302,12 @@ def measure(name, kills, draw, folder):
         shutil.rmtree(work)
         shutil.copytree(base, work)
         child = started(command, log)
-        time.sleep(draw.uniform(0, seconds))
+        moment = draw.uniform(0, seconds)
+        time.sleep(moment)
         os.kill(child, signal.SIGKILL)
         if ended(child) != -signal.SIGKILL:
-            continue  # it was faster
+            seconds = min(seconds, moment)  # it was faster
+            continue
         counts["killed"] += 1
         code = ended(started(command, log))
         counts["finished"] += code == 0

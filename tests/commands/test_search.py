@@ -3,12 +3,15 @@
 import argparse
 import json
 import sys
+import threading
 
 import pytest
 
 from tests import tiny
 from tests.commands.calls import call
 from tfxc.commands import search
+from tfxc.core.storage.locks import locked
+from tfxc.core.storage.ownership import lock_of
 
 
 def test_search_goes_on(tmp_path, capsys, monkeypatch):
@@ -53,6 +56,36 @@ def test_search_goes_on(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_training_of_a_killed_search_is_waited_for(tmp_path, monkeypatch):
+    """It notices that its parent has ended, and saves, while the search is started again."""
+    run, order = tmp_path / "runs" / "a", []
+    began, asked = threading.Event(), threading.Event()
+    run.parent.mkdir()
+
+    def save():
+        with locked(lock_of(run), print):
+            began.set()
+            asked.wait(60)
+            order.append("saved")
+
+    class Started:
+        def __init__(self, *_, **__):
+            order.append("started")
+
+        def wait(self, _):
+            return 0
+
+    monkeypatch.setattr(search, "_wait_for", lambda *_: asked.set())
+    monkeypatch.setattr(search.subprocess, "Popen", Started)
+    training = threading.Thread(target=save)
+    training.start()
+    began.wait(60)
+    options = argparse.Namespace(config="config.json", prepared="prepared", set=[])
+    assert search.train(options, {}, run, lambda: 0) == 0
+    training.join()
+    assert order == ["saved", "started"]
+
+
 def test_a_real_training(tmp_path, capsys):
     config = tiny.write_config(tmp_path)
     command = ["--config", config, "--runs", tmp_path / "runs", "--prepared", tmp_path / "prepared"]

@@ -34,6 +34,8 @@ from typing import TYPE_CHECKING, Any
 from tfxc.core import cli
 from tfxc.core.errors import UserError
 from tfxc.core.interrupts import StopSignals
+from tfxc.core.messages import NOTES
+from tfxc.core.storage.files import ensured_parent
 from tfxc.core.storage.locks import locked
 from tfxc.parallel import cluster, programs, workers
 from tfxc.tuning.results import PRUNED, Results, is_finished, result_of, value_text
@@ -254,12 +256,15 @@ def train(
             stopped, and saves.
     """
     from tfxc.core.interrupts import stop_with_parent
+    from tfxc.core.storage.ownership import lock_of
 
     arguments = ["-m", "tfxc.train", "--config", options.config, "--prepared", options.prepared]
     for change in [*options.set, *_texts(changes), f"run={run}"]:
         arguments += ["--set", change]
     if workers() is not None:
         return _train_there(arguments, run, received, is_hopeless)
+    with ensured_parent(run), locked(lock_of(run), functools.partial(_wait_for, run)):
+        pass  # the training of a killed search may still be saving
     command = [sys.executable, *arguments]
     # The table alone goes to standard output.
     process = subprocess.Popen(command, stdout=2, **stop_with_parent(os.environ))
@@ -274,6 +279,10 @@ def train(
                 process.terminate()
                 is_hopeless = None
     return 128 - code if code < 0 else code
+
+
+def _wait_for(run, holder):
+    NOTES.info(f"waiting for {holder}, which still writes to {run}")
 
 
 def _train_there(arguments, run, received, is_hopeless):

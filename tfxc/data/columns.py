@@ -168,7 +168,11 @@ class Lists(Column):
         counts = fields.get(counts_field, _NO_VALUES)
         found = {name: fields.get(field, _NO_VALUES) for name, field in self._of_fields.items()}
         complete = num_rows in (None, len(counts))
-        complete &= all(counts.sum() == len(values) for values in found.values())
+        # Each of them as well: negative ones, or a sum that overflows, could give the same total.
+        complete &= all(
+            counts.sum() == len(values) and (counts >= 0).all() and (counts <= len(values)).all()
+            for values in found.values()
+        )
         _check(complete, f"as many {self.what}s as their counts say")
         _check_ids(found[self.values], self.limit and sizes.get(self.limit), self.what)
         return {self.bounds: bounds_of(counts), **found}

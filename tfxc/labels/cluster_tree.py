@@ -1,7 +1,6 @@
 """A tree of label clusters: which labels are under which node, level by level."""
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import scipy.sparse
 from tfxc.core.errors import DataError, UserError
 from tfxc.core.resources import require_memory
 from tfxc.core.storage.files import atomic_file
+from tfxc.core.storage.reading import MALFORMED
 from tfxc.ops.csr import bounds_of
 
 FILE_VERSION = 1
@@ -177,10 +177,7 @@ class ClusterTree:
                 sizes = content["sizes"].tolist()
                 parents = [content[f"parents_{level}"] for level in range(len(sizes))]
                 found = [level.size for level in parents]
-        except (
-            OSError, AttributeError, EOFError, KeyError, MemoryError, TypeError, ValueError,
-            zipfile.BadZipFile, zlib.error,
-        ) as error:  # fmt: skip
+        except (*MALFORMED, OSError) as error:
             if isinstance(error, UserError):
                 raise
             raise DataError(

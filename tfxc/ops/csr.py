@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.errors import DataError
+from tfxc.core.errors import DataError, UserError
 from tfxc.core.resources import require_memory
-from tfxc.core.storage.reading import archive_errors
-
-_MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, OSError, EOFError)
+from tfxc.core.storage.reading import MALFORMED, archive_errors
 
 
 def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -130,7 +128,9 @@ def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
             if hasattr(found, "check_format"):
                 found.check_format(full_check=True)
             return scipy.sparse.csr_matrix(found)
-    except _MALFORMED as error:
+    except (*MALFORMED, OSError) as error:
+        if isinstance(error, UserError):
+            raise
         raise _no_matrix(path, error) from error
 
 
@@ -145,7 +145,9 @@ def sparse_shape(path: str | Path) -> tuple[int, int]:
         with archive_errors(path), np.load(path) as archive:
             rows, columns = (int(side) for side in archive["shape"])
             return rows, columns
-    except _MALFORMED as error:
+    except (*MALFORMED, OSError) as error:
+        if isinstance(error, UserError):
+            raise
         raise _no_matrix(path, error) from error
 
 

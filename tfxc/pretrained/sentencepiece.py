@@ -1,41 +1,106 @@
 """SentencePiece models: their pieces, and a model made from the pieces of a tokenizer.json."""
 
 import base64
+import functools
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
 from tfxc.core.errors import ConfigError
 
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
+# The library builds its index of pieces by one call in another for each byte.
+_LONGEST_PIECE = 1000
 
 
 def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
     """Pieces of a model by its ids, and the id of the unknown piece.
 
+    What would end the process in the library's native code is refused.
+
     Raises:
-        ConfigError: the bytes are not a model.
+        ConfigError: the bytes are not a model, or a damaged one.
     """
     try:
-        fields = list(_fields(model))
-        pieces: list[str] = []
-        unknown = None
-        for number, value in fields:
-            if number == 1:
-                piece = dict(_fields(value))
-                if piece.get(3, _NORMAL) == _UNKNOWN:
-                    unknown = len(pieces)
-                pieces.append(piece[1].decode("utf-8"))
-    except (IndexError, KeyError, ValueError, TypeError, struct.error):
-        pieces, unknown = [], None
-    if unknown is None:
+        content = _message_class().FromString(model)
+        pieces = [piece.piece.decode("utf-8") for piece in content.pieces]
+        kinds = [piece.type for piece in content.pieces]
+    except (DecodeError, UnicodeDecodeError):
+        kinds = []
+    if _UNKNOWN not in kinds:
         raise ConfigError(
-            "a SentencePiece model expected, found something else",
+            "this is no SentencePiece model, or a damaged one",
             where=where,
             fix="copy the file again; it may be a Git LFS pointer",
         )
-    return pieces, unknown
+    wrong = None
+    if any(not piece or "\0" in piece or len(piece) > _LONGEST_PIECE for piece in pieces):
+        wrong = f"a piece is empty, longer than {_LONGEST_PIECE:,} characters, or holds a NUL"
+    elif not _rules_are_sound(content.normalizer.rules):
+        wrong = "its rules of normalisation lead nowhere"
+    if wrong is not None:
+        raise ConfigError(
+            f"the SentencePiece model is damaged: {wrong}", where=where, fix="copy it again"
+        )
+    return pieces, len(kinds) - 1 - kinds[::-1].index(_UNKNOWN)
+
+
+@functools.cache
+def _message_class():
+    """What is read of a model, as a class of protocol buffers.
+
+    Source: https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
+    """
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="tfxc/pieces.proto", package="tfxc")
+    fields = {
+        "Piece": [("piece", 1, field.TYPE_BYTES, None), ("type", 3, field.TYPE_INT32, None)],
+        "Normalizer": [("rules", 2, field.TYPE_BYTES, None)],
+        "Model": [
+            ("pieces", 1, field.TYPE_MESSAGE, ".tfxc.Piece"),
+            ("normalizer", 3, field.TYPE_MESSAGE, ".tfxc.Normalizer"),
+        ],
+    }
+    for message, own in fields.items():
+        described = file.message_type.add(name=message)
+        for name, number, kind, of in own:
+            label = field.LABEL_REPEATED if name == "pieces" else field.LABEL_OPTIONAL
+            described.field.add(name=name, number=number, type=kind, label=label, type_name=of)
+    file.message_type[0].field[1].default_value = str(_NORMAL)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tfxc.Model"))
+
+
+def _rules_are_sound(table):
+    """Whether no text leads out of the rules' trie, or to a replacement that is not there.
+
+    The library follows the trie unchecked. It is a double array: bytes of its size, its units, and
+    behind them the replacements. A unit's children lie at its own place XOR its offset XOR the
+    next byte; the first of them is the place of a replacement where bit 8 says so.
+
+    Source: https://github.com/s-yata/darts-clone
+    """
+    size = int.from_bytes(table[:4], "little")
+    if not table:
+        return True
+    if size % 1024 or not 0 < size < len(table) - 4:
+        return False
+    units = np.frombuffer(table, "<u4", size // 4, 4)
+    has_children = units < 1 << 31
+    has_children[0] = True
+    own = units[has_children]
+    offsets = (own >> 10) << ((own & 1 << 9) >> 6)
+    children = np.flatnonzero(has_children) ^ offsets.astype(np.int64)
+    if (children >= len(units)).any():
+        return False
+    replacements = units[children[own & 1 << 8 > 0]] & (1 << 31) - 1
+    return bool((replacements < len(table) - 4 - size).all())
 
 
 def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
@@ -75,37 +140,6 @@ def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
         + b"".join(_varint(number << 3) + _varint(2**64 - 1) for number in (41, 42, 43))
     )  # no ids of begin, end and padding: texts are cut without them
     return b"".join(parts) + _bytes(2, trainer) + _bytes(3, rules)
-
-
-def _fields(message):
-    """Yields (number, value) of a protocol buffer's fields."""
-    place = 0
-    while place < len(message):
-        key, place = _read_varint(message, place)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            value, place = _read_varint(message, place)
-        elif kind == 2:
-            size, place = _read_varint(message, place)
-            if place + size > len(message):
-                raise ValueError("truncated")
-            value, place = message[place : place + size], place + size
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-            value, place = message[place : place + size], place + size
-        else:
-            raise ValueError("not a protocol buffer")
-        yield number, value
-
-
-def _read_varint(message, place):
-    value = shift = 0
-    while True:
-        byte = message[place]
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 128:
-            return value, place
 
 
 def _varint(value):

@@ -12,6 +12,7 @@ from tfxc.pretrained.folder import (
     read_json,
     tokeniser_folder,
 )
+from tfxc.pretrained.sentencepiece import model_of_pieces, read_pieces
 
 _WORDPIECE = {"kind": "wordpiece", "lowercase": True, "split_chinese": True}
 _SPECIAL = {
@@ -195,8 +196,6 @@ def _byte_pairs(folder, options):
 
 
 def _sentence_pieces(folder, family, options):
-    from tfxc.pretrained.sentencepiece import model_of_pieces, read_pieces
-
     albert = family in ("albert", "xlnet")
     settings = {
         "kind": "sentencepiece",
@@ -218,6 +217,7 @@ def _sentence_pieces(folder, family, options):
         pieces = [piece for piece, _ in content["model"]["vocab"]]
         unknown = content["model"]["unk_id"]
         model = model_of_pieces(content, folder)
+        read_pieces(model, folder / "tokenizer.json")  # refuses what the library cannot load
         settings |= {"lowercase": False, "strip_accents": False, "plain_quotes": False}
         settings |= _json_preparation(content)
     settings["model_unknown"] = unknown
@@ -289,6 +289,7 @@ def load_subwords(folder: Path) -> "Subwords":
         if settings["kind"] == "sentencepiece":
             path = folder / "subwords.model"
             model = existing_file(path).read_bytes()
+            read_pieces(model, path)
         elif settings["kind"] == "bpe" and not isinstance(merges, list):
             raise TypeError("the merges of byte pairs are missing")
         elif settings["kind"] not in ("bpe", "wordpiece"):

@@ -1,7 +1,7 @@
 """Names, shapes and places of the weights of pretrained networks, and reading them."""
 
+import contextlib
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tfxc.core.errors import ConfigError, missing_package
+from tfxc.core.storage.reading import read_errors
 from tfxc.pretrained.folder import read_json
 from tfxc.pretrained.torch_files import load_state_dict
 from tfxc.pretrained.weight_names import WORDS, layer_prefix, layer_weight_names
@@ -291,17 +292,27 @@ def _reader_of(tensors):
 
 def _safetensor(path, name):
     with _opened(path) as opened:
-        return opened.get_tensor(name)
+        try:
+            return opened.get_tensor(name)
+        except AttributeError as error:  # that of NumPy, which lacks floats of 8 bits
+            kind = opened.get_slice(name).get_dtype()
+            raise ConfigError(
+                f"the tensor {name} has the type {kind}, which NumPy lacks",
+                where=path,
+                fix="save the model as float32 or float16",
+            ) from error
 
 
+@contextlib.contextmanager
 def _opened(path):
     with missing_package("hub", where="encoder"):
         import safetensors
-    try:
-        return safetensors.safe_open(path, "numpy")
-    except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise ConfigError(
-            f"a file of safetensors expected ({error})",
-            where=path,
-            fix="copy the file again; it may be a Git LFS pointer",
-        ) from None
+    fix = "copy the file again; it may be a Git LFS pointer"
+    with read_errors(path, fix=fix, error=ConfigError):
+        try:
+            with safetensors.safe_open(path, "numpy") as opened:
+                yield opened
+        except safetensors.SafetensorError as error:
+            raise ConfigError(
+                f"this is no file of safetensors, or a damaged one ({error})", where=path, fix=fix
+            ) from None

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 #: Of system errors: a path that leads to no file is wrong input; any other failure to read is the
 #: machine's.
 NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR}
-_MALFORMED = (
-    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RecursionError,
+#: What reading a malformed file raises, besides ``OSError``: a ``RuntimeError`` of archives that
+#: claim to be encrypted or of a newer version, a ``MemoryError`` of sizes that are claimed.
+MALFORMED = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError,
     SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 _JSON_NAMES = {dict: "object", list: "list", int: "number"}
@@ -39,7 +41,8 @@ _KINDS = {
     stat.S_IFSOCK: "socket",
 }
 _DAMAGED_ARCHIVE = (
-    EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
+    EOFError, NotImplementedError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError,
+    zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -111,7 +114,7 @@ def read_errors(
         if problem.errno is None:  # NumPy's and HDF5's of a malformed file
             raise _damaged(path, problem, fix, error) from problem
         raise _unreadable(path, problem) from problem
-    except _MALFORMED as problem:
+    except MALFORMED as problem:
         raise _damaged(path, problem, fix, error) from problem
 
 

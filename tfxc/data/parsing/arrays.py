@@ -15,12 +15,18 @@ import scipy.sparse
 from tfxc.core.errors import DataError, UserError
 from tfxc.core.resources import require_memory
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.core.storage.reading import archive_errors, existing_file, read_array, read_errors
+from tfxc.core.storage.reading import (
+    MALFORMED,
+    archive_errors,
+    existing_file,
+    read_array,
+    read_errors,
+)
 from tfxc.data.parsing.lines import BLOCK_BYTES, line_too_long
 from tfxc.ops.csr import load_sparse
 
 # What NumPy raises over a damaged header.
-_MALFORMED = (ValueError, SyntaxError, TypeError, MemoryError, tokenize.TokenError)
+_BAD_HEADER = (ValueError, SyntaxError, TypeError, MemoryError, tokenize.TokenError)
 
 
 @dataclasses.dataclass
@@ -132,7 +138,7 @@ def _header(stream, path, name):
                 header = np.lib.format.read_array_header_1_0(stream)
             else:
                 header = np.lib.format.read_array_header_2_0(stream)
-        except _MALFORMED as error:
+        except _BAD_HEADER as error:
             raise array_error(path, f"{name}: {error}") from error
     if any(side < 0 for side in header[0]):
         raise array_error(path, f"{name}: a shape expected, found {header[0]}")
@@ -218,7 +224,7 @@ def load_matrix(path: str | Path) -> np.ndarray | scipy.sparse.csr_matrix:
         else:
             require_memory(2 * path.stat().st_size, path)
             found = np.load(path).astype(np.float32)
-    except (OSError, EOFError, TypeError, ValueError) as error:
+    except (*MALFORMED, OSError) as error:
         if isinstance(error, UserError):
             raise
         raise DataError(

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError, UserError
-from tfxc.core.storage.reading import archive_errors, existing_file, read_array
+from tfxc.core.storage.reading import MALFORMED, archive_errors, existing_file, read_array
 
 _PIECE = 16 << 20
 _AT_ONCE = 4 << 20  # numbers
@@ -28,7 +28,7 @@ _FOLDER_FIX = (
     "write data.npy, indices.npy, indptr.npy and shape.npy of a CSR matrix with numpy.save, or "
     "unpack the .npz of scipy.sparse.save_npz"
 )
-_MALFORMED = (ValueError, KeyError, TypeError, NotImplementedError, EOFError, struct.error)
+_MALFORMED = (*MALFORMED, struct.error)
 
 
 class _Array(NamedTuple):

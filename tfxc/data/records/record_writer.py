@@ -54,11 +54,18 @@ def write_shard(path: str | Path, rows: Rows, layout: str = "blocks") -> None:
             length = len(record).to_bytes(8, "little")
             for part in (length, record):
                 stream.write(part)
-                stream.write(_checksum(part))
+                stream.write(record_checksum(part))
 
 
-def _checksum(content):
-    """That of the TFRecord format: CRC-32C, rotated and shifted."""
+def record_checksum(content: bytes) -> bytes:
+    """The checksum of a part of a TFRecord file: CRC-32C, rotated and shifted, 4 bytes.
+
+    Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+
+    Example:
+        >>> record_checksum(b"").hex()
+        'd8ea82a2'
+    """
     found = google_crc32c.value(content)
     rotated = (found >> 15 | found << 17) + 0xA282EAD8
     return (rotated & 0xFFFFFFFF).to_bytes(4, "little")

@@ -10,17 +10,20 @@ instead: ``image/raw``, one value with the pixels of all images of the record in
 ``image/encoded``, one file each.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from tfxc.core.errors import DataError
+from tfxc.core.storage.reading import read_errors
 from tfxc.data.columns import LABELS
 from tfxc.data.kinds import SPARSE
-from tfxc.data.records.record_writer import BLOCK_ROWS, PARSED_BYTES
+from tfxc.data.records.record_writer import BLOCK_ROWS, PARSED_BYTES, record_checksum
 from tfxc.data.rows import Rows
 
 if TYPE_CHECKING:
@@ -31,8 +34,7 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 8192
 _IMAGE_RECORDS_AT_ONCE = {"blocks": 8, "examples": 128}
 _BUFFER_BYTES = 256 << 10
-# A TFRecord is framed by its length (8 bytes) and two checksums of 4 bytes.
-_FRAME_BYTES = 16
+_HEAD_BYTES = 12  # a record's length, and the checksum of that; behind the record is its own
 _PREPARE_AGAIN = "run prepare again with --force"
 
 
@@ -76,25 +78,22 @@ def read_chunks(
 ) -> Iterator[Rows]:
     """Yields the ``Rows`` of one TFRecord file some thousand at a time; see ``read_shard``.
 
-    Only one part is in memory. That the file is cut off may show after the last one only.
+    Only one part is in memory. That the file is cut off shows after the last one only.
 
     Raises:
         DataError: as ``read_shard``.
+        MachineError: the file cannot be read.
     """
-    path, found = Path(path), 0
+    path = Path(path)
     if not path.is_file():
         raise DataError("this shard is missing", where=path, fix=_PREPARE_AGAIN)
     try:
         for columns in _parsed(path, layout, kind):
-            found += columns.pop("bytes")
             yield _rows_of(path, columns, kind, num_features, image_shape)
     except tf.errors.OpError as error:
-        raise DataError(
-            f"this shard is truncated or damaged ({error.message.splitlines()[0]})",
-            where=path,
-            fix=_PREPARE_AGAIN,
-        ) from error
-    _check_length(path, found)
+        raise _damaged(path, error.message.splitlines()[0]) from error
+    except UnicodeDecodeError as error:  # of a message of TensorFlow that quotes the record
+        raise _damaged(path, "a record is no tf.train.Example") from error
 
 
 def _rows_of(path, columns, kind, num_features, image_shape):
@@ -122,17 +121,11 @@ def _parsed(path, layout, kind):
         names |= dict.fromkeys(lists.values(), "int64")
     wanted = {name: tf.io.RaggedFeature(tf.as_dtype(dtype), row_splits_dtype=tf.int64)
               for name, dtype in names.items()}  # fmt: skip
-    records = _ROWS_AT_ONCE // BLOCK_ROWS if layout == "blocks" else _ROWS_AT_ONCE
-    records = _IMAGE_RECORDS_AT_ONCE[layout] if kind.is_image else records
-    records = max(1, min(records, PARSED_BYTES // _first_length(path)))
-    # No parallel map here: a window may be read while every thread of TensorFlow's pool waits for
-    # it, and parsing a whole batch is parallel inside.
-    dataset = tf.data.TFRecordDataset(str(path), buffer_size=_BUFFER_BYTES).batch(records)
-    for batch in dataset.with_options(_one_batch_at_a_time()):
+    most = _ROWS_AT_ONCE // BLOCK_ROWS if layout == "blocks" else _ROWS_AT_ONCE
+    most = _IMAGE_RECORDS_AT_ONCE[layout] if kind.is_image else most
+    for batch in _batches(path, most):
         parsed = tf.io.parse_example(batch, wanted)
         columns = {name: ragged.flat_values.numpy() for name, ragged in parsed.items()}
-        lengths = tf.strings.length(batch).numpy()
-        columns["bytes"] = int(lengths.sum(dtype=np.int64)) + _FRAME_BYTES * len(lengths)
         if layout == "examples":
             columns |= {
                 counts: parsed[name].row_lengths().numpy() for name, counts in lists.items()
@@ -140,28 +133,45 @@ def _parsed(path, layout, kind):
         yield columns
 
 
-def _check_length(path, found):
-    """TensorFlow takes a file that ends within a record's first 12 bytes for complete."""
-    size = path.stat().st_size
-    if found != size:
-        raise DataError(
-            f"this shard is truncated: its records fill {found:,} of {size:,} bytes",
-            where=path,
-            fix=_PREPARE_AGAIN,
-        )
+def _batches(path, most):
+    """Yields lists of at most so many records, of about ``PARSED_BYTES`` together."""
+    batch, size = [], 0
+    for record in _records(path):
+        batch.append(record)
+        size += len(record)
+        if len(batch) == most or size >= PARSED_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def _one_batch_at_a_time():
-    """Options without the batches that tf.data would otherwise read ahead."""
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = False
-    options.experimental_optimization.inject_prefetch = False
-    return options
+def _records(path):
+    """Yields the records of a file, each the bytes of a ``tf.train.Example``.
+
+    TensorFlow's reader reserves what a length says, and its parser reads beyond the end of a
+    damaged example, so that both could end the process: they get nothing that is not checked here.
+    """
+    with read_errors(path), open(path, "rb", buffering=_BUFFER_BYTES) as stream:
+        rest = os.fstat(stream.fileno()).st_size
+        while head := stream.read(_HEAD_BYTES):
+            length = int.from_bytes(head[:8], "little")
+            rest -= _HEAD_BYTES + length + 4
+            if len(head) == _HEAD_BYTES and record_checksum(head[:8]) != head[8:]:
+                raise _damaged(path, "a length does not have its checksum")
+            if rest < 0:
+                raise _damaged(path, "its last record is cut off")
+            record = stream.read(length)
+            if record_checksum(record) != stream.read(4):
+                raise _damaged(path, "a record does not have its checksum")
+            try:
+                tf.train.Example.FromString(record)
+            except DecodeError:
+                raise _damaged(path, "a record is no tf.train.Example") from None
+            yield record
 
 
-def _first_length(path):
-    """Bytes of the first record, which stands for the others; 1 where that is not known."""
-    with open(path, "rb") as stream:
-        head = stream.read(8)
-    return max(1, int.from_bytes(head, "little")) if len(head) == 8 else 1
+def _damaged(path, reason):
+    return DataError(
+        f"this shard is truncated or damaged ({reason})", where=path, fix=_PREPARE_AGAIN
+    )

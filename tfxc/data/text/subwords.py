@@ -79,6 +79,7 @@ class PretrainedTokens:
             "min_count": min_count,
         }  # fmt: skip
         self._subwords: Subwords | None = None
+        self._where = folder
         self.num_truncated = 0
 
     def settings(self) -> dict[str, Any]:
@@ -159,17 +160,27 @@ class PretrainedTokens:
 
         It needs no ``folder``: see ``TextFeatures.graph``.
         """
+        import tensorflow as tf
+
         from tfxc.ops.text.subwords import SubwordIds
 
         subwords = self._subwords
         assert subwords is not None, "fit comes first"
-        return SubwordIds(
-            subwords.settings,
-            subwords.pieces,
-            self._settings["max_length"],
-            model=subwords.model,
-            merges=subwords.merges,
-        )
+        try:
+            return SubwordIds(
+                subwords.settings,
+                subwords.pieces,
+                self._settings["max_length"],
+                model=subwords.model,
+                merges=subwords.merges,
+            )
+        except tf.errors.OpError as error:
+            reason = error.message.split("}} ")[-1].split(" [Op:")[0]
+            raise ConfigError(
+                f"the tokeniser cannot be loaded ({reason})",
+                where=self._where,
+                fix="copy the tokeniser's files again",
+            ) from error
 
     @functools.cached_property
     def _in_graph(self):
@@ -210,6 +221,7 @@ class PretrainedTokens:
 
     def _take(self, subwords, where):
         # The digits among the settings are those of the whole vocabulary.
+        self._where = where
         own = subwords.settings.get("checksum")
         found, expected = checksum(subwords), own or self._settings["checksum"]
         if expected not in (None, found):

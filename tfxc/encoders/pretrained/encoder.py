@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, SHARE_BELOW_ONE, Integer, OneOf, checked
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage.reading import read_errors
 from tfxc.encoders.bases.layered import LayeredEncoder
 from tfxc.encoders.bases.tokens import mean_of_words
 from tfxc.encoders.layers.gates import Gates
@@ -185,7 +186,9 @@ class Pretrained(LayeredEncoder):
         def start(shape_, dtype=None):
             if source is None:
                 return _untrained(shape_, name, std, seed)
-            written = read(source.tensors)
+            fix = "check that config.json and the weights are of one model"
+            with read_errors(source.folder, fix=fix, error=ConfigError):
+                written = read(source.tensors)
             if written is None:
                 if name == "pooler_kernel":
                     print(
@@ -198,7 +201,7 @@ class Pretrained(LayeredEncoder):
                 raise ConfigError(
                     f"a weight {name} of shape {tuple(shape)} expected, found {found.shape}",
                     where="encoder",
-                    fix="check that config.json and the weights are of one model",
+                    fix=fix,
                 )
             return tf.constant(found)
 
