@@ -134,7 +134,9 @@ def test_one_label_of_two(tmp_path, capsys):
     predicted = np.eye(2, dtype=int)[found.argmax(axis=1)]
     check(out, labels, true, predicted, names)
     one = names.index("1")
-    expected = precision_recall_fscore_support(true[:, one], predicted[:, one], average="binary")
+    expected = precision_recall_fscore_support(
+        true[:, one], predicted[:, one], average="binary", zero_division=0
+    )
     np.testing.assert_allclose(line_of(out, "binary (1)"), expected[:3], atol=6e-5)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["best_metric"] == "binary-F1"

@@ -112,7 +112,7 @@ def test_messages_name_the_address(storage, capsys, tmp_path):
     assert problem.startswith("memory://bucket/absent") and str(tmp_path) not in problem
     storage.pipe("/bucket/bad.csv", b"text,label\na,x\nb,y,z\n")
     problem = call(capsys, train, "memory://bucket/bad.csv").problem()
-    assert problem.startswith("memory://bucket/bad.csv:3: 2 cells expected")
+    assert problem.startswith("memory://bucket/bad.csv:3: the row has 3 cells")
 
 
 def test_several_machines_need_a_shared_folder(storage, capsys, tmp_path, monkeypatch):

@@ -78,6 +78,7 @@ def test_clusters_in_the_estimator():
     assert (model.fit(features, labels).predict(features) == labels).mean() > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 @pytest.mark.parametrize("order", ["clusters", "product"])
 def test_orders_of_images(order):
     """Labels whose images look alike get neighbouring codes."""

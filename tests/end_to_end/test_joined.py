@@ -208,7 +208,7 @@ def test_a_vocabulary_that_is_not_the_runs_is_refused(trained, tmp_path):
     folder = shutil.copytree(trained / "run-textcnn", tmp_path / "run")
     run = load_run(folder)
     run.manifest["vocabulary_size"] += 1
-    with pytest.raises(CheckpointError, match="a vocabulary of"):
+    with pytest.raises(CheckpointError, match="its vocabulary_size is"):
         _ = run.text_features
 
 

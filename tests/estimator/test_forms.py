@@ -40,6 +40,7 @@ FORMS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")  # as scikit-learn's own
 @pytest.mark.parametrize("form", FORMS)
 def test_texts_and_labels(form):
     make = FORMS[form]

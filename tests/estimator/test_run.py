@@ -145,7 +145,8 @@ def test_measures_as_the_command(text_run, tmp_path, capsys):
     lines = [{"text": t, "labels": [NAMES[n], "new"]} for n, t in enumerate(TEXTS)]
     file = tmp_path / "test.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = tfxc.Run(text_run).evaluate(file, k=[1, 3])
+    with pytest.warns(UserWarning, match="5 of their labels are unknown to the run: 'new'"):
+        found = tfxc.Run(text_run).evaluate(file, k=[1, 3])
     evaluate.main(["--run", str(text_run), "--data", str(file), "--k", "1,3",
                    "--output", str(tmp_path / "out")])  # fmt: skip
     written = json.loads(next((tmp_path / "out").glob("*.json")).read_text())

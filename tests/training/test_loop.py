@@ -139,6 +139,7 @@ def test_nan_loss_names_step_and_examples(tmp_path):
     assert not list((tmp_path / "run/checkpoints").glob("ckpt-*"))
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
 @pytest.mark.parametrize(
     "parts",
     [

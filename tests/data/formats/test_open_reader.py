@@ -127,7 +127,7 @@ def test_unknown_shape_lists_what_is_readable(tmp_path):
         assert (f" {name}" in message) == reader.has_labels
         if reader.has_labels:
             assert reader.summary_of_files() in message
-    assert ".csv, .tsv (also .gz, .xz, .bz2)" in message
+    assert ".csv, .tsv; " in message and "compressed (.gz, .xz, .bz2)" in message
 
 
 def test_recognising_is_light(tmp_path):

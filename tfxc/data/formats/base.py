@@ -13,7 +13,6 @@ import numpy as np
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import NOTES
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.reading import existing_file
 from tfxc.data.chunk import Chunk
 from tfxc.data.parsing.column_guess import Wanted
@@ -103,9 +102,8 @@ class Reader(abc.ABC):
 
     @classmethod
     def summary_of_files(cls) -> str:
-        """``summary``, or the endings, and the endings of compressed files if there are any."""
-        files = cls.summary or ", ".join(cls.suffixes)
-        return f"{files} (also {', '.join(COMPRESSED)})" if cls.compressed else files
+        """``summary``, or the endings."""
+        return cls.summary or ", ".join(cls.suffixes)
 
     @classmethod
     def splits_of(cls, path: Path) -> list[str]:
