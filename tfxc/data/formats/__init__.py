@@ -177,7 +177,7 @@ def _unknown(probe, readers):
         readers = {name: one for name, one in readers.items() if ending in one.summary_of_files()}
     summaries = "; ".join(reader.summary_of_files() for reader in readers.values())
     return DataError(
-        f"{what} expected, found {found}; supported are {summaries}; files of lines may be "
+        f"{what} expected, found {found}; supported are {summaries}; text files may be "
         "compressed (.gz, .xz, .bz2)",
         where=probe.path,
         fix=fix if probe.is_folder else f"{fix}: {', '.join(named)}",
