@@ -1,7 +1,6 @@
 """Pretrained language models: the BERT family, from a folder as the model hubs lay it out."""
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import tensorflow as tf
 
 from tfxc.core.arguments import COUNT, SHARE_BELOW_ONE, Integer, OneOf, checked
 from tfxc.core.errors import ConfigError
+from tfxc.core.messages import NOTES
 from tfxc.encoders.bases.layered import LayeredEncoder
 from tfxc.encoders.bases.tokens import mean_of_words
 from tfxc.encoders.layers.gates import Gates
@@ -188,10 +188,7 @@ class Pretrained(LayeredEncoder):
             written = read(source.tensors)
             if written is None:
                 if name == "pooler_kernel":
-                    print(
-                        f"warning: {source.folder} has no pooler: its layer starts at random",
-                        file=sys.stderr,
-                    )
+                    NOTES.warning(f"{source.folder} has no pooler: its layer starts at random")
                 return _untrained(shape_, name, std, seed)
             found = np.ascontiguousarray(written, np.float32)
             if found.shape != tuple(shape):
