@@ -112,7 +112,7 @@ def test_a_file_in_utf_8_is_not_read_as_another_one(tmp_path):
     (tmp_path / "a.txt").write_text("Öl für Käse, größer\n" * 3, encoding="utf-8")
     data = DataSettings(name="a", train="train.txt", reader_options={"encoding": "cp1252"})
     reader = open_like(tmp_path / "a.txt", data, "text")
-    with pytest.raises(DataError, match=r"in UTF-8, not in cp1252\. .*-option encoding=utf-8 "):
+    with pytest.raises(DataError, match=r"in UTF-8, not in cp1252\. .*-option encoding=utf-8\)"):
         list(reader.chunks())
     given = {"encoding": "utf-8"}
     reader = open_like(tmp_path / "a.txt", data, "text", options=given)

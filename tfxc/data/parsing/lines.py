@@ -110,8 +110,8 @@ class Lines:
             raise DataError(
                 f"the file is in UTF-8, not in {self._encoding}",
                 where=self.path,
-                fix=f"say so as --reader-option encoding={UTF_8} (in a config "
-                "data.reader_options.encoding)",
+                fix=f"say so as --set data.reader_options.encoding={UTF_8} (of a single file "
+                f"--reader-option encoding={UTF_8})",
             )
         newline = None if self._universal else "\n"
         decoded = io.TextIOWrapper(stream, self._codec, _REFUSED, newline)
@@ -192,8 +192,8 @@ cp1251. To fix it: convert the file with iconv -f NAME -t UTF-8.
             readings.append(f"{before[-_SHOWN:] + behind[:_SHOWN]!r} in {name}")
     fix = "convert the file with iconv -f NAME -t UTF-8"
     if has_option:
-        fix = "name the right one as --reader-option encoding=NAME (in a config "
-        fix += "data.reader_options.encoding), or convert the file with iconv -f NAME -t UTF-8"
+        fix = "name the right one as --set data.reader_options.encoding=NAME (of a single file "
+        fix += "--reader-option encoding=NAME), or convert the file with iconv -f NAME -t UTF-8"
     return DataError(
         f"the byte 0x{line[place]:02x} in column {place + 1} is not UTF-8; the text is "
         + (", ".join(readings) or "in another encoding"),
