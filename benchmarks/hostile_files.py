@@ -26,6 +26,7 @@ import signal
 import struct
 import sys
 import tempfile
+import traceback
 import zipfile
 from pathlib import Path
 
@@ -504,10 +505,11 @@ def outcome(kind, folder, log):
             cli.run(lambda _: kind.read(folder))
         except SystemExit as end:
             code = end.code or 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        sys.stderr.flush()
-        os._exit(code)
+        finally:
+            if sys.exc_info()[0]:
+                traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), log.read_text(errors="replace")
 
 

@@ -1,6 +1,7 @@
 """The command search: trains, resumes, prunes, prints the table."""
 
 import argparse
+import contextlib
 import json
 import sys
 import threading
@@ -68,8 +69,9 @@ def test_the_training_of_a_killed_search_is_waited_for(tmp_path, monkeypatch):
             asked.wait(60)
             order.append("saved")
 
-    class Started:
+    class Started(contextlib.nullcontext):
         def __init__(self, *_, **__):
+            super().__init__(self)
             order.append("started")
 
         def wait(self, _):

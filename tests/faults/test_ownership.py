@@ -335,8 +335,9 @@ def test_runs_sweep_what_a_kill_left_half_written(tmp_path):
     RunFolder(run).mark()
     (run / ".removed-x").mkdir()
     (run / "checkpoints" / "ckpt-7_temp").mkdir(parents=True)
-    with RunFolder(run).locked():
-        pass
+    (run / ".level-02.lock").touch()
+    with locked(run / ".level-01.lock", print), RunFolder(run).locked():
+        assert [path.name for path in run.glob(".*.lock")] == [".level-01.lock"], "it is held"
     assert not list(run.glob(".*-*")) and not list((run / "checkpoints").iterdir())
     assert LabelVocabulary.load(run / "assets" / "labels.txt").names == list(NAMES)
     assert np.load(run / "assets" / "label_counts.npy").sum() == len(NAMES)

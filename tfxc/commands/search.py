@@ -267,17 +267,17 @@ def train(
         pass  # the training of a killed search may still be saving
     command = [sys.executable, *arguments]
     # The table alone goes to standard output.
-    process = subprocess.Popen(command, stdout=2, **stop_with_parent(os.environ))
-    while True:
-        try:
-            code = process.wait(_POLL if is_hopeless else None)
-            break
-        except KeyboardInterrupt:  # training has received it too, and saves
-            continue
-        except subprocess.TimeoutExpired:
-            if is_hopeless is not None and is_hopeless():
-                process.terminate()
-                is_hopeless = None
+    with subprocess.Popen(command, stdout=2, **stop_with_parent(os.environ)) as process:
+        while True:
+            try:
+                code = process.wait(_POLL if is_hopeless else None)
+                break
+            except KeyboardInterrupt:  # training has received it too, and saves
+                continue
+            except subprocess.TimeoutExpired:
+                if is_hopeless is not None and is_hopeless():
+                    process.terminate()
+                    is_hopeless = None
     return 128 - code if code < 0 else code
 
 

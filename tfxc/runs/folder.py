@@ -13,8 +13,15 @@ from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.core.messages import OUTPUT
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local, is_inside, make_folder, write_errors
-from tfxc.core.storage.locks import holder, is_held, locked
-from tfxc.core.storage.ownership import check_kind, check_own, clear_owned, is_kind, lock_of
+from tfxc.core.storage.locks import holder, is_held, locked, sweep
+from tfxc.core.storage.ownership import (
+    LOCKS,
+    check_kind,
+    check_own,
+    clear_owned,
+    is_kind,
+    lock_of,
+)
 from tfxc.core.storage.reading import (
     existing_file,
     read_errors,
@@ -108,7 +115,8 @@ class RunFolder(RunWriter):
         )
 
     def _remove_scratch(self):
-        """Removes what was being written when an earlier process was killed."""
+        """Removes what an earlier process left when it was killed, locks of runs in it as well."""
+        sweep(self.path, LOCKS, alone=True)
         found = [*self.path.glob(f".new-{WEIGHTS}"), *self.path.glob(".removed-*")]
         for path in [*found, *self.path.glob("checkpoints/*_temp")]:
             if path.is_dir():
