@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfxc.core.arguments import COUNT, SHARE_BELOW_ONE, Integer, OneOf, checked
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import NOTES
+from tfxc.core.storage.reading import read_errors
 from tfxc.encoders.bases.layered import LayeredEncoder
 from tfxc.encoders.bases.tokens import mean_of_words
 from tfxc.encoders.layers.gates import Gates
