@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -170,6 +172,21 @@ def test_lines_of_a_pipe(run, tmp_path, monkeypatch):
         rows = list(csv.DictReader(stream))
     assert [row["text"] for row in rows] == ["soup", "", "tea, tea"]
     assert all(row["predicted_labels"] in NAMES for row in rows)
+
+
+def test_a_pipe_gets_lines(run, tmp_path, capsys):
+    """Its name, as that of a device, says nothing of what is written."""
+    (tmp_path / "in.txt").write_text("soup\ntea\n")
+    command = ["--run", str(run), "--k", "2", str(tmp_path / "in.txt")]
+    predict.main(command)
+    lines = capsys.readouterr().out
+    pipe = tmp_path / "answers"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        predict.main([*command, "--output", str(pipe)])
+        assert read.result(timeout=60) == lines
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize("name", ["P.xlsx", "P.json", "P", "P.jsonl.gz"])

@@ -307,8 +307,7 @@ def _check_output(options):
     """Refuses a file that has no place for what is asked, before any work."""
     if options.output is None:
         return
-    suffix = Path(options.output).suffix
-    layout = _LINES_BY_ENDING.get(suffix)
+    layout = _layout_of_lines(options)
     if options.format not in (None, layout):
         raise ConfigError(
             f"{Path(options.output).name} does not hold the format {options.format}",
@@ -323,10 +322,22 @@ def _check_output(options):
                     where=cli.option_of(name),
                     fix="leave it out; .csv and .parquet repeat all columns of FILE",
                 )
-    if suffix == ".parquet":
+    if Path(options.output).suffix == ".parquet":
         from tfxc.data.parsing.arrow_tables import arrow
 
         arrow("--output")  # before anything is predicted
+
+
+def _layout_of_lines(options):
+    """The format of the lines in ``--output``; None where it is a file as a whole."""
+    if _is_stream(options.output):
+        return options.format or "jsonl"
+    return _LINES_BY_ENDING.get(Path(options.output).suffix)
+
+
+def _is_stream(name):
+    """Whether it is a device or a pipe, whose name says nothing of what is written."""
+    return Path(name).is_char_device() or Path(name).is_fifo()
 
 
 def _check_lines(input_kind, options):
@@ -522,7 +533,7 @@ def _write(options, names, source, answers):
         plain = options.file == "-" or not stream.isatty()
         layout = options.format or ("jsonl" if plain else "table")
         if options.output:
-            layout = _LINES_BY_ENDING[Path(options.output).suffix]
+            layout = _layout_of_lines(options)
         first = 0
         for chunk, found in answers:
             stream.write(_lines(named(*found, names), chunk, first, layout, options))
@@ -606,7 +617,9 @@ def _parser():
 
 
 def _output_name(text):
-    return text if text == "-" else cli.ending(*_LINES_BY_ENDING, *_FILES)(text)
+    if text == "-" or _is_stream(text):
+        return text
+    return cli.ending(*_LINES_BY_ENDING, *_FILES)(text)
 
 
 def _add_answer_options(options):
