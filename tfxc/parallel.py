@@ -27,7 +27,9 @@ from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecu
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loky import ProcessPoolExecutor
+# joblib's copy, which its authors do not promise to keep: beside it, the package loky would start a
+# second resource tracker, and each takes the other's files for lost.
+from joblib.externals.loky import ProcessPoolExecutor
 
 from tfxc.core.errors import ConfigError, MachineError, missing_package
 from tfxc.core.interrupts import stop_with_parent
