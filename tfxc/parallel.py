@@ -363,7 +363,9 @@ def map_ordered(
             yield function(*task)
         return
     pool = _processes(function, processes)
-    yield from _in_order(pool, function, tasks, processes, lambda: _end_processes(pool))
+    yield from _in_order(
+        pool, function, tasks, processes, lambda waiting: _end_processes(pool, waiting)
+    )
 
 
 def map_tasks(
@@ -394,7 +396,9 @@ def map_tasks(
     assert _client is not None, "there are workers"
     pool = _ClusterPool(_client)
     # Its shutdown cancels what has not begun.
-    yield from _in_order(pool, function, tasks, found.tasks, lambda: pool.shutdown(wait=False))
+    yield from _in_order(
+        pool, function, tasks, found.tasks, lambda waiting: pool.shutdown(wait=False)
+    )
 
 
 def _processes(function, processes):
@@ -413,7 +417,12 @@ def _processes(function, processes):
     return _pools[key]
 
 
-def _end_processes(pool):
+def _end_processes(pool, waiting):
+    # A thread of loky's passes tasks on, and fails, with a traceback, if it is told to end before
+    # it has passed on the last one.
+    until = time.monotonic() + 1
+    while not all(task.running() or task.done() for task in waiting) and time.monotonic() < until:
+        time.sleep(0.001)
     for key in [key for key, one in _pools.items() if one is pool]:
         del _pools[key]
     pool.shutdown(wait=True, kill_workers=True)
@@ -430,7 +439,7 @@ def _in_order(pool, function, tasks, processes, end):
         while waiting:
             yield waiting.popleft().result()
     except BaseException:
-        end()
+        end(waiting)
         raise
 
 
