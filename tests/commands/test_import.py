@@ -258,7 +258,7 @@ def test_an_imported_mach_is_a_run(tmp_path, capsys):
     asked = ("--run", run, "--data", tmp_path / "x.svm", *zero)
     assert call(capsys, evaluate, *asked, "--search", "approximate").code == 0
     problem = call(capsys, evaluate, *asked, "--tables", tmp_path / "tables").problem()
-    assert "To fix it: import it again with --train-labels" in problem
+    assert "Import it again with --train-labels" in problem
     counts = np.arange(160).reshape(4, 40) % 3 > 0
     np.save(tmp_path / "y.npy", counts.astype(np.float32))
     again = (*arguments, "--run", run, *labels, "--train-labels", tmp_path / "y.npy")

@@ -48,7 +48,7 @@ def test_what_is_accepted(check, good, bad):
     for value in good:
         assert check.check("x", value) is value
     for value in bad:
-        with pytest.raises(ConfigError, match=r"^x: .* expected, found .*To fix it: "):
+        with pytest.raises(ConfigError, match=r"^x: .* expected, found .*"):
             check.check("x", value)
 
 
@@ -79,7 +79,7 @@ def test_the_message_says_what_where_found_and_fix():
     with pytest.raises(ConfigError) as caught:
         search(3, beam=0)
     assert str(caught.value) == (
-        "beam: None or an integer of at least 1 expected, found 0. To fix it: give such a "
+        "beam: None or an integer of at least 1 expected, found 0. Give such a "
         "number, or leave it out for the default 10."
     )
     with pytest.raises(ConfigError, match=r"found 'randm', did you mean 'random'\?.*choose one of"):

@@ -179,7 +179,7 @@ def test_bad_set(tmp_path, text, message):
         ),
         (
             {"data": {"name": "a", "train": "b", "images": {}, "normalise": "l2"}},
-            r"^here.json: data.normalise: .* does not apply to images. To fix it: remove it",
+            r"^here.json: data.normalise: .* does not apply to images. Remove it",
         ),
     ],
 )

@@ -47,7 +47,7 @@ def content(path):
 
 def test_message():
     error = UserError("4 labels expected, found 3.", fix="fix it.", where="a.txt:2")
-    assert str(error) == "a.txt:2: 4 labels expected, found 3. To fix it: fix it."
+    assert str(error) == "a.txt:2: 4 labels expected, found 3. Fix it."
     assert str(UserError("bad")) == "bad"
     assert str(UserError("bad", where=Path("x") / "y")) == f"x{os.sep}y: bad"
     assert (error.problem, error.fix, error.where) == (
@@ -59,8 +59,8 @@ def test_message():
 
 def test_omission_dots_and_question_marks_stay():
     error = UserError("the cell starts with 'a, b, ...", fix='write "reader": ...')
-    assert str(error) == """the cell starts with 'a, b, ... To fix it: write "reader": ..."""
-    assert str(UserError("no key x, or y?", fix="say y")) == "no key x, or y? To fix it: say y."
+    assert str(error) == """the cell starts with 'a, b, ... Write "reader": ..."""
+    assert str(UserError("no key x, or y?", fix="say y")) == "no key x, or y? Say y."
 
 
 @pytest.mark.parametrize("kind", [DataError, ConfigError, CheckpointError, NonFiniteLossError])
@@ -71,22 +71,22 @@ def test_errors_are_value_errors(kind):
 @pytest.mark.parametrize(
     ("raised", "code", "message"),
     [
-        (DataError("bad", where="a.txt:1", fix="fix"), 2, "tfxc: a.txt:1: bad. To fix it: fix."),
+        (DataError("bad", where="a.txt:1", fix="fix"), 2, "tfxc: a.txt:1: bad. Fix."),
         (KeyboardInterrupt(), 130, "tfxc: stopped by SIGINT"),
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", "a/b"),
             2,
-            "tfxc: a/b: no such file or directory. To fix it: check the path.",
+            "tfxc: a/b: no such file or directory. Check the path.",
         ),
         (
             OSError(errno.ENOSPC, "No space left on device", "a"),
             1,
-            "tfxc: a: the disk is full. To fix it: free some space or choose another folder.",
+            "tfxc: a: the disk is full. Free some space or choose another folder.",
         ),
         (
             PermissionError(errno.EACCES, "Permission denied", "a"),
             1,
-            "tfxc: a: permission denied. To fix it: check its permissions.",
+            "tfxc: a: permission denied. Check its permissions.",
         ),
     ],
 )
@@ -229,7 +229,7 @@ def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        (errno.ENOSPC, r"a.txt: cannot write: the disk is full. To fix it: free some space"),
+        (errno.ENOSPC, r"a.txt: cannot write: the disk is full. Free some space"),
         (errno.EDQUOT, r"quota is used up"),
         (errno.EACCES, r"permission denied.*choose a folder you may write to"),
         (errno.EROFS, r"the file system is read-only"),
@@ -366,7 +366,7 @@ def test_what_cannot_be_read_is_one_clear_error(tmp_path, name, read):
     with pytest.raises(kind, match=message) as caught:
         read(path, fix="train again")
     assert str(caught.value).startswith(f"{path}: ")
-    assert str(caught.value).endswith("To fix it: train again.")
+    assert str(caught.value).endswith("Train again.")
 
 
 def test_a_file_that_the_machine_refuses(tmp_path, monkeypatch):

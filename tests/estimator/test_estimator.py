@@ -240,7 +240,7 @@ def test_wrong_data_is_named(fitted):
     X = np.eye(4, dtype=np.float32)
     model = small(epochs=1)
     for y, problem in (
-        ([["a"], "b", ["c"], []], "others have none. To fix it: give each example a list"),
+        ([["a"], "b", ["c"], []], "others have none. Give each example a list"),
         ([["a"], [1], [], []], "kinds that have no order: int, str"),
         ([[], [], [], []], "no example has a label"),
         (np.array([[2, 0]] * 4), "other numbers than 0 and 1"),

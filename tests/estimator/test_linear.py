@@ -69,7 +69,7 @@ def test_labels_of_texts(calibrated):
     plain = linear().fit(TEXTS, LISTS)
     assert [len(row) for row in plain.predict(TEXTS[:5])] == [1] * 5, "the best label alone"
     assert hasattr(calibrated, "predict_proba") and not hasattr(plain, "predict_proba")
-    with pytest.raises(AttributeError, match=r"To fix it: set recipe=.*'calibrate': 'logistic'"):
+    with pytest.raises(AttributeError, match=r"Set recipe=.*'calibrate': 'logistic'"):
         plain.predict_proba(TEXTS[:1])
     with pytest.raises(ConfigError, match="calibrated scores expected"):
         plain.predict_top_k(TEXTS[:1], 2, probabilities=True)

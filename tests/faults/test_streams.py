@@ -26,7 +26,7 @@ def called(arguments, close=None, **streams):
 
 def test_closed_standard_output_is_one_line():
     done = called(["--version"], close=1, stderr=subprocess.PIPE)
-    expected = "standard output is closed. To fix it: send it somewhere, as with > /dev/null.\n"
+    expected = "standard output is closed. Send it somewhere, as with > /dev/null.\n"
     assert (done.returncode, done.stderr) == (2, f"tfxc: {expected}")
 
 

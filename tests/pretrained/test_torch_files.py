@@ -231,7 +231,7 @@ def test_other_files(tmp_path):
         archive.writestr("a/b", b"x")
     with pytest.raises(DataError, match=r"no data\.pkl"):
         load_torch(tmp_path / "a.pt")
-    with pytest.raises(DataError, match=r"^\S*absent\.pt: no such file\. To fix it: check"):
+    with pytest.raises(DataError, match=r"^\S*absent\.pt: no such file\. Check"):
         load_torch(tmp_path / "absent.pt")
     with pytest.raises(DataError, match=r"found a folder"):
         load_torch(tmp_path)

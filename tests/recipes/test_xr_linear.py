@@ -149,7 +149,7 @@ def test_too_little_memory(run, capsys):
     assert "too little: recipe.memory_gb of 0.01 is needed\n" in trained(1e-6, "--dry-run").out
     problem = trained(1e-6).problem()
     assert "recipe.memory_gb: at least 0.01 expected" in problem and "found 1e-06" in problem
-    assert "To fix it: set recipe.memory_gb to 0.01." in problem
+    assert "Set recipe.memory_gb to 0.01." in problem
     assert "too little" not in trained(0.01, "--dry-run").out
     assert trained(0.01).code == 0
 

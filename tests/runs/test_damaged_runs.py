@@ -132,7 +132,7 @@ def test_full_disk_at_a_checkpoint(tmp_path, stopped, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tf.train.Checkpoint, "write", full)
         problem = call(capsys, train, *stopped).problem(code=1)
-    assert problem.startswith(f"{folder}: cannot write: the disk is full. To fix it: free some")
+    assert problem.startswith(f"{folder}: cannot write: the disk is full. Free some")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     outcome = call(capsys, train, *stopped)
     assert outcome.code == 0 and "resumed at step 7" in outcome.out
@@ -156,7 +156,7 @@ def test_full_disk_at_other_files(tmp_path, stopped, capsys, monkeypatch, name):
         patch.setattr(Reporter, "__init__", begin_on_a_full_disk)
         problem = call(capsys, train, *stopped).problem(code=1)
     file = run / name.removeprefix(".new-")
-    assert problem.startswith(f"{file}: cannot write: the disk is full. To fix it: free some space")
+    assert problem.startswith(f"{file}: cannot write: the disk is full. Free some space")
     assert not (run / "model.weights.h5").exists() and not (run / "summary.json").exists()
     (run / name).unlink(missing_ok=True)
     assert [path.name for path in run.glob(".*")] == [MARKER]

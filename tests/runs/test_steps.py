@@ -83,7 +83,7 @@ def test_evaluate_and_predict_at_a_step(folder, capsys):
 
 
 def test_steps_that_do_not_exist(folder, capsys):
-    message = "--step: a checkpoint of step 15 expected, found those of 14, 21, 26. To fix it: ch"
+    message = "--step: a checkpoint of step 15 expected, found those of 14, 21, 26. Ch"
     for command in (evaluate, predict):
         outcome = call(capsys, command, "--run", folder / "run", "--step", 15)
         assert message in outcome.problem()

@@ -307,7 +307,7 @@ def test_metrics_count(client):
         (
             {"label": NAMES[0], "texts": ["soup"]},
             400,
-            "body: there is no field 'texts'. To fix it: use k, label, model",
+            "body: there is no field 'texts'. Use k, label, model",
         ),
         ({"label": NAMES[0], "model": "dense"}, 400, "labels have weights of their own expected"),
     ],
@@ -337,7 +337,7 @@ BAD_BODIES = [
     (b"null", 400, "this is no JSON object but none"),
     (b'"soup"', 400, 'this is no JSON object but "soup"'),
     (b'{"texts": ["\\ud800"]}', 400, "hex escape"),
-    (b"x" * 7000, 413, "the body has 7,000 bytes. To fix it: send at most 6,000"),
+    (b"x" * 7000, 413, "the body has 7,000 bytes. Send at most 6,000"),
     (b'{"texts": ["' + b"soup " * (10 << 18) + b'"]}', 413, "the body has 13,107,215 bytes"),
 ]
 BAD_REQUESTS = [
@@ -390,7 +390,7 @@ BAD_ARRAYS = [
     (
         "dense",
         {"instances": [[1, 2]]},
-        "instances.features: has rows of 2 values. To fix it: send numbers (features",
+        "instances.features: has rows of 2 values. Send numbers (features",
     ),
     ("dense", {"instances": [[1, 2, 3], [1]]}, "numbers"),
     ("dense", {"instances": [["a", "b", "c"]]}, "numbers"),

@@ -147,7 +147,7 @@ def test_examples_are_counted_before_they_are_read(tmp_path):
         ):
             answer = client.post(address, json=body)
             assert answer.status_code == 413
-            assert "the request has 3 examples. To fix it: send at most 2" in answer.json()["error"]
+            assert "the request has 3 examples. Send at most 2" in answer.json()["error"]
 
 
 class Parsed:

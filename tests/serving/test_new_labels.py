@@ -190,7 +190,7 @@ def test_files_that_cannot_be_added_to_are_refused(tmp_path, name):
         ({"label": "a", "text": ""}, 'text: a text expected, found ""'),
         ({"label": "a", "text": 3}, "text: a text expected, found 3"),
         ({"label": "a", "text": "\ud800"}, "body: this is not JSON"),
-        ({"label": "a", "model": "bot"}, "there is no field 'model'. To fix it: use label, text"),
+        ({"label": "a", "model": "bot"}, "there is no field 'model'. Use label, text"),
     ],
 )
 def test_wrong_labels_are_refused(taking, body, message):

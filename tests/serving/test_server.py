@@ -151,7 +151,7 @@ def test_a_missing_package_is_named(run, capsys, monkeypatch):
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
     problem = call(capsys, serve, run).problem()
-    assert problem.endswith("is not installed. To fix it: pip install 'tfxc[serve]'.")
+    assert problem.endswith("is not installed. Install it: pip install 'tfxc[serve]'.")
 
 
 def test_wrong_command_lines(run, capsys, tmp_path, monkeypatch):
@@ -161,9 +161,7 @@ def test_wrong_command_lines(run, capsys, tmp_path, monkeypatch):
         taken.listen()
         port = taken.getsockname()[1]
         problem = call(capsys, serve, run, "--port", port).problem()
-        assert problem.startswith(
-            f"--host, --port: port {port} is in use. To fix it: choose another"
-        )
+        assert problem.startswith(f"--host, --port: port {port} is in use. Choose another")
     free = ("--port", 0)
     assert "distinct names" in call(capsys, serve, run, run, *free).problem()
     assert "a name without" in call(capsys, serve, f"a:b={run}", *free).problem()
@@ -178,5 +176,5 @@ def test_wrong_command_lines(run, capsys, tmp_path, monkeypatch):
         problem = call(capsys, serve, run, "--max-connections", 2000, *free).problem()
     assert problem == (
         "--max-connections: this process may open 1,024 files, too few for 2,000 connections. "
-        "To fix it: allow more with `ulimit -n 2112`, or set it to at most 912."
+        "Allow more with `ulimit -n 2112`, or set it to at most 912."
     )

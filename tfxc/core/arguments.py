@@ -88,7 +88,7 @@ class OneOf(Check):
         Traceback (most recent call last):
             ...
         tfxc.core.errors.ConfigError: label_order: one of given, random expected, found 'randm', \
-did you mean 'random'? To fix it: choose one of these.
+did you mean 'random'? Choose one of these.
     """
 
     fix = "choose one of these"
@@ -248,7 +248,7 @@ def checked(**table: Check) -> Callable[[_Target], _Target]:
         Traceback (most recent call last):
             ...
         tfxc.core.errors.ConfigError: beam: an integer of at least 1 expected, found 0. \
-To fix it: give such a number, or leave it out for the default 10.
+Give such a number, or leave it out for the default 10.
     """
 
     def decorate(target):

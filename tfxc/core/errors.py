@@ -25,7 +25,7 @@ class UserError(ValueError):
 
     Example:
         >>> print(UserError("5 labels expected, found 4", fix="repair the header", where="a.txt:1"))
-        a.txt:1: 5 labels expected, found 4. To fix it: repair the header.
+        a.txt:1: 5 labels expected, found 4. Repair the header.
     """
 
     exit_code = 2
@@ -36,7 +36,7 @@ class UserError(ValueError):
         self.problem, self.fix, self.where = problem, fix, where
         text = f"{where}: {problem}" if where else problem
         if fix:
-            text = f"{_ended(text)} To fix it: {_ended(fix)}"
+            text = f"{_ended(text)} {fix[:1].upper()}{_ended(fix[1:])}"
         super().__init__(one_line(re.sub(r"\s*\n\s*", " ", text)))
 
 
@@ -128,13 +128,13 @@ def missing_package(
         ...     import no_such_package
         Traceback (most recent call last):
             ...
-        tfxc.core.errors.ConfigError: the package no_such_package is not installed. To fix it: \
-pip install 'tfxc[curves]', or add --no-plots.
+        tfxc.core.errors.ConfigError: the package no_such_package is not installed. Install \
+it: pip install 'tfxc[curves]', or add --no-plots.
     """
     try:
         yield
     except ImportError as error:
-        fix = f"pip install 'tfxc[{extra}]'"
+        fix = f"install it: pip install 'tfxc[{extra}]'"
         raise ConfigError(
             f"the package {error.name or error} is not installed",
             where=where,

@@ -261,7 +261,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         section = _section(self.recipe)
         if section["name"] == _LINEAR and section.get("calibrate") is None:
             raise AttributeError(
-                "recipe 'xr_linear' has no predict_proba without a calibration. To fix it: set "
+                "recipe 'xr_linear' has no predict_proba without a calibration. Set "
                 "recipe={'name': 'xr_linear', 'calibrate': 'logistic'} and pass validation_data "
                 "to fit"
             )

@@ -444,7 +444,7 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         allowed = (error.headers or {}).get("Allow", "another method")
         text = f"{request.url.path[:200]}: {allowed} expected, found {request.method}"
     elif error.status_code == 404:
-        text = f"{request.url.path[:200]}: no such address. To fix it: see /docs."
+        text = f"{request.url.path[:200]}: no such address. See /docs."
     return _json({"error": text}, error.status_code, error.headers)
 
 

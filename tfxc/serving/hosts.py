@@ -50,7 +50,7 @@ class Hosts:
         >>> hosts.check([(b"host", b"evil.example")])
         Traceback (most recent call last):
         tfxc.serving.limits.RequestError: Host: this server is not known as 'evil.example'. \
-To fix it: start it with --allow-host evil.example if that is right.
+Start it with --allow-host evil.example if that is right.
     """
 
     def __init__(

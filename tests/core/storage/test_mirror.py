@@ -219,7 +219,7 @@ def test_a_storage_that_fails_loses_nothing(memory, monkeypatch):
         path = mirrored(ADDRESS, "run")
         write(path, a="1")
         patch.setattr(MemoryFileSystem, "put_file", refuse)
-    assert f"what was written is in {path.parent}" in str(caught.value)
+    assert f"What was written is in {path.parent}" in str(caught.value)
     assert (path / "a").read_text() == "1" and not there(memory)
     with mirrors():
         mirrored(ADDRESS, "run")

@@ -38,5 +38,5 @@ def test_a_full_disk(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tfxc.core.storage.spill.pickle.dump", full)
-    with Spill() as spill, pytest.raises(MachineError, match=r"cannot write: .*To fix it"):
+    with Spill() as spill, pytest.raises(MachineError, match=r"cannot write: "):
         spill.append(1)

@@ -113,7 +113,7 @@ def test_killed_before_the_checksums(folder):
 
 def test_half_written_says_how_to_go_on(tmp_path, folder, capsys):
     begin(tmp_path / "started", slice(0, 20))
-    expected = r"23 of 43 rows are missing, the first is row 20\. To fix it: run the command .* ag"
+    expected = r"23 of 43 rows are missing, the first is row 20\. Run the command .* ag"
     with pytest.raises(DataError, match=expected):
         FeatureSet(tmp_path / "started")
     (tmp_path / "started" / PROGRESS).write_bytes(b"?")

@@ -110,7 +110,7 @@ def test_whole_numbers_of_any_type_are_one_label(tmp_path, name, values, expecte
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "a.csv"])
 def test_a_fraction_is_no_label(tmp_path, name):
     FORMATS[name](tmp_path / name, [{"text": "x", "label": value} for value in (1.0, 0.5)])
-    with pytest.raises(DataError, match=r"(row 2|:2): 'label': '0\.5' is no label\. To fix it: "):
+    with pytest.raises(DataError, match=r"(row 2|:2): 'label': '0\.5' is no label\. "):
         labels_in(tmp_path / name, labels_field="label")
 
 

@@ -139,7 +139,7 @@ class TestSavedDataset(ReaderContract):
         (tmp_path / "all/dataset_dict.json").write_text('{"splits": ["train", "test"]}')
         reader = open_reader(tmp_path / "all", split="test")
         assert concatenated(reader.chunks()).texts == ["x"]
-        with pytest.raises(DataError, match=r"a split expected, found train, test\. To fix it"):
+        with pytest.raises(DataError, match=r"a split expected, found train, test\. "):
             open_reader(tmp_path / "all")
 
     def test_what_is_not_as_datasets_writes_it(self, tmp_path):
@@ -248,7 +248,7 @@ def test_folders_as_the_hub_has_them(tmp_path):
     assert detect_format(tmp_path / "set") == "parquet"
     assert concatenated(open_reader(tmp_path / "set").chunks()).texts == ["a"]
     write(tmp_path / "set/small/train-00000-of-00001.parquet", table_of(["b"], [["x"]]))
-    with pytest.raises(DataError, match=r"one data set .* in data and in small\. To fix it: name"):
+    with pytest.raises(DataError, match=r"one data set .* in data and in small\. Name"):
         open_reader(tmp_path / "set")
     assert concatenated(open_reader(tmp_path / "set/small").chunks()).texts == ["b"]
 

@@ -70,9 +70,9 @@ def test_raw_texts_come_first(tmp_path):
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [
-        (9, 6, r"train_texts\.txt has 9 lines, train_labels\.txt 6\. To fix it: restore"),
-        (5, 9, r"train_texts\.txt has 5 lines, train_labels\.txt 9\. To fix it: restore"),
-        (1, 0, r"train_texts\.txt has 1 lines, train_labels\.txt 0\. To fix it: restore"),
+        (9, 6, r"train_texts\.txt has 9 lines, train_labels\.txt 6\. Restore"),
+        (5, 9, r"train_texts\.txt has 5 lines, train_labels\.txt 9\. Restore"),
+        (1, 0, r"train_texts\.txt has 1 lines, train_labels\.txt 0\. Restore"),
     ],
 )
 def test_different_numbers_of_lines(tmp_path, texts, labels, message):

@@ -267,7 +267,7 @@ def test_one_clear_error(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
         inspect(str(path))
-    assert str(caught.value).startswith(str(path)) and "To fix it: " in str(caught.value)
+    assert str(caught.value).startswith(str(path))
 
 
 def test_a_column_of_ids_is_no_column_of_labels(tmp_path):
@@ -311,7 +311,7 @@ def test_a_folder_of_images_per_split(tmp_path, capsys):
     assert (found.format, found.examples, found.labels) == ("image_folder", 12, 2)
     assert found.splits == {"train": "train", "dev": "val"} and found.image_shape == (1, 1, 3)
     assert "train: 2 .webp files are skipped" in capsys.readouterr().err
-    with pytest.raises(DataError, match=r"one split expected, found train, val\. To fix it"):
+    with pytest.raises(DataError, match=r"one split expected, found train, val\. "):
         open_reader(tmp_path / "set")
 
 

@@ -88,7 +88,7 @@ def test_changed_features_are_noticed(tmp_path):
 def test_sets_that_are_refused(tmp_path):
     write_folder(tmp_path / "set")
     plain = settings_of(tmp_path / "set", reader_options={})
-    with pytest.raises(DataError, match=r"with features expected, found texts\. To fix it: name"):
+    with pytest.raises(DataError, match=r"with features expected, found texts\. Name"):
         prepare(plain, tmp_path / "prepared")
     narrow = {**GIVEN, "terms": {"name": "given", "num_features": 3}}
     with pytest.raises(DataError, match=f"at most 3 features expected, found {WIDTH}"):

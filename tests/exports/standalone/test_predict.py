@@ -58,7 +58,7 @@ def test_other_files_are_left_to_pillow(tmp_path, monkeypatch):
     with pytest.raises(Problem, match="an image expected, found something else"):
         read_image(path, (20, 20, 3))
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(Problem, match="To fix it: pip install pillow"):
+    with pytest.raises(Problem, match="Install it: pip install pillow"):
         read_image(path, (20, 20, 3))
 
 
@@ -127,7 +127,7 @@ def test_dense_features_and_mistakes(tmp_path, exported, monkeypatch, capsys):
         assert code == 2 and not found and message in err and err.count("\n") == 1
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     code, _, err = called(monkeypatch, capsys, folder, tmp_path / "x.npy")
-    assert code == 2 and "To fix it: pip install onnxruntime" in err
+    assert code == 2 and "Install it: pip install onnxruntime" in err
 
 
 @pytest.mark.slow  # the pixels are compared above

@@ -165,7 +165,7 @@ def test_each_repetition_with_its_own(folder):
 def test_what_does_not_fit_is_named_before_anything_is_written(folder, changes, message):
     section = {"name": "fit", "start": str(folder / "first")}
     context = context_of(folder, "unfit", recipe=section, **changes)
-    with pytest.raises(ConfigError, match=rf"recipe.start: {message}.*To fix it: copy encoder and"):
+    with pytest.raises(ConfigError, match=rf"recipe.start: {message}.*Copy encoder and"):
         recipe_of(context).run(context)
     assert not (folder / "unfit").exists()
 

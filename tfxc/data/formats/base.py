@@ -197,7 +197,7 @@ class Reader(abc.ABC):
                 _say_once(
                     f"{self.path}: example {number:,} has a control character in {shown!r}, as "
                     "text in cp1252 has that was converted as if it were Latin-1; it stays as it "
-                    "is. To fix it: convert the original with iconv -f CP1252 -t UTF-8."
+                    "is. Convert the original with iconv -f CP1252 -t UTF-8."
                 )
                 return True
         return False

@@ -177,7 +177,7 @@ def not_utf_8(line: bytes, place: int, where: str, has_option: bool = False) -> 
     Example:
         >>> print(not_utf_8(b"caf\\xe9", 3, "a.txt:1"))
         a.txt:1: the byte 0xe9 in column 4 is not UTF-8; the text is 'café' in cp1252, 'cafй' in \
-cp1251. To fix it: convert the file with iconv -f NAME -t UTF-8.
+cp1251. Convert the file with iconv -f NAME -t UTF-8.
     """
     kind = compression_of(line)
     if kind is not None:

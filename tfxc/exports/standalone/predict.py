@@ -122,7 +122,7 @@ class Predictor:
 
 def _check_files(folder):
     """Compares every file with what the export has recorded of it in ``checksums.json``."""
-    again = "To fix it: copy the whole folder again, or export again"
+    again = "Copy the whole folder again, or export again"
     path = folder / "checksums.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -192,8 +192,7 @@ def read_texts(path: str) -> Iterator[str]:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise Problem(
-                    f"{path}:{number}: UTF-8 expected, found {error.reason}. To fix it: convert "
-                    "the file"
+                    f"{path}:{number}: UTF-8 expected, found {error.reason}. Convert the file"
                 ) from None
 
 
@@ -324,7 +323,7 @@ def _read_with_pillow(path):
         from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise Problem(
-            f"{path}: a plain PNG file or the package pillow expected, found neither. To fix it: "
+            f"{path}: only plain PNG files are read without the package pillow. Install it: "
             "pip install pillow"
         ) from None
     try:
@@ -332,12 +331,12 @@ def _read_with_pillow(path):
             grey = image.mode in ("1", "L", "LA", "I;16")
             return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
     except Image.DecompressionBombError as error:
-        raise Problem(f"{path}: {error}. To fix it: scale it down") from None
+        raise Problem(f"{path}: {error}. Scale it down") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         if isinstance(error, OSError) and error.filename:  # it cannot be opened
             raise
         raise Problem(
-            f"{path}: an image expected, found something else. To fix it: give a PNG or JPEG file"
+            f"{path}: an image expected, found something else. Give a PNG or JPEG file"
         ) from None
 
 
@@ -368,15 +367,13 @@ def _array_errors(path):
         raise
     except (ValueError, TypeError, AttributeError, EOFError, KeyError, MemoryError,
             zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-        raise Problem(
-            f"{path}: not as NumPy writes it ({error}). To fix it: write it again"
-        ) from None
+        raise Problem(f"{path}: not as NumPy writes it ({error}). Write it again") from None
 
 
 def _checked_rows(rows, width, path):
     if rows.ndim != 2 or rows.shape[1] != width:
         raise Problem(
-            f"{path}: an array of shape (n, {width}) expected, found {rows.shape}. To fix it: give "
+            f"{path}: an array of shape (n, {width}) expected, found {rows.shape}. Give "
             "features of the space the model was trained on"
         )
     return rows.astype(np.float32)
@@ -388,7 +385,7 @@ def _sparse_rows(path, size):
         if "indptr" not in saved or saved["format"].item() not in (b"csr", "csr"):
             raise Problem(
                 f"{path}: a CSR matrix as scipy.sparse.save_npz writes it expected, found another "
-                "file. To fix it: save matrix.tocsr()"
+                "file. Save matrix.tocsr()"
             )
         splits, ids, weights = saved["indptr"], saved["indices"], saved["data"]
     for first in range(0, len(splits) - 1, size):
@@ -452,14 +449,14 @@ _OPEN = {"onnx": _open_onnx, "litert": _open_litert}
 
 
 def _missing(package):
-    return Problem(f"the package {package} expected, found none. To fix it: pip install {package}")
+    return Problem(f"the package {package} expected, found none. Install it: pip install {package}")
 
 
 def _check_k(k, most):
     if k is not None and not 1 <= k <= most:
         raise Problem(
-            f"--k: 1 to {most} labels (as many as were exported) expected, found {k}. To fix it: "
-            "lower it, or export again with a larger --k"
+            f"--k: it must be from 1 to {most}, as many labels as were exported, not {k}. "
+            "Lower it, or export again with a larger --k"
         )
 
 
