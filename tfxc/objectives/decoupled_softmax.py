@@ -1,15 +1,15 @@
 """One decision for each true column, against the columns that are not true."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import OneOf, checked
+from tfxc.core.declared import FromData
 from tfxc.objectives.base import masked_logits
-from tfxc.objectives.bases.class_weights import CLASS_WEIGHT, ClassWeighted
+from tfxc.objectives.bases.class_weights import ClassWeight, ClassWeighted
 from tfxc.ops.losses import add_at_positives, gather_positives, set_at_positives
 from tfxc.ops.search.tiled_softmax import LEAST
 
@@ -61,16 +61,15 @@ class DecoupledSoftmax(ClassWeighted):
     link = "softmax"
     fused = True
 
-    @checked(reduction=OneOf("mean", "sum"), class_weight=CLASS_WEIGHT)
     def __init__(
         self,
-        num_labels: int | None = None,
-        num_groups: int = 1,
-        columns_are_labels: bool = True,
+        num_labels: FromData[int | None] = None,
+        num_groups: FromData[int] = 1,
+        columns_are_labels: FromData[bool] = True,
         *,
-        reduction: str = "mean",
-        class_weight: str | Sequence[float] | None = None,
-        label_counts: Sequence[int] | np.ndarray | None = None,
+        reduction: Literal["mean", "sum"] = "mean",
+        class_weight: ClassWeight = None,
+        label_counts: FromData[Sequence[int] | np.ndarray | None] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -131,10 +130,6 @@ class DecoupledSoftmax(ClassWeighted):
         gradient = tf.exp(others) * state.total[:, None]
         falls = state.shares * tf.sigmoid(state.log_sum[:, None] - of_positives)
         return add_at_positives(gradient, positives, -falls)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "reduction": self.reduction}
 
 
 def _log(total):

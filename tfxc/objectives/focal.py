@@ -1,12 +1,13 @@
 """Softmax cross-entropy that down-weights what is already classified well."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import keras
 import tensorflow as tf
+from annotated_types import MinLen
 
-from tfxc.core.arguments import NOT_NEGATIVE, ListOf, checked
+from tfxc.core.declared import FromData, NotNegative
 from tfxc.objectives.base import Objective
 from tfxc.objectives.bases.true_columns import (
     focal_factor,
@@ -44,17 +45,15 @@ class Focal(Objective):
     """
 
     link = "softmax"
-    data_dependent_arguments = ("num_labels", "num_groups", "columns_are_labels")
 
-    @checked(gamma=NOT_NEGATIVE, alpha=ListOf(NOT_NEGATIVE) | None)
     def __init__(
         self,
-        num_labels: int | None = None,
-        num_groups: int = 1,
-        columns_are_labels: bool = True,
+        num_labels: FromData[int | None] = None,
+        num_groups: FromData[int] = 1,
+        columns_are_labels: FromData[bool] = True,
         *,
-        gamma: float = 2.0,
-        alpha: Sequence[float] | None = None,
+        gamma: NotNegative = 2.0,
+        alpha: Annotated[Sequence[NotNegative], MinLen(1)] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -97,8 +96,3 @@ class Focal(Objective):
                 "expected, found another one"
             )
         return tf.constant(self.alpha)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("num_labels", "num_groups", "columns_are_labels", "gamma", "alpha")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

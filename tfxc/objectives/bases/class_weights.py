@@ -1,12 +1,13 @@
 """Weights of labels where they are true, for objectives over all labels in one group."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tensorflow as tf
+from annotated_types import MinLen
 
-from tfxc.core.arguments import NOT_NEGATIVE, Check, ListOf
+from tfxc.core.declared import FromData, NotNegative
 from tfxc.objectives.base import Objective
 
 if TYPE_CHECKING:
@@ -16,18 +17,8 @@ if TYPE_CHECKING:
 BALANCED = "balanced"
 
 
-class _ClassWeight(Check):
-    """None, ``"balanced"``, or a weight per label."""
-
-    expected = f"None, {BALANCED!r}, or a list of numbers of at least 0, one per label,"
-    _list = ListOf(NOT_NEGATIVE)
-
-    def accepts(self, value: Any) -> bool:
-        """Whether it is one of these."""
-        return value is None or value == BALANCED or self._list.accepts(value)
-
-
-CLASS_WEIGHT = _ClassWeight()
+#: None, "balanced", or a weight per label.
+ClassWeight = Literal["balanced"] | Annotated[Sequence[NotNegative], MinLen(1)] | None
 
 
 def counts_if_balanced(data: "TrainingData") -> np.ndarray | None:
@@ -74,16 +65,15 @@ class ClassWeighted(Objective):
             number of weights.
     """
 
-    data_dependent_arguments = ("num_labels", "num_groups", "columns_are_labels", "label_counts")
     providers = {"label_counts": counts_if_balanced}  # noqa: RUF012 (a class attribute)
 
     def __init__(
         self,
-        num_labels: int | None,
-        num_groups: int,
-        columns_are_labels: bool,
-        class_weight: str | Sequence[float] | None,
-        label_counts: Sequence[int] | np.ndarray | None,
+        num_labels: FromData[int | None],
+        num_groups: FromData[int],
+        columns_are_labels: FromData[bool],
+        class_weight: ClassWeight,
+        label_counts: FromData[Sequence[int] | np.ndarray | None],
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -161,8 +151,3 @@ class ClassWeighted(Objective):
                 "expected, found another one"
             )
         return tf.gather(self.label_weights.value, tf.maximum(positives, 0))
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("num_labels", "num_groups", "columns_are_labels", "class_weight")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, checked
+from tfxc.core.declared import FromData, Positive
 from tfxc.objectives.base import Objective, masked_logits, penalties_of
 from tfxc.ops.losses import gather_positives, set_at_positives
 
@@ -99,9 +99,10 @@ class DualObjective(Objective):
     link = "softmax"
     partial_loss = True
     weighs_examples = False  # the tables would have to know of the weights
-    data_dependent_arguments = ("num_examples", "num_groups")
 
-    def __init__(self, num_examples: int, num_groups: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self, num_examples: FromData[int], num_groups: FromData[int] = 1, **kwargs: Any
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_examples = num_examples
         self.num_groups = num_groups
@@ -200,11 +201,6 @@ class DualObjective(Objective):
         rows, values = _first_of_each(rows, values, table)
         table.scatter_update(tf.IndexedSlices(values, rows))
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {"num_examples": self.num_examples, "num_groups": self.num_groups}
-        return {**super().get_config(), **own}
-
 
 def _first_of_each(rows, values, table):
     """As many rows with what to write into them; where a row is repeated, what comes first.
@@ -259,13 +255,12 @@ class GradientDual(ScheduledDual):
         ValueError: it is not positive.
     """
 
-    @checked(dual_learning_rate=POSITIVE)
     def __init__(
         self,
-        num_examples: int,
-        num_groups: int = 1,
+        num_examples: FromData[int],
+        num_groups: FromData[int] = 1,
         *,
-        dual_learning_rate: float = 1.0,
+        dual_learning_rate: Positive = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_examples, num_groups, **kwargs)
@@ -279,10 +274,6 @@ class GradientDual(ScheduledDual):
     def rate_at(self, epoch: int, epochs: int) -> float:
         """``gamma (1 + cos(pi e / E)) / 2``."""
         return self.dual_learning_rate * half_cosine(epoch, epochs)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "dual_learning_rate": self.dual_learning_rate}
 
 
 class CappedDual(GradientDual):

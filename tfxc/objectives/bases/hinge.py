@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, NOT_NEGATIVE, checked
+from tfxc.core.declared import Count, NotNegative
 from tfxc.objectives.base import Objective
 from tfxc.ops.losses import add_at_positives, gather_positives, set_at_positives
 
@@ -41,14 +41,13 @@ class HingeObjective(Objective):
     fused = True
     power: int
 
-    @checked(cost_positive=NOT_NEGATIVE, cost_negative=NOT_NEGATIVE, padded_columns=COUNT | None)
     def __init__(
         self,
         *,
         weighted: bool = False,
-        cost_positive: float = 1.0,
-        cost_negative: float = 1.0,
-        padded_columns: int | None = None,
+        cost_positive: NotNegative = 1.0,
+        cost_negative: NotNegative = 1.0,
+        padded_columns: Count | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -121,8 +120,3 @@ class HingeObjective(Objective):
     def _hinge(self, distance):
         distance = tf.nn.relu(distance)
         return distance if self.power == 1 else tf.square(distance)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("weighted", "cost_positive", "cost_negative", "padded_columns")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
