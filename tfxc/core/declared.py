@@ -1,4 +1,4 @@
-"""Arguments that are said once: in the annotations of a constructor, a function or a settings class.
+"""Arguments that are said once, in the annotations of a constructor or a function.
 
     class MHC(Head):
         def __init__(self, num_labels: FromData[int], *, beam: Count = 10, link: Link = "sigmoid"):
@@ -249,7 +249,7 @@ def checked(target: _Target) -> _Target:
 
     Example:
         >>> @checked
-        ... def search(k: int, *, beam: Count = 10, link: Literal["sigmoid", "softmax"] = "sigmoid"):
+        ... def search(k: int, *, link: Literal["sigmoid", "softmax"] = "sigmoid"):
         ...     return k
         >>> search(5, link="sigmod")
         Traceback (most recent call last):
