@@ -305,7 +305,8 @@ class Declared:
             if "_arguments_given" not in vars(self):  # of the outermost class; not Keras' business
                 bound = signature.bind(self, *values, **named)
                 bound.apply_defaults()
-                object.__setattr__(self, "_arguments_given", bound.arguments)
+                given = {name: bound.arguments[name] for name in _arguments(constructor)}
+                object.__setattr__(self, "_arguments_given", given)
             checked_constructor(self, *values, **named)
 
         construct.__signature__ = signature  # type: ignore[attr-defined]
@@ -318,7 +319,9 @@ class Declared:
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments; of those that depend on the data, no arrays."""
         declared = arguments_of(type(self))
-        config = super().get_config()  # type: ignore[misc]  # Keras': name, dtype, trainable
+        parent = super()
+        # Keras' own: name, dtype, trainable.
+        config = parent.get_config() if hasattr(parent, "get_config") else {}
         for name, argument in declared.items():
             value = _plain(self._arguments_given[name])
             if not argument.from_data or _is_plain(value):

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, Number, checked
-from tfxc.heads.bases.class_centres.checks import MARGINS
+from tfxc.core.declared import Count, FromData, Positive, Share, ShareAboveZero
+from tfxc.heads.bases.class_centres.checks import Angle, Sampling
 from tfxc.heads.bases.class_centres.head import ClassCentres
 from tfxc.ops.distributed.cross_replica import rows_everywhere
 from tfxc.ops.margins import turned_cosine
@@ -63,20 +63,19 @@ class AdaFace(ClassCentres):
     Reference: Kim et al., CVPR 2022 (arXiv 2204.00964).
     """
 
-    @checked(margin=MARGINS["m2"], concentration=POSITIVE, momentum=Number(0, maximum=1))
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        scale: float = 64.0,
-        margin: float = 0.4,
-        concentration: float = 0.333,
-        momentum: float = 0.99,
-        sub_centers: int = 1,
-        sampling: str | None = None,
-        heads: Sequence[int] | None = None,
-        num_sampled_heads: int | None = None,
-        sample_rate: float | None = None,
+        scale: Positive = 64.0,
+        margin: Angle = 0.4,
+        concentration: Positive = 0.333,
+        momentum: Share = 0.99,
+        sub_centers: Count = 1,
+        sampling: Sampling = None,
+        heads: Sequence[Count] | None = None,
+        num_sampled_heads: Count | None = None,
+        sample_rate: ShareAboveZero | None = None,
         sharded: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -132,8 +131,3 @@ class AdaFace(ClassCentres):
         assert strength is not None
         turned = turned_cosine(cosines, -self.margin * strength)
         return turned - self.margin * (1 + strength)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("margin", "concentration", "momentum")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.arguments import check_k
+from tfxc.core.declared import Declared
 from tfxc.ops.randomness import drawn_again, draws
 from tfxc.ops.search.ranks import tiled_ranks
 from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax
@@ -27,7 +28,7 @@ _LOSS_TILE = 16_384  # the same in top_k_and_loss: 16 MB at batch 256
 _RANK_TILE = 4096  # the same in label_ranks: 4 MB for each label of an example
 
 
-class Head(LargeWeights):
+class Head(Declared, LargeWeights):
     """Turns feature vectors into scores of labels.
 
     * ``call(features)`` returns the raw scores the head works with, float32 under mixed precision.
@@ -42,8 +43,6 @@ class Head(LargeWeights):
       end - begin) of the labels with these numbers, for heads that have a ``full_softmax``.
 
     Class attributes:
-        data_dependent_arguments: constructor arguments that depend on the data; a config may not
-            hold them.
         providers: functions that find such arguments in the training split, by argument, where
             ``data.providers.PROVIDERS`` has none or another; see there.
         sharded: whether its weights are sharded over replicas where there are any.
@@ -67,7 +66,6 @@ class Head(LargeWeights):
             training that begins with another run's weights keeps its own.
     """
 
-    data_dependent_arguments: tuple[str, ...] = ("num_labels",)
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     sharded: bool = False
     sharded_tables: "Sequence[ShardedTable]" = ()

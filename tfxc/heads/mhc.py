@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, Integer, Number, OneOf, checked
+from tfxc.core.declared import Count, FromData, Positive, Share
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import rare_label_bias
-from tfxc.heads.bases.digits import LINKS, DigitHead, log_probabilities
+from tfxc.heads.bases.digits import DigitHead, LabelOrder, Link, log_probabilities
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search.candidates import Candidates, best_columns, children_with_positives, find, take
@@ -87,25 +87,19 @@ class MHC(DigitHead):
 
     log_scores = True
 
-    @checked(
-        projection_dim=COUNT,
-        beam=COUNT | None,
-        parent_weight=Number(0, 1),
-        link=OneOf(None, *LINKS),
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        heads: Sequence[int],
-        projection_dim: int = 256,
-        beam: int | None = 10,
-        num_candidate_groups: int = 1,
-        parent_weight: float = 1.0,
-        link: str | None = None,
-        label_order: str = "given",
-        label_codes: Sequence[int] | np.ndarray | None = None,
-        initial_std: float | None = None,
+        heads: Sequence[Count],
+        projection_dim: Count = 256,
+        beam: Count | None = 10,
+        num_candidate_groups: Count = 1,
+        parent_weight: Share = 1.0,
+        link: Link = None,
+        label_order: LabelOrder = "given",
+        label_codes: FromData[Sequence[int] | np.ndarray | None] = None,
+        initial_std: Positive | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -119,12 +113,16 @@ class MHC(DigitHead):
             autocast=False,
             **kwargs,
         )
-        groups = Integer(1, self.nodes[0], what="the groups")
-        groups.check("num_candidate_groups", num_candidate_groups)
+        if num_candidate_groups > self.nodes[0]:
+            raise ConfigError(
+                f"must be at most {self.nodes[0]}, as many as there are groups, not "
+                f"{num_candidate_groups}",
+                where="num_candidate_groups",
+            )
         if parent_weight != 1 and link not in _EACH_BY_ITSELF:
             # A softmax over children is conditional: their log-probabilities add up.
             raise ConfigError(
-                f"1 expected with link {link or 'softmax'!r}, found {parent_weight:g}",
+                f"must be 1 with link {link or 'softmax'!r}, not {parent_weight:g}",
                 where="parent_weight",
                 fix="leave it out, or take an objective with link 'sigmoid' or 'hinge'",
             )
@@ -357,11 +355,6 @@ class MHC(DigitHead):
             return self._family_scores(logits, level, above[:, first:last])[:, : end - begin]
 
         return score
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("projection_dim", "beam", "num_candidate_groups", "parent_weight", "link")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def _starts(std, seed):

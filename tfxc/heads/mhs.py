@@ -1,15 +1,16 @@
 """Multi-head sampling: a full classifier whose classes are trained block by block."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import Integer, OneOf, checked
+from tfxc.core.declared import Count, FromData, Positive
+from tfxc.core.errors import ConfigError
 from tfxc.heads.base import rare_label_bias
-from tfxc.heads.bases.digits import DigitHead
+from tfxc.heads.bases.digits import DigitHead, LabelOrder
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.randomness import random_bits
@@ -61,18 +62,17 @@ class MHS(DigitHead):
 
     full_softmax = True
 
-    @checked(sampling=OneOf("per_example", "per_batch"))
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        heads: Sequence[int],
-        num_sampled_heads: int,
-        sampling: str = "per_example",
+        heads: Sequence[Count],
+        num_sampled_heads: Count,
+        sampling: Literal["per_example", "per_batch"] = "per_example",
         bias: bool = False,
-        label_order: str = "given",
-        label_codes: Sequence[int] | np.ndarray | None = None,
-        initial_std: float | None = None,
+        label_order: LabelOrder = "given",
+        label_codes: FromData[Sequence[int] | np.ndarray | None] = None,
+        initial_std: Positive | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -88,8 +88,12 @@ class MHS(DigitHead):
         )
         self.block_size = self.heads[-1]
         self.num_blocks = -(-num_labels // self.block_size)
-        blocks = Integer(1, self.num_blocks, what="the blocks")
-        blocks.check("num_sampled_heads", num_sampled_heads)
+        if num_sampled_heads > self.num_blocks:
+            raise ConfigError(
+                f"must be at most {self.num_blocks}, as many as there are blocks of labels, not "
+                f"{num_sampled_heads}",
+                where="num_sampled_heads",
+            )
         self.num_sampled_heads = num_sampled_heads
         self.sampling = sampling
         self.use_bias = bias
@@ -224,12 +228,6 @@ class MHS(DigitHead):
         return cosines_to_row(
             lambda b, e: tf.gather(rows, self.codes_of(tf.range(b, e))), label, self.num_labels
         )
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {"bias": self.use_bias, "sampling": self.sampling}
-        own["num_sampled_heads"] = self.num_sampled_heads
-        return {**super().get_config(), **own}
 
 
 def _shared_logits(features, blocks, bias):

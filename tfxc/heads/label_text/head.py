@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
+from annotated_types import Ge, Le
 
-from tfxc.core.arguments import COUNT, POSITIVE, Integer, Number, OneOf, checked
+from tfxc.core.declared import Count, FromData, Natural, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.data.kinds import TOKENS
+from tfxc.data.label_texts.prepared import LabelTexts
 from tfxc.heads.base import Head, seen_labels
 from tfxc.heads.label_text.columns import Columns, columns_of, drawn_labels, without_twins
 from tfxc.heads.label_text.queue import WEIGHT, LabelQueue
@@ -25,7 +27,6 @@ from tfxc.ops.search.top_k import read_once, rows_between
 from tfxc.ops.tables.large_weights import assign_rows
 
 if TYPE_CHECKING:
-    from tfxc.data.label_texts.prepared import LabelTexts
     from tfxc.data.providers import TrainingData
 
 _LARGEST_SCALE = 100.0  # of the cosines: one over the temperature
@@ -111,7 +112,6 @@ class LabelText(Head):
     bias: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, arXiv 2303.15343.
     """
 
-    data_dependent_arguments = ("num_labels", "label_counts", "label_texts")
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {
         "label_counts": _label_counts,
         "label_texts": _label_texts,
@@ -121,48 +121,31 @@ class LabelText(Head):
     reads_label_texts = True
     has_inner_products = True
 
-    @checked(
-        columns=OneOf("batch", "all"),
-        positives=COUNT | None,
-        mined=Integer(0),
-        mined_candidates=COUNT,
-        mine_from=Integer(0),
-        refresh=COUNT,
-        batching=OneOf("random", "near"),
-        near_size=Integer(2),
-        pre_batch=Integer(0),
-        margin=Number(0, 2),
-        temperature=POSITIVE,
-        score_bias=Number() | None,
-        label_chunk=Integer(0),
-        label_length=COUNT | None,
-        seen_penalty=Number(-2, 2),
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        columns: str = "batch",
-        positives: int | None = 1,
+        columns: Literal["batch", "all"] = "batch",
+        positives: Count | None = 1,
         self_negatives: bool = False,
-        mined: int = 0,
-        mined_candidates: int = 100,
-        mine_from: int = 5,
-        refresh: int = 5,
-        batching: str = "random",
-        near_size: int = 32,
-        pre_batch: int = 0,
-        margin: float = 0.02,
-        temperature: float = 0.05,
+        mined: Natural = 0,
+        mined_candidates: Count = 100,
+        mine_from: Natural = 5,
+        refresh: Count = 5,
+        batching: Literal["random", "near"] = "random",
+        near_size: Annotated[int, Ge(2)] = 32,
+        pre_batch: Natural = 0,
+        margin: Annotated[float, Ge(0), Le(2)] = 0.02,
+        temperature: Positive = 0.05,
         train_temperature: bool = True,
         score_bias: float | None = None,
         free_vectors: bool = False,
-        label_chunk: int = 0,
-        label_length: int | None = None,
-        seen_penalty: float = 0.0,
+        label_chunk: Natural = 0,
+        label_length: Count | None = None,
+        seen_penalty: Annotated[float, Ge(-2), Le(2)] = 0.0,
         seed: int = 0,
-        label_counts: Sequence[int] | np.ndarray | None = None,
-        label_texts: "LabelTexts | None" = None,
+        label_counts: FromData[Sequence[int] | np.ndarray | None] = None,
+        label_texts: FromData[LabelTexts | None] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -196,7 +179,9 @@ class LabelText(Head):
             ConfigError: they do not fit the arguments.
         """
         if len(texts) != self.num_labels:
-            raise ValueError(f"texts of {self.num_labels:,} labels expected, found {len(texts):,}")
+            raise ValueError(
+                f"there are texts of {len(texts):,} labels, but {self.num_labels:,} labels"
+            )
         self._check_texts(texts)
         self._texts, self._groups = texts, None
         self._table = TextTable(texts.rows, self.label_length)
@@ -489,44 +474,32 @@ class LabelText(Head):
         rows = partial(rows_between, read_once(self.label_vectors.value))
         return cosines_to_row(rows, label, self.num_labels)
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = (
-            "num_labels", "columns", "positives", "self_negatives", "mined", "mined_candidates",
-            "mine_from", "batching", "near_size", "pre_batch", "margin", "temperature",
-            "train_temperature", "score_bias", "free_vectors", "label_chunk", "label_length",
-            "seen_penalty", "seed",
-        )  # fmt: skip
-        own = {name: getattr(self, name) for name in names}
-        return {**super().get_config(), **own, "refresh": self.refresh_every}
-
 
 def _check_numbers(head):
     """Refuses arguments that contradict each other or the largest scale."""
     if head.mined > head.mined_candidates:
         raise ConfigError(
-            f"at most mined_candidates, {head.mined_candidates}, expected, found {head.mined}",
+            f"must be at most mined_candidates, {head.mined_candidates}, not {head.mined}",
             where="mined",
             fix="lower it, or raise mined_candidates",
         )
     for name, value in (("mined", head.mined), ("batching", head.batching == "near")):
         if value and head.columns == "all":
             raise ConfigError(
-                "columns 'batch' expected with it, as all labels are columns otherwise, found "
-                "'all'",
+                "has no effect with columns 'all', as all labels are negatives then",
                 where=name,
                 fix="leave it out, or change columns",
             )
     if head.pre_batch and (head.columns == "all" or head.positives is None):
-        found = "columns 'all'" if head.columns == "all" else "positives null"
+        obstacle = "columns 'all'" if head.columns == "all" else "positives null"
         raise ConfigError(
-            f"columns 'batch' and a number of positives expected with it, found {found}",
+            f"does not go with {obstacle}",
             where="pre_batch",
             fix="set it to 0, or change the other",
         )
     if head.temperature < 1 / _LARGEST_SCALE:
         raise ConfigError(
-            f"at least {1 / _LARGEST_SCALE:g} expected, found {head.temperature:g}",
+            f"must be at least {1 / _LARGEST_SCALE:g}, not {head.temperature:g}",
             where="temperature",
             fix="raise it",
         )

@@ -1,26 +1,25 @@
 """A tree of label clusters: a linear classifier per node, from the top down to the labels."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
+from annotated_types import Ge
 
-from tfxc.core.arguments import COUNT, POSITIVE, Integer, OneOf, checked
+from tfxc.core.declared import Count, FromData, Positive
 from tfxc.heads.base import rare_label_bias, seen_labels
-from tfxc.heads.bases.digits import LINKS
+from tfxc.heads.bases.digits import Link
 from tfxc.heads.tree.search import TreeSearch
+from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_shape import LevelShape, built_shape, children_table, shape_of
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.randomness import current_examples
 from tfxc.ops.search.candidates import children_candidates, distinct_with_counts, find, take, union
 
-if TYPE_CHECKING:
-    from tfxc.labels.cluster_tree import ClusterTree
-
-
-NEGATIVES = ("tfn", "man", "tfn+man")
+#: Which clusters are negatives: those near the true ones, those that the search finds, or both.
+Negatives = Literal["tfn", "man", "tfn+man"]
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -84,37 +83,26 @@ class Tree(TreeSearch):
     Reference: Zhang et al., NeurIPS 2021, arXiv 2110.00685.
     """
 
-    data_dependent_arguments = ("num_labels", "label_tree", "tree_shape", "level", "matched")
     kernels: Any = ()  # of the levels, once it is built
 
-    @checked(
-        nr_splits=Integer(2),
-        min_codes=COUNT | None,
-        max_leaf_size=Integer(2),
-        negatives=OneOf(*NEGATIVES),
-        num_candidate_groups=COUNT,
-        beam=COUNT | None,
-        link=OneOf(None, *LINKS),
-        initial_std=POSITIVE | None,
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        nr_splits: int = 16,
-        min_codes: int | None = None,
-        max_leaf_size: int = 100,
+        nr_splits: Annotated[int, Ge(2)] = 16,
+        min_codes: Count | None = None,
+        max_leaf_size: Annotated[int, Ge(2)] = 100,
         spherical: bool = True,
-        negatives: str = "tfn+man",
-        num_candidate_groups: int = 4,
-        beam: int | None = 10,
-        link: str | None = None,
-        initial_std: float = 0.02,
+        negatives: Negatives = "tfn+man",
+        num_candidate_groups: Count = 4,
+        beam: Count | None = 10,
+        link: Link = None,
+        initial_std: Positive = 0.02,
         seed: int = 0,
-        label_tree: "ClusterTree | None" = None,
-        tree_shape: Sequence[Sequence[int]] | None = None,
-        level: int | None = None,
-        matched: np.ndarray | None = None,
+        label_tree: FromData[ClusterTree | None] = None,
+        tree_shape: FromData[Sequence[Sequence[int]] | None] = None,
+        level: FromData[int | None] = None,
+        matched: FromData[np.ndarray | None] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -325,7 +313,4 @@ class Tree(TreeSearch):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        names = ("num_labels", "nr_splits", "min_codes", "max_leaf_size", "spherical", "negatives")
-        more = ("num_candidate_groups", "beam", "link", "initial_std", "seed", "level")
-        own = {name: getattr(self, name) for name in (*names, *more)}
-        return {**super().get_config(), **own, "tree_shape": [list(sizes) for sizes in self.shape]}
+        return {**super().get_config(), "tree_shape": [list(sizes) for sizes in self.shape]}

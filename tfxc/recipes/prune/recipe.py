@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfxc.core.arguments import COUNT, checked
+from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import OUTPUT
 from tfxc.core.storage.files import make_folder
@@ -63,22 +63,26 @@ class Prune(Recipe):
     Reference: Michel et al. 2019, arXiv 1905.10650; Yang et al. 2022, TextPruner, arXiv 2203.15996.
     """
 
-    @checked(num_heads=COUNT | None, feed_forward_dim=COUNT | None, iters=COUNT, examples=COUNT)
     def __init__(
         self,
         *,
         source: str,
-        num_heads: int | None = None,
-        feed_forward_dim: int | None = None,
+        num_heads: Count | None = None,
+        feed_forward_dim: Count | None = None,
         uneven_heads: bool = False,
-        iters: int = 4,
-        examples: int = 2048,
+        iters: Count = 4,
+        examples: Count = 2048,
         finetune: bool = True,
         trust: bool = False,
     ) -> None:
-        self.source, self.num_heads, self.feed_forward_dim = source, num_heads, feed_forward_dim
-        self.uneven_heads, self.iters, self.examples = uneven_heads, iters, examples
-        self.finetune, self.trust = finetune, trust
+        self.source = source
+        self.num_heads = num_heads
+        self.feed_forward_dim = feed_forward_dim
+        self.uneven_heads = uneven_heads
+        self.iters = iters
+        self.examples = examples
+        self.finetune = finetune
+        self.trust = trust
 
     @classmethod
     def check_config(cls, config: "Config") -> None:

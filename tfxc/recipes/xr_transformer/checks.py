@@ -15,8 +15,6 @@ from tfxc.ranker.settings import RankerSettings
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
 from tfxc.recipes.xr_linear.stages import estimate_lines, need_split
 from tfxc.recipes.xr_transformer.plan import (
-    INITIAL,
-    NEGATIVES,
     Plan,
     fine_tuned_levels,
     per_level,
@@ -259,11 +257,11 @@ def plan_of(recipe: "XRTransformer", config: Any, sizes: Sequence[int]) -> Plan:
     epochs = per_level(recipe.epochs, sizes, "epochs")
     plan = Plan(
         count=len(sizes),
-        negatives=per_level(negatives, sizes, "negatives", NEGATIVES),
-        initial=per_level(recipe.initial or "linear", sizes, "initial", INITIAL),
+        negatives=per_level(negatives, sizes, "negatives"),
+        initial=per_level(recipe.initial or "linear", sizes, "initial"),
         epochs=[config.training.epochs if value is None else value for value in epochs],
-        steps=per_level(recipe.steps, sizes, "steps", integers=True),
-        warmup_steps=per_level(recipe.warmup_steps, sizes, "warmup_steps", integers=True),
+        steps=per_level(recipe.steps, sizes, "steps"),
+        warmup_steps=per_level(recipe.warmup_steps, sizes, "warmup_steps"),
         only_topk=recipe.only_topk,
         ensemble=recipe.ensemble,
         threshold=recipe.threshold,

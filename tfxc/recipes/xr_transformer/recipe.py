@@ -4,18 +4,17 @@ import gc
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, OneOf, checked
+from tfxc.core.declared import Count, NotNegative, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import OUTPUT
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import Context, StagedRecipe
@@ -31,7 +30,7 @@ from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unus
 from tfxc.recipes.xr_transformer.embeddings import concatenated_on_disk, origin_of, write_embeddings
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
-from tfxc.recipes.xr_transformer.plan import ENSEMBLES
+from tfxc.recipes.xr_transformer.plan import Ensemble, Initial, Negatives
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.strategies import by_chief
 
@@ -108,38 +107,29 @@ class XRTransformer(StagedRecipe):
     keeps_head = False
     uses_cluster = True
 
-    @checked(
-        only_topk=COUNT,
-        ensemble=OneOf(*ENSEMBLES),
-        threshold=NOT_NEGATIVE,
-        encoding_length=POSITIVE | None,
-        memory_gb=POSITIVE | None,
-        calibrate=OneOf(None, *METHODS),
-        threads=COUNT | None,
-    )
     def __init__(
         self,
         *,
         do_fine_tune: bool = True,
         only_encoder: bool = False,
         fix_clustering: bool = False,
-        max_match_clusters: int = 32768,
-        negatives: str | Sequence[str] | None = None,
-        only_topk: int = 20,
-        initial: str | Sequence[str] | None = None,
-        ensemble: str = "concat-only",
-        threshold: float = 0.001,
+        max_match_clusters: Count = 32768,
+        negatives: Negatives | Sequence[Negatives] | None = None,
+        only_topk: Count = 20,
+        initial: Initial | Sequence[Initial] | None = None,
+        ensemble: Ensemble = "concat-only",
+        threshold: NotNegative = 0.001,
         cost_sensitive: bool = False,
-        epochs: float | Sequence[float | None] | None = None,
-        steps: int | Sequence[int | None] | None = None,
-        warmup_steps: int | Sequence[int | None] | None = None,
-        encoding_length: float = 1.0,
+        epochs: Positive | Sequence[Positive | None] | None = None,
+        steps: Count | Sequence[Count | None] | None = None,
+        warmup_steps: Count | Sequence[Count | None] | None = None,
+        encoding_length: Positive = 1.0,
         first_tree: Mapping[str, Any] | None = None,
         refined_tree: Mapping[str, Any] | None = None,
         ranker: Mapping[str, Any] | None = None,
-        memory_gb: float | None = None,
-        calibrate: str | None = None,
-        threads: int | None = None,
+        memory_gb: Positive | None = None,
+        calibrate: Literal["isotonic", "logistic"] | None = None,
+        threads: Count | None = None,
     ) -> None:
         self.do_fine_tune, self.only_encoder = do_fine_tune, only_encoder
         self.fix_clustering, self.max_match_clusters = fix_clustering, max_match_clusters
@@ -149,22 +139,19 @@ class XRTransformer(StagedRecipe):
         self.encoding_length, self.ranker = encoding_length, ranker
         self.first_tree, self.refined_tree = first_tree, refined_tree
         self.memory_gb, self.calibrate, self.threads = memory_gb, calibrate, threads
-        self._check()
-
-    def _check(self):
         if self.warmup_steps is not None and self.steps is None:
             raise ConfigError(
-                "recipe.steps expected with warmup_steps, found none",
+                "warmup_steps needs recipe.steps",
                 where="recipe.warmup_steps",
                 fix="add recipe.steps, or set training.schedule.warmup to a share",
             )
         if self.steps is not None and self.epochs is not None:
             raise ConfigError(
-                "steps or epochs expected, found both", where="recipe.steps", fix="remove one"
+                "steps and epochs do not go together", where="recipe.steps", fix="remove one"
             )
         if self.calibrate is not None and self.only_encoder:
             raise ConfigError(
-                "scores to calibrate expected, found only_encoder, which trains no ranker",
+                "there are no scores to calibrate: only_encoder trains no ranker",
                 where="recipe.calibrate",
                 fix="remove it",
             )

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
+from tfxc.core.declared import Count, FromData, Positive, ShareAboveZero
 from tfxc.heads.base import TILE, Head, seen_labels
-from tfxc.heads.bases.class_centres.checks import SAMPLINGS, check_sampling, labels_of_a_shard
+from tfxc.heads.bases.class_centres.checks import Sampling, check_sampling, labels_of_a_shard
 from tfxc.heads.bases.class_centres.sampling import Columns, partial, sampled_blocks, true_blocks
 from tfxc.heads.bases.shards import ShardLayout, Shards
 from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
@@ -50,22 +50,16 @@ class ClassCentres(Head):
     full_softmax = True
     sharded_table: ShardedTable | None = None  # the one of ``sharded_tables``
 
-    @checked(
-        scale=POSITIVE,
-        sub_centers=COUNT,
-        sampling=OneOf(*SAMPLINGS),
-        sample_rate=Number(maximum=1, above=0) | None,
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        scale: float,
-        sub_centers: int = 1,
-        sampling: str | None = None,
-        heads: Sequence[int] | None = None,
-        num_sampled_heads: int | None = None,
-        sample_rate: float | None = None,
+        scale: Positive,
+        sub_centers: Count = 1,
+        sampling: Sampling = None,
+        heads: Sequence[Count] | None = None,
+        num_sampled_heads: Count | None = None,
+        sample_rate: ShareAboveZero | None = None,
         sharded: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -314,9 +308,3 @@ class ClassCentres(Head):
     def _other_variables(self):
         """The weights besides the centres, in the order in which Keras saves them."""
         return [*self.trainable_variables, *self.non_trainable_variables]
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("num_labels", "scale", "sub_centers", "sampling", "heads", "num_sampled_heads")
-        more = ("sample_rate", "sharded", "seed")
-        return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}
