@@ -68,10 +68,10 @@ class JoinedLabels(NamedTuple):
 def joined_labels(names: Iterable[str], examples: int | None = None) -> JoinedLabels | None:
     """The label names that look like several labels in one, if there are any.
 
-    A name is certainly several labels if all its parts occur elsewhere too, as a name of their own
-    or in another name, and one of them in another place: as the first part of one name and a later
-    part of another. In paths, such as ``men/shoes`` next to ``women/shoes``, each part keeps its
-    place. Two or more names may be several labels if
+    Names are certainly several labels if all their parts occur elsewhere too, as a name of their
+    own or in another name, and most have a part that is the first of one name and a later one of
+    another. In paths, such as ``men/shoes`` next to ``women/shoes``, each part keeps its place.
+    Two or more names may be several labels if
 
     * a part of each is a name of its own, or all its parts occur elsewhere, where the separator
       hardly ever stands in names (``fashion|men`` next to ``fashion``);
@@ -131,8 +131,9 @@ def joined_labels(names: Iterable[str], examples: int | None = None) -> JoinedLa
             likely = list(repeated | dict.fromkeys(partly_alone))
         num_labels = len(alone.union(*several.values()))
         if certain and 2 * len(certain) >= len(several):
-            parts = several[certain[0]]
-            return JoinedLabels(separator, certain, parts, len(cells), num_labels, certain=True)
+            joined = list(repeated)
+            parts = several[joined[0]]
+            return JoinedLabels(separator, joined, parts, len(cells), num_labels, certain=True)
         if possible is None and len(likely) > 1 and 2 * len(likely) >= len(several):
             parts = several[likely[0]]
             possible = JoinedLabels(separator, likely, parts, len(cells), num_labels, certain=False)
