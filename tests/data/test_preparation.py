@@ -419,6 +419,26 @@ def test_cells_of_several_labels_are_warned_of(labels, options, found, tmp_path,
         assert re.search(rf"train\.csv: every example has one label, but {found}", warned), warned
 
 
+@pytest.mark.parametrize("settled", ["label_names", "split_options"])
+def test_names_that_the_user_has_settled_are_not_warned_of(settled, tmp_path, capsys):
+    names = ["law", "law|tax", "art", "art|oil"]
+    rows = "".join(f"some text {number},{name}\n" for number, name in enumerate(names))
+    (tmp_path / "train.csv").write_text(f"text,labels\n{rows}")
+    (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
+    chosen = {
+        "label_names": str(tmp_path / "names.txt"),
+        "split_options": {"train": {"label_separator": None}},
+    }
+    settings = DataSettings(
+        name="cells",
+        train=str(tmp_path / "train.csv"),
+        text_features=TFIDF,
+        **{settled: chosen[settled]},
+    )
+    prepare(settings, tmp_path / "out")
+    assert "warning" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("train", "dev", "found"),
     [

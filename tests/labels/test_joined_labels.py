@@ -79,8 +79,8 @@ def test_the_warning_is_one_line_and_says_what_to_do():
     found = joined_labels(["Mode", "Mode\tOben", "Haus", "Haus\tMöbel"])
     assert found.warning("a.csv", splits_cells=True) == (
         "a.csv: every example has one label, but 2 of 4 label names look like several, such as "
-        r"'Mode\tOben' ('Mode', 'Oben'). If they are, set data.reader_options.label_separator to "
-        r"'\t', which makes 4 labels; if each is one label, set it to null, which also ends this "
-        "warning"
+        r"'Mode\tOben' ('Mode', 'Oben'). If they are, write lists or set "
+        r"data.reader_options.label_separator to '\t', which makes 4 labels; if each is one label, "
+        "set it to null, which also ends this warning"
     )
     assert "label_separator" not in found.warning("a.txt", splits_cells=False)

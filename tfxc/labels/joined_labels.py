@@ -56,7 +56,7 @@ class JoinedLabels(NamedTuple):
         if splits_cells:
             option = "data.reader_options.label_separator"
             fix = (
-                f"If they are, set {option} to {self.separator!r}, which makes "
+                f"If they are, write lists or set {option} to {self.separator!r}, which makes "
                 f"{self.num_labels:,} labels; if each is one label, set it to null, which also "
                 "ends this warning"
             )
