@@ -100,8 +100,11 @@ def joined_labels(names: Iterable[str], examples: int | None = None) -> JoinedLa
         >>> joined_labels(["food", "drink", "food & drink", "R&D"])
     """
     cells = dict.fromkeys(cell for name in names if (cell := name.strip()))
+    text = "\0".join(cells)  # one text is searched faster than a million
     possible = None
     for separator in (*_BETWEEN_LABELS, *_ALSO_IN_NAMES, *_MOSTLY_IN_NAMES):
+        if separator not in text:
+            continue
         parts_of = {
             cell: [part for each in cell.split(separator) if (part := each.strip())]
             for cell in cells
@@ -137,11 +140,11 @@ def joined_labels(names: Iterable[str], examples: int | None = None) -> JoinedLa
         if possible is None and len(likely) > 1 and 2 * len(likely) >= len(several):
             parts = several[likely[0]]
             possible = JoinedLabels(separator, likely, parts, len(cells), num_labels, certain=False)
-    if possible is None and examples is not None:
+    many = examples is not None and len(cells) >= max(_MANY, _RARELY_REPEATED * examples)
+    if possible is None and many:
         names_of_words = [cell for cell in cells if len(cell.split()) > 1]
         words = {word for cell in cells for word in cell.split()}
-        many = len(cells) >= max(_MANY, _RARELY_REPEATED * examples)
-        if names_of_words and many and len(words) < _FEW_WORDS * len(cells):
+        if names_of_words and len(words) < _FEW_WORDS * len(cells):
             parts = names_of_words[0].split()
             return JoinedLabels(" ", names_of_words, parts, len(cells), len(words), certain=False)
     return possible
