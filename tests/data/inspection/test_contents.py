@@ -1,6 +1,5 @@
 """What is found in a training file, good or bad."""
 
-import itertools
 import json
 
 import numpy as np
@@ -145,14 +144,19 @@ def test_a_column_of_0_and_1_for_each_label(tmp_path):
 
 
 def test_labels_that_may_be_several(tmp_path):
-    """Separated by blanks, as names of several words are; so it is only said."""
-    words = ["animal", "red", "water", "fast", "small", "wild"]
-    cells = [" ".join(pair) for pair in itertools.permutations(words, 3)][:60] * 2
-    lines = [f"{text},{cell}" for (text, _), cell in zip(rows(120), cells, strict=True)]
-    found = inspect(write(tmp_path / "a.csv", "text,tags", lines))
-    assert found.labels == 60 and found.words_of_labels == 6
-    lines = [f"{text},{cell}" for (text, _), cell in zip(rows(120), words * 20, strict=True)]
-    assert not inspect(write(tmp_path / "b.csv", "text,tags", lines)).words_of_labels
+    """Names look the same; so it is only said, and not where the user has settled it."""
+    cells = ["animal", "animal|red", "water", "water|deep"] * 10
+    lines = [f"{text},{cell}" for (text, _), cell in zip(rows(40), cells, strict=True)]
+    path = write(tmp_path / "a.csv", "text,tags", lines)
+    found = inspect(path)
+    assert found.labels == 4 and "label_separator" not in found.options
+    assert "a.csv: every example has one label, but 2 of 4 label names" in found.warning
+    settled = inspect(path, given={"label_separator": None})
+    assert settled.warning is None and "separator" not in describe(settled)
+    split = inspect(path, given={"label_separator": "|"})
+    assert split.labels == 4 and split.warning is None
+    lines = [f"__label__{cell} {text}" for (text, _), cell in zip(rows(40), cells, strict=True)]
+    assert "list the labels one by one" in inspect(write(tmp_path / "a.txt", None, lines)).warning
 
 
 def test_lists_in_a_cell(tmp_path):

@@ -63,18 +63,10 @@ class Completed:
         if self.contents is None:
             return []
         data = self.tree["data"]
-        lines = [
+        return [
             f"{data['train']}: {describe(self.contents)}",
             f"preset {self.preset}: {_model_line(self.tree)}{_dev_line(data)}",
         ]
-        if self.contents.words_of_labels:
-            words = self.contents.words_of_labels
-            note = (
-                f"note: the labels combine {words:,} words; if a cell holds several labels, add "
-                "--set 'data.reader_options.label_separator=\" \"'"
-            )
-            lines.insert(1, note)
-        return lines
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -196,7 +188,7 @@ def describe(contents: Contents) -> str:
     parts += [
         f"{what} {_shown(contents.options[key])}"
         for key, what in columns.items()
-        if key in contents.options
+        if contents.options.get(key) is not None
     ]
     parts.append(f"{least}{contents.labels:,} labels, {each}")
     if contents.unlabelled:

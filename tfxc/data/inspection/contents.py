@@ -17,6 +17,7 @@ from tfxc.data.formats.base import NONE_GIVEN
 from tfxc.data.kinds import IMAGE, TEXT, kind_of_features
 from tfxc.data.parsing.column_guess import Wanted
 from tfxc.data.source_files import is_builtin, staged
+from tfxc.labels.joined_labels import joined_labels
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
@@ -29,7 +30,6 @@ _LARGEST_IMAGE = 96  # of the shorter side; a larger image takes a GPU
 _CHUNK = 4096
 # From so many examples on, labels that hardly ever repeat are none.
 _ALL_DIFFERENT, _DIFFERENT = 20, 0.9
-_COMBINED = 0.25  # of the examples have a label of their own, which combines few words
 # Letters of scripts that put no blanks between words: Thai to Myanmar, Khmer, kana, Han.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
@@ -55,9 +55,9 @@ class Contents:
         labels: number of labels that were seen.
         labels_each: mean number of labels of an example.
         unlabelled: number of examples without labels.
-        words_of_labels: number of words that make up all labels, if these look like several labels
-            separated by blanks; else 0.
         complete: whether the whole file was looked at.
+        warning: says that each example has one label, and that these look like several in one;
+            None if they do not, or if the user has settled it with ``label_separator``.
         tokens: "characters" of texts in a script without blanks, else "words".
         length: median number of tokens in a text.
         long: number of tokens that 95 of 100 texts have at most.
@@ -74,7 +74,7 @@ class Contents:
     labels_each: float
     complete: bool
     unlabelled: int = 0
-    words_of_labels: int = 0
+    warning: str | None = None
     tokens: str = "words"
     length: int = 0
     long: int = 0
@@ -294,6 +294,9 @@ class _Sample:
         lengths = self.lengths[script] or [0]
         known = self._labels_are_known()
         labels = self.reader.num_labels if known else len(self.names)
+        settled = self.several or known or options.get("label_separator", "") is None
+        joined = None if settled else joined_labels(map(str, self.names), self.given)
+        splits_cells = "label_separator" in self.reader.label_options
         return Contents(
             format=name,
             options=options,
@@ -303,7 +306,7 @@ class _Sample:
             labels_each=1.0 if not self.several else self.given / self.examples,
             complete=self.complete or known,
             unlabelled=self.without,
-            words_of_labels=self._words_of_labels() if options.get("labels_field") else 0,
+            warning=None if joined is None else joined.warning(self.reader.path, splits_cells),
             tokens=script,
             length=int(np.median(lengths)),
             long=int(np.quantile(lengths, 0.95)),
@@ -316,14 +319,6 @@ class _Sample:
             return self.reader.num_examples or self.examples
         share = self.bytes_read / max(1, self.reader.total_bytes or 1)
         return round(self.examples / share) if 0 < share <= 1 else self.examples
-
-    def _words_of_labels(self):
-        """Few words in many combinations look like several labels in a cell."""
-        names = len(self.names)
-        if self.several or names < max(_ALL_DIFFERENT, _COMBINED * self.examples):
-            return 0
-        words = {word for name in self.names for word in name.split()}
-        return len(words) if len(words) < _COMBINED * names else 0
 
     def _script(self):
         words = sum(self.lengths["words"])
