@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, monkeypat
     [
         (errno.ENOSPC, r"a.txt: cannot write: the disk is full. Free some space"),
         (errno.EDQUOT, r"quota is used up"),
-        (errno.EACCES, r"permission denied.*choose a folder you may write to"),
+        (errno.EACCES, r"permission denied.*Choose a folder you may write to"),
         (errno.EROFS, r"the file system is read-only"),
     ],
 )

@@ -10,6 +10,7 @@ arguments to each other stays code, next to the class.
 
 import functools
 import inspect
+import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -125,16 +126,27 @@ leave it out for the default 10.
     """
     if _accepts(annotation, value):
         return value
-    shown = repr(value)
-    if len(shown) > _LONGEST:
-        shown = f"{shown[:_LONGEST]}..."
+    has_default = default is not inspect.Parameter.empty and default is not None
     raise ConfigError(
-        f"must be {describe(annotation)}, not {shown}{nearest(value, _words(annotation))}",
+        f"must be {describe(annotation)}, not {shown(value)}{nearest(value, words(annotation))}",
         where=name,
-        fix="change it"
-        if default in (inspect.Parameter.empty, None)
-        else f"change it, or leave it out for the default {default!r}",
+        fix=f"change it, or leave it out for the default {shown(default)}"
+        if has_default
+        else "change it",
     )
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: in the words of JSON, and not too long.
+
+    Example:
+        >>> shown(None), shown("a"), shown(2.5)
+        ('null', "'a'", '2.5')
+    """
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _accepts(annotation: Any, value: object) -> bool:
@@ -162,26 +174,27 @@ def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
 
 def _takes_bool(annotation: Any) -> bool:
     return any(
-        kind in (bool, object, Any) or isinstance(kind, bool) for kind in _alternatives(annotation)
+        kind in (bool, object, Any) or isinstance(kind, bool) for kind in alternatives(annotation)
     )
 
 
-def _alternatives(annotation: Any) -> list[Any]:
+def alternatives(annotation: Any) -> list[Any]:
     """The types and the values of which an annotation accepts any."""
     origin = typing.get_origin(annotation)
     if origin is Annotated:
-        return _alternatives(typing.get_args(annotation)[0])
+        return alternatives(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
-        return [kind for part in typing.get_args(annotation) for kind in _alternatives(part)]
+        return [kind for part in typing.get_args(annotation) for kind in alternatives(part)]
     return list(typing.get_args(annotation)) if origin is Literal else [annotation]
 
 
-def _words(annotation: Any) -> list[str]:
-    return [value for value in _alternatives(annotation) if isinstance(value, str)]
+def words(annotation: Any) -> list[str]:
+    """The texts among the values that an annotation names."""
+    return [value for value in alternatives(annotation) if isinstance(value, str)]
 
 
 def describe(annotation: Any) -> str:
-    """What an annotation accepts, in words; that None is accepted, too, is not said.
+    """Says what an annotation accepts; that None is accepted, too, is not said.
 
     Example:
         >>> describe(Count | None), describe(ShareBelowOne), describe(Literal["l1", "l2"])
@@ -196,8 +209,8 @@ def describe(annotation: Any) -> str:
         said = [describe(part) for part in parts if part is not types.NoneType]
         return " or ".join(dict.fromkeys(said))
     if origin is Literal:
-        values = [str(value) for value in parts if value is not None]
-        return f"one of {', '.join(values)}" if len(values) > 1 else repr(values[0])
+        values = [value for value in parts if value is not None]
+        return f"one of {', '.join(map(str, values))}" if len(values) > 1 else shown(values[0])
     if origin is not None and issubclass(origin, Mapping):
         return "a section"
     if origin is not None and issubclass(origin, Iterable):
@@ -209,6 +222,11 @@ def describe(annotation: Any) -> str:
         return "anything"
     name = getattr(annotation, "__name__", str(annotation))
     return "an array" if name == "ndarray" else f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
+
+
+def bounded(annotation: Any, bounds: Sequence[Any]) -> Any:
+    """An annotation with bounds that a pydantic model keeps apart from it."""
+    return Annotated[(annotation, *bounds)] if bounds else annotation
 
 
 def _bounded(annotation: Any, marks: Sequence[Any]) -> str:

@@ -1,10 +1,13 @@
 import math
+import typing
 
 import pytest
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.training.optimization.schedules import NAMES, Schedule, get_schedule
+from tfxc.training.optimization.schedules import Name, Schedule, get_schedule
+
+NAMES = typing.get_args(Name)
 
 # name -> (arguments, factor at the start, in the middle, at the end), by hand
 PLAIN = {

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tfxc.core.arguments import NOT_NEGATIVE, Number, checked
+from tfxc.core.declared import NotNegative, ShareAboveZero, checked
 from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 
@@ -59,9 +59,14 @@ class RateFactors:
     Reference: Howard and Ruder 2018 (arXiv 1801.06146); Clark et al. 2020 (arXiv 2003.10555).
     """
 
-    @checked(layer_decay=Number(maximum=1, above=0))
-    def __init__(self, rates: Mapping[str, float] | None = None, layer_decay: float = 1.0) -> None:
-        self.rates, self.layer_decay = dict(_checked(rates or {})), layer_decay
+    @checked
+    def __init__(
+        self,
+        rates: Mapping[str, NotNegative] | None = None,
+        layer_decay: ShareAboveZero = 1.0,
+    ) -> None:
+        self.rates = dict(rates or {})
+        self.layer_decay = layer_decay
 
     @property
     def trivial(self) -> bool:
@@ -155,14 +160,6 @@ def rate_lines(optimizer: "Optimizer", weights: "Sequence[TrainedWeight]") -> It
         rate = f"{factor * optimizer.learning_rate:.4g}"
         names = _some([weight.path for weight in groups[factor]], most=3)
         yield f"  {rate:>10} ({factor:.4g} times) {size:>13,} parameters: {names}"
-
-
-def _checked(rates):
-    if not isinstance(rates, dict):
-        raise ConfigError(f"a dict {{pattern: factor}} expected, found {rates!r}", where="rates")
-    for pattern, factor in rates.items():
-        NOT_NEGATIVE.check(f"rates[{pattern!r}]", factor)
-    return rates
 
 
 def _fits(pattern, path):
