@@ -305,7 +305,7 @@ class Declared:
     """
 
     data_dependent_arguments: typing.ClassVar[tuple[str, ...]] = ()
-    _arguments_given: Mapping[str, Any]
+    _given: types.SimpleNamespace  # no dictionary: Keras would look for weights in it
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Wraps the constructor, if the class has one of its own."""
@@ -320,11 +320,13 @@ class Declared:
 
         @functools.wraps(constructor)
         def construct(self: Any, *values: Any, **named: Any) -> None:
-            if "_arguments_given" not in vars(self):  # of the outermost class; not Keras' business
+            if "_given" not in vars(self):  # of the outermost class; not Keras' business
                 bound = signature.bind(self, *values, **named)
                 bound.apply_defaults()
-                given = {name: bound.arguments[name] for name in _arguments(constructor)}
-                object.__setattr__(self, "_arguments_given", given)
+                of_bases = bound.kwargs.keys() - signature.parameters.keys()
+                arguments = {name: bound.arguments[name] for name in _arguments(constructor)}
+                arguments |= {name: bound.kwargs[name] for name in of_bases}
+                object.__setattr__(self, "_given", types.SimpleNamespace(**arguments))
             checked_constructor(self, *values, **named)
 
         construct.__signature__ = signature  # type: ignore[attr-defined]
@@ -336,12 +338,18 @@ class Declared:
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments; of those that depend on the data, no arrays."""
-        declared = arguments_of(type(self))
         parent = super()
         # Keras' own: name, dtype, trainable.
         config = parent.get_config() if hasattr(parent, "get_config") else {}
+        given = vars(self._given)
+        declared: dict[str, Argument] = {}
+        for cls in type(self).__mro__:
+            if issubclass(cls, Declared) and "__init__" in vars(cls):
+                declared = arguments_of(cls) | declared
         for name, argument in declared.items():
-            value = _plain(self._arguments_given[name])
+            if name not in given:
+                continue  # what a base class is given by the one derived from it
+            value = _plain(given[name])
             if not argument.from_data or _is_plain(value):
                 config[name] = value
         return config

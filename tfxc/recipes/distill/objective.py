@@ -1,18 +1,15 @@
 """A student's loss: the true labels, and what a teacher says of the same example."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.divergence import difficulty, teacher_divergence
+from tfxc.recipes.distill.layer_matching import Matches
 from tfxc.techniques.base import Technique
-
-if TYPE_CHECKING:
-    from tfxc.recipes.distill.layer_matching import Matches
-
 
 _MIN = 0.1  # smallest temperature of an example, as a share of T
 
@@ -60,8 +57,8 @@ class Distillation(Technique):
         temperature: tuple[float, float],
         distance: str,
         squared: bool,
-        tempering: "TemperatureSettings | None" = None,
-        matches: "Matches | None" = None,
+        tempering: TemperatureSettings | None = None,
+        matches: Matches | None = None,
         turns: Sequence[float] = (1.0,),
     ) -> None:
         self._teachers, self._distance, self._squared = list(teachers), distance, squared
