@@ -168,7 +168,10 @@ def test_bad_set(tmp_path, text, message):
         ({"training": {"batch_size": 0}}, "training.batch_size: .*at least 1, not 0"),
         ({"training": {"batch_size": 2.5}}, "training.batch_size: must be an integer .*, not 2.5"),
         ({"training": {"epochs": "many"}}, "training.epochs: must be a number .*, not 'many'"),
-        ({"training": {"precision": "float8"}}, "training.precision: must be one of float32, .*, not 'float8'"),
+        (
+            {"training": {"precision": "float8"}},
+            "training.precision: must be one of float32, .*, not 'float8'",
+        ),
         ({"encoder": 5}, "encoder: must be a section, not 5"),
         ({"encoder": {"hidden": [3]}}, "'encoder.name' is missing"),
         ({"techniques": [{"decay": 1}]}, "'techniques.0.name' is missing"),

@@ -361,7 +361,7 @@ def test_encoders_of_tokens_read_the_texts():
 
 
 def test_a_low_temperature_is_refused():
-    with pytest.raises(ConfigError, match=r"at least 0\.01 expected"):
+    with pytest.raises(ConfigError, match=r"temperature: must be at least 0\.01, not 0\.001"):
         LabelText(3, temperature=0.001)
 
 
@@ -473,7 +473,7 @@ def test_what_finds_columns_does_not_go_with_all_of_them(head):
 
 
 def test_more_mined_labels_than_candidates_are_refused():
-    with pytest.raises(ConfigError, match="at most mined_candidates, 3, expected, found 4"):
+    with pytest.raises(ConfigError, match="mined: must be at most mined_candidates, 3, not 4"):
         LabelText(9, mined=4, mined_candidates=3)
 
 

@@ -1,3 +1,5 @@
+import typing
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,12 +13,14 @@ from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.precomputed import Precomputed
-from tfxc.heads.mach import AGGREGATES, MACH
+from tfxc.heads.mach import MACH, Aggregate
 from tfxc.model import build_model
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.ops.randomness import step_scope
 from tfxc.ops.search import gather_graph
 from tfxc.recipes.repetitions.recipe import place_repetition
+
+AGGREGATES = typing.get_args(Aggregate)
 
 
 def buckets_of(head):
@@ -100,7 +104,9 @@ class TestMACHOfSeparateTrunks(TestMACH):
         return super().make(num_labels, trunk="separate", **arguments)
 
     def encoder(self):
-        return Repeated([Precomputed(self.dim, unit_norm=r % 2) for r in range(self.repetitions)])
+        return Repeated(
+            [Precomputed(self.dim, unit_norm=r % 2 == 1) for r in range(self.repetitions)]
+        )
 
     def bucket_logits(self, head, features):
         kernel, bias = (weight.astype(np.float64) for weight in head.get_weights())

@@ -305,7 +305,9 @@ class Declared:
     """
 
     data_dependent_arguments: typing.ClassVar[tuple[str, ...]] = ()
-    _given: types.SimpleNamespace  # no dictionary: Keras would look for weights in it
+    _constructor_arguments: (
+        types.SimpleNamespace
+    )  # no dictionary: Keras would look for weights in it
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Wraps the constructor, if the class has one of its own."""
@@ -320,13 +322,17 @@ class Declared:
 
         @functools.wraps(constructor)
         def construct(self: Any, *values: Any, **named: Any) -> None:
-            if "_given" not in vars(self):  # of the outermost class; not Keras' business
+            if "_constructor_arguments" not in vars(
+                self
+            ):  # of the outermost class; not Keras' business
                 bound = signature.bind(self, *values, **named)
                 bound.apply_defaults()
                 of_bases = bound.kwargs.keys() - signature.parameters.keys()
                 arguments = {name: bound.arguments[name] for name in _arguments(constructor)}
                 arguments |= {name: bound.kwargs[name] for name in of_bases}
-                object.__setattr__(self, "_given", types.SimpleNamespace(**arguments))
+                object.__setattr__(
+                    self, "_constructor_arguments", types.SimpleNamespace(**arguments)
+                )
             checked_constructor(self, *values, **named)
 
         construct.__signature__ = signature  # type: ignore[attr-defined]
@@ -341,7 +347,7 @@ class Declared:
         parent = super()
         # Keras' own: name, dtype, trainable.
         config = parent.get_config() if hasattr(parent, "get_config") else {}
-        given = vars(self._given)
+        given = vars(self._constructor_arguments)
         declared: dict[str, Argument] = {}
         for cls in type(self).__mro__:
             if issubclass(cls, Declared) and "__init__" in vars(cls):
