@@ -194,7 +194,7 @@ def test_published_sizes():
     ("wrong", "message"),
     [
         ({"num_sampled_heads": 5}, r"an integer from 1 to 4 \(the blocks\) expected, found 5"),
-        ({"sampling": "never"}, "sampling: one of per_example, per_batch expected"),
+        ({"sampling": "never"}, "sampling: must be one of per_example, per_batch"),
         ({"heads": [2, 3]}, "6 codes for 12 labels"),
     ],
 )

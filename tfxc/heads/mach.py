@@ -149,8 +149,8 @@ class MACH(Head):
     def _check_width(self, width):
         if width != self.num_buckets:
             raise ConfigError(
-                f"vectors of {self.num_buckets} numbers, one for each bucket, expected with "
-                f"direct, found {width}",
+                f"the encoder makes vectors of {width} numbers, but there are {self.num_buckets} "
+                "buckets",
                 where="head.direct",
                 fix=f"set encoder.hidden=[{self.num_buckets}] and encoder.activation='linear'",
             )

@@ -56,7 +56,7 @@ class Poly(Objective):
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         if gamma is not None and not focal:
-            raise ValueError(f"focal: true expected with gamma {gamma}, found false")
+            raise ValueError(f"gamma {gamma} has no effect without focal")
         self.epsilon, self.focal, self.gamma = epsilon, focal, gamma
         self._exponent = (2.0 if gamma is None else gamma) * focal
 

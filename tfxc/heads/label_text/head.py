@@ -46,7 +46,7 @@ def _label_texts(data: "TrainingData") -> "LabelTexts":
     found = data.source.label_texts()
     if found is None:
         raise ConfigError(
-            "texts of the labels expected by head 'label_text', found none",
+            "head 'label_text' needs texts of the labels",
             where="data.label_texts",
             fix="name their file, or 'names' for the labels' names",
         )
@@ -203,15 +203,13 @@ class LabelText(Head):
             missing = ~texts.given & (np.asarray(self._label_counts) > 0)
         if missing.any() and not self.free_vectors:
             raise ConfigError(
-                f"free_vectors expected, as {np.count_nonzero(missing):,} labels have no text, "
-                "found false",
+                f"{np.count_nonzero(missing):,} labels have no text, and no vectors of their own",
                 where="free_vectors",
                 fix="set it to true, or set data.missing_texts to 'error' and give all texts",
             )
         if self.label_length is not None and not texts.rows.kind.holds(TOKENS):
             raise ConfigError(
-                f"text features that are tokens expected with label_length, found "
-                f"{texts.rows.kind.description}",
+                f"only tokens can be cut off, not {texts.rows.kind.description}",
                 where="label_length",
                 fix="remove it",
             )
@@ -364,7 +362,7 @@ class LabelText(Head):
             ids: int64 (n,).
         """
         if self._table is None:
-            raise TypeError("label texts expected, which come with the training data")
+            raise TypeError("there are no label texts: they come with the training data")
         return self._table(ids)
 
     def vectors_of(self, ids: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
@@ -397,7 +395,7 @@ class LabelText(Head):
             rows: float32 (C, dim), the columns' vectors.
         """
         if columns is None or rows is None:
-            raise TypeError("columns and their vectors expected, see XCModel.groups_of_passes")
+            raise TypeError("columns and their vectors are missing, see XCModel.groups_of_passes")
         features = unit_rows(features)
         cosines = tf.matmul(features, rows, transpose_b=True)
         if self.margin:
