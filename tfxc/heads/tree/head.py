@@ -261,7 +261,7 @@ class Tree(TreeSearch):
         index = current_examples()
         if self._start_matched is None or index is None:
             raise ValueError(
-                "negatives 'man' on one level need matched parents and example numbers"
+                "negatives 'man' need matched parents and example numbers"
             )
         return tf.cast(tf.gather(self._matched, index), tf.int64)
 
