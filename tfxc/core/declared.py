@@ -136,6 +136,16 @@ leave it out for the default 10.
     )
 
 
+def check_choice(where: str, value: _T, choices: Iterable[object]) -> _T:
+    """``check`` for values that are only known when the program runs, such as the keys of a table.
+
+    Example:
+        >>> check_choice("method", "logistic", {"isotonic": 1, "logistic": 2})
+        'logistic'
+    """
+    return check(Literal[tuple(choices)], where, value)  # type: ignore[valid-type]
+
+
 def shown(value: object) -> str:
     """A value as a message shows it: in the words of JSON, and not too long.
 
@@ -451,3 +461,9 @@ def from_section(
     check_section(factory, {**section, **known}, where, where, [*others, *known])
     with inside(where, arguments_of(factory)):
         return factory(**known, **section)
+
+
+def check_k(k: int, most: int) -> None:
+    """Raises a ``ValueError`` unless k labels can be found among ``most``."""
+    if not 1 <= k <= most:
+        raise ValueError(f"k: must be from 1 to {most}, the number of labels, not {k}")

@@ -8,8 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import check_k
-from tfxc.core.declared import Declared
+from tfxc.core.declared import Declared, check_k
 from tfxc.ops.randomness import drawn_again, draws
 from tfxc.ops.search.ranks import tiled_ranks
 from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax

@@ -260,9 +260,7 @@ class Tree(TreeSearch):
     def _matched_parents(self):
         index = current_examples()
         if self._start_matched is None or index is None:
-            raise ValueError(
-                "negatives 'man' need matched parents and example numbers"
-            )
+            raise ValueError("negatives 'man' need matched parents and example numbers")
         return tf.cast(tf.gather(self._matched, index), tf.int64)
 
     def _candidate_group(self, features, level, parents, positives, counts):
