@@ -16,7 +16,8 @@ from tfxc.ops.randomness import in_training_step
 # Lengths of vectors beyond these count as these, and the statistics that training starts from, as
 # in the authors' code.
 _LENGTHS = (1e-3, 100.0)
-_START_MEAN, _START_STD = 20.0, 100.0
+_START_MEAN = 20.0
+_START_STD = 100.0
 _EPSILON = 1e-3
 
 
@@ -92,7 +93,9 @@ class AdaFace(ClassCentres):
             seed=seed,
             **kwargs,
         )
-        self.margin, self.concentration, self.momentum = margin, concentration, momentum
+        self.margin = margin
+        self.concentration = concentration
+        self.momentum = momentum
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes the centres, and the statistics of the lengths."""
@@ -108,7 +111,8 @@ class AdaFace(ClassCentres):
     def strength(self, lengths: tf.Tensor) -> tf.Tensor:
         """z of each example; in a training step, moves the statistics first."""
         lengths = tf.clip_by_value(tf.stop_gradient(lengths), *_LENGTHS)
-        mean, std = self.length_mean.value, self.length_std.value
+        mean = self.length_mean.value
+        std = self.length_std.value
         if in_training_step():
             mean, std = self._moved(lengths if self.sharded_table else rows_everywhere(lengths))
         z = self.concentration * (lengths - mean) / (std + _EPSILON)

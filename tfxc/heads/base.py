@@ -159,7 +159,8 @@ class Head(Declared, LargeWeights):
         Returns:
             List of what ``training_groups`` returns, one for each pass.
         """
-        drawn, groups = draws(), []
+        drawn = draws()
+        groups = []
         for features in passes:
             with drawn_again(drawn):
                 groups.append(self.training_groups(features, labels))
@@ -173,7 +174,8 @@ class Head(Declared, LargeWeights):
         if not self.built:
             self.build(features.shape)
         score = self.tile_scores(features)
-        tile, unrolled = self.tile or TILE, self.tile is not None
+        tile = self.tile or TILE
+        unrolled = self.tile is not None
         return tiled_top_k(score, self.num_labels, k, tile, unrolled)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
@@ -182,7 +184,8 @@ class Head(Declared, LargeWeights):
 
     def all_scores(self, features: tf.Tensor) -> tf.Tensor:
         """Float32 (batch, num_labels), scored by the tiles of ``top_k``: they round alike."""
-        score, size = self.tile_scores(features), self.tile or TILE
+        score = self.tile_scores(features)
+        size = self.tile or TILE
         starts = range(0, self.num_labels, size)
         return tf.concat([score(at, min(at + size, self.num_labels)) for at in starts], 1)
 
@@ -224,8 +227,10 @@ class Head(Declared, LargeWeights):
         if not self.built:
             self.build(features.shape)
         labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
-        score, count = self.tile_scores(features), self.num_labels
-        tile, unrolled = self.tile or _LOSS_TILE, self.tile is not None
+        score = self.tile_scores(features)
+        count = self.num_labels
+        tile = self.tile or _LOSS_TILE
+        unrolled = self.tile is not None
         ids, scores, log_sum, of_true = tiled_softmax(score, count, labels, k, tile, unrolled)
         return ids, scores, mean_cross_entropy(log_sum, of_true, labels >= 0)
 
@@ -240,7 +245,8 @@ class Head(Declared, LargeWeights):
             excluded: int32 (batch, any), labels that do not count, none of them true, padded
                 with -1.
         """
-        tile, unrolled = self.tile or _RANK_TILE, self.tile is not None
+        tile = self.tile or _RANK_TILE
+        unrolled = self.tile is not None
         score = self.tile_scores(features)
         return tiled_ranks(score, self.num_labels, labels, excluded, tile, unrolled)
 

@@ -72,7 +72,8 @@ class Dense(Head):
         self.num_labels = num_labels
         self.initial_std = initial_std
         self.seed = seed
-        self.update, self.weights_dtype = update, weights
+        self.update = update
+        self.weights_dtype = weights
         self.fused_learning_rate = learning_rate
         for name, given in (("learning_rate", learning_rate), ("weights", weights)):
             if update != "fused" and given not in (None, "float32"):
@@ -158,7 +159,8 @@ class Dense(Head):
         if self.chunks is not None:
             return self.chunks.scores(features)
         features = tf.cast(features, tf.float32)
-        kernel, bias = read_once(self.kernel.value), read_once(self.bias.value)
+        kernel = read_once(self.kernel.value)
+        bias = read_once(self.bias.value)
 
         def score(begin, end):
             if not tf.is_tensor(begin) and end - begin == self.num_labels:

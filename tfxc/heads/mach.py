@@ -115,7 +115,8 @@ class MACH(Head):
                 fix="leave it out",
             )
         self.initial_std = initial_std
-        self.search_buckets, self.search_min_count = search_buckets, search_min_count
+        self.search_buckets = search_buckets
+        self.search_min_count = search_min_count
         self.seed = seed
         seeds = range(first_repetition, first_repetition + num_repetitions)
         self.lookups = bucket_lookups(num_labels, num_buckets, seeds)
@@ -235,7 +236,8 @@ class MACH(Head):
         self.check_k(k)
         if self._inverse is None:
             self._inverse = gather.invert_lookups(self._counted_lookups, self.num_buckets)
-        lookups, numbers = self._counted_lookups[:most], self.counted[:most]
+        lookups = self._counted_lookups[:most]
+        numbers = self.counted[:most]
         inverse = gather.InverseLookups(*(array[:most] for array in self._inverse))
         places = numbers if scores.shape[1] == self.num_repetitions else range(len(numbers))
         if len(places) < scores.shape[1]:
@@ -274,7 +276,8 @@ class MACH(Head):
         """Means over the repetitions of the cosines of buckets; None if ``direct``."""
         if self.direct:
             return None
-        total, kernel = np.zeros(self.num_labels, np.float32), read_once(self.kernel.value)
+        total = np.zeros(self.num_labels, np.float32)
+        kernel = read_once(self.kernel.value)
 
         def buckets_between(repetition, begin, end):
             return tf.transpose(kernel[repetition, :, begin:end])

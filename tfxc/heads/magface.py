@@ -98,8 +98,10 @@ class MagFace(ClassCentres):
                 f"must be at least least_margin, {least_margin}, not {largest_margin}",
                 where="largest_margin",
             )
-        self.least_length, self.largest_length = least_length, largest_length
-        self.least_margin, self.largest_margin = least_margin, largest_margin
+        self.least_length = least_length
+        self.largest_length = largest_length
+        self.least_margin = least_margin
+        self.largest_margin = largest_margin
         self.length_weight = length_weight
 
     def strength(self, lengths: tf.Tensor) -> tf.Tensor:

@@ -103,7 +103,9 @@ class Margin(ClassCentres):
             seed=seed,
             **kwargs,
         )
-        self.m1, self.m2, self.m3 = m1, m2, m3
+        self.m1 = m1
+        self.m2 = m2
+        self.m3 = m3
 
     @classmethod
     def resolved(cls, section: Mapping[str, Any], num_labels: int) -> dict[str, Any]:

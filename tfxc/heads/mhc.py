@@ -135,7 +135,8 @@ class MHC(DigitHead):
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel and bias of level 0, and projection, its bias and the table of others."""
         self.build_order()
-        groups, dim = self.nodes[0], input_shape[-1]
+        groups = self.nodes[0]
+        dim = input_shape[-1]
         std = self.initial_std or dim**-0.5
         start = _starts(std, self.seed * 1000)
         self.kernel = self.add_weight((dim, groups), next(start), name="kernel")
@@ -196,7 +197,8 @@ class MHC(DigitHead):
         Returns:
             List of (``LogitGroup``, int64 (batch, columns) nodes of the columns, -1 where empty).
         """
-        codes, logits = self.codes_of(labels), self(features)
+        codes = self.codes_of(labels)
+        logits = self(features)
         chosen = [] if chosen is None else chosen
         group = LogitGroup(logits, distinct_positives(codes // self.strides[0]))
         nodes = tf.broadcast_to(tf.range(self.nodes[0], dtype=codes.dtype), tf.shape(logits))
@@ -247,7 +249,8 @@ class MHC(DigitHead):
         above = tf.repeat(of_parents, self.heads[level], axis=1)
         above = tf.pad(above, [[0, 0], [0, tf.shape(found.nodes)[1] - tf.shape(above)[1]]])
         # A positive may be in a slot of another parent. Its own parent is a column above.
-        true, parents = positives >= 0, tf.maximum(positives // self.heads[level], 0)
+        true = positives >= 0
+        parents = tf.maximum(positives // self.heads[level], 0)
         columns = parents if level == 1 else find(parents, nodes, true)[0]
         values = tf.boolean_mask(tf.gather(scores, columns, batch_dims=1), true)
         slots = tf.boolean_mask(found.positives, true)
@@ -284,7 +287,8 @@ class MHC(DigitHead):
         if not self.built:
             self.build(features.shape)
         features = tf.cast(features, tf.float32)
-        scores, nodes = self._scores(_linear(features, self.kernel, self.bias)), None
+        scores = self._scores(_linear(features, self.kernel, self.bias))
+        nodes = None
         for level, width in enumerate(self._widths(k), start=1):
             projected = _linear(features, *self.projections[level])
             if nodes is not None or width < self.nodes[level - 1]:
@@ -301,9 +305,11 @@ class MHC(DigitHead):
 
     def _widths(self, k):
         """How many nodes are kept from each level to the next, so many that k labels are found."""
-        widths, needed = [], k
+        widths = []
+        needed = k
         for level in reversed(range(1, len(self.heads))):
-            size, parents = self.heads[level], self.nodes[level - 1]
+            size = self.heads[level]
+            parents = self.nodes[level - 1]
             lacking = parents * size - self.nodes[level]  # children that the last parent lacks
             needed = min(-(-(needed + lacking) // size), parents)
             widths.append(parents if self.beam is None else min(max(self.beam, needed), parents))
@@ -344,10 +350,12 @@ class MHC(DigitHead):
 
     def _tiles(self, projected, level, above):
         """Function (begin, end) -> scores of consecutive nodes, from the first child of a node."""
-        size, table = self.heads[level], read_once(self.tables[level].value)
+        size = self.heads[level]
+        table = read_once(self.tables[level].value)
 
         def score(begin, end):
-            first, last = begin // size, (end + size - 1) // size
+            first = begin // size
+            last = (end + size - 1) // size
             rows = rows_between(table, first * size, last * size)
             logits = tf.matmul(projected, rows, transpose_b=True)
             exists = tf.range(first * size, last * size) < self.nodes[level]

@@ -136,7 +136,8 @@ class MHS(DigitHead):
     def _per_example(self, features, codes):
         """Own blocks of each example, the true ones first."""
         true = distinct_positives(codes // self.block_size)
-        rows, columns = tf.range(tf.shape(codes)[0])[:, None], tf.range(self.num_blocks)[None]
+        rows = tf.range(tf.shape(codes)[0])[:, None]
+        columns = tf.range(self.num_blocks)[None]
         bits = random_bits(rows, columns, self.seed)
         blocks, counts = sample_with_true(bits, true, self.num_sampled_heads)
         return LogitGroup(
@@ -196,11 +197,13 @@ class MHS(DigitHead):
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that returns the logits of a range of labels."""
-        features, size = tf.cast(features, tf.float32), self.block_size
+        features = tf.cast(features, tf.float32)
+        size = self.block_size
         table = read_once(self.table.value)
         bias = None if self.bias is None else read_once(self.bias.value)
         if self._code_of_label is not None:
-            rows, codes = self._rows(table), read_once(self._code_of_label.value)
+            rows = self._rows(table)
+            codes = read_once(self._code_of_label.value)
             biases = None if bias is None else tf.reshape(bias, [-1])
 
             def score_codes(begin, end):
@@ -211,7 +214,8 @@ class MHS(DigitHead):
             return score_codes
 
         def score(begin, end):
-            first, last = begin // size, (end + size - 1) // size
+            first = begin // size
+            last = (end + size - 1) // size
             blocks = rows_between(table, first, last)
             logits = _shared_logits(features, blocks, None if bias is None else bias[first:last])
             return logits[:, begin % size : begin % size + end - begin]

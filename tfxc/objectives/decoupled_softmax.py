@@ -79,7 +79,8 @@ class DecoupledSoftmax(ClassWeighted):
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
-        logits, positives = masked_logits(group), group.positives
+        logits = masked_logits(group)
+        positives = group.positives
         of_positives, mask = gather_positives(logits, positives)
         if group.log_weights is not None:
             logits += group.log_weights
@@ -107,7 +108,8 @@ class DecoupledSoftmax(ClassWeighted):
         start = tf.fill([rows], LEAST), tf.zeros([rows]), none
         largest, total, of_positives = chunks.fold(_more_columns, start)
         weights = self.weights_at(positives, chunks.num_columns)
-        shares, log_sum = self._shares(positives >= 0, weights), chunks.log_sum(largest, total)
+        shares = self._shares(positives >= 0, weights)
+        log_sum = chunks.log_sum(largest, total)
         falls = shares * tf.sigmoid(log_sum[:, None] - chunks.sum(of_positives))
         return DecoupledState(log_sum, shares, tf.reduce_sum(falls, axis=1))
 

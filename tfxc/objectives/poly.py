@@ -57,7 +57,9 @@ class Poly(Objective):
         super().__init__(autocast=False, **kwargs)
         if gamma is not None and not focal:
             raise ValueError(f"gamma {gamma} has no effect without focal")
-        self.epsilon, self.focal, self.gamma = epsilon, focal, gamma
+        self.epsilon = epsilon
+        self.focal = focal
+        self.gamma = gamma
         self._exponent = (2.0 if gamma is None else gamma) * focal
 
     def call(self, group: "LogitGroup", example_index: "tf.Tensor | None" = None) -> "tf.Tensor":

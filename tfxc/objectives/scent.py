@@ -48,6 +48,7 @@ class SCENT(DualObjective):
     def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
         """The moving average, used at once."""
         odds = self.log_dual_learning_rate + nu
-        log_share, log_rest = -tf.nn.softplus(-odds), -tf.nn.softplus(odds)
+        log_share = -tf.nn.softplus(-odds)
+        log_rest = -tf.nn.softplus(odds)
         new = moving_average(nu, negatives.log_mean, log_share, log_rest)
         return new, new

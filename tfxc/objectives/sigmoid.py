@@ -74,7 +74,8 @@ class Sigmoid(ClassWeighted):
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
-        logits, weights = masked_logits(group), 1.0
+        logits = masked_logits(group)
+        weights = 1.0
         true_weights = self.weights_of_true(group)
         if group.log_weights is None:
             loss = sigmoid_cross_entropy(logits, group.positives)

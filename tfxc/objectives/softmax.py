@@ -77,7 +77,8 @@ class Softmax(ClassWeighted):
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
-        logits, positives = masked_logits(group), group.positives
+        logits = masked_logits(group)
+        positives = group.positives
         if group.cross_replica is None:
             weights = 0.0 if group.log_weights is None else group.log_weights
             loss = softmax_cross_entropy(

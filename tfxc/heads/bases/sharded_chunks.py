@@ -46,11 +46,15 @@ class ShardedChunks:
         start_bias: float,
         seed: int,
     ) -> None:
-        self.layout, self.dim, self.seed = layout, dim, seed
-        self.ranges, count = list(layout.chunks()), layout.count
+        self.layout = layout
+        self.dim = dim
+        self.seed = seed
+        self.ranges = list(layout.chunks())
+        count = layout.count
 
         def kernel(number, begin, end):
-            size, shape = -(-(end - begin) // count), (end - begin, dim)
+            size = -(-(end - begin) // count)
+            shape = (end - begin, dim)
 
             def rows(first, last):
                 # A copy: a variable that begins as a slice keeps the memory of the whole.
@@ -74,11 +78,13 @@ class ShardedChunks:
         for at, ((begin, _), table) in enumerate(zip(self.ranges, self._kernels, strict=True)):
             first, last = table.rows_of(number)
             if first < last:  # the last chunk may have fewer labels than there are replicas
-                kernel, place = table.shards[number], at * self.layout.size
+                kernel = table.shards[number]
+                place = at * self.layout.size
                 pieces.append(
                     Piece(kernel, begin + first, begin + last, place, self.seed + at, first)
                 )
-        bias, all_labels = self._bias.shards[number], self.layout.num_labels
+        bias = self._bias.shards[number]
+        all_labels = self.layout.num_labels
         return LabelChunks(pieces, bias, all_labels, CrossReplica())
 
     def step(

@@ -78,7 +78,8 @@ def columns_of(
         everywhere = tf.concat([always, everywhere], axis=0)
     ids = distinct_or_zero(everywhere)
     positives = tf.where(drawn >= 0, ranks_in(ids, drawn), -1)
-    true, counts = _marked(ids, labels), _marked(ids, drawn)
+    true = _marked(ids, labels)
+    counts = _marked(ids, drawn)
     known = tf.gather(trained, ids)[None, :]
     if more is not None:
         known |= _marked(ids, more)

@@ -150,17 +150,28 @@ class LabelText(Head):
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
-        self.columns, self.positives, self.self_negatives = columns, positives, self_negatives
-        self.mined, self.mined_candidates = mined, mined_candidates
-        self.mine_from, self.refresh_every = mine_from, refresh
-        self.batching, self.near_size = batching, near_size
-        self.pre_batch, self.margin, self.temperature = pre_batch, margin, temperature
-        self.train_temperature, self.free_vectors = train_temperature, free_vectors
+        self.columns = columns
+        self.positives = positives
+        self.self_negatives = self_negatives
+        self.mined = mined
+        self.mined_candidates = mined_candidates
+        self.mine_from = mine_from
+        self.refresh_every = refresh
+        self.batching = batching
+        self.near_size = near_size
+        self.pre_batch = pre_batch
+        self.margin = margin
+        self.temperature = temperature
+        self.train_temperature = train_temperature
+        self.free_vectors = free_vectors
         self.score_bias = score_bias
-        self.label_chunk, self.label_length = label_chunk, label_length
-        self.seen_penalty, self.seed = seen_penalty, seed
+        self.label_chunk = label_chunk
+        self.label_length = label_length
+        self.seen_penalty = seen_penalty
+        self.seed = seed
         _check_numbers(self)
-        self._label_counts, self._texts = label_counts, label_texts
+        self._label_counts = label_counts
+        self._texts = label_texts
         self._table: TextTable | None = None
         self._groups: tuple[np.ndarray, np.ndarray] | None = None
         self._given = self._own_labels = self._always = self._same_text = None
@@ -183,7 +194,8 @@ class LabelText(Head):
                 f"there are texts of {len(texts):,} labels, but {self.num_labels:,} labels"
             )
         self._check_texts(texts)
-        self._texts, self._groups = texts, None
+        self._texts = texts
+        self._groups = None
         self._table = TextTable(texts.rows, self.label_length)
         groups, sizes = self.text_groups
         with tf.init_scope(), tf.device("CPU"):
@@ -321,7 +333,8 @@ class LabelText(Head):
         """
         drawn = labels = _seen(labels, self)
         if self.positives is not None:
-            rows, places = tf.range(tf.shape(labels)[0]), tf.range(tf.shape(labels)[1])
+            rows = tf.range(tf.shape(labels)[0])
+            places = tf.range(tf.shape(labels)[1])
             bits = random_bits(rows[:, None], places[None, :], self.seed)
             drawn = drawn_labels(labels, bits, self.positives)
         found = columns_of(labels, drawn, self.trained.value > 0, self._others(), self._always)
@@ -329,12 +342,14 @@ class LabelText(Head):
 
     def _others(self):
         """Labels that are columns beside the true ones, int64 (batch, any), or None."""
-        examples, found = current_examples(), []
+        examples = current_examples()
+        found = []
         if examples is not None and self._own_labels is not None:
             found.append(tf.gather(self._own_labels, examples)[:, None])
         if examples is not None and self.candidates is not None:
             listed = tf.cast(self.candidates(examples), tf.int64)
-            rows, places = tf.range(tf.shape(listed)[0]), tf.range(tf.shape(listed)[1])
+            rows = tf.range(tf.shape(listed)[0])
+            places = tf.range(tf.shape(listed)[1])
             bits = random_bits(rows[:, None], places[None, :], self.seed + _MINED)
             found.append(drawn_labels(listed, bits, self.mined))
         return tf.concat(found, axis=1) if found else None
@@ -423,8 +438,10 @@ class LabelText(Head):
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels by their vectors."""
-        features, vectors = unit_rows(features), read_once(self.label_vectors.value)
-        trained, penalty = self.trained.value, self.penalty.value
+        features = unit_rows(features)
+        vectors = read_once(self.label_vectors.value)
+        trained = self.trained.value
+        penalty = self.penalty.value
 
         def score(begin, end):
             cosines = tf.matmul(features, rows_between(vectors, begin, end), transpose_b=True)
@@ -453,8 +470,10 @@ class LabelText(Head):
 
     def inner_products(self) -> InnerProducts:
         """Cosines over the temperature; penalty and bias count as the weight of a feature."""
-        vectors, trained = read_once(self.label_vectors.value), self.trained.value
-        penalty, scale = self.penalty.value, self.scale
+        vectors = read_once(self.label_vectors.value)
+        trained = self.trained.value
+        penalty = self.penalty.value
+        scale = self.scale
         bias = 0.0 if self.bias is None else self.bias.value / scale
 
         def rows(begin, end):
@@ -510,7 +529,8 @@ def _seen(labels, head):
 
 def _groups_of(texts: "LabelTexts") -> tuple[np.ndarray, np.ndarray]:
     """See ``LabelText.text_groups``."""
-    keys, given = texts.keys, texts.given
+    keys = texts.keys
+    given = texts.given
     _, groups = np.unique(keys, return_inverse=True)
     alone = np.flatnonzero(~given)
     groups = groups.astype(np.int64)

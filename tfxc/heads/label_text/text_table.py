@@ -30,7 +30,8 @@ class TextTable:
     """
 
     def __init__(self, rows: "Rows", length: int | None = None) -> None:
-        rows, self.kind = shortened(rows, length), rows.kind
+        self.kind = rows.kind
+        rows = shortened(rows, length)
         self._bag: tuple[tf.Tensor, ...] | None = None
         self._tokens: tuple[tf.Tensor, tf.Tensor] | None = None
         with tf.init_scope(), tf.device("CPU"):

@@ -98,8 +98,12 @@ class Sampled(Head):
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
         self.classes = classes
-        self.num_extra, self.extra = num_extra, extra
-        self.score, self.scale, self.m2, self.m3 = score, scale, m2, m3
+        self.num_extra = num_extra
+        self.extra = extra
+        self.score = score
+        self.scale = scale
+        self.m2 = m2
+        self.m3 = m3
         self.use_bias = bias
         self.initial_std = initial_std
         self.seed = seed
@@ -212,7 +216,8 @@ class Sampled(Head):
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels, without a margin."""
-        features, kernel = tf.cast(features, tf.float32), read_once(self.kernel.value)
+        features = tf.cast(features, tf.float32)
+        kernel = read_once(self.kernel.value)
         bias = None if self.bias is None else read_once(self.bias.value)
 
         def score(begin, end):
@@ -227,7 +232,8 @@ class Sampled(Head):
     def inner_products(self) -> InnerProducts:
         """Those with the rows of the kernel, of cosines with rows of length 1."""
         kernel = read_once(self.kernel.value)
-        width, rows = kernel.shape[1], partial(rows_between, kernel)
+        width = kernel.shape[1]
+        rows = partial(rows_between, kernel)
         if self.score == "linear":
             return of_linear_scores(rows, None if self.bias is None else self.bias.value, width)
         return InnerProducts(

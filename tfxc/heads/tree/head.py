@@ -106,11 +106,20 @@ class Tree(TreeSearch):
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.num_labels, self.seed, self.initial_std = num_labels, seed, initial_std
-        self.nr_splits, self.min_codes, self.max_leaf_size = nr_splits, min_codes, max_leaf_size
-        self.spherical, self.negatives, self.beam = spherical, negatives, beam
-        self.num_candidate_groups, self.link, self.level = num_candidate_groups, link, level
-        self._start_tree, self._start_matched = label_tree, matched
+        self.num_labels = num_labels
+        self.seed = seed
+        self.initial_std = initial_std
+        self.nr_splits = nr_splits
+        self.min_codes = min_codes
+        self.max_leaf_size = max_leaf_size
+        self.spherical = spherical
+        self.negatives = negatives
+        self.beam = beam
+        self.num_candidate_groups = num_candidate_groups
+        self.link = link
+        self.level = level
+        self._start_tree = label_tree
+        self._start_matched = matched
         if label_tree is not None:
             shape = shape_of(label_tree)
         elif tree_shape is not None:
@@ -122,12 +131,14 @@ class Tree(TreeSearch):
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernels and biases of the levels, and the tables of the tree."""
-        tree, self._start_tree = self._start_tree, None
+        tree = self._start_tree
+        self._start_tree = None
         self.kernels, self.biases, self.parents, self.children, self.ranks = (
             [None] * len(self.shape) for _ in range(5)
         )
         for level in self.levels:
-            seed, nodes = self.seed * 1000 + level, self.shape[level].nodes
+            seed = self.seed * 1000 + level
+            nodes = self.shape[level].nodes
             normal = keras.initializers.RandomNormal(stddev=self.initial_std, seed=seed)
             shape = (nodes, input_shape[-1])
             self.kernels[level] = self.add_weight(shape, normal, name=f"kernel_{level}")
@@ -135,7 +146,8 @@ class Tree(TreeSearch):
             bias = keras.initializers.Constant(rare_label_bias(nodes) if rare else 0.0)
             self.biases[level] = self.add_weight((nodes,), bias, name=f"bias_{level}")
         for level in range(1, len(self.shape)):
-            nodes, above = self.shape[level].nodes, self.shape[level - 1].nodes
+            nodes = self.shape[level].nodes
+            above = self.shape[level - 1].nodes
             parents = None if tree is None else tree.parents[level]
             self.parents[level] = self._add_table(f"parents_{level}", (nodes,), parents)
             if level in self.levels:
@@ -212,8 +224,12 @@ class Tree(TreeSearch):
         Returns:
             List of (``LogitGroup``, int64 (batch, columns) nodes of the columns, -1 where empty).
         """
-        features, chosen = tf.cast(features, self.compute_dtype), {} if chosen is None else chosen
-        paths, found, nodes, scores = self._ancestors(labels), [], None, None
+        features = tf.cast(features, self.compute_dtype)
+        chosen = {} if chosen is None else chosen
+        paths = self._ancestors(labels)
+        found = []
+        nodes = None
+        scores = None
         for level in self.levels:
             positives, counts = distinct_with_counts(paths[level])
             if level == 0:
@@ -225,7 +241,8 @@ class Tree(TreeSearch):
             else:
                 if level not in chosen:
                     chosen[level] = self._chosen_parents(level, paths[level - 1], nodes, scores)
-                parents, above = chosen[level], (nodes, scores)
+                parents = chosen[level]
+                above = (nodes, scores)
                 group, nodes = self._candidate_group(features, level, parents, positives, counts)
                 if self.joint or level + 1 in self.levels:
                     above = self._scores_above(level, parents, nodes, *above)
@@ -271,7 +288,8 @@ class Tree(TreeSearch):
         found = children_candidates(parents, positives, above, *tables)
         # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
         rows = tf.maximum(tf.where(found.valid, found.nodes, found.nodes[:, :1]), 0)
-        logits, valid = self.logits_of(features, level, rows), found.valid
+        logits = self.logits_of(features, level, rows)
+        valid = found.valid
         if self.link not in ("sigmoid", "hinge"):
             # An example without labels has no candidates, and a softmax over nothing no gradient.
             first = tf.range(tf.shape(valid)[1])[None] == 0
@@ -287,7 +305,8 @@ class Tree(TreeSearch):
             candidates: int64 (batch, columns), the nodes.
             nodes, scores: (batch, columns above), all of the level above.
         """
-        most, width = self.shape[level].max_children, tf.shape(parents)[1]
+        most = self.shape[level].max_children
+        width = tf.shape(parents)[1]
         behind = candidates[:, width * most :]
         of_behind = tf.gather(self.parents[level].value, tf.maximum(behind, 0))
         of_behind = tf.cast(of_behind, behind.dtype)

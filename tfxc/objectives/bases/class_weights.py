@@ -106,7 +106,8 @@ class ClassWeighted(Objective):
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.num_labels, self.num_groups = num_labels, num_groups
+        self.num_labels = num_labels
+        self.num_groups = num_groups
         self.columns_are_labels = columns_are_labels
         self.class_weight = class_weight
         self._label_counts = label_counts

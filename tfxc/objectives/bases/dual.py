@@ -53,7 +53,8 @@ def negatives_of(group: "LogitGroup") -> "Negatives":
     Several true columns share the target evenly: the mean of their logits takes the place of the
     true logit, and none of them is a negative.
     """
-    logits, positives = masked_logits(group), group.positives
+    logits = masked_logits(group)
+    positives = group.positives
     of_positives, mask = gather_positives(logits, positives)
     of_true = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)
     true = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), of_true)
@@ -208,7 +209,8 @@ def _first_of_each(rows, values, table):
     Negative rows are replaced by a row that is written anyway, or by one that keeps what it has: a
     list of unknown length would have to be asked for where a GPU computes it.
     """
-    good, beyond = rows >= 0, tf.constant(table.shape[0], rows.dtype)
+    good = rows >= 0
+    beyond = tf.constant(table.shape[0], rows.dtype)
     target = tf.where(good, rows, tf.maximum(tf.gather(rows, tf.argmax(good)), 0))
     keys = tf.where(good, rows, beyond)
     order = tf.argsort(keys, stable=True)
@@ -312,7 +314,8 @@ class CappedDual(GradientDual):
 
     def final_message(self) -> str:
         """Says how many rows had no negative, and how many were capped, if any."""
-        found, count = super().final_message(), int(self.num_capped.numpy())
+        found = super().final_message()
+        count = int(self.num_capped.numpy())
         if not count:
             return found
         capped = (
@@ -327,7 +330,8 @@ def moving_average(
     nu: tf.Tensor, log_mean: tf.Tensor, log_share: tf.Tensor, log_rest: tf.Tensor
 ) -> tf.Tensor:
     """``log(rest · exp(nu) + share · exp(log_mean))``, in logarithms."""
-    old, new = log_rest + nu, log_share + log_mean
+    old = log_rest + nu
+    new = log_share + log_mean
     larger = tf.maximum(old, new)
     return larger + tf.nn.softplus(-tf.abs(old - new))
 

@@ -51,8 +51,10 @@ class HingeObjective(Objective):
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.weighted, self.padded_columns = weighted, padded_columns
-        self.cost_positive, self.cost_negative = cost_positive, cost_negative
+        self.weighted = weighted
+        self.padded_columns = padded_columns
+        self.cost_positive = cost_positive
+        self.cost_negative = cost_negative
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
@@ -63,7 +65,8 @@ class HingeObjective(Objective):
             costs *= tf.where(mask, tf.cast(group.counts, tf.float32), 0.0)
         positive = tf.reduce_sum(costs * self._hinge(1 - of_positives), axis=1)
         negative = tf.reduce_sum(self._of_negatives(logits, group), axis=1)
-        total, columns = positive + self.cost_negative * negative, self._columns(logits, group)
+        total = positive + self.cost_negative * negative
+        columns = self._columns(logits, group)
         if self.padded_columns is None:
             return tf.math.divide_no_nan(total, columns)
         missing = tf.maximum(self.padded_columns - columns, 0.0)

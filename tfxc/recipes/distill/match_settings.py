@@ -72,7 +72,8 @@ def _match(section, where):
 
 def _layers(section, key, loss, where):
     """One layer, or the two of a distance of pairs (one stands for a pair with itself)."""
-    count, value = 2 if loss in OF_PAIRS else 1, section[key]
+    count = 2 if loss in OF_PAIRS else 1
+    value = section[key]
     layers = [value] * count if isinstance(value, int) else value
     if (
         not isinstance(layers, list | tuple)

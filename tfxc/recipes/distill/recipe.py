@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from tfxc.runs.folder import RunFolder
 
 
-LOGITS, ORIGIN = "teacher_logits.npy", "teachers.txt"
+LOGITS = "teacher_logits.npy"
+ORIGIN = "teachers.txt"
 
 
 class Distill(Recipe):
@@ -108,7 +109,9 @@ class Distill(Recipe):
         start: str | None = None,
         start_part: StartPart = "model",
     ) -> None:
-        self.start, self.start_part, self.trust = start, start_part, trust
+        self.start = start
+        self.start_part = start_part
+        self.trust = trust
         if start is not None and start_layers:
             raise ConfigError(
                 "start and start_layers do not go together",
@@ -122,7 +125,8 @@ class Distill(Recipe):
         self.distance = distance
         self.squared = squared and distance != "mse"
         self.tempering = TemperatureSettings(temperature_scheduler, float(beta), float(gamma))
-        self.matches, self.start_layers = read_matches(matches), _layers(start_layers)
+        self.matches = read_matches(matches)
+        self.start_layers = _layers(start_layers)
         if (self.matches or self.start_layers) and len(self.teachers) > 1:
             raise ConfigError(
                 f"matches and start_layers work with one teacher, not with {len(self.teachers)}",
@@ -256,7 +260,8 @@ class StudentJob(TrainingJob):
     def __init__(self, recipe: "Distill", context: Context, technique: Distillation) -> None:
         start = recipe.run_start()
         super().__init__(context.config, context.data_folder, context.run, start=start)
-        self._recipe, self._technique = recipe, technique
+        self._recipe = recipe
+        self._technique = technique
 
     def extra_techniques(self) -> list[Distillation]:
         """The loss with the teachers."""

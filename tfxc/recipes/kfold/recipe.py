@@ -151,7 +151,8 @@ class KFold(RecipeOfRuns):
 
     def _train_fold(self, context, number, **fresh):
         fold = Fold(number, self.folds, context.config.seed)
-        path, start = self.path_of(context.run, number), self.run_start()
+        path = self.path_of(context.run, number)
+        start = self.run_start()
         return FoldJob(context, path, fold, start).run(**fresh)
 
     def assemble(self, loaded: "LoadedRun") -> XCModel:
@@ -161,7 +162,8 @@ class KFold(RecipeOfRuns):
             CheckpointError: a fold has no weights yet; it is named.
         """
         folders = self.trained(loaded.folder, range(self.folds))
-        models, sizes = [], loaded.dimensions
+        models = []
+        sizes = loaded.dimensions
         for number, folder in enumerate(folders):
             there = Fold(number, self.folds).num_outside(sizes["num_examples"])
             with without_starts():

@@ -63,8 +63,11 @@ class XRLinear(StagedRecipe):
     ) -> None:
         TreeSettings(tree)
         ExampleMatrices(ranker)
-        self.tree, self.ranker, self.memory_gb = tree, ranker, memory_gb
-        self.calibrate, self.threads = calibrate, threads
+        self.tree = tree
+        self.ranker = ranker
+        self.memory_gb = memory_gb
+        self.calibrate = calibrate
+        self.threads = threads
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
@@ -74,7 +77,8 @@ class XRLinear(StagedRecipe):
             ConfigError: the key is named.
         """
         super().check_config(config)
-        given, plain = config.training, TrainingSettings()
+        given = config.training
+        plain = TrainingSettings()
         useless = [
             f"training.{key}"
             for key in TrainingSettings.model_fields

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
 
-FIRST_TREE, LAST_TREE, EMBEDDINGS = "tree-preliminary.npz", "tree.npz", "embeddings/train.npy"
+FIRST_TREE = "tree-preliminary.npz"
+LAST_TREE = "tree.npz"
+EMBEDDINGS = "embeddings/train.npy"
 
 
 class XRTransformer(StagedRecipe):
@@ -131,14 +133,26 @@ class XRTransformer(StagedRecipe):
         calibrate: Literal["isotonic", "logistic"] | None = None,
         threads: Count | None = None,
     ) -> None:
-        self.do_fine_tune, self.only_encoder = do_fine_tune, only_encoder
-        self.fix_clustering, self.max_match_clusters = fix_clustering, max_match_clusters
-        self.negatives, self.only_topk, self.initial = negatives, only_topk, initial
-        self.ensemble, self.threshold, self.cost_sensitive = ensemble, threshold, cost_sensitive
-        self.epochs, self.steps, self.warmup_steps = epochs, steps, warmup_steps
-        self.encoding_length, self.ranker = encoding_length, ranker
-        self.first_tree, self.refined_tree = first_tree, refined_tree
-        self.memory_gb, self.calibrate, self.threads = memory_gb, calibrate, threads
+        self.do_fine_tune = do_fine_tune
+        self.only_encoder = only_encoder
+        self.fix_clustering = fix_clustering
+        self.max_match_clusters = max_match_clusters
+        self.negatives = negatives
+        self.only_topk = only_topk
+        self.initial = initial
+        self.ensemble = ensemble
+        self.threshold = threshold
+        self.cost_sensitive = cost_sensitive
+        self.epochs = epochs
+        self.steps = steps
+        self.warmup_steps = warmup_steps
+        self.encoding_length = encoding_length
+        self.ranker = ranker
+        self.first_tree = first_tree
+        self.refined_tree = refined_tree
+        self.memory_gb = memory_gb
+        self.calibrate = calibrate
+        self.threads = threads
         if self.warmup_steps is not None and self.steps is None:
             raise ConfigError(
                 "warmup_steps needs recipe.steps",
@@ -186,8 +200,11 @@ class _Stages:
     """The stages of one run, called when it starts."""
 
     def __init__(self, recipe, context):
-        self.recipe, self.config, self.data_folder = recipe, context.config, context.data_folder
-        self.manifest, self.folder = context.manifest, context.folder
+        self.recipe = recipe
+        self.config = context.config
+        self.data_folder = context.data_folder
+        self.manifest = context.manifest
+        self.folder = context.folder
         self.strategy = context.strategy
         self.dimensions = self.manifest.dimensions
         self.planned = planned(recipe, self.config, self.manifest)
@@ -205,7 +222,9 @@ class _Stages:
 
         Only the chief continues after the levels are trained.
         """
-        run, source, encoder = self.folder, self.source, self.encoder
+        run = self.folder
+        source = self.source
+        encoder = self.encoder
         terms, labels = matrices(source)
         terms.sum_duplicates()
         summaries = []
@@ -218,7 +237,8 @@ class _Stages:
             encoder = levels.model(self.planned.plan.count - 1).encoder
         model = EncoderRanker(encoder, None)
         run.save_weights(model)
-        vectors, layers = self._encode(model, source), []
+        vectors = self._encode(model, source)
+        layers = []
         if not self.recipe.only_encoder:
             length = self.recipe.encoding_length
             with concatenated_on_disk(terms, vectors, length) as features:
@@ -269,7 +289,8 @@ class _Stages:
         else:
             tree = self._tree(LAST_TREE, self.planned.second, features, labels)
         OUTPUT.info(f"ranker: {', '.join(f'{size:,}' for size in tree.sizes)} nodes")
-        began, processor = time.monotonic(), time.process_time()
+        began = time.monotonic()
+        processor = time.process_time()
         with memory_of_ranker(self.recipe.memory_gb) as budget:
             reports = train_ranker(
                 features,

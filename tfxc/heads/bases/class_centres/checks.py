@@ -26,7 +26,8 @@ _NEEDS = {
 def check_sampling(head: "Head") -> None:
     """Raises a ``ValueError`` for an argument of sampling that is missing, useless or wrong."""
     for name, users in _NEEDS.items():
-        given, used = getattr(head, name) is not None, head.sampling in users
+        given = getattr(head, name) is not None
+        used = head.sampling in users
         if given != used:
             needs = "needs" if used else "does not use"
             raise ValueError(f"sampling {head.sampling!r} {needs} {name}")

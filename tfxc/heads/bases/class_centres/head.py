@@ -153,7 +153,8 @@ class ClassCentres(Head):
     ) -> tuple[LogitGroup, ...]:
         """One group over the classes of ``sampling``."""
         labels = seen_labels(labels, self.num_labels)
-        lengths, features = row_lengths(features), unit_rows(features)
+        lengths = row_lengths(features)
+        features = unit_rows(features)
         group = self._sampled_group(features, labels, lengths)
         penalties = self.penalties(lengths)
         if penalties is not None:  # an example without a label has no loss
@@ -177,7 +178,8 @@ class ClassCentres(Head):
     def _shard_group(self, features, labels, lengths):
         """The group of all replicas' examples over the labels of this replica."""
         cross_replica = CrossReplica()
-        features, labels = cross_replica.gather(features), cross_replica.gather_labels(labels)
+        features = cross_replica.gather(features)
+        labels = cross_replica.gather_labels(labels)
         strength = self.strength(cross_replica.gather(lengths))
         first = cross_replica.number * self._shard_labels
         known = min(self._shard_labels, self.num_labels - first)
@@ -195,7 +197,8 @@ class ClassCentres(Head):
 
     def _group(self, features, columns, centres, known, strength):
         """Logit group of the columns; of the labels that ``centres`` stand for the first count."""
-        ids, labels = columns.ids, centres.shape[0] // self.sub_centers
+        ids = columns.ids
+        labels = centres.shape[0] // self.sub_centers
         if ids is not None:
             rows = tf.minimum(ids, known - 1)[..., None] * self.sub_centers
             rows += tf.range(self.sub_centers, dtype=rows.dtype)
@@ -255,7 +258,8 @@ class ClassCentres(Head):
         self, features: tf.Tensor, centres: tf.Tensor | None = None
     ) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels, or of those that ``centres`` stand for."""
-        features, each = unit_rows(features), self.sub_centers
+        features = unit_rows(features)
+        each = self.sub_centers
         centres = read_once(self.centres.value if centres is None else centres)
 
         def score(begin, end):
@@ -268,7 +272,8 @@ class ClassCentres(Head):
         """Cosines of the labels' centres, of several the means; None if they are sharded."""
         if self.sharded_table is not None:
             return None
-        centres, each = read_once(self.centres.value), self.sub_centers
+        centres = read_once(self.centres.value)
+        each = self.sub_centers
 
         def means(begin, end):
             rows = unit_rows(centres[begin * each : end * each])
