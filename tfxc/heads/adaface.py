@@ -124,8 +124,8 @@ class AdaFace(ClassCentres):
         count = tf.cast(tf.size(lengths), tf.float32)
         std = tf.sqrt(variance * count / tf.maximum(count - 1, 1))
         moved = []
-        for variable, found in ((self.length_mean, mean), (self.length_std, std)):
-            new = variable.value + (1 - self.momentum) * (found - variable.value)
+        for variable, value in ((self.length_mean, mean), (self.length_std, std)):
+            new = variable.value + (1 - self.momentum) * (value - variable.value)
             variable.value.assign(new)
             moved.append(new)
         return moved

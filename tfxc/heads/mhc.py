@@ -212,14 +212,14 @@ class MHC(DigitHead):
             parents = take(nodes, chosen[level - 1], -1)
             positives = distinct_positives(codes // self.strides[level])
             sizes = self.heads[level], self.nodes[level]
-            found = children_with_positives(parents, positives, *sizes)
+            candidates = children_with_positives(parents, positives, *sizes)
             of_parents = take(scores, chosen[level - 1], 0.0)
-            above = self._scores_above(level, found, positives, of_parents, nodes, scores)
-            logits = self._candidate_logits(features, level, found)
+            above = self._scores_above(level, candidates, positives, of_parents, nodes, scores)
+            logits = self._candidate_logits(features, level, candidates)
             if self._joint:
                 logits = tf.cast(logits, tf.float32) + above
-            group = LogitGroup(logits, found.positives, found.valid)
-            nodes = tf.where(found.valid, found.nodes, -1)
+            group = LogitGroup(logits, candidates.positives, candidates.valid)
+            nodes = tf.where(candidates.valid, candidates.nodes, -1)
             levels.append((group, nodes))
             if level < len(self.heads) - 1:
                 scores = self._candidate_scores(group, above)
@@ -230,30 +230,30 @@ class MHC(DigitHead):
         """Whether the children of several nodes share a softmax."""
         return self.num_candidate_groups > 1 and self.link not in _EACH_BY_ITSELF
 
-    def _candidate_logits(self, features, level, found: Candidates):
+    def _candidate_logits(self, features, level, candidates: Candidates):
         # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
-        rows = tf.where(found.valid, found.nodes, found.nodes[:, :1])
+        rows = tf.where(candidates.valid, candidates.nodes, candidates.nodes[:, :1])
         vectors = tf.cast(tf.gather(self.tables[level].value, rows), self.compute_dtype)
         return tf.linalg.matvec(vectors, self._projected(features, level))
 
-    def _scores_above(self, level, found, positives, of_parents, nodes, scores):
+    def _scores_above(self, level, candidates, positives, of_parents, nodes, scores):
         """Scores (batch, slots) of the candidates' parents.
 
         Args:
             level: of the candidates.
-            found: the ``Candidates``.
+            candidates: the ``Candidates``.
             positives: int64 (batch, max_positives), the true nodes of the level.
             of_parents: float32 (batch, parents), scores of the parents that were chosen.
             nodes, scores: (batch, columns), all of the level above.
         """
         above = tf.repeat(of_parents, self.heads[level], axis=1)
-        above = tf.pad(above, [[0, 0], [0, tf.shape(found.nodes)[1] - tf.shape(above)[1]]])
+        above = tf.pad(above, [[0, 0], [0, tf.shape(candidates.nodes)[1] - tf.shape(above)[1]]])
         # A positive may be in a slot of another parent. Its own parent is a column above.
         true = positives >= 0
         parents = tf.maximum(positives // self.heads[level], 0)
         columns = parents if level == 1 else find(parents, nodes, true)[0]
         values = tf.boolean_mask(tf.gather(scores, columns, batch_dims=1), true)
-        slots = tf.boolean_mask(found.positives, true)
+        slots = tf.boolean_mask(candidates.positives, true)
         places = tf.stack([tf.cast(tf.where(true)[:, 0], slots.dtype), slots], axis=1)
         return tf.tensor_scatter_nd_update(above, places, values)
 

@@ -178,8 +178,8 @@ class MHS(DigitHead):
 
     def _positives(self, codes, blocks):
         """Columns of the true codes."""
-        place, found = find(codes // self.block_size, blocks, codes >= 0)
-        return tf.where(found, place * self.block_size + codes % self.block_size, -1)
+        place, is_found = find(codes // self.block_size, blocks, codes >= 0)
+        return tf.where(is_found, place * self.block_size + codes % self.block_size, -1)
 
     def _valid(self, blocks, counts):
         """Which columns of own blocks count: a row's first ``counts`` blocks, existing labels."""

@@ -144,9 +144,9 @@ def _more_columns(state, logits, positives):
     """Largest logit so far and the sum of the exponentials relative to it, of columns that are not
     true, and the logits of those that are, with a chunk more."""
     largest, total, of_positives = state
-    found, _ = gather_positives(logits, positives)  # 0 for those of other chunks
+    in_chunk, _ = gather_positives(logits, positives)  # 0 for those of other chunks
     others = set_at_positives(logits, positives, float("-inf"))
     new = tf.maximum(largest, tf.reduce_max(others, axis=1))
     total *= tf.exp(largest - new)
     total += tf.reduce_sum(tf.exp(others - new[:, None]), axis=1)
-    return new, total, of_positives + found
+    return new, total, of_positives + in_chunk

@@ -99,8 +99,8 @@ class ShardedChunks:
         share = cross_replica.gather(update.share)
         labels = cross_replica.gather_labels(labels)
         own = self._own[cross_replica.number]
-        found = own.step(rows, labels, update._replace(share=share))
-        losses, of_features = cross_replica.sum(list(found))
+        parts = own.step(rows, labels, update._replace(share=share))
+        losses, of_features = cross_replica.sum(list(parts))
         return cross_replica.local_rows(losses), cross_replica.local_rows(of_features)
 
     def logits(self, features: tf.Tensor) -> tf.Tensor:
@@ -115,10 +115,10 @@ class ShardedChunks:
         def score(begin, end):
             size = self._kernels[numbers[begin, end]].size
             first = numbers[begin, end] * self.layout.size
-            found = self._bias.on_every_shard(
+            of_shards = self._bias.on_every_shard(
                 lambda number, _, x: self._columns(number, x)(first, first + size), features
             )
-            rows = tf.reshape(tf.transpose(found, (1, 0, 2)), [tf.shape(features)[0], -1])
+            rows = tf.reshape(tf.transpose(of_shards, (1, 0, 2)), [tf.shape(features)[0], -1])
             return rows[:, : end - begin]
 
         return score
@@ -172,10 +172,10 @@ class ShardedChunks:
     @property
     def _places(self):
         """Rows of the labels in the table of biases, int64 (num_labels,)."""
-        found = np.empty(self.layout.num_labels, np.int64)
+        places = np.empty(self.layout.num_labels, np.int64)
         for at, ((begin, _), table) in enumerate(zip(self.ranges, self._kernels, strict=True)):
             for number in range(self.layout.count):
                 first, last = table.rows_of(number)
                 place = number * self.layout.columns + at * self.layout.size
-                found[begin + first : begin + last] = np.arange(place, place + last - first)
-        return found
+                places[begin + first : begin + last] = np.arange(place, place + last - first)
+        return places

@@ -116,8 +116,8 @@ class Shards:
             ids, *rest = tiled_softmax(score, columns, own, min(k, columns), *self._tiles)
             return layout.labels(number, ids), *rest
 
-        found: Any = self._table.on_every_shard(of_shard, features, labels)
-        ids, scores, log_sums, of_true = found
+        of_shards: Any = self._table.on_every_shard(of_shard, features, labels)
+        ids, scores, log_sums, of_true = of_shards
         log_sum = tf.reduce_logsumexp(log_sums, axis=0)
         of_true = tf.reduce_sum(of_true, axis=0)
         best = merge_top_k(*by_label(ids, scores), k)

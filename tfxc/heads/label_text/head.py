@@ -43,14 +43,14 @@ def _label_counts(data: "TrainingData") -> np.ndarray:
 
 def _label_texts(data: "TrainingData") -> "LabelTexts":
     data.make()
-    found = data.source.label_texts()
-    if found is None:
+    texts = data.source.label_texts()
+    if texts is None:
         raise ConfigError(
             "head 'label_text' needs texts of the labels",
             where="data.label_texts",
             fix="name their file, or 'names' for the labels' names",
         )
-    return found
+    return texts
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -255,8 +255,8 @@ class LabelText(Head):
     def _is_trained(self, shape, dtype=None):
         if self._label_counts is None:  # the weights are loaded
             return tf.ones(shape, dtype)
-        found = np.reshape(np.asarray(self._label_counts) > 0, shape)
-        return tf.constant(found.astype(np.float32))
+        occurs = np.reshape(np.asarray(self._label_counts) > 0, shape)
+        return tf.constant(occurs.astype(np.float32))
 
     def _free_start(self, shape, dtype=None):
         """Zeros, but of labels that are trained without a text: their vectors need a direction."""
@@ -337,22 +337,24 @@ class LabelText(Head):
             places = tf.range(tf.shape(labels)[1])
             bits = random_bits(rows[:, None], places[None, :], self.seed)
             drawn = drawn_labels(labels, bits, self.positives)
-        found = columns_of(labels, drawn, self.trained.value > 0, self._others(), self._always)
-        return found if self._same_text is None else without_twins(found, labels, self._same_text)
+        columns = columns_of(labels, drawn, self.trained.value > 0, self._others(), self._always)
+        if self._same_text is None:
+            return columns
+        return without_twins(columns, labels, self._same_text)
 
     def _others(self):
         """Labels that are columns beside the true ones, int64 (batch, any), or None."""
         examples = current_examples()
-        found = []
+        hard_labels = []
         if examples is not None and self._own_labels is not None:
-            found.append(tf.gather(self._own_labels, examples)[:, None])
+            hard_labels.append(tf.gather(self._own_labels, examples)[:, None])
         if examples is not None and self.candidates is not None:
             listed = tf.cast(self.candidates(examples), tf.int64)
             rows = tf.range(tf.shape(listed)[0])
             places = tf.range(tf.shape(listed)[1])
             bits = random_bits(rows[:, None], places[None, :], self.seed + _MINED)
-            found.append(drawn_labels(listed, bits, self.mined))
-        return tf.concat(found, axis=1) if found else None
+            hard_labels.append(drawn_labels(listed, bits, self.mined))
+        return tf.concat(hard_labels, axis=1) if hard_labels else None
 
     @property
     def num_trained(self) -> int:
@@ -431,10 +433,10 @@ class LabelText(Head):
         rows: tf.Tensor | None = None,
     ) -> list[tuple[LogitGroup, ...]]:
         """All passes have the same columns, see ``training_groups``."""
-        found = [self.training_groups(features, labels, columns, rows) for features in passes]
+        groups = [self.training_groups(features, labels, columns, rows) for features in passes]
         if self.queue is not None and columns is not None and in_training_step():
             self.queue.push(columns.ids, rows, tf.gather(self.trained.value > 0, columns.ids))
-        return found
+        return groups
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels by their vectors."""
@@ -477,12 +479,12 @@ class LabelText(Head):
         bias = 0.0 if self.bias is None else self.bias.value / scale
 
         def rows(begin, end):
-            found = rows_between(vectors, begin, end)
-            return tf.concat([found, penalty * trained[begin:end, None] - bias], axis=1)
+            part = rows_between(vectors, begin, end)
+            return tf.concat([part, penalty * trained[begin:end, None] - bias], axis=1)
 
         def queries(features):
-            found = unit_rows(features)
-            return scale * tf.concat([found, -tf.ones([tf.shape(found)[0], 1])], axis=1)
+            units = unit_rows(features)
+            return scale * tf.concat([units, -tf.ones([tf.shape(units)[0], 1])], axis=1)
 
         return InnerProducts(rows, queries, vectors.shape[1] + 1)
 

@@ -193,8 +193,8 @@ class Tree(TreeSearch):
     def _candidates(self):
         """Candidates of an example with one label, over all levels."""
         matched = self._start_matched
-        found = self.num_candidate_groups if matched is None else matched.shape[1]
-        parents = self.negatives.count("tfn") + found * ("man" in self.negatives)
+        matches = self.num_candidate_groups if matched is None else matched.shape[1]
+        parents = self.negatives.count("tfn") + matches * ("man" in self.negatives)
         return sum(self.shape[level].max_children * parents for level in self.levels if level)
 
     @property
@@ -227,7 +227,7 @@ class Tree(TreeSearch):
         features = tf.cast(features, self.compute_dtype)
         chosen = {} if chosen is None else chosen
         paths = self._ancestors(labels)
-        found = []
+        groups = []
         nodes = None
         scores = None
         for level in self.levels:
@@ -247,8 +247,8 @@ class Tree(TreeSearch):
                 if self.joint or level + 1 in self.levels:
                     above = self._scores_above(level, parents, nodes, *above)
                     group, scores = self._below(group, above)
-            found.append((group, nodes))
-        return found
+            groups.append((group, nodes))
+        return groups
 
     def _ancestors(self, labels):
         """The labels' nodes on each level, int64 (batch, max_labels), -1 for none."""
@@ -285,16 +285,16 @@ class Tree(TreeSearch):
         tables = self.children[level].value, self.ranks[level].value
         above = tf.gather(self.parents[level].value, tf.maximum(positives, 0))
         above = tf.cast(above, positives.dtype)
-        found = children_candidates(parents, positives, above, *tables)
+        candidates = children_candidates(parents, positives, above, *tables)
         # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
-        rows = tf.maximum(tf.where(found.valid, found.nodes, found.nodes[:, :1]), 0)
+        rows = tf.maximum(tf.where(candidates.valid, candidates.nodes, candidates.nodes[:, :1]), 0)
         logits = self.logits_of(features, level, rows)
-        valid = found.valid
+        valid = candidates.valid
         if self.link not in ("sigmoid", "hinge"):
             # An example without labels has no candidates, and a softmax over nothing no gradient.
             first = tf.range(tf.shape(valid)[1])[None] == 0
             valid |= first & ~tf.reduce_any(valid, axis=1, keepdims=True)
-        return LogitGroup(logits, found.positives, valid, counts=counts), found.nodes
+        return LogitGroup(logits, candidates.positives, valid, counts=counts), candidates.nodes
 
     def _scores_above(self, level, parents, candidates, nodes, scores):
         """Scores (batch, columns) of the candidates' parents, 0 where there is no candidate.

@@ -314,16 +314,16 @@ class CappedDual(GradientDual):
 
     def final_message(self) -> str:
         """Says how many rows had no negative, and how many were capped, if any."""
-        found = super().final_message()
+        message = super().final_message()
         count = int(self.num_capped.numpy())
         if not count:
-            return found
+            return message
         capped = (
             f"objective {type(self).__name__}: {count:,} rows scored other classes so far above "
             "their dual variable that its step was capped; a smaller learning rate or "
             "training.clip_norm makes that rare"
         )
-        return f"{found}\n{capped}" if found else capped
+        return f"{message}\n{capped}" if message else capped
 
 
 def moving_average(

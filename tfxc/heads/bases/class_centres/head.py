@@ -129,10 +129,10 @@ class ClassCentres(Head):
         features = unit_rows(features)
         if self.sharded_table is None:
             return self.scale * self._cosines(features, self.centres.value)
-        found = self.sharded_table.on_every_shard(
+        of_shards = self.sharded_table.on_every_shard(
             lambda _, centres, x: self.scale * self._cosines(x, centres), features
         )
-        rows = tf.transpose(found, (1, 0, 2))
+        rows = tf.transpose(of_shards, (1, 0, 2))
         return tf.reshape(rows, [tf.shape(features)[0], -1])[:, : self.num_labels]
 
     @property
