@@ -1,5 +1,6 @@
 """The text format of fastText: labels as words with a prefix, then the text."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,10 +65,15 @@ class FastTextLines(TextReader):
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         if not isinstance(prefix, str) or not prefix or prefix.split() != [prefix]:
-            raise ConfigError(f"a word expected, found {prefix!r}", where="prefix")
-        self.prefix, self._labelled = prefix, labelled
+            raise ConfigError(
+                f"{prefix!r} is not a word",
+                where="prefix",
+                fix="give what labels begin with, without white space",
+            )
+        self.prefix = prefix
+        self._labelled = labelled
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, list[str]]]:
         for _, line in self._lines.texts():
             words = line.split()
             if not words and self._labelled:
@@ -76,5 +82,5 @@ class FastTextLines(TextReader):
             text = " ".join(word for word in words if not self._is_label(word))
             yield text, list(dict.fromkeys(labels)) if self._labelled else []
 
-    def _is_label(self, word):
+    def _is_label(self, word: str) -> bool:
         return len(word) > len(self.prefix) and word.startswith(self.prefix)

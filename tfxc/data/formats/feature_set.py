@@ -1,5 +1,6 @@
 """Feature sets, as a stream of chunks."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,10 +42,11 @@ class FeatureSetReader(Reader):
         super().__init__(path)
         self._set = FeatureSet(path)
         self.num_examples = self._set.num_examples
-        self.num_features, self.num_labels = self._set.num_features, self._set.num_labels
+        self.num_features = self._set.num_features
+        self.num_labels = self._set.num_labels
         self.label_names = self._set.label_names
 
-    def _read(self, size):
+    def _read(self, size: int) -> Iterator[Chunk]:
         names = None if self.label_names is None else np.array(self.label_names, object)
         for _, features, labels in self._set.blocks(size):
             ids = LabelLists(np.arange(len(labels) + 1), labels, names)

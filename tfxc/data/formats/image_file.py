@@ -1,5 +1,6 @@
 """Single image files."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ class ImageFile(EncodedImageReader):
         super().__init__(path)
         self.num_examples = 1
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, bytes, list[str]]]:
         with read_errors(self.path):
             content = existing_file(self.path).read_bytes()
         yield str(self.path), content, []

@@ -1,5 +1,6 @@
 """LibMultiLabel's lines: labels and a text, separated by a tab."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,18 +63,18 @@ class LibMultiLabel(TextReader):
         super().__init__(path, max_line_bytes, encoding)
         self._labelled = labelled
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, list[str]]]:
         columns = None
         for number, line in self._lines.texts():
             if not line.strip():
                 continue
             where = f"{self.path}:{number}"
             cells = line.split("\t")
-            wanted = (2, 3) if columns is None else (columns,)
+            wanted: tuple[int, ...] = (2, 3) if columns is None else (columns,)
             if len(cells) not in wanted:
                 raise DataError(
-                    f"{' or '.join(map(str, wanted))} columns between tabs expected, found "
-                    f"{len(cells)}",
+                    f"the number of columns between tabs is {len(cells)} instead of "
+                    f"{' or '.join(map(str, wanted))}",
                     where=where,
                     fix="write the labels, a tab and the text, without tabs in it",
                 )

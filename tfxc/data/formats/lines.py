@@ -1,5 +1,6 @@
 """Plain text, one example per line."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,6 @@ class PlainTexts(TextReader):
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, list[str]]]:
         for _, line in self._lines.texts():
             yield line, []
