@@ -85,10 +85,10 @@ class TestCatalog:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "there is no column 'treeoflife_id', for the file is empty"),
+            ("", "there is no column 'treeoflife_id', only an empty line"),
             ("id,species\n1,a\n", r"there is no column 'treeoflife_id', only id, species"),
             ("treeoflife_id,name\n1,a\n", "there is no column 'species'"),
-            ("treeoflife_id,species\n1,a\n,b\n", r"catalog\.csv:3: the row '', 'b' has no key"),
+            ("treeoflife_id,species\n1,a\n,b\n", r"catalog\.csv:3: the row '', 'b' does not have"),
             (
                 "treeoflife_id,species\n1,a\n2\n",
                 r"catalog\.csv:3: the row '2' does not have 2 values",

@@ -155,6 +155,15 @@ def test_labels_that_may_be_several(tmp_path):
     assert not inspect(write(tmp_path / "b.csv", "text,tags", lines)).words_of_labels
 
 
+def test_many_labels_may_be_numbers(tmp_path):
+    """Ids are no texts whose words could be labels of their own."""
+    path = tmp_path / "a.jsonl"
+    examples = [{"text": text, "tag": number % 30} for number, (text, _) in enumerate(rows(60))]
+    path.write_text("".join(json.dumps(example) + "\n" for example in examples))
+    seen = inspect(str(path))
+    assert (seen.labels, seen.words_of_labels) == (30, 0)
+
+
 def test_lists_in_a_cell(tmp_path):
     cells = ["['animal', 'red']", "['red']", "['water']", "[]"] * 5
     lines = [f'{text};"{cell}"' for (text, _), cell in zip(rows(20), cells, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import NOTES
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.reading import existing_file
@@ -299,6 +299,25 @@ def warn_once(message: str) -> None:
         >>> warn_once("a.csv: example 3 has a control character")     # doctest: +SKIP
     """
     NOTES.warning(message)
+
+
+def split_error(folder: Path, splits: Sequence[str], split: str | None) -> DataError:
+    """The error of a folder of several splits of which none is chosen, or one that is not there.
+
+    Args:
+        folder: where they are.
+        splits: their names.
+        split: the one that the user names, or None.
+
+    Example:
+        >>> print(split_error(Path("set"), ["train", "test"], "dev"))
+        set: there is no split 'dev', only train, test. Choose one with the reader's option split.
+    """
+    names = ", ".join(splits)
+    problem = f"the folder holds several splits: {names}"
+    if split is not None:
+        problem = f"there is no split {split!r}, only {names or 'nothing'}"
+    return DataError(problem, where=folder, fix="choose one with the reader's option split")
 
 
 def bounded(items: Iterable[T], size: int, bytes_of: Callable[[T], int]) -> Iterator[list[T]]:

@@ -1,13 +1,14 @@
 """CIFAR-10 and CIFAR-100 in the files of their authors, packed or unpacked."""
 
 import dataclasses
+import functools
 import io
 import tempfile
 import types
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -17,10 +18,7 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import PixelReader
 from tfxc.data.parsing.archives import tar_members
 from tfxc.data.parsing.label_checks import check_label_names
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
+from tfxc.data.parsing.path_probe import PathProbe
 
 # The folders in the archives.
 _FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")
@@ -89,7 +87,7 @@ class Cifar(PixelReader):
     specificity = 40
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         if probe.is_folder:
             return not probe.files.isdisjoint(_LAYOUTS)
         inside = set(PurePosixPath(probe.first_member).parts)
@@ -101,12 +99,12 @@ class Cifar(PixelReader):
 
     def __init__(self, path: str | Path, *, split: str = "train", labels: str = "fine") -> None:
         super().__init__(path)
-        self._files = _Folder(self.path) if self.path.is_dir() else _Archive(self.path)
-        marker = next((name for name in _LAYOUTS if name in self._files.names), None)
+        self._files = _files_of(self.path)
+        marker = next((name for name in _LAYOUTS if name in self._files), None)
         if marker is None:
             raise DataError(
                 f"none of {', '.join(_LAYOUTS)} of CIFAR-10 or CIFAR-100 is there, only "
-                f"{', '.join(sorted(self._files.names)[:10]) or 'nothing'}",
+                f"{', '.join(sorted(self._files)[:10]) or 'nothing'}",
                 where=self.path,
                 fix="give the archive or the folder it unpacks to",
             )
@@ -125,8 +123,8 @@ class Cifar(PixelReader):
         self._batches = [f"{name}{suffix}" for name in self._layout.files[split]]
         names_file, names_key, self._labels_key = self._layout.labels[labels]
         for name in (names_file, *self._batches):
-            if name not in self._files.names:
-                names = ", ".join(sorted(self._files.names))
+            if name not in self._files:
+                names = ", ".join(sorted(self._files))
                 raise self._error(name, f"there is no such file, only {names}")
         self.label_names = self._load_names(names_file, names_key)
         self.num_labels = len(self.label_names)
@@ -146,7 +144,7 @@ class Cifar(PixelReader):
 
     def _batch(self, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the pixels and label ids of a pickle, as one block."""
-        with self._files.open(name) as stream:
+        with self._files[name]() as stream:
             batch = _with_text_keys(load_plain(stream, self._where(name)))
         pixels = batch.get("data")
         ids = batch.get(self._labels_key)
@@ -169,7 +167,7 @@ class Cifar(PixelReader):
     def _rows(self, name: str, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the pixels and label ids of a binary file, ``size`` rows at a time."""
         width = self._layout.label_bytes + _PIXELS
-        with self._files.open(name) as stream:
+        with self._files[name]() as stream:
             while content := stream.read(size * width):
                 if len(content) % width:
                     raise self._error(
@@ -190,7 +188,7 @@ class Cifar(PixelReader):
         return [self.label_names[label] for label in ids.tolist()]
 
     def _load_names(self, name: str, key: str | None) -> list[str]:
-        with self._files.open(name) as stream:
+        with self._files[name]() as stream:
             if key is None:
                 names = stream.read().split()
             else:
@@ -209,39 +207,28 @@ class Cifar(PixelReader):
         return DataError(problem, where=self._where(name), fix="copy or download it again")
 
 
-class _Folder:
-    """The files of a folder, by name."""
+def _files_of(path: Path) -> dict[str, Callable[[], BinaryIO]]:
+    """What opens the files of a folder or of a tar archive, by their names without folder.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.names = {file.name for file in path.iterdir() if file.is_file()}
-
-    def open(self, name: str) -> BinaryIO:
-        return open(self._path / name, "rb")
-
-
-class _Archive:
-    """The files of a tar archive, by name without folder.
-
-    They are read in another order than they are packed in, so the archive is decompressed once,
-    to a temporary file that lives as long as this.
+    They are read in another order than they are packed in, so an archive is decompressed once, to
+    a temporary file that lives as long as the functions.
     """
+    if path.is_dir():
+        files = (file for file in path.iterdir() if file.is_file())
+        return {file.name: functools.partial(open, file, "rb") for file in files}
+    stream = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the function below)
+    places = {}
+    for member, read in tar_members(path):
+        content = read()
+        places[PurePosixPath(member.name).name] = (stream.tell(), len(content))
+        stream.write(content)
 
-    def __init__(self, path: Path) -> None:
-        self._stream = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
-        weakref.finalize(self, self._stream.close)
-        self._members: dict[str, tuple[int, int]] = {}
-        for member, read in tar_members(path):
-            content = read()
-            name = PurePosixPath(member.name).name
-            self._members[name] = self._stream.tell(), len(content)
-            self._stream.write(content)
-        self.names = set(self._members)
+    def opened(offset: int, length: int) -> BinaryIO:
+        stream.seek(offset)
+        return io.BytesIO(stream.read(length))
 
-    def open(self, name: str) -> BinaryIO:
-        offset, length = self._members[name]
-        self._stream.seek(offset)
-        return io.BytesIO(self._stream.read(length))
+    weakref.finalize(opened, stream.close)
+    return {name: functools.partial(opened, *place) for name, place in places.items()}
 
 
 def _is_list_of(kind: type | types.UnionType, values: object) -> bool:

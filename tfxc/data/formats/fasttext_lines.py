@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.parsing.lines import UTF_8
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 _PREFIX = "__label__"
 
@@ -49,7 +46,7 @@ class FastTextLines(TextReader):
     label_options = ("prefix",)
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return super().recognises(probe) and (probe.first_line or b"").lstrip().startswith(
             _PREFIX.encode()
         )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,9 +9,7 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
 from tfxc.data.formats.base import Reader
 from tfxc.data.lists import LabelLists
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 
 class FeatureSetReader(Reader):
@@ -35,7 +32,7 @@ class FeatureSetReader(Reader):
     specificity = 50
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return probe.is_folder and is_feature_set(probe.path)
 
     def __init__(self, path: str | Path) -> None:

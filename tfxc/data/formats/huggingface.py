@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import read_json
+from tfxc.data.formats.base import split_error
 from tfxc.data.formats.parquet import Parquet
 from tfxc.data.parsing.arrow_tables import TableFile, class_names_of
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 _STATE = "state.json"
 _INFO = "dataset_info.json"
@@ -47,7 +46,7 @@ class SavedDataset(Parquet):
     specificity = 30
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return _SPLITS in probe.files or {_STATE, _INFO} <= probe.files
 
     @classmethod
@@ -99,13 +98,7 @@ def _split_folder(path: Path, split: str | None) -> Path:
         return path
     splits = _splits(path)
     if split is None or split not in splits:
-        names = ", ".join(splits) or "nothing"
-        problem = f"the folder holds several splits: {names}"
-        if split is not None:
-            problem = f"there is no split {split!r}, only {names}"
-        raise DataError(
-            problem, where=path, fix="choose one of these with the reader's option split"
-        )
+        raise split_error(path, splits, split)
     return path / split
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +12,8 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import PixelReader
 from tfxc.data.parsing.arrays import ArrayRows, array_error, open_rows
 from tfxc.data.parsing.label_checks import check_label_name, check_label_names
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.source_files import expand
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
 
 
 class ImageArrays(PixelReader):
@@ -53,7 +51,7 @@ class ImageArrays(PixelReader):
     label_options = ("classes", "class_names")
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return not probe.arrays.isdisjoint(("images", "images_packed"))
 
     def __init__(

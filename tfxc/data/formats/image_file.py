@@ -2,15 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.kinds import IMAGE
-from tfxc.data.parsing.path_probe import IMAGE_SUFFIXES
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import IMAGE_SUFFIXES, PathProbe
 
 
 class ImageFile(EncodedImageReader):
@@ -31,7 +27,7 @@ class ImageFile(EncodedImageReader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return probe.input_kind == IMAGE.name and probe.suffix().lower() in IMAGE_SUFFIXES
 
     def __init__(self, path: str | Path) -> None:

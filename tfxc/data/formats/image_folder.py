@@ -4,18 +4,13 @@ import collections
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.reading import existing_file, read_errors
-from tfxc.data.formats.base import EncodedImageReader, warn_once
+from tfxc.data.formats.base import EncodedImageReader, split_error, warn_once
 from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.label_checks import check_label_name
-from tfxc.data.parsing.path_probe import IMAGE_SUFFIXES
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
+from tfxc.data.parsing.path_probe import IMAGE_SUFFIXES, PathProbe
 
 # Names of the folders of splits; and images that TensorFlow does not decode.
 _SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test")
@@ -55,7 +50,7 @@ class ImageFolder(EncodedImageReader):
         return _splits(path)
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return probe.is_folder and (probe.has_images or probe.input_kind == IMAGE.name)
 
     def __init__(
@@ -181,13 +176,10 @@ def _split_folder(folder: Path, split: str | None) -> Path:
         return folder / split
     if not splits and split is None:
         return folder
-    if not splits:
-        problem = f"the folder has no splits, and so not {split!r}"
-        fix = "leave the option split out"
-    else:
-        names = ", ".join(splits)
-        problem = f"the folder holds several splits: {names}"
-        if split is not None:
-            problem = f"there is no split {split!r}, only {names}"
-        fix = "choose one with the reader's option split, or name its folder"
-    raise DataError(problem, where=folder, fix=fix)
+    if splits:
+        raise split_error(folder, splits, split)
+    raise DataError(
+        f"the folder has no splits, and so not {split!r}",
+        where=folder,
+        fix="leave the option split out",
+    )

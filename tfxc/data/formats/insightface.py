@@ -4,7 +4,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -12,11 +12,8 @@ from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.parsing.lines import Lines
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.parsing.recordio import read_record, record_error, unpack_image
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
 
 _INDEX_LINES = 1 << 16
 # Of the opening record, whose two labels are the first record of an identity and their end.
@@ -53,14 +50,39 @@ class InsightFaceRecords(EncodedImageReader):
     specificity = 30
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return ".rec" in probe.endings or super().recognises(probe)
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
-        self.path = _record_file(self.path)
+        if self.path.is_dir():
+            files = sorted(file for file in self.path.iterdir() if file.suffix == ".rec")
+            chosen = [file for file in files if file.name == "train.rec"] or files
+            if not chosen:
+                raise DataError(
+                    "the folder has no .rec file", where=self.path, fix="check the folder"
+                )
+            if len(chosen) > 1:
+                names = ", ".join(file.name for file in files)
+                raise DataError(
+                    f"the folder has several .rec files: {names}",
+                    where=self.path,
+                    fix="give the file itself",
+                )
+            self.path = chosen[0]
         self.total_bytes = self.path.stat().st_size
-        self.num_labels = _labels_of_property(self.path.parent / "property")
+        properties = self.path.parent / "property"
+        if os.path.lexists(properties):
+            with read_errors(properties):
+                first = existing_file(properties).read_bytes().split(b",")[0].strip()
+            if not first.isdigit() or not int(first):
+                raise DataError(
+                    f"the first value of 'classes,height,width' is {first[:60]!r}, not the number "
+                    "of labels",
+                    where=properties,
+                    fix="correct the file or delete it",
+                )
+            self.num_labels = int(first)
         # Without an index the offsets are None, and so are the numbers of images up to the end.
         self._numbers: np.ndarray | range | None
         self._offsets: np.ndarray | None
@@ -172,35 +194,3 @@ class InsightFaceRecords(EncodedImageReader):
             where=f"{self._index_path}:{line}",
             fix="copy or download it again, or delete it to read without it",
         )
-
-
-def _record_file(path: Path) -> Path:
-    if path.is_file():
-        return path
-    files = sorted(file for file in path.iterdir() if file.suffix == ".rec")
-    chosen = [file for file in files if file.name == "train.rec"] or files
-    if len(chosen) == 1:
-        return chosen[0]
-    names = ", ".join(file.name for file in files)
-    raise DataError(
-        f"the folder has several .rec files: {names}" if files else "the folder has no .rec file",
-        where=path,
-        fix="give the file itself" if files else "check the folder",
-    )
-
-
-def _labels_of_property(path: Path) -> int | None:
-    """The number of labels in the file ``property``, or None if there is none."""
-    if not os.path.lexists(path):
-        return None
-    with read_errors(path):
-        content = existing_file(path).read_bytes()
-    first = content.split(b",")[0].strip()
-    if not first.isdigit() or not int(first):
-        raise DataError(
-            f"the first value of 'classes,height,width' is {first[:60]!r}, not the number of "
-            "labels",
-            where=path,
-            fix="correct the file or delete it",
-        )
-    return int(first)

@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 
 class LibMultiLabel(TextReader):
@@ -46,7 +43,7 @@ class LibMultiLabel(TextReader):
     summary = ".txt of LibMultiLabel, labels and text between tabs"
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         # Where labels do not matter, a text file has one text per line unless this format is named.
         if probe.input_kind is not None or not super().recognises(probe):
             return False

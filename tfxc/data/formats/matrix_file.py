@@ -2,16 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
 from tfxc.data.given_features import FeatureFile
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.parsing.sparse_file import is_array_folder
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
 
 _SPARSE_ARRAYS = {"format", "shape", "data"}
 
@@ -35,7 +31,7 @@ class MatrixFile(Reader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         if probe.is_folder:
             return is_array_folder(probe.path)
         return probe.suffix() == ".npy" or _SPARSE_ARRAYS.issubset(probe.arrays)

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats.base import NONE_GIVEN, Reader, Table, TextReader
+from tfxc.data.formats.base import NONE_GIVEN, Reader, Table, TextReader, split_error
 from tfxc.data.parsing.arrow_tables import SUFFIXES, TableFile
 from tfxc.data.parsing.column_guess import (
     TEXT_FIELDS,
@@ -18,9 +18,7 @@ from tfxc.data.parsing.column_guess import (
 )
 from tfxc.data.parsing.label_cells import RowLabels
 from tfxc.data.parsing.label_checks import check_label_names, check_labels, check_unicode
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 # As train-00000-of-00002.parquet; and names that files or folders of one split begin with.
 _SHARD = re.compile(r"^(.+?)-\d+-of-\d+$")
@@ -70,7 +68,7 @@ class Parquet(TextReader):
     label_options = ("labels_field", "label_separator")
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         endings = (probe.endings, probe.inner_endings)
         return probe.suffix() in SUFFIXES or any(not e.isdisjoint(SUFFIXES) for e in endings)
 
@@ -156,15 +154,10 @@ class Parquet(TextReader):
         if split in by_split:
             return by_split[split]
         if not by_split or split is not None or len(by_split) > 1:
-            names = ", ".join(sorted(by_split))
-            problem = f"the folder holds several splits: {names}"
-            fix = "choose one with the reader's option split"
-            if not by_split:
-                problem = f"the folder has no {', '.join(SUFFIXES)} files"
-                fix = "check the folder"
-            elif split is not None:
-                problem = f"there is no split {split!r}, only {names}"
-            raise DataError(problem, where=path, fix=fix)
+            if by_split:
+                raise split_error(path, sorted(by_split), split)
+            problem = f"the folder has no {', '.join(SUFFIXES)} files"
+            raise DataError(problem, where=path, fix="check the folder")
         return next(iter(by_split.values()))
 
     @classmethod

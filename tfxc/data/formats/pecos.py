@@ -4,7 +4,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,13 +16,10 @@ from tfxc.data.kinds import IMAGE
 from tfxc.data.lists import LabelLists
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8, Lines
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.parsing.sparse_file import ArrayFolder, is_array_folder, open_rows
 from tfxc.labels.label_matrix import label_matrix
 from tfxc.ops.csr import load_sparse, sparse_shape
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
 
 _TRAIN = "trn"
 _LABEL_FILES = ("Y.txt", "output-items.txt")
@@ -69,7 +65,7 @@ class PecosFolder(Reader):
     specificity = 10
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         if not probe.is_folder or probe.input_kind == IMAGE.name:
             return False
         if any(name.startswith(("X.", "Y.")) for name in probe.files):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
@@ -11,10 +11,8 @@ from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import NONE_GIVEN, Reader, bounded
 from tfxc.data.parsing.column_guess import Wanted
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.parsing.sparse_lines import SIGNS, SparseRows, parse_rows
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
 
 # Labels, if any, and at least one feature. What is between them is no part of either, so that a
 # long line of digits is refused at once.
@@ -57,7 +55,7 @@ class SVMLight(Reader):
     summary = ".svm, .svmlight, .libsvm, or .txt that begins with such a line"
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         if super().recognises(probe):
             return True
         is_text = probe.suffix(cls.compressed) == ".txt"

@@ -4,7 +4,6 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -13,9 +12,7 @@ from tfxc.data.formats.base import TextReader
 from tfxc.data.kinds import INPUTS, TEXT
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8, Lines
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 _TRAIN = "train"
 # What the names of the files go on with behind the split's; raw texts are those that are not cut
@@ -57,7 +54,7 @@ class TextLabelFiles(TextReader):
     specificity = 10
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         splits = _splits(probe.files, _TEXTS)
         if probe.input_kind is None:
             return not splits.keys().isdisjoint(_splits(probe.files, _LABELS))

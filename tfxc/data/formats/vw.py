@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfxc.core.arguments import COUNT, Integer, checked
 from tfxc.core.errors import ConfigError, DataError
@@ -12,9 +12,7 @@ from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import NONE_GIVEN
 from tfxc.data.formats.svmlight import SVMLight
 from tfxc.data.parsing.column_guess import Wanted
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 # Values that names of features are hashed to where nothing is said, as Vowpal Wabbit does; lines
 # that are looked at to find out.
@@ -63,7 +61,7 @@ class VowpalWabbit(SVMLight):
     summary = ".vw"
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return probe.suffix(cls.compressed) in cls.suffixes
 
     @classmethod

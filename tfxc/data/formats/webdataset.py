@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats.base import EncodedImageReader
@@ -12,11 +12,8 @@ from tfxc.data.parsing.archives import is_tar, shard_files, tar_members
 from tfxc.data.parsing.catalogs import Catalog
 from tfxc.data.parsing.label_cells import labels_of
 from tfxc.data.parsing.label_checks import check_labels
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.source_files import expand
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
 
 _IMAGES = ("jpg", "jpeg", "png")
 _ORDER = "write one image and one label per sample, its members one after the other"
@@ -61,7 +58,7 @@ class WebDataset(EncodedImageReader):
     label_options = ("catalog", "key_column", "label_column")
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return probe.is_pattern or probe.is_tar or any(map(is_tar, probe.files))
 
     def __init__(

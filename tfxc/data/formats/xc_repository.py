@@ -3,16 +3,13 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader, bounded
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.parsing.sparse_lines import parse_header, parse_rows
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
 
 
 class XCRepository(Reader):
@@ -44,7 +41,7 @@ class XCRepository(Reader):
     summary = ".txt with the header of the XC Repository"
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return super().recognises(probe) and parse_header(probe.first_line) is not None
 
     def __init__(self, path: str | Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:

@@ -315,7 +315,7 @@ class _Sample:
         names = len(self.names)
         if self.several or names < max(_ALL_DIFFERENT, _COMBINED * self.examples):
             return 0
-        words = {word for name in self.names for word in name.split()}
+        words = {word for name in self.names for word in str(name).split()}
         return len(words) if len(words) < _COMBINED * names else 0
 
 

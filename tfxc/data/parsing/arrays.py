@@ -146,11 +146,8 @@ def matrix(path: str | Path, name: str, values: np.ndarray) -> np.ndarray:
         DataError: it is not.
     """
     if values.ndim != 2 or values.dtype.kind not in "fiu":
-        raise DataError(
-            f"{name}: the array is {values.dtype} {values.shape} instead of numbers (m, dim)",
-            where=path,
-            fix="save a matrix of numbers",
-        )
+        problem = f"{name}: the array is {values.dtype} {values.shape} instead of numbers (m, dim)"
+        raise array_error(path, problem)
     return values
 
 
@@ -183,19 +180,12 @@ def load_embeddings(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     if Path(path).suffix == ".npz":
         arrays = read_arrays(path)
         if "embeddings" not in arrays:
-            raise DataError(
-                f"there is no array 'embeddings', only {', '.join(arrays)}",
-                where=path,
-                fix="save it with numpy.savez(embeddings=...)",
-            )
+            raise array_error(path, f"there is no array 'embeddings', only {', '.join(arrays)}")
         values = arrays["embeddings"]
         names = arrays.get("names")
         if names is not None and names.shape != (len(values),):
-            raise DataError(
-                f"the array 'names' has the shape {names.shape} instead of ({len(values)},)",
-                where=path,
-                fix="save one name for each embedding",
-            )
+            problem = f"names: the shape is {names.shape} instead of ({len(values)},)"
+            raise array_error(path, problem)
     else:
         values = read_array(path, mapped=True)
     return matrix(path, "embeddings", values), names

@@ -94,9 +94,9 @@ class Catalog:
             header: list[str] = next(rows, [])
             for column in (key_column, label_column):
                 if column not in header:
-                    columns = f"only {', '.join(header)}" if header else "for the file is empty"
+                    columns = ", ".join(header) or "an empty line"
                     raise DataError(
-                        f"there is no column {column!r}, {columns}",
+                        f"there is no column {column!r}, only {columns}",
                         where=self.path,
                         fix="name the right ones with key_column and label_column",
                     )
@@ -107,9 +107,7 @@ class Catalog:
                     continue
                 if len(row) != len(header) or not row[at_key]:
                     shown = ", ".join(map(repr, row[:4]))
-                    problem = f"the row {shown} has no key"
-                    if len(row) != len(header):
-                        problem = f"the row {shown} does not have {len(header)} values"
+                    problem = f"the row {shown} does not have {len(header)} values with a key"
                     where = f"{self.path}:{rows.line_num}"
                     raise DataError(problem, where=where, fix="correct the row")
                 yield row[at_key], row[at_label].strip()

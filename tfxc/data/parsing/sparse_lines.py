@@ -109,20 +109,32 @@ def parse_rows(
             not a finite float32, a feature given twice.
     """
     rows = _parse_fast(lines) or _parse_carefully(lines, numbers, path)
-    place = _Place(path, numbers)
+
+    def fail(problem: str, fix: str, wrong: np.ndarray, counts: np.ndarray) -> NoReturn:
+        """Raises the error of the row of the first wrong value; each row has ``counts`` of them."""
+        row = np.searchsorted(np.cumsum(counts), wrong[0], side="right")
+        raise DataError(problem, where=f"{path}:{numbers[row]}", fix=fix)
+
     if signs:
         wrong = np.flatnonzero(abs(rows.label_ids) != 1)
         if wrong.size:
             problem = f"label {rows.label_ids[wrong[0]]} stands among the classes +1 and -1"
-            place.fail(problem, "number all labels from 0", wrong, rows.label_counts)
+            fail(problem, "number all labels from 0", wrong, rows.label_counts)
         rows.label_ids = (rows.label_ids > 0).astype(np.int64)
-    _check_ids(rows.label_ids, rows.label_counts, 0, num_labels, "label", place)
-    _check_ids(rows.feature_ids, rows.feature_counts, first_feature, num_features, "feature", place)
+    for what, ids, counts, lowest, how_many in (
+        ("label", rows.label_ids, rows.label_counts, 0, num_labels),
+        ("feature", rows.feature_ids, rows.feature_counts, first_feature, num_features),
+    ):
+        highest = _MAX_ID if how_many is None else lowest + how_many - 1
+        wrong = np.flatnonzero((ids < lowest) | (ids > highest))
+        if wrong.size:
+            problem = f"the {what} id {ids[wrong[0]]} is not one of {lowest} to {highest:,}"
+            fix = f"correct the id or the number of {what}s (header, or the reader's option)"
+            fail(problem, fix, wrong, counts)
     wrong = np.flatnonzero(~np.isfinite(rows.values))
     if wrong.size:
-        feature = rows.feature_ids[wrong[0]]
-        problem = f"the value of feature {feature} is not finite"
-        place.fail(problem, "correct the value", wrong, rows.feature_counts)
+        problem = f"the value of feature {rows.feature_ids[wrong[0]]} is not finite"
+        fail(problem, "correct the value", wrong, rows.feature_counts)
     row_of = np.repeat(np.arange(len(rows.feature_counts)), rows.feature_counts)
     keys = row_of * (_MAX_ID + 1) + rows.feature_ids
     if (np.diff(keys) > 0).all():
@@ -132,37 +144,8 @@ def parse_rows(
     wrong = np.flatnonzero(np.diff(keys[order]) == 0)
     if wrong.size:
         problem = f"feature {rows.feature_ids[wrong[0]]} is given twice"
-        place.fail(problem, "give it once, e.g. with the sum", wrong, rows.feature_counts)
+        fail(problem, "give it once, e.g. with the sum", wrong, rows.feature_counts)
     return rows
-
-
-class _Place:
-    """Where lines stand, for messages."""
-
-    def __init__(self, path: str | Path, numbers: Sequence[int] | np.ndarray) -> None:
-        self.path = path
-        self.numbers = numbers
-
-    def fail(self, problem: str, fix: str, wrong: np.ndarray, counts: np.ndarray) -> NoReturn:
-        """Raises the error of the row of the first wrong value; each row has ``counts`` of them."""
-        row = np.searchsorted(np.cumsum(counts), wrong[0], side="right")
-        raise DataError(problem, where=f"{self.path}:{self.numbers[row]}", fix=fix)
-
-
-def _check_ids(
-    ids: np.ndarray,
-    counts: np.ndarray,
-    lowest: int,
-    how_many: int | None,
-    what: str,
-    place: _Place,
-) -> None:
-    highest = _MAX_ID if how_many is None else lowest + how_many - 1
-    wrong = np.flatnonzero((ids < lowest) | (ids > highest))
-    if wrong.size:
-        problem = f"the {what} id {ids[wrong[0]]} is not one of {lowest} to {highest:,}"
-        fix = f"correct the id or the number of {what}s (header, or the reader's option)"
-        place.fail(problem, fix, wrong, counts)
 
 
 def _parse_fast(lines: Sequence[bytes]) -> SparseRows | None:
@@ -231,9 +214,7 @@ def _pair(token: bytes, where: str) -> tuple[int, float]:
         return _whole(feature), float(value)
     except ValueError:
         raise DataError(
-            f"{_shown(token)} is not of the form feature:value",
-            where=where,
-            fix="correct the line",
+            f"{_shown(token)} is not of the form feature:value", where=where, fix="correct the line"
         ) from None
 
 

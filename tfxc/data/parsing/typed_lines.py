@@ -55,15 +55,10 @@ def _bag(text: str, where: str, num_features: int | None) -> tuple[list[int], li
         ) from None
     limit = 2**31 if num_features is None else num_features
     for number, value in zip(ids, values, strict=True):
-        if not 0 <= number < limit:
+        if not 0 <= number < limit or not math.isfinite(value):
             raise DataError(
-                f"feature {number} in {text[:60]!r} is not one of 0 to {limit - 1}",
-                where=where,
-                fix="leave it out",
-            )
-        if not math.isfinite(value):
-            raise DataError(
-                f"the value of feature {number} in {text[:60]!r} is not finite",
+                f"{number}:{value} in {text[:60]!r} is not a finite value of one of the features "
+                f"0 to {limit - 1}",
                 where=where,
                 fix="leave it out",
             )
