@@ -55,7 +55,7 @@ def open_reader(
         ...     print(len(chunk), chunk.texts[0], chunk.labels[0])
     """
     path = _local(path)
-    arguments = []
+    arguments: list[str | Path] = []
     if is_builtin(path):
         builtin = str(path).removeprefix(BUILTIN)
         modules = registry.modules(BUILTIN_PACKAGE, _KIND)

@@ -78,10 +78,11 @@ def open_rows(path: Path, folder: Path) -> Callable[[int, int], scipy.sparse.csr
             if not (unpacked / _CHECKED).exists():
                 _unpack(archive, unpacked)
             data, ids, bounds = (_located(archive, path, unpacked, name) for name in _ARRAYS)
-        if bounds.size != shape[0] + 1 or ids.size != data.size:
-            raise _damaged(
-                path, f"there are {bounds.size:,} bounds of rows instead of {shape[0] + 1:,}"
-            )
+        if bounds.size != shape[0] + 1:
+            problem = f"there are {bounds.size:,} bounds of rows instead of {shape[0] + 1:,}"
+            raise _damaged(path, problem)
+        if ids.size != data.size:
+            raise _damaged(path, f"there are {ids.size:,} indices, but {data.size:,} values")
     except _MALFORMED as error:
         if isinstance(error, UserError):
             raise
