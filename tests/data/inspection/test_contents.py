@@ -159,6 +159,15 @@ def test_labels_that_may_be_several(tmp_path):
     assert "list the labels one by one" in inspect(write(tmp_path / "a.txt", None, lines)).warning
 
 
+def test_many_labels_may_be_numbers(tmp_path):
+    """Ids are no texts whose words could be labels of their own."""
+    path = tmp_path / "a.jsonl"
+    examples = [{"text": text, "tag": number % 30} for number, (text, _) in enumerate(rows(60))]
+    path.write_text("".join(json.dumps(example) + "\n" for example in examples))
+    seen = inspect(str(path))
+    assert (seen.labels, seen.words_of_labels) == (30, 0)
+
+
 def test_lists_in_a_cell(tmp_path):
     cells = ["['animal', 'red']", "['red']", "['water']", "[]"] * 5
     lines = [f'{text};"{cell}"' for (text, _), cell in zip(rows(20), cells, strict=True)]
@@ -220,7 +229,9 @@ def test_sparse_features(tmp_path):
     (tmp_path / "a.svm").write_text("0 1:1 7:2\n1,2 3:1\n" * 20)
     found = inspect(str(tmp_path / "a.svm"))
     assert found.options == {"zero_based": False, "num_features": 7}, "of all splits"
-    with pytest.raises(ConfigError, match=r"--text-column: a file with columns expected"):
+    with pytest.raises(
+        ConfigError, match=r"--text-column: files of this format .* have no columns"
+    ):
         inspect(str(tmp_path / "a.svm"), Wanted(text="text"))
 
 
@@ -255,7 +266,7 @@ def test_folder_of_images(tmp_path):
         (b"\n\n", "a column of texts or one of labels is missing: there are no columns"),
         (b"text,label\n", "there are no examples"),
         (b"text\none\ntwo\n", "one of labels is missing: the columns are 'text'"),
-        (b"text,label,text\na b,x,c d\n", "one column 'text' expected, found 2 of that name"),
+        (b"text,label,text\na b,x,c d\n", "2 columns have the name 'text'"),
         (b"text,label\na b,x\nc d,x\n", "the only label in 'label' of all 2 examples is 'x'"),
         (b"text,label\na b,\nc d,\n", "there are no labels in 'label' in 2 examples"),
         (
@@ -315,7 +326,7 @@ def test_a_folder_of_images_per_split(tmp_path, capsys):
     assert (found.format, found.examples, found.labels) == ("image_folder", 12, 2)
     assert found.splits == {"train": "train", "dev": "val"} and found.image_shape == (1, 1, 3)
     assert "train: 2 .webp files are skipped" in capsys.readouterr().err
-    with pytest.raises(DataError, match=r"one split expected, found train, val\. "):
+    with pytest.raises(DataError, match=r"several splits: train, val\. "):
         open_reader(tmp_path / "set")
 
 
