@@ -295,7 +295,7 @@ def gradients_by_repetition(joint, singles):
         ({"num_buckets": 0}, "num_buckets: must be an integer of at least 1, not 0"),
         ({"num_repetitions": 0}, "num_repetitions: must be an integer of at least 1, not 0"),
         ({"trunk": "none"}, "trunk: must be one of shared, separate, not 'none'"),
-        ({"aggregate": "mean"}, "aggregate: one of logits, probabilities, .*found 'mean'"),
+        ({"aggregate": "mean"}, "aggregate: must be one of logits, probabilities, .*not 'mean'"),
         ({"search_buckets": 0}, "search_buckets: .*integer of at least 1, not 0"),
         (
             {"search_min_count": -1},
@@ -378,7 +378,7 @@ def test_direct_is_a_logistic_regression_on_each_bucket():
         ({"num_repetitions": 2}, r"direct: with trunk 'shared'"),
         (
             {"num_repetitions": 1},
-            r"head.direct: vectors of 6 numbers.*found 8.*encoder.hidden=\[6\]",
+            r"head.direct: the encoder makes vectors of 8 numbers.* 6 buckets.*encoder.hidden=\[6\]",
         ),
         ({"num_repetitions": 1, "initial_std": 0.1}, r"initial_std: .* has no effect with direct"),
     ],

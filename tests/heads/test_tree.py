@@ -270,7 +270,7 @@ def test_a_level_finds_its_nodes():
     np.testing.assert_array_equal(ids, np.argsort(-logits, kind="stable")[:, :3])
     np.testing.assert_allclose(scores, np.sort(logits)[:, :-4:-1], rtol=1e-5)
     assert head.num_groups == 1
-    with pytest.raises(ValueError, match=f"k: 1 to {tree.sizes[1]} "):
+    with pytest.raises(ValueError, match=f"k: must be from 1 to {tree.sizes[1]},"):
         head.top_k(features, tree.sizes[1] + 1)
     with pytest.raises(ValueError, match="matched parents and example numbers"):
         head.training_groups(features, tf.constant([[1]] * 4))
