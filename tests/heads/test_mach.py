@@ -378,7 +378,7 @@ def test_direct_is_a_logistic_regression_on_each_bucket():
         ({"num_repetitions": 2}, r"direct: with trunk 'shared'"),
         (
             {"num_repetitions": 1},
-            r"head.direct: the encoder makes vectors of 8 numbers.* 6 buckets.*encoder.hidden=\[6\]",
+            r"head.direct: the encoder .* 8 numbers.* 6 buckets.*encoder.hidden=\[6\]",
         ),
         ({"num_repetitions": 1, "initial_std": 0.1}, r"initial_std: .* has no effect with direct"),
     ],

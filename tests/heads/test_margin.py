@@ -254,8 +254,8 @@ def test_the_scale_that_is_left_out_reaches_the_probability(num_labels):
             {"sampling": "partial", "sample_rate": 1.1},
             r"sample_rate: .*a number in \(0, 1\]",
         ),
-        ({"sampling": "partial", "sample_rate": "0.5"}, r"\(0, 1\] expected, found '0.5'"),
-        ({"sampling": "batch_heads", "heads": 12}, "positive integers expected, found 12"),
+        ({"sampling": "partial", "sample_rate": "0.5"}, r"\(0, 1\], not '0.5'"),
+        ({"sampling": "batch_heads", "heads": 12}, "heads: must be a list, .* not 12"),
         (
             {"sampling": "heads", "heads": HEADS, "num_sampled_heads": 1.5},
             "num_sampled_heads: must be an integer .*, not 1.5",
@@ -264,7 +264,7 @@ def test_the_scale_that_is_left_out_reaches_the_probability(num_labels):
             {"sampling": "batch_heads", "heads": [3, 3]},
             r"heads \[3, 3\] have 9 codes for 12 labels",
         ),
-        ({"sampling": "batch_heads", "heads": [12]}, r"heads: two sizes expected, found \[12\]"),
+        ({"sampling": "batch_heads", "heads": [12]}, r"heads: must be two sizes, not \[12\]"),
         (
             {"sampling": "heads", "heads": HEADS, "num_sampled_heads": 4},
             "num_sampled_heads: must be at most 3, as many as there are heads, not 4",

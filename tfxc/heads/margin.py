@@ -115,3 +115,7 @@ class Margin(ClassCentres):
     def with_margin(self, cosines: tf.Tensor, strength: tf.Tensor | None = None) -> tf.Tensor:
         """``cos(m1 t + m2) - m3``."""
         return angular_margin(cosines, self.m1, self.m2, self.m3)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments, with the scale in use: it must not change with more labels."""
+        return {**super().get_config(), "scale": self.scale}
