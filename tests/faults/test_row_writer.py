@@ -179,7 +179,7 @@ def test_the_other_writer_finishes_while_this_one_opens_its_file(tmp_path, monke
     [(0, ROWS[:, :2]), (38, ROWS[:3]), ([0, 40], ROWS[:2]), (0, ROWS[:3, :, None])],
 )
 def test_rows_that_do_not_fit(tmp_path, start, rows):
-    expected = r"rows of shape \(3,\) up to row 40 expected, found"
+    expected = r"a row of the file has the shape \(3,\), and there are 40 of them"
     with pytest.raises(DataError, match=expected), writer_of(tmp_path) as writer:
         writer.write(start, rows)
 

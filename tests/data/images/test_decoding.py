@@ -110,7 +110,7 @@ def test_encoded_files_stay_as_they_are():
     bounds = itertools.pairwise(arrays["indptr"])
     parts = [arrays["content"][start:stop].tobytes() for start, stop in bounds]
     assert parts == files
-    with pytest.raises(DataError, match=r"image files expected, found pixels.*\"pixels\""):
+    with pytest.raises(DataError, match=r"the images are pixels, .*\"pixels\""):
         converted(smooth_images(2, 4, 4), store="encoded")
 
 
@@ -157,7 +157,7 @@ def test_corrupt_images_are_left_out_up_to_a_limit(tmp_path, capsys):
 def test_only_bad_images():
     converter = ImageConverter(ImageSettings())
     converter.count(Chunk([[0]], images=[b"x"]))
-    with pytest.raises(DataError, match="images that can be decoded expected, found 1 that cannot"):
+    with pytest.raises(DataError, match="1 of the images cannot be decoded"):
         converter.convert(Chunk([[0]], images=[b"x"]), "train", 0)
     converter = ImageConverter(ImageSettings(height=3, width=2, channels=1, max_corrupt=1))
     kept, arrays = converter.convert(Chunk([[0]], images=[b"x"]), "train", 0)

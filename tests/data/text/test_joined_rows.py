@@ -102,7 +102,7 @@ def test_damaged_manifest_is_reported(tmp_path):
     manifest = Manifest.load(folder)
     manifest.splits["train"].shards[2].tokens += 1
     manifest.save(folder)
-    with pytest.raises(DataError, match="labels, feature values and tokens next to them expected"):
+    with pytest.raises(DataError, match="labels, feature values and tokens next to them, but"):
         ShardSource(folder, "train")
 
 

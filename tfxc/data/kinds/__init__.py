@@ -27,10 +27,24 @@ from tfxc.data.kinds.texts import TEXT, TEXT_AND_FEATURES
 from tfxc.data.kinds.tokens import TOKENS
 
 __all__ = [
-    "DENSE", "ENCODED", "IMAGE", "INPUTS", "JOINED", "KINDS", "ROW_KINDS", "SPARSE", "TEXT",
-    "TEXT_AND_FEATURES", "TOKENS", "FeatureKind", "Given", "Input", "Tensor", "input_of",
+    "DENSE",
+    "ENCODED",
+    "IMAGE",
+    "INPUTS",
+    "JOINED",
+    "KINDS",
+    "ROW_KINDS",
+    "SPARSE",
+    "TEXT",
+    "TEXT_AND_FEATURES",
+    "TOKENS",
+    "FeatureKind",
+    "Given",
+    "Input",
+    "Tensor",
+    "input_of",
     "kind_of_features",
-]  # fmt: skip
+]
 
 #: The kinds that models are built for, by name: what a manifest and an encoder may say.
 KINDS = {kind.name: kind for kind in (SPARSE, DENSE, TOKENS, JOINED, IMAGE)}
@@ -69,8 +83,8 @@ def kind_of_features(features: Any, where: str | Path) -> Given:
         if kind.recognises(features):
             return kind
     raise DataError(
-        f"{' or '.join(kind.description for kind in known)} expected, found "
-        f"{type(features).__name__} {getattr(features, 'shape', '')}".rstrip(),
+        f"{type(features).__name__} {getattr(features, 'shape', '')}".rstrip()
+        + f" is neither {' nor '.join(kind.description for kind in known)}",
         where=where,
         fix="return Chunk.features in one of the forms that tfxc.data.chunk describes",
     )
