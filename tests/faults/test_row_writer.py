@@ -153,7 +153,7 @@ def test_any_damage_to_what_is_known_starts_anew(tmp_path, capsys):
 
 def test_two_writers(tmp_path):
     with writer_of(tmp_path) as first:
-        with pytest.raises(UserError, match=r"v\.npy: another process is writing.*wait until"):
+        with pytest.raises(UserError, match=r"v\.npy: another process is writing.*Wait until"):
             writer_of(tmp_path).__enter__()
         first.write(0, ROWS)
     assert (tmp_path / "v.npy").read_bytes() == saved(ROWS)

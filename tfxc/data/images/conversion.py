@@ -171,11 +171,13 @@ class ImageConverter:
             keys, self._wanted, sizes, self.shape, strict=True
         ):
             if wanted is None and size != first_size:
+                is_size = key != "channels"
                 raise DataError(
-                    f"{name} has {key} {size}, but the first image has {first_size}",
+                    f"the {key if is_size else 'number of channels'} of {name} is {size} instead "
+                    f"of {first_size} as in the first image",
                     where=where,
                     fix="convert all images: set data.images."
-                    + ("channels" if key == "channels" else "height and width"),
+                    + ("height and width" if is_size else "channels"),
                 )
 
     def _refuse_too_many(
