@@ -256,7 +256,7 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
         (["--data", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--data", "{folder}/empty.svm"], "empty.svm: "),
         (["--data", "{folder}/texts.jsonl"], "texts.jsonl: the examples have no features, but"),
-        (["--data", "{folder}/wide.txt"], "wide.txt: 60 sparse features as in the training split"),
+        (["--data", "{folder}/wide.txt"], "wide.txt: these are 66 sparse features"),
         (["--data", "{folder}/wide.txt", "--reader", "svmligth"], "did you mean 'svmlight'"),
         (["--data", "{folder}/wide.txt", "--reader-option", "x=1"], "unknown option 'x'"),
         (["--run", "{folder}"], "a run folder expected"),

@@ -150,7 +150,9 @@ def test_corrupt_images_are_left_out_up_to_a_limit(tmp_path, capsys):
         DataError, match=r"set: 2 of the images cannot be decoded, at most 1 may .*: n0.png, n3.png"
     ):
         converted(files, names, max_corrupt=1)
-    with pytest.raises(DataError, match=r"found 2 that cannot: example 1, example 4.*max_corrupt"):
+    with pytest.raises(
+        DataError, match=r"2 of the images cannot be decoded: example 1, example 4.*max_corrupt"
+    ):
         converted(files)
 
 
