@@ -74,7 +74,7 @@ def test_features_of_a_run_like_its_embeddings(images, capsys):
         (["--run", "run", "--mean", "0.5"], "--mean: --saved-model expected with this option"),
         (["--saved-model", "run", "--flip"], "--flip: --run expected with this option"),
         (["--saved-model", "run"], "this is no folder with saved_model.pb"),
-        (["--run", "run", "--num-labels", "2"], "3, the number of label names, expected, found 2"),
+        (["--run", "run", "--num-labels", "2"], "it is 2, but there are 3 label names"),
     ],
 )
 def test_extraction_that_cannot_be(images, capsys, monkeypatch, options, message):
