@@ -14,6 +14,8 @@ from tfxc.data.rows import Rows
 from tfxc.data.text.joined import JoinedFeatures, given_terms
 
 if TYPE_CHECKING:
+    import scipy.sparse
+
     from tfxc.data.chunk import Chunk
     from tfxc.data.images.conversion import ImageConverter
     from tfxc.data.kinds import FeatureKind
@@ -178,7 +180,9 @@ def report_unused_features(where: str | Path, split: str) -> None:
     )
 
 
-def check_finite(features: Any, kind: "Given", where: str | Path, first: int) -> None:
+def check_finite(
+    features: "np.ndarray | scipy.sparse.csr_matrix", kind: "Given", where: str | Path, first: int
+) -> None:
     """Refuses given features with NaN or infinity.
 
     Args:

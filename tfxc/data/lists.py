@@ -153,15 +153,15 @@ class LabelLists(Sequence[list[Any]]):
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
-    def __getitem__(self, place: Any) -> Any:
+    def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
             start, stop, step = place.indices(len(self))
             if step != 1:
                 return self.select(np.arange(start, stop, step))
             indptr, ids = slice_lists(self.indptr, start, max(start, stop), self.ids)
             return LabelLists(indptr, ids, self.names)
-        place = range(len(self))[place]
-        return self._values(self.ids[self.indptr[place] : self.indptr[place + 1]])
+        row = range(len(self))[place]
+        return self._values(self.ids[self.indptr[row] : self.indptr[row + 1]])
 
     def __iter__(self) -> Iterator[list[Any]]:
         flat = self._values(self.ids)

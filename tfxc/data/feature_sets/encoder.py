@@ -184,7 +184,7 @@ class SavedModelEncoder:
         zeros = tf.zeros([1, *shape], self._spec.dtype)
         return int(tf.size(self._function(**{self._input: zeros})[self._output]))
 
-    def _vectors(self, features: Any, where: str | Path) -> np.ndarray:
+    def _vectors(self, features: object, where: str | Path) -> np.ndarray:
         width = self._spec.shape[1]
         if not isinstance(features, np.ndarray) or features.shape[1] != width:
             kind = "dense" if isinstance(features, np.ndarray) else "sparse"

@@ -15,7 +15,6 @@ TensorFlow is imported by the methods that need it: whoever reads rows does with
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.data.kinds.base import FeatureKind, Given, Input, Tensor
@@ -64,7 +63,7 @@ def input_of(names: Iterable[str]) -> Input | None:
     return next((kind for kind in INPUTS.values() if set(kind.inputs) == set(names)), None)
 
 
-def kind_of_features(features: Any, where: str | Path) -> Given:
+def kind_of_features(features: object, where: str | Path) -> Given:
     """The kind of what a reader returned as ``Chunk.features``.
 
     Args:

@@ -204,7 +204,7 @@ class FeatureKind(Input):
         """
         return tensors
 
-    def recognises(self, features: Any) -> bool:
+    def recognises(self, features: object) -> bool:
         """Whether what a ``Chunk`` holds in ``chunk_field`` is of this kind, as a reader has it.
 
         False where text features make the features.
@@ -261,7 +261,7 @@ class Given(FeatureKind):
     """A kind whose features readers return as ``Chunk.features``; they are checked, not made."""
 
     @abc.abstractmethod
-    def recognises(self, features: Any) -> bool:
+    def recognises(self, features: object) -> bool:
         """Whether ``features``, any object, have the form in which readers return this kind."""
 
     @abc.abstractmethod

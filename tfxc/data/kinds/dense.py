@@ -32,7 +32,7 @@ class Dense(Given):
     ) -> dict[str, Any]:
         return {"features": typed_lines.vectors_of_lines(lines, places, num_features)}
 
-    def recognises(self, features: Any) -> bool:
+    def recognises(self, features: object) -> bool:
         return isinstance(features, np.ndarray) and features.ndim == 2
 
     def values(self, features: np.ndarray) -> np.ndarray:

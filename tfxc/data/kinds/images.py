@@ -34,7 +34,7 @@ class Image(FeatureKind):
     ) -> dict[str, Any]:
         return {"images": typed_lines.files_of_lines(lines, places), "names": lines}
 
-    def recognises(self, features: Any) -> bool:
+    def recognises(self, features: object) -> bool:
         return True
 
     def _arrays_of(self, features: np.ndarray) -> Arrays:

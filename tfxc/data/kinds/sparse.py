@@ -46,7 +46,7 @@ class Sparse(Given):
     ) -> dict[str, Any]:
         return {"features": typed_lines.bags_of_lines(lines, places, num_features)}
 
-    def recognises(self, features: Any) -> bool:
+    def recognises(self, features: object) -> bool:
         return scipy.sparse.issparse(features)
 
     def values(self, features: scipy.sparse.csr_matrix) -> np.ndarray:

@@ -79,11 +79,20 @@ class Examples(PairSource):
         features: (m, dim), dense or CSR, or None.
     """
 
-    def __init__(self, path: str | Path, images: Any = None, features: Any = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        images: "np.ndarray | Sequence[bytes | Path] | None" = None,
+        features: np.ndarray | scipy.sparse.csr_matrix | None = None,
+    ) -> None:
         self.path = path
         self._images = images
         self._features = features
-        self.num_examples = features.shape[0] if images is None else len(images)
+        if images is not None:
+            self.num_examples = len(images)
+        else:
+            assert features is not None, "images or features"
+            self.num_examples = features.shape[0]
 
     def sparse(self) -> "Examples":
         """The same with its dense vectors as sparse bags; images stay as they are."""
@@ -97,6 +106,7 @@ class Examples(PairSource):
             end = min(start + size, self.num_examples)
             labels: list[list[Any]] = [[] for _ in range(start, end)]
             if self._images is None:
+                assert self._features is not None, "images or features"
                 yield Chunk(labels=labels, features=self._features[start:end].astype(np.float32))
             else:
                 images = self._images[start:end]
