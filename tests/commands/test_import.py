@@ -81,7 +81,7 @@ def test_an_imported_model_answers_pecos_own_matrices(frozen, tmp_path, capsys):
     assert call(capsys, predict, *asked, folder, *split).out == from_file
     np.save(folder / "X.npy", queries.toarray())
     problem = call(capsys, predict, *asked, folder / "X.npy").problem()
-    assert "30 sparse features as in the training split expected, found 30 dense ones" in problem
+    assert "these are 30 dense features, but the training split has 30 sparse ones" in problem
 
 
 def test_the_tree_of_an_imported_model_serves_a_recipe(tmp_path, capsys):

@@ -332,16 +332,11 @@ def test_identification_of_embeddings(folder, tmp_path, capsys):
     assert len(strangers) == 10
     assert record["metrics"]["tpir_at_fpir"]["0.1"] == {"tpir": hits.mean(), "fpir": 0.1}
     (tmp_path / "probes.txt").write_text("3 a\n3 b\n")
-    assert (
-        "one subject of '3' expected, found 'a' and 'b'" in call(capsys, verify, *command).problem()
-    )
+    assert "'3' has two subjects, 'a' and 'b'" in call(capsys, verify, *command).problem()
     (tmp_path / "probes.txt").write_text("3\n")
-    assert (
-        "probes.txt:1: 'name subject' expected, found '3'"
-        in call(capsys, verify, *command).problem()
-    )
+    assert "probes.txt:1: '3' is not 'name subject'" in call(capsys, verify, *command).problem()
     problem = call(capsys, verify, *command[:2], "--gallery", folder, "--probes", folder).problem()
-    assert "a list of names and subjects expected with embeddings, found a folder" in problem
+    assert "this is a folder, but embeddings need a list of names and subjects" in problem
 
 
 def test_identification_of_ijb(ijb, tmp_path, capsys):
@@ -369,7 +364,7 @@ def test_identification_of_ijb(ijb, tmp_path, capsys):
     assert metrics["tpir_at_fpir"]["0.1"] == {"tpir": np.mean(hits), "fpir": 0.0}
     (root / "meta/ijbb_1N_gallery_S2.csv").write_text(header + "8,2,a\n")
     problem = call(capsys, verify, *command).problem()
-    assert "S2.csv:2: a template with images expected, found '8', which has none" in problem
+    assert "S2.csv:2: template '8' has no images" in problem
     (root / "meta/ijbb_1N_gallery_S2.csv").unlink()
     assert "ijbb_1N_gallery_S2.csv: no such file" in call(capsys, verify, *command).problem()
 
@@ -383,12 +378,15 @@ RUN = ["--run", "{}/dense"]
     ("arguments", "message"),
     [
         (["--pairs", "x.bin"], "--run or --embeddings expected, found neither"),
-        (BARE, "array images, features or embeddings expected"),
+        (BARE, "the array images, features or embeddings is missing"),
         (["--pairs", "{}/features.npz"], "--run, or a file with embeddings, expected"),
         ([*EMBEDDED, *RUN], "--run or --embeddings expected, found both"),
-        ([*RUN, *BARE], "array images, features or embeddings expected"),
-        ([*RUN, "--pairs", "{}/images.npz"], "examples with features expected, found images"),
-        (["--run", "{}/images", "--pairs", "{}/features.npz"], "images expected, found features"),
+        ([*RUN, *BARE], "the array images, features or embeddings is missing"),
+        ([*RUN, "--pairs", "{}/images.npz"], "the examples have no features, but images"),
+        (
+            ["--run", "{}/images", "--pairs", "{}/features.npz"],
+            "the examples have no images, but features",
+        ),
         ([*RUN, "--pairs", "absent.bin"], "absent.bin: no such file"),
         ([*RUN, "--ijb", "x"], "--target: one of ijbb, ijbc expected with --ijb"),
         (
@@ -407,7 +405,10 @@ RUN = ["--run", "{}/dense"]
         ([*RUN, "--gallery", "x"], "--gallery: --probes expected with this option"),
         ([*EMBEDDED, "--probes", "x"], "--probes: --gallery expected with this option"),
         ([*RUN, "--gallery", "x", "--probes", "y", "--folds", "3"], "--folds: pairs expected"),
-        ([*RUN, "--gallery", "x", "--probes", "y"], "y: a folder of images for this list"),
+        (
+            [*RUN, "--gallery", "x", "--probes", "y"],
+            "y: the list of names needs a folder of images",
+        ),
         ([*EMBEDDED, "--num-pairs", "8"], "--num-pairs: --pairs-"),
         ([*EMBEDDED, "--batch-size", "8"], "--batch-size: --run expected with this option"),
         ([*RUN, *BARE, "--halves"], "--halves: --embeddings expected with this option"),
@@ -420,7 +421,7 @@ RUN = ["--run", "{}/dense"]
         ),
         (
             [*RUN, "--pairs-from-labels", "{}/labelled.npz"],
-            "same class (all there are) expected",
+            "of the same class are wanted, but there are only",
         ),
         ([*RUN, "--pairs-from-labels", "builtin:glyph"], "did you mean 'glyphs'"),
     ],

@@ -138,7 +138,7 @@ def test_any_number_of_processes_writes_the_same(tmp_path, monkeypatch):
 
 def test_training_labels_need_a_text(tmp_path):
     settings = settings_of(tmp_path, texts=TEXTS[:2])
-    with pytest.raises(DataError, match=r"found none for 2: 'fox', 'owl'"):
+    with pytest.raises(DataError, match="2 of 3 labels have no text: 'fox', 'owl'"):
         prepare(settings, tmp_path / "prepared")
     assert not (tmp_path / "prepared").exists()
     settings = settings_of(tmp_path, texts=TEXTS[:2], missing_texts="free")
@@ -150,9 +150,12 @@ def test_training_labels_need_a_text(tmp_path):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([{"label": "a", "text": " "}], "a text expected for label 'a'"),
-        ([{"label": "a", "text": "x"}, {"label": "a", "text": "y"}], "another one for 'a'"),
-        ([{"label": ["a", "b"], "text": "x"}], "one label expected in 'label', found 2"),
+        ([{"label": "a", "text": " "}], "the text of label 'a' is empty"),
+        (
+            [{"label": "a", "text": "x"}, {"label": "a", "text": "y"}],
+            "label 'a' has a text already",
+        ),
+        ([{"label": ["a", "b"], "text": "x"}], "'label' has 2 labels instead of one"),
         ([{"name": "a", "text": "x"}], "there is no key 'label', only 'name', 'text'"),
     ],
 )
@@ -241,10 +244,10 @@ def test_pairs_of_a_file_are_excluded(prepared, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0 a\n7 a\n", ":2: an example's number below 3 .* found '7 a'"),
-        ("x a\n", ":1: an example's number"),
-        ("1\n", ":1: an example's number"),
-        ("1 b\n2 b\n", "names of labels expected, found none in 2 lines"),
+        ("0 a\n7 a\n", ":2: '7 a' is not an example's number below 3"),
+        ("x a\n", ":1: .* is not an example's number"),
+        ("1\n", ":1: .* is not an example's number"),
+        ("1 b\n2 b\n", "none of the 2 lines names a label"),
     ],
 )
 def test_wrong_files_of_pairs_are_refused(tmp_path, text, message):

@@ -51,13 +51,13 @@ def failing_sets(folder):
     write_jsonl(folder / "nothing.jsonl", [])
     np.savez(folder / "nan.npz", features=np.float32([[1], [np.nan]]), labels=np.array([0, 1]))
     return {
-        "empty.txt": (None, "a training split with examples expected, found an empty one"),
-        "unlabelled.txt": (None, "a training split with labels expected, found none"),
+        "empty.txt": (None, "the training split is empty"),
+        "unlabelled.txt": (None, "no example of the training split has a label"),
         "range.txt": (None, "the label id 12 is not one of 0 to 11"),
         "nan.npz": (None, "row 2"),
-        "texts.jsonl": (None, "examples with features expected, found texts"),
-        "nothing.jsonl": (TFIDF, "a training split with examples expected, found an empty one"),
-        "fine.txt": (TFIDF, "examples with texts expected, found features"),
+        "texts.jsonl": (None, "the examples have no features, but texts"),
+        "nothing.jsonl": (TFIDF, "the training split is empty"),
+        "fine.txt": (TFIDF, "the examples have no texts, but features"),
     }
 
 
@@ -93,7 +93,7 @@ def test_an_empty_dev_file_is_refused(tmp_path):
     settings = DataSettings(
         name="toy", train=str(tmp_path / "train.jsonl"), dev=dev, text_features=TFIDF
     )
-    with pytest.raises(DataError, match=r"a dev split with examples .* or remove data\.dev"):
+    with pytest.raises(DataError, match=r"the dev split is empty.* or remove data\.dev"):
         ensure_prepared(settings, tmp_path / "root")
     assert list((tmp_path / "root").iterdir()) == []
 
@@ -104,10 +104,14 @@ def test_dev_must_have_the_features_and_label_range_of_train(tmp_path):
     wide = scipy.sparse.csr_matrix(np.eye(2, 40, 35, dtype=np.float32))
     dev = write_xc(tmp_path / "dev.txt", wide, [[1], [2]], 12)
     settings = DataSettings(name="toy", train=train, dev=dev)
-    with pytest.raises(DataError, match=r"dev\.txt: 30 sparse features .* found 37 sparse"):
+    with pytest.raises(
+        DataError, match=r"dev\.txt: these are 37 sparse features, .* has 30 sparse"
+    ):
         prepare(settings, tmp_path / "out")
     write_xc(tmp_path / "dev.txt", matrix[:1], [[15]], 20)
-    with pytest.raises(DataError, match=r"dev\.txt: label ids from 0 to 11 expected, found 15 in"):
+    with pytest.raises(
+        DataError, match=r"dev\.txt: example .* has label 15, but label ids go from 0 to 11"
+    ):
         prepare(settings, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dev.txt", "train.txt"]
 
@@ -123,7 +127,7 @@ def test_features_that_are_not_finite_are_named(dense):
         for part in (good, bad)
     ]
     converter = Converter(numbering=none, num_features=3, kind=DENSE if dense else SPARSE)
-    with pytest.raises(DataError, match=r"source: .*NaN or infinity in example 7"):
+    with pytest.raises(DataError, match="source: example 7 has a feature that is NaN"):
         list(converter.rows(chunks, "source"))
 
 
@@ -140,7 +144,7 @@ def test_full_disk_is_reported_and_leaves_nothing(sparse_settings, tmp_path, mon
     monkeypatch.setattr(shard_writer, victim, write)
     root = tmp_path / "root"
     root.mkdir()
-    with pytest.raises(UserError, match=r"the disk is full.*free some space"):
+    with pytest.raises(UserError, match=r"the disk is full.*Free some space"):
         ensure_prepared(sparse_settings, root)
     assert len(calls) == 4 and list(root.iterdir()) == []
 

@@ -73,8 +73,8 @@ def test_features_of_a_run_like_its_embeddings(images, capsys):
     [
         (["--run", "run", "--mean", "0.5"], "--mean: --saved-model expected with this option"),
         (["--saved-model", "run", "--flip"], "--flip: --run expected with this option"),
-        (["--saved-model", "run"], "a folder with saved_model.pb expected"),
-        (["--run", "run", "--num-labels", "2"], "3, the number of label names, expected, found 2"),
+        (["--saved-model", "run"], "this is no folder with saved_model.pb"),
+        (["--run", "run", "--num-labels", "2"], "it is 2, but there are 3 label names"),
     ],
 )
 def test_extraction_that_cannot_be(images, capsys, monkeypatch, options, message):
@@ -219,7 +219,7 @@ def test_damage_found_in_training_is_one_line(sets, capsys, memory):
     checksums.add(sets / "sets/train", "features.npy")
     arguments = write_config(sets)
     outcome = call(capsys, train, *arguments, "--set", f"training.memory_gb={memory}")
-    assert "features.npy: finite feature values expected, found NaN or infinity in row 200" in (
+    assert "features.npy: row 200 (counted from 0) has a feature that is NaN or infinite" in (
         outcome.problem()
     )
 

@@ -226,8 +226,8 @@ def test_images_that_cannot_be_predicted_are_named(run, tmp_path):
     (tmp_path / "bad" / "x.png").write_bytes(b"no image")
     (tmp_path / "empty").mkdir()
     for name, message in (
-        ("bad", r"bad: images that can be decoded expected, found 1 that cannot: x\.png"),
-        ("bad/x.png", r"found 1 that cannot: .*x\.png"),
+        ("bad", r"bad: 1 of the images cannot be decoded: x\.png"),
+        ("bad/x.png", r"1 of the images cannot be decoded: .*x\.png"),
         ("empty", r"empty: image files .*found none"),
         ("absent", "no such file"),
     ):
@@ -236,5 +236,5 @@ def test_images_that_cannot_be_predicted_are_named(run, tmp_path):
                 predict.main([*source, str(tmp_path / name)])
             assert "max_corrupt" not in str(caught.value) and "refuses" not in str(caught.value)
     for predictor in (RunPredictor(load_run(run)), SavedModelPredictor(run / "savedmodel")):
-        with pytest.raises(DataError, match=r"with images expected, found texts.*as in training"):
+        with pytest.raises(DataError, match=r"have no images, but texts.*as in training"):
             predictor(Chunk([[]], texts=["x"]))

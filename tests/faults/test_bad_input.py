@@ -43,8 +43,8 @@ BAD_LINES = {
     "NaN": ("2 60 30\n1 2:1\n2 3:nan\n", ":3: "),
     "infinity": ("2 60 30\n1 2:1e99\n2 3:1\n", ":2: "),
     "a label that is no number": ("2 60 30\n1 2:1\na,b 3:1\n", ":3: "),
-    "no labels at all": ("2 60 30\n 2:1\n 3:1\n", ": a training split with labels expected"),
-    "no examples": ("0 60 30\n", ": a training split with examples expected"),
+    "no labels at all": ("2 60 30\n 2:1\n 3:1\n", ": no example of the training split has a label"),
+    "no examples": ("0 60 30\n", ": the training split is empty"),
     "an empty file": ("", ":1: "),
 }  # fmt: skip
 
@@ -157,7 +157,7 @@ BAD_CONFIGS = {
         {"encoder": {"name": "precomputed", "hidden": None}}, "encoder.hidden"),
     "an unknown metric to stop by": (
         {"training": {"early_stopping": {"metric": "P@2"}}}, "unknown metric 'P@2'"),
-    "texts expected": ({"data": TEXTS}, "examples with texts expected, found features"),
+    "texts expected": ({"data": TEXTS}, "the examples have no texts, but features"),
     "an unknown reader option": (
         {"data": {"reader_options": {"colour": 1}}}, "unknown option 'colour'"),
 }  # fmt: skip

@@ -62,7 +62,7 @@ def test_a_class_outside_the_list(tmp_path, capsys):
     names.write_text("fox\nhen\n")
     arguments = command(tmp_path, csv_text(ROWS), label_names=str(names))
     problem = call(capsys, train, *arguments).problem()
-    assert "training labels among the given label names expected, found 'owl'" in problem
+    assert "has the label 'owl', which is not among the label names" in problem
     assert not (tmp_path / "run").exists()
 
 

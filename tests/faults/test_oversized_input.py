@@ -96,15 +96,15 @@ def test_many_labels_can_be_confirmed(tmp_path, monkeypatch):
         prepare(DataSettings(**settings), tmp_path / "refused", jobs=1)
     found = prepare(DataSettings(**settings, num_labels=1501), tmp_path / "prepared", jobs=1)
     assert found.num_labels == 1501
-    with pytest.raises(DataError, match="label ids from 0 to 1499 expected"):
+    with pytest.raises(DataError, match="label ids go from 0 to 1499"):
         prepare(DataSettings(**settings, num_labels=1500), tmp_path / "small", jobs=1)
 
 
 @pytest.mark.parametrize(
     ("labels", "kwargs", "message"),
     [
-        ([[0, 1]], {"num_labels": 5}, "5 labels as the file"),
-        ([["a", "b"]], {}, "numbered labels expected"),
+        ([[0, 1]], {"num_labels": 5}, "it is 7, but .* have 5 labels"),
+        ([["a", "b"]], {}, "it is 7, but the labels are names"),
     ],
 )
 def test_a_number_of_labels_that_says_something_else(labels, kwargs, message):

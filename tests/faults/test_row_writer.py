@@ -153,7 +153,7 @@ def test_any_damage_to_what_is_known_starts_anew(tmp_path, capsys):
 
 def test_two_writers(tmp_path):
     with writer_of(tmp_path) as first:
-        with pytest.raises(UserError, match=r"v\.npy: another process is writing.*wait until"):
+        with pytest.raises(UserError, match=r"v\.npy: another process is writing.*Wait until"):
             writer_of(tmp_path).__enter__()
         first.write(0, ROWS)
     assert (tmp_path / "v.npy").read_bytes() == saved(ROWS)
@@ -179,7 +179,7 @@ def test_the_other_writer_finishes_while_this_one_opens_its_file(tmp_path, monke
     [(0, ROWS[:, :2]), (38, ROWS[:3]), ([0, 40], ROWS[:2]), (0, ROWS[:3, :, None])],
 )
 def test_rows_that_do_not_fit(tmp_path, start, rows):
-    expected = r"rows of shape \(3,\) up to row 40 expected, found"
+    expected = r"a row of the file has the shape \(3,\), and there are 40 of them"
     with pytest.raises(DataError, match=expected), writer_of(tmp_path) as writer:
         writer.write(start, rows)
 

@@ -181,7 +181,7 @@ def test_a_ranker_on_the_encoder_alone(encoder_alone, pecos, tmp_path, capsys):
     found = call(capsys, predict, *asked, texts)
     assert_predicts(found.out.splitlines(), expected)
     problem = call(capsys, predict, *asked, texts, "--features", pecos / "X.tst.npz").problem()
-    assert problem.startswith("--features: a model on texts with features expected")
+    assert problem.startswith("--features: the option is for models on texts with features")
 
 
 @pytest.mark.slow
@@ -210,7 +210,7 @@ def test_features_that_are_missing_or_do_not_fit(pecos, imported, tmp_path, caps
     assert "found texts alone. Name their file with --features" in problem
     features = scipy.sparse.load_npz(pecos / "X.tst.npz")
     for name, matrix, message in (
-        ("rows", features[:39], "40 rows, one for each example of .*X.tst.txt, .* found 39"),
+        ("rows", features[:39], "there are 39 rows for the 40 examples of .*X.tst.txt"),
         ("wide", scipy.sparse.hstack([features, features]), "60 features as in .* found 1"),
     ):
         scipy.sparse.save_npz(tmp_path / f"{name}.npz", matrix)
@@ -218,7 +218,7 @@ def test_features_that_are_missing_or_do_not_fit(pecos, imported, tmp_path, caps
         assert re.search(message, outcome.problem())
     (tmp_path / "X.txt").write_text("no matrix")
     problem = call(capsys, predict, *asked, "--features", tmp_path / "X.txt").problem()
-    assert "a sparse matrix in .npz or a dense one in .npy expected" in problem
+    assert "is neither a sparse matrix in .npz nor a dense one in .npy" in problem
     assert "name a file, and its features" in call(capsys, predict, "--run", imported).problem()
     asked = ("--run", imported, "--split", "train", "--features", "x")
     assert "name the file with --data" in call(capsys, evaluate, *asked).problem()

@@ -116,7 +116,7 @@ def test_logits_stand_where_the_examples_do(teacher, student, tmp_path):
     order = reading_order(manifest, config.data)
     assert sorted(order) == list(range(130)) and (order != np.arange(130)).any()
     arguments = ([teacher, teacher], config.data, manifest, source)
-    with pytest.raises(DataError, match="found other examples or labels"):
+    with pytest.raises(DataError, match="has other examples or labels"):
         write_teacher_logits(tmp_path / "l.npy", *arguments, names)
     names = (folder / "labels.txt").read_text().split()
     write_teacher_logits(tmp_path / "l.npy", *arguments, names)
@@ -150,7 +150,7 @@ def test_order_of_images(tmp_path, count):
     found = np.concatenate([batch["features"] for batch in batches]).reshape(count, 2)
     np.testing.assert_array_equal(np.ascontiguousarray(found).view(np.uint16)[:, 0], order)
     manifest.splits["train"].corrupt_images = 2
-    with pytest.raises(DataError, match="found 2, which were left out"):
+    with pytest.raises(DataError, match="2 corrupt images were left out"):
         reading_order(manifest, settings)
 
 

@@ -82,6 +82,6 @@ def test_what_does_not_go_together(texts, capsys):
     assert problem.startswith("recipe.ensemble: an objective that scores each cluster by itself")
     more = ("--set", "training.group_by_length=true", "--set", "training.memory_gb=1e-9")
     problem = call(capsys, *asked, *more).problem()
-    assert problem.startswith("training.group_by_length: a training split of token lists")
+    assert problem.startswith("training.group_by_length: only token lists")
     problem = call(capsys, *asked, "--set", "recipe.threshold=-1").problem()
     assert problem.startswith("recipe.threshold: a number of at least 0 expected, found -1")

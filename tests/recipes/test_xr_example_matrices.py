@@ -195,7 +195,9 @@ def test_another_training_file_than_the_prepared_one(run, prepared, files, key):
     found = matrices.load(config, manifest, labels, names)[key]
     assert found.shape == labels.shape
     for other in (labels[::-1], labels[:-1]):
-        with pytest.raises(DataError, match=r"prepared training file expected.*prepare again"):
+        with pytest.raises(
+            DataError, match=r"the training file has other examples or labels .*Run prepare again"
+        ):
             matrices.load(config, manifest, other.tocsr(), names)
 
 

@@ -351,7 +351,9 @@ def test_near_batches_do_not_go_with_groups_by_length(tmp_path):
 
 def test_near_batches_need_the_examples_in_memory(tmp_path):
     write_data(tmp_path)
-    with pytest.raises(ConfigError, match=r"head\.batching: a training split that fits into"):
+    with pytest.raises(
+        ConfigError, match=r"head\.batching: 'near' needs the training split in memory"
+    ):
         mining_trainer(tmp_path, training={"memory_gb": 1e-9}, head=NEAR)
 
 

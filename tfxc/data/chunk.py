@@ -35,5 +35,5 @@ class Chunk:
 
     def columns(self) -> dict[str, list[str]]:
         """What can be repeated of each example: its ``name`` and its ``text``, if it has any."""
-        found = {"name": self.names, "text": self.texts}
-        return {name: values for name, values in found.items() if values is not None}
+        columns = {"name": self.names, "text": self.texts}
+        return {name: values for name, values in columns.items() if values is not None}

@@ -6,7 +6,7 @@ between them, one list after the other. A kind of features has one column or sev
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -121,14 +121,18 @@ class Lists(Column):
         what: str = "feature",
         limit: str | None = "num_features",
     ) -> None:
-        self.bounds, self.values, self.what, self.limit = bounds, ids, what, limit
+        self.bounds = bounds
+        self.values = ids
+        self.what = what
+        self.limit = limit
         self.types = {bounds: np.int64, ids: np.int32}
-        self.fields, self._of_fields = {field: "int64"}, {ids: field}
+        self.fields = {field: "int64"}
+        self._field_names = {ids: field}
         self.counts = {field: counts}
         if values is not None and values_field is not None:
             self.types[values] = np.float32
             self.fields[values_field] = "float32"
-            self._of_fields[values] = values_field
+            self._field_names[values] = values_field
 
     def count(self, arrays: Arrays) -> int:
         return len(arrays[self.bounds]) - 1
@@ -139,10 +143,10 @@ class Lists(Column):
     def select(self, arrays: Arrays, row_numbers: np.ndarray) -> Arrays:
         return self._named(gather_lists(arrays[self.bounds], row_numbers, *self._lists(arrays)))
 
-    def _lists(self, arrays):
+    def _lists(self, arrays: Arrays) -> list[np.ndarray]:
         return [arrays[name] for name in self.types if name != self.bounds]
 
-    def _named(self, arrays):
+    def _named(self, arrays: Iterable[np.ndarray]) -> Arrays:
         return dict(zip(self.types, arrays, strict=True))
 
     def empty(self, num_rows: int, num_values: int, sizes: Sizes) -> Arrays:
@@ -150,7 +154,8 @@ class Lists(Column):
         return {name: np.zeros(lengths[name], dtype) for name, dtype in self.types.items()}
 
     def fill(self, target: Arrays, row: int, value: int, arrays: Arrays) -> int:
-        bounds, end = arrays[self.bounds], value + arrays[self.values].size
+        bounds = arrays[self.bounds]
+        end = value + arrays[self.values].size
         target[self.bounds][row + 1 : row + len(bounds)] = bounds[1:] + value
         for name in self.types:
             if name != self.bounds:
@@ -158,7 +163,7 @@ class Lists(Column):
         return end
 
     def record(self, arrays: Arrays) -> Fields:
-        return {field: arrays[name] for name, field in self._of_fields.items()}
+        return {field: arrays[name] for name, field in self._field_names.items()}
 
     def lengths(self, arrays: Arrays) -> Arrays:
         return {field: np.diff(arrays[self.bounds]) for field in self.counts.values()}
@@ -166,16 +171,22 @@ class Lists(Column):
     def read(self, fields: Arrays, num_rows: int | None, sizes: Sizes) -> Arrays:
         (counts_field,) = self.counts.values()
         counts = fields.get(counts_field, _NO_VALUES)
-        found = {name: fields.get(field, _NO_VALUES) for name, field in self._of_fields.items()}
+        lists = {name: fields.get(field, _NO_VALUES) for name, field in self._field_names.items()}
         complete = num_rows in (None, len(counts))
-        # Each of them as well: negative ones, or a sum that overflows, could give the same total.
+        # Negative counts, or a sum that overflows, could give the same total.
         complete &= all(
             counts.sum() == len(values) and (counts >= 0).all() and (counts <= len(values)).all()
-            for values in found.values()
+            for values in lists.values()
         )
-        _check(complete, f"as many {self.what}s as their counts say")
-        _check_ids(found[self.values], self.limit and sizes.get(self.limit), self.what)
-        return {self.bounds: bounds_of(counts), **found}
+        _check(complete, f"there are not as many {self.what}s as their counts say")
+        ids = lists[self.values]
+        limit = (self.limit and sizes.get(self.limit)) or np.iinfo(np.int32).max
+        if len(ids) and (ids.min() < 0 or ids.max() >= limit):
+            raise DataError(
+                f"{self.what} ids go from 0 to {limit - 1}, but here from {ids.min()} to "
+                f"{ids.max()}"
+            )
+        return {self.bounds: bounds_of(counts), **lists}
 
     def width(self, arrays: Arrays) -> int:
         return int(arrays[self.values].max(initial=-1)) + 1
@@ -190,11 +201,15 @@ class Vectors(Column):
     """
 
     dtype: type = np.float32
-    storage, expected = "float32", "dense vectors of {} values"
+    storage = "float32"
+    entries = "dense vectors of {} values"
 
     def __init__(self, array: str, field: str) -> None:
-        self.values, self.field = array, field
-        self.types, self.fields, self.counts = {array: self.dtype}, {field: self.storage}, {}
+        self.values = array
+        self.field = field
+        self.types = {array: self.dtype}
+        self.fields = {field: self.storage}
+        self.counts = {}
 
     def count(self, arrays: Arrays) -> int:
         return len(arrays[self.values])
@@ -222,12 +237,14 @@ class Vectors(Column):
 
     def read(self, fields: Arrays, num_rows: int | None, sizes: Sizes) -> Arrays:
         assert num_rows is not None, "vectors do not say how many they are"
-        shape, values = self.shape(sizes), self._flat(fields.get(self.field, _NO_VALUES))
+        shape = self.shape(sizes)
+        values = self._flat(fields.get(self.field, _NO_VALUES))
         lengths = " x ".join(map(str, shape))
-        _check(len(values) == num_rows * int(np.prod(shape)), self.expected.format(lengths))
+        complete = len(values) == num_rows * int(np.prod(shape))
+        _check(complete, f"it does not hold {self.entries.format(lengths)}")
         return {self.values: values.reshape(num_rows, *shape)}
 
-    def _flat(self, values):
+    def _flat(self, values: np.ndarray) -> np.ndarray:
         return values
 
     def width(self, arrays: Arrays) -> int:
@@ -237,8 +254,9 @@ class Vectors(Column):
 class Pixels(Vectors):
     """An image per row, uint8 (n, height, width, channels); in records as bytes."""
 
-    dtype, storage = np.uint8, "string"
-    expected = "images of {} pixels"
+    dtype = np.uint8
+    storage = "string"
+    entries = "images of {} pixels"
 
     def shape(self, sizes: Sizes) -> tuple[int, ...]:
         """Shape of an image."""
@@ -247,7 +265,7 @@ class Pixels(Vectors):
     def record(self, arrays: Arrays) -> Fields:
         return {self.field: [arrays[self.values].tobytes()]}
 
-    def _flat(self, values):
+    def _flat(self, values: np.ndarray) -> np.ndarray:
         return joined_files(values.tolist())["content"]
 
 
@@ -261,13 +279,18 @@ class Files(Lists):
     """
 
     def __init__(self, bounds: str, content: str, field: str, what: str) -> None:
-        self.bounds, self.values, self.field, self.what = bounds, content, field, what
+        self.bounds = bounds
+        self.values = content
+        self.field = field
+        self.what = what
         self.types = {bounds: np.int64, content: np.uint8}
-        self.fields, self.counts = {field: "string"}, {}
+        self.fields = {field: "string"}
+        self.counts = {}
 
     def files(self, arrays: Arrays) -> np.ndarray:
         """The files, object (n,) of ``bytes``."""
-        bounds, content = arrays[self.bounds].tolist(), arrays[self.values]
+        bounds = arrays[self.bounds].tolist()
+        content = arrays[self.values]
         files = np.empty(len(bounds) - 1, object)
         # One copy of each file and nothing else: files are long, so that this costs what it must.
         for row in range(len(files)):
@@ -279,9 +302,10 @@ class Files(Lists):
 
     def read(self, fields: Arrays, num_rows: int | None, sizes: Sizes) -> Arrays:
         assert num_rows is not None, "files do not say of how many rows they are"
-        found = joined_files(fields.get(self.field, np.zeros(0, object)).tolist())
-        _check(len(found["indptr"]) == num_rows + 1, f"one {self.what} per example")
-        return {self.bounds: found["indptr"], self.values: found["content"]}
+        files = joined_files(fields.get(self.field, np.zeros(0, object)).tolist())
+        complete = len(files["indptr"]) == num_rows + 1
+        _check(complete, f"it does not hold one {self.what} per example")
+        return {self.bounds: files["indptr"], self.values: files["content"]}
 
     def width(self, arrays: Arrays) -> int:
         """0: that is not known."""
@@ -292,14 +316,6 @@ class Files(Lists):
 LABELS = Lists("label_indptr", "label_ids", "labels", "label_counts", what="label", limit=None)
 
 
-def _check(condition, expected):
-    if not condition:
-        raise DataError(f"{expected} expected, found another layout or a damaged shard")
-
-
-def _check_ids(ids, limit, what):
-    limit = limit or np.iinfo(np.int32).max
-    if len(ids) and (ids.min() < 0 or ids.max() >= limit):
-        raise DataError(
-            f"{what} ids from 0 to {limit - 1} expected, found {ids.min()} to {ids.max()}"
-        )
+def _check(complete: bool, problem: str) -> None:
+    if not complete:
+        raise DataError(f"{problem}: the layout is another one, or the shard is damaged")

@@ -14,6 +14,8 @@ from tfxc.data.rows import Rows
 from tfxc.data.text.joined import JoinedFeatures, given_terms
 
 if TYPE_CHECKING:
+    import scipy.sparse
+
     from tfxc.data.chunk import Chunk
     from tfxc.data.images.conversion import ImageConverter
     from tfxc.data.kinds import FeatureKind
@@ -50,8 +52,11 @@ class Converter:
         images: "ImageConverter | None" = None,
     ) -> None:
         self._images = images
-        self._numbering, self._num_features, self._kind = numbering, num_features, kind
-        self._text_features, self._normalise = text_features, normalise
+        self._numbering = numbering
+        self._num_features = num_features
+        self._kind = kind
+        self._text_features = text_features
+        self._normalise = normalise
 
     def rows(self, chunks: "Iterable[Chunk]", where: str | Path) -> Iterator[Rows]:
         """Yields one ``Rows`` per chunk; without the images that cannot be decoded.
@@ -68,21 +73,24 @@ class Converter:
             indptr, ids = self._numbering.convert(chunk.labels)
             if self._images is not None:
                 check_kind(chunk, self._wanted, where)
-                kept, arrays = self._images.convert(chunk, where, first)
-                indptr, ids = gather_lists(indptr, kept, ids)
+                decoded, arrays = self._images.convert(chunk, where, first)
+                indptr, ids = gather_lists(indptr, decoded, ids)
             else:
                 arrays = self.arrays_of(chunk, where, first)
             yield Rows(
-                self._kind, arrays, label_indptr=indptr, label_ids=ids,
+                self._kind,
+                arrays,
+                label_indptr=indptr,
+                label_ids=ids,
                 num_features=self._num_features,
-            )  # fmt: skip
+            )
             first += len(chunk)
 
     @property
-    def _wanted(self):
+    def _wanted(self) -> str:
         return self._kind.chunk_field if self._text_features is None else TEXT.chunk_field
 
-    def _features(self, chunk, where, first):
+    def _features(self, chunk: "Chunk", where: str | Path, first: int) -> Any:
         if given_terms(self._text_features) is not None:
             assert isinstance(self._text_features, JoinedFeatures)
             if (given := chunk.features) is not None:
@@ -90,7 +98,8 @@ class Converter:
             return self._text_features.transform(chunk.texts, given, where)
         if self._text_features is not None:
             return self._text_features.transform(chunk.texts)
-        features, kind = chunk.features, kind_of_features(chunk.features, where)
+        features = chunk.features
+        kind = kind_of_features(chunk.features, where)
         check_width(kind, kind.width(features), self._kind, self._num_features, where)
         check_finite(features, kind, where, first)
         return features if self._normalise is None else kind.normalised(features, self._normalise)
@@ -107,22 +116,22 @@ class Converter:
 
 
 def check_width(
-    kind: "Given", width: int, expected: "FeatureKind", num_features: int, where: str | Path
+    kind: "Given", width: int, training_kind: "FeatureKind", num_features: int, where: str | Path
 ) -> None:
     """Refuses given features of another kind or width than those of the training split.
 
     Args:
         kind, width: of the features.
-        expected, num_features: of the training split.
+        training_kind, num_features: of the training split.
         where: the source, for messages.
 
     Raises:
         DataError: they differ.
     """
-    if kind is not expected or not kind.fits(width, num_features):
+    if kind is not training_kind or not kind.fits(width, num_features):
         raise DataError(
-            f"{num_features} {expected.name} features as in the training split expected, found "
-            f"{width} {kind.name} ones",
+            f"these are {width} {kind.name} features, but the training split has {num_features} "
+            f"{training_kind.name} ones",
             where=where,
             fix="give every split the same features (see the reader's option num_features)",
         )
@@ -149,12 +158,13 @@ def check_kind(
     """
     if getattr(chunk, wanted) is not None:
         return
-    found = next((kind for kind in _REMEDIES if getattr(chunk, kind) is not None), "none")
+    present = next((kind for kind in _REMEDIES if getattr(chunk, kind) is not None), None)
     if fix is None:
         fix = _REMEDIES[wanted]
-        if wanted == "features" and found == "images":
+        if wanted == "features" and present == "images":
             fix = "give images in every split, and no data.normalise"
-    raise DataError(f"examples with {wanted} expected, found {found}", where=where, fix=fix)
+    contents = "" if present is None else f", but {present}"
+    raise DataError(f"the examples have no {wanted}{contents}", where=where, fix=fix)
 
 
 def report_unused_features(where: str | Path, split: str) -> None:
@@ -170,7 +180,9 @@ def report_unused_features(where: str | Path, split: str) -> None:
     )
 
 
-def check_finite(features: Any, kind: "Given", where: str | Path, first: int) -> None:
+def check_finite(
+    features: "np.ndarray | scipy.sparse.csr_matrix", kind: "Given", where: str | Path, first: int
+) -> None:
     """Refuses given features with NaN or infinity.
 
     Args:
@@ -185,7 +197,7 @@ def check_finite(features: Any, kind: "Given", where: str | Path, first: int) ->
     row = kind.first_not_finite(features)
     if row is not None:
         raise DataError(
-            f"finite feature values expected, found NaN or infinity in example {first + row + 1}",
+            f"example {first + row + 1} has a feature that is NaN or infinite",
             where=where,
             fix="correct the value",
         )

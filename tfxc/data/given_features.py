@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -17,6 +17,9 @@ from tfxc.ops.csr import load_sparse, sparse_shape
 
 if TYPE_CHECKING:
     from tfxc.data.formats.base import Reader
+
+#: A row for each example.
+Features: TypeAlias = "np.ndarray | scipy.sparse.csr_matrix"
 
 
 class FeatureFile:
@@ -46,7 +49,7 @@ class FeatureFile:
         self.path = existing_file(Path(path)) if self._folder is None else self._folder.path
         self.num_examples, self.num_features = self._shape()
 
-    def _shape(self):
+    def _shape(self) -> tuple[int, int]:
         if self._folder is not None:
             return self._folder.shape
         if self.path.suffix == ".npz":
@@ -54,16 +57,16 @@ class FeatureFile:
         if self.path.suffix == ".npy":
             return self._mapped().shape
         raise DataError(
-            f"a sparse matrix in .npz or a dense one in .npy expected, found {self.path.name}",
+            f"{self.path.name} is neither a sparse matrix in .npz nor a dense one in .npy",
             where=self.path,
             fix="write it with scipy.sparse.save_npz or numpy.save, or give the folder of "
             "data.npy, indices.npy and indptr.npy",
         )
 
-    def _mapped(self):
+    def _mapped(self) -> np.ndarray:
         return matrix(self.path, "features", read_array(self.path, mapped=True))
 
-    def open(self) -> Callable[[int, int], scipy.sparse.csr_matrix | np.ndarray]:
+    def open(self) -> Callable[[int, int], Features]:
         """Opens the matrix.
 
         Returns:
@@ -85,15 +88,15 @@ class FeatureFile:
             return None
         return lambda start, stop: self._checked(rows(start, stop), start)
 
-    def _checked(self, values, start):
+    def _checked(self, values: Features, start: int) -> Features:
         with np.errstate(over="ignore"):
-            found = values.astype(np.float32)
-        self._check_finite(found, start)
-        if scipy.sparse.issparse(found):
-            found.sum_duplicates()
-        return found
+            features = values.astype(np.float32)
+        self._check_finite(features, start)
+        if scipy.sparse.issparse(features):
+            features.sum_duplicates()
+        return features
 
-    def _check_finite(self, features, start):
+    def _check_finite(self, features: Features, start: int) -> None:
         if scipy.sparse.issparse(features):
             wrong = np.flatnonzero(~np.isfinite(features.data))
             rows = np.searchsorted(features.indptr, wrong, side="right")
@@ -101,7 +104,7 @@ class FeatureFile:
             rows = np.flatnonzero(~np.isfinite(features).all(axis=1)) + 1
         if rows.size:
             raise DataError(
-                f"finite values expected, found NaN or infinity in row {start + rows[0]}",
+                f"row {start + rows[0]} has a value that is NaN or infinite",
                 where=self.path,
                 fix="correct the value",
             )
@@ -122,15 +125,16 @@ class WithFeatures:
     """
 
     def __init__(self, reader: "Reader", path: str | Path) -> None:
-        self._reader, self._file = reader, FeatureFile(path)
+        self._reader = reader
+        self._file = FeatureFile(path)
         self.num_features = self._file.num_features
         self.num_examples = reader.num_examples
         if self.num_examples is None:  # reading is cheap next to an encoder
             self.num_examples = sum(len(chunk) for chunk in reader.chunks())
         if self.num_examples != self._file.num_examples:
             raise DataError(
-                f"{self.num_examples:,} rows, one for each example of {reader.path}, expected, "
-                f"found {self._file.num_examples:,}",
+                f"there are {self._file.num_examples:,} rows for the {self.num_examples:,} "
+                f"examples of {reader.path}",
                 where=path,
                 fix="give the features of these examples, in their order",
             )
@@ -140,7 +144,8 @@ class WithFeatures:
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """Yields the reader's ``Chunk``s with their features."""
-        rows, first = self._file.open(), 0
+        rows = self._file.open()
+        first = 0
         for chunk in self._reader.chunks(size):
             chunk.features = rows(first, first + len(chunk))
             yield chunk
@@ -163,7 +168,7 @@ def with_features(reader: Any, features: str | None, input_kind: str) -> Any:
         return reader
     if input_kind != TEXT_AND_FEATURES.name:
         raise ConfigError(
-            f"a model on {TEXT_AND_FEATURES.description} expected with this option, found one on "
+            f"the option is for models on {TEXT_AND_FEATURES.description}, but this one is on "
             f"{INPUTS[input_kind].description}",
             where="--features",
             fix="leave it out",

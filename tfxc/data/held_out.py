@@ -3,9 +3,9 @@
 import array
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from tfxc.data.formats.base import Reader
 
 
-_STREAM, _LABEL_STREAM = 7, 9  # of random numbers: not that of the shuffle or of the folds
+# Of random numbers: not those of the shuffle or of the folds.
+_STREAM = 7
+_LABEL_STREAM = 9
+#: What a field of a ``Chunk`` may be.
+_Values: TypeAlias = "Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix"
+
 _FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
 
 
@@ -49,30 +54,31 @@ def open_split(settings: "DataSettings", split: str) -> Any:
         reader = without_labels(reader, settings.held_out_labels, settings.seed)
         if not reader.num_examples:
             raise DataError(
-                f"examples with a label that is not held out expected, found none with "
-                f"{settings.held_out_labels:g} of the labels held out",
+                f"no example is left with {settings.held_out_labels:g} of the labels held out",
                 where=source_path(settings.train),
                 fix="lower data.held_out_labels",
             )
     return reader
 
 
-def _split_of(settings, split):
+def _split_of(settings: "DataSettings", split: str) -> Any:
     share = None if split == "test" else settings.dev_share
     name = split if share is None else "train"
-    of_splits: dict[Any, dict[str, Any]] = {**settings.split_options}
-    options = {**settings.reader_options, **of_splits.get(name, {})}
+    split_options: dict[Any, dict[str, Any]] = {**settings.split_options}
+    options = {**settings.reader_options, **split_options.get(name, {})}
     reader = open_reader(
-        local_copy(settings.sources()[name]), name=settings.reader,
-        longest_line=settings.max_line_bytes, **options,
-    )  # fmt: skip
+        local_copy(settings.sources()[name]),
+        name=settings.reader,
+        longest_line=settings.max_line_bytes,
+        **options,
+    )
     if share is None:
         return reader
     label_lists = itertools.chain.from_iterable(reader.label_lists())
     chosen = held_out_examples(label_lists, share, settings.seed)
     if not 0 < np.count_nonzero(chosen) < len(chosen):
         raise DataError(
-            f"enough examples to hold {share:g} of them out expected, found {len(chosen):,}",
+            f"{len(chosen):,} examples are too few to hold {share:g} of them out",
             where=source_path(settings.train),
             fix="raise data.dev_share, or name a file in data.dev",
         )
@@ -99,7 +105,14 @@ def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: 
         >>> chosen[:10].sum(), chosen[10:20].sum(), chosen[20]
         (np.int64(2), np.int64(2), np.False_)
     """
-    rarest = _rarest(label_lists)
+    # A list of labels takes 8 bytes here, and 4 for each label.
+    ids: dict[Any, int] = {}
+    bounds = array.array("q", [0])
+    flat = array.array("i")
+    for labels in label_lists:
+        flat.extend([ids.setdefault(label, len(ids)) for label in labels])
+        bounds.append(len(flat))
+    rarest = rarest_labels(np.frombuffer(bounds, np.int64), np.frombuffer(flat, np.int32))
     shuffled = permutation(len(rarest), seed, _STREAM)
     dealt = shuffled[np.argsort(rarest[shuffled], kind="stable")]
     groups = rarest[dealt]
@@ -111,15 +124,6 @@ def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: 
         # At equal distances, so that the labels, which are contiguous, share evenly.
         chosen[eligible[((np.arange(count) + 0.5) * len(eligible) / count).astype(np.int64)]] = True
     return chosen
-
-
-def _rarest(label_lists):
-    """``rarest_labels`` of lists of names or ids; a list takes 8 bytes and 4 for each label."""
-    ids, bounds, flat = {}, array.array("q", [0]), array.array("i")
-    for labels in label_lists:
-        flat.extend([ids.setdefault(label, len(ids)) for label in labels])
-        bounds.append(len(flat))
-    return rarest_labels(np.frombuffer(bounds, np.int64), np.frombuffer(flat, np.int32))
 
 
 def held_out_labels(labels: Iterable[Any], share: float, seed: int) -> set[Any]:
@@ -161,11 +165,15 @@ class Subset:
         held_out: labels that the part's examples do not have any more.
     """
 
-    def __init__(self, reader: Any, chosen: np.ndarray, held_out: Set[Any] = frozenset()) -> None:
-        self._reader, self._chosen, self.held_out = reader, chosen, held_out
+    def __init__(
+        self, reader: "Reader", chosen: np.ndarray, held_out: Set[Any] = frozenset()
+    ) -> None:
+        self._reader = reader
+        self._chosen = chosen
+        self.held_out = held_out
         self.num_examples = int(np.count_nonzero(chosen))
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._reader, name)
 
     def ranges(self, folder: Path) -> None:
@@ -174,16 +182,23 @@ class Subset:
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """Yields the part's examples as ``Chunk``s of ``size`` examples, the last smaller."""
-        waiting, count, first = [], 0, 0
+        waiting = []
+        count = 0
+        first = 0
         for chunk in self._reader.chunks(size):
             places = np.flatnonzero(self._chosen[first : first + len(chunk)])
             first += len(chunk)
-            waiting.append(self._kept(selected(chunk, places)))
+            part = selected(chunk, places)
+            if self.held_out:
+                labels = [self._without(row) for row in part.labels]
+                part = dataclasses.replace(part, labels=labels)
+            waiting.append(part)
             count += len(places)
             if count >= size:
                 whole = _joined(waiting)
                 yield selected(whole, np.arange(size))
-                waiting, count = [selected(whole, np.arange(size, count))], count - size
+                waiting = [selected(whole, np.arange(size, count))]
+                count -= size
         if count:
             yield _joined(waiting)
 
@@ -191,16 +206,11 @@ class Subset:
         """Yields the labels of the part's examples, lists as in ``Chunk.labels``."""
         first = 0
         for labels in self._reader.label_lists(size):
-            kept = itertools.compress(labels, self._chosen[first : first + len(labels)])
-            yield [self._without(labels) for labels in kept]
+            rows = itertools.compress(labels, self._chosen[first : first + len(labels)])
+            yield [self._without(row) for row in rows]
             first += len(labels)
 
-    def _kept(self, chunk):
-        if not self.held_out:
-            return chunk
-        return dataclasses.replace(chunk, labels=[self._without(row) for row in chunk.labels])
-
-    def _without(self, labels):
+    def _without(self, labels: Iterable[Any]) -> list[Any]:
         return [label for label in labels if label not in self.held_out]
 
 
@@ -209,15 +219,15 @@ def selected(chunk: Chunk, places: np.ndarray) -> Chunk:
     return _chunk(lambda name: _rows(getattr(chunk, name), places))
 
 
-def _joined(chunks):
+def _joined(chunks: Sequence[Chunk]) -> Chunk:
     return _chunk(lambda name: _concatenated([getattr(chunk, name) for chunk in chunks]))
 
 
-def _chunk(value_of):
+def _chunk(value_of: Callable[[str], Any]) -> Chunk:
     return Chunk(**{name: value_of(name) for name in _FIELDS})
 
 
-def _rows(values, places):
+def _rows(values: "_Values | None", places: np.ndarray) -> "_Values | None":
     if isinstance(values, LabelLists):
         return values.select(places)
     if isinstance(values, list):
@@ -225,7 +235,7 @@ def _rows(values, places):
     return None if values is None else values[places]
 
 
-def _concatenated(parts):
+def _concatenated(parts: "Sequence[_Values]") -> "_Values | None":
     if parts[0] is None:
         return None
     if scipy.sparse.issparse(parts[0]):

@@ -35,8 +35,7 @@ def check_label_space(
     """
     if num_labels > max(_UNSEEN_GRANTED, _TIMES_SEEN * seen):
         raise DataError(
-            f"a number of labels close to the {seen:,} in use expected, found {num_labels:,} "
-            f"({origin})",
+            f"there would be {num_labels:,} labels, but only {seen:,} are in use ({origin})",
             where=where,
             fix=f"correct it, or {fix}",
         )
@@ -97,10 +96,10 @@ def own_labels(
         >>> own_labels([[7], [3, 7]], "train.txt", 0, None)[1].tolist()
         [0, 1, 0]
     """
-    found = LabelLists.of(labels)
-    rows = np.repeat(np.arange(len(found)), np.diff(found.indptr))
-    ids = found.ids.astype(np.int64)
-    if found.names is None:
+    lists = LabelLists.of(labels)
+    rows = np.repeat(np.arange(len(lists)), np.diff(lists.indptr))
+    ids = lists.ids.astype(np.int64)
+    if lists.names is None:
         _check_range(ids, rows, where, first, limit)
     distinct, firsts, places, counts = np.unique(
         ids, return_index=True, return_inverse=True, return_counts=True
@@ -110,20 +109,21 @@ def own_labels(
     rank[order] = np.arange(len(order))
     values = distinct[order]
     largest = first + int(rows[firsts[-1]]) + 1 if len(firsts) else 0
-    most = int(np.diff(found.indptr).max(initial=0))
-    if found.names is not None:
-        values = found.names[values]
+    most = int(np.diff(lists.indptr).max(initial=0))
+    if lists.names is not None:
+        values = lists.names[values]
     return OwnLabels(values, counts[order], most, largest), rank[places]
 
 
-def _check_range(numbers, rows, where, first, limit):
+def _check_range(
+    numbers: np.ndarray, rows: np.ndarray, where: str | Path, first: int, limit: int | None
+) -> None:
     limit = np.iinfo(np.int32).max if limit is None else limit
     wrong = np.flatnonzero((numbers < 0) | (numbers >= limit))
     if len(wrong):
-        allowed = f"label ids from 0 to {limit - 1}" if limit else "no labels"
+        allowed = f"label ids go from 0 to {limit - 1}" if limit else "there are no labels"
         raise DataError(
-            f"{allowed} expected, found {numbers[wrong[0]]} in example "
-            f"{first + rows[wrong[0]] + 1}",
+            f"example {first + rows[wrong[0]] + 1} has label {numbers[wrong[0]]}, but {allowed}",
             where=where,
             fix="correct the label or the number of labels",
         )
@@ -177,12 +177,12 @@ class LabelNumbering:
     ) -> None:
         if names is not None and num_labels not in (None, len(names)):
             raise DataError(
-                f"{num_labels} label names, one for each label of the data, expected, found "
-                f"{len(names)}",
+                f"there are {len(names)} label names, but the data has {num_labels} labels",
                 where=names_where,
                 fix="give one name per line for every label",
             )
-        self._given, self._given_where = names, names_where
+        self._given = names
+        self._given_where = names_where
         #: Numbers have to be below it; None if that is not known.
         self.limit = num_labels if names is None else len(names)
         self._confirmed = confirmed
@@ -212,13 +212,13 @@ class LabelNumbering:
         """
         codes = own.values
         if codes.dtype == object:
-            numbers = (self._codes.setdefault(name, len(self._codes)) for name in codes.tolist())
-            codes = np.fromiter(numbers, np.int64, len(own.values))
+            name_codes = (self._codes.setdefault(name, len(self._codes)) for name in codes.tolist())
+            codes = np.fromiter(name_codes, np.int64, len(own.values))
         self.most_labels = max(self.most_labels, own.most)
         if self._given is not None and len(codes) and codes.max() >= len(self._given):
             name = list(self._codes)[codes.max()]
             raise DataError(
-                f"training labels among the given label names expected, found {name!r} in {where}",
+                f"{where} has the label {name!r}, which is not among the label names",
                 where=self._given_where,
                 fix="add it to the file of label names",
             )
@@ -238,7 +238,7 @@ class LabelNumbering:
         seen, occurrences = self._counts.merged()
         if not len(seen):
             raise DataError(
-                "a training split with labels expected, found none in any example",
+                "no example of the training split has a label",
                 where=where,
                 fix="check the file and the reader's options",
             )
@@ -250,21 +250,26 @@ class LabelNumbering:
         counts = np.zeros(size, np.int64)
         counts[seen] = occurrences
         # Labels that a numbered or given label space holds without an example stay in it.
-        kept = np.flatnonzero(counts >= min_count) if min_count > 1 else np.arange(size)
-        if not len(kept):
+        codes = np.flatnonzero(counts >= min_count) if min_count > 1 else np.arange(size)
+        if not len(codes):
             raise DataError(
-                f"labels with at least {min_count} training examples expected, the most frequent "
-                f"has {counts.max()}",
+                f"no label has {min_count} training examples; the most frequent one has "
+                f"{counts.max()}",
                 where=where,
                 fix="lower min_label_count",
             )
-        names = self._names(kept.tolist())
+        if self._codes:
+            all_names = list(self._codes)
+            names = [all_names[code] for code in codes.tolist()]
+        else:
+            names = [str(code) for code in codes.tolist()]
         if named:
             order = sorted(range(len(names)), key=names.__getitem__)
-            kept, names = kept[order], [names[number] for number in order]
+            codes = codes[order]
+            names = [names[number] for number in order]
         self._ids = np.full(size, -1, np.int64)
-        self._ids[kept] = np.arange(len(kept))
-        self.label_counts = counts[kept]
+        self._ids[codes] = np.arange(len(codes))
+        self.label_counts = counts[codes]
         self.vocabulary = LabelVocabulary(names, str(where))
         return self.vocabulary
 
@@ -305,7 +310,15 @@ class LabelNumbering:
             int64 (len(values),).
         """
         assert self.vocabulary is not None, "freeze comes first"
-        codes = self._codes_of(values)
+        are_names = values.dtype == object
+        # A code of -1 says that no training example can have the label.
+        if not self._codes and are_names:  # training has numbers
+            codes = np.fromiter(map(_written_number, values.tolist()), np.int64, len(values))
+        elif not self._codes or (not are_names and self._given is not None):
+            codes = values
+        else:
+            by_name = (self._codes.get(str(label), -1) for label in values.tolist())
+            codes = np.fromiter(by_name, np.int64, len(values))
         known = (codes >= 0) & (codes < len(self.ids))
         ids = np.where(known, self.ids[np.where(known, codes, 0)], -1)
         for place in np.flatnonzero(ids < 0).tolist():
@@ -315,7 +328,7 @@ class LabelNumbering:
             ids[place] = self._unseen.setdefault(name, unseen) if added is None else added
         return ids
 
-    def _check_size(self, size, seen, where):
+    def _check_size(self, size: int, seen: int, where: str | Path) -> None:
         if self._given is not None or self._confirmed is not None:
             return
         largest, example = self._largest
@@ -329,66 +342,53 @@ class LabelNumbering:
         """The names of the labels met by ``convert`` outside the vocabulary, in id order."""
         return LabelVocabulary(self._unseen)
 
-    def _names(self, codes):
-        if not self._codes:
-            return [str(code) for code in codes]
-        names = list(self._codes)
-        return [names[code] for code in codes]
-
     def name_of(self, value: int | str) -> str:
         """The name of a label as a format has it, also of one outside the vocabulary."""
         if isinstance(value, str):
             return value
         return str(value) if self._given is None else self._given.names[int(value)]
 
-    def _codes_of(self, values):
-        """The codes of labels of dev or test; -1 where no training example can have the label."""
-        are_names = values.dtype == object
-        if not self._codes:  # training has numbers
-            if not are_names:
-                return values
-            return np.fromiter(map(_number_of, values.tolist()), np.int64, len(values))
-        if not are_names and self._given is not None:  # numbers of the given names
-            return values
-        codes = (self._codes.get(str(label), -1) for label in values.tolist())
-        return np.fromiter(codes, np.int64, len(values))
 
-
-def _number_of(name):
+def _written_number(name: str) -> int:
     """The number that is written as ``name``; -1 if there is none, as for ``"03"``."""
-    digits = len(name) <= _MOST_DIGITS and name.isascii() and name.isdigit()
-    return int(name) if digits and str(int(name)) == name else -1
+    is_number = len(name) <= _MOST_DIGITS and name.isascii() and name.isdigit()
+    return int(name) if is_number and str(int(name)) == name else -1
 
 
 class _CodeCounts:
     """How often each code occurs, in memory that grows with the codes that occur."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._codes = self._counts = np.zeros(0, np.int64)
-        self._pending, self._num_pending = [], 0
+        self._pending: list[tuple[np.ndarray, np.ndarray]] = []
+        self._num_pending = 0
 
-    def add(self, codes, counts):
+    def add(self, codes: np.ndarray, counts: np.ndarray) -> None:
         self._pending.append((codes, counts))
         self._num_pending += len(codes)
         if self._num_pending >= _PENDING_CODES:
             self.merged()
 
-    def merged(self):
+    def merged(self) -> tuple[np.ndarray, np.ndarray]:
         """The codes that occur, ascending, and how often, both int64."""
         if self._pending:
             codes, counts = map(np.concatenate, zip(*self._pending, strict=True))
-            self._pending, self._num_pending = [], 0
+            self._pending = []
+            self._num_pending = 0
             codes, places = np.unique(np.concatenate([self._codes, codes]), return_inverse=True)
             merged = np.zeros(len(codes), np.int64)
             np.add.at(merged, places, np.concatenate([self._counts, counts]))
-            self._codes, self._counts = codes, merged
+            self._codes = codes
+            self._counts = merged
         return self._codes, self._counts
 
 
-def _other_number(confirmed, found):
-    if found is None:
-        problem, fix = "numbered labels expected, found labels given by name", "remove it"
+def _other_number(confirmed: int, num_labels: int | None) -> ConfigError:
+    """The error of ``data.num_labels`` where the labels are ``num_labels``; None for names."""
+    if num_labels is None:
+        problem = f"it is {confirmed}, but the labels are names, whose number is not set"
+        fix = "remove it"
     else:
-        problem = f"{found:,} labels as the file or its label names say expected, found {confirmed}"
+        problem = f"it is {confirmed}, but the file or its label names have {num_labels:,} labels"
         fix = "correct it, or remove it"
     return ConfigError(problem, where="data.num_labels", fix=fix)

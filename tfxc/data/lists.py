@@ -59,7 +59,8 @@ def slice_lists(
     indptr: np.ndarray, start: int, stop: int, *values: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """Lists ``start`` to ``stop`` of CSR arrays: ``indptr`` and a view of each of ``values``."""
-    first, last = indptr[start], indptr[stop]
+    first = indptr[start]
+    last = indptr[stop]
     return indptr[start : stop + 1] - first, *(array[first:last] for array in values)
 
 
@@ -100,7 +101,9 @@ class LabelLists(Sequence[list[Any]]):
     def __init__(
         self, indptr: np.ndarray, ids: np.ndarray, names: np.ndarray | None = None
     ) -> None:
-        self.indptr, self.ids, self.names = np.asarray(indptr, np.int64), ids, names
+        self.indptr = np.asarray(indptr, np.int64)
+        self.ids = ids
+        self.names = names
 
     @classmethod
     def of(cls, lists: "Sequence[Sequence[Any]]") -> "LabelLists":
@@ -113,7 +116,9 @@ class LabelLists(Sequence[list[Any]]):
             return cls(indptr, np.fromiter(flat, np.int64, len(flat)))
         places: dict[str, int] = {}
         ids = np.fromiter((places.setdefault(x, len(places)) for x in flat), np.int64, len(flat))
-        return cls(indptr, ids, _objects(list(places)))
+        names = np.empty(len(places), object)
+        names[:] = list(places)
+        return cls(indptr, ids, names)
 
     @classmethod
     def none(cls, count: int) -> "LabelLists":
@@ -123,11 +128,11 @@ class LabelLists(Sequence[list[Any]]):
     @classmethod
     def joined(cls, parts: "Sequence[Sequence[Any]]") -> "Sequence[Any]":
         """Several, one after the other; in CSR form if all of them are, with the same names."""
-        own = [part for part in parts if isinstance(part, cls)]
-        if len(own) < len(parts) or any(part.names is not own[0].names for part in own):
+        lists = [part for part in parts if isinstance(part, cls)]
+        if len(lists) < len(parts) or any(part.names is not lists[0].names for part in lists):
             return [labels for part in parts for labels in part]
-        counts = np.concatenate([np.diff(part.indptr) for part in own])
-        return cls(bounds_of(counts), np.concatenate([part.ids for part in own]), own[0].names)
+        counts = np.concatenate([np.diff(part.indptr) for part in lists])
+        return cls(bounds_of(counts), np.concatenate([part.ids for part in lists]), lists[0].names)
 
     def distinct(self) -> "LabelLists":
         """Each label of a row once, where it first occurs."""
@@ -148,18 +153,19 @@ class LabelLists(Sequence[list[Any]]):
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
-    def __getitem__(self, place: Any) -> Any:
+    def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
             start, stop, step = place.indices(len(self))
             if step != 1:
                 return self.select(np.arange(start, stop, step))
             indptr, ids = slice_lists(self.indptr, start, max(start, stop), self.ids)
             return LabelLists(indptr, ids, self.names)
-        place = range(len(self))[place]
-        return self._values(self.ids[self.indptr[place] : self.indptr[place + 1]])
+        row = range(len(self))[place]
+        return self._values(self.ids[self.indptr[row] : self.indptr[row + 1]])
 
     def __iter__(self) -> Iterator[list[Any]]:
-        flat, bounds = self._values(self.ids), self.indptr.tolist()
+        flat = self._values(self.ids)
+        bounds = self.indptr.tolist()
         return (flat[start:end] for start, end in itertools.pairwise(bounds))
 
     def __eq__(self, other: object) -> bool:
@@ -173,12 +179,5 @@ class LabelLists(Sequence[list[Any]]):
     def __repr__(self) -> str:
         return f"LabelLists({list(self)!r})"
 
-    def _values(self, ids):
+    def _values(self, ids: np.ndarray) -> list[Any]:
         return (ids if self.names is None else self.names[ids]).tolist()
-
-
-def _objects(names):
-    """A list as an array of objects."""
-    found = np.empty(len(names), object)
-    found[:] = names
-    return found

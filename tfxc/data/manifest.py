@@ -30,8 +30,13 @@ LABEL_TEXTS_FOLDER = "label_texts"
 AGAIN = "run prepare again with --force"
 # What a model needs to know about the data before it can be built.
 DIMENSIONS = (
-    "num_features", "num_labels", "feature_kind", "image_shape", "text_features", "vocabulary_size",
-)  # fmt: skip
+    "num_features",
+    "num_labels",
+    "feature_kind",
+    "image_shape",
+    "text_features",
+    "vocabulary_size",
+)
 
 
 def fingerprint(settings: "DataSettings") -> str:
@@ -40,9 +45,9 @@ def fingerprint(settings: "DataSettings") -> str:
     The set's name, ``where``, ``rehearsal`` and ``max_line_bytes`` are no part of it. Paths count
     as they are written.
     """
-    # Sets without these keep the fingerprint they had before there were any.
-    later = ("images", "dev_share", "num_labels")
-    unused = {name for name in later if getattr(settings, name) is None}
+    # Options that are not used are no part of it, so that a new one changes no fingerprint.
+    options = ("images", "dev_share", "num_labels")
+    unused = {name for name in options if getattr(settings, name) is None}
     if settings.label_texts is None:
         unused |= {"label_texts", "missing_texts", "self_part", "held_out_labels"}
     # A limit on lines decides whether a file is read, not what its records hold.
@@ -66,14 +71,14 @@ def fingerprints_of(folder: str | Path, records: Mapping[str, str]) -> dict[str,
         ``"records of train"``, ...
     """
     folder = Path(folder)
-    found = {"labels": checksum(folder / LABELS_FILE)}
-    of_folders = {"text features": TEXT_FEATURES_FOLDER, "label texts": LABEL_TEXTS_FOLDER}
-    for what, name in of_folders.items():
+    checksum_of = {"labels": checksum(folder / LABELS_FILE)}
+    folders = {"text features": TEXT_FEATURES_FOLDER, "label texts": LABEL_TEXTS_FOLDER}
+    for what, name in folders.items():
         texts = folder / name
         if texts.is_dir():
             files = [path for path in texts.rglob("[!.]*") if path.is_file()]  # without the marker
-            found[what] = checksums.of_files(texts, files)
-    return found | {f"records of {split}": sha256 for split, sha256 in records.items()}
+            checksum_of[what] = checksums.of_files(texts, files)
+    return checksum_of | {f"records of {split}": sha256 for split, sha256 in records.items()}
 
 
 def prepared_folder(settings: "DataSettings", root: str | Path = "prepared") -> Path:
@@ -165,9 +170,9 @@ class SourceInfo(_Part):
     fingerprint: str | None = None
 
 
-def _known_kind(name):
+def _known_kind(name: str) -> str:
     if name not in KINDS:
-        raise ValueError(f"one of {', '.join(KINDS)} expected, found {name!r}")
+        raise ValueError(f"{name!r} is no kind of features; the kinds are {', '.join(KINDS)}")
     return name
 
 
@@ -234,7 +239,7 @@ class Manifest(_Part):
         """
         if name not in self.splits:
             raise DataError(
-                f"a prepared split {name!r} expected, found only {', '.join(self.splits)}",
+                f"there is no prepared split {name!r}, only {', '.join(self.splits)}",
                 where=f"data.{name}",
                 fix=f"name a file for {name!r} in the data settings and run prepare again",
             )
@@ -254,17 +259,19 @@ class Manifest(_Part):
         """
         path = Path(folder) / MANIFEST_FILE
         if kind_of(path) is None and not path.is_symlink():
+            is_folder = Path(folder).is_dir()
             raise DataError(
-                f"a prepared folder with {MANIFEST_FILE} expected, found "
-                + ("none in it" if Path(folder).is_dir() else "no such folder"),
+                f"this folder is not prepared: it has no {MANIFEST_FILE}"
+                if is_folder
+                else "there is no such folder",
                 where=folder,
                 fix="run prepare first",
             )
         values = read_json(path, fix="run prepare again")
         if values.get("format_version") != FORMAT_VERSION:
             raise DataError(
-                f"a prepared folder of version {FORMAT_VERSION} expected, found version "
-                f"{values.get('format_version')}",
+                f"the folder was prepared in format {values.get('format_version')}, but this tfxc "
+                f"reads format {FORMAT_VERSION}",
                 where=path,
                 fix="run prepare again, from the same files",
             )

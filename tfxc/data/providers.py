@@ -29,6 +29,8 @@ from tfxc.labels.product_order import product_order
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
 
 if TYPE_CHECKING:
+    import scipy.sparse
+
     from tfxc.labels.cluster_tree import ClusterTree
 
 
@@ -101,12 +103,12 @@ def label_tree(data: "TrainingData") -> "ClusterTree":
     return build_tree(vectors, ClusteringSettings(**settings))
 
 
-def _label_vectors(data, purpose):
+def _label_vectors(data: TrainingData, purpose: str) -> "np.ndarray | scipy.sparse.csr_matrix":
     """``pifa_of_source`` of the training split, if its features can be averaged."""
     kind = data.source.kind
     if not (kind.is_matrix or kind.is_image):
         raise ConfigError(
-            f"bags of terms, {purpose}, expected, found {kind.description}",
+            f"{kind.description} have no bags of terms {purpose}",
             where="data.text_features",
             fix="use text_features 'joined', which provide bags and tokens",
         )

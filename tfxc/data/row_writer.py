@@ -88,7 +88,8 @@ class RowWriter:
         num_rows: int | None = None,
         row_shape: Sequence[int] | None = None,
     ) -> None:
-        self.path, self.dtype = Path(path), np.dtype(dtype)
+        self.path = Path(path)
+        self.dtype = np.dtype(dtype)
         self.num_rows = num_rows
         self.row_shape = None if row_shape is None else tuple(row_shape)
         # Through JSON, so that it equals what is loaded (tuples become lists).
@@ -97,16 +98,17 @@ class RowWriter:
         self._file: int | None = None
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self._waiting_bytes = 0
-        self._marks, self._count = np.zeros(num_rows or 0, bool), num_rows or 0
+        self._marks = np.zeros(num_rows or 0, bool)
+        self._count = num_rows or 0
 
     def __enter__(self) -> "RowWriter":
         regular_target(self.path)
         with ensured_parent(self.path):
-            self._file = file = _locked(self._scratch, self.path)
+            self._file = _locked(self._scratch, self.path)
             try:
                 if not self._resumed():
                     self._progress.unlink(missing_ok=True)
-                    os.ftruncate(file, 0)
+                    os.ftruncate(self._file, 0)
                     if self.row_shape is not None:
                         self._begin()
             except BaseException:
@@ -114,7 +116,7 @@ class RowWriter:
                 raise
         return self
 
-    def __exit__(self, error_type: type[BaseException] | None, *_: Any) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         if error_type is None and self.row_shape is not None and self.done.all():
             self._finish()
         elif self._computation is None or not self.done.any():
@@ -163,7 +165,7 @@ class RowWriter:
         self._check(places, rows)
         if (np.diff(places) == 1).all():
             with write_errors(self.path):
-                self._put(places[0], rows.reshape(-1).view(np.uint8).data)
+                self._put(int(places[0]), rows.reshape(-1).view(np.uint8).data)
         else:
             self._waiting.append((places, rows.copy()))
             self._waiting_bytes += rows.nbytes
@@ -195,9 +197,9 @@ class RowWriter:
         order = rows.by_length()  # less padding
         for start in range(0, len(rows), batch_size):
             numbers = order[start : start + batch_size]
-            own = places[numbers]
-            if not self.done[own].all():
-                self.write(own, compute(rows.take(numbers)["features"], own))
+            targets = places[numbers]
+            if not self.done[targets].all():
+                self.write(targets, compute(rows.take(numbers)["features"], targets))
                 progress.advance(len(numbers))
 
     def flush(self) -> None:
@@ -215,24 +217,22 @@ class RowWriter:
         if self._computation is not None:
             text = json_text({**self._description(), "rows_done": len(self.done)})
             content = f"{text}\n".encode() + np.packbits(self.done).tobytes()
+            check = hashlib.sha256(content).hexdigest().encode()
+            # The lock makes this name ours: a kill leaves one such file at most.
+            new = self._progress.with_name(f"{self._progress.name}.new")
             with write_errors(self.path):
-                self._replace_progress(hashlib.sha256(content).hexdigest().encode(), content)
+                try:
+                    with open(new, "wb") as stream:
+                        stream.write(check + b"\n" + content)
+                        stream.flush()
+                        os.fsync(stream.fileno())
+                    os.replace(new, self._progress)
+                except BaseException:
+                    new.unlink(missing_ok=True)
+                    raise
         self._flushed = time.monotonic()
 
-    def _replace_progress(self, check, content):
-        # Always by the same name, which the lock makes ours: a kill leaves one such file at most.
-        new = self._progress.with_name(f"{self._progress.name}.new")
-        try:
-            with open(new, "wb") as stream:
-                stream.write(check + b"\n" + content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(new, self._progress)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
-
-    def _description(self):
+    def _description(self) -> dict[str, Any]:
         return {
             "computation": self._computation,
             "dtype": self.dtype.str,
@@ -240,74 +240,85 @@ class RowWriter:
             "row_shape": list(self.row_shape),
         }
 
-    def _resumed(self):
+    def _resumed(self) -> bool:
         """Takes over the leftovers of the same computation; False where there are none."""
         self._flushed = time.monotonic()
         if self._computation is None or not os.fstat(self._file).st_size:
             return False
-        given, (found, done) = self.row_shape, read_progress(self.path)
-        if found is not None and given is None:
-            self.row_shape = tuple(found["row_shape"])
-        if found is not None and found == self._description():
+        requested_shape = self.row_shape
+        description, done = read_progress(self.path)
+        if description is not None and requested_shape is None:
+            self.row_shape = tuple(description["row_shape"])
+        if description is not None and description == self._description():
             self._measure()
             size = os.fstat(self._file).st_size
             needed = self._offset + len(done) * self._row_bytes
             if size == needed or (self.num_rows is None and size > needed):
-                self._marks, self._count = done, len(done)
+                self._marks = done
+                self._count = len(done)
                 return True
         problem = "the unfinished file is damaged, or belongs to other data or settings"
         NOTES.info(f"{self.path}: starting over; {problem}")
-        self.row_shape = given
+        self.row_shape = requested_shape
         return False
 
-    def _begin(self):
+    def _begin(self) -> None:
         """Reserves the space and writes the header."""
         self._measure()
         if self.num_rows is not None:
             reserve(self._file, self._offset + self.num_rows * self._row_bytes, self.path)
-        os.pwrite(self._file, array_header((self.num_rows or 0, *self.row_shape), self.dtype), 0)
+        os.pwrite(self._file, self._header(self.num_rows or 0), 0)
         self.flush()
 
-    def _measure(self):
-        self._offset = len(array_header((self.num_rows or 0, *self.row_shape), self.dtype))
+    def _header(self, num_rows: int) -> bytes:
+        """What opens the file."""
+        return array_header((num_rows, *self.row_shape), self.dtype)
+
+    def _measure(self) -> None:
+        """Notes the size of the header and of a row."""
+        self._offset = len(self._header(self.num_rows or 0))
         self._row_bytes = int(np.prod(self.row_shape)) * self.dtype.itemsize
 
-    def _check(self, places, rows):
-        least, most = places.min(), places.max()
+    def _check(self, places: np.ndarray, rows: np.ndarray) -> None:
+        least = places.min()
+        most = places.max()
         fits = least >= 0 and (self.num_rows is None or most < self.num_rows)
         if fits and rows.shape[1:] == self.row_shape:
             return
-        limit = "" if self.num_rows is None else f" up to row {self.num_rows:,}"
+        limit = "" if self.num_rows is None else f", and there are {self.num_rows:,} of them"
         raise DataError(
-            f"rows of shape {self.row_shape}{limit} expected, found {rows.shape} for the rows "
-            f"{least:,} to {most:,}",
+            f"rows {least:,} to {most:,} do not fit: their shape is {rows.shape[1:]}; a row of "
+            f"the file has the shape {self.row_shape}{limit}",
             where=self.path,
         )
 
-    def _put(self, place, view):
+    def _put(self, place: int, view: memoryview) -> None:
         """Writes the bytes of rows from row ``place`` on."""
-        offset = self._offset + int(place) * self._row_bytes
+        offset = self._offset + place * self._row_bytes
         while len(view):
             count = os.pwrite(self._file, view, offset)
-            view, offset = view[count:], offset + count
+            view = view[count:]
+            offset += count
 
-    def _put_waiting(self):
+    def _put_waiting(self) -> None:
         """Writes the rows that came out of order, neighbours with one call."""
         if not self._waiting:
             return
         places = np.concatenate([places for places, _ in self._waiting])
         rows = np.concatenate([rows for _, rows in self._waiting])
         order = np.argsort(places, kind="stable")
-        places, rows = places[order], rows[order]
-        view, size = rows.reshape(-1).view(np.uint8).data, self._row_bytes
+        places = places[order]
+        rows = rows[order]
+        view = rows.reshape(-1).view(np.uint8).data
+        size = self._row_bytes
         bounds = [0, *(np.flatnonzero(np.diff(places) != 1) + 1).tolist(), len(places)]
         with write_errors(self.path):
             for first, stop in itertools.pairwise(bounds):
-                self._put(places[first], view[first * size : stop * size])
+                self._put(int(places[first]), view[first * size : stop * size])
         self._waiting.clear()
         self._waiting_bytes = 0
 
-    def _mark(self, places):
+    def _mark(self, places: np.ndarray) -> None:
         stop = int(places.max()) + 1
         if stop > len(self._marks):
             more = max(stop, 2 * len(self._marks)) - len(self._marks)
@@ -315,12 +326,16 @@ class RowWriter:
         self._count = max(self._count, stop)
         self._marks[places] = True
 
-    def _finish(self):
+    def _finish(self) -> None:
         try:
             self._put_waiting()
             with write_errors(self.path):
                 if self.num_rows is None:
-                    self._write_final_header()
+                    header = self._header(len(self.done))
+                    assert len(header) == self._offset, "NumPy leaves room for the number of rows"
+                    os.pwrite(self._file, header, 0)
+                    # A stopped writer may have written more rows than it knew of when it stopped.
+                    os.ftruncate(self._file, self._offset + len(self.done) * self._row_bytes)
                 os.fsync(self._file)
                 target = regular_target(self.path)
                 keep_permissions(target, self._scratch)
@@ -329,19 +344,12 @@ class RowWriter:
         finally:
             self._close()
 
-    def _write_final_header(self):
-        header = array_header((len(self.done), *self.row_shape), self.dtype)
-        assert len(header) == self._offset, "NumPy leaves room for the number of rows"
-        os.pwrite(self._file, header, 0)
-        # A stopped writer may have written more rows than it knew of when it was stopped.
-        os.ftruncate(self._file, self._offset + len(self.done) * self._row_bytes)
-
-    def _discard(self):
+    def _discard(self) -> None:
         self._scratch.unlink(missing_ok=True)
         self._progress.unlink(missing_ok=True)
         self._close()
 
-    def _close(self):
+    def _close(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -365,7 +373,8 @@ class RemainingChunks:
     def __init__(self, reader: "Reader", is_done: Callable[[int, int], bool]) -> None:
         self.path = reader.path
         self.firsts: collections.deque[int] = collections.deque()
-        self._reader, self._is_done = reader, is_done
+        self._reader = reader
+        self._is_done = is_done
 
     def chunks(self, size: int) -> "Iterator[Chunk]":
         """Yields ``Chunk``s of ``size`` examples, the last smaller."""
@@ -441,14 +450,14 @@ def reserve(descriptor: int, size: int, path: str | Path) -> None:
         ) from error
 
 
-def _in_units(size):
+def _in_units(size: int) -> str:
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):
         if size >= factor:
             return f"{size / factor:,.1f} {unit}"
     return f"{size:,} bytes"
 
 
-def _locked(scratch, path):
+def _locked(scratch: Path, path: Path) -> int:
     """A descriptor of the unfinished file, which no other process can get meanwhile."""
     descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT, 0o666)
     try:

@@ -1,12 +1,12 @@
 """Examples in memory: features of one kind and CSR label lists, gathered without a loop."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import scipy.sparse
 
-from tfxc.data.columns import LABELS
+from tfxc.data.columns import LABELS, Arrays, Column
 from tfxc.data.kinds import DENSE, ENCODED, IMAGE, ROW_KINDS, SPARSE, TOKENS
 from tfxc.data.lists import pad_labels
 from tfxc.ops.csr import bounds_of
@@ -64,15 +64,16 @@ class Rows:
         num_features: int,
     ) -> None:
         assert arrays.keys() == kind.arrays.keys(), f"{kind} has no arrays {sorted(arrays)}"
-        self.kind, self.num_features = kind, int(num_features)
+        self.kind = kind
+        self.num_features = int(num_features)
         self.label_indptr = np.asarray(label_indptr, np.int64)
         self.label_ids = np.asarray(label_ids, np.int32)
         for name in _ARRAYS:
             array = arrays.get(name)
             setattr(self, name, None if array is None else np.asarray(array, kind.arrays[name]))
         for column in kind.columns:
-            found = column.count(self.arrays)
-            assert found == len(self), f"{found} rows of {column.values}, {len(self)} label rows"
+            count = column.count(self.arrays)
+            assert count == len(self), f"{count} rows of {column.values}, {len(self)} label rows"
 
     @classmethod
     def from_csr(cls, features: np.ndarray | scipy.sparse.csr_matrix, labels: Labels) -> "Rows":
@@ -105,9 +106,11 @@ class Rows:
             images: uint8 (n, height, width, channels), or a list of encoded files (``bytes``).
         """
         if isinstance(images, np.ndarray):
-            kind, size = IMAGE, int(np.prod(images.shape[1:]))
+            kind = IMAGE
+            size = int(np.prod(images.shape[1:]))
         else:
-            kind, size = ENCODED, 0
+            kind = ENCODED
+            size = 0
         return cls(kind, kind.arrays_of(images), **_label_arrays(labels), num_features=size)
 
     @classmethod
@@ -186,11 +189,12 @@ class Rows:
         row_numbers = np.asarray(row_numbers, np.int64)
         return self._cut(lambda column, arrays: column.select(arrays, row_numbers))
 
-    def _cut(self, cut):
-        arrays, found = self.arrays, {}
+    def _cut(self, cut: Callable[[Column, Arrays], Arrays]) -> "Rows":
+        arrays = self.arrays
+        parts: Arrays = {}
         for column in self.kind.columns:
-            found |= cut(column, arrays)
-        return Rows(self.kind, found, **cut(LABELS, self.labels), num_features=self.num_features)
+            parts |= cut(column, arrays)
+        return Rows(self.kind, parts, **cut(LABELS, self.labels), num_features=self.num_features)
 
     def take(self, row_numbers: Sequence[int] | np.ndarray) -> dict[str, Any]:
         """The batch of the given rows as NumPy arrays (docs/architecture.md, "Rows and batches").
@@ -224,13 +228,16 @@ class RowsBuilder:
         self, kind: "FeatureKind", counts: Sequence[int], sizes: Mapping[str, Any]
     ) -> None:
         num_rows, *values = counts
-        self._kind, self._num_features, self._num_rows = kind, sizes["num_features"], num_rows
+        self._kind = kind
+        self._num_features = sizes["num_features"]
+        self._num_rows = num_rows
         self._columns = (LABELS, *kind.columns)
         self._arrays = [
             column.empty(num_rows, count, sizes)
             for column, count in zip(self._columns, values, strict=False)
         ]
-        self._row, self._filled = 0, [0] * len(self._columns)
+        self._row = 0
+        self._filled = [0] * len(self._columns)
 
     def append(self, rows: "Rows") -> None:
         """Copies ``rows`` after those appended so far."""
@@ -249,7 +256,7 @@ class RowsBuilder:
         return Rows(self._kind, arrays, **labels, num_features=self._num_features)
 
 
-def _label_arrays(labels):
+def _label_arrays(labels: Labels) -> dict[str, np.ndarray]:
     if scipy.sparse.issparse(labels):
         labels = scipy.sparse.csr_matrix(labels)
         return {"label_indptr": labels.indptr, "label_ids": labels.indices}

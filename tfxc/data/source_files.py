@@ -37,7 +37,8 @@ def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
         DataError: one or more are missing; the one message names them all, says where the set
             comes from and how to point elsewhere.
     """
-    sources, missing = {}, []
+    sources: dict[str, str | Path] = {}
+    missing: list[tuple[str, str, str | Path]] = []
     for key, written in _files_of_labels(settings).items():
         staged(written, f"data.{key}")
     for split, written in settings.sources().items():
@@ -79,14 +80,14 @@ def options_of_file(settings: "DataSettings", written: str | Path) -> dict[str, 
         holds several splits is the source of none of them.
     """
 
-    def place(source):
+    def place(source: str | Path) -> Path:
         return Path(source_path(str(source))).absolute()
 
     places = {split: place(source) for split, source in settings.sources().items()}
     splits = [split for split, source in places.items() if source == place(written)]
     split_options: dict[Any, dict[str, Any]] = {**settings.split_options}
-    own = split_options.get(splits[0], {}) if len(splits) == 1 else {}
-    return {**settings.reader_options, **own}
+    options = split_options.get(splits[0], {}) if len(splits) == 1 else {}
+    return {**settings.reader_options, **options}
 
 
 def staged(written: str, where: str) -> str | Path:
@@ -108,13 +109,14 @@ def local_copy(written: str) -> str | Path:
     Raises:
         ConfigError, DataError, MachineError: as ``tfxc.core.storage.remote.stage``.
     """
-    path, address = source_path(written), _expanded(written)
+    path = source_path(written)
+    address = _expanded(written)
     if is_remote(address) and _absent(path) is not None:
         stage(address)
     return path
 
 
-def _expanded(written):
+def _expanded(written: str) -> str:
     if "TFXC_DATA" not in os.environ:
         written = written.replace("${TFXC_DATA}", "data")
     return os.path.expandvars(written)
@@ -143,7 +145,8 @@ def describe_sources(
     Raises:
         DataError: a source has changed in the meantime.
     """
-    known, described = {}, {}
+    known: dict[str, SourceInfo] = {}
+    described: dict[str, SourceInfo] = {}
     for key, written in _written(settings).items():
         if is_builtin(written):
             described[key] = SourceInfo(path=written, fingerprint=fingerprints[key])
@@ -181,19 +184,26 @@ def refuse_changed_sources(manifest: "Manifest", folder: str | Path) -> None:
     Raises:
         DataError: a source is another one than when it was prepared.
     """
-    stamps = old = _load_stamps(folder)
+    try:
+        old = read_json(Path(folder) / STAMPS_FILE)
+    except (OSError, ValueError):
+        old = {}
+    stamps = old
     for key, info in manifest.sources.items():
         path = source_path(info.path)
         if info.bytes is None or _absent(path) is not None:
             continue
-        stamp, size = _stamp(path), _size(path)
+        stamp = _stamp(path)
+        size = _size(path)
         if size == info.bytes and stamp == stamps.get(info.path):
             continue
         if size != info.bytes or _checksum(path) != info.sha256:
-            found = f"{info.bytes:,} bytes then, {size:,} now"
+            if size != info.bytes:
+                change = f"{info.bytes:,} bytes then, {size:,} now"
+            else:
+                change = "the same size, other content"
             raise DataError(
-                f"{path} has changed since it was prepared: "
-                + (found if size != info.bytes else "the same size, other content"),
+                f"{path} has changed since it was prepared: {change}",
                 where=f"data.{key}",
                 fix=f"run prepare again with --force, or delete {folder}",
             )
@@ -203,24 +213,17 @@ def refuse_changed_sources(manifest: "Manifest", folder: str | Path) -> None:
             save_stamps(folder, stamps)
 
 
-def _load_stamps(folder):
-    try:
-        return read_json(Path(folder) / STAMPS_FILE)
-    except (OSError, ValueError):
-        return {}
-
-
-def _written(settings):
+def _written(settings: "DataSettings") -> dict[str, str]:
     """The sources as the settings name them, by split, and the files about labels."""
     return {**settings.sources(), **_files_of_labels(settings)}
 
 
-def _files_of_labels(settings):
-    found = {"label_names": settings.label_names, "label_texts": settings.label_texts}
-    return {key: path for key, path in found.items() if path not in (None, NAMES)}
+def _files_of_labels(settings: "DataSettings") -> dict[str, str]:
+    files = {"label_names": settings.label_names, "label_texts": settings.label_texts}
+    return {key: path for key, path in files.items() if path is not None and path != NAMES}
 
 
-def _stamp(path):
+def _stamp(path: str | Path) -> str:
     if _absent(path) is not None:
         return ""  # whoever reads it says so
     files = ((file, file.stat()) for file in _files(path))
@@ -228,8 +231,8 @@ def _stamp(path):
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _missing(settings, missing):
-    expected = ", ".join(f"{path} ({split})" for split, _, path in missing)
+def _missing(settings: "DataSettings", missing: list[tuple[str, str, str | Path]]) -> DataError:
+    files = ", ".join(f"{path} ({split})" for split, _, path in missing)
     written = " ".join(text for _, text, _ in missing)
     variables = sorted(set(re.findall(r"\$\{?(\w+)\}?", written)))
     elsewhere = f"set data.{missing[0][0]} to its path"
@@ -239,13 +242,13 @@ def _missing(settings, missing):
         elsewhere += f" or the environment variable {', '.join(variables)}{state}"
     origin = f" {settings.where.rstrip('.')}" if settings.where else ""
     return DataError(
-        f"the data set {settings.name!r} is not complete: no file {expected}.{origin}",
+        f"the data set {settings.name!r} is not complete: no file {files}.{origin}",
         where=", ".join(f"data.{split}" for split, _, _ in missing),
         fix=f"put the data there; if it is elsewhere, {elsewhere}",
     )
 
 
-def _absent(path):
+def _absent(path: str | Path) -> str | Path | None:
     """What is missing of a file, a folder or a pattern of shards; None if all is there."""
     try:
         if is_shard_pattern(path):
@@ -256,27 +259,27 @@ def _absent(path):
     return None if path.exists() else path
 
 
-def _files(path):
+def _files(path: str | Path) -> list[Path]:
     """The files of a source; not hidden ones in a folder, nor tfxc's own outputs."""
     if is_shard_pattern(path):
         return shard_files(path)
     if not path.is_dir():
         return [path]
-    found = []
+    files = []
     for folder, inner, names in os.walk(path):
         if checksums.FILE in names and Path(folder) != path:
             inner.clear()
             continue
         inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [Path(folder, name) for name in names if not name.startswith(".")]
-    return sorted(found)
+        files += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(files)
 
 
-def _size(path):
+def _size(path: str | Path) -> int:
     return sum(file.stat().st_size for file in _files(path))
 
 
-def _checksum(path):
+def _checksum(path: str | Path) -> str:
     if path.is_file():
         return checksum(path)
     files = (

@@ -23,7 +23,8 @@ def available_lines(descriptor: int) -> Iterator[tuple[int, list[bytes]]]:
     Raises:
         DataError: a line is longer than 16 MB.
     """
-    first, rest = 1, b""
+    first = 1
+    rest = b""
     while block := os.read(descriptor, _READ_BYTES):
         if first == 1 and not rest:
             block = block.removeprefix(BYTE_ORDER_MARK)
@@ -80,14 +81,12 @@ def chunk_of_lines(
         [[1.0, 0.0, 0.5]]
     """
     places = [f"{where}:{number}" for number in range(first, first + len(lines))]
-    texts = [_decoded(line, place) for line, place in zip(lines, places, strict=True)]
+    texts = []
+    for line, place in zip(lines, places, strict=True):
+        # A terminal of another encoding yields halves of surrogate pairs.
+        content = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
+        try:
+            texts.append(content.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise not_utf_8(content, error.start, place) from None
     return Chunk([[] for _ in texts], **INPUTS[input_kind].typed(texts, places, num_features))
-
-
-def _decoded(line, where):
-    # A terminal of another encoding yields halves of surrogate pairs.
-    line = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise not_utf_8(line, error.start, where) from None

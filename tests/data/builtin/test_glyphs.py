@@ -181,14 +181,14 @@ def test_cache_and_fingerprint(cache, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "trn"}, "split: one of train, dev, test expected, found 'trn'"),
-        ({"classes": "some"}, "classes: one of all, seen, unseen expected"),
-        ({"variants": 0}, "variants: an integer from 1 to 1000 expected, found 0"),
-        ({"image_size": 7}, "image_size: an integer from 8"),
-        ({"min_faces": 13}, "min_faces: an integer from 1 to 12"),
+        ({"split": "trn"}, "split: it is 'trn' instead of one of train, dev, test"),
+        ({"classes": "some"}, "classes: it is 'some' instead of one of all, seen, unseen"),
+        ({"variants": 0}, "variants: it is 0 instead of an integer from 1 to 1000"),
+        ({"image_size": 7}, "image_size: it is 7 instead of an integer from 8"),
+        ({"min_faces": 13}, "min_faces: it is 13 instead of an integer from 1 to 12"),
         (
             {"characters": "\u2d4e"},
-            "characters that at least 4 typefaces have expected, found none",
+            "none of the characters is in 4 typefaces",
         ),
     ],
 )
@@ -208,6 +208,6 @@ def test_without_matplotlib(tmp_path, monkeypatch):
 def test_a_full_disk_is_reported_and_leaves_nothing_behind(tmp_path, monkeypatch):
     full = lambda _, mode: Path("/dev/full").open(mode)  # noqa: E731, SIM115
     monkeypatch.setattr(glyphs, "open", full, raising=False)
-    with pytest.raises(UserError, match=r"the disk is full.*free some space"):
+    with pytest.raises(UserError, match=r"the disk is full.*Free some space"):
         read("train", tmp_path, characters="AB")
     assert not list(tmp_path.iterdir())

@@ -75,7 +75,7 @@ def test_unit_norm(tmp_path):
     expected = (expected / np.linalg.norm(expected, axis=1, keepdims=True)).astype(np.float16)
     np.testing.assert_array_equal(FeatureSet(tmp_path / "set").features, expected)
     reader.features[9] = 0
-    with pytest.raises(DataError, match=r"found one of length 0 in row 9"):
+    with pytest.raises(DataError, match=r"the vector of row 9 .* has length 0"):
         extract(tmp_path / "zero", reader, unit_norm=True)
 
 
@@ -109,14 +109,14 @@ def test_going_on_with_something_else_is_refused(tmp_path, encoder, options, key
 
 @pytest.mark.parametrize(("count", "found"), [(40, "40"), (50, "48 or more")])
 def test_data_that_changed_while_it_was_read(tmp_path, count, found):
-    with pytest.raises(DataError, match=rf"43 examples as there are labels .* found {found}"):
+    with pytest.raises(DataError, match=f"there are {found} examples, but 43 labels"):
         extract(tmp_path / "set", numbered(count))
 
 
 def test_a_vector_that_is_not_finite(tmp_path):
     reader = numbered()
     reader.features[20, 1] = np.inf
-    with pytest.raises(DataError, match="NaN or infinity in row 20"):
+    with pytest.raises(DataError, match=r"row 20 .* is NaN or infinite"):
         extract(tmp_path / "set", reader)
 
 
@@ -144,10 +144,10 @@ class TestLabels:
     @pytest.mark.parametrize(
         ("labels", "arguments", "message"),
         [
-            ([], (), "examples expected, found none"),
-            ([[1], []], (), r"one label per example expected, found 0 in example 1 \("),
-            ([[1], [1, 2]], (), "found 2 in example 1"),
-            ([["dog"], ["cow"]], (None, ["cat", "dog"]), "among the 2 known names .* 'cow'"),
+            ([], (), "there are no examples"),
+            ([[1], []], (), r"example 1 \(counted from 0\) has 0 labels"),
+            ([[1], [1, 2]], (), "example 1 .* has 2 labels"),
+            ([["dog"], ["cow"]], (None, ["cat", "dog"]), "'cow' is not among the 2 known names"),
         ],
     )
     def test_refused(self, labels, arguments, message):
@@ -155,5 +155,5 @@ class TestLabels:
             self.read(labels, *arguments)
 
     def test_names_and_number_that_differ(self):
-        with pytest.raises(ConfigError, match="2, the number of label names, expected, found 3"):
+        with pytest.raises(ConfigError, match="it is 3, but there are 2 label names"):
             self.read([["dog"]], 3, ["cat", "dog"])

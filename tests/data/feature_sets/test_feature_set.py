@@ -146,7 +146,7 @@ def test_another_set_in_the_folder_is_refused(tmp_path, changes, key, finished):
 
 def test_arrays_of_others_are_not_overwritten(tmp_path):
     np.save(tmp_path / FEATURES, vectors(3))
-    with pytest.raises(UserError, match=r"a new folder expected, found features\.npy"):
+    with pytest.raises(UserError, match=r"arrays that no tfxc has written: features\.npy"):
         writer_of(tmp_path).__enter__()
     assert np.load(tmp_path / FEATURES).shape == (3, 5)
     (tmp_path / "file").touch()
@@ -174,7 +174,7 @@ def test_two_writers_and_a_small_disk(tmp_path, monkeypatch):
 def test_values_that_are_not_finite_name_their_row(tmp_path, folder, value):
     rows = vectors(43)
     rows[[17, 30], 2] = value
-    expected = r"finite feature values expected, found NaN or infinity in row 17 \(counted from 0\)"
+    expected = r"row 17 \(counted from 0\) has a feature that is NaN or infinite"
     with pytest.raises(DataError, match=expected):
         write_set(tmp_path / "other", rows)
     stored = np.load(folder / FEATURES, mmap_mode="r+")
@@ -189,7 +189,7 @@ def test_large_finite_values_are_fine_and_too_large_ones_for_float16_are_not(tmp
     rows = np.full((43, 5), 3e38, np.float32)
     write_set(tmp_path / "set", rows)
     assert next(FeatureSet(tmp_path / "set").blocks())[1].max() == rows.max()
-    with pytest.raises(DataError, match="infinity in row 0"):
+    with pytest.raises(DataError, match=r"row 0 .* is NaN or infinite"):
         write_set(tmp_path / "other", rows, dtype="float16")
 
 
@@ -197,7 +197,7 @@ def test_large_finite_values_are_fine_and_too_large_ones_for_float16_are_not(tmp
 def test_labels_out_of_range_name_their_row(tmp_path, folder, label, row):
     labels = np.arange(43) % 7
     labels[row] = label
-    expected = rf"labels from 0 to 6 \(7 are declared\) expected, found {label} in row {row}"
+    expected = rf"row {row} .* has label {label}, but the labels go from 0 to 6 \(7 are declared\)"
     with pytest.raises(DataError, match=expected):
         writer_of(tmp_path / "other", labels=labels)
     np.save(folder / LABELS, labels.astype(np.int32))
@@ -210,12 +210,12 @@ def test_labels_out_of_range_name_their_row(tmp_path, folder, label, row):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"labels": []}, DataError, "one integer label per example expected, found"),
-        ({"labels": [[1]]}, DataError, r"one integer label .* found int64 \(1, 1\)"),
-        ({"labels": [0.5]}, DataError, "found float64"),
-        ({"label_names": ["a"]}, DataError, "7 label names expected, found 1"),
-        ({"num_labels": 2**31}, DataError, "at most 2,147,483,647 labels"),
-        ({"dtype": "int8"}, ConfigError, "one of float32, float16 expected"),
+        ({"labels": []}, DataError, "instead of one integer per example"),
+        ({"labels": [[1]]}, DataError, r"the labels are int64 \(1, 1\)"),
+        ({"labels": [0.5]}, DataError, "the labels are float64"),
+        ({"label_names": ["a"]}, DataError, "there are 1 label names for 7 labels"),
+        ({"num_labels": 2**31}, DataError, "2,147,483,648 labels, more than"),
+        ({"dtype": "int8"}, ConfigError, "it is 'int8' instead of float32 or float16"),
     ],
 )
 def test_arguments_that_cannot_be(tmp_path, changes, error, message):
@@ -227,7 +227,7 @@ def test_arguments_that_cannot_be(tmp_path, changes, error, message):
 def test_rows_of_another_width_or_beyond_the_end(tmp_path):
     with writer_of(tmp_path / "set") as writer:
         for first, rows in ((0, vectors(3, 4)), (42, vectors(2))):
-            with pytest.raises(DataError, match="vectors of length 5 for rows up to 43 expected"):
+            with pytest.raises(DataError, match="do not fit into 43 rows of length 5"):
                 writer.write(first, rows)
 
 
@@ -243,21 +243,21 @@ def cut(folder, name, size):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: [path.unlink() for path in f.iterdir()], r"set: a feature .* an empty folder"),
-        (lambda f: (f / SETTINGS).unlink(), r"found no features\.json in it"),
+        (lambda f: [path.unlink() for path in f.iterdir()], "json: it is empty"),
+        (lambda f: (f / SETTINGS).unlink(), r"it has no features\.json"),
         (lambda f: (f / SETTINGS).write_text("{"), r"features\.json: .* damaged"),
         (lambda f: edit(f, num_labels=0), r"features\.json: .* damaged"),
-        (lambda f: edit(f, format_version=9), "version 1 expected, found 9"),
-        (lambda f: edit(f, dtype="float16"), r"float16 \(43, 5\) as .* found float32 \(43, 5\)"),
-        (lambda f: edit(f, num_features=6), r"float32 \(43, 6\) .* found float32 \(43, 5\)"),
+        (lambda f: edit(f, format_version=9), "has format 9, but this tfxc reads format 1"),
+        (lambda f: edit(f, dtype="float16"), r"float32 \(43, 5\) instead of float16 \(43, 5\)"),
+        (lambda f: edit(f, num_features=6), r"float32 \(43, 5\) instead of float32 \(43, 6\)"),
         (lambda f: (f / FEATURES).unlink(), r"features\.npy: no such file"),
-        (lambda f: (f / FEATURES).write_bytes(b"no"), r"features\.npy: .* found no such array"),
-        (lambda f: cut(f, FEATURES, 900), r"features\.npy: 988 bytes expected .* found 900"),
-        (lambda f: cut(f, FEATURES, 999), r"features\.npy: 988 bytes expected .* found 999"),
+        (lambda f: (f / FEATURES).write_bytes(b"no"), r"features\.npy: this is no array of"),
+        (lambda f: cut(f, FEATURES, 900), r"features\.npy: .* has 900 bytes instead of 988"),
+        (lambda f: cut(f, FEATURES, 999), r"features\.npy: .* has 999 bytes instead of 988"),
         (lambda f: np.save(f / FEATURES, np.asfortranarray(vectors(43))), "in Fortran order"),
         (lambda f: np.save(f / LABELS, np.zeros(42, np.int32)),
-         r"labels\.npy: int32 \(43,\) as features.json says expected, found int32 \(42,\)"),
-        (lambda f: np.save(f / LABELS, np.zeros(43)), r"labels\.npy: int32 .* found float64"),
+         r"labels\.npy: .* int32 \(42,\) instead of int32 \(43,\) as features.json says"),
+        (lambda f: np.save(f / LABELS, np.zeros(43)), r"labels\.npy: the array is float64"),
     ],
 )  # fmt: skip
 def test_damaged_sets(folder, damage, message):
@@ -267,10 +267,10 @@ def test_damaged_sets(folder, damage, message):
 
 
 def test_no_folder_and_a_file(tmp_path):
-    with pytest.raises(DataError, match="found no such folder"):
+    with pytest.raises(DataError, match="there is no such folder"):
         FeatureSet(tmp_path / "absent")
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="found a file"):
+    with pytest.raises(DataError, match="it is a file"):
         FeatureSet(tmp_path / "file")
 
 

@@ -39,7 +39,7 @@ def test_nothing_is_converted(tmp_path, reader):
     source = open_source(folder, "dev")
     assert isinstance(source, FeatureSource) and source.num_examples == 9
     np.testing.assert_array_equal(next(source.sequential(9))["features"], vectors(9))
-    with pytest.raises(DataError, match="a prepared split 'test'"):
+    with pytest.raises(DataError, match="there is no prepared split 'test'"):
         open_source(folder, "test")
 
 
@@ -72,9 +72,13 @@ def test_settings_without_effect_are_refused(tmp_path, key, value):
 @pytest.mark.parametrize(
     ("features", "options", "message"),
     [
-        (vectors(9, 4), {}, r"data\.dev .*num_features 5 as in the training split .* found 4"),
-        (vectors(9), {"num_labels": 9}, "num_labels 7 as in the training split .* found 9"),
-        (vectors(9), {"label_names": list("abcdefg")}, "label_names those .* found others"),
+        (vectors(9, 4), {}, r"data\.dev .*num_features is 4, but 5 in"),
+        (vectors(9), {"num_labels": 9}, "num_labels is 9, but 7 in the training split"),
+        (
+            vectors(9),
+            {"label_names": list("abcdefg")},
+            "the label_names are not those of the training split",
+        ),
     ],
 )
 def test_splits_that_do_not_fit_together(tmp_path, features, options, message):
@@ -87,10 +91,12 @@ def test_splits_that_do_not_fit_together(tmp_path, features, options, message):
 def test_what_is_no_feature_set(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.npz").touch()
-    for name, found in (("empty", "an empty folder"), ("file.npz", "a file")):
+    for name, state in (("empty", "empty"), ("file.npz", "a file")):
         for split in ("train", "dev"):
             changes = {split: str(tmp_path / name), "reader": "feature_set"}
-            with pytest.raises(DataError, match=f"{name}: a feature set .* found {found}"):
+            with pytest.raises(
+                DataError, match=f"{name}: this is no feature set, .*: it is {state}"
+            ):
                 prepare(settings_of(tmp_path, **changes), tmp_path / "prepared")
 
 
@@ -99,7 +105,7 @@ def test_a_set_that_was_replaced(tmp_path):
     for path in (tmp_path / "dev").iterdir():
         path.unlink()
     write_set(tmp_path / "dev", vectors(9), settings={"encoder_sha256": "another"})
-    with pytest.raises(DataError, match=r"replaced by another one.*delete .*prepared"):
+    with pytest.raises(DataError, match=r"replaced by another one\. Delete .*prepared"):
         open_source(folder, "dev")
 
 

@@ -55,10 +55,10 @@ class TestSplit:
     @pytest.mark.parametrize(
         ("val", "test", "message"),
         [
-            (40, 3, "fewer than 43 rows for val and test expected, found 40 and 3"),
-            (0.001, 1, "val: a share that makes at least 1 of 43 rows expected, found 0.001"),
-            (-1, 1, "val: a number of rows, or a share"),
-            (1, 2.5, "test: a number of rows, or a share"),
+            (40, 3, "40 rows for val and 3 for test leave none of 43"),
+            (0.001, 1, "val: a share of 0.001 is less than 1 of 43 rows"),
+            (-1, 1, "val: -1 is neither a number of rows nor"),
+            (1, 2.5, "test: 2.5 is neither a number of rows nor"),
         ],
     )
     def test_refused(self, tmp_path, val, test, message):
@@ -79,13 +79,13 @@ class TestImport:
     @pytest.mark.parametrize(
         ("features", "labels", "options", "message"),
         [
-            (vectors(4), [0, 1, 2], {}, r"labels: as many labels as features \(4\) .* found 3"),
-            (vectors(4), [0, 1, -2, 3], {}, r"labels: labels from 0 to 3 .* found -2 in row 2"),
-            (vectors(4), [0, 1, 2, 3], {"num_labels": 3}, r"found 3 in row 3"),
+            (vectors(4), [0, 1, 2], {}, "labels: there are 3 labels for 4 features"),
+            (vectors(4), [0, 1, -2, 3], {}, "labels: row 2 .* has label -2, .* from 0 to 3"),
+            (vectors(4), [0, 1, 2, 3], {"num_labels": 3}, "row 3 .* has label 3"),
             (vectors(4), [0.0, 1, 2, 3], {"num_labels": 4}, "integer"),
-            (vectors(4)[0], [0], {}, r"\(n, dim\) expected, found float32 \(5,\)"),
-            (np.zeros((4, 5), int), [0, 1, 2, 3], {}, "found int64"),
-            (np.full((4, 5), np.nan), [0, 1, 2, 3], {}, "NaN or infinity in row 0"),
+            (vectors(4)[0], [0], {}, r"they are float32 \(5,\)"),
+            (np.zeros((4, 5), int), [0, 1, 2, 3], {}, "they are int64"),
+            (np.full((4, 5), np.nan), [0, 1, 2, 3], {}, "row 0 .* is NaN or infinite"),
         ],
     )
     def test_refused(self, tmp_path, features, labels, options, message):

@@ -148,7 +148,7 @@ class TestPecos(ReaderContract):
         bad.data[np.flatnonzero(bad.indices >= 0)[-1]] = np.nan
         scipy.sparse.save_npz(folder / "X.trn.npz", bad)
         row = np.flatnonzero(np.diff(bad.indptr))[-1] + 1
-        with pytest.raises(DataError, match=rf"finite values expected, .* in row {row}\b"):
+        with pytest.raises(DataError, match=rf"row {row}\b.* NaN or infinite"):
             list(open_reader(folder).chunks(3))
         np.savez(folder / "Y.trn.npz", labels=np.zeros(11))
         with pytest.raises(DataError, match=r"Y\.trn\.npz: a matrix written by scipy"):
@@ -209,7 +209,7 @@ class TestPecos(ReaderContract):
         np.testing.assert_array_equal(chunk.features, values.astype(np.float32))
         values[7, 2] = np.inf
         np.save(folder / "X.trn.npy", values)
-        with pytest.raises(DataError, match=r"X\.trn\.npy: finite values .* in row 8\b"):
+        with pytest.raises(DataError, match=r"X\.trn\.npy: row 8 has a value that is NaN"):
             list(open_reader(folder).chunks(3))
         np.save(folder / "X.trn.npy", values[:7])
         with pytest.raises(

@@ -157,6 +157,6 @@ def test_a_matrix_of_the_other_kind(tmp_path, dense):
     chunks = open_unlabelled(tmp_path / file, input_kind).chunks(3)
     found = "sparse" if dense else "dense"
     with pytest.raises(
-        DataError, match=rf"5 {input_kind} features .* expected, found 5 {found} ones"
+        DataError, match=f"these are 5 {found} features, but .* has 5 {input_kind} ones"
     ):
         list(converter.rows(chunks, file))

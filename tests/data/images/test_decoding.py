@@ -110,18 +110,18 @@ def test_encoded_files_stay_as_they_are():
     bounds = itertools.pairwise(arrays["indptr"])
     parts = [arrays["content"][start:stop].tobytes() for start, stop in bounds]
     assert parts == files
-    with pytest.raises(DataError, match=r"image files expected, found pixels.*\"pixels\""):
+    with pytest.raises(DataError, match=r"the images are pixels, .*\"pixels\""):
         converted(smooth_images(2, 4, 4), store="encoded")
 
 
 @pytest.mark.parametrize(
     ("other", "settings", "message"),
     [
-        ((8, 9, 3), {}, r"set: images of width 8 as the first one expected, b\.png has 9"),
-        ((7, 8, 3), {}, r"height 8 .*b\.png has 7.*data\.images\.height and width"),
-        ((8, 8, 1), {}, r"channels 3 .*b\.png has 1.*data\.images\.channels"),
-        ((9, 9, 1), {"height": 4, "width": 4}, r"channels 3 .*b\.png has 1"),
-        ((9, 8, 1), {"channels": 3}, r"height 8 .*b\.png has 9"),
+        ((8, 9, 3), {}, r"set: the width of b\.png is 9 instead of 8 as in the first image"),
+        ((7, 8, 3), {}, r"height of b\.png is 7 instead of 8.*data\.images\.height and width"),
+        ((8, 8, 1), {}, r"number of channels of b\.png is 1 instead of 3.*data\.images\.channels"),
+        ((9, 9, 1), {"height": 4, "width": 4}, r"channels of b\.png is 1 instead of 3"),
+        ((9, 8, 1), {"channels": 3}, r"height of b\.png is 9 instead of 8"),
     ],
 )
 @pytest.mark.parametrize("encoded", [False, True])
@@ -147,17 +147,19 @@ def test_corrupt_images_are_left_out_up_to_a_limit(tmp_path, capsys):
     assert "2 images that cannot be decoded are left out: n0.png, n3.png" in capsys.readouterr().err
     assert (tmp_path / "corrupt_images.txt").read_text() == "set: n0.png\nset: n3.png\n"
     with pytest.raises(
-        DataError, match=r"set: .*found 2 that cannot, at most 1 may be .*: n0.png, n3.png"
+        DataError, match=r"set: 2 of the images cannot be decoded, at most 1 may .*: n0.png, n3.png"
     ):
         converted(files, names, max_corrupt=1)
-    with pytest.raises(DataError, match=r"found 2 that cannot: example 1, example 4.*max_corrupt"):
+    with pytest.raises(
+        DataError, match=r"2 of the images cannot be decoded: example 1, example 4.*max_corrupt"
+    ):
         converted(files)
 
 
 def test_only_bad_images():
     converter = ImageConverter(ImageSettings())
     converter.count(Chunk([[0]], images=[b"x"]))
-    with pytest.raises(DataError, match="images that can be decoded expected, found 1 that cannot"):
+    with pytest.raises(DataError, match="1 of the images cannot be decoded"):
         converter.convert(Chunk([[0]], images=[b"x"]), "train", 0)
     converter = ImageConverter(ImageSettings(height=3, width=2, channels=1, max_corrupt=1))
     kept, arrays = converter.convert(Chunk([[0]], images=[b"x"]), "train", 0)

@@ -221,7 +221,7 @@ def test_damaged_files_are_left_out_everywhere(folder, tmp_path, capsys):
         copy.write_bytes(file.read_bytes()[: -1 if copy.stem in ("00", "04") else None])
     for name in ("cat/00.png", "dog/04.png"):
         (tmp_path / "set" / name).write_bytes(b"\xff\xd8\xff cut")
-    message = r"set: images that can be decoded expected, found 2 .*: cat/00\.png, dog/04\.png"
+    message = r"set: 2 of the images cannot be decoded.*: cat/00\.png, dog/04\.png"
     with pytest.raises(DataError, match=message):
         prepare(settings_of(tmp_path / "set"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
@@ -253,11 +253,11 @@ def test_kinds_that_do_not_fit_are_reported(folder, tmp_path):
     texts = tmp_path / "texts.jsonl"
     texts.write_text(json.dumps({"text": "x", "labels": ["y"]}) + "\n")
     settings = DataSettings(name="x", train=str(texts), images={})
-    with pytest.raises(DataError, match=r"with images expected, found texts.*remove data\.images"):
+    with pytest.raises(DataError, match=r"have no images, but texts\. Remove data\.images"):
         prepare(settings, tmp_path / "prepared")
     settings = DataSettings(name="x", train=str(folder), text_features={"name": "tfidf"})
-    with pytest.raises(DataError, match=r"texts expected, found images.*remove text_features"):
+    with pytest.raises(DataError, match=r"have no texts, but images\. Remove text_features"):
         prepare(settings, tmp_path / "prepared")
     settings = DataSettings(name="x", train=str(folder), normalise="l2")
-    with pytest.raises(DataError, match=r"features expected, found images.*no data\.normalise"):
+    with pytest.raises(DataError, match=r"have no features, but images.*no data\.normalise"):
         prepare(settings, tmp_path / "prepared")

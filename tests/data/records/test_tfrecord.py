@@ -149,7 +149,7 @@ def test_truncated_shard_is_named(tmp_path, layout, left):
     path = tmp_path / "train-00000-of-00001.tfrecord"
     record_writer.write_shard(path, sparse_rows(), layout)
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(DataError, match=r"train-00000-of-00001\.tfrecord: .*run prepare again"):
+    with pytest.raises(DataError, match=r"train-00000-of-00001\.tfrecord: .*Run prepare again"):
         tfrecord.read_shard(path, layout)
 
 
@@ -166,11 +166,11 @@ def test_flipped_byte_is_found(tmp_path):
 def test_wrong_layout_missing_shard_and_impossible_ids_are_reported(tmp_path):
     rows, path = sparse_rows(), tmp_path / "shard"
     record_writer.write_shard(path, rows, "examples")
-    with pytest.raises(DataError, match="another layout"):
+    with pytest.raises(DataError, match="the layout is another one"):
         tfrecord.read_shard(path, "blocks")
-    with pytest.raises(DataError, match="feature ids from 0 to 99 expected"):
+    with pytest.raises(DataError, match="feature ids go from 0 to 99, but here"):
         tfrecord.read_shard(path, "examples", num_features=100)
-    with pytest.raises(DataError, match="dense vectors of 3 values expected"):
+    with pytest.raises(DataError, match="does not hold dense vectors of 3 values"):
         tfrecord.read_shard(path, "examples", DENSE, 3)
     with pytest.raises(DataError, match=r"absent: this shard is missing"):
         tfrecord.read_shard(tmp_path / "absent", "blocks")

@@ -48,5 +48,7 @@ def test_sources():
 
 
 def test_too_many_folds():
-    with pytest.raises(ConfigError, match=r"recipe.folds: at most as many folds .* \(3\)"):
+    with pytest.raises(
+        ConfigError, match=r"recipe.folds: there are .* folds, but only 3 training examples"
+    ):
         Fold(0, 4).sources(ArraySource(rows_of([[0], [1], [0]])))

@@ -89,5 +89,5 @@ def test_groups_are_a_permutation(count, rest):
 
 def test_only_texts_have_a_length():
     source = ArraySource(Rows.from_dense(np.eye(3), [[0], [1], [2]]))
-    with pytest.raises(ConfigError, match="token lists that fits into memory expected"):
+    with pytest.raises(ConfigError, match="only token lists that fit into memory"):
         source.group_by_length(2)

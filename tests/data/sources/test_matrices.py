@@ -39,7 +39,7 @@ def test_other_kinds_are_refused():
     rows = Rows.from_csr(scipy.sparse.csr_matrix((1, 2), dtype=np.float32), [[0]])
     source = ArraySource(rows)
     source.kind = TOKENS
-    with pytest.raises(DataError, match="sparse or dense features expected, found tokens"):
+    with pytest.raises(DataError, match="features of the kind tokens are no matrix"):
         matrices(source)
 
 

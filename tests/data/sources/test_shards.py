@@ -199,12 +199,12 @@ def test_seeking_reads_only_the_windows_it_needs(folder, monkeypatch):
 
 
 def test_part_must_divide_the_batch(folder):
-    with pytest.raises(ConfigError, match=r"multiple of 3 .*found 16.*use 15"):
+    with pytest.raises(ConfigError, match=r"it is 16, which is no positive multiple of 3 .*Use 15"):
         sources(folder)["array"].batch(0, 0, 16, part=0, parts=3)
 
 
 def test_empty_source_is_refused():
-    with pytest.raises(ConfigError, match="found an empty one"):
+    with pytest.raises(ConfigError, match="there are no examples"):
         ArraySource(numbered_rows(0)).batch(0, 0, 4)
 
 
@@ -214,7 +214,7 @@ def test_missing_and_shortened_shards_are_named_at_opening(tmp_path):
     shard = folder / "train-00001-of-00003.tfrecord"
     content = shard.read_bytes()
     shard.write_bytes(content[:-4])
-    with pytest.raises(DataError, match=r"train-00001-of-00003\.tfrecord: .*bytes expected, found"):
+    with pytest.raises(DataError, match=r"train-00001-of-00003\.tfrecord: .*bytes instead of"):
         ShardSource(folder, "train")
     shard.write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
     with pytest.raises(DataError, match=r"train-00001-of-00003\.tfrecord: changed or damaged"):
@@ -223,7 +223,9 @@ def test_missing_and_shortened_shards_are_named_at_opening(tmp_path):
         ShardSource(folder, "train")
     shard.unlink()
     for check in (verify, lambda folder: ShardSource(folder, "train")):
-        with pytest.raises(DataError, match=r"train-00001-of-00003\.tfrecord: .*no such file"):
+        with pytest.raises(
+            DataError, match=r"train-00001-of-00003\.tfrecord: (no such file|this shard is missing)"
+        ):
             check(folder)
 
 
@@ -234,10 +236,10 @@ def test_shard_of_other_rows_than_the_manifest_says_is_found(tmp_path):
     size = (folder / manifest.split("train").shards[1].file).stat().st_size
     manifest.split("train").shards[1].bytes = size
     manifest.save(folder)
-    with pytest.raises(DataError, match=r"train-00001-of-00003.*\(10, .*found \(9, "):
+    with pytest.raises(DataError, match=r"train-00001-of-00003.*has \(9, .* says \(10, "):
         ShardSource(folder, "train")
 
 
 def test_unknown_split_is_reported(folder):
-    with pytest.raises(DataError, match="a prepared split 'test' expected, found only train"):
+    with pytest.raises(DataError, match="there is no prepared split 'test', only train"):
         ShardSource(folder, "test")

@@ -88,7 +88,7 @@ def test_changed_features_are_noticed(tmp_path):
 def test_sets_that_are_refused(tmp_path):
     write_folder(tmp_path / "set")
     plain = settings_of(tmp_path / "set", reader_options={})
-    with pytest.raises(DataError, match=r"with features expected, found texts\. Name"):
+    with pytest.raises(DataError, match=r"have no features, but texts\. Name"):
         prepare(plain, tmp_path / "prepared")
     narrow = {**GIVEN, "terms": {"name": "given", "num_features": 3}}
     with pytest.raises(DataError, match=f"at most 3 features expected, found {WIDTH}"):
@@ -149,5 +149,5 @@ def test_features_of_a_file_next_to_another(tmp_path):
     found = scipy.sparse.vstack([chunk.features for chunk in chunks])
     assert (found != features_of()).nnz == 0 and chunks[0].labels[0] == ["x"]
     scipy.sparse.save_npz(tmp_path / "X.npz", features_of(COUNT - 1))
-    with pytest.raises(DataError, match=r"30 rows, one for each .*texts\.jsonl, .* found 29"):
+    with pytest.raises(DataError, match=r"there are 29 rows for the 30 examples of .*texts\.jsonl"):
         WithFeatures(open_reader(tmp_path / "texts.jsonl"), tmp_path / "X.npz")

@@ -56,7 +56,7 @@ def test_records_in_both_layouts(tmp_path, layout, count):
 def test_records_without_tokens_are_refused(tmp_path):
     sparse, _ = parts(9)
     write_shard(tmp_path / "shard", sparse, "blocks")
-    with pytest.raises(DataError, match="as many tokens as their counts say expected"):
+    with pytest.raises(DataError, match="not as many tokens as their counts say"):
         read_shard(tmp_path / "shard", "blocks", JOINED, NUM_FEATURES)
 
 
@@ -102,7 +102,7 @@ def test_damaged_manifest_is_reported(tmp_path):
     manifest = Manifest.load(folder)
     manifest.splits["train"].shards[2].tokens += 1
     manifest.save(folder)
-    with pytest.raises(DataError, match="labels, feature values and tokens next to them expected"):
+    with pytest.raises(DataError, match="labels, feature values and tokens next to them, but"):
         ShardSource(folder, "train")
 
 

@@ -98,19 +98,22 @@ def test_npz(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({}, "array images, features or embeddings expected, found pairs, same"),
-        ({"embeddings": np.ones((3, 2)), "same": None}, "array same expected"),
-        ({"embeddings": np.ones((2, 2))}, "pairs of rows 0 to 1 expected, found 0 to 2"),
-        ({"embeddings": np.ones((3, 2)), "same": np.array([0, 7])}, "flags as same"),
-        ({"embeddings": np.ones((3, 2)), "same": np.ones(3)}, r"found \(2, 2\) and \(3,\)"),
+        ({}, "images, features or embeddings is missing; there are: pairs, same"),
+        ({"embeddings": np.ones((3, 2)), "same": None}, "the array same is missing"),
+        ({"embeddings": np.ones((2, 2))}, "name the rows 0 to 2, but there are rows 0 to 1"),
+        (
+            {"embeddings": np.ones((3, 2)), "same": np.array([0, 7])},
+            "instead of integers and flags",
+        ),
+        ({"embeddings": np.ones((3, 2)), "same": np.ones(3)}, r"pairs is \(2, 2\) and same \(3,\)"),
         ({"embeddings": np.ones(3)}, r"embeddings: .* instead of numbers \(m, dim\)"),
-        ({"images": np.ones((3, 4, 4))}, r"images: uint8 .* found float64 \(3, 4, 4\)"),
+        ({"images": np.ones((3, 4, 4))}, r"images is float64 \(3, 4, 4\) instead of uint8"),
         ({"embeddings": np.array([{}] * 3)}, "damaged, or of another format"),
         (
             {"embeddings": np.ones((3, 2)), "pairs": np.zeros((0, 2), int), "same": np.ones(0)},
-            "at least one pair",
+            "there are no pairs",
         ),
-        ({"embeddings": np.ones((3, 2)), "pairs": np.array(1)}, r"expected, found \(\) and"),
+        ({"embeddings": np.ones((3, 2)), "pairs": np.array(1)}, r"pairs is \(\) and"),
     ],
 )
 def test_wrong_npz(tmp_path, arrays, message):
@@ -171,16 +174,16 @@ def test_lists_of_names(images, tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "an empty file"),
+        ("", "the list of pairs is empty"),
         ("10\nAnn 1 2\nAnn 3 1", r"list\.txt:3: there is no image 'Ann/Ann_0003' in .*images"),
         ("10 1\nCy 1 2", r"list\.txt:2: there is no folder 'Cy' in .*images"),
-        ("10\nAnn 1", r"list\.txt:2: 'person n1 n2' or .* expected, found 'Ann 1'"),
-        ("10\nAnn one 2", r"list\.txt:2: 'person n1 n2' or"),
-        ("Ann/Ann_0001 Ann/Ann_0002 maybe", r"list\.txt:1: 'name1 name2 same' expected"),
-        ("Ann/Ann_0001,Ann/Ann_0002", r"list\.txt:1: 'name1 name2 same' expected"),
-        ("10\n", r"list\.txt: 20 pairs as the first line says \(10\) expected, found 0"),
-        ("2 1\nAnn 1 2\nBo 1 Ann 2\n", r"4 pairs as the first line says \(2 1\) .* found 2"),
-        ("name1 name2 same\n", "at least one pair expected"),
+        ("10\nAnn 1", r"list\.txt:2: 'Ann 1' is not 'person n1 n2' or"),
+        ("10\nAnn one 2", r"list\.txt:2: 'Ann one 2' is not 'person n1 n2' or"),
+        ("Ann/Ann_0001 Ann/Ann_0002 maybe", r"list\.txt:1: .* is not 'name1 name2 same'"),
+        ("Ann/Ann_0001,Ann/Ann_0002", r"list\.txt:1: .* is not 'name1 name2 same'"),
+        ("10\n", r"list\.txt: the list has 0 pairs, but its first line \(10\) says 20"),
+        ("2 1\nAnn 1 2\nBo 1 Ann 2\n", r"has 2 pairs, but its first line \(2 1\) says 4"),
+        ("name1 name2 same\n", "there are no pairs"),
     ],
 )
 def test_wrong_lists(images, tmp_path, text, message):
@@ -197,17 +200,17 @@ def test_lists_over_embeddings(tmp_path):
     path.write_text("0,2,1\n1,2,0\n")
     embeddings = np.ones((3, 2))
     assert open_pairs(path, embeddings=embeddings).pairs.tolist() == [[0, 2], [1, 2]]
-    with pytest.raises(DataError, match=r"list\.csv:1: a row number below 2 .* found '2'"):
+    with pytest.raises(DataError, match=r"list\.csv:1: '2' is no row number below 2"):
         open_pairs(path, embeddings=embeddings[:2])
-    with pytest.raises(ConfigError, match="a folder of images for this list"):
+    with pytest.raises(ConfigError, match="needs a folder of images"):
         open_pairs(path)
     path.write_text("1 1\nAnn 1 2\nAnn 1 Bo 1\n")
     names = ["Bo/Bo_0001.jpg", "Ann/Ann_0001.jpg", "Ann/Ann_0002.jpg"]
     found = open_pairs(path, embeddings=embeddings, names=names)
     assert found.pairs.tolist() == [[1, 2], [1, 0]]
-    with pytest.raises(DataError, match=r"list\.csv:3: a name of the embeddings .*'Bo/Bo_0001'"):
+    with pytest.raises(DataError, match=r"list\.csv:3: 'Bo/Bo_0001' is no name of the emb"):
         open_pairs(path, embeddings=embeddings, names=["x", *names[1:]])
-    with pytest.raises(DataError, match="found 'Ann/Ann_0001' for rows 1 and 2 of the embeddings"):
+    with pytest.raises(DataError, match=r"rows 1 and 2 .* have the same name 'Ann/Ann_0001'"):
         open_pairs(path, embeddings=embeddings, names=[*names[:2], "Ann/Ann_0001.png"])
 
 

@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -53,7 +53,8 @@ class ArrayFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path, self._arrays = Path(path), {}
+        self._path = Path(path)
+        self._arrays: dict[str, tuple[int, np.dtype, tuple[int, ...]]] = {}
         with open(path, "rb") as stream:
             length = int.from_bytes(stream.read(_LENGTH), "little")
             head = json.loads(stream.read(length))
@@ -85,27 +86,29 @@ class ArrayFile:
             columns: whose arrays these are, see ``tfxc.data.columns``.
             start, stop: first row, and the one after the last.
         """
-        found = {}
+        arrays = {}
         with open(self._path, "rb", buffering=0) as stream:
             for column in columns:
-                first, last = start, stop
+                first = start
+                last = stop
                 if column.bounds is not None:
                     bounds = self._read(stream, column.bounds, start, stop + 1)
-                    first, last = int(bounds[0]), int(bounds[-1])
-                    found[column.bounds] = bounds - first
+                    first = int(bounds[0])
+                    last = int(bounds[-1])
+                    arrays[column.bounds] = bounds - first
                 for name in column.types:
                     if name != column.bounds:
-                        found[name] = self._read(stream, name, first, last)
-        return found
+                        arrays[name] = self._read(stream, name, first, last)
+        return arrays
 
-    def _read(self, stream, name, start, stop):
+    def _read(self, stream: IO[bytes], name: str, start: int, stop: int | None) -> np.ndarray:
         place, dtype, shape = self._arrays[name]
         stop = shape[0] if stop is None else stop
-        values = math.prod(shape[1:])
-        stream.seek(place + start * values * dtype.itemsize)
-        found = np.fromfile(stream, dtype, (stop - start) * values)
-        assert len(found) == (stop - start) * values, "the file is complete"
-        return found.reshape(stop - start, *shape[1:])
+        size = math.prod(shape[1:])
+        stream.seek(place + start * size * dtype.itemsize)
+        values = np.fromfile(stream, dtype, (stop - start) * size)
+        assert len(values) == (stop - start) * size, "the file is complete"
+        return values.reshape(stop - start, *shape[1:])
 
 
 @functools.lru_cache(maxsize=1 << 16)

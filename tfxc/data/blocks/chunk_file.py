@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +13,12 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import DENSE, SPARSE, kind_of_features
 from tfxc.data.lists import LabelLists, joined_files
 
-_LABELS, _NAMES, _TEXTS, _FEATURES = "labels.", "names.", "texts.", "features."
-_EXAMPLES, _IMAGES = "examples.", "images."
+_LABELS = "labels."
+_NAMES = "names."
+_TEXTS = "texts."
+_FEATURES = "features."
+_EXAMPLES = "examples."
+_IMAGES = "images."
 
 
 def write_chunk(path: str | Path, chunk: Chunk) -> None:
@@ -37,11 +42,11 @@ def write_chunks(path: str | Path, chunks: Sequence[Chunk]) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written to.
     """
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for number, chunk in enumerate(chunks):
-        own = _arrays_of(chunk, path)
-        found |= {f"{number}:{name}": array for name, array in own.items()}
-    write_arrays(path, found)
+        for name, array in _arrays_of(chunk, path).items():
+            arrays[f"{number}:{name}"] = array
+    write_arrays(path, arrays)
 
 
 def read_chunks(path: str | Path) -> Iterator[Chunk]:
@@ -64,11 +69,19 @@ def _arrays_of(chunk: Chunk, where: str | Path) -> dict[str, np.ndarray]:
     if chunk.texts is not None:
         arrays |= text_arrays(_TEXTS, chunk.texts)
     if chunk.images is not None:
-        arrays |= {_IMAGES + name: array for name, array in _image_arrays(chunk.images).items()}
+        images = chunk.images
+        if isinstance(images, np.ndarray):
+            arrays[_IMAGES + "pixels"] = images
+        else:
+            # The bytes of each, and the shapes of arrays; that of an encoded file is three zeros.
+            files = [image if isinstance(image, bytes) else image.tobytes() for image in images]
+            shapes = [(0, 0, 0) if isinstance(image, bytes) else image.shape for image in images]
+            arrays |= {_IMAGES + name: array for name, array in joined_files(files).items()}
+            arrays[_IMAGES + "shapes"] = np.array(shapes, np.int64).reshape(-1, 3)
     if chunk.features is not None:
         kind = kind_of_features(chunk.features, where)
-        found = kind.arrays_of(chunk.features)
-        arrays |= {_FEATURES + name: array for name, array in found.items()}
+        features = kind.arrays_of(chunk.features)
+        arrays |= {_FEATURES + name: array for name, array in features.items()}
         arrays[_FEATURES + "width"] = np.array([chunk.features.shape[1]])
     return arrays
 
@@ -76,9 +89,9 @@ def _arrays_of(chunk: Chunk, where: str | Path) -> dict[str, np.ndarray]:
 def _chunk_of(arrays: dict[str, np.ndarray]) -> Chunk:
     names = None
     if _NAMES + "indptr" in arrays:
-        found = texts_of(arrays, _NAMES)
-        names = np.empty(len(found), object)
-        names[:] = found
+        label_names = texts_of(arrays, _NAMES)
+        names = np.empty(len(label_names), object)
+        names[:] = label_names
     chunk = Chunk(LabelLists(arrays[_LABELS + "indptr"], arrays[_LABELS + "ids"], names))
     if _EXAMPLES + "indptr" in arrays:
         chunk.names = texts_of(arrays, _EXAMPLES)
@@ -87,33 +100,22 @@ def _chunk_of(arrays: dict[str, np.ndarray]) -> Chunk:
     chunk.images = _images_of(arrays)
     if _FEATURES + "width" in arrays:
         width = int(arrays[_FEATURES + "width"][0])
-        own = {name.removeprefix(_FEATURES): array for name, array in arrays.items()}
-        if DENSE.arrays.keys() <= own.keys():
-            chunk.features = own["matrix"]
+        features = {name.removeprefix(_FEATURES): array for name, array in arrays.items()}
+        if DENSE.arrays.keys() <= features.keys():
+            chunk.features = features["matrix"]
         else:
-            chunk.features = SPARSE.matrix_of(own, width)
+            chunk.features = SPARSE.matrix_of(features, width)
     return chunk
 
 
-def _image_arrays(images):
-    """Images of one shape as an array; a list as the bytes of each, and the shapes of the arrays.
-
-    The shape of an encoded file is three zeros.
-    """
-    if isinstance(images, np.ndarray):
-        return {"pixels": images}
-    files = [image if isinstance(image, bytes) else image.tobytes() for image in images]
-    shapes = [(0, 0, 0) if isinstance(image, bytes) else image.shape for image in images]
-    return {**joined_files(files), "shapes": np.array(shapes, np.int64).reshape(-1, 3)}
-
-
-def _images_of(arrays):
-    """``Chunk.images`` from ``_image_arrays``; None if there are none."""
+def _images_of(arrays: dict[str, np.ndarray]) -> np.ndarray | list[Any] | None:
+    """``Chunk.images`` from the arrays of ``_arrays_of``; None if there are none."""
     if _IMAGES + "pixels" in arrays:
         return arrays[_IMAGES + "pixels"]
     if _IMAGES + "shapes" not in arrays:
         return None
-    bounds, content = arrays[_IMAGES + "indptr"], arrays[_IMAGES + "content"]
+    bounds = arrays[_IMAGES + "indptr"]
+    content = arrays[_IMAGES + "content"]
     pieces = (content[start:stop] for start, stop in itertools.pairwise(bounds.tolist()))
     shapes = arrays[_IMAGES + "shapes"]
     return [

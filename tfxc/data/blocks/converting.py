@@ -1,6 +1,6 @@
 """The second task of a block: its rows, once labels and terms are numbered."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from tfxc.data.blocks.array_file import ArrayFile, write_arrays
 from tfxc.data.blocks.job import LABELS, READ, ROWS, TERMS, SplitJob
 from tfxc.data.blocks.reading import LABEL_BOUNDS, LABEL_PLACES, TEXTS
 from tfxc.data.blocks.texts import texts_of
+from tfxc.data.columns import Arrays
 from tfxc.data.kinds import SPARSE, TOKENS
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import permutation
@@ -79,13 +80,15 @@ class BlockConverter:
         counts = np.bincount(rows.label_ids, minlength=job.num_labels) if count_labels else None
         return BlockRows(len(rows), rows.nbytes, truncated, counts)
 
-    def _labels(self, arrays, number):
+    def _labels(self, arrays: Arrays, number: int) -> Arrays:
         """Ids in ascending order, each once; in training without labels of no id."""
-        bounds, places = arrays.pop(LABEL_BOUNDS), arrays.pop(LABEL_PLACES)
+        bounds = arrays.pop(LABEL_BOUNDS)
+        places = arrays.pop(LABEL_PLACES)
         ids = np.load(self._job.file(LABELS, number))
         if self._job.training:
             ids = np.load(self._job.label_ids_file, mmap_mode="r")[ids]
-        rows, ids = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds)), ids[places]
+        rows = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+        ids = ids[places]
         keys = np.unique((rows * np.int64(1 << 32) + ids)[ids >= 0])
         counts = np.bincount(keys >> 32, minlength=len(bounds) - 1)
         return {
@@ -93,21 +96,24 @@ class BlockConverter:
             "label_ids": (keys & 0xFFFFFFFF).astype(np.int32),
         }
 
-    def _features(self, arrays, number):
+    def _features(self, arrays: Arrays, number: int) -> tuple[Arrays, int]:
         """Arrays of the rows, and how many texts were cut off."""
-        kind, made = self._job.kind, self._job.text_features
+        kind = self._job.kind
+        text_features = self._job.text_features
         if arrays.keys() >= kind.arrays.keys():
             return {name: arrays[name] for name in kind.arrays}, 0
-        before = getattr(made, "num_truncated", 0)
+        before = getattr(text_features, "num_truncated", 0)
         texts = texts_of(arrays, TEXTS) if f"{TEXTS}indptr" in arrays else None
-        found = {
+        parts = {
             name: self._part(name, part, arrays, number, texts)
-            for name, part in parts_of(made).items()
+            for name, part in parts_of(text_features).items()
         }
-        rows = JoinedRows(**found) if isinstance(made, JoinedFeatures) else found[""]
-        return kind.arrays_of(rows), getattr(made, "num_truncated", 0) - before
+        rows = JoinedRows(**parts) if isinstance(text_features, JoinedFeatures) else parts[""]
+        return kind.arrays_of(rows), getattr(text_features, "num_truncated", 0) - before
 
-    def _part(self, name, part, arrays, number, texts):
+    def _part(
+        self, name: str, part: Any, arrays: Arrays, number: int, texts: list[str] | None
+    ) -> Any:
         """What a part of the text features makes of the block."""
         if f"{name}.indptr" not in arrays:
             return part.transform(texts)
@@ -115,10 +121,10 @@ class BlockConverter:
         bounds, ids, *values = (arrays[name] for name in names if name in arrays)
         terms = self._job.file(TERMS, number, name or "all")
         if terms.exists():
-            own = np.load(self._job.term_ids_file(name), mmap_mode="r")[np.load(terms)]
-            return part.rows_of(bounds, own[ids], *values)
+            term_ids = np.load(self._job.term_ids_file(name), mmap_mode="r")[np.load(terms)]
+            return part.rows_of(bounds, term_ids[ids], *values)
         if part.kind is TOKENS:
             return TokenRows(bounds, ids, part.num_features)
-        found = {"indptr": bounds, "indices": ids, "values": values[0]}
-        matrix = SPARSE.matrix_of(found, part.num_features)
+        bags = {"indptr": bounds, "indices": ids, "values": values[0]}
+        matrix = SPARSE.matrix_of(bags, part.num_features)
         return part.rows(matrix, self._job.where) if isinstance(part, GivenTerms) else matrix

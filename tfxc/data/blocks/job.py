@@ -27,8 +27,15 @@ from tfxc.data.text.base import learners_of
 from tfxc.data.text.registry import build_text_features, load_text_features
 from tfxc.parallel import not_on_storage
 
-CHUNK, READ, LABELS, TERMS, KEYS, ROWS = "chunk", "read", "labels", "terms", "keys", "rows"
-_JOB_FILE, _LABEL_IDS, _TERM_IDS = "job.json", "label-ids.npy", "term-ids-{}.npy"
+CHUNK = "chunk"
+READ = "read"
+LABELS = "labels"
+TERMS = "terms"
+KEYS = "keys"
+ROWS = "rows"
+_JOB_FILE = "job.json"
+_LABEL_IDS = "label-ids.npy"
+_TERM_IDS = "term-ids-{}.npy"
 
 
 class SplitJob:
@@ -51,8 +58,11 @@ class SplitJob:
             raise not_on_storage("the blocks to prepare", folder, moved="the prepared data")
         known = json.loads((self.folder / _JOB_FILE).read_text(encoding="utf-8"))
         self.settings = DataSettings.model_validate(known["settings"])
-        self.split, self.where, self.limit = known["split"], known["where"], known["limit"]
-        self.num_features, self.num_labels = known["num_features"], known["num_labels"]
+        self.split = known["split"]
+        self.where = known["where"]
+        self.limit = known["limit"]
+        self.num_features = known["num_features"]
+        self.num_labels = known["num_labels"]
         self.kind = None if known["kind"] is None else ROW_KINDS[known["kind"]]
         self._features_folder = known["features"]
 
@@ -105,9 +115,9 @@ class SplitJob:
     @functools.cached_property
     def rows_of_source(self) -> Callable[[int, int], Chunk]:
         """The source's examples from a first one to another (exclusive)."""
-        found = open_split(self.settings, self.split).ranges(self.folder)
-        assert found is not None, "the source can be read from any example on"
-        return found
+        rows = open_split(self.settings, self.split).ranges(self.folder)
+        assert rows is not None, "the source can be read from any example on"
+        return rows
 
 
 @functools.lru_cache(maxsize=1)

@@ -39,7 +39,7 @@ def dealt(sizes: Sequence[int], num_shards: int, shard: int) -> list[Segment]:
     ends = np.cumsum(sizes)
     firsts = ends - sizes
 
-    def before(shard):
+    def before(shard: int) -> np.ndarray:
         """Rows of each block that belong to shards below this one."""
         upto_end, upto_first = (
             ends_or_firsts // num_shards * shard + np.minimum(ends_or_firsts % num_shards, shard)
@@ -47,8 +47,10 @@ def dealt(sizes: Sequence[int], num_shards: int, shard: int) -> list[Segment]:
         )
         return upto_end - upto_first
 
-    found = zip(before(shard).tolist(), before(shard + 1).tolist(), strict=True)
-    return [Segment(block, a, b) for block, (a, b) in enumerate(found) if b > a]
+    bounds = zip(before(shard).tolist(), before(shard + 1).tolist(), strict=True)
+    return [
+        Segment(block, start, stop) for block, (start, stop) in enumerate(bounds) if stop > start
+    ]
 
 
 def in_order(
@@ -67,16 +69,18 @@ def in_order(
     """
     shards: list[list[Segment]] = [[]]
     count = held = 0
-    for block, (size, each) in enumerate(zip(sizes, row_bytes, strict=True)):
+    for block, (size, size_of_row) in enumerate(zip(sizes, row_bytes, strict=True)):
         start = 0
         while start < size:
-            if count and (count == shard_examples or held + each > shard_bytes):
+            if count and (count == shard_examples or held + size_of_row > shard_bytes):
                 shards.append([])
                 count = held = 0
-            rows = max(1, min(shard_examples - count, (shard_bytes - held) // max(each, 1)))
+            rows = max(1, min(shard_examples - count, (shard_bytes - held) // max(size_of_row, 1)))
             stop = min(size, start + rows)
             shards[-1].append(Segment(block, start, stop))
-            count, held, start = count + stop - start, held + each * (stop - start), stop
+            count += stop - start
+            held += size_of_row * (stop - start)
+            start = stop
     return [shard for shard in shards if shard]
 
 

@@ -1,6 +1,7 @@
 """The first task of a block: its labels, and its features as far as they need no learning."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from tfxc.data.blocks.array_file import write_arrays
 from tfxc.data.blocks.job import KEYS, READ, SplitJob
 from tfxc.data.blocks.texts import text_arrays
 from tfxc.data.chunk import Chunk
+from tfxc.data.columns import Arrays
 from tfxc.data.conversion import Converter, check_finite, check_kind
 from tfxc.data.kinds import SPARSE, kind_of_features
 from tfxc.data.label_ids import OwnLabels, own_labels
@@ -19,8 +21,13 @@ from tfxc.data.text.given import GivenTerms
 from tfxc.data.text.terms import CutTexts
 from tfxc.ops.csr import as_csr
 
+if TYPE_CHECKING:
+    from tfxc.data.images.conversion import ImageConverter
+
 #: Names of arrays in the file of a block, see ``tfxc.data.blocks.job``.
-LABEL_BOUNDS, LABEL_PLACES, TEXTS = "label_indptr", "label_places", "texts."
+LABEL_BOUNDS = "label_indptr"
+LABEL_PLACES = "label_places"
+TEXTS = "texts."
 _NO_FEATURES = (
     "name their file in the reader's option features, or choose other data.text_features.terms"
 )
@@ -66,12 +73,15 @@ class BlockReader:
         Raises:
             DataError: a label out of range, features of another kind or width, NaN or infinity.
         """
-        job, features = self._job, chunk.features
+        job = self._job
+        features = chunk.features
         if job.kind is not None:
             arrays, cuts, truncated = self._rows(chunk, first)
         elif job.text_features is None:
             check_kind(chunk, "features", job.where, fix=None)
-            arrays, cuts, truncated = self._given(chunk, first), {}, 0
+            arrays = self._given(chunk, first)
+            cuts = {}
+            truncated = 0
         else:
             check_kind(chunk, "texts", job.where, fix=None)
             arrays, cuts, truncated = self._cut(chunk, first)
@@ -79,14 +89,20 @@ class BlockReader:
             keys = keys_of_examples(chunk.texts or [], job.settings.self_part)
             write_array(job.file(KEYS, number), keys)
         kind = None if features is None else kind_of_features(features, job.where)
-        labels, own = self._labels(chunk, first)
-        write_arrays(job.file(READ, number), {**labels, **arrays})
+        label_arrays, labels = self._labels(chunk, first)
+        write_arrays(job.file(READ, number), {**label_arrays, **arrays})
         return BlockRead(
-            len(chunk), own, cuts, None if kind is None else kind.name,
-            0 if kind is None else kind.width(features), truncated,
-        )  # fmt: skip
+            examples=len(chunk),
+            labels=labels,
+            cuts=cuts,
+            kind=None if kind is None else kind.name,
+            width=0 if kind is None else kind.width(features),
+            truncated=truncated,
+        )
 
-    def read_images(self, chunk: Chunk, number: int, first: int, images: Any) -> BlockRead:
+    def read_images(
+        self, chunk: Chunk, number: int, first: int, images: "ImageConverter"
+    ) -> BlockRead:
         """Reads a block of images, which are decoded; no file is written if none of them can be.
 
         Args:
@@ -94,49 +110,63 @@ class BlockReader:
             images: the ``ImageConverter``, which counts what it leaves out.
         """
         check_kind(chunk, "images", self._job.where, fix=None)
-        labels, own = self._labels(chunk, first)
-        kept, arrays = images.convert(chunk, self._job.where, first)
-        if len(kept):
-            found = gather_lists(labels[LABEL_BOUNDS], kept, labels[LABEL_PLACES])
-            labels = dict(zip(labels, found, strict=True))
-            write_arrays(self._job.file(READ, number), {**labels, **arrays})
-        return BlockRead(len(kept), own, {}, None, 0, 0)
+        label_arrays, labels = self._labels(chunk, first)
+        decoded, arrays = images.convert(chunk, self._job.where, first)
+        if len(decoded):
+            bounds, places = gather_lists(
+                label_arrays[LABEL_BOUNDS], decoded, label_arrays[LABEL_PLACES]
+            )
+            label_arrays = {LABEL_BOUNDS: bounds, LABEL_PLACES: places}
+            write_arrays(self._job.file(READ, number), {**label_arrays, **arrays})
+        return BlockRead(len(decoded), labels, {}, None, 0, 0)
 
-    def _labels(self, chunk, first):
+    def _labels(self, chunk: Chunk, first: int) -> tuple[Arrays, OwnLabels]:
         lists = LabelLists.of(chunk.labels)
-        own, places = own_labels(lists, self._job.where, first, self._job.limit)
-        return {LABEL_BOUNDS: lists.indptr, LABEL_PLACES: places}, own
+        labels, places = own_labels(lists, self._job.where, first, self._job.limit)
+        return {LABEL_BOUNDS: lists.indptr, LABEL_PLACES: places}, labels
 
-    def _rows(self, chunk, first):
+    def _rows(self, chunk: Chunk, first: int) -> tuple[Arrays, dict[str, CutTexts], int]:
         """Features of which nothing has to be learned any more."""
-        job, made = self._job, self._job.text_features
+        job = self._job
+        text_features = self._job.text_features
         converter = Converter(
-            numbering=None, num_features=job.num_features, kind=job.kind,
-            text_features=made, normalise=job.settings.normalise,
-        )  # fmt: skip
-        before = getattr(made, "num_truncated", 0)
+            numbering=None,
+            num_features=job.num_features,
+            kind=job.kind,
+            text_features=text_features,
+            normalise=job.settings.normalise,
+        )
+        before = getattr(text_features, "num_truncated", 0)
         arrays = converter.arrays_of(chunk, job.where, first)
-        return arrays, {}, getattr(made, "num_truncated", 0) - before
+        return arrays, {}, getattr(text_features, "num_truncated", 0) - before
 
-    def _given(self, chunk, first):
+    def _given(self, chunk: Chunk, first: int) -> Arrays:
         """Features that the format gives."""
-        features, norm = chunk.features, self._job.settings.normalise
+        features = chunk.features
+        norm = self._job.settings.normalise
         kind = kind_of_features(features, self._job.where)
         check_finite(features, kind, self._job.where, first)
         return kind.arrays_of(features if norm is None else kind.normalised(features, norm))
 
-    def _cut(self, chunk, first):
+    def _cut(self, chunk: Chunk, first: int) -> tuple[Arrays, dict[str, CutTexts], int]:
         """Texts, cut by each part of the text features."""
-        arrays, cuts, truncated = {}, {}, 0
+        arrays = {}
+        cuts = {}
+        truncated = 0
         for name, part in parts_of(self._job.text_features).items():
             if isinstance(part, GivenTerms):
-                arrays |= _named(name, self._given_terms(chunk, first))
+                where = self._job.where
+                check_kind(chunk, "features", where, fix=_NO_FEATURES)
+                features = chunk.features
+                check_finite(features, kind_of_features(features, where), where, first)
+                features = as_csr(features) if isinstance(features, np.ndarray) else features
+                arrays |= _named(name, SPARSE.arrays_of(features).values())
                 continue
             if name not in self._job.learning:
                 before = getattr(part, "num_truncated", 0)
-                found = part.kind.arrays_of(part.transform(chunk.texts))
+                rows = part.kind.arrays_of(part.transform(chunk.texts))
                 truncated += getattr(part, "num_truncated", 0) - before
-                arrays |= _named(name, list(found.values()))
+                arrays |= _named(name, rows.values())
                 continue
             cut = part.cut(chunk.texts)
             if part.cuts_once:
@@ -147,15 +177,8 @@ class BlockReader:
             cuts[name] = cut.without_texts()
         return arrays, cuts, truncated
 
-    def _given_terms(self, chunk, first):
-        check_kind(chunk, "features", self._job.where, fix=_NO_FEATURES)
-        features = chunk.features
-        check_finite(features, kind_of_features(features, self._job.where), self._job.where, first)
-        features = as_csr(features) if isinstance(features, np.ndarray) else features
-        return list(SPARSE.arrays_of(features).values())
 
-
-def _named(part, arrays):
+def _named(part: str, arrays: Iterable[np.ndarray | None]) -> Arrays:
     """Bounds, ids and perhaps values of a part of the text features."""
     names = (f"{part}.indptr", f"{part}.ids", f"{part}.values")
     return {name: array for name, array in zip(names, arrays, strict=False) if array is not None}

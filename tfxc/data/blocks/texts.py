@@ -17,11 +17,12 @@ def text_arrays(prefix: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
         >>> texts_of(text_arrays("names.", ["owl", "hen"]), "names.")
         ['owl', 'hen']
     """
-    found = joined_files([text.encode(*_ENCODING) for text in texts])
-    return {prefix + name: array for name, array in found.items()}
+    files = joined_files([text.encode(*_ENCODING) for text in texts])
+    return {prefix + name: array for name, array in files.items()}
 
 
 def texts_of(arrays: dict[str, np.ndarray], prefix: str) -> list[str]:
     """The strings of ``text_arrays``."""
-    content, bounds = arrays[prefix + "content"].tobytes(), arrays[prefix + "indptr"].tolist()
+    content = arrays[prefix + "content"].tobytes()
+    bounds = arrays[prefix + "indptr"].tolist()
     return [content[start:end].decode(*_ENCODING) for start, end in itertools.pairwise(bounds)]

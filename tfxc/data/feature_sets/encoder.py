@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +13,10 @@ from tfxc.data.conversion import check_kind
 from tfxc.data.images.conversion import ImageConverter
 from tfxc.data.kinds import DENSE, IMAGE
 from tfxc.data.rows import Rows
+
+if TYPE_CHECKING:
+    from tfxc.data.formats.base import Reader
+    from tfxc.data.row_writer import RemainingChunks
 
 
 class SavedModelEncoder:
@@ -51,7 +55,7 @@ class SavedModelEncoder:
         self.path = Path(path)
         if not (self.path / "saved_model.pb").is_file():
             raise ConfigError(
-                "a folder with saved_model.pb expected, found none",
+                "this is no folder with saved_model.pb",
                 where=path,
                 fix="give the folder of a SavedModel",
             )
@@ -60,17 +64,36 @@ class SavedModelEncoder:
         if signature not in known:
             raise _choice("signature", known, signature, path)
         self._function = self._model.signatures[signature]
-        self._input, self._spec = self._only_input()
+        inputs = self._function.structured_input_signature[1]
+        if len(inputs) != 1:
+            raise ConfigError(
+                f"the signature has several inputs: {', '.join(inputs)}",
+                where=path,
+                fix="save a signature with one input",
+            )
+        ((self._input, self._spec),) = inputs.items()
+        dtype = self._spec.dtype
+        if self._spec.shape.rank not in (2, 4) or not (dtype.is_floating or dtype == tf.uint8):
+            raise ConfigError(
+                f"the input is {dtype.name} {self._spec.shape}, neither images (batch, height, "
+                "width, 1 or 3) nor vectors (batch, dim), of floats or uint8",
+                where=path,
+                fix="save a signature with such an input",
+            )
         self._shape = self._image_shape(image_size)
         self._scale = self._scaling(mean, std)
         self._output = self._chosen(output)
         self.num_features = self._width()
         self.settings = {
-            "encoder_sha256": folder_checksum(self.path), "signature": signature,
-            "output": self._output, "image_shape": self._shape, "mean": mean, "std": std,
-        }  # fmt: skip
+            "encoder_sha256": folder_checksum(self.path),
+            "signature": signature,
+            "output": self._output,
+            "image_shape": self._shape,
+            "mean": mean,
+            "std": std,
+        }
 
-    def rows(self, reader: Any, size: int) -> Iterator[Rows]:
+    def rows(self, reader: "Reader | RemainingChunks", size: int) -> Iterator[Rows]:
         """Yields the ``Rows`` of a reader's chunks, without labels.
 
         Raises:
@@ -97,50 +120,38 @@ class SavedModelEncoder:
                 self._scale[1]
             )
         inputs = tf.cast(tf.constant(features), self._spec.dtype)
-        found = self._function(**{self._input: inputs})[self._output]
-        return tf.reshape(tf.cast(found, tf.float32), [len(rows), -1]).numpy()
+        vectors = self._function(**{self._input: inputs})[self._output]
+        return tf.reshape(tf.cast(vectors, tf.float32), [len(rows), -1]).numpy()
 
-    def _only_input(self):
-        inputs = self._function.structured_input_signature[1]
-        if len(inputs) != 1:
-            raise ConfigError(f"one input expected, found {', '.join(inputs)}", where=self.path)
-        ((name, spec),) = inputs.items()
-        if spec.shape.rank not in (2, 4) or not (spec.dtype.is_floating or spec.dtype == tf.uint8):
-            raise ConfigError(
-                "an input of images (batch, height, width, 1 or 3) or vectors (batch, dim), float "
-                f"or uint8, expected, found {spec.dtype.name} {spec.shape}",
-                where=self.path,
-                fix="save a signature with such an input",
-            )
-        return name, spec
-
-    def _image_shape(self, image_size):
+    def _image_shape(self, image_size: Sequence[int] | None) -> tuple[int, ...] | None:
         """(height, width, channels), or None for vectors."""
         if self._spec.shape.rank == 2:
             if image_size is not None:
                 raise ConfigError(
-                    "a model of images expected, found one of vectors",
+                    "the model is one of vectors, not of images",
                     where="image_size",
                     fix="leave it out",
                 )
             return None
         height, width, channels = self._spec.shape[1:]
-        given = image_size or (height, width)
-        fits = all(have in (None, want) for have, want in zip((height, width), given, strict=True))
-        if None in given or not fits or channels not in (1, 3, None):
+        size = tuple(image_size or (height, width))
+        fits = all(have in (None, want) for have, want in zip((height, width), size, strict=True))
+        if None in size or not fits or channels not in (1, 3, None):
             raise ConfigError(
-                f"images of {self._spec.shape[1:]} (the model's input) expected, found "
-                f"{tuple(given)} with 1 or 3 channels last",
+                f"images of {size} with 1 or 3 channels last do not fit the model, whose input is "
+                f"{self._spec.shape[1:]}",
                 where="image_size",
                 fix="give a height and width that the model accepts",
             )
-        return (*given, channels or 3)
+        return (*size, channels or 3)
 
-    def _scaling(self, mean, std):
+    def _scaling(
+        self, mean: float | Sequence[float] | None, std: float | Sequence[float] | None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         wanted = self._shape is not None and self._spec.dtype.is_floating
         if not wanted and (mean is not None or std is not None):
             raise ConfigError(
-                "a model of float images expected, found one whose input is not scaled",
+                "the input of the model is no image of floats, so that it is not scaled",
                 where="mean, std",
                 fix="leave them out",
             )
@@ -149,15 +160,16 @@ class SavedModelEncoder:
         for name, value in (("mean", mean), ("std", std)):
             if np.size(value) not in (1, self._shape[2]) or value is None:
                 raise ConfigError(
-                    f"one number or {self._shape[2]} expected, found {value}",
+                    f"it is {value} instead of one number, or one for each of the "
+                    f"{self._shape[2]} channels",
                     where=name,
                     fix="give the values of the model's training, for pixels from 0 to 1",
                 )
         if np.min(std) <= 0:
-            raise ConfigError(f"positive numbers expected, found {std}", where="std")
+            raise ConfigError(f"it is {std}, but must be positive", where="std")
         return np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
-    def _chosen(self, output):
+    def _chosen(self, output: str | None) -> str:
         known = list(self._function.structured_outputs)
         if output is None and len(known) == 1:
             return known[0]
@@ -165,18 +177,22 @@ class SavedModelEncoder:
             raise _choice("output", known, output, self.path)
         return output
 
-    def _width(self):
+    def _width(self) -> int:
         shape = self._shape or self._spec.shape[1:]
         if None in shape:
-            raise ConfigError(f"an input of one width expected, found {shape}", where=self.path)
+            raise ConfigError(f"the input {tuple(shape)} has no fixed width", where=self.path)
         zeros = tf.zeros([1, *shape], self._spec.dtype)
         return int(tf.size(self._function(**{self._input: zeros})[self._output]))
 
-    def _vectors(self, features, where):
+    def _vectors(self, features: object, where: str | Path) -> np.ndarray:
         width = self._spec.shape[1]
         if not isinstance(features, np.ndarray) or features.shape[1] != width:
-            found = getattr(features, "shape", None)
-            raise DataError(f"dense vectors of length {width} expected, found {found}", where=where)
+            kind = "dense" if isinstance(features, np.ndarray) else "sparse"
+            raise DataError(
+                f"the features are {kind} {getattr(features, 'shape', '')}, but the model reads "
+                f"dense vectors of length {width}",
+                where=where,
+            )
         return features
 
 
@@ -190,9 +206,9 @@ def folder_checksum(path: str | Path) -> str:
     return total.hexdigest()
 
 
-def _choice(what, known, found, where):
-    return ConfigError(
-        f"one of its {what}s ({', '.join(known)}) expected, found {found!r}",
-        where=where,
-        fix=f"name one with --{what}",
-    )
+def _choice(what: str, known: Sequence[str], name: str | None, where: str | Path) -> ConfigError:
+    if name is None:
+        problem = f"it has several {what}s: {', '.join(known)}"
+    else:
+        problem = f"it has no {what} {name!r}, only {', '.join(known)}"
+    return ConfigError(problem, where=where, fix=f"name one with --{what}")

@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,7 @@ from tfxc.data.row_writer import RemainingChunks
 
 if TYPE_CHECKING:
     from tfxc.data.formats.base import Reader
+    from tfxc.data.rows import Rows
 
 
 class Labels(NamedTuple):
@@ -50,7 +51,9 @@ def read_labels(
     """
     names = names if names is not None else reader.label_names
     codes = {} if names is None else {name: number for number, name in enumerate(names)}
-    known, parts, first = len(codes), [], 0
+    known = len(codes)
+    parts = []
+    first = 0
     with Progress("reading labels", reader.num_examples, "examples") as progress:
         for lists in reader.label_lists():
             parts.append(_codes(lists, codes, first, reader.path))
@@ -58,7 +61,7 @@ def read_labels(
             progress.advance(len(lists))
     if not first:
         raise DataError(
-            "examples expected, found none", where=reader.path, fix="check the reader's options"
+            "there are no examples", where=reader.path, fix="check the reader's options"
         )
     ids = np.concatenate(parts)
     if names is None and codes:
@@ -67,7 +70,7 @@ def read_labels(
         ids = np.array([places[name] for name in codes], np.int32)[ids]
     elif len(codes) > known:
         raise DataError(
-            f"labels among the {known:,} known names expected, found {next_after(codes, known)!r}",
+            f"the label {next_after(codes, known)!r} is not among the {known:,} known names",
             where=reader.path,
             fix="add the name to the list",
         )
@@ -80,13 +83,15 @@ def next_after(items: Iterable[str], count: int) -> str:
     return next(itertools.islice(items, count, None))
 
 
-def _codes(lists, codes, first, where):
+def _codes(
+    lists: Sequence[Sequence[int | str]], codes: dict[str, int], first: int, where: str | Path
+) -> np.ndarray:
     """int32 ids: numbers as they are, names by ``codes``, which grows."""
     wrong = next((place for place, row in enumerate(lists) if len(row) != 1), None)
     if wrong is not None:
         raise DataError(
-            f"one label per example expected, found {len(lists[wrong])} in example "
-            f"{first + wrong} (counted from 0)",
+            f"example {first + wrong} (counted from 0) has {len(lists[wrong])} labels instead of "
+            "one",
             where=where,
             fix="use a data set with one class per example",
         )
@@ -96,12 +101,18 @@ def _codes(lists, codes, first, where):
     return np.array(labels, np.int32)
 
 
-def _count(ids, wanted, names, declared, where):
+def _count(
+    ids: np.ndarray,
+    wanted: int | None,
+    names: Sequence[str] | None,
+    declared: int | None,
+    where: str | Path,
+) -> int:
     if names is not None:
         declared = len(names)
         if wanted not in (None, declared):
             raise ConfigError(
-                f"{declared:,}, the number of label names, expected, found {wanted:,}",
+                f"it is {wanted:,}, but there are {declared:,} label names",
                 where="num_labels",
                 fix="leave it out, or correct the label names",
             )
@@ -157,20 +168,30 @@ def extract_features(
         UserError: as ``FeatureWriter``.
     """
     batch_size, dtype, unit_norm, others = settings
-    own = {"unit_norm": unit_norm, "batch_size": batch_size}
-    kept = {**encoder.settings, **(others or {}), **own}
     writer = FeatureWriter(
-        folder, labels=labels.ids, num_features=encoder.num_features, num_labels=labels.count,
-        label_names=labels.names, dtype=dtype, settings=kept, origin=origin,
-    )  # fmt: skip
+        folder,
+        labels=labels.ids,
+        num_features=encoder.num_features,
+        num_labels=labels.count,
+        label_names=labels.names,
+        dtype=dtype,
+        settings={
+            **encoder.settings,
+            **(others or {}),
+            "unit_norm": unit_norm,
+            "batch_size": batch_size,
+        },
+        origin=origin,
+    )
     with writer:
         if writer.finished:
             return 0
-        total, start = writer.num_examples, int(writer.done.sum())
+        total = writer.num_examples
+        start = int(writer.done.sum())
 
-        def is_done(first, stop):
+        def is_done(first: int, stop: int) -> bool:
             if stop > total:
-                raise _fewer(stop, total, reader.path)
+                raise _other_number(stop, total, reader.path)
             return writer.is_done(first, stop)
 
         remaining = RemainingChunks(reader, is_done)
@@ -181,20 +202,20 @@ def extract_features(
                 writer.write(first, _unit(vectors, first, folder) if unit_norm else vectors)
                 progress.advance(len(rows))
         if not writer.done.all():
-            raise _fewer(int(np.argmin(writer.done)), total, reader.path)
+            raise _other_number(int(np.argmin(writer.done)), total, reader.path)
         return total - start
 
 
-def _fewer(found, expected, where):
+def _other_number(num_examples: int, num_labels: int, where: str | Path) -> DataError:
     return DataError(
-        f"{expected:,} examples as there are labels expected, found {found:,}"
-        f"{' or more' if found > expected else ''}",
+        f"there are {num_examples:,}{' or more' if num_examples > num_labels else ''} examples, "
+        f"but {num_labels:,} labels",
         where=where,
         fix="do not change the data while it is read",
     )
 
 
-def _ahead(items):
+def _ahead(items: "Iterable[Rows]") -> "Iterator[Rows]":
     """The same items, each made in the background while the one before it is worked on."""
     items = iter(items)
     with concurrent.futures.ThreadPoolExecutor(1, "tfxc-extract") as pool:
@@ -204,13 +225,13 @@ def _ahead(items):
             yield item
 
 
-def _unit(vectors, first, where):
+def _unit(vectors: np.ndarray, first: int, where: str | Path) -> np.ndarray:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     wrong = np.flatnonzero(lengths == 0)
     if wrong.size:
         raise DataError(
-            "vectors that can be scaled to length 1 expected, found one of length 0 in row "
-            f"{first + wrong[0]} (counted from 0)",
+            f"the vector of row {first + wrong[0]} (counted from 0) has length 0 and cannot be "
+            "scaled to length 1",
             where=where,
             fix="leave that example out, or do not scale the vectors",
         )

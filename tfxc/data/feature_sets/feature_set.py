@@ -20,8 +20,10 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.row_writer import read_progress, unfinished_files
 
-FEATURES, LABELS = "features.npy", "labels.npy"
-SETTINGS, NAMES = "features.json", "labels.txt"
+FEATURES = "features.npy"
+LABELS = "labels.npy"
+SETTINGS = "features.json"
+NAMES = "labels.txt"
 FORMAT_VERSION = 1
 TYPES = ("float32", "float16")
 _BLOCK_BYTES = 8 << 20
@@ -59,7 +61,17 @@ class FeatureSet:
         self.num_labels = self.settings["num_labels"]
         self.dtype = np.dtype(self.settings["dtype"])
         if not is_finished(self.folder, self.settings):
-            raise _unfinished(self.folder, self.num_examples)
+            _, done = read_progress(self.folder / FEATURES)
+            if done is None:
+                problem = "incomplete, and the record of its finished rows is missing or damaged"
+                raise DataError(problem, where=self.folder, fix=_AGAIN)
+            missing = self.num_examples - int(np.count_nonzero(done))
+            raise DataError(
+                f"incomplete: {missing:,} of {self.num_examples:,} rows are missing, the first is "
+                f"row {int(np.argmin(done))}",
+                where=self.folder,
+                fix="run the command that was writing it again; it resumes where it stopped",
+            )
         shape = (self.num_examples, self.num_features)
         self._offset = check_array(self.folder / FEATURES, shape, self.dtype)
         check_array(self.folder / LABELS, shape[:1], np.dtype(np.int32))
@@ -95,8 +107,7 @@ class FeatureSet:
         names = LabelVocabulary.load(path).names
         if len(names) != self.num_labels:
             raise DataError(
-                f"names of {self.num_labels:,} labels as {SETTINGS} says expected, found "
-                f"{len(names):,}",
+                f"there are {len(names):,} names, but {SETTINGS} says {self.num_labels:,} labels",
                 where=path,
                 fix=_AGAIN,
             )
@@ -173,14 +184,19 @@ def load_settings(folder: str | Path) -> dict[str, Any]:
     Raises:
         DataError: there is none, or it is damaged.
     """
-    folder, path = Path(folder), Path(folder) / SETTINGS
+    folder = Path(folder)
+    path = folder / SETTINGS
     if not path.is_file():
-        found = "a file" if folder.is_file() else "no such folder"
-        if folder.is_dir():
-            found = f"no {SETTINGS} in it" if any(folder.iterdir()) else "an empty folder"
+        if folder.is_file():
+            state = "it is a file"
+        elif not folder.is_dir():
+            state = "there is no such folder"
+        elif any(folder.iterdir()):
+            state = f"it has no {SETTINGS}"
+        else:
+            state = "it is empty"
         raise DataError(
-            f"a feature set (a folder with {FEATURES}, {LABELS} and {SETTINGS}) expected, found "
-            f"{found}",
+            f"this is no feature set, a folder with {FEATURES}, {LABELS} and {SETTINGS}: {state}",
             where=folder,
             fix="make one with tfxc features extract or tfxc features import",
         )
@@ -194,17 +210,21 @@ def load_settings(folder: str | Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, MachineError):
             raise
-        whole, version = False, FORMAT_VERSION
+        whole = False
+        version = FORMAT_VERSION
     if not whole:
         raise DataError("this description of a feature set is damaged", where=path, fix=_AGAIN)
     if version != FORMAT_VERSION:
-        problem = f"a feature set of version {FORMAT_VERSION} expected, found {version}"
-        raise DataError(problem, where=path, fix=_AGAIN)
+        raise DataError(
+            f"the feature set has format {version}, but this tfxc reads format {FORMAT_VERSION}",
+            where=path,
+            fix=_AGAIN,
+        )
     return settings
 
 
 def check_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, fix: str = _AGAIN) -> int:
-    """Checks an ``.npy`` file's header and length against what is expected.
+    """Checks an ``.npy`` file's header and length against what they must be.
 
     Args:
         fix: what the messages recommend.
@@ -218,31 +238,34 @@ def check_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, fix: str = 
     if not path.is_file():
         raise DataError("no such file", where=path, fix=fix)
     with read_errors(path, fix=fix), open(path, "rb") as stream:
-        found, offset = _read_header(stream), stream.tell()
-    if found != (tuple(shape), False, dtype):
-        header = "no such array" if found is None else f"{found[2]} {found[0]}"
-        if found is not None and found[1]:
-            header += " in Fortran order"
-        problem = f"{dtype} {tuple(shape)} as {SETTINGS} says expected, found {header}"
-        raise DataError(problem, where=path, fix=fix)
-    expected = offset + int(np.prod(shape)) * dtype.itemsize
-    size = os.path.getsize(path)
-    if size != expected:
+        try:
+            if np.lib.format.read_magic(stream) == (1, 0):
+                header = np.lib.format.read_array_header_1_0(stream)
+            else:
+                header = np.lib.format.read_array_header_2_0(stream)
+        except (ValueError, SyntaxError, TypeError):
+            header = None
+        offset = stream.tell()
+    wanted = f"{dtype} {tuple(shape)} as {SETTINGS} says"
+    if header is None:
+        raise DataError(f"this is no array of {wanted}", where=path, fix=fix)
+    if header != (tuple(shape), False, dtype):
+        array_shape, is_fortran, array_dtype = header
+        order = " in Fortran order" if is_fortran else ""
         raise DataError(
-            f"{expected:,} bytes expected by its header, found {size:,}", where=path, fix=fix
+            f"the array is {array_dtype} {array_shape}{order} instead of {wanted}",
+            where=path,
+            fix=fix,
+        )
+    whole_size = offset + int(np.prod(shape)) * dtype.itemsize
+    size = os.path.getsize(path)
+    if size != whole_size:
+        raise DataError(
+            f"the file has {size:,} bytes instead of {whole_size:,} as its header says",
+            where=path,
+            fix=fix,
         )
     return offset
-
-
-def _read_header(stream):
-    """(shape, whether in Fortran order, type) of an ``.npy`` file, or None."""
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            return np.lib.format.read_array_header_1_0(stream)
-        return np.lib.format.read_array_header_2_0(stream)
-    except (ValueError, SyntaxError, TypeError):
-        return None
 
 
 def check_finite(rows: np.ndarray, first: int, where: str | Path) -> None:
@@ -258,8 +281,7 @@ def check_finite(rows: np.ndarray, first: int, where: str | Path) -> None:
     wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if wrong.size:
         raise DataError(
-            f"finite feature values expected, found NaN or infinity in row {first + wrong[0]} "
-            "(counted from 0)",
+            f"row {first + wrong[0]} (counted from 0) has a feature that is NaN or infinite",
             where=where,
             fix="correct or leave out that example",
         )
@@ -274,8 +296,8 @@ def check_labels(labels: np.ndarray, num_labels: int, where: str | Path, first: 
     wrong = np.flatnonzero((labels < 0) | (labels >= num_labels))
     if wrong.size:
         raise DataError(
-            f"labels from 0 to {num_labels - 1:,} ({num_labels:,} are declared) expected, found "
-            f"{labels[wrong[0]]} in row {first + wrong[0]} (counted from 0)",
+            f"row {first + wrong[0]} (counted from 0) has label {labels[wrong[0]]}, but the labels "
+            f"go from 0 to {num_labels - 1:,} ({num_labels:,} are declared)",
             where=where,
             fix="correct the label or the number of labels",
         )
@@ -290,17 +312,3 @@ def is_finished(folder: str | Path, settings: Mapping[str, Any]) -> bool:
     """
     unfinished, _ = unfinished_files(Path(folder) / FEATURES)
     return settings["finished"] and not unfinished.exists()  # the features get their name last
-
-
-def _unfinished(folder, num_examples):
-    _, done = read_progress(folder / FEATURES)
-    if done is None:
-        problem = "incomplete, and the record of its finished rows is missing or damaged"
-        return DataError(problem, where=folder, fix=_AGAIN)
-    missing = num_examples - int(np.count_nonzero(done))
-    return DataError(
-        f"incomplete: {missing:,} of {num_examples:,} rows are missing, the first is row "
-        f"{int(np.argmin(done))}",
-        where=folder,
-        fix="run the command that was writing it again; it resumes where it stopped",
-    )

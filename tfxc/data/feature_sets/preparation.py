@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 LAYOUT: Literal["feature_set"] = "feature_set"
-_MEANT = {"name", "train", "dev", "test", "reader", "where", "rehearsal"}
+_SUPPORTED_SETTINGS = {"name", "train", "dev", "test", "reader", "where", "rehearsal"}
 
 
 def names_feature_sets(settings: "DataSettings", sources: Mapping[str, str | Path]) -> bool:
@@ -54,54 +54,8 @@ def prepare_feature_sets(
         ConfigError: a setting that does not apply to feature sets.
         DataError: a set cannot be read, a label is out of range, or the splits do not fit together.
     """
-    _refuse_others(settings)
-    sets = {split: FeatureSet(path) for split, path in sources.items()}
-    train = sets["train"]
-    counts = {split: features.label_counts() for split, features in sets.items()}
-    for split, features in sets.items():
-        _check_alike(features, train, split)
-    names = train.label_names or map(str, range(train.num_labels))
-    LabelVocabulary(names).save(folder / LABELS_FILE)
-    LabelVocabulary([]).save(folder / UNSEEN_LABELS_FILE)
-    write_array(folder / LABEL_COUNTS_FILE, counts["train"])
-    identities = {split: features.identity for split, features in sets.items()}
-    Manifest(
-        name=settings.name, settings_fingerprint=fingerprint(settings), layout=LAYOUT,
-        feature_kind=DENSE.name, num_features=train.num_features, num_labels=train.num_labels,
-        num_unseen_labels=0, text_features=None, row_normalise=None,
-        sources={
-            split: SourceInfo(path=written, sha256=identities[split])
-            for split, written in settings.sources().items()
-        },
-        splits={split: _split_info(features) for split, features in sets.items()},
-        fingerprints=fingerprints_of(folder, identities),
-    ).save(folder)  # fmt: skip
-
-
-def _split_info(features):
-    return SplitInfo(
-        examples=features.num_examples,
-        nonzeros=features.num_examples * features.num_features,
-        labels=features.num_examples, min_labels=1, max_labels=1, without_labels=0,
-        unseen_labels=0, shards=[],
-    )  # fmt: skip
-
-
-def _check_alike(features, train, split):
-    for name in ("num_features", "num_labels", "label_names"):
-        expected, found = getattr(train, name), getattr(features, name)
-        if found != expected:
-            values = (f"{expected}", f"{found}") if name != "label_names" else ("those", "others")
-            raise DataError(
-                f"{name} {values[0]} as in the training split expected, found {values[1]}",
-                where=f"data.{split} ({features.folder})",
-                fix="make all splits from one set with tfxc features split",
-            )
-
-
-def _refuse_others(settings):
     for key, field in type(settings).model_fields.items():
-        if key not in _MEANT and getattr(settings, key) != field.default:
+        if key not in _SUPPORTED_SETTINGS and getattr(settings, key) != field.default:
             fix = f"remove {key}"
             if key == "normalise":
                 fix += " and set encoder.unit_norm=true"
@@ -110,3 +64,54 @@ def _refuse_others(settings):
                 where=f"data.{key}",
                 fix=fix,
             )
+    sets = {split: FeatureSet(path) for split, path in sources.items()}
+    train = sets["train"]
+    counts = {split: features.label_counts() for split, features in sets.items()}
+    for split, features in sets.items():
+        for name in ("num_features", "num_labels", "label_names"):
+            train_value = getattr(train, name)
+            value = getattr(features, name)
+            if value != train_value:
+                if name == "label_names":
+                    problem = "the label_names are not those of the training split"
+                else:
+                    problem = f"{name} is {value}, but {train_value} in the training split"
+                raise DataError(
+                    problem,
+                    where=f"data.{split} ({features.folder})",
+                    fix="make all splits from one set with tfxc features split",
+                )
+    names = train.label_names or map(str, range(train.num_labels))
+    LabelVocabulary(names).save(folder / LABELS_FILE)
+    LabelVocabulary([]).save(folder / UNSEEN_LABELS_FILE)
+    write_array(folder / LABEL_COUNTS_FILE, counts["train"])
+    identities = {split: features.identity for split, features in sets.items()}
+    Manifest(
+        name=settings.name,
+        settings_fingerprint=fingerprint(settings),
+        layout=LAYOUT,
+        feature_kind=DENSE.name,
+        num_features=train.num_features,
+        num_labels=train.num_labels,
+        num_unseen_labels=0,
+        text_features=None,
+        row_normalise=None,
+        sources={
+            split: SourceInfo(path=written, sha256=identities[split])
+            for split, written in settings.sources().items()
+        },
+        splits={
+            split: SplitInfo(
+                examples=features.num_examples,
+                nonzeros=features.num_examples * features.num_features,
+                labels=features.num_examples,
+                min_labels=1,
+                max_labels=1,
+                without_labels=0,
+                unseen_labels=0,
+                shards=[],
+            )
+            for split, features in sets.items()
+        },
+        fingerprints=fingerprints_of(folder, identities),
+    ).save(folder)

@@ -1,5 +1,6 @@
 """Batches straight from a feature set: no copy of it, no more of it in memory than the budget."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +58,14 @@ class FeatureSource(WindowSource):
         firsts = range(0, features.num_examples, self.block_rows)
         counts = [min(self.block_rows, features.num_examples - first) for first in firsts]
         super().__init__(
-            features.num_examples, features.num_features, features.num_labels, DENSE,
-            counts=counts, sizes=[count * row_bytes for count in counts], memory_bytes=memory_bytes,
-        )  # fmt: skip
+            features.num_examples,
+            features.num_features,
+            features.num_labels,
+            DENSE,
+            counts=counts,
+            sizes=[count * row_bytes for count in counts],
+            memory_bytes=memory_bytes,
+        )
         self.in_memory = features.num_examples * row_bytes <= memory_bytes
         self._whole = LRUCache(1)
 
@@ -67,16 +73,19 @@ class FeatureSource(WindowSource):
         """Examples of each label, int64 (num_labels,)."""
         return self.set.label_counts()
 
-    def _pieces(self, seed, epoch, start, stop):
-        if self.in_memory:
-            return self._whole.get("rows", self._read_whole)._pieces(seed, epoch, start, stop)
-        return super()._pieces(seed, epoch, start, stop)
+    def _pieces(
+        self, seed: int, epoch: int, start: int, stop: int
+    ) -> Sequence[tuple[Rows, np.ndarray]]:
+        if not self.in_memory:
+            return super()._pieces(seed, epoch, start, stop)
 
-    def _read_whole(self):
-        with Progress(f"loading {self.set.folder}", self.num_examples, "examples") as progress:
-            return ArraySource(self._load(range(len(self._sizes)), progress), self.num_labels)
+        def read_whole() -> ArraySource:
+            with Progress(f"loading {self.set.folder}", self.num_examples, "examples") as progress:
+                return ArraySource(self._load(range(len(self._sizes)), progress), self.num_labels)
 
-    def _load(self, numbers, progress=None):
+        return self._whole.get("rows", read_whole)._pieces(seed, epoch, start, stop)
+
+    def _load(self, numbers: Sequence[int], progress: Progress | None = None) -> Rows:
         stops = np.cumsum([self._firsts[number + 1] - self._firsts[number] for number in numbers])
         matrix = np.empty((stops[-1], self.num_features), np.float32)
         labels = np.empty(stops[-1], np.int32)
@@ -89,9 +98,12 @@ class FeatureSource(WindowSource):
                 progress.advance(stop - start)
             start = stop
         return Rows(
-            DENSE, {"matrix": matrix}, label_ids=labels, label_indptr=np.arange(len(labels) + 1),
+            DENSE,
+            {"matrix": matrix},
+            label_ids=labels,
+            label_indptr=np.arange(len(labels) + 1),
             num_features=self.num_features,
-        )  # fmt: skip
+        )
 
 
 def open_feature_split(folder: str | Path, split: str, memory_bytes: int) -> "FeatureSource":

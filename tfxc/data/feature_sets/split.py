@@ -45,63 +45,73 @@ def split_features(
         UserError: as ``FeatureWriter``.
     """
     sizes = _sizes(features.num_examples, val, test)
-    of_row = np.zeros(features.num_examples, np.int8)
+    split_of_row = np.zeros(features.num_examples, np.int8)
     order = permutation(features.num_examples, seed)
-    of_row[order[: sizes["val"]]] = 1
-    of_row[order[sizes["val"] : sizes["val"] + sizes["test"]]] = 2
+    split_of_row[order[: sizes["val"]]] = 1
+    split_of_row[order[sizes["val"] : sizes["val"] + sizes["test"]]] = 2
     del order
     with contextlib.ExitStack() as stack:
         writers = {}
         for number, split in enumerate(SPLITS):
             if sizes[split]:
                 settings = {"split": split, "seed": seed, "sizes": sizes}
-                writer = _like(features, Path(folder) / split, of_row == number, settings)
+                made_from = {
+                    key: value
+                    for key, value in features.settings.items()
+                    if key not in ("origin", "finished")
+                }
+                writer = FeatureWriter(
+                    Path(folder) / split,
+                    labels=features.labels[split_of_row == number],
+                    num_features=features.num_features,
+                    num_labels=features.num_labels,
+                    label_names=features.label_names,
+                    dtype=features.dtype.name,
+                    settings={**settings, "of": made_from},
+                    origin=features.settings.get("origin"),
+                )
                 writers[number] = stack.enter_context(writer)
-        _copy(features, of_row, writers)
+        _copy(features, split_of_row, writers)
     return sizes
 
 
-def _like(features, folder, chosen, settings):
-    """A ``FeatureWriter`` for the chosen rows of a set."""
-    of = {k: v for k, v in features.settings.items() if k not in ("origin", "finished")}
-    return FeatureWriter(
-        folder, labels=features.labels[chosen], num_features=features.num_features,
-        num_labels=features.num_labels, label_names=features.label_names,
-        dtype=features.dtype.name, settings={**settings, "of": of},
-        origin=features.settings.get("origin"),
-    )  # fmt: skip
-
-
-def _sizes(total, val, test):
+def _sizes(total: int, val: float, test: float) -> dict[str, int]:
     counts = {}
     for name, wanted in (("val", val), ("test", test)):
         counts[name] = int(wanted) if wanted >= 1 else round(wanted * total)
         if wanted < 0 or (wanted >= 1 and wanted != int(wanted)):
             raise ConfigError(
-                f"a number of rows, or a share from 0 to 1, expected, found {wanted}", where=name
+                f"{wanted} is neither a number of rows nor a share from 0 to 1", where=name
             )
         if wanted and not counts[name]:
             raise ConfigError(
-                f"a share that makes at least 1 of {total:,} rows expected, found {wanted}",
+                f"a share of {wanted} is less than 1 of {total:,} rows",
                 where=name,
             )
     left = total - sum(counts.values())
     if left < 1:
         raise ConfigError(
-            f"fewer than {total:,} rows for val and test expected, found {counts['val']:,} and "
-            f"{counts['test']:,}, which leave none to train on",
+            f"{counts['val']:,} rows for val and {counts['test']:,} for test leave none of "
+            f"{total:,} to train on",
             fix="lower them",
         )
     return {"train": left, **counts}
 
 
-def _copy(features, of_row, writers):
+def _copy(
+    features: "FeatureSet", split_of_row: np.ndarray, writers: Mapping[int, FeatureWriter]
+) -> None:
     places = dict.fromkeys(writers, 0)
     with Progress("splitting", features.num_examples, "rows") as progress:
         for start in range(0, features.num_examples, features.block_rows):
-            chosen = of_row[start : start + features.block_rows]
-            stops = {n: places[n] + int(np.count_nonzero(chosen == n)) for n in writers}
-            if not all(writers[n].is_done(places[n], stops[n]) for n in writers):
+            chosen = split_of_row[start : start + features.block_rows]
+            stops = {
+                number: places[number] + int(np.count_nonzero(chosen == number))
+                for number in writers
+            }
+            if not all(
+                writer.is_done(places[number], stops[number]) for number, writer in writers.items()
+            ):
                 block = np.empty((len(chosen), features.num_features), np.float32)
                 features.read(start, block)
                 for number, writer in writers.items():
@@ -111,7 +121,7 @@ def _copy(features, of_row, writers):
 
 
 def import_arrays(
-    features: Any,
+    features: np.ndarray,
     labels: Sequence[int] | np.ndarray,
     folder: str | Path,
     *,
@@ -141,14 +151,13 @@ def import_arrays(
     kind = features.dtype.name
     if features.ndim != 2 or kind not in ("float16", "float32", "float64"):
         raise DataError(
-            "features of float16, float32 or float64 (n, dim) expected, found "
-            f"{kind} {features.shape}",
+            f"they are {kind} {features.shape}, not float16, float32 or float64 (n, dim)",
             where="features",
         )
     labels = np.asarray(labels)
     if labels.ndim == 1 and len(labels) != len(features):
         raise DataError(
-            f"as many labels as features ({len(features):,}) expected, found {len(labels):,}",
+            f"there are {len(labels):,} labels for {len(features):,} features",
             where="labels",
             fix="give the labels that belong to these features",
         )
@@ -156,11 +165,14 @@ def import_arrays(
         num_labels = inferred_num_labels(labels, label_names, "labels")
         check_labels(labels, max(1, num_labels), "labels")
     writer = FeatureWriter(
-        folder, labels=labels, num_features=features.shape[1],
+        folder,
+        labels=labels,
+        num_features=features.shape[1],
         num_labels=num_labels or 0,  # labels that are no numbers, or none at all, are refused there
-        label_names=label_names, dtype="float16" if kind == "float16" else "float32",
+        label_names=label_names,
+        dtype="float16" if kind == "float16" else "float32",
         settings=settings,
-    )  # fmt: skip
+    )
     size = max(1, _BLOCK_BYTES // (4 * features.shape[1]))
     with writer, Progress("importing", len(labels), "rows") as progress:
         for start in range(0, len(labels), size):

@@ -30,7 +30,7 @@ from tfxc.data.feature_sets.feature_set import (
 from tfxc.data.row_writer import RowWriter, unfinished_files
 from tfxc.labels.vocabulary import LabelVocabulary
 
-_FREE = ("origin", "finished")
+_FREE_SETTINGS = ("origin", "finished")
 _MAX_LABELS = 2**31 - 1
 _ANEW = "delete the folder and start again"
 
@@ -76,24 +76,36 @@ class FeatureWriter:
         origin: Mapping[str, Any] | None = None,
     ) -> None:
         if dtype not in TYPES:
-            raise ConfigError(f"one of {', '.join(TYPES)} expected, found {dtype!r}", where="dtype")
-        self.folder, self.dtype = Path(folder), np.dtype(dtype)
-        self._labels = _checked_labels(labels, num_labels, label_names, self.folder)
+            raise ConfigError(f"it is {dtype!r} instead of {' or '.join(TYPES)}", where="dtype")
+        self.folder = Path(folder)
+        self.dtype = np.dtype(dtype)
+        labels = np.asarray(labels)
+        _check_labels(labels, num_labels, label_names, self.folder)
+        self._labels = labels.astype(np.int32)
         self._names = label_names
-        self.num_examples, self.num_features = len(self._labels), num_features
+        self.num_examples = len(self._labels)
+        self.num_features = num_features
         # Through JSON, so that they equal what is loaded (tuples become lists).
-        self.settings = json.loads(json_text({
+        description = {
             "format_version": FORMAT_VERSION,
-            "num_examples": self.num_examples, "num_features": num_features,
-            "num_labels": num_labels, "dtype": dtype,
+            "num_examples": self.num_examples,
+            "num_features": num_features,
+            "num_labels": num_labels,
+            "dtype": dtype,
             "labels_sha256": hashlib.sha256(self._labels.tobytes()).hexdigest(),
-            **(settings or {}), "origin": origin or {}, "finished": False,
-        }))  # fmt: skip
-        fixed = {key: value for key, value in self.settings.items() if key not in _FREE}
+            **(settings or {}),
+            "origin": origin or {},
+            "finished": False,
+        }
+        self.settings = json.loads(json_text(description))
+        fixed = {key: value for key, value in self.settings.items() if key not in _FREE_SETTINGS}
         self._rows = RowWriter(
-            self.folder / FEATURES, dtype=dtype, computation=fixed, num_rows=self.num_examples,
+            self.folder / FEATURES,
+            dtype=dtype,
+            computation=fixed,
+            num_rows=self.num_examples,
             row_shape=(num_features,),
-        )  # fmt: skip
+        )
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> "FeatureWriter":
@@ -102,7 +114,14 @@ class FeatureWriter:
             if begun:
                 self._check_begun()
             else:
-                self._refuse_unknown_files()
+                arrays = [name for name in (FEATURES, LABELS) if (self.folder / name).exists()]
+                unfinished = unfinished_files(self.folder / FEATURES)
+                if arrays and not any(path.exists() for path in unfinished):
+                    raise UserError(
+                        f"the folder has arrays that no tfxc has written: {' and '.join(arrays)}",
+                        where=self.folder,
+                        fix="choose another folder; tfxc features import imports existing arrays",
+                    )
             if not self.finished:
                 with contextlib.ExitStack() as stack:
                     stack.enter_context(self._rows)
@@ -150,40 +169,30 @@ class FeatureWriter:
         stop = start + len(rows)
         if rows.shape[1:] != (self.num_features,) or stop > self.num_examples:
             raise DataError(
-                f"vectors of length {self.num_features} for rows up to {self.num_examples:,} "
-                f"expected, found {rows.shape} from row {start:,} on",
+                f"vectors {rows.shape} from row {start:,} on do not fit into "
+                f"{self.num_examples:,} rows of length {self.num_features}",
                 where=self.folder,
             )
         check_finite(rows.astype(np.float32, copy=False), start, self.folder)
         self._rows.write(start, rows)
 
-    def _check_begun(self):
+    def _check_begun(self) -> None:
         old = load_settings(self.folder)
         changed = [
             key
-            for key in sorted({*old, *self.settings} - {*_FREE})
+            for key in sorted({*old, *self.settings} - {*_FREE_SETTINGS})
             if old.get(key) != self.settings.get(key)
         ]
         if changed:
             shown = ", ".join(f"{k} ({old.get(k)} -> {self.settings.get(k)})" for k in changed[:4])
             raise UserError(
-                f"contains a feature set of other data or settings; changed: {shown}",
+                f"the folder has a feature set of other data or settings; changed: {shown}",
                 where=self.folder,
                 fix="choose another folder, or delete this one",
             )
         self.settings["finished"] = is_finished(self.folder, old)
 
-    def _refuse_unknown_files(self):
-        """Refuses a file in the folder's place, and arrays that no writer of this kind has made."""
-        found = [name for name in (FEATURES, LABELS) if (self.folder / name).exists()]
-        if found and not any(path.exists() for path in unfinished_files(self.folder / FEATURES)):
-            raise UserError(
-                f"a new folder expected, found {' and '.join(found)}",
-                where=self.folder,
-                fix="choose another folder; tfxc features import imports existing arrays",
-            )
-
-    def _begin(self, begun):
+    def _begin(self, begun: bool) -> None:
         """Writes the small files; the description comes last, so that where it is, all are."""
         if begun:
             labels = self.folder / LABELS
@@ -198,38 +207,38 @@ class FeatureWriter:
             self._remove()
             raise
 
-    def _finish(self):
+    def _finish(self) -> None:
         """Records the checksums, also where an earlier process was killed just before."""
         if (self.folder / checksums.FILE).exists():
             return
         names = [FEATURES, LABELS, SETTINGS, *([NAMES] if self._names is not None else [])]
         checksums.record(self.folder, names)
 
-    def _remove(self):
+    def _remove(self) -> None:
         """Removes the small files: of a set without a row nothing has to stay."""
         for name in (SETTINGS, NAMES, LABELS):
             (self.folder / name).unlink(missing_ok=True)
 
-    def _save_settings(self):
+    def _save_settings(self) -> None:
         write_json(self.folder / SETTINGS, self.settings, indent=1)
 
 
-def _checked_labels(labels, num_labels, names, where):
-    labels = np.asarray(labels)
+def _check_labels(
+    labels: np.ndarray, num_labels: int, names: Sequence[str] | None, where: str | Path
+) -> None:
     if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "iu":
         raise DataError(
-            f"one integer label per example expected, found {labels.dtype} {labels.shape}",
+            f"the labels are {labels.dtype} {labels.shape} instead of one integer per example",
             where=where,
             fix="check the source and the reader's options",
         )
     if num_labels > _MAX_LABELS:
-        problem = f"at most {_MAX_LABELS:,} labels expected, found {num_labels:,}"
+        problem = f"there are {num_labels:,} labels, more than {_MAX_LABELS:,}"
         raise DataError(problem, where=where, fix="number the labels from 0")
     check_labels(labels, num_labels, where)
     if names is not None and len(names) != num_labels:
         raise DataError(
-            f"{num_labels:,} label names expected, found {len(names):,}",
+            f"there are {len(names):,} label names for {num_labels:,} labels",
             where=where,
             fix="give one name per label",
         )
-    return labels.astype(np.int32)

@@ -11,10 +11,13 @@ from tfxc.core.errors import DataError
 #: (Deng et al. 2019, arXiv 1801.07698).
 TEMPLATE = np.array(
     [
-        [38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
         [70.7299, 92.2041],
     ]
-)  # fmt: skip
+)
 SIZE = 112
 
 
@@ -38,22 +41,20 @@ def similarities(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndar
         >>> float(similarities(TEMPLATE[None] * 2)[0, 0, 0].round(6))
         0.5
     """
-    source, target = (_complex(values) for values in (points, template))
+    source, target = (
+        np.asarray(values, np.float64)[..., 0] + 1j * np.asarray(values, np.float64)[..., 1]
+        for values in (points, template)
+    )
     centred = source - source.mean(axis=1, keepdims=True)
     spread = np.square(np.abs(centred)).sum(axis=1)
     if not (spread > 0).all():
         place = int(np.flatnonzero(~(spread > 0))[0])
-        raise DataError(f"distinct landmarks expected, found a single point in face {place + 1}")
+        raise DataError(f"all landmarks of face {place + 1} are one point")
     factor = (centred.conj() * (target - target.mean())).sum(axis=1) / spread
     shift = target.mean() - factor * source.mean(axis=1)
     top = np.stack([factor.real, -factor.imag, shift.real], axis=1)
     bottom = np.stack([factor.imag, factor.real, shift.imag], axis=1)
     return np.stack([top, bottom], axis=1)
-
-
-def _complex(points):
-    points = np.asarray(points, np.float64)
-    return points[..., 0] + 1j * points[..., 1]
 
 
 def aligned_images(
@@ -73,20 +74,30 @@ def aligned_images(
     """
     import tensorflow as tf
 
-    from tfxc.data.images.decoding import decode, with_channels
+    from tfxc.data.images.decoding import decode, own_shape, with_channels
 
-    def face(path, transform):
+    def face(path: tf.Tensor, transform: tf.Tensor) -> tf.Tensor:
         image = with_channels(decode(tf.io.read_file(path)), 3)
         image = tf.cast(tf.ensure_shape(image, [None, None, 3]), tf.float32)[None]
         warped = tf.raw_ops.ImageProjectiveTransformV3(
-            images=image, transforms=transform[None], output_shape=[SIZE, SIZE], fill_value=0.0,
-            interpolation="BILINEAR", fill_mode="CONSTANT",
-        )  # fmt: skip
+            images=image,
+            transforms=transform[None],
+            output_shape=[SIZE, SIZE],
+            fill_value=0.0,
+            interpolation="BILINEAR",
+            fill_mode="CONSTANT",
+        )
         return tf.saturate_cast(tf.round(warped[0]), tf.uint8)
 
+    # Eight numbers per face take a pixel of the template to one of the image.
+    full = np.zeros((len(points), 3, 3))
+    full[:, :2] = similarities(points)
+    full[:, 2, 2] = 1
+    inverse = np.linalg.inv(full).reshape(-1, 9)
+    transforms = (inverse / inverse[:, 8:])[:, :8].astype(np.float32)
     with tf.device("CPU:0"):
         files = tf.constant([str(path) for path in paths], tf.string)
-        data = tf.data.Dataset.from_tensor_slices((files, _from_template(points)))
+        data = tf.data.Dataset.from_tensor_slices((files, transforms))
         data = data.map(face, num_parallel_calls=tf.data.AUTOTUNE).batch(size).prefetch(1)
     done = 0
     try:
@@ -94,22 +105,9 @@ def aligned_images(
             done += len(batch)
             yield batch
     except tf.errors.InvalidArgumentError as error:
+        batch_paths = paths[done : done + size]
+        bad = (path for path in batch_paths if own_shape(Path(path).read_bytes()) is None)
         raise DataError(
-            f"images that can be decoded expected: {_first_bad(paths[done : done + size])}",
+            f"an image cannot be decoded: {next(bad, 'one of them')}",
             fix="replace the file",
         ) from error
-
-
-def _from_template(points):
-    """Eight numbers per face that take a pixel of the template to one of the image, float32."""
-    full = np.zeros((len(points), 3, 3))
-    full[:, :2], full[:, 2, 2] = similarities(points), 1
-    inverse = np.linalg.inv(full).reshape(-1, 9)
-    return (inverse / inverse[:, 8:])[:, :8].astype(np.float32)
-
-
-def _first_bad(paths):
-    from tfxc.data.images.decoding import own_shape
-
-    bad = (path for path in paths if own_shape(Path(path).read_bytes()) is None)
-    return next(bad, "one of them")

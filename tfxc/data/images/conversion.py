@@ -70,9 +70,11 @@ class ImageConverter:
         """Takes from a training chunk what the settings leave open."""
         assert chunk.images is not None, "a chunk of images"
         for image in chunk.images if self.shape is None else ():
-            found = own_shape(image)
-            if found is not None:
-                self.shape = tuple(w or f for w, f in zip(self._wanted, found, strict=True))
+            sizes = own_shape(image)
+            if sizes is not None:
+                self.shape = tuple(
+                    wanted or size for wanted, size in zip(self._wanted, sizes, strict=True)
+                )
                 return
 
     def chunk_images(self, most: int) -> int:
@@ -111,69 +113,82 @@ class ImageConverter:
             self._refuse_too_many(np.arange(len(chunk)), names, where)
             return np.zeros(0, np.int64), {}
         if isinstance(chunk.images, np.ndarray):
-            kept, pixels = np.arange(len(chunk)), self._from_arrays(chunk.images, names, where)
+            decoded = np.arange(len(chunk))
+            pixels = self._from_arrays(chunk.images, names, where)
         else:
-            kept, pixels = self._from_list(chunk.images, names, where)
-        self._refuse_too_many(np.delete(np.arange(len(chunk)), kept), names, where)
+            decoded, pixels = self._from_list(chunk.images, names, where)
+        self._refuse_too_many(np.delete(np.arange(len(chunk)), decoded), names, where)
         if self.store == "pixels":
-            return kept, {"images": pixels}
-        files = [chunk.images[i] for i in kept.tolist()]
+            return decoded, {"images": pixels}
+        files = [chunk.images[number] for number in decoded.tolist()]
         if not all(isinstance(file, bytes) for file in files):
             raise DataError(
-                "image files expected, found pixels, which cannot be stored encoded",
+                "the images are pixels, which cannot be stored encoded",
                 where=where,
                 fix='set data.images.store to "pixels"',
             )
-        return kept, joined_files(files)
+        return decoded, joined_files(files)
 
-    def _from_list(self, images, names, where):
-        """Numbers of the images that can be decoded, and uint8 (kept, *shape)."""
-        encoded = [i for i, image in enumerate(images) if isinstance(image, bytes)]
-        by_shape = {}
+    def _from_list(
+        self, images: Sequence[np.ndarray | bytes], names: Sequence[str], where: str | Path
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the images that can be decoded, and uint8 (decoded, *shape)."""
+        encoded = [number for number, image in enumerate(images) if isinstance(image, bytes)]
+        by_shape: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images):
             if not isinstance(image, bytes) and image.size:
                 by_shape.setdefault(image.shape, []).append(number)
-        pixels, kept = np.empty((len(images), *self.shape), np.uint8), []
+        pixels = np.empty((len(images), *self.shape), np.uint8)
+        arrays = []
         for numbers in by_shape.values():
-            stacked = np.stack([images[i] for i in numbers])
-            pixels[numbers] = self._from_arrays(stacked, [names[i] for i in numbers], where)
-            kept += numbers
-        good, decoded, shapes = decode_good([images[i] for i in encoded], self.shape)
+            stacked = np.stack([images[number] for number in numbers])
+            shape_names = [names[number] for number in numbers]
+            pixels[numbers] = self._from_arrays(stacked, shape_names, where)
+            arrays += numbers
+        files = [images[number] for number in encoded]
+        good, file_pixels, shapes = decode_good(files, self.shape)
         encoded = [encoded[position] for position in good]
         for number, shape in zip(encoded, shapes, strict=True):
             self._refuse_other_shape(shape, names[number], where)
-        pixels[encoded] = decoded
-        kept = np.sort(np.array([*kept, *encoded], np.int64))
-        return kept, pixels if len(kept) == len(images) else pixels[kept]
+        pixels[encoded] = file_pixels
+        decoded = np.sort(np.array([*arrays, *encoded], np.int64))
+        return decoded, pixels if len(decoded) == len(images) else pixels[decoded]
 
-    def _from_arrays(self, images, names, where):
+    def _from_arrays(
+        self, images: np.ndarray, names: Sequence[str], where: str | Path
+    ) -> np.ndarray:
         assert images.dtype == np.uint8 and images.ndim == 4, "uint8 (n, height, width, channels)"
         if images.shape[1:] == self.shape or not len(images):
             return images
         self._refuse_other_shape(images.shape[1:], names[0], where)
         return fit_arrays(images, self.shape)
 
-    def _refuse_other_shape(self, shape, name, where):
+    def _refuse_other_shape(self, shape: Sequence[int], name: str, where: str | Path) -> None:
         channels = {1: 1, 2: 1}.get(shape[2], 3)  # an alpha channel does not count
-        for key, wanted, found, expected in zip(
-            ("height", "width", "channels"), self._wanted, (*shape[:2], channels), self.shape,
-            strict=True,
-        ):  # fmt: skip
-            if wanted is None and found != expected:
+        keys = ("height", "width", "channels")
+        sizes = (*shape[:2], channels)
+        for key, wanted, size, first_size in zip(
+            keys, self._wanted, sizes, self.shape, strict=True
+        ):
+            if wanted is None and size != first_size:
+                is_size = key != "channels"
                 raise DataError(
-                    f"images of {key} {expected} as the first one expected, {name} has {found}",
+                    f"the {key if is_size else 'number of channels'} of {name} is {size} instead "
+                    f"of {first_size} as in the first image",
                     where=where,
                     fix="convert all images: set data.images."
-                    + ("channels" if key == "channels" else "height and width"),
+                    + ("height and width" if is_size else "channels"),
                 )
 
-    def _refuse_too_many(self, numbers, names, where):
+    def _refuse_too_many(
+        self, numbers: np.ndarray, names: Sequence[str], where: str | Path
+    ) -> None:
         self.corrupt += [(where, names[number]) for number in numbers.tolist()]
         if len(self.corrupt) > self._max_corrupt:
             limit = f", at most {self._max_corrupt} may be left out" if self._max_corrupt else ""
             raise DataError(
-                f"images that can be decoded expected, found {len(self.corrupt)} that cannot"
-                f"{limit}: {_some([name for _, name in self.corrupt])}",
+                f"{len(self.corrupt)} of the images cannot be decoded{limit}: "
+                f"{_some([name for _, name in self.corrupt])}",
                 where=where,
                 fix=self._remedy,
             )
@@ -182,12 +197,12 @@ class ImageConverter:
 def nothing_decoded(where: str | Path) -> DataError:
     """The ``DataError`` of a training split without any good image."""
     return DataError(
-        "a training split with images expected, found none that can be decoded",
+        "no image of the training split can be decoded",
         where=where,
         fix="check the files and the reader's options",
     )
 
 
-def _some(names):
+def _some(names: Sequence[str]) -> str:
     more = ", ..." if len(names) > _NAMES_SHOWN else ""
     return ", ".join(map(one_line, names[:_NAMES_SHOWN])) + more

@@ -5,8 +5,7 @@ always on the CPU, so that all of them see the same pixels.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -50,11 +49,11 @@ def fit(image: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     """
     height, width, channels = shape
     image = with_channels(image, channels)
-    found = tf.shape(image)[:2]
-    scale = tf.reduce_max(tf.constant([height, width], tf.float64) / tf.cast(found, tf.float64))
-    size = tf.cast(tf.round(scale * tf.cast(found, tf.float64)), tf.int32)
+    old_size = tf.shape(image)[:2]
+    scale = tf.reduce_max(tf.constant([height, width], tf.float64) / tf.cast(old_size, tf.float64))
+    size = tf.cast(tf.round(scale * tf.cast(old_size, tf.float64)), tf.int32)
     size = tf.maximum(size, [height, width])
-    image = tf.cond(tf.reduce_all(size == found), lambda: image, lambda: resized(image, size))
+    image = tf.cond(tf.reduce_all(size == old_size), lambda: image, lambda: resized(image, size))
     top, left = tf.unstack((size - [height, width]) // 2)
     return tf.ensure_shape(image[top : top + height, left : left + width], shape)
 
@@ -92,13 +91,15 @@ def decode_good(
     Returns:
         tuple: list of the positions of these files, uint8 (kept, *shape), and their own shapes.
     """
-    good, pairs = list(range(len(files))), _compiled(tuple(shape))[1]
+    good = list(range(len(files)))
+    pairs = _compiled(tuple(shape))[1]
     try:
         pixels, shapes = pairs(tf.constant(files, tf.string, [len(files)]))
     except tf.errors.InvalidArgumentError:
         # Damaged files are rare: only now is it worth looking at them one by one.
-        good = [i for i in good if own_shape(files[i]) is not None]
-        pixels, shapes = pairs(tf.constant([files[i] for i in good], tf.string, [len(good)]))
+        good = [number for number in good if own_shape(files[number]) is not None]
+        readable = tf.constant([files[number] for number in good], tf.string, [len(good)])
+        pixels, shapes = pairs(readable)
     return good, pixels.numpy(), shapes.numpy().tolist()
 
 
@@ -107,11 +108,11 @@ def fit_arrays(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return _compiled(tuple(shape))[2](images).numpy()
 
 
-def own_shape(image: Any) -> tuple[int, int, int] | None:
+def own_shape(image: np.ndarray | bytes) -> tuple[int, int, int] | None:
     """(height, width, 1 or 3) of an array or a file (``bytes``), None if it cannot be decoded."""
     if isinstance(image, bytes):
         try:
-            image = _decode_one(tf.constant(image)).numpy()
+            image = _decode_eagerly(tf.constant(image)).numpy()
         except tf.errors.InvalidArgumentError:
             return None
     height, width, channels = image.shape
@@ -119,23 +120,23 @@ def own_shape(image: Any) -> tuple[int, int, int] | None:
 
 
 @functools.cache
-def _compiled(shape):
+def _compiled(shape: tuple[int, ...]) -> tuple[Callable, Callable, Callable]:
     """Functions of files -> pixels, files -> (pixels, own shapes), arrays -> pixels."""
     files = [tf.TensorSpec([None], tf.string)]
     arrays = [tf.TensorSpec([None, None, None, None], tf.uint8)]
 
-    def with_own_shape(content):
+    def with_own_shape(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = decode(content)
         return fit(image, shape), tf.shape(image)
 
-    def all_with_own_shapes(contents):
+    def all_with_own_shapes(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.device("CPU:0"):
             return tf.map_fn(
-                with_own_shape, contents, parallel_iterations=_DECODED_AT_ONCE,
-                fn_output_signature=(
-                    tf.TensorSpec(shape, tf.uint8), tf.TensorSpec([3], tf.int32)
-                ),
-            )  # fmt: skip
+                with_own_shape,
+                contents,
+                parallel_iterations=_DECODED_AT_ONCE,
+                fn_output_signature=(tf.TensorSpec(shape, tf.uint8), tf.TensorSpec([3], tf.int32)),
+            )
 
     return (
         tf.function(
@@ -151,17 +152,21 @@ def _compiled(shape):
 
 
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-def _decode_one(content):
+def _decode_eagerly(content: tf.Tensor) -> tf.Tensor:
     with tf.device("CPU:0"):
         return decode(content)
 
 
-def _each(function, values, shape):
+def _each(
+    function: Callable[[tf.Tensor], tf.Tensor], values: tf.Tensor, shape: Sequence[int]
+) -> tf.Tensor:
     with tf.device("CPU:0"):
         return tf.map_fn(
-            function, values, parallel_iterations=_DECODED_AT_ONCE,
+            function,
+            values,
+            parallel_iterations=_DECODED_AT_ONCE,
             fn_output_signature=tf.TensorSpec(shape, tf.uint8),
-        )  # fmt: skip
+        )
 
 
 def with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:

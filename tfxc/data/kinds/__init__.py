@@ -15,7 +15,6 @@ TensorFlow is imported by the methods that need it: whoever reads rows does with
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.data.kinds.base import FeatureKind, Given, Input, Tensor
@@ -27,10 +26,24 @@ from tfxc.data.kinds.texts import TEXT, TEXT_AND_FEATURES
 from tfxc.data.kinds.tokens import TOKENS
 
 __all__ = [
-    "DENSE", "ENCODED", "IMAGE", "INPUTS", "JOINED", "KINDS", "ROW_KINDS", "SPARSE", "TEXT",
-    "TEXT_AND_FEATURES", "TOKENS", "FeatureKind", "Given", "Input", "Tensor", "input_of",
+    "DENSE",
+    "ENCODED",
+    "IMAGE",
+    "INPUTS",
+    "JOINED",
+    "KINDS",
+    "ROW_KINDS",
+    "SPARSE",
+    "TEXT",
+    "TEXT_AND_FEATURES",
+    "TOKENS",
+    "FeatureKind",
+    "Given",
+    "Input",
+    "Tensor",
+    "input_of",
     "kind_of_features",
-]  # fmt: skip
+]
 
 #: The kinds that models are built for, by name: what a manifest and an encoder may say.
 KINDS = {kind.name: kind for kind in (SPARSE, DENSE, TOKENS, JOINED, IMAGE)}
@@ -50,7 +63,7 @@ def input_of(names: Iterable[str]) -> Input | None:
     return next((kind for kind in INPUTS.values() if set(kind.inputs) == set(names)), None)
 
 
-def kind_of_features(features: Any, where: str | Path) -> Given:
+def kind_of_features(features: object, where: str | Path) -> Given:
     """The kind of what a reader returned as ``Chunk.features``.
 
     Args:
@@ -69,8 +82,8 @@ def kind_of_features(features: Any, where: str | Path) -> Given:
         if kind.recognises(features):
             return kind
     raise DataError(
-        f"{' or '.join(kind.description for kind in known)} expected, found "
-        f"{type(features).__name__} {getattr(features, 'shape', '')}".rstrip(),
+        f"{type(features).__name__} {getattr(features, 'shape', '')}".rstrip()
+        + f" is neither {' nor '.join(kind.description for kind in known)}",
         where=where,
         fix="return Chunk.features in one of the forms that tfxc.data.chunk describes",
     )

@@ -45,7 +45,7 @@ class Tensor(NamedTuple):
 
         return tf.TensorSpec(self.shape(batch), self.dtype, name=self.name)
 
-    def __str__(self):
+    def __str__(self) -> str:
         axes = ", ".join(map(str, self.axes)) + ("," if len(self.axes) == 1 else "")
         return f"{self.name}: {self.dtype} ({axes}){self.note}"
 
@@ -109,10 +109,10 @@ class FeatureKind(Input):
     encoder: str
     is_matrix = is_image = False
 
-    def __reduce__(self):
+    def __reduce__(self) -> str:
         return self.name.upper()  # there is one object of each kind, also where it is unpickled
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"kinds.{self.name.upper()}"
 
     @property
@@ -152,11 +152,11 @@ class FeatureKind(Input):
                 (n, num_features), ``TokenRows``, ``JoinedRows``, uint8 (n, height, width, channels)
                 or a list of encoded files. Entries of a CSR matrix in one place are added up.
         """
-        found = self._arrays_of(features)
-        return {name: np.asarray(found[name], dtype) for name, dtype in self.arrays.items()}
+        arrays = self._arrays_of(features)
+        return {name: np.asarray(arrays[name], dtype) for name, dtype in self.arrays.items()}
 
     @abc.abstractmethod
-    def _arrays_of(self, features):
+    def _arrays_of(self, features: Any) -> Arrays:
         """``arrays_of``, of any type of numbers."""
 
     @abc.abstractmethod
@@ -204,7 +204,7 @@ class FeatureKind(Input):
         """
         return tensors
 
-    def recognises(self, features: Any) -> bool:
+    def recognises(self, features: object) -> bool:
         """Whether what a ``Chunk`` holds in ``chunk_field`` is of this kind, as a reader has it.
 
         False where text features make the features.
@@ -261,7 +261,7 @@ class Given(FeatureKind):
     """A kind whose features readers return as ``Chunk.features``; they are checked, not made."""
 
     @abc.abstractmethod
-    def recognises(self, features: Any) -> bool:
+    def recognises(self, features: object) -> bool:
         """Whether ``features``, any object, have the form in which readers return this kind."""
 
     @abc.abstractmethod

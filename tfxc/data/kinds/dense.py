@@ -13,9 +13,13 @@ from tfxc.data.parsing import typed_lines
 class Dense(Given):
     """Vectors."""
 
-    name, description, prompt = "dense", "dense vectors", "numbers"
+    name = "dense"
+    description = "dense vectors"
+    prompt = "numbers"
     columns = (Vectors("matrix", "input_vals"),)
-    inputs, encoder, is_matrix = ("features",), "precomputed", True
+    inputs = ("features",)
+    encoder = "precomputed"
+    is_matrix = True
 
     def describe(self, sizes: Sizes) -> str:
         return f"{sizes['num_features']:,} features (dense)"
@@ -28,13 +32,13 @@ class Dense(Given):
     ) -> dict[str, Any]:
         return {"features": typed_lines.vectors_of_lines(lines, places, num_features)}
 
-    def recognises(self, features: Any) -> bool:
+    def recognises(self, features: object) -> bool:
         return isinstance(features, np.ndarray) and features.ndim == 2
 
     def values(self, features: np.ndarray) -> np.ndarray:
         return features
 
-    def _arrays_of(self, features):
+    def _arrays_of(self, features: np.ndarray) -> Arrays:
         return {"matrix": features}
 
     def tensors_of(self, arrays: Arrays) -> Arrays:

@@ -14,9 +14,14 @@ from tfxc.data.parsing import typed_lines
 class Image(FeatureKind):
     """Images as pixels."""
 
-    name, description, prompt, chunk_field = "image", "images", "a path", "images"
+    name = "image"
+    description = "images"
+    prompt = "a path"
+    chunk_field = "images"
     columns: tuple[Column, ...] = (Pixels("images", "image/raw"),)
-    inputs, encoder, is_image = ("images",), "resnet", True
+    inputs = ("images",)
+    encoder = "resnet"
+    is_image = True
 
     def describe(self, sizes: Sizes) -> str:
         return f"images of {' x '.join(map(str, sizes['image_shape']))}"
@@ -29,10 +34,10 @@ class Image(FeatureKind):
     ) -> dict[str, Any]:
         return {"images": typed_lines.files_of_lines(lines, places), "names": lines}
 
-    def recognises(self, features: Any) -> bool:
+    def recognises(self, features: object) -> bool:
         return True
 
-    def _arrays_of(self, features):
+    def _arrays_of(self, features: np.ndarray) -> Arrays:
         return {"images": features}
 
     def tensors_of(self, arrays: Arrays) -> Arrays:
@@ -48,7 +53,8 @@ class Image(FeatureKind):
 class Encoded(Image):
     """Images as files, which are decoded on the way to the model."""
 
-    name, description = "encoded", "encoded images"
+    name = "encoded"
+    description = "encoded images"
     columns = (Files("indptr", "content", "image/encoded", "image"),)
     inputs = ("image_bytes",)
 
@@ -59,7 +65,7 @@ class Encoded(Image):
     def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (Tensor("image_bytes", "string", ("batch",)),)
 
-    def _arrays_of(self, features):
+    def _arrays_of(self, features: Sequence[bytes]) -> Arrays:
         return joined_files(features)
 
     def tensors_of(self, arrays: Arrays) -> Arrays:
@@ -82,4 +88,5 @@ class Encoded(Image):
         return self.arrays_of([tf.io.encode_png(image).numpy() for image in images])
 
 
-IMAGE, ENCODED = Image(), Encoded()
+IMAGE = Image()
+ENCODED = Encoded()

@@ -17,14 +17,20 @@ class Joined(FeatureKind):
 
     name = "joined"
     description = "texts as tokens and as bags (data.text_features 'joined')"
-    inputs, encoder, is_matrix = (*Sparse.inputs, "tokens"), "textcnn", True
+    inputs = (*Sparse.inputs, "tokens")
+    encoder = "textcnn"
+    is_matrix = True
     columns = (
         *Sparse.columns,
         Lists(
-            "token_indptr", "tokens", "tokens", "token_counts", what="token",
+            "token_indptr",
+            "tokens",
+            "tokens",
+            "token_counts",
+            what="token",
             limit="vocabulary_size",
         ),
-    )  # fmt: skip
+    )
 
     @property
     def components(self) -> Mapping[str, FeatureKind]:
@@ -37,7 +43,7 @@ class Joined(FeatureKind):
     def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (*SPARSE.tensors(sizes), *TOKENS.tensors(sizes))
 
-    def _arrays_of(self, features):
+    def _arrays_of(self, features: Any) -> Arrays:
         return _joined(SPARSE.arrays_of(features.terms), TOKENS.arrays_of(features.tokens))
 
     def tensors_of(self, arrays: Arrays) -> Arrays:
@@ -58,11 +64,12 @@ class Joined(FeatureKind):
     ) -> Arrays:
         vocabulary = {"num_features": sizes.get("vocabulary_size") or 2}
         return _joined(
-            SPARSE.example(sizes, count, draw), TOKENS.example(vocabulary, count, draw)
-        )  # fmt: skip
+            SPARSE.example(sizes, count, draw),
+            TOKENS.example(vocabulary, count, draw),
+        )
 
 
-def _joined(terms, tokens):
+def _joined(terms: Arrays, tokens: Arrays) -> Arrays:
     """The arrays of joined rows out of those of their parts."""
     return {**terms, "token_indptr": tokens["indptr"], "tokens": tokens["tokens"]}
 

@@ -14,14 +14,22 @@ from tfxc.data.parsing import typed_lines
 class Sparse(Given):
     """Bags of features with a weight each."""
 
-    name, description, prompt = "sparse", "sparse features", "id:value pairs"
+    name = "sparse"
+    description = "sparse features"
+    prompt = "id:value pairs"
     columns = (
         Lists(
-            "indptr", "indices", "input_idxs", "input_counts",
-            values="values", values_field="input_vals",
+            "indptr",
+            "indices",
+            "input_idxs",
+            "input_counts",
+            values="values",
+            values_field="input_vals",
         ),
-    )  # fmt: skip
-    inputs, encoder, is_matrix = ("ids", "weights", "row_splits"), "bag_mlp", True
+    )
+    inputs = ("ids", "weights", "row_splits")
+    encoder = "bag_mlp"
+    is_matrix = True
 
     def describe(self, sizes: Sizes) -> str:
         return f"{sizes['num_features']:,} features (sparse)"
@@ -38,21 +46,24 @@ class Sparse(Given):
     ) -> dict[str, Any]:
         return {"features": typed_lines.bags_of_lines(lines, places, num_features)}
 
-    def recognises(self, features: Any) -> bool:
+    def recognises(self, features: object) -> bool:
         return scipy.sparse.issparse(features)
 
     def values(self, features: scipy.sparse.csr_matrix) -> np.ndarray:
         return features.data
 
-    def _arrays_of(self, features):
+    def _arrays_of(self, features: scipy.sparse.csr_matrix) -> Arrays:
         if not features.has_canonical_format:
             features = features.copy()
             features.sum_duplicates()
         return {"indptr": features.indptr, "indices": features.indices, "values": features.data}
 
     def tensors_of(self, arrays: Arrays) -> Arrays:
-        ids, weights, row_splits = (arrays[name] for name in ("indices", "values", "indptr"))
-        return {"ids": ids, "weights": weights, "row_splits": row_splits}
+        return {
+            "ids": arrays["indices"],
+            "weights": arrays["values"],
+            "row_splits": arrays["indptr"],
+        }
 
     def matrix_of(self, arrays: Arrays, num_features: int) -> scipy.sparse.csr_matrix:
         """The arrays of rows as a CSR matrix (n, num_features), not copied."""
@@ -79,7 +90,8 @@ class Sparse(Given):
     def example(
         self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
     ) -> Arrays:
-        draw, num_features = draw or np.random.default_rng(0), sizes["num_features"]
+        draw = draw or np.random.default_rng(0)
+        num_features = sizes["num_features"]
         width = min(20, num_features)
         ids = [np.sort(draw.choice(num_features, width, replace=False)) for _ in range(count)]
         return {

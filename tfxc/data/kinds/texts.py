@@ -16,7 +16,10 @@ from tfxc.ops.csr import as_csr
 class Text(Input):
     """Texts, which the text features of a run make features of."""
 
-    name, description, prompt, chunk_field = "text", "texts", "a text", "texts"
+    name = "text"
+    description = "texts"
+    prompt = "a text"
+    chunk_field = "texts"
     inputs = ("text",)
 
     def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
@@ -34,7 +37,9 @@ class Text(Input):
 class TextAndFeatures(Input):
     """Texts, and next to them the features that a run takes as they are."""
 
-    name, description, chunk_field = "text_and_features", "texts with features", "texts"
+    name = "text_and_features"
+    description = "texts with features"
+    chunk_field = "texts"
     inputs = ("text", "ids", "weights", "row_splits")
 
     def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
@@ -49,4 +54,5 @@ class TextAndFeatures(Input):
         return {**texts, **SPARSE.tensors_of(SPARSE.arrays_of(features))}
 
 
-TEXT, TEXT_AND_FEATURES = Text(), TextAndFeatures()
+TEXT = Text()
+TEXT_AND_FEATURES = TextAndFeatures()

@@ -17,7 +17,8 @@ class Tokens(FeatureKind):
     name = "tokens"
     description = "lists of tokens (data.text_features 'characters' or 'words')"
     columns = (Lists("indptr", "tokens", "input_idxs", "input_counts", what="token"),)
-    inputs, encoder = ("tokens",), "textcnn"
+    inputs = ("tokens",)
+    encoder = "textcnn"
 
     def describe(self, sizes: Sizes) -> str:
         return f"texts of {sizes['num_features']:,} different tokens"
@@ -26,7 +27,7 @@ class Tokens(FeatureKind):
         padded = ", padded with 0"
         return (Tensor("tokens", "int32", ("batch", "length"), [[1, 1, 0]], padded),)
 
-    def _arrays_of(self, features):
+    def _arrays_of(self, features: Any) -> Arrays:
         return {"indptr": features.indptr, "tokens": features.tokens}
 
     def tensors_of(self, arrays: Arrays) -> Arrays:

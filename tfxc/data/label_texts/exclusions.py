@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tfxc.data.sources.base import Source
 
 
-_DIGITS = 19  # of a number
+_MOST_DIGITS = 19  # of a number
 
 
 class Exclusions:
@@ -68,10 +68,12 @@ def exclusions(
         DataError: a file of pairs cannot be read, or does not fit the split.
     """
     names = LabelVocabulary.load(Path(folder) / LABELS_FILE)
-    keys = own = None
+    keys = None
+    labels_of_own = None
     if has_label_texts(folder):
-        keys, own = example_keys(folder, split), own_labels(folder, split)
-    examples = _Examples(source.num_examples, _pairs(source), keys, own)
+        keys = example_keys(folder, split)
+        labels_of_own = own_labels(folder, split)
+    examples = _Examples(source.num_examples, _pairs(source), keys, labels_of_own)
     paths = [kind.replace(SPLIT, split) for kind in kinds]
     return _excluded(paths, examples, names, folder, train)
 
@@ -98,7 +100,9 @@ def exclusions_of_file(
     Raises:
         DataError: a file cannot be read, or does not fit the other.
     """
-    keys, true, count = [np.zeros((0, 2), np.uint64)], [np.zeros((0, 2), np.int64)], 0
+    keys = [np.zeros((0, 2), np.uint64)]
+    true = [np.zeros((0, 2), np.int64)]
+    count = 0
     for chunk in reader.chunks():
         if label_texts:
             keys.append(keys_of_examples(chunk.texts or [], separator))
@@ -108,8 +112,8 @@ def exclusions_of_file(
         true.append(np.array(pairs, np.int64).reshape(-1, 2))
         count += len(chunk)
     both = np.concatenate(keys)
-    own = labels_of_texts(both[:, 1], text_keys(label_texts))
-    examples = _Examples(count, np.concatenate(true), both[:, 0], own)
+    labels_of_own = labels_of_texts(both[:, 1], text_keys(label_texts))
+    examples = _Examples(count, np.concatenate(true), both[:, 0], labels_of_own)
     return _excluded(kinds, examples, names, folder, train)
 
 
@@ -119,21 +123,29 @@ class _Examples(NamedTuple):
     number: int
     true: np.ndarray
     keys: np.ndarray | None
-    own: np.ndarray | None
+    labels_of_own: np.ndarray | None
 
 
-def _excluded(kinds, examples, names, folder, train):
-    found = [np.zeros((0, 2), np.int64)]
+def _excluded(
+    kinds: Iterable[str],
+    examples: _Examples,
+    names: LabelVocabulary,
+    folder: str | Path | None,
+    train: "Source | None",
+) -> Exclusions:
+    pairs_of_kinds = [np.zeros((0, 2), np.int64)]
     for kind in kinds:
         if kind == "self":
-            places = np.flatnonzero(examples.own >= 0)
-            found.append(np.stack([places, examples.own[places].astype(np.int64)], axis=1))
+            places = np.flatnonzero(examples.labels_of_own >= 0)
+            pairs_of_kinds.append(
+                np.stack([places, examples.labels_of_own[places].astype(np.int64)], axis=1)
+            )
         elif kind == "train":
-            of_train = example_keys(folder, "train")
-            found.append(_with_same_text(of_train, examples.keys, _pairs(train)))
+            train_keys = example_keys(folder, "train")
+            pairs_of_kinds.append(_with_same_text(train_keys, examples.keys, _pairs(train)))
         else:
-            found.append(read_excluded_pairs(expand(kind), names, examples.number))
-    pairs = np.concatenate(found)
+            pairs_of_kinds.append(read_excluded_pairs(expand(kind), names, examples.number))
+    pairs = np.concatenate(pairs_of_kinds)
     is_true = np.isin(_codes(pairs), _codes(examples.true))
     return Exclusions(pairs[~is_true], examples.number)
 
@@ -158,43 +170,44 @@ def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: 
         array([[  0, 812],
                [  0,  17]])
     """
-    found: list[tuple[int, int]] = []
+    pairs: list[tuple[int, int]] = []
     unknown = 0
     for line, text in Lines(path).texts():
         parts = text.split(maxsplit=1)
         if not parts:
             continue
-        is_number = len(parts) > 1 and parts[0].isdecimal() and len(parts[0]) < _DIGITS
+        is_number = len(parts) > 1 and parts[0].isdecimal() and len(parts[0]) < _MOST_DIGITS
         if not is_number or int(parts[0]) >= num_examples:
             raise DataError(
-                f"an example's number below {num_examples:,} and a label behind a blank expected, "
-                f"found {text[:80]!r}",
+                f"{text[:80]!r} is not an example's number below {num_examples:,} and a label "
+                "behind a blank",
                 where=f"{path}:{line}",
                 fix="number the examples of the split from 0 in their order",
             )
         ids = names.ids([parts[1].rstrip()])
         unknown += not ids
-        found += [(int(parts[0]), id_) for id_ in ids]
-    if unknown and not found:
+        pairs += [(int(parts[0]), id_) for id_ in ids]
+    if unknown and not pairs:
         raise DataError(
-            f"names of labels expected, found none in {unknown:,} lines",
+            f"none of the {unknown:,} lines names a label of the run",
             where=path,
             fix="write the labels as the data does, e.g. as numbers where it numbers them",
         )
     if unknown:
         NOTES.info(f"{path}: labels that are not there are left out, in {unknown:,} of the lines")
-    return np.array(found, np.int64).reshape(-1, 2)
+    return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-def _pairs(source):
+def _pairs(source: "Source") -> np.ndarray:
     """int64 (n, 2): example and label of all examples in their order."""
-    found, first = [np.zeros((0, 2), np.int64)], 0
+    pairs = [np.zeros((0, 2), np.int64)]
+    first = 0
     for rows in source.blocks(65_536):
         counts = np.diff(rows.label_indptr)
         examples = np.repeat(np.arange(first, first + len(rows)), counts)
-        found.append(np.stack([examples, rows.label_ids.astype(np.int64)], axis=1))
+        pairs.append(np.stack([examples, rows.label_ids.astype(np.int64)], axis=1))
         first += len(rows)
-    return np.concatenate(found)
+    return np.concatenate(pairs)
 
 
 def _codes(pairs: np.ndarray) -> np.ndarray:
@@ -205,14 +218,16 @@ def _with_same_text(train_keys: np.ndarray, keys: np.ndarray, pairs: np.ndarray)
     """int64 (n, 2): examples, and labels of training examples with the same text."""
     # Each label of a text once, however many examples have the text.
     order = np.lexsort((pairs[:, 1], train_keys[pairs[:, 0]]))
-    labels, of_pairs = pairs[order, 1], train_keys[pairs[order, 0]]
-    new = np.ones(len(order), bool)
-    new[1:] = (labels[1:] != labels[:-1]) | (of_pairs[1:] != of_pairs[:-1])
-    labels, of_pairs = labels[new], of_pairs[new]
-    begins = np.searchsorted(of_pairs, keys, "left")
-    ends = np.searchsorted(of_pairs, keys, "right")
+    labels = pairs[order, 1]
+    pair_keys = train_keys[pairs[order, 0]]
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = (labels[1:] != labels[:-1]) | (pair_keys[1:] != pair_keys[:-1])
+    labels = labels[is_new]
+    pair_keys = pair_keys[is_new]
+    begins = np.searchsorted(pair_keys, keys, "left")
+    ends = np.searchsorted(pair_keys, keys, "right")
     counts = ends - begins
     examples = np.repeat(np.arange(len(keys)), counts)
     places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    found = labels[np.repeat(begins, counts) + places]
-    return np.stack([examples, found], axis=1).astype(np.int64)
+    their_labels = labels[np.repeat(begins, counts) + places]
+    return np.stack([examples, their_labels], axis=1).astype(np.int64)

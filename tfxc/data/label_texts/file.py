@@ -1,8 +1,8 @@
 """The file of label texts, and which text belongs to which label."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -33,33 +33,33 @@ def read_label_texts(path: str | Path, longest_line: int = MAX_LINE_BYTES) -> di
         {'card_arrival': 'card arrival'}
     """
     reader = JSONLines(path, labels_field="label", max_line_bytes=longest_line, encoding=None)
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for number, (text, labels) in enumerate(_entries(reader), 1):
         where = f"{path}, entry {number:,}"
         if len(labels) != 1:
             raise DataError(
-                f"one label expected in 'label', found {len(labels)}",
+                f"'label' has {len(labels)} labels instead of one",
                 where=where,
                 fix="write a line for each label",
             )
         name = str(labels[0])
         if not text.strip():
             raise DataError(
-                f"a text expected for label {name!r}, found an empty one",
+                f"the text of label {name!r} is empty",
                 where=where,
                 fix="write one, or remove the line",
             )
-        if name in found:
+        if name in texts:
             raise DataError(
-                f"one text for each label expected, found another one for {name!r}",
+                f"label {name!r} has a text already",
                 where=where,
                 fix="remove one of them",
             )
-        found[name] = text
-    return found
+        texts[name] = text
+    return texts
 
 
-def _entries(reader):
+def _entries(reader: JSONLines) -> Iterator[tuple[str, Sequence[Any]]]:
     """Yields text and labels of each line."""
     try:
         for chunk in reader.chunks():
@@ -109,12 +109,11 @@ def texts_of_labels(
         return [text_of_name(name) for name in names]
     missing = [name for name in names if name not in given]
     if missing and settings.missing_texts == "error":
-        shown = ", ".join(map(repr, missing[:_SHOWN])) + (
-            " and others" if len(missing) > _SHOWN else ""
-        )
+        shown = ", ".join(map(repr, missing[:_SHOWN]))
+        if len(missing) > _SHOWN:
+            shown += " and others"
         raise DataError(
-            f"a text for each of {len(names):,} labels expected, found none for "
-            f"{len(missing):,}: {shown}",
+            f"{len(missing):,} of {len(names):,} labels have no text: {shown}",
             where=settings.label_texts,
             fix="add them, or set data.missing_texts to 'free' and head.free_vectors to true",
         )

@@ -31,8 +31,9 @@ def own_part(text: str, separator: str | None) -> str:
         >>> own_part("hypernym : reform, a change", " : ")
         'reform, a change'
     """
-    _, found, part = text.partition(separator) if separator else ("", "", text)
-    return part if found else text
+    if not separator or separator not in text:
+        return text
+    return text.partition(separator)[2]
 
 
 def keys_of_examples(texts: Sequence[str], separator: str | None) -> np.ndarray:
@@ -83,6 +84,6 @@ def labels_of_texts(keys: np.ndarray, label_keys: np.ndarray) -> np.ndarray:
     Returns:
         int32 (n,), -1 for none.
     """
-    own = places_of(keys, label_keys)
-    own[keys == text_keys([""])[0]] = -1
-    return own
+    labels = places_of(keys, label_keys)
+    labels[keys == text_keys([""])[0]] = -1
+    return labels

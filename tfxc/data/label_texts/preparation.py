@@ -49,12 +49,14 @@ class LabelTextsPreparation:
         assert settings.label_texts is not None
         if given_terms(text_features) is not None:
             raise ConfigError(
-                "text features that are made from texts alone expected with label_texts, found "
-                "terms 'given'",
+                "label_texts need text features that are made from texts alone, and 'given' ones "
+                "are not",
                 where="data.text_features.terms",
                 fix="choose e.g. 'tfidf'",
             )
-        self._settings, self._given, self._held_out = settings, None, sorted(held_out)
+        self._settings = settings
+        self._given = None
+        self._held_out = sorted(held_out)
         if settings.label_texts != NAMES:
             path = source_path(settings.label_texts)
             self._given = read_label_texts(path, settings.max_line_bytes)
@@ -76,7 +78,8 @@ class LabelTextsPreparation:
         """
         assert numbering.vocabulary is not None and numbering.label_counts is not None
         if self._given is not None:
-            names, counts = numbering.vocabulary.names, numbering.label_counts.tolist()
+            names = numbering.vocabulary.names
+            counts = numbering.label_counts.tolist()
             trained = [name for name, count in zip(names, counts, strict=True) if count]
             texts_of_labels(self._given, trained, self._settings)
             numbering.extend(self._given)
@@ -108,5 +111,5 @@ class LabelTextsPreparation:
         Args:
             keys: those of ``keys_of_examples``, in the order of the records.
         """
-        own = labels_of_texts(keys[:, 1], self._keys)
-        save_examples(folder, split, own, keys[:, 0])
+        own_labels = labels_of_texts(keys[:, 1], self._keys)
+        save_examples(folder, split, own_labels, keys[:, 0])

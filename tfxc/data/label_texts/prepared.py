@@ -25,8 +25,10 @@ from tfxc.data.text.terms import first_of_each
 if TYPE_CHECKING:
     from tfxc.data.kinds import FeatureKind
 
-TEXTS_FILE, _KEYS = "texts.jsonl", "keys.npy"
-_OWN, _EXAMPLES = "own-{}.npy", "examples-{}.npy"
+TEXTS_FILE = "texts.jsonl"
+_KEYS = "keys.npy"
+_OWN = "own-{}.npy"
+_EXAMPLES = "examples-{}.npy"
 _AT_ONCE = 8192
 
 
@@ -47,7 +49,9 @@ class LabelTexts:
     """
 
     def __init__(self, rows: Rows, keys: np.ndarray, own_labels: np.ndarray | None = None) -> None:
-        self.rows, self.keys, self.own_labels = rows, keys, own_labels
+        self.rows = rows
+        self.keys = keys
+        self.own_labels = own_labels
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,8 +76,8 @@ def features_of(texts: Sequence[str], text_features: Any) -> Rows:
     """
     parts = []
     for begin in range(0, max(1, len(texts)), _AT_ONCE):
-        some = texts[begin : begin + _AT_ONCE]
-        parts.append(Rows.of(text_features.kind, text_features.transform(some), [[]] * len(some)))
+        part = texts[begin : begin + _AT_ONCE]
+        parts.append(Rows.of(text_features.kind, text_features.transform(part), [[]] * len(part)))
     return Rows.concatenate(parts)
 
 
@@ -86,7 +90,8 @@ def shortened(rows: Rows, length: int | None) -> Rows:
     """
     if length is None or rows.lengths is None:
         return rows
-    arrays, bounds = dict(rows.arrays), rows.kind.columns[-1].bounds
+    arrays = dict(rows.arrays)
+    bounds = rows.kind.columns[-1].bounds
     assert bounds is not None, "tokens are lists"
     arrays[bounds], arrays["tokens"], _ = first_of_each(arrays[bounds], arrays["tokens"], length)
     return Rows(rows.kind, arrays, **rows.labels, num_features=rows.num_features)
@@ -153,14 +158,15 @@ def load_label_texts(
     """
     if not has_label_texts(folder):
         raise DataError(
-            "label texts expected, found none",
+            "there are no label texts",
             where=folder,
             fix="name their file in data.label_texts, or set it to 'names'",
         )
     inner = Path(folder) / LABEL_TEXTS_FOLDER
     keys = read_array(inner / _KEYS, fix=AGAIN)
     arrays = {name: read_array(inner / f"{name}.npy", fix=AGAIN) for name in kind.arrays}
-    bounds, none = np.zeros(len(keys) + 1, np.int64), np.zeros(0, np.int32)
+    bounds = np.zeros(len(keys) + 1, np.int64)
+    none = np.zeros(0, np.int32)
     rows = Rows(kind, arrays, label_indptr=bounds, label_ids=none, num_features=num_features)
     own = None if split is None else own_labels(folder, split)
     return LabelTexts(rows, keys, own)

@@ -34,8 +34,8 @@ def reading_order(manifest: "Manifest", data: "DataSettings") -> np.ndarray:
     info = manifest.split("train")
     if info.corrupt_images:
         raise DataError(
-            "a training split without corrupt images expected, found "
-            f"{info.corrupt_images:,}, which were left out",
+            f"{info.corrupt_images:,} corrupt images were left out, so that the places of the "
+            "others are not known",
             where=data.train,
             fix="remove them from the data",
         )
@@ -67,11 +67,13 @@ def check_order(
         for chunk in open_split(data, "train").chunks(CHUNK_EXAMPLES)
         for row in chunk.labels
     ]
-    found = [sorted(ids.tolist()) for ids in prepared]
-    fits = len(labels) == len(order) == len(found)
-    if not fits or any(labels[number] != ids for ids, number in zip(found, order, strict=True)):
+    prepared_labels = [sorted(ids.tolist()) for ids in prepared]
+    fits = len(labels) == len(order) == len(prepared_labels)
+    if not fits or any(
+        labels[number] != ids for ids, number in zip(prepared_labels, order, strict=True)
+    ):
         raise DataError(
-            "the prepared training file expected, found other examples or labels",
+            "the training file has other examples or labels than when it was prepared",
             where=data.train,
             fix="run prepare again with --force",
         )

@@ -3,14 +3,13 @@
 Without TensorFlow, so that processes that write shards start sooner and are smaller.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import numpy as np
 
-from tfxc.data.columns import LABELS
+from tfxc.data.columns import LABELS, Fields
 from tfxc.data.rows import Rows
 
 BLOCK_ROWS = 256
@@ -48,7 +47,14 @@ def write_shard(path: str | Path, rows: Rows, layout: str = "blocks") -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written to.
     """
-    records = {"blocks": _block_records, "examples": _example_records}[layout](rows)
+    assert layout in LAYOUTS, layout
+    if layout == "examples":
+        records = (
+            encode_example(_example_fields(rows.slice(number, number + 1)))
+            for number in range(len(rows))
+        )
+    else:
+        records = _block_records(rows)
     with open(path, "wb", buffering=_WRITTEN_BYTES) as stream:
         for record in records:
             length = len(record).to_bytes(8, "little")
@@ -66,15 +72,17 @@ def record_checksum(content: bytes) -> bytes:
         >>> record_checksum(b"").hex()
         'd8ea82a2'
     """
-    found = google_crc32c.value(content)
-    rotated = (found >> 15 | found << 17) + 0xA282EAD8
+    crc = google_crc32c.value(content)
+    rotated = (crc >> 15 | crc << 17) + 0xA282EAD8
     return (rotated & 0xFFFFFFFF).to_bytes(4, "little")
 
 
-def _block_records(rows):
-    images = rows.kind.is_image
-    held, most = (rows.nonzeros, _RECORD_BYTES) if images else (rows.nbytes, PARSED_BYTES)
-    size = min(BLOCK_ROWS, max(1, most * len(rows) // max(held, 1)))
+def _block_records(rows: Rows) -> Iterator[bytes]:
+    if rows.kind.is_image:
+        rows_per_record = _RECORD_BYTES * len(rows) // max(rows.nonzeros, 1)
+    else:
+        rows_per_record = PARSED_BYTES * len(rows) // max(rows.nbytes, 1)
+    size = min(BLOCK_ROWS, max(1, rows_per_record))
     for start in range(0, len(rows), size):
         block = rows.slice(start, start + size)
         fields = _example_fields(block) | LABELS.lengths(block.labels)
@@ -83,19 +91,14 @@ def _block_records(rows):
         yield encode_example(fields)
 
 
-def _example_records(rows):
-    for number in range(len(rows)):
-        yield encode_example(_example_fields(rows.slice(number, number + 1)))
-
-
-def _example_fields(rows):
+def _example_fields(rows: Rows) -> Fields:
     fields = {"label_vals": np.ones(len(rows.label_ids), np.float32), **LABELS.record(rows.labels)}
     for column in rows.kind.columns:
         fields |= column.record(rows.arrays)
     return fields
 
 
-def encode_example(arrays: Mapping[str, Any]) -> bytes:
+def encode_example(arrays: Mapping[str, np.ndarray | list[bytes]]) -> bytes:
     """One serialised ``tf.train.Example``, its features ordered by name.
 
     Straight from the arrays: the protobuf classes copy every number into a Python object first,
@@ -111,24 +114,20 @@ def encode_example(arrays: Mapping[str, Any]) -> bytes:
         >>> encode_example({"a": np.array([300])}).hex()
         '0a0d0a0b0a016112061a040a02ac02'
     """
-    entries = (
-        message_field(
-            _FEATURE,
-            message_field(_KEY, name.encode()) + message_field(_VALUE, _feature(arrays[name])),
-        )
-        for name in sorted(arrays)
-    )
+    entries = []
+    for name in sorted(arrays):
+        array = arrays[name]
+        if isinstance(array, list):
+            values = b"".join(message_field(_PACKED, value) for value in array)
+            feature = message_field(_BYTES_LIST, values)
+        elif np.issubdtype(array.dtype, np.floating):
+            values = message_field(_PACKED, array.astype("<f4").tobytes())
+            feature = message_field(_FLOAT_LIST, values)
+        else:
+            feature = message_field(_INT64_LIST, message_field(_PACKED, _varints(array)))
+        entry = message_field(_KEY, name.encode()) + message_field(_VALUE, feature)
+        entries.append(message_field(_FEATURE, entry))
     return message_field(_FEATURES, b"".join(entries))
-
-
-def _feature(array):
-    if isinstance(array, list):
-        return message_field(
-            _BYTES_LIST, b"".join(message_field(_PACKED, value) for value in array)
-        )
-    if np.issubdtype(array.dtype, np.floating):
-        return message_field(_FLOAT_LIST, message_field(_PACKED, array.astype("<f4").tobytes()))
-    return message_field(_INT64_LIST, message_field(_PACKED, _varints(array)))
 
 
 def message_field(number: int, payload: bytes) -> bytes:
@@ -147,7 +146,7 @@ def message_field(number: int, payload: bytes) -> bytes:
     return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(len(payload)) + payload
 
 
-def _varint(value):
+def _varint(value: int) -> bytes:
     digits = bytearray()
     while value > 127:
         digits.append(value & 127 | 128)
@@ -156,7 +155,7 @@ def _varint(value):
     return bytes(digits)
 
 
-def _varints(array):
+def _varints(array: np.ndarray) -> bytes:
     """Base-128 digits of each value, lowest first; the high bit says that another one follows."""
     if not len(array):
         return b""

@@ -54,7 +54,8 @@ def write_block_shard(
     """
     job = job_of(scratch, stage)
     assert job.kind is not None and job.num_labels is not None, "all is learned"
-    columns, parts = (LABELS, *job.kind.columns), []
+    columns = (LABELS, *job.kind.columns)
+    parts = []
     for block, start, stop in segments:
         arrays = opened(str(job.file(ROWS, block))).read_rows(columns, start, stop)
         labels = {name: arrays.pop(name) for name in LABELS.types}
@@ -77,13 +78,21 @@ def write_rows(path: Path, rows: Rows, layout: str, num_labels: int) -> Shard:
     write_shard(path, rows, layout)
     counts = np.diff(rows.label_indptr)
     info = ShardInfo(
-        file=path.name, examples=len(rows), nonzeros=rows.nonzeros, tokens=rows.num_tokens,
-        labels=len(rows.label_ids), bytes=path.stat().st_size, sha256=checksum(path),
-    )  # fmt: skip
+        file=path.name,
+        examples=len(rows),
+        nonzeros=rows.nonzeros,
+        tokens=rows.num_tokens,
+        labels=len(rows.label_ids),
+        bytes=path.stat().st_size,
+        sha256=checksum(path),
+    )
     return Shard(
-        info, int(counts.min()), int(counts.max()), int((counts == 0).sum()),
-        int((rows.label_ids >= num_labels).sum()),
-    )  # fmt: skip
+        info,
+        min_labels=int(counts.min()),
+        max_labels=int(counts.max()),
+        without_labels=int((counts == 0).sum()),
+        unseen_labels=int((rows.label_ids >= num_labels).sum()),
+    )
 
 
 def write_split(

@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import read_errors
-from tfxc.data.columns import LABELS
+from tfxc.data.columns import LABELS, Arrays
 from tfxc.data.kinds import SPARSE
 from tfxc.data.records.record_writer import BLOCK_ROWS, PARSED_BYTES, record_checksum
 from tfxc.data.rows import Rows
@@ -96,12 +96,19 @@ def read_chunks(
         raise _damaged(path, "a record is no tf.train.Example") from error
 
 
-def _rows_of(path, columns, kind, num_features, image_shape):
-    sizes, arrays = {"num_features": num_features, "image_shape": image_shape}, {}
+def _rows_of(
+    path: Path,
+    columns: Arrays,
+    kind: "FeatureKind",
+    num_features: int | None,
+    image_shape: tuple[int, ...] | None,
+) -> Rows:
+    sizes = {"num_features": num_features, "image_shape": image_shape}
+    arrays: Arrays = {}
     try:
         labels = LABELS.read(columns, None, {})
         if (columns.get("label_vals", np.ones(0)) != 1).any():
-            raise DataError("label values of 1 expected, found others")
+            raise DataError("it has label values other than 1")
         for column in kind.columns:
             arrays |= column.read(columns, LABELS.count(labels), sizes)
     except DataError as error:
@@ -111,16 +118,19 @@ def _rows_of(path, columns, kind, num_features, image_shape):
     return Rows(kind, arrays, **labels, num_features=num_features)
 
 
-def _parsed(path, layout, kind):
+def _parsed(path: Path, layout: str, kind: "FeatureKind") -> Iterator[Arrays]:
     """Yields, for some thousand rows at a time, a dict of flat NumPy arrays."""
-    names, lists = {"label_vals": "float32"}, {}
+    names = {"label_vals": "float32"}
+    lists = {}
     for column in (LABELS, *kind.columns):
         names |= column.fields
         lists |= column.counts
     if layout == "blocks":
         names |= dict.fromkeys(lists.values(), "int64")
-    wanted = {name: tf.io.RaggedFeature(tf.as_dtype(dtype), row_splits_dtype=tf.int64)
-              for name, dtype in names.items()}  # fmt: skip
+    wanted = {
+        name: tf.io.RaggedFeature(tf.as_dtype(dtype), row_splits_dtype=tf.int64)
+        for name, dtype in names.items()
+    }
     most = _ROWS_AT_ONCE // BLOCK_ROWS if layout == "blocks" else _ROWS_AT_ONCE
     most = _IMAGE_RECORDS_AT_ONCE[layout] if kind.is_image else most
     for batch in _batches(path, most):
@@ -133,20 +143,22 @@ def _parsed(path, layout, kind):
         yield columns
 
 
-def _batches(path, most):
+def _batches(path: Path, most: int) -> Iterator[list[bytes]]:
     """Yields lists of at most so many records, of about ``PARSED_BYTES`` together."""
-    batch, size = [], 0
+    batch = []
+    size = 0
     for record in _records(path):
         batch.append(record)
         size += len(record)
         if len(batch) == most or size >= PARSED_BYTES:
             yield batch
-            batch, size = [], 0
+            batch = []
+            size = 0
     if batch:
         yield batch
 
 
-def _records(path):
+def _records(path: Path) -> Iterator[bytes]:
     """Yields the records of a file, each the bytes of a ``tf.train.Example``.
 
     TensorFlow's reader reserves what a length says, and its parser reads beyond the end of a
@@ -171,7 +183,7 @@ def _records(path):
             yield record
 
 
-def _damaged(path, reason):
+def _damaged(path: Path, reason: str) -> DataError:
     return DataError(
         f"this shard is truncated or damaged ({reason})", where=path, fix=_PREPARE_AGAIN
     )

@@ -49,8 +49,10 @@ class Source(abc.ABC):
         kind: "FeatureKind",
         image_shape: tuple[int, ...] | None = None,
     ) -> None:
-        self.num_examples, self.num_features = num_examples, num_features
-        self.num_labels, self.kind = num_labels, kind
+        self.num_examples = num_examples
+        self.num_features = num_features
+        self.num_labels = num_labels
+        self.kind = kind
         self.image_shape = None if image_shape is None else tuple(image_shape)
 
     @property
@@ -75,7 +77,7 @@ class Source(abc.ABC):
         """
         size = slice_size(batch_size, parts)
         if not self.num_examples:
-            raise ConfigError("a source with examples expected, found an empty one", where="data")
+            raise ConfigError("there are no examples", where="data")
         position = step * batch_size + part * size
         pieces = []
         while size:
@@ -93,8 +95,8 @@ class Source(abc.ABC):
             ConfigError: the examples are not lists of tokens, or not in memory.
         """
         raise ConfigError(
-            "a training split of token lists that fits into memory expected, found another kind or "
-            "a larger one",
+            "only token lists that fit into memory can be grouped by length, and the training "
+            "split is of another kind or larger",
             where="training.group_by_length",
             fix="remove it; for texts raise training.memory_gb",
         )
@@ -113,7 +115,7 @@ class Source(abc.ABC):
             ConfigError: the examples are not in memory.
         """
         raise ConfigError(
-            "a training split that fits into memory expected with 'near', found a larger one",
+            "'near' needs the training split in memory, and it is larger",
             where="head.batching",
             fix="raise training.memory_gb, or remove it",
         )
@@ -151,8 +153,9 @@ class Source(abc.ABC):
             total += np.bincount(known, minlength=self.num_labels)
         return total
 
-    def _raw_sequential(self, batch_size):
-        first, rest = 0, None
+    def _raw_sequential(self, batch_size: int) -> Iterator[dict[str, Any]]:
+        first = 0
+        rest = None
         for rows in self._in_order():
             rows = rows if rest is None else Rows.concatenate([rest, rows])
             whole = len(rows) - len(rows) % batch_size
@@ -164,11 +167,13 @@ class Source(abc.ABC):
             yield _batch_from(rest, first)
 
     @abc.abstractmethod
-    def _pieces(self, seed, epoch, start, stop):
+    def _pieces(
+        self, seed: int, epoch: int, start: int, stop: int
+    ) -> Sequence[tuple[Rows, np.ndarray]]:
         """Positions ``start`` to ``stop`` of an epoch's permutation: ``(Rows, example_index)``s."""
 
     @abc.abstractmethod
-    def _in_order(self):
+    def _in_order(self) -> Iterator[Rows]:
         """Yields all rows in their order, as ``Rows``."""
 
 
@@ -227,7 +232,8 @@ class ArraySource(Source):
         assert image_shape is not None or rows.kind is not ENCODED, "encoded images need a shape"
         shape = rows.image_shape or image_shape
         super().__init__(len(rows), rows.num_features, num_labels, rows.kind, shape)
-        self._rows, self._label_texts = rows, label_texts
+        self._rows = rows
+        self._label_texts = label_texts
         self._grouped: int | None = None
         # One attribute, which is replaced as a whole: a pipeline that is still read ahead must not
         # keep an order of other groups where later ones are looked for.
@@ -248,7 +254,7 @@ class ArraySource(Source):
         """See ``Source``."""
         return self._label_texts
 
-    def _order(self, seed, epoch, near):
+    def _order(self, seed: int, epoch: int, near: tuple[int, np.ndarray] | None) -> np.ndarray:
         order = permutation(self.num_examples, seed, epoch)
         batch_size = self._grouped if near is None else near[0]
         if batch_size is None:
@@ -260,13 +266,15 @@ class ArraySource(Source):
             return order[near_groups(near[1][order], rest, draw)]
         return order[length_groups(self._rows.lengths[order], batch_size, rest, draw)]
 
-    def _pieces(self, seed, epoch, start, stop):
+    def _pieces(
+        self, seed: int, epoch: int, start: int, stop: int
+    ) -> Sequence[tuple[Rows, np.ndarray]]:
         permutations, near = self._near
         order = permutations.get((seed, epoch), lambda: self._order(seed, epoch, near))
         row_numbers = order[start:stop].astype(np.int64)
         return [(self._rows.select(row_numbers), row_numbers)]
 
-    def _in_order(self):
+    def _in_order(self) -> Iterator[Rows]:
         yield self._rows
 
 
@@ -296,8 +304,8 @@ def slice_size(batch_size: int, parts: int) -> int:
     """
     if batch_size < 1 or batch_size % parts:
         raise ConfigError(
-            f"a batch size that is a positive multiple of {parts} (micro-batches times replicas) "
-            f"expected, found {batch_size}",
+            f"it is {batch_size}, which is no positive multiple of {parts} (micro-batches times "
+            "replicas)",
             where="batch_size",
             fix=f"use {max(1, round(batch_size / parts)) * parts}",
         )
@@ -332,7 +340,8 @@ def length_groups(
         ranked = begin + np.argsort(pool, kind="stable")
         # A batch that is not full comes last, and the next epoch continues it.
         spare = len(ranked) % batch_size
-        whole, left = np.sort(ranked.reshape(-1)[: len(ranked) - spare].reshape(-1, batch_size)), []
+        whole = np.sort(ranked.reshape(-1)[: len(ranked) - spare].reshape(-1, batch_size))
+        left = []
         if spare:
             left = [np.sort(ranked[len(ranked) - spare :])]
         places += [whole[draw.permutation(len(whole))].ravel(), *left]
@@ -371,11 +380,11 @@ def permutation(count: int, *key: int) -> np.ndarray:
     return numbers
 
 
-def _joined(pieces):
+def _joined(pieces: Sequence[tuple[Rows, np.ndarray]]) -> dict[str, Any]:
     """One batch out of several ``(Rows, example_index)``."""
     rows = Rows.concatenate([rows for rows, _ in pieces]) if len(pieces) > 1 else pieces[0][0]
     return {**rows.batch(), "example_index": np.concatenate([index for _, index in pieces])}
 
 
-def _batch_from(rows, first):
+def _batch_from(rows: Rows, first: int) -> dict[str, Any]:
     return {**rows.batch(), "example_index": np.arange(first, first + len(rows))}

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, DataError, UserError
@@ -81,25 +82,44 @@ def training_dataset(
     parts, first_part, num_parts_here = share
     if first_part < 0 or num_parts_here < 1 or first_part + num_parts_here > parts:
         raise ConfigError(
-            f"parts between 0 and {parts - 1} expected, found {num_parts_here} from {first_part}",
+            f"the parts go from 0 to {parts - 1}, so that {num_parts_here} from {first_part} on "
+            "do not exist",
             where="share",
         )
     if not source.num_examples:
-        raise ConfigError("a source with examples expected, found an empty one", where="data")
+        raise ConfigError("there are no examples", where="data")
     size = slice_size(batch_size, micro_batches * parts)
     per_step = micro_batches * num_parts_here
 
-    def fetch(number):
+    def fetch(number: np.ndarray) -> list[Any]:
         step, element = divmod(int(number), per_step)
         micro_batch, part = divmod(element, num_parts_here)
-        batch = _batch(
-            source, seed, start_step + step, batch_size,
-            part=micro_batch * parts + first_part + part, parts=micro_batches * parts,
-        )  # fmt: skip
+        try:
+            batch = source.batch(
+                seed,
+                start_step + step,
+                batch_size,
+                part=micro_batch * parts + first_part + part,
+                parts=micro_batches * parts,
+            )
+            index = batch["example_index"]
+            # A GPU would read any memory for numbers of examples that are not there.
+            wrong = index[(index < 0) | (index >= source.num_examples)]
+            if len(wrong):
+                raise DataError(
+                    f"a batch holds the example_index {wrong[0]}, but the {source.num_examples:,} "
+                    f"training examples have the numbers from 0 to {source.num_examples - 1:,}",
+                    where="data.train",
+                    fix="number the examples from 0 in their order",
+                )
+        except UserError as error:
+            source.failure = error  # TensorFlow makes another error of it
+            raise
         return tf.nest.flatten(batch)
 
-    def finish(number, batch):
-        step, element = number // per_step, number % per_step
+    def finish(number: tf.Tensor, batch: dict[str, Any]) -> dict[str, Any]:
+        step = number // per_step
+        element = number % per_step
         part = element // num_parts_here * parts + first_part + element % num_parts_here
         images = augmentation(batch["features"], start_step + step, part * size)
         return {**batch, "features": tf.ensure_shape(images, [size, *source.image_shape])}
@@ -108,16 +128,24 @@ def training_dataset(
         assert source.image_shape is not None, "encoded images need a shape"
         augmentation = Augmentation([], seed, source.image_shape)
     signature = batch_signature(source, size)
+    specs = tf.nest.flatten(signature)
+
+    def typed(number: tf.Tensor) -> dict[str, Any]:
+        tensors = tf.numpy_function(fetch, [number], [spec.dtype for spec in specs])
+        for tensor, spec in zip(tensors, specs, strict=True):
+            tensor.set_shape(spec.shape)
+        return tf.nest.pack_sequence_as(signature, tensors)
+
     elements = tf.data.Dataset.range(num_steps * per_step)
-    batches = elements.map(
-        lambda number: _typed(fetch, number, signature),
-        num_parallel_calls=_PARALLEL_FETCHES,
-        deterministic=True,
-    )
+    batches = elements.map(typed, num_parallel_calls=_PARALLEL_FETCHES, deterministic=True)
     if augmentation is not None:
         numbered = tf.data.Dataset.zip(elements, batches)
         batches = numbered.map(finish, tf.data.AUTOTUNE, deterministic=True)
-    return _finished(batches)
+    options = tf.data.Options()
+    options.deterministic = True
+    # The parts are cut by the caller's arguments; a strategy must not cut them once more.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return batches.prefetch(_PREFETCH).with_options(options)
 
 
 def copied_ahead(batches: tf.data.Dataset, device: str) -> tf.data.Dataset:
@@ -130,29 +158,6 @@ def copied_ahead(batches: tf.data.Dataset, device: str) -> tf.data.Dataset:
     return batches.apply(tf.data.experimental.prefetch_to_device(device, _ON_DEVICE))
 
 
-def _batch(source, *position, **part):
-    """A batch; what prevents it is remembered, because TensorFlow makes another error of it."""
-    try:
-        batch = source.batch(*position, **part)
-        _check_index(batch["example_index"], source.num_examples)
-    except UserError as error:
-        source.failure = error
-        raise
-    return batch
-
-
-def _check_index(index, count):
-    """Refuses numbers of examples that are not there: a GPU would read any memory for them."""
-    wrong = index[(index < 0) | (index >= count)]
-    if len(wrong):
-        raise DataError(
-            f"an example_index from 0 to {count - 1:,} expected, as there are {count:,} training "
-            f"examples, a batch holds {wrong[0]}",
-            where="data.train",
-            fix="number the examples from 0 in their order",
-        )
-
-
 def batch_signature(source: "Source", batch_size: int) -> dict[str, Any]:
     """The ``tf.TensorSpec``s of a batch of ``batch_size`` examples as the source returns it."""
     return {
@@ -160,19 +165,3 @@ def batch_signature(source: "Source", batch_size: int) -> dict[str, Any]:
         "labels": tf.TensorSpec((batch_size, None), tf.int32),
         "example_index": tf.TensorSpec((batch_size,), tf.int64),
     }
-
-
-def _typed(fetch, number, signature):
-    specs = tf.nest.flatten(signature)
-    tensors = tf.numpy_function(fetch, [number], [spec.dtype for spec in specs])
-    for tensor, spec in zip(tensors, specs, strict=True):
-        tensor.set_shape(spec.shape)
-    return tf.nest.pack_sequence_as(signature, tensors)
-
-
-def _finished(batches):
-    options = tf.data.Options()
-    options.deterministic = True
-    # The parts are cut by the caller's arguments; a strategy must not cut them once more.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return batches.prefetch(_PREFETCH).with_options(options)

@@ -55,18 +55,18 @@ class Fold(NamedTuple):
         """
         if source.num_examples < self.count:
             raise ConfigError(
-                f"at most as many folds as training examples ({source.num_examples:,}) expected, "
-                f"found {self.count}",
+                f"there are {self.count} folds, but only {source.num_examples:,} training examples",
                 where="recipe.folds",
             )
         rows = source.rows()
         inside = stratified_folds(rows, self.count, self.seed) == self.number
         texts = source.label_texts()
 
-        def part(chosen):
+        def part(chosen: np.ndarray) -> ArraySource:
             numbers = np.flatnonzero(chosen)
-            own = None if texts is None else texts.of_examples(numbers)
-            return ArraySource(rows.select(numbers), source.num_labels, source.image_shape, own)
+            their_texts = None if texts is None else texts.of_examples(numbers)
+            shape = source.image_shape
+            return ArraySource(rows.select(numbers), source.num_labels, shape, their_texts)
 
         return part(~inside), part(inside)
 
@@ -113,13 +113,16 @@ def rarest_labels(indptr: np.ndarray, ids: np.ndarray) -> np.ndarray:
         >>> rarest_labels(np.array([0, 1, 3, 3]), np.array([0, 0, 1])).tolist()
         [0, 1, -1]
     """
-    frequency, count = np.bincount(ids, minlength=1), len(indptr) - 1
+    frequency = np.bincount(ids, minlength=1)
+    count = len(indptr) - 1
     rarest = np.full(count, -1, np.int32)
     # Piece by piece: the sorting takes many times what the labels do.
     for first in range(0, count, _PIECE):
         bounds = indptr[first : first + _PIECE + 1]
-        own, sizes = ids[bounds[0] : bounds[-1]], np.diff(bounds)
-        order = np.lexsort((own, frequency[own], np.repeat(np.arange(len(sizes)), sizes)))
-        some = sizes > 0
-        rarest[first : first + _PIECE][some] = own[order][(bounds[:-1] - bounds[0])[some]]
+        labels = ids[bounds[0] : bounds[-1]]
+        sizes = np.diff(bounds)
+        order = np.lexsort((labels, frequency[labels], np.repeat(np.arange(len(sizes)), sizes)))
+        has_labels = sizes > 0
+        rarest_places = (bounds[:-1] - bounds[0])[has_labels]
+        rarest[first : first + _PIECE][has_labels] = labels[order][rarest_places]
     return rarest

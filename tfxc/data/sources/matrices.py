@@ -39,19 +39,23 @@ def matrices(source: "Source", batch_size: int = _BATCH) -> tuple[Any, scipy.spa
     """
     if not source.kind.is_matrix:
         raise DataError(
-            f"sparse or dense features expected, found {source.kind.name}",
+            f"features of the kind {source.kind.name} are no matrix",
             fix="prepare the texts with tfidf or joined, or give vectors of the images",
         )
-    features, rows, ids, count = [], [], [], 0
+    features = []
+    rows = []
+    ids = []
+    count = 0
     for batch in source.sequential(batch_size):
         labels = batch["labels"]
-        found, places = np.nonzero((labels >= 0) & (labels < source.num_labels))
-        rows.append(found + count)
-        ids.append(labels[found, places])
+        rows_here, places = np.nonzero((labels >= 0) & (labels < source.num_labels))
+        rows.append(rows_here + count)
+        ids.append(labels[rows_here, places])
         features.append(source.kind.matrix(batch["features"], source.num_features))
         count += len(labels)
     entries = np.concatenate(rows), np.concatenate(ids)
-    ones, shape = np.ones(len(entries[0]), np.float32), (count, source.num_labels)
+    ones = np.ones(len(entries[0]), np.float32)
+    shape = (count, source.num_labels)
     labels = scipy.sparse.csr_matrix((ones, entries), shape)
     if scipy.sparse.issparse(features[0]):
         return scipy.sparse.vstack(features, format="csr"), labels

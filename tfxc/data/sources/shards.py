@@ -1,6 +1,6 @@
 """Sources of batches: rows in memory, and prepared shards larger than memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from tfxc.core.storage import checksums
 from tfxc.data.feature_sets.source import open_feature_split
 from tfxc.data.label_texts.prepared import has_label_texts, load_label_texts
 from tfxc.data.manifest import AGAIN, Manifest
-from tfxc.data.rows import RowsBuilder
+from tfxc.data.rows import Rows, RowsBuilder
 from tfxc.data.sources.base import ArraySource, Source
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
 
@@ -46,14 +46,21 @@ class ShardSource(WindowSource):
     def __init__(
         self, folder: str | Path, split: str, memory_bytes: int = DEFAULT_MEMORY_BYTES
     ) -> None:
-        self.folder, self.manifest, self._split = Path(folder), Manifest.load(folder), split
+        self.folder = Path(folder)
+        self.manifest = Manifest.load(folder)
+        self._split = split
         info = self.manifest.split(split)
         sizes = [shard.memory_bytes(self.manifest.row_kind) for shard in info.shards]
         super().__init__(
-            info.examples, self.manifest.num_features, self.manifest.num_labels,
-            self.manifest.row_kind, self.manifest.image_shape, sizes=sizes,
-            counts=[shard.examples for shard in info.shards], memory_bytes=memory_bytes,
-        )  # fmt: skip
+            info.examples,
+            self.manifest.num_features,
+            self.manifest.num_labels,
+            self.manifest.row_kind,
+            self.manifest.image_shape,
+            counts=[shard.examples for shard in info.shards],
+            sizes=sizes,
+            memory_bytes=memory_bytes,
+        )
         self._shards = info.shards
         check_sizes(self.folder, self._shards)
         needed = WINDOWS_IN_MEMORY * max(sizes, default=0)
@@ -62,7 +69,7 @@ class ShardSource(WindowSource):
                 f"{folder}: windows of one shard take {needed / 1e9:.2f} GB, more than the "
                 f"{memory_bytes / 1e9:.2f} GB allowed; prepare with a smaller data.shard_examples"
             )
-        self._whole = None
+        self._whole: ArraySource | None = None
         if sum(sizes) <= memory_bytes:
             with Progress(f"loading {split}", info.examples, "examples") as progress:
                 rows = self._load(range(len(self._shards)), progress)
@@ -93,15 +100,17 @@ class ShardSource(WindowSource):
         else:
             whole.group_near(batch_size, groups)
 
-    def _pieces(self, seed, epoch, start, stop):
-        if self.in_memory:
+    def _pieces(
+        self, seed: int, epoch: int, start: int, stop: int
+    ) -> Sequence[tuple[Rows, np.ndarray]]:
+        if self._whole is not None:
             return self._whole._pieces(seed, epoch, start, stop)
         return super()._pieces(seed, epoch, start, stop)
 
-    def _in_order(self):
-        return self._whole._in_order() if self.in_memory else super()._in_order()
+    def _in_order(self) -> Iterator[Rows]:
+        return super()._in_order() if self._whole is None else self._whole._in_order()
 
-    def _load(self, numbers, progress=None):
+    def _load(self, numbers: Sequence[int], progress: Progress | None = None) -> Rows:
         # TensorFlow is imported here: a source of rows in memory does without.
         from tfxc.data.records.tfrecord import read_chunks
 
@@ -112,10 +121,23 @@ class ShardSource(WindowSource):
             path = self.folder / shard.file
             layout = self.manifest.layout
             parts = read_chunks(path, layout, self.kind, self.num_features, self.image_shape)
-            for rows in _checked_counts(path, shard, parts):
+            declared = np.array(shard.counts)
+            counted = np.zeros_like(declared)
+            for rows in parts:
+                counted += rows.counts
+                if (counted > declared).any():
+                    break
                 builder.append(rows)
                 if progress is not None:
                     progress.advance(len(rows))
+            if (counted != declared).any():
+                raise DataError(
+                    f"the shard has {tuple(counted.tolist())} examples, labels, feature values and "
+                    "tokens next to them, but the manifest says "
+                    f"{tuple(declared.tolist())}",
+                    where=path,
+                    fix=AGAIN,
+                )
         return builder.finish()
 
 
@@ -142,13 +164,12 @@ def check_sizes(folder: str | Path, shards: "Sequence[ShardInfo]") -> None:
     """
     for shard in shards:
         path = Path(folder) / shard.file
-        found = path.stat().st_size if path.is_file() else None
-        if found != shard.bytes:
-            text = "no such file" if found is None else f"{found:,} bytes"
+        if not path.is_file():
+            raise DataError("this shard is missing", where=path, fix=AGAIN)
+        size = path.stat().st_size
+        if size != shard.bytes:
             raise DataError(
-                f"a shard of {shard.bytes:,} bytes expected, found {text}",
-                where=path,
-                fix=AGAIN,
+                f"this shard has {size:,} bytes instead of {shard.bytes:,}", where=path, fix=AGAIN
             )
 
 
@@ -167,21 +188,3 @@ def verify(folder: str | Path) -> Manifest:
         for split in manifest.splits:
             open_feature_split(folder, split, DEFAULT_MEMORY_BYTES).set.verify()
     return manifest
-
-
-def _checked_counts(path, shard, parts):
-    """Yields the parts of a shard while they are not more than the manifest says."""
-    expected = np.array(shard.counts)
-    found = np.zeros_like(expected)
-    for rows in parts:
-        found += rows.counts
-        if (found > expected).any():
-            break
-        yield rows
-    if (found != expected).any():
-        raise DataError(
-            f"a shard of {tuple(expected.tolist())} examples, labels, feature values and tokens "
-            f"next to them expected, found {tuple(found.tolist())}",
-            where=path,
-            fix=AGAIN,
-        )

@@ -2,16 +2,13 @@
 
 import abc
 import concurrent.futures
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from tfxc.data.rows import Rows
 from tfxc.data.sources.base import LRUCache, Source, permutation
-
-if TYPE_CHECKING:
-    pass
-
 
 # The window in use, the one before it (late requests of parallel callers) and the next one.
 WINDOWS_IN_MEMORY = 3
@@ -41,16 +38,19 @@ class WindowSource(Source):
     ) -> None:
         super().__init__(*source)
         self._firsts = np.cumsum([0, *counts])
-        self._sizes, self._window_bytes = sizes, memory_bytes // WINDOWS_IN_MEMORY
+        self._sizes = sizes
+        self._window_bytes = memory_bytes // WINDOWS_IN_MEMORY
         self._plans = LRUCache(2)
         self._windows = LRUCache(WINDOWS_IN_MEMORY)
         self._reader = concurrent.futures.ThreadPoolExecutor(1, "tfxc-window")
 
     @abc.abstractmethod
-    def _load(self, numbers):
+    def _load(self, numbers: Sequence[int]) -> Rows:
         """The ``Rows`` of the given blocks, one block after the other."""
 
-    def _pieces(self, seed, epoch, start, stop):
+    def _pieces(
+        self, seed: int, epoch: int, start: int, stop: int
+    ) -> Sequence[tuple[Rows, np.ndarray]]:
         groups, stops = self._plan(seed, epoch)
         pieces = []
         while start < stop:
@@ -58,42 +58,44 @@ class WindowSource(Source):
             first = int(stops[number - 1]) if number else 0
             last = min(stop, int(stops[number]))
             future = self._window(seed, epoch, number)
-            self._window(*self._following(seed, epoch, number, len(groups)))
+            if number + 1 < len(groups):
+                self._window(seed, epoch, number + 1)
+            else:
+                self._window(seed, epoch + 1, 0)
             rows, order, example_index = future.result()
             chosen = order[start - first : last - first]
             pieces.append((rows.select(chosen), example_index[chosen]))
             start = last
         return pieces
 
-    def _in_order(self):
+    def _in_order(self) -> Iterator[Rows]:
         for number in range(len(self._sizes)):
             yield self._load([number])
 
-    def _plan(self, seed, epoch):
+    def _plan(self, seed: int, epoch: int) -> tuple[list[list[int]], np.ndarray]:
         """The epoch's windows: their block numbers, and the positions they end at."""
-        return self._plans.get((seed, epoch), lambda: self._make_plan(seed, epoch))
 
-    def _make_plan(self, seed, epoch):
-        groups, group_bytes = [], 0
-        for block in permutation(len(self._sizes), seed, epoch).tolist():
-            if not groups or group_bytes + self._sizes[block] > self._window_bytes:
-                groups.append([])
-                group_bytes = 0
-            groups[-1].append(block)
-            group_bytes += self._sizes[block]
-        counts = np.diff(self._firsts)
-        return groups, np.cumsum([counts[group].sum() for group in groups])
+        def make() -> tuple[list[list[int]], np.ndarray]:
+            groups: list[list[int]] = []
+            group_bytes = 0
+            for block in permutation(len(self._sizes), seed, epoch).tolist():
+                if not groups or group_bytes + self._sizes[block] > self._window_bytes:
+                    groups.append([])
+                    group_bytes = 0
+                groups[-1].append(block)
+                group_bytes += self._sizes[block]
+            counts = np.diff(self._firsts)
+            return groups, np.cumsum([counts[group].sum() for group in groups])
 
-    def _following(self, seed, epoch, number, num_windows):
-        return (seed, epoch, number + 1) if number + 1 < num_windows else (seed, epoch + 1, 0)
+        return self._plans.get((seed, epoch), make)
 
-    def _window(self, seed, epoch, number):
+    def _window(self, seed: int, epoch: int, number: int) -> concurrent.futures.Future:
         """The future of a window's rows, their permutation and their example indices."""
-        key = (seed, epoch, number)
-        return self._windows.get(key, lambda: self._reader.submit(self._load_window, *key))
 
-    def _load_window(self, seed, epoch, number):
-        blocks = self._plan(seed, epoch)[0][number]
-        rows = self._load(blocks)
-        indices = [np.arange(self._firsts[block], self._firsts[block + 1]) for block in blocks]
-        return rows, permutation(len(rows), seed, epoch, number + 1), np.concatenate(indices)
+        def load() -> tuple[Rows, np.ndarray, np.ndarray]:
+            blocks = self._plan(seed, epoch)[0][number]
+            rows = self._load(blocks)
+            indices = [np.arange(self._firsts[block], self._firsts[block + 1]) for block in blocks]
+            return rows, permutation(len(rows), seed, epoch, number + 1), np.concatenate(indices)
+
+        return self._windows.get((seed, epoch, number), lambda: self._reader.submit(load))

@@ -29,27 +29,26 @@ def read_bin(path: str | Path) -> tuple[list[bytes], np.ndarray]:
         same = np.array([_flag(flag) for flag in same], bool)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"(list of encoded images, list of flags) expected, found another pickle: {error}",
-            where=path,
+            f"the pickle is not (list of encoded images, list of flags): {error}", where=path
         ) from error
     if len(images) != 2 * len(same):
         raise DataError(
-            f"two images per flag expected, found {len(images):,} images and {len(same):,} flags",
+            f"there are {len(images):,} images for {len(same):,} flags instead of two for each",
             where=path,
             fix="copy or download it again",
         )
     return images, same
 
 
-def _bytes_of(image):
+def _bytes_of(image: object) -> bytes:
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 1:
         return image.tobytes()
     if isinstance(image, bytes | bytearray):
         return bytes(image)
-    raise ValueError(f"an image of type {type(image).__name__}")
+    raise ValueError(f"an image is of type {type(image).__name__}")
 
 
-def _flag(flag):
+def _flag(flag: object) -> bool:
     if isinstance(flag, bool | int | np.bool_ | np.integer) and int(flag) in (0, 1):
         return bool(flag)
-    raise ValueError(f"a flag {flag!r}")
+    raise ValueError(f"a flag is {flag!r}")

@@ -29,30 +29,25 @@ def read_pair_list(path: str | Path) -> Iterator[tuple[int, str, str, bool]]:
     texts = Lines(path).texts()
     lines = [(number, fields_of(line)) for number, line in texts if line.strip()]
     if not lines:
-        raise DataError("a list of pairs expected, found an empty file", where=path)
+        raise DataError("the list of pairs is empty", where=path)
     head = lines[0][1]
     lfw = len(head) <= 2 and all(field.isdecimal() for field in head)
     header = lfw or (len(head) == 3 and head[2].lower() in ("same", "issame", "label"))
     for number, fields in lines[header:]:
-        found = _lfw_pair(fields) if lfw else _named_pair(fields)
-        if found is None:
+        pair = _lfw_pair(fields) if lfw else _named_pair(fields)
+        if pair is None:
             form = "'person n1 n2' or 'person1 n1 person2 n2'" if lfw else "'name1 name2 same'"
             raise DataError(
-                f"{form} expected, found {' '.join(fields)!r}",
+                f"{' '.join(fields)!r} is not {form}",
                 where=f"{path}:{number}",
                 fix="correct the line; same is 1 or 0",
             )
-        yield number, *found
-    if lfw:
-        _check_count(path, head, len(lines) - 1)
-
-
-def _check_count(path, head, found):
-    announced = 2 * math.prod(map(int, head))
-    if found != announced:
+        yield number, *pair
+    num_pairs = len(lines) - header
+    if lfw and num_pairs != 2 * math.prod(map(int, head)):
         raise DataError(
-            f"{announced:,} pairs as the first line says ({' '.join(head)}) expected, found "
-            f"{found:,}",
+            f"the list has {num_pairs:,} pairs, but its first line ({' '.join(head)}) says "
+            f"{2 * math.prod(map(int, head)):,}",
             where=path,
             fix="copy or download it again, or correct the first line",
         )
@@ -64,16 +59,18 @@ def fields_of(line: str) -> list[str]:
     return [field.strip() for field in line.strip().split(separator)]
 
 
-def _lfw_pair(fields):
+def _lfw_pair(fields: list[str]) -> tuple[str, str, bool] | None:
     if len(fields) == 3:
         fields = [*fields[:2], fields[0], fields[2]]
     if len(fields) != 4 or not (fields[1].isdecimal() and fields[3].isdecimal()):
         return None
-    one, other = (f"{p}/{p}_{int(n):04d}" for p, n in (fields[:2], fields[2:]))
-    return one, other, fields[0] == fields[2]
+    first, second = (
+        f"{person}/{person}_{int(number):04d}" for person, number in (fields[:2], fields[2:])
+    )
+    return first, second, fields[0] == fields[2]
 
 
-def _named_pair(fields):
+def _named_pair(fields: list[str]) -> tuple[str, str, bool] | None:
     if len(fields) != 3 or fields[2].lower() not in _FLAGS:
         return None
     return fields[0], fields[1], _FLAGS[fields[2].lower()]
@@ -89,9 +86,10 @@ def resolve(path: str | Path, row_of: Callable[[str, str], int]) -> tuple[np.nda
     Returns:
         ``(pairs int64 (n, 2), same bool (n,))``.
     """
-    pairs, same = [], []
-    for number, one, other, flag in read_pair_list(path):
-        pairs.append([row_of(name, f"{path}:{number}") for name in (one, other)])
+    pairs = []
+    same = []
+    for number, first, second, flag in read_pair_list(path):
+        pairs.append([row_of(name, f"{path}:{number}") for name in (first, second)])
         same.append(flag)
     return np.array(pairs, np.int64).reshape(-1, 2), np.array(same, bool)
 
@@ -124,18 +122,15 @@ class ImageFolder:
             candidates = [self.folder / f"{name}{ending}" for ending in ("", *_ENDINGS)]
             path = next((path for path in candidates if path.is_file()), None)
             if path is None:
-                raise self._missing(name, where)
+                person = Path(name).parent
+                if not (self.folder / person).is_dir():
+                    problem = f"there is no folder {str(person)!r} in {self.folder}"
+                else:
+                    problem = f"there is no image {name!r} in {self.folder}"
+                raise DataError(problem, where=where, fix="check --images, or remove the line")
             self._rows[name] = len(self.paths)
             self.paths.append(path)
         return self._rows[name]
-
-    def _missing(self, name, where):
-        person = Path(name).parent
-        if not (self.folder / person).is_dir():
-            problem = f"there is no folder {str(person)!r} in {self.folder}"
-        else:
-            problem = f"there is no image {name!r} in {self.folder}"
-        return DataError(problem, where=where, fix="check --images, or remove the line")
 
 
 class NamedRows:
@@ -147,13 +142,13 @@ class NamedRows:
 
     def __init__(self, num_rows: int, names: Iterable[str] | None = None) -> None:
         self._names = names is not None
-        known = range(num_rows) if names is None else map(_stem, names)
+        known = map(str, range(num_rows)) if names is None else map(_stem, map(str, names))
         self._rows: dict[str, int] = {}
-        for row, name in enumerate(map(str, known)):
+        for row, name in enumerate(known):
             if self._rows.setdefault(name, row) != row:
                 raise DataError(
-                    f"distinct names expected, found {name!r} for rows {self._rows[name]} and "
-                    f"{row} of the embeddings",
+                    f"rows {self._rows[name]} and {row} of the embeddings have the same name "
+                    f"{name!r}",
                     fix="leave one out",
                 )
 
@@ -167,13 +162,13 @@ class NamedRows:
         if row is None:
             kind = "name" if self._names else f"row number below {len(self._rows):,}"
             raise DataError(
-                f"a {kind} of the embeddings expected, found {name!r}",
+                f"{name!r} is no {kind} of the embeddings",
                 where=where,
                 fix="check that pairs and embeddings belong together",
             )
         return row
 
 
-def _stem(name):
-    name = str(name)
-    return next((name.removesuffix(e) for e in _ENDINGS if name.endswith(e)), name)
+def _stem(name: str) -> str:
+    endings = (ending for ending in _ENDINGS if name.endswith(ending))
+    return name.removesuffix(next(endings, ""))

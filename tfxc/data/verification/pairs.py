@@ -19,6 +19,7 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
+from tfxc.data.held_out import selected
 from tfxc.data.parsing.arrays import load_embeddings, matrix, read_arrays
 from tfxc.data.verification.insightface_bin import read_bin
 from tfxc.data.verification.pair_lists import ImageFolder, NamedRows, resolve
@@ -78,9 +79,20 @@ class Examples(PairSource):
         features: (m, dim), dense or CSR, or None.
     """
 
-    def __init__(self, path: str | Path, images: Any = None, features: Any = None) -> None:
-        self.path, self._images, self._features = path, images, features
-        self.num_examples = features.shape[0] if images is None else len(images)
+    def __init__(
+        self,
+        path: str | Path,
+        images: "np.ndarray | Sequence[bytes | Path] | None" = None,
+        features: np.ndarray | scipy.sparse.csr_matrix | None = None,
+    ) -> None:
+        self.path = path
+        self._images = images
+        self._features = features
+        if images is not None:
+            self.num_examples = len(images)
+        else:
+            assert features is not None, "images or features"
+            self.num_examples = features.shape[0]
 
     def sparse(self) -> "Examples":
         """The same with its dense vectors as sparse bags; images stay as they are."""
@@ -94,49 +106,38 @@ class Examples(PairSource):
             end = min(start + size, self.num_examples)
             labels: list[list[Any]] = [[] for _ in range(start, end)]
             if self._images is None:
+                assert self._features is not None, "images or features"
                 yield Chunk(labels=labels, features=self._features[start:end].astype(np.float32))
             else:
-                part = self._images[start:end]
-                yield Chunk(labels=labels, images=_read(part), names=self._names(start, part))
-
-    def _names(self, start, part):
-        return [
-            str(item) if isinstance(item, Path) else f"image {row}"
-            for row, item in enumerate(part, start)
-        ]
-
-
-def _read(images):
-    if isinstance(images, np.ndarray):
-        return images
-    return [image.read_bytes() if isinstance(image, Path) else image for image in images]
+                images = self._images[start:end]
+                names = [
+                    str(image) if isinstance(image, Path) else f"image {row}"
+                    for row, image in enumerate(images, start)
+                ]
+                if not isinstance(images, np.ndarray):
+                    images = [
+                        image.read_bytes() if isinstance(image, Path) else image for image in images
+                    ]
+                yield Chunk(labels=labels, images=images, names=names)
 
 
 class _Selected(PairSource):
     """Some of the examples of a reader, in its order."""
 
-    def __init__(self, reader, wanted):
-        self.path, self._reader, self._wanted = reader.path, reader, wanted
+    def __init__(self, reader: "Reader", wanted: np.ndarray) -> None:
+        self.path = reader.path
+        self._reader = reader
+        self._wanted = wanted
         self.num_examples = int(np.count_nonzero(wanted))
 
-    def chunks(self, size):
+    def chunks(self, size: int) -> Iterator[Chunk]:
         """Yields ``Chunk``s of at most ``size`` examples."""
         first = 0
         for chunk in self._reader.chunks(size):
             rows = np.flatnonzero(self._wanted[first : first + len(chunk)])
             first += len(chunk)
             if len(rows):
-                yield _subset(chunk, rows)
-
-
-def _subset(chunk, rows):
-    def of(values):
-        if values is None or hasattr(values, "shape"):
-            return None if values is None else values[rows]
-        return [values[row] for row in rows]
-
-    names = [field.name for field in dataclasses.fields(chunk)]
-    return Chunk(**{name: of(getattr(chunk, name)) for name in names})
+                yield selected(chunk, rows)
 
 
 def open_pairs(
@@ -172,10 +173,11 @@ def open_pairs(
         raise DataError("no such file", where=path, fix="check the path")
     if path.suffix == ".bin":
         encoded, same = read_bin(path)
-        pairs, source = np.arange(len(encoded)).reshape(-1, 2), Examples(path, images=encoded)
+        pairs = np.arange(len(encoded)).reshape(-1, 2)
+        source: Examples | None = Examples(path, images=encoded)
     elif path.suffix == ".npz":
-        pairs, same, source, found = _archive(path, embeddings is not None)
-        embeddings = found if embeddings is None else embeddings
+        pairs, same, source, stored = _archive(path, embeddings is not None)
+        embeddings = stored if embeddings is None else embeddings
     elif embeddings is not None:
         pairs, same = resolve(path, NamedRows(len(embeddings), names).row_of)
         source = None
@@ -185,7 +187,7 @@ def open_pairs(
         source = Examples(images, images=folder.paths)
     else:
         raise ConfigError(
-            "a folder of images for this list of names expected, found none",
+            "the list of names needs a folder of images",
             where=path,
             fix="give --images",
         )
@@ -194,23 +196,26 @@ def open_pairs(
     return PairSet(pairs, same, source, embeddings)
 
 
-def _check(path, pairs, same, counts):
+def _check(path: Path, pairs: np.ndarray, same: np.ndarray, counts: Sequence[int]) -> None:
     if pairs.ndim != 2 or pairs.shape[1:] != (2,) or same.shape != (len(pairs),):
         raise DataError(
-            f"pairs (n, 2) and same (n,) expected, found {pairs.shape} and {same.shape}",
+            f"pairs is {pairs.shape} and same {same.shape} instead of (n, 2) and (n,)",
             where=path,
         )
     if not len(pairs):
-        raise DataError("at least one pair expected, found none", where=path)
+        raise DataError("there are no pairs", where=path)
     if not 0 <= pairs.min() <= pairs.max() < min(counts):
         raise DataError(
-            f"pairs of rows 0 to {min(counts) - 1} expected, found {pairs.min()} to {pairs.max()}",
+            f"the pairs name the rows {pairs.min()} to {pairs.max()}, but there are rows 0 to "
+            f"{min(counts) - 1}",
             where=path,
             fix="check that pairs and examples belong together",
         )
 
 
-def _archive(path, has_embeddings):
+def _archive(
+    path: Path, has_embeddings: bool
+) -> tuple[np.ndarray, np.ndarray, Examples | None, np.ndarray | None]:
     """Pairs, flags, examples and embeddings of an ``.npz`` file."""
     arrays = read_arrays(path)
     kinds = [name for name in ("images", "features", "embeddings") if name in arrays]
@@ -219,10 +224,16 @@ def _archive(path, has_embeddings):
         missing.append("images, features or embeddings")
     if missing:
         raise DataError(
-            f"array {missing[0]} expected, found {', '.join(arrays) or 'none'}", where=path
+            f"the array {missing[0]} is missing; there are: {', '.join(arrays) or 'none'}",
+            where=path,
         )
-    pairs, same = arrays["pairs"], arrays["same"]
-    _check_types(path, pairs, same)
+    pairs = arrays["pairs"]
+    same = arrays["same"]
+    if pairs.dtype.kind not in "iu" or not np.isin(same, (0, 1)).all():
+        raise DataError(
+            f"pairs is {pairs.dtype} and same {same.dtype} instead of integers and flags",
+            where=path,
+        )
     source = None
     if "images" in arrays:
         source = Examples(path, images=_pixels(path, arrays["images"]))
@@ -234,19 +245,11 @@ def _archive(path, has_embeddings):
     return pairs.astype(np.int64), same.astype(bool), source, embeddings
 
 
-def _check_types(path, pairs, same):
-    if pairs.dtype.kind not in "iu" or not np.isin(same, (0, 1)).all():
-        raise DataError(
-            f"integers as pairs and flags as same expected, found {pairs.dtype} and {same.dtype}",
-            where=path,
-        )
-
-
-def _pixels(path, images):
+def _pixels(path: Path, images: np.ndarray) -> np.ndarray:
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise DataError(
-            f"images: uint8 (m, height, width[, channels]) expected, found {images.dtype} "
-            f"{images.shape}",
+            f"images is {images.dtype} {images.shape} instead of uint8 (m, height, width[, "
+            "channels])",
             where=path,
         )
     return images if images.ndim == 4 else images[..., None]
@@ -278,8 +281,7 @@ def pairs_of_reader(
     if embeddings is not None:
         if len(embeddings) != len(labels):
             raise DataError(
-                f"{len(labels):,} embeddings as there are examples expected, found "
-                f"{len(embeddings):,}",
+                f"there are {len(embeddings):,} embeddings for {len(labels):,} examples",
                 where=reader.path,
             )
         return PairSet(pairs, same, embeddings=embeddings)
@@ -288,14 +290,14 @@ def pairs_of_reader(
     return PairSet((np.cumsum(wanted) - 1)[pairs], same, _Selected(reader, wanted))
 
 
-def _labels_of(reader):
-    labels = []
+def _labels_of(reader: "Reader") -> list[int | str]:
+    labels: list[int | str] = []
     for chunk in reader.chunks(4096):
-        for row, given in enumerate(chunk.labels, len(labels) + 1):
-            if len(given) != 1:
+        for row, row_labels in enumerate(chunk.labels, len(labels) + 1):
+            if len(row_labels) != 1:
                 raise DataError(
-                    f"one label per example expected, found {len(given)} in example {row}",
+                    f"example {row} has {len(row_labels)} labels instead of one",
                     where=reader.path,
                 )
-        labels += [given[0] for given in chunk.labels]
+        labels += [label for (label,) in chunk.labels]
     return labels

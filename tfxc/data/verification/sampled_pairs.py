@@ -44,7 +44,7 @@ def make_pairs(
     """
     if folds < 1 or num_pairs < 2 * folds:
         raise ConfigError(
-            f"at least two pairs per fold expected, found {num_pairs} for {folds} folds",
+            f"{num_pairs} pairs are less than two for each of {folds} folds",
             where="num_pairs",
             fix="draw more pairs, or use fewer folds",
         )
@@ -52,41 +52,39 @@ def make_pairs(
     sizes = np.full(folds, num_pairs // folds)
     sizes[: num_pairs % folds] += 1
     wanted = np.stack([(sizes + 1) // 2, sizes // 2], axis=1)
-    rows = _rows_by_class(labels)
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise DataError(f"the labels have the shape {labels.shape} instead of one per example")
+    # Arrays of row numbers, one per class, in the order of the sorted classes.
+    _, inverse, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    rows = np.split(np.argsort(inverse, kind="stable"), np.cumsum(class_sizes)[:-1])
     if disjoint:
         order = random.permutation(len(rows))
         if len(rows) < 2 * folds:
             raise DataError(
-                f"at least two classes per fold expected, found {len(rows)} for {folds} folds",
+                f"{len(rows)} classes are less than two for each of {folds} folds",
                 fix="use fewer folds, or let classes occur in several folds",
             )
         shares = [[rows[c] for c in part] for part in np.array_split(order, folds)]
         drawn = [_draw(part, count, random) for part, count in zip(shares, wanted, strict=True)]
     else:
-        same, other = _draw(rows, wanted.sum(axis=0), random)
+        same, different = _draw(rows, wanted.sum(axis=0), random)
         ends = np.cumsum(wanted, axis=0)[:-1]
-        parts = np.split(same, ends[:, 0]), np.split(other, ends[:, 1])
+        parts = (np.split(same, ends[:, 0]), np.split(different, ends[:, 1]))
         drawn = list(zip(*parts, strict=True))
     pairs = np.concatenate([part for fold in drawn for part in fold])
     return pairs, np.repeat(np.tile([True, False], folds), wanted.ravel())
 
 
-def _rows_by_class(labels):
-    """Arrays of row numbers, one per class, in the order of the sorted classes."""
-    labels = np.asarray(labels)
-    if labels.ndim != 1:
-        raise DataError(f"one class per example expected, found shape {labels.shape}")
-    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    order = np.argsort(inverse, kind="stable")
-    return np.split(order, np.cumsum(counts)[:-1])
+def _draw(
+    rows: Sequence[np.ndarray], counts: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows of one class and of different ones, ``counts`` of each, both (n, 2)."""
+    num_same, num_different = counts
+    return _draw_same(rows, num_same, random), _draw_different(rows, num_different, random)
 
 
-def _draw(rows, counts, random):
-    num_same, num_other = counts
-    return _draw_same(rows, num_same, random), _draw_other(rows, num_other, random)
-
-
-def _draw_same(rows, wanted, random):
+def _draw_same(rows: Sequence[np.ndarray], wanted: int, random: np.random.Generator) -> np.ndarray:
     sizes = np.array([len(part) for part in rows], np.int64)
     possible = sizes * (sizes - 1) // 2
     if possible.sum() < wanted:
@@ -99,21 +97,23 @@ def _draw_same(rows, wanted, random):
     return random.permutation(np.concatenate(chosen or [np.zeros((0, 2), np.int64)]))
 
 
-def _even_shares(possible, wanted, random):
+def _even_shares(possible: np.ndarray, wanted: int, random: np.random.Generator) -> np.ndarray:
     """How many of ``possible`` to take of each, ``wanted`` in all and as even as can be."""
-    low, high = 0, int(possible.max(initial=0))
+    low = 0
+    high = int(possible.max(initial=0))
     while low < high:  # the smallest level at which min(possible, level) sums up to enough
         level = (low + high) // 2
-        low, high = (
-            (low, level) if np.minimum(possible, level).sum() >= wanted else (level + 1, high)
-        )
+        if np.minimum(possible, level).sum() >= wanted:
+            high = level
+        else:
+            low = level + 1
     shares = np.minimum(possible, low)
     spare = random.permutation(np.flatnonzero(shares == low))[: shares.sum() - wanted]
     shares[spare] -= 1
     return shares
 
 
-def _unordered_pairs(numbers):
+def _unordered_pairs(numbers: np.ndarray) -> np.ndarray:
     """Pair number 0, 1, 2, 3 … of (1, 0), (2, 0), (2, 1), (3, 0) …"""
     large = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(np.int64)
     large -= large * (large - 1) // 2 > numbers
@@ -121,13 +121,16 @@ def _unordered_pairs(numbers):
     return np.stack([large, numbers - large * (large - 1) // 2], axis=1)
 
 
-def _draw_other(rows, wanted, random):
+def _draw_different(
+    rows: Sequence[np.ndarray], wanted: int, random: np.random.Generator
+) -> np.ndarray:
     sizes = np.array([len(part) for part in rows], np.int64)
     total = int(sizes.sum())
     possible = (total**2 - int((sizes**2).sum())) // 2
     if possible < wanted:
         raise _too_few("different classes", wanted, possible)
-    flat, starts = np.concatenate(rows or [np.zeros(0, np.int64)]), np.cumsum(sizes) - sizes
+    flat = np.concatenate(rows or [np.zeros(0, np.int64)])
+    starts = np.cumsum(sizes) - sizes
     if possible < 4 * wanted:  # so few that drawing until all are there would take long
         left, right = np.triu_indices(total, 1)
         place = np.repeat(np.arange(len(rows)), sizes)
@@ -136,18 +139,22 @@ def _draw_other(rows, wanted, random):
     else:
         keys = np.zeros(0, np.int64)
         while len(keys) < wanted:
-            one = random.integers(len(rows), size=2 * wanted)
-            other = (one + random.integers(1, len(rows), size=2 * wanted)) % len(rows)
-            ends = [starts[c] + random.integers(0, sizes[c]) for c in (one, other)]
+            first_class = random.integers(len(rows), size=2 * wanted)
+            distance = random.integers(1, len(rows), size=2 * wanted)
+            second_class = (first_class + distance) % len(rows)
+            ends = [
+                starts[classes] + random.integers(0, sizes[classes])
+                for classes in (first_class, second_class)
+            ]
             keys = np.concatenate([keys, np.minimum(*ends) * total + np.maximum(*ends)])
-            _, first = np.unique(keys, return_index=True)
-            keys = keys[np.sort(first)]
+            _, first_places = np.unique(keys, return_index=True)
+            keys = keys[np.sort(first_places)]
         keys = keys[:wanted]
     return flat[np.stack(np.divmod(keys, total), axis=1)]
 
 
-def _too_few(kind, wanted, possible):
+def _too_few(kind: str, wanted: int, possible: int) -> DataError:
     return DataError(
-        f"at most {possible:,} pairs of {kind} (all there are) expected, found {wanted:,}",
+        f"{wanted:,} pairs of {kind} are wanted, but there are only {possible:,}",
         fix="draw fewer pairs, or give more examples",
     )

@@ -61,21 +61,21 @@ def read_subjects(path: str | Path) -> Iterator[tuple[int, str, str]]:
     Raises:
         DataError: a line of another form, or no line; the message names file and line.
     """
-    found = False
+    is_empty = True
     for number, line in Lines(path).texts():
         fields = fields_of(line) if line.strip() else None
-        if fields is None or (not found and fields[0].lower() in _HEADERS):
+        if fields is None or (is_empty and fields[0].lower() in _HEADERS):
             continue
         if len(fields) < 2 or not all(fields[:2]):
             raise DataError(
-                f"'name subject' expected, found {line.strip()!r}",
+                f"{line.strip()!r} is not 'name subject'",
                 where=f"{path}:{number}",
                 fix="write the name of an image, or the id of a template, and whose it is",
             )
-        found = True
+        is_empty = False
         yield number, fields[0], fields[1]
-    if not found:
-        raise DataError("a list of names and subjects expected, found none", where=path)
+    if is_empty:
+        raise DataError("the list of names and subjects is empty", where=path)
 
 
 def resolve_subjects(path: str | Path, row_of: Callable[[str, str], int]) -> SubjectSet:
@@ -93,7 +93,7 @@ def resolve_subjects(path: str | Path, row_of: Callable[[str, str], int]) -> Sub
         row = row_of(name, f"{path}:{number}")
         if subjects.setdefault(row, subject) != subject:
             raise DataError(
-                f"one subject of {name!r} expected, found {subjects[row]!r} and {subject!r}",
+                f"{name!r} has two subjects, {subjects[row]!r} and {subject!r}",
                 where=f"{path}:{number}",
                 fix="remove one of the lines",
             )
@@ -126,7 +126,14 @@ def open_subjects(
     """
     if embeddings is not None:
         row_of = NamedRows(len(embeddings), names).row_of
-        sets = [_of_list(path, row_of) for path in (probes, *galleries)]
+        for path in (probes, *galleries):
+            if Path(path).is_dir():
+                raise ConfigError(
+                    "this is a folder, but embeddings need a list of names and subjects",
+                    where=path,
+                    fix="leave --embeddings out, or write a list",
+                )
+        sets = [resolve_subjects(path, row_of) for path in (probes, *galleries)]
         return IdentificationSet(sets[0], sets[1:])
     collected = _Images(images)
     sets = [collected.add(path) for path in (probes, *galleries)]
@@ -134,35 +141,26 @@ def open_subjects(
     return IdentificationSet(sets[0], sets[1:], source)
 
 
-def _of_list(path, row_of):
-    if Path(path).is_dir():
-        raise ConfigError(
-            "a list of names and subjects expected with embeddings, found a folder",
-            where=path,
-            fix="leave --embeddings out, or write a list",
-        )
-    return resolve_subjects(path, row_of)
-
-
 class _Images:
     """The images of folders and lists, numbered as they come."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path | None) -> None:
         self.paths: list[Path] = []
         self.where = folder
         self._folder = None if folder is None else ImageFolder(folder, self.paths)
 
-    def add(self, path):
+    def add(self, path: str | Path) -> SubjectSet:
         """The ``SubjectSet`` of a folder or list."""
         if not Path(path).is_dir():
             if self._folder is None:
                 raise ConfigError(
-                    "a folder of images for this list of names expected, found none",
+                    "the list of names needs a folder of images",
                     where=path,
                     fix="give --images",
                 )
             return resolve_subjects(path, self._folder.row_of)
-        self.where, first = self.where or path, len(self.paths)
+        self.where = self.where or path
+        first = len(self.paths)
         labels, files = zip(*SubjectFolder(path).files(), strict=True)
         self.paths += files
         return SubjectSet(np.arange(first, len(self.paths)), np.array(labels))

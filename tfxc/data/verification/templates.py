@@ -14,6 +14,7 @@ import dataclasses
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,8 +71,7 @@ class TemplateSet(Templates):
         unknown = self.pairs[template_ids[places] != self.pairs]
         if len(unknown):
             raise DataError(
-                f"pairs of templates with images expected, found template {unknown[0]}, which "
-                "has none",
+                f"template {unknown[0]} is in a pair, but has no images",
                 where=self.root,
             )
         return places
@@ -131,7 +131,7 @@ def open_templates(root: str | Path, target: str) -> "TemplateSet":
     triples = _numbers(compared, range(3), np.int64)
     if not np.isin(triples[:, 2], (0, 1)).all():
         line = int(np.flatnonzero(~np.isin(triples[:, 2], (0, 1)))[0]) + 1
-        raise DataError("0 or 1 expected as third number", where=f"{compared}:{line}")
+        raise DataError("the third number is neither 0 nor 1", where=f"{compared}:{line}")
     return TemplateSet(**images, pairs=triples[:, :2], same=triples[:, 2] == 1)
 
 
@@ -149,8 +149,8 @@ def open_template_subjects(root: str | Path, target: str) -> "tuple[Templates, I
         DataError: a file is missing or malformed, or a template has no images.
 
     Example:
-        >>> _, found = open_template_subjects("IJBC", "ijbc")  # doctest: +SKIP
-        >>> found.probes.rows.shape  # doctest: +SKIP
+        >>> _, subjects = open_template_subjects("IJBC", "ijbc")  # doctest: +SKIP
+        >>> subjects.probes.rows.shape  # doctest: +SKIP
         (19593,)
     """
     images = Templates(**_images_of(root, target))
@@ -158,12 +158,11 @@ def open_template_subjects(root: str | Path, target: str) -> "tuple[Templates, I
 
     def row_of(name: str, where: str) -> int:
         if name not in known:
-            raise DataError(
-                f"a template with images expected, found {name!r}, which has none", where=where
-            )
+            raise DataError(f"template {name!r} has no images", where=where)
         return known[name]
 
-    meta, letter = Path(root) / "meta", _GALLERIES[target]
+    meta = Path(root) / "meta"
+    letter = _GALLERIES[target]
     lists = ["probe_mixed.csv", *(f"gallery_{letter}{number}.csv" for number in (1, 2))]
     paths = [meta / f"{target}_1N_{name}" for name in lists]
     for path in paths:
@@ -172,28 +171,42 @@ def open_template_subjects(root: str | Path, target: str) -> "tuple[Templates, I
     return images, IdentificationSet(sets[0], sets[1:])
 
 
-def _images_of(root, target):
+def _images_of(root: str | Path, target: str) -> dict[str, Any]:
     """What the two meta files of images hold, as the fields of ``Templates``."""
     meta = Path(root) / "meta"
     detected = meta / f"{target}_name_5pts_score.txt"
     members = meta / f"{target}_face_tid_mid.txt"
     names, values = _named_numbers(detected, 11, np.float64)
-    found, ids = _named_numbers(members, 2, np.int64)
-    _refuse_other_names(names, found, detected, members)
+    member_names, ids = _named_numbers(members, 2, np.int64)
+    for line, (name, member) in enumerate(zip(names, member_names, strict=False), 1):
+        if name != member:
+            raise DataError(
+                f"the image is {member!r}, but {name!r} in {detected.name}",
+                where=f"{members}:{line}",
+            )
+    if len(names) != len(member_names):
+        raise DataError(
+            f"the file has {len(member_names):,} lines, but {detected.name} has {len(names):,}",
+            where=members,
+        )
     return {
-        "root": Path(root), "names": names, "points": values[:, :10].reshape(-1, 5, 2),
-        "scores": values[:, 10], "template_ids": ids[:, 0], "media_ids": ids[:, 1],
-    }  # fmt: skip
+        "root": Path(root),
+        "names": names,
+        "points": values[:, :10].reshape(-1, 5, 2),
+        "scores": values[:, 10],
+        "template_ids": ids[:, 0],
+        "media_ids": ids[:, 1],
+    }
 
 
-def _named_numbers(path, count, dtype):
+def _named_numbers(path: Path, count: int, dtype: type) -> tuple[list[str], np.ndarray]:
     values = _numbers(path, range(1, count + 1), dtype)
     with read_errors(path), open(path, encoding="utf-8") as stream:
         names = [line.split(maxsplit=1)[0] for line in stream if line.strip()]
     return names, values
 
 
-def _numbers(path, columns, dtype):
+def _numbers(path: Path, columns: range, dtype: type) -> np.ndarray:
     existing_file(path, fix="check --ijb and --target")
     try:
         with warnings.catch_warnings():  # of an empty file, which is refused below
@@ -203,22 +216,8 @@ def _numbers(path, columns, dtype):
             )
     except ValueError as error:
         raise DataError(
-            f"{len(columns)} numbers per line expected: {error} (rows count from 0)", where=path
+            f"a line does not have {len(columns)} numbers: {error} (rows count from 0)", where=path
         ) from error
     if not len(values):
-        raise DataError("at least one line expected, found none", where=path)
+        raise DataError("the file is empty", where=path)
     return values
-
-
-def _refuse_other_names(names, found, detected, members):
-    for line, (name, other) in enumerate(zip(names, found, strict=False), 1):
-        if name != other:
-            raise DataError(
-                f"image {name!r} as in {detected.name} expected, found {other!r}",
-                where=f"{members}:{line}",
-            )
-    if len(names) != len(found):
-        raise DataError(
-            f"{len(names):,} lines as in {detected.name} expected, found {len(found):,}",
-            where=members,
-        )

@@ -3,6 +3,7 @@
 import ast
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 _NOT_LABELS = {"self", "cls", "args", "kwargs", "kwds"}
@@ -42,7 +43,7 @@ def documents_of_file(path: str | Path, module: str) -> list[tuple[str, str, lis
     return list(_documents(tree, module))
 
 
-def _documents(node, name):
+def _documents(node: ast.AST, name: str) -> Iterator[tuple[str, str, list[str]]]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             qualified = f"{name}.{child.name}"

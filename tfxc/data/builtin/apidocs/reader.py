@@ -12,8 +12,9 @@ import importlib.util
 import os
 import platform
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
@@ -83,63 +84,62 @@ class ApiDocs(TextReader):
     ) -> None:
         if split not in _SPLITS:
             raise ConfigError(
-                f"one of {', '.join(_SPLITS)} expected, found {split!r}", where="split"
+                f"there is no split {split!r}, only {', '.join(_SPLITS)}", where="split"
             )
         packages = tuple(_PACKAGES if packages is None else packages)
-        sources = {package: _source_folder(package) for package in packages}
+        sources = {}
+        for package in packages:
+            if package == _STANDARD_LIBRARY:
+                sources[package] = Path(sysconfig.get_path("stdlib"))
+                continue
+            spec = importlib.util.find_spec(package) if package.isidentifier() else None
+            if spec is None or not spec.submodule_search_locations:
+                raise ConfigError(
+                    f"package {package!r} is not installed",
+                    where="packages",
+                    fix="install it or leave it out",
+                )
+            sources[package] = Path(next(iter(spec.submodule_search_locations)))
         self.source_fingerprint = _fingerprint(sources)
         folder = cache_of(cache_folder) / f"apidocs-{self.source_fingerprint}"
         if not folder.is_dir():
             _build(folder, sources, jobs or thread_count())
         super().__init__(folder / f"{split}.jsonl")
         counts = read_json(folder / "counts.json", fix=_DELETE)
-        self.num_examples, self.num_labels = counts[split], counts["labels"]
+        self.num_examples = counts[split]
+        self.num_labels = counts["labels"]
         self._reader = JSONLines(self.path)
 
     @property
     def bytes_read(self) -> int:
         return self._reader.bytes_read
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, list[Any]]]:
         return self._reader._examples()
 
 
-def _source_folder(package):
-    if package == _STANDARD_LIBRARY:
-        return Path(sysconfig.get_path("stdlib"))
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(
-            f"package {package!r} is not installed",
-            where="packages",
-            fix="install it or leave it out",
-        )
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-def _fingerprint(sources):
-    versions = {package: _version(package, folder) for package, folder in sources.items()}
+def _fingerprint(sources: Mapping[str, Path]) -> str:
+    versions = {}
+    for package, folder in sources.items():
+        distributions = _distributions().get(package)
+        if package == _STANDARD_LIBRARY:
+            versions[package] = platform.python_version()
+        elif distributions:
+            versions[package] = importlib.metadata.version(distributions[0])
+        else:
+            # A package that was never installed has no version: its files stand for it.
+            files = [(path.as_posix(), path.stat().st_mtime_ns) for path in _source_files(folder)]
+            versions[package] = hashlib.sha1(json_text(files).encode("utf-8")).hexdigest()
     key = json_text([_VERSION, versions])
     return hashlib.sha1(key.encode("utf-8")).hexdigest()[:16]
 
 
-def _version(package, folder):
-    if package == _STANDARD_LIBRARY:
-        return platform.python_version()
-    distributions = _distributions().get(package)
-    if distributions:
-        return importlib.metadata.version(distributions[0])
-    # A package that was never installed has no version: its files stand for it.
-    files = [(path.as_posix(), path.stat().st_mtime_ns) for path in _source_files(folder)]
-    return hashlib.sha1(json_text(files).encode("utf-8")).hexdigest()
-
-
 @functools.cache
-def _distributions():
+def _distributions() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()
 
 
-def _source_files(folder):
+def _source_files(folder: Path) -> Iterator[Path]:
     """All source files below ``folder`` but those of skipped folders, in a fixed order."""
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(set(folders) - _SKIPPED)
@@ -148,7 +148,7 @@ def _source_files(folder):
                 yield Path(root, file)
 
 
-def _build(folder, sources, jobs):
+def _build(folder: Path, sources: Mapping[str, Path], jobs: int) -> None:
     splits = _split(_documents(sources, jobs))
     names = collections.Counter(label for _, labels in splits["train"] for label in labels)
     vocabulary = {name for name, count in names.items() if count >= 2}
@@ -156,9 +156,9 @@ def _build(folder, sources, jobs):
     with atomic_folder(folder, "built-in data set") as scratch:
         for split, documents in splits.items():
             examples = [
-                {"text": text, "labels": kept}
+                {"text": text, "labels": known}
                 for text, labels in documents
-                if (kept := [label for label in labels if label in vocabulary])
+                if (known := [label for label in labels if label in vocabulary])
             ]
             counts[split] = len(examples)
             lines = (json_text(example) + "\n" for example in examples)
@@ -166,35 +166,31 @@ def _build(folder, sources, jobs):
         write_json(scratch / "counts.json", counts)
 
 
-def _documents(sources, jobs):
+def _documents(sources: Mapping[str, Path], jobs: int) -> list[tuple[str, list[str]]]:
     """``(text, labels)`` of all distinct descriptions in the packages, in a fixed order."""
-    files = [
-        (str(path), _module_name(package, path.relative_to(folder)))
-        for package, folder in sources.items()
-        for path in _source_files(folder)
-    ]
+    files = []
+    for package, folder in sources.items():
+        prefix = [] if package == _STANDARD_LIBRARY else [package]
+        for path in _source_files(folder):
+            parts = (*prefix, *path.relative_to(folder).with_suffix("").parts)
+            files.append((str(path), ".".join(parts).removesuffix(".__init__")))
     tasks = [files[at : at + _FILES_PER_TASK] for at in range(0, len(files), _FILES_PER_TASK)]
-    documents = {}
+    documents: dict[str, tuple[str, list[str]]] = {}
     with Progress("reading API documentation", len(files), unit="files") as progress:
         results = map_ordered(_documents_of_files, [(task,) for task in tasks], jobs)
-        for task, found in zip(tasks, results, strict=True):
-            for name, description, labels in found:
+        for task, task_documents in zip(tasks, results, strict=True):
+            for name, description, labels in task_documents:
                 documents.setdefault(description, (f"{name}. {description}", labels))
             progress.advance(len(task))
     return list(documents.values())
 
 
-def _documents_of_files(files):
+def _documents_of_files(files: Sequence[tuple[str, str]]) -> list[tuple[str, str, list[str]]]:
     return [document for path, module in files for document in documents_of_file(path, module)]
 
 
-def _module_name(package, relative):
-    parts = [] if package == _STANDARD_LIBRARY else [package]
-    return ".".join([*parts, *relative.with_suffix("").parts]).removesuffix(".__init__")
-
-
-def _split(documents):
-    splits = {split: [] for split in _SPLITS}
+def _split(documents: Iterable[tuple[str, list[str]]]) -> dict[str, list[tuple[str, list[str]]]]:
+    splits: dict[str, list[tuple[str, list[str]]]] = {split: [] for split in _SPLITS}
     for text, labels in documents:
         tenth = int(hashlib.sha1(text.encode("utf-8")).hexdigest(), 16) % 10
         split = _SPLITS[max(0, tenth - 7)]

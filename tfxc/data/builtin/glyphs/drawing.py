@@ -12,7 +12,8 @@ from tfxc.data.builtin.glyphs.faces import FACES, ink
 _OVERSAMPLING = 3
 # The em square in heights of the image, and its middle above the baseline in ems: nearly all
 # glyphs reach from 1.0 above to 0.35 below it.
-_EM, _MIDDLE = 0.7, 0.33
+_EM = 0.7
+_MIDDLE = 0.33
 # What a shrunk glyph may take of the image before it is distorted.
 _ROOM = 0.94
 
@@ -41,8 +42,8 @@ def draw(code: int, face: int, variants: Sequence[int] | np.ndarray, size: int) 
         uint8 (variants, size, size), 255 = ink.
     """
     random = [
-        np.random.Generator(np.random.PCG64(seed_of("glyph", code, FACES[face], v)))
-        for v in variants
+        np.random.Generator(np.random.PCG64(seed_of("glyph", code, FACES[face], variant)))
+        for variant in variants
     ]
     values = np.array([generator.random(8) for generator in random])
     sharp, centre, shrink = _drawing(code, face, size)
@@ -55,7 +56,7 @@ def draw(code: int, face: int, variants: Sequence[int] | np.ndarray, size: int) 
     return np.clip(np.rint(images), 0, 255).astype(np.uint8).reshape(-1, size, size)
 
 
-def _drawing(code, face, size):
+def _drawing(code: int, face: int, size: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Pixels float32, the point of them that belongs in the middle, and the factor to fit in."""
     em = round(_EM * size * _OVERSAMPLING)
     pixels, top = ink(face, code, em)
@@ -70,12 +71,13 @@ def _drawing(code, face, size):
     return sharp, centre, min(1.0, _ROOM * size * _OVERSAMPLING / 2 / reach)
 
 
-def _places(values, size, shrink, centre):
+def _places(values: np.ndarray, size: int, shrink: float, centre: np.ndarray) -> np.ndarray:
     """Where each image's pixels are taken from the drawing, float (2, variants, size²)."""
     angle, shear, scale, aspect, down, right = (2 * values - 1).T
     angle = np.deg2rad(12 * angle)
     zoom = shrink * (0.95 + 0.15 * scale) / _OVERSAMPLING
-    heights, widths = zoom * (1 + 0.06 * aspect), zoom * (1 - 0.06 * aspect)
+    heights = zoom * (1 + 0.06 * aspect)
+    widths = zoom * (1 - 0.06 * aspect)
     rotate = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     lean = np.array([[heights, 0 * zoom], [0.15 * shear * widths, widths]])
     forward = np.einsum("ijv,jkv->vik", rotate, lean)
@@ -85,5 +87,5 @@ def _places(values, size, shrink, centre):
     return (np.linalg.inv(forward) @ offsets + centre[:, None]).transpose(1, 0, 2)
 
 
-def _sampled(drawing, places):
+def _sampled(drawing: np.ndarray, places: np.ndarray) -> np.ndarray:
     return scipy.ndimage.map_coordinates(drawing, places, order=1, mode="constant", cval=0.0)

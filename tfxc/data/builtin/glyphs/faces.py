@@ -87,7 +87,8 @@ def ink(face: int, code: int, em: int = _EM) -> tuple[np.ndarray, int] | None:
         ``(uint8 (height, width), top)``: 255 = ink, ``top`` pixels from the baseline down to the
         first row; None for a blank one.
     """
-    font, character = open_font(face, em), chr(code)
+    font = open_font(face, em)
+    character = chr(code)
     _, top, _, _ = font.getbbox(character, anchor="ls")
     mask = font.getmask(character, mode="L", anchor="ls")
     pixels = np.array(mask, np.uint8).reshape(mask.size[::-1])
@@ -113,9 +114,9 @@ def looks_of_face(face: int, characters: set[int] | None = None) -> dict[int, tu
         if unicodedata.category(chr(code))[0] in "CZ":
             continue
         if characters is None or code in characters:
-            found = ink(face, code)
-            if found is not None:
-                pixels, top = found
+            glyph = ink(face, code)
+            if glyph is not None:
+                pixels, top = glyph
                 digest = hashlib.sha1(pixels.tobytes()).hexdigest()
                 looks[code] = (face, top, pixels.shape, digest)
     return looks
@@ -135,10 +136,10 @@ def classes_of(looks: Sequence[Mapping[int, tuple]], min_faces: int) -> list[Gly
         list of ``GlyphClass`` by their first character.
     """
     faces = collections.Counter(code for face in looks for code in face)
-    kept = sorted(code for code, count in faces.items() if count >= min_faces)
-    parent = {code: code for code in kept}
+    codes = sorted(code for code, count in faces.items() if count >= min_faces)
+    parent = {code: code for code in codes}
 
-    def first(code):
+    def first(code: int) -> int:
         while parent[code] != code:
             parent[code] = parent[parent[code]]
             code = parent[code]
@@ -146,22 +147,23 @@ def classes_of(looks: Sequence[Mapping[int, tuple]], min_faces: int) -> list[Gly
 
     owners: dict[tuple, int] = {}
     glyphs: dict[tuple, tuple[int, int]] = {}
-    for code in kept:
+    for code in codes:
         for face, look in ((face, part[code]) for face, part in enumerate(looks) if code in part):
             owner = owners.setdefault(look, code)
             glyphs.setdefault(look, (code, face))
-            one, other = sorted((first(owner), first(code)))
-            parent[other] = one
-    members, drawn = collections.defaultdict(list), collections.defaultdict(list)
-    for code in kept:
+            low, high = sorted((first(owner), first(code)))
+            parent[high] = low
+    members = collections.defaultdict(list)
+    drawn = collections.defaultdict(list)
+    for code in codes:
         members[first(code)].append(code)
     for look, owner in owners.items():
         drawn[first(owner)].append(glyphs[look])
     return [
-        GlyphClass(_name(code), tuple(codes), tuple(sorted(drawn[code])))
-        for code, codes in sorted(members.items())
+        GlyphClass(_name(code), tuple(class_codes), tuple(sorted(drawn[code])))
+        for code, class_codes in sorted(members.items())
     ]
 
 
-def _name(code):
+def _name(code: int) -> str:
     return f"U+{code:04X} {unicodedata.name(chr(code), 'WITHOUT A NAME')}"

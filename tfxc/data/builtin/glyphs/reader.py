@@ -6,8 +6,10 @@ train, and to verify on characters that were never trained on.
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
@@ -23,6 +25,7 @@ from tfxc.core.storage.reading import read_array, read_json
 from tfxc.data.builtin.glyphs.drawing import draw, seed_of
 from tfxc.data.builtin.glyphs.faces import (
     FACES,
+    GlyphClass,
     classes_of,
     font_folder,
     fonts_fingerprint,
@@ -30,6 +33,7 @@ from tfxc.data.builtin.glyphs.faces import (
 )
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
+from tfxc.data.row_writer import array_header
 from tfxc.parallel import map_ordered
 
 _SPLITS = ("train", "dev", "test")
@@ -98,9 +102,11 @@ class Glyphs(Reader):
         _check(split, classes, variants, image_size, min_faces)
         codes = None if characters is None else sorted(set(map(ord, characters)))
         options = {
-            "variants": variants, "image_size": image_size, "min_faces": min_faces,
+            "variants": variants,
+            "image_size": image_size,
+            "min_faces": min_faces,
             "characters": codes,
-        }  # fmt: skip
+        }
         versions = [_VERSION, fonts_fingerprint(), np.__version__, scipy.__version__]
         key = json_text([versions, options])
         self.source_fingerprint = hashlib.sha1(key.encode()).hexdigest()[:16]
@@ -109,12 +115,16 @@ class Glyphs(Reader):
             _build(folder, options, jobs or thread_count())
         super().__init__(folder / f"{split}.npy")
         names = read_json(folder / "classes.json", fix=_DELETE, kind=(dict, list))
-        part = [classes == "all" or _is_unseen(name) == (classes == "unseen") for name in names]
-        self.label_names = [name for name, kept in zip(names, part, strict=True) if kept]
+        part = []
+        for name in names:
+            is_unseen = seed_of("class", name) % _UNSEEN == 0
+            part.append(classes == "all" or is_unseen == (classes == "unseen"))
+        self.label_names = list(itertools.compress(names, part))
         self.num_labels = len(self.label_names)
         index = read_array(folder / f"{split}-index.npy", fix=_DELETE)
         self._rows = np.flatnonzero(np.array(part, bool)[index[:, 0]])
-        self._index, self._names = index[self._rows], names
+        self._index = index[self._rows]
+        self._names = names
         self.num_examples = len(self._rows)
 
     @property
@@ -130,21 +140,21 @@ class Glyphs(Reader):
         """The given images, uint8 (rows, size, size, 1)."""
         return np.load(self.path, mmap_mode="r")[self._rows[rows]]
 
-    def _read(self, size):
+    def _read(self, size: int) -> Iterator[Chunk]:
         images = np.load(self.path, mmap_mode="r")
         for start in range(0, self.num_examples, size):
             index = self._index[start : start + size].tolist()
             yield Chunk(
                 labels=[[self._names[row[0]]] for row in index],
                 images=images[self._rows[start : start + size]],
-                names=[f"U+{code:04X} {FACES[face]} {v}" for _, code, face, v in index],
+                names=[f"U+{code:04X} {FACES[face]} {variant}" for _, code, face, variant in index],
             )
 
 
-def _check(split, classes, variants, image_size, min_faces):
+def _check(split: str, classes: str, variants: int, image_size: int, min_faces: int) -> None:
     for name, value, known in (("split", split, _SPLITS), ("classes", classes, _PARTS)):
         if value not in known:
-            raise ConfigError(f"one of {', '.join(known)} expected, found {value!r}", where=name)
+            raise ConfigError(f"it is {value!r} instead of one of {', '.join(known)}", where=name)
     limits = (
         ("variants", variants, 1, 1000),
         ("image_size", image_size, 8, 512),
@@ -153,87 +163,84 @@ def _check(split, classes, variants, image_size, min_faces):
     for name, value, low, high in limits:
         if not (isinstance(value, int) and low <= value <= high):
             raise ConfigError(
-                f"an integer from {low} to {high} expected, found {value!r}", where=name
+                f"it is {value!r} instead of an integer from {low} to {high}", where=name
             )
 
 
-def _is_unseen(name):
-    return seed_of("class", name) % _UNSEEN == 0
-
-
-def _build(folder, options, jobs):
+def _build(folder: Path, options: Mapping[str, Any], jobs: int) -> None:
     font_folder()
     codes = options["characters"]
     codes = None if codes is None else set(codes)
     with Progress("comparing glyphs", len(FACES), unit="faces") as progress:
         looks = []
-        for found in map_ordered(looks_of_face, [(f, codes) for f in range(len(FACES))], jobs):
-            looks.append(found)
+        tasks = [(face, codes) for face in range(len(FACES))]
+        for looks_of_one in map_ordered(looks_of_face, tasks, jobs):
+            looks.append(looks_of_one)
             progress.advance(1)
     classes = classes_of(looks, options["min_faces"])
     if not classes:
         raise ConfigError(
-            f"characters that at least {options['min_faces']} typefaces have expected, found none",
+            f"none of the characters is in {options['min_faces']} typefaces",
             where="characters",
             fix="lower min_faces or choose other characters",
         )
-    variants, size = options["variants"], options["image_size"]
+    variants = options["variants"]
+    size = options["image_size"]
     with atomic_folder(folder, "built-in data set") as scratch, contextlib.ExitStack() as stack:
-        names = [one.name for one in classes]
-        write_json(scratch / "classes.json", names)
-        files, wanted = {}, {}
+        write_json(scratch / "classes.json", [glyph_class.name for glyph_class in classes])
+        files = {}
+        wanted = {}
         for split, index in _index(classes, variants).items():
             write_array(scratch / f"{split}-index.npy", index)
             # No memory map: writing to one ends the process where the disk is full.
             files[split] = stack.enter_context(open(scratch / f"{split}.npy", "wb"))
-            _write_head(files[split], (len(index), size, size, 1))
+            files[split].write(array_header((len(index), size, size, 1), np.dtype(np.uint8)))
             wanted[split] = len(index)
-        drawn = _draw_all(jobs, classes, files, variants, size)
+        glyphs = [
+            (code, face, place == 0)
+            for glyph_class in classes
+            for place, (code, face) in enumerate(glyph_class.glyphs)
+        ]
+        starts = range(0, len(glyphs), _GLYPHS_PER_TASK)
+        tasks = [(glyphs[start : start + _GLYPHS_PER_TASK], variants, size) for start in starts]
+        drawn = dict.fromkeys(files, 0)
+        with Progress("drawing glyphs", len(glyphs), unit="glyphs") as progress:
+            for task, images_of_splits in zip(
+                tasks, map_ordered(_draw_glyphs, tasks, jobs), strict=True
+            ):
+                for split, images in images_of_splits.items():
+                    files[split].write(images.tobytes())
+                    drawn[split] += len(images)
+                progress.advance(len(task[0]))
         assert drawn == wanted, "one image per row"
 
 
-def _write_head(stream, shape):
-    head = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, head)
-
-
-def _index(classes, variants):
+def _index(classes: Sequence[GlyphClass], variants: int) -> dict[str, np.ndarray]:
     """Class, code point, face and variant of each image, int32 (n, 4) by split."""
-    rows = {split: [] for split in _SPLITS}
-    for number, one in enumerate(classes):
-        for place, (code, face) in enumerate(one.glyphs):
+    rows: dict[str, list[tuple[int, int, int, int]]] = {split: [] for split in _SPLITS}
+    for number, glyph_class in enumerate(classes):
+        for place, (code, face) in enumerate(glyph_class.glyphs):
             for variant in range(variants):
                 split = _split(code, face, variant, place == 0 and variant == 0)
                 rows[split].append((number, code, face, variant))
     return {split: np.array(part, np.int32).reshape(-1, 4) for split, part in rows.items()}
 
 
-def _split(code, face, variant, is_first):
+def _split(code: int, face: int, variant: int, is_first: bool) -> str:
     tenth = 0 if is_first else seed_of("split", code, FACES[face], variant) % 10
     return _SPLITS[max(0, tenth - 7)]
 
 
-def _draw_all(jobs, classes, files, variants, size):
-    """Draws glyph by glyph, appends each image to its split's file; returns how many, by split."""
-    glyphs = [(c, f, place == 0) for o in classes for place, (c, f) in enumerate(o.glyphs)]
-    tasks = [glyphs[at : at + _GLYPHS_PER_TASK] for at in range(0, len(glyphs), _GLYPHS_PER_TASK)]
-    drawn = dict.fromkeys(files, 0)
-    results = map_ordered(_draw_glyphs, [(task, variants, size) for task in tasks], jobs)
-    with Progress("drawing glyphs", len(glyphs), unit="glyphs") as progress:
-        for task, found in zip(tasks, results, strict=True):
-            for split, images in found.items():
-                files[split].write(images.tobytes())
-                drawn[split] += len(images)
-            progress.advance(len(task))
-    return drawn
-
-
-def _draw_glyphs(glyphs, variants, size):
+def _draw_glyphs(
+    glyphs: Sequence[tuple[int, int, bool]], variants: int, size: int
+) -> dict[str, np.ndarray]:
     """Images of some glyphs by split, uint8 (n, size, size)."""
-    found = {split: [np.zeros((0, size, size), np.uint8)] for split in _SPLITS}
+    parts_of_splits = {split: [np.zeros((0, size, size), np.uint8)] for split in _SPLITS}
     for code, face, is_first in glyphs:
         images = draw(code, face, range(variants), size)
-        splits = [_split(code, face, v, is_first and v == 0) for v in range(variants)]
+        splits = [
+            _split(code, face, variant, is_first and variant == 0) for variant in range(variants)
+        ]
         for split, image in zip(splits, images, strict=True):
-            found[split].append(image[None])
-    return {split: np.concatenate(parts) for split, parts in found.items()}
+            parts_of_splits[split].append(image[None])
+    return {split: np.concatenate(parts) for split, parts in parts_of_splits.items()}

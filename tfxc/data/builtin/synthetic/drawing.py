@@ -9,6 +9,7 @@ labels, and the random numbers of a block depend on its number alone: any part c
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
 
 _LABELS_PER_TOPIC = 32
 # Shares of the words of an example: those of its topic, those of its labels; the rest is noise.
-_OF_TOPIC, _OF_LABELS = 0.4, 0.45
+_TOPIC_SHARE = 0.4
+_LABELS_SHARE = 0.45
 _EXPONENT = 0.9  # of Zipf's law
 _SPLITS = {"train": 0, "dev": 1, "test": 2}
 _SIZES = 3  # stream of random numbers from which lengths are calibrated
-_OF_LABELS_STREAM, _OF_FEATURES_STREAM = 0, 1
-_TOPIC, _LABEL, _PIXELS = 1, 2, 3  # what a hash is of
+_LABELS_STREAM = 0
+_FEATURES_STREAM = 1
+# What a hash is of.
+_TOPIC = 1
+_LABEL = 2
+_PIXELS = 3
 _PATTERN = 8  # height and width of what a class looks like, before it is enlarged
 _NOISE = 1.0  # of vectors, in deviations of a value of their centres
 _GRAIN = 40  # of images, of 256
@@ -79,7 +85,8 @@ class Drawing:
     """
 
     def __init__(self, shape: "Shape", seed: int) -> None:
-        self.shape, self._seed = shape, seed
+        self.shape = shape
+        self._seed = seed
         pixels = math.prod(shape.image) if shape.image else 0
         self.block = 4096 if not pixels else max(1, min(4096, (32 << 20) // pixels))
         # A topic has more labels than an example.
@@ -99,18 +106,25 @@ class Drawing:
             split: ``"train"``, ``"dev"`` or ``"test"``.
             number: of the block, from 0.
         """
-        random = self._random(_SPLITS[split], number, _OF_LABELS_STREAM)
+        random = self._random(_SPLITS[split], number, _LABELS_STREAM)
         turns = self._turns(number) if split == "train" or self.shape.skew == 1 else None
         return self._labels(random, self.block, self._label_draws, turns)
 
-    def _labels(self, random, count, draws, turns=None):
+    def _labels(
+        self,
+        random: np.random.Generator,
+        count: int,
+        draws: float,
+        turns: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Labels:
         """Labels of ``count`` examples; ``turns`` are (row, rank) of labels that are given."""
         shape = self.shape
         topics = (random.random(count) ** shape.skew * self._topics).astype(np.int64)
         sizes = np.ones(count, np.int64)
         if shape.labels_per_example != 1:
             sizes += random.poisson(max(draws - 1, 0), count)
-        rows, ranks = (np.zeros(0, np.int64),) * 2 if turns is None else turns
+        no_turns = np.zeros(0, np.int64)
+        rows, ranks = (no_turns, no_turns) if turns is None else turns
         topics[rows] = ((ranks + 1) * self._topics - 1) // shape.labels
         sizes = np.maximum(sizes - np.bincount(rows, minlength=count), 0)
         more = np.repeat(np.arange(count), sizes)
@@ -122,9 +136,10 @@ class Drawing:
         sizes = np.bincount(keys // shape.labels, minlength=count)
         return Labels(bounds_of(sizes), keys % shape.labels, topics)
 
-    def _turns(self, number):
+    def _turns(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of a training block that have the next labels in turn, and the ranks of these."""
-        shape, train = self.shape, max(self.shape.train, 1)
+        shape = self.shape
+        train = max(self.shape.train, 1)
         each = 1
         turns = train if shape.skew == 1 else min(max(train // 2, 1), shape.labels)
         if shape.labels_per_example != 1:
@@ -143,29 +158,37 @@ class Drawing:
             split, number: see ``labels``.
             labels: those of the block.
         """
-        random = self._random(_SPLITS[split], number, _OF_FEATURES_STREAM)
+        random = self._random(_SPLITS[split], number, _FEATURES_STREAM)
         return self._words(random, labels, self._word_draws)
 
-    def _words(self, random, labels, draws):
-        count, width = len(labels.topics), self.shape.features
+    def _words(self, random: np.random.Generator, labels: Labels, draws: float) -> Words:
+        count = len(labels.topics)
+        width = self.shape.features
         sizes = np.maximum(1, np.rint(draws * (0.5 + random.random(count)))).astype(np.int64)
         rows = np.repeat(np.arange(count), sizes)
         kind, choice = random.random((2, len(rows)))
         uniform = random.random(len(rows))
-        topic = np.flatnonzero(kind < _OF_TOPIC)
+        topic = np.flatnonzero(kind < _TOPIC_SHARE)
         which = (choice[topic] * self._topic_words).astype(np.int64)
         uniform[topic] = self._hash(_TOPIC, labels.topics[rows[topic]], which)
-        own = np.flatnonzero((kind >= _OF_TOPIC) & (kind < _OF_TOPIC + _OF_LABELS))
-        several = np.diff(labels.indptr)[rows[own]]
-        own, several = own[several > 0], several[several > 0]
-        choice = choice[own] * several * self._label_words
+        of_labels = np.flatnonzero((kind >= _TOPIC_SHARE) & (kind < _TOPIC_SHARE + _LABELS_SHARE))
+        several = np.diff(labels.indptr)[rows[of_labels]]
+        of_labels = of_labels[several > 0]
+        several = several[several > 0]
+        choice = choice[of_labels] * several * self._label_words
         place, which = np.divmod(choice.astype(np.int64), self._label_words)
-        uniform[own] = self._hash(_LABEL, labels.ids[labels.indptr[rows[own]] + place], which)
-        return Words(bounds_of(sizes), _zipf(uniform, width))
+        uniform[of_labels] = self._hash(
+            _LABEL, labels.ids[labels.indptr[rows[of_labels]] + place], which
+        )
+        # Places 0 .. width - 1 by Zipf's law, from uniform numbers.
+        power = 1 - _EXPONENT
+        places = (1 + uniform * ((width + 1.0) ** power - 1)) ** (1 / power)
+        return Words(bounds_of(sizes), np.minimum(places.astype(np.int64) - 1, width - 1))
 
     def features(self, words: Words) -> scipy.sparse.csr_matrix:
         """Words as tf-idf rows of length 1, float32 (n, features)."""
-        count, width = len(words.indptr) - 1, self.shape.features
+        count = len(words.indptr) - 1
+        width = self.shape.features
         rows = np.repeat(np.arange(count), np.diff(words.indptr))
         keys = rows * width + _scattered(words.places, width)
         keys, times = np.unique(keys, return_counts=True)
@@ -177,24 +200,29 @@ class Drawing:
         return scipy.sparse.csr_matrix((values, columns.astype(np.int32), bounds), (count, width))
 
     @functools.cached_property
-    def _idf(self):
+    def _idf(self) -> np.ndarray:
         """By the share of the examples that have a feature, if all are drawn by Zipf's law."""
-        width, power = self.shape.features, 1 - _EXPONENT
+        width = self.shape.features
+        power = 1 - _EXPONENT
         bounds = np.arange(1.0, width + 2) ** power
         share = np.diff(bounds) / (bounds[-1] - 1)
         values = np.maximum(-np.log(-np.expm1(-self._word_draws * share)), 0.05)
-        found = np.empty(width)
-        found[_scattered(np.arange(width), width)] = values
-        return found
+        idf = np.empty(width)
+        idf[_scattered(np.arange(width), width)] = values
+        return idf
 
     def texts(self, words: Words) -> list[str]:
         """Words as texts; repeated until they are as long as the shape's texts."""
         numbers, inverse = np.unique(words.places, return_inverse=True)
-        spell = _character if self.shape.characters else word_of
-        names = [spell(number) for number in _scattered(numbers, self.shape.features).tolist()]
+        scattered = _scattered(numbers, self.shape.features).tolist()
+        if self.shape.characters:
+            names = [chr(_FIRST_CHARACTER + number) for number in scattered]
+        else:
+            names = [word_of(number) for number in scattered]
         written = np.array(names, object)[inverse].tolist()
         longer = max(1.0, self.shape.words / self._word_draws)
-        glue, bounds = "" if self.shape.characters else " ", words.indptr.tolist()
+        glue = "" if self.shape.characters else " "
+        bounds = words.indptr.tolist()
         texts = []
         for start, end in itertools.pairwise(bounds):
             part = written[start:end]
@@ -204,10 +232,14 @@ class Drawing:
 
     def vectors(self, split: str, number: int, labels: Labels) -> np.ndarray:
         """A vector of each example, float32 (n, features): its class's centre, and noise."""
-        random = self._random(_SPLITS[split], number, _OF_FEATURES_STREAM)
-        width, noise = self.shape.features, np.float32(_NOISE)
+        random = self._random(_SPLITS[split], number, _FEATURES_STREAM)
+        width = self.shape.features
+        noise = np.float32(_NOISE)
         ids, inverse = np.unique(labels.ids, return_inverse=True)
-        centres = self._normal(_LABEL, ids, width)
+        # Centres are about normal: each value is the sum of four uniform ones.
+        mixed = _mixed(self._seed, _LABEL, ids[:, None], np.arange(width))
+        sums = mixed.view(np.uint16).reshape(len(ids), width, 4).sum(-1, dtype=np.float32)
+        centres = (sums - np.float32(2 * 65535)) / np.float32(65536 / math.sqrt(3))
         vectors = random.standard_normal((self.block, width), np.float32)
         vectors *= noise
         vectors += centres[inverse]
@@ -222,7 +254,7 @@ class Drawing:
         """
         assert self.shape.image is not None, "a set of images"
         height, width, channels = self.shape.image
-        random = self._random(_SPLITS[split], number, _OF_FEATURES_STREAM)
+        random = self._random(_SPLITS[split], number, _FEATURES_STREAM)
         cells = np.arange(_PATTERN * _PATTERN * channels)
         patterns = self._hash(_PIXELS, labels.ids[:, None], cells) * (256 - _GRAIN)
         patterns = patterns.astype(np.uint8).reshape(-1, _PATTERN, _PATTERN, channels)
@@ -236,43 +268,37 @@ class Drawing:
         return images
 
     @functools.cached_property
-    def _label_draws(self):
+    def _label_draws(self) -> float:
         """How many labels to draw so that, on average, as many are distinct as there should be."""
         wanted = self.shape.labels_per_example
 
-        def distinct(draws):
-            random = self._random(_SIZES, 0, _OF_LABELS_STREAM)
+        def distinct(draws: float) -> float:
+            random = self._random(_SIZES, 0, _LABELS_STREAM)
             return len(self._labels(random, 2048, draws).ids) / 2048
 
         return wanted if wanted == 1 else _calibrated(distinct, wanted)
 
     @functools.cached_property
-    def _word_draws(self):
+    def _word_draws(self) -> float:
         """The same of words."""
-        random = self._random(_SIZES, 0, _OF_LABELS_STREAM)
+        random = self._random(_SIZES, 0, _LABELS_STREAM)
         labels = self._labels(random, 256, self._label_draws)
 
-        def distinct(draws):
-            random = self._random(_SIZES, 0, _OF_FEATURES_STREAM)
+        def distinct(draws: float) -> float:
+            random = self._random(_SIZES, 0, _FEATURES_STREAM)
             words = self._words(random, labels, draws)
             rows = np.repeat(np.arange(256), np.diff(words.indptr))
             return len(np.unique(rows * self.shape.features + words.places)) / 256
 
         return _calibrated(distinct, self.shape.nonzeros)
 
-    def _random(self, *parts):
+    def _random(self, *parts: int) -> np.random.Generator:
         sequence = np.random.SeedSequence((self._seed, *parts))
         return np.random.Generator(np.random.SFC64(sequence))
 
-    def _hash(self, kind, numbers, which):
+    def _hash(self, kind: int, numbers: np.ndarray, which: np.ndarray) -> np.ndarray:
         """Numbers in [0, 1), always the same for the same arguments; float64."""
         return (_mixed(self._seed, kind, numbers, which) >> np.uint64(11)) * 2.0**-53
-
-    def _normal(self, kind, numbers, width):
-        """About normal numbers, float32 (numbers, width); each is the sum of four uniform ones."""
-        mixed = _mixed(self._seed, kind, numbers[:, None], np.arange(width))
-        sums = mixed.view(np.uint16).reshape(len(numbers), width, 4).sum(-1, dtype=np.float32)
-        return (sums - np.float32(2 * 65535)) / np.float32(65536 / math.sqrt(3))
 
 
 def word_of(number: int) -> str:
@@ -289,11 +315,7 @@ def word_of(number: int) -> str:
     return "".join(reversed(syllables))
 
 
-def _character(number):
-    return chr(_FIRST_CHARACTER + number)
-
-
-def _calibrated(measure, wanted):
+def _calibrated(measure: Callable[[float], float], wanted: float) -> float:
     """The argument with which ``measure`` returns about ``wanted``."""
     draws = wanted
     for _ in range(6):
@@ -301,14 +323,7 @@ def _calibrated(measure, wanted):
     return draws
 
 
-def _zipf(uniform, count):
-    """Places 0 .. count - 1 by Zipf's law, from uniform numbers."""
-    power = 1 - _EXPONENT
-    places = (1 + uniform * ((count + 1.0) ** power - 1)) ** (1 / power)
-    return np.minimum(places.astype(np.int64) - 1, count - 1)
-
-
-def _scattered(places, count):
+def _scattered(places: np.ndarray, count: int) -> np.ndarray:
     """Another order of the numbers below ``count``, so that frequency does not follow from it."""
     step = max(1, round(count * 0.6180339887))
     while math.gcd(step, count) != 1:
@@ -316,7 +331,7 @@ def _scattered(places, count):
     return (places * step + count // 3) % count
 
 
-def _mixed(seed, kind, numbers, which):
+def _mixed(seed: int, kind: int, numbers: np.ndarray, which: np.ndarray) -> np.ndarray:
     """A hash of each, uint64: the last steps of SplitMix64 (Steele et al. 2014)."""
     wide = [np.asarray(part).astype(np.uint64) for part in (numbers, which)]
     start = np.uint64((seed * 0x9E3779B97F4A7C15 + kind * 0xD1B54A32D192ED03) % 2**64)

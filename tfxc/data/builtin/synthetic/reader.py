@@ -2,15 +2,16 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.data.builtin.synthetic.drawing import Drawing
+from tfxc.data.builtin.synthetic.drawing import Drawing, Labels
 from tfxc.data.builtin.synthetic.shapes import find_shape
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
@@ -73,12 +74,18 @@ class Synthetic(Reader):
         if labels is not None:
             sizes = dataclasses.replace(sizes, labels=labels)
         self._form = sizes.forms[0] if form is None else form
-        _check_form(self._form, sizes, shape)
-        self.path, self._split, self.shape = Path(f"builtin:synthetic/{shape}"), split, sizes
+        if self._form not in sizes.forms:
+            raise ConfigError(
+                f"shape {shape!r} has no form {self._form!r}, only {', '.join(sizes.forms)}",
+                where="form",
+            )
+        self.path = Path(f"builtin:synthetic/{shape}")
+        self._split = split
+        self.shape = sizes
         self.num_examples = sizes.examples(split)
         if not self.num_examples:
             raise ConfigError(
-                f"a split that shape {shape!r} has expected, found {split!r}",
+                f"shape {shape!r} has no split {split!r}",
                 where="split",
                 fix=f"choose one of: {', '.join(s for s in _SPLITS if sizes.examples(s))}",
             )
@@ -93,13 +100,13 @@ class Synthetic(Reader):
     def bytes_read(self) -> int:
         return 0
 
-    def _blocks(self):
+    def _blocks(self) -> Iterator[tuple[int, int]]:
         """Yields (number, examples of it that count)."""
         size = self._drawing.block
         for number in range(-(-self.num_examples // size)):
             yield number, min(size, self.num_examples - number * size)
 
-    def label_lists(self, size=4096):
+    def label_lists(self, size: int = 4096) -> Iterator[LabelLists]:
         for number, count in self._blocks():
             yield _lists(self._drawing.labels(self._split, number), count)
 
@@ -108,30 +115,37 @@ class Synthetic(Reader):
             return None
         size = self._drawing.block
 
-        def rows(start, stop):
-            return _joined([
-                _slice(self._block(n), max(start - n * size, 0), min(stop - n * size, size))
-                for n in range(start // size, -(-stop // size))
-            ])  # fmt: skip
+        def rows(start: int, stop: int) -> Chunk:
+            parts = []
+            for number in range(start // size, -(-stop // size)):
+                first = number * size
+                block = self._block(number)
+                parts.append(_slice(block, max(start - first, 0), min(stop - first, size)))
+            return _joined(parts)
 
         return rows
 
-    def _read(self, size):
-        waiting, missing = [], size
+    def _read(self, size: int) -> Iterator[Chunk]:
+        waiting = []
+        missing = size
         for number, count in self._blocks():
-            block, start = self._block(number), 0
+            block = self._block(number)
+            start = 0
             while count - start >= missing:
                 yield _joined([*waiting, _slice(block, start, start + missing)])
-                waiting, start, missing = [], start + missing, size
+                waiting = []
+                start += missing
+                missing = size
             if start < count:
                 waiting.append(_slice(block, start, count))
                 missing -= count - start
         if waiting:
             yield _joined(waiting)
 
-    def _block(self, number):
+    def _block(self, number: int) -> Chunk:
         """One whole block as a ``Chunk``."""
-        drawing, split = self._drawing, self._split
+        drawing = self._drawing
+        split = self._split
         labels = drawing.labels(split, number)
         chunk = Chunk(labels=_lists(labels, drawing.block))
         if self._form == "vectors":
@@ -148,62 +162,56 @@ class Synthetic(Reader):
         return chunk
 
 
-def _lists(labels, count):
+def _lists(labels: Labels, count: int) -> LabelLists:
     return LabelLists(labels.indptr, labels.ids)[:count]
 
 
-def _files(images):
+def _files(images: np.ndarray) -> list[bytes]:
     """Images as JPEG files."""
     import tensorflow as tf
 
     return [tf.io.encode_jpeg(image, quality=90).numpy() for image in images]
 
 
-def _slice(chunk, start, end):
+def _slice(chunk: Chunk, start: int, end: int) -> Chunk:
     if start == 0 and end == len(chunk):
         return chunk
     parts = {name: getattr(chunk, name) for name in ("labels", "texts", "features", "images")}
-    return Chunk(**{n: None if part is None else part[start:end] for n, part in parts.items()})
+    return Chunk(
+        **{name: None if part is None else part[start:end] for name, part in parts.items()}
+    )
 
 
-def _joined(parts):
+def _joined(parts: Sequence[Chunk]) -> Chunk:
     if len(parts) == 1:
         return parts[0]
-    found = {"labels": LabelLists.joined([part.labels for part in parts])}
+    fields: dict[str, Any] = {"labels": LabelLists.joined([part.labels for part in parts])}
     first = parts[0]
     if first.texts is not None:
-        found["texts"] = [text for part in parts for text in part.texts]
+        fields["texts"] = [text for part in parts for text in part.texts]
     if first.features is not None:
         several = [part.features for part in parts]
         sparse = scipy.sparse.issparse(first.features)
-        found["features"] = (
+        fields["features"] = (
             scipy.sparse.vstack(several, format="csr") if sparse else np.concatenate(several)
         )
     if isinstance(first.images, list):
-        found["images"] = [image for part in parts for image in part.images]
+        fields["images"] = [image for part in parts for image in part.images]
     elif first.images is not None:
-        found["images"] = np.concatenate([part.images for part in parts])
-    return Chunk(**found)
+        fields["images"] = np.concatenate([part.images for part in parts])
+    return Chunk(**fields)
 
 
-def _check(split, share, examples, labels, seed):
+def _check(split: str, share: float, examples: int | None, labels: int | None, seed: int) -> None:
     if split not in _SPLITS:
-        raise ConfigError(f"one of {', '.join(_SPLITS)} expected, found {split!r}", where="split")
+        raise ConfigError(f"there is no split {split!r}, only {', '.join(_SPLITS)}", where="split")
     if type(share) not in (int, float) or not 0 < share <= 1:
         raise ConfigError(
-            f"a number above 0 and at most 1 expected, found {share!r}", where="share"
+            f"it is {share!r} instead of a number above 0 and at most 1", where="share"
         )
     for name, value, least in (("examples", examples, 1), ("labels", labels, 2), ("seed", seed, 0)):
         optional = value is None and name != "seed"
         if not optional and (type(value) is not int or value < least):
             raise ConfigError(
-                f"an integer of at least {least} expected, found {value!r}", where=name
+                f"it is {value!r} instead of an integer of at least {least}", where=name
             )
-
-
-def _check_form(form, sizes, name):
-    if form not in sizes.forms:
-        raise ConfigError(
-            f"one of {', '.join(sizes.forms)} expected of shape {name!r}, found {form!r}",
-            where="form",
-        )

@@ -7,7 +7,8 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 
 # What is left of a set whose share is very small, where it has as much.
-LEAST_EXAMPLES, LEAST_LABELS = 1024, 256
+LEAST_EXAMPLES = 1024
+LEAST_LABELS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Shape:
         return dataclasses.replace(self, **sizes)  # type: ignore[arg-type]
 
 
-def _part(count, share, least):
+def _part(count: int, share: float, least: int) -> int:
     return min(count, max(round(count * share), least))
 
 
@@ -103,11 +104,11 @@ def find_shape(name: str) -> Shape:
     return SHAPES[name]
 
 
-def _faces(people, images):
+def _faces(people: int, images: int) -> Shape:
     return Shape(images, 0, 0, people, image=(112, 112, 3), skew=1.3)
 
 
-def _drawings(classes, drawings):
+def _drawings(classes: int, drawings: tuple[int, int]) -> Shape:
     train, dev = drawings
     return Shape(train * classes, dev * classes, 0, classes, image=(105, 105, 1), skew=1.0)
 
