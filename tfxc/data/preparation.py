@@ -11,6 +11,7 @@ import glob
 import itertools
 import json
 import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
