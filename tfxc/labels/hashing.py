@@ -29,8 +29,8 @@ def check_buckets(num_items: int, num_buckets: int, num_repetitions: int) -> Non
     """
     if num_buckets > num_items:
         raise ConfigError(
-            f"at most {num_items} (the number of labels) expected, found {num_buckets}: "
-            "more buckets than labels makes hashing pointless",
+            f"{num_buckets} buckets are more than the {num_items} labels, which makes hashing "
+            "pointless",
             where="num_buckets",
             fix="use the dense head or fewer buckets",
         )
@@ -90,5 +90,5 @@ def bucket_lookups(num_items: int, num_buckets: int, seeds: Iterable[int]) -> np
     return lookups
 
 
-def _bucket_type(num_buckets):
+def _bucket_type(num_buckets: int) -> type:
     return np.uint16 if num_buckets <= 1 << 16 else np.int32

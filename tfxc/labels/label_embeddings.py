@@ -43,10 +43,12 @@ class Pifa:
             DataError: X and Y have different numbers of rows.
         """
         _check_rows(labels, features)
-        count, matrix = 1, _matrix(_unit_rows(_matrix(labels)).T @ _matrix(features))
+        count = 1
+        matrix = _matrix(_unit_rows(_matrix(labels)).T @ _matrix(features))
         while self._parts and (self._parts[-1][0] <= count or not scipy.sparse.issparse(matrix)):
-            more, other = self._parts.pop()
-            count, matrix = count + more, matrix + other
+            more, summands = self._parts.pop()
+            count += more
+            matrix = matrix + summands
         self._parts.append((count, matrix))
 
     def result(self) -> np.ndarray | scipy.sparse.csr_matrix:
@@ -87,9 +89,10 @@ def pifa(
     """
     if max_nonzeros and scipy.sparse.issparse(features):
         _check_rows(labels, features)
-        shares, rows = _unit_rows(_matrix(labels)).T.tocsr(), _matrix(features)
-        found = pruned_product(shares, rows, max_nonzeros, threads=threads)
-        return _unit_rows(found, copy=False)
+        shares = _unit_rows(_matrix(labels)).T.tocsr()
+        rows = _matrix(features)
+        sums = pruned_product(shares, rows, max_nonzeros, threads=threads)
+        return _unit_rows(sums, copy=False)
     total = Pifa()
     total.add(labels, features)
     return total.result()
@@ -128,25 +131,26 @@ def pifa_of_source(
         ones = np.ones(len(rows), np.float32)
         true = scipy.sparse.csr_matrix((ones, (rows, labels[rows, places])), shape)
         total.add(true, _features(source, batch["features"]))
-    found = total.result()
+    vectors = total.result()
     if source.image_shape is None:
-        return found
-    known = np.any(found, axis=1, keepdims=True)
-    return _unit_rows(np.where(known, found - found.mean(axis=0, where=known), 0), copy=False)
+        return vectors
+    known = np.any(vectors, axis=1, keepdims=True)
+    return _unit_rows(np.where(known, vectors - vectors.mean(axis=0, where=known), 0), copy=False)
 
 
-def _features(source, features):
+def _features(source: Any, features: Any) -> np.ndarray | scipy.sparse.csr_matrix:
     """The features of a batch as a matrix."""
     if source.kind.is_image:
         return _unit_rows(_shrunk(features).reshape(len(features), -1))
     return source.kind.matrix(features, source.num_features)
 
 
-def _shrunk(images):
+def _shrunk(images: np.ndarray) -> np.ndarray:
     """Means over squares of pixels, so that at most 16 a side are left; a rest is cut off."""
     count, height, width, channels = images.shape
     side = math.ceil(max(height, width) / _MAX_PIXELS)
-    rows, columns = max(1, height // side), max(1, width // side)
+    rows = max(1, height // side)
+    columns = max(1, width // side)
     whole = images[:, : rows * side, : columns * side]
     shape = (count, rows, min(side, height), columns, min(side, width), channels)
     return whole.reshape(shape).mean(axis=(2, 4), dtype=np.float32)
@@ -201,40 +205,45 @@ def pifa_with_label_features(
         >>> found.tolist()
         [[1.0, 0.5], [0.5, 1.0]]
     """
-    found, given = pifa(labels, features), _matrix(label_features)
-    expected = found.shape if mode == "convex" else (found.shape[0], given.shape[1])
-    if given.shape != expected:
+    aggregated = pifa(labels, features)
+    own = _matrix(label_features)
+    shape = aggregated.shape if mode == "convex" else (aggregated.shape[0], own.shape[1])
+    if own.shape != shape:
         raise DataError(
-            f"label features of shape {expected} expected, found {given.shape}",
+            f"the label features have the shape {own.shape} instead of {shape}",
             fix="give one row per label"
             + (", as wide as the features" if mode == "convex" else ""),
         )
-    if scipy.sparse.issparse(found) or scipy.sparse.issparse(given):
-        found, given = scipy.sparse.csr_matrix(found), scipy.sparse.csr_matrix(given)
+    if scipy.sparse.issparse(aggregated) or scipy.sparse.issparse(own):
+        aggregated = scipy.sparse.csr_matrix(aggregated)
+        own = scipy.sparse.csr_matrix(own)
     if mode == "convex":
-        return np.float32(alpha) * found + np.float32(1 - alpha) * given
-    if scipy.sparse.issparse(found):
-        return scipy.sparse.hstack([found, given], format="csr", dtype=np.float32)
-    return np.concatenate([found, given], axis=1)
+        return np.float32(alpha) * aggregated + np.float32(1 - alpha) * own
+    if scipy.sparse.issparse(aggregated):
+        return scipy.sparse.hstack([aggregated, own], format="csr", dtype=np.float32)
+    return np.concatenate([aggregated, own], axis=1)
 
 
-def _check_rows(labels, features):
+def _check_rows(
+    labels: scipy.sparse.spmatrix, features: np.ndarray | scipy.sparse.csr_matrix
+) -> None:
     if labels.shape[0] != features.shape[0]:
         raise DataError(
-            f"as many rows of features as of labels ({labels.shape[0]:,}) expected, "
-            f"found {features.shape[0]:,}",
+            f"there are {features.shape[0]:,} rows of features, but {labels.shape[0]:,} of labels",
             fix="give both matrices of the same examples",
         )
 
 
-def _matrix(values):
+def _matrix(values: np.ndarray | scipy.sparse.csr_matrix) -> np.ndarray | scipy.sparse.csr_matrix:
     """float32, as CSR or as an array."""
     if scipy.sparse.issparse(values):
         return scipy.sparse.csr_matrix(values, dtype=np.float32)
     return np.asarray(values, np.float32)
 
 
-def _unit_rows(values, copy=True):
+def _unit_rows(
+    values: np.ndarray | scipy.sparse.csr_matrix, copy: bool = True
+) -> np.ndarray | scipy.sparse.csr_matrix:
     """Rows scaled to length 1; rows of zeros stay as they are."""
     from sklearn.preprocessing import normalize  # half a second, which only a training needs
 

@@ -69,7 +69,7 @@ def clustered_order(
     return _invert(halves.order)
 
 
-def _invert(order):
+def _invert(order: np.ndarray) -> np.ndarray:
     """The place of each number in a permutation.
 
     Example:
@@ -81,7 +81,7 @@ def _invert(order):
     return places
 
 
-def _left_size(count, blocks):
+def _left_size(count: int, blocks: Sequence[int]) -> int | None:
     """Labels of the first half, a multiple of the largest block there is more than one of."""
     for block in blocks:
         if count > block:

@@ -5,10 +5,11 @@ file, hardly anyone wanted that: pandas writes whole numbers as ``3.0`` in colum
 tables are typed by hand.
 """
 
+import functools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -22,22 +23,18 @@ _NUMBER = re.compile(r"0*([0-9]+?)(?:\.0*)?")
 _MISSING = frozenset({"nan", "null", "none", "n/a", "na", "#n/a", "<na>", "nat", "nil"})
 
 
-def _without_invisible(name):
+def _without_invisible(name: str) -> str:
     return _INVISIBLE.sub("", " ".join(name.split())).strip()
 
 
-def _in_one_form(name):
-    return unicodedata.normalize("NFKC", name)
-
-
-def _as_number(name):
+def _as_number(name: str) -> str:
     match = _NUMBER.fullmatch(name)
     return match[1] if match else name
 
 
 # What two names can differ in, and what makes them equal then; in this order.
-_DIFFERENCES = {
-    "Unicode form": _in_one_form,
+_DIFFERENCES: dict[str, Callable[[str], str]] = {
+    "Unicode form": functools.partial(unicodedata.normalize, "NFKC"),
     "blanks or invisible characters": _without_invisible,
     "upper and lower case": str.casefold,
     "the format of a number": _as_number,
@@ -69,10 +66,12 @@ def difference(name: str, other: str) -> str:
     """
     needed = []
     for words in _DIFFERENCES:
-        left, right = name, other
+        left = name
+        right = other
         for each, change in _DIFFERENCES.items():
             if each != words:
-                left, right = change(left), change(right)
+                left = change(left)
+                right = change(right)
         if left != right:
             needed.append(words)
     return " and ".join(needed) or "characters that look alike"
@@ -105,10 +104,10 @@ def first_twins(names: Iterable[str], others: Iterable[str]) -> tuple[str, str] 
         ('3.0', '3')
     """
     by_form = {plain_form(name): name for name in names}
-    for other in others:
-        name = by_form.get(plain_form(other))
+    for twin in others:
+        name = by_form.get(plain_form(twin))
         if name is not None:
-            return name, other
+            return name, twin
     return None
 
 

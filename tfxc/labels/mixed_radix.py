@@ -36,10 +36,10 @@ def check_sizes(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
         (4, 5, 5)
     """
     if isinstance(sizes, str) or not np.iterable(sizes) or not all(map(_is_count, sizes)):
-        raise ValueError(f"heads: a list of positive integers expected, found {sizes!r}")
+        raise ValueError(f"heads: {sizes!r} is no list of positive integers")
     sizes = tuple(int(size) for size in sizes)
     if not sizes:
-        raise ValueError("heads: a list of positive integers expected, found none")
+        raise ValueError("heads: the list is empty; give positive integers")
     codes = math.prod(sizes)
     if codes < num_labels:
         raise ValueError(
@@ -49,7 +49,7 @@ def check_sizes(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
         )
     if codes >= _MAX_CODES:
         raise ValueError(
-            f"heads: fewer than {_MAX_CODES} codes expected, found {codes} of {list(sizes)}; "
+            f"heads {list(sizes)} have {codes} codes, which must be fewer than {_MAX_CODES}; "
             f"{list(suggest_digit_sizes(num_labels, len(sizes)))} suffice for {num_labels} labels"
         )
     return sizes
@@ -128,19 +128,19 @@ def suggest_digit_sizes(num_labels: int, num_heads: int) -> tuple[int, ...]:
         ((36, 28), (95, 85, 83))
     """
     if not (_is_count(num_labels) and _is_count(num_heads)):
-        raise ValueError(
-            f"at least one label and one head expected, found {num_labels} and {num_heads}"
-        )
+        raise ValueError(f"{num_labels} labels and {num_heads} heads are not at least one of each")
     if num_heads == 1:
         return (num_labels,)
     # No sum below H times the geometric mean suffices; one that does is a few steps above it.
     total = max(2 * num_heads, int(num_heads * num_labels ** (1 / num_heads)) - 1)
     while _largest_product(total, num_heads) < num_labels:
         total += 1
-    return _smallest_product(total, num_heads, num_labels, total)
+    sizes = _smallest_product(total, num_heads, num_labels, total)
+    assert sizes is not None  # as the largest product suffices
+    return sizes
 
 
-def _nearest(num_labels, sizes):
+def _nearest(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
     """``sizes`` with one size raised: the one that needs the smallest raise."""
     codes = math.prod(sizes)
     needed = [-(-num_labels // (codes // size)) for size in sizes]
@@ -148,13 +148,13 @@ def _nearest(num_labels, sizes):
     return tuple(size + extra * (h == -digit) for h, size in enumerate(sizes))
 
 
-def _largest_product(total, count):
+def _largest_product(total: int, count: int) -> int:
     """Largest product of ``count`` integers of a given sum: as equal as can be."""
     size, larger = divmod(total, count)
     return (size + 1) ** larger * size ** (count - larger)
 
 
-def _smallest_product(total, count, least, most):
+def _smallest_product(total: int, count: int, least: int, most: int) -> tuple[int, ...] | None:
     """Descending sizes in 2 .. most of sum ``total`` with the smallest product from ``least`` on.
 
     Returns None if there are none.
@@ -173,7 +173,7 @@ def _smallest_product(total, count, least, most):
     return best
 
 
-def _pair(total, least, most):
+def _pair(total: int, least: int, most: int) -> tuple[int, int] | None:
     root = math.isqrt(max(total * total - 4 * least, 0))
     # The root is rounded down: the smaller size is this or the one below it.
     smaller = max(2, total - most, (total - root) // 2 - 1)
@@ -183,12 +183,14 @@ def _pair(total, least, most):
     return (total - smaller, smaller) if fits else None
 
 
-def _is_count(value):
+def _is_count(value: object) -> bool:
     """Whether this is a positive integer."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
 
 
-def _where(condition, values):
+def _where(
+    condition: "np.ndarray | tf.Tensor", values: "np.ndarray | tf.Tensor"
+) -> "np.ndarray | tf.Tensor":
     """``values`` where the condition holds, else -1."""
     if isinstance(values, np.ndarray | np.generic | int):
         return np.where(condition, values, -1)

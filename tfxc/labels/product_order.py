@@ -50,26 +50,25 @@ def product_order(
     most = strides(sizes)[0]
     if len(sizes) > 1 and most > MAX_IN_BLOCK:
         raise ValueError(
-            f"at most {MAX_IN_BLOCK:,} labels with the same first digit expected by label_order "
-            f"'product', found {most:,} with heads {list(sizes)}: the first size is too small"
+            f"with heads {list(sizes)}, {most:,} labels have the same first digit, and label_order "
+            f"'product' takes at most {MAX_IN_BLOCK:,}: the first size is too small"
         )
     codes = clustered_order(label_vectors, sizes, seed)
-    vectors = _dense(label_vectors, seed)
+    width = min(_DENSE_WIDTH, min(label_vectors.shape) - 1)
+    if not scipy.sparse.issparse(label_vectors):
+        vectors = np.asarray(label_vectors, np.float32)
+    elif width < 2:
+        vectors = label_vectors.toarray()
+    else:
+        vectors = TruncatedSVD(width, random_state=seed).fit_transform(label_vectors)
     for digit in range(1, len(sizes)):
         codes = _with_digit(codes, vectors, sizes, digit, seed)
     return codes
 
 
-def _dense(vectors, seed):
-    if not scipy.sparse.issparse(vectors):
-        return np.asarray(vectors, np.float32)
-    width = min(_DENSE_WIDTH, min(vectors.shape) - 1)
-    if width < 2:
-        return vectors.toarray()
-    return TruncatedSVD(width, random_state=seed).fit_transform(vectors)
-
-
-def _with_digit(codes, vectors, sizes, digit, seed):
+def _with_digit(
+    codes: np.ndarray, vectors: np.ndarray, sizes: Sequence[int], digit: int, seed: int
+) -> np.ndarray:
     """The codes with another value of ``digit``; later digits are in order of ascending id."""
     before, stride = strides(sizes)[digit - 1 : digit + 1]
     order = np.argsort(codes)
@@ -78,24 +77,25 @@ def _with_digit(codes, vectors, sizes, digit, seed):
     differences = differences[np.argsort(order)]
     values = min(sizes[digit], len(codes))
     means = KMeans(values, n_init=1, random_state=seed).fit(differences).cluster_centers_
-    found = None
+    assigned: np.ndarray | None = None
     for _ in range(_MAX_ROUNDS):
-        last, found = found, np.empty_like(codes)
+        last = assigned
+        assigned = np.empty_like(codes)
         for block in blocks:
-            found[block] = _assigned(differences[block] @ means.T, stride)
-        if last is not None and (last == found).all():
+            assigned[block] = _assigned(differences[block] @ means.T, stride)
+        if last is not None and (last == assigned).all():
             break
         sums = np.zeros_like(means)
-        np.add.at(sums, found, differences)
-        means = sums / np.bincount(found, minlength=values)[:, None].clip(1)
+        np.add.at(sums, assigned, differences)
+        means = sums / np.bincount(assigned, minlength=values)[:, None].clip(1)
     result = np.empty_like(codes)
     for number, block in enumerate(blocks):
-        ranked = block[np.lexsort((block, found[block]))]
+        ranked = block[np.lexsort((block, assigned[block]))]
         result[ranked] = number * before + np.arange(len(block))
     return result
 
 
-def _assigned(scores, stride):
+def _assigned(scores: np.ndarray, stride: int) -> np.ndarray:
     """Column of each row (rows, columns), so that the first columns get ``stride`` rows each."""
     columns = np.arange(len(scores)) // stride
     rows, places = linear_sum_assignment(scores[:, columns], maximize=True)

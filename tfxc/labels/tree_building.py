@@ -60,11 +60,10 @@ class ClusteringSettings:
     max_sample_rate: float = 1.0
     warmup_ratio: float = 0.4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.min_sample_rate > self.max_sample_rate:
             raise ConfigError(
-                f"at most max_sample_rate, {self.max_sample_rate!r}, expected, found "
-                f"{self.min_sample_rate!r}",
+                f"{self.min_sample_rate!r} is above max_sample_rate, {self.max_sample_rate!r}",
                 where="min_sample_rate",
                 fix="lower it, or raise the other",
             )
@@ -120,14 +119,15 @@ def build_tree(
     num_labels = label_vectors.shape[0]
     sizes = settings.level_sizes(num_labels)
     if num_labels < 1:
-        raise DataError("vectors of at least one label expected, found none")
+        raise DataError("there are vectors of no label")
     halves = Bisection(label_vectors, settings.seed, settings.spherical, settings.max_iter, threads)
     if len(sizes) == 1:
         return ClusterTree([np.zeros(num_labels, np.int32)])
     depth = sizes[-2].bit_length() - 1
     bounds = np.array([0, num_labels])
     for level in range(depth):
-        begins, ends = bounds[:-1], bounds[1:]
+        begins = bounds[:-1]
+        ends = bounds[1:]
         lefts = (begins + ends) // 2 - begins
         halves.cut(np.stack([begins, ends, lefts], 1), settings.sample_rate(level, depth))
         bounds = np.append(np.stack([begins, begins + lefts], 1).ravel(), num_labels)
@@ -154,8 +154,8 @@ def leaf_centroids(
     """
     if label_vectors.shape[0] != tree.num_labels:
         raise DataError(
-            f"vectors of the tree's {tree.num_labels:,} labels expected, "
-            f"found {label_vectors.shape[0]:,}"
+            f"there are {label_vectors.shape[0]:,} vectors, "
+            f"but {tree.num_labels:,} labels in the tree"
         )
     from sklearn.preprocessing import normalize
 
@@ -194,12 +194,12 @@ def add_labels(
     leaves = tree.sizes[-2] if tree.depth > 1 else 1
     if centroids.shape != (leaves, new_vectors.shape[1]):
         raise DataError(
-            f"centroids of shape {(leaves, new_vectors.shape[1])} expected: one row per leaf, "
-            f"as wide as the labels' vectors, found {centroids.shape}"
+            f"the centroids have the shape {centroids.shape} instead of "
+            f"{(leaves, new_vectors.shape[1])}: one row per leaf, as wide as the labels' vectors"
         )
     for matrix in (new_vectors, centroids):
         if not np.isfinite(matrix.data if scipy.sparse.issparse(matrix) else matrix).all():
-            raise DataError("vectors of finite numbers expected, found NaN or infinity")
+            raise DataError("a vector holds NaN or infinity")
     counts = np.bincount(tree.parents[-1], minlength=leaves)
     chosen = _nearest(new_vectors, centroids, counts)
     for label in np.flatnonzero(chosen >= 0):
@@ -213,19 +213,24 @@ def add_labels(
     return extended, np.unique(chosen)
 
 
-def _nearest(vectors, centroids, counts):
+def _nearest(
+    vectors: np.ndarray | scipy.sparse.csr_matrix,
+    centroids: np.ndarray | scipy.sparse.csr_matrix,
+    counts: np.ndarray,
+) -> np.ndarray:
     """The leaf of greatest cosine of each vector, int32; -1 for a vector of zeros."""
     from sklearn.preprocessing import normalize
 
     by_size = np.argsort(counts, kind="stable")
-    vectors, centroids = normalize(vectors), normalize(centroids)[by_size]
-    found = np.empty(vectors.shape[0], np.int32)
+    vectors = normalize(vectors)
+    centroids = normalize(centroids)[by_size]
+    leaves = np.empty(vectors.shape[0], np.int32)
     step = max(1, _MAX_SCORES // len(by_size))
-    for begin in range(0, len(found), step):
+    for begin in range(0, len(leaves), step):
         block = vectors[begin : begin + step]
         scores = block @ centroids.T
         scores = scores.toarray() if scipy.sparse.issparse(scores) else scores
-        found[begin : begin + step] = by_size[np.argmax(scores, axis=1)]
+        leaves[begin : begin + step] = by_size[np.argmax(scores, axis=1)]
     lengths = vectors.multiply(vectors) if scipy.sparse.issparse(vectors) else vectors * vectors
-    found[np.asarray(lengths.sum(axis=1)).ravel() == 0] = -1
-    return found
+    leaves[np.asarray(lengths.sum(axis=1)).ravel() == 0] = -1
+    return leaves

@@ -52,13 +52,13 @@ def built_shape(
     if max_leaf_size >= num_labels:
         return [LevelShape(num_labels, num_labels, num_labels)]
     leaves = 1 << (-(-num_labels // max_leaf_size) - 1).bit_length()
-    found = [LevelShape(num_labels, -(-num_labels // leaves), num_labels // leaves)]
+    levels = [LevelShape(num_labels, -(-num_labels // leaves), num_labels // leaves)]
     size = leaves
     while size > (nr_splits if min_codes is None else min_codes):
         last = size % nr_splits or nr_splits
-        found.insert(0, LevelShape(size, min(nr_splits, size), last))
+        levels.insert(0, LevelShape(size, min(nr_splits, size), last))
         size = -(-size // nr_splits)
-    return [LevelShape(size, size, size), *found]
+    return [LevelShape(size, size, size), *levels]
 
 
 def tree_in_order(sizes: Sequence[int]) -> ClusterTree:
@@ -90,7 +90,8 @@ def children_table(tree: ClusterTree, level: int) -> tuple[np.ndarray, np.ndarra
         [[[0, 2], [1, -1]], [0, 0, 1]]
     """
     nodes, splits = tree.children(level)
-    counts, parents = np.diff(splits), tree.parents[level]
+    counts = np.diff(splits)
+    parents = tree.parents[level]
     places = (np.arange(len(nodes)) - np.repeat(splits[:-1], counts)).astype(np.int32)
     children = np.full((len(counts), counts.max()), -1, np.int32)
     ranks = np.empty(len(nodes), np.int32)

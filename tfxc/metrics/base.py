@@ -106,7 +106,9 @@ class RankedBatch:
             DataError: the shapes do not fit together.
             ConfigError: a row holds fewer than ``min_predictions`` predictions.
         """
-        ids, scores, labels = np.asarray(ids), np.asarray(scores), np.asarray(labels)
+        ids = np.asarray(ids)
+        scores = np.asarray(scores)
+        labels = np.asarray(labels)
         shapes = f"ids {ids.shape}, scores {scores.shape}, labels {labels.shape}"
         fitting = ids.ndim == labels.ndim == 2 and ids.shape == scores.shape
         if not fitting or len(ids) != len(labels):

@@ -64,7 +64,8 @@ def paired_bootstrap(
 
 
 def _paired_differences(a, b):
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    a = np.asarray(a, np.float64)
+    b = np.asarray(b, np.float64)
     if a.ndim != 1 or a.shape != b.shape:
         raise DataError(
             f"two lists of equal length expected, found shapes {a.shape} and {b.shape}",

@@ -99,7 +99,9 @@ class Classification(Metric):
     def __init__(
         self, decision: "Decision", num_labels: int | None = None, positive: int | None = None
     ) -> None:
-        self.decision, self.num_labels, self.positive = decision, num_labels, positive
+        self.decision = decision
+        self.num_labels = num_labels
+        self.positive = positive
         self._averages = ("micro", "macro") if positive is None else ("binary", "micro", "macro")
         averages = tuple(f"{a}-{value}" for a in self._averages for value in _VALUES)
         self.names = (*averages, *_SAMPLES)

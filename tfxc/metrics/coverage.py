@@ -52,7 +52,8 @@ class LabelCoverage(Metric):
 
     def update_ranked(self, batch: "RankedBatch") -> None:
         for k in self.ks:
-            ids, hits = batch.ids[:, :k], batch.hits[:, :k]
+            ids = batch.ids[:, :k]
+            hits = batch.hits[:, :k]
             self._mark(f"predicted coverage@{k}", ids[ids >= 0])
             self._mark(f"correct coverage@{k}", ids[hits])
         self._mark("true", batch.labels[batch.labels >= 0])
@@ -159,7 +160,8 @@ class TrainedRecall(SlicedRecall):
     def __init__(self, slices: "LabelSlices", ks: Sequence[int] = (1, 3, 5)) -> None:
         super().__init__(slices, ks)
         self._means = names_at("R", self.ks, "/harmonic mean")
-        self._of_slices, self.names = self.names, self.names + self._means
+        self._of_slices = self.names
+        self.names = self.names + self._means
 
     def initial_state(self) -> dict[str, np.ndarray]:
         count = len(self.slices.names) * len(self.ks)

@@ -167,7 +167,8 @@ class _Set:
     """Vectors of length 1 and their subjects."""
 
     def __init__(self, vectors, subjects, name):
-        vectors, self.subjects = np.asarray(vectors, np.float64), np.asarray(subjects)
+        vectors = np.asarray(vectors, np.float64)
+        self.subjects = np.asarray(subjects)
         if vectors.ndim != 2 or self.subjects.shape != (len(vectors),) or not len(vectors):
             raise DataError(
                 f"at least one vector, and a subject for each, expected in {name}, found "
@@ -208,12 +209,16 @@ def _search(probes, subjects, vectors, enrolled, share=0.0):
     kept = math.ceil(round(share * len(probes), 9))
     order = np.argsort(enrolled, kind="stable")
     columns, starts = np.unique(enrolled[order], return_index=True)
-    vectors, wrong, parts = vectors[order], np.zeros(0), []
+    vectors = vectors[order]
+    wrong = np.zeros(0)
+    parts = []
     for start, stop in _blocks(len(probes), len(vectors)):
         scores = np.maximum.reduceat(probes[start:stop] @ vectors.T, starts, axis=1)
-        rows, own = np.arange(stop - start), subjects[start:stop]
+        rows = np.arange(stop - start)
+        own = subjects[start:stop]
         place = np.minimum(np.searchsorted(columns, own), len(columns) - 1)
-        mated, best = columns[place] == own, scores.argmax(axis=1)
+        mated = columns[place] == own
+        best = scores.argmax(axis=1)
         mates = np.where(mated, scores[rows, place], -np.inf)
         ranks = np.where(mated, (scores >= mates[:, None]).sum(axis=1), 0)
         parts.append((columns[best], scores[rows, best], mates, ranks))
@@ -241,7 +246,8 @@ def _open_set(found, fpirs):
     """{fpir: (tpir, fpir reached)} of one gallery, which has mated probes and others."""
     mated = found.ranks > 0
     strangers = np.sort(found.best_scores[~mated])[::-1]
-    first, rates = found.ranks == 1, {}
+    first = found.ranks == 1
+    rates = {}
     for fpir in fpirs:
         allowed = math.floor(round(fpir * len(strangers), 9))
         threshold = strangers[allowed] if allowed < len(strangers) else -np.inf

@@ -8,7 +8,8 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 
 # Embeddings, and pairs of them, handled at a time: the latter fit into a processor's cache.
-_BLOCK, _PAIRS = 1 << 15, 1 << 10
+_BLOCK = 1 << 15
+_PAIRS = 1 << 10
 
 
 def add_halves(embeddings: np.ndarray) -> np.ndarray:

@@ -43,9 +43,13 @@ class PerLabel:
         most: int | None = None,
         positive: int | None = None,
     ) -> None:
-        self.num_labels, self.decision, self.most = num_labels, decision or Decision(), most
+        self.num_labels = num_labels
+        self.decision = decision or Decision()
+        self.most = most
         self.classification = Classification(self.decision, num_labels, positive)
-        self.num_examples, self.num_wrong, self.pairs_left_out = 0, 0, False
+        self.num_examples = 0
+        self.num_wrong = 0
+        self.pairs_left_out = False
         self._wrong_ones: list = []
         self._pairs: dict[tuple[int, int], int] = {}
 
@@ -106,7 +110,8 @@ class PerLabel:
 
     def _wrong(self, batch, predicted, row):
         chosen = np.flatnonzero(predicted[row])
-        ids, true = batch.ids[row, chosen], batch.labels[row][batch.labels[row] >= 0]
+        ids = batch.ids[row, chosen]
+        true = batch.labels[row][batch.labels[row] >= 0]
         scores = batch.scores[row, chosen]
         self._keep(self.num_examples + int(row), ids, scores, true)
         for missed in np.setdiff1d(true, ids):
@@ -142,7 +147,9 @@ class PerLabel:
 
     def precision_recall_f1(self) -> tuple[np.ndarray, ...]:
         """Three float64 (N,); NaN for labels that neither occur nor are predicted."""
-        hits, predicted, true = self.hits, self.predicted, self.true
+        hits = self.hits
+        predicted = self.predicted
+        true = self.true
         never = (true == 0) & (predicted == 0)
         values = ratio(hits, predicted), ratio(hits, true), ratio(2 * hits, predicted + true)
         return tuple(np.where(never, np.nan, value) for value in values)

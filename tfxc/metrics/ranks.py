@@ -33,7 +33,8 @@ class Ranks(Metric):
     """
 
     def __init__(self, ks: Sequence[int] = (1, 10), slices: "LabelSlices | None" = None) -> None:
-        self.ks, self.slices = checked_ks(ks), slices
+        self.ks = checked_ks(ks)
+        self.slices = slices
         self._parts = ("", *(f"/{name}" for name in (slices.names if slices else ())))
         kinds = ("MRR", *(f"H@{k}" for k in self.ks))
         self.names = tuple(f"{kind}{part}" for part in self._parts for kind in kinds)

@@ -57,14 +57,16 @@ class Reliability(Metric):
     def __init__(self, num_bins: int = 15, best_only: bool = True) -> None:
         if num_bins < 1:
             raise ConfigError(f"at least 1 bin expected, found {num_bins}", where="num_bins")
-        self.num_bins, self.best_only = num_bins, best_only
+        self.num_bins = num_bins
+        self.best_only = best_only
         super().__init__()
 
     def settings(self) -> tuple[Any, ...]:
         return self.num_bins, self.best_only
 
     def initial_state(self) -> dict[str, np.ndarray]:
-        whole, real = np.zeros(self.num_bins, np.int64), np.zeros(self.num_bins)
+        whole = np.zeros(self.num_bins, np.int64)
+        real = np.zeros(self.num_bins)
         return {"count": whole, "hits": whole.copy(), "probability": real}
 
     def update_ranked(self, batch: "RankedBatch") -> None:

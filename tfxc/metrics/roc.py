@@ -48,7 +48,8 @@ class Roc:
         """
         excess = self.far - (1 - self.tar)  # ascends from -1 to 1
         right = max(int(np.argmax(excess >= 0)), 1)
-        below, above = excess[right - 1], excess[right]
+        below = excess[right - 1]
+        above = excess[right]
         share = -below / (above - below)
         return float(self.far[right - 1] + share * (self.far[right] - self.far[right - 1]))
 
@@ -80,7 +81,8 @@ def checked(
     Raises:
         DataError: the lengths differ, a value is not finite, or one of the two kinds is missing.
     """
-    values, same = np.asarray(values, np.float64), np.asarray(same, bool)
+    values = np.asarray(values, np.float64)
+    same = np.asarray(same, bool)
     if values.ndim != 1 or values.shape != same.shape:
         raise DataError(
             f"one value and one flag per pair expected, found shapes {values.shape} and "

@@ -223,7 +223,8 @@ class MetricSuite(Metric):
         """
         rows: dict[str, dict[str, str]] = {}
         others = {}
-        values, support = self.result(), self.support()
+        values = self.result()
+        support = self.support()
         shares = {name for metric in self.metrics if metric.is_share for name in metric.names}
         for name, value in values.items():
             if name not in shares:

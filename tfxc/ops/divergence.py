@@ -71,10 +71,13 @@ def teacher_divergence(
     if distance == "mse":
         return tf.reduce_mean(tf.square(student - teacher), axis=1)
     temperature = tf.reshape(temperature, [-1, 1])
-    student, teacher = student / temperature, teacher / temperature
+    student = student / temperature
+    teacher = teacher / temperature
     if link == "softmax":
-        log_q, log_p = tf.nn.log_softmax(student), tf.nn.log_softmax(teacher)
-        parts, own = -tf.exp(log_p) * log_q, -tf.exp(log_p) * log_p
+        log_q = tf.nn.log_softmax(student)
+        log_p = tf.nn.log_softmax(teacher)
+        parts = -tf.exp(log_p) * log_q
+        own = -tf.exp(log_p) * log_p
     else:
         p = tf.sigmoid(teacher)
         parts = tf.nn.sigmoid_cross_entropy_with_logits(p, student)

@@ -53,7 +53,9 @@ class _Cut:
     """Ids in chunks of nearly equal size."""
 
     def __init__(self, ids, chunks):
-        self.ids, self.chunks, self.count = ids, chunks, tf.size(ids, tf.int64)
+        self.ids = ids
+        self.chunks = chunks
+        self.count = tf.size(ids, tf.int64)
 
     def encoded(self, encode, number):
         """The vectors of a chunk, and which rows of all they are."""

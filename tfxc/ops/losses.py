@@ -166,7 +166,8 @@ def softmax_cross_entropy(
     of_positives, mask = gather_positives(logits, positives)
     count = tf.reduce_sum(tf.cast(mask, logits.dtype), axis=1)
     if true_weights is None:
-        mean, factor = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), count), 1.0
+        mean = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), count)
+        factor = 1.0
     else:
         factors = tf.where(mask, true_weights, 0.0)
         mean = tf.math.divide_no_nan(tf.reduce_sum(factors * of_positives, axis=1), count)

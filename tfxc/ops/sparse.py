@@ -70,7 +70,8 @@ def bag_matmul(
 
 @custom_gradient
 def _csr_matmul(columns, weights, row_splits, rows):
-    row_numbers, batch = row_ids(row_splits, columns), tf.size(row_splits, tf.int64) - 1
+    row_numbers = row_ids(row_splits, columns)
+    batch = tf.size(row_splits, tf.int64) - 1
     # The kernel divides by the number of rows, which ends the process where there are none: a batch
     # of no bags is multiplied as one empty bag.
     shape = tf.stack([tf.maximum(batch, 1), tf.shape(rows, tf.int64)[0]])
@@ -173,12 +174,14 @@ def unit_rows(weights: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
 
 def _sums(values, row_splits):
     """Sums over bags of values (nnz, …)."""
-    rows, batch = row_ids(row_splits, values), tf.size(row_splits, tf.int64) - 1
+    rows = row_ids(row_splits, values)
+    batch = tf.size(row_splits, tf.int64) - 1
     return tf.math.unsorted_segment_sum(values, rows, batch)
 
 
 def _spread(values, row_splits):
     """The values of each bag in their places, 0 elsewhere: float32 (batch, nnz)."""
     places = tf.expand_dims(tf.range(tf.size(values, tf.int64)), 0)
-    first, last = tf.expand_dims(row_splits[:-1], 1), tf.expand_dims(row_splits[1:], 1)
+    first = tf.expand_dims(row_splits[:-1], 1)
+    last = tf.expand_dims(row_splits[1:], 1)
     return tf.where((places >= first) & (places < last), tf.expand_dims(values, 0), 0.0)

@@ -41,9 +41,11 @@ def extend_layer(
     Raises:
         DataError, ConfigError, UserError: see ``train_layer``.
     """
-    parents, affected = np.asarray(problem.parents), np.asarray(affected)
+    parents = np.asarray(problem.parents)
+    affected = np.asarray(affected)
     nodes = np.flatnonzero(np.isin(parents, affected))
-    examples, relevance = problem.examples, problem.relevance
+    examples = problem.examples
+    relevance = problem.relevance
     part = LayerProblem(
         problem.features,
         problem.targets.tocsc()[:, nodes],
@@ -72,7 +74,9 @@ def extend_layer(
     )
 
 
-def _block(layer, parent):
+def _block(
+    layer: ChunkedLayer, parent: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Rows of a parent's block, entries of each, their columns and values."""
     first, last = layer.row_splits[parent : parent + 2]
     splits = layer.entry_splits[first : last + 1]

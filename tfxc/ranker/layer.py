@@ -1,7 +1,7 @@
 """Training of one layer of the ranker: block by block, from the features to the layer's files."""
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,18 +124,25 @@ def layer_steps(
     return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
 
 
-def _solved(work, writer, limits, held, progress, shared):
+def _solved(
+    work: Blocks,
+    writer: LayerWriter,
+    limits: Limits,
+    held: int,
+    progress: Progress,
+    shared: SharedFiles | None,
+) -> Iterator[Pause]:
     """Solves the blocks that are missing, here or on the cluster."""
-    with contextlib.ExitStack() as own:
+    with contextlib.ExitStack() as files:
         if shared is None:
-            shared = own.enter_context(SharedFiles(work.features, writer.folder.parent))
-        found = workers()
-        if found is None:
+            shared = files.enter_context(SharedFiles(work.features, writer.folder.parent))
+        cluster = workers()
+        if cluster is None:
             plan = work.plan(limits.memory_budget, held, thread_count(limits.threads))
             yield from blocks_written(work, writer, plan, progress)
             return
         # One block at a time has to fit into a worker; how many workers there are is nothing to it.
-        plan = work.plan(found.memory, 0, 1)._replace(blocks=found.tasks, budget=None)
+        plan = work.plan(cluster.memory, 0, 1)._replace(blocks=cluster.tasks, budget=None)
         with shared.layer(work, writer.folder.name) as folder:
             yield from blocks_written(SharedBlocks(work, folder), writer, plan, progress)
 

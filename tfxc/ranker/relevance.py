@@ -48,7 +48,7 @@ def relevance_of(
     Search", KDD 2021; Zhang et al., NeurIPS 2021, arXiv 2110.00685.
     """
     check_names(mode, norm)
-    levels = [None] * len(targets)
+    levels: list[scipy.sparse.csr_matrix | None] = [None] * len(targets)
     if mode == "disable" or (mode == "ranker-only" and given is None):
         return levels
     labels = targets[-1]
@@ -90,21 +90,22 @@ def aligned(
         DataError: another shape, or relevance that is not finite and above 0 for each positive.
     """
     if given.shape != labels.shape:
-        raise DataError(f"relevance of shape {labels.shape} expected, found {given.shape}")
+        raise DataError(
+            f"the relevance has the shape {given.shape}, the labels have {labels.shape}"
+        )
     pattern = labels.copy()
     pattern.data = np.ones(labels.nnz, np.float32)
-    found = pattern.multiply(given).asformat(labels.format).astype(np.float32)
-    found.sort_indices()
-    good = np.isfinite(found.data) & (found.data > 0)
+    relevance = pattern.multiply(given).asformat(labels.format).astype(np.float32)
+    relevance.sort_indices()
+    good = np.isfinite(relevance.data) & (relevance.data > 0)
     if good.sum() != labels.nnz:
         raise DataError(
-            f"a finite relevance above 0 expected for each of the {labels.nnz:,} positives, "
-            f"found for {good.sum():,}"
+            f"only {good.sum():,} of {labels.nnz:,} positives have a relevance above 0 and finite"
         )
-    return found
+    return relevance
 
 
-def _normalised(matrix, norm):
+def _normalised(matrix: scipy.sparse.csr_matrix, norm: str) -> scipy.sparse.csr_matrix:
     if norm == "none":
         return matrix
     if norm == "max":

@@ -12,8 +12,8 @@ from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.relevance import check_names
 
 MODES = ("full-model", "matcher", "ranker")
-_OF_ALL_LAYERS = ("bias", "mode", "ranker_levels", "relevance_mode", "relevance_norm", "seed")
-_OF_THE_SOLVER = {field.name for field in fields(SolverSettings)}
+_COMMON_SETTINGS = ("bias", "mode", "ranker_levels", "relevance_mode", "relevance_norm", "seed")
+_SOLVER_SETTINGS = {field.name for field in fields(SolverSettings)}
 
 
 @dataclass(frozen=True)
@@ -70,26 +70,27 @@ class RankerSettings:
         Raises:
             ConfigError: a list of another length, or a value that is not allowed.
         """
-        found = {}
+        settings = {}
         for name, value in asdict(self).items():
-            if name in _OF_ALL_LAYERS:
+            if name in _COMMON_SETTINGS:
                 continue
             if not isinstance(value, (list, tuple)):
                 value = [value] * len(sizes)
             if len(value) != len(sizes):
                 raise ConfigError(
-                    f"one value, or {len(sizes)}, one for each layer (of {_listed(sizes)} nodes) "
-                    f"expected, found {len(value)}",
+                    f"there are {len(value)} values for {len(sizes)} layers "
+                    f"(of {', '.join(f'{size:,}' for size in sizes)} nodes)",
                     where=name,
+                    fix="give one for each layer, or a single one for all",
                 )
-            found[name] = list(value)
-        for number, topk in enumerate(found["only_topk"]):
+            settings[name] = list(value)
+        for number, topk in enumerate(settings["only_topk"]):
             COUNT.check(f"only_topk[{number}]", topk)
-        for number, name in enumerate(found["post_processor"]):
+        for number, name in enumerate(settings["post_processor"]):
             post_processor(name, where=f"post_processor[{number}]")
-            scheme_of(found["negatives"][number], where=f"negatives[{number}]")
+            scheme_of(settings["negatives"][number], where=f"negatives[{number}]")
         check_names(self.relevance_mode, self.relevance_norm)
-        return found
+        return settings
 
     def solvers(self, sizes: Sequence[int]) -> list[SolverSettings]:
         """``SolverSettings`` of every layer.
@@ -102,7 +103,7 @@ class RankerSettings:
             SolverSettings(
                 bias=self.bias,
                 seed=self.seed * 64 + layer,
-                **{name: values[name][layer] for name in values if name in _OF_THE_SOLVER},
+                **{name: values[name][layer] for name in values if name in _SOLVER_SETTINGS},
             )
             for layer in range(len(sizes))
         ]
@@ -131,13 +132,9 @@ class RankerSettings:
             return range(depth)
         if not 1 <= self.ranker_levels < depth:
             raise ConfigError(
-                f"1 to {depth - 1} expected, as the tree has {depth} levels, "
-                f"found {self.ranker_levels}",
+                f"{self.ranker_levels} is out of range, as the tree has {depth} levels",
                 where="ranker_levels",
+                fix=f"give 1 to {depth - 1}",
             )
         first = depth - self.ranker_levels
         return range(first, depth) if self.mode == "ranker" else range(first)
-
-
-def _listed(sizes):
-    return ", ".join(f"{size:,}" for size in sizes)

@@ -69,7 +69,8 @@ def pruned_product(
 
 def _arrays(matrix):
     """Row starts, columns and values as the kernel takes them, and the width."""
-    starts, columns = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32, copy=False)
+    starts = matrix.indptr.astype(np.int64)
+    columns = matrix.indices.astype(np.int32, copy=False)
     return starts, columns, matrix.data.astype(np.float32, copy=False), matrix.shape[1]
 
 
@@ -78,7 +79,8 @@ def _native(block, right, most):
     starts, members, factors, _ = _arrays(block)
     rows = block.shape[0]
     counts = np.zeros(rows, np.int64)
-    columns, values = np.empty(rows * most, np.int32), np.empty(rows * most, np.float32)
+    columns = np.empty(rows * most, np.int32)
+    values = np.empty(rows * most, np.float32)
     found = _aggregation.greatest_of_sums(
         starts, members, factors, *right, most, counts, columns, values
     )

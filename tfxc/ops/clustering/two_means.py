@@ -62,7 +62,8 @@ class Bisection:
     ) -> None:
         self.order = np.arange(vectors.shape[0], dtype=np.int32)
         self._generator = np.random.default_rng(seed)
-        self._spherical, self._rounds = spherical, rounds
+        self._spherical = spherical
+        self._rounds = rounds
         self._threads = thread_count(threads)
         self._native = has_native() if native is None else native
         self._vectors = _checked(vectors)
@@ -120,9 +121,11 @@ def _flat(vectors):
         # The kernel needs an address even where there is no value.
         values = vectors.ravel() if vectors.size else np.zeros(1, np.float32)
         return values, np.zeros(1, np.int64), None, vectors.shape[1]
-    values, columns = vectors.data, np.array(vectors.indices, np.int32)
+    values = vectors.data
+    columns = np.array(vectors.indices, np.int32)
     if not len(values):
-        values, columns = np.zeros(1, np.float32), np.zeros(1, np.int32)
+        values = np.zeros(1, np.float32)
+        columns = np.zeros(1, np.int32)
     return values, vectors.indptr.astype(np.int64), columns, max(1, vectors.shape[1])
 
 
@@ -148,7 +151,8 @@ def _halve(vectors, chosen, left, draw, spherical, rounds):
             of_left = sample.T @ is_left.astype(np.float64)
             direction = _centre(total - of_left, count - sample_left, spherical)
             direction -= _centre(of_left, sample_left, spherical)
-        before, is_left = is_left, _lowest(sample @ direction, sample_left)
+        before = is_left
+        is_left = _lowest(sample @ direction, sample_left)
         if before is not None and (is_left == before).all():
             break
     return is_left if sample is vectors else _lowest(vectors @ direction, left)

@@ -42,8 +42,11 @@ class ShardedTable:
         start: Callable[[int, int], tf.Tensor],
         name: str = "table",
     ) -> None:
-        self.strategy, self.shape, self.size = strategy, tuple(shape), size
-        self.name, self.count = name, strategy.num_replicas_in_sync
+        self.strategy = strategy
+        self.shape = tuple(shape)
+        self.size = size
+        self.name = name
+        self.count = strategy.num_replicas_in_sync
         self._whole: np.ndarray | None = None
         self._devices = _devices_of(strategy)
 

@@ -35,8 +35,10 @@ class LogitChunks:
         num_columns: int | None = None,
         cross_replica: CrossReplica | None = None,
     ) -> None:
-        self._logits_of, self._columns = logits_of, list(columns)
-        self.positives, self._cross_replica = positives, cross_replica
+        self._logits_of = logits_of
+        self._columns = list(columns)
+        self.positives = positives
+        self._cross_replica = cross_replica
         self.num_columns = self._columns[-1][1] if num_columns is None else num_columns
 
     def ranges(self) -> Iterator[tuple[int, tf.Tensor]]:

@@ -57,11 +57,13 @@ def assembled(
     for child, places, _ in pieces:
         splits[child + 1] = len(places)
     np.cumsum(splits, out=splits)
-    indices, data = np.empty(splits[-1], np.int32), np.empty(splits[-1], np.float32)
+    indices = np.empty(splits[-1], np.int32)
+    data = np.empty(splits[-1], np.float32)
     while pieces:
         child, places, values = pieces.pop()
         part = slice(splits[child], splits[child + 1])
-        indices[part], data[part] = places, values
+        indices[part] = places
+        data[part] = values
         del places, values  # the last holds those of its whole group
     # A counting sort, by which a feature's weights come in the order of the children.
     counts, columns, data = (_by_place if _linear_solver is None else _linear_solver.by_place)(

@@ -49,7 +49,9 @@ class Columns:
             own = self._separate(features, squared, compress == "in place")
         else:
             self.ids = np.arange(num_features + 1, dtype=np.int32)
-            self._places, self.num_slots, own = self.ids, num_features, np.zeros(size)
+            self._places = self.ids
+            self.num_slots = num_features
+            own = np.zeros(size)
             self.slots = features.indices.astype(np.int32, copy=False)
             self.values = features.data.astype(np.float32, copy=False)
             for begin in range(0, size, _ROWS):  # the values may be on the disk
@@ -69,7 +71,8 @@ class Columns:
         self.num_slots = len(self._places) - 1
         singles = len(self.ids) - 1 - self.num_slots
         self._singles = [np.empty(singles, kind) for kind in _KINDS_OF_SINGLES]
-        own, new_splits = np.zeros(len(squared)), np.empty_like(self.row_splits)
+        own = np.zeros(len(squared))
+        new_splits = np.empty_like(self.row_splits)
         _linear_solver.separate(
             self.row_splits, self.slots, self.values, slots, new_splits, *self._singles, own,
             squared,

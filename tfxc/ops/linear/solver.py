@@ -13,6 +13,7 @@ at once, and a feature that only one example has costs nothing. Without it sciki
 ``LinearSVC`` does the work, some 50 times as slowly.
 """
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ LOSSES = ("squared-hinge", "hinge", "logistic")
 _COMPILED = ("squared-hinge", "hinge")
 _LANES = 16
 _OVERHEAD = 1 << 18  # bytes of objects whatever the sizes are
-_COPIED, _SOLVED = 16, 36  # bytes of an entry: in rows that are chosen and stacked; in liblinear
+_COPIED = 16  # bytes of an entry in rows that are chosen and stacked
+_SOLVED = 36  # bytes of an entry in liblinear
 _SINGLE_PRECISION = 1e-3  # the least epsilon that float32 reaches
 
 
@@ -155,9 +157,11 @@ def solve_block(
     if has_native() if native is None else native:
         columns = Columns(features, settings.bias, compress)
         groups = [order[begin : begin + _LANES] for begin in range(0, len(order), _LANES)]
-        ids, solve = columns.ids, lambda children: problem.native(columns, children)
+        ids = columns.ids
+        solve = functools.partial(problem.native, columns)
     else:
-        groups, ids = list(order[:, None]), np.arange(features.shape[1] + 1, dtype=np.int32)
+        groups = list(order[:, None])
+        ids = np.arange(features.shape[1] + 1, dtype=np.int32)
         solve = problem.solve_with_sklearn
     if threads > 1 and len(groups) > 1:
         with ThreadPoolExecutor(threads) as pool:
@@ -197,9 +201,11 @@ def block_memory(
     shared = nonzeros // 2 if occurring is None else nonzeros - occurring
     columns = 1 + most
     if compress:  # a feature of one row has no slot
-        slots, copied = 1 + min(most, shared), nonzeros * 8 + num_features * 5
+        slots = 1 + min(most, shared)
+        copied = nonzeros * 8 + num_features * 5
     else:
-        slots, copied = num_features + 1, num_features * 16
+        slots = num_features + 1
+        copied = num_features * 16
     group = _LANES * (slots * width + num_rows * (width + 4)) + num_rows * 16
     found = min(_LANES, children) * columns * PIECE_BYTES
     kept = children * min(columns, settings.max_nonzeros or columns)
@@ -216,8 +222,11 @@ class _Problem:
     """The children's examples and costs; solves some of the children at a time."""
 
     def __init__(self, features, positives, settings, relevance, members):
-        self.features, self.positives, self.settings = features, positives, settings
-        self.relevance, self.members = relevance, members
+        self.features = features
+        self.positives = positives
+        self.settings = settings
+        self.relevance = relevance
+        self.members = members
 
     def costs(self, child):
         """Rows and costs of a child's positives that count."""
@@ -230,7 +239,8 @@ class _Problem:
 
     def native(self, columns, children):
         """Kept weights of up to 16 children as pieces, and how many children are unfinished."""
-        settings, size = self.settings, self.features.shape[0]
+        settings = self.settings
+        size = self.features.shape[0]
         kind = np.float32 if settings.epsilon >= _SINGLE_PRECISION else np.float64
         terms = np.full((size, _LANES), self._term(-settings.cost_negative), np.float32)
         present = np.full(size, 0xFFFF, np.uint16)
@@ -271,11 +281,14 @@ class _Problem:
         (child,) = children
         size = self.features.shape[0]
         taken = np.ones(size, bool) if self.members is None else self.members.copy()
-        costs, signs = np.full(size, self.settings.cost_negative), np.full(size, -1)
+        costs = np.full(size, self.settings.cost_negative)
+        signs = np.full(size, -1)
         positive = np.asarray(self.positives[child])
-        taken[positive], signs[positive] = False, 1
+        taken[positive] = False
+        signs[positive] = 1
         rows, costs_of_rows = self.costs(child)
-        taken[rows], costs[rows] = True, costs_of_rows
+        taken[rows] = True
+        costs[rows] = costs_of_rows
         seed = _seed(self.settings.seed, child) % 2**32
         found, late = sklearn_solver.solve(
             self.features[taken], signs[taken], costs[taken], self.settings, seed

@@ -236,7 +236,8 @@ def children_candidates(
         >>> found.nodes.numpy().tolist(), found.positives.numpy().tolist()
         ([[0, 2, 1]], [[1, 2]])
     """
-    most, true = children.shape[1], positives >= 0
+    most = children.shape[1]
+    true = positives >= 0
     slots = tf.shape(parents)[1] * most
     below = tf.cast(tf.gather(children, tf.maximum(parents, 0)), parents.dtype)
     nodes = tf.where(parents[:, :, None] >= 0, below, -1)

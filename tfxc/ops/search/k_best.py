@@ -61,7 +61,8 @@ def _product_sets(sizes, num_codes):
     """Pairs (values of the first digits, bound of the next digit) that cover all codes once."""
     if num_codes == math.prod(sizes):
         return [((), sizes[0])]
-    digits, rest = [], num_codes
+    digits = []
+    rest = num_codes
     for place in range(len(sizes)):
         digit, rest = divmod(rest, math.prod(sizes[place + 1 :]))
         digits.append(digit)
@@ -69,13 +70,15 @@ def _product_sets(sizes, num_codes):
 
 
 def _product_set(digit_scores, fixed, bound, k):
-    sums, codes = tf.zeros_like(digit_scores[0][:, :1]), tf.zeros_like(digit_scores[0][:, :1])
+    sums = tf.zeros_like(digit_scores[0][:, :1])
+    codes = tf.zeros_like(digit_scores[0][:, :1])
     codes = tf.cast(codes, tf.int32)
     for place, scores in enumerate(digit_scores):
         size = scores.shape[1]
         if place < len(fixed):
             value = fixed[place]
-            sums, codes = sums + scores[:, value : value + 1], codes * size + value
+            sums = sums + scores[:, value : value + 1]
+            codes = codes * size + value
             continue
         allowed = scores[:, :bound] if place == len(fixed) else scores
         codes, sums = _with_digit(codes, sums, allowed, size, k)
@@ -85,7 +88,8 @@ def _product_set(digit_scores, fixed, bound, k):
 def _with_digit(codes, sums, scores, size, k):
     """Best k of all sums of a prefix and a digit."""
     best, digits = tf.math.top_k(scores, min(k, scores.shape[1]))
-    prefixes, values = sums.shape[1], best.shape[1]
+    prefixes = sums.shape[1]
+    values = best.shape[1]
     pairs = [(i, j) for i in range(prefixes) for j in range(min(values, k // (i + 1)))]
     left, right = np.array(pairs, np.int32).T
     sums = tf.gather(sums, left, axis=1) + tf.gather(best, right, axis=1)

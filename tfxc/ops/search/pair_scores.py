@@ -91,7 +91,8 @@ class PairScores:
         ones = scipy.sparse.csr_matrix(pairs, dtype=np.float32)
         rows = np.repeat(np.arange(expected[0]), np.diff(ones.indptr))
         wanted = self._levels(rows, ones.indices, expected[0])
-        scores, block = [], max(1, _MAX_SCORES // self._most_candidates(wanted))
+        scores = []
+        block = max(1, _MAX_SCORES // self._most_candidates(wanted))
         for first in range(0, expected[0], block):
             part = [level[first : first + block] for level in wanted]
             scores.append(
@@ -146,7 +147,8 @@ def _most_children(nodes, widths):
 
 def _picked(found, wanted):
     """Of found nodes those that are wanted, as CSR; and the scores of all that are wanted."""
-    have, want = _keys(found), _keys(wanted)
+    have = _keys(found)
+    want = _keys(wanted)
     places = np.minimum(np.searchsorted(have, want), max(0, len(have) - 1))
     there = have[places] == want if len(have) else np.zeros(len(want), bool)
     scores = np.full(len(want), -np.inf, np.float32)

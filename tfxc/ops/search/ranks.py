@@ -51,7 +51,8 @@ def tiled_ranks(
             found + tf.where(inside, tf.gather(score_tile(begin, end), places, batch_dims=1), 0),
         )
 
-    start, open_shape = tf.zeros(tf.shape(others)), tf.TensorShape([None, None])
+    start = tf.zeros(tf.shape(others))
+    open_shape = tf.TensorShape([None, None])
     (scores,) = over_tiles(gathered, (start,), [open_shape], num_columns, tile, unrolled)
     own = scores[:, :count, None]
 
@@ -60,14 +61,16 @@ def tiled_ranks(
         fresh = tf.sort(score_tile(begin, end), axis=1)
         upto = tf.searchsorted(fresh, own[:, :, 0], side="right")
         below = tf.searchsorted(fresh, own[:, :, 0], side="left")
-        more, same = tf.shape(fresh)[1] - upto, upto - below
+        more = tf.shape(fresh)[1] - upto
+        same = upto - below
         return above + tf.cast(more, tf.float32), equal + tf.cast(same, tf.float32)
 
     start = tf.zeros(tf.shape(labels))
     above, equal = over_tiles(
         counted, (start, start), [open_shape, open_shape], num_columns, tile, unrolled
     )
-    rivals, exist = scores[:, None, :], known[:, None, :]
+    rivals = scores[:, None, :]
+    exist = known[:, None, :]
     above -= _count((rivals > own) & exist)
     equal -= _count(tf.equal(rivals, own) & exist)  # itself, too
     ranks = tf.where(labels < num_columns, 1 + above + 0.5 * equal, math.inf)

@@ -55,7 +55,8 @@ def tiled_softmax(
         best = merged_with_tile(ids, scores, fresh, begin, end, k)
         return *best, *sums(begin, end, fresh, *state)
 
-    batch, first = tf.shape(positives)[0], first_tile(num_columns, k, tile, unrolled)
+    batch = tf.shape(positives)[0]
+    first = first_tile(num_columns, k, tile, unrolled)
     fresh = score_tile(0, first)
     nothing = tf.fill([batch], LEAST), tf.zeros([batch]), tf.zeros(tf.shape(positives))
     state = sums(0, first, fresh, *nothing)

@@ -113,10 +113,8 @@ def largest_piece(shape: Any, dtype: str = "float32") -> int:
 
 def _store(store, name, variable):
     """Writes a variable into an HDF5 group of Keras, of a large one some rows at a time."""
-    group, pieces = (
-        getattr(store, "_h5_entry_group", None),
-        pieces_of(variable.shape, variable.dtype),
-    )
+    group = getattr(store, "_h5_entry_group", None)
+    pieces = pieces_of(variable.shape, variable.dtype)
     if not isinstance(group, h5py.Group) or not pieces:
         store[name] = variable
         return

@@ -35,7 +35,9 @@ class RowStart(keras.initializers.Initializer):
     """
 
     def __init__(self, kind: str, size: float, seed: int) -> None:
-        self.kind, self.size, self.seed = kind, size, seed
+        self.kind = kind
+        self.size = size
+        self.seed = seed
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
         """All rows."""
@@ -74,7 +76,8 @@ class Rows:
     """
 
     def __init__(self, start: RowStart, shape: tuple[int, ...]) -> None:
-        self.start, self.shape = start, shape
+        self.start = start
+        self.shape = shape
 
     def __getitem__(self, key):
         if key == ():

@@ -26,7 +26,9 @@ def write_tables(path: str | Path, tables: Mapping[str, tf.Variable]) -> None:
     Example:
         >>> write_tables("checkpoints/ckpt-7.tables", {"0": variable})  # doctest: +SKIP
     """
-    names, places, values = [], [], []
+    names = []
+    places = []
+    values = []
     for name, variable in tables.items():
         value = shared_value(variable)
         for begin, end in pieces_of(variable.shape, variable.dtype):

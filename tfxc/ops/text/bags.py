@@ -112,7 +112,8 @@ def terms(texts: tf.Tensor, settings: Mapping[str, Any]) -> tf.RaggedTensor:
     if "token_pattern" in settings:
         found = words(texts, settings["token_pattern"], settings["lowercase"])
         return _ngrams(found, ranges)
-    given, most = settings["analyzer"], settings["max_length"]
+    given = settings["analyzer"]
+    most = settings["max_length"]
     kinds = [given] * len(ranges) if isinstance(given, str) else given
     of_words = [span for span, kind in zip(ranges, kinds, strict=True) if kind == "word"]
     of_characters = [span for span, kind in zip(ranges, kinds, strict=True) if kind != "word"]
@@ -225,7 +226,8 @@ class TextBag(tf.Module):
         blocks: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self._settings, self._num_features = dict(settings), num_features
+        self._settings = dict(settings)
+        self._num_features = num_features
         self._blocks = [int(first) for first in blocks]
         self._idf = None if idf is None else tf.Variable(idf, trainable=False, dtype=tf.float64)
         self._vocabulary = None
@@ -248,7 +250,8 @@ class TextBag(tf.Module):
         order = tf.argsort(keys)
         keys = tf.gather(keys, order)
         sums = tf.math.unsorted_segment_sum(values, places, tf.size(places))
-        rows, ids = keys // self._num_features, keys % self._num_features
+        rows = keys // self._num_features
+        ids = keys % self._num_features
         batch = tf.shape(texts, tf.int64)[0]
         weights = self._weighted(tf.gather(sums, order), rows, ids, batch)
         lengths = tf.math.unsorted_segment_sum(tf.ones_like(rows), rows, batch)
@@ -263,7 +266,8 @@ class TextBag(tf.Module):
         if self._vocabulary is not None:
             ids = self._vocabulary.lookup(found)
             known = tf.where(ids >= 0)
-            rows, ids = tf.gather_nd(rows, known), tf.gather_nd(ids, known)
+            rows = tf.gather_nd(rows, known)
+            ids = tf.gather_nd(ids, known)
             return rows, ids, tf.ones_like(ids, tf.float64)
         hashes = tf.cast(murmurhash3_32(found), tf.int64)
         values = tf.ones_like(hashes, tf.float64)

@@ -18,7 +18,8 @@ class JoinedTexts(tf.Module):
 
     def __init__(self, tokens: tf.Module, terms: "TextBag") -> None:
         super().__init__()
-        self._tokens, self._terms = tokens, terms
+        self._tokens = tokens
+        self._terms = terms
 
     def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Dict ``tokens``, ``ids``, ``weights``, ``row_splits`` of texts (batch,)."""

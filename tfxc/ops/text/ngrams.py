@@ -8,7 +8,9 @@ import tensorflow as tf
 
 from tfxc.ops.text.tokens import TextTokens, padded
 
-_OFFSET, _PRIME, _WORD_FACTOR = 2166136261, 16777619, 116049371
+_OFFSET = 2166136261
+_PRIME = 16777619
+_WORD_FACTOR = 116049371
 
 
 class TextNgrams(tf.Module):
@@ -35,7 +37,8 @@ class TextNgrams(tf.Module):
 
     def __init__(self, settings: Mapping[str, Any], vocabulary_file: str | Path, size: int) -> None:
         super().__init__()
-        self._settings, self._size = dict(settings), size
+        self._settings = dict(settings)
+        self._size = size
         self._words = TextTokens("words", settings, vocabulary_file, size)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
@@ -67,7 +70,9 @@ class TextNgrams(tf.Module):
         signed = tf.bitcast(signed, tf.uint64)
         rows = words.value_rowids()
         ends = tf.gather(words.row_splits, rows + 1)
-        places, state, found = tf.range(tf.size(signed, tf.int64)), signed, []
+        places = tf.range(tf.size(signed, tf.int64))
+        state = signed
+        found = []
         for length in range(1, self._settings["word_ngrams"]):
             behind = tf.concat([signed[length:], tf.zeros_like(signed[:length])], axis=0)
             state = state * tf.constant(_WORD_FACTOR, tf.uint64) + behind

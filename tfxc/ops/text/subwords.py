@@ -54,7 +54,8 @@ class SubwordIds(tf.Module):
         merges: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        self._settings, self._max_length = dict(settings), max_length
+        self._settings = dict(settings)
+        self._max_length = max_length
         if settings["kind"] == "wordpiece":
             self._cut = WordPieces(settings, pieces)
         elif settings["kind"] == "sentencepiece":
@@ -78,11 +79,13 @@ class SubwordIds(tf.Module):
         """Ids of texts (batch,), an int32 ``RaggedTensor``, and how many texts were cut."""
         settings = self._settings
         pieces = self._cut(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
-        prefix, suffix = settings["prefix"], settings["suffix"]
+        prefix = settings["prefix"]
+        suffix = settings["suffix"]
         most = self._max_length - len(prefix) - len(suffix)
         num_truncated = tf.math.count_nonzero(pieces.row_lengths() > most)
         pieces = pieces[:, :most]
-        padding, unknown = settings["padding"], settings["unknown"]
+        padding = settings["padding"]
+        unknown = settings["unknown"]
         pieces = pieces.with_flat_values(
             tf.where(pieces.flat_values == padding, unknown, pieces.flat_values)
         )

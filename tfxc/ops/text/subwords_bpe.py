@@ -32,7 +32,8 @@ class BytePairs(tf.Module):
         self._regex_split = text.regex_split
         number = {piece: place for place, piece in enumerate(pieces)}
         self._of_byte = [number[letter] for letter in byte_letters()]
-        self._size, self._num_merges = len(pieces), len(merges)
+        self._size = len(pieces)
+        self._num_merges = len(merges)
         pairs = [merge.split(" ") for merge in merges]
         self._joined = [number[left + right] for left, right in pairs]
         keys = [number[left] * self._size + number[right] for left, right in pairs]
@@ -69,7 +70,8 @@ class BytePairs(tf.Module):
         return tf.RaggedTensor.from_tensor(ids, tf.math.count_nonzero(ids >= 0, axis=1))
 
     def _join_once(self, _more, ids):
-        left, right = tf.cast(ids[:, :-1], tf.int64), tf.cast(ids[:, 1:], tf.int64)
+        left = tf.cast(ids[:, :-1], tf.int64)
+        right = tf.cast(ids[:, 1:], tf.int64)
         keys = tf.where(right >= 0, left * self._size + right, -1)
         ranks = self._ranks.lookup(keys)
         best = tf.reduce_min(ranks, axis=1)

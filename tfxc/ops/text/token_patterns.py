@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 _RUNS = re.compile(r"(?:\(\?u\))?(\\b)?(?:(?P<each>(?:\\w)+)\+|\\w\{(?P<least>\d+),\})(\\b)?")
 # Around each match. Texts have it replaced by a space, as U+0000: neither is a character of text.
 MARK = "\uffff"
-WORD, BLANK = r"\w", r"\s"
+WORD = r"\w"
+BLANK = r"\s"
 #: All runs of word characters, single ones too.
 WORDS = r"\w+"
 _JOINERS = "\u200c\u200d"
@@ -172,7 +173,10 @@ def re2_pattern(pattern: str) -> str:
 
 def _parts(pattern, class_of):
     """The pattern's pieces, and its groups; ``class_of`` writes out an escape inside ``[...]``."""
-    parts, groups, in_class, place = [], 0, False, 0
+    parts = []
+    groups = 0
+    in_class = False
+    place = 0
     while place < len(pattern):
         piece = pattern[place : place + 2] if pattern[place] == "\\" else pattern[place]
         rest = pattern[place + 1 :]
@@ -186,7 +190,8 @@ def _parts(pattern, class_of):
                 place += end + 2
             in_class = piece != "]"
         elif piece == "[":
-            in_class, opening = True, re.match(r"\^?\]?", rest).group()
+            in_class = True
+            opening = re.match(r"\^?\]?", rest).group()
             piece += opening
             place += len(opening)
         elif piece == "(":
@@ -256,7 +261,8 @@ class TokenPattern:
             raise ConfigError(
                 f"a regular expression expected, found {pattern!r}", where="token_pattern"
             )
-        self.pattern, least = pattern, shortest_run(pattern)
+        self.pattern = pattern
+        least = shortest_run(pattern)
         # Without \b each letter of a run that is too short would be tried as its first one.
         self._run = None if least is None else rf"(?u)\b\w{{{least},}}"
         if self._run is None:

@@ -58,7 +58,8 @@ class TextTokens(tf.Module):
             tf.int64,
             tf.lookup.TextFileIndex.LINE_NUMBER,
         )
-        self._size, self._fill = size, size - 2 if settings.get("fill") else 0
+        self._size = size
+        self._fill = size - 2 if settings.get("fill") else 0
         self._vocabulary = tf.lookup.StaticHashTable(lines, default_value=size - 1)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
 
 
-_SIGMOID, _HINGE, _LOG_HINGE = 1, 3, 4
+_SIGMOID = 1
+_HINGE = 3
+_LOG_HINGE = 4
 _NONE = -1  # a key that no feature of a chunk has
 _HALF = 1 << HALF  # the lower half comes first, as on all machines that TensorFlow is released for
 _BAG = {
@@ -53,13 +55,16 @@ class BeamGraph(tf.Module):
         post_processors: Sequence[Any],
     ) -> None:
         super().__init__()
-        self._num_features, above, steps = int(num_features), 1, []
+        self._num_features = int(num_features)
+        above = 1
+        steps = []
         settings = zip(layers, only_topk, post_processors, strict=True)
         for number, (layer, kept, rule) in enumerate(settings):
             check_layer(layer, above, num_features, f"layer {number}")
             above = len(layer.children)
             steps.append(_Step(layer, min(kept or above, above), rule))
-        dense, constant = _num_dense(layers, num_features), np.float32(bias or 0)
+        dense = _num_dense(layers, num_features)
+        constant = np.float32(bias or 0)
         self._top = _DenseLayers(steps[:dense], num_features, constant) if dense else None
         self._below = []
         for number in range(dense, len(steps)):
@@ -80,7 +85,8 @@ class BeamGraph(tf.Module):
         """
         queries = _queries(features, self._num_features)
         if self._top is None:
-            nodes, scores = tf.zeros([queries.shape[0], 1], tf.int32), None
+            nodes = tf.zeros([queries.shape[0], 1], tf.int32)
+            scores = None
         else:
             nodes, scores = self._top(queries)
         for layer in self._below:
@@ -128,7 +134,8 @@ class _DenseLayers(tf.Module):
         super().__init__()
         layers = [step.layer for step in steps]
         table = np.concatenate([_dense_weights(layer, num_features + 1) for layer in layers], 1)
-        self._table, self._bias = _constant(table[:-1]), table[-1] * bias
+        self._table = _constant(table[:-1])
+        self._bias = table[-1] * bias
         self._parents = [parents_of(layer) for layer in layers]
         self._trained = [np.array(layer.trained) for layer in layers]
         self._kept = [step.kept for step in steps]
@@ -167,7 +174,8 @@ class _DenseLayers(tf.Module):
 
     def _known(self, number, wanted):
         """Which nodes count: those with a classifier and a parent that is kept; None for all."""
-        trained, parents = self._trained[number], self._parents[number]
+        trained = self._trained[number]
+        parents = self._parents[number]
         below = None if wanted is None else tf.gather(wanted, parents, axis=1)
         if trained.all():
             return below
@@ -187,19 +195,22 @@ class _HashedLayer(tf.Module):
     def __init__(self, step, before, num_features, bias):
         super().__init__()
         layer, self._kept, self._rule = step
-        self._combines, self._num_features = bool(before), num_features
+        self._combines = bool(before)
+        self._num_features = num_features
         self._positive = {one.rule.code for one in (*before, step)} <= {_SIGMOID, _HINGE}
         self._beam = before[-1].kept if before else 1
         self._width = max(int(np.diff(layer.child_splits).max()), -(-self._kept // self._beam))
         self._children = _constant(_children(layer, self._width, num_features, bias))
         entries, firsts, counts = _entries(layer)
-        self._entries, self._pair_bits = _constant(entries), len(entries).bit_length()
+        self._entries = _constant(entries)
+        self._pair_bits = len(entries).bit_length()
         self._count_bits = self._width.bit_length()
         below = layer.rows < num_features
         keys = (_chunks_of(layer)[below] + 1) * num_features + layer.rows[below]
         hashing = perfect_hash(keys)
         self._multipliers = _constant(hashing.multipliers)
-        self._hash_shift, self._num_slots = np.uint64(hashing.shift), np.uint64(hashing.num_slots)
+        self._hash_shift = np.uint64(hashing.shift)
+        self._num_slots = np.uint64(hashing.num_slots)
         records = np.full((hashing.num_slots, 2), _NONE, np.int64)
         spans = (firsts << self._count_bits) + counts
         records[hashing.slots_of(keys)] = np.stack([keys, spans[below]], 1)
@@ -219,7 +230,8 @@ class _HashedLayer(tf.Module):
         """Margins float32 (batch, beam, width) without the bias."""
         keys = tf.gather(tf.cast(chunks, tf.int64) * self._num_features, queries.owners)
         keys = tf.reshape(keys + queries.ids[:, None], [-1])
-        number, margins = tf.size(keys, tf.int64), self._beam * self._width
+        number = tf.size(keys, tf.int64)
+        margins = self._beam * self._width
         owners, pairs = self._pairs(keys, number)
         # In the lower half of a number where to add a product, in the upper its feature's weight.
         places = queries.owners[:, None] * margins + np.arange(0, margins, self._width)
@@ -324,7 +336,8 @@ def _entries(layer):
     found = np.zeros((int(counts.sum()), 2, 2), np.int32)
     places = np.arange(len(layer.values)) + np.repeat(2 * firsts - layer.entry_splits[:-1], sizes)
     flat = found.reshape(-1, 2)
-    flat[places, 0], flat[places, 1] = layer.columns, layer.values.view(np.int32)
+    flat[places, 0] = layer.columns
+    flat[places, 1] = layer.values.view(np.int32)
     return flat.view(np.int64).reshape(-1, 2), firsts, counts
 
 

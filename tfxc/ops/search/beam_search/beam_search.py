@@ -102,7 +102,8 @@ class BeamSearch:
                 where="native",
                 fix="run `python setup.py build_ext --inplace`, or leave `native` at None",
             )
-        self.num_features, self.bias = int(num_features), float(bias or 0)
+        self.num_features = int(num_features)
+        self.bias = float(bias or 0)
         self.sizes = [len(layer.children) for layer in layers]
         self.num_parents = len(layers[0].child_splits) - 1
         above = self.num_parents
@@ -219,7 +220,8 @@ class BeamSearch:
                     "None",
                     where="csr_codes",
                 )
-            root, score = np.zeros(1, np.int32), np.ones(1, np.float32)
+            root = np.zeros(1, np.int32)
+            score = np.ones(1, np.float32)
             return np.zeros(number, np.int64), np.ones(number, np.int32), root, score
         if csr_codes.shape != (number, self.num_parents):
             raise DataError(

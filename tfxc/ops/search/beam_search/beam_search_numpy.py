@@ -33,7 +33,8 @@ class LayerKernels:
         queries = np.repeat(np.arange(len(counts)), counts)
         places = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
         places += np.repeat(begins, counts)
-        parents, parent_scores = parents[places], parent_scores[places]
+        parents = parents[places]
+        parent_scores = parent_scores[places]
         for layer, (post_processor, kept) in zip(self._layers, settings, strict=True):
             found = _children(layer, matrix, queries, parents)
             queries, nodes, margins, pairs = found
@@ -44,8 +45,11 @@ class LayerKernels:
             counts = np.bincount(queries, minlength=len(counts))
             ranks = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
             best = order[ranks < kept]
-            queries, parents, parent_scores = queries[best], nodes[best], scores[best]
-            counts, combines = np.minimum(counts, kept), True
+            queries = queries[best]
+            parents = nodes[best]
+            parent_scores = scores[best]
+            counts = np.minimum(counts, kept)
+            combines = True
         return _in_rows(queries, parents, parent_scores, counts, kept)
 
     search_each = search_together
@@ -56,7 +60,8 @@ def _with_bias(features, bias):
     if isinstance(features, tuple):
         splits, ids, weights, num_features = features
         shape = (len(splits) - 1, num_features)
-        begin, end = splits[0], splits[-1]
+        begin = splits[0]
+        end = splits[-1]
         parts = (weights[begin:end], ids[begin:end], splits - begin)
         features = scipy.sparse.csr_matrix(parts, shape)
     constant = np.full((features.shape[0], 1), bias, np.float32)

@@ -91,9 +91,13 @@ def chunks_of(
     ordered = scipy.sparse.csc_matrix(weights)[:, children].tocoo()
     chunk = parents[children][ordered.col]
     real = ordered.data != 0
-    chunk, row, column = chunk[real], ordered.row[real], ordered.col[real]
+    chunk = chunk[real]
+    row = ordered.row[real]
+    column = ordered.col[real]
     order = np.lexsort((column, row, chunk))
-    chunk, row, column = chunk[order], row[order], column[order]
+    chunk = chunk[order]
+    row = row[order]
+    column = column[order]
     begins = np.ones(len(row), bool)  # of a row of a chunk
     begins[1:] = (chunk[1:] != chunk[:-1]) | (row[1:] != row[:-1])
     row_counts = np.bincount(chunk[begins], minlength=num_parents)

@@ -56,7 +56,8 @@ def perfect_hash(numbers: np.ndarray) -> PerfectHash:
     bits = max(1, (len(factors) // _BUCKET).bit_length())
     buckets = _buckets(factors, 64 - bits)
     order = np.argsort(buckets, kind="stable")
-    sizes, num_slots = np.bincount(buckets, minlength=1 << bits), int(len(factors) / _LOAD) + 1
+    sizes = np.bincount(buckets, minlength=1 << bits)
+    num_slots = int(len(factors) / _LOAD) + 1
     while True:
         multipliers = _multipliers(factors[order], sizes, num_slots)
         if multipliers is not None:
@@ -75,8 +76,10 @@ def _slots(factors, multipliers, num_slots):
 
 def _multipliers(factors, sizes, num_slots):
     """Of every bucket, uint64; None if no function was found for one of them."""
-    firsts, random = np.cumsum(sizes) - sizes, np.random.default_rng(0)
-    found, taken = np.ones(len(sizes), np.uint64), np.zeros(num_slots, bool)
+    firsts = np.cumsum(sizes) - sizes
+    random = np.random.default_rng(0)
+    found = np.ones(len(sizes), np.uint64)
+    taken = np.zeros(num_slots, bool)
     for size in np.unique(sizes[sizes > 0])[::-1]:
         left = np.flatnonzero(sizes == size)
         for _ in range(_TRIES):

@@ -134,7 +134,8 @@ def top_k(
         >>> ids.tolist(), best.tolist()
         ([[2, 1]], [[3.0, 2.0]])
     """
-    bucket_scores, lookups = _checked_scores(bucket_scores), _checked_lookups(lookups)
+    bucket_scores = _checked_scores(bucket_scores)
+    lookups = _checked_lookups(lookups)
     OneOf(*gather_numpy.AGGREGATES).check("aggregate", aggregate)
     OneOf(*METHODS).check("method", method)
     _check_k(k, lookups.shape[1])
@@ -186,7 +187,8 @@ def approximate_top_k(
         ConfigError: a number below 1, k > N, shapes that do not fit, a score that is not allowed,
             or an inverse of other lookups.
     """
-    bucket_scores, lookups = _checked_scores(bucket_scores), _checked_lookups(lookups)
+    bucket_scores = _checked_scores(bucket_scores)
+    lookups = _checked_lookups(lookups)
     OneOf(*gather_numpy.AGGREGATES).check("aggregate", aggregate)
     _check_k(k, lookups.shape[1])
     _check_same_repetitions(bucket_scores, lookups)
@@ -265,7 +267,8 @@ def _checked_lookups(lookups):
 
 
 def _check_range(lookups, num_buckets):
-    lowest, highest = lookups.min(), lookups.max()
+    lowest = lookups.min()
+    highest = lookups.max()
     if lowest < 0 or highest >= num_buckets:
         raise ConfigError(
             f"buckets 0..{num_buckets - 1} expected, found {lowest}..{highest}", where="lookups"

@@ -122,7 +122,8 @@ class Kernels:
             ConfigError: the inverse or the lookups hold numbers out of range.
         """
         batch, repetitions, _ = bucket_scores.shape
-        threads, num_labels = max(1, min(self.threads, batch)), lookups.shape[1]
+        threads = max(1, min(self.threads, batch))
+        num_labels = lookups.shape[1]
         ids = np.full((batch, k), _NO_CLASS, np.int32)
         scores = np.full((batch, k), -np.inf, np.float32)
         state = np.zeros(batch, np.uint8)

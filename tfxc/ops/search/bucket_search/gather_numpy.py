@@ -101,7 +101,8 @@ def walk(
     for row, example in enumerate(bucket_scores):
         found = _walk_example(example, lookups, inverse, k, aggregate, budget)
         if found is not None:
-            (ids[row], scores[row]), done[row] = found, True
+            ids[row], scores[row] = found
+            done[row] = True
     return ids, scores, done
 
 
@@ -150,7 +151,8 @@ def approximate(
         of_classes = class_scores(example[None], lookups[:, classes], aggregate)
         found_ids, found_scores = sorted_best(classes[None], of_classes, k)
         count = found_ids.shape[1]
-        ids[row, :count], scores[row, :count] = found_ids[0], found_scores[0]
+        ids[row, :count] = found_ids[0]
+        scores[row, :count] = found_scores[0]
     return ids, scores
 
 
@@ -168,7 +170,8 @@ def _classes_found(example, inverse, num_buckets_taken, min_count, k):
 def _best_buckets(example, count):
     """The best buckets (R, count) of every repetition; of equal ones the lower."""
     last = -np.partition(-example, count - 1, axis=1)[:, count - 1 : count]
-    better, equal = example > last, example == last
+    better = example > last
+    equal = example == last
     room = count - better.sum(axis=1, keepdims=True)
     chosen = better | (equal & (np.cumsum(equal, axis=1) <= room))
     return np.nonzero(chosen)[1].reshape(len(example), count)
