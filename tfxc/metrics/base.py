@@ -56,7 +56,7 @@ def distinct_labels(labels: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _search(ids, labels):
+def _search(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Finds ``ids`` among ``labels`` that ``distinct_labels`` has sorted."""
     if not ids.size or not labels.size:
         return np.zeros(ids.shape, bool)
@@ -113,19 +113,18 @@ class RankedBatch:
         fitting = ids.ndim == labels.ndim == 2 and ids.shape == scores.shape
         if not fitting or len(ids) != len(labels):
             raise DataError(
-                "ids (batch, K), scores (batch, K) and labels (batch, max_labels) expected, "
-                f"found {shapes}"
+                f"the shapes do not fit together: {shapes}",
+                fix="give ids and scores (batch, K), and labels (batch, max_labels)",
             )
         if ids.shape[1] < min_predictions:
             raise ConfigError(
-                f"at least {min_predictions} predictions per example expected, "
-                f"found {ids.shape[1]}",
+                f"there are only {ids.shape[1]} predictions per example",
                 fix=f"search the top {min_predictions} labels, or lower the largest k",
             )
         if losses is not None:
             losses = np.asarray(losses, np.float64)
             if losses.shape != (len(ids),):
-                raise DataError(f"losses ({len(ids)},) expected, found {losses.shape}")
+                raise DataError(f"losses of shape {losses.shape} are given for {len(ids)} examples")
         if ranks is not None:
             order = np.argsort(labels, axis=1, kind="stable")  # that of ``distinct_labels``
             ranks = np.take_along_axis(np.asarray(ranks, np.float64), order, 1)
@@ -245,9 +244,9 @@ class Metric:
         """
         same_type = type(self) is type(other)
         if not same_type or self.settings() != other.settings():
-            found = f"settings {other.settings()}" if same_type else f"a {type(other).__name__}"
+            theirs = f"settings {other.settings()}" if same_type else type(other).__name__
             raise ConfigError(
-                f"{type(self).__name__} with settings {self.settings()} expected, found {found}",
+                f"{type(self).__name__} with settings {self.settings()} cannot take up {theirs}",
                 fix="merge metrics built with the same settings",
             )
         self.state = {key: add_padded(value, other.state[key]) for key, value in self.state.items()}
@@ -286,7 +285,7 @@ def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
     whole = all(isinstance(k, int | np.integer) and k > 0 for k in ks)
     if not ks or not whole or len(set(ks)) < len(ks):
         raise ConfigError(
-            f"distinct positive integers expected, found {ks}", where="ks", fix="use e.g. 1, 3, 5"
+            f"{ks} are no distinct positive integers", where="ks", fix="use e.g. 1, 3, 5"
         )
     return ks
 

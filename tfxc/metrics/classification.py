@@ -40,7 +40,7 @@ class Decision:
     threshold: float | None = None
     probabilities: bool = False
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.threshold is None:
             return "best label"
         kind = "probability" if self.probabilities else "score"
@@ -143,7 +143,7 @@ class Classification(Metric):
     def result(self) -> dict[str, float]:
         counts = self.per_label()
         occurring = (counts[1] > 0) | (counts[2] > 0)
-        found = {
+        averages = {
             "micro": _precision_recall_f1(*(part.sum() for part in counts)),
             "macro": [
                 values.mean() if values.size else 0.0
@@ -151,9 +151,11 @@ class Classification(Metric):
             ],
         }
         if self.positive is not None:
-            found["binary"] = _precision_recall_f1(*(_at(part, self.positive) for part in counts))
+            averages["binary"] = _precision_recall_f1(
+                *(part[self.positive] if self.positive < len(part) else 0 for part in counts)
+            )
         of_examples = ratio([self.state[name] for name in _SAMPLES], self.state["examples"])
-        values = [value for average in self._averages for value in found[average]]
+        values = [value for average in self._averages for value in averages[average]]
         return named(self.names, [*values, *of_examples])
 
     def support(self) -> dict[str, int]:
@@ -164,13 +166,13 @@ class Classification(Metric):
         return {n: num_labels if n.startswith("macro") else examples for n in self.names}
 
     def counts(self) -> dict[str, int]:
-        found = {}
+        counts = {}
         if self.num_labels is not None:
             unknown = self.state["true"][self.num_labels :].sum()
-            found["labels unknown to training"] = int(unknown)
+            counts["labels unknown to training"] = int(unknown)
         if self.decision.threshold is not None:
-            found["examples whose predictions are cut off at K"] = int(self.state["cut off"])
-        return found
+            counts["examples whose predictions are cut off at K"] = int(self.state["cut off"])
+        return counts
 
     def per_label(self) -> list[np.ndarray]:
         """Hits, predictions and occurrences of each label, three int64 arrays of one length.
@@ -181,7 +183,7 @@ class Classification(Metric):
         size = max(map(len, arrays))
         return [zero_padded(array, size) for array in arrays]
 
-    def _count(self, key, ids):
+    def _count(self, key: str, ids: np.ndarray) -> None:
         if ids.size:
             self.state[key] = zero_padded(self.state[key], ids.max() + 1)
             np.add.at(self.state[key], ids, 1)
@@ -203,9 +205,7 @@ def positive_label(names: Sequence[str]) -> int | None:
     return int(names[1] >= names[0]) if len(names) == 2 else None
 
 
-def _precision_recall_f1(hits, predicted, true):
+def _precision_recall_f1(
+    hits: np.ndarray, predicted: np.ndarray, true: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ratio(hits, predicted), ratio(hits, true), ratio(2 * hits, predicted + true)
-
-
-def _at(counts, label):
-    return counts[label] if label < len(counts) else 0

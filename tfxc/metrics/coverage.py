@@ -37,7 +37,7 @@ class LabelCoverage(Metric):
 
     def __init__(self, num_labels: int, ks: Sequence[int] = (1, 3, 5)) -> None:
         if num_labels < 1:
-            raise ConfigError(f"at least 1 label expected, found {num_labels}", where="num_labels")
+            raise ConfigError(f"{num_labels} is less than 1", where="num_labels")
         self.num_labels = num_labels
         self.ks = checked_ks(ks)
         self.names = names_at("correct coverage", self.ks) + names_at("predicted coverage", self.ks)
@@ -68,7 +68,7 @@ class LabelCoverage(Metric):
         sizes = [num_true] * len(self.ks) + [self.num_labels] * len(self.ks)
         return named(self.names, sizes)
 
-    def _mark(self, key, ids):
+    def _mark(self, key: str, ids: np.ndarray) -> None:
         if ids.size:
             self.state[key] = zero_padded(self.state[key], ids.max() + 1)
             self.state[key][ids] = True
@@ -198,8 +198,8 @@ class SlicedPrecision(SlicedMetric):
 
     def update_ranked(self, batch: "RankedBatch") -> None:
         super().update_ranked(batch)
-        found = self.slices.lookup(batch.labels)
-        self.state["true"] += np.bincount(found[found >= 0], minlength=len(self.slices.names))
+        slices = self.slices.lookup(batch.labels)
+        self.state["true"] += np.bincount(slices[slices >= 0], minlength=len(self.slices.names))
 
     def support(self) -> dict[str, int]:
         """Examples; 0 for a slice of which no label was true in any."""

@@ -10,6 +10,7 @@ from tfxc.metrics.base import RankedBatch, ratio, zero_padded
 from tfxc.metrics.classification import Classification, Decision
 
 _MAX_PAIRS = 1_000_000
+_Wrong = tuple[int, np.ndarray, np.ndarray, np.ndarray]  # row, predicted ids, scores, true ids
 
 
 class PerLabel:
@@ -50,7 +51,7 @@ class PerLabel:
         self.num_examples = 0
         self.num_wrong = 0
         self.pairs_left_out = False
-        self._wrong_ones: list = []
+        self._wrong_ones: list[tuple[float, int, _Wrong]] = []
         self._pairs: dict[tuple[int, int], int] = {}
 
     @property
@@ -69,7 +70,7 @@ class PerLabel:
         return self._known("hits")
 
     @property
-    def wrong(self) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    def wrong(self) -> list[_Wrong]:
         """List of (row, predicted ids, scores, true ids) of wrong examples, in order."""
         return sorted((entry for *_, entry in self._wrong_ones), key=lambda entry: entry[0])
 
@@ -90,8 +91,8 @@ class PerLabel:
         batch = RankedBatch.of(ids, scores, labels, 1, losses)
         if self.classification.truncated(batch).any():
             raise ConfigError(
-                f"fewer than {batch.ids.shape[1]} labels above the threshold expected, found an "
-                "example with at least as many",
+                f"an example has {batch.ids.shape[1]} labels above the threshold, as many as were "
+                "searched, so that it may have more",
                 where="--threshold",
                 fix="raise it, or search more labels with --labels",
             )
@@ -102,26 +103,17 @@ class PerLabel:
         if self.decision.threshold is not None:
             good = (right == np.count_nonzero(predicted, axis=1)) & (right == batch.num_true)
         for row in np.flatnonzero(~good):
-            self._wrong(batch, predicted, row)
+            chosen = np.flatnonzero(predicted[row])
+            taken = batch.ids[row, chosen]
+            true = batch.labels[row][batch.labels[row] >= 0]
+            self._keep(self.num_examples + int(row), taken, batch.scores[row, chosen], true)
         self.num_examples += len(batch)
 
-    def _known(self, key):
+    def _known(self, key: str) -> np.ndarray:
         return zero_padded(self.classification.state[key], self.num_labels)[: self.num_labels]
 
-    def _wrong(self, batch, predicted, row):
-        chosen = np.flatnonzero(predicted[row])
-        ids = batch.ids[row, chosen]
-        true = batch.labels[row][batch.labels[row] >= 0]
-        scores = batch.scores[row, chosen]
-        self._keep(self.num_examples + int(row), ids, scores, true)
-        for missed in np.setdiff1d(true, ids):
-            for taken in np.setdiff1d(ids, true):
-                pair = int(missed), int(taken)
-                self._pairs[pair] = self._pairs.get(pair, 0) + 1
-        if self.most is not None and len(self._pairs) > 2 * _MAX_PAIRS:
-            self._forget_pairs()
-
-    def _keep(self, row, ids, scores, true):
+    def _keep(self, row: int, ids: np.ndarray, scores: np.ndarray, true: np.ndarray) -> None:
+        """Remembers a wrong example and its pairs of confused labels."""
         self.num_wrong += 1
         entry = (max(scores.tolist(), default=-np.inf), -row, (row, ids, scores, true))
         if self.most is None:
@@ -130,11 +122,14 @@ class PerLabel:
             heapq.heappush(self._wrong_ones, entry)
         else:
             heapq.heappushpop(self._wrong_ones, entry)
-
-    def _forget_pairs(self):
-        kept = heapq.nlargest(_MAX_PAIRS, self._pairs, key=self._pairs.get)
-        self._pairs = {pair: self._pairs[pair] for pair in kept}
-        self.pairs_left_out = True
+        for missed in np.setdiff1d(true, ids):
+            for taken in np.setdiff1d(ids, true):
+                pair = int(missed), int(taken)
+                self._pairs[pair] = self._pairs.get(pair, 0) + 1
+        if self.most is not None and len(self._pairs) > 2 * _MAX_PAIRS:
+            frequent = heapq.nlargest(_MAX_PAIRS, self._pairs.items(), key=lambda pair: pair[1])
+            self._pairs = dict(frequent)
+            self.pairs_left_out = True
 
     def confusions(self) -> np.ndarray:
         """int64 (pairs, 3): true label missed, label predicted in its place, examples; most first.

@@ -85,11 +85,11 @@ class PropensityScoredMetric(Metric):
     def support(self) -> dict[str, int]:
         return dict.fromkeys(self.names, int(self.state["examples"]))
 
-    def _weights(self, ids):
+    def _weights(self, ids: np.ndarray) -> np.ndarray:
         counts = counts_of(ids, self.label_counts)
         return 1 / propensities(counts, self.num_examples, *self.constants)
 
-    def _sums(self, gains):
+    def _sums(self, gains: np.ndarray) -> np.ndarray:
         """(len(ks),): discounted sum of the first k columns, over all rows."""
         discounted = gains.sum(axis=0) * self.discounts()[: gains.shape[1]]
         return np.array([discounted[:k].sum() for k in self.ks])

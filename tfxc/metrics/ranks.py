@@ -50,7 +50,7 @@ class Ranks(Metric):
     def update_ranked(self, batch: "RankedBatch") -> None:
         if batch.ranks is None:
             raise ConfigError(
-                "MRR needs the rank of each true label, found none",
+                "MRR needs the rank of each true label, and the batch has none",
                 fix="update the metrics with ranks of Searcher(..., ranks=True)",
             )
         exists = batch.labels >= 0
@@ -70,5 +70,5 @@ class Ranks(Metric):
         """Numbers of pairs."""
         return named(self.names, self._counts())
 
-    def _counts(self):
+    def _counts(self) -> np.ndarray:
         return np.repeat(self.state["count"], 1 + len(self.ks))

@@ -56,7 +56,7 @@ class Reliability(Metric):
 
     def __init__(self, num_bins: int = 15, best_only: bool = True) -> None:
         if num_bins < 1:
-            raise ConfigError(f"at least 1 bin expected, found {num_bins}", where="num_bins")
+            raise ConfigError(f"{num_bins} is less than 1", where="num_bins")
         self.num_bins = num_bins
         self.best_only = best_only
         super().__init__()

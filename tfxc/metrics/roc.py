@@ -85,16 +85,16 @@ def checked(
     same = np.asarray(same, bool)
     if values.ndim != 1 or values.shape != same.shape:
         raise DataError(
-            f"one value and one flag per pair expected, found shapes {values.shape} and "
-            f"{same.shape}"
+            f"the shapes of values and flags, {values.shape} and {same.shape}, are not one of each "
+            "per pair"
         )
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise DataError(f"finite embeddings expected, found NaN or infinity in pair {row + 1}")
+        raise DataError(f"the value of pair {row + 1} is NaN or infinite")
     if same.all() or not same.any():
         kind = "different" if same.all() else "same"
         raise DataError(
-            f"same and different pairs expected, found no {kind} ones among {len(same):,}",
+            f"there are no {kind} pairs among {len(same):,}, and both kinds are needed",
             fix="check the flags",
         )
     return values, same
@@ -134,12 +134,12 @@ def check_plot_path(path: str | Path) -> type:
     known = Figure().canvas.get_supported_filetypes()
     if _ending(path) not in known:
         raise ConfigError(
-            f"a plot's name ending in one of {', '.join(sorted(known))} expected",
+            "the ending of the name says no format of plots",
             where=path,
-            fix="choose e.g. roc.png",
+            fix=f"choose one of {', '.join(sorted(known))}",
         )
     return Figure
 
 
-def _ending(path):
+def _ending(path: str | Path) -> str:
     return str(path).rpartition(".")[2].lower()
