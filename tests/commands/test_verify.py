@@ -413,7 +413,7 @@ RUN = ["--run", "{}/dense"]
         ([*RUN, *BARE, "--halves"], "--halves: --embeddings expected with this option"),
         ([*EMBEDDED, "--no-flip"], "--no-flip: --run expected, found --embeddings"),
         ([*EMBEDDED, "--far", "1"], "--far: a rate between 0 and 1 expected, found 1.0"),
-        ([*EMBEDDED, "--folds", "61"], "2 to 60 folds expected for 60 pairs, found 61"),
+        ([*EMBEDDED, "--folds", "61"], "61 folds are impossible for 60 pairs. Give 2 to 60"),
         (
             [*EMBEDDED, "--embeddings", "{}/bare.npz"],
             "an array 'embeddings' expected, found pairs",

@@ -284,7 +284,7 @@ def gradients_by_repetition(joint, singles):
     [
         (
             {"num_buckets": 21},
-            r"num_buckets: at most 20 \(the number of labels\) expected, found 21",
+            "num_buckets: 21 buckets are more than the 20 labels",
         ),
         ({"num_buckets": 0}, "num_buckets: an integer of at least 1 expected, found 0"),
         ({"num_repetitions": 0}, "num_repetitions: an integer of at least 1 expected, found 0"),

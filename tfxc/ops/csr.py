@@ -124,10 +124,10 @@ def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
     _check_archive(path)
     try:
         with archive_errors(path):
-            found = scipy.sparse.load_npz(path)
-            if hasattr(found, "check_format"):
-                found.check_format(full_check=True)
-            return scipy.sparse.csr_matrix(found)
+            matrix = scipy.sparse.load_npz(path)
+            if hasattr(matrix, "check_format"):
+                matrix.check_format(full_check=True)
+            return scipy.sparse.csr_matrix(matrix)
     except (*MALFORMED, OSError) as error:
         if isinstance(error, UserError):
             raise
@@ -151,7 +151,7 @@ def sparse_shape(path: str | Path) -> tuple[int, int]:
         raise _no_matrix(path, error) from error
 
 
-def _check_archive(path):
+def _check_archive(path: str | Path) -> None:
     """Refuses a file that is missing or no archive, and one whose arrays exceed the memory."""
     try:
         with archive_errors(path), zipfile.ZipFile(path) as archive:
@@ -161,9 +161,9 @@ def _check_archive(path):
     require_memory(size, path)
 
 
-def _no_matrix(path, error):
+def _no_matrix(path: str | Path, error: BaseException) -> DataError:
     return DataError(
-        f"a matrix written by scipy.sparse.save_npz expected ({error})",
+        f"the file holds no sparse matrix ({error})",
         where=path,
         fix="write it with scipy.sparse.save_npz",
     )

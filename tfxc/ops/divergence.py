@@ -77,12 +77,12 @@ def teacher_divergence(
         log_q = tf.nn.log_softmax(student)
         log_p = tf.nn.log_softmax(teacher)
         parts = -tf.exp(log_p) * log_q
-        own = -tf.exp(log_p) * log_p
+        entropy = -tf.exp(log_p) * log_p
     else:
         p = tf.sigmoid(teacher)
         parts = tf.nn.sigmoid_cross_entropy_with_logits(p, student)
-        own = tf.nn.sigmoid_cross_entropy_with_logits(p, teacher)
-    return tf.reduce_sum(parts - own if distance == "kl" else parts, axis=1)
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits(p, teacher)
+    return tf.reduce_sum(parts - entropy if distance == "kl" else parts, axis=1)
 
 
 def difficulty(
@@ -110,7 +110,7 @@ def difficulty(
     if scheduler == "flsw":
         lengths = tf.norm(student, axis=1) * tf.norm(teacher, axis=1)
         cosine = tf.math.divide_no_nan(tf.reduce_sum(student * teacher, axis=1), lengths)
-        found = tf.pow(tf.maximum(1 - cosine, 0.0), gamma)
+        values = tf.pow(tf.maximum(1 - cosine, 0.0), gamma)
     else:
-        found = 1 / (tf.reduce_max(tf.nn.softmax(student), axis=1) + 1e-3)
-    return tf.stop_gradient(found)
+        values = 1 / (tf.reduce_max(tf.nn.softmax(student), axis=1) + 1e-3)
+    return tf.stop_gradient(values)

@@ -9,9 +9,20 @@ from pathlib import Path
 import tensorflow as tf
 
 _NUMBERS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO,
-    errno.EMFILE, errno.ENFILE, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG,
-)  # fmt: skip
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
 _NAMES = {os.strerror(number): number for number in _NUMBERS}
 
 
@@ -31,7 +42,7 @@ def os_errors(path: str | Path) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         # The message ends with the system's own words: "...; No space left on device".
-        found = next((number for name, number in _NAMES.items() if name in str(error)), None)
-        if found is None:
+        number = next((number for name, number in _NAMES.items() if name in str(error)), None)
+        if number is None:
             raise
-        raise OSError(found, error.message, str(path)) from error
+        raise OSError(number, error.message, str(path)) from error

@@ -27,7 +27,7 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     with_gradient = tf.custom_gradient(function)
 
     @functools.wraps(function)
-    def call(*arguments):
+    def call(*arguments: Any) -> Any:
         if getattr(_local, "none", False):
             return function(*arguments)[0]
         return with_gradient(*arguments)
@@ -63,7 +63,7 @@ def sum_repeated_rows(
         return gradient
     rows, places = tf.unique(tf.cast(gradient.indices, tf.int64), tf.int64)
 
-    def summed():
+    def summed() -> tf.Tensor:
         return tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
 
     # Elsewhere it is worth a look: on one device the rows are mostly distinct already, and in this

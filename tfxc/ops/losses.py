@@ -58,7 +58,7 @@ def _with_value(
 ) -> tuple[tf.Tensor, Callable[..., Any]]:
     places, _, exists = places_of(positives)
 
-    def written(into, new):
+    def written(into: tf.Tensor, new: tf.Tensor | float) -> tf.Tensor:
         there = tf.where(exists, new, tf.gather_nd(into, places))
         return tf.tensor_scatter_nd_update(into, places, there)
 
@@ -120,7 +120,7 @@ def sigmoid_cross_entropy(
     of_positives, _ = gather_positives(logits, positives)
     loss = tf.reduce_sum(tf.nn.softplus(logits), axis=1) - tf.reduce_sum(of_positives, axis=1)
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
         spread = tf.sigmoid(logits) * upstream[:, None]
         minus = tf.broadcast_to(-upstream[:, None], tf.shape(positives))
         return add_at_positives(spread, positives, minus), None

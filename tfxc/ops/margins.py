@@ -96,7 +96,7 @@ def turned_cosine(cosines: tf.Tensor, angles: tf.Tensor) -> tf.Tensor:
     return tf.where((angles > 0) & (cosines < -tf.cos(angles)), -1.0, turned)
 
 
-def _sine(cosines):
+def _sine(cosines: tf.Tensor) -> tf.Tensor:
     """Sine of angles in [0, pi], with slope 0 where it is 0."""
     squares = 1 - tf.square(cosines)
     inside = squares > 0
@@ -131,7 +131,9 @@ def at_positives(
     rows = places[:, 0]
 
     @custom_gradient
-    def changed(values, *of_rows):
+    def changed(
+        values: tf.Tensor, *of_rows: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
         inputs = [tf.gather_nd(values, places)]
         inputs += [tf.gather(row, rows) for row in of_rows]
         with tf.GradientTape() as tape:
@@ -139,7 +141,7 @@ def at_positives(
             moved = tf.where(exists, change(*inputs), inputs[0])
         slopes = tape.gradient(moved, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
             true = tf.gather_nd(upstream, places)
             of_values = tf.tensor_scatter_nd_update(upstream, places, true * slopes[0])
             count = tf.shape(values)[0]

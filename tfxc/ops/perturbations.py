@@ -89,5 +89,5 @@ class RowPerturbation(NamedTuple):
         flat = tf.cast(tf.reshape(ids, [-1]), self.rows.dtype)
         places = tf.minimum(tf.searchsorted(self.rows, flat), tf.size(self.rows) - 1)
         here = tf.gather(self.rows, places) == flat
-        found = tf.where(here[:, None], tf.gather(self.values, places), 0)
-        return tf.reshape(found, tf.concat([tf.shape(ids), tf.shape(self.values)[1:]], axis=0))
+        values = tf.where(here[:, None], tf.gather(self.values, places), 0)
+        return tf.reshape(values, tf.concat([tf.shape(ids), tf.shape(self.values)[1:]], axis=0))

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -69,7 +69,9 @@ def bag_matmul(
 
 
 @custom_gradient
-def _csr_matmul(columns, weights, row_splits, rows):
+def _csr_matmul(
+    columns: tf.Tensor, weights: tf.Tensor, row_splits: tf.Tensor, rows: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]:
     row_numbers = row_ids(row_splits, columns)
     batch = tf.size(row_splits, tf.int64) - 1
     # The kernel divides by the number of rows, which ends the process where there are none: a batch
@@ -81,7 +83,7 @@ def _csr_matmul(columns, weights, row_splits, rows):
         dense_shape=shape,
     )
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
         # Unused parts are pruned from the graph: no one pays for the gradient of the weights.
         by_weight = tf.reduce_sum(
             tf.gather(rows, columns) * tf.gather(upstream, row_numbers), axis=1
@@ -95,13 +97,9 @@ def _csr_matmul(columns, weights, row_splits, rows):
         return None, by_weight, None, of_rows
 
     result = _product(matrix, rows)[:batch]
-    result.set_shape([_length(row_splits), rows.shape[1]])
-    return result, gradient
-
-
-def _length(row_splits):
     size = row_splits.shape[0]
-    return None if size is None else size - 1
+    result.set_shape([None if size is None else size - 1, rows.shape[1]])
+    return result, gradient
 
 
 def transposed_product(matrix: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
@@ -121,7 +119,7 @@ def transposed_product(matrix: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
     return _product(turned, dense)
 
 
-def _product(matrix, dense):
+def _product(matrix: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.SparseMatrixMatMul(
         a=matrix,
         b=dense,
@@ -166,20 +164,20 @@ def unit_rows(weights: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
     squares = tf.square(weights)
     if getattr(_local, "form", None) == "products":
         sums = tf.reduce_sum(_spread(squares, row_splits), axis=1, keepdims=True)
-        own = tf.reduce_sum(sums * _spread(tf.ones_like(weights), row_splits), axis=0)
+        of_entries = tf.reduce_sum(sums * _spread(tf.ones_like(weights), row_splits), axis=0)
     else:
-        own = tf.gather(_sums(squares, row_splits), row_ids(row_splits, weights))
-    return tf.math.divide_no_nan(weights, tf.sqrt(own))
+        of_entries = tf.gather(_sums(squares, row_splits), row_ids(row_splits, weights))
+    return tf.math.divide_no_nan(weights, tf.sqrt(of_entries))
 
 
-def _sums(values, row_splits):
+def _sums(values: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
     """Sums over bags of values (nnz, …)."""
     rows = row_ids(row_splits, values)
     batch = tf.size(row_splits, tf.int64) - 1
     return tf.math.unsorted_segment_sum(values, rows, batch)
 
 
-def _spread(values, row_splits):
+def _spread(values: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
     """The values of each bag in their places, 0 elsewhere: float32 (batch, nnz)."""
     places = tf.expand_dims(tf.range(tf.size(values, tf.int64)), 0)
     first = tf.expand_dims(row_splits[:-1], 1)

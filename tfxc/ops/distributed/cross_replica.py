@@ -1,5 +1,6 @@
 """Columns of a logit group that are sharded over the replicas of a strategy."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -16,7 +17,7 @@ class CrossReplica(NamedTuple):
     """
 
     @property
-    def _context(self):
+    def _context(self) -> tf.distribute.ReplicaContext:
         return tf.distribute.get_replica_context()
 
     @property
@@ -33,8 +34,8 @@ class CrossReplica(NamedTuple):
         """The rows of all replicas, which have equally many each, float (count · batch, dim)."""
 
         @tf.custom_gradient
-        def gathered(values):
-            def gradient(upstream):
+        def gathered(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            def gradient(upstream: tf.Tensor) -> tf.Tensor:
                 return self.local_rows(self._context.all_reduce("SUM", upstream))
 
             return self._context.all_gather(values, axis=0), gradient

@@ -1,13 +1,16 @@
 """Where a step runs: some of TensorFlow's operations have no kernel for a GPU, or wait for one."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    import keras
 
 GPU = "/GPU:0"  # where TensorFlow places what nobody places elsewhere
 
 
-def on_gpu(variable: Any) -> bool:
+def on_gpu(variable: "tf.Variable | keras.Variable") -> bool:
     """Whether a variable is in a GPU's memory.
 
     Example:

@@ -73,7 +73,9 @@ def assembled(
     return Block(ids[used], counts[used].astype(np.int64), columns, data, unfinished)
 
 
-def _by_place(splits, places, values, num_places):
+def _by_place(
+    splits: np.ndarray, places: np.ndarray, values: np.ndarray, num_places: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``_linear_solver.by_place`` by SciPy."""
     shape = (len(splits) - 1, num_places)
     matrix = scipy.sparse.csr_matrix((values, places, splits), shape).tocsc()
@@ -90,5 +92,5 @@ def greatest(places: np.ndarray, values: np.ndarray, count: int) -> tuple[np.nda
         return places, values
     if len(values) <= count:  # copies, since the arrays may be parts of much longer ones
         return places.copy(), values.copy()
-    kept = np.argsort(-np.abs(values), kind="stable")[:count]
-    return places[kept], values[kept]
+    order = np.argsort(-np.abs(values), kind="stable")[:count]
+    return places[order], values[order]

@@ -14,7 +14,7 @@ except ImportError:  # not built: nothing needs them
     _linear_solver = None  # type: ignore[assignment]
 
 _ROWS = 1024  # examples whose norms are computed at once
-_KINDS_OF_SINGLES = (np.int32, np.int32, np.float32)  # rows, columns, values
+_SINGLE_TYPES = (np.int32, np.int32, np.float32)  # rows, columns, values
 
 
 class Columns:
@@ -44,7 +44,7 @@ class Columns:
         size, num_features = features.shape
         squared = np.zeros(size)
         self.row_splits = features.indptr.astype(np.int64)
-        self._singles = [np.empty(0, kind) for kind in _KINDS_OF_SINGLES]
+        self._singles = [np.empty(0, kind) for kind in _SINGLE_TYPES]
         if compress:
             own = self._separate(features, squared, compress == "in place")
         else:
@@ -62,7 +62,9 @@ class Columns:
         self.own = own.astype(np.float32)
         self.norms = (squared + bias * bias).astype(np.float32)
 
-    def _separate(self, features, squared, in_place):
+    def _separate(
+        self, features: "scipy.sparse.csr_matrix", squared: np.ndarray, in_place: bool
+    ) -> np.ndarray:
         num_features = features.shape[1]
         self.slots = features.indices.astype(np.int32, copy=not in_place)
         self.values = features.data if in_place else features.data.copy()
@@ -70,13 +72,19 @@ class Columns:
         self.ids, self._places = _linear_solver.number_columns(self.slots, slots)
         self.num_slots = len(self._places) - 1
         singles = len(self.ids) - 1 - self.num_slots
-        self._singles = [np.empty(singles, kind) for kind in _KINDS_OF_SINGLES]
+        self._singles = [np.empty(singles, kind) for kind in _SINGLE_TYPES]
         own = np.zeros(len(squared))
         new_splits = np.empty_like(self.row_splits)
         _linear_solver.separate(
-            self.row_splits, self.slots, self.values, slots, new_splits, *self._singles, own,
+            self.row_splits,
+            self.slots,
+            self.values,
+            slots,
+            new_splits,
+            *self._singles,
+            own,
             squared,
-        )  # fmt: skip
+        )
         self.row_splits = new_splits
         return own
 

@@ -39,6 +39,7 @@ except ImportError:  # not built: scikit-learn does the work
     _linear_solver = None  # type: ignore[assignment]
 
 LOSSES = ("squared-hinge", "hinge", "logistic")
+_Piece = tuple[int, np.ndarray, np.ndarray]  # child, positions of its weights, weights
 _COMPILED = ("squared-hinge", "hinge")
 _LANES = 16
 _OVERHEAD = 1 << 18  # bytes of objects whatever the sizes are
@@ -143,7 +144,7 @@ def solve_block(
         )
     if native and settings.loss not in _COMPILED:
         raise ConfigError(
-            f"{' or '.join(_COMPILED)} expected by the compiled solver, found {settings.loss}",
+            f"the compiled solver has no {settings.loss}, only {' and '.join(_COMPILED)}",
             where="loss",
             fix="leave `native` at None",
         )
@@ -165,12 +166,12 @@ def solve_block(
         solve = problem.solve_with_sklearn
     if threads > 1 and len(groups) > 1:
         with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(solve, groups))
+            solved = list(pool.map(solve, groups))
     else:
-        found = [solve(children) for children in groups]
-    pieces = [piece for group, _ in found for piece in group]
-    unfinished = sum(late for _, late in found)
-    del found
+        solved = [solve(children) for children in groups]
+    pieces = [piece for group, _ in solved for piece in group]
+    unfinished = sum(late for _, late in solved)
+    del solved
     return assembled(pieces, ids, len(positives), unfinished)
 
 
@@ -207,28 +208,35 @@ def block_memory(
         slots = num_features + 1
         copied = num_features * 16
     group = _LANES * (slots * width + num_rows * (width + 4)) + num_rows * 16
-    found = min(_LANES, children) * columns * PIECE_BYTES
-    kept = children * min(columns, settings.max_nonzeros or columns)
+    pieces = min(_LANES, children) * columns * PIECE_BYTES
+    weights = children * min(columns, settings.max_nonzeros or columns)
     groups = -(-children // _LANES)
     active = min(threads, groups)
-    solving = active * (group + found) + kept * PIECE_BYTES * (groups - active) // groups
+    solving = active * (group + pieces) + weights * PIECE_BYTES * (groups - active) // groups
     if settings.loss not in _COMPILED:  # scikit-learn's copies, of one child at a time
         solving += nonzeros * (_COPIED * min(threads, children) + _SOLVED)
     fixed = num_rows * 60 + copied + columns * 60 + children * 500 + _OVERHEAD
-    return fixed + max(solving, 2 * kept * PIECE_BYTES)
+    return fixed + max(solving, 2 * weights * PIECE_BYTES)
 
 
 class _Problem:
     """The children's examples and costs; solves some of the children at a time."""
 
-    def __init__(self, features, positives, settings, relevance, members):
+    def __init__(
+        self,
+        features: "scipy.sparse.csr_matrix",
+        positives: Sequence[Sequence[int] | np.ndarray],
+        settings: SolverSettings,
+        relevance: Sequence[np.ndarray] | None,
+        members: np.ndarray | None,
+    ) -> None:
         self.features = features
         self.positives = positives
         self.settings = settings
         self.relevance = relevance
         self.members = members
 
-    def costs(self, child):
+    def costs(self, child: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows and costs of a child's positives that count."""
         rows = np.asarray(self.positives[child])
         if self.relevance is None:
@@ -237,7 +245,7 @@ class _Problem:
         counts = relevance > 0
         return rows[counts], self.settings.cost_positive * relevance[counts]
 
-    def native(self, columns, children):
+    def native(self, columns: Columns, children: np.ndarray) -> tuple[list[_Piece], int]:
         """Kept weights of up to 16 children as pieces, and how many children are unfinished."""
         settings = self.settings
         size = self.features.shape[0]
@@ -257,11 +265,22 @@ class _Problem:
         weights = cache_aligned(columns.num_slots + 1, _LANES, kind)
         duals = cache_aligned(size, _LANES, kind)
         unfinished = _linear_solver.solve(
-            columns.row_splits, columns.slots, columns.values, columns.own, columns.norms,
-            terms, present, (1 << len(children)) - 1, settings.bias,
-            settings.loss == "squared-hinge", settings.epsilon, settings.max_passes,
-            _seed(settings.seed, children[0]), weights, duals,
-        )  # fmt: skip
+            columns.row_splits,
+            columns.slots,
+            columns.values,
+            columns.own,
+            columns.norms,
+            terms,
+            present,
+            (1 << len(children)) - 1,
+            settings.bias,
+            settings.loss == "squared-hinge",
+            settings.epsilon,
+            settings.max_passes,
+            _seed(settings.seed, children[0]),
+            weights,
+            duals,
+        )
         least = max(settings.threshold, np.finfo(np.float32).tiny)
         bounds, places, values = columns.kept(weights, duals, terms, least)
         most = settings.max_nonzeros
@@ -272,11 +291,11 @@ class _Problem:
         ]
         return pieces, int(unfinished).bit_count()
 
-    def _term(self, signed_cost):
+    def _term(self, signed_cost: float | np.ndarray) -> float | np.ndarray:
         """What the compiled solver takes for a cost: its bound or, halved, its inverse."""
         return 0.5 / signed_cost if self.settings.loss == "squared-hinge" else signed_cost
 
-    def solve_with_sklearn(self, children):
+    def solve_with_sklearn(self, children: np.ndarray) -> tuple[list[_Piece], int]:
         """The same of one child by scikit-learn."""
         (child,) = children
         size = self.features.shape[0]
@@ -290,16 +309,15 @@ class _Problem:
         taken[rows] = True
         costs[rows] = costs_of_rows
         seed = _seed(self.settings.seed, child) % 2**32
-        found, late = sklearn_solver.solve(
+        weights, late = sklearn_solver.solve(
             self.features[taken], signs[taken], costs[taken], self.settings, seed
         )
-        places = np.flatnonzero((np.abs(found) >= self.settings.threshold) & (found != 0))
-        kept = greatest(places.astype(np.int32), found[places], self.settings.max_nonzeros)
-        return [(child, *kept)], late
+        places = np.flatnonzero((np.abs(weights) >= self.settings.threshold) & (weights != 0))
+        piece = greatest(places.astype(np.int32), weights[places], self.settings.max_nonzeros)
+        return [(child, *piece)], late
 
 
-def _seed(seed, child):
+def _seed(seed: int, child: int) -> int:
     """A 64-bit number above zero that differs between the groups of a block."""
-    return (seed * 0x9E3779B97F4A7C15 + int(child) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % (
-        2**64
-    ) or 1
+    number = seed * 0x9E3779B97F4A7C15 + int(child) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB
+    return number % 2**64 or 1

@@ -46,8 +46,8 @@ def best_columns(scores: tf.Tensor, positives: tf.Tensor, count: int) -> tf.Tens
 
 def take(values: tf.Tensor, columns: tf.Tensor, empty: float) -> tf.Tensor:
     """``values`` of each row at its columns; ``empty`` where a column is -1."""
-    found = tf.gather(values, tf.maximum(columns, 0), batch_dims=1)
-    return tf.where(columns >= 0, found, tf.constant(empty, found.dtype))
+    taken = tf.gather(values, tf.maximum(columns, 0), batch_dims=1)
+    return tf.where(columns >= 0, taken, tf.constant(empty, taken.dtype))
 
 
 def sample_with_true(bits: tf.Tensor, true: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -131,7 +131,7 @@ def find(wanted: tf.Tensor, listed: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tens
     return tf.argmax(same, axis=2, output_type=wanted.dtype), tf.reduce_any(same, axis=2)
 
 
-def _slots(parts, positives):
+def _slots(parts: tf.Tensor, positives: tf.Tensor) -> tf.Tensor:
     """(batch, count, size) as (batch, slots) with at least as many slots as positives."""
     empty = tf.constant(False if parts.dtype == tf.bool else -1, parts.dtype)
     slots = parts.shape[1] * parts.shape[2]
@@ -140,7 +140,7 @@ def _slots(parts, positives):
     return tf.pad(parts, [[0, 0], [0, extra]], constant_values=empty)
 
 
-def _true_places(columns, mask):
+def _true_places(columns: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Index pairs of the entries where the mask holds: into ``columns``, and (row, column)."""
     places = tf.cast(tf.where(mask), columns.dtype)
     return places, tf.stack([places[:, 0], tf.gather_nd(columns, places)], axis=1)

@@ -45,7 +45,7 @@ def top_k_of_buckets(
         [[2, 1]]
     """
 
-    def score(begin, end):
+    def score(begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         columns = buckets_between(begin, end)
         pairs = zip(tables, columns, strict=True)
         return combine([tf.gather(table, buckets, axis=1) for table, buckets in pairs])

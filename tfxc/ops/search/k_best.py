@@ -31,13 +31,13 @@ def k_best_codes(
         [[1, 2, 4]]
     """
     sizes = [scores.shape[1] for scores in digit_scores]
-    found = [
+    product_sets = [
         _product_set(digit_scores, fixed, bound, k)
         for fixed, bound in _product_sets(sizes, num_codes)
     ]
-    if len(found) == 1:
-        return found[0]
-    codes, sums = (tf.concat(parts, axis=1) for parts in zip(*found, strict=True))
+    if len(product_sets) == 1:
+        return product_sets[0]
+    codes, sums = (tf.concat(parts, axis=1) for parts in zip(*product_sets, strict=True))
     return top_k_lowest_id(sums, codes, k)
 
 
@@ -57,7 +57,7 @@ def top_k_lowest_id(scores: tf.Tensor, ids: tf.Tensor, k: int) -> tuple[tf.Tenso
     return tf.gather(tf.gather(ids, by_id, batch_dims=1), places, batch_dims=1), scores
 
 
-def _product_sets(sizes, num_codes):
+def _product_sets(sizes: Sequence[int], num_codes: int) -> list[tuple[tuple[int, ...], int]]:
     """Pairs (values of the first digits, bound of the next digit) that cover all codes once."""
     if num_codes == math.prod(sizes):
         return [((), sizes[0])]
@@ -69,10 +69,11 @@ def _product_sets(sizes, num_codes):
     return [(tuple(digits[:place]), bound) for place, bound in enumerate(digits) if bound]
 
 
-def _product_set(digit_scores, fixed, bound, k):
+def _product_set(
+    digit_scores: Sequence[tf.Tensor], fixed: tuple[int, ...], bound: int, k: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     sums = tf.zeros_like(digit_scores[0][:, :1])
-    codes = tf.zeros_like(digit_scores[0][:, :1])
-    codes = tf.cast(codes, tf.int32)
+    codes = tf.zeros_like(digit_scores[0][:, :1], tf.int32)
     for place, scores in enumerate(digit_scores):
         size = scores.shape[1]
         if place < len(fixed):
@@ -85,7 +86,9 @@ def _product_set(digit_scores, fixed, bound, k):
     return codes, sums
 
 
-def _with_digit(codes, sums, scores, size, k):
+def _with_digit(
+    codes: tf.Tensor, sums: tf.Tensor, scores: tf.Tensor, size: int, k: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Best k of all sums of a prefix and a digit."""
     best, digits = tf.math.top_k(scores, min(k, scores.shape[1]))
     prefixes = sums.shape[1]

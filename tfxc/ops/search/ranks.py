@@ -44,19 +44,20 @@ def tiled_ranks(
     others = tf.concat([labels, excluded], axis=1)
     known = (others >= 0) & (others < num_columns)
 
-    def gathered(begin, end, found):
+    def gathered(begin: tf.Tensor, end: tf.Tensor, so_far: tf.Tensor) -> tuple[tf.Tensor]:
         inside = (others >= begin) & (others < end)
         places = tf.where(inside, others - begin, 0)
-        return (
-            found + tf.where(inside, tf.gather(score_tile(begin, end), places, batch_dims=1), 0),
-        )
+        here = tf.gather(score_tile(begin, end), places, batch_dims=1)
+        return (so_far + tf.where(inside, here, 0),)
 
     start = tf.zeros(tf.shape(others))
     open_shape = tf.TensorShape([None, None])
     (scores,) = over_tiles(gathered, (start,), [open_shape], num_columns, tile, unrolled)
     own = scores[:, :count, None]
 
-    def counted(begin, end, above, equal):
+    def counted(
+        begin: tf.Tensor, end: tf.Tensor, above: tf.Tensor, equal: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         # Sorted, as a comparison of each label with each column would take their product of memory.
         fresh = tf.sort(score_tile(begin, end), axis=1)
         upto = tf.searchsorted(fresh, own[:, :, 0], side="right")
@@ -77,5 +78,5 @@ def tiled_ranks(
     return tf.where(labels >= 0, ranks, math.nan)
 
 
-def _count(mask):
+def _count(mask: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(mask, tf.float32), axis=2)

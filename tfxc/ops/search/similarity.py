@@ -30,10 +30,10 @@ def cosines_to_row(
         >>> [f"{cosine:.3f}" for cosine in found]
         ['1.000', '0.000', '0.707']
     """
-    one = unit_rows(rows_between(row, row + 1))[0]
-    step = max(1, _TILE_VALUES // max(1, one.shape[0]))
+    direction = unit_rows(rows_between(row, row + 1))[0]
+    step = max(1, _TILE_VALUES // max(1, direction.shape[0]))
     parts = [
-        tf.linalg.matvec(unit_rows(rows_between(begin, min(begin + step, count))), one)
+        tf.linalg.matvec(unit_rows(rows_between(begin, min(begin + step, count))), direction)
         for begin in range(0, count, step)
     ]
     return tf.concat(parts, axis=0).numpy()

@@ -44,13 +44,24 @@ def tiled_softmax(
         (2, 8.0)
     """
 
-    def sums(begin, end, fresh, largest, total, of_positives):
+    def sums(
+        begin: tf.Tensor | int,
+        end: tf.Tensor | int,
+        fresh: tf.Tensor,
+        largest: tf.Tensor,
+        total: tf.Tensor,
+        of_positives: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         new = tf.maximum(largest, tf.reduce_max(fresh, axis=1))
         total *= tf.exp(largest - new)
         total += tf.reduce_sum(tf.exp(fresh - new[:, None]), axis=1)
-        return new, total, of_positives + _in_tile(fresh, positives, begin, end)
+        inside = (positives >= begin) & (positives < end)
+        values = tf.gather(fresh, tf.where(inside, positives - begin, 0), batch_dims=1)
+        return new, total, of_positives + tf.where(inside, values, 0.0)
 
-    def body(begin, end, ids, scores, *state):
+    def body(
+        begin: tf.Tensor, end: tf.Tensor, ids: tf.Tensor, scores: tf.Tensor, *state: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         fresh = score_tile(begin, end)
         best = merged_with_tile(ids, scores, fresh, begin, end, k)
         return *best, *sums(begin, end, fresh, *state)
@@ -102,10 +113,3 @@ def mean_cross_entropy(log_sum: tf.Tensor, of_positives: tf.Tensor, exist: tf.Te
     """
     count = tf.reduce_sum(tf.cast(exist, tf.float32), axis=1)
     return log_sum - tf.reduce_sum(of_positives, axis=1) / tf.where(count > 0, count, math.nan)
-
-
-def _in_tile(fresh, positives, begin, end):
-    """Scores of the positives that are in a tile, 0 elsewhere."""
-    inside = (positives >= begin) & (positives < end)
-    values = tf.gather(fresh, tf.where(inside, positives - begin, 0), batch_dims=1)
-    return tf.where(inside, values, 0.0)

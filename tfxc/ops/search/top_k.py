@@ -32,7 +32,9 @@ def tiled_top_k(
     if first == num_columns:
         return ids, scores
 
-    def body(begin, end, ids, scores):
+    def body(
+        begin: tf.Tensor, end: tf.Tensor, ids: tf.Tensor, scores: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         return merged_with_tile(ids, scores, score_tile(begin, end), begin, end, k)
 
     shapes = tf.TensorShape([None, k]), tf.TensorShape([None, k])
@@ -94,25 +96,25 @@ def over_tiles(
         5
     """
     if not unrolled:
-        found = tf.while_loop(
+
+        def next_state(begin: tf.Tensor, *state: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            end = tf.minimum(begin + tile, num_columns)
+            return (end, *body(begin, end, *state))
+
+        _, *state = tf.while_loop(
             lambda begin, *_: begin < num_columns,
-            lambda begin, *state: _with_end(body, begin, tile, num_columns, state),
+            next_state,
             (tf.constant(first), *start),
             shape_invariants=(tf.TensorShape([]), *shapes),
             parallel_iterations=1,
         )
-        return tuple(found[1:])
+        return tuple(state)
     state = tuple(start)
     for begin in range(first, num_columns, tile):
         # Side by side the tiles would need the memory of all scores.
         with tf.control_dependencies(state):
             state = body(begin, min(begin + tile, num_columns), *state)
     return state
-
-
-def _with_end(body, begin, tile, num_columns, state):
-    end = tf.minimum(begin + tile, num_columns)
-    return (end, *body(begin, end, *state))
 
 
 def read_once(table: tf.Tensor) -> tf.Tensor:

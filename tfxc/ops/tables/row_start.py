@@ -39,7 +39,7 @@ class RowStart(keras.initializers.Initializer):
         self.size = size
         self.seed = seed
 
-    def __call__(self, shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
+    def __call__(self, shape: Sequence[int], dtype: str | tf.DType | None = None) -> tf.Tensor:
         """All rows."""
         return tf.cast(self.rows(shape, 0, shape[0]), dtype or tf.float32)
 
@@ -59,8 +59,8 @@ class RowStart(keras.initializers.Initializer):
             )
             for block in range(first, end, height)
         ] or [tf.zeros((0, *shape[1:]))]
-        found = blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=0)
-        return found[begin - first : end - first]
+        rows = blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=0)
+        return rows[begin - first : end - first]
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -79,7 +79,7 @@ class Rows:
         self.start = start
         self.shape = shape
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: slice | tuple[()]) -> tf.Tensor:
         if key == ():
             return self.start(self.shape)
         return self.start.rows(self.shape, key.start, key.stop)

@@ -49,10 +49,10 @@ def read_tables(path: str | Path, tables: Mapping[str, tf.Variable]) -> None:
         ValueError: one is missing, or has another shape.
         tf.errors.OpError: they cannot be read.
     """
-    found = table_shapes(path)
+    shapes = table_shapes(path)
     for name, variable in tables.items():
-        if found.get(name) != variable.shape.as_list():
-            raise ValueError(f"{name} of shape {variable.shape} expected, found {found.get(name)}")
+        if shapes.get(name) != variable.shape.as_list():
+            raise ValueError(f"{name} has the shape {shapes.get(name)}, not {variable.shape}")
     for name, variable in tables.items():
         for begin, end in pieces_of(variable.shape, variable.dtype):
             (rows,) = tf.raw_ops.RestoreV2(
@@ -78,6 +78,6 @@ def table_shapes(path: str | Path) -> dict[str, list[int]]:
     return dict(tf.train.load_checkpoint(str(path)).get_variable_to_shape_map())
 
 
-def _place(shape, begin, end):
+def _place(shape: tf.TensorShape, begin: int, end: int) -> str:
     """A slice of rows as TensorFlow writes it, e.g. ``"10 3 4,2:-"`` for rows 4 and 5 of 10."""
     return f"{' '.join(map(str, shape))} {begin},{end - begin}" + ":-" * (len(shape) - 1)

@@ -52,19 +52,19 @@ class TextNgrams(tf.Module):
             parts += self._word_ngrams(words)
         return padded(tf.concat(parts, axis=1))
 
-    def _subwords(self, words):
+    def _subwords(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
         different, places = tf.unique(words.flat_values)
         lengths = range(self._settings["min_chars"], self._settings["max_chars"] + 1)
-        found = [tf.strings.unicode_split(different, "UTF-8")] if 1 in lengths else []
+        parts = [tf.strings.unicode_split(different, "UTF-8")] if 1 in lengths else []
         lengths = tuple(length for length in lengths if length > 1)
         if lengths:
             whole = tf.strings.unicode_split(tf.strings.join(["<", different, ">"]), "UTF-8")
-            found.append(tf.strings.ngrams(whole, lengths, separator=""))
-        ngrams = tf.concat(found, axis=1)
+            parts.append(tf.strings.ngrams(whole, lengths, separator=""))
+        ngrams = tf.concat(parts, axis=1)
         ids = ngrams.with_flat_values(self._bucket(fnv1a(ngrams.flat_values)))
         return tf.gather(ids, words.with_flat_values(places)).merge_dims(1, 2)
 
-    def _word_ngrams(self, words):
+    def _word_ngrams(self, words: tf.RaggedTensor) -> list[tf.RaggedTensor]:
         """The n-grams of each length."""
         signed = tf.cast(tf.bitcast(fnv1a(words.flat_values), tf.int32), tf.int64)
         signed = tf.bitcast(signed, tf.uint64)
@@ -72,21 +72,21 @@ class TextNgrams(tf.Module):
         ends = tf.gather(words.row_splits, rows + 1)
         places = tf.range(tf.size(signed, tf.int64))
         state = signed
-        found = []
+        ngrams = []
         for length in range(1, self._settings["word_ngrams"]):
             behind = tf.concat([signed[length:], tf.zeros_like(signed[:length])], axis=0)
             state = state * tf.constant(_WORD_FACTOR, tf.uint64) + behind
             inside = places + length < ends
-            found.append(
+            ngrams.append(
                 tf.RaggedTensor.from_value_rowids(
                     self._bucket(tf.boolean_mask(state, inside)),
                     tf.boolean_mask(rows, inside),
                     words.nrows(),
                 )
             )
-        return found
+        return ngrams
 
-    def _bucket(self, hashes):
+    def _bucket(self, hashes: tf.Tensor) -> tf.Tensor:
         buckets = tf.constant(self._settings["buckets"], hashes.dtype)
         return self._size + tf.cast(tf.math.floormod(hashes, buckets), tf.int32)
 
@@ -109,7 +109,7 @@ def fnv1a(texts: tf.Tensor) -> tf.Tensor:
     signed = tf.io.decode_raw(texts, tf.int8, fixed_length=width)
     numbers = tf.bitcast(tf.cast(signed, tf.int32), tf.uint32)
 
-    def mix(place, hashes):
+    def mix(place: tf.Tensor, hashes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mixed = tf.bitwise.bitwise_xor(hashes, numbers[:, place]) * tf.constant(_PRIME, tf.uint32)
         return place + 1, tf.where(place < lengths, mixed, hashes)
 

@@ -56,6 +56,7 @@ class SubwordIds(tf.Module):
         super().__init__()
         self._settings = dict(settings)
         self._max_length = max_length
+        self._cut: WordPieces | SentencePieces | BytePairs
         if settings["kind"] == "wordpiece":
             self._cut = WordPieces(settings, pieces)
         elif settings["kind"] == "sentencepiece":
@@ -128,7 +129,7 @@ class WordPieces(tf.Module):
         words = words.with_flat_values(tf.where(long, unknown, words.flat_values))
         return self._pieces.tokenize(words).merge_dims(1, 2)
 
-    def _prepared(self, texts):
+    def _prepared(self, texts: tf.Tensor) -> tf.Tensor:
         texts = tf.strings.regex_replace(texts, r"[\t\n\r\p{Z}]", " ")
         texts = tf.strings.regex_replace(texts, r"[\p{Cc}\p{Cf}\p{Co}\x{fffd}]", "")
         if self._settings["split_chinese"]:
@@ -167,30 +168,30 @@ class SentencePieces(tf.Module):
             texts = tf.strings.regex_replace(texts, f"[{_accents()}]", "")
         if settings["lowercase"]:
             texts = _lower_each(tf.strings.regex_replace(texts, "\0", ""))
-        found = self._pieces.tokenize(texts)
-        ids = found.flat_values
+        pieces = self._pieces.tokenize(texts)
+        ids = pieces.flat_values
         moved = tf.where(
             ids == settings["model_unknown"], settings["unknown"], ids + settings["offset"]
         )
-        return found.with_flat_values(moved)
+        return pieces.with_flat_values(moved)
 
 
-def _renumbered(settings, size):
+def _renumbered(settings: Mapping[str, Any], size: int) -> np.ndarray:
     """The new id of each id of the whole vocabulary."""
-    unknown = {0: settings["padding"], settings["padding"]: 0}
-    unknown = unknown.get(settings["unknown"], settings["unknown"])
-    found = np.full(size, settings["kept"].index(unknown))
-    found[settings["kept"]] = np.arange(len(settings["kept"]))
-    return found
+    swapped = {0: settings["padding"], settings["padding"]: 0}
+    unknown = swapped.get(settings["unknown"], settings["unknown"])
+    numbers = np.full(size, settings["kept"].index(unknown))
+    numbers[settings["kept"]] = np.arange(len(settings["kept"]))
+    return numbers
 
 
-def _lower_each(texts):
+def _lower_each(texts: tf.Tensor) -> tf.Tensor:
     """Lower case letter by letter: sigma at the end of a word is as any other."""
     return lower(tf.strings.regex_replace(texts, "\u03a3", "\u03c3"))
 
 
 @functools.cache
-def _accents():
+def _accents() -> str:
     """Characters that combine with the one before, as an RE2 character class."""
     points = (c for c in range(sys.maxunicode + 1) if unicodedata.combining(chr(c)))
     return "".join(f"\\x{{{point:x}}}" for point in points)

@@ -1,7 +1,7 @@
 """Byte pair encoding in the graph."""
 
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
 
 import tensorflow as tf
 
@@ -27,7 +27,7 @@ class BytePairs(tf.Module):
     et al. 2016, arXiv 1508.07909.
     """
 
-    def __init__(self, pieces: Sequence[str], merges: Sequence[str], text: Any) -> None:
+    def __init__(self, pieces: Sequence[str], merges: Sequence[str], text: ModuleType) -> None:
         super().__init__()
         self._regex_split = text.regex_split
         number = {piece: place for place, piece in enumerate(pieces)}
@@ -54,7 +54,7 @@ class BytePairs(tf.Module):
         pieces = self._join(different)
         return words.with_flat_values(tf.gather(pieces, places)).merge_dims(1, 2)
 
-    def _join(self, words):
+    def _join(self, words: tf.Tensor) -> tf.RaggedTensor:
         words = tf.strings.substr(words, 0, _LONGEST_WORD)
         lengths = tf.strings.length(words)
         width = tf.maximum(tf.reduce_max(tf.concat([lengths, [0]], 0)), 2)
@@ -69,20 +69,20 @@ class BytePairs(tf.Module):
         )
         return tf.RaggedTensor.from_tensor(ids, tf.math.count_nonzero(ids >= 0, axis=1))
 
-    def _join_once(self, _more, ids):
+    def _join_once(self, _more: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         left = tf.cast(ids[:, :-1], tf.int64)
         right = tf.cast(ids[:, 1:], tf.int64)
         keys = tf.where(right >= 0, left * self._size + right, -1)
         ranks = self._ranks.lookup(keys)
         best = tf.reduce_min(ranks, axis=1)
         place = tf.argmin(ranks, axis=1, output_type=tf.int32)
-        found = best < self._num_merges
-        place = tf.where(found, place, tf.shape(ids)[1])[:, None]
+        known = best < self._num_merges
+        place = tf.where(known, place, tf.shape(ids)[1])[:, None]
         joined = tf.gather(self._joined, tf.minimum(best, self._num_merges - 1))[:, None]
         column = tf.range(tf.shape(ids)[1])
         moved = tf.concat([ids[:, 1:], tf.fill([tf.shape(ids)[0], 1], -1)], axis=1)
         ids = tf.where(column < place, ids, tf.where(column == place, joined, moved))
-        return tf.reduce_any(found), ids
+        return tf.reduce_any(known), ids
 
 
 def byte_letters() -> list[str]:

@@ -19,7 +19,7 @@ import functools
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,9 +73,9 @@ def combining_marks() -> frozenset[str]:
 
 
 @functools.cache
-def _torn_by_python():
+def _torn_by_python() -> frozenset[str]:
     """The characters that are part of words here, but not to Python's ``re``."""
-    return combining_marks() | set(_JOINERS)
+    return combining_marks().union(_JOINERS)
 
 
 @functools.cache
@@ -85,23 +85,19 @@ def character_class(escape: str) -> str:
     return "".join(f"\\x{{{first:x}}}-\\x{{{last:x}}}" for first, last in ranges)
 
 
-def _ranges(escape):
+def _ranges(escape: str) -> list[tuple[int, int]]:
     """First and last code points of the ranges of characters that an escape matches."""
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
     matched = np.zeros(sys.maxunicode + 2, bool)  # the last one ends a range
     for run in re.finditer(f"{escape.lower()}+", everything):
         matched[run.start() : run.end()] = True
     if escape.lower() == WORD:
-        matched[_points_of(combining_marks())] = True
+        matched[[ord(mark) for mark in combining_marks()]] = True
     if escape.isupper():
         matched[:-1] = ~matched[:-1]
     matched[0xD800:0xE000] = False  # halves of surrogate pairs are no characters
     edges = np.flatnonzero(np.diff(matched, prepend=False))
     return [(first, end - 1) for first, end in edges.reshape(-1, 2).tolist()]
-
-
-def _points_of(characters):
-    return np.fromiter(map(ord, characters), np.int64)
 
 
 @functools.cache
@@ -136,7 +132,7 @@ def python_pattern(pattern: str) -> str:
 
 
 @functools.cache
-def _python_class(escape):
+def _python_class(escape: str) -> str:
     r"""What ``\w``, ``\d``, ``\s`` or their opposites match, inside of ``[...]`` of Python's re."""
     if escape == WORD:
         return WORD + "".join(sorted(combining_marks()))
@@ -162,7 +158,7 @@ def re2_pattern(pattern: str) -> str:
     parts, groups = _parts(pattern.removeprefix("(?u)"), character_class)
     if groups > 1:
         raise ConfigError(
-            f"at most one group expected, found {groups}",
+            f"{pattern!r} has {groups} groups, of which only one can be the word",
             where="token_pattern",
             fix="write (?:...) for groups that are not the word",
         )
@@ -171,7 +167,7 @@ def re2_pattern(pattern: str) -> str:
     return translated if groups else f"({translated})"
 
 
-def _parts(pattern, class_of):
+def _parts(pattern: str, class_of: Callable[[str], str]) -> tuple[list[str], int]:
     """The pattern's pieces, and its groups; ``class_of`` writes out an escape inside ``[...]``."""
     parts = []
     groups = 0
@@ -191,9 +187,10 @@ def _parts(pattern, class_of):
             in_class = piece != "]"
         elif piece == "[":
             in_class = True
-            opening = re.match(r"\^?\]?", rest).group()
-            piece += opening
-            place += len(opening)
+            length = int(rest.startswith("^"))
+            length += rest.startswith("]", length)  # at this place it does not end the class
+            piece += rest[:length]
+            place += length
         elif piece == "(":
             groups += not rest.startswith("?") or rest.startswith(("?P<", "?<"))
         parts.append(piece)
@@ -201,10 +198,10 @@ def _parts(pattern, class_of):
     return parts, groups
 
 
-def _escape(escape, in_class, pattern, class_of):
+def _escape(escape: str, in_class: bool, pattern: str, class_of: Callable[[str], str]) -> str:
     if escape[1:] in _REFUSED:
         raise ConfigError(
-            f"{escape} ({_REFUSED[escape[1:]]}) cannot be used, found in {pattern!r}",
+            f"{pattern!r} has {escape} ({_REFUSED[escape[1:]]}), which cannot be used",
             where="token_pattern",
             fix=r"leave it out: matches are as long as they can be; \b\w\w+\b is allowed",
         )
@@ -213,7 +210,7 @@ def _escape(escape, in_class, pattern, class_of):
     return escape
 
 
-def _check(pattern, translated):
+def _check(pattern: str, translated: str) -> None:
     import tensorflow as tf
 
     try:
@@ -223,7 +220,7 @@ def _check(pattern, translated):
         reason = error.message.rpartition("error: ")[2].partition(" [Op:")[0]
         reason = reason.replace(translated, "the pattern")
         raise ConfigError(
-            f"a regular expression of RE2 expected, found {pattern!r}: {reason[:200]}",
+            f"{pattern!r} is no regular expression of RE2: {reason[:200]}",
             where="token_pattern",
             fix='see docs/data.md, "Patterns of words"',
         ) from None
@@ -258,9 +255,7 @@ class TokenPattern:
 
     def __init__(self, pattern: str) -> None:
         if not isinstance(pattern, str):
-            raise ConfigError(
-                f"a regular expression expected, found {pattern!r}", where="token_pattern"
-            )
+            raise ConfigError(f"{pattern!r} is no regular expression", where="token_pattern")
         self.pattern = pattern
         least = shortest_run(pattern)
         # Without \b each letter of a run that is too short would be tried as its first one.
@@ -286,13 +281,13 @@ class TokenPattern:
             ]
         import tensorflow as tf
 
-        given = tf.constant([_utf8(text) for text in texts], tf.string)
-        found = tf.strings.regex_replace(given, re2_pattern(self.pattern), _REPLACEMENT)
-        parts = (text.decode("utf-8").split(MARK)[1::2] for text in found.numpy())
+        encoded = tf.constant([_utf8(text) for text in texts], tf.string)
+        replaced = tf.strings.regex_replace(encoded, re2_pattern(self.pattern), _REPLACEMENT)
+        parts = (text.decode("utf-8").split(MARK)[1::2] for text in replaced.numpy())
         return [[word for word in words if word] for words in parts]
 
 
-def _utf8(text):
+def _utf8(text: str) -> bytes:
     """A text as ``marked`` has it, in bytes."""
     text = text.replace("\0", " ").replace(MARK, " ")
     try:

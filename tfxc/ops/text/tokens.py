@@ -43,8 +43,7 @@ class TextTokens(tf.Module):
         if name == "words":
             if settings["segmenter"] is not None:
                 raise ConfigError(
-                    "a segmenter that works in a served model expected, found "
-                    f"{settings['segmenter']!r}",
+                    f"the segmenter {settings['segmenter']!r} does not work in a served model",
                     where="data.text_features.segmenter",
                     fix="predict from the run with tfxc predict, or train on characters",
                 )
@@ -83,7 +82,7 @@ class TextTokens(tf.Module):
         ids = tf.where((ids == 0) | (ids == self._fill), self._size - 1, ids)
         return tokens.with_flat_values(ids)
 
-    def _characters(self, texts):
+    def _characters(self, texts: tf.Tensor) -> tf.RaggedTensor:
         texts = tf.strings.regex_replace(texts, "\0", " ")
         if self._settings["lowercase"]:
             texts = lower(texts)
@@ -98,11 +97,11 @@ class TextTokens(tf.Module):
         texts = tf.strings.regex_replace(texts, "^ | $", "")
         return tf.strings.unicode_split(texts, "UTF-8")
 
-    def _words(self, texts):
+    def _words(self, texts: tf.Tensor) -> tf.RaggedTensor:
         settings = self._settings
-        found = words(texts, settings["token_pattern"], settings["lowercase"])
-        kept = self._stop_words.lookup(found.flat_values) == 0
-        return tf.ragged.boolean_mask(found, found.with_flat_values(kept))
+        tokens = words(texts, settings["token_pattern"], settings["lowercase"])
+        counts = self._stop_words.lookup(tokens.flat_values) == 0
+        return tf.ragged.boolean_mask(tokens, tokens.with_flat_values(counts))
 
 
 def padded(ids: tf.RaggedTensor) -> tf.Tensor:

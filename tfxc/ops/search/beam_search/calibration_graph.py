@@ -25,13 +25,13 @@ def calibrated(scores: tf.Tensor, calibration: Any) -> tf.Tensor:
     none = tf.math.is_inf(scores) & (scores < 0)
     exact = tf.cast(tf.where(none, 0.0, scores), tf.float64)
     if calibration.method == "isotonic":
-        found = _interpolated(exact, calibration.scores, calibration.values)
+        probabilities = _interpolated(exact, calibration.scores, calibration.values)
     else:
-        found = tf.sigmoid(calibration.slope * exact + calibration.intercept)
-    return tf.where(none, -np.inf, tf.cast(found, tf.float32))
+        probabilities = tf.sigmoid(calibration.slope * exact + calibration.intercept)
+    return tf.where(none, -np.inf, tf.cast(probabilities, tf.float32))
 
 
-def _interpolated(points, scores, values):
+def _interpolated(points: tf.Tensor, scores: np.ndarray, values: np.ndarray) -> tf.Tensor:
     """``numpy.interp`` for ascending scores."""
     points = tf.clip_by_value(points, scores[0], scores[-1])
     slopes = np.append(np.diff(values) / np.diff(scores), 0.0)

@@ -65,20 +65,20 @@ def perfect_hash(numbers: np.ndarray) -> PerfectHash:
         num_slots += num_slots // 4 + 1
 
 
-def _buckets(factors, shift):
+def _buckets(factors: np.ndarray, shift: int) -> np.ndarray:
     return ((factors * np.uint64(MULTIPLIER)) >> np.uint64(shift)).astype(np.int64)
 
 
-def _slots(factors, multipliers, num_slots):
+def _slots(factors: np.ndarray, multipliers: np.ndarray, num_slots: int) -> np.ndarray:
     upper = (factors * multipliers) >> np.uint64(HALF)
     return ((upper * np.uint64(num_slots)) >> np.uint64(HALF)).astype(np.int64)
 
 
-def _multipliers(factors, sizes, num_slots):
+def _multipliers(factors: np.ndarray, sizes: np.ndarray, num_slots: int) -> np.ndarray | None:
     """Of every bucket, uint64; None if no function was found for one of them."""
     firsts = np.cumsum(sizes) - sizes
     random = np.random.default_rng(0)
-    found = np.ones(len(sizes), np.uint64)
+    multipliers = np.ones(len(sizes), np.uint64)
     taken = np.zeros(num_slots, bool)
     for size in np.unique(sizes[sizes > 0])[::-1]:
         left = np.flatnonzero(sizes == size)
@@ -87,20 +87,16 @@ def _multipliers(factors, sizes, num_slots):
             numbers = factors[firsts[left][:, None] + np.arange(size)]
             slots = _slots(numbers, tried[:, None], num_slots)
             free = np.flatnonzero(~taken[slots].any(1))
-            free = free[_undisputed(slots[free], num_slots)]
+            # Those count whose slots are different, and none another one's that counts.
+            places = np.arange(free.size * size).reshape(-1, size)
+            claims = np.empty(num_slots, np.int64)
+            claims[slots[free]] = places
+            free = free[(claims[slots[free]] == places).all(1)]
             taken[slots[free]] = True
-            found[left[free]] = tried[free]
+            multipliers[left[free]] = tried[free]
             left = np.delete(left, free)
             if not len(left):
                 break
         else:
             return None
-    return found
-
-
-def _undisputed(slots, num_slots):
-    """Which rows of slots, bool, have no slot twice, nor one of another row that counts."""
-    claims = np.empty(num_slots, np.int64)
-    own = np.arange(slots.size).reshape(slots.shape)
-    claims[slots] = own
-    return (claims[slots] == own).all(1)
+    return multipliers
