@@ -126,7 +126,7 @@ def test_ties_count_against_the_probe():
 def test_refusals():
     gallery = Gallery(np.eye(2), [1, 2])
     for fpirs, shown in (((), "none"), ((0.0, 0.1), "0.0, 0.1"), ((1.5,), "1.5")):
-        with pytest.raises(DataError, match=f"rates, {shown}, are not above 0"):
+        with pytest.raises(DataError, match=f"at most 1: {shown}"):
             identify(np.eye(2), [1, 2], [gallery], fpirs=fpirs)
     with pytest.raises(DataError, match="no probe has its subject in a gallery"):
         identify(np.eye(2), [3, 4], [gallery])

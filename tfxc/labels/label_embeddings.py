@@ -13,6 +13,7 @@ import scipy.sparse
 from tfxc.core.arguments import SHARE, OneOf, checked
 from tfxc.core.errors import DataError
 from tfxc.ops.clustering.aggregation import pruned_product
+from tfxc.ops.csr import Matrix
 
 MODES = ("concat", "convex")
 _BATCH = 65_536
@@ -33,9 +34,7 @@ class Pifa:
     def __init__(self) -> None:
         self._parts: list[tuple[int, Any]] = []  # (number of summands, matrix), numbers descending
 
-    def add(
-        self, labels: scipy.sparse.csr_matrix, features: np.ndarray | scipy.sparse.csr_matrix
-    ) -> None:
+    def add(self, labels: scipy.sparse.csr_matrix, features: Matrix) -> None:
         """Adds examples: rows of Y and X. Sparse sums are added pairwise, so that none is copied
         too often.
 
@@ -51,7 +50,7 @@ class Pifa:
             matrix = matrix + summands
         self._parts.append((count, matrix))
 
-    def result(self) -> np.ndarray | scipy.sparse.csr_matrix:
+    def result(self) -> Matrix:
         """float32 (labels, width), rows of unit length or zero."""
         total = sum((matrix for _, matrix in self._parts[1:]), self._parts[0][1])
         return _unit_rows(total, copy=False)
@@ -59,10 +58,10 @@ class Pifa:
 
 def pifa(
     labels: scipy.sparse.csr_matrix,
-    features: np.ndarray | scipy.sparse.csr_matrix,
+    features: Matrix,
     max_nonzeros: int = 0,
     threads: int | None = None,
-) -> np.ndarray | scipy.sparse.csr_matrix:
+) -> Matrix:
     """Positive instance feature aggregation: rows of ``l2(l2(Y)^T X)``.
 
     An example counts for each of its n labels with 1 / sqrt(n), its features as they are.
@@ -98,9 +97,7 @@ def pifa(
     return total.result()
 
 
-def pifa_of_source(
-    source: Any, num_labels: int, batch_size: int = _BATCH
-) -> np.ndarray | scipy.sparse.csr_matrix:
+def pifa_of_source(source: Any, num_labels: int, batch_size: int = _BATCH) -> Matrix:
     """``pifa`` of all examples of a source, which are read once, a batch at a time.
 
     The features of an image are its pixels, averaged to at most 16 per side, scaled to unit length.
@@ -130,30 +127,25 @@ def pifa_of_source(
         shape = (len(labels), num_labels)
         ones = np.ones(len(rows), np.float32)
         true = scipy.sparse.csr_matrix((ones, (rows, labels[rows, places])), shape)
-        total.add(true, _features(source, batch["features"]))
+        features = batch["features"]
+        if source.kind.is_image:
+            # Means over squares of pixels; what is over at the edges is cut off.
+            count, height, width, channels = features.shape
+            side = math.ceil(max(height, width) / _MAX_PIXELS)
+            down = max(1, height // side)
+            across = max(1, width // side)
+            squares = features[:, : down * side, : across * side].reshape(
+                count, down, min(side, height), across, min(side, width), channels
+            )
+            means = squares.mean(axis=(2, 4), dtype=np.float32)
+            total.add(true, _unit_rows(means.reshape(count, -1)))
+        else:
+            total.add(true, source.kind.matrix(features, source.num_features))
     vectors = total.result()
     if source.image_shape is None:
         return vectors
     known = np.any(vectors, axis=1, keepdims=True)
     return _unit_rows(np.where(known, vectors - vectors.mean(axis=0, where=known), 0), copy=False)
-
-
-def _features(source: Any, features: Any) -> np.ndarray | scipy.sparse.csr_matrix:
-    """The features of a batch as a matrix."""
-    if source.kind.is_image:
-        return _unit_rows(_shrunk(features).reshape(len(features), -1))
-    return source.kind.matrix(features, source.num_features)
-
-
-def _shrunk(images: np.ndarray) -> np.ndarray:
-    """Means over squares of pixels, so that at most 16 a side are left; a rest is cut off."""
-    count, height, width, channels = images.shape
-    side = math.ceil(max(height, width) / _MAX_PIXELS)
-    rows = max(1, height // side)
-    columns = max(1, width // side)
-    whole = images[:, : rows * side, : columns * side]
-    shape = (count, rows, min(side, height), columns, min(side, width), channels)
-    return whole.reshape(shape).mean(axis=(2, 4), dtype=np.float32)
 
 
 def pii(labels: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
@@ -177,11 +169,11 @@ def pii(labels: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
 @checked(mode=OneOf(*MODES), alpha=SHARE)
 def pifa_with_label_features(
     labels: scipy.sparse.csr_matrix,
-    features: np.ndarray | scipy.sparse.csr_matrix,
-    label_features: np.ndarray | scipy.sparse.csr_matrix,
+    features: Matrix,
+    label_features: Matrix,
     mode: str = "concat",
     alpha: float = 0.5,
-) -> np.ndarray | scipy.sparse.csr_matrix:
+) -> Matrix:
     """PIFA joined with features of the labels themselves, such as those of their names.
 
     Args:
@@ -224,9 +216,7 @@ def pifa_with_label_features(
     return np.concatenate([aggregated, own], axis=1)
 
 
-def _check_rows(
-    labels: scipy.sparse.spmatrix, features: np.ndarray | scipy.sparse.csr_matrix
-) -> None:
+def _check_rows(labels: scipy.sparse.spmatrix, features: Matrix) -> None:
     if labels.shape[0] != features.shape[0]:
         raise DataError(
             f"there are {features.shape[0]:,} rows of features, but {labels.shape[0]:,} of labels",
@@ -234,16 +224,14 @@ def _check_rows(
         )
 
 
-def _matrix(values: np.ndarray | scipy.sparse.csr_matrix) -> np.ndarray | scipy.sparse.csr_matrix:
+def _matrix(values: Matrix) -> Matrix:
     """float32, as CSR or as an array."""
     if scipy.sparse.issparse(values):
         return scipy.sparse.csr_matrix(values, dtype=np.float32)
     return np.asarray(values, np.float32)
 
 
-def _unit_rows(
-    values: np.ndarray | scipy.sparse.csr_matrix, copy: bool = True
-) -> np.ndarray | scipy.sparse.csr_matrix:
+def _unit_rows(values: Matrix, copy: bool = True) -> Matrix:
     """Rows scaled to length 1; rows of zeros stay as they are."""
     from sklearn.preprocessing import normalize  # half a second, which only a training needs
 

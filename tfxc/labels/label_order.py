@@ -61,8 +61,13 @@ def clustered_order(
     halves = Bisection(label_vectors, seed)
     waiting = [(0, label_vectors.shape[0])]
     while waiting:
-        lefts = [_left_size(end - begin, blocks) for begin, end in waiting]
-        nodes = [(*node, left) for node, left in zip(waiting, lefts, strict=True) if left]
+        nodes = []
+        for begin, end in waiting:
+            # The first half is a multiple of the largest block there is more than one of.
+            block = next((block for block in blocks if end - begin > block), None)
+            if block is not None:
+                left = block * max(1, (end - begin + block) // (2 * block))
+                nodes.append((begin, end, left))
         halves.cut(nodes)
         cuts = [((begin, begin + left), (begin + left, end)) for begin, end, left in nodes]
         waiting = [node for pair in cuts for node in pair]
@@ -79,11 +84,3 @@ def _invert(order: np.ndarray) -> np.ndarray:
     places = np.empty_like(order)
     places[order] = np.arange(len(order), dtype=order.dtype)
     return places
-
-
-def _left_size(count: int, blocks: Sequence[int]) -> int | None:
-    """Labels of the first half, a multiple of the largest block there is more than one of."""
-    for block in blocks:
-        if count > block:
-            return block * max(1, (count + block) // (2 * block))
-    return None

@@ -10,15 +10,14 @@ from sklearn.decomposition import TruncatedSVD
 
 from tfxc.labels.label_order import clustered_order
 from tfxc.labels.mixed_radix import strides
+from tfxc.ops.csr import Matrix
 
 MAX_IN_BLOCK = 4096  # the Hungarian method takes the cube of it
 _MAX_ROUNDS = 10
 _DENSE_WIDTH = 256  # sparse vectors are brought to this
 
 
-def product_order(
-    label_vectors: np.ndarray | scipy.sparse.csr_matrix, sizes: Sequence[int], seed: int
-) -> np.ndarray:
+def product_order(label_vectors: Matrix, sizes: Sequence[int], seed: int) -> np.ndarray:
     """Codes of which every digit says something by itself.
 
     Digit 0 is that of ``clustered_order``. Each later digit says how a label differs from the mean

@@ -11,6 +11,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_shape import built_shape
 from tfxc.ops.clustering.two_means import Bisection
+from tfxc.ops.csr import Matrix
 
 _RATE = Number(maximum=1, above=0)
 _MAX_SCORES = 1 << 24  # of labels and leaves that are in memory together
@@ -137,9 +138,7 @@ def build_tree(
     return ClusterTree([np.zeros(sizes[0], np.int32), *inner, leaf_of])
 
 
-def leaf_centroids(
-    tree: ClusterTree, label_vectors: np.ndarray | scipy.sparse.csr_matrix
-) -> np.ndarray | scipy.sparse.csr_matrix:
+def leaf_centroids(tree: ClusterTree, label_vectors: Matrix) -> Matrix:
     """Unit-length sums of the label vectors under each parent of labels.
 
     Args:
@@ -164,8 +163,8 @@ def leaf_centroids(
 
 def add_labels(
     tree: ClusterTree,
-    new_vectors: np.ndarray | scipy.sparse.csr_matrix,
-    centroids: np.ndarray | scipy.sparse.csr_matrix,
+    new_vectors: Matrix,
+    centroids: Matrix,
 ) -> tuple[ClusterTree, np.ndarray]:
     """Puts new labels under the leaf with the nearest centroid.
 
@@ -214,8 +213,8 @@ def add_labels(
 
 
 def _nearest(
-    vectors: np.ndarray | scipy.sparse.csr_matrix,
-    centroids: np.ndarray | scipy.sparse.csr_matrix,
+    vectors: Matrix,
+    centroids: Matrix,
     counts: np.ndarray,
 ) -> np.ndarray:
     """The leaf of greatest cosine of each vector, int32; -1 for a vector of zeros."""

@@ -132,8 +132,8 @@ def identify(
     ]
     if not len(fpirs) or not all(0 < fpir <= 1 for fpir in fpirs):
         raise DataError(
-            "the false positive identification rates, "
-            f"{', '.join(map(str, fpirs)) or 'none'}, are not above 0 to 1",
+            "the false positive identification rates are not above 0 and at most 1: "
+            f"{', '.join(map(str, fpirs)) or 'none'}",
             fix=f"leave them out for {', '.join(map(str, FPIRS))}",
         )
     probe_set = _Set(probes, subjects, "the probes")

@@ -11,6 +11,9 @@ from tfxc.core.errors import DataError, UserError
 from tfxc.core.resources import require_memory
 from tfxc.core.storage.reading import MALFORMED, archive_errors
 
+#: Rows of numbers, dense or sparse.
+Matrix = np.ndarray | scipy.sparse.csr_matrix
+
 
 def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     """Where each of the lists begins and ends, as the ``indptr`` of a CSR matrix.

@@ -115,7 +115,22 @@ class _Chain:
         relevance: scipy.sparse.csr_matrix | None,
         negatives: Mapping[int, scipy.sparse.csr_matrix] | None,
     ) -> None:
-        _check_shapes(features, labels, tree)
+        if labels.shape[0] != features.shape[0]:
+            raise DataError(
+                f"there are labels of {labels.shape[0]:,} examples, but features of "
+                f"{features.shape[0]:,}",
+                where="labels",
+            )
+        if labels.shape[1] != tree.sizes[-1]:
+            raise DataError(
+                f"there are {labels.shape[1]:,} labels, but {tree.sizes[-1]:,} in the tree",
+                where="labels",
+            )
+        if 0 in features.shape:
+            raise DataError(
+                f"a matrix of shape {features.shape} has no examples or no features",
+                where="features",
+            )
         self.features = features
         self.tree = tree
         self.settings = settings
@@ -124,7 +139,25 @@ class _Chain:
         self.sizes = [tree.sizes[level] for level in self.levels]
         self.values = settings.of_layers(self.sizes)
         self.solvers = settings.solvers(self.sizes)
-        self._check_negatives()
+        for layer, level in enumerate(self.levels):
+            scheme = scheme_of(self.values["negatives"][layer])
+            if "man" in scheme and layer == 0 and level > 0:
+                raise ConfigError(
+                    "negatives of the scheme man are predicted by the layer above, and the first "
+                    "layer of mode ranker has none",
+                    where="negatives[0]",
+                    fix="give the predictions as `negatives` and use usn",
+                )
+            if "usn" in scheme and level > 0:
+                shape = (features.shape[0], tree.sizes[level - 1])
+                matrix = self.negatives.get(level)
+                if matrix is None or matrix.shape != shape:
+                    problem = "is missing" if matrix is None else f"has the shape {matrix.shape}"
+                    raise DataError(
+                        f"the matrix for usn {problem}",
+                        where=f"negatives[{level}]",
+                        fix=f"give one of shape {shape}",
+                    )
         self.targets = tree.multi_resolution(_positives(labels))
         self.relevance = relevance_of(
             self.targets, tree, settings.relevance_mode, settings.relevance_norm, relevance
@@ -229,48 +262,6 @@ class _Chain:
             "layers": len(self.sizes),
             "settings": self.values,
         }
-
-    def _check_negatives(self) -> None:
-        for layer, level in enumerate(self.levels):
-            scheme = scheme_of(self.values["negatives"][layer])
-            if "man" in scheme and layer == 0 and level > 0:
-                raise ConfigError(
-                    "negatives of the scheme man are predicted by the layer above, and the first "
-                    "layer of mode ranker has none",
-                    where="negatives[0]",
-                    fix="give the predictions as `negatives` and use usn",
-                )
-            if "usn" in scheme and level > 0:
-                shape = (self.features.shape[0], self.tree.sizes[level - 1])
-                matrix = self.negatives.get(level)
-                if matrix is None or matrix.shape != shape:
-                    problem = "is missing" if matrix is None else f"has the shape {matrix.shape}"
-                    raise DataError(
-                        f"the matrix for usn {problem}",
-                        where=f"negatives[{level}]",
-                        fix=f"give one of shape {shape}",
-                    )
-
-
-def _check_shapes(
-    features: scipy.sparse.csr_matrix, labels: scipy.sparse.csr_matrix, tree: "ClusterTree"
-) -> None:
-    if labels.shape[0] != features.shape[0]:
-        raise DataError(
-            f"there are labels of {labels.shape[0]:,} examples, but features of "
-            f"{features.shape[0]:,}",
-            where="labels",
-        )
-    if labels.shape[1] != tree.sizes[-1]:
-        raise DataError(
-            f"there are {labels.shape[1]:,} labels, but {tree.sizes[-1]:,} in the tree",
-            where="labels",
-        )
-    if 0 in features.shape:
-        raise DataError(
-            f"a matrix of shape {features.shape} has no examples or no features",
-            where="features",
-        )
 
 
 def _positives(labels: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:

@@ -14,9 +14,12 @@ from tfxc.core.arguments import OneOf
 from tfxc.core.cli import ENSEMBLES
 from tfxc.core.errors import ConfigError, DataError
 
+#: Lists of a model: ids and scores (N, k), or a CSR matrix (N, L) of scores.
+Prediction = tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix
+
 
 def combine(
-    predictions: Sequence[tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix],
+    predictions: Sequence[Prediction],
     method: str = "average",
     k: int | None = None,
     weights: Sequence[float] | np.ndarray | None = None,
@@ -73,9 +76,20 @@ def combine(
     labels = np.concatenate([model.labels for model in lists])
     num_labels = int(labels.max(initial=0)) + 1
     keys, places = np.unique(rows * num_labels + labels, return_inverse=True)
+    rows = keys // num_labels
+    labels = keys % num_labels
     listed = np.bincount(places, minlength=len(keys))
-    scores = _scores(lists, method, shares, places, keys // num_labels)
-    return _best(keys // num_labels, keys % num_labels, scores, listed, examples, k)
+    scores = _scores(lists, method, shares, places, rows)
+    order = np.lexsort((labels, -listed, -scores, rows))
+    lengths = np.bincount(rows, minlength=examples)
+    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    k = int(lengths.max(initial=0)) if k is None else k
+    chosen = order[ranks < k]
+    ids = np.full((examples, k), -1, np.int32)
+    best = np.full((examples, k), -np.inf, np.float32)
+    ids[rows[chosen], ranks[ranks < k]] = labels[chosen]
+    best[rows[chosen], ranks[ranks < k]] = scores[chosen]
+    return ids, best
 
 
 def label_map(names: Sequence[str], first: Sequence[str], where: str) -> np.ndarray:
@@ -111,11 +125,7 @@ def label_map(names: Sequence[str], first: Sequence[str], where: str) -> np.ndar
 class _Lists:
     """One model's lists, flat and ranked: rows, labels, scores, ranks, and lengths by row."""
 
-    def __init__(
-        self,
-        prediction: tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix,
-        number: int,
-    ) -> None:
+    def __init__(self, prediction: Prediction, number: int) -> None:
         where = f"model {number}"
         if scipy.sparse.issparse(prediction):
             matrix = prediction.tocsr()
@@ -242,23 +252,3 @@ def _values(model: _Lists, method: str, longest: int) -> np.ndarray:
     best[model.lengths > 0] = model.scores[model.starts[model.lengths > 0]]
     powers = np.exp(model.scores - best[model.rows])
     return powers / model.row_sums(powers)[model.rows]
-
-
-def _best(
-    rows: np.ndarray,
-    labels: np.ndarray,
-    scores: np.ndarray,
-    listed: np.ndarray,
-    examples: int,
-    k: int | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    order = np.lexsort((labels, -listed, -scores, rows))
-    lengths = np.bincount(rows, minlength=examples)
-    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    k = int(lengths.max(initial=0)) if k is None else k
-    chosen = order[ranks < k]
-    ids = np.full((examples, k), -1, np.int32)
-    best = np.full((examples, k), -np.inf, np.float32)
-    ids[rows[chosen], ranks[ranks < k]] = labels[chosen]
-    best[rows[chosen], ranks[ranks < k]] = scores[chosen]
-    return ids, best

@@ -1,7 +1,7 @@
 """Training of one layer of the ranker: block by block, from the features to the layer's files."""
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,37 +114,29 @@ def layer_steps(
         writer = LayerWriter(folder, work.children, work.child_splits, print_of_all)
         try:
             nodes = int(work.child_splits[writer.blocks])
-            with Progress(title, total=len(trained), unit="nodes", start=nodes) as progress:
-                yield from _solved(work, writer, limits, held, progress, shared)
+            with (
+                Progress(title, total=len(trained), unit="nodes", start=nodes) as progress,
+                contextlib.ExitStack() as files,
+            ):
+                if shared is None:
+                    shared = files.enter_context(SharedFiles(work.features, writer.folder.parent))
+                cluster = workers()
+                if cluster is None:
+                    plan = work.plan(limits.memory_budget, held, thread_count(limits.threads))
+                    yield from blocks_written(work, writer, plan, progress)
+                else:
+                    # One block at a time has to fit into a worker; how many workers there are is
+                    # nothing to it.
+                    plan = work.plan(cluster.memory, 0, 1)
+                    plan = plan._replace(blocks=cluster.tasks, budget=None)
+                    part = files.enter_context(shared.layer(work, writer.folder.name))
+                    yield from blocks_written(SharedBlocks(work, part), writer, plan, progress)
             with limited_threads(thread_count(limits.threads)):
                 writer.finish(trained)
         finally:
             writer.close()
     unfinished = notes_of(folder).get("unfinished", 0)
     return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
-
-
-def _solved(
-    work: Blocks,
-    writer: LayerWriter,
-    limits: Limits,
-    held: int,
-    progress: Progress,
-    shared: SharedFiles | None,
-) -> Iterator[Pause]:
-    """Solves the blocks that are missing, here or on the cluster."""
-    with contextlib.ExitStack() as files:
-        if shared is None:
-            shared = files.enter_context(SharedFiles(work.features, writer.folder.parent))
-        cluster = workers()
-        if cluster is None:
-            plan = work.plan(limits.memory_budget, held, thread_count(limits.threads))
-            yield from blocks_written(work, writer, plan, progress)
-            return
-        # One block at a time has to fit into a worker; how many workers there are is nothing to it.
-        plan = work.plan(cluster.memory, 0, 1)._replace(blocks=cluster.tasks, budget=None)
-        with shared.layer(work, writer.folder.name) as folder:
-            yield from blocks_written(SharedBlocks(work, folder), writer, plan, progress)
 
 
 def min_budget(problem: LayerProblem, settings: SolverSettings, budget: int, held: int) -> int:

@@ -79,35 +79,30 @@ class Blocks:
         self.parents = np.asarray(parents)
         self.num_parents = 1 if examples is None else examples.shape[1]
         self._counted: dict[int, int] = {}
-        self._check_shapes(targets, examples)
+        for name, matrix in (("targets", targets), ("examples", examples)):
+            if matrix is not None and matrix.shape[0] != features.shape[0]:
+                raise DataError(
+                    f"it has {matrix.shape[0]:,} rows, the features {features.shape[0]:,}",
+                    where=name,
+                )
+        if len(self.parents) != targets.shape[1]:
+            raise DataError(
+                f"there are {len(self.parents):,} parents for {targets.shape[1]:,} nodes",
+                where="parents",
+                fix="give one for each node",
+            )
+        known = (self.parents >= 0) & (self.parents < self.num_parents)
+        if not known.all():
+            raise DataError(
+                f"they go from {self.parents.min()} to {self.parents.max()}",
+                where="parents",
+                fix=f"give numbers from 0 to {self.num_parents - 1}",
+            )
         self.targets = _positives(targets)
         self.relevance = None if relevance is None else aligned(relevance, self.targets)
         self.examples = None if examples is None else _ascending(examples)
         self.children = np.argsort(self.parents, kind="stable").astype(np.int32)
         self.child_splits = bounds_of(np.bincount(self.parents, minlength=self.num_parents))
-
-    def _check_shapes(
-        self, targets: scipy.sparse.spmatrix, examples: scipy.sparse.spmatrix | None
-    ) -> None:
-        for name, matrix in (("targets", targets), ("examples", examples)):
-            if matrix is not None and matrix.shape[0] != self.features.shape[0]:
-                raise DataError(
-                    f"it has {matrix.shape[0]:,} rows, the features {self.features.shape[0]:,}",
-                    where=name,
-                )
-        parents = self.parents
-        if len(parents) != targets.shape[1]:
-            raise DataError(
-                f"there are {len(parents):,} parents for {targets.shape[1]:,} nodes",
-                where="parents",
-                fix="give one for each node",
-            )
-        if len(parents) and not (parents.min() >= 0 and parents.max() < self.num_parents):
-            raise DataError(
-                f"they go from {parents.min()} to {parents.max()}",
-                where="parents",
-                fix=f"give numbers from 0 to {self.num_parents - 1}",
-            )
 
     def fingerprint(self) -> str:
         """Text that changes with whatever the weights depend on: all of it is read."""
@@ -140,7 +135,13 @@ class Blocks:
         needs = self._upper_bounds(plans[0])
         if sum(sorted(needs)[-plans[0].blocks * AHEAD :]) <= left:
             return plans[0]._replace(budget=left, needs=needs)
-        sizes = [self._block_size(parent) for parent in range(self.num_parents)]
+        indptr = self.features.indptr
+        sizes = []
+        for parent in range(self.num_parents):
+            rows, _, positives, _ = self._problem(parent)
+            entries = (indptr[rows + 1] - indptr[rows]).sum(dtype=np.int64)
+            whole = len(rows) == self.features.shape[0]
+            sizes.append((len(rows), int(entries), len(positives), whole))
         least = []
         for plan in plans:
             needs = [self._need(plan, parent, left, *size) for parent, size in enumerate(sizes)]
@@ -220,7 +221,7 @@ class Blocks:
     def _upper_bounds(self, plan: Plan) -> list[int]:
         """Bytes that each block takes at most, from upper bounds of its rows and entries.
 
-        They take a fraction of the time that ``_block_size`` does.
+        They take a fraction of the time that counting these does.
         """
         most = self.features.shape[0]
         children = np.diff(self.child_splits)
@@ -242,14 +243,6 @@ class Blocks:
         """Sums of counts of nodes."""
         return np.bincount(self.parents, counts, self.num_parents).astype(np.int64)
 
-    def _block_size(self, parent: int) -> tuple[int, int, int, bool]:
-        """Rows, entries, children, and whether these are all examples."""
-        rows, _, positives, _ = self._problem(parent)
-        indptr = self.features.indptr
-        entries = int((indptr[rows + 1] - indptr[rows]).sum(dtype=np.int64))
-        whole = len(rows) == self.features.shape[0]
-        return len(rows), entries, len(positives), whole
-
     def _need(
         self,
         plan: Plan,
@@ -268,17 +261,13 @@ class Blocks:
         need = block_memory(*problem, **options) + copied
         if need <= budget or parent is None:
             return need
-        return block_memory(*problem, **options, occurring=self._occurring(parent)) + copied
-
-    def _occurring(self, parent: int) -> int:
-        """How many features occur in a block."""
         if parent not in self._counted:
-            seen = np.zeros(self.features.shape[1], bool)
-            rows = self._problem(parent)[0]
-            for begin in range(0, len(rows), _ROWS):
-                seen[self.features[rows[begin : begin + _ROWS]].indices] = True
-            self._counted[parent] = int(seen.sum())
-        return self._counted[parent]
+            occurs = np.zeros(self.features.shape[1], bool)
+            block = self._problem(parent)[0]
+            for begin in range(0, len(block), _ROWS):
+                occurs[self.features[block[begin : begin + _ROWS]].indices] = True
+            self._counted[parent] = int(occurs.sum())
+        return block_memory(*problem, **options, occurring=self._counted[parent]) + copied
 
 
 def features_digest(features: scipy.sparse.csr_matrix) -> str:

@@ -60,7 +60,17 @@ def relevance_of(
     if mode == "induce":
         for level in range(len(targets) - 1, 0, -1):
             levels[level - 1] = levels[level] @ tree.matrix(level)
-    return [None if matrix is None else _normalised(matrix, norm) for matrix in levels]
+    for matrix in levels:
+        if matrix is None or norm == "none":
+            continue
+        if norm == "max":
+            sizes = np.asarray(matrix.max(axis=1).todense()).ravel()
+        else:
+            power = 1 if norm == "l1" else 2
+            sums = np.asarray(abs(matrix).power(power).sum(axis=1)).ravel()
+            sizes = sums ** (1 / power)
+        matrix.data /= np.repeat(np.where(sizes > 0, sizes, 1), np.diff(matrix.indptr))
+    return levels
 
 
 def check_names(mode: str, norm: str) -> None:
@@ -103,16 +113,3 @@ def aligned(
             f"only {good.sum():,} of {labels.nnz:,} positives have a relevance above 0 and finite"
         )
     return relevance
-
-
-def _normalised(matrix: scipy.sparse.csr_matrix, norm: str) -> scipy.sparse.csr_matrix:
-    if norm == "none":
-        return matrix
-    if norm == "max":
-        sizes = np.asarray(matrix.max(axis=1).todense()).ravel()
-    else:
-        power = 1 if norm == "l1" else 2
-        sums = np.asarray(abs(matrix).power(power).sum(axis=1)).ravel()
-        sizes = sums ** (1 / power)
-    matrix.data /= np.repeat(np.where(sizes > 0, sizes, 1), np.diff(matrix.indptr))
-    return matrix

@@ -34,12 +34,11 @@ def search(
     bias: float | None = None,
     csr_codes: "scipy.sparse.csr_matrix | None" = None,
     threads: int | None = None,
-    order: str = "score",
 ) -> "scipy.sparse.csr_matrix":
     """``tfxc.ops.search.beam_search.beam_search.search`` with post-processors by name.
 
     Args:
-        layers, features, only_topk, bias, csr_codes, threads, order: see there.
+        layers, features, only_topk, bias, csr_codes, threads: see there.
         post_processors: a name per layer.
 
     Returns:
@@ -50,14 +49,7 @@ def search(
     """
     rules = [post_processor(name) for name in post_processors]
     return beam_search.search(
-        layers,
-        features,
-        only_topk,
-        rules,
-        bias=bias,
-        csr_codes=csr_codes,
-        threads=threads,
-        order=order,
+        layers, features, only_topk, rules, bias=bias, csr_codes=csr_codes, threads=threads
     )
 
 

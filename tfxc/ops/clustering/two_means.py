@@ -12,6 +12,7 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.core.resources import thread_count
+from tfxc.ops.csr import Matrix
 
 try:
     from tfxc.ops.clustering import _two_means
@@ -94,22 +95,10 @@ class Bisection:
         if not len(nodes):
             return
         if self._native:
-            values, starts, columns, width = self._arrays
-            width = _two_means.halve_nodes(
-                values,
-                starts,
-                columns,
-                width,
-                self.order,
-                nodes,
-                draws,
-                luck,
-                sample_rate,
-                self._spherical,
-                self._rounds,
-                self._threads,
-            )
-            self._arrays = values, starts, columns, width
+            *rows, width = self._arrays
+            options = (sample_rate, self._spherical, self._rounds, self._threads)
+            width = _two_means.halve_nodes(*rows, width, self.order, nodes, draws, luck, *options)
+            self._arrays = (*rows, width)
             return
         for (begin, end, left), draw in zip(nodes, draws, strict=True):
             rows = self.order[begin:end]
@@ -125,9 +114,7 @@ class Bisection:
             self.order[begin:end] = np.concatenate([rows[is_left], rows[~is_left]])
 
 
-def _flat(
-    vectors: np.ndarray | scipy.sparse.csr_matrix,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+def _flat(vectors: Matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
     """Values, row starts, an own copy of the columns, and the width, as the kernel takes them."""
     if not scipy.sparse.issparse(vectors):
         # The kernel needs an address even where there is no value.
@@ -142,7 +129,7 @@ def _flat(
 
 
 def _halve(
-    vectors: np.ndarray | scipy.sparse.csr_matrix,
+    vectors: Matrix,
     chosen: np.ndarray,
     left: int,
     draw: np.ndarray,
@@ -181,9 +168,7 @@ def _centre(total: np.ndarray, count: int, spherical: bool) -> np.ndarray:
     return total / norm if norm > 0 else total
 
 
-def _first_direction(
-    vectors: np.ndarray | scipy.sparse.csr_matrix, first_draw: float, second_draw: float
-) -> np.ndarray:
+def _first_direction(vectors: Matrix, first_draw: float, second_draw: float) -> np.ndarray:
     """From a random row to one that is drawn by its squared distance to it."""
     count = vectors.shape[0]
     first = min(int(first_draw * count), count - 1)
@@ -198,6 +183,6 @@ def _first_direction(
     return _dense_row(vectors, second) - _dense_row(vectors, first)
 
 
-def _dense_row(vectors: np.ndarray | scipy.sparse.csr_matrix, row: int) -> np.ndarray:
+def _dense_row(vectors: Matrix, row: int) -> np.ndarray:
     rows = vectors[row : row + 1]
     return (rows.toarray() if scipy.sparse.issparse(rows) else rows)[0].astype(np.float64)

@@ -17,7 +17,7 @@ import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -219,22 +219,14 @@ def block_memory(
     return fixed + max(solving, 2 * weights * PIECE_BYTES)
 
 
-class _Problem:
+class _Problem(NamedTuple):
     """The children's examples and costs; solves some of the children at a time."""
 
-    def __init__(
-        self,
-        features: "scipy.sparse.csr_matrix",
-        positives: Sequence[Sequence[int] | np.ndarray],
-        settings: SolverSettings,
-        relevance: Sequence[np.ndarray] | None,
-        members: np.ndarray | None,
-    ) -> None:
-        self.features = features
-        self.positives = positives
-        self.settings = settings
-        self.relevance = relevance
-        self.members = members
+    features: "scipy.sparse.csr_matrix"
+    positives: Sequence[Sequence[int] | np.ndarray]
+    settings: SolverSettings
+    relevance: Sequence[np.ndarray] | None
+    members: np.ndarray | None
 
     def costs(self, child: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows and costs of a child's positives that count."""
@@ -264,22 +256,13 @@ class _Problem:
             terms[rows, lane] = self._term(costs)
         weights = cache_aligned(columns.num_slots + 1, _LANES, kind)
         duals = cache_aligned(size, _LANES, kind)
+        features = (columns.row_splits, columns.slots, columns.values, columns.own, columns.norms)
+        lanes_taken = (1 << len(children)) - 1
+        squared = settings.loss == "squared-hinge"
+        rules = (settings.bias, squared, settings.epsilon, settings.max_passes)
+        seed = _seed(settings.seed, children[0])
         unfinished = _linear_solver.solve(
-            columns.row_splits,
-            columns.slots,
-            columns.values,
-            columns.own,
-            columns.norms,
-            terms,
-            present,
-            (1 << len(children)) - 1,
-            settings.bias,
-            settings.loss == "squared-hinge",
-            settings.epsilon,
-            settings.max_passes,
-            _seed(settings.seed, children[0]),
-            weights,
-            duals,
+            *features, terms, present, lanes_taken, *rules, seed, weights, duals
         )
         least = max(settings.threshold, np.finfo(np.float32).tiny)
         bounds, places, values = columns.kept(weights, duals, terms, least)

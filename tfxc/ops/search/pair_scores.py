@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.ops.csr import bounds_of
+from tfxc.ops.csr import Matrix, bounds_of
 from tfxc.ops.search.beam_search.beam_search import BeamSearch
 from tfxc.ops.search.beam_search.chunked_layer import parents_of
 
@@ -49,7 +49,7 @@ class PairScores:
 
     def score(
         self,
-        features: np.ndarray | scipy.sparse.csr_matrix,
+        features: Matrix,
         pairs: scipy.sparse.csr_matrix,
         post_processors: Sequence[Any],
         threads: int | None = None,
@@ -98,10 +98,21 @@ class PairScores:
         block = max(1, _MAX_SCORES // max(most))
         scores = []
         for first in range(0, shape[0], block):
-            part = [level[first : first + block] for level in wanted]
-            scores.append(
-                self._score(features[first : first + block], part, post_processors, threads)
-            )
+            codes = None
+            for number, level in enumerate(wanted):
+                nodes = len(self._parents[0])
+                if codes is not None:
+                    nodes = _most_children(codes, self._widths[number])
+                scored = self._searches[number].search(
+                    features[first : first + block],
+                    [max(1, nodes)],
+                    [post_processors[number]],
+                    csr_codes=codes,
+                    threads=threads,
+                    order="index",
+                )
+                codes, values = _picked(scored, level[first : first + block])
+            scores.append(values)
         values = np.concatenate([np.empty(0, np.float32), *scores])
         parts = (values, wanted[-1].indices, wanted[-1].indptr)
         return scipy.sparse.csr_matrix(parts, shape, dtype=np.float32)
@@ -119,29 +130,6 @@ class PairScores:
             levels.insert(0, scipy.sparse.csr_matrix(parts, (number, size)))
             nodes = parents[nodes]
         return levels
-
-    def _score(
-        self,
-        features: np.ndarray | scipy.sparse.csr_matrix,
-        wanted: list[scipy.sparse.csr_matrix],
-        post_processors: Sequence[Any],
-        threads: int | None,
-    ) -> np.ndarray:
-        codes = None
-        for number, level in enumerate(wanted):
-            most = len(self._parents[0])
-            if codes is not None:
-                most = _most_children(codes, self._widths[number])
-            scored = self._searches[number].search(
-                features,
-                [max(1, most)],
-                [post_processors[number]],
-                csr_codes=codes,
-                threads=threads,
-                order="index",
-            )
-            codes, scores = _picked(scored, level)
-        return scores
 
 
 def _most_children(nodes: scipy.sparse.csr_matrix, widths: np.ndarray) -> int:

@@ -49,7 +49,19 @@ class TextNgrams(tf.Module):
         if self._settings["max_chars"]:
             parts.append(self._subwords(words))
         if self._settings["word_ngrams"] > 1:
-            parts += self._word_ngrams(words)
+            # The n-grams of each length.
+            signed = tf.cast(tf.bitcast(fnv1a(words.flat_values), tf.int32), tf.int64)
+            state = signed = tf.bitcast(signed, tf.uint64)
+            rows = words.value_rowids()
+            ends = tf.gather(words.row_splits, rows + 1)
+            places = tf.range(tf.size(signed, tf.int64))
+            for length in range(1, self._settings["word_ngrams"]):
+                behind = tf.concat([signed[length:], tf.zeros_like(signed[:length])], axis=0)
+                state = state * tf.constant(_WORD_FACTOR, tf.uint64) + behind
+                inside = places + length < ends
+                values = self._bucket(tf.boolean_mask(state, inside))
+                rows_inside = tf.boolean_mask(rows, inside)
+                parts.append(tf.RaggedTensor.from_value_rowids(values, rows_inside, words.nrows()))
         return padded(tf.concat(parts, axis=1))
 
     def _subwords(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
@@ -63,28 +75,6 @@ class TextNgrams(tf.Module):
         ngrams = tf.concat(parts, axis=1)
         ids = ngrams.with_flat_values(self._bucket(fnv1a(ngrams.flat_values)))
         return tf.gather(ids, words.with_flat_values(places)).merge_dims(1, 2)
-
-    def _word_ngrams(self, words: tf.RaggedTensor) -> list[tf.RaggedTensor]:
-        """The n-grams of each length."""
-        signed = tf.cast(tf.bitcast(fnv1a(words.flat_values), tf.int32), tf.int64)
-        signed = tf.bitcast(signed, tf.uint64)
-        rows = words.value_rowids()
-        ends = tf.gather(words.row_splits, rows + 1)
-        places = tf.range(tf.size(signed, tf.int64))
-        state = signed
-        ngrams = []
-        for length in range(1, self._settings["word_ngrams"]):
-            behind = tf.concat([signed[length:], tf.zeros_like(signed[:length])], axis=0)
-            state = state * tf.constant(_WORD_FACTOR, tf.uint64) + behind
-            inside = places + length < ends
-            ngrams.append(
-                tf.RaggedTensor.from_value_rowids(
-                    self._bucket(tf.boolean_mask(state, inside)),
-                    tf.boolean_mask(rows, inside),
-                    words.nrows(),
-                )
-            )
-        return ngrams
 
     def _bucket(self, hashes: tf.Tensor) -> tf.Tensor:
         buckets = tf.constant(self._settings["buckets"], hashes.dtype)

@@ -147,23 +147,6 @@ class _DenseLayers(tf.Module):
 
     def __call__(self, queries: _Queries) -> tuple[tf.Tensor, tf.Tensor]:
         """Ids int32 and scores (batch, kept) of the best nodes of the last of these layers."""
-        scores = wanted = None  # of the layer above; wanted: which nodes are kept, None for all
-        for number, layer_scores in enumerate(self._own_scores(queries)):
-            if number:
-                above = tf.gather(scores, self._parents[number], axis=1)
-                layer_scores = _combined(self._rules[number], layer_scores, above)
-            known = self._known(number, wanted)
-            scores = layer_scores if known is None else tf.where(known, layer_scores, -np.inf)
-            best, nodes = tf.math.top_k(scores, self._kept[number])
-            wanted = known
-            size = len(self._parents[number])
-            if self._kept[number] < size:
-                wanted = tf.reduce_any(tf.one_hot(nodes, size, True, False), 1)
-                wanted = wanted if known is None else wanted & known
-        return nodes if known is None else tf.where(best > -np.inf, nodes, -1), best
-
-    def _own_scores(self, queries: _Queries) -> list[tf.Tensor]:
-        """Scores of every layer without those above, a list of (batch, K)."""
         margins = self._bias + tf.raw_ops.SparseTensorDenseMatMul(
             a_indices=tf.stack([queries.owners, queries.ids], 1),
             a_values=queries.weights,
@@ -172,9 +155,23 @@ class _DenseLayers(tf.Module):
         )
         sizes = [len(parents) for parents in self._parents]
         if len(set(self._rules)) == 1:
-            return tf.split(_scores(self._rules[0], margins), sizes, 1)
-        parts = zip(self._rules, tf.split(margins, sizes, 1), strict=True)
-        return [_scores(rule, part) for rule, part in parts]
+            own_scores = tf.split(_scores(self._rules[0], margins), sizes, 1)
+        else:
+            parts = zip(self._rules, tf.split(margins, sizes, 1), strict=True)
+            own_scores = [_scores(rule, part) for rule, part in parts]
+        scores = wanted = None  # of the layer above; wanted: which nodes are kept, None for all
+        for number, layer_scores in enumerate(own_scores):
+            if number:
+                above = tf.gather(scores, self._parents[number], axis=1)
+                layer_scores = _combined(self._rules[number], layer_scores, above)
+            known = self._known(number, wanted)
+            scores = layer_scores if known is None else tf.where(known, layer_scores, -np.inf)
+            best, nodes = tf.math.top_k(scores, self._kept[number])
+            wanted = known
+            if self._kept[number] < sizes[number]:
+                wanted = tf.reduce_any(tf.one_hot(nodes, sizes[number], True, False), 1)
+                wanted = wanted if known is None else wanted & known
+        return nodes if known is None else tf.where(best > -np.inf, nodes, -1), best
 
     def _known(self, number: int, wanted: tf.Tensor | None) -> tf.Tensor | None:
         """Which nodes count: those with a classifier and a parent that is kept; None for all."""

@@ -17,7 +17,7 @@ import scipy.sparse
 from tfxc.core.arguments import OneOf
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.resources import thread_count
-from tfxc.ops.csr import bounds_of
+from tfxc.ops.csr import Matrix, bounds_of
 from tfxc.ops.search.beam_search import beam_search_numpy
 from tfxc.ops.search.beam_search.chunked_layer import check_layer, index_of
 
@@ -124,7 +124,7 @@ class BeamSearch:
 
     def search(
         self,
-        features: np.ndarray | scipy.sparse.csr_matrix,
+        features: Matrix,
         only_topk: Sequence[int | None],
         post_processors: Sequence[Any],
         *,
@@ -166,7 +166,7 @@ class BeamSearch:
 
     def top(
         self,
-        features: np.ndarray | scipy.sparse.csr_matrix,
+        features: Matrix,
         only_topk: Sequence[int | None],
         post_processors: Sequence[Any],
         *,
@@ -248,7 +248,7 @@ class BeamSearch:
         return max(_TOGETHER, _MAX_MARGINS // widest)
 
 
-def _checked_features(features: np.ndarray | scipy.sparse.csr_matrix, num_features: int) -> _Rows:
+def _checked_features(features: Matrix, num_features: int) -> _Rows:
     """(splits, ids, weights, D) of CSR features, or a contiguous float32 matrix."""
     if features.ndim != 2 or features.shape[1] != num_features:
         raise DataError(

@@ -75,7 +75,13 @@ def _children(
     for parent, pairs in zip(distinct, np.split(order, begins)[1:], strict=True):
         nodes = layer.children[layer.child_splits[parent] : layer.child_splits[parent + 1]]
         columns = np.flatnonzero(layer.trained[nodes])
-        margins = _margins(layer, parent, matrix[queries[pairs]], len(nodes))[:, columns]
+        begin, end = layer.row_splits[parent : parent + 2]
+        splits = layer.entry_splits[begin : end + 1]
+        entries = slice(splits[0], splits[-1])
+        csr = (layer.values[entries], layer.columns[entries].astype(np.int32), splits - splits[0])
+        weights = scipy.sparse.csr_matrix(csr, (end - begin, len(nodes)))
+        margins = (matrix[queries[pairs]][:, layer.rows[begin:end]] @ weights).toarray()
+        margins = margins[:, columns]
         shape = margins.shape
         parts.append(
             (
@@ -89,15 +95,3 @@ def _children(
         none = np.empty(0, np.int64)
         return none, none, np.empty(0, np.float32), none
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-
-
-def _margins(
-    layer: "ChunkedLayer", parent: int, matrix: scipy.sparse.csr_matrix, width: int
-) -> np.ndarray:
-    """Margins float32 (n, width) of a parent's children for CSR rows (n, D + 1)."""
-    begin, end = layer.row_splits[parent : parent + 2]
-    splits = layer.entry_splits[begin : end + 1]
-    entries = slice(splits[0], splits[-1])
-    parts = (layer.values[entries], layer.columns[entries].astype(np.int32), splits - splits[0])
-    weights = scipy.sparse.csr_matrix(parts, (end - begin, width))
-    return (matrix[:, layer.rows[begin:end]] @ weights).toarray()

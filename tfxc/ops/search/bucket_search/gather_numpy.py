@@ -151,7 +151,14 @@ def approximate(
     ids = np.full((len(bucket_scores), k), -1, np.int32)
     scores = np.full(ids.shape, -np.inf, np.float32)
     for row, example in enumerate(bucket_scores):
-        buckets = _best_buckets(example, num_buckets_taken)
+        # The best buckets of every repetition; of equal ones the lower.
+        last = -np.partition(-example, num_buckets_taken - 1, axis=1)
+        last = last[:, num_buckets_taken - 1 : num_buckets_taken]
+        better = example > last
+        equal = example == last
+        room = num_buckets_taken - better.sum(axis=1, keepdims=True)
+        taken = better | (equal & (np.cumsum(equal, axis=1) <= room))
+        buckets = np.nonzero(taken)[1].reshape(len(example), num_buckets_taken)
         entries = np.concatenate(list(_members(inverse, buckets)))
         classes, counts = np.unique(entries, return_counts=True)
         if len(classes):
@@ -164,16 +171,6 @@ def approximate(
         ids[row, :count] = best_ids[0]
         scores[row, :count] = best_scores[0]
     return ids, scores
-
-
-def _best_buckets(example: np.ndarray, count: int) -> np.ndarray:
-    """The best buckets (R, count) of every repetition; of equal ones the lower."""
-    last = -np.partition(-example, count - 1, axis=1)[:, count - 1 : count]
-    better = example > last
-    equal = example == last
-    room = count - better.sum(axis=1, keepdims=True)
-    chosen = better | (equal & (np.cumsum(equal, axis=1) <= room))
-    return np.nonzero(chosen)[1].reshape(len(example), count)
 
 
 def _members(inverse: "InverseLookups", buckets: np.ndarray) -> Iterator[np.ndarray]:
