@@ -255,7 +255,7 @@ def test_the_scale_that_is_left_out_reaches_the_probability(num_labels):
             r"sample_rate: .*a number in \(0, 1\] expected",
         ),
         ({"sampling": "partial", "sample_rate": "0.5"}, r"\(0, 1\] expected, found '0.5'"),
-        ({"sampling": "batch_heads", "heads": 12}, "positive integers expected, found 12"),
+        ({"sampling": "batch_heads", "heads": 12}, "12 is no list of positive integers"),
         (
             {"sampling": "heads", "heads": HEADS, "num_sampled_heads": 1.5},
             "num_sampled_heads: .* from 1 to 3 .*found 1.5",

@@ -78,7 +78,7 @@ def test_the_lower_layers_alone(imported, queries):
     found = search(layers, queries, [2, 2, 3, 5], rules * 2, bias=1.0)
     np.testing.assert_array_equal(ids[ids >= 0], found.indices)
     np.testing.assert_array_equal(scores[ids >= 0], found.data)
-    with pytest.raises(ConfigError, match="the first layer has 4 parents, whose scores are missing"):
+    with pytest.raises(ConfigError, match="the first layer has 4 parents"):
         lower.predict(queries, 5)
 
 
