@@ -198,22 +198,22 @@ def pifa_with_label_features(
         [[1.0, 0.5], [0.5, 1.0]]
     """
     aggregated = pifa(labels, features)
-    own = _matrix(label_features)
-    shape = aggregated.shape if mode == "convex" else (aggregated.shape[0], own.shape[1])
-    if own.shape != shape:
+    given_features = _matrix(label_features)
+    shape = aggregated.shape if mode == "convex" else (aggregated.shape[0], given_features.shape[1])
+    if given_features.shape != shape:
         raise DataError(
-            f"the label features have the shape {own.shape} instead of {shape}",
+            f"the label features have the shape {given_features.shape} instead of {shape}",
             fix="give one row per label"
             + (", as wide as the features" if mode == "convex" else ""),
         )
-    if scipy.sparse.issparse(aggregated) or scipy.sparse.issparse(own):
+    if scipy.sparse.issparse(aggregated) or scipy.sparse.issparse(given_features):
         aggregated = scipy.sparse.csr_matrix(aggregated)
-        own = scipy.sparse.csr_matrix(own)
+        given_features = scipy.sparse.csr_matrix(given_features)
     if mode == "convex":
-        return np.float32(alpha) * aggregated + np.float32(1 - alpha) * own
+        return np.float32(alpha) * aggregated + np.float32(1 - alpha) * given_features
     if scipy.sparse.issparse(aggregated):
-        return scipy.sparse.hstack([aggregated, own], format="csr", dtype=np.float32)
-    return np.concatenate([aggregated, own], axis=1)
+        return scipy.sparse.hstack([aggregated, given_features], format="csr", dtype=np.float32)
+    return np.concatenate([aggregated, given_features], axis=1)
 
 
 def _check_rows(labels: scipy.sparse.spmatrix, features: Matrix) -> None:

@@ -11,28 +11,28 @@ if TYPE_CHECKING:
 _NOTHING = -1e30  # a logit whose probability is 0
 
 
-def symmetric_divergence(one: "LogitGroup", other: "LogitGroup", link: str) -> tf.Tensor:
+def symmetric_divergence(first: "LogitGroup", second: "LogitGroup", link: str) -> tf.Tensor:
     """``KL(p || q) + KL(q || p)``, summed over the columns, float32 (batch,).
 
     Both directions together are ``sum (p - q) (log p - log q)``, and for probabilities of single
     columns ``sum (p - q) (z_p - z_q)`` with their logits z.
 
     Args:
-        one, other: ``LogitGroup``s with the same columns.
+        first, second: ``LogitGroup``s with the same columns.
         link: ``"softmax"``: p and q are distributions over the columns; ``"sigmoid"``: each
             column is a yes or no by itself.
 
     Example:
         >>> from tfxc.ops.logit_group import LogitGroup
-        >>> one, other = (LogitGroup(tf.constant([[z]]), None) for z in (0.0, 2.0))
-        >>> round(float(symmetric_divergence(one, other, "sigmoid")[0]), 4)
+        >>> first, second = (LogitGroup(tf.constant([[z]]), None) for z in (0.0, 2.0))
+        >>> round(float(symmetric_divergence(first, second, "sigmoid")[0]), 4)
         0.7616
     """
-    log_weights = 0.0 if one.log_weights is None else one.log_weights
-    logits = [tf.cast(group.logits, tf.float32) for group in (one, other)]
+    log_weights = 0.0 if first.log_weights is None else first.log_weights
+    logits = [tf.cast(group.logits, tf.float32) for group in (first, second)]
     counts = (logits[0] > float("-inf")) & (logits[1] > float("-inf"))
-    if one.valid is not None:
-        counts &= one.valid
+    if first.valid is not None:
+        counts &= first.valid
     logits = [tf.where(counts, z, _NOTHING) for z in logits]
     if link == "softmax":
         logits = [tf.nn.log_softmax(z + log_weights) for z in logits]

@@ -90,16 +90,16 @@ def scale(
 
 
 def add(
-    one: tf.Tensor | tf.IndexedSlices | None, other: tf.Tensor | tf.IndexedSlices | None
+    first: tf.Tensor | tf.IndexedSlices | None, second: tf.Tensor | tf.IndexedSlices | None
 ) -> tf.Tensor | tf.IndexedSlices | None:
     """Sum of two gradients, either may be None.
 
     Rows are only listed one after the other, for ``sum_repeated_rows`` to sum up.
     """
-    if one is None or other is None:
-        return other if one is None else one
-    if isinstance(one, tf.IndexedSlices) and isinstance(other, tf.IndexedSlices):
-        values = tf.concat([one.values, other.values], axis=0)
-        indices = tf.concat([one.indices, other.indices], axis=0)
-        return tf.IndexedSlices(values, indices, one.dense_shape)
-    return tf.convert_to_tensor(one) + tf.convert_to_tensor(other)
+    if first is None or second is None:
+        return second if first is None else first
+    if isinstance(first, tf.IndexedSlices) and isinstance(second, tf.IndexedSlices):
+        values = tf.concat([first.values, second.values], axis=0)
+        indices = tf.concat([first.indices, second.indices], axis=0)
+        return tf.IndexedSlices(values, indices, first.dense_shape)
+    return tf.convert_to_tensor(first) + tf.convert_to_tensor(second)

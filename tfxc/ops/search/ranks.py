@@ -53,15 +53,15 @@ def tiled_ranks(
     start = tf.zeros(tf.shape(others))
     open_shape = tf.TensorShape([None, None])
     (scores,) = over_tiles(gathered, (start,), [open_shape], num_columns, tile, unrolled)
-    own = scores[:, :count, None]
+    label_scores = scores[:, :count, None]
 
     def counted(
         begin: tf.Tensor, end: tf.Tensor, above: tf.Tensor, equal: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         # Sorted, as a comparison of each label with each column would take their product of memory.
         fresh = tf.sort(score_tile(begin, end), axis=1)
-        upto = tf.searchsorted(fresh, own[:, :, 0], side="right")
-        below = tf.searchsorted(fresh, own[:, :, 0], side="left")
+        upto = tf.searchsorted(fresh, label_scores[:, :, 0], side="right")
+        below = tf.searchsorted(fresh, label_scores[:, :, 0], side="left")
         more = tf.shape(fresh)[1] - upto
         same = upto - below
         return above + tf.cast(more, tf.float32), equal + tf.cast(same, tf.float32)
@@ -72,8 +72,8 @@ def tiled_ranks(
     )
     rivals = scores[:, None, :]
     exist = known[:, None, :]
-    above -= _count((rivals > own) & exist)
-    equal -= _count(tf.equal(rivals, own) & exist)  # itself, too
+    above -= _count((rivals > label_scores) & exist)
+    equal -= _count(tf.equal(rivals, label_scores) & exist)  # itself, too
     ranks = tf.where(labels < num_columns, 1 + above + 0.5 * equal, math.inf)
     return tf.where(labels >= 0, ranks, math.nan)
 

@@ -40,7 +40,7 @@ BLANK = r"\s"
 WORDS = r"\w+"
 _JOINERS = "\u200c\u200d"
 # Planes of Unicode that hold marks; to ask of all characters takes ten times as long.
-_POINTS_OF_MARKS = (range(0x300, 0x20000), range(0xE0000, 0xE1000))
+_MARK_PLANES = (range(0x300, 0x20000), range(0xE0000, 0xE1000))
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 _MAX = 1000  # repetitions, as RE2 has it
 _REPLACEMENT = rf"{MARK}\1{MARK}"
@@ -66,7 +66,7 @@ def combining_marks() -> frozenset[str]:
     """The marks that belong to words, as this Python's tables of Unicode have them."""
     return frozenset(
         chr(point)
-        for points in _POINTS_OF_MARKS
+        for points in _MARK_PLANES
         for point in points
         if unicodedata.category(chr(point)) in ("Mn", "Mc") and point not in _VARIATION_SELECTORS
     )

@@ -226,10 +226,10 @@ class _HashedLayer(tf.Module):
         chunks = nodes + 1
         codes, bias = tf.unstack(tf.gather(self._children, chunks), axis=-1)
         margins = self._sums(queries, chunks) + tf.bitcast(bias, tf.float32)
-        own = _scores(self._rule, margins)
+        child_scores = _scores(self._rule, margins)
         if self._combines:
-            own = _combined(self._rule, own, scores[:, :, None])
-        return self._best(codes, tf.where(codes < 0, own, -np.inf))
+            child_scores = _combined(self._rule, child_scores, scores[:, :, None])
+        return self._best(codes, tf.where(codes < 0, child_scores, -np.inf))
 
     def _sums(self, queries: _Queries, chunks: tf.Tensor) -> tf.Tensor:
         """Margins float32 (batch, beam, width) without the bias."""
