@@ -73,7 +73,7 @@ class ClusterTree:
     __hash__ = None  # type: ignore[assignment]  # mutable, so not hashable
 
     def matrix(self, level: int) -> scipy.sparse.csr_matrix:
-        """C_t, float32 CSR (nodes of the level, nodes above): a 1 at each node's parent."""
+        """Returns C_t, float32 CSR (nodes of the level, nodes above): a 1 at each node's parent."""
         nodes = self.sizes[level]
         above = self._above(level)
         ones = np.ones(nodes, np.float32)
@@ -81,7 +81,7 @@ class ClusterTree:
         return scipy.sparse.csr_matrix((ones, self.parents[level], starts), (nodes, above))
 
     def children(self, level: int) -> tuple[np.ndarray, np.ndarray]:
-        """The nodes of a level grouped by parent.
+        """Returns the nodes of a level grouped by parent.
 
         Args:
             level: t.
@@ -102,7 +102,7 @@ class ClusterTree:
         return self._grouped[level]
 
     def labels_under(self, level: int, node: int) -> np.ndarray:
-        """Ids of the labels under a node, int32, ascending.
+        """Returns ids of the labels under a node, int32, ascending.
 
         Raises:
             IndexError: there is no such node.
@@ -114,7 +114,7 @@ class ClusterTree:
         return np.sort(nodes)
 
     def multi_resolution(self, labels: scipy.sparse.spmatrix) -> list[scipy.sparse.csr_matrix]:
-        """The label matrix of every level, ``Y_(t-1) = Y_t C_t``.
+        """Returns the label matrix of every level, ``Y_(t-1) = Y_t C_t``.
 
         Counts are kept: an entry is the number of an example's labels under a node, where the
         given matrix holds ones.

@@ -42,7 +42,7 @@ def check_buckets(num_items: int, num_buckets: int, num_repetitions: int) -> Non
     seed=Integer(0, _MAX_SEEDS - 1),
 )
 def bucket_lookup(num_items: int, num_buckets: int, seed: int) -> np.ndarray:
-    """Bucket of every item in the repetition ``seed``.
+    """Returns the bucket of every item in the repetition ``seed``.
 
     Args:
         num_items: N, number of classes or features.
@@ -65,7 +65,7 @@ def bucket_lookup(num_items: int, num_buckets: int, seed: int) -> np.ndarray:
 
 @checked(num_items=Integer(1, _MAX_ITEMS))
 def bucket_lookups(num_items: int, num_buckets: int, seeds: Iterable[int]) -> np.ndarray:
-    """``bucket_lookup`` of several repetitions.
+    """Calls ``bucket_lookup`` for several repetitions.
 
     Args:
         num_items: N.

@@ -51,7 +51,7 @@ class Pifa:
         self._parts.append((count, matrix))
 
     def result(self) -> Matrix:
-        """float32 (labels, width), rows of unit length or zero."""
+        """Returns float32 (labels, width), rows of unit length or zero."""
         total = sum((matrix for _, matrix in self._parts[1:]), self._parts[0][1])
         return _unit_rows(total, copy=False)
 
@@ -62,7 +62,7 @@ def pifa(
     max_nonzeros: int = 0,
     threads: int | None = None,
 ) -> Matrix:
-    """Positive instance feature aggregation: rows of ``l2(l2(Y)^T X)``.
+    """Aggregates the features of positive instances: rows of ``l2(l2(Y)^T X)``.
 
     An example counts for each of its n labels with 1 / sqrt(n), its features as they are.
 
@@ -98,7 +98,7 @@ def pifa(
 
 
 def pifa_of_source(source: Any, num_labels: int, batch_size: int = _BATCH) -> Matrix:
-    """``pifa`` of all examples of a source, which are read once, a batch at a time.
+    """Makes ``pifa`` of all examples of a source, which are read once, a batch at a time.
 
     The features of an image are its pixels, averaged to at most 16 per side, scaled to unit length.
     What all labels' images have in common is taken away from them: the mean over the labels, before
@@ -149,7 +149,7 @@ def pifa_of_source(source: Any, num_labels: int, batch_size: int = _BATCH) -> Ma
 
 
 def pii(labels: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-    """Positive instance indices: which examples a label has, rows of ``l2(Y^T)``.
+    """Returns the positive instance indices: which examples a label has, rows of ``l2(Y^T)``.
 
     Args:
         labels: Y (examples, labels), sparse.
@@ -174,7 +174,7 @@ def pifa_with_label_features(
     mode: str = "concat",
     alpha: float = 0.5,
 ) -> Matrix:
-    """PIFA joined with features of the labels themselves, such as those of their names.
+    """Joins PIFA with features of the labels themselves, such as those of their names.
 
     Args:
         labels, features: as for ``pifa``.
@@ -225,14 +225,14 @@ def _check_rows(labels: scipy.sparse.spmatrix, features: Matrix) -> None:
 
 
 def _matrix(values: Matrix) -> Matrix:
-    """float32, as CSR or as an array."""
+    """Returns float32, as CSR or as an array."""
     if scipy.sparse.issparse(values):
         return scipy.sparse.csr_matrix(values, dtype=np.float32)
     return np.asarray(values, np.float32)
 
 
 def _unit_rows(values: Matrix, copy: bool = True) -> Matrix:
-    """Rows scaled to length 1; rows of zeros stay as they are."""
+    """Returns rows scaled to length 1; rows of zeros stay as they are."""
     from sklearn.preprocessing import normalize  # half a second, which only a training needs
 
     return normalize(values, copy=copy)

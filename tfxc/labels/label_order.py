@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def random_order(num_labels: int, seed: int | Sequence[int]) -> np.ndarray:
-    """A random permutation.
+    """Returns a random permutation.
 
     Args:
         num_labels: N.
@@ -36,7 +36,7 @@ def random_order(num_labels: int, seed: int | Sequence[int]) -> np.ndarray:
 def clustered_order(
     label_vectors: "np.ndarray | scipy.sparse.csr_matrix", sizes: Sequence[int], seed: int
 ) -> np.ndarray:
-    """Codes under which the labels of a block are similar.
+    """Returns codes under which the labels of a block are similar.
 
     A block is the set of codes with the same leading digits. The labels are halved by spherical
     2-means with prescribed sizes (Prabhu et al., WWW 2018, "Parabel"; k-means++ start), always at
@@ -75,7 +75,7 @@ def clustered_order(
 
 
 def _invert(order: np.ndarray) -> np.ndarray:
-    """The place of each number in a permutation.
+    """Returns the place of each number in a permutation.
 
     Example:
         >>> _invert(np.array([2, 0, 1], np.int32)).tolist()

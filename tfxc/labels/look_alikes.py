@@ -42,7 +42,7 @@ _DIFFERENCES: dict[str, Callable[[str], str]] = {
 
 
 def plain_form(name: str) -> str:
-    """What names that look alike have in common.
+    """Returns what names that look alike have in common.
 
     Example:
         >>> plain_form("Topic 3\\u200b"), plain_form("3.0"), plain_form("3")
@@ -58,7 +58,7 @@ def plain_form(name: str) -> str:
 
 
 def difference(name: str, other: str) -> str:
-    """In what two names with the same plain form differ, in words.
+    """Says in words in what two names with the same plain form differ.
 
     Example:
         >>> difference("Topic", "topic"), difference("3", "3.0")
@@ -78,7 +78,7 @@ def difference(name: str, other: str) -> str:
 
 
 def look_alikes(names: Sequence[str]) -> list[list[str]]:
-    """The groups of different names that have one plain form.
+    """Returns the groups of different names that have one plain form.
 
     Args:
         names: distinct names; of ten million, 80 MB are taken besides the groups.
@@ -97,7 +97,7 @@ def look_alikes(names: Sequence[str]) -> list[list[str]]:
 
 
 def first_twins(names: Iterable[str], others: Iterable[str]) -> tuple[str, str] | None:
-    """A name and another one, of ``others``, that look alike; None if there are none.
+    """Returns a name and another one, of ``others``, that look alike; None if there are none.
 
     Example:
         >>> first_twins(["3.0", "law"], ["3", "health"])
@@ -124,7 +124,7 @@ def how_they_differ(name: str, other: str) -> str:
 
 
 def missing_words(names: Iterable[str]) -> list[str]:
-    """Those names that programs write where a value is missing.
+    """Returns those names that programs write where a value is missing.
 
     Example:
         >>> missing_words(["law", "nan", "N/A"])
@@ -134,7 +134,7 @@ def missing_words(names: Iterable[str]) -> list[str]:
 
 
 def warnings_of_names(names: Sequence[str]) -> list[str]:
-    """What to say of label names that hardly anyone wants to be labels of their own, a line each.
+    """Warns of label names that hardly anyone wants to be labels of their own, a line each.
 
     Args:
         names: distinct names.

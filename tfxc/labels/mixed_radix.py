@@ -56,7 +56,7 @@ def check_sizes(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def strides(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Weight of each digit.
+    """Returns the weight of each digit.
 
     Example:
         >>> strides((4, 5, 5))
@@ -68,7 +68,7 @@ def strides(sizes: Sequence[int]) -> tuple[int, ...]:
 def encode(
     ids: "np.ndarray | tf.Tensor", sizes: Sequence[int]
 ) -> "tuple[np.ndarray | tf.Tensor, ...]":
-    """Digits of label ids.
+    """Returns digits of label ids.
 
     Args:
         ids: int array or int32 tensor of any shape; -1 is padding.
@@ -90,7 +90,7 @@ def decode(
     sizes: Sequence[int],
     num_labels: int | None = None,
 ) -> "np.ndarray | tf.Tensor":
-    """Label ids of digits.
+    """Returns label ids of digits.
 
     Args:
         digits: one int array or tensor per digit.
@@ -111,7 +111,7 @@ def decode(
 
 
 def suggest_digit_sizes(num_labels: int, num_heads: int) -> tuple[int, ...]:
-    """The sizes with the fewest head columns that give every label a code.
+    """Returns the sizes with the fewest head columns that give every label a code.
 
     Among the sizes of at least 2 whose product reaches ``num_labels``, those with the smallest
     sum, and of these the ones with the smallest product.
@@ -141,7 +141,7 @@ def suggest_digit_sizes(num_labels: int, num_heads: int) -> tuple[int, ...]:
 
 
 def _nearest(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
-    """``sizes`` with one size raised: the one that needs the smallest raise."""
+    """Returns ``sizes`` with one size raised: the one that needs the smallest raise."""
     codes = math.prod(sizes)
     needed = [-(-num_labels // (codes // size)) for size in sizes]
     extra, digit = min((n - s, -h) for h, (n, s) in enumerate(zip(needed, sizes, strict=True)))
@@ -149,13 +149,14 @@ def _nearest(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def _largest_product(total: int, count: int) -> int:
-    """Largest product of ``count`` integers of a given sum: as equal as can be."""
+    """Returns the largest product of ``count`` integers of a given sum: as equal as can be."""
     size, larger = divmod(total, count)
     return (size + 1) ** larger * size ** (count - larger)
 
 
 def _smallest_product(total: int, count: int, least: int, most: int) -> tuple[int, ...] | None:
-    """Descending sizes in 2 .. most of sum ``total`` with the smallest product from ``least`` on.
+    """Returns descending sizes in 2 .. most of sum ``total`` with the smallest product from
+    ``least`` on.
 
     Returns None if there are none.
     """
@@ -184,14 +185,14 @@ def _pair(total: int, least: int, most: int) -> tuple[int, int] | None:
 
 
 def _is_count(value: object) -> bool:
-    """Whether this is a positive integer."""
+    """Says whether this is a positive integer."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
 
 
 def _where(
     condition: "np.ndarray | tf.Tensor", values: "np.ndarray | tf.Tensor"
 ) -> "np.ndarray | tf.Tensor":
-    """``values`` where the condition holds, else -1."""
+    """Returns ``values`` where the condition holds, else -1."""
     if isinstance(values, np.ndarray | np.generic | int):
         return np.where(condition, values, -1)
     import tensorflow as tf  # NumPy callers do without

@@ -23,7 +23,7 @@ _CONFIG = "config.json"
 
 
 def load_tree(path: str | Path, above: Mapping[str, Any] | None = None) -> ClusterTree:
-    """A tree of tfxc, or one of PECOS.
+    """Returns a tree of tfxc, or one of PECOS.
 
     Args:
         path: what ``ClusterTree.save`` wrote; a folder with ``config.json`` and ``C0.npz``,
@@ -51,7 +51,7 @@ def load_tree(path: str | Path, above: Mapping[str, Any] | None = None) -> Clust
 
 
 def is_leaf_matrix(path: str | Path) -> bool:
-    """Whether a file is there and is a sparse matrix of SciPy's, by the names in it."""
+    """Says whether a file is there and is a sparse matrix of SciPy's, by the names in it."""
     if not zipfile.is_zipfile(path):
         return False
     with read_errors(path), zipfile.ZipFile(path) as archive:
@@ -61,7 +61,7 @@ def is_leaf_matrix(path: str | Path) -> bool:
 def parents_of(
     matrix: scipy.sparse.spmatrix, nodes_above: int | None, where: str | Path
 ) -> np.ndarray:
-    """Parents of the nodes of one level.
+    """Returns parents of the nodes of one level.
 
     Args:
         matrix: sparse (nodes, nodes above); the places of its entries count.

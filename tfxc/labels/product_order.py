@@ -18,7 +18,7 @@ _DENSE_WIDTH = 256  # sparse vectors are brought to this
 
 
 def product_order(label_vectors: Matrix, sizes: Sequence[int], seed: int) -> np.ndarray:
-    """Codes of which every digit says something by itself.
+    """Returns codes of which every digit says something by itself.
 
     Digit 0 is that of ``clustered_order``. Each later digit says how a label differs from the mean
     of its block, the labels with the same digits before: over all blocks, the differences of the
@@ -68,7 +68,7 @@ def product_order(label_vectors: Matrix, sizes: Sequence[int], seed: int) -> np.
 def _with_digit(
     codes: np.ndarray, vectors: np.ndarray, sizes: Sequence[int], digit: int, seed: int
 ) -> np.ndarray:
-    """The codes with another value of ``digit``; later digits are in order of ascending id."""
+    """Changes the ``digit`` of the codes; later digits are in order of ascending id."""
     before, stride = strides(sizes)[digit - 1 : digit + 1]
     order = np.argsort(codes)
     blocks = [order[start : start + before] for start in range(0, len(order), before)]
@@ -95,7 +95,9 @@ def _with_digit(
 
 
 def _assigned(scores: np.ndarray, stride: int) -> np.ndarray:
-    """Column of each row (rows, columns), so that the first columns get ``stride`` rows each."""
+    """Returns the column of each row (rows, columns), so that the first columns get ``stride`` rows
+    each.
+    """
     columns = np.arange(len(scores)) // stride
     rows, places = linear_sum_assignment(scores[:, columns], maximize=True)
     return columns[places][np.argsort(rows)]

@@ -12,7 +12,7 @@ from tfxc.core.errors import ConfigError
 
 
 def propensities(label_counts: np.ndarray, num_examples: int, A: float, B: float) -> np.ndarray:
-    """Propensity of labels with the given training frequencies.
+    """Returns the propensity of labels with the given training frequencies.
 
     ``p_l = 1 / (1 + C · exp(−A · log(N_l + B)))`` with ``C = (log N − 1) · (B + 1)^A``, where N_l
     is the label's number of training examples (0 for a label never seen) and N the number of
@@ -49,7 +49,7 @@ def propensities(label_counts: np.ndarray, num_examples: int, A: float, B: float
 
 
 def checked_counts(label_counts: Sequence[int] | np.ndarray) -> np.ndarray:
-    """``label_counts`` as an array.
+    """Returns ``label_counts`` as an array.
 
     Raises:
         ConfigError: not a non-empty list of numbers of examples.
@@ -76,7 +76,7 @@ def checked_counts(label_counts: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def counts_of(ids: np.ndarray, label_counts: np.ndarray) -> np.ndarray:
-    """Training frequency of each label id, 0 for ids never seen in training and for −1.
+    """Returns the training frequency of each label id, 0 for ids never seen in training and for −1.
 
     Args:
         ids: int array of any shape.

@@ -11,7 +11,7 @@ DATASET_CONSTANTS = {"default": (0.55, 1.5), "wikipedia": (0.5, 0.4), "amazon": 
 
 
 def propensity_constants(propensity: str | Sequence[float]) -> tuple[float, float]:
-    """The pair (A, B) of a name in ``DATASET_CONSTANTS``, or of a pair given as such.
+    """Returns the pair (A, B) of a name in ``DATASET_CONSTANTS``, or of a pair given as such.
 
     Raises:
         ConfigError: the name is unknown or it is not a pair.

@@ -32,7 +32,7 @@ class LabelSlices:
     with_unknown: bool = True
 
     def lookup(self, ids: np.ndarray) -> np.ndarray:
-        """Slice number of each id, −1 for −1; the shape of ``ids``."""
+        """Returns the slice number of each id, −1 for −1; the shape of ``ids``."""
         ids = np.asarray(ids)
         seen = (ids >= 0) & (ids < len(self.slice_of_label))
         slices = self.slice_of_label[np.where(seen, ids, 0)]
@@ -40,7 +40,7 @@ class LabelSlices:
         return np.where(seen, slices, np.where(ids < 0, -1, unknown))
 
     def sizes(self) -> dict[str, int]:
-        """``{name: number of labels}``."""
+        """Returns ``{name: number of labels}``."""
         sizes = np.bincount(self.slice_of_label, minlength=len(self.names))
         return dict(zip(self.names, sizes.tolist(), strict=True))
 
@@ -105,7 +105,8 @@ def frequency_slices(
 
 
 def trained_slices(label_counts: Sequence[int] | np.ndarray) -> "LabelSlices":
-    """Labels with training examples, and those without; labels that cannot be found are neither.
+    """Returns labels with training examples, and those without; labels that cannot be found are
+    neither.
 
     Args:
         label_counts: (num_labels,) number of training examples of each label.

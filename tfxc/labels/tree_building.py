@@ -70,7 +70,7 @@ class ClusteringSettings:
             )
 
     def level_sizes(self, num_labels: int) -> list[int]:
-        """The sizes of the levels of the tree that ``build_tree`` builds.
+        """Returns the sizes of the levels of the tree that ``build_tree`` builds.
 
         Returns:
             list of int, the last the number of labels.
@@ -79,7 +79,7 @@ class ClusteringSettings:
         return [level.nodes for level in shape]
 
     def sample_rate(self, level: int, depth: int) -> float:
-        """The share of a node's labels that its centres are found from."""
+        """Returns the share of a node's labels that its centres are found from."""
         warm = min(1.0, level / (depth * self.warmup_ratio)) if self.warmup_ratio else 1.0
         return self.min_sample_rate + (self.max_sample_rate - self.min_sample_rate) * warm
 
@@ -90,7 +90,7 @@ def build_tree(
     *,
     threads: int | None = None,
 ) -> ClusterTree:
-    """Balanced hierarchical 2-means, then merged to nodes of ``nr_splits`` children.
+    """Halves labels by balanced 2-means, then merges to nodes of ``nr_splits`` children.
 
     The labels are halved, the halves again, until at most ``max_leaf_size`` labels are left in
     each of 2^h leaves, whose sizes differ by 1 at most. Where there are more than ``min_codes``
@@ -139,7 +139,7 @@ def build_tree(
 
 
 def leaf_centroids(tree: ClusterTree, label_vectors: Matrix) -> Matrix:
-    """Unit-length sums of the label vectors under each parent of labels.
+    """Returns unit-length sums of the label vectors under each parent of labels.
 
     Args:
         tree: ``ClusterTree``.
@@ -217,7 +217,7 @@ def _nearest(
     centroids: Matrix,
     counts: np.ndarray,
 ) -> np.ndarray:
-    """The leaf of greatest cosine of each vector, int32; -1 for a vector of zeros."""
+    """Returns the leaf of greatest cosine of each vector, int32; -1 for a vector of zeros."""
     from sklearn.preprocessing import normalize
 
     by_size = np.argsort(counts, kind="stable")

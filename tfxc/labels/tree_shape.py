@@ -22,7 +22,7 @@ class LevelShape(NamedTuple):
 
 
 def shape_of(tree: ClusterTree) -> "list[LevelShape]":
-    """A ``LevelShape`` for every level of a ``ClusterTree``, from the top.
+    """Returns a ``LevelShape`` for every level of a ``ClusterTree``, from the top.
 
     Example:
         >>> from tfxc.labels.cluster_tree import ClusterTree
@@ -36,7 +36,7 @@ def shape_of(tree: ClusterTree) -> "list[LevelShape]":
 def built_shape(
     num_labels: int, nr_splits: int = 16, min_codes: int | None = None, max_leaf_size: int = 100
 ) -> "list[LevelShape]":
-    """The shape that ``build_tree`` gives this many labels, whatever their vectors are.
+    """Returns the shape that ``build_tree`` gives this many labels, whatever their vectors are.
 
     Args:
         num_labels: number of labels.
@@ -62,7 +62,7 @@ def built_shape(
 
 
 def tree_in_order(sizes: Sequence[int]) -> ClusterTree:
-    """A ``ClusterTree`` of these level sizes whose neighbours are adjacent, for trials.
+    """Returns a ``ClusterTree`` of these level sizes whose neighbours are adjacent, for trials.
 
     Example:
         >>> tree_in_order([2, 5]).parents[1].tolist()
@@ -74,7 +74,7 @@ def tree_in_order(sizes: Sequence[int]) -> ClusterTree:
 
 
 def children_table(tree: ClusterTree, level: int) -> tuple[np.ndarray, np.ndarray]:
-    """The children of every node above a level, side by side.
+    """Returns the children of every node above a level, side by side.
 
     Args:
         tree: ``ClusterTree``.

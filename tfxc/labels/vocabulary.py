@@ -45,7 +45,7 @@ class LabelVocabulary:
         return name in self._ids
 
     def ids(self, names: Iterable[str]) -> list[int]:
-        """The ids of those of ``names`` that are known, in the given order."""
+        """Returns the ids of those of ``names`` that are known, in the given order."""
         return [self._ids[name] for name in names if name in self._ids]
 
     def save(self, path: str | Path) -> None:
@@ -55,7 +55,7 @@ class LabelVocabulary:
 
     @classmethod
     def of(cls, path: str | Path | None, num_labels: int) -> "LabelVocabulary":
-        """The names in a file, or the numbers from 0 as names without one.
+        """Returns the names in a file, or the numbers from 0 as names without one.
 
         Args:
             path: see ``load``, or None.

@@ -29,7 +29,7 @@ from tfxc.core.errors import ConfigError, DataError
 
 
 def hits(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which predictions are true labels.
+    """Says which predictions are true labels.
 
     One sorted search over (row, label) keys: no Python per example, and memory in proportion to
     the two inputs only.
@@ -49,7 +49,7 @@ def hits(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def distinct_labels(labels: np.ndarray) -> np.ndarray:
-    """Labels sorted within each row, with −1 instead of any label listed a second time."""
+    """Returns labels sorted within each row, with −1 instead of any label listed a second time."""
     labels = np.sort(np.asarray(labels), axis=1)
     repeated = labels[:, 1:] == labels[:, :-1]
     labels[:, 1:][repeated] = -1
@@ -174,11 +174,11 @@ class Metric:
         self.state = self.initial_state()
 
     def initial_state(self) -> dict[str, Any]:
-        """The state before the first example, a dict of arrays."""
+        """Returns the state before the first example, a dict of arrays."""
         raise NotImplementedError
 
     def settings(self) -> tuple[Any, ...]:
-        """What two metrics must have in common to be merged."""
+        """Returns what two metrics must have in common to be merged."""
         return self.names
 
     def update_ranked(self, batch: "RankedBatch") -> None:
@@ -186,15 +186,15 @@ class Metric:
         raise NotImplementedError
 
     def result(self) -> dict[str, float]:
-        """``{name: value}``, within [0, 1] where ``is_share``; 0.0 where ``support()`` is 0."""
+        """Returns ``{name: value}``, in [0, 1] where ``is_share``; 0.0 where ``support()`` is 0."""
         raise NotImplementedError
 
     def support(self) -> dict[str, int]:
-        """``{name: number of examples or labels the value is an average over}``."""
+        """Returns ``{name: number of examples or labels the value is an average over}``."""
         raise NotImplementedError
 
     def counts(self) -> dict[str, int]:
-        """Numbers to be reported with the result, e.g. of examples left out."""
+        """Returns numbers to be reported with the result, e.g. of examples left out."""
         return {}
 
     def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
@@ -226,7 +226,8 @@ class Metric:
         losses: np.ndarray | None = None,
         ranks: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """``{name: float64 (batch,)}``; empty for metrics that are not a mean over examples.
+        """Returns ``{name: float64 (batch,)}``; empty for metrics that are not a mean over
+        examples.
 
         NaN marks an example that the metric leaves out.
 
@@ -276,7 +277,7 @@ class MeanMetric(Metric):
 
 
 def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
-    """``ks`` as a tuple.
+    """Returns ``ks`` as a tuple.
 
     Raises:
         ConfigError: not a non-empty list of distinct positive integers.
@@ -291,12 +292,12 @@ def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
 
 
 def names_at(prefix: str, ks: Sequence[int], suffix: str = "") -> tuple[str, ...]:
-    """``("P@1", "P@3", …)``."""
+    """Returns ``("P@1", "P@3", …)``."""
     return tuple(f"{prefix}@{k}{suffix}" for k in ks)
 
 
 def named(names: Sequence[str], values: ArrayLike) -> dict[str, Any]:
-    """``{name: Python number}``."""
+    """Returns ``{name: Python number}``."""
     return dict(zip(names, np.asarray(values).tolist(), strict=True))
 
 
@@ -304,21 +305,21 @@ def ratio(
     numerator: ArrayLike,
     denominator: ArrayLike,
 ) -> np.ndarray:
-    """``numerator / denominator`` as float64, 0 where the denominator is 0."""
+    """Returns ``numerator / denominator`` as float64, 0 where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     result = np.zeros(numerator.shape)
     return np.divide(numerator, denominator, out=result, where=denominator != 0)
 
 
 def zero_padded(array: np.ndarray, size: int) -> np.ndarray:
-    """``array`` with zeros appended up to ``size`` entries; itself where it is long enough."""
+    """Appends zeros to ``array`` up to ``size`` entries, where it is shorter."""
     if len(array) >= size:
         return array
     return np.concatenate([array, np.zeros(size - len(array), array.dtype)])
 
 
 def add_padded(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Sum of two arrays, the shorter one continued with zeros; "or" of bool arrays."""
+    """Returns the sum of two arrays, the shorter one continued with zeros; "or" of bool arrays."""
     if left.ndim == 0:
         return left + right
     size = max(len(left), len(right))

@@ -13,7 +13,7 @@ _MAX_VALUES = 2048
 def paired_bootstrap(
     a: np.ndarray, b: np.ndarray, samples: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> dict[str, float]:
-    """Paired bootstrap of the mean difference of two runs' per-example values.
+    """Resamples the mean difference of two runs' per-example values, in pairs.
 
     The examples are drawn with replacement, both runs' values together (Efron and Tibshirani, "An
     Introduction to the Bootstrap", 1993, chapters 13 and 16). Equal differences are drawn as one,
@@ -84,7 +84,7 @@ def paired_bootstrap(
 
 
 def _distinct(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values and how often each occurs, at most ``_MAX_VALUES``."""
+    """Returns distinct values and how often each occurs, at most ``_MAX_VALUES``."""
     # Rounded so that differences equal but for their last bits are drawn as one.
     values, counts = np.unique(differences.round(12), return_counts=True)
     if len(values) <= _MAX_VALUES:

@@ -47,13 +47,13 @@ class Decision:
         return f"labels of {kind} {self.threshold:g} or more"
 
     def predicted(self, batch: "RankedBatch") -> np.ndarray:
-        """bool (batch, K): the predictions of a ``RankedBatch`` that count."""
+        """Returns bool (batch, K): the predictions of a ``RankedBatch`` that count."""
         if self.threshold is None:
             return (np.arange(batch.ids.shape[1]) < 1) & (batch.ids >= 0)
         return (batch.scores >= self.threshold) & (batch.ids >= 0)
 
     def depth(self, least: int, num_labels: int, searched: int = SEARCHED) -> int:
-        """Labels to search for each example.
+        """Returns labels to search for each example.
 
         Args:
             least: as many as other metrics need.
@@ -127,7 +127,7 @@ class Classification(Metric):
         self.state["cut off"] += np.count_nonzero(self.truncated(batch))
 
     def truncated(self, batch: "RankedBatch") -> np.ndarray:
-        """bool (batch,): examples whose last prediction still reaches the threshold."""
+        """Returns bool (batch,): examples whose last prediction still reaches the threshold."""
         if self.decision.threshold is None or batch.ids.shape[1] == self.num_labels:
             return np.zeros(len(batch), bool)
         return self.decision.predicted(batch)[:, -1]
@@ -159,7 +159,7 @@ class Classification(Metric):
         return named(self.names, [*values, *of_examples])
 
     def support(self) -> dict[str, int]:
-        """Examples; for the macro averages the number of labels that occur."""
+        """Returns examples; for the macro averages the number of labels that occur."""
         _, predicted, true = self.per_label()
         num_labels = int(np.count_nonzero((predicted > 0) | (true > 0)))
         examples = int(self.state["examples"])
@@ -175,7 +175,8 @@ class Classification(Metric):
         return counts
 
     def per_label(self) -> list[np.ndarray]:
-        """Hits, predictions and occurrences of each label, three int64 arrays of one length.
+        """Returns hits, predictions and occurrences of each label, three int64 arrays of one
+        length.
 
         They reach to the largest id met, of labels that training does not know as well.
         """
@@ -190,7 +191,8 @@ class Classification(Metric):
 
 
 def positive_label(names: Sequence[str]) -> int | None:
-    """The label of the ``binary`` values: of two the last one by name (1, positive, true, yes).
+    """Returns the label of the ``binary`` values: of two the last one by name (1, positive, true,
+    yes).
 
     Args:
         names: label names by id.

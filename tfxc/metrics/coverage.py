@@ -63,7 +63,7 @@ class LabelCoverage(Metric):
         return named(self.names, ratio(marked, list(self.support().values())))
 
     def support(self) -> dict[str, int]:
-        """Numbers of labels: those true at least once, and all."""
+        """Returns numbers of labels: those true at least once, and all."""
         num_true = int(np.count_nonzero(self.state["true"]))
         sizes = [num_true] * len(self.ks) + [self.num_labels] * len(self.ks)
         return named(self.names, sizes)
@@ -100,7 +100,7 @@ class SlicedMetric(MeanMetric):
         return self.names, tuple(self.slices.sizes().items())
 
     def values_of(self, cumulative_hits: np.ndarray, num_true: np.ndarray) -> np.ndarray:
-        """float64 (batch, K): values at every cut-off of one slice, NaN to leave them out.
+        """Returns float64 (batch, K): values at every cut-off of one slice, NaN to leave them out.
 
         Args:
             cumulative_hits: int (batch, K), hits within the slice.
@@ -180,7 +180,7 @@ class TrainedRecall(SlicedRecall):
         return named(self.names, [*parts, *means])
 
     def support(self) -> dict[str, int]:
-        """Numbers of examples; of the mean the smaller one."""
+        """Returns numbers of examples; of the mean the smaller one."""
         counts = self.state["count"]
         return named(self.names, [*counts, *counts.reshape(2, -1).min(axis=0)])
 
@@ -202,7 +202,7 @@ class SlicedPrecision(SlicedMetric):
         self.state["true"] += np.bincount(slices[slices >= 0], minlength=len(self.slices.names))
 
     def support(self) -> dict[str, int]:
-        """Examples; 0 for a slice of which no label was true in any."""
+        """Returns examples; 0 for a slice of which no label was true in any."""
         occurring = np.repeat(self.state["true"] > 0, len(self.ks))
         return named(self.names, np.where(occurring, self.state["count"], 0))
 

@@ -62,7 +62,7 @@ class IdentificationResult:
     mate_ranks: np.ndarray
 
     def to_dict(self) -> dict[str, Any]:
-        """The metrics as a dict for JSON."""
+        """Returns the metrics as a dict for JSON."""
         open_set = {f"{f:g}": {"tpir": t, "fpir": reached} for f, (t, reached) in self.tpir.items()}
         return {
             "num_probes": self.num_probes,
@@ -74,7 +74,7 @@ class IdentificationResult:
         }
 
     def table(self) -> str:
-        """The metrics in percent, one line each."""
+        """Returns the metrics in percent, one line each."""
         lines = [f"rank {rank:<9} {_percent(share)}" for rank, share in self.ranks.items()]
         for fpir, (tpir, reached) in self.tpir.items():
             lines.append(f"TPIR@FPIR={fpir:<4g} {_percent(tpir)}  at FPIR {reached:.2e}")
@@ -222,7 +222,7 @@ def _search(
     enrolled: np.ndarray,
     share: float = 0.0,
 ) -> _Search:
-    """A ``_Search``; ``wrong`` has as many scores as ``share`` of the probes."""
+    """Returns a ``_Search``; ``wrong`` has as many scores as ``share`` of the probes."""
     most = math.ceil(round(share * len(probes), 9))
     order = np.argsort(enrolled, kind="stable")
     columns, starts = np.unique(enrolled[order], return_index=True)
@@ -255,7 +255,7 @@ def _blocks(count: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 def _open_set(search: _Search, fpirs: Sequence[float]) -> dict[float, tuple[float, float]]:
-    """{fpir: (tpir, fpir reached)} of one gallery, which has mated probes and others."""
+    """Returns {fpir: (tpir, fpir reached)} of one gallery, which has mated probes and others."""
     mated = search.ranks > 0
     strangers = np.sort(search.best_scores[~mated])[::-1]
     first = search.ranks == 1

@@ -31,7 +31,7 @@ def add_halves(embeddings: np.ndarray) -> np.ndarray:
 def pair_distances(
     embeddings: np.ndarray, pairs: Sequence[Sequence[int]] | np.ndarray
 ) -> np.ndarray:
-    """Squared distances of the embeddings of each pair after scaling them to length 1.
+    """Returns the squared distances of the embeddings of each pair after scaling them to length 1.
 
     Args:
         embeddings: float (m, dim), not scaled; where an image and its mirror image are used,
@@ -55,7 +55,7 @@ def pair_distances(
 
 
 def pair_scores(embeddings: np.ndarray, pairs: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
-    """Dot products of the embeddings (m, dim) of each pair, float64 (n,)."""
+    """Returns dot products of the embeddings (m, dim) of each pair, float64 (n,)."""
 
     def score(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         return np.vecdot(embeddings[left], embeddings[right])
@@ -99,7 +99,7 @@ def pool_templates(
     media_ids: Sequence[int] | np.ndarray,
     weights: Sequence[float] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One vector per template: means within each medium, summed over the media, of length 1.
+    """Pools a vector per template: means within each medium, summed over the media, of length 1.
 
     Averaging within a medium (a video, or one image) first keeps long videos from outweighing
     single images. Lengths of the embeddings are kept: they say how sure the encoder is.

@@ -132,16 +132,16 @@ class PerLabel:
             self.pairs_left_out = True
 
     def confusions(self) -> np.ndarray:
-        """int64 (pairs, 3): true label missed, label predicted in its place, examples; most first.
+        """Returns int64 (pairs, 3): true label missed, label predicted in its place, examples.
 
-        An example with several of either counts for each pair of them.
+        The most frequent pairs come first. An example with several of either counts for each pair.
         """
         pairs = [(*pair, count) for pair, count in self._pairs.items()]
         pairs.sort(key=lambda pair: (-pair[2], pair[0], pair[1]))
         return np.array(pairs, np.int64).reshape(-1, 3)
 
     def precision_recall_f1(self) -> tuple[np.ndarray, ...]:
-        """Three float64 (N,); NaN for labels that neither occur nor are predicted."""
+        """Returns three float64 (N,); NaN for labels that neither occur nor are predicted."""
         hits = self.hits
         predicted = self.predicted
         true = self.true

@@ -60,7 +60,7 @@ class PropensityScoredMetric(Metric):
         super().__init__()
 
     def discounts(self) -> np.ndarray:
-        """float64 (largest k,): what a hit at each rank counts."""
+        """Returns float64 (largest k,): what a hit at each rank counts."""
         raise NotImplementedError
 
     def initial_state(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class PropensityScoredMetric(Metric):
         return 1 / propensities(counts, self.num_examples, *self.constants)
 
     def _sums(self, gains: np.ndarray) -> np.ndarray:
-        """(len(ks),): discounted sum of the first k columns, over all rows."""
+        """Returns (len(ks),): discounted sum of the first k columns, over all rows."""
         discounted = gains.sum(axis=0) * self.discounts()[: gains.shape[1]]
         return np.array([discounted[:k].sum() for k in self.ks])
 

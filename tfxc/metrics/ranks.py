@@ -67,7 +67,7 @@ class Ranks(Metric):
         return named(self.names, ratio(self.state["sum"], self._counts()))
 
     def support(self) -> dict[str, int]:
-        """Numbers of pairs."""
+        """Returns numbers of pairs."""
         return named(self.names, self._counts())
 
     def _counts(self) -> np.ndarray:

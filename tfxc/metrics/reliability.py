@@ -84,11 +84,11 @@ class Reliability(Metric):
         return named(self.names, [ratio(gaps, self.state["count"].sum())])
 
     def support(self) -> dict[str, int]:
-        """The number of predictions."""
+        """Returns the number of predictions."""
         return named(self.names, [self.state["count"].sum()])
 
     def bins(self) -> list[Bin]:
-        """Those with predictions, in ascending order."""
+        """Returns those with predictions, in ascending order."""
         count = self.state["count"]
         means = [ratio(self.state[name], count) for name in ("probability", "hits")]
         edges = np.linspace(0, 1, self.num_bins + 1)

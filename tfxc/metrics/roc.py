@@ -25,7 +25,7 @@ class Roc:
 
     @classmethod
     def of(cls, scores: Sequence[float] | np.ndarray, same: Sequence[bool] | np.ndarray) -> "Roc":
-        """The curve of scores (n,), larger for more similar, and same flags (n,).
+        """Returns the curve of scores (n,), larger for more similar, and same flags (n,).
 
         Raises:
             DataError: there are no same or no different pairs, a score is not finite, or the
@@ -38,11 +38,13 @@ class Roc:
         return cls(far, tar)
 
     def area(self) -> float:
-        """Area under the curve: the chance that a same pair scores above a different one."""
+        """Returns the area under the curve: the chance that a same pair scores above a different
+        one.
+        """
         return float(np.trapezoid(self.tar, self.far))
 
     def equal_error_rate(self) -> float:
-        """The rate at which false accepts and false rejects are equally frequent.
+        """Returns the rate at which false accepts and false rejects are equally frequent.
 
         The curve is followed linearly between its points.
         """
@@ -54,7 +56,7 @@ class Roc:
         return float(self.far[right - 1] + share * (self.far[right] - self.far[right - 1]))
 
     def tar_at(self, far: float) -> tuple[float, float]:
-        """The true accept rate at a false accept rate, and the rate it really belongs to.
+        """Returns the true accept rate at a false accept rate, and the rate it really belongs to.
 
         It is the curve's point whose rate is nearest to ``far`` on either side, as in the scripts
         for IJB: nothing is interpolated, and a rate that few different pairs cannot express is
@@ -76,7 +78,7 @@ class Roc:
 def checked(
     values: Sequence[float] | np.ndarray, same: Sequence[bool] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores or distances as float64 (n,), flags as bool (n,).
+    """Returns scores or distances as float64 (n,), flags as bool (n,).
 
     Raises:
         DataError: the lengths differ, a value is not finite, or one of the two kinds is missing.
@@ -124,7 +126,7 @@ def draw_roc(path: str | Path, curve: "Roc", title: str) -> None:
 
 
 def check_plot_path(path: str | Path) -> type:
-    """matplotlib's ``Figure``, once it is clear that a plot can be written to ``path``.
+    """Returns matplotlib's ``Figure``, once it is clear that a plot can be written to ``path``.
 
     Raises:
         ConfigError: matplotlib is not installed or does not know the format.

@@ -31,7 +31,7 @@ def build_metrics(
     classification: Classification | None = None,
     more: Sequence[Metric] = (),
 ) -> "MetricSuite":
-    """The metrics that the given facts allow.
+    """Returns the metrics that the given facts allow.
 
     Always P, normalised P, R and nDCG at each k. With ``label_counts`` also label coverage and R
     and P by frequency slice; with ``num_train_examples`` also PSP and PSnDCG.
@@ -86,7 +86,7 @@ def build_metrics(
 
 
 def metrics_of_pairs(ks: Sequence[int], trained: "LabelSlices | None", ranks: bool) -> list[Metric]:
-    """Metrics of labels with and without training examples apart, and of ranks.
+    """Returns metrics of labels with and without training examples apart, and of ranks.
 
     Args:
         ks: cut-offs.
@@ -171,11 +171,11 @@ class MetricSuite(Metric):
         return _join(metric.support() for metric in self.metrics)
 
     def counts(self) -> dict[str, int]:
-        """Number of examples, of those left out, and of what else is to be reported."""
+        """Returns the number of examples, of those left out, and of what else is to be reported."""
         return {"examples": self.num_examples} | _join(m.counts() for m in self.metrics)
 
     def best_is_larger(self, name: str) -> bool:
-        """Whether a larger value is a better one; False for ``loss`` and names ending in it.
+        """Says whether a larger value is a better one; False for ``loss`` and names ending in it.
 
         Raises:
             ConfigError: the suite reports no such metric.
@@ -196,7 +196,7 @@ class MetricSuite(Metric):
         )
 
     def table(self) -> str:
-        """The result as text: percentages, one row per metric and one column per cut-off.
+        """Returns the result as text: percentages, one row per metric and one column per cut-off.
 
         A value with nothing to average over is shown as a dash. What is not a percentage has a line
         of its own.
@@ -228,7 +228,8 @@ class MetricSuite(Metric):
         return "\n".join([*lines, *counts])
 
     def cells(self) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-        """What ``table`` shows: ``{row: {column: text}}``, and ``{name: text}`` of other values.
+        """Returns what ``table`` shows: ``{row: {column: text}}``, and ``{name: text}`` of other
+        values.
 
         Columns are called ``@1`` and so on, and the empty string for a metric without cut-off.
         """
@@ -254,6 +255,8 @@ def _join(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _cell(name: str) -> tuple[str, str]:
-    """Row and column of a metric's name: ``R@5/tail`` is in row ``R/tail``, column ``@5``."""
+    """Returns the row and column of a metric's name: ``R@5/tail`` is in row ``R/tail``, column
+    ``@5``.
+    """
     at = re.fullmatch(r"(.*)@(\d+)(.*)", name)
     return (at[1] + at[3], f"@{at[2]}") if at else (name, "")

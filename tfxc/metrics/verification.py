@@ -63,13 +63,13 @@ class ScoresResult:
     roc: Roc
 
     def to_dict(self) -> dict[str, Any]:
-        """The metrics as a dict for JSON."""
+        """Returns the metrics as a dict for JSON."""
         tar = {f"{far:.0e}": {"tar": t, "far": reached} for far, (t, reached) in self.tar.items()}
         values = {"num_pairs": self.num_pairs, "num_same": self.num_same}
         return {**values, "auc": self.auc, "eer": self.eer, "tar_at_far": tar}
 
     def table(self) -> str:
-        """The metrics in percent, one line each."""
+        """Returns the metrics in percent, one line each."""
         lines = [f"AUC       {_percent(self.auc)}", f"EER       {_percent(self.eer)}"]
         for far, (tar, reached) in self.tar.items():
             lines.append(f"TAR@{far:.0e} {_percent(tar)}  at FAR {reached:.2e}")
@@ -122,7 +122,7 @@ def verify_scores(
     same: Sequence[bool] | np.ndarray,
     fars: Sequence[float] = FARS,
 ) -> "ScoresResult":
-    """Curve, area, equal error rate and true accept rates of scored pairs.
+    """Returns the curve, area, equal error rate and true accept rates of scored pairs.
 
     Args:
         scores: float (n,), larger for more similar.
@@ -162,7 +162,7 @@ def verify_pairs(
     far: float = 1e-3,
     fars: Sequence[float] = FARS,
 ) -> "PairsResult":
-    """The protocol of LFW: thresholds chosen on all folds but one, scored on that one.
+    """Follows the protocol of LFW: thresholds chosen on all folds but one, scored on that one.
 
     A pair counts as the same if its distance is below a threshold. Folds are contiguous
     and in the order given. The threshold for accuracy is the smallest of 0, 0.01 … 3.99 with the
@@ -218,7 +218,7 @@ def verify_pairs(
 
 
 def _at_far(parts: Sequence[_Fold], sizes: np.ndarray, far: float) -> np.ndarray:
-    """Accepted same and different pairs (folds, 2) at each fold's threshold for ``far``."""
+    """Returns accepted same and different pairs (folds, 2) at each fold's threshold for ``far``."""
     wrong = _accepted(parts, _VAL_THRESHOLDS)[:, 1]
     others = np.maximum(sizes[:, 1].sum() - sizes[:, 1], 1)[:, None]
     rates = (wrong.sum(axis=0) - wrong) / others
@@ -234,7 +234,7 @@ def _at_far(parts: Sequence[_Fold], sizes: np.ndarray, far: float) -> np.ndarray
 
 
 def _accepted(parts: Sequence[_Fold], thresholds: np.ndarray) -> np.ndarray:
-    """Same and different pairs below each threshold, int (folds, 2, thresholds)."""
+    """Returns same and different pairs below each threshold, int (folds, 2, thresholds)."""
     counts = [
         [np.searchsorted(np.sort(d[kind]), thresholds) for kind in (flags, ~flags)]
         for d, flags in parts

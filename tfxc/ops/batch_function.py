@@ -32,7 +32,7 @@ class BatchFunction:
     def __call__(
         self, *batch: Mapping[str, Any] | np.ndarray | tf.Tensor, **settings: Hashable
     ) -> Any:
-        """What the function returns, as arrays.
+        """Calls the function with arrays, and returns arrays.
 
         Args:
             batch: arrays, or nested dicts and lists of them; their first dimension may change.
@@ -45,7 +45,7 @@ class BatchFunction:
     def _function_for(
         self, signature: list[Any], settings: Mapping[str, Hashable]
     ) -> Callable[..., Any]:
-        """The compiled function that accepts a signature."""
+        """Returns the compiled function that accepts a signature."""
         specs = tf.nest.flatten(signature)
         key = (*((spec.dtype, spec.shape.rank) for spec in specs), *settings.items())
         if key in self._compiled:
@@ -68,7 +68,7 @@ class BatchFunction:
 
 
 def open_spec(array: np.ndarray | tf.Tensor) -> tf.TensorSpec:
-    """A signature that fits every batch: the first dimension is open.
+    """Returns a signature that fits every batch: the first dimension is open.
 
     So is the second of tokens and labels, int32 (batch, length), which hardly ever stays the same.
     """

@@ -60,7 +60,8 @@ class CompiledOperation:
         self.all.append(self)
 
     def get(self, retry: bool = False) -> Callable[..., Any] | None:
-        """The operation as a function, or None if it cannot be made; always the same answer.
+        """Returns the operation as a function, or None if it cannot be made; always the same
+        answer.
 
         Args:
             retry: whether to compile again what did not compile before.
@@ -94,7 +95,9 @@ class CompiledOperation:
 
 
 def _compiler() -> list[str] | None:
-    """The compiler's command as a list, of ``CXX`` as a shell would split it; None without one."""
+    """Returns the compiler's command as a list, of ``CXX`` as a shell would split it; None without
+    one.
+    """
     try:
         command = shlex.split(os.environ.get("CXX") or "g++")
     except ValueError:  # an open quotation mark
@@ -103,7 +106,7 @@ def _compiler() -> list[str] | None:
 
 
 def _library(compiler: list[str], source: Path, what: str, retry: bool = False) -> Path:
-    """Path of the compiled file, made if it is not there or damaged.
+    """Returns the path of the compiled file, made if it is not there or damaged.
 
     Raises:
         MachineError: it does not compile, now or when it was last tried.
@@ -143,7 +146,7 @@ def _library(compiler: list[str], source: Path, what: str, retry: bool = False) 
 
 
 def _command(compiler: list[str], source: Path, output: str | Path) -> list[str]:
-    """What compiles a source, as a list. The compiler may bring an ``-march`` of its own."""
+    """Returns the command that compiles a source; the compiler may have its own ``-march``."""
     flags = [*tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
     return [*compiler, *_FLAGS, str(source), "-o", str(output), *flags]
 

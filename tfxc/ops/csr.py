@@ -16,7 +16,7 @@ Matrix = np.ndarray | scipy.sparse.csr_matrix
 
 
 def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Where each of the lists begins and ends, as the ``indptr`` of a CSR matrix.
+    """Says where each of the lists begins and ends, as the ``indptr`` of a CSR matrix.
 
     Args:
         counts: (n,) how long each list is.
@@ -34,7 +34,7 @@ def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def as_csr(vectors: np.ndarray) -> scipy.sparse.csr_matrix:
-    """A dense matrix with all its entries as float32 CSR."""
+    """Returns a dense matrix with all its entries as float32 CSR."""
     rows, width = vectors.shape
     columns = np.tile(np.arange(width, dtype=np.int32), rows)
     splits = np.arange(rows + 1, dtype=np.int64) * width
@@ -43,7 +43,7 @@ def as_csr(vectors: np.ndarray) -> scipy.sparse.csr_matrix:
 
 
 def unit_rows(matrix: scipy.sparse.csr_matrix, norm: str = "l2") -> scipy.sparse.csr_matrix:
-    """A float32 matrix with its rows scaled to norm 1, in place; rows of zeros stay.
+    """Returns a float32 matrix with its rows scaled to norm 1, in place; rows of zeros stay.
 
     Bit for bit what ``sklearn.preprocessing.normalize`` makes of it.
 
@@ -67,7 +67,7 @@ def unit_rows(matrix: scipy.sparse.csr_matrix, norm: str = "l2") -> scipy.sparse
 def summed_entries(
     matrix: scipy.sparse.csr_matrix, where: str | Path, first_row: int = 0
 ) -> scipy.sparse.csr_matrix:
-    """The matrix with one entry for each place: entries stored twice are summed.
+    """Returns the matrix with one entry for each place: entries stored twice are summed.
 
     Args:
         matrix: CSR; it is left as it is.
@@ -106,7 +106,7 @@ def summed_entries(
 
 
 def entry_place(matrix: scipy.sparse.csr_matrix, entry: int, first_row: int = 0) -> str:
-    """Where an entry stands, for messages; rows and columns are counted from 1.
+    """Says where an entry stands, for messages; rows and columns are counted from 1.
 
     Args:
         matrix: CSR.
@@ -118,7 +118,7 @@ def entry_place(matrix: scipy.sparse.csr_matrix, entry: int, first_row: int = 0)
 
 
 def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
-    """The matrix of a file, CSR, its indices within its shape and its row bounds ascending.
+    """Returns the matrix of a file, CSR, its indices within its shape and its row bounds ascending.
 
     Raises:
         DataError: the file is missing or damaged, or holds no sparse matrix.
@@ -138,7 +138,7 @@ def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
 
 
 def sparse_shape(path: str | Path) -> tuple[int, int]:
-    """(rows, columns) of the matrix of a file, without reading the rest.
+    """Returns (rows, columns) of the matrix of a file, without reading the rest.
 
     Raises:
         DataError: as ``load_sparse``.

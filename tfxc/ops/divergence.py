@@ -12,7 +12,7 @@ _NOTHING = -1e30  # a logit whose probability is 0
 
 
 def symmetric_divergence(first: "LogitGroup", second: "LogitGroup", link: str) -> tf.Tensor:
-    """``KL(p || q) + KL(q || p)``, summed over the columns, float32 (batch,).
+    """Returns ``KL(p || q) + KL(q || p)``, summed over the columns, float32 (batch,).
 
     Both directions together are ``sum (p - q) (log p - log q)``, and for probabilities of single
     columns ``sum (p - q) (z_p - z_q)`` with their logits z.
@@ -47,7 +47,8 @@ def symmetric_divergence(first: "LogitGroup", second: "LogitGroup", link: str) -
 def teacher_divergence(
     student: tf.Tensor, teacher: tf.Tensor, temperature: tf.Tensor, link: str, distance: str
 ) -> tf.Tensor:
-    """Distance of a student's logits from a teacher's, summed over the columns, float32 (batch,).
+    """Returns the distance of a student's logits from a teacher's, summed over the columns, float32
+    (batch,).
 
     With p the teacher's and q the student's probabilities at a temperature T (of logits / T):
     ``"kl"`` is ``sum p (log p - log q)``; ``"ce"`` is ``- sum p log q``, which has the same
@@ -88,7 +89,7 @@ def teacher_divergence(
 def difficulty(
     student: tf.Tensor, teacher: tf.Tensor, scheduler: str, gamma: float = 1.0
 ) -> tf.Tensor:
-    """What a temperature scheduler uses, float32 (batch,), without a gradient.
+    """Measures what a temperature scheduler uses, float32 (batch,), without a gradient.
 
     * ``"flsw"``: ``(1 - cosine of the two logit vectors) ^ gamma``: how far they are apart.
     * ``"cwsm"``: ``1 / (q + 0.001)``, q the student's largest probability at temperature 1.

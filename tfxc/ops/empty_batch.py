@@ -23,7 +23,7 @@ def handle_empty_batches(answered: bool) -> Iterator[None]:
 def with_one_example(
     features: Mapping[str, tf.Tensor] | tf.Tensor,
 ) -> tuple[Mapping[str, tf.Tensor] | tf.Tensor, tf.Tensor | None]:
-    """A batch of features that has an example: an empty one is added where there is none.
+    """Returns a batch of features that has an example: an empty one is added where there is none.
 
     A batch whose size is known while the graph is built, and not 0, is returned as it is.
 

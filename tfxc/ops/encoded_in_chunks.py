@@ -13,7 +13,7 @@ _Gradient = tf.Tensor | tf.IndexedSlices | None
 
 
 def encoded_in_chunks(encode: _Encode, ids: tf.Tensor, chunks: int) -> tf.Tensor:
-    """The vectors of texts, a chunk after the other, without their activations.
+    """Returns the vectors of texts, a chunk after the other, without their activations.
 
     In the backward pass each chunk is encoded once more: time is saved for memory. The dropout
     masks of a text are those it has in one piece, see ``ops.randomness.rows_of_labels``.
@@ -62,7 +62,7 @@ class _Cut:
         self.count = tf.size(ids, tf.int64)
 
     def encoded(self, encode: _Encode, number: int | tf.Tensor) -> tuple[tf.Tensor, slice]:
-        """The vectors of a chunk, and which rows of all they are."""
+        """Returns the vectors of a chunk, and which rows of all they are."""
         number = tf.cast(number, tf.int64)
         begin, end = (at * self.count // self.chunks for at in (number, number + 1))
         with rows_of_labels(begin):
@@ -91,7 +91,7 @@ def _vectors(encode: _Encode, cut: _Cut) -> tf.Tensor:
 def _gradients(
     encode: _Encode, cut: _Cut, variables: list[tf.Variable], upstream: tf.Tensor
 ) -> list[_Gradient]:
-    """Of the variables, where each chunk is encoded again: tensors, rows of tables, or None."""
+    """Encodes each chunk again for the variables' gradients: tensors, rows of tables, or None."""
 
     def of_chunk(number: tf.Tensor) -> list[_Gradient]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -117,7 +117,7 @@ def _gradients(
 
 
 def _begun(gradient: _Gradient, chunks: int) -> Any:
-    """What a sum of gradients is in the loop: of rows of a table, they are listed."""
+    """Returns what a sum of gradients is in the loop: of rows of a table, they are listed."""
     if gradient is None:
         return ()
     if isinstance(gradient, tf.IndexedSlices):
@@ -144,7 +144,7 @@ def _ended(total: Any, gradient: _Gradient) -> _Gradient:
 
 
 def _list_of(first: tf.Tensor, length: int) -> tf.TensorArray:
-    """A list of tensors, of which the first is known, as wide as it and of any length."""
+    """Returns a list of tensors, of which the first is known, as wide as it and of any length."""
     shape = tf.TensorShape([None]).concatenate(first.shape[1:])
     parts = tf.TensorArray(first.dtype, length, infer_shape=False, element_shape=shape)
     return parts.write(0, first)

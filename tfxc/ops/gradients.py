@@ -53,7 +53,8 @@ def without_gradients() -> Iterator[None]:
 def sum_repeated_rows(
     gradient: tf.Tensor | tf.IndexedSlices, on_gpu: bool = False
 ) -> tf.Tensor | tf.IndexedSlices:
-    """An ``IndexedSlices`` with each row once, repeated rows summed; a dense tensor as it is.
+    """Returns an ``IndexedSlices`` with each row once, repeated rows summed; a dense tensor as it
+    is.
 
     Args:
         gradient: of a variable.
@@ -74,7 +75,7 @@ def sum_repeated_rows(
 
 
 def global_norm(gradients: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor:
-    """Euclidean norm over all gradients; rows must be distinct."""
+    """Returns the Euclidean norm over all gradients; rows must be distinct."""
     values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
     # One pass without a copy of the gradient, unlike the sum of its squares.
     return tf.sqrt(2 * tf.add_n([tf.nn.l2_loss(value) for value in values]))
@@ -83,7 +84,7 @@ def global_norm(gradients: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor:
 def scale(
     gradient: tf.Tensor | tf.IndexedSlices, factor: float | tf.Tensor
 ) -> tf.Tensor | tf.IndexedSlices:
-    """A gradient times a scalar."""
+    """Returns a gradient times a scalar."""
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
     return gradient * factor
@@ -92,7 +93,7 @@ def scale(
 def add(
     first: tf.Tensor | tf.IndexedSlices | None, second: tf.Tensor | tf.IndexedSlices | None
 ) -> tf.Tensor | tf.IndexedSlices | None:
-    """Sum of two gradients, either may be None.
+    """Returns the sum of two gradients, either may be None.
 
     Rows are only listed one after the other, for ``sum_repeated_rows`` to sum up.
     """

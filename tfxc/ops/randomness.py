@@ -52,12 +52,12 @@ def rows_of_labels(first: tf.Tensor | int = 0) -> Iterator[None]:
 
 
 def in_training_step() -> bool:
-    """Whether this is inside a ``step_scope``."""
+    """Says whether this is inside a ``step_scope``."""
     return getattr(_local, "scope", None) is not None
 
 
 def current_step() -> tf.Tensor:
-    """The number of the step of this ``step_scope``, uint32 scalar.
+    """Returns the number of the step of this ``step_scope``, uint32 scalar.
 
     Raises:
         RuntimeError: this is not inside of one.
@@ -69,7 +69,7 @@ def current_step() -> tf.Tensor:
 
 
 def draws() -> dict[int, int]:
-    """What was drawn so far in this ``step_scope``, for ``drawn_again``."""
+    """Returns what was drawn so far in this ``step_scope``, for ``drawn_again``."""
     scope = getattr(_local, "scope", None)
     return dict(scope[2]) if scope else {}
 
@@ -104,7 +104,7 @@ def dropout(values: tf.Tensor, rate: float, seed: int) -> tf.Tensor:
 
 
 def keep_mask(rows: tf.Tensor, columns: tf.Tensor, rate: float, seed: int) -> tf.Tensor:
-    """Which of the places (row, column) stay, each with probability ``1 - rate``.
+    """Says which of the places (row, column) stay, each with probability ``1 - rate``.
 
     Args:
         rows: int, number of the example within the values seen here; broadcasts with columns.
@@ -119,7 +119,7 @@ def keep_mask(rows: tf.Tensor, columns: tf.Tensor, rate: float, seed: int) -> tf
 def random_bits(
     rows: tf.Tensor, columns: tf.Tensor, seed: int, *, shared: bool = False
 ) -> tf.Tensor:
-    """Random numbers of the places (row, column), uniform over all uint32.
+    """Returns random numbers of the places (row, column), uniform over all uint32.
 
     Args:
         rows, columns: as in ``keep_mask``.
@@ -136,7 +136,7 @@ def random_bits(
 
 
 def random_key(seed: int, first_row: int = 0) -> tf.Tensor:
-    """What ``random_bits(..., shared=True)`` mixes with the places, uint32 scalar.
+    """Returns what ``random_bits(..., shared=True)`` mixes with the places, uint32 scalar.
 
     A second call with the same seed in one step returns another, as a second one of that does.
 
@@ -189,5 +189,7 @@ def examples_of(batch: Mapping[str, Any]) -> Iterator[None]:
 
 
 def current_examples() -> tf.Tensor | None:
-    """int64 (batch,), each example's row number in the training split; None outside of training."""
+    """Returns int64 (batch,), each example's row number in the training split; None outside of
+    training.
+    """
     return getattr(_local, "index", None)

@@ -29,14 +29,14 @@ def bags_as(form: str | None) -> Iterator[None]:
 
 
 def for_other_runtimes() -> bool:
-    """Whether this is inside of ``bags_as``."""
+    """Says whether this is inside of ``bags_as``."""
     return getattr(_local, "form", None) is not None
 
 
 def bag_matmul(
     ids: tf.Tensor, weights: tf.Tensor, row_splits: tf.Tensor, table: tf.Tensor
 ) -> tf.Tensor:
-    """Weighted sum of table rows for each bag, as ``csr_matrix @ table``.
+    """Returns the weighted sum of table rows for each bag, as ``csr_matrix @ table``.
 
     The gradient of ``table`` is an ``IndexedSlices`` over the distinct ids of the batch; they are
     read once each, by ``ops.perturbations.read_rows``. The product runs on TensorFlow's CSR
@@ -103,7 +103,7 @@ def _csr_matmul(
 
 
 def transposed_product(matrix: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
-    """``matrix.T @ dense``, with sums in the same order whatever the threads do.
+    """Returns ``matrix.T @ dense``, with sums in the same order whatever the threads do.
 
     The transposition inside the product's own kernel adds up the threads' parts in the order they
     come in, and takes 2 to 4 times as long.
@@ -133,7 +133,7 @@ def _product(matrix: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
 
 
 def row_ids(row_splits: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Row number of every value: ``[0, 2, 3] -> [0, 0, 1]``, int64 (nnz,).
+    """Returns the row number of every value: ``[0, 2, 3] -> [0, 0, 1]``, int64 (nnz,).
 
     Args:
         row_splits: int64 (batch + 1,).
@@ -148,7 +148,7 @@ def row_ids(row_splits: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def unit_rows(weights: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
-    """Weights of bags, those of each bag divided by their length; an empty bag stays empty.
+    """Returns weights of bags, those of each bag divided by their length; an empty bag stays empty.
 
     Args:
         weights: float32 (nnz,).
@@ -171,14 +171,14 @@ def unit_rows(weights: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
 
 
 def _sums(values: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
-    """Sums over bags of values (nnz, …)."""
+    """Returns sums over bags of values (nnz, …)."""
     rows = row_ids(row_splits, values)
     batch = tf.size(row_splits, tf.int64) - 1
     return tf.math.unsorted_segment_sum(values, rows, batch)
 
 
 def _spread(values: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
-    """The values of each bag in their places, 0 elsewhere: float32 (batch, nnz)."""
+    """Returns the values of each bag in their places, 0 elsewhere: float32 (batch, nnz)."""
     places = tf.expand_dims(tf.range(tf.size(values, tf.int64)), 0)
     first = tf.expand_dims(row_splits[:-1], 1)
     last = tf.expand_dims(row_splits[1:], 1)

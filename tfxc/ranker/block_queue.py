@@ -36,7 +36,7 @@ class Plan(NamedTuple):
     needs: Sequence[int] | None = None
 
     def admits(self, block: int, waiting: Collection[tuple[Future, int]]) -> bool:
-        """Whether a block may start while others, (future, number), are not yet written."""
+        """Says whether a block may start while others, (future, number), are not yet written."""
         if self.budget is None or self.needs is None or not waiting:
             return True
         held = sum(_held(work) if work.done() else self.needs[number] for work, number in waiting)
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
 
 
 def _held(work: Future) -> int:
-    """Bytes of solved blocks."""
+    """Returns bytes of solved blocks."""
     return sum(part.nbytes for block in work.result() for part in block[:4])
 
 
@@ -60,10 +60,10 @@ class Solver(Protocol):
     child_splits: np.ndarray
 
     def spans(self, first: int) -> Iterator[tuple[int, int]]:
-        """(first, last) of the blocks of each task, from a block on."""
+        """Returns (first, last) of the blocks of each task, from a block on."""
 
     def task(self, first: int, last: int, plan: Plan) -> tuple[Any, ...]:
-        """A function and its arguments, which returns the list of a span's ``Block``s."""
+        """Returns a function and its arguments, which returns the list of a span's ``Block``s."""
 
 
 class Pause(NamedTuple):
@@ -91,7 +91,7 @@ def write_blocks(solver: Solver, writer: "LayerWriter", plan: "Plan", progress: 
 def blocks_written(
     solver: Solver, writer: "LayerWriter", plan: "Plan", progress: "Progress"
 ) -> Iterator[Pause]:
-    """``write_blocks``, which leaves the waiting to whoever iterates over it.
+    """Does what ``write_blocks`` does, and leaves the waiting to whoever iterates over it.
 
     A block is started when all that may be in memory with it keeps to the plan's budget: blocks
     that are being solved with what they need at most, solved ones with what they are.

@@ -102,7 +102,7 @@ class Calibration:
         return cls(method, slope=slope, intercept=fitted.intercept_[0])
 
     def apply(self, scores: float | np.ndarray) -> np.ndarray:
-        """Probabilities float32 of scores of any shape; minus infinity (no label) stays."""
+        """Returns probabilities float32 of scores of any shape; minus infinity (no label) stays."""
         scores = np.asarray(scores, float)
         if self.method == "isotonic":
             probabilities = np.interp(scores, self.scores, self.values)
@@ -150,7 +150,7 @@ class Calibration:
 def pairs_of(
     ids: np.ndarray, scores: np.ndarray, labels: np.ndarray | scipy.sparse.spmatrix
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(score, is true) of all candidates.
+    """Returns (score, is true) of all candidates.
 
     Args:
         ids: int (N, k) predicted labels, padded with −1.
@@ -175,7 +175,7 @@ def pairs_of(
 def at_least(
     ids: np.ndarray, scores: np.ndarray, min_score: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lists without the labels whose score is below ``min_score``.
+    """Returns lists without the labels whose score is below ``min_score``.
 
     Args:
         ids: int (N, k), best first, padded with −1.

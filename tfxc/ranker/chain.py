@@ -172,7 +172,7 @@ class _Chain:
     def arguments(
         self, layer: int, folder: Path, limits: Limits, shared: SharedFiles
     ) -> tuple[tuple[LayerProblem, Path, "SolverSettings"], dict[str, Any]]:
-        """Those of ``train_layer`` for a layer, by position and by name."""
+        """Returns the arguments of ``train_layer`` for a layer, by position and by name."""
         problem = self.problem(layer, self.examples(layer, folder, limits.threads))
         problem = problem._replace(digest=self._digest)
         title = f"layer {layer + 1} of {len(self.levels)}"
@@ -180,7 +180,7 @@ class _Chain:
         return (problem, folder / f"layer-{layer}", self.solvers[layer]), named
 
     def problem(self, layer: int, examples: scipy.sparse.csc_matrix | None) -> LayerProblem:
-        """The ``LayerProblem`` of a layer with these examples."""
+        """Returns the ``LayerProblem`` of a layer with these examples."""
         level = self.levels[layer]
         return LayerProblem(
             self.features,
@@ -197,7 +197,9 @@ class _Chain:
     def examples(
         self, layer: int, folder: Path, threads: int | None
     ) -> scipy.sparse.csc_matrix | None:
-        """M of a layer, or None under one root; predicts where this or a later layer needs it."""
+        """Returns M of a layer, or None under one root; predicts where this or a later layer needs
+        it.
+        """
         wanted_below = self.values["negatives"][layer:]
         if layer and any("man" in scheme_of(later) for later in wanted_below):
             self._predict(layer - 1, folder, threads)
@@ -215,7 +217,7 @@ class _Chain:
         )
 
     def _predict(self, layer: int, folder: Path, threads: int | None) -> None:
-        """Nodes that the layers down to this one predict for the training examples."""
+        """Returns nodes that the layers down to this one predict for the training examples."""
         self._predicted = search(
             [load_layer(folder / f"layer-{layer}")],
             self.features,
@@ -227,7 +229,7 @@ class _Chain:
         )
 
     def held(self) -> int:
-        """Bytes of the matrices that stay in memory while a layer is trained."""
+        """Returns bytes of the matrices that stay in memory while a layer is trained."""
         matrices = [*self.targets, *self.relevance, self._predicted]
         arrays = [
             array
@@ -253,7 +255,7 @@ class _Chain:
             raise BudgetError(least, budget)
 
     def parameters(self) -> dict[str, Any]:
-        """The content of ``param.json``."""
+        """Returns the content of ``param.json``."""
         return {
             "format": FORMAT,
             "num_features": self.features.shape[1],
@@ -265,7 +267,7 @@ class _Chain:
 
 
 def _positives(labels: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-    """Ones where the labels are not 0."""
+    """Returns ones where the labels are not 0."""
     positives = scipy.sparse.csr_matrix(labels, copy=True)
     positives.sum_duplicates()
     positives.eliminate_zeros()

@@ -24,7 +24,7 @@ def combine(
     k: int | None = None,
     weights: Sequence[float] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ensemble of top-k lists.
+    """Combines top-k lists.
 
     Args:
         predictions: one entry per model: ``(ids, scores)`` of shape (N, k), ids padded with −1,
@@ -93,7 +93,7 @@ def combine(
 
 
 def label_map(names: Sequence[str], first: Sequence[str], where: str) -> np.ndarray:
-    """For each label id of a model the id of the same name in the first one.
+    """Finds, for each label id of a model, the id of the same name in the first one.
 
     Args:
         names: the model's label names, by id.
@@ -165,11 +165,11 @@ class _Lists:
             )
 
     def row_sums(self, values: np.ndarray) -> np.ndarray:
-        """Sum of one value per entry over every row."""
+        """Returns the sum of one value per entry over every row."""
         return np.bincount(self.rows, values, minlength=self.examples)
 
     def lowest(self) -> np.ndarray:
-        """Lowest score of every row; 0 where the list is empty."""
+        """Returns the lowest score of every row; 0 where the list is empty."""
         last = np.zeros(self.examples)
         filled = self.lengths > 0
         last[filled] = self.scores[(self.starts + self.lengths - 1)[filled]]
@@ -179,7 +179,7 @@ class _Lists:
 def check_weights(
     weights: Sequence[float] | np.ndarray | None, method: str, count: int
 ) -> np.ndarray | None:
-    """The weights of ``count`` models as shares of 1; None if all are alike.
+    """Returns the weights of ``count`` models as shares of 1; None if all are alike.
 
     Raises:
         ConfigError: ``method`` takes no mean, or the weights are not a number of at least 0 for
@@ -215,7 +215,7 @@ def _scores(
     places: np.ndarray,
     rows: np.ndarray,
 ) -> np.ndarray:
-    """Combined score of every (row, label) that is listed; ``places`` are the entries'."""
+    """Combines the scores of every (row, label) that is listed; ``places`` are the entries'."""
     longest = max((int(model.lengths.max(initial=0)) for model in lists), default=0)
     if method == "round_robin":
         count = len(lists)

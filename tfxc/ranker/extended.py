@@ -26,7 +26,8 @@ def extend_layer(
     *,
     limits: "Limits" = NO_LIMITS,
 ) -> ChunkedLayer:
-    """A layer whose affected blocks are trained again; the weights of all others are the old ones.
+    """Returns a layer whose affected blocks are trained again; the weights of all others are the
+    old ones.
 
     Args:
         old: ``ChunkedLayer`` of the first nodes.
@@ -77,7 +78,7 @@ def extend_layer(
 def _block(
     layer: ChunkedLayer, parent: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of a parent's block, entries of each, their columns and values."""
+    """Returns rows of a parent's block, entries of each, their columns and values."""
     first, last = layer.row_splits[parent : parent + 2]
     splits = layer.entry_splits[first : last + 1]
     entries = slice(int(splits[0]), int(splits[-1]))

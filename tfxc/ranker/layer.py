@@ -95,7 +95,7 @@ def layer_steps(
     title: str = "training a layer",
     shared: SharedFiles | None = None,
 ) -> Generator[Pause, None, LayerReport]:
-    """``train_layer`` for ``block_queue.finished``, which trains several layers at a time.
+    """Does what ``train_layer`` does, for ``block_queue.finished``, several layers at a time.
 
     Args:
         problem, folder, settings, limits, held, title, shared: see ``train_layer``.
@@ -140,7 +140,7 @@ def layer_steps(
 
 
 def min_budget(problem: LayerProblem, settings: SolverSettings, budget: int, held: int) -> int:
-    """The ``memory_budget`` that training a layer needs: the one given if it suffices.
+    """Returns the ``memory_budget`` that training a layer needs: the one given if it suffices.
 
     Args:
         problem, settings, held: see ``train_layer``.

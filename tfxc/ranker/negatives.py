@@ -9,7 +9,7 @@ PARTS = ("tfn", "man", "usn")
 
 
 def scheme_of(text: str, where: str = "negatives") -> tuple[str, ...]:
-    """The parts of a scheme such as ``"tfn+man"``.
+    """Returns the parts of a scheme such as ``"tfn+man"``.
 
     ``tfn`` (teacher forcing): examples with a label under the parent. ``man`` (matcher aware):
     examples for which the layers above predict the parent. ``usn``: pairs provided by the user.
@@ -38,7 +38,8 @@ def examples_of(
     predicted: scipy.sparse.csr_matrix | None = None,
     given: scipy.sparse.csr_matrix | None = None,
 ) -> scipy.sparse.csc_matrix:
-    """M: the parents whose children an example is trained on, other than those of its own labels.
+    """Returns M: the parents whose children an example is trained on, other than those of its own
+    labels.
 
     Args:
         scheme: what ``scheme_of`` returns.

@@ -105,7 +105,7 @@ class Blocks:
         self.child_splits = bounds_of(np.bincount(self.parents, minlength=self.num_parents))
 
     def fingerprint(self) -> str:
-        """Text that changes with whatever the weights depend on: all of it is read."""
+        """Returns the text that changes with whatever the weights depend on: all of it is read."""
         arrays: dict[str, np.ndarray] = {"parents": self.parents}
         for key, matrix in (("targets", self.targets), ("examples", self.examples)):
             if matrix is not None:
@@ -117,7 +117,7 @@ class Blocks:
         return f"{' '.join(digests)} {features.shape} {self.settings}"
 
     def plan(self, budget: int | None, held: int, threads: int) -> Plan:
-        """The widest ``Plan`` that keeps to what is left of the budget.
+        """Returns the widest ``Plan`` that keeps to what is left of the budget.
 
         Raises:
             BudgetError: there is none.
@@ -159,20 +159,20 @@ class Blocks:
         return rows * groups * (self.features.nnz / max(1, self.features.shape[0]))
 
     def spans(self, first: int) -> Iterator[tuple[int, int]]:
-        """Each block by itself."""
+        """Yields each block by itself."""
         for parent in range(first, self.num_parents):
             yield parent, parent + 1
 
     def task(self, first: int, last: int, plan: Plan) -> tuple[Any, ...]:
-        """``solve`` of a span, in this process."""
+        """Returns ``solve_span`` and its arguments, for this process."""
         return self.solve_span, first, last, plan
 
     def solve_span(self, first: int, last: int, plan: Plan) -> list[Block]:
-        """The ``Block``s of some parents."""
+        """Solves the ``Block``s of some parents."""
         return [self.solve(parent, plan) for parent in range(first, last)]
 
     def solve(self, parent: int, plan: Plan) -> Block:
-        """The ``Block`` of a parent."""
+        """Solves the ``Block`` of a parent."""
         rows, members, positives, relevance = self._problem(parent)
         part = len(rows) < self.features.shape[0]
         features = self.features[rows] if part else self.features
@@ -190,7 +190,7 @@ class Blocks:
     def _problem(
         self, parent: int
     ) -> tuple[np.ndarray, np.ndarray | None, list[np.ndarray], list[np.ndarray] | None]:
-        """Rows of a block; which of them belong to all children; positives and relevance."""
+        """Returns a block's rows; which of them belong to all children; positives, relevance."""
         nodes = self.children[self.child_splits[parent] : self.child_splits[parent + 1]]
         starts = self.targets.indptr[nodes]
         ends = self.targets.indptr[nodes + 1]
@@ -219,7 +219,7 @@ class Blocks:
         return rows, members, positives, relevance
 
     def _upper_bounds(self, plan: Plan) -> list[int]:
-        """Bytes that each block takes at most, from upper bounds of its rows and entries.
+        """Returns bytes that each block takes at most, from upper bounds of its rows and entries.
 
         They take a fraction of the time that counting these does.
         """
@@ -240,7 +240,7 @@ class Blocks:
         ]
 
     def _by_parent(self, counts: np.ndarray) -> np.ndarray:
-        """Sums of counts of nodes."""
+        """Returns sums of counts of nodes."""
         return np.bincount(self.parents, counts, self.num_parents).astype(np.int64)
 
     def _need(
@@ -253,8 +253,8 @@ class Blocks:
         children: int,
         whole: bool,
     ) -> int:
-        """Bytes that a block takes at most; its features are counted where that may matter, and
-        where its parent is given."""
+        """Returns bytes that a block takes at most; its features are counted where that may matter,
+        and where its parent is given."""
         problem = (rows, entries, self.features.shape[1], children, self.settings)
         options = {"compress": plan.compress or not whole, "threads": plan.threads}
         copied = 0 if whole else rows * 32
@@ -271,7 +271,7 @@ class Blocks:
 
 
 def features_digest(features: scipy.sparse.csr_matrix) -> str:
-    """Text that changes with the features; all of them are read, once for all layers.
+    """Returns the text that changes with the features; all of them are read, once for all layers.
 
     Args:
         features: CSR (N, D).
@@ -293,7 +293,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _entries_of(matrix: scipy.sparse.csc_matrix, lengths: np.ndarray) -> np.ndarray:
-    """Of each column of a CSC matrix: the sum of the lengths of its rows, int64."""
+    """Sums, for each column of a CSC matrix, the lengths of its rows, int64."""
     before = np.zeros(len(matrix.indptr), np.int64)
     total = 0
     for begin in range(0, matrix.nnz, _AT_ONCE):
@@ -306,14 +306,14 @@ def _entries_of(matrix: scipy.sparse.csc_matrix, lengths: np.ndarray) -> np.ndar
 
 
 def _is_mapped(array: np.ndarray | None) -> bool:
-    """Whether an array is on the disk, as are the parts of a mapped matrix of SciPy's."""
+    """Says whether an array is on the disk, as are the parts of a mapped matrix of SciPy's."""
     while array is not None and not isinstance(array, np.memmap):
         array = getattr(array, "base", None)
     return array is not None
 
 
 def _ascending(matrix: scipy.sparse.spmatrix) -> scipy.sparse.csc_matrix:
-    """A matrix as CSC with ascending indices and no repeated ones."""
+    """Returns a matrix as CSC with ascending indices and no repeated ones."""
     columns = scipy.sparse.csc_matrix(matrix)
     if not columns.has_canonical_format:
         columns = columns.copy()
@@ -322,7 +322,7 @@ def _ascending(matrix: scipy.sparse.spmatrix) -> scipy.sparse.csc_matrix:
 
 
 def _positives(matrix: scipy.sparse.spmatrix) -> scipy.sparse.csc_matrix:
-    """The same without explicit zeros."""
+    """Returns the same without explicit zeros."""
     columns = _ascending(matrix)
     if columns.nnz and not columns.data.all():
         columns = columns.copy()

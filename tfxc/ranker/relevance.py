@@ -24,7 +24,7 @@ def relevance_of(
     norm: str = "l1",
     given: scipy.sparse.csr_matrix | None = None,
 ) -> list[scipy.sparse.csr_matrix | None]:
-    """Relevance of the positives of every level.
+    """Returns the relevance of the positives of every level.
 
     With ``"induce"`` a cluster's relevance is the sum of its children's. Each level is divided by
     the rows' norms, so that with l1 an example's positives cost as much as one.
@@ -87,7 +87,7 @@ def aligned(
     given: scipy.sparse.csc_matrix | scipy.sparse.csr_matrix,
     labels: scipy.sparse.csc_matrix | scipy.sparse.csr_matrix,
 ) -> scipy.sparse.csc_matrix | scipy.sparse.csr_matrix:
-    """The relevance of the positives only, its entries in their order.
+    """Returns the relevance of the positives only, its entries in their order.
 
     Args:
         given: sparse (N, K), relevance.

@@ -35,7 +35,7 @@ def search(
     csr_codes: "scipy.sparse.csr_matrix | None" = None,
     threads: int | None = None,
 ) -> "scipy.sparse.csr_matrix":
-    """``tfxc.ops.search.beam_search.beam_search.search`` with post-processors by name.
+    """Calls ``ops.search.beam_search.beam_search.search`` with post-processors by name.
 
     Args:
         layers, features, only_topk, bias, csr_codes, threads: see there.
@@ -171,7 +171,7 @@ class Ranker:
         csr_codes: "scipy.sparse.csr_matrix | None" = None,
         threads: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best labels of every row.
+        """Returns the best labels of every row.
 
         Args:
             features: float32 CSR (N, D), or a dense array.
@@ -220,7 +220,7 @@ class Ranker:
         post_processor: str | None = None,
         threads: int | None = None,
     ) -> "scipy.sparse.csr_matrix":
-        """Scores of chosen labels, whether or not a search would find them.
+        """Returns scores of chosen labels, whether or not a search would find them.
 
         Args:
             features: float32 CSR (N, D), or a dense array.
@@ -238,7 +238,7 @@ class Ranker:
         return self._pairs().score(features, pairs, self._rules(post_processor), threads)
 
     def weights_of(self, label: int) -> "scipy.sparse.csr_matrix":
-        """The weights of a label in the last layer, without the bias, float32 CSR (1, D)."""
+        """Returns a label's weights in the last layer, without the bias, float32 CSR (1, D)."""
         return column_of(self._last, label, self.num_features)
 
     def _rules(self, name: str | None) -> list[PostProcessor]:
@@ -246,7 +246,7 @@ class Ranker:
 
 
 def load_layer(folder: str | Path) -> ChunkedLayer:
-    """A ``ChunkedLayer`` whose arrays are mapped into memory.
+    """Returns a ``ChunkedLayer`` whose arrays are mapped into memory.
 
     Raises:
         DataError: a file is missing or damaged.

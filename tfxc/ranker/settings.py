@@ -62,7 +62,7 @@ class RankerSettings:
     seed: int = 0
 
     def of_layers(self, sizes: Sequence[int]) -> dict[str, list[Any]]:
-        """``{name: list}`` of the settings that a layer has of its own.
+        """Returns ``{name: list}`` of the settings that a layer has of its own.
 
         Args:
             sizes: number of nodes of each layer, for the message.
@@ -93,7 +93,7 @@ class RankerSettings:
         return settings
 
     def solvers(self, sizes: Sequence[int]) -> list[SolverSettings]:
-        """``SolverSettings`` of every layer.
+        """Returns ``SolverSettings`` of every layer.
 
         Raises:
             ConfigError: see ``of_layers``.
@@ -122,7 +122,7 @@ class RankerSettings:
             self.solvers(sizes)
 
     def levels(self, depth: int) -> range:
-        """The levels of the tree to train, a range.
+        """Returns the levels of the tree to train, a range.
 
         Raises:
             ConfigError: an unknown mode, or no level is left.

@@ -121,12 +121,12 @@ class SharedBlocks:
             first = last
 
     def task(self, first: int, last: int, plan: Plan) -> tuple[Any, ...]:
-        """``solve_shared`` of a span."""
+        """Returns ``solve_shared`` and its arguments, for a worker."""
         return solve_shared, self._folder, first, last, plan
 
 
 def solve_shared(folder: str, first: int, last: int, plan: Plan) -> list[Block]:
-    """The ``Block``s of some parents, in a worker.
+    """Solves the ``Block``s of some parents, in a worker.
 
     Args:
         folder: of ``SharedFiles.layer``.

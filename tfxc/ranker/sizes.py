@@ -10,7 +10,7 @@ _HEADER = ("layer", "nodes", "non-zeros", "MB on disk", "beam", "post-processor"
 
 
 def size_lines(folder: str | Path) -> list[str]:
-    """A table of a ranker's layers: nodes, weights, bytes, and how it is searched.
+    """Returns a table of a ranker's layers: nodes, weights, bytes, and how it is searched.
 
     Args:
         folder: run folder, or another that holds ``ranker/``.

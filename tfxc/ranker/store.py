@@ -200,7 +200,7 @@ class LayerWriter:
 
 
 def is_complete(folder: str | Path, fingerprint: str) -> bool:
-    """Whether a layer's folder was finished by a training run with this fingerprint.
+    """Says whether a layer's folder was finished by a training run with this fingerprint.
 
     Raises:
         DataError: it was, and one of its files is missing or damaged.
@@ -213,7 +213,7 @@ def is_complete(folder: str | Path, fingerprint: str) -> bool:
 
 
 def notes_of(folder: str | Path) -> dict[str, Any]:
-    """The ``notes`` of the writer that finished the folder."""
+    """Returns the ``notes`` of the writer that finished the folder."""
     return read_json(Path(folder) / "notes.json", fix="delete the layer's folder and train again")
 
 
@@ -238,7 +238,7 @@ def write_parameters(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def weight_matrix(layer: ChunkedLayer, num_features: int) -> scipy.sparse.csc_matrix:
-    """A layer's weights as one matrix; the inverse of ``chunked_layer.chunks_of``.
+    """Returns a layer's weights as one matrix; the inverse of ``chunked_layer.chunks_of``.
 
     Args:
         layer: ``ChunkedLayer``.
@@ -263,7 +263,7 @@ def _write(stream: IO[bytes], content: bytes | memoryview) -> None:
 
 
 def _header(kind: type, length: int) -> bytes:
-    """The header of an .npy file, always of the same length: the shape is known last."""
+    """Returns the header of an .npy file, always of the same length: the shape is known last."""
     fields = f"{{'descr': '{np.dtype(kind).str}', 'fortran_order': False, 'shape': ({length},), }}"
     size = _HEADER_BYTES - 10
     return b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + f"{fields:<{size - 1}}\n".encode()

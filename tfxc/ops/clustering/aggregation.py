@@ -18,7 +18,7 @@ _ROWS = 8192  # of the product that are computed at once
 
 
 def has_native() -> bool:
-    """Whether the compiled kernel is there (``python setup.py build_ext --inplace``)."""
+    """Says whether the compiled kernel is there (``python setup.py build_ext --inplace``)."""
     return _aggregation is not None
 
 
@@ -30,7 +30,7 @@ def pruned_product(
     threads: int | None = None,
     native: bool | None = None,
 ) -> scipy.sparse.csr_matrix:
-    """``left @ right`` with the entries of the greatest magnitude of each row.
+    """Returns ``left @ right`` with the entries of the greatest magnitude of each row.
 
     Blocks of rows are multiplied, so that the whole product is never there. Of entries of the same
     magnitude those of the smaller columns are kept.
@@ -66,7 +66,7 @@ def pruned_product(
 
 
 def _arrays(matrix: scipy.sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Row starts, columns and values as the kernel takes them, and the width."""
+    """Returns the row starts, columns and values as the kernel takes them, and the width."""
     starts = matrix.indptr.astype(np.int64)
     columns = matrix.indices.astype(np.int32, copy=False)
     return starts, columns, matrix.data.astype(np.float32, copy=False), matrix.shape[1]
@@ -93,7 +93,7 @@ def _native(
 def _plain(
     block: scipy.sparse.csr_matrix, right: scipy.sparse.csr_matrix, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same by SciPy and NumPy."""
+    """Returns the same by SciPy and NumPy."""
     product = (block @ right).tocsr()
     product.sort_indices()
     rows = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))

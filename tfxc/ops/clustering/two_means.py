@@ -21,7 +21,7 @@ except ImportError:  # not built: NumPy does the work
 
 
 def has_native() -> bool:
-    """Whether the compiled kernel is there (``python setup.py build_ext --inplace``)."""
+    """Says whether the compiled kernel is there (``python setup.py build_ext --inplace``)."""
     return _two_means is not None
 
 
@@ -115,7 +115,9 @@ class Bisection:
 
 
 def _flat(vectors: Matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
-    """Values, row starts, an own copy of the columns, and the width, as the kernel takes them."""
+    """Returns values, row starts, an own copy of the columns, and the width, as the kernel takes
+    them.
+    """
     if not scipy.sparse.issparse(vectors):
         # The kernel needs an address even where there is no value.
         values = vectors.ravel() if vectors.size else np.zeros(1, np.float32)
@@ -136,7 +138,9 @@ def _halve(
     spherical: bool,
     rounds: int,
 ) -> np.ndarray:
-    """Mask of the ``left`` rows nearer to the first of two centres, found from ``chosen`` rows."""
+    """Returns the mask of the ``left`` rows nearer to the first of two centres, found from
+    ``chosen`` rows.
+    """
     sample = vectors if len(chosen) == vectors.shape[0] else vectors[chosen]
     count = len(chosen)
     sample_left = max(1, min(count - 1, count * left // vectors.shape[0]))
@@ -169,7 +173,7 @@ def _centre(total: np.ndarray, count: int, spherical: bool) -> np.ndarray:
 
 
 def _first_direction(vectors: Matrix, first_draw: float, second_draw: float) -> np.ndarray:
-    """From a random row to one that is drawn by its squared distance to it."""
+    """Points from a random row to one that is drawn by its squared distance to it."""
     count = vectors.shape[0]
     first = min(int(first_draw * count), count - 1)
     squares = vectors.multiply(vectors) if scipy.sparse.issparse(vectors) else vectors * vectors

@@ -11,7 +11,7 @@ GPU = "/GPU:0"  # where TensorFlow places what nobody places elsewhere
 
 
 def on_gpu(variable: "tf.Variable | keras.Variable") -> bool:
-    """Whether a variable is in a GPU's memory.
+    """Says whether a variable is in a GPU's memory.
 
     Example:
         >>> on_gpu(tf.Variable(1.0)) == bool(tf.config.list_logical_devices("GPU"))
@@ -21,5 +21,5 @@ def on_gpu(variable: "tf.Variable | keras.Variable") -> bool:
 
 
 def has_gpu() -> bool:
-    """Whether TensorFlow uses a GPU, on which it then places the variables of a model."""
+    """Says whether TensorFlow uses a GPU, on which it then places the variables of a model."""
     return bool(tf.config.list_logical_devices("GPU"))

@@ -62,7 +62,7 @@ class ShardedTable:
         self._dtype = next(iter(self.shards.values())).dtype.as_numpy_dtype
 
     def on_device_of(self, number: int, make: Callable[[], Any]) -> Any:
-        """What ``make()`` returns; its variables are plain ones on the device of a shard."""
+        """Calls ``make()``, whose variables are then plain ones on the device of a shard."""
 
         def on_device() -> Any:
             with tf.device(self._devices[number]):
@@ -73,7 +73,7 @@ class ShardedTable:
             return thread.submit(on_device).result()
 
     def rows_of(self, number: int) -> tuple[int, int]:
-        """First row of a shard and the one after its last; equal where it has none."""
+        """Returns the first row of a shard and the one after its last; equal where it has none."""
         return min(number * self.size, self.shape[0]), min((number + 1) * self.size, self.shape[0])
 
     def on_every_shard(self, function: Callable[..., Any], *tensors: tf.Tensor) -> Any:
@@ -103,7 +103,7 @@ class ShardedTable:
         return (tf.function(run, autograph=False) if tf.executing_eagerly() else run)(*tensors)
 
     def gathered(self) -> np.ndarray:
-        """The complete table as a NumPy array. Every process must take part."""
+        """Returns the complete table as a NumPy array. Every process must take part."""
         if self._whole is not None:
             return self._whole
         table = np.empty((self.count, self.size, self.shape[1]), self._dtype)
@@ -160,7 +160,7 @@ class ShardedTable:
 
 @functools.cache
 def _devices_of(strategy: tf.distribute.Strategy) -> dict[int, str]:
-    """{replica number: device} of the replicas of this process."""
+    """Returns {replica number: device} of the replicas of this process."""
     numbers = tf.function(strategy.run, autograph=False)(
         lambda: tf.distribute.get_replica_context().replica_id_in_sync_group
     )

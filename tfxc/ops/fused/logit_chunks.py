@@ -48,7 +48,7 @@ class LogitChunks:
             yield begin, tf.where(inside, self.positives - begin, -1)
 
     def fold(self, function: Callable[..., Any], start: Any) -> Any:
-        """``function(state, logits, positives)`` over all chunks, one after the other.
+        """Applies ``function(state, logits, positives)`` to all chunks, one after the other.
 
         No two chunks' logits are held at a time.
 
@@ -63,7 +63,8 @@ class LogitChunks:
         return state
 
     def log_sum(self, largest: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-        """Logarithm of a sum of exponentials over the columns of all replicas, float32 (batch,).
+        """Returns the logarithm of a sum of exponentials over the columns of all replicas, float32
+        (batch,).
 
         Args:
             largest: float32 (batch,), finite, what the exponents of ``total`` are relative to.
@@ -75,12 +76,12 @@ class LogitChunks:
         return highest + tf.math.log(self.sum(total * tf.exp(largest - highest)))
 
     def sum(self, values: tf.Tensor) -> tf.Tensor:
-        """Sum over all replicas of what each has found in its chunks."""
+        """Returns the sum over all replicas of what each has found in its chunks."""
         return values if self._cross_replica is None else self._cross_replica.sum([values])[0]
 
 
 def plain_variable(variable: keras.Variable | tf.Variable) -> tf.Variable:
-    """The variable of TensorFlow in one of Keras; of a shard the shard itself."""
+    """Returns the variable of TensorFlow in one of Keras; of a shard the shard itself."""
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
@@ -116,10 +117,10 @@ class ChunkObjective(Protocol):
     """What an objective defines that can be computed chunk by chunk; see ``objectives.base``."""
 
     def begin(self, chunks: LogitChunks) -> Any:
-        """What the other methods need of all columns."""
+        """Returns what the other methods need of all columns."""
 
     def loss_of_logits(self, logits: tf.Tensor, positives: tf.Tensor, state: Any) -> tf.Tensor:
-        """A chunk's share of the losses."""
+        """Returns a chunk's share of the losses."""
 
     def gradient_of_logits(self, logits: tf.Tensor, positives: tf.Tensor, state: Any) -> tf.Tensor:
-        """Gradient with respect to a chunk's logits."""
+        """Returns the gradient with respect to a chunk's logits."""

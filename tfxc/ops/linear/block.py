@@ -38,7 +38,7 @@ def assembled(
     num_children: int,
     unfinished: int,
 ) -> "Block":
-    """The ``Block`` of pieces.
+    """Returns the ``Block`` of pieces.
 
     Args:
         pieces: list of (child, positions in ``ids`` int32, values float32), at most one of each
@@ -76,14 +76,14 @@ def assembled(
 def _by_place(
     splits: np.ndarray, places: np.ndarray, values: np.ndarray, num_places: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``_linear_solver.by_place`` by SciPy."""
+    """Does what ``_linear_solver.by_place`` does, by SciPy."""
     shape = (len(splits) - 1, num_places)
     matrix = scipy.sparse.csr_matrix((values, places, splits), shape).tocsc()
     return np.diff(matrix.indptr), matrix.indices.astype(np.int32, copy=False), matrix.data
 
 
 def greatest(places: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of a child's weights the ``count`` of the greatest magnitude; all for 0.
+    """Picks the ``count`` of a child's weights of the greatest magnitude; all for 0.
 
     Returns:
         ``(places, values)``.

@@ -76,7 +76,7 @@ class Columns:
     def kept(
         self, weights: np.ndarray, duals: np.ndarray, terms: np.ndarray, least: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The weights of at least the magnitude ``least``, above 0, lane by lane.
+        """Returns the weights of at least the magnitude ``least``, above 0, lane by lane.
 
         Args:
             weights, duals, terms: (slots + 1, 16) and (n, 16), of ``_linear_solver.solve``.

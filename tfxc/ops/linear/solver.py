@@ -49,7 +49,7 @@ _SINGLE_PRECISION = 1e-3  # the least epsilon that float32 reaches
 
 
 def has_native() -> bool:
-    """Whether the compiled solver is there (``python setup.py build_ext --inplace``)."""
+    """Says whether the compiled solver is there (``python setup.py build_ext --inplace``)."""
     return _linear_solver is not None
 
 
@@ -186,7 +186,7 @@ def block_memory(
     threads: int = 1,
     occurring: int | None = None,
 ) -> int:
-    """Bytes that ``solve_block`` takes at most, the copy of its features included.
+    """Returns bytes that ``solve_block`` takes at most, the copy of its features included.
 
     How many weights are kept is known only when they are found, so all may be.
 
@@ -229,7 +229,7 @@ class _Problem(NamedTuple):
     members: np.ndarray | None
 
     def costs(self, child: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and costs of a child's positives that count."""
+        """Returns rows and costs of a child's positives that count."""
         rows = np.asarray(self.positives[child])
         if self.relevance is None:
             return rows, np.full(len(rows), self.settings.cost_positive)
@@ -238,7 +238,9 @@ class _Problem(NamedTuple):
         return rows[counts], self.settings.cost_positive * relevance[counts]
 
     def native(self, columns: Columns, children: np.ndarray) -> tuple[list[_Piece], int]:
-        """Kept weights of up to 16 children as pieces, and how many children are unfinished."""
+        """Returns kept weights of up to 16 children as pieces, and how many children are
+        unfinished.
+        """
         settings = self.settings
         size = self.features.shape[0]
         kind = np.float32 if settings.epsilon >= _SINGLE_PRECISION else np.float64
@@ -275,11 +277,11 @@ class _Problem(NamedTuple):
         return pieces, int(unfinished).bit_count()
 
     def _term(self, signed_cost: float | np.ndarray) -> float | np.ndarray:
-        """What the compiled solver takes for a cost: its bound or, halved, its inverse."""
+        """Returns what the compiled solver takes for a cost: its bound or, halved, its inverse."""
         return 0.5 / signed_cost if self.settings.loss == "squared-hinge" else signed_cost
 
     def solve_with_sklearn(self, children: np.ndarray) -> tuple[list[_Piece], int]:
-        """The same of one child by scikit-learn."""
+        """Returns the same of one child by scikit-learn."""
         (child,) = children
         size = self.features.shape[0]
         taken = np.ones(size, bool) if self.members is None else self.members.copy()
@@ -301,6 +303,6 @@ class _Problem(NamedTuple):
 
 
 def _seed(seed: int, child: int) -> int:
-    """A 64-bit number above zero that differs between the groups of a block."""
+    """Returns a 64-bit number above zero that differs between the groups of a block."""
     number = seed * 0x9E3779B97F4A7C15 + int(child) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB
     return number % 2**64 or 1

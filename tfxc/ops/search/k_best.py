@@ -10,7 +10,8 @@ import tensorflow as tf
 def k_best_codes(
     digit_scores: Sequence[tf.Tensor], num_codes: int, k: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Best k of the first ``num_codes`` codes, exact, without a (batch, num_codes) matrix.
+    """Returns the best k of the first ``num_codes`` codes, exact, without a (batch, num_codes)
+    matrix.
 
     The codes below ``num_codes`` are cut into at most one product set per digit (first digits
     fixed, one digit below a bound, the others free). In a product set the best k sums are found
@@ -42,7 +43,7 @@ def k_best_codes(
 
 
 def top_k_lowest_id(scores: tf.Tensor, ids: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Best k columns; ties go to the lower id.
+    """Returns the best k columns; ties go to the lower id.
 
     Args:
         scores: float (batch, columns).
@@ -58,7 +59,9 @@ def top_k_lowest_id(scores: tf.Tensor, ids: tf.Tensor, k: int) -> tuple[tf.Tenso
 
 
 def _product_sets(sizes: Sequence[int], num_codes: int) -> list[tuple[tuple[int, ...], int]]:
-    """Pairs (values of the first digits, bound of the next digit) that cover all codes once."""
+    """Returns pairs (values of the first digits, bound of the next digit) that cover all codes
+    once.
+    """
     if num_codes == math.prod(sizes):
         return [((), sizes[0])]
     digits = []
@@ -89,7 +92,7 @@ def _product_set(
 def _with_digit(
     codes: tf.Tensor, sums: tf.Tensor, scores: tf.Tensor, size: int, k: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Best k of all sums of a prefix and a digit."""
+    """Returns the best k of all sums of a prefix and a digit."""
     best, digits = tf.math.top_k(scores, min(k, scores.shape[1]))
     prefixes = sums.shape[1]
     values = best.shape[1]

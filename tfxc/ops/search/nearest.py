@@ -32,7 +32,7 @@ class InnerProducts(NamedTuple):
 def of_linear_scores(
     rows: Callable[[int, int], tf.Tensor], bias: tf.Tensor | None, dim: int
 ) -> InnerProducts:
-    """Scores of weights and biases; a bias counts as the weight of a feature that is 1.
+    """Returns scores of weights and biases; a bias counts as the weight of a feature that is 1.
 
     Args:
         rows: (begin, end) -> float (end - begin, dim), weights of a range of labels.
@@ -102,7 +102,7 @@ class NearestRows:
                 progress.advance(len(rows))
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best rows of each query.
+        """Returns the best rows of each query.
 
         Args:
             queries: float32 (batch, width).
@@ -124,5 +124,5 @@ class NearestRows:
 
 
 def _between(products: InnerProducts, begin: int, count: int) -> tf.Tensor:
-    """Some rows, float32."""
+    """Returns some rows, float32."""
     return tf.cast(products.rows(begin, min(begin + _AT_ONCE, count)), tf.float32)

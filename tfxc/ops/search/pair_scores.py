@@ -54,7 +54,7 @@ class PairScores:
         post_processors: Sequence[Any],
         threads: int | None = None,
     ) -> scipy.sparse.csr_matrix:
-        """Scores of pairs.
+        """Scores pairs.
 
         Args:
             features: float32 CSR (N, D), or a dense array.
@@ -120,7 +120,7 @@ class PairScores:
     def _levels(
         self, rows: np.ndarray, nodes: np.ndarray, number: int
     ) -> list[scipy.sparse.csr_matrix]:
-        """The nodes that are wanted of every layer, CSR patterns (N, K_t) from the top."""
+        """Returns the nodes that are wanted of every layer, CSR patterns (N, K_t) from the top."""
         levels: list[scipy.sparse.csr_matrix] = []
         for search, parents in zip(self._searches[::-1], self._parents[::-1], strict=True):
             size = search.sizes[0]
@@ -133,7 +133,7 @@ class PairScores:
 
 
 def _most_children(nodes: scipy.sparse.csr_matrix, widths: np.ndarray) -> int:
-    """The most children that the nodes of a row of a CSR matrix have together."""
+    """Returns the most children that the nodes of a row of a CSR matrix have together."""
     sums = np.concatenate([[0], np.cumsum(widths[nodes.indices])])
     return int(np.diff(sums[nodes.indptr]).max(initial=0))
 
@@ -141,7 +141,7 @@ def _most_children(nodes: scipy.sparse.csr_matrix, widths: np.ndarray) -> int:
 def _picked(
     scored: scipy.sparse.csr_matrix, wanted: scipy.sparse.csr_matrix
 ) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
-    """Of scored nodes those that are wanted, as CSR; and the scores of all that are wanted."""
+    """Picks the scored nodes that are wanted, as CSR; and the scores of all that are wanted."""
     have = _keys(scored)
     want = _keys(wanted)
     places = np.minimum(np.searchsorted(have, want), max(0, len(have) - 1))

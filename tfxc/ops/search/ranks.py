@@ -16,7 +16,7 @@ def tiled_ranks(
     tile: int,
     unrolled: bool = False,
 ) -> tf.Tensor:
-    """The rank of each label of an example: 1 + better columns + half of the equal ones.
+    """Returns the rank of each label of an example: 1 + better columns + half of the equal ones.
 
     The example's other labels and its excluded columns do not count.
 

@@ -13,7 +13,7 @@ _TILE_VALUES = 1 << 24  # numbers in the rows that are compared at once: 64 MB
 def cosines_to_row(
     rows_between: Callable[[int, int], tf.Tensor], row: int, count: int
 ) -> np.ndarray:
-    """Cosines of one row of a table and all rows; 0 to a row of zeros.
+    """Returns cosines of one row of a table and all rows; 0 to a row of zeros.
 
     Args:
         rows_between: (begin, end) -> float (end - begin, width), rows of the table; not all at
@@ -40,7 +40,7 @@ def cosines_to_row(
 
 
 def most_similar(similarities: np.ndarray, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k labels that are most similar to one, without itself.
+    """Returns the k labels that are most similar to one, without itself.
 
     Args:
         similarities: float32 (num_labels,), to the label.

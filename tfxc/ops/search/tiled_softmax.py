@@ -19,7 +19,7 @@ def tiled_softmax(
     tile: int,
     unrolled: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Best k columns and what a cross-entropy needs, from one pass over the scores.
+    """Returns the best k columns and what a cross-entropy needs, from one pass over the scores.
 
     The sum of the exponentials is kept relative to the largest score so far, so it neither
     overflows nor vanishes.
@@ -84,7 +84,7 @@ def tiled_softmax(
 def log_sum_and_top_k(
     score_tile: Callable[..., tf.Tensor], num_columns: int, batch: tf.Tensor, k: int, tile: int
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """``tiled_softmax`` without positives, and without a loop where there is one tile only.
+    """Does what ``tiled_softmax`` does, without positives, and without a loop for one tile.
 
     Args:
         batch: int32 scalar.
@@ -101,7 +101,8 @@ def log_sum_and_top_k(
 
 
 def mean_cross_entropy(log_sum: tf.Tensor, of_positives: tf.Tensor, exist: tf.Tensor) -> tf.Tensor:
-    """Mean over the true columns of ``log_sum - score``, (batch,); NaN without true columns.
+    """Returns the mean over the true columns of ``log_sum - score``, (batch,); NaN without true
+    columns.
 
     With several true columns the target is the uniform distribution over them, as in
     ``losses.softmax_cross_entropy``.

@@ -14,7 +14,7 @@ def tiled_top_k(
     tile: int,
     unrolled: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Best k of ``num_columns`` scores that are computed tile by tile.
+    """Returns the best k of ``num_columns`` scores that are computed tile by tile.
 
     Args:
         score_tile: function of (begin, end) int32 scalars -> float32 (batch, end - begin).
@@ -43,7 +43,7 @@ def tiled_top_k(
 
 
 def first_tile(num_columns: int, k: int, tile: int, unrolled: bool = False) -> int:
-    """Columns that a search for the best k starts with, before it goes on tile by tile.
+    """Returns columns that a search for the best k starts with, before it goes on tile by tile.
 
     In a loop the state is k columns wide from the start, so they are as many whole tiles as hold k.
     """
@@ -54,7 +54,7 @@ def first_tile(num_columns: int, k: int, tile: int, unrolled: bool = False) -> i
 def merged_with_tile(
     ids: tf.Tensor, scores: tf.Tensor, fresh: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, k: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The best k of all tiles so far.
+    """Returns the best k of all tiles so far.
 
     Args:
         ids, scores: those of the tiles before.
@@ -78,7 +78,7 @@ def over_tiles(
     unrolled: bool = False,
     first: int = 0,
 ) -> tuple[tf.Tensor, ...]:
-    """The state of a search after all tiles of columns, one after the other.
+    """Returns the state of a search after all tiles of columns, one after the other.
 
     Args:
         body: function of (begin, end, *state) -> the next state.
@@ -118,7 +118,8 @@ def over_tiles(
 
 
 def read_once(table: tf.Tensor) -> tf.Tensor:
-    """The value of a variable for a loop over tiles, read here without a copy; a tensor as it is.
+    """Returns the value of a variable for a loop over tiles, read here without a copy; a tensor as
+    it is.
 
     A variable that was gathered from or scattered into copies itself whenever it is read: in the
     body of a loop the whole table for each tile, which makes the cost of a search grow with the
@@ -135,7 +136,7 @@ def read_once(table: tf.Tensor) -> tf.Tensor:
 
 
 def rows_between(table: tf.Tensor, begin: int, end: int) -> tf.Tensor:
-    """``table[begin:end]``, without a copy where that is the whole table.
+    """Returns ``table[begin:end]``, without a copy where that is the whole table.
 
     Args:
         table: tensor.
@@ -146,7 +147,7 @@ def rows_between(table: tf.Tensor, begin: int, end: int) -> tf.Tensor:
 
 
 def merge_top_k(ids: tf.Tensor, scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Best k of the best of several parts.
+    """Returns the best k of the best of several parts.
 
     Args:
         ids: int32 (parts, batch, n), ascending from part to part.

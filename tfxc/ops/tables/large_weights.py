@@ -37,7 +37,7 @@ def without_starts() -> Iterator[None]:
 
 
 def starts_are_left_out() -> bool:
-    """Whether this is inside ``without_starts``."""
+    """Says whether this is inside ``without_starts``."""
     return getattr(_local, "left_out", False)
 
 
@@ -91,7 +91,8 @@ class LargeWeights(keras.layers.Layer):
 
 
 def pieces_of(shape: Sequence[int] | None, dtype: str = "float32") -> list[tuple[int, int]]:
-    """The ranges of rows of the pieces of a large weight; empty for one that is handled whole.
+    """Returns the ranges of rows of the pieces of a large weight; empty for one that is handled
+    whole.
 
     Args:
         shape: of the weight.
@@ -110,7 +111,7 @@ def pieces_of(shape: Sequence[int] | None, dtype: str = "float32") -> list[tuple
 
 
 def largest_piece(shape: Sequence[int], dtype: str = "float32") -> int:
-    """Bytes of the largest piece of a weight, or of the weight if it is handled whole.
+    """Returns bytes of the largest piece of a weight, or of the weight if it is handled whole.
 
     Args:
         shape, dtype: as of ``pieces_of``.
@@ -126,7 +127,8 @@ def largest_piece(shape: Sequence[int], dtype: str = "float32") -> int:
 
 
 def _stored(store: Any, name: str) -> Any:
-    """The data set itself, whose rows can be read; as Keras returns it, it is read as a whole.
+    """Returns the data set itself, whose rows can be read; as Keras returns it, it is read as a
+    whole.
 
     What refers to another file is left to Keras, which refuses it.
     """
@@ -140,7 +142,7 @@ def _stored(store: Any, name: str) -> Any:
 
 
 def shared_value(variable: tf.Variable) -> tf.Tensor:
-    """The value of a variable, which shares its memory, and so do slices of rows.
+    """Returns the value of a variable, which shares its memory, and so do slices of rows.
 
     While it exists, an assignment to the variable copies the whole.
 
@@ -151,7 +153,7 @@ def shared_value(variable: tf.Variable) -> tf.Tensor:
 
 
 def copies_of(variable: tf.Variable) -> list[tf.Variable]:
-    """The variables of the replicas that are here, of one that is not distributed itself."""
+    """Returns the variables of the replicas that are here; itself where it is not distributed."""
     return list(getattr(variable, "values", None) or [variable])
 
 

@@ -40,15 +40,15 @@ class RowStart(keras.initializers.Initializer):
         self.seed = seed
 
     def __call__(self, shape: Sequence[int], dtype: str | tf.DType | None = None) -> tf.Tensor:
-        """All rows."""
+        """Returns all rows."""
         return tf.cast(self.rows(shape, 0, shape[0]), dtype or tf.float32)
 
     def of_shape(self, shape: Sequence[int]) -> "Rows":
-        """The rows of a table of this shape, drawn when they are asked for."""
+        """Returns the rows of a table of this shape, drawn when they are asked for."""
         return Rows(self, tuple(shape))
 
     def rows(self, shape: Sequence[int], begin: int, end: int) -> tf.Tensor:
-        """The rows ``begin`` to ``end`` of a table of this shape, float32."""
+        """Returns the rows ``begin`` to ``end`` of a table of this shape, float32."""
         height = max(1, _BLOCK // max(math.prod(shape[1:]), 1))
         first = begin // height * height
         blocks = [
@@ -63,7 +63,7 @@ class RowStart(keras.initializers.Initializer):
         return rows[begin - first : end - first]
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns constructor arguments."""
         return {"kind": self.kind, "size": self.size, "seed": self.seed}
 
 

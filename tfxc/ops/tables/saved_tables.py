@@ -9,7 +9,7 @@ from tfxc.ops.tables.large_weights import assign_rows, pieces_of, shared_value
 
 
 def is_large(variable: tf.Variable) -> bool:
-    """Whether a variable is written in slices.
+    """Says whether a variable is written in slices.
 
     TensorFlow's own checkpoints need the memory of a variable twice when they are read.
     """
@@ -65,7 +65,8 @@ def read_tables(path: str | Path, tables: Mapping[str, tf.Variable]) -> None:
 
 
 def table_shapes(path: str | Path) -> dict[str, list[int]]:
-    """Shapes of the variables that ``write_tables`` wrote, by name; empty if there are none.
+    """Returns shapes of the variables that ``write_tables`` wrote, by name; empty if there are
+    none.
 
     Args:
         path: see there.
@@ -79,5 +80,7 @@ def table_shapes(path: str | Path) -> dict[str, list[int]]:
 
 
 def _place(shape: tf.TensorShape, begin: int, end: int) -> str:
-    """A slice of rows as TensorFlow writes it, e.g. ``"10 3 4,2:-"`` for rows 4 and 5 of 10."""
+    """Returns a slice of rows as TensorFlow writes it, e.g. ``"10 3 4,2:-"`` for rows 4 and 5 of
+    10.
+    """
     return f"{' '.join(map(str, shape))} {begin},{end - begin}" + ":-" * (len(shape) - 1)

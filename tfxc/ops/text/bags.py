@@ -21,7 +21,7 @@ _BY_LOCALE = "IJİĮÌÍĨ"
 
 
 def lower(texts: tf.Tensor) -> tf.Tensor:
-    """Lower case as ``str.lower`` returns it, whatever the server's locale.
+    """Lowers the case as ``str.lower`` does, whatever the server's locale.
 
     Args:
         texts: string tensor; NUL characters must be replaced before.
@@ -32,7 +32,7 @@ def lower(texts: tf.Tensor) -> tf.Tensor:
 
 
 def words(texts: tf.Tensor, token_pattern: str, lowercase: bool = True) -> tf.RaggedTensor:
-    """The words of each text, in order.
+    """Returns the words of each text, in order.
 
     Args:
         texts: string (batch,); bytes that are not UTF-8 count as U+FFFD.
@@ -59,7 +59,7 @@ def words(texts: tf.Tensor, token_pattern: str, lowercase: bool = True) -> tf.Ra
 
 
 def words_between_blanks(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
-    """The words of each text as PECOS cuts it, see ``tfxc.data.text.pecos``.
+    """Returns the words of each text as PECOS cuts it, see ``tfxc.data.text.pecos``.
 
     Args:
         texts: string (batch,); bytes that are not UTF-8 count as U+FFFD.
@@ -78,7 +78,7 @@ def words_between_blanks(texts: tf.Tensor, most: int | None = None) -> tf.Ragged
 
 
 def characters(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
-    """The characters of each text, a line break counted as a space.
+    """Returns the characters of each text, a line break counted as a space.
 
     Args:
         texts: string (batch,); bytes that are not UTF-8 count as U+FFFD.
@@ -97,7 +97,7 @@ def characters(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
 
 
 def terms(texts: tf.Tensor, settings: Mapping[str, Any]) -> tf.RaggedTensor:
-    """The n-grams of each text: words joined by a space, or characters after a space.
+    """Returns the n-grams of each text: words joined by a space, or characters after a space.
 
     Args:
         texts: string (batch,).
@@ -133,7 +133,7 @@ def _ngrams(
 
 
 def murmurhash3_32(texts: tf.Tensor) -> tf.Tensor:
-    """Signed 32-bit MurmurHash3 of the UTF-8 bytes, seed 0.
+    """Returns the signed 32-bit MurmurHash3 of the UTF-8 bytes, seed 0.
 
     Args:
         texts: string (n,).
@@ -235,7 +235,7 @@ class TextBag(tf.Module):
             self._vocabulary = tf.lookup.StaticHashTable(lines, default_value=-1)
 
     def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The rows of texts (batch,): dict ids int32, weights float32, row_splits int64."""
+        """Returns the rows of texts (batch,): dict ids int32, weights float32, row_splits int64."""
         terms_of_texts = terms(texts, self._settings)
         # Row, column and value of every occurrence of a term that has a column.
         rows = terms_of_texts.value_rowids()

@@ -42,7 +42,7 @@ class TextNgrams(tf.Module):
         self._words = TextTokens("words", settings, vocabulary_file, size)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
+        """Returns ids of texts (batch,): int32 (batch, length), 0-padded to a multiple of 8."""
         words = self._words.tokens_of(texts)
         ids = self._words.ids_of(words)
         parts = [tf.ragged.boolean_mask(ids, ids != self._size - 1)]
@@ -82,7 +82,8 @@ class TextNgrams(tf.Module):
 
 
 def fnv1a(texts: tf.Tensor) -> tf.Tensor:
-    """fastText's 32-bit FNV-1a hash of the bytes of each text, see ``tfxc.data.text.ngrams.fnv1a``.
+    """Returns fastText's 32-bit FNV-1a hash of the bytes of each text, see
+    ``tfxc.data.text.ngrams.fnv1a``.
 
     Args:
         texts: string (n,).

@@ -70,14 +70,14 @@ class SubwordIds(tf.Module):
             self._renumbered = tf.constant(_renumbered(settings, len(pieces)), tf.int32)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
+        """Returns ids of texts (batch,): int32 (batch, length), 0-padded to a multiple of 8."""
         ragged, _ = self.ragged(texts)
         longest = tf.cast(ragged.bounding_shape(axis=1), tf.int32)
         width = tf.maximum(1, -(-longest // 8)) * 8
         return ragged.to_tensor(0, shape=tf.stack([tf.shape(texts)[0], width]))
 
     def ragged(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
-        """Ids of texts (batch,), an int32 ``RaggedTensor``, and how many texts were cut."""
+        """Returns ids of texts (batch,), an int32 ``RaggedTensor``, and how many texts were cut."""
         settings = self._settings
         pieces = self._cut(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
         prefix = settings["prefix"]
@@ -122,7 +122,7 @@ class WordPieces(tf.Module):
         )
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Ids, an int32 ``RaggedTensor`` (batch, pieces)."""
+        """Returns ids, an int32 ``RaggedTensor`` (batch, pieces)."""
         words = tf.strings.split(self._prepared(texts))
         long = tf.strings.length(words.flat_values, "UTF8_CHAR") > _LONGEST_WORD
         unknown = tf.constant("x" * (4 * _LONGEST_WORD + 1))
@@ -159,7 +159,7 @@ class SentencePieces(tf.Module):
         self._pieces = require_text().SentencepieceTokenizer(model=model, out_type=tf.int32)
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Ids, an int32 ``RaggedTensor`` (batch, pieces)."""
+        """Returns ids, an int32 ``RaggedTensor`` (batch, pieces)."""
         settings = self._settings
         if settings["plain_quotes"]:
             texts = tf.strings.regex_replace(texts, "``|''", '"')
@@ -177,7 +177,7 @@ class SentencePieces(tf.Module):
 
 
 def _renumbered(settings: Mapping[str, Any], size: int) -> np.ndarray:
-    """The new id of each id of the whole vocabulary."""
+    """Returns the new id of each id of the whole vocabulary."""
     swapped = {0: settings["padding"], settings["padding"]: 0}
     unknown = swapped.get(settings["unknown"], settings["unknown"])
     numbers = np.full(size, settings["kept"].index(unknown))
@@ -186,7 +186,7 @@ def _renumbered(settings: Mapping[str, Any], size: int) -> np.ndarray:
 
 
 def _lower_each(texts: tf.Tensor) -> tf.Tensor:
-    """Lower case letter by letter: sigma at the end of a word is as any other."""
+    """Lowers the case letter by letter: sigma at the end of a word is as any other."""
     return lower(tf.strings.regex_replace(texts, "\u03a3", "\u03c3"))
 
 
@@ -198,7 +198,7 @@ def _accents() -> str:
 
 
 def require_text() -> Any:
-    """The module ``tensorflow_text``.
+    """Returns the module ``tensorflow_text``.
 
     Raises:
         ConfigError: it is not installed.

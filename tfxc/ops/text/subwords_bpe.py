@@ -43,7 +43,7 @@ class BytePairs(tf.Module):
         self._ranks = tf.lookup.StaticHashTable(ranks, default_value=len(keys))
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Ids, an int32 ``RaggedTensor`` (batch, pieces)."""
+        """Returns ids, an int32 ``RaggedTensor`` (batch, pieces)."""
         # The last space of several belongs to the word after it.
         texts = tf.strings.regex_replace(texts, rf"{_MARK}|\x00", "")
         texts = tf.strings.regex_replace(
@@ -86,7 +86,7 @@ class BytePairs(tf.Module):
 
 
 def byte_letters() -> list[str]:
-    """The letter that stands for each of the 256 bytes, in order.
+    """Returns the letter that stands for each of the 256 bytes, in order.
 
     Example:
         >>> byte_letters()[32], byte_letters()[97]

@@ -49,7 +49,8 @@ _REFUSED = {"b": "word boundaries", "B": "word boundaries", "C": "single bytes",
 
 
 def shortest_run(pattern: str) -> int | None:
-    r"""Length of the shortest word of a pattern that finds runs of word characters, else None.
+    r"""Returns the length of the shortest word of a pattern that finds runs of word characters,
+    else None.
 
     Example:
         >>> shortest_run(r"(?u)\b\w\w+\b"), shortest_run("[a-z]+")
@@ -63,7 +64,7 @@ def shortest_run(pattern: str) -> int | None:
 
 @functools.cache
 def combining_marks() -> frozenset[str]:
-    """The marks that belong to words, as this Python's tables of Unicode have them."""
+    """Returns the marks that belong to words, as this Python's tables of Unicode have them."""
     return frozenset(
         chr(point)
         for points in _MARK_PLANES
@@ -74,19 +75,19 @@ def combining_marks() -> frozenset[str]:
 
 @functools.cache
 def _torn_by_python() -> frozenset[str]:
-    """The characters that are part of words here, but not to Python's ``re``."""
+    """Returns the characters that are part of words here, but not to Python's ``re``."""
     return combining_marks().union(_JOINERS)
 
 
 @functools.cache
 def character_class(escape: str) -> str:
-    r"""What ``\w``, ``\d``, ``\s`` or their opposites match, inside of RE2's ``[...]``."""
+    r"""Returns what ``\w``, ``\d``, ``\s`` or their opposites match, inside of RE2's ``[...]``."""
     ranges = _ranges(escape)
     return "".join(f"\\x{{{first:x}}}-\\x{{{last:x}}}" for first, last in ranges)
 
 
 def _ranges(escape: str) -> list[tuple[int, int]]:
-    """First and last code points of the ranges of characters that an escape matches."""
+    """Returns the first and last code points of the ranges of characters that an escape matches."""
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
     matched = np.zeros(sys.maxunicode + 2, bool)  # the last one ends a range
     for run in re.finditer(f"{escape.lower()}+", everything):
@@ -102,7 +103,7 @@ def _ranges(escape: str) -> list[tuple[int, int]]:
 
 @functools.cache
 def separators() -> str:
-    r"""What lies between runs of ``\w``, as a pattern of RE2.
+    r"""Returns what lies between runs of ``\w``, as a pattern of RE2.
 
     A joiner separates where a word character is missing on one of its sides.
     """
@@ -113,7 +114,8 @@ def separators() -> str:
 
 @functools.cache
 def python_pattern(pattern: str) -> str:
-    r"""A pattern for Python's ``re``, which finds the same words if it knows the pattern at all.
+    r"""Returns a pattern for Python's ``re``, which finds the same words if it knows the pattern at
+    all.
 
     Args:
         pattern: see the module.
@@ -133,7 +135,9 @@ def python_pattern(pattern: str) -> str:
 
 @functools.cache
 def _python_class(escape: str) -> str:
-    r"""What ``\w``, ``\d``, ``\s`` or their opposites match, inside of ``[...]`` of Python's re."""
+    r"""Returns what ``\w``, ``\d``, ``\s`` or their opposites match, inside of ``[...]`` of
+    Python's re.
+    """
     if escape == WORD:
         return WORD + "".join(sorted(combining_marks()))
     if escape != WORD.upper():
@@ -143,7 +147,7 @@ def _python_class(escape: str) -> str:
 
 @functools.cache
 def re2_pattern(pattern: str) -> str:
-    r"""A pattern for RE2 whose first group is the word.
+    r"""Returns a pattern for RE2 whose first group is the word.
 
     Args:
         pattern: see the module.
@@ -168,7 +172,9 @@ def re2_pattern(pattern: str) -> str:
 
 
 def _parts(pattern: str, class_of: Callable[[str], str]) -> tuple[list[str], int]:
-    """The pattern's pieces, and its groups; ``class_of`` writes out an escape inside ``[...]``."""
+    """Returns the pattern's pieces, and its groups; ``class_of`` writes out an escape inside
+    ``[...]``.
+    """
     parts = []
     groups = 0
     in_class = False
@@ -227,7 +233,7 @@ def _check(pattern: str, translated: str) -> None:
 
 
 def marked(texts: "tf.Tensor", pattern: str) -> "tf.Tensor":
-    """The texts with each match replaced by its group, between two ``MARK``.
+    """Returns the texts with each match replaced by its group, between two ``MARK``.
 
     Args:
         texts: string tensor (n,), valid UTF-8.
@@ -264,11 +270,11 @@ class TokenPattern:
             re2_pattern(pattern)
 
     def __call__(self, text: str) -> list[str]:
-        """The words of a text, in order."""
+        """Returns the words of a text, in order."""
         return self.of([text])[0]
 
     def of(self, texts: Sequence[str]) -> list[list[str]]:
-        """Lists of the words of texts."""
+        """Returns lists of the words of texts."""
         if self._run:
             # Most texts have no marks, and without them Python's \w is three times as fast.
             find = re.compile(self._run).findall
@@ -288,7 +294,7 @@ class TokenPattern:
 
 
 def _utf8(text: str) -> bytes:
-    """A text as ``marked`` has it, in bytes."""
+    """Returns a text as ``marked`` has it, in bytes."""
     text = text.replace("\0", " ").replace(MARK, " ")
     try:
         return text.encode("utf-8")

@@ -62,7 +62,7 @@ class TextTokens(tf.Module):
         self._vocabulary = tf.lookup.StaticHashTable(lines, default_value=size - 1)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
+        """Returns ids of texts (batch,): int32 (batch, length), 0-padded to a multiple of 8."""
         ragged = self.ids_of(self.tokens_of(texts))
         if self._fill:
             shape = tf.stack([tf.shape(texts)[0], self._settings["max_length"]])
@@ -71,12 +71,12 @@ class TextTokens(tf.Module):
         return padded(ragged)
 
     def tokens_of(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """The tokens of texts (batch,), cut off: a string ``RaggedTensor``."""
+        """Returns the tokens of texts (batch,), cut off: a string ``RaggedTensor``."""
         tokens = self._cut(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
         return tokens[:, : self._settings["max_length"]]
 
     def ids_of(self, tokens: tf.RaggedTensor) -> tf.RaggedTensor:
-        """Ids of tokens, an int32 ``RaggedTensor``."""
+        """Returns ids of tokens, an int32 ``RaggedTensor``."""
         ids = tf.cast(self._vocabulary.lookup(tokens.flat_values), tf.int32)
         # A text may spell a name that stands for no token.
         ids = tf.where((ids == 0) | (ids == self._fill), self._size - 1, ids)
@@ -105,7 +105,7 @@ class TextTokens(tf.Module):
 
 
 def padded(ids: tf.RaggedTensor) -> tf.Tensor:
-    """Lists of ids as a batch has them: int32, padded with 0 to a multiple of 8.
+    """Returns lists of ids as a batch has them: int32, padded with 0 to a multiple of 8.
 
     Example:
         >>> padded(tf.ragged.constant([[3], []])).shape

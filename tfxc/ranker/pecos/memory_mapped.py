@@ -30,7 +30,7 @@ _ENTRY = np.dtype([("column", "<u4"), ("weight", "<f4")])
 
 
 def mapped_matrix(path: str | Path) -> scipy.sparse.csc_matrix:
-    """A matrix with one array each of column bounds, rows and values (``C.mmap_store``).
+    """Returns a matrix with one array each of column bounds, rows and values (``C.mmap_store``).
 
     Args:
         path: the file.
@@ -55,7 +55,7 @@ def mapped_matrix(path: str | Path) -> scipy.sparse.csc_matrix:
 
 
 def mapped_weights(path: str | Path) -> scipy.sparse.csc_matrix:
-    """The weights of a layer, by chunks of sibling nodes (``W.mmap_store``).
+    """Returns the weights of a layer, by chunks of sibling nodes (``W.mmap_store``).
 
     A chunk has the rows where any of its columns has an entry, and the entries of each of these
     rows: column, counted from the first of the chunk, and weight.
@@ -97,7 +97,7 @@ def mapped_weights(path: str | Path) -> scipy.sparse.csc_matrix:
 
 
 def mapped_rows(path: str | Path) -> int:
-    """Rows of the weights of a layer, without reading these.
+    """Returns rows of the weights of a layer, without reading these.
 
     Raises:
         DataError: no such file, or not what libpecos writes.
@@ -106,7 +106,7 @@ def mapped_rows(path: str | Path) -> int:
 
 
 def mapped_order(path: str | Path, nodes: int) -> np.ndarray:
-    """The node that each column of a layer is of, where they are not in order (``perm``).
+    """Returns the node that each column of a layer is of, where they are not in order (``perm``).
 
     Args:
         path: the file; without it the columns are in order.
@@ -144,11 +144,11 @@ class _Blocks:
         self._table = self._bytes[place + 8 : place + 8 + 16 * count].view("<u8").reshape(count, 2)
 
     def damaged(self, problem: str) -> DataError:
-        """The error of a file that is not what libpecos writes."""
+        """Returns the error of a file that is not what libpecos writes."""
         return DataError(problem, where=self._path, fix=_FIX)
 
     def array(self, number: int, dtype: str | np.dtype, length: int) -> Any:
-        """A block as an array."""
+        """Returns a block as an array."""
         first, size = (int(value) for value in self._table[number])
         right_size = length * np.dtype(dtype).itemsize
         if size != right_size or first + size > len(self._bytes):
@@ -158,12 +158,12 @@ class _Blocks:
         return self._bytes[first : first + size].view(dtype)
 
     def number(self, number: int) -> int:
-        """A block that is one number."""
+        """Returns a block that is one number."""
         size = int(self._table[number][1])
         return int(self.array(number, "<u8" if size == 8 else "<u4", 1)[0])
 
     def checked(self, arrays: tuple[Any, ...], shape: tuple[int, int]) -> scipy.sparse.csc_matrix:
-        """The matrix of these arrays, if it is one."""
+        """Returns the matrix of these arrays, if it is one."""
         try:
             matrix = scipy.sparse.csc_matrix(arrays, shape, dtype=np.float32)
             matrix.check_format(full_check=True)

@@ -79,7 +79,7 @@ def write_pecos_model(folder: str | Path, output: Path) -> ClusterTree:
 
 
 def _layers(source: Path) -> list["_Layer"]:
-    """All layers, from the top, which fit together."""
+    """Returns all layers, from the top, which fit together."""
     path = source / "param.json"
     param = read_json(path, fix=COPY)
     if param.get("model") != "HierarchicalMLModel":
@@ -120,7 +120,7 @@ class _Layer:
         self.post_processor = post_processor(name, where=self.path).name
 
     def check_same(self, first: "_Layer") -> None:
-        """All layers see the same features, with the same bias."""
+        """Refuses other features than the first layer's, or another bias."""
         for name in ("num_features", "bias"):
             value = getattr(self, name)
             if value != getattr(first, name):
@@ -134,12 +134,12 @@ class _Layer:
         return int(param["nr_features"])
 
     def parents(self, above: int) -> np.ndarray:
-        """Parent of every node, int32 (K,), from C."""
+        """Returns the parent of every node, int32 (K,), from C."""
         path = self.folder / "C.npz"
         return parents_of(_matrix(path), above, path)
 
     def weights(self, nodes: int) -> scipy.sparse.csc_matrix:
-        """W, float32 (D or D + 1, K)."""
+        """Returns W, float32 (D or D + 1, K)."""
         matrix, path = self._weights()
         shape = (self.num_features + (self.bias is not None), nodes)
         if matrix.shape != shape:
@@ -162,7 +162,7 @@ class _MappedLayer(_Layer):
         return mapped_rows(self.folder / "W.mmap_store") - (self.bias is not None)
 
     def parents(self, above: int) -> np.ndarray:
-        """Parent of every node, int32 (K,), from C."""
+        """Returns the parent of every node, int32 (K,), from C."""
         path = self.folder / "C.mmap_store"
         in_order = parents_of(mapped_matrix(path), above, path)
         parents = np.empty_like(in_order)

@@ -73,7 +73,7 @@ class BeamGraph(tf.Module):
 
     @tf.function(input_signature=[_BAG], autograph=False)
     def __call__(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """The best nodes of the last layer.
+        """Returns the best nodes of the last layer.
 
         Args:
             features: dict of ``ids`` int32 (nnz,), ``weights`` float32 (nnz,) and ``row_splits``
@@ -117,7 +117,7 @@ class _Queries(NamedTuple):
 
 
 def _num_dense(layers: "Sequence[ChunkedLayer]", num_features: int) -> int:
-    """So many layers from the top that their table has no more numbers than all have weights."""
+    """Counts the layers at the top whose table has no more numbers than all have weights."""
     weights = sum(len(layer.values) for layer in layers)
     nodes = np.cumsum([len(layer.children) for layer in layers])
     return int((nodes <= min(MOST_DENSE, weights // max(1, num_features))).sum())
@@ -146,7 +146,7 @@ class _DenseLayers(tf.Module):
         self._rules = [step.rule for step in steps]
 
     def __call__(self, queries: _Queries) -> tuple[tf.Tensor, tf.Tensor]:
-        """Ids int32 and scores (batch, kept) of the best nodes of the last of these layers."""
+        """Returns ids int32 and scores (batch, kept) of the last layer's best nodes."""
         margins = self._bias + tf.raw_ops.SparseTensorDenseMatMul(
             a_indices=tf.stack([queries.owners, queries.ids], 1),
             a_values=queries.weights,
@@ -174,7 +174,7 @@ class _DenseLayers(tf.Module):
         return nodes if known is None else tf.where(best > -np.inf, nodes, -1), best
 
     def _known(self, number: int, wanted: tf.Tensor | None) -> tf.Tensor | None:
-        """Which nodes count: those with a classifier and a parent that is kept; None for all."""
+        """Says which nodes count: with a classifier and a parent that is kept; None for all."""
         trained = self._trained[number]
         parents = self._parents[number]
         below = None if wanted is None else tf.gather(wanted, parents, axis=1)
@@ -222,7 +222,9 @@ class _HashedLayer(tf.Module):
     def __call__(
         self, queries: _Queries, nodes: tf.Tensor, scores: tf.Tensor | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Ids int32 and scores (batch, kept) of the best children of the nodes (batch, beam)."""
+        """Returns ids int32 and scores (batch, kept) of the best children of the nodes (batch,
+        beam).
+        """
         chunks = nodes + 1
         codes, bias = tf.unstack(tf.gather(self._children, chunks), axis=-1)
         margins = self._sums(queries, chunks) + tf.bitcast(bias, tf.float32)
@@ -252,7 +254,7 @@ class _HashedLayer(tf.Module):
         return tf.reshape(sums, [-1, self._beam, self._width])
 
     def _pairs(self, keys: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The pairs of entries of all keys' rows, int64 (pairs, 2), and their keys' places."""
+        """Returns the pairs of entries of the keys' rows, int64 (pairs, 2), and their places."""
         factors = tf.bitcast(keys, tf.uint64)
         buckets = tf.bitwise.right_shift(factors * MULTIPLIER, self._hash_shift)
         multipliers = tf.gather(self._multipliers, tf.bitcast(buckets, tf.int64))
@@ -271,7 +273,7 @@ class _HashedLayer(tf.Module):
         return tf.bitwise.right_shift(ranges, self._pair_bits), tf.gather(self._entries, pairs)
 
     def _best(self, codes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The best by numbers that are ordered by score, then code."""
+        """Returns the best by numbers that are ordered by score, then code."""
         if not self._positive:
             scores = tf.where(scores == 0, 0.0, scores)  # minus zero is no less than zero
         bits = self._in_order(tf.bitcast(scores, tf.int32))
@@ -282,7 +284,9 @@ class _HashedLayer(tf.Module):
         return -1 - codes, tf.bitcast(self._in_order(bits), tf.float32)
 
     def _in_order(self, bits: tf.Tensor) -> tf.Tensor:
-        """Bits of floats as integers of the same order, and back: the negative ones are turned."""
+        """Returns bits of floats as integers of the same order, and back: the negative ones are
+        turned.
+        """
         if self._positive:  # but for minus infinity
             return bits
         turned = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, 31), 0x7FFFFFFF)
@@ -294,12 +298,12 @@ def _constant(array: np.ndarray) -> tf.Variable:
 
 
 def _chunks_of(layer: "ChunkedLayer") -> np.ndarray:
-    """int64: the chunk of every row."""
+    """Returns int64: the chunk of every row."""
     return np.repeat(np.arange(len(layer.row_splits) - 1), np.diff(layer.row_splits))
 
 
 def _children(layer: "ChunkedLayer", width: int, num_features: int, bias: np.float32) -> np.ndarray:
-    """int32 (chunks + 1, width, 2), see ``_HashedLayer``."""
+    """Returns int32 (chunks + 1, width, 2), see ``_HashedLayer``."""
     table = np.zeros((len(layer.child_splits), width, 2), np.int32)
     counts = np.diff(layer.child_splits)
     chunks = np.repeat(np.arange(len(counts)), counts)
@@ -314,7 +318,8 @@ def _children(layer: "ChunkedLayer", width: int, num_features: int, bias: np.flo
 
 
 def _entries(layer: "ChunkedLayer") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A layer's rows in pairs of entries, int64 (pairs, 2); first pair and pairs of every row.
+    """Returns a layer's rows in pairs of entries, int64 (pairs, 2); first pair and pairs of every
+    row.
 
     An entry's upper half are the bits of the weight, the lower its column; an odd last one is
     paired with a weight of 0.
@@ -331,7 +336,7 @@ def _entries(layer: "ChunkedLayer") -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _scores(rule: Any, margins: tf.Tensor) -> tf.Tensor:
-    """``PostProcessor.transform``, rounded where the native search rounds."""
+    """Does what ``PostProcessor.transform`` does, rounded where the native search rounds."""
     if rule.code in (_HINGE, _LOG_HINGE):
         # Not max(1 - margins, 0): TensorFlow would move the 1 into the sum that the margins are.
         distance = 1 - tf.minimum(margins, 1)
@@ -350,12 +355,12 @@ def _scores(rule: Any, margins: tf.Tensor) -> tf.Tensor:
 
 
 def _exactly(function: Callable[[tf.Tensor], tf.Tensor], values: tf.Tensor) -> tf.Tensor:
-    """A function rounded once: TensorFlow's own float32 ones differ in the last bits."""
+    """Returns a function rounded once: TensorFlow's own float32 ones differ in the last bits."""
     return tf.cast(function(tf.cast(values, tf.float64)), tf.float32)
 
 
 def _combined(rule: Any, scores: tf.Tensor, parent_scores: tf.Tensor) -> tf.Tensor:
-    """``PostProcessor.combine``."""
+    """Does what ``PostProcessor.combine`` does."""
     if rule.code == 0:
         return scores
     if rule.code in (_SIGMOID, _HINGE):

@@ -39,7 +39,7 @@ _MAX_MARGINS = 1 << 23  # of a block of queries: 32 MB
 
 
 def has_native() -> bool:
-    """Whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
+    """Says whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
     return _beam_search is not None
 
 
@@ -132,7 +132,7 @@ class BeamSearch:
         threads: int | None = None,
         order: str = "score",
     ) -> scipy.sparse.csr_matrix:
-        """Best nodes of the last layer.
+        """Returns the best nodes of the last layer.
 
         Args:
             features: float32 CSR (N, D), or a dense array.
@@ -220,7 +220,7 @@ class BeamSearch:
     def _start(
         self, csr_codes: scipy.sparse.csr_matrix | None, number: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """First and number of every query's parents, the parents, their scores."""
+        """Returns the first and number of every query's parents, the parents, their scores."""
         if csr_codes is None:
             if self.num_parents != 1:
                 raise ConfigError(
@@ -240,7 +240,7 @@ class BeamSearch:
         return splits[:-1], np.diff(splits).astype(np.int32), parents, scores
 
     def _block(self, settings: Sequence[tuple[Any, int]], most_parents: int) -> int:
-        """Queries whose margins in any layer fit the memory for them."""
+        """Returns queries whose margins in any layer fit the memory for them."""
         widest = 1
         for width, (_, topk) in zip(self._widths, settings, strict=True):
             widest = max(widest, most_parents * width)
@@ -249,7 +249,7 @@ class BeamSearch:
 
 
 def _checked_features(features: Matrix, num_features: int) -> _Rows:
-    """(splits, ids, weights, D) of CSR features, or a contiguous float32 matrix."""
+    """Returns (splits, ids, weights, D) of CSR features, or a contiguous float32 matrix."""
     if features.ndim != 2 or features.shape[1] != num_features:
         raise DataError(
             f"the shape is {features.shape}, but the model has {num_features} features",

@@ -68,7 +68,7 @@ class LayerKernels:
 def _children(
     layer: "ChunkedLayer", matrix: scipy.sparse.csr_matrix, queries: np.ndarray, parents: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Query, node, margin and pair of every trained child of the (query, parent) pairs."""
+    """Returns query, node, margin and pair of every trained child of the (query, parent) pairs."""
     parts = []
     order = np.argsort(parents, kind="stable")
     distinct, begins = np.unique(parents[order], return_index=True)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def calibrated(scores: tf.Tensor, calibration: Any) -> tf.Tensor:
-    """``Calibration.apply`` in the graph.
+    """Does what ``Calibration.apply`` does, in the graph.
 
     Args:
         scores: float32 tensor of any shape.

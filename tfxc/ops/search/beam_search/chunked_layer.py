@@ -67,7 +67,7 @@ def chunks_of(
     num_parents: int,
     trained: np.ndarray | None = None,
 ) -> "ChunkedLayer":
-    """Chunks of a weight matrix.
+    """Returns chunks of a weight matrix.
 
     Args:
         weights: sparse float32 (D + 1, K); the last row is the bias.
@@ -116,7 +116,7 @@ def chunks_of(
 
 
 def column_of(layer: "ChunkedLayer", node: int, num_features: int) -> scipy.sparse.csr_matrix:
-    """The weights of one node.
+    """Returns the weights of one node.
 
     Args:
         layer: ``ChunkedLayer``.
@@ -144,7 +144,7 @@ def column_of(layer: "ChunkedLayer", node: int, num_features: int) -> scipy.spar
 
 
 def parents_of(layer: "ChunkedLayer") -> np.ndarray:
-    """The parent of every node, int32 (K,).
+    """Returns the parent of every node, int32 (K,).
 
     Example:
         >>> weights = scipy.sparse.csc_matrix(np.float32([[1, 0, 2], [0, 3, 0]]))
@@ -191,7 +191,7 @@ def check_layer(layer: "ChunkedLayer", num_parents: int, num_features: int, wher
 
 
 def index_of(layer: "ChunkedLayer", num_features: int) -> tuple[np.ndarray, ...]:
-    """Index of a layer's rows for the compiled search.
+    """Returns the index of a layer's rows for the compiled search.
 
     Args:
         layer: ``ChunkedLayer``.

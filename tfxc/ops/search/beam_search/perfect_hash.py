@@ -31,13 +31,13 @@ class PerfectHash(NamedTuple):
     num_slots: int
 
     def slots_of(self, numbers: np.ndarray) -> np.ndarray:
-        """The slot int64 (n,) of every number, int64 (n,)."""
+        """Returns the slot int64 (n,) of every number, int64 (n,)."""
         factors = np.asarray(numbers, np.int64).view(np.uint64)
         return _slots(factors, self.multipliers[_buckets(factors, self.shift)], self.num_slots)
 
 
 def perfect_hash(numbers: np.ndarray) -> PerfectHash:
-    """A hash function for numbers.
+    """Returns a hash function for numbers.
 
     Args:
         numbers: int64 (n,) above 0 (products with 0 are all the same), all different, in any order.
@@ -75,7 +75,7 @@ def _slots(factors: np.ndarray, multipliers: np.ndarray, num_slots: int) -> np.n
 
 
 def _multipliers(factors: np.ndarray, sizes: np.ndarray, num_slots: int) -> np.ndarray | None:
-    """Of every bucket, uint64; None if no function was found for one of them."""
+    """Finds a multiplier for every bucket, uint64; None if there is none for one of them."""
     firsts = np.cumsum(sizes) - sizes
     random = np.random.default_rng(0)
     multipliers = np.ones(len(sizes), np.uint64)

@@ -57,12 +57,13 @@ CANDIDATES = ApproximateSettings()
 
 
 def has_native() -> bool:
-    """Whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
+    """Says whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
     return gather_native.is_built()
 
 
 def invert_lookups(lookups: np.ndarray, num_buckets: int) -> "InverseLookups":
-    """Inverse of (R, N) lookups, which the threshold method and the approximate one walk.
+    """Returns the inverse of (R, N) lookups, which the threshold method and the approximate one
+    walk.
 
     Args:
         lookups: uint16 or int32 (R, N), bucket of every class in every repetition.
@@ -99,7 +100,7 @@ def top_k(
     threads: int | None = None,
     native: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best classes of every example, exactly.
+    """Returns the k best classes of every example, exactly.
 
     Args:
         bucket_scores: float32 (batch, R, B). Minus infinity is allowed; NaN, infinity and scores
@@ -181,7 +182,7 @@ def approximate_top_k(
     threads: int | None = None,
     native: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Top k among the classes of the best buckets only: fast, and not exact.
+    """Returns the top k among the classes of the best buckets only: fast, and not exact.
 
     The candidates get the same scores as in ``top_k``, from their buckets of all repetitions.
     The MACH authors evaluated their largest sets with such candidates; the evaluation they

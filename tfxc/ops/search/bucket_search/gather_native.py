@@ -21,7 +21,7 @@ _NO_CLASS = np.iinfo(np.int32).max
 
 
 def is_built() -> bool:
-    """Whether both extension modules can be imported."""
+    """Says whether both extension modules can be imported."""
     return _gather is not None and _walk is not None
 
 

@@ -22,13 +22,13 @@ _BUDGET_FACTOR = 6
 
 
 def sorted_best(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of (rows, n) candidates, by descending score, then ascending id."""
+    """Returns the k best of (rows, n) candidates, by descending score, then ascending id."""
     order = np.lexsort((ids, -scores))[:, :k]
     return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
 
 
 def class_scores(bucket_scores: np.ndarray, lookups: np.ndarray, aggregate: str) -> np.ndarray:
-    """Scores (rows, n) of n classes from (rows, R, B) bucket scores and (R, n) lookups."""
+    """Returns scores (rows, n) of n classes from (rows, R, B) bucket scores and (R, n) lookups."""
     values = (np.take(bucket_scores[:, r], lookup, axis=1) for r, lookup in enumerate(lookups))
     if aggregate == "median":
         ordered = np.sort(np.stack(list(values)), axis=0)
@@ -46,7 +46,7 @@ def class_scores(bucket_scores: np.ndarray, lookups: np.ndarray, aggregate: str)
 def brute(
     bucket_scores: np.ndarray, lookups: np.ndarray, k: int, aggregate: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Top k of every example from the scores of all classes, a tile at a time.
+    """Returns the top k of every example from the scores of all classes, a tile at a time.
 
     Arguments and result as in ``gather.top_k``; every bucket is known to be in range.
     """
@@ -81,7 +81,8 @@ def walk(
     aggregate: str,
     budget: int,
 ) -> tuple[np.ndarray, ...]:
-    """Top k of every example by walking the best buckets, ``budget`` limits the lookups.
+    """Returns the top k of every example by walking the best buckets, ``budget`` limits the
+    lookups.
 
     Returns:
         ids int32 (batch, k), scores float32 (batch, k), and bool (batch,): whether the walk came
@@ -141,7 +142,7 @@ def approximate(
     num_buckets_taken: int,
     min_count: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Top k of every example among the classes of its best buckets; see ``gather``.
+    """Returns the top k of every example among the classes of its best buckets; see ``gather``.
 
     Raises:
         ConfigError: the inverse or the lookups hold numbers out of range.
@@ -174,7 +175,7 @@ def approximate(
 
 
 def _members(inverse: "InverseLookups", buckets: np.ndarray) -> Iterator[np.ndarray]:
-    """Of every repetition: the classes of its ``buckets`` (R, m)."""
+    """Yields the classes of the ``buckets`` (R, m) of every repetition."""
     for class_order, offsets, chosen in zip(*inverse, buckets, strict=True):
         starts = offsets[chosen]
         counts = offsets[chosen + 1] - starts
