@@ -47,7 +47,7 @@ def test_ensemble(tmp_path, capsys):
 
     third = make_run(tmp_path / "third", text_features={"name": "tfidf"}, names=NAMES[:-1])
     problem = call(capsys, ensemble, one, third, *arguments[2:]).problem()
-    assert problem.startswith(f"{third}: the 12 labels of the first run expected, found 11")
+    assert problem.startswith(f"{third}: its 11 labels are not the 12 of the first run")
 
 
 def test_weights_are_chosen(tmp_path, capsys):

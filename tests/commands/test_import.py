@@ -141,8 +141,8 @@ def test_an_imported_model_is_calibrated_on_a_file(frozen, tmp_path, capsys):
 
 def test_imports_that_do_not_fit(tmp_path, capsys):
     for content, message in (
-        (b"\xff\n", "label names in UTF-8 expected, found an invalid byte at offset 0"),
-        (b"a\nb\na\n", "distinct label names expected, found 'a' for the labels 0 and 2"),
+        (b"\xff\n", "the label names are not in UTF-8: the byte at offset 0 is invalid"),
+        (b"a\nb\na\n", "the labels 0 and 2 have the same name, 'a'"),
     ):
         (tmp_path / "names.txt").write_bytes(content)
         arguments = (DATA / "pecos_model", "--run", tmp_path / "run")
@@ -151,7 +151,7 @@ def test_imports_that_do_not_fit(tmp_path, capsys):
     (tmp_path / "names.txt").write_text("a\nb\n")
     arguments = (import_model, "pecos", DATA / "pecos_model", "--run", tmp_path / "run")
     problem = call(capsys, *arguments, "--labels", tmp_path / "names.txt").problem()
-    assert "names.txt: 22 names expected, one for each label, found 2" in problem
+    assert "names.txt: there are 2 names for 22 labels" in problem
     scipy.sparse.save_npz(tmp_path / "Y.npz", scipy.sparse.eye(5, format="csr"))
     problem = call(capsys, *arguments, "--train-labels", tmp_path / "Y.npz").problem()
     assert "a column for each of the 22 labels expected, found 5" in problem

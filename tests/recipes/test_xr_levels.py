@@ -237,7 +237,10 @@ def test_tokens_alone_do_not_suffice():
         ({"ensemble": "all"}, "ensemble: one of concat-only, .* found 'all'"),
         ({"initial": "zeros"}, "recipe.initial: one of linear, .* found 'zeros'"),
         ({"steps": 5, "warmup_steps": 5}, "recipe.warmup_steps: fewer warm-up steps than the 5"),
-        ({"ranker": {"threshold": [0.1]}}, r"threshold: one value, or 3, .*of 4, 16, 60 nodes"),
+        (
+            {"ranker": {"threshold": [0.1]}},
+            "threshold: there are 1 values for 3 layers .of 4, 16, 60 nodes",
+        ),
         ({"ranker": {"mode": "ranker"}}, "recipe.ranker.mode: mode 'full-model' expected"),
         (
             {"refined_tree": {"nr_splits": 1}},

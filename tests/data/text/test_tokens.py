@@ -130,7 +130,7 @@ def test_padding():
     [
         ({"name": "characters", "max_length": 0}, "max_length: an integer of at least 1"),
         ({"name": "words", "min_count": 1.5}, "min_count: an integer of at least 1"),
-        ({"name": "words", "token_pattern": "(a)(b)"}, "at most one group"),
+        ({"name": "words", "token_pattern": "(a)(b)"}, "has 2 groups"),
         ({"name": "words", "segmenter": "mecab"}, "one of None, jieba expected, found 'mecab'"),
         ({"name": "words", "stop_words": "no/such/file"}, "a file with one word per line"),
         ({"name": "words", "stop_words": [3]}, "a list of words or a file's path expected"),
