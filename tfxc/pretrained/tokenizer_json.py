@@ -44,6 +44,13 @@ def tokenizer_json(subwords: Subwords, pieces: list[str], max_length: int) -> di
     for number, piece in enumerate(pieces):
         vocabulary.setdefault(piece, number)
     unknown = subwords.pieces[settings["unknown"]]
+    prefix = [subwords.pieces[number] for number in settings["prefix"]]
+    suffix = [subwords.pieces[number] for number in settings["suffix"]]
+    steps: list[dict[str, Any]] = [
+        *({"SpecialToken": {"id": name, "type_id": 0}} for name in prefix),
+        {"Sequence": {"id": "A", "type_id": 0}},
+        *({"SpecialToken": {"id": name, "type_id": 0}} for name in suffix),
+    ]
     cut = _of_words if settings["kind"] == "wordpiece" else _of_byte_pairs
     truncation = {
         "direction": "Right",
@@ -56,13 +63,21 @@ def tokenizer_json(subwords: Subwords, pieces: list[str], max_length: int) -> di
         "truncation": truncation,
         "padding": None,
         "added_tokens": [],
-        "post_processor": _around(subwords, vocabulary),
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": steps,
+            "pair": [*steps, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {
+                name: {"id": name, "ids": [vocabulary[name]], "tokens": [name]}
+                for name in (*prefix, *suffix)
+            },
+        },
         "decoder": None,
         **cut(subwords, vocabulary, unknown),
     }
 
 
-def _of_words(subwords, vocabulary, unknown):
+def _of_words(subwords: Subwords, vocabulary: dict[str, int], unknown: str) -> dict[str, Any]:
     settings = subwords.settings
     return {
         "normalizer": {
@@ -83,7 +98,7 @@ def _of_words(subwords, vocabulary, unknown):
     }
 
 
-def _of_byte_pairs(subwords, vocabulary, unknown):
+def _of_byte_pairs(subwords: Subwords, vocabulary: dict[str, int], unknown: str) -> dict[str, Any]:
     return {
         "normalizer": None,
         "pre_tokenizer": {
