@@ -114,11 +114,11 @@ def test_weights_of_classes_begin_with_their_texts():
     ("changes", "message"),
     [
         ({"label_texts": None}, "this head reads texts of the classes, and there are none"),
-        ({"label_texts": {"red": "red"}}, "found none for 'animal', 'blue'"),
+        ({"label_texts": {"red": "red"}}, "no text for 'animal', 'blue'"),
         ({"label_texts": {**NAMES, "x": " "}}, "the text of class 'x' is ' '"),
         ({"label_texts": 3}, "3 is neither 'names' nor a dict of texts by class"),
         ({"head": "dense"}, "head 'dense' has no use for texts of the classes"),
-        ({"head": {"name": "dense", "start": "label_texts"}}, "found others: 'flower'"),
+        ({"head": {"name": "dense", "start": "label_texts"}}, "that y does not have: 'flower'"),
     ],
 )
 def test_wrong_texts_are_refused(changes, message):
@@ -130,7 +130,7 @@ def test_wrong_texts_are_refused(changes, message):
 def test_other_kinds_of_classes_and_examples_are_refused():
     with pytest.raises(ConfigError, match="'four' are not of the kind of those of y, such as 0"):
         estimator({0: "a", 1: "b", "four": "c"}).fit(TEXTS, [0, 1] * 16)
-    with pytest.raises(DataError, match="X: X is a matrix, and label_texts need texts"):
+    with pytest.raises(DataError, match="X: label_texts need texts"):
         estimator({0: "a", 1: "b"}).fit(np.eye(4), [0, 1] * 2)
     with pytest.raises(ConfigError, match="texts of classes that y does not have: 3"):
         estimator({0: "a", 1: "b", 2: "c", 3: "d"}).fit(TEXTS[:3], np.eye(3, dtype=int))

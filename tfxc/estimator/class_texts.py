@@ -65,7 +65,20 @@ def texts_of_classes(
             fix="leave them out",
         )
     if more:
-        targets = Targets(targets.form, _extended(targets.classes, more))
+        labels = [*classes, *more]
+        if targets.classes.dtype == object:
+            extended = np.empty(len(labels), object)
+            extended[:] = labels
+        else:
+            extended = np.array(labels)
+        if extended.dtype.kind != targets.classes.dtype.kind:
+            raise ConfigError(
+                f"the classes {_shown(more)} are not of the kind of those of y, such as "
+                f"{classes[0]!r}",
+                where="label_texts",
+                fix="make all of them texts, or all of them numbers",
+            )
+        targets = Targets(targets.form, extended)
     return targets, [label_texts[label] for label in targets.classes.tolist()]
 
 
@@ -85,24 +98,6 @@ def label_texts_of(
     keys = text_keys(texts)
     places = places_of(text_keys(examples), keys)
     return LabelTexts(features_of(texts, text_features), keys, places)
-
-
-def _extended(classes: np.ndarray, more: Sequence[Any]) -> np.ndarray:
-    """An array of the classes and others, which have to be of the same kind."""
-    labels = [*classes.tolist(), *more]
-    if classes.dtype == object:
-        extended = np.empty(len(labels), object)
-        extended[:] = labels
-        return extended
-    extended = np.array(labels)
-    if extended.dtype.kind != classes.dtype.kind:
-        raise ConfigError(
-            f"the classes {_shown(more)} are not of the kind of those of y, such as "
-            f"{classes[0].item()!r}",
-            where="label_texts",
-            fix="make all of them texts, or all of them numbers",
-        )
-    return extended
 
 
 def _shown(labels: Sequence[Any]) -> str:

@@ -22,7 +22,13 @@ from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
 from tfxc.estimator.class_texts import label_texts_of, texts_of_classes
-from tfxc.estimator.examples import checked_images, checked_weights, is_texts, listed_texts
+from tfxc.estimator.examples import (
+    Examples,
+    checked_images,
+    checked_weights,
+    is_texts,
+    listed_texts,
+)
 from tfxc.estimator.fitted_model import FitData, FittedModel, check_recipe
 from tfxc.estimator.targets import Targets, read_targets
 from tfxc.runs.loaded import load_run
@@ -160,11 +166,11 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X: Any,
-        y: Any,
+        X: Examples,
+        y: Examples,
         sample_weight: Sequence[float] | np.ndarray | None = None,
         *,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Examples, Examples] | None = None,
         callbacks: Sequence[Any] = (),
     ) -> "XCClassifier":
         """Trains on examples ``X`` and their labels ``y``.
@@ -188,11 +194,17 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         X = listed_texts(X)
         self._targets, labels = read_targets(y)
         texts = self._read_label_texts(X)
+        label_texts = None
         if is_texts(X):
             features = build_text_features(_section(self.text_features or "tfidf"))
-            seen = sorted(set(itertools.chain.from_iterable(labels))) if texts else []
-            self.text_features_ = features.fit([X, *([[texts[i] for i in seen]] if seen else [])])
-            vars(self).pop("n_features_in_", None)
+            learned = [X]
+            if texts:  # of the classes that there are examples of
+                seen = sorted(set(itertools.chain.from_iterable(labels)))
+                learned.append([texts[label] for label in seen])
+            self.text_features_ = features.fit(learned)
+            if hasattr(self, "n_features_in_"):
+                del self.n_features_in_
+            label_texts = label_texts_of(texts, X, features) if texts else None
             matrix = features.transform(X)
         elif self.text_features is not None:
             raise ConfigError(
@@ -203,7 +215,6 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             matrix = self._matrix(X, reset=True)
         check_consistent_length(matrix, y)
         self.classes_ = self._targets.classes
-        label_texts = label_texts_of(texts, X, self.text_features_) if texts else None
         rows = self._rows(matrix, labels)
         source = ArraySource(rows, len(self.classes_), label_texts=label_texts)
         config = parse_config(self._config(validation_data is not None), where="XCClassifier")
@@ -223,9 +234,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self.validation_metrics_ = self._fitted.summary.get("dev", {})
         return self
 
-    def predict(
-        self, X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix
-    ) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
+    def predict(self, X: Examples) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
         """Predictions in the form ``y`` had.
 
         Where an example may have several labels, those that reach ``threshold``, best first in
@@ -237,7 +246,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return self._targets.from_ids(self._fitted.predict(rows, _BATCH, self.threshold))
 
     def predict_top_k(
-        self, X: Any, k: int = 5, probabilities: bool = False
+        self, X: Examples, k: int = 5, probabilities: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best classes of every example, best first.
 
@@ -261,7 +270,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         ids, scores = self._fitted.search(rows, k, _BATCH, probabilities)
         return self.classes_[ids], scores
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Examples) -> np.ndarray:
         """The score of every class.
 
         For two 1-D classes it is one number: the log-odds of the second where the model decides on
@@ -301,7 +310,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             )
         return self._likely
 
-    def _likely(self, X: Any) -> np.ndarray:
+    def _likely(self, X: Examples) -> np.ndarray:
         shares = self._all_scores(X, probabilities=True)
         if self._targets.multi_label:
             return shares
@@ -309,10 +318,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return np.where(sums > 0, shares / np.where(sums > 0, sums, 1), 1 / shares.shape[1])
 
     def score(
-        self,
-        X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
-        y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
-        sample_weight: Sequence[float] | np.ndarray | None = None,
+        self, X: Examples, y: Examples, sample_weight: Sequence[float] | np.ndarray | None = None
     ) -> float:
         """Accuracy for one class each; where there may be several labels, precision at 1.
 
@@ -489,7 +495,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                     fix="leave it at its default, or use recipe 'fit'",
                 )
 
-    def _read_label_texts(self, X: Any) -> list[str]:
+    def _read_label_texts(self, X: Examples) -> list[str]:
         """Texts of all classes, none without any; those of more classes extend the targets."""
         head = _section(self.head)
         reads = not self._is_linear and registry.get("head", head["name"]).reads_label_texts
@@ -511,7 +517,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             )
         if not is_texts(X):
             raise DataError(
-                "X is a matrix, and label_texts need texts",
+                "label_texts need texts, and these are a matrix",
                 where="X",
                 fix="pass texts, or leave label_texts at None",
             )
@@ -526,7 +532,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             kind = texts.kind
         return Rows.of(kind, features, labels)
 
-    def _rows_of(self, X: Any, labels: list[list[int]] | None = None) -> Rows:
+    def _rows_of(self, X: Examples, labels: list[list[int]] | None = None) -> Rows:
         if not hasattr(self, "_fitted"):
             check_is_fitted(self)
         X = listed_texts(X)
@@ -534,7 +540,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             X = []
         elif is_texts(X) != (self.text_features_ is not None):
             form = "a matrix" if self.text_features_ is None else "texts"
-            raise DataError("X has another form than in fit", where="X", fix=f"pass {form}")
+            raise DataError(
+                "these examples have another form than those of fit", where="X", fix=f"pass {form}"
+            )
         if self.text_features_ is not None:
             matrix = self.text_features_.transform(X)
         else:
@@ -543,7 +551,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             check_consistent_length(matrix, labels)
         return self._rows(matrix, [[]] * matrix.shape[0] if labels is None else labels)
 
-    def _matrix(self, X: Any, reset: bool) -> Any:
+    def _matrix(self, X: Examples, reset: bool) -> Any:
         input_kind = SPARSE.name
         if not self._is_linear:
             input_kind = registry.get("encoder", _section(self.encoder)["name"]).input_kind
@@ -554,7 +562,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             return X
         return scipy.sparse.csr_matrix(X)
 
-    def _all_scores(self, X: Any, probabilities: bool = False) -> np.ndarray:
+    def _all_scores(self, X: Examples, probabilities: bool = False) -> np.ndarray:
         """Scores or probabilities of all classes, float32 (n, classes)."""
         rows = self._rows_of(X)
         ids, scores = self._fitted.search(rows, len(self.classes_), _BATCH, probabilities)
@@ -571,7 +579,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def _nested(name: str, value: Any) -> dict[str, Any]:
+def _nested(name: str, value: object) -> dict[str, Any]:
     """The arguments of a section, and of the dicts in it, by their names as parameters."""
     if not isinstance(value, Mapping):
         return {}
@@ -582,7 +590,7 @@ def _nested(name: str, value: Any) -> dict[str, Any]:
 
 
 def _with(
-    section: Mapping[str, Any], path: Sequence[str], value: Any, parameter: str
+    section: Mapping[str, Any], path: Sequence[str], value: object, parameter: str
 ) -> dict[str, Any]:
     """A section with another value of an argument, which may be one of a dict in it."""
     argument, *rest = path
@@ -598,7 +606,7 @@ def _with(
     return {**section, argument: _with(inner or {}, rest, value, parameter)}
 
 
-def _section(method: Any) -> dict[str, Any]:
+def _section(method: object) -> dict[str, Any]:
     """A method's config section from its name or dict."""
     if isinstance(method, str):
         return {"name": method}
@@ -613,7 +621,9 @@ def _section(method: Any) -> dict[str, Any]:
 def _network_parameters(config: "Config", names: np.ndarray) -> dict[str, Any]:
     """What ``fit`` writes into the config of a network, as the parameters it comes from."""
     training = config.training
-    params = {key: part.section() for key, part in config.network_sections.items()}
+    params: dict[str, Any] = {
+        key: part.section() for key, part in config.network_sections.items() if part is not None
+    }
     params["techniques"] = [method.section() for method in config.techniques]
     params["epochs"] = training.epochs
     params["batch_size"] = training.batch_size

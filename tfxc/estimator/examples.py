@@ -1,20 +1,23 @@
 """The forms of ``X`` that the estimator accepts: texts, matrices, images."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
 
+#: ``X`` and ``y`` of any form that is accepted; tables and columns of other libraries, too.
+Examples: TypeAlias = Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix
 
-def is_texts(X: Any) -> bool:
+
+def is_texts(X: Examples) -> TypeGuard[list[str]]:
     """Whether what ``listed_texts`` returns are texts."""
     return isinstance(X, list) and bool(X) and isinstance(X[0], str)
 
 
-def listed_texts(X: Any) -> Any:
+def listed_texts(X: Examples) -> Examples:
     """Texts as a list, all else as it is.
 
     Args:
@@ -44,7 +47,7 @@ def listed_texts(X: Any) -> Any:
     return list(texts)
 
 
-def checked_images(X: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+def checked_images(X: Examples, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """Images as uint8 (n, height, width, channels).
 
     Args:

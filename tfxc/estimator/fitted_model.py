@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.rows import Rows
     from tfxc.data.sources.base import ArraySource
+    from tfxc.data.text.base import TextFeatures
     from tfxc.inference.protocol import RunModel
     from tfxc.runs.loaded import LoadedRun
     from tfxc.runs.writer import RunWriter
@@ -63,7 +64,9 @@ class FittedModel(abc.ABC):
     summary: dict[str, Any]
     label_texts: Sequence[str] = ()
 
-    def __init__(self, config: "Config", source: "ArraySource", text_features: Any = None) -> None:
+    def __init__(
+        self, config: "Config", source: "ArraySource", text_features: "TextFeatures | None" = None
+    ) -> None:
         self.config = config
         self._sizes: dict[str, Any] = {
             "num_features": source.num_features,
@@ -182,7 +185,7 @@ class FittedModel(abc.ABC):
         self,
         folder: str | Path,
         names: Iterable[str],
-        text_features: Any,
+        text_features: "TextFeatures | None",
         threshold: float | None = None,
     ) -> None:
         """Writes a run folder atomically.

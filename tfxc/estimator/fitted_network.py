@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.rows import Rows
     from tfxc.data.sources.base import ArraySource
+    from tfxc.data.text.base import TextFeatures
     from tfxc.runs.loaded import LoadedRun
     from tfxc.runs.writer import RunWriter
 
@@ -37,7 +38,9 @@ class FittedNetwork(FittedModel):
 
     model: XCModel
 
-    def __init__(self, config: "Config", source: "ArraySource", text_features: Any = None) -> None:
+    def __init__(
+        self, config: "Config", source: "ArraySource", text_features: "TextFeatures | None" = None
+    ) -> None:
         super().__init__(config, source, text_features)
         self._text_features = text_features
         self._text_settings: dict[str, Any] | None = None

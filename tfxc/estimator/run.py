@@ -12,6 +12,7 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import INPUTS
+from tfxc.estimator.examples import Examples
 from tfxc.runs.loaded import load_run
 
 if TYPE_CHECKING:
@@ -71,10 +72,10 @@ class Run:
 
     def predict(
         self,
-        examples: Any,
+        examples: Examples,
         k: int | None = None,
         *,
-        features: Any = None,
+        features: Examples | None = None,
         probabilities: bool | None = None,
     ) -> "Predictions":
         """The best labels of examples.
@@ -108,7 +109,7 @@ class Run:
         names = [labels for part in parts for labels in part.labels]
         return Predictions(names, np.concatenate([part.scores for part in parts]))
 
-    def encode(self, examples: Any) -> np.ndarray:
+    def encode(self, examples: Examples) -> np.ndarray:
         """The encoder's vectors of examples.
 
         Args:
@@ -209,7 +210,7 @@ class Run:
         return folder
 
     def _chunks(
-        self, examples: Any, features: Any, input_kind: str | None = None
+        self, examples: Examples, features: Examples | None, input_kind: str | None = None
     ) -> Iterator[Chunk]:
         """Examples as ``Chunk``s of a bounded size."""
         kind = INPUTS[input_kind or self._loaded.input_kind]
@@ -232,7 +233,7 @@ class Run:
             yield Chunk(labels=[[]] * count, **part)
 
 
-def _as_field(field: str, examples: Any) -> Any:
+def _as_field(field: str, examples: Examples) -> Any:
     """Examples in the form that ``Chunk`` has them."""
     if field == "texts":
         texts = [examples] if isinstance(examples, str) else list(examples)
@@ -252,13 +253,14 @@ def _as_field(field: str, examples: Any) -> Any:
     return [_image(image) for image in ([examples] if single else examples)]
 
 
-def _image(image: Any) -> bytes | np.ndarray:
+def _image(image: object) -> bytes | np.ndarray:
     """An array or the bytes of an encoded image."""
     if isinstance(image, (str, os.PathLike)):
         from tfxc.core.storage.reading import existing_file, read_errors
 
-        with read_errors(image):
-            return existing_file(image).read_bytes()
+        path = os.fspath(image)
+        with read_errors(path):
+            return existing_file(path).read_bytes()
     if isinstance(image, (bytes, np.ndarray)):
         return image
     raise DataError(
@@ -268,7 +270,7 @@ def _image(image: Any) -> bytes | np.ndarray:
     )
 
 
-def _matrix(values: Any) -> scipy.sparse.csr_matrix | np.ndarray:
+def _matrix(values: Examples) -> scipy.sparse.csr_matrix | np.ndarray:
     if scipy.sparse.issparse(values):
         return scipy.sparse.csr_matrix(values, dtype=np.float32)
     matrix = np.asarray(values)

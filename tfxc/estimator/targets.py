@@ -12,6 +12,7 @@ from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from tfxc.core.errors import DataError
 from tfxc.data.parsing.label_cells import label_of
+from tfxc.estimator.examples import Examples
 from tfxc.labels.label_matrix import label_matrix
 from tfxc.ops.csr import bounds_of
 
@@ -46,7 +47,7 @@ class Targets:
             names.append(str(label_of(label) if whole or isinstance(label, bool) else label))
         return names
 
-    def ids_of(self, y: Any) -> list[list[int]]:
+    def ids_of(self, y: Examples) -> list[list[int]]:
         """Label ids of other examples, ``y`` in the form of these; unknown classes get higher ids.
 
         Raises:
@@ -91,9 +92,7 @@ class Targets:
         return matrix if self.form == "sparse indicator" else matrix.toarray()
 
 
-def read_targets(
-    y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
-) -> "tuple[Targets, list[list[int]]]":
+def read_targets(y: Examples) -> "tuple[Targets, list[list[int]]]":
     """``Targets`` and one list of label ids per example.
 
     Args:
@@ -128,7 +127,7 @@ def read_targets(
     return Targets("single", classes), [[i] for i in ids.tolist()]
 
 
-def _listed(y: Any) -> Any:
+def _listed(y: Examples) -> Any:
     """Lists of labels as a list of lists, whatever column or table of one column they are in."""
     if scipy.sparse.issparse(y) or getattr(y, "shape", ())[1:] not in ((), (1,)):
         return y
@@ -153,7 +152,7 @@ def _refuse_missing(rows: Iterable[Iterable[Any]]) -> None:
                 )
 
 
-def _is_lists(y: Any) -> bool:
+def _is_lists(y: Examples) -> bool:
     if not isinstance(y, (list, tuple)):
         y = np.asarray(y)
         if y.ndim != 1:
@@ -168,7 +167,7 @@ def _is_lists(y: Any) -> bool:
     return kinds == {True}
 
 
-def _from_lists(y: Any) -> tuple[Targets, list[list[int]]]:
+def _from_lists(y: Examples) -> tuple[Targets, list[list[int]]]:
     width = len(y[0]) if len(y) else 0
     if width > 1 and all(
         len(row) == width and all(type(x) is int and x in (0, 1) for x in row) for row in y
@@ -199,7 +198,7 @@ def _from_lists(y: Any) -> tuple[Targets, list[list[int]]]:
     return Targets("lists", array), [sorted(numbers[label] for label in row) for row in rows]
 
 
-def _from_matrix(y: Any, form: str) -> tuple[Targets, list[list[int]]]:
+def _from_matrix(y: Examples, form: str) -> tuple[Targets, list[list[int]]]:
     labels = label_matrix(y, "y")
     # A dense array of other numbers may as well be several columns of classes.
     if not scipy.sparse.issparse(y) and not np.isin(y, (0, 1)).all():

@@ -101,13 +101,14 @@ def _write_tokenizer(
     head = read_json(folder / "features.json")
     write_json(folder / "features.json", head | head_of_tokenizer(features), indent=1)
     subwords = isinstance(features, PretrainedTokens)
-    if subwords:
+    if isinstance(features, PretrainedTokens):
+        assert features.subwords is not None, "those of a run are fitted"
         pieces = ordered_pieces(features.subwords)
         content = tokenizer_json(features.subwords, pieces, features.settings()["max_length"])
         write_json(folder / "tokenizer.json", content, indent=None)
     # Without the package, subwords cannot be compared.
     if not subwords or importlib.util.find_spec("tokenizers") is not None:
-        texts = sample_rows(loaded_run)[1]
+        texts = sample_rows(loaded_run)[1] or []
         right = features.kind.tensors_of(features.kind.arrays_of(features.transform(texts)))
         alike = all(
             values.shape == right[name].shape

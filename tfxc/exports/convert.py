@@ -6,6 +6,7 @@ its folder, see ``tfxc.exports.bundle``.
 """
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -203,9 +204,15 @@ class Graph:
         Args:
             batch: number of examples; None leaves it open.
         """
+
+        def answer(features: Mapping[str, Any] | tf.Tensor) -> dict[str, tf.Tensor]:
+            ids, scores = self._model.top_k(features, self._k, self._probabilities)
+            # Not "ids": a sparse bag's input is called that, and ONNX requires distinct names.
+            return {"label_ids": tf.cast(ids, tf.int32), "scores": tf.cast(scores, tf.float32)}
+
         form = self._form
         with bags_as(form.bags), handle_empty_batches(form.takes_empty_batches):
-            function = from_features(self._answer, self._kind, self._manifest, batch)
+            function = from_features(answer, self._kind, self._manifest, batch)
             function.get_concrete_function()
         return function
 
@@ -218,11 +225,6 @@ class Graph:
         """The ``tf.TensorSpec``s of ``function``."""
         return feature_signature(self._kind, self._manifest, batch)
 
-    def _answer(self, features: Any) -> dict[str, tf.Tensor]:
-        ids, scores = self._model.top_k(features, self._k, self._probabilities)
-        # Not "ids": a sparse bag's input is called that, and ONNX requires distinct names.
-        return {"label_ids": tf.cast(ids, tf.int32), "scores": tf.cast(scores, tf.float32)}
-
 
 def _in_float32(loaded_run: "LoadedRun") -> "LoadedRun":
     """The run with a model that computes in float32, which every runtime has kernels for."""
@@ -233,27 +235,3 @@ def _in_float32(loaded_run: "LoadedRun") -> "LoadedRun":
     training = training.model_copy(update={"precision": "float32"})
     wide.config = wide.config.model_copy(update={"training": training})
     return wide
-
-
-def _checked_size(graph, name):
-    weights = size_of(graph.function().get_concrete_function().graph.variables)
-    if weights > _MAX_BYTES:
-        raise ConfigError(
-            f"weights of less than 2 GiB (the limit of the format {name!r}) expected, found "
-            f"{weights / 2**30:.1f} GiB",
-            where="--format",
-            fix="choose savedmodel",
-        )
-    return weights
-
-
-def _check_agreement(agreement, least, name):
-    if agreement.share >= least:
-        return
-    raise ConfigError(
-        f"at least {least:.1%} of examples with the same best label after quantisation expected, "
-        f"found {agreement.share:.1%} of {agreement.examples} ({agreement.source}); "
-        f"scores differ by up to {agreement.score_difference:.1e}; nothing was written",
-        where="--quantize",
-        fix=f"export {name} without --quantize, or lower --min-agreement",
-    )

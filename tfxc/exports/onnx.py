@@ -14,6 +14,7 @@ from tfxc.core.errors import ConfigError, missing_package
 
 if TYPE_CHECKING:
     import onnx
+    import tf2onnx
 
     from tfxc.exports.convert import Graph
 
@@ -126,7 +127,9 @@ def _teach_erfc() -> None:
     @tf_op("Erfc")
     class _Erfc:
         @classmethod
-        def version_9(cls, ctx: Any, node: Any, **_: Any) -> None:
+        def version_9(
+            cls, ctx: "tf2onnx.graph.Graph", node: "tf2onnx.graph.Node", **_: object
+        ) -> None:
             """Writes 1 - erf(x)."""
             form = {"dtypes": node.output_dtypes, "shapes": node.output_shapes}
             error = ctx.make_node("Erf", node.input, **form)

@@ -198,7 +198,7 @@ def sample_rows(loaded_run: "LoadedRun") -> tuple[Rows, list[str] | None]:
     kind = loaded_run.kind
     manifest = loaded_run.manifest
     draw = np.random.default_rng(0)
-    features = loaded_run.text_features
+    features: Any = loaded_run.text_features
     width = manifest["num_features"]
     texts = None
     if features is None:
@@ -302,14 +302,16 @@ def examples_of(loaded_run: "LoadedRun") -> tuple[Callable[[int], Iterator[Any]]
     return batches, source
 
 
-def _batch(features: Any) -> dict[str, Any]:
+def _batch(features: Mapping[str, Any] | np.ndarray) -> dict[str, Any]:
     return {"features": _tensors(features)}
 
 
-def _tensors(features: Any) -> Any:
+def _tensors(features: Mapping[str, Any] | np.ndarray) -> Any:
     return tf.nest.map_structure(tf.constant, features)
 
 
-def _arguments(features: Any, encoder: "Encoder") -> dict[str, np.ndarray]:
+def _arguments(
+    features: Mapping[str, Any] | np.ndarray, encoder: "Encoder"
+) -> dict[str, np.ndarray]:
     """The arguments of a converted model: the part of the features that the encoder reads."""
     return KINDS[encoder.input_kind].unpack(encoder.select_features(features))

@@ -154,12 +154,12 @@ class ServedModel(tf.Module):
         self.names = names = _label_names(loaded_run)
         texts = loaded_run.text_features
         folder = loaded_run.folder / "assets" / "text_features"
-        self.from_texts = None if texts is None else texts.graph(folder)
+        self.from_texts: Any = None if texts is None else texts.graph(folder)
         self.input_kind = loaded_run.input_kind
         kind = loaded_run.kind
         model = loaded_run.model
 
-        def answer(features: Any) -> dict[str, tf.Tensor]:
+        def answer(features: Mapping[str, Any] | tf.Tensor) -> dict[str, tf.Tensor]:
             ids, scores = model.top_k(features, k, probabilities)
             labels = names.lookup(tf.cast(ids, tf.int64))
             return {"labels": labels, "ids": ids, "scores": tf.cast(scores, tf.float32)}
@@ -186,7 +186,7 @@ class ServedModel(tf.Module):
         variables = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
         self.weights = list(variables.values())
 
-    def _vectors(self, loaded_run: "LoadedRun", *raw: Any) -> dict[str, tf.Tensor]:
+    def _vectors(self, loaded_run: "LoadedRun", *raw: tf.Tensor) -> dict[str, tf.Tensor]:
         """The vectors of labels' texts, which are cut as in training."""
         features = self.from_texts(*raw)
         length = loaded_run.model.head.label_length

@@ -83,7 +83,7 @@ def _requests(input_kind: str, sizes: Mapping[str, Any]) -> Iterator[tuple[str, 
     """Signatures and inputs of the warm-up requests."""
     for count in _BATCHES:
         if input_kind in (TEXT.name, TEXT_AND_FEATURES.name):
-            inputs = {"text": ["some text"] * count}
+            inputs: dict[str, Any] = {"text": ["some text"] * count}
             if input_kind == TEXT_AND_FEATURES.name:
                 inputs |= SPARSE.tensors_of(SPARSE.example(sizes, count))
         else:

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -110,7 +109,7 @@ def _shards(folder: Path) -> list[Path]:
     )
 
 
-def _weight(content: Any, path: Path) -> TorchTensor:
+def _weight(content: object, path: Path) -> TorchTensor:
     for key in ("state_dict_softmax_fc", "state_dict", "weight"):
         if isinstance(content, dict) and key in content:
             content = content[key]

@@ -116,10 +116,7 @@ def _encoder(
     tensors: Mapping[str, TorchTensor], depth: int, where: str | Path
 ) -> tuple[dict[str, Any], tuple[int, int, int]]:
     """Config section of the encoder, and the images' shape, by the sizes of tensors."""
-    for name, form in (
-        ("conv1.weight", "(width, channels, 3, 3)"),
-        ("fc.weight", "(dim, places)"),
-    ):
+    for name, form in (("conv1.weight", "(width, channels, 3, 3)"), ("fc.weight", "(dim, places)")):
         shape = tensors[name].shape if name in tensors else ()
         if len(shape) != form.count(",") + 1 or not all(shape):
             state = f"has shape {shape} instead of" if name in tensors else "is missing, of shape"

@@ -220,11 +220,7 @@ def _model(
 ) -> XCModel:
     """The network of one repetition."""
     model = build_model(
-        config,
-        repetition=number,
-        num_features=num_features,
-        num_labels=num_labels,
-        num_examples=0,
+        config, repetition=number, num_features=num_features, num_labels=num_labels, num_examples=0
     )
     model.encoder.kernels[0].assign(arrays["W1"])
     model.encoder.biases[0].assign(arrays["b1"])

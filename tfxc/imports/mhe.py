@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from tfxc.core.config import parse_config
@@ -205,7 +206,7 @@ def _sources(model: XCModel, tensors: Mapping[str, TorchTensor], width: int) -> 
         blocks = values.reshape(len(values), width, dim // width)
         return blocks[:, ::-1].reshape(len(values), dim).T
 
-    def linear(name: str, kernel_variable: Any, bias: Any) -> list[Source]:
+    def linear(name: str, kernel_variable: keras.Variable, bias: keras.Variable) -> list[Source]:
         outputs = kernel_variable.shape[1]
         return [
             Source(kernel_variable, {f"{name}.weight": (outputs, dim)}, kernel),

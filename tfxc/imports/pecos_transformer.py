@@ -170,9 +170,7 @@ class _Model:
             )
         return num_terms
 
-    def text_features(
-        self, num_terms: int, vectorizer: str | Path | None
-    ) -> PretrainedTokens | JoinedFeatures:
+    def text_features(self, num_terms: int, vectorizer: str | Path | None) -> Any:
         """Tokens, and terms if the ranker has any: given, or made by a vectoriser."""
         settings: dict[str, Any] = {"folder": self._written, "max_length": self._max_length()}
         if not num_terms:

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ class Source(NamedTuple):
         convert: function of their arrays -> the variable's values.
     """
 
-    variable: Any
+    variable: keras.Variable
     tensors: Mapping[str, tuple[int, ...]]
     convert: Callable[..., np.ndarray]
 
@@ -65,7 +65,7 @@ def sources_of(name: str, layer: keras.layers.Layer) -> list[Source]:
     return linear_sources(name, layer.kernel, layer.bias)
 
 
-def linear_sources(name: str, kernel: Any, bias: Any) -> list[Source]:
+def linear_sources(name: str, kernel: keras.Variable, bias: keras.Variable) -> list[Source]:
     """Where kernel (inputs, outputs) and bias of a linear layer come from."""
     inputs, outputs = kernel.shape
     return [
@@ -75,10 +75,7 @@ def linear_sources(name: str, kernel: Any, bias: Any) -> list[Source]:
 
 
 def fill(
-    sources: Iterable[Source],
-    tensors: Mapping[str, TorchTensor],
-    where: str | Path,
-    network: str,
+    sources: Iterable[Source], tensors: Mapping[str, TorchTensor], where: str | Path, network: str
 ) -> None:
     """Writes the tensors of a state dict into variables; nothing is written if one does not fit.
 

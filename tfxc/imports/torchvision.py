@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tfxc.core.errors import DataError
 from tfxc.encoders.resnet import BLOCKS, BOTTLENECKS
 from tfxc.imports.image_run import write_image_run
-from tfxc.imports.torch_weights import (
-    Source,
-    depth_of,
-    fill,
-    linear_sources,
-    sources_of,
-)
+from tfxc.imports.torch_weights import Source, depth_of, fill, linear_sources, sources_of
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.pretrained.torch_files import TorchTensor, load_state_dict
 

@@ -155,7 +155,7 @@ def read_architecture(folder: Path) -> "Architecture":
     return architecture
 
 
-def _family_values(config: Mapping[str, Any], where: Path) -> dict[str, int]:
+def _family_values(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
     """Attributes of ``Architecture`` that single families have, or read in another way."""
     family = config["model_type"]
     if family == "xlnet":

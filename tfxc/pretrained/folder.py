@@ -36,9 +36,7 @@ def open_folder(written: str | os.PathLike, where: str) -> Path:
     """
     if not isinstance(written, str | os.PathLike):
         raise ConfigError(
-            f"{written!r} is not a path",
-            where=where,
-            fix="give the folder of a pretrained model",
+            f"{written!r} is not a path", where=where, fix="give the folder of a pretrained model"
         )
     text = os.fspath(written)
     folder = model_path(text)

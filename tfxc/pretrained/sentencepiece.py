@@ -61,7 +61,7 @@ def _message_class() -> type[Message]:
     """
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="tfxc/pieces.proto", package="tfxc")
-    fields = {
+    fields: dict[str, list[tuple[str, int, Any, str | None]]] = {
         "Piece": [("piece", 1, field.TYPE_BYTES, None), ("type", 3, field.TYPE_INT32, None)],
         "Normalizer": [("rules", 2, field.TYPE_BYTES, None)],
         "Model": [

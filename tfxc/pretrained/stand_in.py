@@ -186,8 +186,4 @@ def _write_unigrams(folder: Path, size: int, syllables: list[str]) -> None:
     write_json(folder / "tokenizer.json", content)
 
 
-_TOKENISERS = {
-    "bert": _write_word_pieces,
-    "roberta": _write_byte_pairs,
-    "xlnet": _write_unigrams,
-}
+_TOKENISERS = {"bert": _write_word_pieces, "roberta": _write_byte_pairs, "xlnet": _write_unigrams}

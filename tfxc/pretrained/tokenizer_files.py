@@ -7,12 +7,7 @@ from typing import Any
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.reading import existing_file, read_errors
-from tfxc.pretrained.folder import (
-    network_folder,
-    read_hub_config,
-    read_json,
-    tokeniser_folder,
-)
+from tfxc.pretrained.folder import network_folder, read_hub_config, read_json, tokeniser_folder
 from tfxc.pretrained.sentencepiece import model_of_pieces, read_pieces
 
 _SPECIAL = {

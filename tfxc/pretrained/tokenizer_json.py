@@ -116,29 +116,6 @@ def _of_byte_pairs(subwords: Subwords, vocabulary: dict[str, int], unknown: str)
             "fuse_unk": False,
             "byte_fallback": False,
             "vocab": vocabulary,
-            "merges": [merge.split(" ") for merge in subwords.merges],
+            "merges": [merge.split(" ") for merge in subwords.merges or ()],
         },
-    }
-
-
-def _around(subwords, vocabulary):
-    """The special ids before and after each text."""
-    settings = subwords.settings
-    names = {
-        end: [subwords.pieces[number] for number in settings[end]] for end in ("prefix", "suffix")
-    }
-    steps: list[dict[str, Any]] = []
-    steps += [{"SpecialToken": {"id": name, "type_id": 0}} for name in names["prefix"]]
-    steps += [{"Sequence": {"id": "A", "type_id": 0}}]
-    steps += [{"SpecialToken": {"id": name, "type_id": 0}} for name in names["suffix"]]
-    special = {
-        name: {"id": name, "ids": [vocabulary[name]], "tokens": [name]}
-        for end in names.values()
-        for name in end
-    }
-    return {
-        "type": "TemplateProcessing",
-        "single": steps,
-        "pair": [*steps, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": special,
     }

@@ -8,7 +8,7 @@ PyTorch's notes). Only the pickle is read at once; a tensor is read when it is a
 import errno
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -120,13 +120,13 @@ class _Storages(Allowed):
 
 
 def _rebuild_tensor(
-    storage: Any,
-    offset: Any,
-    size: Any,
-    stride: Any,
-    requires_grad: Any = False,
-    hooks: Any = None,
-    metadata: Any = None,
+    storage: object,
+    offset: int,
+    size: Sequence[int],
+    stride: Sequence[int],
+    requires_grad: object = False,
+    hooks: object = None,
+    metadata: object = None,
 ) -> TorchTensor:
     size = tuple(size)
     stride = tuple(stride)
@@ -171,7 +171,7 @@ class _Unpickler(RestrictedUnpickler):
     def __init__(
         self,
         stream: IO[bytes],
-        storage: Callable[[str, str, int, Any], _Storage] | None = None,
+        storage: Callable[[str, str, int, Sequence[int] | None], _Storage] | None = None,
     ) -> None:
         super().__init__(stream, encoding="utf-8")
         self._storage = storage
@@ -182,7 +182,7 @@ class _Unpickler(RestrictedUnpickler):
         except KeyError:
             raise _Refused(f"{module}.{name}") from None
 
-    def persistent_load(self, saved: Any) -> _Storage:
+    def persistent_load(self, saved: Sequence[Any]) -> _Storage:
         word, kind, key, _, count, *view = saved
         if word != "storage" or not isinstance(kind, _Storages) or self._storage is None:
             raise ValueError("it refers to something else than a storage")
@@ -288,7 +288,7 @@ def _load_zip(path: Path, stream: IO[bytes]) -> Any:
                 order = {b"little": "<", b"big": ">"}[member.read(8)]
         storages: dict[str, _Storage] = {}
 
-        def storage(kind: str, key: str, count: int, view: Any) -> _Storage:
+        def storage(kind: str, key: str, count: int, view: Sequence[int] | None) -> _Storage:
             if key not in storages:
                 storages[key] = _Storage(path, kind, order, count)
                 info = _stored(members[f"{prefix}data/{key}"])
@@ -328,7 +328,7 @@ def _load_legacy(path: Path, stream: IO[bytes]) -> Any:
     storages: dict[str, _Storage] = {}
     views: list[tuple[_Storage, _Storage, int]] = []
 
-    def storage(kind: str, key: str, count: int, view: Any) -> _Storage:
+    def storage(kind: str, key: str, count: int, view: Sequence[int] | None) -> _Storage:
         if key not in storages:
             storages[key] = _Storage(path, kind, order, count)
         if view is None:

@@ -337,7 +337,8 @@ def _predicted(kind: int, line: list[int], above: list[int], step: int) -> list[
         else:
             corner = above[place - step] if place >= step else 0
             slope = left + up - corner
-            guess = min((left, up, corner), key=lambda near, slope=slope: abs(slope - near))
+            distances = [abs(slope - near) for near in (left, up, corner)]
+            guess = (left, up, corner)[distances.index(min(distances))]
         line[place] = (value + guess) & 255
     return line
 

@@ -67,7 +67,7 @@ class Characters:
         self._settings = settings
         self._unknown = len(names) - 1
         self._table = {token: number for number, token in enumerate(names[1:-special], 1)}
-        self._find = finder(settings["word"]) if settings["word"] else None
+        self._find = finder(settings["word"] or "")
 
     def __call__(self, texts: Sequence[str]) -> Inputs:
         """``tokens``: int32 (texts, length), padded with 0."""

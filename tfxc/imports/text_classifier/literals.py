@@ -34,9 +34,7 @@ def read_literals(path: str | Path) -> dict[str, Any]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
         raise ConfigError(
-            f"this is not Python code: {error}",
-            where=f"{path}:{line}",
-            fix="correct the file",
+            f"this is not Python code: {error}", where=f"{path}:{line}", fix="correct the file"
         ) from None
     values = {}
     for statement in body:

@@ -193,12 +193,12 @@ def _objective(reading: Reading) -> dict[str, Any]:
     alpha = reading.get("weight", None, list)
     factor = reading.get("smooth_factor", 0.1)
     if reading.project.stage == "distillation":
-        several = reading.get("multilabel", False)
+        multilabel = reading.get("multilabel", False)
         for key in _NOT_DISTILLED:
             if reading.project.train.get(key):
                 reading.note(key, "a distillation there makes no use of it")
         reading.read.update(_NOT_DISTILLED)
-        return {"name": "sigmoid", "reduction": "mean"} if several else {"name": "softmax"}
+        return {"name": "sigmoid", "reduction": "mean"} if multilabel else {"name": "softmax"}
     section: dict[str, Any]
     if reading.get("multilabel", False):
         section = {"name": "zlpr"} if on[zlpr] else {"name": "sigmoid", "reduction": "mean"}
@@ -259,12 +259,20 @@ def _training(reading: Reading) -> dict[str, Any]:
             fix=f"use one of {', '.join(_OPTIMIZERS)}",
         )
     rate = reading.of_stage("learning_rate", 1e-3)
+    kind = reading.get("scheduler_type", "linear")
+    steps = reading.get("num_warmup_steps", -1)
+    schedule: dict[str, Any] = {"name": "constant"}
+    # A self-distillation has a schedule whatever warmup says.
+    if reading.get("warmup", False) or reading.self_distilled:
+        schedule = {"name": kind, "warmup": 0.1 if steps == -1 else 0.0}
+        if steps > 0:
+            reading.note("num_warmup_steps", "training.schedule.warmup is a share of all steps")
     training: dict[str, Any] = {
         "batch_size": reading.of_stage("batch_size", 16),
         "epochs": reading.of_stage("epoch", 10),
         "log_every": reading.of_stage("print_per_batch", 50),
         "optimizer": {"name": name, "learning_rate": rate, **_OPTIMIZERS[name]},
-        "schedule": _schedule(reading),
+        "schedule": schedule,
     }
     metric = _METRICS.get(reading.get("metrics_average", "micro"), "samples-F1")
     patience = reading.of_stage("patient", 3)
@@ -277,14 +285,3 @@ def _training(reading: Reading) -> dict[str, Any]:
     reading.of_stage("model_name", "")
     reading.of_stage("model_type", "")
     return training
-
-
-def _schedule(reading: Reading) -> dict[str, Any]:
-    kind = reading.get("scheduler_type", "linear")
-    steps = reading.get("num_warmup_steps", -1)
-    warmup = reading.get("warmup", False)
-    if not warmup and not reading.self_distilled:  # the latter has a schedule whatever it says
-        return {"name": "constant"}
-    if steps > 0:
-        reading.note("num_warmup_steps", "training.schedule.warmup is a share of all steps")
-    return {"name": kind, "warmup": 0.1 if steps == -1 else 0.0}

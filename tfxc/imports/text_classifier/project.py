@@ -78,7 +78,7 @@ class Project(NamedTuple):
             return self.model_type not in _NETWORKS
         return self.stage != "train_small_model"
 
-    def value(self, key: str, default: Any, *, kind: type | None = None) -> Any:
+    def value(self, key: str, default: object, *, kind: type | None = None) -> Any:
         """A value of ``train_configure``.
 
         Args:
@@ -91,12 +91,12 @@ class Project(NamedTuple):
         """
         return self._checked(self.train, key, default, kind)
 
-    def value_of_stage(self, key: str, default: Any, *, kind: type | None = None) -> Any:
+    def value_of_stage(self, key: str, default: object, *, kind: type | None = None) -> Any:
         """A value of ``section``, see ``value``."""
         return self._checked(self.section, key, default, kind)
 
     def _checked(
-        self, section: Mapping[str, Any], key: str, default: Any, kind: type | None
+        self, section: Mapping[str, Any], key: str, default: object, kind: type | None
     ) -> Any:
         value = section.get(key)
         if value is None:
@@ -202,17 +202,17 @@ class Reading:
         if project.stage == "distillation":
             self.passed_over += ("f_", "s_", "noise")
 
-    def get(self, key: str, default: Any, kind: type | None = None) -> Any:
+    def get(self, key: str, default: object, kind: type | None = None) -> Any:
         """A value of ``train_configure``, see ``Project.value``."""
         self.read.add(key)
         return self.project.value(key, default, kind=kind)
 
-    def of_section(self, key: str, default: Any, kind: type | None = None) -> Any:
+    def of_section(self, key: str, default: object, kind: type | None = None) -> Any:
         """A value of ``distill_configure`` or ``prune_configure``, see ``Project.value``."""
         self.read_of_section.add(key)
         return self.project.value_of_stage(key, default, kind=kind)
 
-    def of_stage(self, name: str, default: Any) -> Any:
+    def of_stage(self, name: str, default: object) -> Any:
         """``s_epoch`` and the like, ``epoch`` in the section of a distillation."""
         if self.project.stage == "distillation":
             return self.of_section(name, default)

@@ -203,6 +203,7 @@ def _model(
     config: Config, project: Project, path: Path, features: "TextFeatures", unknown: int
 ) -> "XCModel":
     tensors = read_tensors(path)
+    assert features.num_features is not None, "the vocabulary is given"
     tokens = features.num_features - 3
     rows = rows_of_table(tensors)
     if rows not in (tokens + 2, tokens + 3) or unknown >= rows:

@@ -51,7 +51,7 @@ def distillation(reading: Reading, training: dict[str, Any]) -> dict[str, Any]:
     return recipe
 
 
-def _match(reading: Reading, number: int, section: Any) -> dict[str, Any]:
+def _match(reading: Reading, number: int, section: object) -> dict[str, Any]:
     """One of ``intermediate_matches`` as a match of recipe ``distill``."""
     where = f"{reading.project.path}: intermediate_matches, number {number}"
     if not isinstance(section, dict) or not {"layer_T", "layer_S", "loss"} <= section.keys():
