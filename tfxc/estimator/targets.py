@@ -176,7 +176,7 @@ def _from_lists(y: Examples) -> tuple[Targets, list[list[int]]]:
         warnings.warn(
             "y is taken for lists of the labels 0 and 1; if it is a binary matrix, pass "
             "np.array(y)",
-            stacklevel=3,
+            stacklevel=4,  # the line that calls fit
         )
     rows = [list(dict.fromkeys(row)) for row in y]
     _refuse_missing(rows)

@@ -51,16 +51,53 @@ def tokenizer_json(subwords: Subwords, pieces: list[str], max_length: int) -> di
         {"Sequence": {"id": "A", "type_id": 0}},
         *({"SpecialToken": {"id": name, "type_id": 0}} for name in suffix),
     ]
-    cut = _of_words if settings["kind"] == "wordpiece" else _of_byte_pairs
-    truncation = {
-        "direction": "Right",
-        "max_length": max_length,
-        "strategy": "LongestFirst",
-        "stride": 0,
-    }
+    if settings["kind"] == "wordpiece":
+        parts: dict[str, Any] = {
+            "normalizer": {
+                "type": "BertNormalizer",
+                "clean_text": True,
+                "handle_chinese_chars": settings["split_chinese"],
+                "strip_accents": settings["strip_accents"],
+                "lowercase": settings["lowercase"],
+            },
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "model": {
+                "type": "WordPiece",
+                "unk_token": unknown,
+                "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": _LONGEST_WORD,
+                "vocab": vocabulary,
+            },
+        }
+    else:
+        parts = {
+            "normalizer": None,
+            "pre_tokenizer": {
+                "type": "ByteLevel",
+                "add_prefix_space": False,
+                "trim_offsets": True,
+                "use_regex": True,
+            },
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": unknown,
+                "continuing_subword_prefix": "",
+                "end_of_word_suffix": "",
+                "fuse_unk": False,
+                "byte_fallback": False,
+                "vocab": vocabulary,
+                "merges": [merge.split(" ") for merge in subwords.merges or ()],
+            },
+        }
     return {
         "version": "1.0",
-        "truncation": truncation,
+        "truncation": {
+            "direction": "Right",
+            "max_length": max_length,
+            "strategy": "LongestFirst",
+            "stride": 0,
+        },
         "padding": None,
         "added_tokens": [],
         "post_processor": {
@@ -73,49 +110,5 @@ def tokenizer_json(subwords: Subwords, pieces: list[str], max_length: int) -> di
             },
         },
         "decoder": None,
-        **cut(subwords, vocabulary, unknown),
-    }
-
-
-def _of_words(subwords: Subwords, vocabulary: dict[str, int], unknown: str) -> dict[str, Any]:
-    settings = subwords.settings
-    return {
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": settings["split_chinese"],
-            "strip_accents": settings["strip_accents"],
-            "lowercase": settings["lowercase"],
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "model": {
-            "type": "WordPiece",
-            "unk_token": unknown,
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": _LONGEST_WORD,
-            "vocab": vocabulary,
-        },
-    }
-
-
-def _of_byte_pairs(subwords: Subwords, vocabulary: dict[str, int], unknown: str) -> dict[str, Any]:
-    return {
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "ByteLevel",
-            "add_prefix_space": False,
-            "trim_offsets": True,
-            "use_regex": True,
-        },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": unknown,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "vocab": vocabulary,
-            "merges": [merge.split(" ") for merge in subwords.merges or ()],
-        },
+        **parts,
     }
