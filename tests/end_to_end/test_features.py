@@ -253,7 +253,7 @@ def test_import(tmp_path, capsys):
         ("absent.npy", "absent.npy: no such file"),
         ("z.npz", "z.npz: a .npy file expected, found an archive of several arrays"),
         ("bad.npy", "bad.npy: damaged, or of another format"),
-        ("x.pt", "x.pt: a file of torch.save expected"),
+        ("x.pt", "x.pt: the file is truncated or damaged, or was not written by torch.save"),
     ):
         outcome = call(capsys, features_command, "import", tmp_path / name, *command[1:])
         assert message in outcome.problem()
