@@ -292,7 +292,7 @@ def test_a_wrong_folder(tmp_path, change, message):
 def test_weights_of_another_shape(tmp_path):
     write_folder(tmp_path / "model")
     (tmp_path / "model" / "config.json").write_text(json.dumps(CONFIG | {"intermediate_size": 20}))
-    with pytest.raises(ConfigError, match=r"feed_forward_in_kernel has shape .* instead of \(16, 20\)"):
+    with pytest.raises(ConfigError, match=r"in_kernel has shape .* instead of \(16, 20\)"):
         Pretrained(len(PIECES), tmp_path / "model")(tf.constant(IDS))
 
 
@@ -321,7 +321,7 @@ def test_texts_that_do_not_fit(tmp_path):
     Pretrained(len(PIECES), folder, text_features=own)
     with pytest.raises(ConfigError, match="the texts were tokenised with another"):
         Pretrained(len(PIECES), folder, text_features=other)
-    with pytest.raises(ConfigError, match="name: must be 'pretrained' .*, not 'words'"):
+    with pytest.raises(ConfigError, match=r"name: must be 'pretrained' .*, not 'words'"):
         Pretrained(len(PIECES), folder, text_features={"name": "words", "max_length": 9})
     with pytest.raises(ConfigError, match="texts have 21 ids, but the model only 20"):
         Pretrained(21, folder)
