@@ -4,6 +4,7 @@ import scipy.sparse
 import tensorflow as tf
 
 from tests.contracts.encoder import EncoderContract
+from tfxc.core.declared import FromData
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.precomputed import Precomputed
@@ -202,7 +203,7 @@ def test_the_same_weights_with_another_hash():
 
 def test_a_class_derived_from_an_encoder_keeps_all_arguments():
     class Narrow(BagMLP):
-        def __init__(self, num_features, *, hidden=(3,), **kwargs):
+        def __init__(self, num_features: FromData[int], *, hidden=(3,), **kwargs):
             super().__init__(num_features, hidden=hidden, **kwargs)
 
     encoder = Narrow(NUM_FEATURES, seed=4, dropout=0.1)

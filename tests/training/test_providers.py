@@ -63,7 +63,12 @@ class Scaled(BagMLP):
     providers = {"mean_length": mean_length}  # noqa: RUF012 (read only)
 
     def __init__(
-        self, num_features, *, hidden=(8,), mean_length: FromData[float | None] = None, **kwargs
+        self,
+        num_features: FromData[int],
+        *,
+        hidden=(8,),
+        mean_length: FromData[float | None] = None,
+        **kwargs,
     ):
         super().__init__(num_features, hidden=hidden, **kwargs)
         self.mean_length = mean_length
