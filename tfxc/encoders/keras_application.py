@@ -1,9 +1,9 @@
 """The networks that come with Keras."""
 
 import contextlib
-import inspect
 import itertools
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -107,7 +107,7 @@ class KerasApplication(ImageEncoder):
         """Three channels, prepared as the network expects them."""
         if images.shape[-1] == 1:
             images = tf.repeat(images, 3, axis=-1)
-        module = inspect.getmodule(getattr(keras.applications, self.model))
+        module = sys.modules[getattr(keras.applications, self.model).__module__]
         return tf.cast(module.preprocess_input(images), self.compute_dtype)
 
     def make_network(self) -> keras.Model:
