@@ -256,5 +256,5 @@ def test_starts_of_a_fused_head():
 def test_a_wrong_start():
     with pytest.raises(ConfigError, match=r"head.start: one of .* did you mean 'xavier'"):
         registry.check_section("head", {"name": "dense", "start": "xavir"}, "head")
-    with pytest.raises(ConfigError, match=r"encoder.vectors: a text expected, found 3"):
+    with pytest.raises(ConfigError, match=r"encoder.vectors: must be a text, not 3"):
         registry.check_section("encoder", {"name": "textcnn", "vectors": 3}, "encoder")

@@ -15,6 +15,7 @@ from tfxc.commands import verify
 from tfxc.data.images.alignment import TEMPLATE
 from tfxc.data.verification.pairs import make_pairs
 from tfxc.encoders.base import Encoder
+from tfxc.encoders.bases.image import ImageShape
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (40, 6, 5, 3), np.uint8)
@@ -27,18 +28,14 @@ PAIRS, SAME = make_pairs(LABELS, 60)
 class Slope(Encoder):
     """Sums of pixels under fixed weights that differ from left to right."""
 
-    data_dependent_arguments = ("image_shape",)
     input_kind = "image"
 
-    def __init__(self, image_shape, **kwargs):
+    def __init__(self, image_shape: ImageShape, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.image_shape = tuple(image_shape)
 
     def call(self, features, training=False):
         return tf.einsum("bhwc,hwcd->bd", tf.cast(features, tf.float32), slopes(self.image_shape))
-
-    def get_config(self):
-        return {**super().get_config(), "image_shape": self.image_shape}
 
 
 @pytest.fixture(autouse=True, scope="module")

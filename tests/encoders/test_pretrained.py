@@ -294,9 +294,7 @@ def test_a_wrong_folder(tmp_path, change, message):
 def test_weights_of_another_shape(tmp_path):
     write_folder(tmp_path / "model")
     (tmp_path / "model" / "config.json").write_text(json.dumps(CONFIG | {"intermediate_size": 20}))
-    with pytest.raises(
-        ConfigError, match=r"feed_forward_in_kernel has shape .* instead of \(16, 20\)"
-    ):
+    with pytest.raises(ConfigError, match=r"in_kernel has shape .* instead of \(16, 20\)"):
         Pretrained(len(PIECES), tmp_path / "model")(tf.constant(IDS))
 
 

@@ -146,7 +146,7 @@ BAD_CONFIGS = {
     "an impossible schedule": (
         {"training": {"schedule": {"name": "exponential"}}}, "training.schedule.end: "),
     "dropout of all": (
-        {"encoder": {"dropout": 1.0}}, "encoder.dropout: a number in [0, 1) expected"),
+        {"encoder": {"dropout": 1.0}}, "encoder.dropout: must be a number in [0, 1), not 1.0"),
     "no hidden width": ({"encoder": {"hidden": [0]}}, "hidden"),
     "an unknown activation": ({"encoder": {"activation": "relo"}}, "activation"),
     "an unknown technique": ({"techniques": [{"name": "emma"}]}, "did you mean 'ema'"),

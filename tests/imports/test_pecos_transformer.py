@@ -251,7 +251,7 @@ def change(path, **values):
             lambda model: change(
                 model / "text_encoder" / "param.json", pred_params={"truncate_length": 65}
             ),
-            "at most 64 (the model's positions) expected, found 65",
+            "is 65, but the model has only 64 positions",
         ),
         (
             lambda model: (model / "text_encoder" / "text_encoder" / "model.safetensors").unlink(),

@@ -11,6 +11,7 @@ from tests.small_runs import config_tree
 from tfxc.commands import train
 from tfxc.core import registry
 from tfxc.core.config import parse_config
+from tfxc.core.declared import FromData
 from tfxc.core.errors import ConfigError
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.providers import PROVIDERS
@@ -59,10 +60,16 @@ class Popular(Dense):
 class Scaled(BagMLP):
     """Knows how long the examples are."""
 
-    data_dependent_arguments = (*BagMLP.data_dependent_arguments, "mean_length")
     providers = {"mean_length": mean_length}  # noqa: RUF012 (read only)
 
-    def __init__(self, num_features, *, hidden=(8,), mean_length=None, **kwargs):
+    def __init__(
+        self,
+        num_features: FromData[int],
+        *,
+        hidden=(8,),
+        mean_length: FromData[float | None] = None,
+        **kwargs,
+    ):
         super().__init__(num_features, hidden=hidden, **kwargs)
         self.mean_length = mean_length
 

@@ -315,9 +315,7 @@ class Declared:
     """
 
     data_dependent_arguments: typing.ClassVar[tuple[str, ...]] = ()
-    _constructor_arguments: (
-        types.SimpleNamespace
-    )  # no dictionary: Keras would look for weights in it
+    _saved: types.SimpleNamespace  # no dictionary: Keras would look for weights in it
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Wraps the constructor, if the class has one of its own."""
@@ -332,17 +330,13 @@ class Declared:
 
         @functools.wraps(constructor)
         def construct(self: Any, *values: Any, **named: Any) -> None:
-            if "_constructor_arguments" not in vars(
-                self
-            ):  # of the outermost class; not Keras' business
+            if "_saved" not in vars(self):  # of the outermost class; not Keras' business
                 bound = signature.bind(self, *values, **named)
                 bound.apply_defaults()
-                of_bases = bound.kwargs.keys() - signature.parameters.keys()
-                arguments = {name: bound.arguments[name] for name in _arguments(constructor)}
-                arguments |= {name: bound.kwargs[name] for name in of_bases}
-                object.__setattr__(
-                    self, "_constructor_arguments", types.SimpleNamespace(**arguments)
+                saved = types.SimpleNamespace(
+                    **_config_of(cls, {**bound.arguments, **bound.kwargs})
                 )
+                object.__setattr__(self, "_saved", saved)
             checked_constructor(self, *values, **named)
 
         construct.__signature__ = signature  # type: ignore[attr-defined]
@@ -357,18 +351,24 @@ class Declared:
         parent = super()
         # Keras' own: name, dtype, trainable.
         config = parent.get_config() if hasattr(parent, "get_config") else {}
-        given = vars(self._constructor_arguments)
-        declared: dict[str, Argument] = {}
-        for cls in type(self).__mro__:
-            if issubclass(cls, Declared) and "__init__" in vars(cls):
-                declared = arguments_of(cls) | declared
-        for name, argument in declared.items():
-            if name not in given:
-                continue  # what a base class is given by the one derived from it
-            value = _plain(given[name])
-            if not argument.from_data or _is_plain(value):
-                config[name] = value
-        return config
+        return {**config, **vars(self._saved)}
+
+
+def _config_of(cls: type[Declared], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config holds of a constructor's arguments, those for its base classes included.
+
+    Arrays that depend on the data are left out at once, so that none outlives its use.
+    """
+    declared: dict[str, Argument] = {}
+    for base in cls.__mro__:
+        if issubclass(base, Declared) and "__init__" in vars(base):
+            declared = arguments_of(base) | declared
+    saved = {name: _plain(given[name]) for name in declared if name in given}
+    return {
+        name: value
+        for name, value in saved.items()
+        if not declared[name].from_data or _is_plain(value)
+    }
 
 
 def _plain(value: Any) -> Any:
