@@ -133,7 +133,7 @@ def test_cut_texts_are_not_counted_twice(tmp_path):
 def test_what_is_refused(tmp_path):
     write_folder(tmp_path / "model")
     for wrong in (-1, 1.5, True):
-        with pytest.raises(ConfigError, match="min_count: an integer of at least 0"):
+        with pytest.raises(ConfigError, match="min_count: must be an integer of at least 0"):
             fitted(tmp_path / "model", min_count=wrong)
     features = fitted(tmp_path / "model", min_count=1)
     settings = {"name": "pretrained", **features.settings()}
