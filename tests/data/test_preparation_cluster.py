@@ -54,7 +54,7 @@ def test_the_same_bytes(address, tmp_path, monkeypatch, small_blocks, texts):
 def test_an_error_of_a_worker_leaves_nothing(address, tmp_path, small_blocks):
     path = write_jsonl(tmp_path / "train.jsonl", texts_set(330, words=15))
     settings = DataSettings(name="x", train=path, text_features=TFIDF | {"min_df": 500})
-    with cluster(address), pytest.raises(DataError, match="lower min_df"):
+    with cluster(address), pytest.raises(DataError, match="Lower min_df"):
         prepare(settings, tmp_path / "out")
     assert [entry.name for entry in tmp_path.iterdir()] == ["train.jsonl"]
 

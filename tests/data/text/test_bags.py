@@ -176,7 +176,7 @@ def test_nothing_left():
         TfidfFeatures(max_df=0.1).fit([["one", "two"]])
     with pytest.raises(ConfigError, match="token_pattern: a term contains a line break"):
         TfidfFeatures(token_pattern="[^,]+").fit([["a\nb"]])
-    with pytest.raises(ConfigError, match="call fit first"):
+    with pytest.raises(ConfigError, match="Call fit first"):
         TfidfFeatures().transform(["a"])
 
 

@@ -117,7 +117,7 @@ def test_impossible_settings(settings, message):
 def test_nothing_is_left():
     with pytest.raises(DataError, match=r"none of \d+ terms in 9 texts is left\. Lower min_df"):
         PecosTfidfFeatures(min_df=9).fit([TEXTS])
-    with pytest.raises(ConfigError, match="call fit first"):
+    with pytest.raises(ConfigError, match="Call fit first"):
         PecosTfidfFeatures().transform(["a"])
 
 

@@ -137,7 +137,7 @@ def test_what_is_refused(tmp_path):
             fitted(tmp_path / "model", min_count=wrong)
     features = fitted(tmp_path / "model", min_count=1)
     settings = {"name": "pretrained", **features.settings()}
-    with pytest.raises(ConfigError, match=r"the complete vocabulary expected.*: tfxc prune"):
+    with pytest.raises(ConfigError, match=r"the complete vocabulary.*: tfxc prune"):
         Pretrained(features.num_features, tmp_path / "model", text_features=settings)
     features.save(tmp_path / "saved")
     path = tmp_path / "saved" / "subwords.json"

@@ -4,7 +4,9 @@ import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Le
 
 from tfxc.core.declared import Count, Natural, checked
 from tfxc.core.errors import ConfigError, DataError
@@ -94,7 +96,7 @@ class VowpalWabbit(SVMLight):
         path: str | Path,
         *,
         label_base: Natural = 1,
-        first_feature: Literal[0, 1] = 0,
+        first_feature: Annotated[int, Ge(0), Le(1)] = 0,
         num_features: Count | None = None,
         num_hashed_features: Count | None = None,
         max_line_bytes: Count = MAX_LINE_BYTES,

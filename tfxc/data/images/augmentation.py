@@ -294,15 +294,16 @@ def _range(
     name: str, value: float | Sequence[float], centre: float | None = None
 ) -> tuple[float, float]:
     """(low, high); one number d is (centre - d, centre + d)."""
+    limits = np.asarray(value, np.float64).ravel().tolist()
     if centre is not None and np.ndim(value) == 0:
-        return float(centre - value), float(centre + value)
-    if len(value) != 2 or value[0] > value[1]:
+        return centre - limits[0], centre + limits[0]
+    if len(limits) != 2 or limits[0] > limits[1]:
         raise ConfigError(
             f"must be a range [low, high], not {value!r}",
             where=name,
             fix="give two numbers, the lower first",
         )
-    return float(value[0]), float(value[1])
+    return limits[0], limits[1]
 
 
 class Augmentation:

@@ -107,13 +107,13 @@ class TfidfFeatures(BagFeatures):
 
     def _choose(self, counts: TermCounts) -> list[str]:
         """Chooses the vocabulary, and returns it."""
-        kept = select_terms(
+        places = select_terms(
             counts,
             self._settings["min_df"],
             self._settings["max_df"],
             self._settings["max_features"],
         )
-        vocabulary = [counts.terms[index] for index in kept]
+        vocabulary = [counts.terms[index] for index in places]
         if any("\n" in term for term in vocabulary):
             raise ConfigError(
                 "a term contains a line break, at which the saved vocabulary would split it",
@@ -121,8 +121,8 @@ class TfidfFeatures(BagFeatures):
                 fix="change the pattern so that no word contains one",
             )
         self._vocabulary = vocabulary
-        self._idf = np.log((counts.num_texts + 1) / (counts.documents[kept] + 1)) + 1
-        self.num_features = len(kept)
+        self._idf = np.log((counts.num_texts + 1) / (counts.documents[places] + 1)) + 1
+        self.num_features = len(places)
         self._cached_vectorizer = None
         return vocabulary
 

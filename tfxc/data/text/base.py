@@ -15,7 +15,7 @@ from tfxc.core.progress import Progress
 from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_array, read_json, read_text
-from tfxc.data.kinds import SPARSE
+from tfxc.data.kinds import SPARSE, FeatureKind
 from tfxc.data.text.terms import CutTexts
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
@@ -142,14 +142,14 @@ def check_fitted(features: Any) -> None:
 class TextFeatures(Declared, abc.ABC):
     """Base of what turns texts into features.
 
-    A subclass sets ``num_features`` in ``_load(folder)``, which reads what ``save`` wrote.
-
     Attributes:
         name: the name in configs.
+        kind: the ``FeatureKind`` of what they make.
         num_features: columns of the rows, or None before ``fit``.
     """
 
     name: str | None = None
+    kind: FeatureKind
     num_features: int | None = None
 
     def __init__(self) -> None:
@@ -190,6 +190,43 @@ class TextFeatures(Declared, abc.ABC):
         """What a ``Learner`` learns from; it depends on the settings alone."""
         raise TypeError(f"{self.name} does not learn from texts")
 
+    @abc.abstractmethod
+    def transform(self, texts: Sequence[str]) -> Any:
+        """One row per text, in the form of the kind of features.
+
+        Raises:
+            ConfigError: ``fit`` has not been called.
+        """
+
+    @abc.abstractmethod
+    def graph(self, folder: Path) -> Any:
+        """What turns texts into the same features in a graph, padded as batches are.
+
+        Args:
+            folder: ``Path`` of the folder that ``save`` wrote.
+
+        Returns:
+            ``tf.Module``, a function of string (batch,).
+
+        Raises:
+            ConfigError: the graph cannot cut texts in that way.
+        """
+
+    @abc.abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Writes ``features.json`` and what was learned.
+
+        The folder is written atomically and replaces an existing one.
+
+        Raises:
+            ConfigError: ``fit`` has not been called.
+            UserError: the folder cannot be written.
+        """
+
+    @abc.abstractmethod
+    def _load(self, folder: Path) -> None:
+        """Reads what ``save`` wrote, except for the settings."""
+
     def vocabulary(self) -> list[str] | None:
         """The list of terms by feature id, or None if features have no terms."""
         return None
@@ -204,11 +241,10 @@ class BagFeatures(TextFeatures):
     """What the kinds of bags of n-grams share.
 
     Attributes:
-        kind: the ``FeatureKind`` of what they make.
         blocks: where blocks of columns that are scaled on their own begin, except the first.
     """
 
-    kind = SPARSE
+    kind: FeatureKind = SPARSE
     blocks: Sequence[int] = ()
 
     def __init__(self) -> None:
@@ -266,17 +302,6 @@ class BagFeatures(TextFeatures):
         return self._rows(texts)
 
     def graph(self, folder: Path) -> "TextBag":
-        """What turns texts into the same features in a graph, padded as batches are.
-
-        Args:
-            folder: ``Path`` of the folder that ``save`` wrote.
-
-        Returns:
-            ``tf.Module``, a function of string (batch,).
-
-        Raises:
-            ConfigError: the graph cannot cut texts in that way.
-        """
         # TensorFlow is imported here: preparation does without.
         from tfxc.ops.text.bags import TextBag
 
@@ -285,14 +310,7 @@ class BagFeatures(TextFeatures):
         return TextBag(self.settings(), self.num_features, vocabulary, self.idf, self.blocks)
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``features.json``, and where there are any ``vocabulary.txt`` and ``idf.npy``.
-
-        The folder is written atomically and replaces an existing one.
-
-        Raises:
-            ConfigError: ``fit`` has not been called.
-            UserError: the folder cannot be written.
-        """
+        """Writes ``features.json``, and where there are any ``vocabulary.txt`` and ``idf.npy``."""
         check_fitted(self)
         with saving(self, folder) as scratch:
             terms = self.vocabulary()

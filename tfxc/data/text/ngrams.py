@@ -86,11 +86,6 @@ class FastTextTokens(WordTokens):
         return False
 
     def transform(self, texts: Sequence[str]) -> TokenRows:
-        """``TokenRows`` of a list of texts, see the class.
-
-        Raises:
-            ConfigError: ``fit`` has not been called.
-        """
         check_fitted(self)
         assert self.num_features is not None, "it is fitted"
         word_lists = self._words_of([self._prepared(text) for text in texts])
@@ -100,7 +95,6 @@ class FastTextTokens(WordTokens):
         return TokenRows(indptr, tokens, self.num_features)
 
     def graph(self, folder: Path) -> "TextNgrams":
-        """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
         from tfxc.ops.text.ngrams import TextNgrams
 
         assert self._vocabulary is not None, "fit comes first"

@@ -341,7 +341,9 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
                 where=base / "vectorizer",
                 fix="train vectorisers that differ in analyzer and ngram_range only",
             )
-    analyzers, terms, weights = [], [], []
+    analyzers = []
+    terms = []
+    weights = []
     for base in bases:
         path = base / "tokenizer" / "config.json"
         kind = _read_section(path).get("token_type")

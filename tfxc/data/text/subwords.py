@@ -189,14 +189,6 @@ class PretrainedTokens(TextFeatures):
         return lambda texts: cut([text.encode("utf-8", "replace") for text in texts])
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``features.json`` and what cuts the texts.
-
-        The folder is written atomically and replaces an existing one.
-
-        Raises:
-            ConfigError: ``fit`` has not been called.
-            UserError: the folder cannot be written.
-        """
         check_fitted(self)
         assert self._subwords is not None, "it is fitted"
         with saving(self, folder) as scratch:

@@ -99,7 +99,6 @@ class TokenFeatures(TextFeatures):
         self.num_truncated = 0
 
     def vocabulary(self) -> list[str] | None:
-        """The list of tokens by id, None before ``fit``."""
         return self._vocabulary
 
     def learner(self) -> Learner:
@@ -162,11 +161,7 @@ class TokenFeatures(TextFeatures):
         return self
 
     def transform(self, texts: Sequence[str]) -> "TokenRows":
-        """``TokenRows`` of a list of texts.
-
-        Raises:
-            ConfigError: ``fit`` has not been called.
-        """
+        """``TokenRows`` of a list of texts."""
         check_fitted(self)
         lengths, tokens = self._ids([self._prepared(text) for text in texts])
         most = self._settings["max_length"]
@@ -175,7 +170,6 @@ class TokenFeatures(TextFeatures):
         return self.rows_of(indptr, tokens)
 
     def graph(self, folder: Path) -> "TextTokens":
-        """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
         from tfxc.ops.text.tokens import TextTokens
 
         assert self.name is not None and self.num_features is not None, "fit comes first"
@@ -183,13 +177,7 @@ class TokenFeatures(TextFeatures):
         return TextTokens(self.name, self.settings(), vocabulary, self.num_features)
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``features.json`` and ``vocabulary.txt``, one token per line.
-
-        The folder is written atomically and replaces an existing one.
-
-        Raises:
-            UserError: the folder cannot be written.
-        """
+        """Writes ``features.json`` and ``vocabulary.txt``, one token per line."""
         assert self._vocabulary is not None, "fit comes first"
         with saving(self, folder) as scratch:
             write_lines(scratch / "vocabulary.txt", self._vocabulary)
