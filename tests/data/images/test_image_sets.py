@@ -253,11 +253,11 @@ def test_kinds_that_do_not_fit_are_reported(folder, tmp_path):
     texts = tmp_path / "texts.jsonl"
     texts.write_text(json.dumps({"text": "x", "labels": ["y"]}) + "\n")
     settings = DataSettings(name="x", train=str(texts), images={})
-    with pytest.raises(DataError, match=r"with images expected, found texts.*remove data\.images"):
+    with pytest.raises(DataError, match=r"with images expected, found texts.*Remove data\.images"):
         prepare(settings, tmp_path / "prepared")
     settings = DataSettings(name="x", train=str(folder), text_features={"name": "tfidf"})
-    with pytest.raises(DataError, match=r"texts expected, found images.*remove text_features"):
+    with pytest.raises(DataError, match=r"texts expected, found images.*Remove text_features"):
         prepare(settings, tmp_path / "prepared")
     settings = DataSettings(name="x", train=str(folder), normalise="l2")
-    with pytest.raises(DataError, match=r"features expected, found images.*no data\.normalise"):
+    with pytest.raises(DataError, match=r"features expected, found images.*[Nn]o data\.normalise"):
         prepare(settings, tmp_path / "prepared")

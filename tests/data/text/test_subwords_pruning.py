@@ -142,5 +142,5 @@ def test_what_is_refused(tmp_path):
     features.save(tmp_path / "saved")
     path = tmp_path / "saved" / "subwords.json"
     path.write_text(path.read_text().replace("fox", "fix"))
-    with pytest.raises(DataError, match="a vocabulary with checksum"):
+    with pytest.raises(DataError, match="the vocabulary has the checksum"):
         load_text_features(tmp_path / "saved")

@@ -108,14 +108,15 @@ def part_errors(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def saving(features: Any, folder: str | Path) -> Iterator[Path]:
+def saving(folder: str | Path, name: str | None, settings: Mapping[str, Any]) -> Iterator[Path]:
     """Makes the folder of saved text features, which holds their name and settings.
 
     The folder is written atomically and replaces an existing one.
 
     Args:
-        features: text features.
         folder: where they are saved.
+        name: the name in configs.
+        settings: arguments of the constructor.
 
     Yields:
         The ``Path`` of the folder, until it is complete.
@@ -123,20 +124,24 @@ def saving(features: Any, folder: str | Path) -> Iterator[Path]:
     Raises:
         UserError: the folder cannot be written.
     """
-    head = {"version": _VERSION, "name": features.name, "settings": features.settings()}
     with atomic_folder(folder, "set of text features") as scratch:
+        head = {"version": _VERSION, "name": name, "settings": settings}
         write_json(scratch / "features.json", head)
         yield scratch
 
 
-def check_fitted(features: Any) -> None:
-    """Refuses to go on with text features that have not learned anything.
+def check_fitted(num_features: int | None) -> int:
+    """The number of features of text features that have been fitted.
+
+    Args:
+        num_features: None before ``fit``.
 
     Raises:
-        ConfigError: ``fit`` has not been called.
+        ConfigError: it is None.
     """
-    if features.num_features is None:
+    if num_features is None:
         raise ConfigError("the text features have not been fitted", fix="call fit first")
+    return num_features
 
 
 class TextFeatures(Declared, abc.ABC):
@@ -296,23 +301,23 @@ class BagFeatures(TextFeatures):
         Raises:
             ConfigError: ``fit`` has not been called.
         """
-        check_fitted(self)
+        num_features = check_fitted(self.num_features)
         if not texts:
-            return scipy.sparse.csr_matrix((0, self.num_features), dtype=np.float32)
+            return scipy.sparse.csr_matrix((0, num_features), dtype=np.float32)
         return self._rows(texts)
 
     def graph(self, folder: Path) -> "TextBag":
         # TensorFlow is imported here: preparation does without.
         from tfxc.ops.text.bags import TextBag
 
-        assert self.num_features is not None, "fit comes first"
+        num_features = check_fitted(self.num_features)
         vocabulary = None if self.vocabulary() is None else folder / "vocabulary.txt"
-        return TextBag(self.settings(), self.num_features, vocabulary, self.idf, self.blocks)
+        return TextBag(self.settings(), num_features, vocabulary, self.idf, self.blocks)
 
     def save(self, folder: str | Path) -> None:
         """Writes ``features.json``, and where there are any ``vocabulary.txt`` and ``idf.npy``."""
-        check_fitted(self)
-        with saving(self, folder) as scratch:
+        check_fitted(self.num_features)
+        with saving(folder, self.name, self.settings()) as scratch:
             terms = self.vocabulary()
             if terms is not None:
                 write_lines(scratch / "vocabulary.txt", terms)

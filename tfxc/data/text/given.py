@@ -79,12 +79,12 @@ class GivenTerms:
             ConfigError: the number of columns is not known.
             DataError: another number of columns.
         """
-        check_fitted(self)
+        num_features = check_fitted(self.num_features)
         kind = kind_of_features(features, where)
         width = kind.width(features)
-        if not kind.fits(width, self.num_features):
+        if not kind.fits(width, num_features):
             raise DataError(
-                f"there are {width:,} {kind.name} features, but {self.num_features:,} in the "
+                f"there are {width:,} {kind.name} features, but {num_features:,} in the "
                 "training split",
                 where=where,
                 fix="give the features that the run was trained on",
@@ -92,7 +92,7 @@ class GivenTerms:
         if isinstance(features, np.ndarray):
             return as_csr(features)
         arrays = (features.data, features.indices, features.indptr)
-        return scipy.sparse.csr_matrix(arrays, (features.shape[0], self.num_features))
+        return scipy.sparse.csr_matrix(arrays, (features.shape[0], num_features))
 
     def vocabulary(self) -> None:
         """None: the columns have no names."""
@@ -105,8 +105,8 @@ class GivenTerms:
             ConfigError: the number of columns is not known.
             UserError: the folder cannot be written.
         """
-        check_fitted(self)
-        with saving(self, folder):
+        check_fitted(self.num_features)
+        with saving(folder, self.name, self.settings()):
             """There is nothing but the settings."""
 
     def _load(self, folder: Path) -> None:

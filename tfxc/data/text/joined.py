@@ -156,7 +156,7 @@ class JoinedFeatures:
             ConfigError: ``fit`` has not been called.
             UserError: the folder cannot be written.
         """
-        with saving(self, folder) as scratch:
+        with saving(folder, self.name, self.settings()) as scratch:
             for name, part in self.parts.items():
                 part.save(scratch / name)
 

@@ -86,13 +86,12 @@ class FastTextTokens(WordTokens):
         return False
 
     def transform(self, texts: Sequence[str]) -> TokenRows:
-        check_fitted(self)
-        assert self.num_features is not None, "it is fitted"
+        num_features = check_fitted(self.num_features)
         word_lists = self._words_of([self._prepared(text) for text in texts])
         rows = [self._row(words) for words in word_lists]
         indptr = bounds_of(np.fromiter(map(len, rows), np.int64, len(rows)))
         tokens = np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int32)
-        return TokenRows(indptr, tokens, self.num_features)
+        return TokenRows(indptr, tokens, num_features)
 
     def graph(self, folder: Path) -> "TextNgrams":
         from tfxc.ops.text.ngrams import TextNgrams

@@ -12,7 +12,7 @@ from annotated_types import Ge
 from tfxc.core.declared import Natural
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.kinds import TOKENS
-from tfxc.data.text.base import Learner, TextFeatures, check_fitted, saving
+from tfxc.data.text.base import COPY_AGAIN, Learner, TextFeatures, check_fitted, saving
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
 from tfxc.data.text.terms import CutTexts
 from tfxc.data.text.tokens import TokenRows
@@ -134,8 +134,7 @@ class PretrainedTokens(TextFeatures):
         Raises:
             ConfigError: ``fit`` has not been called, or tensorflow-text is missing.
         """
-        check_fitted(self)
-        assert self.num_features is not None, "it is fitted"
+        num_features = check_fitted(self.num_features)
         lengths = [np.zeros(0, np.int64)]
         tokens = [np.zeros(0, np.int32)]
         for first in range(0, len(texts), _BATCH):
@@ -144,7 +143,7 @@ class PretrainedTokens(TextFeatures):
             lengths.append(sizes.numpy())
             self.num_truncated += int(num_truncated)
         indptr = bounds_of(np.concatenate(lengths))
-        return TokenRows(indptr, np.concatenate(tokens), self.num_features)
+        return TokenRows(indptr, np.concatenate(tokens), num_features)
 
     def graph(self, folder: str | Path | None = None) -> "SubwordIds":
         """``tfxc.ops.text.subwords.SubwordIds``, which turns texts into the same ids in a graph.
@@ -189,16 +188,16 @@ class PretrainedTokens(TextFeatures):
         return lambda texts: cut([text.encode("utf-8", "replace") for text in texts])
 
     def save(self, folder: str | Path) -> None:
-        check_fitted(self)
+        check_fitted(self.num_features)
         assert self._subwords is not None, "it is fitted"
-        with saving(self, folder) as scratch:
+        with saving(folder, self.name, self.settings()) as scratch:
             save_subwords(self._subwords, scratch)
 
     def _load(self, folder: Path) -> None:
         try:
             self._take(load_subwords(folder), folder)
         except ConfigError as error:
-            raise DataError(error.problem, where=folder, fix=error.fix) from None
+            raise DataError(error.problem, where=folder, fix=COPY_AGAIN) from None
 
     def _take(self, subwords: "Subwords", where: str | Path) -> None:
         self._where = where

@@ -162,7 +162,7 @@ class TokenFeatures(TextFeatures):
 
     def transform(self, texts: Sequence[str]) -> "TokenRows":
         """``TokenRows`` of a list of texts."""
-        check_fitted(self)
+        check_fitted(self.num_features)
         lengths, tokens = self._ids([self._prepared(text) for text in texts])
         most = self._settings["max_length"]
         indptr, tokens, truncated = first_of_each(bounds_of(lengths), tokens, most)
@@ -179,7 +179,7 @@ class TokenFeatures(TextFeatures):
     def save(self, folder: str | Path) -> None:
         """Writes ``features.json`` and ``vocabulary.txt``, one token per line."""
         assert self._vocabulary is not None, "fit comes first"
-        with saving(self, folder) as scratch:
+        with saving(folder, self.name, self.settings()) as scratch:
             write_lines(scratch / "vocabulary.txt", self._vocabulary)
 
     def _load(self, folder: Path) -> None:
