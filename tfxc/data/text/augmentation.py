@@ -62,7 +62,8 @@ class TextCopies:
         self._cut = cut
         self._unit = unit
         self._rng = np.random.default_rng(seed)
-        counts = Counter(self._plain(part) for text in texts for part in self._units(text))
+        units = (part for text in texts for part in self._units(text))
+        counts = Counter(part.strip() if unit == "word" else part for part in units)
         if not counts:
             raise ValueError("the texts hold no word")
         self._known = list(counts)
@@ -94,9 +95,6 @@ class TextCopies:
             return list(text)
         parts = _WORDS.findall(text)
         return [f" {part.strip()}" if part[0].isspace() else part for part in parts]
-
-    def _plain(self, unit: str) -> str:
-        return unit.strip() if self._unit == "word" else unit
 
     def _drawn(self, unit: str) -> str:
         """Another unit in the place of this one, with the space that it had."""
