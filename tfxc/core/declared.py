@@ -10,10 +10,10 @@ arguments to each other stays code, next to the class.
 
 import functools
 import inspect
-import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import annotated_types
@@ -42,7 +42,7 @@ _PLAIN = (bool, int, float, str, types.NoneType)
 _LONGEST = 200  # characters of a refused value that a message shows
 _NAMES = {
     bool: "true or false", int: "an integer", float: "a number", str: "a text", dict: "a section",
-    list: "a list", tuple: "a list",
+    list: "a list", tuple: "a list", Path: "a path",
 }  # fmt: skip
 
 
@@ -153,8 +153,10 @@ def shown(value: object) -> str:
         >>> shown(None), shown("a"), shown(2.5)
         ('null', "'a'", '2.5')
     """
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 

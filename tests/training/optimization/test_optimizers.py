@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.core.arguments import from_section
+from tfxc.core.declared import from_section
 from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import sum_repeated_rows
 from tfxc.training.optimization import row_optimizer
