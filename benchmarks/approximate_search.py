@@ -12,7 +12,9 @@ import argparse
 import sys
 import time
 
-GROUP, SPREAD, NOISE = 32, 0.5, 0.3
+GROUP = 32
+SPREAD = 0.5
+NOISE = 0.3
 
 
 def drawn(labels, queries, dim):
@@ -45,7 +47,8 @@ def measured(labels, options):
     exact = tf.function(lambda batch: head.top_k(batch, 10))
     exact(queries[: options.batch])
     index.search(queries[: options.batch], 10)
-    times, hits = {"exact": [], "approximate": []}, []
+    times = {"exact": [], "approximate": []}
+    hits = []
     for batch in np.split(queries, options.rounds):
         found = []
         for name, search in (("exact", exact), ("approximate", lambda q: index.search(q, 10))):

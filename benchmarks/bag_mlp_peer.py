@@ -14,7 +14,10 @@ import time
 
 from _peers import precision, print_rows, run_peer, train_ours
 
-WIDTH, DROPOUT, RATE, BATCH = 1024, 0.5, 4e-3, 256
+WIDTH = 1024
+DROPOUT = 0.5
+RATE = 4e-3
+BATCH = 256
 
 
 def torch_worker(train_path, dev_path, epochs):
@@ -22,7 +25,8 @@ def torch_worker(train_path, dev_path, epochs):
     import numpy as np
     import torch
 
-    train, dev = dict(np.load(train_path)), dict(np.load(dev_path))
+    train = dict(np.load(train_path))
+    dev = dict(np.load(dev_path))
     torch.manual_seed(0)
     num_labels = int(train["num_labels"])
     bag = torch.nn.EmbeddingBag(int(train["num_features"]), WIDTH, mode="sum")

@@ -82,7 +82,9 @@ def settings(method, rates):
     if name is not None:
         return list(itertools.product(rates, values))
     # As many learning rates between and around the given ones.
-    low, high, count = min(rates) / 3, max(rates) * 3, len(rates) * len(values)
+    low = min(rates) / 3
+    high = max(rates) * 3
+    count = len(rates) * len(values)
     return [(low * (high / low) ** (place / (count - 1)), None) for place in range(count)]
 
 

@@ -22,7 +22,9 @@ import sys
 
 from _alternating import answer, duel
 
-BATCHES, LOG_RATE, LEARNING_RATE = 64, 12.0, 5.0
+BATCHES = 64
+LOG_RATE = 12.0
+LEARNING_RATE = 5.0
 TORCH = ("torch", "torch autograd", "torch full")
 
 
@@ -79,7 +81,8 @@ def torch_step(options):
 
     torch.set_num_threads(options.threads)
     features, labels, numbers = map(torch.from_numpy, make_batches(options))
-    by_hand, full = options.worker == "torch", options.worker == "torch full"
+    by_hand = options.worker == "torch"
+    full = options.worker == "torch full"
     table = torch.empty(options.classes, options.dim).normal_(0, 0.01).requires_grad_(not by_hand)
     optimizer = None if by_hand else torch.optim.SGD([table], lr=LEARNING_RATE)
     dual = torch.zeros(options.examples)  # 0 means: not visited
@@ -173,7 +176,8 @@ def main():
     options.add_argument("--worker", choices=("tfxc", *TORCH), help=argparse.SUPPRESS)
     found = options.parse_args()
     if found.worker:
-        found.threads, found.examples = found.threads[0], found.examples[0]
+        found.threads = found.threads[0]
+        found.examples = found.examples[0]
         step = (tfxc_step if found.worker == "tfxc" else torch_step)(found)
         return answer(step, warm_up=5)
     print(f"{found.classes:,} classes x {found.dim}, batch {found.batch}")

@@ -11,7 +11,10 @@ import argparse
 import resource
 import sys
 
-LABELS, BUCKETS, REPETITIONS, WIDTH = 670_091, 10_000, 16, 64
+LABELS = 670_091
+BUCKETS = 10_000
+REPETITIONS = 16
+WIDTH = 64
 
 
 def resident_bytes():

@@ -96,7 +96,8 @@ def mixing(features, options, memory_bytes=None):
     else:
         orders = [source.order(epoch) for epoch in (0, 1)]
     order = orders[0].astype(np.int64)
-    blocks, size = order // source.block_rows, options.batch
+    blocks = order // source.block_rows
+    size = options.batch
     starts = np.linspace(0, len(order) - size, _BATCHES_LOOKED_AT).astype(int)
     in_batches = np.sort(blocks[starts[:, None] + np.arange(size)], axis=1)
     classes = np.sort(features.labels[order[starts[:, None] + np.arange(size)]], axis=1)
@@ -126,7 +127,9 @@ def speed(folder, options, memory_bytes):
         window = int(source._plan(_SEED, 0)[1][0])
     steps = max(1, min(options.windows * window, features.num_examples) // options.batch)
     batches = training_dataset(source, batch_size=options.batch, seed=_SEED, num_steps=steps)
-    began, used, own = time.monotonic(), time.process_time(), 0
+    began = time.monotonic()
+    used = time.process_time()
+    own = 0
     for number, _ in enumerate(batches):
         if number % 500 == 0:
             own = max(own, own_bytes())
@@ -149,7 +152,8 @@ def need(options):
     """Examples per second that the training step takes where batches cost nothing."""
     from dual_step import timed
 
-    options.rounds, options.steps = 3, _STEPS_OF_NEED
+    options.rounds = 3
+    options.steps = _STEPS_OF_NEED
     seconds = timed({"tfxc": ("tfxc", options.rows)}, options, os.cpu_count())["tfxc"]
     return options.batch / statistics.median(seconds)
 

@@ -73,7 +73,8 @@ def measured(options, folder):
     print(f"{examples:,} examples in {folder / 'my.csv'}, {os.cpu_count()} processors", flush=True)
     wheel = options.wheel or built(folder)
     print(f"wheel: {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB", flush=True)
-    binaries, seconds = folder / "venv" / "bin", {}
+    binaries = folder / "venv" / "bin"
+    seconds = {}
     environment = {
         **{
             key: value

@@ -15,7 +15,9 @@ import argparse
 import sys
 import tempfile
 
-MARGIN, TEMPERATURE, BATCH = 0.02, 0.05, 64
+MARGIN = 0.02
+TEMPERATURE = 0.05
+BATCH = 64
 PENALTIES = [number / 100 for number in range(40)]
 
 
@@ -47,7 +49,8 @@ def trained_projection(examples, labels, texts, options, seed):
     import numpy as np
     import tensorflow as tf
 
-    width, draw = texts.shape[1], np.random.default_rng(seed)
+    width = texts.shape[1]
+    draw = np.random.default_rng(seed)
     matrix = tf.Variable(tf.zeros((width, width)))
     log_scale = tf.Variable(-np.log(TEMPERATURE), dtype=tf.float32)
     steps = options.epochs * (len(examples) // BATCH)
@@ -119,7 +122,8 @@ def main(arguments=None):
             shown = "  ".join(f"{100 * share:.2f}" for share in found)
             print(f"seed {seed}, seen_penalty {penalty:.2f}: all, trained, untrained: {shown}")
     for name, found in zip(("as trained", "calibrated"), np.swapaxes(rows, 0, 1), strict=True):
-        means, spread = 100 * found[:, 1:].mean(axis=0), 100 * found[:, 1:].std(axis=0)
+        means = 100 * found[:, 1:].mean(axis=0)
+        spread = 100 * found[:, 1:].std(axis=0)
         shown = "  ".join(f"{m:.2f} ± {s:.2f}" for m, s in zip(means, spread, strict=True))
         print(f"{name}: all, trained, untrained: {shown}")
 

@@ -136,7 +136,8 @@ def torch_chunks(torch, vectors, labels, options):
     """A function () that trains one step by hand, chunk by chunk."""
     sizes = [min(CHUNK, options.labels - begin) for begin in range(0, options.labels, CHUNK)]
     chunks = [torch.empty(size, options.dim).normal_(0, options.dim**-0.5) for size in sizes]
-    biases, rate = [torch.zeros(size) for size in sizes], 0.01 / options.batch
+    biases = [torch.zeros(size) for size in sizes]
+    rate = 0.01 / options.batch
 
     @torch.no_grad()
     def step():

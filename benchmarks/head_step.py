@@ -20,7 +20,9 @@ import time
 from typing import NamedTuple
 
 BATCHES = 8
-PROJECTION, SAMPLED_HEADS, SAMPLE_RATE = 256, 10, 0.1
+PROJECTION = 256
+SAMPLED_HEADS = 10
+SAMPLE_RATE = 0.1
 
 
 class Case(NamedTuple):
@@ -137,7 +139,8 @@ def measure(name, labels, options):
     head.build((None, options.dim))
     settings = TrainingSettings(batch_size=options.batch)
     step = TrainStep(model, Adam(), Schedule(10**6), settings, tf.distribute.get_strategy())
-    iterator, seconds = iter(batches.repeat()), []
+    iterator = iter(batches.repeat())
+    seconds = []
     for _ in range(3 + options.steps):
         begin = time.perf_counter()
         float(step.run(iterator))

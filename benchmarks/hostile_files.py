@@ -395,7 +395,8 @@ class Safetensors(Kind):
             path.write_bytes(changed_bytes(content[: draw.choice([4000, len(content)])], draw))
             return
         size = int.from_bytes(content[:8], "little")
-        head, data = json.loads(content[8 : 8 + size]), content[8 + size :]
+        head = json.loads(content[8 : 8 + size])
+        data = content[8 + size :]
         if draw.random() < 0.5:
             name = draw.choice(sorted(head))
             others = [
@@ -515,8 +516,10 @@ def outcome(kind, folder, log):
 
 def measure(name, files, seed):
     """Counts of a kind, and what failed."""
-    kind, draw = KINDS[name], random.Random(f"{name} {seed}")
-    counts, failures = collections.Counter(), collections.Counter()
+    kind = KINDS[name]
+    draw = random.Random(f"{name} {seed}")
+    counts = collections.Counter()
+    failures = collections.Counter()
     with tempfile.TemporaryDirectory() as base:
         base = Path(base)
         (base / "valid").mkdir()

@@ -15,7 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-BATCH, ROWS = 256, 100_000
+BATCH = 256
+ROWS = 100_000
 
 
 def write_data(folder):

@@ -235,7 +235,8 @@ def ended(child):
 
 def results(folder):
     """{file: digest of what it says}, and the hidden files and folders."""
-    found, hidden = {}, set()
+    found = {}
+    hidden = set()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if any(part.startswith(".") and part != ".tfxc.json" for part in name.split("/")):
@@ -283,7 +284,9 @@ def without_times(value):
 
 def measure(name, kills, draw, folder):
     """Counts of a case: killed, finished, same, left over; and what differed."""
-    work, base, log = folder / "work", folder / "base", folder / "log.txt"
+    work = folder / "work"
+    base = folder / "base"
+    log = folder / "log.txt"
     for path in (work, base):
         shutil.rmtree(path, ignore_errors=True)
     work.mkdir()
@@ -297,7 +300,8 @@ def measure(name, kills, draw, folder):
     assert ended(started(command, log)) == 0, log.read_text()
     seconds = time.monotonic() - began
     expected, known = results(work)
-    counts, differences = dict.fromkeys(("killed", "finished", "same", "left over"), 0), []
+    counts = dict.fromkeys(("killed", "finished", "same", "left over"), 0)
+    differences = []
     for _ in range(kills):
         shutil.rmtree(work)
         shutil.copytree(base, work)

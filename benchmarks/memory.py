@@ -83,13 +83,15 @@ def main():
 def _measured(case, folder):
     """(phase, bytes said or None, bytes seen) of a case, one after the other."""
     folder.mkdir(parents=True, exist_ok=True)
-    run, data = folder / "run", folder / "data"
+    run = folder / "run"
+    data = folder / "data"
     settings = [word for setting in (*case.settings, f"run={run}") for word in ("--set", setting)]
     rehearsal = ["--config", case.config, "--rehearse", str(case.share), "--prepared", str(data)]
     train = [sys.executable, "-m", "tfxc", "train", *rehearsal, *settings]
     plan = subprocess.run([*train, "--dry-run"], text=True, check=True, env=_environment(),
                           stdout=subprocess.PIPE, cwd=ROOT).stdout  # fmt: skip
-    said, split = _said(plan), "dev" if re.search(r"^  dev ", plan, re.MULTILINE) else "test"
+    said = _said(plan)
+    split = "dev" if re.search(r"^  dev ", plan, re.MULTILINE) else "test"
     prepare = [sys.executable, __file__, "--prepare", case.config, "--share", str(case.share)]
     run = f"{run}-rehearsal"
     commands = {

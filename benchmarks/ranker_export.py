@@ -22,7 +22,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-BATCH, BATCH_ROUNDS, WARM_UP, COMPARED = 512, 15, 30, 200
+BATCH = 512
+BATCH_ROUNDS = 15
+WARM_UP = 30
+COMPARED = 200
 NOT_COUNTED = {"Const", "Placeholder", "NoOp", "Identity"}
 CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 
@@ -100,7 +103,8 @@ def programs_of(loaded, folder, other, k):
 
     export_savedmodel(loaded, folder, k)
     model = LinearModel(loaded.folder.path, threads=1)
-    programs, sizes = {}, {}
+    programs = {}
+    sizes = {}
     for name, path in (("SavedModel", folder), ("other SavedModel", other)):
         if path is not None:
             kept = tf.saved_model.load(str(path))
@@ -145,7 +149,9 @@ def compare(programs, batches):
     for name in ("SavedModel", "other SavedModel"):
         if name not in programs:
             continue
-        same, rows, worst = 0, 0, 0.0
+        same = 0
+        rows = 0
+        worst = 0.0
         for batch in batches:
             ids, scores = programs[name](batch)
             expected, wanted = programs["native search"](batch)

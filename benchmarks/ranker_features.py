@@ -32,7 +32,8 @@ class Sampler(threading.Thread):
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.peak, self.stopped = 0.0, threading.Event()
+        self.peak = 0.0
+        self.stopped = threading.Event()
 
     def run(self):
         while not self.stopped.wait(0.05):
@@ -69,7 +70,8 @@ def main():
     terms, labels = training_matrices(options.prepared)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         vectors = vectors_of(terms, options.dim, Path(folder) / "vectors.npy")
-        sampler, before = Sampler(), status("RssAnon")[0]
+        sampler = Sampler()
+        before = status("RssAnon")[0]
         sampler.start()
         began = time.process_time()
         if options.in_memory:

@@ -107,7 +107,8 @@ def digests_of(checkout, names, seed):
 
 def write_texts(path, rows, seed):
     """Texts whose labels are the two marked words, and whose third label is their sum."""
-    random, lines = np.random.default_rng(seed), []
+    random = np.random.default_rng(seed)
+    lines = []
     for _ in range(rows):
         one, other = random.integers(0, 30, 2)
         noise = [f"noise{number}" for number in random.integers(0, 40, 5)]

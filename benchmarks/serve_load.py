@@ -84,7 +84,8 @@ def mixed_texts(path, count=4096):
     from tfxc.data.formats import open_reader
 
     chunk = next(open_reader(path).chunks(count))
-    draw, known = random.Random(0), [text for text in chunk.texts if text.strip()]
+    draw = random.Random(0)
+    known = [text for text in chunk.texts if text.strip()]
     lengths = draw.choices((1, 2, 5, 20), (60, 25, 10, 5), k=count)
     return [" ".join(draw.choices(known, k=length)) for length in lengths]
 
@@ -126,7 +127,8 @@ def _clients(port, bodies, clients, seconds, requests):
 
 
 async def _all_clients(port, bodies, clients, seconds, requests):
-    latencies, errors = [], []
+    latencies = []
+    errors = []
     begun = time.perf_counter()
     end = begun + seconds
     share = None if requests is None else requests // clients
@@ -181,7 +183,8 @@ def by_turns(port, found, texts):
     """Prints throughput of the server and of this process, round by round."""
     import numpy as np
 
-    predict, seconds = in_process(found.run), found.seconds / found.rounds
+    predict = in_process(found.run)
+    seconds = found.seconds / found.rounds
     predict(texts, 1.0)  # warm-up, as the server has had
     say(f"by turns, {seconds:g} s each: {found.clients} clients with {found.texts} texts each "
         f"request; this process, batches of {BATCH}")  # fmt: skip
@@ -193,7 +196,8 @@ def by_turns(port, found, texts):
         ]
         order = (0, 1) if number % 2 == 0 else (1, 0)
         seen = {turn: turns[turn]() for turn in order}
-        served, own = seen[0], seen[1]
+        served = seen[0]
+        own = seen[1]
         ratios.append((served["rate"] / own["rate"], own["cost"] / served["cost"]))
         say(f"  server {served['rate']:,.0f} texts/s, {1e3 * served['cost']:.3f} ms of processor "
             f"time a text, {len(served['errors'])} errors; process {own['rate']:,.0f} and "
@@ -212,13 +216,16 @@ def in_process(run):
     predict = RunPredictor(load_run(run), probabilities=None)
 
     def predicted(texts, seconds):
-        begun, cpu, done = time.perf_counter(), time.process_time(), 0
+        begun = time.perf_counter()
+        cpu = time.process_time()
+        done = 0
         while time.perf_counter() < begun + seconds:
             first = done % len(texts)
             batch = texts[first : first + BATCH]
             predict(Chunk([[] for _ in batch], texts=batch))
             done += len(batch)
-        took, spent = time.perf_counter() - begun, time.process_time() - cpu
+        took = time.perf_counter() - begun
+        spent = time.process_time() - cpu
         return {"rate": done / took, "cost": spent / done}
 
     return predicted
@@ -230,7 +237,8 @@ def single(folder, texts):
     import tensorflow as tf
 
     model = tf.saved_model.load(folder)
-    call, times = model.signatures["serving_default"], []
+    call = model.signatures["serving_default"]
+    times = []
     for number, text in enumerate(texts[:50] + texts):
         begun = time.perf_counter()
         call(text=tf.constant([text]))["labels"].numpy()

@@ -73,7 +73,8 @@ def parts_of(run, folder, k):
     loaded = load_run(run)
     served = export_savedmodel(loaded, folder, k)
     kept = tf.saved_model.load(str(served.folder))
-    whole, from_features = kept.signatures["serving_default"], kept.signatures["features"]
+    whole = kept.signatures["serving_default"]
+    from_features = kept.signatures["features"]
     to_features = tf.function(loaded.text_features.graph(Path(run) / "assets/text_features"))
     parts = {
         "text to label names": lambda text, _: whole(text=text)["labels"],

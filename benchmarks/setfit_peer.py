@@ -37,7 +37,8 @@ def drawn(rows, number, seed):
     by_label = {}
     for row in rows:
         by_label.setdefault(row["labels"][0], []).append(row)
-    draw, chosen = np.random.default_rng(seed), []
+    draw = np.random.default_rng(seed)
+    chosen = []
     for label, found in sorted(by_label.items()):
         if len(found) < number:
             raise SystemExit(f"label {label!r} has {len(found)} examples, {number} are to be drawn")
@@ -47,7 +48,8 @@ def drawn(rows, number, seed):
 
 def ours(options, train, seed, folder):
     """P@1 on dev and processor seconds of one training of the config on the lines of ``train``."""
-    run, before = Path(folder) / "run", os.times()
+    run = Path(folder) / "run"
+    before = os.times()
     changes = [f"data.train={train}", f"seed={seed}", f"run={run}", *options.set]
     command = [sys.executable, "-m", "tfxc.train", "--config", options.config]
     command += [part for change in changes for part in ("--set", change)]
@@ -77,7 +79,8 @@ def worker(train, dev, model, seed, iterations, names):
     from setfit import SetFitModel, Trainer, TrainingArguments
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    rows, queries = lines_of(train), lines_of(dev)
+    rows = lines_of(train)
+    queries = lines_of(dev)
     pairs = [(row["text"], row["labels"][0]) for row in rows]
     if names:
         pairs += [(label.replace("_", " "), label) for label in sorted({pair[1] for pair in pairs})]
@@ -143,7 +146,8 @@ def main(arguments=None):
     for side in ("tfxc", "setfit"):
         rows = [row for (_, of), row in found.items() if of == side]
         if rows:
-            (score, seconds), spread = np.mean(rows, axis=0), np.std([row[0] for row in rows])
+            score, seconds = np.mean(rows, axis=0)
+            spread = np.std([row[0] for row in rows])
             print(f"{side}: P@1 {100 * score:.2f} ± {100 * spread:.2f}, {seconds:.0f} s")
 
 

@@ -47,7 +47,8 @@ def torch_worker(path, threads):
     output = torch.nn.Linear(192, 2)
     parts = [*table.parameters(), *filters.parameters(), *output.parameters()]
     optimizer = torch.optim.Adam(parts, lr=1e-3, fused=True)
-    dropout, loss_of = torch.nn.Dropout(0.5), torch.nn.CrossEntropyLoss()
+    dropout = torch.nn.Dropout(0.5)
+    loss_of = torch.nn.CrossEntropyLoss()
     count = 0
 
     def step():
@@ -79,7 +80,8 @@ def write_batches(path):
     folder = ensure_prepared(config.data)
     source = open_source(folder, "train", 2**30)
     size = config.training.batch_size
-    tokens, labels = np.zeros((BATCHES, size, 512), np.int32), np.zeros((BATCHES, size), np.int64)
+    tokens = np.zeros((BATCHES, size, 512), np.int32)
+    labels = np.zeros((BATCHES, size), np.int64)
     for step in range(BATCHES):
         batch = source.batch(0, step, size)
         found = batch["features"]
@@ -121,7 +123,8 @@ def main():
         times = duel(commands, found.threads, found.rounds, steps)
     print(json.dumps({"threads": found.threads, "cores": os.cpu_count()}))
     for name, values in times.items():
-        mean, best = statistics.mean(values), statistics.median(values)
+        mean = statistics.mean(values)
+        best = statistics.median(values)
         print(f"{name:10} {mean * examples / batch:7.2f} s/epoch, median step {1e3 * best:6.2f} ms")
     return 0
 

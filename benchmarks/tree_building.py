@@ -21,7 +21,8 @@ SETS = {
     "eurlex57k": {"min_df": 3},
     "wn18rr": {"ngram_range": (1, 2)},
 }
-SPLITS, LEAF = 16, 100
+SPLITS = 16
+LEAF = 100
 
 
 def write_vectors(folder, features, path):
@@ -33,7 +34,8 @@ def write_vectors(folder, features, path):
     from tfxc.data.text.bags import TfidfFeatures
     from tfxc.labels.label_embeddings import pifa
 
-    texts, labels = [], []
+    texts = []
+    labels = []
     for chunk in open_reader(folder / "train.jsonl.xz").chunks(4096):
         texts += chunk.texts
         labels += chunk.labels
@@ -69,7 +71,8 @@ def work(builder, path, threads):
     import scipy.sparse
 
     vectors = scipy.sparse.load_npz(path).tocsr()
-    begin, processor = time.perf_counter(), time.process_time()
+    begin = time.perf_counter()
+    processor = time.process_time()
     leaves = builder(vectors, threads)
     row = {"clock": time.perf_counter() - begin, "processor": time.process_time() - processor}
     # Not getrusage: that remembers the process that started this one.

@@ -21,7 +21,10 @@ import time
 
 from _peers import precision, print_rows, run_peer, run_peer_on, train_ours
 
-SPLITS, LEAF, THRESHOLD, BEAM = 16, 100, 0.1, 10
+SPLITS = 16
+LEAF = 100
+THRESHOLD = 0.1
+BEAM = 10
 
 
 def pecos_worker(train_path, dev_path, threads):
@@ -31,7 +34,8 @@ def pecos_worker(train_path, dev_path, threads):
     from pecos.xmc.xlinear import XLinearModel
 
     x, y = matrices(dict(np.load(train_path)))
-    begin, processor = time.perf_counter(), time.process_time()
+    begin = time.perf_counter()
+    processor = time.process_time()
     vectors = LabelEmbeddingFactory.create(y, x, method="pifa")
     settings = {"nr_splits": SPLITS, "max_leaf_size": LEAF, "threads": threads}
     chain = Indexer.gen(vectors, indexer_type="hierarchicalkmeans", **settings)
@@ -42,7 +46,8 @@ def pecos_worker(train_path, dev_path, threads):
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     dev = dict(np.load(dev_path))
-    features, processor = matrices(dev)[0], time.process_time()
+    features = matrices(dev)[0]
+    processor = time.process_time()
     found = model.predict(features, beam_size=BEAM, only_topk=5, threads=threads)
     row["prediction_processor_seconds"] = time.process_time() - processor
     print(json.dumps({**row, **precision(best_five(found), dev["labels"])}))
@@ -53,7 +58,8 @@ def matrices(data):
     import numpy as np
     import scipy.sparse
 
-    splits, labels = data["row_splits"], data["labels"]
+    splits = data["row_splits"]
+    labels = data["labels"]
     shape = (len(labels), int(data["num_features"]))
     features = scipy.sparse.csr_matrix((data["weights"], data["ids"], splits), shape)
     rows, columns = np.nonzero((labels >= 0) & (labels < data["num_labels"]))

@@ -24,7 +24,11 @@ from pathlib import Path
 
 from _alternating import answer, duel
 
-SPLITS, LEAF, THRESHOLD, BEAM, K = 16, 100, 0.1, 10, 10
+SPLITS = 16
+LEAF = 100
+THRESHOLD = 0.1
+BEAM = 10
+K = 10
 SETS = {
     "eurlex57k": {"min_df": 3},
     "wn18rr": {"ngram_range": (1, 2)},
@@ -61,7 +65,8 @@ def train_pecos(folder):
     from pecos.xmc import Indexer, LabelEmbeddingFactory
     from pecos.xmc.xlinear import XLinearModel
 
-    x, y = matrix(folder / "X.train.npz"), matrix(folder / "Y.train.npz")
+    x = matrix(folder / "X.train.npz")
+    y = matrix(folder / "Y.train.npz")
     vectors = LabelEmbeddingFactory.create(y, x, method="pifa")
     settings = {"nr_splits": SPLITS, "max_leaf_size": LEAF, "threads": 1}
     chain = Indexer.gen(vectors, indexer_type="hierarchicalkmeans", **settings)

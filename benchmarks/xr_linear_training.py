@@ -22,7 +22,10 @@ SETS = {
     "eurlex57k": {"min_df": 3},
     "wn18rr": {"ngram_range": (1, 2)},
 }
-SPLITS, LEAF, THRESHOLD, BEAM = 16, 100, 0.1, 10
+SPLITS = 16
+LEAF = 100
+THRESHOLD = 0.1
+BEAM = 10
 
 
 def write_matrices(source, features, folder, rows):
@@ -39,12 +42,16 @@ def write_matrices(source, features, folder, rows):
         return
     folder.mkdir(parents=True, exist_ok=True)
     vectoriser = TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **features)
-    known, matrices = {}, {}
+    known = {}
+    matrices = {}
     for split in ("train", "dev"):
-        texts, labels = [], []
+        texts = []
+        labels = []
         for chunk in open_reader(source / f"{split}.jsonl.xz").chunks(4096):
-            texts, labels = texts + chunk.texts, labels + chunk.labels
-        texts, labels = texts[:rows], labels[:rows]
+            texts = texts + chunk.texts
+            labels = labels + chunk.labels
+        texts = texts[:rows]
+        labels = labels[:rows]
         if split == "train":
             known = {name: i for i, name in enumerate(sorted({n for row in labels for n in row}))}
             vectoriser.fit(texts)
@@ -88,7 +95,8 @@ def theirs(x, y, parents, dev):
     from pecos.xmc.xlinear import XLinearModel
     from xr_linear_peer import best_five
 
-    above, chain = 1, []
+    above = 1
+    chain = []
     for level in parents:
         places = np.arange(len(level)), level
         ones = np.ones(len(level), np.float32)

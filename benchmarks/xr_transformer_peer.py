@@ -62,7 +62,8 @@ def encoder_folder(model, folder):
 
 def level(config, epochs, examples, start):
     """Parameters of libpecos for a level of a config of ours."""
-    recipe, training = config["recipe"], config["training"]
+    recipe = config["recipe"]
+    training = config["training"]
     steps = int(epochs * examples) // training["batch_size"]
     return {
         "negative_sampling": recipe.get("negatives", "tfn+man"),
@@ -85,7 +86,8 @@ def level(config, epochs, examples, start):
 
 def parameters(config, examples, start):
     """Training and prediction parameters of libpecos for a config of ours."""
-    recipe, head = config["recipe"], config["head"]
+    recipe = config["recipe"]
+    head = config["head"]
     other = [*_OURS & set(recipe), *set(recipe.get("ranker", {})) - {"threshold"}]
     if other:
         sys.exit(f"libpecos gets no equal of recipe.{other[0]}: compare a config without it")

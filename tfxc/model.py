@@ -375,7 +375,8 @@ def _restart(model, config, example):
 
     A constructor with an argument ``start`` has done so.
     """
-    start, method = config.encoder.section().get("start"), type(model.encoder)
+    start = config.encoder.section().get("start")
+    method = type(model.encoder)
     encoders = model.encoder.encoders if method is Repeated else [model.encoder]
     for encoder in encoders:
         if start is None or "start" in registry.arguments(type(encoder)):
@@ -388,7 +389,8 @@ def _restart(model, config, example):
             )
         seed = config.encoder.section().get("seed", config.seed)
         restart_encoder(encoder.weights, start, vars(encoder).get("seed", seed), encoder.tables)
-    start, head = config.head.section().get("start"), model.head
+    start = config.head.section().get("start")
+    head = model.head
     if start in (None, registry.LABEL_TEXTS):  # the latter needs the data, see training.start
         return
     if head.sharded_tables:
@@ -424,7 +426,8 @@ def make_components(
     **data_dependent: Any,
 ) -> "tuple[Encoder, Head, Objective]":
     """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
-    kind, input_kind = KINDS[feature_kind], registry.get("encoder", config.encoder.name).input_kind
+    kind = KINDS[feature_kind]
+    input_kind = registry.get("encoder", config.encoder.name).input_kind
     if not kind.holds(KINDS[input_kind]):
         raise ConfigError(
             f"encoder {config.encoder.name!r} expects {KINDS[input_kind].description}, the data "
@@ -484,7 +487,8 @@ def _encoder(config, head, repetition, data_dependent):
         section.setdefault("seed", config.seed)
     if repetition is None and head.trunk == "shared":
         return registry.create("encoder", section, **data_dependent)
-    first, count = head.first_repetition, head.num_repetitions
+    first = head.first_repetition
+    count = head.num_repetitions
     encoders = [
         registry.create("encoder", _repeat(section, known, first + r), **data_dependent)
         for r in range(count)

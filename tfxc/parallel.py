@@ -108,7 +108,8 @@ class _Connection:
     def __init__(self, client: "distributed.Client", address: str) -> None:
         self.client = client
         self._address = address
-        self._lost, self._ended = threading.Event(), threading.Event()
+        self._lost = threading.Event()
+        self._ended = threading.Event()
         self._lock = threading.Lock()
         self._waiting: set[Future[Any]] = set()
 
@@ -457,7 +458,9 @@ class Programs:
     """Python programs that run at the same time, here or on the cluster. See ``programs``."""
 
     def __init__(self, control: Path, pool: Executor, patience: float | None) -> None:
-        self._control, self._pool, self._patience = control, pool, patience
+        self._control = control
+        self._pool = pool
+        self._patience = patience
 
     def submit(
         self,
@@ -561,14 +564,17 @@ def run_program(
             process_group=0,
             **stop_with_parent({**os.environ, **environment}),
         )
-    seen, since, told = "", time.monotonic(), False
+    seen = ""
+    since = time.monotonic()
+    told = False
     while True:
         try:
             return process.wait(_POLL)
         except subprocess.TimeoutExpired:
             found = _read_control(Path(control))
         if found != seen:
-            seen, since = found, time.monotonic()
+            seen = found
+            since = time.monotonic()
         late = patience is not None and time.monotonic() - since > patience
         if not told and (late or not found.startswith("run")):
             number = int(found.split()[1]) if found.startswith("signal") else signal.SIGTERM

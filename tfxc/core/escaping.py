@@ -120,7 +120,8 @@ class SafeStream:
     """
 
     def __init__(self, stream: TextIO, change: Callable[[str], str] = str) -> None:
-        self.unescaped, self._change = stream, change
+        self.unescaped = stream
+        self._change = change
 
     def write(self, text: str) -> int:
         """Writes the escaped text; returns the number of characters given."""

@@ -24,7 +24,8 @@ class Stopped(Exception):
     """
 
     def __init__(self, step: int | None, signal_number: int) -> None:
-        self.step, self.signal_number = step, signal_number
+        self.step = step
+        self.signal_number = signal_number
         super().__init__(f"stopped by {signal.Signals(signal_number).name}, saved at step {step}")
 
 

@@ -44,7 +44,9 @@ class Progress:
         stream: TextIO | None = None,
         log_seconds: float = 20.0,
     ) -> None:
-        self.title, self.total, self.unit = one_line(title or ""), total, unit
+        self.title = one_line(title or "")
+        self.total = total
+        self.unit = unit
         self.done = self._start = start
         # Its own control sequences are not to be escaped; what it shows of others is.
         self._stream = getattr(stream or sys.stderr, "unescaped", stream or sys.stderr)

@@ -69,7 +69,8 @@ class Callbacks:
         batch_size: int,
     ) -> None:
         self._callbacks = list(callbacks)
-        self._num_examples, self._batch_size = num_examples, batch_size
+        self._num_examples = num_examples
+        self._batch_size = batch_size
         steps = math.ceil(num_examples / batch_size)
         for callback in self._callbacks:
             _check(callback)

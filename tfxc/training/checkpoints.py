@@ -59,8 +59,11 @@ class Checkpoints:
         strategy: tf.distribute.Strategy | None = None,
         keep: int = 0,
     ) -> None:
-        self.folder, self.chief, self.count = Path(folder), chief, count
-        self.identity, self._strategy = identity, strategy
+        self.folder = Path(folder)
+        self.chief = chief
+        self.count = count
+        self.identity = identity
+        self._strategy = strategy
         self.progress: dict[str, Any] = {}
         self._variables = list(variables)
         self._files = CheckpointFiles(self.folder, "ckpt", self._variables)
@@ -68,7 +71,8 @@ class Checkpoints:
             CheckpointFiles(self.folder, f"shard-{number}-of-{count}", held)
             for number, held in (shards or {}).items()
         ]
-        self.keep, self._open = keep, contextlib.ExitStack()
+        self.keep = keep
+        self._open = contextlib.ExitStack()
         self._scratch = None if chief else self._open.enter_context(scratch_folder("worker"))
 
     def save(self, step: int, progress: Mapping[str, Any] | None = None) -> None:
@@ -163,7 +167,8 @@ class Checkpoints:
         return f"those of {' and '.join(sorted(numbers))}" if numbers else "none"
 
     def _read(self, step):
-        content, where = self._files.content(step), self.folder / f"ckpt-{step}"
+        content = self._files.content(step)
+        where = self.folder / f"ckpt-{step}"
         _check_identity(content.get("identity"), self.identity, where)
         try:
             for files in (*self._shards, self._files):

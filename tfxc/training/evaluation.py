@@ -61,7 +61,9 @@ class Evaluation:
     ) -> None:
         settings = config.evaluation
         num_labels = model.num_labels
-        self._dev, self._test, self._batch_size = dev, test, settings.batch_size
+        self._dev = dev
+        self._test = test
+        self._batch_size = settings.batch_size
         self.full_loss = measures_full_loss(settings, model)
         ks = tuple(k for k in settings.k if k <= num_labels)
         single_label, names = labels

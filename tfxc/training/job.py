@@ -80,10 +80,13 @@ class TrainingJob:
         parent_run: Path | None = None,
         start: Start | None = None,
     ) -> None:
-        self.config, self.data_folder = config, data_folder
+        self.config = config
+        self.data_folder = data_folder
         self.folder = RunFolder(run_path, is_chief())
         self.parent = RunFolder(parent_run, self.folder.chief) if parent_run else None
-        self.repetition, self.start, self.resumes = repetition, start, False
+        self.repetition = repetition
+        self.start = start
+        self.resumes = False
 
     def run(
         self,
@@ -110,13 +113,15 @@ class TrainingJob:
                 of other data.
             ConfigError: a section of the config is invalid, e.g. more buckets than labels.
         """
-        config, data_folder = self.config, self.data_folder
+        config = self.config
+        data_folder = self.data_folder
         with self.folder.locked():
             strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
             if self.parent:
                 self.parent.check(config, fresh_parent)
                 self.parent.check_data(data_folder, fresh=fresh_parent)
-            anew, drops = fresh or fresh_parent, False
+            anew = fresh or fresh_parent
+            drops = False
             if from_step is not None:
                 drops = self._check_go_back(from_step, drop_later)
             finished = None if drops else self.folder.finished(config, data_folder, anew)
@@ -162,7 +167,8 @@ class TrainingJob:
             ConfigError: a section of the config is invalid, or does not fit the data.
             DataError: the data cannot be read.
         """
-        config, manifest = self.config, Manifest.load(self.data_folder)
+        config = self.config
+        manifest = Manifest.load(self.data_folder)
         source = self.open_source("train")
         _refuse_one_label(config, manifest)
         if self.folder.chief:
@@ -193,7 +199,8 @@ class TrainingJob:
         )
 
     def _label_texts(self, manifest):
-        kind, width = KINDS[manifest.feature_kind], manifest.num_features
+        kind = KINDS[manifest.feature_kind]
+        width = manifest.num_features
         return load_label_texts(self.data_folder, kind, width)
 
     def open_source(self, split: str) -> Source:
@@ -254,7 +261,9 @@ class StageJob(TrainingJob):
         title: str = "training",
     ) -> None:
         super().__init__(config, data_folder, run_path, start=start)
-        self._arguments, self._source, self.title = arguments, source, title
+        self._arguments = arguments
+        self._source = source
+        self.title = title
 
     def open_source(self, split: str) -> Source:
         """The source that was given, or the training split."""
@@ -313,7 +322,8 @@ def _refuse_missing_splits(config, splits):
 
 def _report_unlabelled(config, manifest):
     """Warns of training examples without a label if nothing is learned from these."""
-    without, total = manifest.split("train").without_labels, manifest.split("train").examples
+    without = manifest.split("train").without_labels
+    total = manifest.split("train").examples
     if without and registry.get("objective", config.objective.name).link == "softmax":
         NOTES.warning(
             f"{without:,} of {total:,} training examples have no label: with objective "

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from tfxc.training.evaluation import Evaluation
 
 # Without training.log_every: steps between lines of metrics.jsonl, and how many there are at least.
-_LOG_EVERY, _LOGGED = 50, 10
+_LOG_EVERY = 50
+_LOGGED = 10
 
 
 class Trainer:
@@ -79,9 +80,13 @@ class Trainer:
         data_fingerprint: Mapping[str, str] | None = None,
     ) -> None:
         check_examples(model.objective, source)
-        self.model, self.source, self.config, self.run = model, source, config, run
+        self.model = model
+        self.source = source
+        self.config = config
+        self.run = run
         self.settings = settings = config.training
-        self.evaluation, self.data_fingerprint = evaluation, data_fingerprint
+        self.evaluation = evaluation
+        self.data_fingerprint = data_fingerprint
         self.strategy = strategy or tf.distribute.get_strategy()
         self.techniques = [*extra_techniques, *map(_technique, config.techniques)]
         self._reordering = [t for t in self.techniques if overrides(type(t), "reorders")]
@@ -244,10 +249,14 @@ class Trainer:
 
     def _train(self, start, reporter, signals):
         iterator = None
-        before, results, step = self.checkpoints.progress, {}, start
+        before = self.checkpoints.progress
+        results = {}
+        step = start
         clock = time.monotonic()
-        began, losses = clock - before.get("seconds", 0.0), Losses(before.get("loss"))
-        stopped_early, stopped_by = self.watch.patience_is_over, None
+        began = clock - before.get("seconds", 0.0)
+        losses = Losses(before.get("loss"))
+        stopped_early = self.watch.patience_is_over
+        stopped_by = None
         self._callbacks.begin()
         while step < self.total_steps and not stopped_early:
             self._begin_epoch(step)
@@ -378,7 +387,8 @@ class Trainer:
     def _check_finite(self, step, result):
         if result.finite:
             return
-        what, loss = f"the loss is {result.loss}", result.loss
+        what = f"the loss is {result.loss}"
+        loss = result.loss
         if loss is None:
             what = "the gradient is not finite"
         elif math.isfinite(loss):
@@ -421,7 +431,8 @@ class Trainer:
         return math.isfinite(float(tf.reduce_sum(read_once(replica))))
 
     def _log(self, reporter, step, losses, clock):
-        now, (count, loss) = time.monotonic(), losses.take()
+        now = time.monotonic()
+        count, loss = losses.take()
         rate = count * self.settings.batch_size / max(now - clock, 1e-9)
         learning_rate = self.step_function.learning_rate(tf.constant(step - 1, tf.int64))
         values = {
@@ -445,7 +456,8 @@ class Trainer:
                 self.run.save_weights(self.model)
             if self.config.evaluation.test_on_improvement and improved:
                 results["test"] = self.evaluation.of_test()
-        epoch, watched = step / self.steps_per_epoch, self.watch.metric
+        epoch = step / self.steps_per_epoch
+        watched = self.watch.metric
         reporter.results(step, epoch, results, improved, watched)
         return results
 

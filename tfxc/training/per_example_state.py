@@ -16,7 +16,8 @@ def check_examples(objective: "Objective", source: "Source") -> None:
     Raises:
         DataError: they differ.
     """
-    entries, found = objective.num_examples, source.num_examples
+    entries = objective.num_examples
+    found = source.num_examples
     if entries not in (None, found):
         raise DataError(
             f"{_requirement(objective)}, the training split has {found:,}",
@@ -33,7 +34,8 @@ def check_checkpoint(objective: "Objective", checkpoints: "Checkpoints") -> None
     """
     if not objective.tables:
         return
-    shape, entries = checkpoints.saved_shape(objective.tables[0].value), objective.num_examples
+    shape = checkpoints.saved_shape(objective.tables[0].value)
+    entries = objective.num_examples
     if shape is not None and len(shape) == 1 and shape[0] != entries:
         raise CheckpointError(
             f"a value for each of {entries:,} training examples expected, found {shape[0]:,}",

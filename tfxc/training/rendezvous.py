@@ -61,8 +61,12 @@ class Rendezvous:
         limit: float,
         report: Callable[[str], Any] = _print_at_once,
     ) -> None:
-        self.addresses, self.task, self.leader = addresses, task, next(iter(addresses))
-        self.limit, self.report, self._reported = limit, report, None
+        self.addresses = addresses
+        self.task = task
+        self.leader = next(iter(addresses))
+        self.limit = limit
+        self.report = report
+        self._reported = None
         own = {"task": task, "addresses": addresses, "content": content}
         self._own = {**own, "process": f"process {os.getpid()} on {socket.gethostname()}"}
 
@@ -102,7 +106,8 @@ class Rendezvous:
     def _lead(self, server):
         """Waits until all have come, and says to all how it ended."""
         server.settimeout(_PATIENCE)
-        present, verdict = {}, None
+        present = {}
+        verdict = None
         try:
             while verdict is None and len(present) < len(self.addresses) - 1:
                 verdict = self._admit(server, present) or self._overdue(present)
@@ -151,14 +156,16 @@ class Rendezvous:
         """The verdict where a worker was given something else than the leader."""
         for task in sorted(present):
             guest = present[task][1]
-            own, other = self._own["content"], guest["content"]
+            own = self._own["content"]
+            other = guest["content"]
             keys = [key for key in {**own, **other} if own.get(key) != other.get(key)]
             if keys:
                 return self._other_config(guest, keys)
         return None
 
     def _other_config(self, guest, keys):
-        own, other = self._own["content"], guest["content"]
+        own = self._own["content"]
+        other = guest["content"]
         shown = ", ".join(
             f"{key} ({own.get(key)!r} at {self.leader}, {other.get(key)!r} at {guest['task']})"
             for key in keys[:4]

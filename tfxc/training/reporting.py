@@ -55,7 +55,8 @@ class Losses:
 
     def read(self) -> "Iterator[StepResult]":
         """Yields the results that are not read yet; waits until their steps are trained."""
-        unread, self._unread = self._unread, []
+        unread = self._unread
+        self._unread = []
         for results in unread:
             for result in results.read():
                 if result.loss is not None:
@@ -66,7 +67,8 @@ class Losses:
 
     def take(self) -> tuple[int, float]:
         """Number of the steps read since the last call of this, and the mean of their losses."""
-        window, self._window = self._window, []
+        window = self._window
+        self._window = []
         return len(window), float(np.nanmean(window))
 
 
@@ -89,7 +91,8 @@ class Reporter:
         batch_size: int,
         title: str = "training",
     ) -> None:
-        self.run, self.batch_size = run, batch_size
+        self.run = run
+        self.batch_size = batch_size
         self._progress = Progress(
             title, total_steps * batch_size, "examples", start_step * batch_size
         )

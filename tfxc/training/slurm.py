@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from tfxc.core.errors import ConfigError, MachineError
 from tfxc.core.escaping import json_text
 
-_FIRST_PORT, _PORTS = 15_000, 15_000  # below those that systems give to outgoing connections
+_FIRST_PORT = 15_000
+_PORTS = 15_000  # below those that systems give to outgoing connections
 _WANTED = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE", "SLURM_NODEID",
            "SLURM_LOCALID", "SLURM_PROCID", "SLURM_STEP_ID")  # fmt: skip
 

@@ -116,8 +116,12 @@ class TrainStep:
         strategy: tf.distribute.Strategy,
         techniques: "Sequence[Technique]" = (),
     ) -> None:
-        self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.settings, self.strategy, self.techniques = settings, strategy, techniques
+        self.model = model
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.settings = settings
+        self.strategy = strategy
+        self.techniques = techniques
         check_together([type(technique) for technique in techniques])
         check_calls(settings, list(map(type, techniques)), model.encoder, model.head)
         self.step = _counter(0, tf.int64)
@@ -139,7 +143,9 @@ class TrainStep:
         self._losses_of = self._loss_function()
         # AutoGraph would take seconds to translate code that has nothing for it to do.
         self._traced = tf.function(self._run, autograph=False)
-        self.wants_stop, self.wants_loss, self.count = False, True, 1
+        self.wants_stop = False
+        self.wants_loss = True
+        self.count = 1
         self.results: StepResults | None = None
 
     def run(self, iterator: Any) -> StepResults:
@@ -229,7 +235,8 @@ class TrainStep:
                 where="head.sharded",
                 fix="leave it out, or choose another objective and remove the techniques",
             )
-        self._shard_slots, kept = {}, {}
+        self._shard_slots = {}
+        kept = {}
         (table,) = self.tables
         for number, shard in table.shards.items():
             shard_optimizer = copy.copy(self.optimizer)
@@ -274,7 +281,8 @@ class TrainStep:
         context = tf.distribute.get_replica_context()
         replicas = self.strategy.num_replicas_in_sync
         rows = self.settings.batch_size // self.settings.accumulate
-        loss, total = tf.constant(0.0), None
+        loss = tf.constant(0.0)
+        total = None
         for number, batch in enumerate(batches):
             first = number * rows + context.replica_id_in_sync_group * (rows // replicas)
             # One after the other: side by side they would need all their memory at once.
@@ -313,7 +321,8 @@ class TrainStep:
         return loss, tape.gradient(scaled, variables)
 
     def _update(self, context, gradients):
-        mirrored, extra = gradients[: len(self.variables)], gradients[len(self.variables) :]
+        mirrored = gradients[: len(self.variables)]
+        extra = gradients[len(self.variables) :]
         of_shard, of_vectors = ([], extra) if self.fused_head else (extra, [])
         used = [i for i, g in enumerate(mirrored) if g is not None]
         summed = [mirrored[i] for i in used]
@@ -336,7 +345,8 @@ class TrainStep:
 
     def _clipped(self, used, gradients, norm):
         """The gradients, those that ``clip_part`` names scaled down to ``clip_norm`` together."""
-        limit, places = self.settings.clip_norm, range(len(gradients))
+        limit = self.settings.clip_norm
+        places = range(len(gradients))
         if not limit:
             return gradients
         if self.settings.clip_part == "encoder":
@@ -353,8 +363,10 @@ class TrainStep:
         return tf.sqrt(tf.square(global_norm(mirrored)) + of_shards if mirrored else of_shards)
 
     def _update_shard(self, gradient, finite):
-        number, rate = _number(), self.learning_rate(self.step)
-        shard, slots = self.tables[0].shards[number], self._shard_slots[number]
+        number = _number()
+        rate = self.learning_rate(self.step)
+        shard = self.tables[0].shards[number]
+        slots = self._shard_slots[number]
 
         def update():
             self.optimizer.update(shard, gradient, slots, rate, self.step + 1)
@@ -470,10 +482,12 @@ class _Passes:
     """Lets the state of the examples move in the first pass over a micro-batch only."""
 
     def __init__(self, gradients):
-        self.gradients, self.first = gradients, True
+        self.gradients = gradients
+        self.first = True
 
     def __call__(self, batch):
-        first, self.first = self.first, False
+        first = self.first
+        self.first = False
         return self.gradients(batch, first)
 
 

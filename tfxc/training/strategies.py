@@ -91,7 +91,8 @@ def _check_devices(settings):
 
     TensorFlow would place what belongs to a missing GPU on the CPU.
     """
-    where, devices = "training.devices", settings.devices
+    where = "training.devices"
+    devices = settings.devices
     if settings.strategy != "mirrored":
         raise ConfigError(
             f"strategy 'mirrored' expected with devices, found {settings.strategy!r}",
@@ -146,7 +147,9 @@ def check_tf_config() -> None:
         raise _tf_config_error("a cluster expected by strategy 'multi_worker', found none")
     try:
         found = json.loads(text)
-        cluster, kind, index = found["cluster"], found["task"]["type"], found["task"]["index"]
+        cluster = found["cluster"]
+        kind = found["task"]["type"]
+        index = found["task"]["index"]
     except (json.JSONDecodeError, KeyError, TypeError):
         raise _tf_config_error("JSON with 'cluster' and 'task' expected") from None
     _check_cluster(cluster)

@@ -43,7 +43,8 @@ def record(
     Raises:
         MachineError: the folder cannot be written to.
     """
-    folder, known = Path(folder), dict(known or {})
+    folder = Path(folder)
+    known = dict(known or {})
     if names is None:
         files = (path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in files]
@@ -129,7 +130,8 @@ def check(
     folder, entries = Path(folder), entries_of(folder, fix)
     for name, entry in entries.items():
         _check_size(folder / name, entry, fix)
-    left, chosen = _HASHED_BYTES, []
+    left = _HASHED_BYTES
+    chosen = []
     for name in sorted(entries, key=lambda name: entries[name]["bytes"]):
         left -= entries[name]["bytes"]
         if all_files or (left >= 0 and name not in elsewhere):
@@ -186,7 +188,8 @@ def _digest(entries):
 def _check_size(path, entry, fix):
     if not path.is_file():
         raise DataError("no such file, though checksums.json lists it", where=path, fix=fix)
-    found, expected = path.stat().st_size, entry["bytes"]
+    found = path.stat().st_size
+    expected = entry["bytes"]
     if found != expected:
         raise DataError(f"{expected:,} bytes expected, found {found:,}", where=path, fix=fix)
 

@@ -234,7 +234,8 @@ def copy_folder(source: str | Path, target: str | Path) -> None:
     Raises:
         OSError: a file cannot be written.
     """
-    source, target = Path(source), Path(target)
+    source = Path(source)
+    target = Path(target)
     target.mkdir(parents=True)
     for path in sorted(source.rglob("*")):
         if path.is_dir():
@@ -385,7 +386,8 @@ def _concerns(name, path):
     """Whether the file an error names is written for ``path``: it, in it, above it, or scratch."""
     if not isinstance(name, (str, bytes, os.PathLike)):
         return True  # a stream does not know its name
-    name, path = Path(os.path.abspath(os.fsdecode(name))), Path(os.path.abspath(path))
+    name = Path(os.path.abspath(os.fsdecode(name)))
+    path = Path(os.path.abspath(path))
     below = path.parent in name.parents and name.relative_to(path.parent).parts[0].startswith(".")
     return below or name.is_relative_to(path) or path.is_relative_to(name)
 

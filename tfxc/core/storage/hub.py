@@ -57,7 +57,8 @@ def builder_of(address: str, where: str | None = None) -> Any:
     name = address.removeprefix(_PREFIX)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        name, configuration = str(folder), None
+        name = str(folder)
+        configuration = None
     elif name.startswith(_PATHS):
         raise DataError("no such folder", where=address, fix="check the path")
     else:

@@ -33,7 +33,8 @@ from tfxc.core.storage.remote import (
 )
 
 _PROBE = ".tfxc-probe"
-_STATE, _LOCK = "mirror.json", ".mirror.lock"
+_STATE = "mirror.json"
+_LOCK = ".mirror.lock"
 _SECONDS = 5.0  # between two looks at what a training has finished
 _PATIENCE = 0.1  # seconds between two looks at whether another process is done
 _LAST = ("checksums.json", "summary.json")  # which say that everything else is there
@@ -47,7 +48,8 @@ def mirror_path(address: str) -> Path:
         address: e.g. ``"s3://bucket/runs/mine"``; the copy has its last name.
     """
     address = address.rstrip("/")
-    key, name = hashlib.sha256(address.encode()).hexdigest()[:16], address.rpartition("/")[2]
+    key = hashlib.sha256(address.encode()).hexdigest()[:16]
+    name = address.rpartition("/")[2]
     return cache_of() / "mirrors" / key / ("run" if name in ("", ".", "..") else name)
 
 
@@ -59,7 +61,8 @@ def mirrors() -> Iterator[None]:
         MachineError: the storage cannot be reached; what is here stays here.
     """
     global _open
-    before, _open = _open, []
+    before = _open
+    _open = []
     try:
         yield
     except BaseException:
@@ -125,12 +128,15 @@ class Mirror:
     """
 
     def __init__(self, address: str, where: str) -> None:
-        self.address, self.path = address.rstrip("/"), mirror_path(address)
+        self.address = address.rstrip("/")
+        self.path = mirror_path(address)
         self._folder = self.path.parent  # of the copy, what is known of it and the lock
         self._storage, self._place = storage_of(self.address, where)
-        self._mutex, self._held = threading.Lock(), contextlib.ExitStack()
+        self._mutex = threading.Lock()
+        self._held = contextlib.ExitStack()
         self._thread: threading.Thread | None = None
-        self._end, self._copied = threading.Event(), 0
+        self._end = threading.Event()
+        self._copied = 0
         self._owner = self._waits = False
         self._there: dict[str, Any] = {}
         self._here: dict[str, Any] = {}
@@ -205,7 +211,8 @@ class Mirror:
             MachineError: the storage cannot be reached, or refuses.
         """
         with self._mutex:
-            there, here = self._found_there(), self._found_here()
+            there = self._found_there()
+            here = self._found_here()
             self._note_sent(there)
             changed_there = _changed(self._there, there)
             changed_here = _changed(self._here, here)
@@ -237,7 +244,8 @@ class Mirror:
         """Notes how the files that were sent are there, if that is not known yet."""
         if self._sent:
             for name in self._sent.keys() & there.keys():
-                self._there[name], self._here[name] = there[name], self._sent[name]
+                self._there[name] = there[name]
+                self._here[name] = self._sent[name]
             self._sent = {}
             self._write_state()
 
@@ -356,7 +364,8 @@ class Mirror:
             raise DataError("names inside the folder expected", where=f"{self.address}/{name}")
         with atomic_file(file, "wb") as copy:
             self._read(name, copy)
-        self._there[name], self._here[name] = found, _stat(file)
+        self._there[name] = found
+        self._here[name] = _stat(file)
 
     def _read(self, name, copy):
         with (

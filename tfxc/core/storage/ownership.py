@@ -29,7 +29,8 @@ from tfxc.core.storage.locks import holder, is_held, locked, owned, sweep
 from tfxc.core.storage.reading import kind_of, read_json
 from tfxc.version import __version__
 
-MARKER, LOCKS = ".tfxc.json", ".*.lock"
+MARKER = ".tfxc.json"
+LOCKS = ".*.lock"
 _REMOVED = ".removed-"
 
 
@@ -191,7 +192,8 @@ def check_own(folder: str | Path, kind: str) -> None:
 
 def _foreign(folder):
     """Paths relative to a marked folder of what does not belong to it, or to one in it."""
-    known, found = _known(_marker(folder)), []
+    known = _known(_marker(folder))
+    found = []
     for entry in folder.iterdir():
         if not _matches(entry.name, known):
             found.append(entry.name)

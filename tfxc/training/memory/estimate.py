@@ -173,7 +173,8 @@ def allocated(
     """
     dimensions = manifest.dimensions | data_dependent
     encoder, head, objective = make_components(config, **dimensions, repetition=repetition)
-    shapes, replicas = weight_shapes(encoder, head), replicas_here(config.training)
+    shapes = weight_shapes(encoder, head)
+    replicas = replicas_here(config.training)
     parameters = sum(weight.size for weight in shapes)
     weights = sum(weight.bytes for weight in shapes)
     fused = [weight_of(variable) for variable in head.fused_variables]

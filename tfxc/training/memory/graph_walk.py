@@ -115,7 +115,8 @@ class _Buffer:
     """Memory that tensors share."""
 
     def __init__(self, size):
-        self.size, self.readers = size, 0
+        self.size = size
+        self.readers = 0
 
 
 class _Walk:
@@ -127,7 +128,8 @@ class _Walk:
     """
 
     def __init__(self, graph):
-        self._outer, self.by_rows = graph, set()
+        self._outer = graph
+        self.by_rows = set()
 
     def run(self, graph, inputs):
         """Walks a graph in the order in which operations become ready."""
@@ -140,15 +142,20 @@ class _Walk:
 
 class _Run:
     def __init__(self, walk, graph, inputs):
-        self._walk, self._graph = walk, graph
-        self._known, self._buffers, self._held, self._peak = {}, {}, 0, 0
+        self._walk = walk
+        self._graph = graph
+        self._known = {}
+        self._buffers = {}
+        self._held = 0
+        self._peak = 0
         self._operations = _needed(graph)
         self._readers = collections.Counter(
             id(tensor) for op in self._operations for tensor in op.inputs
         )
         for tensor, known in zip(graph.inputs, inputs, strict=True):
             # The caller counts them.
-            self._known[id(tensor)], self._buffers[id(tensor)] = known, _Buffer(0)
+            self._known[id(tensor)] = known
+            self._buffers[id(tensor)] = _Buffer(0)
 
     def run(self):
         for tensor in self._graph.outputs:
@@ -170,7 +177,8 @@ class _Run:
         buffers = [self._buffer(op, number, inputs, known) for number, known in enumerate(outputs)]
         self._peak = max(self._peak, self._held + scratch)
         for tensor, known, buffer in zip(op.outputs, outputs, buffers, strict=True):
-            self._known[id(tensor)], self._buffers[id(tensor)] = known, buffer
+            self._known[id(tensor)] = known
+            self._buffers[id(tensor)] = buffer
             buffer.readers += self._readers[id(tensor)]
         for buffer in {id(b): b for b in buffers}.values():
             self._drop_unread(buffer)
@@ -253,7 +261,8 @@ def _needed(graph):
 
 def _ready_order(operations):
     """The operations in the order in which all they wait for is done, first come first served."""
-    waiting, readers = {}, collections.defaultdict(list)
+    waiting = {}
+    readers = collections.defaultdict(list)
     here = {id(op) for op in operations}
     for op in operations:
         before = {id(one.op): None for one in op.inputs} | {
@@ -335,7 +344,8 @@ def _of_different(op, given):
 def _sparse_matrix(op, inputs):
     """What is known of a sparse matrix (its shape as a matrix), or of its product."""
     if op.type == "SparseMatrixMatMul":
-        (rows, _), (_, columns) = inputs[0].shape, inputs[1].shape
+        rows, _ = inputs[0].shape
+        _, columns = inputs[1].shape
         return Known((rows, columns), op.outputs[0].dtype)
     if op.type == "SparseMatrixTranspose":
         return inputs[0]._replace(shape=inputs[0].shape[::-1])

@@ -50,7 +50,8 @@ class TracedModel:
         replicas: int,
         data_dependent: Mapping[str, Any],
     ) -> None:
-        self.config, self.replicas = config, replicas
+        self.config = config
+        self.replicas = replicas
         self.source = open_source(data_folder, "train", _read_bytes(manifest))
         sizes = {**manifest.dimensions, **data_dependent}
         if config.head is not None and _reads_texts(config):
@@ -109,7 +110,8 @@ class TracedModel:
 
     def _largest_batch(self):
         """Of some batches the one with the most bytes: that of the longest texts."""
-        config, settings = self.config, self.config.training
+        config = self.config
+        settings = self.config.training
         size = settings.batch_size
         if settings.group_by_length:
             self.source.group_by_length(size)

@@ -50,13 +50,16 @@ class _Unallocated(UninitializedVariable):
 
 
 def _without_memory(make: Any, **arguments: Any) -> tf.Variable:
-    initial, dtype = arguments.get("initial_value"), arguments.get("dtype")
+    initial = arguments.get("initial_value")
+    dtype = arguments.get("dtype")
     if callable(initial):
         with tf.Graph().as_default():
             initial = tf.convert_to_tensor(initial(), dtype)
-            shape, dtype = initial.shape, initial.dtype
+            shape = initial.shape
+            dtype = initial.dtype
     elif isinstance(initial, tf.Tensor | tf.Variable | np.ndarray):
-        shape, dtype = tf.TensorShape(initial.shape), dtype or initial.dtype
+        shape = tf.TensorShape(initial.shape)
+        dtype = dtype or initial.dtype
     else:
         return make(**arguments)
     if shape.num_elements() < _SMALL:

@@ -39,7 +39,9 @@ class MinedLabels(Technique):
     setting = "head.mined"
 
     def __init__(self, source: "Source", times: "RefreshTimes", batch_size: int) -> None:
-        self._source, self._times, self._batch_size = source, times, batch_size
+        self._source = source
+        self._times = times
+        self._batch_size = batch_size
         self._mined_at: int | None = None
 
     def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
@@ -52,7 +54,8 @@ class MinedLabels(Technique):
 
     def build(self, model: "XCModel", strategy: tf.distribute.Strategy) -> None:
         """Makes the lists, which are empty at first."""
-        self._model, head = model, _head_of(model)
+        self._model = model
+        head = _head_of(model)
         shape = (self._source.num_examples, head.mined_candidates)
         kind = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self.candidates = tf.Variable(
@@ -69,7 +72,8 @@ class MinedLabels(Technique):
 
     def _mined(self):
         """The lists of all examples."""
-        model, head = self._model, _head_of(self._model)
+        model = self._model
+        head = _head_of(self._model)
         model.refresh()
         penalty = float(head.penalty.numpy())
         head.penalty.assign(_FIRST)
@@ -96,7 +100,8 @@ class MinedLabels(Technique):
         ids, _ = Searcher(self._model, depth)({"features": features})
         left_out = hits(groups[ids], true)
         order = np.argsort(left_out, axis=1, kind="stable")[:, : head.mined_candidates]
-        ids, left_out = np.take_along_axis(ids, order, 1), np.take_along_axis(left_out, order, 1)
+        ids = np.take_along_axis(ids, order, 1)
+        left_out = np.take_along_axis(left_out, order, 1)
         kept = np.full((len(ids), head.mined_candidates), -1, np.int32)
         kept[:, : ids.shape[1]] = np.where(left_out, -1, ids)
         return kept

@@ -40,8 +40,11 @@ class NearBatches(Technique):
     setting = "head.batching"
 
     def __init__(self, source: "Source", times: "RefreshTimes", batch_size: int, seed: int) -> None:
-        self._source, self._times, self._batch_size = source, times, batch_size
-        self._seed, self._applied = seed, False
+        self._source = source
+        self._times = times
+        self._batch_size = batch_size
+        self._seed = seed
+        self._applied = False
 
     def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Checks that there are groups at all.
@@ -57,7 +60,8 @@ class NearBatches(Technique):
         Raises:
             ConfigError: the training split does not fit into memory, or would be one group.
         """
-        count, size = self._source.num_examples, _head_of(model).near_size
+        count = self._source.num_examples
+        size = _head_of(model).near_size
         if size >= count:
             raise ConfigError(
                 f"a number below {count:,} expected, that of the training examples, so that there "
@@ -65,7 +69,8 @@ class NearBatches(Technique):
                 where="head.near_size",
                 fix="lower it",
             )
-        self._model, self._strategy = model, strategy
+        self._model = model
+        self._strategy = strategy
         one = np.zeros(self._source.num_examples, np.int32)
         self._source.group_near(self._batch_size, one)
         kind = tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -83,7 +88,8 @@ class NearBatches(Technique):
         return due
 
     def _found(self, step):
-        rows, head = self._source.rows(), _head_of(self._model)
+        rows = self._source.rows()
+        head = _head_of(self._model)
         vectors = vectors_of_texts(self._model, rows, "encoding examples", "examples")
         drawn = np.random.SeedSequence((self._seed, step)).generate_state(1)[0]
         settings = ClusteringSettings(nr_splits=2, max_leaf_size=head.near_size, seed=int(drawn))

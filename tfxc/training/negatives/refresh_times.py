@@ -44,7 +44,9 @@ class RefreshTimes:
     """
 
     def __init__(self, head: Any, num_examples: int, batch_size: int) -> None:
-        self._head, self._num_examples, self._batch_size = head, num_examples, batch_size
+        self._head = head
+        self._num_examples = num_examples
+        self._batch_size = batch_size
 
     def check(self, total_steps: int, purpose: str, otherwise: str) -> None:
         """As ``check_first``, of a training of so many steps."""

@@ -111,7 +111,9 @@ class FusedHead:
     def __init__(
         self, model: "XCModel", optimizer: "Optimizer", settings: "TrainingSettings"
     ) -> None:
-        self._model, self._optimizer, self._settings = model, optimizer, settings
+        self._model = model
+        self._optimizer = optimizer
+        self._settings = settings
 
     def gradients(
         self,
@@ -132,7 +134,8 @@ class FusedHead:
             Loss of the batch, NaN where it is not computed; the gradients of ``variables``, and
             last that with respect to the encoder's vectors, float32 (batch, dim).
         """
-        model, index = self._model, batch.get("example_index")
+        model = self._model
+        index = batch.get("example_index")
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             vectors = model.encoder(batch["features"], training=True)

@@ -61,7 +61,8 @@ class RateFactors:
 
     @checked(layer_decay=Number(maximum=1, above=0))
     def __init__(self, rates: Mapping[str, float] | None = None, layer_decay: float = 1.0) -> None:
-        self.rates, self.layer_decay = dict(_checked(rates or {})), layer_decay
+        self.rates = dict(_checked(rates or {}))
+        self.layer_decay = layer_decay
 
     @property
     def trivial(self) -> bool:

@@ -39,7 +39,8 @@ class Optimizer(tf.Module):
     ) -> None:
         super().__init__()
         self.learning_rate = learning_rate
-        self.weight_decay, self.no_decay = weight_decay, list(no_decay)
+        self.weight_decay = weight_decay
+        self.no_decay = list(no_decay)
         self.slots: dict[Any, list[tf.Variable]] = {}  # by the variables' references
         self._undecayed: set[Any] = set()
         self._names_checked = False
@@ -140,7 +141,8 @@ class Optimizer(tf.Module):
         return None
 
     def _update_rows(self, variable, gradient, slots, rate, scalars):
-        count, decay = tf.size(gradient.indices), self.decay_of(variable)
+        count = tf.size(gradient.indices)
+        decay = self.decay_of(variable)
         width = max(1, variable.shape[1:].num_elements())
         chunk = min(_CHUNK_ROWS, max(1, _CHUNK_VALUES // width))
 

@@ -23,7 +23,8 @@ from tfxc.training.rehearsal.rehearsal import Rehearsal, source_of
 SUFFIX = "-rehearsal"
 # Examples of a split that are enough to plan with, unless a vocabulary is learned from all; fewer
 # where preparing them takes longer.
-SAMPLE, SAMPLE_OF_LONG = 1024, 256
+SAMPLE = 1024
+SAMPLE_OF_LONG = 256
 _LONG = ("texts", "both", "images", "files")
 # Keys of a recipe that name other runs: those of their rehearsals are meant.
 _RUNS = ("teachers", "source", "start")
@@ -59,7 +60,8 @@ def rehearsed(config: Config, share: float, root: str | Path, *, sample: bool = 
     options = {"shape": data.rehearsal, "share": share, "form": _form(config, shape)}
     labels = _fitting_labels(config, shape)
     if labels != shape.labels:
-        shape, options["labels"] = dataclasses.replace(shape, labels=labels), labels
+        shape = dataclasses.replace(shape, labels=labels)
+        options["labels"] = labels
     most = None
     if sample and _kind(data.text_features) not in _LEARNING:
         most = SAMPLE_OF_LONG if options["form"] in _LONG else SAMPLE
@@ -85,7 +87,8 @@ def _fitting_labels(config, shape):
     head of 10,000 buckets at least as many labels.
     """
     recipe = registry.create("recipe", config.recipe.section())
-    most, labels = find_shape(config.data.rehearsal).labels, shape.labels
+    most = find_shape(config.data.rehearsal).labels
+    labels = shape.labels
     while labels < most:
         try:
             lines, _ = recipe.outline(config, _planned_manifest(config, shape, labels))

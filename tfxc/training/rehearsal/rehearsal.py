@@ -58,7 +58,8 @@ class Rehearsal:
             ConfigError: a package is missing.
             MachineError: the disk is full.
         """
-        shape, share = self.shape, f"{self.share:.4g} of " if self.share < 1 else ""
+        shape = self.shape
+        share = f"{self.share:.4g} of " if self.share < 1 else ""
         OUTPUT.info(
             f"rehearsal on a stand-in for {share}{settings.rehearsal}: "
             f"{shape.train + shape.dev + shape.test:,} examples, {shape.labels:,} labels"
@@ -108,7 +109,8 @@ class Rehearsal:
 
     def _seconds(self):
         """Since the last call."""
-        before, self._clock = self._clock, time.monotonic()
+        before = self._clock
+        self._clock = time.monotonic()
         return self._clock - before
 
     def enlarged(self, manifest: Manifest) -> Manifest:

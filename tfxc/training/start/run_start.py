@@ -45,7 +45,9 @@ class RunStart:
         trust: bool = False,
         repetition: int | None = None,
     ) -> None:
-        self.path, self.part, self.trust = Path(path), part, trust
+        self.path = Path(path)
+        self.part = part
+        self.trust = trust
         self.repetition = repetition
 
     @property
@@ -68,7 +70,8 @@ class RunStart:
                 where=_WHERE,
                 fix="train it first",
             )
-        run, start = Path(os.path.realpath(config.run)), Path(os.path.realpath(self.path))
+        run = Path(os.path.realpath(config.run))
+        start = Path(os.path.realpath(self.path))
         if run == start or run in start.parents:
             raise ConfigError(
                 f"another run than this one expected, found {self.path}"

@@ -46,7 +46,8 @@ def read_vectors(
         >>> read_vectors("wiki.zh.vec", {"你好": 7}, 300)  # doctest: +SKIP
         (array([7]), array([[ 0.12, ...
     """
-    path, found = existing_file(path), {}
+    path = existing_file(path)
+    found = {}
     shown = Progress(f"reading {path.name}", unit="words")
     with (
         read_errors(path),
@@ -93,7 +94,8 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
         DataError: see ``read_vectors``; or the file has a vector of no word.
     """
     assert config.encoder is not None
-    encoder, written = model.encoder, config.encoder.section().get("vectors")
+    encoder = model.encoder
+    written = config.encoder.section().get("vectors")
     if not written:
         return 0
     if encoder.input_kind != "tokens" or len(encoder.tables) != 1 or encoder.pretrained:
@@ -105,7 +107,8 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
         )
     features = text_features()
     words = (features if features.kind is TOKENS else features.tokens).vocabulary()
-    path, table = expand(written), encoder.tables[0]
+    path = expand(written)
+    table = encoder.tables[0]
     rows, vectors = read_vectors(
         path, {word: row for row, word in enumerate(words)}, table.shape[1]
     )

@@ -11,7 +11,8 @@ from typing import Any
 from tfxc.core.errors import ConfigError
 from tfxc.training.trackers.base import Tracker
 
-_NAME, _EXPERIMENT = "mlflow", "tfxc"
+_NAME = "mlflow"
+_EXPERIMENT = "tfxc"
 _BATCH = 100  # parameters that a server accepts at once
 _LONGEST = 6000  # characters of a value
 
@@ -60,7 +61,8 @@ class MLflow(Tracker):
 
     def _continued(self):
         """The data of the run in the store, which is made unless there is one already."""
-        client, known = self._client, self.remembered(_NAME)
+        client = self._client
+        known = self.remembered(_NAME)
         if not known:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
             experiment = client.get_experiment_by_name(name)

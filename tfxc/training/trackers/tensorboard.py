@@ -14,9 +14,13 @@ from tensorflow.core.util import event_pb2
 from tfxc.core.storage.files import write_errors
 from tfxc.training.trackers.base import Tracker
 
-_FOLDER, _PATTERN = "tensorboard", "events.out.tfevents.*"
-_PLUGIN, _START, _END = "hparams", "_hparams_/session_start_info", "_hparams_/session_end_info"
-_SUCCESS, _FAILURE = 1, 2
+_FOLDER = "tensorboard"
+_PATTERN = "events.out.tfevents.*"
+_PLUGIN = "hparams"
+_START = "_hparams_/session_start_info"
+_END = "_hparams_/session_end_info"
+_SUCCESS = 1
+_FAILURE = 2
 
 
 class TensorBoard(Tracker):
@@ -75,7 +79,8 @@ def drop_later_events(path: Path, step: int) -> None:
     if not step:
         path.unlink()
         return
-    kept, complete = [], True
+    kept = []
+    complete = True
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             event = event_pb2.Event.FromString(record)

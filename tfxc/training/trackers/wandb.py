@@ -7,7 +7,8 @@ from typing import Any
 
 from tfxc.training.trackers.base import Tracker
 
-_NAME, _PROJECT = "wandb", "tfxc"
+_NAME = "wandb"
+_PROJECT = "tfxc"
 
 
 class WandB(Tracker):
