@@ -79,7 +79,7 @@ def test_pairs_that_are_refused(pairs, method, error, message):
     ("content", "message"),
     [
         ("{", r"calibration\.json: damaged"),
-        ("[]", "a JSON object expected"),
+        ("[]", "not a JSON object"),
         (json.dumps({"format": 2, "method": "isotonic"}), "format 1 expected"),
         (json.dumps({"format": 1, "method": "isotonic", "scores": [1]}), "as many values"),
         (json.dumps({"format": 1, "method": "isotonic", "sores": [1]}), "sores"),

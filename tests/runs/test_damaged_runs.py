@@ -41,7 +41,7 @@ def flip(path):
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [(cut, "bytes expected"), (flip, "damaged"), (lambda p: p.unlink(), "no such file")],
+    [(cut, "bytes instead of"), (flip, "damaged"), (lambda p: p.unlink(), "no such file")],
 )
 def test_damaged_records_are_named(tmp_path, capsys, damage, message):
     arguments = command(tmp_path)

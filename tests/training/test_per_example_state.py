@@ -112,7 +112,7 @@ def test_a_checkpoint_of_another_training_set_is_refused(tmp_path):
     def goes_on(trainer):
         shutil.copytree(first.checkpoints.folder, trainer.checkpoints.folder)
 
-    message = r"a value for each of 150 training examples expected, found 203.*--fresh"
+    message = r"values of 203 training examples, the data has 150.*--fresh"
     with pytest.raises(CheckpointError, match=message):
         tiny.train(other, "run", goes_on, **SOX_MODEL)
 

@@ -75,7 +75,7 @@ class Progress:
         """The progress line as text."""
         return ", ".join(self._parts(now or time.monotonic()))
 
-    def _parts(self, now):
+    def _parts(self, now: float) -> list[str]:
         """The pieces of the line, the most important first."""
         seconds = max(now - self._began, 1e-9)
         rate = (self.done - self._start) / seconds
@@ -105,9 +105,13 @@ class Progress:
             )
             self._stream.flush()
 
-    def _write(self, parts):
+    def _write(self, parts: list[str]) -> None:
         if self._terminal:
-            self._stream.write(f"\r\x1b[2K{fitted(parts, _columns(self._stream))}")
+            try:
+                columns = os.get_terminal_size(self._stream.fileno()).columns or _USUAL
+            except (OSError, ValueError):  # not a real one
+                columns = _USUAL
+            self._stream.write(f"\r\x1b[2K{fitted(parts, columns)}")
         else:
             self._stream.write(f"{', '.join(parts)}\n")
         self._stream.flush()
@@ -135,17 +139,10 @@ def fitted(parts: Sequence[str], columns: int) -> str:
     return f"{text}…"
 
 
-def _width(text):
+def _width(text: str) -> int:
     """Columns that a terminal uses for a text."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
-
-
-def _columns(stream):
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or _USUAL
-    except (OSError, ValueError):  # not a real one
-        return _USUAL
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -97,8 +97,13 @@ class Reporter:
             title, total_steps * batch_size, "examples", start_step * batch_size
         )
         self._trackers: Trackers | None = None
-        if run.chief:
-            _drop_later_lines(run / "metrics.jsonl", start_step)
+        path = run / "metrics.jsonl"
+        if run.chief and path.exists():
+            # A killed run may have reported beyond its last checkpoint.
+            with read_errors(path):
+                lines = existing_file(path).read_text("utf-8", errors="replace").splitlines()
+            with atomic_file(path) as stream:
+                stream.writelines(f"{line}\n" for line in lines if _step_of(line) <= start_step)
 
     def track(self, config: "Config", start_step: int) -> None:
         """Passes all metrics on to the trackers of a config from now on.
@@ -141,8 +146,8 @@ class Reporter:
             improved: whether the dev split has a new best.
             watched: the metric that determines on it, which is always reported.
         """
-        found = {f"{split} {name}": v for split, of in results.items() for name, v in of.items()}
-        self.metrics(step, {"epoch": round(epoch, 4), **found})
+        named = {f"{s} {name}": value for s, of in results.items() for name, value in of.items()}
+        self.metrics(step, {"epoch": round(epoch, 4), **named})
         shown = [f"{split} {headline(of, watched)}" for split, of in results.items() if of]
         mark = " *" if improved else ""
         self.log(f"step {step:,}, epoch {epoch:.2f}: {', '.join(shown)}{mark}")
@@ -150,14 +155,18 @@ class Reporter:
     def recorded(self, step: int | None, split: str) -> dict[str, float]:
         """Results of a split that were written at a step, ``{name: value}``, possibly empty."""
         path = self.run / "metrics.jsonl"
-        found: dict[str, float] = {}
         if not self.run.chief or not path.exists():
-            return found
-        for values in read_json_lines(path, fix="delete the damaged line"):
-            if values.get("step") == step:
-                found |= {k: v for k, v in values.items() if k.startswith(f"{split} ")}
-        known = {name: value for name, value in found.items() if value is not None}
-        return {name.removeprefix(f"{split} "): value for name, value in known.items()}
+            return {}
+        values: dict[str, Any] = {}
+        for line in read_json_lines(path, fix="delete the damaged line"):
+            if line.get("step") == step:
+                values |= line
+        start = f"{split} "
+        return {
+            name.removeprefix(start): value
+            for name, value in values.items()
+            if name.startswith(start) and value is not None
+        }
 
     def log(self, text: str) -> None:
         """Prints a line above the progress line and appends it to log.txt."""
@@ -168,7 +177,7 @@ class Reporter:
         OUTPUT.info(text)
         self._append("log.txt", text)
 
-    def _append(self, name, line):
+    def _append(self, name: str, line: str) -> None:
         path = self.run / name
         with write_errors(path), open(path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
@@ -200,18 +209,7 @@ def headline(results: Mapping[str, float], watched: str | None = None) -> str:
     return "  ".join(shown)
 
 
-def _drop_later_lines(path, step):
-    """A killed run may have reported beyond its last checkpoint."""
-    if not path.exists():
-        return
-    with read_errors(path):
-        lines = existing_file(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    kept = [line for line in lines if _step_of(line) <= step]
-    with atomic_file(path) as stream:
-        stream.writelines(line + "\n" for line in kept)
-
-
-def _step_of(line):
+def _step_of(line: str) -> float:
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):  # the line a kill cut short

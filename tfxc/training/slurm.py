@@ -6,7 +6,6 @@ GPUs. So what Slurm says is read here.
 """
 
 import os
-import re
 import subprocess
 from collections.abc import Mapping
 
@@ -44,26 +43,29 @@ def tf_config_of_step(variables: Mapping[str, str], hosts: list[str] | None = No
         >>> step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "n[2,10]",
         ...         "SLURM_STEP_TASKS_PER_NODE": "2,1", "SLURM_NODEID": "1", "SLURM_LOCALID": "0",
         ...         "SLURM_PROCID": "2"}
-        >>> found = tf_config_of_step(step, ["n2", "n10"])
-        >>> found["cluster"]["worker"]
+        >>> content = tf_config_of_step(step, ["n2", "n10"])
+        >>> content["cluster"]["worker"]
         ['n2:15112', 'n2:15113', 'n10:15112']
-        >>> found["task"]
+        >>> content["task"]
         {'type': 'worker', 'index': 2}
     """
     missing = [name for name in _WANTED if name not in variables]
     if missing:
         raise MachineError(
-            f"the variable {missing[0]} of a Slurm step expected, found none",
+            f"the variable {missing[0]} of a Slurm step is not set",
             where="multi_worker",
             fix="start the command with srun, or set TF_CONFIG",
         )
     hosts = _hosts(variables["SLURM_STEP_NODELIST"]) if hosts is None else hosts
-    counts = _task_counts(variables["SLURM_STEP_TASKS_PER_NODE"])
+    counts = []  # [3, 3, 2] of "3(x2),2"
+    for part in variables["SLURM_STEP_TASKS_PER_NODE"].split(","):
+        count, _, times = part.partition("(x")
+        counts += [int(count)] * int(times.rstrip(")") or 1)
     node, place, rank = (int(variables[name]) for name in _WANTED[3:6])
     if sum(counts[:node]) + place != rank:
         raise ConfigError(
-            f"tasks in blocks expected, i.e. number {sum(counts[:node]) + place} here, found "
-            f"number {rank}",
+            f"this is task {rank}, which would be task {sum(counts[:node]) + place} if the tasks "
+            "were distributed in blocks",
             where="SLURM_PROCID",
             fix="start them with srun --distribution=block",
         )
@@ -78,7 +80,7 @@ def tf_config_of_step(variables: Mapping[str, str], hosts: list[str] | None = No
     return {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
 
 
-def _hosts(node_list):
+def _hosts(node_list: str) -> list[str]:
     command = ["scontrol", "show", "hostnames", node_list]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -88,12 +90,3 @@ def _hosts(node_list):
             where="multi_worker",
             fix="set TF_CONFIG yourself, or put scontrol into the PATH",
         ) from error
-
-
-def _task_counts(text):
-    """[3, 3, 2] of ``"3(x2),2"``."""
-    counts = []
-    for part in text.split(","):
-        count, times = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part).groups()
-        counts += [int(count)] * int(times or 1)
-    return counts

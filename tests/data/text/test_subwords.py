@@ -207,7 +207,7 @@ def write(name, content):
         (write("config.json", {"model_type": "t5"}), "a model_type of"),
         (write("config.json", {"model_type": "bert", "pad_token_id": 3}), "id 0 .*found 3"),
         (write("tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}), "found 'T5Tokenizer'"),
-        (write("tokenizer_config.json", "[]"), "a JSON object expected"),
+        (write("tokenizer_config.json", "[]"), "not a JSON object"),
         (write("config.json", {"model_type": "roberta"}), "vocab.json or tokenizer.json expected"),
         (write("config.json", {"model_type": "albert"}), "bpe.model or tokenizer.json expected"),
     ],

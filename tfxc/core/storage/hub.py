@@ -62,10 +62,9 @@ def builder_of(address: str, where: str | None = None) -> Any:
     elif name.startswith(_PATHS):
         raise DataError("no such folder", where=address, fix="check the path")
     else:
-        name, _, found = name.partition(":")
-        configuration = found or None
+        name, _, configuration = name.partition(":")
     with _errors(address):
-        return datasets.load_dataset_builder(name, configuration)
+        return datasets.load_dataset_builder(name, configuration or None)
 
 
 def save(builder: Any, address: str, folder: Path) -> None:
@@ -94,13 +93,13 @@ def _errors(address: str) -> Iterator[None]:
         yield
     except datasets.exceptions.DatasetGenerationError as error:
         raise DataError(
-            f"files that datasets can read expected: {_reason(error.__cause__ or error)}",
+            f"datasets cannot read its files: {_reason(error.__cause__ or error)}",
             where=address,
             fix="correct the files",
         ) from error
     except FileNotFoundError as error:  # also its DatasetNotFoundError
         raise DataError(
-            f"a data set of the Hub or a folder expected, found none: {_reason(error)}",
+            f"there is no such data set on the Hub, and no such folder: {_reason(error)}",
             where=address,
             fix="check the name; a private set needs `huggingface-cli login`",
         ) from error
@@ -120,5 +119,5 @@ def _errors(address: str) -> Iterator[None]:
         ) from error
 
 
-def _reason(error):
+def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,7 +1,7 @@
 """Models whose weights take no memory: they can be traced, but not run."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class _Unallocated(UninitializedVariable):
         return self
 
 
-def _without_memory(make: Any, **arguments: Any) -> tf.Variable:
+def _without_memory(make: Callable[..., tf.Variable], **arguments: Any) -> tf.Variable:
     initial = arguments.get("initial_value")
     dtype = arguments.get("dtype")
     if callable(initial):
@@ -66,6 +66,9 @@ def _without_memory(make: Any, **arguments: Any) -> tf.Variable:
         return make(**arguments)
     with tf.init_scope():
         return _Unallocated(
-            trainable=arguments.get("trainable"), name=arguments.get("name"), shape=shape,
-            dtype=tf.as_dtype(dtype), aggregation=arguments.get("aggregation"),
-        )  # fmt: skip
+            trainable=arguments.get("trainable"),
+            name=arguments.get("name"),
+            shape=shape,
+            dtype=tf.as_dtype(dtype),
+            aggregation=arguments.get("aggregation"),
+        )

@@ -1,6 +1,7 @@
 """Labels that are hard to tell from the true ones, found by searching the training examples."""
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,27 +69,28 @@ class MinedLabels(Technique):
         """Searches where it is due."""
         if step != self._mined_at and self._times.is_due(step):
             self._mined_at = step
-            self.candidates.assign(self._mined())
+            self.candidates.assign(self._all_candidates())
 
-    def _mined(self):
+    def _all_candidates(self) -> np.ndarray:
         """The lists of all examples."""
-        model = self._model
         head = _head_of(self._model)
-        model.refresh()
+        self._model.refresh()
         penalty = float(head.penalty.numpy())
         head.penalty.assign(_FIRST)
-        found = np.full(self.candidates.shape, -1, np.int32)
+        candidates = np.full(self.candidates.shape, -1, np.int32)
         try:
-            with Progress("mining labels", len(found), "examples") as progress:
+            with Progress("mining labels", len(candidates), "examples") as progress:
                 for batch in self._source.sequential(self._batch_size):
-                    some = self._of_batch(batch["features"], np.asarray(batch["labels"]))
-                    found[batch["example_index"]] = some
-                    progress.advance(len(some))
+                    lists = self._batch_candidates(batch["features"], np.asarray(batch["labels"]))
+                    candidates[batch["example_index"]] = lists
+                    progress.advance(len(lists))
         finally:
             head.penalty.assign(penalty)
-        return found
+        return candidates
 
-    def _of_batch(self, features, labels):
+    def _batch_candidates(
+        self, features: Mapping[str, Any] | np.ndarray, labels: np.ndarray
+    ) -> np.ndarray:
         head = _head_of(self._model)
         labels = np.where(labels < head.num_labels, labels, -1)
         groups, sizes = head.text_groups
@@ -102,9 +104,9 @@ class MinedLabels(Technique):
         order = np.argsort(left_out, axis=1, kind="stable")[:, : head.mined_candidates]
         ids = np.take_along_axis(ids, order, 1)
         left_out = np.take_along_axis(left_out, order, 1)
-        kept = np.full((len(ids), head.mined_candidates), -1, np.int32)
-        kept[:, : ids.shape[1]] = np.where(left_out, -1, ids)
-        return kept
+        candidates = np.full((len(ids), head.mined_candidates), -1, np.int32)
+        candidates[:, : ids.shape[1]] = np.where(left_out, -1, ids)
+        return candidates
 
 
 def _head_of(model: "XCModel") -> Any:

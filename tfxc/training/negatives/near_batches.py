@@ -64,30 +64,29 @@ class NearBatches(Technique):
         size = _head_of(model).near_size
         if size >= count:
             raise ConfigError(
-                f"a number below {count:,} expected, that of the training examples, so that there "
-                f"are several groups, found {size:,}",
+                f"a group of {size:,} would hold all {count:,} training examples",
                 where="head.near_size",
-                fix="lower it",
+                fix=f"give less than {count:,}",
             )
         self._model = model
         self._strategy = strategy
-        one = np.zeros(self._source.num_examples, np.int32)
-        self._source.group_near(self._batch_size, one)
+        group = np.zeros(count, np.int32)
+        self._source.group_near(self._batch_size, group)
         kind = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        self.clusters = tf.Variable(one, trainable=False, aggregation=kind, name="near_groups")
+        self.clusters = tf.Variable(group, trainable=False, aggregation=kind, name="near_groups")
         self.variables_to_save = [self.clusters]
 
     def reorders(self, step: int) -> bool:
         """Makes groups where they are due, and takes those of a checkpoint."""
         due = self._times.is_due(step)
         if due:
-            self.clusters.assign(self._found(step))
+            self.clusters.assign(self._new_groups(step))
         if due or not self._applied:
             self._source.group_near(self._batch_size, self.clusters.numpy())
         self._applied = True
         return due
 
-    def _found(self, step):
+    def _new_groups(self, step: int) -> np.ndarray:
         rows = self._source.rows()
         head = _head_of(self._model)
         vectors = vectors_of_texts(self._model, rows, "encoding examples", "examples")

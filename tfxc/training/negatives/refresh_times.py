@@ -4,8 +4,8 @@ from typing import Any
 
 from tfxc.core.errors import ConfigError
 
-MINED = "labels are mined at all", "head.mined to 0"
-NEAR = "batches are near ones at all", "head.batching to 'random'"
+MINED = "labels are mined", "head.mined to 0"
+NEAR = "batches are near ones", "head.batching to 'random'"
 
 
 def check_first(first: int, last: int, purpose: str, otherwise: str) -> None:
@@ -21,8 +21,7 @@ def check_first(first: int, last: int, purpose: str, otherwise: str) -> None:
     """
     if first > last:
         raise ConfigError(
-            f"at most {last} expected, the number of the last epoch, counted from 0, so that "
-            f"{purpose}; found {first}",
+            f"{first} is after the last epoch, {last} counted from 0, so that never {purpose}",
             where="head.mine_from",
             fix=f"lower it, train for more epochs, or set {otherwise}",
         )
@@ -56,10 +55,10 @@ class RefreshTimes:
         """Whether it is made anew before the step after so many."""
         return self._period(step) > self._period(step - 1)
 
-    def _period(self, step):
+    def _period(self, step: int) -> int:
         """How many times were due before this one; -1 before the first."""
         return max(-1, (self._epoch(step) - self._head.mine_from) // self._head.refresh_every)
 
-    def _epoch(self, step):
+    def _epoch(self, step: int) -> int:
         """In integers, as the training loop counts them; -1 before the first step."""
         return step * self._batch_size // self._num_examples

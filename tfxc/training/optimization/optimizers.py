@@ -100,8 +100,8 @@ class Adagrad(Optimizer):
             )
         self.initial_accumulator, self.epsilon = initial_accumulator, epsilon
 
-    def _new_slot(self, variable, name):
-        def start():
+    def _new_slot(self, variable: tf.Variable, name: str) -> tf.Variable:
+        def start() -> tf.Tensor:
             return tf.fill(variable.shape, tf.constant(self.initial_accumulator, tf.float32))
 
         return tf.Variable(start, trainable=False, name=name)
@@ -160,7 +160,14 @@ class Adam(Optimizer):
         second = slots[1] + (1 - self.beta_2) * (tf.square(gradient) - slots[1])
         return [first, second], scalars["rate"] * first / (tf.sqrt(second) + scalars["epsilon"])
 
-    def _update_rows(self, variable, gradient, slots, rate, scalars):
+    def _update_rows(
+        self,
+        variable: tf.Variable,
+        gradient: tf.IndexedSlices,
+        slots: Sequence[tf.Variable],
+        rate: tf.Tensor,
+        scalars: Mapping[str, tf.Tensor],
+    ) -> Sequence[tf.Tensor] | None:
         compiled = None if on_gpu(variable) else row_adam.get()
         if compiled is None:
             return super()._update_rows(variable, gradient, slots, rate, scalars)

@@ -71,7 +71,7 @@ class Trackers:
         """Ends all sessions, see ``Tracker.finish``."""
         self._each(lambda tracker: tracker.finish(finished))
 
-    def _each(self, call):
+    def _each(self, call: "Callable[[Tracker], None]") -> None:
         for name, tracker in list(self._active.items()):
             try:
                 call(tracker)

@@ -6,10 +6,15 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.training.trackers.base import Tracker
+
+if TYPE_CHECKING:
+    from mlflow.entities import RunData
+
+    from tfxc.runs.folder import RunFolder
 
 _NAME = "mlflow"
 _EXPERIMENT = "tfxc"
@@ -30,7 +35,7 @@ class MLflow(Tracker):
     _run_id: str
     _last: dict[str, int]
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: "RunFolder") -> None:
         super().__init__(run)
         from mlflow.exceptions import MlflowException
 
@@ -46,7 +51,7 @@ class MLflow(Tracker):
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient()
-        known = self._continued()
+        known = self._run_data()
         self._last = {}
         for name in known.metrics:
             history = self._client.get_metric_history(self._run_id, name)
@@ -59,7 +64,7 @@ class MLflow(Tracker):
             if known.params.get(name, text) != text:
                 self._client.set_tag(self._run_id, f"extended.{name}", text)
 
-    def _continued(self):
+    def _run_data(self) -> "RunData":
         """The data of the run in the store, which is made unless there is one already."""
         client = self._client
         known = self.remembered(_NAME)
@@ -76,7 +81,7 @@ class MLflow(Tracker):
             run = client.get_run(self._run_id)
         except self.failures as error:
             raise ConfigError(
-                f"the MLflow run {self._run_id} of this training expected, found none ({error})",
+                f"there is no MLflow run {self._run_id}, which this training has begun ({error})",
                 where="training.trackers",
                 fix="set MLFLOW_TRACKING_URI as before, or remove trackers.json from the run",
             ) from error
@@ -100,6 +105,6 @@ class MLflow(Tracker):
         self._client.set_terminated(self._run_id, "FINISHED" if finished else "KILLED")
 
 
-def _plain(name):
+def _plain(name: str) -> str:
     """A name with the characters that MLflow allows."""
     return re.sub(r"[^\w./\- ]", "_", name.replace("@", "_at_"))

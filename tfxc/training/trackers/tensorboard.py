@@ -39,7 +39,19 @@ class TensorBoard(Tracker):
         described = any(folder.glob(_PATTERN))
         self._writer = tf.summary.create_file_writer(str(folder))
         if not described:
-            self._hyperparameters(_START, 3, _start_of_session(parameters, self.title))
+            # Hyperparameters by name (field 1, a map of struct values), group, and when it began.
+            content = b""
+            for name, value in parameters.items():
+                if isinstance(value, bool):
+                    struct_value = Value(bool_value=value)
+                elif isinstance(value, int | float):
+                    struct_value = Value(number_value=value)
+                else:
+                    struct_value = Value(string_value=value)
+                entry = _field(1, name.encode()) + _field(2, struct_value.SerializeToString())
+                content += _field(1, entry)
+            content += _field(4, self.title.encode()) + _field(5, _double(time.time()), 1)
+            self._hyperparameters(_START, 3, content)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         with self._writer.as_default():
@@ -55,7 +67,7 @@ class TensorBoard(Tracker):
         self._hyperparameters(_END, 4, end)
         self._writer.close()
 
-    def _hyperparameters(self, tag, number, content):
+    def _hyperparameters(self, tag: str, number: int, content: bytes) -> None:
         """Writes a message of the plugin; its classes are in the package tensorboard only."""
         data = summary_pb2.SummaryMetadata.PluginData(
             plugin_name=_PLUGIN, content=_field(number, content)
@@ -99,27 +111,13 @@ def drop_later_events(path: Path, step: int) -> None:
         scratch.replace(path)
 
 
-def _start_of_session(parameters, title):
-    """Hyperparameters by name (field 1, a map of struct values), group, and when it began."""
-    content = b""
-    for name, value in parameters.items():
-        if isinstance(value, bool):
-            found = Value(bool_value=value)
-        elif isinstance(value, int | float):
-            found = Value(number_value=value)
-        else:
-            found = Value(string_value=value)
-        content += _field(1, _field(1, name.encode()) + _field(2, found.SerializeToString()))
-    return content + _field(4, title.encode()) + _field(5, _double(time.time()), 1)
-
-
-def _field(number, content, wire_type=2):
+def _field(number: int, content: bytes, wire_type: int = 2) -> bytes:
     """A field of a protocol buffer: bytes with their length, or a number as it is."""
     size = _varint(len(content)) if wire_type == 2 else b""
     return _varint(number << 3 | wire_type) + size + content
 
 
-def _varint(value):
+def _varint(value: int) -> bytes:
     parts = []
     while value > 127:
         parts.append(value & 127 | 128)
@@ -127,5 +125,5 @@ def _varint(value):
     return bytes([*parts, value])
 
 
-def _double(value):
+def _double(value: float) -> bytes:
     return struct.pack("<d", value)
