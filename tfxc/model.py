@@ -215,27 +215,21 @@ class XCModel(keras.Model):
         See ``RunModel.find_top_k``.
         """
         if self.head.has_inner_products and method == "approximate":
-            return self._find_near(features, k, probabilities)
+            if probabilities and not self.decides_each_label:
+                raise ConfigError(
+                    "the approximate search has no probabilities: a softmax needs the scores of "
+                    "all labels",
+                    where="--search",
+                    fix="ask for scores (tfxc serve --scores), or search exactly",
+                )
+            if self._nearest is None:  # an index of the labels' rows
+                self._nearest = NearestRows(self.head.inner_products(), self.num_labels)
+            ids, scores = self._nearest.search(self._queries(features), k)
+            return ids, tf.sigmoid(scores).numpy() if probabilities else scores
         if not self.head.search_methods:
             return self._find(features, k=k, probabilities=probabilities)
         scores = self._search_scores(features)
         return self.head.search_top_k(scores, k, method or self.search_methods[0])
-
-    def _find_near(
-        self, features: Mapping[str, Any] | np.ndarray, k: int, probabilities: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """By an index of the labels' rows, which is made with the first search."""
-        if probabilities and not self.decides_each_label:
-            raise ConfigError(
-                "the approximate search has no probabilities: a softmax needs the scores of all "
-                "labels",
-                where="--search",
-                fix="ask for scores (tfxc serve --scores), or search exactly",
-            )
-        if self._nearest is None:
-            self._nearest = NearestRows(self.head.inner_products(), self.num_labels)
-        ids, scores = self._nearest.search(self._queries(features), k)
-        return ids, tf.sigmoid(scores).numpy() if probabilities else scores
 
     def search_scores(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
         """What the head's native search is given for a batch of arrays, see ``search_top_k``."""

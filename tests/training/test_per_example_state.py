@@ -78,7 +78,7 @@ def test_losses_leave_the_table_alone_where_asked():
 
 
 def test_a_model_for_another_number_of_examples_is_refused(tmp_path):
-    message = r"data.train: objective SOX .* built for 1,000 of them, the training split has 24"
+    message = r"data.train: objective SOX .* built for 1,000 of them, but the training split has 24"
     with pytest.raises(DataError, match=message):
         config = parse_config(tiny.tiny_tree(tmp_path))
         Trainer(dual_model(1000), tiny_source(), config, RunFolder(tmp_path))

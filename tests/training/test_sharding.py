@@ -189,7 +189,9 @@ def test_what_cannot_be_sharded_is_refused(objective, techniques):
     model = XCModel(BagMLP(NUM_FEATURES, hidden=[6]), Dense(NUM_LABELS), objective())
     model(example_features(SPARSE, {"num_features": NUM_FEATURES}))
     model.head.sharded_tables = [SimpleNamespace(shape=(2, 2), name="centres", shards={})]
-    with pytest.raises(ConfigError, match=r"head\.sharded: .* 'softmax' and no techniques"):
+    with pytest.raises(
+        ConfigError, match=r"head\.sharded: .* cannot train .* 'softmax' and no techniques"
+    ):
         TinyTraining(*(make() for make in techniques), model=model)
 
 

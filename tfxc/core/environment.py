@@ -55,6 +55,9 @@ class Environment(pydantic.BaseModel):
         for name in _PACKAGES:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 packages[name] = importlib.metadata.version(name)
+        memory = None
+        with contextlib.suppress(ValueError, OSError, AttributeError):  # it does not say
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return cls(
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             tfxc=__version__,
@@ -64,7 +67,7 @@ class Environment(pydantic.BaseModel):
             system=platform.platform(),
             processor=processor_name(),
             threads=thread_count(),
-            memory_bytes=_memory(),
+            memory_bytes=memory,
             devices=list(devices),
         )
 
@@ -103,11 +106,3 @@ def source_commit(folder: str | Path | None = None) -> str | None:
         if git("ls-files", "--error-unmatch", "."):
             return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
     return None
-
-
-def _memory() -> int | None:
-    """Bytes of the whole machine, or None where it does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None

@@ -42,7 +42,7 @@ def several_lines(text: object) -> str:
     return _CONTROLS_BUT_LAYOUT.sub(_escape, str(text))
 
 
-def json_text(value: Any, **options: Any) -> str:
+def json_text(value: object, **options: Any) -> str:
     """``value`` as JSON that can be printed: exact, other scripts readable, controls escaped.
 
     NaN and infinity, which JSON has not, become null.
@@ -64,7 +64,7 @@ def json_text(value: Any, **options: Any) -> str:
     return _BEYOND_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -5,7 +5,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from tfxc.core.escaping import one_line
 from tfxc.core.messages import is_printed
@@ -59,7 +59,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, error_type: type[BaseException] | None, *_: Any) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         self.close(failed=error_type is not None)
 
     def advance(self, units: int, note: str = "") -> None:

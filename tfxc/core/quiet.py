@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
 
 from tfxc.core.storage.files import captured_standard_error
 
@@ -58,7 +57,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 class _Loader(importlib.abc.Loader):
     """Loads a module by another loader while standard error is held back."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: importlib.abc.Loader) -> None:
         self.inner = inner
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:

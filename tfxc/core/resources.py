@@ -111,7 +111,13 @@ def available_bytes() -> int:
 
     4 GiB where neither says.
     """
-    machine = _machine_bytes()
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            meminfo = dict(line.split(":", 1) for line in stream)
+        machine = int(meminfo["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+        machine = pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages else _UNKNOWN
     try:  # what the limit of the control group leaves; pages of files can be given back
         limit = int((_GROUP / "memory.max").read_text())
         used = int((_GROUP / "memory.current").read_text())
@@ -156,13 +162,3 @@ def require_memory(size: int, where: str | Path) -> None:
             where=where,
             fix="check the file; if it is right, use a machine with more memory",
         )
-
-
-def _machine_bytes() -> int:
-    try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            fields = dict(line.split(":", 1) for line in stream)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-        return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages else _UNKNOWN

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -122,7 +122,7 @@ class Callbacks:
         first = -(-epoch * self._num_examples // self._batch_size)  # rounded up
         return epoch, step - first
 
-    def _call(self, hook: str, *arguments: Any) -> None:
+    def _call(self, hook: str, *arguments: object) -> None:
         for callback in self._callbacks:
             getattr(callback, hook)(*arguments)
             if getattr(self._model, "stop_training", False):

@@ -300,7 +300,12 @@ class Trainer:
     ) -> int:
         """Trains the steps of one call behind ``step``; returns the number of the last one."""
         function = self.step_function
-        function.count = self._steps_of_call(step)
+        most = min(self.settings.steps_per_call, self.total_steps - step)
+        # Until something is due, or a call is full.
+        ends = (
+            n for n in range(1, most) if self._looks_at(step + n) or self._begins_epoch(step + n)
+        )
+        function.count = next(ends, most)
         step += function.count
         function.wants_stop = signals.received is not None
         function.wants_loss = losses.last is None or self._logs(step)
@@ -308,14 +313,6 @@ class Trainer:
         for technique in self.techniques:
             technique.after_step(step)
         return step
-
-    def _steps_of_call(self, step: int) -> int:
-        """How many steps are trained until something is due, or a call is full."""
-        most = min(self.settings.steps_per_call, self.total_steps - step)
-        ends = (
-            n for n in range(1, most) if self._looks_at(step + n) or self._begins_epoch(step + n)
-        )
-        return next(ends, most)
 
     def _looks_at(self, step: int) -> bool:
         """Whether somebody wants to know of this step, or keeps what it has led to.

@@ -1,5 +1,6 @@
 """What a training run reports: progress line, log.txt, metrics.jsonl, trackers."""
 
+import contextlib
 import json
 import math
 import time
@@ -103,7 +104,10 @@ class Reporter:
             with read_errors(path):
                 lines = existing_file(path).read_text("utf-8", errors="replace").splitlines()
             with atomic_file(path) as stream:
-                stream.writelines(f"{line}\n" for line in lines if _step_of(line) <= start_step)
+                for line in lines:
+                    with contextlib.suppress(ValueError, KeyError, TypeError):  # it was cut short
+                        if json.loads(line)["step"] <= start_step:
+                            stream.write(f"{line}\n")
 
     def track(self, config: "Config", start_step: int) -> None:
         """Passes all metrics on to the trackers of a config from now on.
@@ -207,10 +211,3 @@ def headline(results: Mapping[str, float], watched: str | None = None) -> str:
     shown = [f"{name} {100 * results[name]:.2f}" for name in ranked]
     shown += [f"{name} {value:.4f}" for name, value in results.items() if name.endswith("loss")]
     return "  ".join(shown)
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):  # the line a kill cut short
-        return float("inf")

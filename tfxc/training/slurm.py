@@ -56,7 +56,17 @@ def tf_config_of_step(variables: Mapping[str, str], hosts: list[str] | None = No
             where="multi_worker",
             fix="start the command with srun, or set TF_CONFIG",
         )
-    hosts = _hosts(variables["SLURM_STEP_NODELIST"]) if hosts is None else hosts
+    if hosts is None:
+        command = ["scontrol", "show", "hostnames", variables["SLURM_STEP_NODELIST"]]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise MachineError(
+                f"`{' '.join(command)}` failed: {error}",
+                where="multi_worker",
+                fix="set TF_CONFIG yourself, or put scontrol into the PATH",
+            ) from error
+        hosts = done.stdout.split()
     counts = []  # [3, 3, 2] of "3(x2),2"
     for part in variables["SLURM_STEP_TASKS_PER_NODE"].split(","):
         count, _, times = part.partition("(x")
@@ -78,15 +88,3 @@ def tf_config_of_step(variables: Mapping[str, str], hosts: list[str] | None = No
         for number in range(count)
     ]
     return {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
-
-
-def _hosts(node_list: str) -> list[str]:
-    command = ["scontrol", "show", "hostnames", node_list]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise MachineError(
-            f"`{' '.join(command)}` failed: {error}",
-            where="multi_worker",
-            fix="set TF_CONFIG yourself, or put scontrol into the PATH",
-        ) from error

@@ -228,12 +228,14 @@ class TrainStep:
             numbers = self.tables[0].shards if self.tables else ()
             return {n: [table.shards[n] for table in self.tables] for n in numbers}
         if not self.model.objective.over_shards or self.techniques:
-            names = ", ".join(map(method_name, map(type, self.techniques)))
+            unsuited: list[object] = [*self.techniques]
+            if not self.model.objective.over_shards:
+                unsuited.insert(0, self.model.objective)
+            names = ", ".join(method_name(type(method)) for method in unsuited)
             raise ConfigError(
-                "weights sharded over replicas are trained by objective 'softmax' only, and by no "
-                "techniques" + (f": {names}" if names else ""),
+                f"{names} cannot train weights that are sharded over replicas",
                 where="head.sharded",
-                fix="leave it out, or choose another objective and remove the techniques",
+                fix="leave it out, or use objective 'softmax' and no techniques",
             )
         self._shard_slots: dict[int, list[tf.Variable]] = {}
         variables = {}
@@ -376,7 +378,7 @@ class TrainStep:
         of_shards = context.all_reduce("SUM", tf.square(global_norm(of_replica)))
         return tf.sqrt(tf.square(global_norm(mirrored)) + of_shards if mirrored else of_shards)
 
-    def _update_shard(self, gradient: Any, finite: tf.Tensor) -> None:
+    def _update_shard(self, gradient: tf.Tensor | tf.IndexedSlices, finite: tf.Tensor) -> None:
         number = _number()
         rate = self.learning_rate(self.step)
         shard = self.tables[0].shards[number]

@@ -173,7 +173,7 @@ def check_tf_config() -> None:
         )
 
 
-def _check_cluster(cluster: Any) -> None:
+def _check_cluster(cluster: object) -> None:
     if not isinstance(cluster, dict):
         raise _tf_config_error(f"cluster is no object, but {cluster!r}")
     for kind, hosts in cluster.items():

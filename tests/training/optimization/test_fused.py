@@ -296,7 +296,9 @@ def test_refused_settings(name):
 )
 def test_refused_techniques(technique, dtype):
     model = model_of(Softmax(), update="fused", weights=dtype)
-    with pytest.raises(ConfigError, match=f"technique {type(technique).__name__.lower()}.* does not go"):
+    with pytest.raises(
+        ConfigError, match=f"technique {type(technique).__name__.lower()}.* does not go"
+    ):
         training(model, technique)
 
 

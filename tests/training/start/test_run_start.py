@@ -109,7 +109,7 @@ def test_the_encoder_alone_for_other_labels(folder):
     section = {"name": "fit", "start": str(folder / "first")}
     context = context_of(folder, "named", seed=5, data=data, recipe=section)
     with pytest.raises(
-        ConfigError, match=r"recipe.start: the 30 labels of .*first, in their order"
+        ConfigError, match=r"recipe.start: the data's 30 labels are not the 30 labels of .*first"
     ):
         recipe_of(context).run(context)
     assert not (folder / "named").exists()

@@ -178,7 +178,7 @@ def _measured(folder: Path, names: list[str]) -> dict[str, tuple[int, str]]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _digest(entries: Any) -> str:
+def _digest(entries: object) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 

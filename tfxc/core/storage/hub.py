@@ -3,9 +3,12 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError, DataError, MachineError, missing_package
+
+if TYPE_CHECKING:
+    import datasets
 
 _PREFIX = "hf:"
 _PATHS = ("/", ".", "~")  # beginnings of folders, but not of names of the Hub
@@ -39,7 +42,7 @@ def one_name(address: str) -> str:
     return f"{_PREFIX}{folder.resolve()}" if folder.is_dir() else address
 
 
-def builder_of(address: str, where: str | None = None) -> Any:
+def builder_of(address: str, where: str | None = None) -> "datasets.DatasetBuilder":
     """The ``datasets.DatasetBuilder`` of an address; its ``cache_dir`` names one version of it.
 
     Args:
@@ -67,7 +70,7 @@ def builder_of(address: str, where: str | None = None) -> Any:
         return datasets.load_dataset_builder(name, configuration or None)
 
 
-def save(builder: Any, address: str, folder: Path) -> None:
+def save(builder: "datasets.DatasetBuilder", address: str, folder: Path) -> None:
     """Downloads and converts a data set, and writes it as ``save_to_disk`` does.
 
     Args:

@@ -237,7 +237,14 @@ class Mirror:
                 for name in _in_order(changed_there - changed_here):
                     self._fetch(name, there.get(name))
                 for name in _in_order(changed_here - changed_there):
-                    self._send(name, here)
+                    with remote_errors(self.address, "write"):
+                        if name in here and self._put(self._local(name), self._remote(name)):
+                            self._sent[name] = here[name]
+                            self._copied += 1
+                        elif name not in here:
+                            with contextlib.suppress(FileNotFoundError):
+                                self._storage.rm_file(self._remote(name))
+                            _forget(name, self._there, self._here)
             finally:
                 self._write_state()
             if self._sent:
@@ -374,17 +381,6 @@ class Mirror:
             while block := source.read(BLOCK):
                 copy.write(block)
                 progress.advance(len(block))
-
-    def _send(self, name: str, here: Mapping[str, list[int]]) -> None:
-        """Brings a file there, or removes there what is not here any more."""
-        with remote_errors(self.address, "write"):
-            if name in here and self._put(self._local(name), self._remote(name)):
-                self._sent[name] = here[name]
-                self._copied += 1
-            elif name not in here:
-                with contextlib.suppress(FileNotFoundError):
-                    self._storage.rm_file(self._remote(name))
-                _forget(name, self._there, self._here)
 
     def _put(self, file: Path, place: str) -> bool:
         """Whether a file was copied; False if it was removed meanwhile, as old checkpoints are."""

@@ -52,7 +52,7 @@ class Allowed:
             raise pickle.UnpicklingError("a call of something that is no function")
         return self._function(*arguments)
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         raise pickle.UnpicklingError("attributes of something that has none")
 
 

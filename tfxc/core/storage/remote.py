@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError, DataError, MachineError, missing_package
 from tfxc.core.progress import Progress
@@ -16,6 +16,9 @@ from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import atomic_files, write_errors, write_json
 from tfxc.core.storage.hub import builder_of, is_dataset, one_name, save, saved_folder
 from tfxc.core.storage.ownership import MARKER
+
+if TYPE_CHECKING:
+    import fsspec
 
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
 BLOCK = 8 << 20
@@ -118,7 +121,7 @@ def _staged(target: Path, state: dict[str, Any], write: Callable[[Path], None]) 
     return target
 
 
-def storage_of(address: str, where: str | None = None) -> tuple[Any, str]:
+def storage_of(address: str, where: str | None = None) -> "tuple[fsspec.AbstractFileSystem, str]":
     """The fsspec file system of an address, and the path in it.
 
     Args:
@@ -160,7 +163,7 @@ def storage_of(address: str, where: str | None = None) -> tuple[Any, str]:
         ) from error
 
 
-def files_at(storage: Any, place: str) -> dict[str, Any]:
+def files_at(storage: "fsspec.AbstractFileSystem", place: str) -> dict[str, Any]:
     """{name relative to a place: what the storage says of the file}; of one file the name is empty.
 
     Hidden files are left out, except tfxc's marker of a folder.
@@ -197,7 +200,9 @@ def marks(info: Mapping[str, Any]) -> dict[str, Any]:
     return {"size": info.get("size"), **known}
 
 
-def _copy(storage: Any, address: str, files: Mapping[str, Any], scratch: Path) -> None:
+def _copy(
+    storage: "fsspec.AbstractFileSystem", address: str, files: Mapping[str, Any], scratch: Path
+) -> None:
     sizes = [info.get("size") for info in files.values()]
     total = None if None in sizes else sum(sizes)
     with Progress(f"copying {address}", total, "bytes") as progress:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config, TrainingSettings
     from tfxc.encoders.base import Encoder
     from tfxc.heads.base import Head
-    from tfxc.objectives.base import Objective
 
 
 _FLOAT = 4
@@ -188,6 +187,10 @@ def allocated(
     moved = replicas * trained - copies * _FLOAT * without
     slots = len(get_optimizer(config.training.optimizer.section()).slot_names)
     averages = sum(method.name in ("ema", "swa") for method in config.techniques)
+    with keras.StatelessScope(initialize_variables=False):
+        objective.build(None)
+    tables = sum(math.prod(table.shape) for table in objective.tables) * _FLOAT
+    label_texts, lists = _label_text_bytes(head, config.training.batch_size, manifest)
     # Chunks of a fused head are written one by one; `shapes` has them as one matrix.
     written = (*encoder.trainable_weights, *head.trainable_weights)
     largest = max(
@@ -199,8 +202,7 @@ def allocated(
         slots=int(slots * moved),
         averages=replicas * averages * weights,
         activations=0,
-        tables=replicas * (_table_bytes(objective) + _queue_bytes(head, config.training.batch_size))
-        + _hard_bytes(head, manifest),
+        tables=replicas * (tables + label_texts) + lists,
         data=_data_bytes(config, manifest),
         saving=2 * largest,
         fragments=0,
@@ -208,24 +210,25 @@ def allocated(
     )
 
 
-def _queue_bytes(head: Any, batch_size: int) -> int:
-    """Columns of batches before, and what a step makes of them, see head ``label_text``."""
-    batches = getattr(head, "pre_batch", 0)
-    if not batches:
-        return 0
-    slots = (batches + 1) * head.most_columns(batch_size)
-    width = head.label_vectors.shape[1] * _FLOAT
+def _label_text_bytes(head: "Head", batch_size: int, manifest: Manifest) -> tuple[int, int]:
+    """What head ``label_text`` takes beyond its weights.
+
+    Returns:
+        Bytes of the columns of batches before, and of what a step makes of them, on a replica;
+        bytes of what is kept of the training examples.
+    """
+    if not head.reads_label_texts:
+        return 0, 0
+    label_text: Any = head
+    width = label_text.label_vectors.shape[1]
+    slots = (label_text.pre_batch + 1) * label_text.most_columns(batch_size)
     # Two copies of the vectors where they are replaced; products, logits, and their gradient.
-    return 2 * slots * (width + 8) + 3 * slots * batch_size * _FLOAT
-
-
-def _hard_bytes(head: Any, manifest: Manifest) -> int:
-    """Of training examples, see head ``label_text``: lists of mined labels, and their copy; where
-    batches are near ones, vectors, and what clustering makes of them."""
-    lists = 2 * head.mined_candidates if getattr(head, "mined", 0) else 0
-    near = getattr(head, "batching", None) == "near"
-    vectors = 1.25 * head.label_vectors.shape[1] if near else 0
-    return int(manifest.splits["train"].examples * (lists + vectors) * _FLOAT)
+    queue = 2 * slots * (width * _FLOAT + 8) + 3 * slots * batch_size * _FLOAT
+    # Lists of mined labels, and their copy; of near batches vectors, and what clustering makes.
+    lists = 2 * label_text.mined_candidates if label_text.mined else 0
+    vectors = 1.25 * width if label_text.batching == "near" else 0
+    examples = int(manifest.splits["train"].examples * (lists + vectors) * _FLOAT)
+    return queue if label_text.pre_batch else 0, examples
 
 
 def memory_lines(
@@ -309,12 +312,6 @@ def weight_of(variable: "keras.Variable") -> WeightShape:
     """The ``WeightShape`` of a Keras variable."""
     itemsize = 2 if variable.dtype in ("bfloat16", "float16") else _FLOAT
     return WeightShape(variable.name, tuple(variable.shape), itemsize)
-
-
-def _table_bytes(objective: "Objective") -> int:
-    with keras.StatelessScope(initialize_variables=False):
-        objective.build(None)
-    return sum(math.prod(table.shape) for table in objective.tables) * _FLOAT
 
 
 def _data_bytes(config: "Config", manifest: Manifest) -> int:

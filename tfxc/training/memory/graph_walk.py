@@ -64,7 +64,7 @@ class Known(NamedTuple):
         return math.prod(self.shape) * self.dtype.size
 
 
-def peak_of(function: Any, arguments: Sequence[Any]) -> int:
+def peak_of(function: tf.types.experimental.ConcreteFunction, arguments: Sequence[Any]) -> int:
     """Bytes that the tensors of a function hold at most, its arguments included.
 
     Operations run in the order in which they become ready. A tensor is held until the last
@@ -97,7 +97,7 @@ def peak_of(function: Any, arguments: Sequence[Any]) -> int:
     return walk.run(graph, inputs).peak + sum(known.bytes for known in known_arguments)
 
 
-def _known(value: Any) -> Known:
+def _known(value: object) -> Known:
     array = np.asarray(value)
     return Known(array.shape, tf.as_dtype(array.dtype), array)
 

@@ -24,6 +24,7 @@ from tfxc.training.step import TrainStep
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.manifest import Manifest
+    from tfxc.heads.label_text.head import LabelText
 
 
 _LOOKED_AT = 32  # batches, of which the largest is traced, where their sizes differ
@@ -138,7 +139,7 @@ class TracedModel:
         return max(batches, key=_bytes)
 
 
-def _candidates(head: Any, examples: tf.Tensor) -> tf.Tensor:
+def _candidates(head: "LabelText", examples: tf.Tensor) -> tf.Tensor:
     """As many labels for each example as a search may find, those of one unlike another's."""
     listed = tf.range(head.mined, dtype=examples.dtype)
     return (examples[:, None] * head.mined + listed) % head.num_labels

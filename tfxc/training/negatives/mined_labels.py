@@ -67,12 +67,9 @@ class MinedLabels(Technique):
 
     def before_step(self, step: int) -> None:
         """Searches where it is due."""
-        if step != self._mined_at and self._times.is_due(step):
-            self._mined_at = step
-            self.candidates.assign(self._all_candidates())
-
-    def _all_candidates(self) -> np.ndarray:
-        """The lists of all examples."""
+        if step == self._mined_at or not self._times.is_due(step):
+            return
+        self._mined_at = step
         head = _head_of(self._model)
         self._model.refresh()
         penalty = float(head.penalty.numpy())
@@ -86,7 +83,7 @@ class MinedLabels(Technique):
                     progress.advance(len(lists))
         finally:
             head.penalty.assign(penalty)
-        return candidates
+        self.candidates.assign(candidates)
 
     def _batch_candidates(
         self, features: Mapping[str, Any] | np.ndarray, labels: np.ndarray

@@ -80,21 +80,21 @@ class NearBatches(Technique):
         """Makes groups where they are due, and takes those of a checkpoint."""
         due = self._times.is_due(step)
         if due:
-            self.clusters.assign(self._new_groups(step))
+            head = _head_of(self._model)
+            rows = self._source.rows()
+            vectors = vectors_of_texts(self._model, rows, "encoding examples", "examples")
+            drawn = np.random.SeedSequence((self._seed, step)).generate_state(1)[0]
+            settings = ClusteringSettings(
+                nr_splits=2, max_leaf_size=head.near_size, seed=int(drawn)
+            )
+            groups = build_tree(vectors, settings).parents[-1]
+            # Another machine may round differently: all take the chief's, so no example is lost.
+            chiefs = from_all_workers(self._strategy, groups)[0]
+            self.clusters.assign(chiefs.astype(np.int32))
         if due or not self._applied:
             self._source.group_near(self._batch_size, self.clusters.numpy())
         self._applied = True
         return due
-
-    def _new_groups(self, step: int) -> np.ndarray:
-        rows = self._source.rows()
-        head = _head_of(self._model)
-        vectors = vectors_of_texts(self._model, rows, "encoding examples", "examples")
-        drawn = np.random.SeedSequence((self._seed, step)).generate_state(1)[0]
-        settings = ClusteringSettings(nr_splits=2, max_leaf_size=head.near_size, seed=int(drawn))
-        groups = build_tree(vectors, settings).parents[-1]
-        # Another machine may round differently: all take the chief's, so that no example is lost.
-        return from_all_workers(self._strategy, groups)[0].astype(np.int32)
 
 
 def _head_of(model: "XCModel") -> Any:

@@ -1,8 +1,11 @@
 """When what a training finds wrong labels by is made anew."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tfxc.heads.label_text.head import LabelText
 
 MINED = "labels are mined", "head.mined to 0"
 NEAR = "batches are near ones", "head.batching to 'random'"
@@ -42,7 +45,7 @@ class RefreshTimes:
         [2, 6, 10]
     """
 
-    def __init__(self, head: Any, num_examples: int, batch_size: int) -> None:
+    def __init__(self, head: "LabelText", num_examples: int, batch_size: int) -> None:
         self._head = head
         self._num_examples = num_examples
         self._batch_size = batch_size

@@ -127,9 +127,15 @@ class FusedHead:
         share = tf.fill(tf.shape(vectors)[:1], 1.0 / self._settings.batch_size)
         if model.objective.example_weights is not None and index is not None:
             share *= tf.gather(model.objective.example_weights, index)
-        update = ChunkUpdate(
-            model.objective, share, lambda variable: self._chunk_rates(variable, rate), with_loss
-        )
+
+        def rates(variable: tf.Variable) -> Rates:
+            own = model.head.fused_learning_rate
+            scheduled = rate if own is None else rate * (own / self._optimizer.learning_rate)
+            scheduled = self._optimizer.rate_of(variable, scheduled)
+            decay = self._optimizer.decay_of(variable)
+            return Rates(scheduled, 1 - scheduled * decay if decay else 1.0)
+
+        update = ChunkUpdate(model.objective, share, rates, with_loss)
         with without_gradients():
             losses, of_vectors = model.head.fused_step(vectors, batch["labels"], update)
         upstream = tf.cast(of_vectors, vectors.dtype)
@@ -137,11 +143,3 @@ class FusedHead:
         gradients = tape.gradient(vectors, variables, upstream) if variables else []
         loss = tf.where(with_loss, tf.reduce_sum(losses * share), math.nan)
         return loss, [*gradients, of_vectors]
-
-    def _chunk_rates(self, variable: tf.Variable, rate: tf.Tensor) -> Rates:
-        own = self._model.head.fused_learning_rate
-        if own is not None:
-            rate *= own / self._optimizer.learning_rate
-        rate = self._optimizer.rate_of(variable, rate)
-        decay = self._optimizer.decay_of(variable)
-        return Rates(rate, 1 - rate * decay if decay else 1.0)

@@ -128,8 +128,9 @@ class RunStart:
             )
         with own_precision():
             loaded: LoadedRun = load_run(self.path, self.trust)
-            trained: Any = loaded.model
-            if self.repetition is not None:
+            if self.repetition is None:
+                trained: Any = loaded.model
+            else:
                 trained = build_model(
                     loaded.config, **loaded.dimensions, repetition=self.repetition
                 )
