@@ -273,7 +273,10 @@ class Trainer:
             if iterator is None or any(reorders):
                 iterator = iter(self.batches(step))
             step = self._call(iterator, step, losses, signals)
-            stopped_by = self._stopped_by(signals)
+            stopped_by = signals.received
+            if has_workers(self.strategy):  # all stop at the same step
+                stops = self.step_function.outcome.stops
+                stopped_by = (stopped_by or signal.SIGTERM) if stops else None
             if stopped_by or self._looks_at(step) or losses.are_old or has_workers(self.strategy):
                 self._read(step, losses, reporter)
             if self._logs(step):
@@ -346,14 +349,6 @@ class Trainer:
             "best_step": int(self.watch.variable.numpy()[1]),
             "weights": weights,
         }
-
-    def _stopped_by(self, signals: StopSignals) -> int | None:
-        """The signal that ends training at this step, in all workers at the same one."""
-        if not has_workers(self.strategy):
-            return signals.received
-        if not self.step_function.outcome.stops:
-            return None
-        return signals.received or signal.SIGTERM
 
     def _wait_for_chief(self) -> None:
         """Waits until every worker has come here: what the chief wrote before is written."""

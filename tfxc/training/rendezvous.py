@@ -84,18 +84,10 @@ class Rendezvous:
             MachineError: a worker did not come in time.
         """
         self._deadline = time.monotonic() + self.limit
-        with self._listening() as server:
-            if self.task == self.leader:
-                self._lead(server)
-        if self.task != self.leader:
-            self._follow()
-
-    def _listening(self) -> socket.socket:
-        """A socket at the own address; TensorFlow takes its place afterwards."""
         port = _host_and_port(self.addresses[self.task])[1]
         families = {"family": socket.AF_INET6, "dualstack_ipv6": True}
-        try:
-            return socket.create_server(
+        try:  # a socket at the own address; TensorFlow takes its place afterwards
+            server = socket.create_server(
                 ("", port), **(families if socket.has_dualstack_ipv6() else {})
             )
         except OSError as error:
@@ -108,6 +100,11 @@ class Rendezvous:
                 where="TF_CONFIG",
                 fix="give each process its own task, and end those of earlier training runs",
             ) from error
+        with server:
+            if self.task == self.leader:
+                self._lead(server)
+        if self.task != self.leader:
+            self._follow()
 
     def _lead(self, server: socket.socket) -> None:
         """Waits until all have come, and says to all how it ended."""

@@ -138,30 +138,26 @@ def sweep(folder: str | Path, pattern: str, *, alone: bool = False) -> None:
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         for name in fnmatch.filter(os.listdir(folder), pattern):
-            _remove_if_free(os.path.join(folder, name), alone)
-
-
-def _remove_if_free(path: str, alone: bool) -> None:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:  # gone, a link, or someone else's
-        return
-    try:
-        if os.fstat(handle).st_uid != os.getuid() or (not alone and _is_new(handle)):
-            return
-        if not try_lock(handle):
-            return
-        if os.path.isdir(path):
-            # Its killed owner's processes may still write there; they cannot under another name.
-            aside = path[:-8] + secrets.token_hex(4)
-            os.rename(path, aside)
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            os.unlink(path)
-    except OSError:
-        return
-    finally:
-        os.close(handle)
+            path = os.path.join(folder, name)
+            try:
+                handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            except OSError:  # gone, a link, or someone else's
+                continue
+            try:
+                own = os.fstat(handle).st_uid == os.getuid()
+                if own and (alone or not _is_new(handle)) and try_lock(handle):
+                    if os.path.isdir(path):
+                        # Its killed owner's processes may still write there; they cannot under
+                        # another name.
+                        aside = path[:-8] + secrets.token_hex(4)
+                        os.rename(path, aside)
+                        shutil.rmtree(aside, ignore_errors=True)
+                    else:
+                        os.unlink(path)
+            except OSError:
+                continue
+            finally:
+                os.close(handle)
 
 
 def _is_new(handle: int) -> bool:

@@ -269,7 +269,16 @@ class Mirror:
             with contextlib.suppress(_Busy):
                 self._held.enter_context(locked(self._folder / _LOCK, _busy))
                 self._owner = True
-                self._read_state()
+                with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                    state = json.loads((self._folder / _STATE).read_text("utf-8"))
+                    if (state["there"], state["here"]) == (self._there, self._here):
+                        return  # nobody has synchronised meanwhile: what is gone was removed since
+                    # Files that are not in the copy any more were removed from the cache, which is
+                    # no reason to remove them there as well: they are brought here again. Only what
+                    # is removed from now on is removed there.
+                    names = self._files_here().keys() & state["here"].keys()
+                    self._there = {n: state["there"][n] for n in names if n in state["there"]}
+                    self._here = {name: state["here"][name] for name in names}
 
     def _watch(self, seen: Mapping[str, Any]) -> None:
         """Synchronises whenever a training has finished something."""
@@ -291,20 +300,6 @@ class Mirror:
     def _milestones(self) -> dict[str, list[int]]:
         """The finished files of JSON, and their times."""
         return {name: stat for name, stat in self._files_here().items() if name.endswith(".json")}
-
-    def _read_state(self) -> None:
-        """Reads what was the same at last, except of files that are not in the copy any more.
-
-        Those were removed from the cache, which is no reason to remove them there as well: they
-        are brought here again. Only what is removed from now on is removed there.
-        """
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            state = json.loads((self._folder / _STATE).read_text("utf-8"))
-            if (state["there"], state["here"]) == (self._there, self._here):
-                return  # nobody has synchronised meanwhile: what is gone was removed since then
-            names = self._files_here().keys() & state["here"].keys()
-            self._there = {name: state["there"][name] for name in names if name in state["there"]}
-            self._here = {name: state["here"][name] for name in names}
 
     def _files_there(self) -> dict[str, dict[str, Any]]:
         with remote_errors(self.address):

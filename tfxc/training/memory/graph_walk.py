@@ -153,7 +153,14 @@ class _Run:
         self._buffers: dict[int, _Buffer] = {}
         self._held = 0
         self._peak = 0
-        self._operations = _needed(graph)
+        # Those that results and effects depend on.
+        needed = {id(tensor.op) for tensor in graph.outputs}
+        needed |= {id(op) for op in graph.control_outputs}
+        operations = graph.get_operations()
+        for op in reversed(operations):  # inputs come before what reads them
+            if id(op) in needed:
+                needed |= {id(tensor.op) for tensor in op.inputs} | set(map(id, op.control_inputs))
+        self._operations = [op for op in operations if id(op) in needed]
         self._readers = collections.Counter(
             id(tensor) for op in self._operations for tensor in op.inputs
         )
@@ -243,17 +250,6 @@ def _larger(first: Known, second: Known) -> Known:
         return first
     shape = max(first.shape, second.shape, key=math.prod)  # the first of equal ones
     return Known(shape, first.dtype)
-
-
-def _needed(graph: tf.Graph) -> list[tf.Operation]:
-    """Operations that results and effects depend on, in the order of the graph."""
-    wanted = {id(tensor.op) for tensor in graph.outputs}
-    wanted |= {id(op) for op in graph.control_outputs}
-    operations = graph.get_operations()
-    for op in reversed(operations):  # inputs come before what reads them
-        if id(op) in wanted:
-            wanted |= {id(tensor.op) for tensor in op.inputs} | set(map(id, op.control_inputs))
-    return [op for op in operations if id(op) in wanted]
 
 
 def _ready_order(operations: Sequence[tf.Operation]) -> Iterator[tf.Operation]:

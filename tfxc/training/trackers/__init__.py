@@ -30,7 +30,7 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if list(names).count(name) > 1:
             raise ConfigError(
-                f"distinct trackers expected, found {name!r} twice",
+                f"tracker {name!r} is named twice",
                 where=_KEY,
                 fix="name each once",
             )
