@@ -138,7 +138,7 @@ def measure(options):
     for round_number in range(options.rounds + 1):  # the first round warms up
         for name, scores in sets.items():
             few = scores[: options.plain_batch]
-            found = {
+            figures = {
                 (name, "plain"): milliseconds(plain, few) / len(few),
                 (name, "brute"): milliseconds(ours, scores, "brute") / len(scores),
                 (name, "threshold"): milliseconds(ours, scores, "threshold") / len(scores),
@@ -147,7 +147,7 @@ def measure(options):
                 (name, "threshold, batch 1"): milliseconds(ours, scores[:1], "threshold"),
             }
             if round_number:
-                for key, value in found.items():
+                for key, value in figures.items():
                     times.setdefault(key, []).append(value)
     for name, scores in sets.items():
         assert np.array_equal(plain(scores[:4])[1], ours(scores[:4], "threshold")[1]), name

@@ -316,8 +316,8 @@ def framed(record):
     length = len(record).to_bytes(8, "little")
     parts = []
     for part in (length, record):
-        found = google_crc32c.value(part)
-        rotated = (found >> 15 | found << 17) + 0xA282EAD8
+        checksum = google_crc32c.value(part)
+        rotated = (checksum >> 15 | checksum << 17) + 0xA282EAD8
         parts += [part, (rotated & 0xFFFFFFFF).to_bytes(4, "little")]
     return b"".join(parts)
 

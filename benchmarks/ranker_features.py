@@ -43,11 +43,11 @@ class Sampler(threading.Thread):
 def vectors_of(terms, dim, path):
     """A random projection of the terms, written in blocks and mapped."""
     signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (terms.shape[1], dim))
-    found = np.lib.format.open_memmap(path, "w+", np.float32, (terms.shape[0], dim))
+    target = np.lib.format.open_memmap(path, "w+", np.float32, (terms.shape[0], dim))
     for begin in range(0, terms.shape[0], 8192):
-        found[begin : begin + 8192] = terms[begin : begin + 8192] @ signs
-    found.flush()
-    del found
+        target[begin : begin + 8192] = terms[begin : begin + 8192] @ signs
+    target.flush()
+    del target
     return np.load(path, mmap_mode="r")
 
 

@@ -48,9 +48,9 @@ def pecos_worker(train_path, dev_path, threads):
     dev = dict(np.load(dev_path))
     features = matrices(dev)[0]
     processor = time.process_time()
-    found = model.predict(features, beam_size=BEAM, only_topk=5, threads=threads)
+    scores = model.predict(features, beam_size=BEAM, only_topk=5, threads=threads)
     row["prediction_processor_seconds"] = time.process_time() - processor
-    print(json.dumps({**row, **precision(best_five(found), dev["labels"])}))
+    print(json.dumps({**row, **precision(best_five(scores), dev["labels"])}))
 
 
 def matrices(data):
@@ -84,27 +84,27 @@ def best_five(scores):
 
 def main():
     """Prints both rows and the ratio of the training times."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--config", default="configs/dense_eurlex57k.json")
-    options.add_argument("--prepared", help="folder of a prepared set: runs the peer alone on it")
-    options.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
-    options.add_argument("--epochs", type=float, help="of ours (default: the config's)")
-    options.add_argument("--threads", type=int, default=1, help="of the peer")
-    options.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.worker:
-        return pecos_worker(*found.worker, found.threads)
-    threads = ("--threads", str(found.threads))
-    if found.prepared:
+    parser.add_argument("--config", default="configs/dense_eurlex57k.json")
+    parser.add_argument("--prepared", help="folder of a prepared set: runs the peer alone on it")
+    parser.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
+    parser.add_argument("--epochs", type=float, help="of ours (default: the config's)")
+    parser.add_argument("--threads", type=int, default=1, help="of the peer")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return pecos_worker(*options.worker, options.threads)
+    threads = ("--threads", str(options.threads))
+    if options.prepared:
         splits = ("train", "test")
-        row = run_peer_on(found.pecos_python, __file__, found.prepared, splits, *threads)
+        row = run_peer_on(options.pecos_python, __file__, options.prepared, splits, *threads)
         print("\n".join(f"{name:30}{value:12.4f}" for name, value in row.items()))
         return 0
     rows = {
-        "XR-Linear": run_peer(found.pecos_python, __file__, found.config, *threads),
-        "tfxc": train_ours(found.config, found.epochs),
+        "XR-Linear": run_peer(options.pecos_python, __file__, options.config, *threads),
+        "tfxc": train_ours(options.config, options.epochs),
     }
     print_rows(rows, "XR-Linear")
     print(f"XR-Linear, processor seconds: {rows['XR-Linear']['processor_seconds']:.0f}")

@@ -114,7 +114,7 @@ def test_plan_repetitions(tool, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe": {"name": "fit"}}, "recipe.name: recipe 'repetitions' expected by train.sh"),
+        ({"recipe": {"name": "fit"}}, "recipe.name: train.sh trains recipe 'repetitions', not"),
         ({"recipe": {"name": "repetitions", "together": True}}, "recipe.together"),
         ({"head": {"name": "dense"}}, "a head with repetitions expected"),
         ({"head": {"name": "mach", "num_buckets": 99}}, "num_buckets"),
