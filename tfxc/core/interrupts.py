@@ -124,13 +124,13 @@ def stop_with_parent(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def watch_parent() -> None:
     """In a child that was started so: sends this process SIGTERM when its parent has ended."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(sys.stdin.fileno(), 1):
+                pass
+        if not _stopping.is_set():  # a second signal would end this process before it has saved
+            os.kill(os.getpid(), signal.SIGTERM)
+
     if os.environ.pop(_WITH_PARENT, None):
-        threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def _wait_for_parent() -> None:
-    with contextlib.suppress(OSError):
-        while os.read(sys.stdin.fileno(), 1):
-            pass
-    if not _stopping.is_set():  # a second signal would end this process before it has saved
-        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Thread(target=wait, daemon=True).start()

@@ -68,7 +68,7 @@ class _Loader(importlib.abc.Loader):
         """As of the other loader; the module then has that one."""
         assert module.__spec__ is not None, "made from one"
         module.__spec__.loader = module.__loader__ = self.inner
-        other = b""
+        rest = b""
         try:
             with captured_standard_error() as held:
                 try:
@@ -76,6 +76,6 @@ class _Loader(importlib.abc.Loader):
                 finally:
                     sys.stderr.flush()
                     held.seek(0)
-                    other = b"".join(line for line in held if not _START_LINE.match(line))
+                    rest = b"".join(line for line in held if not _START_LINE.match(line))
         finally:
-            os.write(2, other)
+            os.write(2, rest)

@@ -149,8 +149,8 @@ def _check(callback: object) -> None:
                 fix=fix,
             )
     for name in dir(_KERAS.Callback):
-        own = getattr(type(callback), name) is not getattr(_KERAS.Callback, name)
-        if name.startswith("on_") and name not in _HOOKS and own:
+        overridden = getattr(type(callback), name) is not getattr(_KERAS.Callback, name)
+        if name.startswith("on_") and name not in _HOOKS and overridden:
             raise ConfigError(
                 f"{name} of {type(callback).__name__} is no hook of a training: it is never called",
                 where="callbacks",

@@ -86,7 +86,7 @@ class Checkpoints:
             MachineError: the disk is full or refuses to be written to; the previous checkpoint
                 stays.
         """
-        own = [*self._shards, self._files] if self.chief else self._shards
+        written = [*self._shards, self._files] if self.chief else self._shards
         with write_errors(self.folder):
             try:
                 with os_errors(self.folder):
@@ -100,10 +100,10 @@ class Checkpoints:
                         assert self._scratch is not None
                         self._files.checkpoint.write(str(self._scratch / "ckpt"))
             except OSError:
-                for files in own:
+                for files in written:
                     files.remove(step)
                 raise
-        for files in own:
+        for files in written:
             files.remove_all_but(step, max(_KEPT, self.keep))
 
     def restore(self, report: Callable[[str], Any] = print, only: int | None = None) -> bool:
@@ -157,10 +157,10 @@ class Checkpoints:
                 }
                 present = f"those of {' and '.join(sorted(counts))}" if counts else "none"
                 return f"it needs the files of {self.count} shards, and there are {present}"
-            if all(shard.prefix != own.prefix for own in self._shards):
+            if all(shard.prefix != held.prefix for held in self._shards):
                 files.append(shard)
-        own = (self._files, *self._shards)
-        problems = (each.problem(step, hashes=each in own) for each in files)
+        here = (self._files, *self._shards)
+        problems = (each.problem(step, hashes=each in here) for each in files)
         return next((problem for problem in problems if problem), None)
 
     def _restore(self, step: int) -> None:

@@ -488,8 +488,9 @@ class Trainer:
             if self.settings.keep == "last" or self.watch.metric is None or missing:
                 self.run.save_weights(self.model)
         # Those of the kept weights, perhaps measured before a kill: it is the log that knows.
-        kept = step if self.settings.keep == "last" else self.watch.summary().get("best_step", step)
-        results = {s: reporter.recorded(kept, s) or results.get(s) for s in ("dev", "train")}
+        best = self.watch.summary().get("best_step", step)
+        kept_step = step if self.settings.keep == "last" else best
+        results = {s: reporter.recorded(kept_step, s) or results.get(s) for s in ("dev", "train")}
         summary = {
             "steps": step,
             "epochs": round(step / self.steps_per_epoch, 4),

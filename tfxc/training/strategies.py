@@ -342,9 +342,9 @@ def check_same(strategy: tf.distribute.Strategy, values: Mapping[str, str], wher
     text = json.dumps(values, sort_keys=True).encode()
     longest = int(from_all_workers(strategy, [len(text)]).max())
     rows = from_all_workers(strategy, list(text.ljust(longest)))
-    given = [json.loads(bytes(row.astype(np.uint8))) for row in rows]
-    names = sorted({name for texts in given for name in texts})
-    changed = [name for name in names if len({texts.get(name) for texts in given}) > 1]
+    dicts = [json.loads(bytes(row.astype(np.uint8))) for row in rows]
+    names = sorted({name for texts in dicts for name in texts})
+    changed = [name for name in names if len({texts.get(name) for texts in dicts}) > 1]
     if changed:
         raise ConfigError(
             f"the workers have different data: {', '.join(changed)}",

@@ -278,7 +278,7 @@ REFUSED = {
     ),
     "momentum": ({"optimizer": SGD(momentum=0.9)}, "optimizer sgd with momentum 0.9 does not"),
     "accumulate": ({"accumulate": 2}, "training.accumulate 2 does not"),
-    "clip": ({"clip_norm": 1.0}, "clip_norm of all weights does not .* clip_part to 'encoder'"),
+    "clip": ({"clip_norm": 1.0}, "clip_norm of all weights does not .*clip_part to 'encoder'"),
     "float16": ({"precision": "mixed_float16"}, "the scale of the loss in mixed_float16 does not"),
 }
 

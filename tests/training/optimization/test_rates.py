@@ -194,7 +194,7 @@ def test_layers_are_needed(tmp_path, capsys):
     path = tiny.write_config(tmp_path, training={"optimizer": optimizer})
     command = ("--config", path, "--prepared", tmp_path / "prepared")
     problem = call(capsys, train, *command, "--set", "training.optimizer.layer_decay=0.9").problem()
-    assert "a trained encoder 'pretrained' or 'transformer'" in problem
+    assert "the encoder has no trained layers" in problem
     assert not (tmp_path / "run").exists()
     rates = ("--set", f"training.optimizer.rates={json.dumps({'encoder': 0.1})}")
     for module, more in ((train, ("--dry-run",)), (info, ())):

@@ -144,8 +144,8 @@ def sweep(folder: str | Path, pattern: str, *, alone: bool = False) -> None:
             except OSError:  # gone, a link, or someone else's
                 continue
             try:
-                own = os.fstat(handle).st_uid == os.getuid()
-                if own and (alone or not _is_new(handle)) and try_lock(handle):
+                is_mine = os.fstat(handle).st_uid == os.getuid()
+                if is_mine and (alone or not _is_new(handle)) and try_lock(handle):
                     if os.path.isdir(path):
                         # Its killed owner's processes may still write there; they cannot under
                         # another name.

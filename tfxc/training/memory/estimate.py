@@ -190,6 +190,16 @@ def allocated(
     with keras.StatelessScope(initialize_variables=False):
         objective.build(None)
     tables = sum(math.prod(table.shape) for table in objective.tables) * _FLOAT
+    # Of each split that training opens at most ``training.memory_gb``.
+    opened = ("train", "dev", *(["test"] if config.evaluation.test_on_improvement else []))
+    splits = [split for name, split in manifest.splits.items() if name in opened]
+    sizes = (
+        manifest.row_kind.memory_bytes(
+            split.examples, split.labels, split.nonzeros, sum(s.tokens for s in split.shards)
+        )
+        for split in splits
+    )
+    data = sum(min(int(config.training.memory_gb * 2**30), size) for size in sizes)
     label_texts, lists = _label_text_bytes(head, config.training.batch_size, manifest)
     # Chunks of a fused head are written one by one; `shapes` has them as one matrix.
     written = (*encoder.trainable_weights, *head.trainable_weights)
@@ -203,7 +213,7 @@ def allocated(
         averages=replicas * averages * weights,
         activations=0,
         tables=replicas * (tables + label_texts) + lists,
-        data=_data_bytes(config, manifest),
+        data=data,
         saving=2 * largest,
         fragments=0,
         runtime=resident_bytes() + _STARTED,
@@ -312,19 +322,3 @@ def weight_of(variable: "keras.Variable") -> WeightShape:
     """The ``WeightShape`` of a Keras variable."""
     itemsize = 2 if variable.dtype in ("bfloat16", "float16") else _FLOAT
     return WeightShape(variable.name, tuple(variable.shape), itemsize)
-
-
-def _data_bytes(config: "Config", manifest: Manifest) -> int:
-    """Examples of the splits that training opens: each at most ``training.memory_gb``."""
-    measured = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
-    most = int(config.training.memory_gb * 2**30)
-    total = 0
-    for name in ("train", *measured):
-        if name in manifest.splits:
-            split = manifest.splits[name]
-            tokens = sum(shard.tokens for shard in split.shards)
-            size = manifest.row_kind.memory_bytes(
-                split.examples, split.labels, split.nonzeros, tokens
-            )
-            total += min(most, size)
-    return total

@@ -70,17 +70,26 @@ class TracedModel:
 
     def training_bytes(self) -> tuple[int, int]:
         """Bytes of the tensors of a training step on one replica, and of its largest batch."""
-        batch = self._largest_batch()
         settings = self.config.training
+        batch = self._largest_batch()
         batches = [batch] * settings.accumulate
         specs = tf.nest.map_structure(_spec, batches)
-        step = self._step()
+        optimizer = get_optimizer(settings.optimizer.section())
+        schedule = get_schedule(settings.schedule.section(), 1000, 100.0)
+        techniques = [
+            registry.create("technique", method.section()) for method in self.config.techniques
+        ]
+        for technique in techniques:
+            technique.on_train_begin(100.0, 1000)
+        strategy = tf.distribute.get_strategy()
+        with unallocated():
+            step = TrainStep(self.model, optimizer, schedule, settings, strategy, techniques)
 
         def run(*batches: Mapping[str, Any]) -> tf.Tensor:
             def replica(*batches: Mapping[str, Any]) -> tf.Tensor:
                 return step._replica_step(batches, tf.constant(0.0), tf.constant(True))
 
-            return step.strategy.run(replica, args=batches)
+            return strategy.run(replica, args=batches)
 
         function = tf.function(run, autograph=False).get_concrete_function(*specs)
         return peak_of(function, tf.nest.flatten(batches)), _bytes(batch)
@@ -100,19 +109,6 @@ class TracedModel:
         specs = tf.nest.map_structure(_spec, features)
         function = tf.function(run, autograph=False).get_concrete_function(specs)
         return peak_of(function, tf.nest.flatten(features))
-
-    def _step(self) -> TrainStep:
-        settings = self.config.training
-        optimizer = get_optimizer(settings.optimizer.section())
-        schedule = get_schedule(settings.schedule.section(), 1000, 100.0)
-        techniques = [
-            registry.create("technique", method.section()) for method in self.config.techniques
-        ]
-        for technique in techniques:
-            technique.on_train_begin(100.0, 1000)
-        strategy = tf.distribute.get_strategy()
-        with unallocated():
-            return TrainStep(self.model, optimizer, schedule, settings, strategy, techniques)
 
     def _largest_batch(self) -> dict[str, Any]:
         """Of some batches the one with the most bytes: that of the longest texts."""

@@ -129,8 +129,10 @@ class FusedHead:
             share *= tf.gather(model.objective.example_weights, index)
 
         def rates(variable: tf.Variable) -> Rates:
-            own = model.head.fused_learning_rate
-            scheduled = rate if own is None else rate * (own / self._optimizer.learning_rate)
+            head_rate = model.head.fused_learning_rate
+            scheduled = (
+                rate if head_rate is None else rate * (head_rate / self._optimizer.learning_rate)
+            )
             scheduled = self._optimizer.rate_of(variable, scheduled)
             decay = self._optimizer.decay_of(variable)
             return Rates(scheduled, 1 - scheduled * decay if decay else 1.0)

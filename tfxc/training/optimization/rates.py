@@ -140,8 +140,8 @@ def weight_name(kind: str, part: "keras.layers.Layer", weight: "keras.Variable")
         weight: one of its variables.
     """
     path = weight.path.split("/")
-    own = path[path.index(part.name) + 1 :] if part.name in path else path[-1:]
-    return "/".join([kind, *own])
+    inside = path[path.index(part.name) + 1 :] if part.name in path else path[-1:]
+    return "/".join([kind, *inside])
 
 
 def rate_lines(optimizer: "Optimizer", weights: "Sequence[TrainedWeight]") -> Iterator[str]:

@@ -136,8 +136,8 @@ def source_of(split: str, shape: Shape) -> str:
         >>> source_of("dev", SHAPES["bibtex"])
         'test'
     """
-    other = {"dev": "test", "test": "dev", "train": "train"}[split]
-    return split if shape.examples(split) else other
+    substitute = {"dev": "test", "test": "dev", "train": "train"}[split]
+    return split if shape.examples(split) else substitute
 
 
 def summary_lines(costs: Mapping[str, Any]) -> list[str]:

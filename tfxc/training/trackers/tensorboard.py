@@ -91,7 +91,7 @@ def drop_later_events(path: Path, step: int) -> None:
     if not step:
         path.unlink()
         return
-    kept = []
+    records = []
     complete = True
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
@@ -100,13 +100,13 @@ def drop_later_events(path: Path, step: int) -> None:
             if event.step > step or ended:
                 complete = False
             else:
-                kept.append(record)
+                records.append(record)
     except tf.errors.DataLossError:
         complete = False
     if not complete:
         scratch = path.with_name(f".new-{path.name}")
         with tf.io.TFRecordWriter(str(scratch)) as writer:
-            for record in kept:
+            for record in records:
                 writer.write(record)
         scratch.replace(path)
 
