@@ -138,7 +138,7 @@ def test_each_repetition_with_its_own(folder):
     for weight in found:  # names in the file are Keras' own: the same array is somewhere in it
         assert any(np.array_equal(weight, array) for array in stored)
     wrong = TrainingJob(context.config, context.data_folder, context.run, repetition=0, start=start)
-    with pytest.raises(ConfigError, match=r"head: hashes of the seeds \[1\] expected.*found \[0\]"):
+    with pytest.raises(ConfigError, match=r"head hashes by seeds \[0\], but \[1\] in"):
         started(wrong)
     start = RunStart(folder / "hashed", repetition=0)  # others may have begun: it is still checked
     job = TrainingJob(context.config, context.data_folder, context.run, repetition=0, start=start)
