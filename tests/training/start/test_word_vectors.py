@@ -112,7 +112,7 @@ def test_files_that_do_not_fit(tmp_path):
     path = write(tmp_path / "x.vec", ["zebra 1 2 3"])
     with pytest.raises(DataError, match="a vector of none of the 5 tokens"):
         table_of(job(tmp_path, {"vectors": str(path)}))
-    with pytest.raises(ConfigError, match=r"encoder.vectors: encoder BagMLP has no table of tokens"):
+    with pytest.raises(ConfigError, match=r"encoder.vectors: encoder BagMLP has no table"):
         encoder = {"name": "bag_mlp", "hidden": [4], "vectors": str(path)}
         found = job(tmp_path, text_features={"name": "tfidf"})
         section = type(found.config.encoder)(**encoder)
