@@ -95,6 +95,7 @@ def readers():
 
 def optimizers():
     """The page of optimizers and learning-rate schedules."""
+    from tfxc.core.declared import arguments_of as declared_arguments
     from tfxc.training.optimization.optimizers import OPTIMIZERS
     from tfxc.training.optimization.rates import RateFactors
     from tfxc.training.optimization.schedules import Schedule
@@ -106,7 +107,8 @@ def optimizers():
     )
     page = _plugs("Optimizers and schedules", introduction, OPTIMIZERS)
     rates = entry("Learning rates of single weights", RateFactors, arguments_of(RateFactors))
-    from_the_run = Schedule.data_dependent_arguments
+    declared = declared_arguments(Schedule)
+    from_the_run = [name for name, argument in declared.items() if argument.from_data]
     schedule = entry("Schedules", Schedule, arguments_of(Schedule, from_the_run))
     return f"{page}\n{rates}\n\n{schedule}\n"
 

@@ -189,8 +189,8 @@ def test_ids_and_texts(text_run, tmp_path, capsys):
                   "--format", "table"])  # fmt: skip
     assert capsys.readouterr().out.splitlines()[2].endswith("<- stew")
     wrong = (
-        ('{"text": "soup"}', "the key 'uid' expected"),
-        ('{"text": "soup", "uid": []}', "a string or an integer expected"),
+        ('{"text": "soup"}', "there is no key 'uid', only 'text'"),
+        ('{"text": "soup", "uid": []}', r"'uid' is \[\], neither a text nor an integer"),
     )
     for content, problem in wrong:
         (tmp_path / "in.jsonl").write_text(content + "\n")

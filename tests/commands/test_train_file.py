@@ -121,6 +121,15 @@ def test_init(folder, capsys):
     assert load_config("mine.json").training.epochs > 3
 
 
+def test_labels_that_may_be_several_are_warned_of_and_can_be_kept(folder, capsys):
+    write(folder / "paths.csv", "text,label", pairs(labels=("law", "law|tax", "art", "art|oil")))
+    keep = ("--set", "data.reader_options.label_separator=null")
+    message = "paths.csv: every example has one label, but 2 of 4 label names"
+    assert call(capsys, init, "paths.csv").err.count(message) == 1
+    assert "warning" not in call(capsys, init, "paths.csv", "--force", *keep).err
+    assert load_config("paths.json").data.reader_options["label_separator"] is None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -416,7 +416,7 @@ RUN = ["--run", "{}/dense"]
         ([*EMBEDDED, "--folds", "61"], "2 to 60 folds expected for 60 pairs, found 61"),
         (
             [*EMBEDDED, "--embeddings", "{}/bare.npz"],
-            "an array 'embeddings' expected, found pairs",
+            "there is no array 'embeddings', only pairs",
         ),
         (
             [*RUN, "--pairs-from-labels", "{}/labelled.npz"],

@@ -148,7 +148,7 @@ class EncoderContract:
     @pytest.mark.parametrize("share", [-0.1, 1.0])
     def test_impossible_dropout_is_refused(self, share):
         for name in self.dropping:
-            with pytest.raises(ValueError, match=rf"{name}: .*a number in \[0, 1\) expected"):
+            with pytest.raises(ValueError, match=rf"{name}: must be .*a number in \[0, 1\)"):
                 self.make(**{name: share})
 
 
@@ -190,9 +190,9 @@ class ImageEncoderContract(EncoderContract):
     def test_other_features_are_refused(self):
         encoder = self.make()
         bag = {"ids": tf.constant([1]), "weights": tf.ones(1), "row_splits": tf.constant([0, 1])}
-        with pytest.raises(ValueError, match=r"images \(batch, .*expected, found a sparse bag"):
+        with pytest.raises(ValueError, match=r"must be images \(batch, .*not a sparse bag"):
             encoder.call(bag)
-        with pytest.raises(ValueError, match=r"images \(batch, .*expected, found \(2, 5, 7, 3\)"):
+        with pytest.raises(ValueError, match=r"must be images \(batch, .*not \(2, 5, 7, 3\)"):
             encoder.call(tf.zeros((2, 5, 7, 3)))
 
 

@@ -184,7 +184,7 @@ class HeadContract:
     @pytest.mark.parametrize("k", [0, NUM_LABELS + 1])
     def test_impossible_k_is_refused(self, k):
         head, features = self.built(), self.features()
-        message = f"k: 1 to {NUM_LABELS} .*found {k}"
+        message = f"k: must be from 1 to {NUM_LABELS}, .*not {k}"
         with pytest.raises(ValueError, match=message):
             head.top_k(features, k)
         if head.search_methods:

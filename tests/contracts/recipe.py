@@ -230,7 +230,7 @@ class RecipeContract:
         assert isinstance(model, RunModel)
         assert model.num_labels == finished.manifest.num_labels
         model.check_k(model.num_labels)
-        with pytest.raises(ValueError, match=r"k: 1 to "):
+        with pytest.raises(ValueError, match=r"k: must be from 1 to "):
             model.check_k(model.num_labels + 1)
         features = dev_batch(finished)["features"]
         ids, scores = model.find_top_k(features, K)

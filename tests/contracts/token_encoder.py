@@ -213,9 +213,9 @@ class TokenEncoderContract(EncoderContract):
     @pytest.mark.parametrize(
         ("wrong", "message"),
         [
-            ({"start": "best"}, "start: one of uniform, .* expected, found 'best'"),
-            ({"initial_std": 0.0}, "initial_std: .*positive number expected, found 0.0"),
-            ({"embedding_dim": 0}, "embedding_dim: .*integer of at least 1 expected, found 0"),
+            ({"start": "best"}, "start: must be one of uniform, .*, not 'best'"),
+            ({"initial_std": 0.0}, "initial_std: must be .*positive number, not 0.0"),
+            ({"embedding_dim": 0}, "embedding_dim: must be .*integer of at least 1, not 0"),
         ],
     )
     def test_wrong_arguments(self, wrong, message):
@@ -224,5 +224,5 @@ class TokenEncoderContract(EncoderContract):
 
     def test_sparse_bags_are_refused(self):
         bag = {"ids": tf.constant([1]), "weights": tf.ones(1), "row_splits": tf.constant([0, 1])}
-        with pytest.raises(ValueError, match=r"token ids .* expected, found a sparse bag"):
+        with pytest.raises(ValueError, match=r"must be token ids .*, not a sparse bag"):
             self.make().call(bag)

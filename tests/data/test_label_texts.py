@@ -153,7 +153,7 @@ def test_training_labels_need_a_text(tmp_path):
         ([{"label": "a", "text": " "}], "a text expected for label 'a'"),
         ([{"label": "a", "text": "x"}, {"label": "a", "text": "y"}], "another one for 'a'"),
         ([{"label": ["a", "b"], "text": "x"}], "one label expected in 'label', found 2"),
-        ([{"name": "a", "text": "x"}], "the key 'label' expected"),
+        ([{"name": "a", "text": "x"}], "there is no key 'label', only 'name', 'text'"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path, entries, message):

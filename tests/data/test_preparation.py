@@ -387,16 +387,23 @@ def test_our_outputs_in_a_source_folder_are_no_part_of_it(tmp_path):
     ("labels", "options", "found"),
     [
         (["law", "health", "law;health", "health;law"], {}, "2 of 4 label names .*'health;law'"),
-        (["a|b", "b|c", "a|c"], {}, "3 of 3 label names .*separator .* to '[|]'"),
+        (["a|b", "b|c", "a|c"], {}, "3 of 3 label names .*separator to '[|]'"),
         (["law", "health", "law;health"], {"label_separator": ";"}, None),
         (["Lyon, France", "Rome, Italy", "Nice, France", "law"], {}, None),
         (["a/b", "c"], {}, None),
-        (["a;", "b;", "a;b;"], {}, "1 of 3 label names .*'a;b;'.*separator .* to ';'"),
-        (["a", "b", "a;;b"], {}, "1 of 3 label names .*separator .* to ';'"),
-        (["a", "b", "a\uff1bb"], {}, "1 of 3 label names .*separator .* to '\uff1b'"),
-        (["a", "b", "a\u3001b"], {}, "1 of 3 label names .*separator .* to '\u3001'"),
-        (["a", "b", "a#b", "b#a"], {}, "2 of 4 label names .*separator .* to '#'"),
+        (["a;", "b;", "a;b;"], {}, "1 of 3 label names .*'a;b;'.*separator to ';'"),
+        (["a", "b", "a;;b"], {}, "1 of 3 label names .*separator to ';'"),
+        (["a", "b", "a\uff1bb"], {}, "1 of 3 label names .*separator to '\uff1b'"),
+        (["a", "b", "a\u3001b"], {}, "1 of 3 label names .*separator to '\u3001'"),
+        (["a", "b", "a#b", "b#a"], {}, "2 of 4 label names .*separator to '#'"),
         (["Issue #1", "Issue #2", "Task #1", "Task #2"], {}, None),
+        (
+            ["Mode", "Mode|Oben", "Haus", "Haus|M\u00f6bel"],
+            {},
+            "2 of 4 label names .*'Haus|M\u00f6bel'.*separator to '[|]', .* 4 labels; .* to null,",
+        ),
+        (["Mode", "Mode|Oben", "Haus", "Haus|M\u00f6bel"], {"label_separator": None}, None),
+        (["a", "b", "c", "a::b", "b::c"], {}, "2 of 5 .*separator to '::', which makes 3 labels"),
     ],
 )
 def test_cells_of_several_labels_are_warned_of(labels, options, found, tmp_path, capsys):
@@ -407,9 +414,29 @@ def test_cells_of_several_labels_are_warned_of(labels, options, found, tmp_path,
     )
     prepare(settings, tmp_path / "out")
     warned = capsys.readouterr().err
-    assert ("warning" in warned) == (found is not None)
+    assert warned.count("warning: ") == (found is not None)
     if found:
         assert re.search(rf"train\.csv: every example has one label, but {found}", warned), warned
+
+
+@pytest.mark.parametrize("settled", ["label_names", "split_options"])
+def test_names_that_the_user_has_settled_are_not_warned_of(settled, tmp_path, capsys):
+    names = ["law", "law|tax", "art", "art|oil"]
+    rows = "".join(f"some text {number},{name}\n" for number, name in enumerate(names))
+    (tmp_path / "train.csv").write_text(f"text,labels\n{rows}")
+    (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
+    chosen = {
+        "label_names": str(tmp_path / "names.txt"),
+        "split_options": {"train": {"label_separator": None}},
+    }
+    settings = DataSettings(
+        name="cells",
+        train=str(tmp_path / "train.csv"),
+        text_features=TFIDF,
+        **{settled: chosen[settled]},
+    )
+    prepare(settings, tmp_path / "out")
+    assert "warning" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

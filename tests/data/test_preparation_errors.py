@@ -53,7 +53,7 @@ def failing_sets(folder):
     return {
         "empty.txt": (None, "a training split with examples expected, found an empty one"),
         "unlabelled.txt": (None, "a training split with labels expected, found none"),
-        "range.txt": (None, "found 12"),
+        "range.txt": (None, "the label id 12 is not one of 0 to 11"),
         "nan.npz": (None, "row 2"),
         "texts.jsonl": (None, "examples with features expected, found texts"),
         "nothing.jsonl": (TFIDF, "a training split with examples expected, found an empty one"),

@@ -167,15 +167,15 @@ def test_half_batches_drop_what_the_whole_batch_drops():
     [
         (
             {"hidden": []},
-            "hidden: a list of at least one item, each an integer of at least 1, expected",
+            "hidden: must be a list of at least one item, each item an integer of at least 1",
         ),
         (
             {"hidden": [8, 0]},
-            "hidden: a list of at least one item, each an integer of at least 1, expected",
+            "hidden: must be a list of at least one item, each item an integer of at least 1",
         ),
         (
             {"num_hashed_features": 0},
-            "num_hashed_features: .*integer of at least 1 expected, found 0",
+            "num_hashed_features: must be .*integer of at least 1, not 0",
         ),
         ({"activation": "no_such"}, "no_such"),
     ],

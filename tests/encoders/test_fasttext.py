@@ -16,5 +16,5 @@ class TestFastText(TokenEncoderContract):
 
 
 def test_wrong_width():
-    with pytest.raises(ValueError, match="hidden_dim: an integer of at least 1 expected, found 0"):
+    with pytest.raises(ValueError, match="hidden_dim: must be an integer of at least 1, not 0"):
         FastText(VOCABULARY, hidden_dim=0)

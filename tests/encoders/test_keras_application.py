@@ -122,12 +122,12 @@ def test_the_least_side_is_that_of_keras(model):
             "model: one of .*, found 'MobilNetV2', did you mean 'MobileNetV2'",
         ),
         ({"weights": "absent.weights.h5"}, "no file absent.weights.h5"),
-        ({"pooling": "sum"}, "pooling: one of avg, max expected, found 'sum'"),
-        ({"image_shape": (32, 32, 4)}, "images of 1 or 3 channels expected by .*, found 4"),
-        ({"image_shape": (28, 28, 1)}, "at least 32 x 32 expected by MobileNet, found 28 x 28"),
+        ({"pooling": "sum"}, "pooling: must be one of avg, max, not 'sum'"),
+        ({"image_shape": (32, 32, 4)}, "images of 1 or 3 channels, not 4"),
+        ({"image_shape": (28, 28, 1)}, "MobileNet needs images of at least 32 x 32, not 28 x 28"),
         (
             {"image_shape": (70, 99, 3), "model": "Xception"},
-            "images of at least 71 x 71 expected by Xception, found 70 x 99",
+            "Xception needs images of at least 71 x 71, not 70 x 99",
         ),
     ],
 )

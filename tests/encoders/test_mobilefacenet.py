@@ -63,9 +63,9 @@ def test_the_last_map_is_weighed_place_by_place():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scale": 0}, "scale: a positive number expected, found 0"),
-        ({"scale": 0.007}, "scale: a value that leaves 1 of 64 channels expected, found 0.007"),
-        ({"embedding_dim": 0}, "embedding_dim: .*integer of at least 1 expected, found 0"),
+        ({"scale": 0}, "scale: must be a positive number, not 0"),
+        ({"scale": 0.007}, "scale: is 0.007, which leaves none of 64 channels"),
+        ({"embedding_dim": 0}, "embedding_dim: must be .*integer of at least 1, not 0"),
     ],
 )
 def test_bad_arguments(arguments, message):

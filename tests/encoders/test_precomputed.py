@@ -60,5 +60,5 @@ def test_sparse_bags_are_refused():
         "weights": tf.constant([1.0]),
         "row_splits": tf.constant([0, 1]),
     }
-    with pytest.raises(ValueError, match=r"dense vectors .*expected.*use encoder 'bag_mlp'"):
+    with pytest.raises(ValueError, match=r"needs dense vectors .*use encoder 'bag_mlp'"):
         Precomputed(5)(bag)

@@ -190,23 +190,23 @@ def test_start_of_the_weights():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": 20}, "depth: one of 10, 18, 34, 50, 101, 152 expected, found 20"),
-        ({"stem": "large"}, "stem: one of auto, cifar, imagenet expected, found 'large'"),
-        ({"width": 0}, "width: an integer of at least 1 expected, found 0"),
+        ({"depth": 20}, "depth: must be one of 10, 18, 34, 50, 101, 152, not 20"),
+        ({"stem": "large"}, "stem: must be one of auto, cifar, imagenet, not 'large'"),
+        ({"width": 0}, "width: must be an integer of at least 1, not 0"),
         (
             {"embedding_dim": 0},
-            "embedding_dim: None or an integer of at least 1 expected, found 0",
+            "embedding_dim: must be an integer of at least 1, not 0",
         ),
-        ({"pooling": "max"}, "pooling: one of average, flatten expected, found 'max'"),
+        ({"pooling": "max"}, "pooling: must be one of average, flatten, not 'max'"),
         ({"pooling": "flatten"}, "pooling 'flatten' with embedding 'linear' needs embedding_dim"),
         ({"embedding": "hidden"}, "'average' with embedding 'hidden' needs embedding_dim"),
         (
             {"embedding": "deep", "embedding_dim": 4},
-            "embedding: one of linear, normalised, hidden expected",
+            "embedding: must be one of linear, normalised, hidden",
         ),
-        ({"mean": [0.5, 0.5]}, "mean: one value or 3 expected"),
-        ({"std": 0}, "std: .*positive number expected, found 0"),
-        ({"image_shape": (8, 8)}, r"image_shape: \(height, width, channels\) expected"),
+        ({"mean": [0.5, 0.5]}, "mean: has 2 values, but the images have 3 channels"),
+        ({"std": 0}, "std: must be .*positive number, not 0"),
+        ({"image_shape": (8, 8)}, "image_shape: must be height, width and channels"),
     ],
 )
 def test_bad_arguments(arguments, message):

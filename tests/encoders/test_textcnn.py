@@ -54,6 +54,6 @@ def test_gradient_goes_to_the_first_of_equal_windows():
 def test_wrong_widths(widths):
     with pytest.raises(
         ValueError,
-        match="widths: a list of at least one item, each an integer of at least 1, expected",
+        match="widths: must be a list of at least one item, each item an integer of at least 1",
     ):
         TextCNN(VOCABULARY, widths=widths)

@@ -20,5 +20,5 @@ class TestTextRCNN(TokenEncoderContract):
 
 @pytest.mark.parametrize("name", ["hidden_dim", "num_layers"])
 def test_wrong_sizes(name):
-    with pytest.raises(ValueError, match=f"{name}: .*integer of at least 1 expected, found 0"):
+    with pytest.raises(ValueError, match=f"{name}: must be .*integer of at least 1, not 0"):
         TextRCNN(VOCABULARY, **{name: 0})

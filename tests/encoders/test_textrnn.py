@@ -39,5 +39,5 @@ def test_forget_gates_start_open():
 
 @pytest.mark.parametrize("name", ["hidden_dim", "num_layers"])
 def test_wrong_sizes(name):
-    with pytest.raises(ValueError, match=f"{name}: .*integer of at least 1 expected, found 0"):
+    with pytest.raises(ValueError, match=f"{name}: must be .*integer of at least 1, not 0"):
         TextRNN(VOCABULARY, **{name: 0})

@@ -100,14 +100,14 @@ def test_sinusoids():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"embedding_dim": 7}, "embedding_dim: an even number expected, found 7"),
-        ({"num_heads": 3}, "num_heads: a divisor of embedding_dim 8 expected, found 3"),
-        ({"num_heads": 0}, "num_heads: .*integer of at least 1 expected, found 0"),
-        ({"head_dim": 0}, "head_dim: .*integer of at least 1 expected, found 0"),
-        ({"num_layers": 0}, "num_layers: .*integer of at least 1 expected, found 0"),
+        ({"embedding_dim": 7}, "embedding_dim: must be even, not 7"),
+        ({"num_heads": 3}, "num_heads: must divide embedding_dim, which is 8, .* not 3"),
+        ({"num_heads": 0}, "num_heads: must be .*integer of at least 1, not 0"),
+        ({"head_dim": 0}, "head_dim: must be .*integer of at least 1, not 0"),
+        ({"num_layers": 0}, "num_layers: must be .*integer of at least 1, not 0"),
         (
             {"feed_forward_dim": 0},
-            "feed_forward_dim: .*integer of at least 1 expected, found 0",
+            "feed_forward_dim: must be .*integer of at least 1, not 0",
         ),
     ],
 )

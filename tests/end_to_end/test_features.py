@@ -111,7 +111,7 @@ def test_shards_with_a_catalog_by_a_saved_model(tmp_path, capsys, monkeypatch):
     np.testing.assert_allclose(found.features, expected, rtol=1e-4, atol=1e-5)
     Path("catalog.csv").write_text("treeoflife_id,species\na,Ara\n")
     problem = call(capsys, features_command, "extract", *command).problem()
-    assert "s-0.tar: sample 'e': a row with the key 'e' expected in catalog.csv" in problem
+    assert "s-0.tar: sample 'e': catalog.csv has no row with the key 'e'" in problem
 
 
 def learnable(folder, count=400):

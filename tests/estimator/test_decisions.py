@@ -1,6 +1,7 @@
 """``XCClassifier.predict`` and ``tfxc evaluate --tables`` predict the same labels of a run."""
 
 import json
+import typing
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from tests.small_runs import TEXTS as EXAMPLES
 from tests.small_runs import make_run
 from tfxc.core import registry
 from tfxc.estimator.classifier import XCClassifier
-from tfxc.heads.mach import AGGREGATES
+from tfxc.heads.mach import Aggregate
 from tfxc.reports.measurement import Measurement
 from tfxc.runs.loaded import load_run
+
+AGGREGATES = typing.get_args(Aggregate)
 
 LINKS = ("sigmoid", "softmax", "hinge")  # each has an objective of its name
 HEADS = [{**head_of(name)} for name in registry.names("head") if name not in ("mach", "label_text")]

@@ -244,10 +244,22 @@ def test_nothing_of_the_callers_is_changed(recipe):
             np.testing.assert_array_equal(array, given)
 
 
-def test_zeros_and_ones_as_lists_are_warned_about():
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([[0, 1, 0], [1, 0, 0]] * 6, "lists of the labels 0 and 1; if it is a binary matrix"),
+        (["a", "b", "a|b"] * 4, "1 of 3 label names look like several"),
+        ([["a"], ["b"], ["a|b"]] * 4, "1 of 3 label names look like several"),
+    ],
+)
+def test_labels_that_may_mean_others_are_warned_about(y, message):
+    with pytest.warns(UserWarning, match=message) as record:
+        small(epochs=1).fit(MATRIX[:12], y)
+    assert [each.filename for each in record if message in str(each.message)] == [__file__]
+
+
+def test_zeros_and_ones_in_other_forms_are_not_warned_about():
     rows = [[0, 1, 0], [1, 0, 0]] * 6
-    with pytest.warns(UserWarning, match="lists of the labels 0 and 1; if it is a binary matrix"):
-        small(epochs=1).fit(MATRIX[:12], rows)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         small(epochs=1).fit(MATRIX[:12], np.array(rows))

@@ -1,5 +1,7 @@
 """Forms in which texts and labels come: columns and tables, and values that are missing."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -81,3 +83,21 @@ def test_no_text_has_no_label(y):
         found = model.predict(nothing)
         assert len(found) == 0 and type(found) is type(model.predict(TEXTS))
         assert model.decision_function(nothing).shape[0] == 0
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_classes_that_look_like_several_are_warned_of(listed):
+    classes = ["Mode", "Mode|Oben", "Haus", "Haus|M\u00f6bel"]
+    y = [[label] for label in classes] if listed else np.array(classes)
+    message = (
+        r"every example has one label, but 2 of 4 label names look like several, such as "
+        r"'Haus\|M.bel' \('Haus', 'M.bel'\).*which makes 4 labels.*label_separator='\|'"
+    )
+    with pytest.warns(UserWarning, match=message) as record:
+        assert len(read_targets(y)[0].classes) == 4
+    assert len(record) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_targets([label.split("|") for label in classes])
+        read_targets([*classes[:2], "R&D"])
+        read_targets([[3], [4]])

@@ -30,14 +30,14 @@ def command(folder, prepared=None, **changes):
 
 # File content, and what the message must say behind the file's name.
 BAD_LINES = {
-    "too few points": ("3 60 30\n1 2:1\n2 3:1\n", ":1: 3 points as in the header expected"),
-    "too many points": ("1 60 30\n1 2:1\n2 3:1\n", ":1: 1 points as in the header expected"),
+    "too few points": ("3 60 30\n1 2:1\n2 3:1\n", ":1: the header says 3 points"),
+    "too many points": ("1 60 30\n1 2:1\n2 3:1\n", ":1: the header says 1 points"),
     "no header": ("1 2:1\n2 3:1\n", ":1: "),
     "a header of two numbers": ("2 60\n1 2:1\n2 3:1\n", ":1: "),
     "a negative header": ("2 60 -3\n1 2:1\n2 3:1\n", ":1: "),
-    "a label beyond the header": ("2 60 30\n1 2:1\n30 3:1\n", ":3: a label id of 0 to 29"),
-    "a negative label": ("2 60 30\n1 2:1\n-1 3:1\n", ":3: a label id"),
-    "a feature beyond the header": ("2 60 30\n1 60:1\n2 3:1\n", ":2: a feature id of 0 to 59"),
+    "a label beyond the header": ("2 60 30\n1 2:1\n30 3:1\n", ":3: the label id 30 is not one of"),
+    "a negative label": ("2 60 30\n1 2:1\n-1 3:1\n", ":3: the label id -1"),
+    "a feature beyond the header": ("2 60 30\n1 60:1\n2 3:1\n", ":2: the feature id 60 is"),
     "a feature twice": ("2 60 30\n1 2:1 2:3\n2 3:1\n", ":2: "),
     "a value that is no number": ("2 60 30\n1 2:1\n2 3:x\n", ":3: "),
     "NaN": ("2 60 30\n1 2:1\n2 3:nan\n", ":3: "),

@@ -100,7 +100,7 @@ def test_records(tmp_path, layout, name):
     with pytest.raises(DataError, match=r"rows\.tfrecords"):
         read_shard(path, layout, num_features=10)
     if layout == "examples":
-        with pytest.raises(DataError, match="write the file again"):
+        with pytest.raises(DataError, match="Write the file again"):
             list(open_reader(path).chunks())
 
 

@@ -1,3 +1,5 @@
+import typing
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,12 +13,14 @@ from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.precomputed import Precomputed
-from tfxc.heads.mach import AGGREGATES, MACH
+from tfxc.heads.mach import MACH, Aggregate
 from tfxc.model import build_model
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.ops.randomness import step_scope
 from tfxc.ops.search import gather_graph
 from tfxc.recipes.repetitions.recipe import place_repetition
+
+AGGREGATES = typing.get_args(Aggregate)
 
 
 def buckets_of(head):
@@ -100,7 +104,9 @@ class TestMACHOfSeparateTrunks(TestMACH):
         return super().make(num_labels, trunk="separate", **arguments)
 
     def encoder(self):
-        return Repeated([Precomputed(self.dim, unit_norm=r % 2) for r in range(self.repetitions)])
+        return Repeated(
+            [Precomputed(self.dim, unit_norm=r % 2 == 1) for r in range(self.repetitions)]
+        )
 
     def bucket_logits(self, head, features):
         kernel, bias = (weight.astype(np.float64) for weight in head.get_weights())
@@ -286,16 +292,16 @@ def gradients_by_repetition(joint, singles):
             {"num_buckets": 21},
             r"num_buckets: at most 20 \(the number of labels\) expected, found 21",
         ),
-        ({"num_buckets": 0}, "num_buckets: an integer of at least 1 expected, found 0"),
-        ({"num_repetitions": 0}, "num_repetitions: an integer of at least 1 expected, found 0"),
-        ({"trunk": "none"}, "trunk: one of shared, separate expected, found 'none'"),
-        ({"aggregate": "mean"}, "aggregate: one of logits, probabilities, .*found 'mean'"),
-        ({"search_buckets": 0}, "search_buckets: .*integer of at least 1 expected, found 0"),
+        ({"num_buckets": 0}, "num_buckets: must be an integer of at least 1, not 0"),
+        ({"num_repetitions": 0}, "num_repetitions: must be an integer of at least 1, not 0"),
+        ({"trunk": "none"}, "trunk: must be one of shared, separate, not 'none'"),
+        ({"aggregate": "mean"}, "aggregate: must be one of logits, probabilities, .*not 'mean'"),
+        ({"search_buckets": 0}, "search_buckets: .*integer of at least 1, not 0"),
         (
             {"search_min_count": -1},
-            "search_min_count: .*integer of at least 1 expected, found -1",
+            "search_min_count: .*integer of at least 1, not -1",
         ),
-        ({"link": "probit"}, "link: one of None, sigmoid, softmax, hinge expected, found 'probit'"),
+        ({"link": "probit"}, "link: must be one of sigmoid, softmax, hinge, not 'probit'"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -369,12 +375,12 @@ def test_direct_is_a_logistic_regression_on_each_bucket():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_repetitions": 2}, r"direct: trunk 'separate' expected"),
+        ({"num_repetitions": 2}, r"direct: with trunk 'shared'"),
         (
             {"num_repetitions": 1},
-            r"head.direct: vectors of 6 numbers.*found 8.*encoder.hidden=\[6\]",
+            r"head.direct: the encoder .* 8 numbers.* 6 buckets.*encoder.hidden=\[6\]",
         ),
-        ({"num_repetitions": 1, "initial_std": 0.1}, r"initial_std: no initial_std expected"),
+        ({"num_repetitions": 1, "initial_std": 0.1}, r"initial_std: .* has no effect with direct"),
     ],
 )
 def test_direct_needs_an_encoder_of_its_own_with_a_number_per_bucket(arguments, message):

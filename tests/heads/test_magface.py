@@ -132,10 +132,13 @@ def test_mixed_precision_changes_no_margin(policy):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"least_length": 0}, "least_length: .*positive number expected, found 0"),
-        ({"largest_length": 5}, "largest_length: a number above least_length, 10.0, expected"),
-        ({"largest_margin": 0.2}, "largest_margin: a number of at least least_margin, 0.45"),
-        ({"least_margin": 3.2}, "least_margin: .*expected, found 3.2"),
+        ({"least_length": 0}, "least_length: .*positive number, not 0"),
+        (
+            {"largest_length": 5},
+            "largest_length: must be above least_length, 10.0",
+        ),
+        ({"largest_margin": 0.2}, "largest_margin: must be at least least_margin, 0.45"),
+        ({"least_margin": 3.2}, "least_margin: .*, not 3.2"),
         ({"length_weight": -1}, "length_weight: .*at least 0 expected"),
         ({"sampling": "heads"}, "sampling 'heads' needs heads"),
     ],

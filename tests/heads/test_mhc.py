@@ -361,13 +361,13 @@ def test_published_sizes():
             {"num_candidate_groups": 5},
             r"num_candidate_groups: an integer from 1 to 4 \(the groups\)",
         ),
-        ({"beam": 0}, "beam: None or an integer of at least 1 expected, found 0"),
-        ({"parent_weight": 0.5}, "parent_weight: 1 expected with link 'softmax', found 0.5"),
-        ({"link": "sigmoid", "parent_weight": 2}, r"parent_weight: a number in \[0, 1\] expected"),
-        ({"link": "tanh"}, "link: one of None, sigmoid, softmax, hinge expected"),
+        ({"beam": 0}, "beam: must be an integer of at least 1, not 0"),
+        ({"parent_weight": 0.5}, "parent_weight: must be 1 with link 'softmax', not 0.5"),
+        ({"link": "sigmoid", "parent_weight": 2}, r"parent_weight: must be a number from 0 to 1"),
+        ({"link": "tanh"}, "link: must be one of sigmoid, softmax, hinge"),
         (
             {"label_order": "alphabetical"},
-            "label_order: one of given, random, clusters, product expected",
+            "label_order: must be one of given, random, clusters, product",
         ),
     ],
 )

@@ -232,22 +232,22 @@ def test_start():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": "some"}, "classes: one of batch, all expected, found 'some'"),
-        ({"num_extra": 3}, "both num_extra and extra, or neither, expected, found 3 and None"),
-        ({"extra": "uniform"}, "num_extra and extra, or neither, expected, found 0 and 'uniform'"),
-        ({"num_extra": 3, "extra": "odd"}, "extra: one of None, uniform, frequency expected"),
+        ({"classes": "some"}, "classes: must be one of batch, all, not 'some'"),
+        ({"num_extra": 3}, "num_extra and extra go together: .* not 3 and None"),
+        ({"extra": "uniform"}, "num_extra and extra go together: .* not 0 and 'uniform'"),
+        ({"num_extra": 3, "extra": "odd"}, "extra: must be one of uniform, frequency"),
         (
             {"num_extra": 12, "extra": "uniform"},
-            r"num_extra: an integer from 0 to 11 expected, found 12",
+            r"num_extra: must be an integer from 0 to 11, not 12",
         ),
         ({"num_extra": 1, "extra": "uniform", "classes": "all"}, "'all' does not use num_extra"),
-        ({"score": "dot"}, "score: one of linear, cosine expected, found 'dot'"),
+        ({"score": "dot"}, "score: must be one of linear, cosine, not 'dot'"),
         ({"score": "cosine"}, "scale: a positive number, .* by score 'cosine', found None"),
         ({"scale": 2.0}, "score 'linear' does not use scale"),
         ({"m2": 0.3}, "score 'linear' does not use m2"),
         ({"score": "cosine", "scale": 2.0, "bias": True}, "score 'cosine' does not use bias"),
-        ({"score": "cosine", "scale": 2.0, "m3": -1.0}, "m3: .*number of at least 0 expected"),
-        ({"initial_std": 0.0}, "initial_std: .*positive number expected, found 0"),
+        ({"score": "cosine", "scale": 2.0, "m3": -1.0}, "m3: .*number of at least 0"),
+        ({"initial_std": 0.0}, "initial_std: .*positive number, not 0"),
     ],
 )
 def test_arguments_out_of_range_are_named(arguments, message):

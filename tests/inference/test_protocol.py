@@ -123,7 +123,7 @@ class Ranker(RankerModel):
 def test_what_rankers_share():
     model = Ranker()
     assert not model.has_probabilities and model.decides_each_label and not model.search_methods
-    with pytest.raises(ValueError, match=r"k: 1 to 4 \(the labels\) expected, found 5"):
+    with pytest.raises(ValueError, match=r"k: must be from 1 to 4, the number of labels, not 5"):
         Searcher(model, 5)
     with pytest.raises(ConfigError, match="calibrated scores expected"):
         Searcher(model, 1, probabilities=True)

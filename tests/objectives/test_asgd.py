@@ -16,5 +16,5 @@ def test_the_step_size_falls_to_zero():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="dual_learning_rate: a positive number expected, found 0"):
+    with pytest.raises(ValueError, match="dual_learning_rate: must be a positive number, not 0"):
         ASGD(3, dual_learning_rate=0)

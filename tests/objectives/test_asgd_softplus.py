@@ -22,5 +22,5 @@ class TestASGDSoftplus(DualContract):
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="smoothing: a positive number expected, found 0"):
+    with pytest.raises(ValueError, match="smoothing: must be a positive number, not 0"):
         ASGDSoftplus(3, smoothing=0)

@@ -95,5 +95,5 @@ def test_no_true_column_no_loss():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="reduction: one of mean, sum expected, found 'max'"):
+    with pytest.raises(ValueError, match="reduction: must be one of mean, sum, not 'max'"):
         DecoupledSoftmax(reduction="max")

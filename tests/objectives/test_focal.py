@@ -72,13 +72,13 @@ def test_alpha_needs_all_labels_in_a_graph():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"gamma": -1.0}, "gamma: .*number of at least 0 expected, found -1.0"),
+        ({"gamma": -1.0}, "gamma: .*number of at least 0, not -1.0"),
         (
             {"alpha": [1.0, -2.0]},
-            "alpha: .*each a number of at least 0, expected, found .1.0, -2.0.",
+            "alpha: .*each a number of at least 0, not .1.0, -2.0.",
         ),
-        ({"alpha": [1.0, 2.0], "num_labels": 3}, "alpha: 3 weights, .* expected, found 2"),
-        ({"alpha": [1.0, 2.0], "num_groups": 4}, "alpha: a head with one group"),
+        ({"alpha": [1.0, 2.0], "num_labels": 3}, "alpha: there are 2 weights for 3 labels"),
+        ({"alpha": [1.0, 2.0], "num_groups": 4}, "alpha: .* not one with 4 groups"),
     ],
 )
 def test_wrong_arguments(wrong, message):

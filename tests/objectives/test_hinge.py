@@ -11,14 +11,14 @@ class TestHinge(HingeContract):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cost_positive": -1.0}, "cost_positive: .*number of at least 0 expected, found -1.0"),
+        ({"cost_positive": -1.0}, "cost_positive: .*number of at least 0, not -1.0"),
         (
             {"padded_columns": 0},
-            "padded_columns: None or an integer of at least 1 expected, found 0",
+            "padded_columns: must be an integer of at least 1, not 0",
         ),
         (
             {"padded_columns": 2.5},
-            "padded_columns: None or an integer of at least 1 expected, found 2.5",
+            "padded_columns: must be an integer of at least 1, not 2.5",
         ),
     ],
 )

@@ -45,9 +45,9 @@ def test_columns_that_stand_for_several():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"epsilon": -1.5}, "epsilon: .*number of at least -1 expected, found -1.5"),
-        ({"gamma": 2.0}, "focal: true expected with gamma 2.0"),
-        ({"focal": True, "gamma": -1.0}, "gamma: .*number of at least 0 expected, found -1.0"),
+        ({"epsilon": -1.5}, "epsilon: .*number of at least -1, not -1.5"),
+        ({"gamma": 2.0}, "gamma 2.0 has no effect without focal"),
+        ({"focal": True, "gamma": -1.0}, "gamma: .*number of at least 0, not -1.0"),
     ],
 )
 def test_wrong_arguments(wrong, message):

@@ -50,5 +50,5 @@ def test_link():
 
 
 def test_unknown_reduction():
-    with pytest.raises(ValueError, match="reduction: one of sum, mean expected, found 'max'"):
+    with pytest.raises(ValueError, match="reduction: must be one of sum, mean, not 'max'"):
         Sigmoid(reduction="max")

@@ -61,8 +61,8 @@ class TestSumOfSoftmaxes(TestSmoothedSoftmax):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"label_smoothing": 1.0}, r"label_smoothing: .*a number in \[0, 1\) expected, found 1.0"),
-        ({"reduction": "max"}, "reduction: one of mean, sum expected, found 'max'"),
+        ({"label_smoothing": 1.0}, r"label_smoothing: .*a number in \[0, 1\), not 1.0"),
+        ({"reduction": "max"}, "reduction: must be one of mean, sum, not 'max'"),
     ],
 )
 def test_wrong_arguments(wrong, message):

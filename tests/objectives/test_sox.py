@@ -25,5 +25,5 @@ def test_without_a_last_share_the_number_of_epochs_decides(epochs, last):
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match=r"last_share: .*a number in \[0, 1\] expected, found 1.5"):
+    with pytest.raises(ValueError, match=r"last_share: .*a number from 0 to 1, not 1.5"):
         SOX(3, last_share=1.5)

@@ -25,5 +25,5 @@ def test_nu_does_not_fall_far_behind():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="slack: a number of at least 0 expected, found -1"):
+    with pytest.raises(ValueError, match="slack: must be a number of at least 0, not -1"):
         UMax(3, slack=-1)

@@ -186,7 +186,7 @@ def test_files_that_cannot_be_added_to_are_refused(tmp_path, name):
         ({}, "label: a name of 1 to 200 characters expected, found"),
         ({"label": " "}, "label: a name of 1 to 200 characters expected"),
         ({"label": "x" * 201}, "label: a name of 1 to 200 characters expected"),
-        ({"label": "two\nlines"}, "label: a label name of one non-empty line expected"),
+        ({"label": "two\nlines"}, "label: the label name 'two\\nlines' is not one non-empty line"),
         ({"label": "a", "text": ""}, 'text: a text expected, found ""'),
         ({"label": "a", "text": 3}, "text: a text expected, found 3"),
         ({"label": "a", "text": "\ud800"}, "body: this is not JSON"),

@@ -101,9 +101,9 @@ def test_an_attack_that_never_starts_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rate": 0}, "rate: .*positive number expected, found 0"),
-        ({"epsilon": 0}, "epsilon: .*positive number expected, found 0"),
-        ({"start_epoch": -1}, "start_epoch: .*number of at least 0 expected, found -1"),
+        ({"rate": 0}, "rate: must be .*positive number, not 0"),
+        ({"epsilon": 0}, "epsilon: must be .*positive number, not 0"),
+        ({"start_epoch": -1}, "start_epoch: must be .*number of at least 0, not -1"),
     ],
 )
 def test_bad_arguments(arguments, message):

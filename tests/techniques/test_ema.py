@@ -55,12 +55,12 @@ def test_training_goes_on_with_the_raw_weights():
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.5])
 def test_bad_decay(decay):
-    with pytest.raises(ConfigError, match=r"decay: .*a number in \(0, 1\) expected"):
+    with pytest.raises(ConfigError, match=r"decay: must be .*a number in \(0, 1\)"):
         EMA(decay=decay)
 
 
 def test_bad_every():
-    with pytest.raises(ConfigError, match="every: an integer of at least 1 expected, found 0"):
+    with pytest.raises(ConfigError, match="every: must be an integer of at least 1, not 0"):
         EMA(every=0)
 
 

@@ -54,5 +54,5 @@ def test_linear_network_by_hand():
 
 
 def test_bad_epsilon():
-    with pytest.raises(ConfigError, match=r"epsilon: .*positive number expected, found 0"):
+    with pytest.raises(ConfigError, match=r"epsilon: must be .*positive number, not 0"):
         FGM(epsilon=0)

@@ -18,5 +18,5 @@ class TestFGSM(TechniqueContract, TableAttackTests):
 
 
 def test_bad_epsilon():
-    with pytest.raises(ConfigError, match=r"epsilon: .*positive number expected"):
+    with pytest.raises(ConfigError, match=r"epsilon: must be .*positive number"):
         FGSM(epsilon=-1.0)

@@ -105,9 +105,9 @@ def test_bags_are_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"norm": "l1"}, "norm: one of l2, linf expected, found 'l1'"),
-        ({"rounds": 0}, "rounds: .*integer of at least 1 expected, found 0"),
-        ({"max_norm": -1.0}, "max_norm: a number of at least 0 expected, found -1.0"),
+        ({"norm": "l1"}, "norm: must be one of l2, linf, not 'l1'"),
+        ({"rounds": 0}, "rounds: must be .*integer of at least 1, not 0"),
+        ({"max_norm": -1.0}, "max_norm: must be a number of at least 0, not -1.0"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -114,9 +114,9 @@ def test_evaluation_sees_no_mask():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rounds": 0}, "rounds: .*integer of at least 1 expected, found 0"),
-        ({"rate": 0.0}, r"rate: .*a number in \(0, 1\) expected, found 0.0"),
-        ({"rate": 1.0}, r"rate: .*a number in \(0, 1\) expected, found 1.0"),
+        ({"rounds": 0}, "rounds: must be .*integer of at least 1, not 0"),
+        ({"rate": 0.0}, r"rate: must be .*a number in \(0, 1\), not 0.0"),
+        ({"rate": 1.0}, r"rate: must be .*a number in \(0, 1\), not 1.0"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -52,5 +52,5 @@ def test_seed():
 
 
 def test_bad_intensity():
-    with pytest.raises(ConfigError, match="intensity: a positive number expected, found 0"):
+    with pytest.raises(ConfigError, match="intensity: must be a positive number, not 0"):
         NoisyTune(intensity=0)

@@ -28,5 +28,5 @@ class TestPGD(TechniqueContract, TableAttackTests):
     [("rounds", "an integer of at least 1"), ("alpha", "a positive"), ("epsilon", "a positive")],
 )
 def test_bad_arguments(argument, expected):
-    with pytest.raises(ConfigError, match=f"{argument}: {expected}.* expected, found 0"):
+    with pytest.raises(ConfigError, match=f"{argument}: must be {expected}.*, not 0"):
         PGD(**{argument: 0})

@@ -110,5 +110,5 @@ def test_evaluation_is_one_pass():
 
 
 def test_bad_alpha():
-    with pytest.raises(ConfigError, match="alpha: a number of at least 0 expected, found -1"):
+    with pytest.raises(ConfigError, match="alpha: must be a number of at least 0, not -1"):
         RDrop(alpha=-1)

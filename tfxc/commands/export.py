@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
-from tfxc.core.arguments import OneOf
+from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError
 from tfxc.exports import FORMATS, MIN_AGREEMENT
 
@@ -76,7 +76,7 @@ def check_quantize(quantize: str | None, format: str) -> None:
     """
     if quantize is None:
         return
-    OneOf(*QUANTIZED).check("quantize", quantize)
+    check_choice("quantize", quantize, QUANTIZED)
     if format == "savedmodel":
         raise ConfigError(
             f"--format onnx or litert expected with {quantize}, found savedmodel",
@@ -106,7 +106,7 @@ def export(
     """
     from tfxc.inference.protocol import RankerModel
 
-    OneOf("savedmodel", *FORMATS).check("format", format)
+    check_choice("format", format, ("savedmodel", *FORMATS))
     if format == "savedmodel":
         from tfxc.exports.savedmodel import export_savedmodel
 

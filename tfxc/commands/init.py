@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError
+from tfxc.core.messages import NOTES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_config(output, found.tree)
     for line in found.lines():
         print(line)
+    if found.contents is not None and found.contents.warning is not None:
+        NOTES.warning(found.contents.warning)
     print(f"written: {output}; train with `tfxc train --config {output}`")
     return 0
 

@@ -12,8 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tfxc.core.errors import ConfigError, inside
-from tfxc.core.registry import check_kinds, nearest
+from tfxc.core.errors import ConfigError, inside, nearest
 
 _Target = TypeVar("_Target", bound=Callable[..., Any])
 
@@ -317,3 +316,43 @@ def check_k(k: int, most: int) -> None:
     """Raises a ``ValueError`` unless k labels can be found among ``most``."""
     if not 1 <= k <= most:
         raise ValueError(f"k: 1 to {most} (the labels) expected, found {k}")
+
+
+def check_kinds(given: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
+    """Checks the values of arguments against the kinds of their defaults.
+
+    Where the default is true or false, an integer, a number or a text, the value must be
+    one. If the default is None, any value is accepted; if it is a number or a text, None is, too.
+
+    Args:
+        given: ``{argument: value}``.
+        defaults: ``{argument: default}``.
+        where: config key of the section, for messages.
+
+    Raises:
+        ConfigError: a value of another kind.
+
+    Example:
+        >>> check_kinds({"beam": 2}, {"beam": 10}, where="head")
+    """
+    for key, value in given.items():
+        for kind, (kind_name, good) in _KINDS_OF_VALUES.items():
+            if type(defaults.get(key)) is kind and not good(value):
+                raise ConfigError(
+                    f"{kind_name} expected, found {value!r}",
+                    where=f"{where}.{key}",
+                    fix="give a value of that type",
+                )
+
+
+# By the type of the default; where it is a number, a list may give several.
+_KINDS_OF_VALUES = {
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("an integer", lambda value: value is None or _is_whole(value)),
+    float: ("a number", lambda value: not isinstance(value, str | bool | dict)),
+    str: ("a text", lambda value: value is None or isinstance(value, str)),
+}
+
+
+def _is_whole(value):
+    return isinstance(value, int) and not isinstance(value, bool)

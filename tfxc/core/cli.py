@@ -14,11 +14,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tfxc.core.errors import ConfigError, MachineError, UserError
+from tfxc.core.errors import ConfigError, MachineError, UserError, nearest
 from tfxc.core.escaping import safe_output
 from tfxc.core.messages import printed
 from tfxc.core.quiet import hide_start_lines
-from tfxc.core.registry import nearest
 from tfxc.core.resources import wait_passively
 from tfxc.core.storage.files import check_local, system_error
 from tfxc.core.storage.mirror import mirrored, mirrors

@@ -9,14 +9,14 @@ import copy
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from tfxc.core.errors import ConfigError
-from tfxc.core.registry import nearest
+from tfxc.core import declared
+from tfxc.core.errors import ConfigError, nearest
 from tfxc.core.settings import SPLITS, Config, DataSettings, EarlyStopping, Method, TrainingSettings
 from tfxc.core.shipped import find_config, shipped_configs
 from tfxc.core.storage.files import check_local
@@ -240,15 +240,16 @@ def _index(node, part, key):
     return int(part)
 
 
-def _readable(first, where):
+def _readable(first: Mapping[str, Any], where: str) -> ConfigError:
     """The first of pydantic's errors as one of ours."""
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
-    own = first.get("ctx", {}).get("error")
-    if isinstance(own, ConfigError):  # of one of tfxc's validators; it says all there is to say
-        return ConfigError(own.problem, where=f"{where}: {own.where}", fix=own.fix)
+    raised = first.get("ctx", {}).get("error")
+    if isinstance(raised, ConfigError):  # of one of tfxc's validators; it says all there is to say
+        return ConfigError(raised.problem, where=f"{where}: {raised.where}", fix=raised.fix)
+    sections = list(_sections(path))
     if first["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
+        known = sorted(sections[-1].model_fields)
         return ConfigError(
             f"unknown key {key!r}{nearest(path[-1], known)}",
             where=where,
@@ -256,20 +257,32 @@ def _readable(first, where):
         )
     if first["type"] == "missing":
         return ConfigError(f"{key!r} is missing", where=where, fix=f"add {key!r}")
+    if first["type"] == "string_pattern_mismatch":
+        problem = f"must be a name of letters, digits, '.', '_' and '-', not {first['input']!r}"
+        return ConfigError(problem, where=f"{where}: {key}", fix="change it")
+    place = len(sections) - 1  # of the key that is nearest to the value
+    if place < len(path) and path[place] in sections[-1].model_fields:
+        field = sections[-1].model_fields[path[place]]
+        words = declared.describe(declared.bounded(field.annotation, field.metadata))
+        hint = nearest(first["input"], declared.words(field.annotation))
+    else:
+        words = "a section"
+        hint = ""
     return ConfigError(
-        f"{key}: {first['msg'].lower()}, found {first.get('input')!r}",
-        where=where,
-        fix="give a value of that type",
+        f"must be {words}, not {declared.shown(first['input'])}{hint}",
+        where=f"{where}: {key}",
+        fix="change it",
     )
 
 
-def _known_keys(path):
-    model = Config
+def _sections(path: Iterable[str]) -> Iterator[type[pydantic.BaseModel]]:
+    """The settings classes on the way to a key."""
+    section: Any = Config
+    yield section
     for part in path:
-        field = model.model_fields.get(part)
-        inner = field.annotation if field else None
-        options = [inner, *getattr(inner, "__args__", ())]
-        model = next((o for o in options if hasattr(o, "model_fields")), None)
-        if model is None:
-            return []
-    return sorted(model.model_fields)
+        field = section.model_fields.get(part)
+        kinds = declared.alternatives(field.annotation) if field else []
+        section = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
+        if section is None:
+            return
+        yield section

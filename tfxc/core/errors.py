@@ -6,6 +6,7 @@ are ``assert``s and ordinary exceptions, which keep their traceback.
 """
 
 import contextlib
+import difflib
 import re
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
@@ -91,6 +92,12 @@ def inside(section: str, keys: Container[str] | None = None) -> Iterator[None]:
             raise
         where = f"{section}.{place}" if place else section
         raise ConfigError(error.problem, where=where, fix=error.fix) from error
+
+
+def nearest(word: object, known: Iterable[object]) -> str:
+    """``", did you mean 'x'?"`` for the nearest known word, or an empty text."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def number_spans(numbers: Iterable[int]) -> str:

@@ -6,14 +6,14 @@ A method of several files is a package whose file of the kind's name has the cla
 import.
 """
 
-import difflib
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from tfxc.core.errors import ConfigError, inside
+from tfxc.core import declared
+from tfxc.core.errors import ConfigError, inside, nearest
 
 #: The kinds of methods.
 KINDS = ("encoder", "head", "objective", "technique", "recipe")
@@ -145,14 +145,9 @@ COMMON_KEYS: dict[str, tuple[str, ...]] = {"encoder": ("start", "vectors"), "hea
 
 
 def arguments(method: type[Any]) -> dict[str, Any]:
-    """The arguments a config may set, ``{name: default}``; ``inspect.Parameter.empty`` if none.
-
-    What depends on the data (``method.data_dependent_arguments``) is left out.
-    """
-    parameters = inspect.signature(method.__init__).parameters.values()
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    others = {"self", *method.data_dependent_arguments}
-    return {p.name: p.default for p in parameters if p.kind in named and p.name not in others}
+    """The arguments a config may set, ``{name: default}``; ``inspect.Parameter.empty`` if none."""
+    declared_arguments = declared.arguments_of(method).items()
+    return {name: one.default for name, one in declared_arguments if not one.from_data}
 
 
 def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
@@ -163,92 +158,19 @@ def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
         where: config key of the section, for messages.
 
     Raises:
-        ConfigError: unknown or missing argument, one that depends on the data, a value that is of
-            another kind than the default, or one that the constructor's table of checks refuses.
+        ConfigError: unknown or missing argument, one that depends on the data, or a value that is
+            not as the constructor declares.
     """
     method = get(kind, section["name"])
     known = arguments(method)
     common = [key for key in COMMON_KEYS.get(kind, ()) if key not in known]
-    for key in section:
-        if key == "name" or key in known:
-            continue
-        if key in common:
-            _check_common(key, section[key], f"{where}.{key}")
-            continue
-        if key in method.data_dependent_arguments:
-            raise ConfigError(
-                f"{key!r} is read from the data", where=f"{where}.{key}", fix="remove the key"
-            )
-        raise ConfigError(
-            f"{kind} {section['name']!r} has no argument {key!r}{nearest(key, known)}",
-            where=f"{where}.{key}",
-            fix=f"use one of: {', '.join(sorted([*known, *common]))}" if known else "remove it",
-        )
-    missing = [k for k, v in known.items() if v is inspect.Parameter.empty and k not in section]
-    if missing:
-        raise ConfigError(
-            f"{kind} {section['name']!r} needs {', '.join(missing)}",
-            where=where,
-            fix=f"add {missing[0]!r} to this section",
-        )
-    check_kinds(section, known, where)
-    for one in method.__mro__:
-        check_given = getattr(vars(one).get("__init__"), "check_given", None)
-        if check_given is not None:
-            with inside(where):
-                check_given({key: value for key, value in section.items() if key in known})
-
-
-def _check_common(key, value, where):
-    known = (*STARTS, LABEL_TEXTS) if where.startswith("head") else STARTS
-    if key == "start" and value not in (None, *known):
-        raise ConfigError(
-            f"one of {', '.join(known)} expected, found {value!r}{nearest(value, known)}",
-            where=where,
-            fix="choose one of these, or leave it out",
-        )
-    if value is not None and not isinstance(value, str):
-        raise ConfigError(f"a text expected, found {value!r}", where=where, fix="change it")
-
-
-def check_kinds(given: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
-    """Checks the values of arguments against the kinds of their defaults.
-
-    Where the default is true or false, an integer, a number or a text, the value must be
-    one. If the default is None, any value is accepted; if it is a number or a text, None is, too.
-
-    Args:
-        given: ``{argument: value}``.
-        defaults: ``{argument: default}``.
-        where: config key of the section, for messages.
-
-    Raises:
-        ConfigError: a value of another kind.
-
-    Example:
-        >>> check_kinds({"beam": 2}, {"beam": 10}, where="head")
-    """
-    for key, value in given.items():
-        for kind, (kind_name, good) in _KINDS_OF_VALUES.items():
-            if type(defaults.get(key)) is kind and not good(value):
-                raise ConfigError(
-                    f"{kind_name} expected, found {value!r}",
-                    where=f"{where}.{key}",
-                    fix="give a value of that type",
-                )
-
-
-# By the type of the default; where it is a number, a list may give several.
-_KINDS_OF_VALUES = {
-    bool: ("true or false", lambda value: isinstance(value, bool)),
-    int: ("an integer", lambda value: value is None or _is_whole(value)),
-    float: ("a number", lambda value: not isinstance(value, str | bool | dict)),
-    str: ("a text", lambda value: value is None or isinstance(value, str)),
-}
-
-
-def _is_whole(value):
-    return isinstance(value, int) and not isinstance(value, bool)
+    if "start" in common and "start" in section:
+        start = (*STARTS, LABEL_TEXTS) if kind == "head" else STARTS
+        declared.check(Literal[(None, *start)], f"{where}.start", section["start"])
+    if "vectors" in common and "vectors" in section:
+        declared.check(str | None, f"{where}.vectors", section["vectors"])
+    what = f"{kind} {section['name']!r}"
+    declared.check_section(method, section, where, what, ["name", *common])
 
 
 def create(
@@ -284,12 +206,6 @@ def create(
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error), where=where, fix="change that argument") from error
-
-
-def nearest(word: object, known: Iterable[object]) -> str:
-    """``", did you mean 'x'?"`` for the nearest known word, or an empty text."""
-    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def class_in(module: str, base: type[Any]) -> type[Any]:

@@ -1,6 +1,6 @@
 """The settings of a run as pydantic models. Nothing here imports TensorFlow."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 
@@ -19,11 +19,14 @@ def _section_of(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-Positive = Annotated[int, pydantic.Field(gt=0, lt=2**63)]
+Positive = Annotated[int, pydantic.Field(ge=1, lt=2**63)]
+_Item = TypeVar("_Item")
+# From Python a tuple is a list, too.
+_List = Annotated[list[_Item], pydantic.Strict(False)]
 
 
 class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid")
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class About(_Section):
@@ -301,14 +304,14 @@ class TrainingSettings(_Section):
     epochs: float = pydantic.Field(default=10, gt=0, le=1e9)
     optimizer: Method = Method(name="adam")
     schedule: Method = Method(name="constant")
-    augmentation: list[Method] = []
+    augmentation: _List[Method] = []
     clip_norm: pydantic.PositiveFloat | None = None
     clip_part: Literal["all", "encoder"] = "all"
     accumulate: Positive = 1
     group_by_length: bool = False
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     strategy: Literal["none", "mirrored", "multi_worker"] = "none"
-    devices: list[str] | None = None
+    devices: _List[str] | None = None
     evaluate_every: Positive | None = None
     early_stopping: EarlyStopping | None = None
     watch: str | None = None
@@ -318,7 +321,7 @@ class TrainingSettings(_Section):
     compile_encoder: bool = False
     steps_per_call: Positive = 1
     log_every: Positive | None = None
-    trackers: list[str] = ["tensorboard"]
+    trackers: _List[str] = ["tensorboard"]
     memory_gb: pydantic.PositiveFloat = 2.0
 
     @pydantic.model_validator(mode="after")
@@ -399,15 +402,15 @@ class EvaluationSettings(_Section):
             ``{split}`` in it, of a file of lines with an example's number, from 0, and a label.
     """
 
-    k: list[Positive] = [1, 3, 5]
+    k: _List[Positive] = [1, 3, 5]
     batch_size: Positive = 256
     threshold: float | None = None
-    propensity: tuple[float, float] | str = "default"
+    propensity: Annotated[tuple[float, float], pydantic.Strict(False)] | str = "default"
     full_loss: bool | None = None
     train_slice: pydantic.NonNegativeInt = 4096
     test_on_improvement: bool = False
     ranks: bool = False
-    exclude: list[str] = []
+    exclude: _List[str] = []
 
     @pydantic.field_validator("exclude")
     @classmethod
@@ -442,7 +445,7 @@ class Config(_Section):
     encoder: Method | None = None
     head: Method | None = None
     objective: Method | None = None
-    techniques: list[Method] = []
+    techniques: _List[Method] = []
     recipe: Method = Method(name="fit")
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

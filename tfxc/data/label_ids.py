@@ -1,6 +1,5 @@
 """From the labels of a format (names or numbers) to the ids of the training vocabulary."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +16,6 @@ _UNSEEN_GRANTED = 100_000
 _TIMES_SEEN = 10
 _PENDING_CODES = 1 << 22
 _MOST_DIGITS = 10  # of a label's number, which is below 2^31
-
-# What people write between labels: ASCII, a line for each, the signs of Chinese and Japanese
-# (full-width semicolon, comma, bar and slash; ideographic comma) and of Arabic (semicolon and
-# comma), and "a#b", as doccano exports them.
-_SEPARATORS = (*",;|/\t\n", *"\uff1b\uff0c\u3001\uff5c\uff0f", *"\u061b\u060c", "#")
-# Also stands between a name and its number ("Issue #1", "Issue #2", "Task #1", "Task #2").
-_OF_NUMBERS = "#"
 
 
 def check_label_space(
@@ -68,45 +60,6 @@ def inferred_num_labels(ids: np.ndarray, names: Sequence[str] | None, where: str
     fix = f"give --num-labels {largest + 1} if there are that many"
     check_label_space(largest + 1, len(np.unique(ids)), origin=origin, where=where, fix=fix)
     return largest + 1
-
-
-def joined_labels(names: Sequence[str]) -> tuple[str, list[str]] | None:
-    """Label names that look like several labels in one.
-
-    All parts of such a name occur elsewhere too, as a name of their own or in another name. Of one
-    separator, at least half of the names that hold it between parts must be so. Empty parts, as of
-    ``"a;b;"`` and ``"a;;b"``, do not count.
-
-    Args:
-        names: all label names.
-
-    Returns:
-        (separator, names) of the first separator with such names, or None.
-
-    Example:
-        >>> joined_labels(["law", "health", "law;health", "a/b"])
-        (';', ['law;health'])
-    """
-    for separator in _SEPARATORS:
-        if not any(separator in name for name in names):
-            continue
-        parts_of = {
-            name: [part for each in name.split(separator) if (part := each.strip())]
-            for name in names
-        }
-        several = {name: parts for name, parts in parts_of.items() if len(parts) > 1}
-        occurrences = Counter(part for parts in parts_of.values() for part in set(parts))
-        joined = [
-            name for name, parts in several.items() if all(occurrences[part] > 1 for part in parts)
-        ]
-        if not joined or 2 * len(joined) < len(several):
-            continue
-        if separator in _OF_NUMBERS:
-            first = {parts[0] for parts in parts_of.values() if parts}
-            if first.isdisjoint(part for parts in parts_of.values() for part in parts[1:]):
-                continue
-        return separator, joined
-    return None
 
 
 class OwnLabels(NamedTuple):

@@ -11,7 +11,6 @@ import glob
 import itertools
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_featu
 from tfxc.data.held_out import open_split, selected
 from tfxc.data.images.conversion import ImageConverter, nothing_decoded
 from tfxc.data.kinds import KINDS
-from tfxc.data.label_ids import LabelNumbering, joined_labels
+from tfxc.data.label_ids import LabelNumbering
 from tfxc.data.label_texts.preparation import LabelTextsPreparation
 from tfxc.data.manifest import (
     AGAIN,
@@ -72,6 +71,7 @@ from tfxc.data.text.base import learners_of, part_errors, parts_of
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import build_text_features
 from tfxc.data.text.tokens import report_truncated
+from tfxc.labels.joined_labels import joined_labels
 from tfxc.labels.look_alikes import warnings_of_names
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.parallel import map_tasks, workers
@@ -186,24 +186,6 @@ def check_prepared(folder: str | Path) -> Manifest:
     return manifest
 
 
-def report_joined_labels(names: Sequence[str], where: str | Path) -> None:
-    """Warns of label names that look like several labels in one cell.
-
-    Args:
-        names: all label names of a training file whose examples have one label each.
-        where: the file.
-    """
-    found = joined_labels(names)
-    if found is None:
-        return
-    separator, joined = found
-    NOTES.warning(
-        f"{where}: every example has one label, but {len(joined):,} of {len(names):,} "
-        f"label names look like several, such as {joined[0]!r}. If they are, write lists, or set "
-        f"data.reader_options.label_separator (of tables and JSON lines) to {separator!r}"
-    )
-
-
 class _Preparation:
     """One run of ``prepare``: learn from the training split, then write every split."""
 
@@ -211,6 +193,7 @@ class _Preparation:
         self.settings, self.sources, self.folder, self.jobs = settings, sources, folder, jobs
         self.text_features = self.numbering = self.kind = self.images = self.label_texts = None
         self.fingerprints, self.num_features, self.num_train = {}, None, 0
+        self.splits_cells = False
 
     def run(self):
         """Fills the folder."""
@@ -234,6 +217,8 @@ class _Preparation:
             names = LabelVocabulary.load(source_path(names))
         elif getattr(reader, "label_names", None) is not None:
             names = LabelVocabulary(reader.label_names)  # in the order of the format
+        else:
+            self.splits_cells = "label_separator" in getattr(reader, "label_options", ())
         self.numbering = LabelNumbering(
             reader.num_labels, names, settings.label_names, settings.num_labels
         )
@@ -248,8 +233,14 @@ class _Preparation:
         """Fixes the labels; returns the texts of those that text features learn from."""
         settings, where = self.settings, self.sources["train"]
         vocabulary = self.numbering.freeze(settings.min_label_count, where)
-        if self.numbering.most_labels == 1:
-            report_joined_labels(vocabulary.names, where)
+        options = {**settings.reader_options, **settings.split_options.get("train", {})}
+        # The user has said which texts are labels.
+        settled = settings.label_names is not None or options.get("label_separator", "") is None
+        if self.numbering.most_labels == 1 and not settled:
+            labelled = int(self.numbering.label_counts.sum())
+            joined = joined_labels(vocabulary.names, labelled)
+            if joined is not None:
+                NOTES.warning(joined.warning(where, self.splits_cells))
         return [] if self.label_texts is None else self.label_texts.number(self.numbering)
 
     def learned(self, kind, num_features, num_train):

@@ -1,14 +1,15 @@
 """Sparse bag of features -> hidden layers."""
 
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from annotated_types import MinLen
 
-from tfxc.core.arguments import COUNT, POSITIVE, SHARE_BELOW_ONE, ListOf, checked
+from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
 from tfxc.encoders.base import Encoder
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.ops.randomness import dropout, keep_mask
@@ -52,29 +53,20 @@ class BagMLP(Encoder):
     Reference: Medini et al., NeurIPS 2019 (arXiv 1910.13830).
     """
 
-    data_dependent_arguments = ("num_features",)
     num_features: int
 
-    @checked(
-        hidden=ListOf(COUNT),
-        residual=COUNT | None,
-        dropout=SHARE_BELOW_ONE,
-        input_dropout=SHARE_BELOW_ONE,
-        num_hashed_features=COUNT | None,
-        initial_std=POSITIVE | None,
-    )
     def __init__(
         self,
-        num_features: int,
+        num_features: FromData[int],
         *,
-        hidden: Sequence[int] = (512,),
+        hidden: Annotated[Sequence[Count], MinLen(1)] = (512,),
         activation: str = "relu",
-        residual: int | None = None,
-        dropout: float = 0.0,
-        input_dropout: float = 0.0,
-        num_hashed_features: int | None = None,
+        residual: Count | None = None,
+        dropout: ShareBelowOne = 0.0,
+        input_dropout: ShareBelowOne = 0.0,
+        num_hashed_features: Count | None = None,
         hash_seed: int = 0,
-        initial_std: float | None = None,
+        initial_std: Positive | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -89,12 +81,12 @@ class BagMLP(Encoder):
         self.hash_seed = hash_seed
         self.initial_std = initial_std
         self.seed = seed
-        self.residual_weights: tuple[Any, ...] = ()
-        self.kernels: list[Any] = []
-        self.biases: list[Any] = []
+        self.residual_weights: tuple[keras.Variable, ...] = ()
+        self.kernels: list[keras.Variable] = []
+        self.biases: list[keras.Variable] = []
         self._lookup: tf.Variable | None = None
 
-    def build(self, _input_shape: Any = None) -> None:
+    def build(self, _input_shape: object = None) -> None:
         """Makes the table, the dense kernels and the feature lookup."""
         widths = [self.num_hashed_features or self.num_features, *self.hidden]
         for level, (rows, columns) in enumerate(itertools.pairwise(widths)):
@@ -107,31 +99,35 @@ class BagMLP(Encoder):
                 self.add_weight((columns,), "zeros", name=f"bias_{level}", autocast=False)
             )
         if self.residual:
-            self.residual_weights = self._residual_weights()
+            dim = self.hidden[-1]
+            he = keras.initializers.TruncatedNormal(
+                stddev=(2 / dim) ** 0.5, seed=self.seed * 1000 + len(self.hidden)
+            )
+            self.residual_weights = tuple(
+                self.add_weight(shape, start, name=name, autocast=False)
+                for name, shape, start in (
+                    ("residual_kernel", (dim, self.residual), he),
+                    ("residual_bias", (self.residual,), "zeros"),
+                    ("residual_output", (self.residual, dim), "zeros"),
+                )
+            )
         if self.num_hashed_features:
             self._lookup = tf.Variable(self._hashed_ids(), trainable=False, name="lookup")
 
-    def _residual_weights(self):
-        """Kernel, bias and second kernel of the residual layer."""
-        dim, width = self.hidden[-1], self.residual
-        seed = self.seed * 1000 + len(self.hidden)
-        he = keras.initializers.TruncatedNormal(stddev=(2 / dim) ** 0.5, seed=seed)
-        return (
-            self.add_weight((dim, width), he, name="residual_kernel", autocast=False),
-            self.add_weight((width,), "zeros", name="residual_bias", autocast=False),
-            self.add_weight((width, dim), "zeros", name="residual_output", autocast=False),
-        )
-
-    def _hashed_ids(self):
+    def _hashed_ids(self) -> np.ndarray:
         lookup = bucket_lookup(self.num_features, self.num_hashed_features, self.hash_seed)
         return lookup.astype(np.int32)
 
-    def call(self, features: Any, training: bool = False) -> tf.Tensor:
+    def call(self, features: Mapping[str, Any], training: bool = False) -> tf.Tensor:
         """Encodes a batch of bags."""
-        ids, weights = tf.convert_to_tensor(features["ids"], tf.int32), features["weights"]
+        ids = tf.convert_to_tensor(features["ids"], tf.int32)
+        weights = features["weights"]
         splits = tf.convert_to_tensor(features["row_splits"], tf.int64)
         if training and self.input_dropout:
-            weights = self._drop_features(ids, weights, splits)
+            seed = self.seed * 1000 + 999
+            keep = keep_mask(row_ids(splits, ids), ids, self.input_dropout, seed)
+            scaled = weights / (1 - self.input_dropout)
+            weights = tf.where(keep, scaled, tf.zeros_like(weights))
         if self._lookup is not None:
             ids = tf.gather(self._lookup, ids)
         # The table itself, not the Keras variable: gathering from that copies the whole table.
@@ -168,22 +164,10 @@ class BagMLP(Encoder):
         """The first kernel."""
         return self.kernels[:1]
 
-    def _drop_features(self, ids, weights, splits):
-        seed = self.seed * 1000 + 999
-        keep = keep_mask(row_ids(splits, ids), ids, self.input_dropout, seed)
-        return tf.where(keep, weights / (1 - self.input_dropout), tf.zeros_like(weights))
-
-    def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:
+    def compute_output_shape(self, _input_shape: object) -> tuple[None, int]:
         """(batch, hidden[-1])."""
         return (None, self.hidden[-1])
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("num_features", "dropout", "input_dropout", "num_hashed_features", "hash_seed")
-        return {
-            **super().get_config(),
-            **{name: getattr(self, name) for name in (*names, "initial_std", "seed")},
-            "hidden": list(self.hidden),
-            "residual": self.residual,
-            "activation": keras.activations.serialize(self.activation),
-        }
+        """Constructor arguments, with the seed of the last ``hash_with``."""
+        return {**super().get_config(), "hash_seed": self.hash_seed}

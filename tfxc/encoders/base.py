@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 
+from tfxc.core.declared import Declared
 from tfxc.data.kinds import KINDS
 from tfxc.ops.empty_batch import with_one_example
 from tfxc.ops.tables.large_weights import LargeWeights
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-class Encoder(LargeWeights):
+class Encoder(Declared, LargeWeights):
     """Turns a batch's features into vectors.
 
     ``call(features, training=False)`` returns (batch, dim), or (batch, repetitions, dim) where
@@ -27,10 +28,8 @@ class Encoder(LargeWeights):
     shape of the vectors where there is no example, as when weights are counted.
 
     Class attributes:
-        data_dependent_arguments: constructor arguments that depend on the data; a config may not
-            hold them.
-        providers: functions that find such arguments in the training split, by argument, where
-            ``data.providers.PROVIDERS`` has none or another; see there.
+        providers: functions that find arguments marked by ``FromData`` in the training split, by
+            argument, where ``data.providers.PROVIDERS`` has none or another; see there.
         input_kind: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
         num_features: length of the vectors or width of the bags it was made for, if it depends on
             that.
@@ -41,7 +40,6 @@ class Encoder(LargeWeights):
         gates: ``Gates`` on the heads and inner units of an encoder whose layers can be pruned.
     """
 
-    data_dependent_arguments: tuple[str, ...] = ()
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     input_kind = "sparse"
     num_features: int | None = None

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, checked
+from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.encoders.bases.starts import Start
 from tfxc.encoders.bases.tokens import TokenEncoder, mean_of_words
 
 
@@ -29,17 +30,16 @@ class FastText(TokenEncoder):
     Reference: Joulin et al. 2017, arXiv 1607.01759.
     """
 
-    @checked(hidden_dim=COUNT)
     def __init__(
         self,
-        vocabulary_size: int,
+        vocabulary_size: FromData[int],
         *,
-        hidden_dim: int = 256,
-        embedding_dim: int = 300,
-        dropout: float = 0.0,
-        word_dropout: float = 0.0,
-        start: str = "uniform",
-        initial_std: float = 0.1,
+        hidden_dim: Count = 256,
+        embedding_dim: Count = 300,
+        dropout: ShareBelowOne = 0.0,
+        word_dropout: ShareBelowOne = 0.0,
+        start: Start = "uniform",
+        initial_std: Positive = 0.1,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -69,7 +69,3 @@ class FastText(TokenEncoder):
     def output_dim(self) -> int:
         """Width of the output."""
         return self.hidden_dim
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "hidden_dim": self.hidden_dim}

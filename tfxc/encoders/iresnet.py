@@ -1,12 +1,15 @@
 """Residual network for faces."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
+import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, OneOf, checked
-from tfxc.encoders.bases.image import ImageEncoder
+from tfxc.core.declared import Count, Positive, ShareBelowOne
+from tfxc.core.errors import ConfigError
+from tfxc.encoders.bases.image import ImageEncoder, ImageShape
+from tfxc.encoders.layers.image_blocks import LayerFactory
 
 BLOCKS = {
     18: (2, 2, 2, 2),
@@ -42,7 +45,6 @@ class IResNet(ImageEncoder):
     Output: float (batch, embedding_dim), not of unit length.
 
     Example:
-        >>> import tensorflow as tf
         >>> encoder = IResNet((112, 112, 3), depth=18, width=4, embedding_dim=32)
         >>> encoder(tf.zeros((2, 112, 112, 3), tf.uint8)).shape
         TensorShape([2, 32])
@@ -50,17 +52,16 @@ class IResNet(ImageEncoder):
     Reference: Duta et al., ICPR 2020, arXiv 2004.04989; Deng et al., CVPR 2019, arXiv 1801.07698.
     """
 
-    @checked(depth=OneOf(*BLOCKS), embedding_dim=COUNT, width=COUNT)
     def __init__(
         self,
-        image_shape: Sequence[int],
+        image_shape: ImageShape,
         *,
-        depth: int = 50,
-        embedding_dim: int = 512,
-        width: int = 64,
+        depth: Literal[18, 34, 50, 100, 200] = 50,
+        embedding_dim: Count = 512,
+        width: Count = 64,
         mean: float | Sequence[float] = 0.5,
-        std: float | Sequence[float] = 0.5,
-        dropout: float = 0.0,
+        std: Positive | Sequence[Positive] = 0.5,
+        dropout: ShareBelowOne = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -76,11 +77,14 @@ class IResNet(ImageEncoder):
         )
         height, image_width, _ = self.image_shape
         if height % 16 or image_width % 16:
-            raise ValueError(
-                "sides that are multiples of 16 expected by encoder 'iresnet', found "
-                f"{height} x {image_width}"
+            raise ConfigError(
+                f"encoder 'iresnet' needs images whose sides are multiples of 16, not {height} x "
+                f"{image_width}",
+                fix="set data.images.height and data.images.width, or take another encoder",
             )
-        self.depth, self.embedding_dim, self.width = depth, embedding_dim, width
+        self.depth = depth
+        self.embedding_dim = embedding_dim
+        self.width = width
 
     @property
     def dim(self) -> int:
@@ -89,7 +93,7 @@ class IResNet(ImageEncoder):
 
     def make_network(self) -> keras.Model:
         """Stem, four stages and the embedding."""
-        layers = self.layer_factory(_start)
+        layers = self.layer_factory(_normal_start)
         inputs = layers.input(self.image_shape)
         x = layers.prelu(layers.norm(layers.convolution(inputs, self.width)))
         for stage, blocks in enumerate(BLOCKS[self.depth]):
@@ -99,13 +103,9 @@ class IResNet(ImageEncoder):
         x = layers.dense(layers.dropout(x, self.dropout), self.embedding_dim)
         return keras.Model(inputs, layers.norm(x, scale=False))
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("depth", "embedding_dim", "width")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
-
-def _block(layers, x, filters, strides):
+def _block(layers: LayerFactory, x: tf.Tensor, filters: int, strides: int) -> tf.Tensor:
+    """Two convolutions with a shortcut."""
     y = layers.convolution(layers.norm(x), filters)
     y = layers.convolution(layers.prelu(layers.norm(y)), filters, strides=strides)
     if strides != 1 or x.shape[-1] != filters:
@@ -113,5 +113,5 @@ def _block(layers, x, filters, strides):
     return layers.add(layers.norm(y), x)
 
 
-def _start(seed):
+def _normal_start(seed: int) -> keras.Initializer:
     return keras.initializers.RandomNormal(stddev=0.1, seed=seed)

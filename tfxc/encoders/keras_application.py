@@ -4,19 +4,21 @@ import contextlib
 import inspect
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import OneOf, checked
-from tfxc.encoders.bases.image import ImageEncoder
+from tfxc.core.declared import ShareBelowOne
+from tfxc.core.errors import ConfigError
+from tfxc.encoders.bases.image import ImageEncoder, ImageShape
 from tfxc.encoders.layers.batch_norm import BatchNorm
 from tfxc.encoders.layers.image_blocks import MaskedDropout
 
 MODELS = tuple(name for name in sorted(vars(keras.applications)) if name[0].isupper())
+Model = Literal[MODELS]  # type: ignore[valid-type]  # Keras says which there are
 MIN_SIDE = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # all others: 32
 
 
@@ -52,15 +54,14 @@ class KerasApplication(ImageEncoder):
     Reference: https://keras.io/api/applications/ names the paper of each network.
     """
 
-    @checked(model=OneOf(*MODELS), pooling=OneOf("avg", "max"))
     def __init__(
         self,
-        image_shape: Sequence[int],
+        image_shape: ImageShape,
         *,
-        model: str,
+        model: Model,
         weights: str | None = None,
-        pooling: str = "avg",
-        dropout: float = 0.0,
+        pooling: Literal["avg", "max"] = "avg",
+        dropout: ShareBelowOne = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -73,18 +74,27 @@ class KerasApplication(ImageEncoder):
             **kwargs,
         )
         if weights not in (None, "imagenet") and not Path(weights).is_file():
-            raise ValueError(f"weights: null, imagenet or a file expected, found no file {weights}")
+            raise ConfigError(
+                f"there is no file {weights}",
+                where="weights",
+                fix="give the path of a weights file, 'imagenet', or leave it out",
+            )
         *sides, channels = self.image_shape
         if channels not in (1, 3):
-            raise ValueError(f"images of 1 or 3 channels expected by {model}, found {channels}")
+            raise ConfigError(
+                f"{model} needs images of 1 or 3 channels, not {channels}",
+                fix="choose another encoder",
+            )
         least = MIN_SIDE.get(model, 32)
         if min(sides) < least:
-            raise ValueError(
-                f"images of at least {least} x {least} expected by {model}, found {sides[0]} x "
-                f"{sides[1]}"
+            raise ConfigError(
+                f"{model} needs images of at least {least} x {least}, not {sides[0]} x {sides[1]}",
+                fix="raise data.images.height and data.images.width, or take another model",
             )
-        self.model, self.pooling = model, pooling
-        self._pretrained, self.pretrained = weights, weights is not None
+        self.model = model
+        self.pooling = pooling
+        self.pretrained = weights is not None
+        self._first_weights = weights
 
     @property
     def dim(self) -> int:
@@ -97,19 +107,20 @@ class KerasApplication(ImageEncoder):
         """Three channels, prepared as the network expects them."""
         if images.shape[-1] == 1:
             images = tf.repeat(images, 3, axis=-1)
-        return tf.cast(_preprocess(self.model)(images), self.compute_dtype)
+        module = inspect.getmodule(getattr(keras.applications, self.model))
+        return tf.cast(module.preprocess_input(images), self.compute_dtype)
 
     def make_network(self) -> keras.Model:
         """The network of Keras with tfxc's layers in it."""
-        with _seeded(self.seed), _policy(self.dtype_policy):
+        with _seeded(self.seed), _global_policy(self.dtype_policy):
             original = getattr(keras.applications, self.model)(
                 include_top=False,
-                weights=self._pretrained,
+                weights=self._first_weights,
                 input_shape=(*self.image_shape[:2], 3),
                 pooling=self.pooling,
             )
             network = self._with_our_layers(original)
-        if self._pretrained:
+        if self._first_weights:
             for ours, theirs in zip(network.layers, original.layers, strict=True):
                 ours.set_weights(theirs.get_weights())
         if not self.dropout:
@@ -118,10 +129,11 @@ class KerasApplication(ImageEncoder):
             network.inputs, self.layer_factory().dropout(network.outputs[0], self.dropout)
         )
 
-    def _with_our_layers(self, network):
+    def _with_our_layers(self, network: keras.Model) -> keras.Model:
+        """A copy of a network, with tfxc's batch normalisation and dropout."""
         seeds = itertools.count(self.seed * 1000 + 500)
 
-        def ours(layer):
+        def ours(layer: keras.Layer) -> keras.Layer:
             if isinstance(layer, keras.layers.BatchNormalization):
                 return BatchNorm(
                     momentum=layer.momentum,
@@ -132,33 +144,34 @@ class KerasApplication(ImageEncoder):
                     dtype=layer.dtype_policy,
                 )
             if isinstance(layer, keras.layers.Dropout):
-                whole = layer.noise_shape is not None
-                common = {"name": layer.name, "dtype": layer.dtype_policy}
-                return MaskedDropout(layer.rate, next(seeds), whole, **common)
+                return MaskedDropout(
+                    layer.rate,
+                    next(seeds),
+                    whole_examples=layer.noise_shape is not None,
+                    name=layer.name,
+                    dtype=layer.dtype_policy,
+                )
             return layer.__class__.from_config(layer.get_config())
 
-        return keras.models.clone_model(network, clone_function=ours, call_function=_without_mask)
+        return keras.models.clone_model(
+            network, clone_function=ours, call_function=_called_without_mask
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments; the weights are the model's own from now on."""
-        config = super().get_config()
-        del config["mean"], config["std"]
-        return {**config, "model": self.model, "weights": None, "pooling": self.pooling}
+        return {**super().get_config(), "weights": None}
 
 
-def _without_mask(layer, *inputs, mask=None, **options):
+def _called_without_mask(
+    layer: keras.Layer, *inputs: tf.Tensor, mask: None = None, **options: Any
+) -> tf.Tensor:
     """Calls a cloned layer; Keras' own batch normalisation has taken a mask, always None here."""
     assert mask is None
     return layer(*inputs, **options)
 
 
-def _preprocess(model):
-    """``preprocess_input`` of the module that a network comes from."""
-    return inspect.getmodule(getattr(keras.applications, model)).preprocess_input
-
-
 @contextlib.contextmanager
-def _seeded(seed):
+def _seeded(seed: int) -> Iterator[None]:
     """Keras draws the seeds of its initializers from ``random``, whose state is restored here."""
     before = random.getstate()
     random.seed(seed)
@@ -169,7 +182,7 @@ def _seeded(seed):
 
 
 @contextlib.contextmanager
-def _policy(policy):
+def _global_policy(policy: keras.DTypePolicy) -> Iterator[None]:
     """``keras.applications`` takes the global policy only."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, POSITIVE, checked
-from tfxc.encoders.bases.image import ImageEncoder
+from tfxc.core.declared import Count, Positive, ShareBelowOne
+from tfxc.core.errors import ConfigError
+from tfxc.encoders.bases.image import ImageEncoder, ImageShape
+from tfxc.encoders.layers.image_blocks import LayerFactory
 
 # (channels out, expanded channels, stride, blocks)
 STAGES = (
@@ -43,7 +46,6 @@ class MobileFaceNet(ImageEncoder):
     Output: float (batch, embedding_dim), not of unit length.
 
     Example:
-        >>> import tensorflow as tf
         >>> encoder = MobileFaceNet((112, 112, 3), embedding_dim=128, scale=1.0)
         >>> encoder(tf.zeros((2, 112, 112, 3), tf.uint8)).shape
         TensorShape([2, 128])
@@ -51,16 +53,15 @@ class MobileFaceNet(ImageEncoder):
     Reference: Chen et al., CCBR 2018, arXiv 1804.07573.
     """
 
-    @checked(embedding_dim=COUNT, scale=POSITIVE)
     def __init__(
         self,
-        image_shape: Sequence[int],
+        image_shape: ImageShape,
         *,
-        embedding_dim: int = 512,
-        scale: float = 2.0,
+        embedding_dim: Count = 512,
+        scale: Positive = 2.0,
         mean: float | Sequence[float] = 0.5,
-        std: float | Sequence[float] = 0.5,
-        dropout: float = 0.0,
+        std: Positive | Sequence[Positive] = 0.5,
+        dropout: ShareBelowOne = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -75,8 +76,11 @@ class MobileFaceNet(ImageEncoder):
             **kwargs,
         )
         if round(64 * scale) < 1:
-            raise ValueError(f"scale: a value that leaves 1 of 64 channels expected, found {scale}")
-        self.embedding_dim, self.scale = embedding_dim, scale
+            raise ConfigError(
+                f"is {scale}, which leaves none of 64 channels", where="scale", fix="raise it"
+            )
+        self.embedding_dim = embedding_dim
+        self.scale = scale
 
     @property
     def dim(self) -> int:
@@ -97,20 +101,17 @@ class MobileFaceNet(ImageEncoder):
         x = layers.dense(layers.dropout(x, self.dropout), self.embedding_dim, use_bias=False)
         return keras.Model(inputs, layers.norm(x))
 
-    def _scaled(self, channels):
+    def _scaled(self, channels: int) -> int:
         return round(channels * self.scale)
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("embedding_dim", "scale")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
-
-def _active(layers, x):
+def _active(layers: LayerFactory, x: tf.Tensor) -> tf.Tensor:
     return layers.prelu(layers.norm(x))
 
 
-def _bottleneck(layers, x, channels, expanded, strides):
+def _bottleneck(
+    layers: LayerFactory, x: tf.Tensor, channels: int, expanded: int, strides: int
+) -> tf.Tensor:
     """Widens, looks around in each channel, narrows; with stride 1 with a shortcut."""
     y = _active(layers, layers.convolution(x, expanded, size=1))
     y = _active(layers, layers.depthwise(y, strides=strides))

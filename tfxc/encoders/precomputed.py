@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import SHARE_BELOW_ONE, checked
+from tfxc.core.declared import FromData, ShareBelowOne
 from tfxc.encoders.base import Encoder
 from tfxc.ops.randomness import dropout
 
@@ -27,16 +27,14 @@ class Precomputed(Encoder):
         [[0.6000000238418579, 0.800000011920929]]
     """
 
-    data_dependent_arguments = ("num_features",)
     input_kind = "dense"
 
-    @checked(dropout=SHARE_BELOW_ONE)
     def __init__(
         self,
-        num_features: int,
+        num_features: FromData[int],
         *,
         unit_norm: bool = False,
-        dropout: float = 0.0,
+        dropout: ShareBelowOne = 0.0,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -50,8 +48,8 @@ class Precomputed(Encoder):
         """Returns the vectors."""
         if isinstance(features, dict):
             raise ValueError(
-                "dense vectors (batch, num_features) expected by encoder 'precomputed', found a "
-                "sparse bag; use encoder 'bag_mlp' for sparse features"
+                "encoder 'precomputed' needs dense vectors (batch, num_features), not a sparse "
+                "bag; use encoder 'bag_mlp' for sparse features"
             )
         x = tf.math.l2_normalize(features, axis=-1) if self.unit_norm else features
         return dropout(x, self.dropout, self.seed) if training else x
@@ -59,8 +57,3 @@ class Precomputed(Encoder):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's shape."""
         return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("num_features", "unit_norm", "dropout", "seed")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

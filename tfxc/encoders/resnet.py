@@ -1,18 +1,15 @@
 """Residual networks."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import keras
+import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, OneOf, checked
-from tfxc.encoders.bases.image import ImageEncoder
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from tfxc.encoders.layers.image_blocks import LayerFactory
-
+from tfxc.core.declared import Count, Positive, ShareBelowOne
+from tfxc.core.errors import ConfigError
+from tfxc.encoders.bases.image import ImageEncoder, ImageShape
+from tfxc.encoders.layers.image_blocks import LayerFactory
 
 BLOCKS = {
     10: (1, 1, 1, 1),
@@ -23,9 +20,6 @@ BLOCKS = {
     152: (3, 8, 36, 3),
 }
 BOTTLENECKS = (50, 101, 152)  # depths whose blocks are bottlenecks
-STEMS = ("auto", "cifar", "imagenet")
-POOLINGS = ("average", "flatten")
-EMBEDDINGS = ("linear", "normalised", "hidden")
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -62,7 +56,6 @@ class ResNet(ImageEncoder):
     Output: float (batch, embedding_dim), or (batch, 8 width), from depth 50 on (batch, 32 width).
 
     Example:
-        >>> import tensorflow as tf
         >>> encoder = ResNet((28, 28, 1), depth=10, width=8)
         >>> encoder(tf.zeros((2, 28, 28, 1), tf.uint8)).shape
         TensorShape([2, 64])
@@ -70,27 +63,19 @@ class ResNet(ImageEncoder):
     Reference: He et al., CVPR 2016, arXiv 1512.03385.
     """
 
-    @checked(
-        depth=OneOf(*BLOCKS),
-        stem=OneOf(*STEMS),
-        width=COUNT,
-        pooling=OneOf(*POOLINGS),
-        embedding_dim=COUNT | None,
-        embedding=OneOf(*EMBEDDINGS),
-    )
     def __init__(
         self,
-        image_shape: Sequence[int],
+        image_shape: ImageShape,
         *,
-        depth: int = 18,
-        stem: str = "auto",
-        width: int = 64,
-        pooling: str = "average",
-        embedding_dim: int | None = None,
-        embedding: str = "linear",
+        depth: Literal[10, 18, 34, 50, 101, 152] = 18,
+        stem: Literal["auto", "cifar", "imagenet"] = "auto",
+        width: Count = 64,
+        pooling: Literal["average", "flatten"] = "average",
+        embedding_dim: Count | None = None,
+        embedding: Literal["linear", "normalised", "hidden"] = "linear",
         mean: float | Sequence[float] = 0.5,
-        std: float | Sequence[float] = 0.5,
-        dropout: float = 0.0,
+        std: Positive | Sequence[Positive] = 0.5,
+        dropout: ShareBelowOne = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -105,12 +90,18 @@ class ResNet(ImageEncoder):
             **kwargs,
         )
         if embedding_dim is None and (pooling != "average" or embedding != "linear"):
-            raise ValueError(
+            raise ConfigError(
                 f"pooling {pooling!r} with embedding {embedding!r} needs embedding_dim, which is "
-                "not given"
+                "not given",
+                where="embedding_dim",
+                fix="add it",
             )
-        self.depth, self.stem, self.width = depth, stem, width
-        self.pooling, self.embedding_dim, self.embedding = pooling, embedding_dim, embedding
+        self.depth = depth
+        self.stem = stem
+        self.width = width
+        self.pooling = pooling
+        self.embedding_dim = embedding_dim
+        self.embedding = embedding
 
     @property
     def dim(self) -> int:
@@ -122,7 +113,12 @@ class ResNet(ImageEncoder):
         """Stem, four stages, pooling, and the linear layer if there is one."""
         layers = self.layer_factory()
         inputs = layers.input(self.image_shape)
-        x = self._stem(layers, inputs)
+        is_small = min(self.image_shape[:2]) < 64
+        if self.stem == "cifar" or (self.stem == "auto" and is_small):
+            x = layers.relu(layers.norm(layers.convolution(inputs, self.width)))
+        else:
+            x = layers.convolution(inputs, self.width, size=7, strides=2)
+            x = layers.max_pool(layers.relu(layers.norm(x)))
         block = bottleneck if self.depth in BOTTLENECKS else basic_block
         for stage, blocks in enumerate(BLOCKS[self.depth]):
             for number in range(blocks):
@@ -138,27 +134,15 @@ class ResNet(ImageEncoder):
             x = layers.relu(x)
         return keras.Model(inputs, x)
 
-    def _stem(self, layers, x):
-        small = min(self.image_shape[:2]) < 64
-        if self.stem == "cifar" or (self.stem == "auto" and small):
-            return layers.relu(layers.norm(layers.convolution(x, self.width)))
-        x = layers.convolution(x, self.width, size=7, strides=2)
-        return layers.max_pool(layers.relu(layers.norm(x)))
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("depth", "stem", "width", "pooling", "embedding_dim", "embedding")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-def basic_block(layers: "LayerFactory", x: "tf.Tensor", filters: int, strides: int) -> "tf.Tensor":
+def basic_block(layers: LayerFactory, x: tf.Tensor, filters: int, strides: int) -> tf.Tensor:
     """Two 3 x 3 convolutions with a shortcut."""
     y = layers.relu(layers.norm(layers.convolution(x, filters, strides=strides)))
     y = layers.norm(layers.convolution(y, filters))
     return layers.relu(layers.add(y, _shortcut(layers, x, filters, strides)))
 
 
-def bottleneck(layers: "LayerFactory", x: "tf.Tensor", filters: int, strides: int) -> "tf.Tensor":
+def bottleneck(layers: LayerFactory, x: tf.Tensor, filters: int, strides: int) -> tf.Tensor:
     """1 x 1, 3 x 3 and 1 x 1 convolutions with a shortcut; four times ``filters`` come out."""
     y = layers.relu(layers.norm(layers.convolution(x, filters, size=1)))
     y = layers.relu(layers.norm(layers.convolution(y, filters, strides=strides)))
@@ -166,7 +150,7 @@ def bottleneck(layers: "LayerFactory", x: "tf.Tensor", filters: int, strides: in
     return layers.relu(layers.add(y, _shortcut(layers, x, 4 * filters, strides)))
 
 
-def _shortcut(layers, x, filters, strides):
+def _shortcut(layers: LayerFactory, x: tf.Tensor, filters: int, strides: int) -> tf.Tensor:
     if strides == 1 and x.shape[-1] == filters:
         return x
     return layers.norm(layers.convolution(x, filters, size=1, strides=strides))

@@ -1,13 +1,15 @@
 """Convolutions over words, the largest value of each filter."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from annotated_types import MinLen
 
-from tfxc.core.arguments import COUNT, ListOf, checked
+from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.encoders.bases.starts import Start
 from tfxc.encoders.bases.tokens import TokenEncoder
 from tfxc.ops.gradients import custom_gradient
 from tfxc.ops.sparse import transposed_product
@@ -39,18 +41,17 @@ class TextCNN(TokenEncoder):
     Reference: Kim, EMNLP 2014 (arXiv 1408.5882).
     """
 
-    @checked(widths=ListOf(COUNT), num_filters=COUNT)
     def __init__(
         self,
-        vocabulary_size: int,
+        vocabulary_size: FromData[int],
         *,
-        widths: Sequence[int] = (2, 3, 4),
-        num_filters: int = 64,
-        embedding_dim: int = 300,
-        dropout: float = 0.0,
-        word_dropout: float = 0.0,
-        start: str = "uniform",
-        initial_std: float = 0.1,
+        widths: Annotated[Sequence[Count], MinLen(1)] = (2, 3, 4),
+        num_filters: Count = 64,
+        embedding_dim: Count = 300,
+        dropout: ShareBelowOne = 0.0,
+        word_dropout: ShareBelowOne = 0.0,
+        start: Start = "uniform",
+        initial_std: Positive = 0.1,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -66,7 +67,7 @@ class TextCNN(TokenEncoder):
         )
         self.widths = tuple(widths)
         self.num_filters = num_filters
-        self.kernels: list[Any] = []
+        self.kernels: list[keras.Variable] = []
 
     def make(self) -> None:
         """Makes the filters."""
@@ -91,14 +92,11 @@ class TextCNN(TokenEncoder):
         """Width of the output."""
         return len(self.widths) * self.num_filters
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {"widths": list(self.widths), "num_filters": self.num_filters}
-        return {**super().get_config(), **own}
-
 
 @custom_gradient
-def _largest_responses(x, lengths, *kernels):
+def _largest_responses(
+    x: tf.Tensor, lengths: tf.Tensor, *kernels: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]:
     """Largest response of each filter over the windows that count.
 
     One window of a text decides about the response of a filter. The gradient visits only those
@@ -112,9 +110,14 @@ def _largest_responses(x, lengths, *kernels):
     Returns:
         float (batch, sum of filters).
     """
-    responses = [_responses(x, lengths, kernel) for kernel in kernels]
+    responses = []
+    for kernel in kernels:
+        products = tf.nn.conv1d(x, kernel, stride=1, padding="VALID")
+        last = tf.maximum(lengths - kernel.shape[0], 0)
+        counts = tf.range(tf.shape(products, tf.int64)[1]) <= last[:, None]
+        responses.append(tf.where(counts[:, :, None], products, float("-inf")))
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
         best = tf.concat([tf.argmax(r, axis=1) for r in responses], axis=1)
         of_x, of_kernels = _sparse_gradients(x, kernels, best, upstream)
         return of_x, None, *of_kernels
@@ -122,18 +125,12 @@ def _largest_responses(x, lengths, *kernels):
     return tf.concat([tf.reduce_max(r, axis=1) for r in responses], axis=1), gradient
 
 
-def _responses(x, lengths, kernel):
-    """Responses to all windows, (batch, length - width + 1, filters), -inf where one counts not."""
-    width = kernel.shape[0]
-    responses = tf.nn.conv1d(x, kernel, stride=1, padding="VALID")
-    last = tf.maximum(lengths - width, 0)
-    counts = tf.range(tf.shape(responses, tf.int64)[1]) <= last[:, None]
-    return tf.where(counts[:, :, None], responses, float("-inf"))
-
-
-def _sparse_gradients(x, kernels, best, upstream):
+def _sparse_gradients(
+    x: tf.Tensor, kernels: Sequence[tf.Tensor], best: tf.Tensor, upstream: tf.Tensor
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Gradients of ``x`` and the kernels, where filter f of example b looked at ``best[b, f]``."""
-    dim, shapes = x.shape[2], [(k.shape[0], k.shape[2]) for k in kernels]
+    dim = x.shape[2]
+    shapes = [(k.shape[0], k.shape[2]) for k in kernels]
     looked = _looked_at(tf.shape(x, tf.int64), shapes, best, upstream)
     # One row per place in a window and filter.
     filters = [tf.reshape(tf.transpose(k, [0, 2, 1]), [-1, dim]) for k in kernels]
@@ -150,7 +147,9 @@ def _sparse_gradients(x, kernels, best, upstream):
     return tf.cast(of_x, x.dtype), [tf.cast(part, x.dtype) for part in of_kernels]
 
 
-def _looked_at(shape, shapes, best, upstream):
+def _looked_at(
+    shape: tf.Tensor, shapes: Sequence[tuple[int, int]], best: tf.Tensor, upstream: tf.Tensor
+) -> tf.Tensor:
     """Sparse matrix of the gradient, (batch · length, rows of all filters), in CSR form.
 
     Args:
@@ -162,13 +161,15 @@ def _looked_at(shape, shapes, best, upstream):
     firsts = np.cumsum([0, *(count for _, count in shapes[:-1])])
     grids = [np.indices(part).reshape(2, -1) for part in shapes]
     places = np.concatenate([place for place, _ in grids])
-    own = np.concatenate([first + number for first, (_, number) in zip(firsts, grids, strict=True)])
-    rows = tf.range(shape[0])[:, None] * shape[1] + tf.gather(best, own, axis=1) + places
-    columns = tf.broadcast_to(tf.range(len(own), dtype=tf.int64), tf.shape(rows))
+    filters = np.concatenate(
+        [first + number for first, (_, number) in zip(firsts, grids, strict=True)]
+    )
+    rows = tf.range(shape[0])[:, None] * shape[1] + tf.gather(best, filters, axis=1) + places
+    columns = tf.broadcast_to(tf.range(len(filters), dtype=tf.int64), tf.shape(rows))
     entries = tf.SparseTensor(
         tf.reshape(tf.stack([rows, columns], axis=2), [-1, 2]),
-        tf.cast(tf.reshape(tf.gather(upstream, own, axis=1), [-1]), tf.float32),
-        tf.stack([shape[0] * shape[1], len(own)]),
+        tf.cast(tf.reshape(tf.gather(upstream, filters, axis=1), [-1]), tf.float32),
+        tf.stack([shape[0] * shape[1], len(filters)]),
     )
     entries = tf.sparse.reorder(entries)
     # Products in this form take half the time of ``tf.sparse.sparse_dense_matmul``.

@@ -5,9 +5,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, checked
+from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.encoders.bases.starts import Start
 from tfxc.encoders.bases.tokens import TokenEncoder, largest_of_words
-from tfxc.encoders.layers.recurrent import lstm_layers
+from tfxc.encoders.layers.recurrent import BidirectionalLSTM, lstm_layers
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -36,18 +37,17 @@ class TextRCNN(TokenEncoder):
     Reference: Lai et al., AAAI 2015, with LSTMs and without its layer before the maximum.
     """
 
-    @checked(hidden_dim=COUNT, num_layers=COUNT)
     def __init__(
         self,
-        vocabulary_size: int,
+        vocabulary_size: FromData[int],
         *,
-        hidden_dim: int = 128,
-        num_layers: int = 1,
-        embedding_dim: int = 300,
-        dropout: float = 0.0,
-        word_dropout: float = 0.0,
-        start: str = "uniform",
-        initial_std: float = 0.1,
+        hidden_dim: Count = 128,
+        num_layers: Count = 1,
+        embedding_dim: Count = 300,
+        dropout: ShareBelowOne = 0.0,
+        word_dropout: ShareBelowOne = 0.0,
+        start: Start = "uniform",
+        initial_std: Positive = 0.1,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -61,8 +61,9 @@ class TextRCNN(TokenEncoder):
             seed=seed,
             **kwargs,
         )
-        self.hidden_dim, self.num_layers = hidden_dim, num_layers
-        self.layers: list[Any] = []
+        self.hidden_dim = hidden_dim
+        self.num_layers = num_layers
+        self.layers: list[BidirectionalLSTM] = []
 
     def make(self) -> None:
         """Makes the LSTMs."""
@@ -80,8 +81,3 @@ class TextRCNN(TokenEncoder):
     def output_dim(self) -> int:
         """Width of the output."""
         return self.embedding_dim + 2 * self.hidden_dim
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("hidden_dim", "num_layers")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

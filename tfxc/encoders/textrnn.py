@@ -5,13 +5,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, checked
-from tfxc.encoders.bases.tokens import (
-    TokenEncoder,
-    mean_of_words,
-    weighted_sum,
-)
-from tfxc.encoders.layers.recurrent import lstm_layers
+from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.encoders.bases.starts import Start
+from tfxc.encoders.bases.tokens import TokenEncoder, mean_of_words, weighted_sum
+from tfxc.encoders.layers.recurrent import BidirectionalLSTM, lstm_layers
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -40,19 +37,18 @@ class TextRNN(TokenEncoder):
     Reference: Zhou et al., ACL 2016 (attention over a bidirectional LSTM).
     """
 
-    @checked(hidden_dim=COUNT, num_layers=COUNT)
     def __init__(
         self,
-        vocabulary_size: int,
+        vocabulary_size: FromData[int],
         *,
-        hidden_dim: int = 128,
-        num_layers: int = 1,
+        hidden_dim: Count = 128,
+        num_layers: Count = 1,
         attention: bool = True,
-        embedding_dim: int = 300,
-        dropout: float = 0.0,
-        word_dropout: float = 0.0,
-        start: str = "uniform",
-        initial_std: float = 0.1,
+        embedding_dim: Count = 300,
+        dropout: ShareBelowOne = 0.0,
+        word_dropout: ShareBelowOne = 0.0,
+        start: Start = "uniform",
+        initial_std: Positive = 0.1,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -66,9 +62,10 @@ class TextRNN(TokenEncoder):
             seed=seed,
             **kwargs,
         )
-        self.hidden_dim, self.num_layers = hidden_dim, num_layers
+        self.hidden_dim = hidden_dim
+        self.num_layers = num_layers
         self.attention = attention
-        self.layers: list[Any] = []
+        self.layers: list[BidirectionalLSTM] = []
 
     def make(self) -> None:
         """Makes the LSTMs and the attention."""
@@ -101,8 +98,3 @@ class TextRNN(TokenEncoder):
     def output_dim(self) -> int:
         """Width of the output."""
         return 2 * self.hidden_dim
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("hidden_dim", "num_layers", "attention")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

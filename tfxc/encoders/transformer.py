@@ -7,8 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, checked
+from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.core.errors import ConfigError
 from tfxc.encoders.bases.layered import LayeredEncoder
+from tfxc.encoders.bases.starts import Start
 from tfxc.encoders.bases.tokens import mean_of_words
 from tfxc.encoders.layers.gates import Gates, apply_gate
 from tfxc.ops.randomness import dropout as drop
@@ -47,26 +49,21 @@ class Transformer(LayeredEncoder):
     Reference: Vaswani et al. 2017, arXiv 1706.03762.
     """
 
-    data_dependent_arguments = ("vocabulary_size", "architecture")
-
-    @checked(
-        num_layers=COUNT, num_heads=COUNT, head_dim=COUNT | None, feed_forward_dim=COUNT | None
-    )
     def __init__(
         self,
-        vocabulary_size: int,
+        vocabulary_size: FromData[int],
         *,
-        num_layers: int = 2,
-        num_heads: int = 4,
-        head_dim: int | None = None,
-        feed_forward_dim: int | None = None,
-        embedding_dim: int = 256,
-        dropout: float = 0.0,
-        word_dropout: float = 0.0,
-        start: str = "xavier",
-        initial_std: float = 0.1,
+        num_layers: Count = 2,
+        num_heads: Count = 4,
+        head_dim: Count | None = None,
+        feed_forward_dim: Count | None = None,
+        embedding_dim: Count = 256,
+        dropout: ShareBelowOne = 0.0,
+        word_dropout: ShareBelowOne = 0.0,
+        start: Start = "xavier",
+        initial_std: Positive = 0.1,
         seed: int = 0,
-        architecture: Mapping[str, Any] | None = None,
+        architecture: FromData[Mapping[str, Any] | None] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -80,46 +77,46 @@ class Transformer(LayeredEncoder):
             **kwargs,
         )
         if embedding_dim % 2:
-            raise ValueError(f"embedding_dim: an even number expected, found {embedding_dim}")
-        if head_dim is None and embedding_dim % num_heads:
-            raise ValueError(
-                f"num_heads: a divisor of embedding_dim {embedding_dim} expected, found "
-                f"{num_heads}; choose one, or give head_dim"
+            raise ConfigError(
+                f"must be even, not {embedding_dim}", where="embedding_dim", fix="change it"
             )
-        self.num_layers, self.num_heads, self.head_dim = num_layers, num_heads, head_dim
-        self.feed_forward_dim = feed_forward_dim
-        self._take_sizes(architecture)
+        if head_dim is None and embedding_dim % num_heads:
+            raise ConfigError(
+                f"must divide embedding_dim, which is {embedding_dim}, without a rest, not "
+                f"{num_heads}",
+                where="num_heads",
+                fix="change it, or give head_dim",
+            )
+        self.num_layers = num_layers
+        sizes = architecture or {}
+        heads = sizes.get("num_heads", num_heads)
+        self._heads = tuple([heads] * num_layers if isinstance(heads, int) else heads)
+        self.head_width = sizes.get("head_dim", head_dim or embedding_dim // num_heads)
+        self._inner_width = sizes.get("feed_forward_dim", feed_forward_dim or 4 * embedding_dim)
+        self._is_pruned = architecture is not None
         self.layers: list[dict[str, Any]] = []
         self.gates = Gates()
-
-    def _take_sizes(self, architecture):
-        """Finds heads of each layer, width of a head, and width inside the second part."""
-        given, wide = architecture or {}, self.embedding_dim
-        heads = given.get("num_heads", self.num_heads)
-        self._heads = tuple([heads] * self.num_layers if isinstance(heads, int) else heads)
-        head_dim = self.head_dim or wide // self.num_heads
-        self.head_width = given.get("head_dim", head_dim)
-        self._inner = given.get("feed_forward_dim", self.feed_forward_dim or 4 * wide)
-        self._pruned = architecture is not None
 
     def make(self) -> None:
         """Makes the layers."""
         width = self.embedding_dim
         for number, heads in enumerate(self._heads):
-            inner, weights = heads * self.head_width, {}
+            inner = heads * self.head_width
+            weights = {}
             shapes = {
                 "attention_in": (width, 3 * inner),
                 "attention_out": (inner, width),
-                "feed_forward_in": (width, self._inner),
-                "feed_forward_out": (self._inner, width),
+                "feed_forward_in": (width, self._inner_width),
+                "feed_forward_out": (self._inner_width, width),
             }
             for name, shape in shapes.items():
                 weights[f"{name}_kernel"] = self.matrix(shape, f"{name}_kernel_{number}")
                 weights[f"{name}_bias"] = self.matrix(shape[1:], f"{name}_bias_{number}", "zeros")
             for name in ("attention", "feed_forward"):
-                for own, start in (("gamma", "ones"), ("beta", "zeros")):
-                    own = f"{name}_{own}"
-                    weights[own] = self.matrix((width,), f"{own}_{number}", start)
+                for part, start in (("gamma", "ones"), ("beta", "zeros")):
+                    weights[f"{name}_{part}"] = self.matrix(
+                        (width,), f"{name}_{part}_{number}", start
+                    )
             self.layers.append(weights)
 
     def pooled(self, states: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
@@ -167,8 +164,17 @@ class Transformer(LayeredEncoder):
             states.append(self._normed(x, added, weights, "feed_forward", 2 * number + 2, training))
         return states
 
-    def _attention(self, x, mask, weights, seen, gate):
-        batch, length, size = tf.shape(x)[0], tf.shape(x)[1], self.head_width
+    def _attention(
+        self,
+        x: tf.Tensor,
+        mask: tf.Tensor,
+        weights: Mapping[str, tf.Tensor],
+        seen: list[tf.Tensor] | None,
+        gate: tf.Tensor | None,
+    ) -> tf.Tensor:
+        batch = tf.shape(x)[0]
+        length = tf.shape(x)[1]
+        size = self.head_width
         heads = weights["attention_out_kernel"].shape[0] // size
         parts = self._linear(x, weights, "attention_in")
         parts = tf.reshape(parts, tf.stack([batch, length, 3, heads, size]))
@@ -184,20 +190,29 @@ class Transformer(LayeredEncoder):
         mixed = tf.reshape(mixed, tf.stack([batch, length, heads * size]))
         return self._linear(mixed, weights, "attention_out")
 
-    def _linear(self, x, weights, name):
+    def _linear(self, x: tf.Tensor, weights: Mapping[str, tf.Tensor], name: str) -> tf.Tensor:
         kernel = self.cast(weights[f"{name}_kernel"])
         flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
         flat = tf.nn.bias_add(flat, self.cast(weights[f"{name}_bias"]))
         return tf.reshape(flat, tf.stack([tf.shape(x)[0], tf.shape(x)[1], kernel.shape[1]]))
 
-    def _normed(self, x, added, weights, part, place, training):
+    def _normed(
+        self,
+        x: tf.Tensor,
+        added: tf.Tensor,
+        weights: Mapping[str, tf.Tensor],
+        part: str,
+        place: int,
+        training: bool,
+    ) -> tf.Tensor:
         x = tf.cast(x + self._dropped(added, place, training), tf.float32)
         mean, variance = tf.nn.moments(x, axes=[-1], keepdims=True)
-        gamma, beta = weights[f"{part}_gamma"].value, weights[f"{part}_beta"].value
+        gamma = weights[f"{part}_gamma"].value
+        beta = weights[f"{part}_beta"].value
         normed = (x - mean) * tf.math.rsqrt(variance + 1e-5) * gamma + beta
         return tf.cast(normed, self.compute_dtype)
 
-    def _dropped(self, x, place, training):
+    def _dropped(self, x: tf.Tensor, place: int, training: bool) -> tf.Tensor:
         return drop(x, self.dropout, self.next_mask(2 + place)) if training else x
 
     @property
@@ -208,15 +223,17 @@ class Transformer(LayeredEncoder):
     @property
     def architecture(self) -> dict[str, Any] | None:
         """The sizes of a pruned network, what a run keeps of it; None if the config says all."""
-        if not self._pruned:
+        if not self._is_pruned:
             return None
-        heads, inner = list(self._heads), self._inner
-        return {"num_heads": heads, "head_dim": self.head_width, "feed_forward_dim": inner}
+        return {
+            "num_heads": list(self._heads),
+            "head_dim": self.head_width,
+            "feed_forward_dim": self._inner_width,
+        }
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        names = ("num_layers", "num_heads", "head_dim", "feed_forward_dim", "architecture")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), "architecture": self.architecture}
 
 
 def sinusoids(length: tf.Tensor, width: int) -> tf.Tensor:

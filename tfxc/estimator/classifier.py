@@ -13,8 +13,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from tfxc.core import registry
-from tfxc.core.arguments import OneOf
 from tfxc.core.config import parse_config
+from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import printed
 from tfxc.data.kinds import IMAGE, SPARSE, kind_of_features
@@ -436,7 +436,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         """Refuses an unknown recipe, and parameters that it has no use for."""
         section = _section(self.recipe)
         if not self._is_linear:
-            OneOf("fit", _LINEAR).check("recipe", section["name"])
+            check_choice("recipe", section["name"], ("fit", _LINEAR))
             others = [key for key in section if key != "name"]
             if others:
                 raise ConfigError(

@@ -12,6 +12,7 @@ from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from tfxc.core.errors import DataError
 from tfxc.data.parsing.label_cells import label_of
+from tfxc.labels.joined_labels import joined_labels
 from tfxc.labels.label_matrix import label_matrix
 from tfxc.ops.csr import bounds_of
 
@@ -105,7 +106,10 @@ def read_targets(
     if scipy.sparse.issparse(y):
         return _from_matrix(y, "sparse indicator")
     if _is_lists(y):
-        return _from_lists(y)
+        targets, ids = _from_lists(y)
+        if max(map(len, ids)) == 1:
+            _warn_of_joined_labels(targets.classes, sum(map(len, ids)))
+        return targets, ids
     values = np.asarray(y)
     if values.ndim == 2 and values.shape[1] > 1:
         check_classification_targets(values)
@@ -116,6 +120,7 @@ def read_targets(
     assert_all_finite(values, input_name="y")
     check_classification_targets(values)
     classes, ids = np.unique(values, return_inverse=True)
+    _warn_of_joined_labels(classes, len(values))
     return Targets("single", classes), [[i] for i in ids.tolist()]
 
 
@@ -195,7 +200,7 @@ def _warn_of_zeros_and_ones(y):
         warnings.warn(
             "y is taken for lists of the labels 0 and 1; if it is a binary matrix, pass "
             "np.array(y)",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -211,3 +216,15 @@ def _from_matrix(y, form):
         )
     ids = [row.tolist() for row in np.split(labels.indices, labels.indptr[1:-1])]
     return Targets(form, np.arange(labels.shape[1])), ids
+
+
+def _warn_of_joined_labels(classes, examples):
+    """Says which classes look like several labels in one, as the preparation of files does."""
+    names = [label for label in classes.tolist() if isinstance(label, str)]
+    if (joined := joined_labels(names, examples)) is not None:
+        warnings.warn(
+            f"every example has one label, but {joined}. If they are, pass a list of labels for "
+            f"each example, which makes {joined.num_labels:,} labels; tfxc.read gives such lists "
+            f"with label_separator={joined.separator!r}",
+            stacklevel=4,
+        )

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, Number, checked
-from tfxc.heads.bases.class_centres.checks import MARGINS
+from tfxc.core.declared import Count, FromData, Positive, Share, ShareAboveZero
+from tfxc.heads.bases.class_centres.checks import Angle, Sampling
 from tfxc.heads.bases.class_centres.head import ClassCentres
 from tfxc.ops.distributed.cross_replica import rows_everywhere
 from tfxc.ops.margins import turned_cosine
@@ -16,7 +16,8 @@ from tfxc.ops.randomness import in_training_step
 # Lengths of vectors beyond these count as these, and the statistics that training starts from, as
 # in the authors' code.
 _LENGTHS = (1e-3, 100.0)
-_START_MEAN, _START_STD = 20.0, 100.0
+_START_MEAN = 20.0
+_START_STD = 100.0
 _EPSILON = 1e-3
 
 
@@ -63,20 +64,19 @@ class AdaFace(ClassCentres):
     Reference: Kim et al., CVPR 2022 (arXiv 2204.00964).
     """
 
-    @checked(margin=MARGINS["m2"], concentration=POSITIVE, momentum=Number(0, maximum=1))
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        scale: float = 64.0,
-        margin: float = 0.4,
-        concentration: float = 0.333,
-        momentum: float = 0.99,
-        sub_centers: int = 1,
-        sampling: str | None = None,
-        heads: Sequence[int] | None = None,
-        num_sampled_heads: int | None = None,
-        sample_rate: float | None = None,
+        scale: Positive = 64.0,
+        margin: Angle = 0.4,
+        concentration: Positive = 0.333,
+        momentum: Share = 0.99,
+        sub_centers: Count = 1,
+        sampling: Sampling = None,
+        heads: Sequence[Count] | None = None,
+        num_sampled_heads: Count | None = None,
+        sample_rate: ShareAboveZero | None = None,
         sharded: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -93,7 +93,9 @@ class AdaFace(ClassCentres):
             seed=seed,
             **kwargs,
         )
-        self.margin, self.concentration, self.momentum = margin, concentration, momentum
+        self.margin = margin
+        self.concentration = concentration
+        self.momentum = momentum
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes the centres, and the statistics of the lengths."""
@@ -109,7 +111,8 @@ class AdaFace(ClassCentres):
     def strength(self, lengths: tf.Tensor) -> tf.Tensor:
         """z of each example; in a training step, moves the statistics first."""
         lengths = tf.clip_by_value(tf.stop_gradient(lengths), *_LENGTHS)
-        mean, std = self.length_mean.value, self.length_std.value
+        mean = self.length_mean.value
+        std = self.length_std.value
         if in_training_step():
             mean, std = self._moved(lengths if self.sharded_table else rows_everywhere(lengths))
         z = self.concentration * (lengths - mean) / (std + _EPSILON)
@@ -121,8 +124,8 @@ class AdaFace(ClassCentres):
         count = tf.cast(tf.size(lengths), tf.float32)
         std = tf.sqrt(variance * count / tf.maximum(count - 1, 1))
         moved = []
-        for variable, found in ((self.length_mean, mean), (self.length_std, std)):
-            new = variable.value + (1 - self.momentum) * (found - variable.value)
+        for variable, value in ((self.length_mean, mean), (self.length_std, std)):
+            new = variable.value + (1 - self.momentum) * (value - variable.value)
             variable.value.assign(new)
             moved.append(new)
         return moved
@@ -132,8 +135,3 @@ class AdaFace(ClassCentres):
         assert strength is not None
         turned = turned_cosine(cosines, -self.margin * strength)
         return turned - self.margin * (1 + strength)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("margin", "concentration", "momentum")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

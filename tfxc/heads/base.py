@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import check_k
+from tfxc.core.declared import Declared, check_k
 from tfxc.ops.randomness import drawn_again, draws
 from tfxc.ops.search.ranks import tiled_ranks
 from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax
@@ -27,7 +27,7 @@ _LOSS_TILE = 16_384  # the same in top_k_and_loss: 16 MB at batch 256
 _RANK_TILE = 4096  # the same in label_ranks: 4 MB for each label of an example
 
 
-class Head(LargeWeights):
+class Head(Declared, LargeWeights):
     """Turns feature vectors into scores of labels.
 
     * ``call(features)`` returns the raw scores the head works with, float32 under mixed precision.
@@ -42,8 +42,6 @@ class Head(LargeWeights):
       end - begin) of the labels with these numbers, for heads that have a ``full_softmax``.
 
     Class attributes:
-        data_dependent_arguments: constructor arguments that depend on the data; a config may not
-            hold them.
         providers: functions that find such arguments in the training split, by argument, where
             ``data.providers.PROVIDERS`` has none or another; see there.
         sharded: whether its weights are sharded over replicas where there are any.
@@ -67,7 +65,6 @@ class Head(LargeWeights):
             training that begins with another run's weights keeps its own.
     """
 
-    data_dependent_arguments: tuple[str, ...] = ("num_labels",)
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     sharded: bool = False
     sharded_tables: "Sequence[ShardedTable]" = ()
@@ -162,7 +159,8 @@ class Head(LargeWeights):
         Returns:
             List of what ``training_groups`` returns, one for each pass.
         """
-        drawn, groups = draws(), []
+        drawn = draws()
+        groups = []
         for features in passes:
             with drawn_again(drawn):
                 groups.append(self.training_groups(features, labels))
@@ -176,7 +174,8 @@ class Head(LargeWeights):
         if not self.built:
             self.build(features.shape)
         score = self.tile_scores(features)
-        tile, unrolled = self.tile or TILE, self.tile is not None
+        tile = self.tile or TILE
+        unrolled = self.tile is not None
         return tiled_top_k(score, self.num_labels, k, tile, unrolled)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
@@ -185,7 +184,8 @@ class Head(LargeWeights):
 
     def all_scores(self, features: tf.Tensor) -> tf.Tensor:
         """Float32 (batch, num_labels), scored by the tiles of ``top_k``: they round alike."""
-        score, size = self.tile_scores(features), self.tile or TILE
+        score = self.tile_scores(features)
+        size = self.tile or TILE
         starts = range(0, self.num_labels, size)
         return tf.concat([score(at, min(at + size, self.num_labels)) for at in starts], 1)
 
@@ -227,8 +227,10 @@ class Head(LargeWeights):
         if not self.built:
             self.build(features.shape)
         labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
-        score, count = self.tile_scores(features), self.num_labels
-        tile, unrolled = self.tile or _LOSS_TILE, self.tile is not None
+        score = self.tile_scores(features)
+        count = self.num_labels
+        tile = self.tile or _LOSS_TILE
+        unrolled = self.tile is not None
         ids, scores, log_sum, of_true = tiled_softmax(score, count, labels, k, tile, unrolled)
         return ids, scores, mean_cross_entropy(log_sum, of_true, labels >= 0)
 
@@ -243,7 +245,8 @@ class Head(LargeWeights):
             excluded: int32 (batch, any), labels that do not count, none of them true, padded
                 with -1.
         """
-        tile, unrolled = self.tile or _RANK_TILE, self.tile is not None
+        tile = self.tile or _RANK_TILE
+        unrolled = self.tile is not None
         score = self.tile_scores(features)
         return tiled_ranks(score, self.num_labels, labels, excluded, tile, unrolled)
 

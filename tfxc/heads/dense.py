@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, OneOf, checked
+from tfxc.core.declared import FromData, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.label_chunks import LabelChunks, Piece, chunk_size
@@ -57,33 +57,28 @@ class Dense(Head):
     full_softmax = True
     has_inner_products = True
 
-    @checked(
-        initial_std=POSITIVE | None,
-        update=OneOf("gradient", "fused"),
-        learning_rate=POSITIVE | None,
-        weights=OneOf("float32", "bfloat16"),
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        initial_std: float | None = None,
+        initial_std: Positive | None = None,
         seed: int = 0,
-        update: str = "gradient",
-        learning_rate: float | None = None,
-        weights: str = "float32",
+        update: Literal["gradient", "fused"] = "gradient",
+        learning_rate: Positive | None = None,
+        weights: Literal["float32", "bfloat16"] = "float32",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.num_labels = num_labels
         self.initial_std = initial_std
         self.seed = seed
-        self.update, self.weights_dtype = update, weights
+        self.update = update
+        self.weights_dtype = weights
         self.fused_learning_rate = learning_rate
         for name, given in (("learning_rate", learning_rate), ("weights", weights)):
             if update != "fused" and given not in (None, "float32"):
                 raise ConfigError(
-                    f"update 'fused' expected with {name} {given!r}, found {update!r}",
+                    f"{given!r} has no effect with update {update!r}",
                     where=name,
                     fix=f"set update to 'fused', or leave {name} out",
                 )
@@ -130,8 +125,8 @@ class Dense(Head):
         layout = ShardLayout(self.num_labels, size, strategy.num_replicas_in_sync)
         if layout.size * (layout.count - 1) >= min(size, self.num_labels):
             raise ConfigError(
-                f"labels for each of {layout.count} replicas expected with update 'fused', found "
-                f"{self.num_labels} labels",
+                f"{self.num_labels} labels are too few for {layout.count} replicas with update "
+                "'fused': one would get none",
                 where="head.update",
                 fix="leave it out, or train on fewer devices",
             )
@@ -164,7 +159,8 @@ class Dense(Head):
         if self.chunks is not None:
             return self.chunks.scores(features)
         features = tf.cast(features, tf.float32)
-        kernel, bias = read_once(self.kernel.value), read_once(self.bias.value)
+        kernel = read_once(self.kernel.value)
+        bias = read_once(self.bias.value)
 
         def score(begin, end):
             if not tf.is_tensor(begin) and end - begin == self.num_labels:
@@ -237,13 +233,6 @@ class Dense(Head):
     def training_columns(self) -> int:
         """All labels; of a fused step those of one chunk."""
         return chunk_size(self.num_labels) if self.update == "fused" else self.num_labels
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {name: getattr(self, name) for name in ("num_labels", "initial_std", "seed")}
-        own |= {"update": self.update, "weights": self.weights_dtype}
-        own["learning_rate"] = self.fused_learning_rate
-        return {**super().get_config(), **own}
 
 
 def _start_of_chunk(std, seed, shape, dtype=None):

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, POSITIVE, Integer, OneOf, checked
+from tfxc.core.declared import Count, FromData, Natural, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
-from tfxc.heads.bases.digits import LINKS, log_probabilities
+from tfxc.heads.bases.digits import Link, log_probabilities
 from tfxc.labels.hashing import bucket_lookups, check_buckets
 from tfxc.ops.distributed.devices import has_gpu
 from tfxc.ops.logit_group import LogitGroup
@@ -21,7 +21,8 @@ from tfxc.ops.search.gather_graph import sum_of, top_k_of_buckets
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
 
-AGGREGATES = ("logits", "probabilities", "log_probabilities", "min", "median")
+#: How the scores of a label in all repetitions become one.
+Aggregate = Literal["logits", "probabilities", "log_probabilities", "min", "median"]
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -72,34 +73,22 @@ class MACH(Head):
     Reference: Medini et al., NeurIPS 2019 (arXiv 1910.13830).
     """
 
-    data_dependent_arguments = ("num_labels",)
     search_methods = ("auto", "brute", "threshold", "approximate")
 
-    @checked(
-        num_buckets=COUNT,
-        num_repetitions=COUNT,
-        trunk=OneOf("shared", "separate"),
-        aggregate=OneOf(*AGGREGATES),
-        link=OneOf(None, *LINKS),
-        first_repetition=Integer(0),
-        initial_std=POSITIVE | None,
-        search_buckets=COUNT,
-        search_min_count=COUNT,
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        num_buckets: int,
-        num_repetitions: int = 16,
-        trunk: str = "shared",
-        aggregate: str = "logits",
-        link: str | None = None,
-        first_repetition: int = 0,
+        num_buckets: Count,
+        num_repetitions: Count = 16,
+        trunk: Literal["shared", "separate"] = "shared",
+        aggregate: Aggregate = "logits",
+        link: Link = None,
+        first_repetition: Natural = 0,
         direct: bool = False,
-        initial_std: float | None = None,
-        search_buckets: int = 50,
-        search_min_count: int = 2,
+        initial_std: Positive | None = None,
+        search_buckets: Count = 50,
+        search_min_count: Count = 2,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -115,19 +104,19 @@ class MACH(Head):
         self.direct = direct
         if direct and trunk == "shared" and num_repetitions > 1:
             raise ConfigError(
-                "trunk 'separate' expected with direct, found 'shared', with which all repetitions "
-                "would have the same logits",
+                "with trunk 'shared' all repetitions would have the same logits",
                 where="direct",
                 fix="add head.trunk='separate', or use recipe 'repetitions'",
             )
         if direct and initial_std is not None:
             raise ConfigError(
-                f"no initial_std expected with direct, which has no kernels, found {initial_std}",
+                f"{initial_std} has no effect with direct, which has no kernels",
                 where="initial_std",
                 fix="leave it out",
             )
         self.initial_std = initial_std
-        self.search_buckets, self.search_min_count = search_buckets, search_min_count
+        self.search_buckets = search_buckets
+        self.search_min_count = search_min_count
         self.seed = seed
         seeds = range(first_repetition, first_repetition + num_repetitions)
         self.lookups = bucket_lookups(num_labels, num_buckets, seeds)
@@ -161,8 +150,8 @@ class MACH(Head):
     def _check_width(self, width):
         if width != self.num_buckets:
             raise ConfigError(
-                f"vectors of {self.num_buckets} numbers, one for each bucket, expected with "
-                f"direct, found {width}",
+                f"the encoder makes vectors of {width} numbers, but there are {self.num_buckets} "
+                "buckets",
                 where="head.direct",
                 fix=f"set encoder.hidden=[{self.num_buckets}] and encoder.activation='linear'",
             )
@@ -247,7 +236,8 @@ class MACH(Head):
         self.check_k(k)
         if self._inverse is None:
             self._inverse = gather.invert_lookups(self._counted_lookups, self.num_buckets)
-        lookups, numbers = self._counted_lookups[:most], self.counted[:most]
+        lookups = self._counted_lookups[:most]
+        numbers = self.counted[:most]
         inverse = gather.InverseLookups(*(array[:most] for array in self._inverse))
         places = numbers if scores.shape[1] == self.num_repetitions else range(len(numbers))
         if len(places) < scores.shape[1]:
@@ -286,7 +276,8 @@ class MACH(Head):
         """Means over the repetitions of the cosines of buckets; None if ``direct``."""
         if self.direct:
             return None
-        total, kernel = np.zeros(self.num_labels, np.float32), read_once(self.kernel.value)
+        total = np.zeros(self.num_labels, np.float32)
+        kernel = read_once(self.kernel.value)
 
         def buckets_between(repetition, begin, end):
             return tf.transpose(kernel[repetition, :, begin:end])
@@ -295,19 +286,6 @@ class MACH(Head):
             buckets = partial(buckets_between, repetition)
             total += cosines_to_row(buckets, lookup[label], self.num_buckets)[lookup]
         return total / len(self.counted)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("num_labels", "num_buckets", "num_repetitions", "trunk", "aggregate", "link")
-        more = (
-            "first_repetition",
-            "direct",
-            "initial_std",
-            "search_buckets",
-            "search_min_count",
-            "seed",
-        )
-        return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}
 
 
 def _median(parts):

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, checked
+from tfxc.core.declared import Count, FromData, NotNegative, Positive, ShareAboveZero
 from tfxc.core.errors import ConfigError
-from tfxc.heads.bases.class_centres.checks import MARGINS
+from tfxc.heads.bases.class_centres.checks import Angle, Sampling
 from tfxc.heads.bases.class_centres.head import ClassCentres
 from tfxc.ops.margins import angular_margin
 
@@ -57,27 +57,21 @@ class MagFace(ClassCentres):
     Reference: Meng et al., CVPR 2021 (arXiv 2103.06627).
     """
 
-    @checked(
-        least_length=POSITIVE,
-        least_margin=MARGINS["m2"],
-        largest_margin=MARGINS["m2"],
-        length_weight=NOT_NEGATIVE,
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        scale: float = 64.0,
-        least_length: float = 10.0,
+        scale: Positive = 64.0,
+        least_length: Positive = 10.0,
         largest_length: float = 110.0,
-        least_margin: float = 0.45,
-        largest_margin: float = 0.8,
-        length_weight: float = 35.0,
-        sub_centers: int = 1,
-        sampling: str | None = None,
-        heads: Sequence[int] | None = None,
-        num_sampled_heads: int | None = None,
-        sample_rate: float | None = None,
+        least_margin: Angle = 0.45,
+        largest_margin: Angle = 0.8,
+        length_weight: NotNegative = 35.0,
+        sub_centers: Count = 1,
+        sampling: Sampling = None,
+        heads: Sequence[Count] | None = None,
+        num_sampled_heads: Count | None = None,
+        sample_rate: ShareAboveZero | None = None,
         sharded: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -96,17 +90,18 @@ class MagFace(ClassCentres):
         )
         if largest_length <= least_length:
             raise ConfigError(
-                f"a number above least_length, {least_length}, expected, found {largest_length}",
+                f"must be above least_length, {least_length}, not {largest_length}",
                 where="largest_length",
             )
         if largest_margin < least_margin:
             raise ConfigError(
-                f"a number of at least least_margin, {least_margin}, expected, found "
-                f"{largest_margin}",
+                f"must be at least least_margin, {least_margin}, not {largest_margin}",
                 where="largest_margin",
             )
-        self.least_length, self.largest_length = least_length, largest_length
-        self.least_margin, self.largest_margin = least_margin, largest_margin
+        self.least_length = least_length
+        self.largest_length = largest_length
+        self.least_margin = least_margin
+        self.largest_margin = largest_margin
         self.length_weight = length_weight
 
     def strength(self, lengths: tf.Tensor) -> tf.Tensor:
@@ -129,9 +124,3 @@ class MagFace(ClassCentres):
 
     def _cut(self, lengths):
         return tf.clip_by_value(lengths, self.least_length, self.largest_length)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("least_length", "largest_length", "least_margin", "largest_margin")
-        own = {name: getattr(self, name) for name in (*names, "length_weight")}
-        return {**super().get_config(), **own}

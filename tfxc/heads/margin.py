@@ -1,13 +1,14 @@
 """Class centres on a sphere, and a margin around the true one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import keras
 import tensorflow as tf
+from annotated_types import Ge
 
-from tfxc.core.arguments import POSITIVE, Number, checked
-from tfxc.heads.bases.class_centres.checks import MARGINS
+from tfxc.core.declared import Count, FromData, NotNegative, Positive, ShareAboveZero
+from tfxc.heads.bases.class_centres.checks import Angle, Sampling
 from tfxc.heads.bases.class_centres.head import ClassCentres
 from tfxc.ops.margins import angular_margin, least_scale
 
@@ -73,20 +74,19 @@ class Margin(ClassCentres):
     et al., ICCVW 2021 (2010.05222); Liang et al., TPAMI 2024 (2412.10182).
     """
 
-    @checked(scale=POSITIVE | None, m1=Number(1), **MARGINS)
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        scale: float | None = None,
-        m1: float = 1.0,
-        m2: float = 0.5,
-        m3: float = 0.0,
-        sub_centers: int = 1,
-        sampling: str | None = None,
-        heads: Sequence[int] | None = None,
-        num_sampled_heads: int | None = None,
-        sample_rate: float | None = None,
+        scale: Positive | None = None,
+        m1: Annotated[float, Ge(1)] = 1.0,
+        m2: Angle = 0.5,
+        m3: NotNegative = 0.0,
+        sub_centers: Count = 1,
+        sampling: Sampling = None,
+        heads: Sequence[Count] | None = None,
+        num_sampled_heads: Count | None = None,
+        sample_rate: ShareAboveZero | None = None,
         sharded: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -103,7 +103,9 @@ class Margin(ClassCentres):
             seed=seed,
             **kwargs,
         )
-        self.m1, self.m2, self.m3 = m1, m2, m3
+        self.m1 = m1
+        self.m2 = m2
+        self.m3 = m3
 
     @classmethod
     def resolved(cls, section: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
@@ -115,6 +117,5 @@ class Margin(ClassCentres):
         return angular_margin(cosines, self.m1, self.m2, self.m3)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {"m1": self.m1, "m2": self.m2, "m3": self.m3}
-        return {**super().get_config(), **own}
+        """Constructor arguments, with the scale in use: it must not change with more labels."""
+        return {**super().get_config(), "scale": self.scale}

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, Integer, Number, OneOf, checked
+from tfxc.core.declared import Count, FromData, Positive, Share
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import rare_label_bias
-from tfxc.heads.bases.digits import LINKS, DigitHead, log_probabilities
+from tfxc.heads.bases.digits import DigitHead, LabelOrder, Link, log_probabilities
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search.candidates import Candidates, best_columns, children_with_positives, find, take
@@ -87,25 +87,19 @@ class MHC(DigitHead):
 
     log_scores = True
 
-    @checked(
-        projection_dim=COUNT,
-        beam=COUNT | None,
-        parent_weight=Number(0, 1),
-        link=OneOf(None, *LINKS),
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        heads: Sequence[int],
-        projection_dim: int = 256,
-        beam: int | None = 10,
-        num_candidate_groups: int = 1,
-        parent_weight: float = 1.0,
-        link: str | None = None,
-        label_order: str = "given",
-        label_codes: Sequence[int] | np.ndarray | None = None,
-        initial_std: float | None = None,
+        heads: Sequence[Count],
+        projection_dim: Count = 256,
+        beam: Count | None = 10,
+        num_candidate_groups: Count = 1,
+        parent_weight: Share = 1.0,
+        link: Link = None,
+        label_order: LabelOrder = "given",
+        label_codes: FromData[Sequence[int] | np.ndarray | None] = None,
+        initial_std: Positive | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -119,12 +113,16 @@ class MHC(DigitHead):
             autocast=False,
             **kwargs,
         )
-        groups = Integer(1, self.nodes[0], what="the groups")
-        groups.check("num_candidate_groups", num_candidate_groups)
+        if num_candidate_groups > self.nodes[0]:
+            raise ConfigError(
+                f"must be at most {self.nodes[0]}, as many as there are groups, not "
+                f"{num_candidate_groups}",
+                where="num_candidate_groups",
+            )
         if parent_weight != 1 and link not in _EACH_BY_ITSELF:
             # A softmax over children is conditional: their log-probabilities add up.
             raise ConfigError(
-                f"1 expected with link {link or 'softmax'!r}, found {parent_weight:g}",
+                f"must be 1 with link {link or 'softmax'!r}, not {parent_weight:g}",
                 where="parent_weight",
                 fix="leave it out, or take an objective with link 'sigmoid' or 'hinge'",
             )
@@ -137,7 +135,8 @@ class MHC(DigitHead):
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel and bias of level 0, and projection, its bias and the table of others."""
         self.build_order()
-        groups, dim = self.nodes[0], input_shape[-1]
+        groups = self.nodes[0]
+        dim = input_shape[-1]
         std = self.initial_std or dim**-0.5
         start = _starts(std, self.seed * 1000)
         self.kernel = self.add_weight((dim, groups), next(start), name="kernel")
@@ -198,7 +197,8 @@ class MHC(DigitHead):
         Returns:
             List of (``LogitGroup``, int64 (batch, columns) nodes of the columns, -1 where empty).
         """
-        codes, logits = self.codes_of(labels), self(features)
+        codes = self.codes_of(labels)
+        logits = self(features)
         chosen = [] if chosen is None else chosen
         group = LogitGroup(logits, distinct_positives(codes // self.strides[0]))
         nodes = tf.broadcast_to(tf.range(self.nodes[0], dtype=codes.dtype), tf.shape(logits))
@@ -212,14 +212,14 @@ class MHC(DigitHead):
             parents = take(nodes, chosen[level - 1], -1)
             positives = distinct_positives(codes // self.strides[level])
             sizes = self.heads[level], self.nodes[level]
-            found = children_with_positives(parents, positives, *sizes)
+            candidates = children_with_positives(parents, positives, *sizes)
             of_parents = take(scores, chosen[level - 1], 0.0)
-            above = self._scores_above(level, found, positives, of_parents, nodes, scores)
-            logits = self._candidate_logits(features, level, found)
+            above = self._scores_above(level, candidates, positives, of_parents, nodes, scores)
+            logits = self._candidate_logits(features, level, candidates)
             if self._joint:
                 logits = tf.cast(logits, tf.float32) + above
-            group = LogitGroup(logits, found.positives, found.valid)
-            nodes = tf.where(found.valid, found.nodes, -1)
+            group = LogitGroup(logits, candidates.positives, candidates.valid)
+            nodes = tf.where(candidates.valid, candidates.nodes, -1)
             levels.append((group, nodes))
             if level < len(self.heads) - 1:
                 scores = self._candidate_scores(group, above)
@@ -230,29 +230,30 @@ class MHC(DigitHead):
         """Whether the children of several nodes share a softmax."""
         return self.num_candidate_groups > 1 and self.link not in _EACH_BY_ITSELF
 
-    def _candidate_logits(self, features, level, found: Candidates):
+    def _candidate_logits(self, features, level, candidates: Candidates):
         # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
-        rows = tf.where(found.valid, found.nodes, found.nodes[:, :1])
+        rows = tf.where(candidates.valid, candidates.nodes, candidates.nodes[:, :1])
         vectors = tf.cast(tf.gather(self.tables[level].value, rows), self.compute_dtype)
         return tf.linalg.matvec(vectors, self._projected(features, level))
 
-    def _scores_above(self, level, found, positives, of_parents, nodes, scores):
+    def _scores_above(self, level, candidates, positives, of_parents, nodes, scores):
         """Scores (batch, slots) of the candidates' parents.
 
         Args:
             level: of the candidates.
-            found: the ``Candidates``.
+            candidates: the ``Candidates``.
             positives: int64 (batch, max_positives), the true nodes of the level.
             of_parents: float32 (batch, parents), scores of the parents that were chosen.
             nodes, scores: (batch, columns), all of the level above.
         """
         above = tf.repeat(of_parents, self.heads[level], axis=1)
-        above = tf.pad(above, [[0, 0], [0, tf.shape(found.nodes)[1] - tf.shape(above)[1]]])
+        above = tf.pad(above, [[0, 0], [0, tf.shape(candidates.nodes)[1] - tf.shape(above)[1]]])
         # A positive may be in a slot of another parent. Its own parent is a column above.
-        true, parents = positives >= 0, tf.maximum(positives // self.heads[level], 0)
+        true = positives >= 0
+        parents = tf.maximum(positives // self.heads[level], 0)
         columns = parents if level == 1 else find(parents, nodes, true)[0]
         values = tf.boolean_mask(tf.gather(scores, columns, batch_dims=1), true)
-        slots = tf.boolean_mask(found.positives, true)
+        slots = tf.boolean_mask(candidates.positives, true)
         places = tf.stack([tf.cast(tf.where(true)[:, 0], slots.dtype), slots], axis=1)
         return tf.tensor_scatter_nd_update(above, places, values)
 
@@ -286,7 +287,8 @@ class MHC(DigitHead):
         if not self.built:
             self.build(features.shape)
         features = tf.cast(features, tf.float32)
-        scores, nodes = self._scores(_linear(features, self.kernel, self.bias)), None
+        scores = self._scores(_linear(features, self.kernel, self.bias))
+        nodes = None
         for level, width in enumerate(self._widths(k), start=1):
             projected = _linear(features, *self.projections[level])
             if nodes is not None or width < self.nodes[level - 1]:
@@ -303,9 +305,11 @@ class MHC(DigitHead):
 
     def _widths(self, k):
         """How many nodes are kept from each level to the next, so many that k labels are found."""
-        widths, needed = [], k
+        widths = []
+        needed = k
         for level in reversed(range(1, len(self.heads))):
-            size, parents = self.heads[level], self.nodes[level - 1]
+            size = self.heads[level]
+            parents = self.nodes[level - 1]
             lacking = parents * size - self.nodes[level]  # children that the last parent lacks
             needed = min(-(-(needed + lacking) // size), parents)
             widths.append(parents if self.beam is None else min(max(self.beam, needed), parents))
@@ -346,10 +350,12 @@ class MHC(DigitHead):
 
     def _tiles(self, projected, level, above):
         """Function (begin, end) -> scores of consecutive nodes, from the first child of a node."""
-        size, table = self.heads[level], read_once(self.tables[level].value)
+        size = self.heads[level]
+        table = read_once(self.tables[level].value)
 
         def score(begin, end):
-            first, last = begin // size, (end + size - 1) // size
+            first = begin // size
+            last = (end + size - 1) // size
             rows = rows_between(table, first * size, last * size)
             logits = tf.matmul(projected, rows, transpose_b=True)
             exists = tf.range(first * size, last * size) < self.nodes[level]
@@ -357,11 +363,6 @@ class MHC(DigitHead):
             return self._family_scores(logits, level, above[:, first:last])[:, : end - begin]
 
         return score
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("projection_dim", "beam", "num_candidate_groups", "parent_weight", "link")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def _starts(std, seed):

@@ -4,15 +4,15 @@ import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, OneOf, checked
+from tfxc.core.declared import Count, FromData, Positive
 from tfxc.heads.base import rare_label_bias, seen_labels
-from tfxc.heads.bases.digits import LINKS, DigitHead, log_probabilities
+from tfxc.heads.bases.digits import DigitHead, LabelOrder, Link, log_probabilities
 from tfxc.labels.label_order import random_order
 from tfxc.labels.mixed_radix import encode, suggest_digit_sizes
 from tfxc.ops.logit_group import LogitGroup
@@ -79,30 +79,24 @@ class MHP(DigitHead):
 
     log_scores = True
 
-    @checked(
-        num_heads=COUNT | None,
-        repeats=COUNT,
-        grouping=OneOf("per_head", "joint"),
-        link=OneOf(None, *LINKS),
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        heads: Sequence[int] | None = None,
-        num_heads: int | None = None,
-        repeats: int = 1,
-        grouping: str = "per_head",
-        link: str | None = None,
-        label_order: str = "given",
-        label_codes: Sequence[int] | np.ndarray | None = None,
-        initial_std: float | None = None,
+        heads: Sequence[Count] | None = None,
+        num_heads: Count | None = None,
+        repeats: Count = 1,
+        grouping: Literal["per_head", "joint"] = "per_head",
+        link: Link = None,
+        label_order: LabelOrder = "given",
+        label_codes: FromData[Sequence[int] | np.ndarray | None] = None,
+        initial_std: Positive | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         if (heads is None) == (num_heads is None):
             raise ValueError(
-                "heads, such as [40, 25], or num_heads expected, found "
+                "give either heads, such as [40, 25], or num_heads, not "
                 + ("neither" if heads is None else "both")
             )
         if num_heads is not None:
@@ -274,8 +268,3 @@ class MHP(DigitHead):
         """Assigns the weights, and so the codes."""
         self._cached = None
         super().set_weights(weights)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("repeats", "grouping", "link")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,15 +1,16 @@
 """Multi-head sampling: a full classifier whose classes are trained block by block."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import Integer, OneOf, checked
+from tfxc.core.declared import Count, FromData, Positive
+from tfxc.core.errors import ConfigError
 from tfxc.heads.base import rare_label_bias
-from tfxc.heads.bases.digits import DigitHead
+from tfxc.heads.bases.digits import DigitHead, LabelOrder
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.randomness import random_bits
@@ -61,18 +62,17 @@ class MHS(DigitHead):
 
     full_softmax = True
 
-    @checked(sampling=OneOf("per_example", "per_batch"))
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        heads: Sequence[int],
-        num_sampled_heads: int,
-        sampling: str = "per_example",
+        heads: Sequence[Count],
+        num_sampled_heads: Count,
+        sampling: Literal["per_example", "per_batch"] = "per_example",
         bias: bool = False,
-        label_order: str = "given",
-        label_codes: Sequence[int] | np.ndarray | None = None,
-        initial_std: float | None = None,
+        label_order: LabelOrder = "given",
+        label_codes: FromData[Sequence[int] | np.ndarray | None] = None,
+        initial_std: Positive | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -88,8 +88,12 @@ class MHS(DigitHead):
         )
         self.block_size = self.heads[-1]
         self.num_blocks = -(-num_labels // self.block_size)
-        blocks = Integer(1, self.num_blocks, what="the blocks")
-        blocks.check("num_sampled_heads", num_sampled_heads)
+        if num_sampled_heads > self.num_blocks:
+            raise ConfigError(
+                f"must be at most {self.num_blocks}, as many as there are blocks of labels, not "
+                f"{num_sampled_heads}",
+                where="num_sampled_heads",
+            )
         self.num_sampled_heads = num_sampled_heads
         self.sampling = sampling
         self.use_bias = bias
@@ -132,7 +136,8 @@ class MHS(DigitHead):
     def _per_example(self, features, codes):
         """Own blocks of each example, the true ones first."""
         true = distinct_positives(codes // self.block_size)
-        rows, columns = tf.range(tf.shape(codes)[0])[:, None], tf.range(self.num_blocks)[None]
+        rows = tf.range(tf.shape(codes)[0])[:, None]
+        columns = tf.range(self.num_blocks)[None]
         bits = random_bits(rows, columns, self.seed)
         blocks, counts = sample_with_true(bits, true, self.num_sampled_heads)
         return LogitGroup(
@@ -173,8 +178,8 @@ class MHS(DigitHead):
 
     def _positives(self, codes, blocks):
         """Columns of the true codes."""
-        place, found = find(codes // self.block_size, blocks, codes >= 0)
-        return tf.where(found, place * self.block_size + codes % self.block_size, -1)
+        place, is_found = find(codes // self.block_size, blocks, codes >= 0)
+        return tf.where(is_found, place * self.block_size + codes % self.block_size, -1)
 
     def _valid(self, blocks, counts):
         """Which columns of own blocks count: a row's first ``counts`` blocks, existing labels."""
@@ -192,11 +197,13 @@ class MHS(DigitHead):
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that returns the logits of a range of labels."""
-        features, size = tf.cast(features, tf.float32), self.block_size
+        features = tf.cast(features, tf.float32)
+        size = self.block_size
         table = read_once(self.table.value)
         bias = None if self.bias is None else read_once(self.bias.value)
         if self._code_of_label is not None:
-            rows, codes = self._rows(table), read_once(self._code_of_label.value)
+            rows = self._rows(table)
+            codes = read_once(self._code_of_label.value)
             biases = None if bias is None else tf.reshape(bias, [-1])
 
             def score_codes(begin, end):
@@ -207,7 +214,8 @@ class MHS(DigitHead):
             return score_codes
 
         def score(begin, end):
-            first, last = begin // size, (end + size - 1) // size
+            first = begin // size
+            last = (end + size - 1) // size
             blocks = rows_between(table, first, last)
             logits = _shared_logits(features, blocks, None if bias is None else bias[first:last])
             return logits[:, begin % size : begin % size + end - begin]
@@ -224,12 +232,6 @@ class MHS(DigitHead):
         return cosines_to_row(
             lambda b, e: tf.gather(rows, self.codes_of(tf.range(b, e))), label, self.num_labels
         )
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {"bias": self.use_bias, "sampling": self.sampling}
-        own["num_sampled_heads"] = self.num_sampled_heads
-        return {**super().get_config(), **own}
 
 
 def _shared_logits(features, blocks, bias):

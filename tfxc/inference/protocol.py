@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from tfxc.core.arguments import check_k
+from tfxc.core.declared import check_k
 from tfxc.core.errors import ConfigError
 from tfxc.ranker.calibration import Calibration
 

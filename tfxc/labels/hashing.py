@@ -6,19 +6,23 @@ hash is a signed number and the remainder the mathematical one, 0..B−1 (Medini
 """
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 from sklearn.utils import murmurhash3_32
 
-from tfxc.core.arguments import COUNT, Integer, checked
+from tfxc.core.declared import Count, check, checked
 from tfxc.core.errors import ConfigError
 
 _MAX_ITEMS = 2**31  # the hash takes int32 numbers
 _MAX_SEEDS = 2**32
+_Number = Annotated[int, Ge(1), Le(_MAX_ITEMS)]
+_Seed = Annotated[int, Ge(0), Le(_MAX_SEEDS - 1)]
 
 
-@checked(num_buckets=COUNT, num_repetitions=COUNT)
-def check_buckets(num_items: int, num_buckets: int, num_repetitions: int) -> None:
+@checked
+def check_buckets(num_items: int, num_buckets: Count, num_repetitions: Count) -> None:
     """Checks the sizes of a hashed label space.
 
     Raises:
@@ -36,12 +40,8 @@ def check_buckets(num_items: int, num_buckets: int, num_repetitions: int) -> Non
         )
 
 
-@checked(
-    num_items=Integer(1, _MAX_ITEMS),
-    num_buckets=Integer(1, _MAX_ITEMS),
-    seed=Integer(0, _MAX_SEEDS - 1),
-)
-def bucket_lookup(num_items: int, num_buckets: int, seed: int) -> np.ndarray:
+@checked
+def bucket_lookup(num_items: _Number, num_buckets: _Number, seed: _Seed) -> np.ndarray:
     """Bucket of every item in the repetition ``seed``.
 
     Args:
@@ -63,8 +63,8 @@ def bucket_lookup(num_items: int, num_buckets: int, seed: int) -> np.ndarray:
     return np.mod(hashes, num_buckets).astype(_bucket_type(num_buckets))
 
 
-@checked(num_items=Integer(1, _MAX_ITEMS))
-def bucket_lookups(num_items: int, num_buckets: int, seeds: Iterable[int]) -> np.ndarray:
+@checked
+def bucket_lookups(num_items: _Number, num_buckets: int, seeds: Iterable[int]) -> np.ndarray:
     """``bucket_lookup`` of several repetitions.
 
     Args:
@@ -83,7 +83,7 @@ def bucket_lookups(num_items: int, num_buckets: int, seeds: Iterable[int]) -> np
         (16, 1000)
     """
     seeds = list(seeds)
-    COUNT.check("the number of seeds", len(seeds))
+    check(Count, "the number of seeds", len(seeds))
     lookups = np.empty((len(seeds), num_items), _bucket_type(num_buckets))
     for row, seed in enumerate(seeds):
         lookups[row] = bucket_lookup(num_items, num_buckets, seed)

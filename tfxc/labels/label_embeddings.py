@@ -5,16 +5,17 @@ sparse features, an array for dense ones. A label without an example gets zeros.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.arguments import SHARE, OneOf, checked
+from tfxc.core.declared import Share, checked
 from tfxc.core.errors import DataError
 from tfxc.ops.clustering.aggregation import pruned_product
 
-MODES = ("concat", "convex")
+#: How the features of the labels join PIFA.
+Mode = Literal["concat", "convex"]
 _BATCH = 65_536
 _MAX_PIXELS = 16
 
@@ -170,13 +171,13 @@ def pii(labels: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
     return _unit_rows(_matrix(labels.T))
 
 
-@checked(mode=OneOf(*MODES), alpha=SHARE)
+@checked
 def pifa_with_label_features(
     labels: scipy.sparse.csr_matrix,
     features: np.ndarray | scipy.sparse.csr_matrix,
     label_features: np.ndarray | scipy.sparse.csr_matrix,
-    mode: str = "concat",
-    alpha: float = 0.5,
+    mode: Mode = "concat",
+    alpha: Share = 0.5,
 ) -> np.ndarray | scipy.sparse.csr_matrix:
     """PIFA joined with features of the labels themselves, such as those of their names.
 

@@ -2,30 +2,22 @@
 
 import heapq
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import scipy.sparse
+from annotated_types import Ge
 
-from tfxc.core.arguments import COUNT, SHARE, Integer, Number, checked
+from tfxc.core.declared import Count, Natural, Share, ShareAboveZero, checked
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_shape import built_shape
 from tfxc.ops.clustering.two_means import Bisection
 
-_RATE = Number(maximum=1, above=0)
 _MAX_SCORES = 1 << 24  # of labels and leaves that are in memory together
 
 
-@checked(
-    nr_splits=Integer(2),
-    min_codes=COUNT | None,
-    max_leaf_size=Integer(2),
-    max_iter=COUNT,
-    seed=Integer(0),
-    min_sample_rate=_RATE,
-    max_sample_rate=_RATE,
-    warmup_ratio=SHARE,
-)
+@checked
 @dataclass(frozen=True)
 class ClusteringSettings:
     """How labels are clustered.
@@ -50,15 +42,15 @@ class ClusteringSettings:
         [8, 128, 2048, 30938]
     """
 
-    nr_splits: int = 16
-    min_codes: int | None = None
-    max_leaf_size: int = 100
+    nr_splits: Annotated[int, Ge(2)] = 16
+    min_codes: Count | None = None
+    max_leaf_size: Annotated[int, Ge(2)] = 100
     spherical: bool = True
-    max_iter: int = 20
-    seed: int = 0
-    min_sample_rate: float = 1.0
-    max_sample_rate: float = 1.0
-    warmup_ratio: float = 0.4
+    max_iter: Count = 20
+    seed: Natural = 0
+    min_sample_rate: ShareAboveZero = 1.0
+    max_sample_rate: ShareAboveZero = 1.0
+    warmup_ratio: Share = 0.4
 
     def __post_init__(self):
         if self.min_sample_rate > self.max_sample_rate:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, checked
+from tfxc.core.declared import FromData, Positive
 from tfxc.objectives.bases.dual import GradientDual
 
 if TYPE_CHECKING:
@@ -39,14 +39,13 @@ class ASGDSoftplus(GradientDual):
     Reference: Wei et al. 2026, arXiv 2602.02877.
     """
 
-    @checked(smoothing=POSITIVE)
     def __init__(
         self,
-        num_examples: int,
-        num_groups: int = 1,
+        num_examples: FromData[int],
+        num_groups: FromData[int] = 1,
         *,
-        dual_learning_rate: float = 1.0,
-        smoothing: float = 1e-3,
+        dual_learning_rate: Positive = 1.0,
+        smoothing: Positive = 1e-3,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_examples, num_groups, dual_learning_rate=dual_learning_rate, **kwargs)
@@ -77,7 +76,3 @@ class ASGDSoftplus(GradientDual):
     def _mean(self, parts, negatives):
         parts = tf.reduce_sum(parts * tf.exp(negatives.log_weights), axis=1)
         return parts / (self.smoothing * negatives.count)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "smoothing": self.smoothing}

@@ -7,12 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfxc.core.declared import Declared
+
 if TYPE_CHECKING:
     from tfxc.ops.fused.logit_chunks import LogitChunks
     from tfxc.ops.logit_group import LogitGroup
 
 
-class Objective(keras.layers.Layer):
+class Objective(Declared, keras.layers.Layer):
     """Turns a logit group into one loss per example.
 
     ``call(group, example_index=None)`` returns (batch,). It never knows the label space: a group
@@ -21,8 +23,6 @@ class Objective(keras.layers.Layer):
     Class attributes:
         link: how logits become probabilities, ``"sigmoid"`` or ``"softmax"``; ``"hinge"`` where
             they are margins, which become none.
-        data_dependent_arguments: constructor arguments that depend on the data; a config may not
-            hold them.
         providers: functions that find such arguments in the training split, by argument, where
             ``data.providers.PROVIDERS`` has none or another; see there.
         over_shards: whether ``call`` handles groups with ``cross_replica``.
@@ -36,7 +36,6 @@ class Objective(keras.layers.Layer):
     """
 
     link = "sigmoid"
-    data_dependent_arguments: tuple[str, ...] = ()
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     over_shards = False
     partial_loss = False

@@ -1,15 +1,15 @@
 """One decision for each true column, against the columns that are not true."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import OneOf, checked
+from tfxc.core.declared import FromData
 from tfxc.objectives.base import masked_logits
-from tfxc.objectives.bases.class_weights import CLASS_WEIGHT, ClassWeighted
+from tfxc.objectives.bases.class_weights import ClassWeight, ClassWeighted
 from tfxc.ops.losses import add_at_positives, gather_positives, set_at_positives
 from tfxc.ops.search.tiled_softmax import LEAST
 
@@ -61,16 +61,15 @@ class DecoupledSoftmax(ClassWeighted):
     link = "softmax"
     fused = True
 
-    @checked(reduction=OneOf("mean", "sum"), class_weight=CLASS_WEIGHT)
     def __init__(
         self,
-        num_labels: int | None = None,
-        num_groups: int = 1,
-        columns_are_labels: bool = True,
+        num_labels: FromData[int | None] = None,
+        num_groups: FromData[int] = 1,
+        columns_are_labels: FromData[bool] = True,
         *,
-        reduction: str = "mean",
-        class_weight: str | Sequence[float] | None = None,
-        label_counts: Sequence[int] | np.ndarray | None = None,
+        reduction: Literal["mean", "sum"] = "mean",
+        class_weight: ClassWeight = None,
+        label_counts: FromData[Sequence[int] | np.ndarray | None] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -80,7 +79,8 @@ class DecoupledSoftmax(ClassWeighted):
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
-        logits, positives = masked_logits(group), group.positives
+        logits = masked_logits(group)
+        positives = group.positives
         of_positives, mask = gather_positives(logits, positives)
         if group.log_weights is not None:
             logits += group.log_weights
@@ -108,7 +108,8 @@ class DecoupledSoftmax(ClassWeighted):
         start = tf.fill([rows], LEAST), tf.zeros([rows]), none
         largest, total, of_positives = chunks.fold(_more_columns, start)
         weights = self.weights_at(positives, chunks.num_columns)
-        shares, log_sum = self._shares(positives >= 0, weights), chunks.log_sum(largest, total)
+        shares = self._shares(positives >= 0, weights)
+        log_sum = chunks.log_sum(largest, total)
         falls = shares * tf.sigmoid(log_sum[:, None] - chunks.sum(of_positives))
         return DecoupledState(log_sum, shares, tf.reduce_sum(falls, axis=1))
 
@@ -132,10 +133,6 @@ class DecoupledSoftmax(ClassWeighted):
         falls = state.shares * tf.sigmoid(state.log_sum[:, None] - of_positives)
         return add_at_positives(gradient, positives, -falls)
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "reduction": self.reduction}
-
 
 def _log(total):
     """-inf for 0, with a gradient of 0 there."""
@@ -147,9 +144,9 @@ def _more_columns(state, logits, positives):
     """Largest logit so far and the sum of the exponentials relative to it, of columns that are not
     true, and the logits of those that are, with a chunk more."""
     largest, total, of_positives = state
-    found, _ = gather_positives(logits, positives)  # 0 for those of other chunks
+    in_chunk, _ = gather_positives(logits, positives)  # 0 for those of other chunks
     others = set_at_positives(logits, positives, float("-inf"))
     new = tf.maximum(largest, tf.reduce_max(others, axis=1))
     total *= tf.exp(largest - new)
     total += tf.reduce_sum(tf.exp(others - new[:, None]), axis=1)
-    return new, total, of_positives + found
+    return new, total, of_positives + in_chunk

@@ -1,13 +1,15 @@
 """Softmax cross-entropy that down-weights what is already classified well."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import keras
 import tensorflow as tf
+from annotated_types import MinLen
 
-from tfxc.core.arguments import NOT_NEGATIVE, ListOf, checked
+from tfxc.core.declared import FromData, NotNegative
 from tfxc.objectives.base import Objective
+from tfxc.objectives.bases.class_weights import NEEDED, check_columns
 from tfxc.objectives.bases.true_columns import (
     focal_factor,
     mean_over_true,
@@ -44,61 +46,30 @@ class Focal(Objective):
     """
 
     link = "softmax"
-    data_dependent_arguments = ("num_labels", "num_groups", "columns_are_labels")
 
-    @checked(gamma=NOT_NEGATIVE, alpha=ListOf(NOT_NEGATIVE) | None)
     def __init__(
         self,
-        num_labels: int | None = None,
-        num_groups: int = 1,
-        columns_are_labels: bool = True,
+        num_labels: FromData[int | None] = None,
+        num_groups: FromData[int] = 1,
+        columns_are_labels: FromData[bool] = True,
         *,
-        gamma: float = 2.0,
-        alpha: Sequence[float] | None = None,
+        gamma: NotNegative = 2.0,
+        alpha: Annotated[Sequence[NotNegative], MinLen(1)] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.num_labels, self.num_groups = num_labels, num_groups
-        self.columns_are_labels, self.gamma = columns_are_labels, gamma
+        self.gamma = gamma
         self.alpha = None if alpha is None else [float(weight) for weight in alpha]
-        if self.alpha is not None:
-            self._check_labels()
+        if alpha is not None:
+            check_columns("alpha", len(alpha), num_labels, num_groups, columns_are_labels)
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
         log_probabilities, mask = true_log_probabilities(group)
         losses = -focal_factor(log_probabilities, self.gamma) * log_probabilities
         if self.alpha is not None:
-            losses *= tf.gather(self._weights(group), tf.maximum(group.positives, 0))
+            columns = group.logits.shape[1]
+            if columns != len(self.alpha) or group.log_weights is not None:
+                raise ValueError(f"alpha: {NEEDED}: columns {columns}, labels {len(self.alpha)}")
+            losses *= tf.gather(tf.constant(self.alpha), tf.maximum(group.positives, 0))
         return mean_over_true(losses, mask)
-
-    def _check_labels(self):
-        if self.num_labels not in (None, len(self.alpha)):
-            raise ValueError(
-                f"alpha: {self.num_labels} weights, one per label, expected, found "
-                f"{len(self.alpha)}"
-            )
-        if self.num_groups > 1:
-            raise ValueError(
-                f"alpha: a head with one group of all labels, as 'dense', expected, found one with "
-                f"{self.num_groups} groups"
-            )
-        if not self.columns_are_labels:
-            raise ValueError(
-                "alpha: a head whose columns are the labels, as 'dense', expected, found another "
-                "one"
-            )
-
-    def _weights(self, group):
-        columns = group.logits.shape[1]
-        if columns != len(self.alpha) or group.log_weights is not None:
-            raise ValueError(
-                f"alpha: a head whose columns are the {len(self.alpha)} labels, as 'dense', "
-                "expected, found another one"
-            )
-        return tf.constant(self.alpha)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("num_labels", "num_groups", "columns_are_labels", "gamma", "alpha")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,10 +1,11 @@
 """Softmax cross-entropy with the first term of its series made larger."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import keras
+from annotated_types import Ge
 
-from tfxc.core.arguments import NOT_NEGATIVE, Number, checked
+from tfxc.core.declared import NotNegative
 from tfxc.objectives.base import Objective
 from tfxc.objectives.bases.true_columns import (
     focal_factor,
@@ -45,19 +46,20 @@ class Poly(Objective):
 
     link = "softmax"
 
-    @checked(epsilon=Number(-1), gamma=NOT_NEGATIVE | None)
     def __init__(
         self,
         *,
-        epsilon: float = 1.0,
+        epsilon: Annotated[float, Ge(-1)] = 1.0,
         focal: bool = False,
-        gamma: float | None = None,
+        gamma: NotNegative | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         if gamma is not None and not focal:
-            raise ValueError(f"focal: true expected with gamma {gamma}, found false")
-        self.epsilon, self.focal, self.gamma = epsilon, focal, gamma
+            raise ValueError(f"gamma {gamma} has no effect without focal")
+        self.epsilon = epsilon
+        self.focal = focal
+        self.gamma = gamma
         self._exponent = (2.0 if gamma is None else gamma) * focal
 
     def call(self, group: "LogitGroup", example_index: "tf.Tensor | None" = None) -> "tf.Tensor":
@@ -66,8 +68,3 @@ class Poly(Objective):
         losses = -focal_factor(log_probabilities, self._exponent) * log_probabilities
         losses += self.epsilon * focal_factor(log_probabilities, self._exponent + 1)
         return mean_over_true(losses, mask)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("epsilon", "focal", "gamma")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from tfxc.core.declared import FromData
 from tfxc.objectives.bases.dual import DualObjective, moving_average
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class SCENT(DualObjective):
 
     def __init__(
         self,
-        num_examples: int,
-        num_groups: int = 1,
+        num_examples: FromData[int],
+        num_groups: FromData[int] = 1,
         *,
         log_dual_learning_rate: float = 12.0,
         **kwargs: Any,
@@ -47,11 +48,7 @@ class SCENT(DualObjective):
     def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
         """The moving average, used at once."""
         odds = self.log_dual_learning_rate + nu
-        log_share, log_rest = -tf.nn.softplus(-odds), -tf.nn.softplus(odds)
+        log_share = -tf.nn.softplus(-odds)
+        log_rest = -tf.nn.softplus(odds)
         new = moving_average(nu, negatives.log_mean, log_share, log_rest)
         return new, new
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {"log_dual_learning_rate": self.log_dual_learning_rate}
-        return {**super().get_config(), **own}

@@ -1,15 +1,15 @@
 """One binary decision per column."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import OneOf, checked
+from tfxc.core.declared import FromData
 from tfxc.objectives.base import masked_logits
-from tfxc.objectives.bases.class_weights import CLASS_WEIGHT, ClassWeighted
+from tfxc.objectives.bases.class_weights import ClassWeight, ClassWeighted
 from tfxc.ops.losses import (
     add_at_positives,
     gather_positives,
@@ -56,16 +56,15 @@ class Sigmoid(ClassWeighted):
     link = "sigmoid"
     fused = True
 
-    @checked(reduction=OneOf("sum", "mean"), class_weight=CLASS_WEIGHT)
     def __init__(
         self,
-        num_labels: int | None = None,
-        num_groups: int = 1,
-        columns_are_labels: bool = True,
+        num_labels: FromData[int | None] = None,
+        num_groups: FromData[int] = 1,
+        columns_are_labels: FromData[bool] = True,
         *,
-        reduction: str = "sum",
-        class_weight: str | Sequence[float] | None = None,
-        label_counts: Sequence[int] | np.ndarray | None = None,
+        reduction: Literal["sum", "mean"] = "sum",
+        class_weight: ClassWeight = None,
+        label_counts: FromData[Sequence[int] | np.ndarray | None] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -75,7 +74,8 @@ class Sigmoid(ClassWeighted):
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
-        logits, weights = masked_logits(group), 1.0
+        logits = masked_logits(group)
+        weights = 1.0
         true_weights = self.weights_of_true(group)
         if group.log_weights is None:
             loss = sigmoid_cross_entropy(logits, group.positives)
@@ -116,7 +116,3 @@ class Sigmoid(ClassWeighted):
         more = 1 + (state.true_weights - 1) * tf.sigmoid(-of_positives)
         gradient = add_at_positives(tf.sigmoid(logits), positives, -more)
         return gradient if self.reduction == "sum" else gradient * state.share
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "reduction": self.reduction}

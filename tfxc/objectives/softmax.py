@@ -1,15 +1,15 @@
 """One decision among all columns."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import SHARE_BELOW_ONE, OneOf, checked
+from tfxc.core.declared import FromData, ShareBelowOne
 from tfxc.objectives.base import masked_logits
-from tfxc.objectives.bases.class_weights import CLASS_WEIGHT, ClassWeighted
+from tfxc.objectives.bases.class_weights import ClassWeight, ClassWeighted
 from tfxc.ops.distributed.cross_replica import softmax_over_shards
 from tfxc.ops.losses import add_at_positives, gather_positives, softmax_cross_entropy
 from tfxc.ops.search.tiled_softmax import LEAST
@@ -57,19 +57,16 @@ class Softmax(ClassWeighted):
     over_shards = True
     fused = True
 
-    @checked(
-        label_smoothing=SHARE_BELOW_ONE, reduction=OneOf("mean", "sum"), class_weight=CLASS_WEIGHT
-    )
     def __init__(
         self,
-        num_labels: int | None = None,
-        num_groups: int = 1,
-        columns_are_labels: bool = True,
+        num_labels: FromData[int | None] = None,
+        num_groups: FromData[int] = 1,
+        columns_are_labels: FromData[bool] = True,
         *,
-        label_smoothing: float = 0.0,
-        reduction: str = "mean",
-        class_weight: str | Sequence[float] | None = None,
-        label_counts: Sequence[int] | np.ndarray | None = None,
+        label_smoothing: ShareBelowOne = 0.0,
+        reduction: Literal["mean", "sum"] = "mean",
+        class_weight: ClassWeight = None,
+        label_counts: FromData[Sequence[int] | np.ndarray | None] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -80,7 +77,8 @@ class Softmax(ClassWeighted):
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
-        logits, positives = masked_logits(group), group.positives
+        logits = masked_logits(group)
+        positives = group.positives
         if group.cross_replica is None:
             weights = 0.0 if group.log_weights is None else group.log_weights
             loss = softmax_cross_entropy(
@@ -131,11 +129,6 @@ class Softmax(ClassWeighted):
         if self.label_smoothing:
             gradient -= (state.smoothed * total)[:, None]
         return add_at_positives(gradient, positives, (self.label_smoothing - 1) * state.shares)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {"label_smoothing": self.label_smoothing, "reduction": self.reduction}
-        return {**super().get_config(), **own}
 
 
 def _more_columns(state, logits, _positives):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import SHARE, checked
+from tfxc.core.declared import FromData, Share
 from tfxc.objectives.bases.dual import ScheduledDual, half_cosine, moving_average
 
 if TYPE_CHECKING:
@@ -37,9 +37,13 @@ class SOX(ScheduledDual):
     Reference: Wang and Yang, ICML 2022 (arXiv 2202.12396), as compared in arXiv 2602.02877.
     """
 
-    @checked(last_share=SHARE)
     def __init__(
-        self, num_examples: int, num_groups: int = 1, *, last_share: float = 1e-5, **kwargs: Any
+        self,
+        num_examples: FromData[int],
+        num_groups: FromData[int] = 1,
+        *,
+        last_share: Share = 1e-5,
+        **kwargs: Any,
     ) -> None:
         super().__init__(num_examples, num_groups, **kwargs)
         self.last_share = last_share
@@ -60,7 +64,3 @@ class SOX(ScheduledDual):
         logs = tf.math.log(share), tf.math.log1p(-share)
         new = moving_average(nu, negatives.log_mean, *logs)
         return new, new
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "last_share": self.last_share}

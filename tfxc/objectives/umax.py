@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import NOT_NEGATIVE, checked
+from tfxc.core.declared import FromData, NotNegative, Positive
 from tfxc.objectives.bases.dual import CappedDual
 
 if TYPE_CHECKING:
@@ -37,14 +37,13 @@ class UMax(CappedDual):
     Reference: Fagan and Iyengar 2018, arXiv 1803.08577, as compared in arXiv 2602.02877.
     """
 
-    @checked(slack=NOT_NEGATIVE)
     def __init__(
         self,
-        num_examples: int,
-        num_groups: int = 1,
+        num_examples: FromData[int],
+        num_groups: FromData[int] = 1,
         *,
-        dual_learning_rate: float = 1.0,
-        slack: float = 1.0,
+        dual_learning_rate: Positive = 1.0,
+        slack: NotNegative = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_examples, num_groups, dual_learning_rate=dual_learning_rate, **kwargs)
@@ -55,7 +54,3 @@ class UMax(CappedDual):
         new, _ = self.gradient_step(nu, negatives)
         new = tf.where(new < negatives.log_mean - self.slack, negatives.log_mean, new)
         return new, new
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "slack": self.slack}

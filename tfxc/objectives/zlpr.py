@@ -36,7 +36,8 @@ class ZLPR(Objective):
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
-        logits, positives = masked_logits(group), group.positives
+        logits = masked_logits(group)
+        positives = group.positives
         of_true, mask = gather_positives(logits, positives)
         of_false = set_at_positives(logits, positives, float("-inf"))
         if group.log_weights is not None:

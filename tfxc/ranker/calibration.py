@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.arguments import OneOf
+from tfxc.core.declared import check_choice
 from tfxc.core.errors import DataError
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.reading import read_json
@@ -75,7 +75,7 @@ class Calibration:
         from sklearn.isotonic import IsotonicRegression
         from sklearn.linear_model import LogisticRegression
 
-        OneOf(*METHODS).check("method", method)
+        check_choice("method", method, METHODS)
         scores, hits = np.asarray(scores, float), np.asarray(hits, bool)
         if not len(scores) or not np.isfinite(scores).all() or hits.all() or not hits.any():
             raise DataError(
@@ -136,7 +136,7 @@ class Calibration:
         lengths = (len(found.scores), len(found.values))
         if found.method == "isotonic" and (lengths[0] != lengths[1] or not lengths[0]):
             raise DataError(f"as many values as scores expected, found {lengths}", where=path)
-        OneOf(*METHODS).check(path, found.method)
+        check_choice(str(path), found.method, METHODS)
         return found
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.arguments import OneOf
 from tfxc.core.cli import ENSEMBLES
+from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError, DataError
 
 
@@ -55,7 +55,7 @@ def combine(
         >>> ids.tolist(), scores.tolist()
         ([[3, 5]], [[-0.125, -0.75]])
     """
-    OneOf(*ENSEMBLES).check("method", method)
+    check_choice("method", method, ENSEMBLES)
     if not predictions or (k is not None and k < 1):
         raise ConfigError(f"models and k of at least 1 expected, found {len(predictions)} and {k}")
     shares = check_weights(weights, method, len(predictions))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfxc.core.arguments import OneOf
+from tfxc.core.declared import check_choice
 
 
 @dataclass(frozen=True)
@@ -77,4 +77,4 @@ def post_processor(
     """
     if isinstance(name, PostProcessor):
         return name
-    return POST_PROCESSORS[OneOf(*POST_PROCESSORS).check(where, name)]
+    return POST_PROCESSORS[check_choice(where, name, POST_PROCESSORS)]

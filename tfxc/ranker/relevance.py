@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.arguments import OneOf
+from tfxc.core.declared import check_choice
 from tfxc.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def check_names(mode: str, norm: str) -> None:
     Raises:
         ConfigError: the known ones are named.
     """
-    OneOf(*MODES).check("relevance_mode", mode)
-    OneOf(*NORMS).check("relevance_norm", norm)
+    check_choice("relevance_mode", mode, MODES)
+    check_choice("relevance_norm", norm, NORMS)
 
 
 def aligned(

@@ -2,20 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
-from tfxc.core.arguments import COUNT, OneOf
+from tfxc.core.declared import Count, Natural, NotNegative, Positive, checked
 from tfxc.core.errors import ConfigError, inside
-from tfxc.ops.linear.solver import SolverSettings
+from tfxc.ops.linear.solver import Loss, SolverSettings
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.post_processors import post_processor
-from tfxc.ranker.relevance import check_names
 
-MODES = ("full-model", "matcher", "ranker")
 _OF_ALL_LAYERS = ("bias", "mode", "ranker_levels", "relevance_mode", "relevance_norm", "seed")
 _OF_THE_SOLVER = {field.name for field in fields(SolverSettings)}
 
 
+@checked
 @dataclass(frozen=True)
 class RankerSettings:
     """How a ranker is trained and searched; the defaults are those of XR-Linear.
@@ -44,22 +43,22 @@ class RankerSettings:
     Reference: Yu et al., "PECOS", JMLR 2022, arXiv 2010.05878.
     """
 
-    cost_positive: float | list = 1.0
-    cost_negative: float | list = 1.0
-    loss: str | list = "squared-hinge"
-    epsilon: float | list = 0.1
-    max_passes: int | list = 100
-    threshold: float | list = 0.1
-    max_nonzeros: int | list = 0
-    negatives: str | list = "tfn"
-    only_topk: int | list = 10
-    post_processor: str | list = "l3-hinge"
-    bias: float = 1.0
-    mode: str = "full-model"
-    ranker_levels: int = 1
-    relevance_mode: str = "disable"
-    relevance_norm: str = "l1"
-    seed: int = 0
+    cost_positive: Positive | Sequence[Positive] = 1.0
+    cost_negative: Positive | Sequence[Positive] = 1.0
+    loss: Loss | Sequence[Loss] = "squared-hinge"
+    epsilon: Positive | Sequence[Positive] = 0.1
+    max_passes: Count | Sequence[Count] = 100
+    threshold: NotNegative | Sequence[NotNegative] = 0.1
+    max_nonzeros: Natural | Sequence[Natural] = 0
+    negatives: str | Sequence[str] = "tfn"
+    only_topk: Count | Sequence[Count] = 10
+    post_processor: str | Sequence[str] = "l3-hinge"
+    bias: NotNegative = 1.0
+    mode: Literal["full-model", "matcher", "ranker"] = "full-model"
+    ranker_levels: Count = 1
+    relevance_mode: Literal["disable", "induce", "ranker-only"] = "disable"
+    relevance_norm: Literal["l1", "l2", "max", "none"] = "l1"
+    seed: Natural = 0
 
     def of_layers(self, sizes: Sequence[int]) -> dict[str, list[Any]]:
         """``{name: list}`` of the settings that a layer has of its own.
@@ -83,12 +82,9 @@ class RankerSettings:
                     where=name,
                 )
             found[name] = list(value)
-        for number, topk in enumerate(found["only_topk"]):
-            COUNT.check(f"only_topk[{number}]", topk)
         for number, name in enumerate(found["post_processor"]):
             post_processor(name, where=f"post_processor[{number}]")
             scheme_of(found["negatives"][number], where=f"negatives[{number}]")
-        check_names(self.relevance_mode, self.relevance_norm)
         return found
 
     def solvers(self, sizes: Sequence[int]) -> list[SolverSettings]:
@@ -126,7 +122,6 @@ class RankerSettings:
         Raises:
             ConfigError: an unknown mode, or no level is left.
         """
-        OneOf(*MODES).check("mode", self.mode)
         if self.mode == "full-model":
             return range(depth)
         if not 1 <= self.ranker_levels < depth:

@@ -8,9 +8,10 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tfxc.core.config import Config
+from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.core.interrupts import StopAtOnce
 from tfxc.data.manifest import Manifest
@@ -83,7 +84,11 @@ class Context:
         )
 
 
-class Recipe:
+#: What a training takes of the run it starts from.
+StartPart = Literal["model", "encoder"]
+
+
+class Recipe(Declared):
     """Determines the order of the stages of training.
 
     ``run(context)`` is the same for all: it locks the run folder, makes the strategy, calls
@@ -104,7 +109,6 @@ class Recipe:
             ``tfxc.parallel``.
     """
 
-    data_dependent_arguments: tuple[str, ...] = ()
     trains_network = True
     keeps_head = True
     keeps_checkpoints = True

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from tfxc.core.arguments import OneOf, checked
-from tfxc.recipes.base import Context, Recipe
+from tfxc.recipes.base import Context, Recipe, StartPart
 from tfxc.training.job import TrainingJob
-from tfxc.training.start.run_start import PARTS
 
 
 class Fit(Recipe):
@@ -19,11 +17,12 @@ class Fit(Recipe):
         trust: whether modules that its config names are imported, see docs/trust.md.
     """
 
-    @checked(start_part=OneOf(*PARTS))
     def __init__(
-        self, *, start: str | None = None, start_part: str = "model", trust: bool = False
+        self, *, start: str | None = None, start_part: StartPart = "model", trust: bool = False
     ) -> None:
-        self.start, self.start_part, self.trust = start, start_part, trust
+        self.start = start
+        self.start_part = start_part
+        self.trust = trust
 
     def train(self, context: Context) -> dict[str, Any]:
         """Trains into the run folder itself."""

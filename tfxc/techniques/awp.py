@@ -1,12 +1,12 @@
 """Adversarial weight perturbation."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, checked
+from tfxc.core.declared import NotNegative, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import sum_repeated_rows
 from tfxc.techniques.base import Technique
@@ -39,19 +39,20 @@ class AWP(Technique):
 
     role = "attack"
 
-    @checked(rate=POSITIVE, epsilon=POSITIVE, start_epoch=NOT_NEGATIVE)
     def __init__(
-        self, *, rate: float = 1.0, epsilon: float = 1e-4, start_epoch: float = 1.0
+        self, *, rate: Positive = 1.0, epsilon: Positive = 1e-4, start_epoch: NotNegative = 1.0
     ) -> None:
-        self.rate, self.epsilon, self.start_epoch = rate, epsilon, start_epoch
+        self.rate = rate
+        self.epsilon = epsilon
+        self.start_epoch = start_epoch
 
     def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Finds the first step with an attack."""
         self.start_step = math.ceil(self.start_epoch * steps_per_epoch)
         if self.start_step >= total_steps:
             raise ConfigError(
-                f"a start within the {total_steps:,} training steps expected, "
-                f"found step {self.start_step:,}",
+                f"begins at step {self.start_step:,}, but the training has only {total_steps:,} "
+                "steps",
                 where="techniques.awp.start_epoch",
                 fix="start the attack before the last epoch",
             )
@@ -76,23 +77,32 @@ class AWP(Technique):
             return loss, clean
         context = tf.distribute.get_replica_context()
         used = [n for n in self._matrices if clean[n] is not None]
-        weights, gradients = [self._matrices[n] for n in used], [clean[n] for n in used]
+        weights = [self._matrices[n] for n in used]
+        gradients = [clean[n] for n in used]
         if self._strategy.num_replicas_in_sync > 1:
             gradients = context.all_reduce("SUM", gradients)
         gradients = [sum_repeated_rows(gradient) for gradient in gradients]
-        whole = [tf.convert_to_tensor(weight) for weight in weights]
-        kept = [_at(w, gradient) for w, gradient in zip(weights, gradients, strict=True)]
-        triples = zip(whole, kept, gradients, strict=True)
-        moved = [self._moved(*triple) for triple in triples]
-        rows = [g.indices if _is_rows(g) else None for g in gradients]
+        before = []  # copies of the numbers that have a gradient
+        moved = []
+        rows = []
+        for weight, gradient in zip(weights, gradients, strict=True):
+            whole = tf.convert_to_tensor(weight)
+            if isinstance(gradient, tf.IndexedSlices):
+                values = tf.gather(weight, gradient.indices)
+                moved.append(self._moved(whole, values, gradient.values))
+                rows.append(gradient.indices)
+            else:
+                values = tf.identity(weight)
+                moved.append(self._moved(whole, values, gradient))
+                rows.append(None)
+            before.append(values)
         _write(context, weights, rows, moved)
         _, adversarial = compute(batch)
-        _write(context, weights, rows, kept)
+        _write(context, weights, rows, before)
         return loss, adversarial
 
-    def _moved(self, weight, values, gradient):
+    def _moved(self, weight: tf.Tensor, values: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """The perturbed numbers of a weight, ``values`` those that have a gradient."""
-        gradient = gradient.values if _is_rows(gradient) else gradient
         largest = tf.reduce_max(tf.abs(gradient))  # squares of small gradients would be lost
         gradient = tf.math.divide_no_nan(gradient, largest)
         length = self.rate * tf.norm(weight)
@@ -101,33 +111,31 @@ class AWP(Technique):
         return values + tf.clip_by_value(move, -limit, limit)
 
 
-def _is_rows(gradient):
-    return isinstance(gradient, tf.IndexedSlices)
-
-
-def _at(weight, gradient):
-    """A copy of the numbers that have a gradient."""
-    return tf.gather(weight, gradient.indices) if _is_rows(gradient) else tf.identity(weight)
-
-
-def _write(context, weights, rows, values):
+def _write(
+    context: tf.distribute.ReplicaContext,
+    weights: Sequence[tf.Variable],
+    rows: Sequence[tf.Tensor | None],
+    values: Sequence[tf.Tensor],
+) -> None:
     """Sets weights, or rows of them, on all replicas, each from its own values."""
-    sparse = [each is not None for each in rows]
-    rows = [each for each in rows if each is not None]
+    sparse = [numbers is not None for numbers in rows]
 
-    def assign(strategy, rows, values):
+    def assign(weight: tf.Variable, value: tf.Tensor) -> None:
+        weight.assign(value)
+
+    def scatter(weight: tf.Variable, rows: tf.Tensor, value: tf.Tensor) -> None:
+        weight.scatter_update(tf.IndexedSlices(value, rows))
+
+    def update_all(
+        strategy: tf.distribute.Strategy, rows: Sequence[tf.Tensor], values: Sequence[tf.Tensor]
+    ) -> None:
         left = iter(rows)
         for weight, value, is_sparse in zip(weights, values, sparse, strict=True):
             arguments = (next(left), value) if is_sparse else (value,)
-            update = _scatter if is_sparse else _assign
+            update = scatter if is_sparse else assign
             strategy.extended.update(weight, update, args=arguments, group=False)
 
-    context.merge_call(assign, args=(rows, values))
-
-
-def _assign(weight, value):
-    weight.assign(value)
-
-
-def _scatter(weight, rows, values):
-    weight.scatter_update(tf.IndexedSlices(values, rows))
+    # What is None cannot be handed over.
+    context.merge_call(
+        update_all, args=([numbers for numbers in rows if numbers is not None], values)
+    )

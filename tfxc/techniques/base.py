@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from tfxc.core.declared import Declared
 from tfxc.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _ROLES = {
 }
 
 
-class Technique:
+class Technique(Declared):
     """Middleware around one training step.
 
     A technique is made from its config section, learns in ``on_train_begin`` how long the training
@@ -39,7 +40,6 @@ class Technique:
         trainable_variables: those of them that the optimizer trains, too.
     """
 
-    data_dependent_arguments: tuple[str, ...] = ()
     variables_to_save: "Sequence[tf.Variable]" = ()
     trainable_variables: "Sequence[tf.Variable]" = ()
     role: str | None = None
@@ -149,13 +149,13 @@ def check_together(techniques: Sequence[type[Technique]]) -> None:
         >>> from tfxc.techniques.ema import EMA
         >>> check_together([EMA])
     """
-    for one, other in itertools.combinations(techniques, 2):
-        why = _ROLES.get(one.role or "") if one.role == other.role else None
-        if one is other:
+    for first, second in itertools.combinations(techniques, 2):
+        why = _ROLES.get(first.role or "") if first.role == second.role else None
+        if first is second:
             why = "it is listed twice"
         if why:
             raise ConfigError(
-                f"{method_name(one)!r} and {method_name(other)!r} cannot be combined: {why}",
+                f"{method_name(first)!r} and {method_name(second)!r} cannot be combined: {why}",
                 where="techniques",
                 fix="remove one of them",
             )

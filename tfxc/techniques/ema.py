@@ -1,6 +1,10 @@
 """Exponential moving average of the weights."""
 
-from tfxc.core.arguments import COUNT, Number, checked
+from typing import Annotated
+
+from annotated_types import Gt, Lt
+
+from tfxc.core.declared import Count
 from tfxc.techniques.bases.average import WeightAverage
 
 
@@ -18,9 +22,9 @@ class EMA(WeightAverage):
     Reference: Polyak and Juditsky 1992; the warm-up is TensorFlow's ``num_updates`` rule.
     """
 
-    @checked(decay=Number(above=0, below=1), every=COUNT)
-    def __init__(self, *, decay: float = 0.999, every: int = 1) -> None:
-        self.decay, self.every = decay, every
+    def __init__(self, *, decay: Annotated[float, Gt(0), Lt(1)] = 0.999, every: Count = 1) -> None:
+        self.decay = decay
+        self.every = every
 
     def after_step(self, step: int) -> None:
         """Moves the averages every ``every`` steps."""

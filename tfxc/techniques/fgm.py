@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tfxc.core.arguments import POSITIVE, checked
+from tfxc.core.declared import Positive
 from tfxc.techniques.bases.table_attack import TableAttack, of_length
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ class FGM(TableAttack):
     usual practice in text classification.
     """
 
-    @checked(epsilon=POSITIVE)
-    def __init__(self, *, epsilon: float = 0.2) -> None:
+    def __init__(self, *, epsilon: Positive = 0.2) -> None:
         self.epsilon = epsilon
 
     def moved(self, _before: "tf.Tensor", gradient: "tf.Tensor") -> "tf.Tensor":

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, checked
+from tfxc.core.declared import Positive
 from tfxc.techniques.bases.table_attack import TableAttack
 
 
@@ -24,8 +24,7 @@ class FGSM(TableAttack):
     Reference: Goodfellow et al., ICLR 2015 (arXiv 1412.6572).
     """
 
-    @checked(epsilon=POSITIVE)
-    def __init__(self, *, epsilon: float = 0.01) -> None:
+    def __init__(self, *, epsilon: Positive = 0.01) -> None:
         self.epsilon = epsilon
 
     def moved(self, _before: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:

@@ -1,11 +1,11 @@
 """Free large-batch training: perturbed embeddings, the gradients of all rounds averaged."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, OneOf, checked
+from tfxc.core.declared import Count, NotNegative, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import add, scale
 from tfxc.ops.randomness import random_bits
@@ -41,33 +41,29 @@ class FreeLB(Attack):
     rounds; here each round has its own.
     """
 
-    @checked(
-        rounds=COUNT,
-        step_size=POSITIVE,
-        init_magnitude=NOT_NEGATIVE,
-        max_norm=NOT_NEGATIVE,
-        norm=OneOf("l2", "linf"),
-    )
     def __init__(
         self,
         *,
-        rounds: int = 3,
-        init_magnitude: float = 2e-2,
-        step_size: float = 1e-4,
-        max_norm: float = 1e-4,
-        norm: str = "l2",
+        rounds: Count = 3,
+        init_magnitude: NotNegative = 2e-2,
+        step_size: Positive = 1e-4,
+        max_norm: NotNegative = 1e-4,
+        norm: Literal["l2", "linf"] = "l2",
         seed: int = 0,
     ) -> None:
-        self.rounds, self.norm, self.seed = rounds, norm, seed
-        self.init_magnitude, self.step_size, self.max_norm = init_magnitude, step_size, max_norm
+        self.rounds = rounds
+        self.init_magnitude = init_magnitude
+        self.step_size = step_size
+        self.max_norm = max_norm
+        self.norm = norm
+        self.seed = seed
 
     def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Finds the tables; the encoder has to read words in order."""
         if model.encoder.input_kind != "tokens":
             raise ConfigError(
-                "an encoder of token ids expected by 'freelb', which perturbs the words of a text "
-                f"one by one, found {type(model.encoder).__name__} on {model.encoder.input_kind!r} "
-                "features",
+                "'freelb' perturbs the words of a text one by one, but "
+                f"{type(model.encoder).__name__} reads {model.encoder.input_kind!r} features",
                 where="techniques",
                 fix="use an encoder of token ids, or technique 'fgm'",
             )
@@ -79,20 +75,21 @@ class FreeLB(Attack):
     ) -> tuple[tf.Tensor, list[Any]]:
         """Mean gradients over the rounds, and the loss of the first."""
         ids = tf.cast(self._encoder.select_features(batch["features"]), tf.int32)
-        found = [self._start(ids, table.shape[1], n) for n, table in enumerate(self._tables)]
+        moves = [self._start(ids, table.shape[1], n) for n, table in enumerate(self._tables)]
         loss: Any = None
         total: Any = None
         for number in range(self.rounds):
-            fixed = [lambda _ids, values=values: values for values in found]
-            part, gradients = self.attacked(compute, batch, fixed)
-            loss = part if loss is None else loss
+            perturbations = [lambda _ids, values=values: values for values in moves]
+            loss_here, gradients = self.attacked(compute, batch, perturbations)
+            loss = loss_here if loss is None else loss
             total = gradients if total is None else list(map(add, total, gradients))
             if number < self.rounds - 1:
-                pairs = zip(found, self.of_tables(gradients), strict=True)
-                found = [self._moved(values, gradient) for values, gradient in pairs]
+                pairs = zip(moves, self.of_tables(gradients), strict=True)
+                moves = [self._moved(values, gradient) for values, gradient in pairs]
         return loss, [None if g is None else scale(g, 1 / self.rounds) for g in total]
 
-    def _start(self, ids, dim, number):
+    def _start(self, ids: tf.Tensor, dim: int, number: int) -> tf.Tensor:
+        """The random perturbation of the words in table ``number``, (batch, length, dim)."""
         batch, length = tf.unstack(tf.shape(ids))
         columns = tf.range(length * dim)[None, :]
         bits = random_bits(tf.range(batch)[:, None], columns, self.seed * 1000 + 970 + number)
@@ -105,21 +102,22 @@ class FreeLB(Attack):
             magnitude /= tf.sqrt(words * dim)
         return values * mask[:, :, None] * magnitude[:, None, None]
 
-    def _moved(self, values, gradient):
+    def _moved(self, values: tf.Tensor, gradient: tf.IndexedSlices) -> tf.Tensor:
         # The gradients of a table's rows are those of the words read, in order.
         gradient = tf.reshape(gradient.values, tf.shape(values))
         largest = tf.reduce_max(tf.abs(gradient), axis=(1, 2), keepdims=True)
         gradient = tf.math.divide_no_nan(gradient, largest)
         if self.norm == "linf":
             values += self.step_size * gradient
-            limit = self.max_norm
-            return tf.clip_by_value(values, -limit, limit) if limit else values
+            if not self.max_norm:
+                return values
+            return tf.clip_by_value(values, -self.max_norm, self.max_norm)
         values += self.step_size * tf.math.divide_no_nan(gradient, _norms(gradient))
         if not self.max_norm:
             return values
         return values * (self.max_norm / tf.maximum(_norms(values), self.max_norm))
 
 
-def _norms(values):
+def _norms(values: tf.Tensor) -> tf.Tensor:
     """Euclidean norm of each example."""
     return tf.sqrt(tf.reduce_sum(tf.square(values), axis=(1, 2), keepdims=True))

@@ -1,11 +1,12 @@
 """The mean of logits under several dropout masks."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tensorflow as tf
+from annotated_types import Gt, Lt
 
-from tfxc.core.arguments import COUNT, Number, checked
+from tfxc.core.declared import Count
 from tfxc.ops.randomness import dropout
 from tfxc.techniques.base import Technique
 
@@ -35,9 +36,12 @@ class MultiSampleDropout(Technique):
     Reference: Inoue 2019 (arXiv 1905.09788), who averages the losses; here it is the logits.
     """
 
-    @checked(rounds=COUNT, rate=Number(above=0, below=1))
-    def __init__(self, *, rounds: int = 5, rate: float = 0.5, seed: int = 0) -> None:
-        self.rounds, self.rate, self.seed = rounds, rate, seed
+    def __init__(
+        self, *, rounds: Count = 5, rate: Annotated[float, Gt(0), Lt(1)] = 0.5, seed: int = 0
+    ) -> None:
+        self.rounds = rounds
+        self.rate = rate
+        self.seed = seed
 
     def groups(
         self, compute: Callable[..., Any], passes: Sequence[tf.Tensor], labels: tf.Tensor | None
@@ -50,10 +54,11 @@ class MultiSampleDropout(Technique):
         return [tuple(map(_mean, *sample)) for sample in samples]
 
 
-def _mean(*groups):
+def _mean(*groups: "LogitGroup") -> "LogitGroup":
     """A group with the mean logits, and penalties, of groups with the same columns."""
     logits = [tf.cast(group.logits, tf.float32) for group in groups]
     mean = groups[0]._replace(logits=tf.add_n(logits) / len(logits))
     if mean.penalties is None:
         return mean
-    return mean._replace(penalties=tf.add_n([one.penalties for one in groups]) / len(groups))
+    penalties = tf.add_n([group.penalties for group in groups]) / len(groups)
+    return mean._replace(penalties=penalties)

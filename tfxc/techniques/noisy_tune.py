@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, checked
+from tfxc.core.declared import Positive
 from tfxc.techniques.base import Technique
 
 
@@ -28,9 +28,9 @@ class NoisyTune(Technique):
     Reference: Wu et al., ACL 2022 (arXiv 2202.12024).
     """
 
-    @checked(intensity=POSITIVE)
-    def __init__(self, *, intensity: float = 0.12, seed: int = 0) -> None:
-        self.intensity, self.seed = intensity, seed
+    def __init__(self, *, intensity: Positive = 0.12, seed: int = 0) -> None:
+        self.intensity = intensity
+        self.seed = seed
 
     def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Adds the noise."""

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, POSITIVE, checked
+from tfxc.core.declared import Count, Positive
 from tfxc.techniques.bases.table_attack import TableAttack, of_length
 
 
@@ -27,9 +27,12 @@ class PGD(TableAttack):
     Reference: Madry et al., ICLR 2018 (arXiv 1706.06083).
     """
 
-    @checked(rounds=COUNT, alpha=POSITIVE, epsilon=POSITIVE)
-    def __init__(self, *, rounds: int = 3, alpha: float = 0.3, epsilon: float = 1.0) -> None:
-        self.rounds, self.alpha, self.epsilon = rounds, alpha, epsilon
+    def __init__(
+        self, *, rounds: Count = 3, alpha: Positive = 0.3, epsilon: Positive = 1.0
+    ) -> None:
+        self.rounds = rounds
+        self.alpha = alpha
+        self.epsilon = epsilon
 
     def moved(self, before: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """One move, and back into the ball."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfxc.core.arguments import NOT_NEGATIVE, checked
+from tfxc.core.declared import NotNegative
 from tfxc.ops.divergence import symmetric_divergence
 from tfxc.techniques.base import Technique
 
@@ -33,8 +33,7 @@ class RDrop(Technique):
 
     role = "loss"
 
-    @checked(alpha=NOT_NEGATIVE)
-    def __init__(self, *, alpha: float = 4.0) -> None:
+    def __init__(self, *, alpha: NotNegative = 4.0) -> None:
         self.alpha = alpha
 
     def losses(
@@ -47,13 +46,13 @@ class RDrop(Technique):
         """Losses of a batch, float32 (batch,)."""
         passes = [model.encoder(batch["features"], training=True) for _ in range(2)]
         pair = groups_of(passes, batch["labels"])
-        index, objective = batch.get("example_index"), model.objective
+        index = batch.get("example_index")
         losses = [
-            objective.of_groups(groups, index, update_state and not number)
+            model.objective.of_groups(groups, index, update_state and not number)
             for number, groups in enumerate(pair)
         ]
-        apart = [
-            symmetric_divergence(one, other, objective.link)
-            for one, other in zip(*pair, strict=True)
+        divergences = [
+            symmetric_divergence(first, second, model.objective.link)
+            for first, second in zip(*pair, strict=True)
         ]
-        return 0.5 * tf.add_n(losses) + 0.5 * self.alpha * tf.add_n(apart)
+        return 0.5 * tf.add_n(losses) + 0.5 * self.alpha * tf.add_n(divergences)

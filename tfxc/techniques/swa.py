@@ -3,11 +3,11 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, OneOf, checked
+from tfxc.core.declared import Count, NotNegative, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.techniques.bases.average import WeightAverage
 
@@ -40,32 +40,27 @@ class SWA(WeightAverage):
     Reference: Izmailov et al., UAI 2018, arXiv 1803.05407.
     """
 
-    @checked(
-        start_epoch=NOT_NEGATIVE,
-        every=COUNT,
-        learning_rate=POSITIVE | None,
-        anneal_epochs=NOT_NEGATIVE | None,
-        anneal=OneOf(None, "cosine", "linear"),
-    )
     def __init__(
         self,
         *,
-        start_epoch: float = 1.0,
-        every: int = 100,
+        start_epoch: NotNegative = 1.0,
+        every: Count = 100,
         average_statistics: bool = False,
-        learning_rate: float | None = None,
-        anneal_epochs: float | None = None,
-        anneal: str | None = None,
+        learning_rate: Positive | None = None,
+        anneal_epochs: NotNegative | None = None,
+        anneal: Literal["cosine", "linear"] | None = None,
     ) -> None:
-        self.start_epoch, self.every = start_epoch, every
+        self.start_epoch = start_epoch
+        self.every = every
         self.average_statistics = average_statistics
         if learning_rate is None and (anneal_epochs, anneal) != (None, None):
             raise ConfigError(
-                "a learning_rate to anneal to expected, found none",
+                "is missing, which anneal_epochs and anneal lead to",
                 where="learning_rate",
                 fix="add it, or remove anneal_epochs and anneal",
             )
-        self.last_rate, self.anneal = learning_rate, anneal or "cosine"
+        self.last_rate = learning_rate
+        self.anneal = anneal or "cosine"
         self.anneal_epochs = 1.0 if anneal_epochs is None else anneal_epochs
 
     def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
@@ -74,8 +69,8 @@ class SWA(WeightAverage):
         self.anneal_steps = math.ceil(self.anneal_epochs * steps_per_epoch)
         if self.start_step >= total_steps:
             raise ConfigError(
-                f"a start within the {total_steps:,} training steps expected, "
-                f"found step {self.start_step:,}",
+                f"begins at step {self.start_step:,}, but the training has only {total_steps:,} "
+                "steps",
                 where="techniques.swa.start_epoch",
                 fix="start the average before the last epoch",
             )
@@ -91,8 +86,8 @@ class SWA(WeightAverage):
         """The trainable weights, and the moving statistics if requested."""
         weights = super().averaged_weights(model)
         if self.average_statistics:
-            others = model.encoder.non_trainable_variables
-            weights += [v.value for v in others if v.value.dtype.is_floating]
+            statistics = model.encoder.non_trainable_variables
+            weights += [v.value for v in statistics if v.value.dtype.is_floating]
         return weights
 
     def learning_rate(
@@ -129,5 +124,5 @@ class SWA(WeightAverage):
             yield
 
     @property
-    def _started(self):
+    def _started(self) -> bool:
         return int(self._count.numpy()) > 0

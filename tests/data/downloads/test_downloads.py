@@ -84,13 +84,13 @@ def test_a_complete_part_is_fetched_again(server, tmp_path):
 
 
 def test_another_content_is_refused(server, tmp_path):
-    with pytest.raises(DataError, match=f"SHA-256 {'0' * 64} expected, found {SHA256}"):
+    with pytest.raises(DataError, match=f"SHA-256 is {SHA256} instead of {'0' * 64}"):
         download(f"{server.address}/a.bin", tmp_path / "a.bin", "0" * 64)
     assert not listing(tmp_path)
 
 
 def test_what_is_not_there(server, tmp_path):
-    with pytest.raises(DataError, match=r"/b.bin: a file expected, found none \(404"):
+    with pytest.raises(DataError, match=r"/b.bin: the server has no such file \(404"):
         download(f"{server.address}/b.bin", tmp_path / "b.bin")
     with serving() as closed:
         address = closed.address
@@ -183,7 +183,7 @@ def test_files_that_are_read_as_they_are(server, tmp_path, monkeypatch):
 )
 def test_another_form_is_refused(server, tmp_path, monkeypatch, name, files):
     published(monkeypatch, server, name, files)
-    with pytest.raises(DataError, match="as its authors describe it expected"):
+    with pytest.raises(DataError, match="not as the authors of the set describe it"):
         sets.fetch(name, tmp_path)
     assert [path.name for path in (tmp_path / name).iterdir()] == [".original"]
 

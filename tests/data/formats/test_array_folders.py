@@ -116,19 +116,23 @@ def with_array(name, change):
     ("damage", "where", "problem"),
     [
         (without("indptr.npy"), "X.trn/indptr.npy", "no such file"),
-        (with_array("indptr.npy", lambda a: a[:-1]), "X.trn", "151 bounds of rows expected"),
-        (with_array("indptr.npy", lambda a: a[:0]), "X.trn", "at least one bound"),
-        (with_array("indptr.npy", lambda a: a[::-1]), "X.trn", "ascending bounds expected"),
-        (with_array("indices.npy", lambda a: a + 20), "X.trn", "columns below 20 expected"),
-        (with_array("indices.npy", lambda a: a[1:]), "X.trn", "as many indices as values"),
-        (with_array("shape.npy", lambda a: a[:1]), "X.trn", "two sizes expected"),
-        (with_array("format.npy", lambda a: np.array(b"csc")), "X.trn", "a CSR matrix expected"),
-        (with_array("data.npy", lambda a: a.reshape(-1, 1)), "data.npy", "an array of numbers"),
-        (lambda path: (path / "data.npy").write_bytes(b"none"), "data.npy", "an .npy file"),
+        (with_array("indptr.npy", lambda a: a[:-1]), "X.trn", "150 bounds of rows instead of 151"),
+        (with_array("indptr.npy", lambda a: a[:0]), "X.trn", "no bounds"),
+        (
+            with_array("indptr.npy", lambda a: a[::-1]),
+            "X.trn",
+            "bounds of rows 1 to 150 do not ascend",
+        ),
+        (with_array("indices.npy", lambda a: a + 20), "X.trn", "the column 39 is not below 20"),
+        (with_array("indices.npy", lambda a: a[1:]), "X.trn", "599 indices, but 600 values"),
+        (with_array("shape.npy", lambda a: a[:1]), "X.trn", "instead of two sizes"),
+        (with_array("format.npy", lambda a: np.array(b"csc")), "X.trn", "instead of CSR"),
+        (with_array("data.npy", lambda a: a.reshape(-1, 1)), "data.npy", "instead of numbers"),
+        (lambda path: (path / "data.npy").write_bytes(b"none"), "data.npy", "no .npy file"),
         (
             lambda path: (path / "data.npy").write_bytes((path / "data.npy").read_bytes()[:-4]),
             "data.npy",
-            "bytes expected",
+            "bytes instead of",
         ),
     ],
 )
@@ -142,7 +146,7 @@ def test_a_damaged_folder(folder, damage, where, problem):
 
 def test_a_folder_of_something_else(folder):
     shutil.rmtree(folder / "unpacked" / "Y.trn")
-    with pytest.raises(DataError, match=r"Y\.trn\.npz or Y\.trn expected"):
+    with pytest.raises(DataError, match=r"no Y\.trn\.npz or Y\.trn, only"):
         open_reader(folder / "unpacked")
     reader = open_unlabelled(folder / "unpacked", "sparse")
     assert sum(map(len, reader.chunks())) == 150

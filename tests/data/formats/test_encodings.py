@@ -154,7 +154,7 @@ def test_a_compressed_file_is_read_as_the_plain_one_in_training(tmp_path):
 
 def test_what_cannot_be_unpacked_is_called_what_it_is(tmp_path):
     (tmp_path / "a.csv.zst").write_bytes(b"\x28\xb5\x2f\xfd...")
-    with pytest.raises(DataError, match=r"compressed by Zstandard.* decompress it with unzstd"):
+    with pytest.raises(DataError, match=r"compressed by Zstandard.* Decompress it with unzstd"):
         open_reader(tmp_path / "a.csv.zst")
     with zipfile.ZipFile(tmp_path / "book.csv", "w") as archive:
         archive.writestr("sheet.xml", "<xml/>")
@@ -162,7 +162,7 @@ def test_what_cannot_be_unpacked_is_called_what_it_is(tmp_path):
         list(open_reader(tmp_path / "book.csv").chunks())
     (tmp_path / "book.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0")
     with pytest.raises(
-        DataError, match=r"the file is a workbook of Excel\. .* save it as CSV UTF-8"
+        DataError, match=r"the file is a workbook of Excel\. .*Save it as CSV UTF-8"
     ):
         open_reader(tmp_path / "book.xls")
 
@@ -185,7 +185,7 @@ def test_texts_of_labels(tmp_path):
     path.write_bytes(line.encode("utf-16"))
     assert read_label_texts(path) == {"oil": "Öl"}
     path.write_bytes(line.encode("cp1252"))
-    with pytest.raises(DataError, match=r"BZ2:1: .*Öl.* in cp1252.*: convert the file with icon"):
+    with pytest.raises(DataError, match=r"BZ2:1: .*Öl.* in cp1252.*\. Convert the file with icon"):
         read_label_texts(path)
 
 

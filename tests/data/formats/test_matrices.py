@@ -90,7 +90,7 @@ class TestPecos(ReaderContract):
         matrix = random_matrix(LABELS, 1)
         matrix.indices[2] = LABELS
         scipy.sparse.save_npz(folder / "Y.trn.npz", matrix)
-        with pytest.raises(DataError, match=r"Y\.trn\.npz: columns below 4 expected, found 4"):
+        with pytest.raises(DataError, match=r"Y\.trn\.npz: the column 4 is not below 4"):
             open_reader(folder).ranges(tmp_path)(0, 11)
 
     def test_names_other_split_and_explicit_zeros(self, tmp_path):
@@ -106,21 +106,25 @@ class TestPecos(ReaderContract):
     def test_text_count(self, tmp_path, lines, size):
         folder = self.write_sample(tmp_path)
         (folder / "X.trn.txt").write_text("x\n" * lines)
-        with pytest.raises(DataError, match=rf"X\.trn\.txt: 11 examples, .* found {lines}"):
+        with pytest.raises(
+            DataError, match=rf"X\.trn\.txt: the file has {lines} examples, Y\.trn\.npz 11"
+        ):
             list(open_reader(folder).chunks(size))
 
     def test_row_count(self, tmp_path):
         folder = self.write_sample(tmp_path)
         scipy.sparse.save_npz(folder / "X.trn.npz", random_matrix(DIM)[:7])
-        with pytest.raises(DataError, match=r"X\.trn\.npz: 11 examples, .* found 7"):
+        with pytest.raises(
+            DataError, match=r"X\.trn\.npz: the file has 7 examples, Y\.trn\.npz 11"
+        ):
             open_reader(folder)
 
     @pytest.mark.parametrize(
         ("names", "message"),
         [
-            ("a\nb\nc\n", r"Y\.txt: 4 label names, .* found 3"),
+            ("a\nb\nc\n", r"Y\.txt: the file has 3 label names"),
             ("a\nb\na\nd\n", r"Y\.txt:3: label name 'a' occurs twice"),
-            ("a\n\nb\nd\n", r"Y\.txt:2: a label name of one non-empty line"),
+            ("a\n\nb\nd\n", r"Y\.txt:2: the label name .* is not one non-empty line"),
         ],
     )
     def test_bad_names(self, tmp_path, names, message):
@@ -131,11 +135,11 @@ class TestPecos(ReaderContract):
 
     def test_missing_files(self, tmp_path):
         folder = self.write_sample(tmp_path)
-        with pytest.raises(DataError, match=r"Y\.tst\.npz or Y\.tst expected; .* has X\.trn"):
+        with pytest.raises(DataError, match=r"no Y\.tst\.npz or Y\.tst, only X\.trn"):
             open_reader(folder, split="tst")
         (folder / "X.trn.npz").unlink()
         (folder / "X.trn.txt").unlink()
-        with pytest.raises(DataError, match=r"X\.trn\.txt or X\.trn\.npz expected"):
+        with pytest.raises(DataError, match=r"no X\.trn\.txt or X\.trn\.npz, only Y"):
             open_reader(folder)
 
     def test_other_archives_and_values(self, tmp_path):
@@ -152,7 +156,7 @@ class TestPecos(ReaderContract):
 
     def test_file_instead_of_folder(self, tmp_path):
         (tmp_path / "a").touch()
-        with pytest.raises(DataError, match="a folder expected"):
+        with pytest.raises(DataError, match="this is a file"):
             open_reader(tmp_path / "a", "pecos")
 
     def test_lines_of_texts(self, tmp_path):
@@ -167,7 +171,7 @@ class TestPecos(ReaderContract):
         with pytest.raises(DataError, match=r"X\.trn\.txt:3: the byte .* in column 1 is not UTF-8"):
             list(open_reader(tmp_path).chunks())
         (tmp_path / "X.trn.txt").write_bytes(b"c\r" * 4 + b"long")
-        with pytest.raises(DataError, match=r"X\.trn\.txt:5: a line of at most 3 bytes"):
+        with pytest.raises(DataError, match=r"X\.trn\.txt:5: the line is longer than 3 bytes"):
             list(open_reader(tmp_path, max_line_bytes=3).chunks())
 
     @pytest.mark.parametrize("suffix", ["npz", "npy"])
@@ -186,14 +190,14 @@ class TestPecos(ReaderContract):
         found = chunk.features.toarray() if suffix == "npz" else chunk.features
         np.testing.assert_array_equal(found, values.toarray().astype(np.float32))
         assert found.dtype == np.float32 and chunk.texts[10] == "text 10 é"
-        with pytest.raises(DataError, match=r"tfidf/X\.tst\.npz expected; the folder has X\.trn"):
+        with pytest.raises(DataError, match=r"the folder has no tfidf/X\.tst\.npz, only X\.trn"):
             scipy.sparse.save_npz(folder / "Y.tst.npz", values)
             open_reader(folder, split="tst", features="tfidf/X.{split}.npz")
         split = "{split}{split}/X.npz"  # "..", once the split is in it
-        with pytest.raises(ConfigError, match="features: a file inside"):
+        with pytest.raises(ConfigError, match=r"features: .* is not a file inside"):
             open_reader(folder, features=split, split=".", labelled=False)
         for outside in ("../X.npz", str(folder / "X.trn.npz"), 3):
-            with pytest.raises(ConfigError, match=r"features: a file inside .*data expected"):
+            with pytest.raises(ConfigError, match=r"features: .* is not a file inside .*data"):
                 open_reader(folder, features=outside)
 
     def test_dense_features(self, tmp_path):
@@ -208,10 +212,12 @@ class TestPecos(ReaderContract):
         with pytest.raises(DataError, match=r"X\.trn\.npy: finite values .* in row 8\b"):
             list(open_reader(folder).chunks(3))
         np.save(folder / "X.trn.npy", values[:7])
-        with pytest.raises(DataError, match=r"X\.trn\.npy: 11 examples, .* found 7"):
+        with pytest.raises(
+            DataError, match=r"X\.trn\.npy: the file has 7 examples, Y\.trn\.npz 11"
+        ):
             open_reader(folder)
         np.save(folder / "X.trn.npy", values[0])
-        with pytest.raises(DataError, match=r"numbers \(m, dim\) expected"):
+        with pytest.raises(DataError, match=r"instead of numbers \(m, dim\)"):
             open_reader(folder)
 
 
@@ -257,19 +263,19 @@ class TestDenseMatrix(ReaderContract):
     @pytest.mark.parametrize(
         ("arrays", "message"),
         [
-            ({"features": np.zeros(11)}, "two-dimensional"),
+            ({"features": np.zeros(11)}, "in two dimensions"),
             ({"features": np.asfortranarray(np.zeros((11, 2)))}, "Fortran order"),
-            ({"features": np.zeros((11, 2), complex)}, "of numbers expected"),
-            ({"features": np.array([[{}]])}, "of numbers expected"),
-            ({"features": np.full((11, 2), 1e300)}, "finite float32 values expected in row 1"),
-            ({"labels": np.zeros(11)}, "integers expected"),
-            ({"labels": np.zeros(10, int)}, r"shape \(11,\) or \(11, max_labels\)"),
-            ({"labels": np.full(11, -1)}, "ids of 0 to"),
-            ({"labels": np.full((11, 2), -2)}, "ids of 0 to"),
-            ({"labels": np.full(11, 2**31)}, "ids of 0 to"),
+            ({"features": np.zeros((11, 2), complex)}, "instead of numbers"),
+            ({"features": np.array([[{}]])}, "instead of numbers"),
+            ({"features": np.full((11, 2), 1e300)}, "row 1 has values that are not finite float32"),
+            ({"labels": np.zeros(11)}, "instead of integers"),
+            ({"labels": np.zeros(10, int)}, r"neither \(11,\) nor \(11, max_labels\)"),
+            ({"labels": np.full(11, -1)}, "are not within 0 to"),
+            ({"labels": np.full((11, 2), -2)}, "are not within 0 to"),
+            ({"labels": np.full(11, 2**31)}, "are not within 0 to"),
             ({"labels": np.array([{}] * 11)}, "labels: "),
-            ({"label_splits": np.arange(11)}, "label_splits: 12 integers"),
-            ({"label_splits": np.arange(12)[::-1]}, "label_splits: 12 integers"),
+            ({"label_splits": np.arange(11)}, "label_splits: these are not 12 integers"),
+            ({"label_splits": np.arange(12)[::-1]}, "label_splits: these are not 12 integers"),
         ],
     )
     def test_bad_arrays(self, tmp_path, arrays, message):
@@ -279,8 +285,8 @@ class TestDenseMatrix(ReaderContract):
 
     def test_missing_arrays(self, tmp_path):
         np.savez(tmp_path / "a.npz", vectors=np.zeros(3))
-        with pytest.raises(DataError, match="array 'features' is missing; found vectors"):
+        with pytest.raises(DataError, match="no array 'features', only vectors"):
             open_reader(tmp_path / "a.npz")
         np.savez(tmp_path / "a.npz", features=np.zeros((3, 1)))
-        with pytest.raises(DataError, match="array 'labels' is missing; found features"):
+        with pytest.raises(DataError, match="no array 'labels', only features"):
             list(open_reader(tmp_path / "a.npz").chunks())

@@ -124,24 +124,24 @@ class TestXCRepository(ReaderContract):
     @pytest.mark.parametrize(
         ("row", "message"),
         [
-            (b"0 5:1", "a feature id of 0 to 4 expected, found 5"),
-            (b"0 -1:1", "a feature id of 0 to 4 expected, found -1"),
-            (b"5 1:1", "a label id of 0 to 4 expected, found 5"),
+            (b"0 5:1", "the feature id 5 is not one of 0 to 4"),
+            (b"0 -1:1", "the feature id -1 is not one of 0 to 4"),
+            (b"5 1:1", "the label id 5 is not one of 0 to 4"),
             (b"0 1:1 2:1 1:3", "feature 1 is given twice"),
-            (b"0 1:nan", "feature 1: a finite value"),
-            (b"0 1:-inf", "feature 1: a finite value"),
-            (b"0 1:1e39", "feature 1: a finite value"),
-            (b"0 1:1:1 2", "feature:value expected, found '1:1:1'"),
-            (b"0 1: 2:3", "feature:value expected, found '1:'"),
-            (b"0 1:2-3 4:", "feature:value expected, found '1:2-3'"),
-            (b"0 1.5:2", "feature:value expected, found '1.5:2'"),
-            (b"0 1_0:2", "feature:value expected, found '1_0:2'"),
-            (b"0 1:x", "feature:value expected, found '1:x'"),
-            (b"0 1:\xff", "feature:value expected"),
-            (b"0,,1 1:1", "label ids expected, found ''"),
-            (b"a 1:1", "label ids expected, found 'a'"),
-            (b"0, 1:1", "label ids expected, found ''"),
-            (b"0 1 1:1", "feature:value expected, found '1'"),
+            (b"0 1:nan", "the value of feature 1 is not finite"),
+            (b"0 1:-inf", "the value of feature 1 is not finite"),
+            (b"0 1:1e39", "the value of feature 1 is not finite"),
+            (b"0 1:1:1 2", "'1:1:1' is not of the form feature:value"),
+            (b"0 1: 2:3", "'1:' is not of the form feature:value"),
+            (b"0 1:2-3 4:", "'1:2-3' is not of the form feature:value"),
+            (b"0 1.5:2", "'1.5:2' is not of the form feature:value"),
+            (b"0 1_0:2", "'1_0:2' is not of the form feature:value"),
+            (b"0 1:x", "'1:x' is not of the form feature:value"),
+            (b"0 1:\xff", "is not of the form feature:value"),
+            (b"0,,1 1:1", "'' is not a label id"),
+            (b"a 1:1", "'a' is not a label id"),
+            (b"0, 1:1", "'' is not a label id"),
+            (b"0 1 1:1", "'1' is not of the form feature:value"),
         ],
     )
     def test_errors_name_the_line(self, tmp_path, row, message):
@@ -156,7 +156,7 @@ class TestXCRepository(ReaderContract):
     def test_wrong_count(self, tmp_path, points, size):
         path = self.write(tmp_path / "a.txt", ROWS + b"\n" * (points < 9), b"%d 5 5\n" % points)
         with pytest.raises(
-            DataError, match=rf"{points:,} points as in the header expected, found 9"
+            DataError, match=rf"the header says {points:,} points, but there are 9 lines"
         ):
             list(open_reader(path).chunks(size))
 
@@ -164,7 +164,7 @@ class TestXCRepository(ReaderContract):
     def test_no_header(self, tmp_path, header):
         path = self.write(tmp_path / "a.txt", b"", header)
         with pytest.raises(
-            DataError, match=r"a\.txt:1: the header .* expected.*give the format by name"
+            DataError, match=r"a\.txt:1: there is no header .*give the format by name"
         ):
             open_reader(path, "xc_repository")
 
@@ -219,17 +219,17 @@ class TestSVMLight(ReaderContract):
         path.write_bytes(b"0 1:1\n1 3:1\n1 9:1\n")
         reader = open_reader(path, zero_based=False, num_features=8)
         assert reader.num_examples is None
-        with pytest.raises(DataError, match=r"a\.svm:3: a feature id of 1 to 8 .* found 9"):
+        with pytest.raises(DataError, match=r"a\.svm:3: the feature id 9 is not one of 1 to 8"):
             list(reader.chunks())
-        with pytest.raises(DataError, match=r"a\.svm:3: a feature id of 1 to 8 .* found 9"):
+        with pytest.raises(DataError, match=r"a\.svm:3: the feature id 9 is not one of 1 to 8"):
             list(open_reader(path, num_features=8).chunks())
 
     @pytest.mark.parametrize(
         ("row", "message"),
         [
-            (b"0 0:1", "a feature id of 1 to"),
-            (b"0,-1 1:1", "a label id of 0 to"),
-            (b"0 qid:3 1:1", "feature:value expected, found 'qid:3'"),
+            (b"0 0:1", "the feature id 0 is not one of 1 to"),
+            (b"0,-1 1:1", "the label id -1 is not one of 0 to"),
+            (b"0 qid:3 1:1", "'qid:3' is not of the form feature:value"),
         ],
     )
     def test_errors_name_the_line(self, tmp_path, row, message):
@@ -340,28 +340,31 @@ class TestVowpalWabbit(ReaderContract):
         assert chunk.features.indices.tolist() == [3, 4]
 
     def test_numbers_as_in_the_other_formats(self, tmp_path):
-        with pytest.raises(DataError, match=r"a\.vw:1: name:value expected, found 'a:1_0'"):
+        with pytest.raises(DataError, match=r"a\.vw:1: a feature is not name:value: 'a:1_0'"):
             self.read(tmp_path, b"1 | a:1_0\n", num_hashed_features=4)
 
     @pytest.mark.parametrize("options", [{"num_features": 3}, {"first_feature": 1}])
     def test_options_of_ids(self, tmp_path, options):
-        with pytest.raises(ConfigError, match=rf"{next(iter(options))}: ids of features expected"):
+        with pytest.raises(
+            ConfigError,
+            match=rf"{next(iter(options))}: num_hashed_features says that features are names",
+        ):
             open_reader(self.write_sample(tmp_path), num_hashed_features=4, **options)
 
     @pytest.mark.parametrize(
         ("row", "message"),
         [
-            (b"1 2:3", r"a bar \(\|\) in front of the features expected, found '1 2:3'"),
-            (b"1 0.5 | 2", "labels alone, integers separated by commas, .* found '1 0.5'"),
-            (b"1 'tag| 2", "labels alone"),
-            (b"-1 | 2", "labels alone"),
-            (b"0 | 2", "labels of at least 1 expected, found 0"),
-            (b"1 | 2 |b 3", "one namespace, the same in each line, without a weight expected"),
-            (b"1 |b 3", "one namespace"),
-            (b"1 |:2 3", "one namespace"),
-            (b"1 | word:2", "feature:value expected, found 'word:2'"),
+            (b"1 2:3", r"there is no bar \(\|\) in front of the features: '1 2:3'"),
+            (b"1 0.5 | 2", r"what is in front of \| is not labels alone, .*: '1 0.5'"),
+            (b"1 'tag| 2", r"what is in front of \| is not labels alone"),
+            (b"-1 | 2", r"what is in front of \| is not labels alone"),
+            (b"0 | 2", "the label 0 is below 1"),
+            (b"1 | 2 |b 3", "there is not one namespace, the same in each line, without a weight"),
+            (b"1 |b 3", "there is not one namespace"),
+            (b"1 |:2 3", "there is not one namespace"),
+            (b"1 | word:2", "'word:2' is not of the form feature:value"),
             (b"1 | 2 2", "feature 2 is given twice"),
-            (b"1 | 2:nan", "feature 2: a finite value"),
+            (b"1 | 2:nan", "the value of feature 2 is not finite"),
         ],
     )
     def test_errors_name_the_line(self, tmp_path, row, message):

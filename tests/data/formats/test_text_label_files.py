@@ -90,9 +90,9 @@ def test_missing_files(tmp_path):
     with pytest.raises(DataError, match=r"this is no folder"):
         open_reader(tmp_path / "train_texts.txt", "text_label_files")
     (tmp_path / "train_labels.txt").unlink()
-    with pytest.raises(DataError, match=r"no file train_labels\.txt, only train_texts\.txt\. To f"):
+    with pytest.raises(DataError, match=r"no file train_labels\.txt, only train_texts\.txt\. Set"):
         open_reader(tmp_path, "text_label_files")
-    with pytest.raises(DataError, match="a folder that shows the format"):
+    with pytest.raises(DataError, match="the folder is of no known format"):
         detect_format(tmp_path)
     chunk = concatenated(open_unlabelled(tmp_path, "text").chunks())
     assert chunk.texts == TEXTS and not any(chunk.labels)

@@ -23,7 +23,7 @@ def test_plain_text_keeps_empty_lines(tmp_path):
     assert texts_of(open_unlabelled(tmp_path / "a.txt", "text")) == ["one", "", " twö ", "three"]
     (tmp_path / "notes").write_text("x\ny")
     assert texts_of(open_unlabelled(tmp_path / "notes", "text", "lines")) == ["x", "y"]
-    with pytest.raises(DataError, match="a file name that shows the format expected"):
+    with pytest.raises(DataError, match="the name has no ending that shows the format"):
         open_unlabelled(tmp_path / "notes", "text")
 
 
@@ -37,7 +37,7 @@ def test_json_lines(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "x"}\n\n{"text": "y", "labels": 7}\n')
     assert texts_of(open_unlabelled(path, "text", defaults={"labels_field": "tags"})) == ["x", "y"]
-    for line, problem in (("[1]", "JSON object"), ('{"text": 1}', "a string"), ("{}", "the key"),
+    for line, problem in (("[1]", "JSON object"), ('{"text": 1}', "not a text"), ("{}", "no key"),
                           ("{", "JSON object"), ('{"text": "\\ud800"}', "surrogate")):  # fmt: skip
         path.write_text(f'{{"text": "x"}}\n{line}\n')
         with pytest.raises(DataError, match=rf"a.jsonl:2.*{problem}"):
@@ -46,11 +46,11 @@ def test_json_lines(tmp_path):
 
 def test_readers_without_labels_are_no_training_data(tmp_path):
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ConfigError, match="examples with labels expected, found format 'lines'"):
+    with pytest.raises(ConfigError, match="files of format 'lines' have no labels"):
         open_reader(tmp_path / "a.txt", "lines")
-    with pytest.raises(DataError, match=r"a first line that shows the format .* found 'x'"):
+    with pytest.raises(DataError, match="the first line, 'x', is of no known format"):
         open_reader(tmp_path / "a.txt")
-    with pytest.raises(DataError, match="a file name that shows the format expected"):
+    with pytest.raises(DataError, match=r"the ending \.py is of no known format"):
         open_reader(__file__)
 
 
@@ -59,7 +59,7 @@ def test_one_image(tmp_path):
     path.write_bytes(b"jpeg")
     (chunk,) = open_unlabelled(path, "image").chunks(8)
     assert (chunk.images, chunk.names, chunk.labels) == ([b"jpeg"], [str(path)], [[]])
-    with pytest.raises(DataError, match="a file name that shows the format expected"):
+    with pytest.raises(DataError, match=r"the ending \.JPG is of no known format"):
         open_unlabelled(path, "text")
 
 
@@ -125,8 +125,8 @@ def test_matrices_that_are_none(tmp_path):
     (tmp_path / "damaged.npz").write_text("x")
     np.savez(tmp_path / "other.npz", shape=[3, 4])
     problems = {
-        "X.npy": r"numbers \(m, dim\) expected", "damaged.npy": "damaged, or of another format",
-        "damaged.npz": "truncated or damaged", "other.npz": "'features' is missing",
+        "X.npy": r"instead of numbers \(m, dim\)", "damaged.npy": "damaged, or of another format",
+        "damaged.npz": "truncated or damaged", "other.npz": "no array 'features'",
         "none.npy": "no such file", "none.npz": "no such file",
     }  # fmt: skip
     for name, problem in problems.items():
@@ -139,13 +139,11 @@ def test_a_pecos_folder_without_labels(tmp_path):
     reader = open_unlabelled(tmp_path, "sparse", options={"split": "tst"})
     np.testing.assert_array_equal(features_of(reader), bags().toarray())
     (tmp_path / "X.tst.txt").write_text("a\n" * 6)
-    with pytest.raises(
-        DataError, match=r"X\.tst\.txt: 7 examples, .* X\.tst\.npz, expected, found 6"
-    ):
+    with pytest.raises(DataError, match=r"X\.tst\.txt: the file has 6 examples, X\.tst\.npz 7"):
         features_of(open_unlabelled(tmp_path, "sparse", options={"split": "tst"}))
     (tmp_path / "X.tst.npz").unlink()
     assert texts_of(open_unlabelled(tmp_path, "text", options={"split": "tst"})) == ["a"] * 6
-    with pytest.raises(DataError, match=r"X\.trn\.txt or X\.trn\.npz expected"):
+    with pytest.raises(DataError, match=r"no X\.trn\.txt or X\.trn\.npz, only"):
         open_unlabelled(tmp_path, "text")
 
 

@@ -147,20 +147,22 @@ def test_the_usual_preset_is_by_the_labels(tmp_path, second, more, preset):
 def test_dev_of_another_format(table, tmp_path):
     other = tmp_path / "dev.jsonl"
     other.write_text('{"text": "a", "labels": ["animal"]}\n')
-    with pytest.raises(ConfigError, match=r"format, delimited, expected, found jsonl"):
+    with pytest.raises(ConfigError, match=r"the format jsonl, but the training file has delimited"):
         complete({"data": {"train": table, "dev": str(other)}}, Choice())
 
 
 def test_pretrained(table, tmp_path):
     (tmp_path / "model").mkdir()
     choice = Choice(pretrained=str(tmp_path / "model"), wanted=Wanted())
-    with pytest.raises(ConfigError, match=r"--pretrained .*with its config.json, expected"):
+    with pytest.raises(
+        ConfigError, match=r"--pretrained .*no folder of a pretrained model: .*config.json"
+    ):
         complete({"data": {"train": table}}, choice)
     (tmp_path / "model" / "config.json").write_text(json.dumps({"hidden_size": 384}))
     found = complete({"data": {"train": table}}, choice).tree
     assert found["run"] == "runs/mine-best" and found["encoder"]["name"] == "pretrained"
     check_config(parse_config(found))
-    with pytest.raises(ConfigError, match=r"--preset best expected with this option"):
+    with pytest.raises(ConfigError, match=r"only --preset best takes a pretrained model, not"):
         complete({"data": {"train": table}}, Choice("fast", choice.pretrained))
 
 

@@ -1,6 +1,5 @@
 """What is found in a training file, good or bad."""
 
-import itertools
 import json
 
 import numpy as np
@@ -145,14 +144,28 @@ def test_a_column_of_0_and_1_for_each_label(tmp_path):
 
 
 def test_labels_that_may_be_several(tmp_path):
-    """Separated by blanks, as names of several words are; so it is only said."""
-    words = ["animal", "red", "water", "fast", "small", "wild"]
-    cells = [" ".join(pair) for pair in itertools.permutations(words, 3)][:60] * 2
-    lines = [f"{text},{cell}" for (text, _), cell in zip(rows(120), cells, strict=True)]
-    found = inspect(write(tmp_path / "a.csv", "text,tags", lines))
-    assert found.labels == 60 and found.words_of_labels == 6
-    lines = [f"{text},{cell}" for (text, _), cell in zip(rows(120), words * 20, strict=True)]
-    assert not inspect(write(tmp_path / "b.csv", "text,tags", lines)).words_of_labels
+    """Names look the same; so it is only said, and not where the user has settled it."""
+    cells = ["animal", "animal|red", "water", "water|deep"] * 10
+    lines = [f"{text},{cell}" for (text, _), cell in zip(rows(40), cells, strict=True)]
+    path = write(tmp_path / "a.csv", "text,tags", lines)
+    found = inspect(path)
+    assert found.labels == 4 and "label_separator" not in found.options
+    assert "a.csv: every example has one label, but 2 of 4 label names" in found.warning
+    settled = inspect(path, given={"label_separator": None})
+    assert settled.warning is None and "separator" not in describe(settled)
+    split = inspect(path, given={"label_separator": "|"})
+    assert split.labels == 4 and split.warning is None
+    lines = [f"__label__{cell} {text}" for (text, _), cell in zip(rows(40), cells, strict=True)]
+    assert "list the labels one by one" in inspect(write(tmp_path / "a.txt", None, lines)).warning
+
+
+def test_many_labels_may_be_numbers(tmp_path):
+    """Ids are no texts whose words could be labels of their own."""
+    path = tmp_path / "a.jsonl"
+    examples = [{"text": text, "tag": number % 30} for number, (text, _) in enumerate(rows(60))]
+    path.write_text("".join(json.dumps(example) + "\n" for example in examples))
+    seen = inspect(str(path))
+    assert (seen.labels, seen.words_of_labels) == (30, 0)
 
 
 def test_lists_in_a_cell(tmp_path):
@@ -216,7 +229,9 @@ def test_sparse_features(tmp_path):
     (tmp_path / "a.svm").write_text("0 1:1 7:2\n1,2 3:1\n" * 20)
     found = inspect(str(tmp_path / "a.svm"))
     assert found.options == {"zero_based": False, "num_features": 7}, "of all splits"
-    with pytest.raises(ConfigError, match=r"--text-column: a file with columns expected"):
+    with pytest.raises(
+        ConfigError, match=r"--text-column: files of this format .* have no columns"
+    ):
         inspect(str(tmp_path / "a.svm"), Wanted(text="text"))
 
 
@@ -251,7 +266,7 @@ def test_folder_of_images(tmp_path):
         (b"\n\n", "a column of texts or one of labels is missing: there are no columns"),
         (b"text,label\n", "there are no examples"),
         (b"text\none\ntwo\n", "one of labels is missing: the columns are 'text'"),
-        (b"text,label,text\na b,x,c d\n", "one column 'text' expected, found 2 of that name"),
+        (b"text,label,text\na b,x,c d\n", "2 columns have the name 'text'"),
         (b"text,label\na b,x\nc d,x\n", "the only label in 'label' of all 2 examples is 'x'"),
         (b"text,label\na b,\nc d,\n", "there are no labels in 'label' in 2 examples"),
         (
@@ -311,7 +326,7 @@ def test_a_folder_of_images_per_split(tmp_path, capsys):
     assert (found.format, found.examples, found.labels) == ("image_folder", 12, 2)
     assert found.splits == {"train": "train", "dev": "val"} and found.image_shape == (1, 1, 3)
     assert "train: 2 .webp files are skipped" in capsys.readouterr().err
-    with pytest.raises(DataError, match=r"one split expected, found train, val\. "):
+    with pytest.raises(DataError, match=r"several splits: train, val\. "):
         open_reader(tmp_path / "set")
 
 

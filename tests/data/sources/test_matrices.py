@@ -63,7 +63,7 @@ def test_files_that_are_no_matrices(tmp_path):
         with pytest.raises(DataError, match=r"a matrix written by|damaged|or a sparse"):
             load_matrix(tmp_path / name)
     np.save(tmp_path / "flat.npy", np.ones(3))
-    with pytest.raises(DataError, match=r"a matrix expected, found shape \(3,\)"):
+    with pytest.raises(DataError, match=r"the shape \(3,\) is not that of a matrix"):
         load_matrix(tmp_path / "flat.npy")
     np.save(tmp_path / "nan.npy", np.full((2, 2), np.nan))
     with pytest.raises(DataError, match="finite"):

@@ -52,11 +52,11 @@ def test_counts_come_from_the_training_split_and_weights_with_the_model(name, tm
 
 @pytest.mark.parametrize("method", [Softmax, Sigmoid])
 def test_wrong_weights(method):
-    with pytest.raises(ValueError, match="5 weights, one per label, expected, found 2"):
+    with pytest.raises(ValueError, match="there are 2 weights for 5 labels"):
         method(5, class_weight=[1.0, 2.0])
-    with pytest.raises(ValueError, match=r"class_weight: None, 'balanced', or a list of numbers"):
+    with pytest.raises(ValueError, match=r"class_weight: must be 'balanced' or a list"):
         method(2, class_weight=[1.0, -2.0])
-    with pytest.raises(ValueError, match="found one with 3 groups"):
+    with pytest.raises(ValueError, match="not one with 3 groups"):
         method(2, 3, class_weight="balanced")
 
 
@@ -80,7 +80,7 @@ def test_wrong_weights(method):
     ids=lambda objective: objective["name"],
 )
 def test_heads_whose_columns_are_not_the_labels(head, objective):
-    with pytest.raises(ConfigError, match="a head whose columns are the labels, as 'dense'"):
+    with pytest.raises(ConfigError, match="need a head whose columns are the labels"):
         build_model(config(objective, head), **SIZES)
 
 
@@ -93,5 +93,5 @@ def test_a_head_over_all_classes_has_columns_that_are_the_labels():
 
 
 def test_values_that_are_refused():
-    with pytest.raises(ConfigError, match="class_weight: None, 'balanced'"):
+    with pytest.raises(ConfigError, match="class_weight: must be 'balanced' or a list"):
         build_model(config({"name": "softmax", "class_weight": "even"}), **SIZES)

@@ -6,6 +6,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from tfxc.core.errors import DataError, MachineError
@@ -21,7 +22,7 @@ def download(url: str, path: str | Path, sha256: str | None = None) -> str:
     """Downloads a file, unless it is there.
 
     What an interrupted download has left, ``.NAME.part``, is continued if the server still has the
-    same file; a file whose checksum is not the expected one is removed.
+    same file; a file with another checksum than ``sha256`` is removed.
 
     Args:
         url: http or https.
@@ -44,87 +45,76 @@ def download(url: str, path: str | Path, sha256: str | None = None) -> str:
     if resumed and sha256 is not None and checksum(part) != sha256:
         part.unlink()  # perhaps of an older file: once more from the beginning
         _fetch(url, part)
-    found = _verified(part, url, sha256)
+    digest = _verified(part, url, sha256)
     with write_errors(path):
         os.replace(part, regular_target(path))
         _validator_file(part).unlink(missing_ok=True)
-    return found
+    return digest
 
 
-def _verified(path, url, sha256):
-    found = checksum(path)
-    if sha256 is not None and found != sha256:
+def _verified(path: Path, url: str, sha256: str | None) -> str:
+    digest = checksum(path)
+    if sha256 is not None and digest != sha256:
         path.unlink()
         _validator_file(path).unlink(missing_ok=True)
         raise DataError(
-            f"a file of SHA-256 {sha256} expected, found {found}; it was removed",
+            f"the file's SHA-256 is {digest} instead of {sha256}; it was removed",
             where=url,
             fix="start again; if that does not help, the file there has been replaced",
         )
-    return found
+    return digest
 
 
-def _fetch(url, part):
+def _fetch(url: str, part: Path) -> bool:
     """Downloads what is missing of a file; whether there was something to continue."""
-    have, validator = _state(part)
+    have = 0
+    validator = ""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        saved = json.loads(_validator_file(part).read_text("utf-8")).get("validator")
+        # A weak validator is not of the same bytes.
+        if isinstance(saved, str) and not saved.startswith("W/"):
+            validator = saved
+            have = part.stat().st_size
     request = urllib.request.Request(url, headers={"User-Agent": "tfxc"})
     if have:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", validator)
     try:
-        return _continue(url, part, request, have)
+        with _errors(url), urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+            resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
+            have = have if resumed else 0
+            length = answer.headers.get("Content-Length")
+            total = None if length is None else have + int(length)
+            with write_errors(part):
+                new = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+                write_json(_validator_file(part), {"validator": new})
+            with (
+                Progress(f"downloading {url}", total, "bytes", start=have) as progress,
+                write_errors(part),
+                open(part, "ab" if have else "wb") as stream,
+            ):
+                while block := answer.read(_BLOCK):
+                    stream.write(block)
+                    have += len(block)
+                    progress.advance(len(block))
+            if total is not None and have != total:
+                raise http.client.IncompleteRead(b"", total - have)
+        return resumed
     except _NothingLeft:
         part.unlink()  # it has all the bytes there are, or more
         return _fetch(url, part)
-
-
-def _continue(url, part, request, have):
-    with _errors(url), urllib.request.urlopen(request, timeout=_SECONDS) as answer:
-        resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
-        have = have if resumed else 0
-        length = answer.headers.get("Content-Length")
-        total = None if length is None else have + int(length)
-        with write_errors(part):
-            new = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-            write_json(_validator_file(part), {"validator": new})
-        _receive(answer, part, have, total, url)
-    return resumed
-
-
-def _receive(answer, part, have, total, url):
-    with (
-        Progress(f"downloading {url}", total, "bytes", start=have) as progress,
-        write_errors(part),
-        open(part, "ab" if have else "wb") as stream,
-    ):
-        while block := answer.read(_BLOCK):
-            stream.write(block)
-            have += len(block)
-            progress.advance(len(block))
-    if total is not None and have != total:
-        raise http.client.IncompleteRead(b"", total - have)
-
-
-def _state(part):
-    """Bytes there are of a file, and what the server must still say of it; (0, None) if unknown."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        validator = json.loads(_validator_file(part).read_text("utf-8")).get("validator")
-        # A weak validator is not of the same bytes.
-        if isinstance(validator, str) and not validator.startswith("W/"):
-            return part.stat().st_size, validator
-    return 0, None
 
 
 class _NothingLeft(Exception):
     """The server has no byte behind those that are there."""
 
 
-def _validator_file(part):
+def _validator_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
 @contextlib.contextmanager
-def _errors(url):
+def _errors(url: str) -> Iterator[None]:
     try:
         yield
     except urllib.error.HTTPError as error:
@@ -132,7 +122,7 @@ def _errors(url):
             raise _NothingLeft from error
         if error.code in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.GONE):
             raise DataError(
-                f"a file expected, found none ({error.code} {error.reason})",
+                f"the server has no such file ({error.code} {error.reason})",
                 where=url,
                 fix="look for its new place, and put the file there by hand",
             ) from error
@@ -143,7 +133,7 @@ def _errors(url):
         raise _unreachable(url, str(error) or type(error).__name__) from error
 
 
-def _unreachable(url, reason):
+def _unreachable(url: str, reason: object) -> MachineError:
     return MachineError(
         f"cannot be downloaded: {reason}",
         where=url,

@@ -8,7 +8,6 @@ import lzma
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
@@ -80,19 +79,20 @@ def fetch(name: str, folder: str | Path) -> list[Path]:
         DataError: as ``download``; or a file is not as its authors describe it.
         MachineError: as ``download``.
     """
-    public, folder = SETS[name], Path(folder)
+    public = SETS[name]
+    folder = Path(folder)
     if public.convert is None:
-        kept = [folder / (file.path or file.name) for file in public.files]
-        for file, path in zip(public.files, kept, strict=True):
+        paths = [folder / (file.path or file.name) for file in public.files]
+        for file, path in zip(public.files, paths, strict=True):
             download(file.url, path, file.sha256)
-        return kept
+        return paths
     # Downloads stay hidden: a reader of the folder would take them for its own.
     originals = folder / name / ".original"
-    found = {file.name: originals / file.name for file in public.files}
+    downloaded = {file.name: originals / file.name for file in public.files}
     for file in public.files:
-        download(file.url, found[file.name], file.sha256)
+        download(file.url, downloaded[file.name], file.sha256)
     written = []
-    for target, examples in public.convert(found).items():
+    for target, examples in public.convert(downloaded).items():
         path = folder / name / target
         if not path.exists():
             _write(path, examples)
@@ -100,7 +100,7 @@ def fetch(name: str, folder: str | Path) -> list[Path]:
     return written
 
 
-def _write(path, examples):
+def _write(path: Path, examples: Iterable[Example]) -> None:
     """Writes ``.jsonl.xz``; the same examples give the same bytes."""
     with atomic_file(path, "wb") as raw, lzma.open(raw, "wb") as stream:
         for text, labels in examples:
@@ -108,60 +108,56 @@ def _write(path, examples):
             stream.write(line.encode() + b"\n")
 
 
-def _clinc(files):
+def _clinc(files: Mapping[str, Path]) -> dict[str, Iterable[Example]]:
     """``{"train": [[text, intent], ...], "val": ..., ...}``; the test set is left where it is."""
     path = files["data_full.json"]
     try:
         splits = json.loads(path.read_text("utf-8"))
-        pairs = {split: [(text, [label]) for text, label in splits[split]] for split in
-                 ("train", "val")}  # fmt: skip
+        return {
+            target: [(text, [label]) for text, label in splits[split]]
+            for split, target in (("train", "train.jsonl.xz"), ("val", "dev.jsonl.xz"))
+        }
     except (ValueError, KeyError, TypeError) as error:
-        raise _unexpected(path, error) from error
-    return {"train.jsonl.xz": pairs["train"], "dev.jsonl.xz": pairs["val"]}
+        raise _another_form(path, f"{type(error).__name__} {error}") from error
 
 
-def _banking(files):
+def _banking(files: Mapping[str, Path]) -> dict[str, Iterable[Example]]:
     return {f"{split}.jsonl.xz": _rows(files[f"{split}.csv"]) for split in ("train", "test")}
 
 
-def _rows(path) -> Iterator[Example]:
+def _rows(path: Path) -> Iterator[Example]:
     with open(path, encoding="utf-8", newline="") as stream:
         try:
             for row in csv.DictReader(stream):
                 yield row["text"].strip(), [row["category"]]
         except (KeyError, AttributeError, csv.Error) as error:
-            raise _unexpected(path, error) from error
+            raise _another_form(path, f"{type(error).__name__} {error}") from error
 
 
-def _cooking(files):
+def _cooking(files: Mapping[str, Path]) -> dict[str, Iterable[Example]]:
     """fastText's lines, cut as in its tutorial: the first 12,404, and the last 3,000."""
     path = files["cooking.stackexchange.tar.gz"]
     with archive_errors(path), tarfile.open(path) as archive:
-        member = archive.extractfile(_member(archive, "cooking.stackexchange.txt", path))
-        assert member is not None, "a file"
-        lines = io.TextIOWrapper(member, "utf-8").read().splitlines()
-    examples = [_fasttext(line) for line in lines]
+        name = "cooking.stackexchange.txt"
+        members = (m for m in archive if m.isfile() and Path(m.name).name == name)
+        member = next(members, None)
+        if member is None:
+            raise _another_form(path, f"no {name}")
+        content = archive.extractfile(member)
+        assert content is not None, "a file"
+        lines = io.TextIOWrapper(content, "utf-8").read().splitlines()
+    examples = []
+    for line in lines:
+        words = line.split(" ")
+        labels = [word.removeprefix("__label__") for word in words if word.startswith("__label__")]
+        text = " ".join(word for word in words if not word.startswith("__label__"))
+        examples.append((text, list(dict.fromkeys(labels))))
     return {"train.jsonl.xz": examples[:12404], "dev.jsonl.xz": examples[-3000:]}
 
 
-def _fasttext(line) -> Example:
-    words = line.split(" ")
-    labels = [word.removeprefix("__label__") for word in words if word.startswith("__label__")]
-    text = " ".join(word for word in words if not word.startswith("__label__"))
-    return text, list(dict.fromkeys(labels))
-
-
-def _member(archive, name, path):
-    for member in archive:
-        if member.isfile() and Path(member.name).name == name:
-            return member
-    raise _unexpected(path, f"no {name}")
-
-
-def _unexpected(path, error: Any):
-    reason = f"{type(error).__name__} {error}" if isinstance(error, Exception) else error
+def _another_form(path: Path, reason: str) -> DataError:
     return DataError(
-        f"the set as its authors describe it expected, found another form ({reason})",
+        f"the file is not as the authors of the set describe it ({reason})",
         where=path,
         fix="remove the file to download it again",
     )

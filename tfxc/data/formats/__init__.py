@@ -55,10 +55,26 @@ def open_reader(
         ...     print(len(chunk), chunk.texts[0], chunk.labels[0])
     """
     path = _local(path)
+    arguments: list[str | Path] = []
     if is_builtin(path):
-        reader_class, arguments = _builtin(str(path).removeprefix(BUILTIN)), []
+        builtin = str(path).removeprefix(BUILTIN)
+        modules = registry.modules(BUILTIN_PACKAGE, _KIND)
+        if builtin not in modules:
+            raise ConfigError(
+                f"unknown built-in data set {builtin!r}{registry.nearest(builtin, modules)}",
+                fix=f"choose one of: {', '.join(sorted(modules))}",
+            )
+        reader_class = registry.class_in(modules[builtin], Reader)
     else:
-        reader_class, arguments = _labelled(name or detect_format(path), path), [path]
+        name = name or detect_format(path)
+        reader_class = registry.get(_KIND, name)
+        if not reader_class.has_labels:
+            raise ConfigError(
+                f"files of format {name!r} have no labels",
+                where=path,
+                fix=f"choose one of: {', '.join(_readers(None))}",
+            )
+        arguments.append(path)
     known = _options(reader_class)
     if "max_line_bytes" in known:
         options.setdefault("max_line_bytes", longest_line)
@@ -99,7 +115,8 @@ def open_unlabelled(
         >>> open_unlabelled("questions.txt", "text").path     # doctest: +SKIP
         PosixPath('questions.txt')
     """
-    options, path = dict(options or {}), _local(path)
+    options = dict(options or {})
+    path = _local(path)
     if is_builtin(path):
         return open_reader(path, **options)
     reader_class = registry.get(_KIND, reader or detect_format(path, input_kind))
@@ -160,63 +177,50 @@ def detect_format(path: str | Path, input_kind: str | None = None) -> str:
     raise _unknown(probe, readers)
 
 
-def _unknown(probe, readers):
-    """The ``DataError`` of what no reader recognises."""
-    what, found = "a file name that shows the format", probe.path.suffix or "a name without ending"
-    fix, named = "rename it or give its format by name", {**readers}
+def _unknown(probe: PathProbe, readers: Mapping[str, type[Reader]]) -> DataError:
+    """The error of what no reader recognises."""
+    formats = ", ".join(readers)
+    fix = f"rename it or give its format by name: {formats}"
     if probe.is_folder:
         names = sorted(probe.files)
-        what, found = "a folder that shows the format", ", ".join(names[:5]) or "no files"
-        fix = "name one of its files" if names else "check the folder"
+        problem = f"the folder is of no known format; its files are {', '.join(names[:5])}"
+        fix = "name one of its files"
+        if not names:
+            problem = "the folder has no files"
+            fix = "check the folder"
     elif any(probe.suffix(reader.compressed) in reader.suffixes for reader in readers.values()):
         # Formats that share an ending differ in their first lines.
-        what = "a first line that shows the format"
-        found = repr((probe.first_line or b"")[:60].decode("utf-8", "replace"))
-        fix = "rename it, e.g. a table to .csv, or give its format by name"
+        line = (probe.first_line or b"")[:60].decode("utf-8", "replace")
+        problem = f"the first line, {line!r}, is of no known format"
+        fix = f"rename it, e.g. a table to .csv, or give its format by name: {formats}"
         ending = probe.suffix(compressed=True)
-        readers = {name: one for name, one in readers.items() if ending in one.summary_of_files()}
+        readers = {
+            n: reader for n, reader in readers.items() if ending in reader.summary_of_files()
+        }
+    elif probe.path.suffix:
+        problem = f"the ending {probe.path.suffix} is of no known format"
+    else:
+        problem = "the name has no ending that shows the format"
     summaries = "; ".join(reader.summary_of_files() for reader in readers.values())
     return DataError(
-        f"{what} expected, found {found}; supported are {summaries}; text files may be "
-        "compressed (.gz, .xz, .bz2)",
+        f"{problem}; supported are {summaries}; text files may be compressed (.gz, .xz, .bz2)",
         where=probe.path,
-        fix=fix if probe.is_folder else f"{fix}: {', '.join(named)}",
+        fix=fix,
     )
 
 
-def _local(path):
+def _local(path: str | Path) -> str | Path:
     """The path, or that of the copy of a remote file."""
     return stage(str(path)) if is_remote(path) else path
 
 
-def _readers(input_kind):
+def _readers(input_kind: str | None) -> dict[str, type[Reader]]:
     """The readers that come into question, by name."""
     readers = {name: registry.get(_KIND, name) for name in registry.names(_KIND)}
     return {name: reader for name, reader in readers.items() if input_kind or reader.has_labels}
 
 
-def _labelled(name, path):
-    reader = registry.get(_KIND, name)
-    if not reader.has_labels:
-        raise ConfigError(
-            f"examples with labels expected, found format {name!r}, which has none",
-            where=path,
-            fix=f"choose one of: {', '.join(_readers(None))}",
-        )
-    return reader
-
-
-def _builtin(name):
-    modules = registry.modules(BUILTIN_PACKAGE, _KIND)
-    if name not in modules:
-        raise ConfigError(
-            f"unknown built-in data set {name!r}{registry.nearest(name, modules)}",
-            fix=f"choose one of: {', '.join(sorted(modules))}",
-        )
-    return registry.class_in(modules[name], Reader)
-
-
-def _options(reader_class):
+def _options(reader_class: type[Reader]) -> list[str]:
     return [name for name in inspect.signature(reader_class).parameters if name != "path"]
 
 

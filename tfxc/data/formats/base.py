@@ -6,11 +6,11 @@ import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import NOTES
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.reading import existing_file
@@ -18,6 +18,8 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.parsing.column_guess import Wanted
 from tfxc.data.parsing.lines import BLOCK_BYTES, Lines
 from tfxc.data.parsing.path_probe import PathProbe
+
+T = TypeVar("T")
 
 # The signs that cp1252 has and Latin-1 has not, read as Latin-1; characters shown around one.
 _CONTROLS = re.compile("[\x80-\x9f]")
@@ -138,7 +140,7 @@ class Reader(abc.ABC):
         """
         if wanted != Wanted():
             raise ConfigError(
-                f"a file with columns expected, found {cls.summary_of_files()}",
+                f"files of this format ({cls.summary_of_files()}) have no columns",
                 where="--text-column" if wanted.text is not None else "--label-column",
                 fix="leave it out",
             )
@@ -153,8 +155,9 @@ class Reader(abc.ABC):
         self.path = Path(path)
         if type(max_line_bytes) is not int or max_line_bytes < 1:
             raise ConfigError(
-                f"an integer of at least 1 expected, found {max_line_bytes!r}",
+                f"{max_line_bytes!r} is not an integer of at least 1",
                 where="max_line_bytes",
+                fix="give a number of bytes",
             )
         if not self.path.is_dir():
             existing_file(self.path)
@@ -176,31 +179,28 @@ class Reader(abc.ABC):
             DataError: the file is malformed; the message names file and line.
         """
         if size < 1:
-            raise ConfigError(f"a chunk size of at least 1 expected, found {size}")
+            raise ConfigError(f"the chunk size {size} is below 1", fix="give at least 1")
         return self._examined(self._read(size))
 
-    def _examined(self, chunks):
+    def _examined(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """Yields the chunks; says where texts of cp1252 seem to have been read as Latin-1."""
         first = 1
         said = False
         for chunk in chunks:
-            if chunk.texts is not None and not said:
-                said = self._says_controls(chunk.texts, first)
+            texts = () if said or chunk.texts is None else chunk.texts
+            for number, text in enumerate(texts, first):
+                control = None if text.isascii() else _CONTROLS.search(text)
+                if control is not None:
+                    shown = text[max(0, control.start() - _SHOWN) : control.end() + _SHOWN]
+                    warn_once(
+                        f"{self.path}: example {number:,} has a control character in {shown!r}, "
+                        "as text in cp1252 has that was converted as if it were Latin-1; it stays "
+                        "as it is. Convert the original with iconv -f CP1252 -t UTF-8."
+                    )
+                    said = True
+                    break
             first += len(chunk)
             yield chunk
-
-    def _says_controls(self, texts, first):
-        for number, text in enumerate(texts, first):
-            control = None if text.isascii() else _CONTROLS.search(text)
-            if control is not None:
-                shown = text[max(0, control.start() - _SHOWN) : control.end() + _SHOWN]
-                _say_once(
-                    f"{self.path}: example {number:,} has a control character in {shown!r}, as "
-                    "text in cp1252 has that was converted as if it were Latin-1; it stays as it "
-                    "is. Convert the original with iconv -f CP1252 -t UTF-8."
-                )
-                return True
-        return False
 
     def ranges(self, folder: Path) -> Callable[[int, int], Chunk] | None:
         """Opens the source so that any of its examples can be read without those before them.
@@ -239,10 +239,10 @@ class TextReader(Reader):
     compressed = True
 
     @abc.abstractmethod
-    def _examples(self) -> Iterator[tuple[str, list] | tuple[str, list, str]]:
+    def _examples(self) -> Iterator[tuple[str, list[Any]] | tuple[str, list[Any], str]]:
         """Yields ``(text, list of labels)``, or all of them with a name."""
 
-    def _read(self, size):
+    def _read(self, size: int) -> Iterator[Chunk]:
         examples = self._examples()
         for block in bounded(examples, size, lambda example: len(example[0])):
             texts, labels, *names = map(list, zip(*block, strict=True))
@@ -253,10 +253,10 @@ class EncodedImageReader(Reader):
     """A reader whose examples are image files with labels; a subclass defines them one by one."""
 
     @abc.abstractmethod
-    def _examples(self) -> Iterator[tuple[str, bytes, list]]:
+    def _examples(self) -> Iterator[tuple[str, bytes, list[Any]]]:
         """Yields ``(name for messages, bytes of the image file, list of labels)``."""
 
-    def _read(self, size):
+    def _read(self, size: int) -> Iterator[Chunk]:
         examples = self._examples()
         for block in bounded(examples, size, lambda example: len(example[1])):
             names, images, labels = zip(*block, strict=True)
@@ -274,14 +274,16 @@ class PixelReader(Reader):
             size: number of examples that is requested.
         """
 
-    def _read(self, size):
-        parts, missing = [], size
+    def _read(self, size: int) -> Iterator[Chunk]:
+        parts: list[Chunk] = []
+        missing = size
         for block in self._blocks(size):
             start = 0
             while len(block) - start >= missing:
                 yield _joined([*parts, _part(block, start, start + missing)])
                 start += missing
-                parts, missing = [], size
+                parts = []
+                missing = size
             if start < len(block):
                 parts.append(_part(block, start, len(block)))
                 missing -= len(block) - start
@@ -290,12 +292,35 @@ class PixelReader(Reader):
 
 
 @functools.lru_cache(maxsize=64)
-def _say_once(message):
-    """Warns with a message that other readers of the same file have, too."""
+def warn_once(message: str) -> None:
+    """Warns with a message, however often the same file is opened and read.
+
+    Example:
+        >>> warn_once("a.csv: example 3 has a control character")     # doctest: +SKIP
+    """
     NOTES.warning(message)
 
 
-def bounded(items: Iterable[Any], size: int, bytes_of: Callable[[Any], int]) -> Iterator[list[Any]]:
+def split_error(folder: Path, splits: Sequence[str], split: str | None) -> DataError:
+    """The error of a folder of several splits of which none is chosen, or one that is not there.
+
+    Args:
+        folder: where they are.
+        splits: their names.
+        split: the one that the user names, or None.
+
+    Example:
+        >>> print(split_error(Path("set"), ["train", "test"], "dev"))
+        set: there is no split 'dev', only train, test. Choose one with the reader's option split.
+    """
+    names = ", ".join(splits)
+    problem = f"the folder holds several splits: {names}"
+    if split is not None:
+        problem = f"there is no split {split!r}, only {names or 'nothing'}"
+    return DataError(problem, where=folder, fix="choose one with the reader's option split")
+
+
+def bounded(items: Iterable[T], size: int, bytes_of: Callable[[T], int]) -> Iterator[list[T]]:
     """Yields lists of ``size`` items, the last shorter; a list that holds 64 MB ends there.
 
     Args:
@@ -305,18 +330,20 @@ def bounded(items: Iterable[Any], size: int, bytes_of: Callable[[Any], int]) -> 
         >>> list(bounded("abcde", 2, len))
         [['a', 'b'], ['c', 'd'], ['e']]
     """
-    block, held = [], 0
+    block: list[T] = []
+    held = 0
     for item in items:
         block.append(item)
         held += bytes_of(item)
         if len(block) == size or held >= BLOCK_BYTES:
             yield block
-            block, held = [], 0
+            block = []
+            held = 0
     if block:
         yield block
 
 
-def _part(chunk, start, end):
+def _part(chunk: Chunk, start: int, end: int) -> Chunk:
     return Chunk(
         labels=chunk.labels[start:end],
         images=chunk.images[start:end],
@@ -324,7 +351,7 @@ def _part(chunk, start, end):
     )
 
 
-def _joined(parts):
+def _joined(parts: Sequence[Chunk]) -> Chunk:
     return Chunk(
         labels=[labels for part in parts for labels in part.labels],
         images=np.ascontiguousarray(np.concatenate([part.images for part in parts])),

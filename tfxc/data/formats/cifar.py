@@ -1,11 +1,14 @@
 """CIFAR-10 and CIFAR-100 in the files of their authors, packed or unpacked."""
 
 import dataclasses
+import functools
 import io
 import tempfile
+import types
 import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -15,15 +18,13 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import PixelReader
 from tfxc.data.parsing.archives import tar_members
 from tfxc.data.parsing.label_checks import check_label_names
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
+from tfxc.data.parsing.path_probe import PathProbe
 
 # The folders in the archives.
 _FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")
 
-_SIDE, _CHANNELS = 32, 3
+_SIDE = 32
+_CHANNELS = 3
 _PIXELS = _SIDE * _SIDE * _CHANNELS
 _TEN = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 _HUNDRED = {"train": ["train"], "test": ["test"]}
@@ -37,8 +38,8 @@ class _Layout:
     pickle or column of the byte in a binary row).
     """
 
-    files: dict
-    labels: dict
+    files: dict[str, list[str]]
+    labels: dict[str, tuple[str, str | None, Any]]
     label_bytes: int = 0  # per row; 0 = pickles
 
 
@@ -86,7 +87,7 @@ class Cifar(PixelReader):
     specificity = 40
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         if probe.is_folder:
             return not probe.files.isdisjoint(_LAYOUTS)
         inside = set(PurePosixPath(probe.first_member).parts)
@@ -98,12 +99,12 @@ class Cifar(PixelReader):
 
     def __init__(self, path: str | Path, *, split: str = "train", labels: str = "fine") -> None:
         super().__init__(path)
-        self._files = _Folder(self.path) if self.path.is_dir() else _Archive(self.path)
-        marker = next((name for name in _LAYOUTS if name in self._files.names), None)
+        self._files = _files_of(self.path)
+        marker = next((name for name in _LAYOUTS if name in self._files), None)
         if marker is None:
             raise DataError(
-                f"the files of CIFAR-10 or CIFAR-100 expected, one of {', '.join(_LAYOUTS)} "
-                f"among them; found {', '.join(sorted(self._files.names)[:10]) or 'no files'}",
+                f"none of {', '.join(_LAYOUTS)} of CIFAR-10 or CIFAR-100 is there, only "
+                f"{', '.join(sorted(self._files)[:10]) or 'nothing'}",
                 where=self.path,
                 fix="give the archive or the folder it unpacks to",
             )
@@ -114,17 +115,21 @@ class Cifar(PixelReader):
         ):
             if value not in choices:
                 raise ConfigError(
-                    f"{' or '.join(map(repr, choices))} expected, found {value!r}", where=option
+                    f"this set has no {value!r}",
+                    where=option,
+                    fix=f"choose one of: {', '.join(choices)}",
                 )
         suffix = ".bin" if self._layout.label_bytes else ""
         self._batches = [f"{name}{suffix}" for name in self._layout.files[split]]
         names_file, names_key, self._labels_key = self._layout.labels[labels]
         for name in (names_file, *self._batches):
-            self._check_there(name)
+            if name not in self._files:
+                names = ", ".join(sorted(self._files))
+                raise self._error(name, f"there is no such file, only {names}")
         self.label_names = self._load_names(names_file, names_key)
         self.num_labels = len(self.label_names)
 
-    def _blocks(self, size):
+    def _blocks(self, size: int) -> Iterator[Chunk]:
         for name in self._batches:
             blocks = self._rows(name, size) if self._layout.label_bytes else self._batch(name)
             start = 0
@@ -137,11 +142,12 @@ class Cifar(PixelReader):
                 )
                 start += len(pixels)
 
-    def _batch(self, name):
+    def _batch(self, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the pixels and label ids of a pickle, as one block."""
-        with self._files.open(name) as stream:
-            found = _with_text_keys(load_plain(stream, self._where(name)))
-        pixels, ids = found.get("data"), found.get(self._labels_key)
+        with self._files[name]() as stream:
+            batch = _with_text_keys(load_plain(stream, self._where(name)))
+        pixels = batch.get("data")
+        ids = batch.get(self._labels_key)
         if (
             not isinstance(pixels, np.ndarray)
             or pixels.dtype != np.uint8
@@ -149,107 +155,91 @@ class Cifar(PixelReader):
         ):
             shown = f"{getattr(pixels, 'dtype', type(pixels).__name__)} "
             shown += f"{getattr(pixels, 'shape', '')}"
-            raise self._error(name, f"'data' of uint8 (n, {_PIXELS}) expected, found {shown}")
-        if not _are(int, ids) or len(ids) != len(pixels):
+            raise self._error(name, f"'data' is {shown.strip()} instead of uint8 (n, {_PIXELS})")
+        if not _is_list_of(int, ids) or len(ids) != len(pixels):
             raise self._error(
                 name,
-                f"{self._labels_key!r}, a list of {len(pixels)} integers expected, found "
-                f"{repr(ids)[:60]}",
+                f"{self._labels_key!r} is {repr(ids)[:60]} instead of a list of {len(pixels)} "
+                "integers",
             )
         yield pixels, np.array(ids)
 
-    def _rows(self, name, size):
+    def _rows(self, name: str, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the pixels and label ids of a binary file, ``size`` rows at a time."""
         width = self._layout.label_bytes + _PIXELS
-        with self._files.open(name) as stream:
+        with self._files[name]() as stream:
             while content := stream.read(size * width):
                 if len(content) % width:
                     raise self._error(
                         name,
-                        f"rows of {width} bytes expected, found {len(content) % width} bytes "
-                        "at the end: it is truncated or damaged",
+                        f"the last row has {len(content) % width} bytes instead of {width}: the "
+                        "file is truncated or damaged",
                     )
                 rows = np.frombuffer(content, np.uint8).reshape(-1, width)
                 yield rows[:, self._layout.label_bytes :], rows[:, self._labels_key]
 
-    def _named(self, ids, name, start):
+    def _named(self, ids: np.ndarray, name: str, start: int) -> list[str]:
         wrong = np.flatnonzero((ids < 0) | (ids >= self.num_labels))
         if wrong.size:
             raise self._error(
                 f"{name}[{start + wrong[0]}]",
-                f"a label of 0 to {self.num_labels - 1} expected, found {ids[wrong[0]]}",
+                f"the label {ids[wrong[0]]} is not one of 0 to {self.num_labels - 1}",
             )
         return [self.label_names[label] for label in ids.tolist()]
 
-    def _load_names(self, name, key):
-        with self._files.open(name) as stream:
+    def _load_names(self, name: str, key: str | None) -> list[str]:
+        with self._files[name]() as stream:
             if key is None:
                 names = stream.read().split()
             else:
                 names = _with_text_keys(load_plain(stream, self._where(name))).get(key)
-        if not names or not _are(str | bytes, names):
-            raise self._error(name, f"a list of label names under {key!r} expected")
+        if not names or not _is_list_of(str | bytes, names):
+            place = "in the file" if key is None else f"under {key!r}"
+            raise self._error(name, f"there is no list of label names {place}")
         names = [text.decode("latin-1") if isinstance(text, bytes) else text for text in names]
         check_label_names(names, self._where(name))
         return names
 
-    def _check_there(self, name):
-        if name not in self._files.names:
-            found = ", ".join(sorted(self._files.names))
-            raise self._error(name, f"no such file; found {found}")
-
-    def _where(self, name):
+    def _where(self, name: str) -> str:
         return f"{self.path}/{name}"
 
-    def _error(self, name, problem):
+    def _error(self, name: str, problem: str) -> DataError:
         return DataError(problem, where=self._where(name), fix="copy or download it again")
 
 
-class _Folder:
-    """The files of a folder, by name."""
+def _files_of(path: Path) -> dict[str, Callable[[], BinaryIO]]:
+    """What opens the files of a folder or of a tar archive, by their names without folder.
 
-    def __init__(self, path):
-        self._path = path
-        self.names = {file.name for file in path.iterdir() if file.is_file()}
-
-    def open(self, name):
-        return open(self._path / name, "rb")
-
-
-class _Archive:
-    """The files of a tar archive, by name without folder.
-
-    They are read in another order than they are packed in, so the archive is decompressed once,
-    to a temporary file that lives as long as this.
+    They are read in another order than they are packed in, so an archive is decompressed once, to
+    a temporary file that lives as long as the functions.
     """
+    if path.is_dir():
+        files = (file for file in path.iterdir() if file.is_file())
+        return {file.name: functools.partial(open, file, "rb") for file in files}
+    stream = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the function below)
+    places = {}
+    for member, read in tar_members(path):
+        content = read()
+        places[PurePosixPath(member.name).name] = (stream.tell(), len(content))
+        stream.write(content)
 
-    def __init__(self, path):
-        self._stream = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
-        weakref.finalize(self, self._stream.close)
-        self._members = {}
-        for member, read in tar_members(path):
-            content = read()
-            name = PurePosixPath(member.name).name
-            self._members[name] = self._stream.tell(), len(content)
-            self._stream.write(content)
-        self.names = set(self._members)
+    def opened(offset: int, length: int) -> BinaryIO:
+        stream.seek(offset)
+        return io.BytesIO(stream.read(length))
 
-    def open(self, name):
-        offset, length = self._members[name]
-        self._stream.seek(offset)
-        return io.BytesIO(self._stream.read(length))
+    weakref.finalize(opened, stream.close)
+    return {name: functools.partial(opened, *place) for name, place in places.items()}
 
 
-def _are(kind, values):
-    """Whether this is a list of ``kind``."""
+def _is_list_of(kind: type | types.UnionType, values: object) -> bool:
     return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
-def _with_text_keys(found):
+def _with_text_keys(content: object) -> dict[Any, Any]:
     """A dict of Python 2 or 3 with ``str`` keys; {} of anything else."""
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         return {}
     return {
         key.decode("latin-1") if isinstance(key, bytes) else key: value
-        for key, value in found.items()
+        for key, value in content.items()
     }

@@ -5,9 +5,9 @@ import contextlib
 import csv
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -25,6 +25,9 @@ from tfxc.data.parsing.column_guess import (
 from tfxc.data.parsing.label_cells import RowLabels, columns_of
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8
+
+if TYPE_CHECKING:
+    import _csv
 
 # Lines and characters by which delimiter and quotes are found, and what may separate cells besides
 # what the file's ending says.
@@ -104,7 +107,11 @@ class Delimited(TextReader):
             endings = [ending.lower() for ending in self.path.suffixes[-2:]]
             delimiter = "\t" if ".tsv" in endings else ","
         elif len(delimiter) != 1 or delimiter in '\r\n"':
-            raise ConfigError(f"one character expected, found {delimiter!r}", where="delimiter")
+            raise ConfigError(
+                f"{delimiter!r} cannot separate cells",
+                where="delimiter",
+                fix="give one character that is neither a quote nor a line break",
+            )
         if escape is not None and (len(escape) != 1 or escape in f'\r\n"{delimiter}'):
             raise ConfigError(
                 f"{escape!r} cannot escape other characters",
@@ -120,8 +127,13 @@ class Delimited(TextReader):
         if columns is not None and (
             isinstance(columns, str) or not all(isinstance(name, str) for name in columns)
         ):
-            raise ConfigError(f"a list of names expected, found {columns!r}", where="columns")
-        self.columns, self._labelled = columns, labelled
+            raise ConfigError(
+                f"{columns!r} is not a list of names",
+                where="columns",
+                fix="list the names of all columns",
+            )
+        self.columns = columns
+        self._labelled = labelled
 
     @classmethod
     def options_of(
@@ -142,29 +154,36 @@ class Delimited(TextReader):
         values = first_values(row for row in rows if len(row) == len(header))
         if header and wanted == Wanted() and names_are_values(header, values):
             names = [f"column {number}" for number in range(1, len(header) + 1)]
-            found = guess_columns(_table(names, values), wanted, where)
-            names[names.index(found.text)] = "text"
-            labels = found.labels
+            columns = guess_columns(_table(names, values), wanted, where)
+            names[names.index(columns.text)] = "text"
+            labels = columns.labels
             if isinstance(labels, str):
                 names[names.index(labels)] = labels = "label"
-            found = Columns("text", labels, found.separator)
+            columns = Columns("text", labels, columns.separator)
             options["columns"] = names
         else:
-            found = guess_columns(_table(header, values), wanted, where)
-            _refuse_twice(header, found, where)
-        options |= {"text_field": found.text, "labels_field": found.labels}
-        return options | ({"label_separator": found.separator} if found.separator else {})
+            columns = guess_columns(_table(header, values), wanted, where)
+            for name in (columns.text, *columns_of(columns.labels)):
+                if header.count(name) > 1:
+                    raise DataError(
+                        f"{header.count(name)} columns have the name {name!r}",
+                        where=where,
+                        fix="rename all but one of them",
+                    )
+        options |= {"text_field": columns.text, "labels_field": columns.labels}
+        return options | ({"label_separator": columns.separator} if columns.separator else {})
 
     def table(self) -> Table:
         rows = (row for _, row in self._rows())
         return Table(list(self.columns) if self.columns else next(rows, []), rows)
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, list[Any]] | tuple[str, list[Any], str]]:
         rows = self._rows()
-        number, header = (1, list(self.columns)) if self.columns else next(rows, (1, []))
+        header = list(self.columns) if self.columns else next(rows, (1, []))[1]
         where = f"{self.path}:1"
         text_at = find_column(header, self.text_field, TEXT_FIELDS, "text_field", where)
-        id_at, labels_at = None, []
+        id_at = None
+        labels_at: Sequence[int] = []
         if self.id_field is not None:
             id_at = find_column(header, self.id_field, (), "id_field", where)
         if self._labelled:
@@ -186,7 +205,7 @@ class Delimited(TextReader):
                 check_label_name(name, where)
             yield (row[text_at], labels) if id_at is None else (row[text_at], labels, row[id_at])
 
-    def _rows(self):
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yields ``(number of the row's first line, cells)``, blank lines left out."""
         texts = self._lines.texts()
         first = [text for text in itertools.islice(texts, 1) if not _SEPARATOR.fullmatch(text[1])]
@@ -203,22 +222,23 @@ class Delimited(TextReader):
             if row:
                 yield number, row
 
-    def _cells(self, lines):
+    def _cells(self, lines: Iterable[str]) -> "_csv._reader":
         """The ``csv.reader`` of lines without their endings."""
         if self.escape is not None:
-            kept = re.compile(re.escape(self.escape) + "(.)")
-            special = f'"{self.escape}{self.delimiter}'
+            escape = self.escape
+            escaped = re.compile(re.escape(escape) + "(.)")
+            special = f'"{escape}{self.delimiter}'
             bounds = ("", self.delimiter)
 
-            def protected(match):
+            def protected(match: re.Match[str]) -> str:
                 before = match.string[match.start() - 1 : match.start()]
                 behind = match.string[match.end() : match.end() + 1]
                 if match[1] == "N" and before in bounds and behind in bounds:
                     return ""  # MySQL's NULL
                 # Python drops the character wherever it stands.
-                return match[0] if match[1] in special else self.escape + match[0]
+                return match[0] if match[1] in special else escape + match[0]
 
-            lines = (kept.sub(protected, line) for line in lines)
+            lines = (escaped.sub(protected, line) for line in lines)
         return csv.reader(
             (f"{line}\n" for line in lines),
             delimiter=self.delimiter,
@@ -228,7 +248,7 @@ class Delimited(TextReader):
             strict=True,
         )
 
-    def _unparsable(self, error, number, last):
+    def _unparsable(self, error: str, number: int, last: int) -> DataError:
         """The error of a row, by the words of ``csv``, which are about its own options.
 
         Args:
@@ -262,7 +282,7 @@ class Delimited(TextReader):
             fix += r"'data.reader_options.escape=\'; else repair the line"
         return DataError(problem, where=where, fix=fix)
 
-    def _next(self, rows):
+    def _next(self, rows: "_csv._reader") -> list[str] | None:
         """The next row, or None, within the longest line; the limit is the whole process's."""
         before = csv.field_size_limit(self._lines.max_line_bytes)
         try:
@@ -287,7 +307,7 @@ class _Fit(NamedTuple):
     unquoted: int
 
 
-def _layout_of(path, given):
+def _layout_of(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """``delimiter``, ``quotes`` and ``escape`` as options, where they are not the usual ones."""
     usual = Delimited(path, **given)
     lines = []
@@ -301,7 +321,7 @@ def _layout_of(path, given):
     if lines and _SEPARATOR.fullmatch(lines[0]):
         del lines[0]
     delimiters = (usual.delimiter, *(sign for sign in _DELIMITERS if sign != usual.delimiter))
-    best = {}
+    best: dict[str, Any] = {}
     most = 0.0
     for delimiter in delimiters if given.get("delimiter") is None else delimiters[:1]:
         options, fit = _quoting_of(path, lines, {**given, "delimiter": delimiter})
@@ -314,7 +334,9 @@ def _layout_of(path, given):
     return best
 
 
-def _quoting_of(path, lines, given):
+def _quoting_of(
+    path: Path, lines: Sequence[str], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], _Fit]:
     """``quotes`` and ``escape`` as options, where they are not those given, and the ``_Fit``.
 
     Quotes count unless more rows are broken by them than are well quoted: a single broken row is
@@ -326,14 +348,14 @@ def _quoting_of(path, lines, given):
     null = re.compile(rf"(?:^|{sign})\\N(?:{sign}|$)")
     has_null = any(null.search(line.rstrip("\r\n")) for line in lines)
 
-    def with_quotes(quotes):
+    def with_quotes(quotes: bool) -> tuple[str | None, _Fit]:
         escapes = [None, "\\"] if any("\\" in line for line in lines) else [None]
         if has_null or (quotes and any('\\"' in line for line in lines)):
             escapes.reverse()
         if "escape" in given:
             escapes = [given["escape"]]
-        tried = [{**given, "quotes": quotes, "escape": escape} for escape in escapes]
-        fits = [_fit(Delimited(path, **each), lines) for each in tried]
+        trials = [{**given, "quotes": quotes, "escape": escape} for escape in escapes]
+        fits = [_fit(Delimited(path, **options), lines) for options in trials]
         place = min(range(len(fits)), key=lambda number: fits[number].bad)
         return escapes[place], fits[place]
 
@@ -342,11 +364,13 @@ def _quoting_of(path, lines, given):
     if "quotes" not in given and fit.unquoted > fit.quoted:
         quotes = False
         escape, fit = with_quotes(quotes)
-    found = {} if quotes == given.get("quotes", True) else {"quotes": quotes}
-    return found if escape == given.get("escape") else found | {"escape": escape}, fit
+    options = {} if quotes == given.get("quotes", True) else {"quotes": quotes}
+    if escape != given.get("escape"):
+        options["escape"] = escape
+    return options, fit
 
 
-def _fit(reader, lines):
+def _fit(reader: Delimited, lines: Sequence[str]) -> _Fit:
     """The ``_Fit`` of a reader to lines of its file; after a broken row it goes on in the next."""
     starts = re.compile(rf'(?:^|{re.escape(reader.delimiter)}) *"')
     counts: collections.Counter[str] = collections.Counter()
@@ -372,19 +396,9 @@ def _fit(reader, lines):
     return _Fit(*(counts[name] for name in _Fit._fields))
 
 
-def _table(names, values):
+def _table(names: Sequence[str], values: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
     """{name: first values}; of a name given twice the first column."""
-    table: dict[str, list] = {}
+    table: dict[str, list[Any]] = {}
     for number, name in enumerate(names):
         table.setdefault(name, [row[number] for row in values])
     return table
-
-
-def _refuse_twice(header, found, where):
-    for name in (found.text, *columns_of(found.labels)):
-        if header.count(name) > 1:
-            raise DataError(
-                f"one column {name!r} expected, found {header.count(name)} of that name",
-                where=where,
-                fix="rename all but one of them",
-            )

@@ -1,15 +1,13 @@
 """The text format of fastText: labels as words with a prefix, then the text."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.parsing.lines import UTF_8
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 _PREFIX = "__label__"
 
@@ -48,7 +46,7 @@ class FastTextLines(TextReader):
     label_options = ("prefix",)
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return super().recognises(probe) and (probe.first_line or b"").lstrip().startswith(
             _PREFIX.encode()
         )
@@ -64,10 +62,15 @@ class FastTextLines(TextReader):
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         if not isinstance(prefix, str) or not prefix or prefix.split() != [prefix]:
-            raise ConfigError(f"a word expected, found {prefix!r}", where="prefix")
-        self.prefix, self._labelled = prefix, labelled
+            raise ConfigError(
+                f"{prefix!r} is not a word",
+                where="prefix",
+                fix="give what labels begin with, without white space",
+            )
+        self.prefix = prefix
+        self._labelled = labelled
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, list[str]]]:
         for _, line in self._lines.texts():
             words = line.split()
             if not words and self._labelled:
@@ -76,5 +79,5 @@ class FastTextLines(TextReader):
             text = " ".join(word for word in words if not self._is_label(word))
             yield text, list(dict.fromkeys(labels)) if self._labelled else []
 
-    def _is_label(self, word):
+    def _is_label(self, word: str) -> bool:
         return len(word) > len(self.prefix) and word.startswith(self.prefix)

@@ -1,7 +1,7 @@
 """Feature sets, as a stream of chunks."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,9 +9,7 @@ from tfxc.data.chunk import Chunk
 from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
 from tfxc.data.formats.base import Reader
 from tfxc.data.lists import LabelLists
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 
 class FeatureSetReader(Reader):
@@ -34,17 +32,18 @@ class FeatureSetReader(Reader):
     specificity = 50
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return probe.is_folder and is_feature_set(probe.path)
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self._set = FeatureSet(path)
         self.num_examples = self._set.num_examples
-        self.num_features, self.num_labels = self._set.num_features, self._set.num_labels
+        self.num_features = self._set.num_features
+        self.num_labels = self._set.num_labels
         self.label_names = self._set.label_names
 
-    def _read(self, size):
+    def _read(self, size: int) -> Iterator[Chunk]:
         names = None if self.label_names is None else np.array(self.label_names, object)
         for _, features, labels in self._set.blocks(size):
             ids = LabelLists(np.arange(len(labels) + 1), labels, names)

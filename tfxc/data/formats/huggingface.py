@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import read_json
+from tfxc.data.formats.base import split_error
 from tfxc.data.formats.parquet import Parquet
 from tfxc.data.parsing.arrow_tables import TableFile, class_names_of
+from tfxc.data.parsing.path_probe import PathProbe
 
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
-_STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
+_STATE = "state.json"
+_INFO = "dataset_info.json"
+_SPLITS = "dataset_dict.json"
 
 
 class SavedDataset(Parquet):
@@ -45,7 +46,7 @@ class SavedDataset(Parquet):
     specificity = 30
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return _SPLITS in probe.files or {_STATE, _INFO} <= probe.files
 
     @classmethod
@@ -58,19 +59,27 @@ class SavedDataset(Parquet):
         state = _json(folder / _STATE)
         if state.get("_indices_data_files"):
             raise DataError(
-                "all rows expected, found a selection of rows kept apart from them",
+                "the folder holds a selection of rows, kept apart from the rows",
                 where=folder,
                 fix="call flatten_indices() and save_to_disk() again",
             )
-        found = [folder / _file_name(entry) for entry in _entries(state, folder)]
-        missing = next((file for file in found if not file.is_file()), None)
-        if missing is not None:
+        entries = state.get("_data_files")
+        names = list(map(_file_name, entries)) if isinstance(entries, list) else []
+        files = [folder / name for name in names if name]
+        if not files or len(files) < len(names):
             raise DataError(
-                "the data file that state.json names expected, found none",
-                where=missing,
-                fix="copy or save the data set again",
+                "'_data_files' is not a list of data files",
+                where=folder / _STATE,
+                fix="save the data set again with save_to_disk()",
             )
-        return found
+        for file in files:
+            if not file.is_file():
+                raise DataError(
+                    "state.json names this data file, but there is none",
+                    where=file,
+                    fix="copy or save the data set again",
+                )
+        return files
 
     @classmethod
     def _class_names(cls, table: TableFile, column: str) -> list[str] | None:
@@ -78,48 +87,32 @@ class SavedDataset(Parquet):
         return class_names_of(features.get(column)) if isinstance(features, dict) else None
 
 
-def _split_folder(path, split):
+def _split_folder(path: Path, split: str | None) -> Path:
     if not (path / _SPLITS).is_file():
         if split is not None:
             raise DataError(
-                f"a DatasetDict with the split {split!r} expected, found one Dataset",
+                f"the folder holds one Dataset, without the split {split!r}",
                 where=path,
                 fix="leave the option split out",
             )
         return path
     splits = _splits(path)
-    if split not in splits:
-        raise DataError(
-            f"{'a split' if split is None else f'the split {split!r}'} expected, found "
-            f"{', '.join(splits) or 'none'}",
-            where=path,
-            fix="choose one of these with the reader's option split",
-        )
+    if split is None or split not in splits:
+        raise split_error(path, splits, split)
     return path / split
 
 
-def _splits(path):
+def _splits(path: Path) -> list[str]:
     splits = _json(path / _SPLITS).get("splits")
-    return [each for each in splits if isinstance(each, str)] if isinstance(splits, list) else []
+    return [name for name in splits if isinstance(name, str)] if isinstance(splits, list) else []
 
 
-def _entries(state, folder):
-    entries = state.get("_data_files")
-    if not isinstance(entries, list) or not entries or not all(map(_file_name, entries)):
-        raise DataError(
-            "a list of data files expected as '_data_files', found none",
-            where=folder / _STATE,
-            fix="save the data set again with save_to_disk()",
-        )
-    return entries
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = read_json(path, fix="copy or save the set again")
+    return content
 
 
-def _json(path):
-    found: dict[str, Any] = read_json(path, fix="copy or save the set again")
-    return found
-
-
-def _file_name(entry):
+def _file_name(entry: object) -> str | None:
     """The name of a file in its folder; nothing that leads out of it."""
     name = entry.get("filename") if isinstance(entry, dict) else None
     return name if isinstance(name, str) and Path(name).name == name else None

@@ -1,21 +1,19 @@
 """NumPy archives of pixels and labels."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import PixelReader
-from tfxc.data.parsing.arrays import array_error, open_rows
+from tfxc.data.parsing.arrays import ArrayRows, array_error, open_rows
 from tfxc.data.parsing.label_checks import check_label_name, check_label_names
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.source_files import expand
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
 
 
 class ImageArrays(PixelReader):
@@ -53,7 +51,7 @@ class ImageArrays(PixelReader):
     label_options = ("classes", "class_names")
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return not probe.arrays.isdisjoint(("images", "images_packed"))
 
     def __init__(
@@ -70,72 +68,83 @@ class ImageArrays(PixelReader):
     ) -> None:
         super().__init__(path)
         if packed_shape is not None and not _is_pair(packed_shape, 1):
-            raise _option_error("packed_shape", "[height, width]", packed_shape)
+            raise ConfigError(
+                f"{packed_shape!r} is not [height, width]",
+                where="packed_shape",
+                fix="give two numbers of at least 1",
+            )
         if classes is not None and not (_is_pair(classes, 0) and classes[0] < classes[1]):
-            raise _option_error("classes", "[first, last), ids from 0,", classes)
+            raise ConfigError(
+                f"{classes!r} is not [first, last) of label ids",
+                where="classes",
+                fix="give two ids, from 0 and ascending",
+            )
         if not labelled and (classes is not None or class_names is not None):
             raise ConfigError(
                 "classes and class_names need labels", where="labelled", fix="leave them out"
             )
-        self._images, self._labels = images, labels
-        self._packed_shape, self._invert, self._classes = packed_shape, invert, classes
+        self._images = images
+        self._labels = labels
+        self._packed_shape = packed_shape
+        self._invert = invert
+        self._classes = classes
         with open_rows(self.path, images) as rows:
             self._check_images(rows)
             self.num_examples = rows.shape[0]
         # A list of names, or None if the labels stay numbers.
         self._names = None if class_names is None else self._load_names(class_names)
-        self._ids, self._kept = None, np.ones(self.num_examples, bool)
+        self._ids: np.ndarray | None = None
+        self._chosen = np.ones(self.num_examples, bool)
         if labelled:
-            self._ids = self._load_labels()
-            self._choose_classes()
+            ids = self._load_labels()
+            self.label_names = self._names
+            which = ""
+            if classes is not None:
+                first, last = classes
+                which = f" of the classes {first} to {last - 1}"
+                self._chosen = (ids >= first) & (ids < last)
+                ids = ids - first
+                self.num_labels = last - first
+                if self._names is not None:
+                    self.label_names = self._names[first:last]
+            if self.label_names is not None:
+                self.num_labels = len(self.label_names)
+            self.num_examples = int(self._chosen.sum())
+            if not self.num_examples:
+                raise self._error(f"{labels}: there are no images{which}")
+            self._ids = ids
 
-    def _choose_classes(self):
-        self.label_names = self._names
-        if self._classes is not None:
-            first, last = self._classes
-            self._kept = (self._ids >= first) & (self._ids < last)
-            self._ids = self._ids - first
-            self.num_labels = last - first
-            if self._names is not None:
-                self.label_names = self._names[first:last]
-        if self.label_names is not None:
-            self.num_labels = len(self.label_names)
-        self.num_examples = int(self._kept.sum())
-        if not self.num_examples:
-            wanted = f" of classes {first} to {last - 1}" if self._classes is not None else ""
-            raise self._error(f"{self._labels}: images{wanted} expected, found none")
-
-    def _blocks(self, size):
+    def _blocks(self, size: int) -> Iterator[Chunk]:
         with open_rows(self.path, self._images) as rows:
             size = rows.at_once(size)
             for start in range(0, rows.shape[0], size):
                 block = rows.read(min(size, rows.shape[0] - start))
-                chosen = np.flatnonzero(self._kept[start : start + len(block)])
+                chosen = np.flatnonzero(self._chosen[start : start + len(block)])
+                labels: list[list[Any]] = [[] for _ in chosen]
+                if self._ids is not None:
+                    labels = [[label] for label in self._ids[start + chosen].tolist()]
+                    if self.label_names is not None:
+                        labels = [[self.label_names[label]] for [label] in labels]
                 yield Chunk(
-                    labels=self._label_lists(start + chosen),
+                    labels=labels,
                     images=self._pixels(block[chosen]),
                     names=[f"{self._images}[{index}]" for index in (start + chosen).tolist()],
                 )
 
-    def _check_images(self, rows):
-        shape, found = rows.shape, f"found {rows.dtype} {rows.shape}"
+    def _check_images(self, rows: ArrayRows) -> None:
+        shape = rows.shape
+        problem = f"{self._images}: the array is {rows.dtype} {shape} instead of uint8"
         if self._packed_shape is not None:
             height, width = self._packed_shape
             length = -(-height * width // 8)
             if rows.dtype != np.uint8 or shape[1:] != (length,):
-                raise self._error(
-                    f"{self._images}: uint8 (n, {length}), {height} x {width} bits per row, is "
-                    f"expected, {found}"
-                )
+                raise self._error(f"{problem} (n, {length}) of {height} x {width} bits per row")
             return
         channels = 1 if len(shape) == 3 else shape[-1] if len(shape) == 4 else None
         if rows.dtype != np.uint8 or channels not in (1, 3) or 0 in shape[1:]:
-            raise self._error(
-                f"{self._images}: uint8 (n, height, width) or (n, height, width, 1 or 3) is "
-                f"expected, {found}"
-            )
+            raise self._error(f"{problem} (n, height, width) or (n, height, width, 1 or 3)")
 
-    def _pixels(self, block):
+    def _pixels(self, block: np.ndarray) -> np.ndarray:
         if self._packed_shape is not None:
             height, width = self._packed_shape
             bits = np.unpackbits(block, axis=1, count=height * width)
@@ -144,14 +153,14 @@ class ImageArrays(PixelReader):
             block = block[..., np.newaxis]
         return 255 - block if self._invert else block
 
-    def _load_labels(self):
+    def _load_labels(self) -> np.ndarray:
         """int64 ids or names, (n,), checked."""
         numbered = self._classes is not None or self._names is not None
         with open_rows(self.path, self._labels) as rows:
             if rows.shape != (self.num_examples,) or rows.dtype.kind not in "iuU"[: 3 - numbered]:
                 raise self._error(
-                    f"{self._labels}: integers{'' if numbered else ' or strings'} of shape "
-                    f"({self.num_examples},) expected, found {rows.dtype} {rows.shape}"
+                    f"{self._labels}: the array is {rows.dtype} {rows.shape} instead of integers"
+                    f"{'' if numbered else ' or strings'} of shape ({self.num_examples},)"
                 )
             labels = rows.read(self.num_examples)
         if labels.dtype.kind == "U":
@@ -162,48 +171,39 @@ class ImageArrays(PixelReader):
         wrong = np.flatnonzero((labels < 0) | (labels >= limit))
         if wrong.size:
             raise self._error(
-                f"{self._labels}[{wrong[0]}]: a label id of 0 to {limit - 1:,} expected, found "
-                f"{labels[wrong[0]]}"
+                f"{self._labels}[{wrong[0]}]: the label id {labels[wrong[0]]} is not one of 0 to "
+                f"{limit - 1:,}"
             )
         return labels.astype(np.int64)
 
-    def _label_lists(self, indices):
-        if self._ids is None:
-            return [[] for _ in indices]
-        if self.label_names is None:
-            return [[label] for label in self._ids[indices].tolist()]
-        return [[self.label_names[label]] for label in self._ids[indices].tolist()]
-
-    def _load_names(self, class_names):
+    def _load_names(self, class_names: str) -> list[str]:
         path = self.path.parent / expand(str(class_names))
         if not path.is_file():
             raise DataError("no such file", where=path, fix="correct class_names")
+        fix = "list the names of all classes, in the order of their ids"
         try:
             names = json.loads(path.read_text("utf-8"))
         except ValueError as error:
-            raise DataError(f"a JSON list of names expected: {error}", where=path) from None
+            raise DataError(f"the file is not JSON: {error}", where=path, fix=fix) from None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise DataError("a JSON list of names expected", where=path)
+            raise DataError("the file is not a JSON list of names", where=path, fix=fix)
         check_label_names(names, path)
         if self._classes is not None and self._classes[1] > len(names):
             raise DataError(
-                f"names of classes up to {self._classes[1] - 1} expected, found {len(names)} names",
+                f"the file names {len(names)} classes, but classes goes up to "
+                f"{self._classes[1] - 1}",
                 where=path,
                 fix="correct classes or class_names",
             )
         return names
 
-    def _error(self, problem):
+    def _error(self, problem: str) -> DataError:
         return array_error(self.path, problem)
 
 
-def _is_pair(value, lowest):
+def _is_pair(value: object, lowest: int) -> bool:
     return (
         isinstance(value, list | tuple)
         and len(value) == 2
         and all(type(item) is int and item >= lowest for item in value)
     )
-
-
-def _option_error(option, expected, found):
-    return ConfigError(f"{expected} expected, found {found!r}", where=option)

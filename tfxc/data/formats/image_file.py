@@ -1,15 +1,12 @@
 """Single image files."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.storage.reading import existing_file, read_errors
 from tfxc.data.formats.base import EncodedImageReader
 from tfxc.data.kinds import IMAGE
-from tfxc.data.parsing.path_probe import IMAGE_SUFFIXES
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import IMAGE_SUFFIXES, PathProbe
 
 
 class ImageFile(EncodedImageReader):
@@ -30,14 +27,14 @@ class ImageFile(EncodedImageReader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return probe.input_kind == IMAGE.name and probe.suffix().lower() in IMAGE_SUFFIXES
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self.num_examples = 1
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, bytes, list[str]]]:
         with read_errors(self.path):
             content = existing_file(self.path).read_bytes()
         yield str(self.path), content, []

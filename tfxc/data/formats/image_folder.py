@@ -1,23 +1,16 @@
 """Folders of image files, one sub-folder per class."""
 
 import collections
-import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.messages import NOTES
 from tfxc.core.storage.reading import existing_file, read_errors
-from tfxc.data.formats.base import EncodedImageReader
+from tfxc.data.formats.base import EncodedImageReader, split_error, warn_once
 from tfxc.data.kinds import IMAGE
 from tfxc.data.parsing.label_checks import check_label_name
-from tfxc.data.parsing.path_probe import IMAGE_SUFFIXES
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
+from tfxc.data.parsing.path_probe import IMAGE_SUFFIXES, PathProbe
 
 # Names of the folders of splits; and images that TensorFlow does not decode.
 _SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test")
@@ -57,7 +50,7 @@ class ImageFolder(EncodedImageReader):
         return _splits(path)
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return probe.is_folder and (probe.has_images or probe.input_kind == IMAGE.name)
 
     def __init__(
@@ -70,32 +63,40 @@ class ImageFolder(EncodedImageReader):
         labelled: bool = True,
     ) -> None:
         super().__init__(path)
-        self._extensions = _checked_extensions(extensions)
-        if not self.path.is_dir():
-            raise DataError(
-                "a folder expected, found a file", where=self.path, fix="give its folder"
+        names = [extensions] if isinstance(extensions, str) else extensions
+        self._extensions = tuple("." + str(name).lower().lstrip(".") for name in names)
+        if not self._extensions or "." in self._extensions:
+            raise ConfigError(
+                f"{extensions!r} is not a list of endings",
+                where="extensions",
+                fix="list endings such as .jpg",
             )
+        if not self.path.is_dir():
+            raise DataError("this is a file", where=self.path, fix="give the folder of images")
         if labelled or split is not None:
             self.path = _split_folder(self.path, split)
         self._folders: dict[str | None, Path] = {None: self.path}
         self._skipped = collections.Counter[str]()
         if labelled:
             classes = self._classes(skip_empty)
-            self._folders, self.label_names = classes, list(classes)
+            self._folders = {**classes}
+            self.label_names = list(classes)
             self.num_labels = len(classes)
         self._skipped.clear()
         self.num_examples = sum(1 for _ in self.files())
-        found = ", ".join(f"{count:,} {ending}" for ending, count in sorted(self._skipped.items()))
-        if found:
-            _warn(f"{self.path}: {found} files are skipped; convert them to JPEG or PNG")
+        if self._skipped:
+            counts = (f"{count:,} {ending}" for ending, count in sorted(self._skipped.items()))
+            warn_once(
+                f"{self.path}: {', '.join(counts)} files are skipped; convert them to JPEG or PNG"
+            )
         if not self.num_examples:
             raise DataError(
-                f"image files ({', '.join(self._extensions)}) expected, found none",
+                f"the folder has no image files ({', '.join(self._extensions)})",
                 where=self.path,
                 fix="check the folder and the option extensions",
             )
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, bytes, list[str]]]:
         for label, file in self.files():
             # A name that is not UTF-8 could not be written into a report.
             name = file.relative_to(self.path).as_posix()
@@ -110,14 +111,21 @@ class ImageFolder(EncodedImageReader):
             for file in self._images(folder):
                 yield label, file
 
-    def _images(self, folder):
+    def _images(self, folder: Path) -> Iterator[Path]:
         """Yields the image files below ``folder``, sorted."""
-        names, folders = [], []
+        names: list[str] = []
+        folders: list[str] = []
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):
-                    self._refuse_circle(entry, folder)
-                    (folders if entry.is_dir() else names).append(entry.name)
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_symlink() and entry.is_dir():
+                    target = Path(os.path.realpath(entry.path))
+                    if Path(os.path.realpath(folder)).is_relative_to(target):
+                        raise DataError(
+                            f"this link points back to {target}", where=entry.path, fix="remove it"
+                        )
+                (folders if entry.is_dir() else names).append(entry.name)
         for name in sorted(names):
             if name.lower().endswith(self._extensions):
                 yield Path(folder, name)
@@ -126,82 +134,52 @@ class ImageFolder(EncodedImageReader):
         for name in sorted(folders):
             yield from self._images(Path(folder, name))
 
-    @staticmethod
-    def _refuse_circle(entry, folder):
-        if entry.is_symlink() and entry.is_dir():
-            target = Path(os.path.realpath(entry.path))
-            if Path(os.path.realpath(folder)).is_relative_to(target):
-                raise DataError(
-                    f"this link points back to {target}", where=entry.path, fix="remove it"
-                )
-
-    def _classes(self, skip_empty):
+    def _classes(self, skip_empty: bool) -> dict[str, Path]:
         """Class name -> folder."""
         entries = [entry for entry in sorted(self.path.iterdir()) if entry.name[0] != "."]
         folders = {entry.name: entry for entry in entries if entry.is_dir()}
-        stray = [name for name in self._names(entries) if name.lower().endswith(self._extensions)]
-        if stray:
-            raise DataError(
-                f"one sub-folder per class expected, found the image {stray[0]} next to "
-                f"{len(folders)} sub-folders",
-                where=self.path,
-                fix="move it into the folder of its class, or read without labels (labelled=False)",
-            )
+        for entry in entries:
+            if not entry.is_dir() and entry.name.lower().endswith(self._extensions):
+                raise DataError(
+                    f"the image {entry.name} is beside the sub-folders of the classes, not in one",
+                    where=self.path,
+                    fix="move it into the folder of its class, or read without labels "
+                    "(labelled=False)",
+                )
         for name, folder in list(folders.items()):
             check_label_name(name, folder)
             if next(self._images(folder), None) is not None:
                 continue
             if not skip_empty:
                 raise DataError(
-                    f"image files ({', '.join(self._extensions)}) of class {name!r} expected, "
-                    "found none",
+                    f"the class {name!r} has no image files ({', '.join(self._extensions)})",
                     where=folder,
                     fix="delete the folder, or set the option skip_empty",
                 )
             del folders[name]
         return folders
 
-    @staticmethod
-    def _names(entries):
-        return [entry.name for entry in entries if not entry.is_dir()]
 
-
-@functools.cache  # once, however often a folder is opened
-def _warn(message):
-    NOTES.warning(message)
-
-
-def _splits(folder):
+def _splits(folder: Path) -> list[str]:
     """The sub-folders, if each is named as a split and holds folders: of classes."""
-    found = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_dir())
-    if len(found) < 2 or not all(path.name.lower() in _SPLITS for path in found):
+    folders = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_dir())
+    if len(folders) < 2 or not all(path.name.lower() in _SPLITS for path in folders):
         return []
-    has_classes = all(any(entry.is_dir() for entry in path.iterdir()) for path in found)
-    return [path.name for path in found] if has_classes else []
+    has_classes = all(any(entry.is_dir() for entry in path.iterdir()) for path in folders)
+    return [path.name for path in folders] if has_classes else []
 
 
-def _split_folder(folder, split):
+def _split_folder(folder: Path, split: str | None) -> Path:
     """The folder of a split; ``folder`` itself where there are none."""
     splits = _splits(folder)
     if split in splits:
         return folder / split
     if not splits and split is None:
         return folder
-    wanted = "one split" if split is None else f"the split {split!r}"
+    if splits:
+        raise split_error(folder, splits, split)
     raise DataError(
-        f"{wanted} expected, found {', '.join(splits) or 'a folder without splits'}",
+        f"the folder has no splits, and so not {split!r}",
         where=folder,
-        fix="choose one with the reader's option split, or name its folder"
-        if splits
-        else "leave the option split out",
+        fix="leave the option split out",
     )
-
-
-def _checked_extensions(extensions):
-    given = [extensions] if isinstance(extensions, str) else extensions
-    endings = tuple("." + str(ending).lower().lstrip(".") for ending in given)
-    if not endings or "." in endings:
-        raise ConfigError(
-            f"a list of suffixes like .jpg expected, found {extensions!r}", where="extensions"
-        )
-    return endings

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,78 +93,69 @@ class JSONLines(TextReader):
         )
         values = first_values(rows)
         columns = {key: [row[number] for row in values] for number, key in enumerate(first)}
-        found = guess_columns(columns, wanted, f"{path}:1", kind="key")
+        guess = guess_columns(columns, wanted, f"{path}:1", kind="key")
         usual = {"text_field": "text", "labels_field": "labels"}
-        options = {"text_field": found.text, "labels_field": found.labels}
+        options = {"text_field": guess.text, "labels_field": guess.labels}
         options = {key: name for key, name in options.items() if name != usual[key]}
-        return options | ({"label_separator": found.separator} if found.separator else {})
+        return options | ({"label_separator": guess.separator} if guess.separator else {})
 
     def table(self) -> Table:
         """A column for each key, for which the file is read once."""
         keys = list(dict.fromkeys(key for _, example in self._objects() for key in example))
         return Table(keys, ([example.get(key) for key in keys] for _, example in self._objects()))
 
-    def _objects(self):
+    def _objects(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields ``(place, object)``, blank lines left out."""
         for number, line in self._lines.texts():
-            if line.strip():
-                where = f"{self.path}:{number}"
-                yield where, _object(line, where)
+            if not line.strip():
+                continue
+            where = f"{self.path}:{number}"
+            try:
+                example = json.loads(line)
+            except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
+                problem = f"the line is not a JSON object: {error}"
+                fix = _SPREAD if line.strip() in ("[", "{", "[{") else _CORRECT
+                raise DataError(problem, where=where, fix=fix) from None
+            if not isinstance(example, dict):
+                problem = f"the line is not a JSON object: {_shown(example)}"
+                fix = _SPREAD if isinstance(example, list) else _CORRECT
+                raise DataError(problem, where=where, fix=fix)
+            yield where, example
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, list[Any]] | tuple[str, list[Any], str]]:
         kind = None
         for where, example in self._objects():
-            text, labels = self._example(example, where)
+            text = _field(example, self.text_field, "text_field", where)
+            if not isinstance(text, str):
+                problem = f"{self.text_field!r} is {_shown(text)}, which is not a text"
+                raise DataError(problem, where=where, fix=_CORRECT)
+            check_unicode(text, "a text", where)
+            labels: list[Any] = []
+            if self._labelled:
+                values = [_field(example, key, "labels_field", where) for key in self._label_keys]
+                labels = self._row_labels.read(values, where)
             if labels:
                 kind = kind or type(labels[0])
                 check_labels(labels, kind, where)
-            yield (text, labels, self._name(example, where)) if self.id_field else (text, labels)
-
-    def _name(self, example, where):
-        name = _field(example, self.id_field, "id_field", where)
-        if type(name) not in (str, int):
-            raise DataError(
-                f"a string or an integer expected in {self.id_field!r}, found {_shown(name)}",
-                where=where,
-                fix=_CORRECT,
-            )
-        return str(name)
-
-    def _example(self, example, where):
-        text = _field(example, self.text_field, "text_field", where)
-        if not isinstance(text, str):
-            problem = f"a string expected in {self.text_field!r}, found {_shown(text)}"
-            raise DataError(problem, where=where, fix=_CORRECT)
-        check_unicode(text, "a text", where)
-        if not self._labelled:
-            return text, []
-        values = [_field(example, key, "labels_field", where) for key in self._label_keys]
-        return text, self._row_labels.read(values, where)
+            if not self.id_field:
+                yield text, labels
+                continue
+            name = _field(example, self.id_field, "id_field", where)
+            if type(name) not in (str, int):
+                problem = f"{self.id_field!r} is {_shown(name)}, neither a text nor an integer"
+                raise DataError(problem, where=where, fix=_CORRECT)
+            yield text, labels, str(name)
 
 
-def _object(line, where):
-    try:
-        example = json.loads(line)
-    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
-        problem = f"a JSON object expected: {error}"
-        fix = _SPREAD if line.strip() in ("[", "{", "[{") else _CORRECT
-        raise DataError(problem, where=where, fix=fix) from None
-    if not isinstance(example, dict):
-        problem = f"a JSON object expected, found {_shown(example)}"
-        fix = _SPREAD if isinstance(example, list) else _CORRECT
-        raise DataError(problem, where=where, fix=fix)
-    return example
-
-
-def _field(example, key, option, where):
+def _field(example: Mapping[str, Any], key: str, option: str, where: str) -> Any:
     if key not in example:
         raise DataError(
-            f"the key {key!r} expected, found {', '.join(map(repr, example)) or 'none'}",
+            f"there is no key {key!r}, only {', '.join(map(repr, example)) or 'an empty object'}",
             where=where,
             fix=f"name the right key as {option}",
         )
     return example[key]
 
 
-def _shown(value):
+def _shown(value: object) -> str:
     return repr(value)[:60]

@@ -1,16 +1,14 @@
 """LibMultiLabel's lines: labels and a text, separated by a tab."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 
 class LibMultiLabel(TextReader):
@@ -45,7 +43,7 @@ class LibMultiLabel(TextReader):
     summary = ".txt of LibMultiLabel, labels and text between tabs"
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         # Where labels do not matter, a text file has one text per line unless this format is named.
         if probe.input_kind is not None or not super().recognises(probe):
             return False
@@ -62,18 +60,18 @@ class LibMultiLabel(TextReader):
         super().__init__(path, max_line_bytes, encoding)
         self._labelled = labelled
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, list[str]]]:
         columns = None
         for number, line in self._lines.texts():
             if not line.strip():
                 continue
             where = f"{self.path}:{number}"
             cells = line.split("\t")
-            wanted = (2, 3) if columns is None else (columns,)
+            wanted: tuple[int, ...] = (2, 3) if columns is None else (columns,)
             if len(cells) not in wanted:
                 raise DataError(
-                    f"{' or '.join(map(str, wanted))} columns between tabs expected, found "
-                    f"{len(cells)}",
+                    f"the number of columns between tabs is {len(cells)} instead of "
+                    f"{' or '.join(map(str, wanted))}",
                     where=where,
                     fix="write the labels, a tab and the text, without tabs in it",
                 )

@@ -1,16 +1,14 @@
 """Plain text, one example per line."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.kinds import INPUTS, TEXT
 from tfxc.data.parsing.lines import UTF_8
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.parsing.sparse_lines import parse_header
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
 
 
 class PlainTexts(TextReader):
@@ -39,7 +37,7 @@ class PlainTexts(TextReader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         input_kind = INPUTS.get(probe.input_kind or "")
         if input_kind is None or input_kind.chunk_field != TEXT.chunk_field:
             return False
@@ -52,6 +50,6 @@ class PlainTexts(TextReader):
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, list[str]]]:
         for _, line in self._lines.texts():
             yield line, []

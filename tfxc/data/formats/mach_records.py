@@ -61,28 +61,37 @@ class MachRecords(Reader):
     def bytes_read(self) -> int:
         return self._bytes_read
 
-    def _scan(self):
-        width, self.num_examples = 0, 0
+    def _scan(self) -> None:
+        width = 0
+        num_examples = 0
         with Progress(f"scanning {self.path.name}", self.total_bytes, unit="bytes") as progress:
             for rows in self._parts():
                 width = max(width, rows.num_features)
-                self.num_examples += len(rows)
+                num_examples += len(rows)
                 progress.advance(self.bytes_read - progress.done)
         self.num_features = width
+        self.num_examples = num_examples
 
-    def _read(self, size):
-        kept, first = None, 0
+    def _read(self, size: int) -> Iterator[Chunk]:
+        chunk: Chunk | None = None
+        first = 0
         for rows in self._parts():
             for start in range(0, len(rows), size):
                 part = _chunk(rows.slice(start, start + size), self.num_features)
                 _check(part.features, self.path, first)
                 first += len(part)
-                kept = part if kept is None else _joined(kept, part)
-                while len(kept) >= size:
-                    yield _cut(kept, 0, size)
-                    kept = _cut(kept, size, len(kept))
-        if kept is not None and len(kept):
-            yield kept
+                if chunk is None:
+                    chunk = part
+                else:
+                    chunk = Chunk(
+                        labels=LabelLists.joined([chunk.labels, part.labels]),
+                        features=scipy.sparse.vstack([chunk.features, part.features], format="csr"),
+                    )
+                while len(chunk) >= size:
+                    yield _cut(chunk, 0, size)
+                    chunk = _cut(chunk, size, len(chunk))
+        if chunk is not None and len(chunk):
+            yield chunk
 
     def _parts(self) -> "Iterator[Rows]":
         """Yields ``Rows``, some thousand at a time."""
@@ -91,10 +100,8 @@ class MachRecords(Reader):
         self._bytes_read = 0
         try:
             for rows in read_chunks(self.path, "examples", num_features=self.num_features):
-                counts = len(rows), len(rows.label_ids), len(rows.indices)
-                self._bytes_read = min(
-                    self._bytes_read + 12 * counts[2] + counts[1] + counts[0], self.total_bytes or 0
-                )
+                num_bytes = len(rows) + len(rows.label_ids) + 12 * len(rows.indices)
+                self._bytes_read = min(self._bytes_read + num_bytes, self.total_bytes or 0)
                 yield rows
             self._bytes_read = self.total_bytes or 0
         except DataError as error:
@@ -102,7 +109,7 @@ class MachRecords(Reader):
             raise DataError(problem, where=self.path, fix=_AGAIN) from error
 
 
-def _chunk(rows, num_features):
+def _chunk(rows: "Rows", num_features: int | None) -> Chunk:
     matrix = scipy.sparse.csr_matrix(
         (rows.values, rows.indices, rows.indptr - rows.indptr[0]), shape=(len(rows), num_features)
     )
@@ -110,31 +117,20 @@ def _chunk(rows, num_features):
     return Chunk(labels=labels, features=matrix)
 
 
-def _check(matrix, path, first):
+def _check(matrix: scipy.sparse.csr_matrix, path: Path, first: int) -> None:
     """Sorts the rows; refuses values that are not finite, and features given twice."""
     matrix.sort_indices()
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     twice = (np.diff(matrix.indices) == 0) & (np.diff(rows) == 0)
     for wrong, problem in (
-        (~np.isfinite(matrix.data), "a finite value expected, found {value}"),
-        (np.append(twice, False), "each feature once expected, found it twice"),
+        (~np.isfinite(matrix.data), "the value {value} of feature {feature} is not finite"),
+        (np.append(twice, False), "feature {feature} is given twice"),
     ):
         if wrong[: len(rows)].any():
             place = int(np.argmax(wrong))
-            problem = problem.format(value=matrix.data[place])
-            raise DataError(
-                f"example {first + rows[place] + 1}: feature {matrix.indices[place]}: {problem}",
-                where=path,
-                fix=_AGAIN,
-            )
+            problem = problem.format(value=matrix.data[place], feature=matrix.indices[place])
+            raise DataError(f"example {first + rows[place] + 1}: {problem}", where=path, fix=_AGAIN)
 
 
-def _cut(chunk, start, end):
+def _cut(chunk: Chunk, start: int, end: int) -> Chunk:
     return Chunk(labels=chunk.labels[start:end], features=chunk.features[start:end])
-
-
-def _joined(one, other):
-    return Chunk(
-        labels=LabelLists.joined([one.labels, other.labels]),
-        features=scipy.sparse.vstack([one.features, other.features], format="csr"),
-    )

@@ -1,18 +1,15 @@
 """Features without labels: one matrix in its own file."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
 from tfxc.data.given_features import FeatureFile
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.parsing.sparse_file import is_array_folder
 
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
-
-_OF_SPARSE = {"format", "shape", "data"}
+_SPARSE_ARRAYS = {"format", "shape", "data"}
 
 
 class MatrixFile(Reader):
@@ -34,17 +31,18 @@ class MatrixFile(Reader):
     has_labels = False
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         if probe.is_folder:
             return is_array_folder(probe.path)
-        return probe.suffix() == ".npy" or _OF_SPARSE.issubset(probe.arrays)
+        return probe.suffix() == ".npy" or _SPARSE_ARRAYS.issubset(probe.arrays)
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self._file = FeatureFile(self.path)
-        self.num_examples, self.num_features = self._file.num_examples, self._file.num_features
+        self.num_examples = self._file.num_examples
+        self.num_features = self._file.num_features
 
-    def _read(self, size):
+    def _read(self, size: int) -> Iterator[Chunk]:
         rows = self._file.open()
         for start in range(0, self._file.num_examples, size):
             features = rows(start, start + size)

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats.base import NONE_GIVEN, Reader, Table, TextReader
+from tfxc.data.formats.base import NONE_GIVEN, Reader, Table, TextReader, split_error
 from tfxc.data.parsing.arrow_tables import SUFFIXES, TableFile
 from tfxc.data.parsing.column_guess import (
     TEXT_FIELDS,
@@ -18,9 +18,7 @@ from tfxc.data.parsing.column_guess import (
 )
 from tfxc.data.parsing.label_cells import RowLabels
 from tfxc.data.parsing.label_checks import check_label_names, check_labels, check_unicode
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 # As train-00000-of-00002.parquet; and names that files or folders of one split begin with.
 _SHARD = re.compile(r"^(.+?)-\d+-of-\d+$")
@@ -70,14 +68,14 @@ class Parquet(TextReader):
     label_options = ("labels_field", "label_separator")
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         endings = (probe.endings, probe.inner_endings)
         return probe.suffix() in SUFFIXES or any(not e.isdisjoint(SUFFIXES) for e in endings)
 
     @classmethod
     def splits_of(cls, path: Path) -> list[str]:
-        found = _files_by_split(path) if path.is_dir() else {}
-        return sorted(found) if len(found) > 1 else []
+        splits = _files_by_split(path) if path.is_dir() else {}
+        return sorted(splits) if len(splits) > 1 else []
 
     @classmethod
     def options_of(
@@ -91,9 +89,9 @@ class Parquet(TextReader):
         table = TableFile(cls._files(path, split)[0])
         values = first_values(row for _, row in table.rows(table.readable))
         columns = {name: [row[at] for row in values] for at, name in enumerate(table.readable)}
-        found = guess_columns(columns, wanted, str(table.path), unreadable=table.unreadable)
-        options = {"text_field": found.text, "labels_field": found.labels}
-        return options | ({"label_separator": found.separator} if found.separator else {})
+        guess = guess_columns(columns, wanted, str(table.path), unreadable=table.unreadable)
+        options = {"text_field": guess.text, "labels_field": guess.labels}
+        return options | ({"label_separator": guess.separator} if guess.separator else {})
 
     def __init__(
         self,
@@ -111,7 +109,7 @@ class Parquet(TextReader):
         first = self._tables[0]
         self._text = _column(first, text_field, TEXT_FIELDS, "text_field")
         self._columns = [self._text]
-        self._classes = None
+        self._classes: list[str] | None = None
         if labelled:
             places = find_label_columns(first.columns, labels_field, first.path)
             names = [first.columns[place] for place in places]
@@ -147,7 +145,7 @@ class Parquet(TextReader):
         if path.is_file():
             if split is not None:
                 raise ConfigError(
-                    "a folder expected with this option, found a file",
+                    f"{path} is a file, and only folders have splits",
                     where="split",
                     fix="leave it out",
                 )
@@ -156,12 +154,10 @@ class Parquet(TextReader):
         if split in by_split:
             return by_split[split]
         if not by_split or split is not None or len(by_split) > 1:
-            wanted = "one split" if split is None else f"the split {split!r}"
-            raise DataError(
-                f"files of {wanted} expected, found {', '.join(sorted(by_split)) or 'none'}",
-                where=path,
-                fix="choose one with the reader's option split" if by_split else "check the folder",
-            )
+            if by_split:
+                raise split_error(path, sorted(by_split), split)
+            problem = f"the folder has no {', '.join(SUFFIXES)} files"
+            raise DataError(problem, where=path, fix="check the folder")
         return next(iter(by_split.values()))
 
     @classmethod
@@ -182,8 +178,9 @@ class Parquet(TextReader):
                     check_labels(labels, kind, where)
                 yield text, labels
 
-    def _labels(self, values, where):
-        labels, classes = self._row_labels.read(values, where), self._classes
+    def _labels(self, values: Sequence[Any], where: str) -> list[Any]:
+        labels = self._row_labels.read(values, where)
+        classes = self._classes
         if classes is None:
             return labels
         numbers = [label for label in labels if label != -1]
@@ -194,35 +191,32 @@ class Parquet(TextReader):
         return [classes[number] for number in numbers]
 
 
-def _files_by_split(folder):
+def _files_by_split(folder: Path) -> dict[str, list[Path]]:
     """The files of a folder in order, by the split they belong to."""
-    found: dict[str, list[Path]] = {}
+    by_split: dict[str, list[Path]] = {}
     shards: dict[str, Path] = {}
     for file in sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES):
-        other = shards.setdefault(file.name, file) if _SHARD.match(file.stem) else file
-        if other != file:
+        shard = _SHARD.match(file.stem)
+        namesake = shards.setdefault(file.name, file) if shard else file
+        if namesake != file:
             raise DataError(
-                f"the files of one data set expected, found {file.name} in "
-                f"{other.parent.relative_to(folder)} and in {file.parent.relative_to(folder)}",
+                f"the folder holds several data sets: {file.name} is in "
+                f"{namesake.parent.relative_to(folder)} and in {file.parent.relative_to(folder)}",
                 where=folder,
                 fix="name one of these folders",
             )
-        found.setdefault(_split_of(file, folder), []).append(file)
-    return found
+        # The name of the file says which split it is of, or that of a folder it is in.
+        names = [*file.relative_to(folder).parent.parts, file.stem]
+        split = shard or next(filter(None, map(_SPLIT.match, names)), None)
+        by_split.setdefault(split[1] if split else _REST, []).append(file)
+    return by_split
 
 
-def _split_of(file, folder):
-    """What a file of a folder is part of, by its name or that of a folder it is in."""
-    parts = [*file.relative_to(folder).parent.parts, file.stem]
-    found = _SHARD.match(file.stem) or next(filter(None, map(_SPLIT.match, parts)), None)
-    return found[1] if found else _REST
-
-
-def _column(table, wanted, usual, option):
+def _column(table: TableFile, wanted: str | None, usual: Sequence[str], option: str) -> str:
     return table.columns[find_column(table.columns, wanted, usual, option, table.path)]
 
 
-def _wrong_value(wanted, column, value, where):
+def _wrong_value(wanted: str, column: str, value: object, where: str) -> DataError:
     return DataError(
         f"column {column!r} holds {str(value)[:60]!r}, which is not {wanted}",
         where=where,

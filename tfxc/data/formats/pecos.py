@@ -2,9 +2,8 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,13 +16,10 @@ from tfxc.data.kinds import IMAGE
 from tfxc.data.lists import LabelLists
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8, Lines
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.parsing.sparse_file import ArrayFolder, is_array_folder, open_rows
 from tfxc.labels.label_matrix import label_matrix
 from tfxc.ops.csr import load_sparse, sparse_shape
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
 
 _TRAIN = "trn"
 _LABEL_FILES = ("Y.txt", "output-items.txt")
@@ -69,7 +65,7 @@ class PecosFolder(Reader):
     specificity = 10
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         if not probe.is_folder or probe.input_kind == IMAGE.name:
             return False
         if any(name.startswith(("X.", "Y.")) for name in probe.files):
@@ -80,8 +76,8 @@ class PecosFolder(Reader):
     @classmethod
     def splits_of(cls, path: Path) -> list[str]:
         folders = (folder.name[2:] for folder in path.glob("Y.*") if is_array_folder(folder))
-        found = sorted({*folders, *(file.name[2:-4] for file in path.glob("Y.*.npz"))})
-        return [] if found == [_TRAIN] else found
+        splits = sorted({*folders, *(file.name[2:-4] for file in path.glob("Y.*.npz"))})
+        return [] if splits == [_TRAIN] else splits
 
     def __init__(
         self,
@@ -96,9 +92,7 @@ class PecosFolder(Reader):
         super().__init__(path, max_line_bytes, encoding)
         self._encoding = encoding
         if not self.path.is_dir():
-            raise DataError(
-                "a folder expected, found a file", where=self.path, fix="give its folder"
-            )
+            raise DataError("this is a file", where=self.path, fix="give the folder it is in")
         self._label_path = self._required(f"Y.{split}.npz", f"Y.{split}") if labelled else None
         self._label_folder: ArrayFolder | None = None
         self._text_path = self._optional(f"X.{split}.txt")
@@ -121,7 +115,7 @@ class PecosFolder(Reader):
             self.num_features = self._features.num_features
             self._check_rows(self._features.num_examples, feature_path)
 
-    def _feature_file(self, split, named):
+    def _feature_file(self, split: str, named: str | None) -> FeatureFile | None:
         """``FeatureFile`` of the split, or None."""
         if named is None:
             names = (f"X.{split}.npz", f"X.{split}.npy", f"X.{split}")
@@ -130,13 +124,13 @@ class PecosFolder(Reader):
         name = Path(str(named).replace("{split}", split))
         if not isinstance(named, str) or name.is_absolute() or ".." in name.parts:
             raise ConfigError(
-                f"a file inside {self.path} expected, found {named!r}",
+                f"{named!r} is not a file inside {self.path}",
                 where="features",
                 fix="put it there, or name the file of a prediction with --features",
             )
         return FeatureFile(self._required(str(name)))
 
-    def _read(self, size):
+    def _read(self, size: int) -> Iterator[Chunk]:
         labels_of = self._labels()
         rows_of = None if self._features is None else self._features.open()
         texts = self._texts() if self._text_path else None
@@ -154,14 +148,15 @@ class PecosFolder(Reader):
     def ranges(self, folder: Path) -> Callable[[int, int], Chunk] | None:
         if self._text_path is not None or self._features is None or self._label_path is None:
             return None
-        features, labels_of = self._features.ranges(folder), self._labels(folder)
+        features = self._features.ranges(folder)
+        labels_of = self._labels(folder)
         if features is None or labels_of is None:
             return None
         return lambda start, stop: Chunk(
             labels=labels_of(start, stop), features=features(start, stop)
         )
 
-    def _labels(self, scratch=None):
+    def _labels(self, scratch: Path | None = None) -> Callable[[int, int], LabelLists] | None:
         """Function of the first row and the one after the last -> ``LabelLists``.
 
         Args:
@@ -182,21 +177,21 @@ class PecosFolder(Reader):
             lists = LabelLists(labels.indptr, labels.indices, names)
             return lambda start, stop: lists[start:stop]
 
-        def read(start, stop):
+        def read(start: int, stop: int) -> LabelLists:
             labels = label_matrix(rows(start, stop), self._label_path, start)
             return LabelLists(labels.indptr, labels.indices, names)
 
         return rows and read
 
-    def _texts(self):
+    def _texts(self) -> Iterator[str]:
         lines = Lines(self._text_path, self._lines.max_line_bytes, True, self._encoding)
         return (line.split("\t", 1)[0] for _, line in lines.texts())
 
-    def _label_names(self):
+    def _label_names(self) -> np.ndarray | None:
         path = next(filter(None, map(self._optional, _LABEL_FILES)), None)
         if path is None:
             return None
-        names = {}
+        names: dict[str, int] = {}
         for number, name in Lines(path, encoding=self._encoding).texts():
             where = f"{path}:{number}"
             check_label_name(name, where)
@@ -207,33 +202,32 @@ class PecosFolder(Reader):
             names[name] = number
         if len(names) != self.num_labels:
             raise DataError(
-                f"{self.num_labels:,} label names, one for each column of "
-                f"{self._label_path.name}, expected, found {len(names):,}",
+                f"the file has {len(names):,} label names, {self._label_path.name} "
+                f"{self.num_labels:,} columns",
                 where=path,
                 fix="give one name per line, for every column",
             )
         return np.array(list(names), dtype=object)
 
-    def _check_rows(self, rows, path, expected=None):
-        if rows != (self.num_examples if expected is None else expected):
+    def _check_rows(self, rows: int, path: Path, wanted: int | None = None) -> None:
+        if rows != (self.num_examples if wanted is None else wanted):
             raise DataError(
-                f"{self.num_examples:,} examples, one for each row of {self._counted.name}, "
-                f"expected, found {rows:,}",
+                f"the file has {rows:,} examples, {self._counted.name} {self.num_examples:,}",
                 where=path,
                 fix="give the files of the same split",
             )
 
-    def _optional(self, name):
+    def _optional(self, name: str) -> Path | None:
         path = self.path / name
         return path if os.path.lexists(path) else None
 
-    def _required(self, *names):
+    def _required(self, *names: str) -> Path:
         paths = [path for path in map(self._optional, names) if path]
         if paths:
             return paths[0]
-        found = sorted(file.name for file in self.path.iterdir())
+        files = sorted(file.name for file in self.path.iterdir())
         raise DataError(
-            f"{' or '.join(names)} expected; the folder has {', '.join(found) or 'no files'}",
+            f"the folder has no {' or '.join(names)}, only {', '.join(files) or 'nothing'}",
             where=self.path,
             fix="give the split as its files are named",
         )

@@ -1,19 +1,18 @@
 """The svmlight / LIBSVM text format with several labels per line."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import NONE_GIVEN, Reader, bounded
 from tfxc.data.parsing.column_guess import Wanted
-from tfxc.data.parsing.sparse_lines import SIGNS, parse_rows
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.sparse_lines import SIGNS, SparseRows, parse_rows
 
 # Labels, if any, and at least one feature. What is between them is no part of either, so that a
 # long line of digits is refused at once.
@@ -56,7 +55,7 @@ class SVMLight(Reader):
     summary = ".svm, .svmlight, .libsvm, or .txt that begins with such a line"
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         if super().recognises(probe):
             return True
         is_text = probe.suffix(cls.compressed) == ".txt"
@@ -73,11 +72,15 @@ class SVMLight(Reader):
         super().__init__(path, max_line_bytes)
         if zero_based not in ("auto", True, False):
             raise ConfigError(
-                f"'auto', true or false expected, found {zero_based!r}", where="zero_based"
+                f"{zero_based!r} is none of 'auto', true and false",
+                where="zero_based",
+                fix="choose one of these",
             )
         if num_features is not None and num_features < 1:
             raise ConfigError(
-                f"a number of at least 1 expected, found {num_features!r}", where="num_features"
+                f"{num_features!r} is below 1",
+                where="num_features",
+                fix="give the number of features, or leave it out",
             )
         self.num_features = num_features
         if self._labels_are_signs():
@@ -102,7 +105,7 @@ class SVMLight(Reader):
             return {}
         return {"zero_based": not reader._first_feature, "num_features": reader.num_features}
 
-    def _labels_are_signs(self):
+    def _labels_are_signs(self) -> bool:
         """Whether the first label that is not 1 is −1; elsewhere labels are ids."""
         for _, line in self._example_lines():
             head = line.split(maxsplit=1)[0]
@@ -116,27 +119,31 @@ class SVMLight(Reader):
                 return label == -1
         return False
 
-    def _scan(self, find_base):
-        lowest, highest, self.num_examples = None, -1, 0
+    def _scan(self, find_base: bool) -> None:
+        lowest = None
+        highest = -1
+        num_examples = 0
         # Ids are checked against num_features only once their base is known.
-        wanted, self.num_features = self.num_features, None
+        num_features = self.num_features
+        self.num_features = None
         with Progress(f"scanning {self.path.name}", self.total_bytes, unit="bytes") as progress:
             for rows in self._rows(4096):
                 progress.advance(self.bytes_read - progress.done)
-                self.num_examples += len(rows.label_counts)
+                num_examples += len(rows.label_counts)
                 if rows.feature_ids.size:
                     smallest = int(rows.feature_ids.min())
                     lowest = smallest if lowest is None else min(lowest, smallest)
                     highest = max(highest, int(rows.feature_ids.max()))
         if find_base:
             self._first_feature = int(bool(lowest))
-        self.num_features = wanted or max(0, highest + 1 - self._first_feature)
+        self.num_features = num_features or max(0, highest + 1 - self._first_feature)
+        self.num_examples = num_examples
 
-    def _read(self, size):
+    def _read(self, size: int) -> Iterator[Chunk]:
         for rows in self._rows(size):
             yield rows.to_chunk(self.num_features, self._first_feature, self.label_names)
 
-    def _rows(self, size):
+    def _rows(self, size: int) -> Iterator[SparseRows]:
         lines = self._example_lines()
         for block in bounded(lines, size, lambda numbered: len(numbered[1])):
             yield parse_rows(
@@ -148,7 +155,7 @@ class SVMLight(Reader):
                 signs=self.label_names is not None,
             )
 
-    def _example_lines(self):
+    def _example_lines(self) -> Iterator[tuple[int, bytes]]:
         for first, lines in self._lines.blocks(4096):
             for number, line in enumerate(lines, start=first):
                 example = line.partition(b"#")[0]

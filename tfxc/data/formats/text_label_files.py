@@ -2,8 +2,8 @@
 
 import itertools
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
@@ -12,9 +12,7 @@ from tfxc.data.formats.base import TextReader
 from tfxc.data.kinds import INPUTS, TEXT
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8, Lines
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 _TRAIN = "train"
 # What the names of the files go on with behind the split's; raw texts are those that are not cut
@@ -56,7 +54,7 @@ class TextLabelFiles(TextReader):
     specificity = 10
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         splits = _splits(probe.files, _TEXTS)
         if probe.input_kind is None:
             return not splits.keys().isdisjoint(_splits(probe.files, _LABELS))
@@ -66,8 +64,8 @@ class TextLabelFiles(TextReader):
     @classmethod
     def splits_of(cls, path: Path) -> list[str]:
         names = [file.name for file in path.iterdir()]
-        found = sorted(_splits(names, _TEXTS).keys() & _splits(names, _LABELS).keys())
-        return [] if found == [_TRAIN] else found
+        splits = sorted(_splits(names, _TEXTS).keys() & _splits(names, _LABELS).keys())
+        return [] if splits == [_TRAIN] else splits
 
     def __init__(
         self,
@@ -83,11 +81,11 @@ class TextLabelFiles(TextReader):
             raise DataError("this is no folder", where=self.path, fix="name the folder it is in")
         self._lines = Lines(self._file(split, _TEXTS), max_line_bytes, encoding=encoding)
         self.total_bytes = self._lines.path.stat().st_size
-        self._labels = None
+        self._labels: Lines | None = None
         if labelled:
             self._labels = Lines(self._file(split, _LABELS), max_line_bytes, encoding=encoding)
 
-    def _file(self, split, endings):
+    def _file(self, split: str, endings: Sequence[str]) -> Path:
         names = sorted(file.name for file in self.path.iterdir())
         name = _splits(names, endings).get(str(split))
         if name is None:
@@ -98,7 +96,7 @@ class TextLabelFiles(TextReader):
             )
         return self.path / name
 
-    def _examples(self):
+    def _examples(self) -> Iterator[tuple[str, list[str]]]:
         if self._labels is None:
             for _, text in self._lines.texts():
                 yield text, []
@@ -106,25 +104,25 @@ class TextLabelFiles(TextReader):
         pairs = itertools.zip_longest(self._lines.texts(), self._labels.texts())
         for count, (text, labels) in enumerate(pairs):
             if text is None or labels is None:
-                raise self._unequal(count, 1 + sum(1 for _ in pairs), labels is None)
+                longer = count + 1 + sum(1 for _ in pairs)
+                num_texts = count if text is None else longer
+                num_labels = count if labels is None else longer
+                raise DataError(
+                    f"{self._lines.path.name} has {num_texts:,} lines, "
+                    f"{self._labels.path.name} {num_labels:,}",
+                    where=self.path,
+                    fix="restore the missing lines, an empty one for an example without labels",
+                )
             number, line = labels
             names = list(dict.fromkeys(line.split()))
             for name in names:
                 check_label_name(name, f"{self._labels.path}:{number}")
             yield text[1], names
 
-    def _unequal(self, both, more, more_texts):
-        texts, labels = (both + more, both) if more_texts else (both, both + more)
-        return DataError(
-            f"{self._lines.path.name} has {texts:,} lines, {self._labels.path.name} {labels:,}",
-            where=self.path,
-            fix="restore the missing lines, an empty one for an example without labels",
-        )
 
-
-def _splits(names, endings):
+def _splits(names: Iterable[str], endings: Sequence[str]) -> dict[str, str]:
     """{split: name of its file}; the first of the ``endings`` comes first."""
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     left = sorted(names)
     for ending in endings:
         whole = re.compile(
@@ -132,6 +130,6 @@ def _splits(names, endings):
         )
         for name in left.copy():
             if fitting := whole.fullmatch(name):
-                found.setdefault(fitting[1], name)
+                files.setdefault(fitting[1], name)
                 left.remove(name)
-    return found
+    return files

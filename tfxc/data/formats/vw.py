@@ -2,9 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfxc.core.arguments import COUNT, Integer, checked
 from tfxc.core.errors import ConfigError, DataError
@@ -12,13 +12,12 @@ from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import NONE_GIVEN
 from tfxc.data.formats.svmlight import SVMLight
 from tfxc.data.parsing.column_guess import Wanted
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
+from tfxc.data.parsing.path_probe import PathProbe
 
 # Values that names of features are hashed to where nothing is said, as Vowpal Wabbit does; lines
 # that are looked at to find out.
-_HASHED, _LINES = 1 << 18, 20_000
+_HASHED = 1 << 18
+_LINES = 20_000
 _NAMESPACE = re.compile(rb"\S*")
 _WITHOUT_VALUE = re.compile(rb"(?:^|(?<=\s))([^\s:]+)(?=\s|$)")
 
@@ -62,7 +61,7 @@ class VowpalWabbit(SVMLight):
     summary = ".vw"
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return probe.suffix(cls.compressed) in cls.suffixes
 
     @classmethod
@@ -75,7 +74,8 @@ class VowpalWabbit(SVMLight):
     ) -> dict[str, Any]:
         """The lowest label, and whether features are names, by the first lines."""
         super(SVMLight, cls).options_of(path, wanted)
-        lowest, named = 1, False
+        lowest = 1
+        named = False
         lines = cls(path, num_hashed_features=_HASHED)._numbered_lines()
         for _, line in itertools.islice(lines, _LINES):
             head, _, tail = line.partition(b"|")
@@ -107,11 +107,12 @@ class VowpalWabbit(SVMLight):
         for name, value in (("num_features", num_features), ("first_feature", first_feature)):
             if num_hashed_features and value:
                 raise ConfigError(
-                    "ids of features expected, found names (num_hashed_features is given)",
+                    "num_hashed_features says that features are names, not ids",
                     where=name,
                     fix=f"remove {name} or num_hashed_features",
                 )
-        self._label_base, self._hashed = label_base, num_hashed_features
+        self._label_base = label_base
+        self._hashed = num_hashed_features
         super().__init__(
             path,
             zero_based=bool(num_hashed_features) or not first_feature,
@@ -119,69 +120,71 @@ class VowpalWabbit(SVMLight):
             max_line_bytes=max_line_bytes,
         )
 
-    def _labels_are_signs(self):
+    def _labels_are_signs(self) -> bool:
         return False  # they count from label_base
 
-    def _example_lines(self):
+    def _example_lines(self) -> Iterator[tuple[int, bytes]]:
         """The lines as svmlight has them."""
         namespace = None
         for number, line in self._numbered_lines():
             where = f"{self.path}:{number}"
             head, bar, tail = line.partition(b"|")
             if not bar:
-                raise _error(where, "a bar (|) in front of the features", line)
-            found = _NAMESPACE.match(tail)[0]
-            features = tail[len(found) :]
-            namespace = found if namespace is None else namespace
-            if b"|" in features or found != namespace or b":" in found:
-                raise _error(where, "one namespace, the same in each line, without a weight", tail)
+                raise _error(where, "there is no bar (|) in front of the features", line)
+            name = _NAMESPACE.match(tail)[0]
+            features = tail[len(name) :]
+            namespace = name if namespace is None else namespace
+            if b"|" in features or name != namespace or b":" in name:
+                problem = "there is not one namespace, the same in each line, without a weight"
+                raise _error(where, problem, tail)
             pairs = _WITHOUT_VALUE.sub(rb"\1:1", features)
             if self._hashed:
                 pairs = self._hash(pairs, where)
             yield number, self._labels(head, where) + b" " + pairs
 
-    def _numbered_lines(self):
+    def _numbered_lines(self) -> Iterator[tuple[int, bytes]]:
         for first, lines in self._lines.blocks(4096):
             for number, line in enumerate(lines, start=first):
                 if line.strip() and not line.startswith(b"#"):  # names may hold a #
                     yield number, line
 
-    def _labels(self, head, where):
+    def _labels(self, head: bytes, where: str) -> bytes:
         tokens = head.split()
         if not tokens:
             return b""
         labels = tokens[0].split(b",")
         if len(tokens) > 1 or not all(label.isdigit() and len(label) < 11 for label in labels):
-            raise _error(where, "labels alone, integers separated by commas, in front of |", head)
+            problem = "what is in front of | is not labels alone, integers separated by commas"
+            raise _error(where, problem, head)
         ids = [int(label) - self._label_base for label in labels]
         if min(ids) < 0:
             lowest = min(ids) + self._label_base
             raise DataError(
-                f"labels of at least {self._label_base} expected, found {lowest}",
+                f"the label {lowest} is below {self._label_base}",
                 where=where,
                 fix="set the reader's option label_base to the lowest label",
             )
         return b",".join(b"%d" % label for label in ids)
 
-    def _hash(self, pairs, where):
+    def _hash(self, pairs: bytes, where: str) -> bytes:
         from sklearn.utils import murmurhash3_32
 
-        found: dict[int, float] = {}
+        sums: dict[int, float] = {}
         for pair in pairs.split():
             name, _, value = pair.rpartition(b":")
             place = murmurhash3_32(name, positive=True) % self._hashed
             try:
                 if b"_" in value:  # Python's own digits, such as 1_000
                     raise ValueError
-                found[place] = found.get(place, 0.0) + float(value)
+                sums[place] = sums.get(place, 0.0) + float(value)
             except ValueError:
-                raise _error(where, "name:value", pair) from None
-        return b" ".join(b"%d:%r" % pair for pair in found.items())
+                raise _error(where, "a feature is not name:value", pair) from None
+        return b" ".join(b"%d:%r" % pair for pair in sums.items())
 
 
-def _error(where, expected, found):
+def _error(where: str, problem: str, text: bytes) -> DataError:
     return DataError(
-        f"{expected} expected, found {found[:60].decode('utf-8', 'replace').strip()!r}",
+        f"{problem}: {text[:60].decode('utf-8', 'replace').strip()!r}",
         where=where,
         fix="write lines as label |namespace feature:value feature",
     )

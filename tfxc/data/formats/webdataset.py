@@ -2,9 +2,9 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.formats.base import EncodedImageReader
@@ -12,11 +12,8 @@ from tfxc.data.parsing.archives import is_tar, shard_files, tar_members
 from tfxc.data.parsing.catalogs import Catalog
 from tfxc.data.parsing.label_cells import labels_of
 from tfxc.data.parsing.label_checks import check_labels
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.source_files import expand
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
-
 
 _IMAGES = ("jpg", "jpeg", "png")
 _ORDER = "write one image and one label per sample, its members one after the other"
@@ -61,7 +58,7 @@ class WebDataset(EncodedImageReader):
     label_options = ("catalog", "key_column", "label_column")
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return probe.is_pattern or probe.is_tar or any(map(is_tar, probe.files))
 
     def __init__(
@@ -76,7 +73,7 @@ class WebDataset(EncodedImageReader):
     ) -> None:
         if catalog is not None and (label_key is not None or not labelled):
             raise ConfigError(
-                "labels from either the catalog or the shards expected, found both",
+                "the labels come from the catalog, so label_key and labelled=False do not apply",
                 where="catalog",
                 fix="leave catalog out, or label_key and labelled",
             )
@@ -84,12 +81,15 @@ class WebDataset(EncodedImageReader):
         super().__init__(self._shards[0])
         self.path = Path(path)
         self.total_bytes = sum(shard.stat().st_size for shard in self._shards)
-        self._label_key, self._labelled = label_key, labelled
-        self._label_members = () if not labelled else ("json",) if label_key else ("cls", "txt")
+        self._label_key = label_key
+        self._label_members: tuple[str, ...] = (
+            () if not labelled else ("json",) if label_key else ("cls", "txt")
+        )
         self._catalog = None
         if catalog is not None:
             self._catalog = Catalog(expand(str(catalog)), key_column, label_column)
-            self._label_members, self.label_names = (), self._catalog.label_names
+            self._label_members = ()
+            self.label_names = self._catalog.label_names
             self.num_labels = len(self.label_names)
 
     def label_lists(self, size: int = 4096) -> Iterator[list[list[Any]]]:
@@ -98,93 +98,89 @@ class WebDataset(EncodedImageReader):
         while block := list(itertools.islice(examples, size)):
             yield [labels for _, _, labels in block]
 
-    def _examples(self, images=True):
+    def _examples(self, images: bool = True) -> Iterator[tuple[str, bytes, list[Any]]]:
         member = label_type = None
         for shard in self._shards:
             for name, parts in self._samples(shard, images):
                 where = f"{shard}: sample {name!r}"
-                image, labels = _image(parts, where), []
+                image_members = [part for part in _IMAGES if part in parts]
+                if len(image_members) != 1:
+                    listed = f".{', .'.join(_IMAGES)}"
+                    raise _wrong_members(f"exactly one image ({listed})", parts, where)
+                labels: list[Any] = []
                 if self._label_members:
-                    found = [part for part in self._label_members if part in parts]
-                    member = member or next(iter(found), None)
-                    if member not in found:
-                        expected = (
-                            f".{member}" if member else f".{' or .'.join(self._label_members)}"
-                        )
-                        raise _missing(f"a label ({expected})", parts, where)
+                    label_members = [part for part in self._label_members if part in parts]
+                    member = member or next(iter(label_members), None)
+                    if member not in label_members:
+                        listed = f".{member or ' or .'.join(self._label_members)}"
+                        raise _wrong_members(f"a label ({listed})", parts, where)
                     labels = self._labels(parts[member], member, where)
                     label_type = label_type or next(map(type, labels), None)
                     check_labels(labels, label_type, where)
                 if self._catalog is not None:
-                    labels = self._of_catalog(name, where)
-                    if labels is None:
+                    key = name.rpartition("/")[2]
+                    try:
+                        label = self._catalog.label(key)
+                    except KeyError:
+                        raise DataError(
+                            f"{self._catalog.path} has no row with the key {key!r}",
+                            where=where,
+                            fix="give the catalog that belongs to the shards",
+                        ) from None
+                    if label is None:
                         continue
-                yield f"{shard.name}: {name}", image, labels
+                    labels = [label]
+                yield f"{shard.name}: {name}", parts[image_members[0]], labels
 
-    def _of_catalog(self, name, where):
-        """The label of a sample as a list, None if its row has none."""
-        key = name.rpartition("/")[2]
-        try:
-            label = self._catalog.label(key)
-        except KeyError:
-            raise DataError(
-                f"a row with the key {key!r} expected in {self._catalog.path}, found none",
-                where=where,
-                fix="give the catalog that belongs to the shards",
-            ) from None
-        return None if label is None else [label]
-
-    def _samples(self, shard, images):
+    def _samples(self, shard: Path, images: bool) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields ``(name, {what a member is: content, or None of those not needed})``."""
         needed = {*(_IMAGES if images else ()), *self._label_members}
-        name, parts = None, {}
+        name = None
+        parts: dict[str, Any] = {}
         for member, read in tar_members(shard):
             folder, _, file = member.name.rpartition("/")
             stem, dot, part = file.partition(".")
             if not stem or not dot:
                 continue
-            key, part = f"{folder}/{stem}".removeprefix("/"), part.lower()
+            key = f"{folder}/{stem}".removeprefix("/")
+            part = part.lower()
             if key != name:
-                if parts:
+                if name is not None:
                     yield name, parts
-                name, parts = key, {}
+                name = key
+                parts = {}
             if part in parts:
                 raise DataError(
-                    f"one member .{part} expected, found two",
+                    f"the sample has two members .{part}",
                     where=f"{shard}: sample {key!r}",
                     fix=_ORDER,
                 )
             parts[part] = read() if part in needed else None
-        if parts:
+        if name is not None:
             yield name, parts
 
-    def _labels(self, content, member, where):
+    def _labels(self, content: bytes, member: str, where: str) -> list[Any]:
         try:
             text = content.decode("utf-8").strip()
             if member == "txt":
                 return [text]
-            found = int(text) if member == "cls" else json.loads(text)[self._label_key]
+            label = int(text) if member == "cls" else json.loads(text)[self._label_key]
         except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-            expected = {
+            content_of = {
                 "txt": "a UTF-8 text",
                 "cls": "an integer",
                 "json": f"a JSON object with the key {self._label_key!r}",
-            }[member]
+            }
             raise DataError(
-                f"{expected} expected in .{member}, found {content[:60]!r}",
+                f".{member} holds {content[:60]!r}, which is not {content_of[member]}",
                 where=where,
                 fix="correct the member",
             ) from error
-        return labels_of(found, where if member == "cls" else f"{where}: {self._label_key!r}")
+        return labels_of(label, where if member == "cls" else f"{where}: {self._label_key!r}")
 
 
-def _image(parts, where):
-    images = [part for part in _IMAGES if part in parts]
-    if len(images) != 1:
-        raise _missing(f"one image (.{', .'.join(_IMAGES)})", parts, where)
-    return parts[images[0]]
-
-
-def _missing(expected, parts, where):
-    found = ", ".join(f".{part}" for part in parts)
-    return DataError(f"{expected} expected, found {found}", where=where, fix=_ORDER)
+def _wrong_members(missing: str, parts: Iterable[str], where: str) -> DataError:
+    members = ", ".join(f".{part}" for part in parts)
+    return DataError(
+        f"the sample does not have {missing}: its members are {members}", where=where, fix=_ORDER
+    )

@@ -1,16 +1,15 @@
 """The text format of the Extreme Classification Repository."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader, bounded
+from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.parsing.sparse_lines import parse_header, parse_rows
-
-if TYPE_CHECKING:
-    from tfxc.data.parsing.path_probe import PathProbe
 
 
 class XCRepository(Reader):
@@ -42,7 +41,7 @@ class XCRepository(Reader):
     summary = ".txt with the header of the XC Repository"
 
     @classmethod
-    def recognises(cls, probe: "PathProbe") -> bool:
+    def recognises(cls, probe: PathProbe) -> bool:
         return super().recognises(probe) and parse_header(probe.first_line) is not None
 
     def __init__(self, path: str | Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
@@ -50,47 +49,47 @@ class XCRepository(Reader):
         line = self._lines.first()
         header = parse_header(line)
         if header is None:
-            found = "an empty file" if line is None else repr(line[:60].decode("utf-8", "replace"))
+            shown = "the file is empty"
+            if line is not None:
+                shown = f"the first line is {line[:60].decode('utf-8', 'replace')!r}"
             raise DataError(
-                "the header 'num_points num_features num_labels' (Extreme Classification "
-                f"Repository) expected, found {found}",
+                "there is no header 'num_points num_features num_labels' of the Extreme "
+                f"Classification Repository: {shown}",
                 where=f"{self.path}:1",
                 fix="add the header, or give the format by name, e.g. svmlight",
             )
         self.num_examples, self.num_features, self.num_labels = header
 
-    def _read(self, size):
-        found = 0
-        for first, lines in self._point_blocks(size):
-            if found + len(lines) > self.num_examples:
-                lines = self._without_blank_end(lines, self.num_examples - found)
-            if lines:
-                found += len(lines)
-                numbers = range(first, first + len(lines))
-                rows = parse_rows(lines, numbers, self.path, self.num_labels, self.num_features)
+    def _read(self, size: int) -> Iterator[Chunk]:
+        points = itertools.chain.from_iterable(lines for _, lines in self._lines.blocks(size))
+        next(points)  # the header
+        count = 0
+        number = 2  # of the block's first line
+        for lines in bounded(points, size, len):
+            left = self.num_examples - count
+            if any(line.strip() for line in lines[left:]):
+                whole = itertools.chain.from_iterable(
+                    block for _, block in self._lines.blocks(4096)
+                )
+                raise self._wrong_count(max(n for n, line in enumerate(whole) if line.strip()))
+            points_of_block = lines[:left]
+            if points_of_block:
+                count += len(points_of_block)
+                rows = parse_rows(
+                    points_of_block,
+                    range(number, number + len(points_of_block)),
+                    self.path,
+                    self.num_labels,
+                    self.num_features,
+                )
                 yield rows.to_chunk(self.num_features)
-        if found < self.num_examples:
-            raise self._wrong_count(found)
+            number += len(lines)
+        if count < self.num_examples:
+            raise self._wrong_count(count)
 
-    def _point_blocks(self, size):
-        """Blocks of lines after the header, ``size`` lines each."""
-        blocks = self._lines.blocks(size)
-        lines = itertools.chain.from_iterable(lines for _, lines in blocks)
-        next(lines)
-        first = 2
-        for block in bounded(lines, size, len):
-            yield first, block
-            first += len(block)
-
-    def _without_blank_end(self, lines, expected):
-        if any(line.strip() for line in lines[expected:]):
-            lines = itertools.chain.from_iterable(block for _, block in self._lines.blocks(4096))
-            raise self._wrong_count(max(place for place, line in enumerate(lines) if line.strip()))
-        return lines[:expected]
-
-    def _wrong_count(self, found):
+    def _wrong_count(self, lines: int) -> DataError:
         return DataError(
-            f"{self.num_examples:,} points as in the header expected, found {found:,} lines",
+            f"the header says {self.num_examples:,} points, but there are {lines:,} lines",
             where=f"{self.path}:1",
             fix="correct the header or restore the missing lines",
         )

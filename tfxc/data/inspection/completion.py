@@ -22,7 +22,7 @@ from tfxc.data.source_files import is_builtin, staged
 DEV_SHARE = 0.15
 _NETWORK = ("encoder", "head", "objective")
 # Recipes other than these need no network, or make it from another run.
-_OF_NETWORKS = ("fit", "kfold", "repetitions")
+_NETWORK_RECIPES = ("fit", "kfold", "repetitions")
 _BAGS_OF_TERMS = ("tfidf", "hashing", "pecos_tfidf")
 _ENDINGS = (*COMPRESSED, ".tar")
 _SPLIT_NAMES = ("train", "training", "trn", "data")
@@ -63,18 +63,25 @@ class Completed:
         if self.contents is None:
             return []
         data = self.tree["data"]
-        lines = [
-            f"{data['train']}: {describe(self.contents)}",
-            f"preset {self.preset}: {_model_line(self.tree)}{_dev_line(data)}",
+        model = ", ".join(
+            f"{part} {named(part, self.tree[part])['name']}"
+            for part in (*_NETWORK, "recipe")
+            if part in self.tree
+        )
+        training = self.tree.get("training", {})
+        epochs = f", {training['epochs']:g} epochs" if "epochs" in training else ""
+        names = [
+            f"{split} {options['split']!r}"
+            for split, options in data.get("split_options", {}).items()
+            if "split" in options
         ]
-        if self.contents.words_of_labels:
-            words = self.contents.words_of_labels
-            note = (
-                f"note: the labels combine {words:,} words; if a cell holds several labels, add "
-                "--set 'data.reader_options.label_separator=\" \"'"
-            )
-            lines.insert(1, note)
-        return lines
+        splits = f"; splits {', '.join(names)}" if names else ""
+        share = data.get("dev_share")
+        dev = f"; {100 * share:g} % of the examples are held out as dev split" if share else ""
+        return [
+            f"{data['train']}: {describe(self.contents)}",
+            f"preset {self.preset}: {model}{epochs}{splits}{dev}",
+        ]
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -130,7 +137,7 @@ def has_gaps(tree: Mapping[str, Any]) -> bool:
     if not isinstance(data, Mapping) or not isinstance(data.get("train"), str):
         return False  # nothing to look at: whoever parses it says what is wrong
     recipe = (named("recipe", tree.get("recipe")) or {"name": "fit"}).get("name", "fit")
-    network = recipe in _OF_NETWORKS and any(tree.get(part) is None for part in _NETWORK)
+    network = recipe in _NETWORK_RECIPES and any(tree.get(part) is None for part in _NETWORK)
     return network or "name" not in data or "run" not in tree
 
 
@@ -158,15 +165,14 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     usual = "balanced" if _describes_network(tree) else usual_preset(contents)
     preset = choice.preset or ("best" if choice.pretrained else usual)
     folder = name if preset == usual else f"{name}-{preset}"
-    found: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "run": f"runs/{folder}",
-        "data": {"name": name, "train": data["train"]},
+        "data": {"name": name, "train": data["train"], **_splits(data, contents, choice)},
     }
-    found["data"] |= _splits(data, contents, choice)
-    found = merge(found, _fitting_model(tree, contents, preset, choice.pretrained))
-    if not any(data.get(key, found["data"].get(key)) for key in ("dev", "dev_share")):
-        found.get("recipe", {}).pop("calibrate", None)  # learned on the dev split
-    return Completed(merge(found, tree), contents, preset)
+    defaults = merge(defaults, _fitting_model(tree, contents, preset, choice.pretrained))
+    if not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
+        defaults.get("recipe", {}).pop("calibrate", None)  # learned on the dev split
+    return Completed(merge(defaults, tree), contents, preset)
 
 
 def name_of(path: str) -> str:
@@ -176,12 +182,12 @@ def name_of(path: str) -> str:
         >>> name_of("data/My questions.csv.gz"), name_of("images/"), name_of("cats/train.csv")
         ('My-questions', 'images', 'cats')
     """
-    found = Path(path.removeprefix("builtin:").removeprefix("hf:"))
-    while found.suffix.lower() in _ENDINGS:
-        found = found.with_suffix("")
-    stem = found.stem if found.suffix else found.name
-    if stem.lower() in _SPLIT_NAMES and found.parent.name:
-        stem = found.parent.name  # the folder says more than "train"
+    file = Path(path.removeprefix("builtin:").removeprefix("hf:"))
+    while file.suffix.lower() in _ENDINGS:
+        file = file.with_suffix("")
+    stem = file.stem if file.suffix else file.name
+    if stem.lower() in _SPLIT_NAMES and file.parent.name:
+        stem = file.parent.name  # the folder says more than "train"
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)
     return plain.strip("-._") or "data"
 
@@ -193,11 +199,14 @@ def describe(contents: Contents) -> str:
     each = f"{contents.labels_each:.1f} labels each" if contents.several_labels else "one each"
     parts = [f"format {contents.format}, {about}{contents.examples:,} examples"]
     columns = {"text_field": "texts", "labels_field": "labels", "label_separator": "separator"}
-    parts += [
-        f"{what} {_shown(contents.options[key])}"
-        for key, what in columns.items()
-        if key in contents.options
-    ]
+    for key, what in columns.items():
+        column = contents.options.get(key)
+        if column is not None:
+            if isinstance(column, str):
+                shown = repr(column)
+            else:  # columns that are a label each
+                shown = f"in {len(column):,} columns of 0 and 1, {column[0]!r} to {column[-1]!r}"
+            parts.append(f"{what} {shown}")
     parts.append(f"{least}{contents.labels:,} labels, {each}")
     if contents.unlabelled:
         parts.append(f"{least}{contents.unlabelled:,} examples without labels")
@@ -210,38 +219,15 @@ def describe(contents: Contents) -> str:
     return ", ".join(parts)
 
 
-def _shown(column):
-    """A name, or those of columns that are a label each."""
-    if isinstance(column, str):
-        return repr(column)
-    first, last = column[0], column[-1]
-    return f"in {len(column):,} columns of 0 and 1, {first!r} to {last!r}"
-
-
-def _model_line(tree):
-    names = {
-        part: named(part, tree[part])["name"] for part in (*_NETWORK, "recipe") if part in tree
-    }
-    training = tree.get("training", {})
-    epochs = f", {training['epochs']:g} epochs" if "epochs" in training else ""
-    return ", ".join(f"{part} {name}" for part, name in names.items()) + epochs
-
-
-def _dev_line(data):
-    share, own = data.get("dev_share"), data.get("split_options", {})
-    named = [f"{key} {each['split']!r}" for key, each in own.items() if "split" in each]
-    splits = f"; splits {', '.join(named)}" if named else ""
-    held_out = f"; {100 * share:g} % of the examples are held out as dev split" if share else ""
-    return splits + held_out
-
-
-def _describes_network(tree):
+def _describes_network(tree: Mapping[str, Any]) -> bool:
     """Whether the user has chosen something that only networks have."""
     parts = any(tree.get(part) for part in (*_NETWORK, "techniques", "training"))
-    return parts or (tree.get("recipe") or {}).get("name") in _OF_NETWORKS
+    return parts or (tree.get("recipe") or {}).get("name") in _NETWORK_RECIPES
 
 
-def _fitting_model(tree, contents, preset, pretrained):
+def _fitting_model(
+    tree: Mapping[str, Any], contents: Contents, preset: str, pretrained: str | None
+) -> dict[str, Any]:
     """The preset's sections, without those that the user's recipe has no use for."""
     recipe = (tree.get("recipe") or {}).get("name")
     if recipe == "xr_linear":
@@ -251,33 +237,38 @@ def _fitting_model(tree, contents, preset, pretrained):
     if encoder is None and preset != "fast" and texts.get("name") in _BAGS_OF_TERMS:
         encoder = "bag_mlp"  # the network that reads what the user has chosen
     model = model_of(contents, preset, pretrained, encoder)
-    if recipe is not None and recipe not in _OF_NETWORKS and recipe != "xr_linear":
+    if recipe is not None and recipe not in _NETWORK_RECIPES and recipe != "xr_linear":
         return {key: value for key, value in model.items() if key == "data"}
     if recipe != "xr_linear" and _describes_network(tree) and "recipe" in model:
         model = model_of(contents, preset, None, encoder or "fasttext")
     return model
 
 
-def _splits(data, contents, choice):
+def _splits(data: Mapping[str, Any], contents: Contents, choice: Choice) -> dict[str, Any]:
     """Where dev and test are, and the options by which each split is read."""
     options = dict(contents.options)
-    own = {"train": {"split": options.pop("split")}} if contents.splits else {}
-    found = {}
+    split_options = {"train": {"split": options.pop("split")}} if contents.splits else {}
+    settings: dict[str, Any] = {}
     for split in ("dev", "test"):
         held_out = split == "dev" and "dev_share" in data
         if data.get(split) is None and split in contents.splits and not held_out:
-            found[split] = data["train"]
-            own[split] = {"split": contents.splits[split]}
+            settings[split] = data["train"]
+            split_options[split] = {"split": contents.splits[split]}
         elif data.get(split) is not None:
-            own[split] = _options_of_split(split, data, contents, choice)
-    if data.get("dev") is None and "dev" not in found and "dev_share" not in data:
-        found["dev_share"] = DEV_SHARE
-    own = {split: each for split, each in own.items() if each}
-    named = {"reader_options": options, "split_options": own}
-    return found | {key: each for key, each in named.items() if each}
+            split_options[split] = _options_of_split(split, data, contents, choice)
+    if data.get("dev") is None and "dev" not in settings and "dev_share" not in data:
+        settings["dev_share"] = DEV_SHARE
+    split_options = {split: chosen for split, chosen in split_options.items() if chosen}
+    if options:
+        settings["reader_options"] = options
+    if split_options:
+        settings["split_options"] = split_options
+    return settings
 
 
-def _options_of_split(split, data, contents, choice):
+def _options_of_split(
+    split: str, data: Mapping[str, Any], contents: Contents, choice: Choice
+) -> dict[str, Any]:
     """Options of dev or test where they are not those of the training file."""
     path = data[split]
     if is_builtin(path):
@@ -285,24 +276,28 @@ def _options_of_split(split, data, contents, choice):
     source = staged(path, f"data.{split}")
     if path == data["train"]:
         return {"split": contents.splits[split]} if split in contents.splits else {}
-    if data.get("reader") is None and detect_format(source) != contents.format:
+    if data.get("reader") is None and (name := detect_format(source)) != contents.format:
         raise ConfigError(
-            f"a file of the training file's format, {contents.format}, expected, found "
-            f"{detect_format(source)}",
+            f"the file has the format {name}, but the training file has {contents.format}",
             where=path,
             fix="convert one of them",
         )
     if "text_field" not in contents.options and not contents.splits:
         return {}
-    wanted, labels = choice.wanted, contents.options.get("labels_field")
+    wanted = choice.wanted
+    labels = contents.options.get("labels_field")
     if isinstance(labels, list):  # the same in all splits, whatever else is 0 and 1 in this one
         wanted = dataclasses.replace(wanted, labels=labels)
-    given = {key: each for key, each in data.get("reader_options", {}).items() if key != "split"}
+    given = {key: value for key, value in data.get("reader_options", {}).items() if key != "split"}
     given |= data.get("split_options", {}).get(split, {})
-    name, options = options_of(source, wanted, data.get("reader"), role=split, given=given)
+    reader, options = options_of(source, wanted, data.get("reader"), role=split, given=given)
     # What holds for the training file does not for this one where nothing was found in it.
-    usual = signature(registry.get("reader", name)).parameters
-    found_there = [key for key in contents.options if key in usual and key not in given]
-    options = {key: usual[key].default for key in found_there} | options
+    parameters = signature(registry.get("reader", reader)).parameters
+    defaults = {
+        key: parameters[key].default
+        for key in contents.options
+        if key in parameters and key not in given
+    }
+    options = defaults | options
     options.pop("label_separator", None)
     return {key: value for key, value in options.items() if contents.options.get(key) != value}

@@ -6,35 +6,36 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tfxc.core import registry
 from tfxc.core.errors import DataError
+from tfxc.data.chunk import Chunk
 from tfxc.data.formats import check_options, detect_format, open_reader
-from tfxc.data.formats.base import NONE_GIVEN
+from tfxc.data.formats.base import NONE_GIVEN, Reader
 from tfxc.data.kinds import IMAGE, TEXT, kind_of_features
 from tfxc.data.parsing.column_guess import Wanted
 from tfxc.data.source_files import is_builtin, staged
-
-if TYPE_CHECKING:
-    from tfxc.data.chunk import Chunk
-    from tfxc.data.formats.base import Reader
+from tfxc.labels.joined_labels import joined_labels
 
 # What is read of a large file at most, and how much of it is looked at closely.
-MOST_EXAMPLES, MOST_CHARACTERS = 200_000, 1 << 26
-_TEXTS, _IMAGES = 64, 64  # of each chunk; in all
+MOST_EXAMPLES = 200_000
+MOST_CHARACTERS = 1 << 26
+_TEXTS = 64  # of each chunk
+_IMAGES = 64  # in all
 _LARGEST_IMAGE = 96  # of the shorter side; a larger image takes a GPU
 _CHUNK = 4096
 # From so many examples on, labels that hardly ever repeat are none.
-_ALL_DIFFERENT, _DIFFERENT = 20, 0.9
-_COMBINED = 0.25  # of the examples have a label of their own, which combines few words
+_ALL_DIFFERENT = 20
+_DIFFERENT = 0.9
 # Letters of scripts that put no blanks between words: Thai to Myanmar, Khmer, kana, Han.
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 )
-_UNSPACED_SHARE, _LONGEST_WORD = 0.3, 6
+_UNSPACED_SHARE = 0.3
+_LONGEST_WORD = 6
 # What the splits of a folder that holds several are called, by what they are for.
 _SPLIT_NAMES = {
     "train": ("train", "training", "trn"),
@@ -55,9 +56,9 @@ class Contents:
         labels: number of labels that were seen.
         labels_each: mean number of labels of an example.
         unlabelled: number of examples without labels.
-        words_of_labels: number of words that make up all labels, if these look like several labels
-            separated by blanks; else 0.
         complete: whether the whole file was looked at.
+        warning: says that each example has one label, and that these look like several in one;
+            None if they do not, or if the user has settled it with ``label_separator``.
         tokens: "characters" of texts in a script without blanks, else "words".
         length: median number of tokens in a text.
         long: number of tokens that 95 of 100 texts have at most.
@@ -74,7 +75,7 @@ class Contents:
     labels_each: float
     complete: bool
     unlabelled: int = 0
-    words_of_labels: int = 0
+    warning: str | None = None
     tokens: str = "words"
     length: int = 0
     long: int = 0
@@ -112,18 +113,19 @@ def inspect(
         >>> inspect("train.csv").kind              # doctest: +SKIP
         'text'
     """
-    given, wanted = given or {}, wanted or Wanted()
+    given = given or {}
+    wanted = wanted or Wanted()
     columns = Wanted(
         wanted.text or given.get("text_field"), wanted.labels or given.get("labels_field")
     )
     source = staged(path, "data.train")
     name, options = options_of(source, columns, reader, given=given)
     options = {**options, **given}
-    found = _Sample(open_reader(source, name, **options))
-    found.read()
-    found.check(source, options)
+    sample = _Sample(open_reader(source, name, **options))
+    sample.read()
+    sample.check(source, options)
     splits = {} if "split" in given else splits_of(source, name)
-    return dataclasses.replace(found.contents(name or str(path), options), splits=splits)
+    return dataclasses.replace(sample.contents(name or str(path), options), splits=splits)
 
 
 def options_of(
@@ -153,12 +155,17 @@ def options_of(
     if source.is_file() and not source.stat().st_size:
         raise DataError("the file is empty", where=source, fix="check it")
     name = reader or detect_format(source)
-    found_class = registry.get("reader", name)
-    check_options(found_class, given, source)
-    split = given.get("split") or _split_for(role, source, name)
+    reader_class = registry.get("reader", name)
+    check_options(reader_class, given, source)
+    split = given.get("split") or splits_of(source, name).get(role)
+    if split is None and (splits := reader_class.splits_of(source)):
+        raise DataError(
+            f"none of the splits {', '.join(splits)} is called {' or '.join(_SPLIT_NAMES[role])}",
+            where=source,
+            fix="name the one to read: --set data.reader_options.split=NAME",
+        )
     options = {} if split is None else {"split": split}
-    found = found_class.options_of(source, wanted or Wanted(), split, given)
-    return name, options | found
+    return name, options | reader_class.options_of(source, wanted or Wanted(), split, given)
 
 
 def splits_of(source: str | Path, reader: str | None) -> dict[str, str]:
@@ -174,45 +181,40 @@ def splits_of(source: str | Path, reader: str | None) -> dict[str, str]:
     """
     if reader is None or is_builtin(source):
         return {}
-    there = registry.get("reader", reader).splits_of(Path(source))
-    found = {
-        role: [name for name in names if name in there] for role, names in _SPLIT_NAMES.items()
+    splits = registry.get("reader", reader).splits_of(Path(source))
+    by_role = {
+        role: [name for name in names if name in splits] for role, names in _SPLIT_NAMES.items()
     }
-    if len(there) == 1 and not any(found.values()):
-        return {"train": there[0]}
-    return {role: names[0] for role, names in found.items() if names}
-
-
-def _split_for(role, source, reader):
-    """The name of the split for a role; None where there is nothing to choose."""
-    there = registry.get("reader", reader).splits_of(source)
-    if not there:
-        return None
-    if (found := splits_of(source, reader).get(role)) is not None:
-        return found
-    raise DataError(
-        f"a split for {role} expected, as {' or '.join(_SPLIT_NAMES[role])}, found "
-        f"{', '.join(there)}",
-        where=source,
-        fix="name it with --set data.reader_options.split=NAME",
-    )
+    if len(splits) == 1 and not any(by_role.values()):
+        return {"train": splits[0]}
+    return {role: names[0] for role, names in by_role.items() if names}
 
 
 class _Sample:
     """The first examples of a reader, and what was counted in them."""
 
-    def __init__(self, reader: "Reader") -> None:
-        self.reader, self.names = reader, collections.Counter[Any]()
-        self.examples = self.given = self.several = self.without = self.characters = 0
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.names = collections.Counter[Any]()
+        self.examples = 0
+        self.labels_given = 0
+        self.several = 0  # examples without exactly one label
+        self.without = 0  # examples without labels
+        self.characters = 0
         self.lengths: dict[str, list[int]] = {"words": [], "characters": []}
-        self.unspaced = self.letters = 0
+        self.unspaced = 0
+        self.letters = 0
         self.kind: str = ""
         self.image_shape: tuple[int, int, int] | None = None
-        self.complete, self.bytes_read = True, 0
+        self.complete = True
+        self.bytes_read = 0
 
-    def read(self):
+    def read(self) -> None:
         """Reads until the end, or until enough has been seen."""
-        chunks = self.reader.chunks(_IMAGES if self._folder_of_images() else _CHUNK)
+        is_folder_of_images = (
+            self.reader.label_names is not None and self.reader.total_bytes is None
+        )
+        chunks = self.reader.chunks(_IMAGES if is_folder_of_images else _CHUNK)
         for chunk in chunks:
             self._add(chunk)
             enough = self.kind == IMAGE.name and self._labels_are_known()
@@ -222,43 +224,34 @@ class _Sample:
                 self.complete = next(chunks, None) is None
                 break
 
-    def _folder_of_images(self):
-        return self.reader.label_names is not None and self.reader.total_bytes is None
-
-    def _labels_are_known(self):
+    def _labels_are_known(self) -> bool:
         return self.reader.label_names is not None and self.reader.num_examples is not None
 
-    def _add(self, chunk: "Chunk"):
+    def _add(self, chunk: Chunk) -> None:
         self.examples += len(chunk)
         for labels in chunk.labels:
-            self.given += len(labels)
+            self.labels_given += len(labels)
             self.several += len(labels) != 1
             self.without += not labels
             self.names.update(labels)
         if chunk.images is not None:
-            self._add_images(chunk.images)
+            if not self.kind:
+                self.image_shape = _common_shape(chunk.images[:_IMAGES])
+            self.kind = IMAGE.name
         elif chunk.texts is not None and chunk.features is None:
             self.kind = TEXT.name
-            self._add_texts(chunk.texts)
+            self.characters += sum(map(len, chunk.texts))
+            step = max(1, len(chunk.texts) // _TEXTS)
+            for text in chunk.texts[::step]:
+                words = text.split()
+                self.lengths["words"].append(len(words))
+                self.lengths["characters"].append(len(text))
+                self.unspaced += len(_UNSPACED.findall(text))
+                self.letters += sum(map(len, words))
         else:
             self.kind = kind_of_features(chunk.features, self.reader.path).name
 
-    def _add_texts(self, texts: Sequence[str]):
-        self.characters += sum(map(len, texts))
-        step = max(1, len(texts) // _TEXTS)
-        for text in texts[::step]:
-            words = text.split()
-            self.lengths["words"].append(len(words))
-            self.lengths["characters"].append(len(text))
-            self.unspaced += len(_UNSPACED.findall(text))
-            self.letters += sum(map(len, words))
-
-    def _add_images(self, images):
-        if not self.kind:
-            self.image_shape = _common_shape(images[:_IMAGES])
-        self.kind = IMAGE.name
-
-    def check(self, where, options):
+    def check(self, where: str | Path, options: Mapping[str, Any]) -> None:
         """Refuses what nothing can be learned from."""
         column = options.get("labels_field")
         named = f" in {column!r}" if column else ""
@@ -278,8 +271,8 @@ class _Sample:
                 fix="name the right column as --label-column" if column else "check the file",
             )
         # What is different in the first part of a file may repeat in the rest.
-        least = _DIFFERENT * self.given if self.complete else self.given
-        if column and self.given >= _ALL_DIFFERENT and len(self.names) >= least:
+        least = _DIFFERENT * self.labels_given if self.complete else self.labels_given
+        if column and self.labels_given >= _ALL_DIFFERENT and len(self.names) >= least:
             raise DataError(
                 f"hardly any label{named} occurs twice: {len(self.names):,} different ones in "
                 f"{self.examples:,} examples, as in a column of ids or texts",
@@ -288,50 +281,40 @@ class _Sample:
                 "what separates them as --set data.reader_options.label_separator=,",
             )
 
-    def contents(self, name, options):
-        """What was found, as ``Contents``."""
-        script = self._script()
-        lengths = self.lengths[script] or [0]
+    def contents(self, name: str, options: dict[str, Any]) -> Contents:
+        """The ``Contents`` of a file of which these are the first examples."""
+        words = sum(self.lengths["words"])
+        unspaced = self.unspaced > _UNSPACED_SHARE * max(1, self.letters)
+        has_long_words = self.letters > _LONGEST_WORD * words
+        tokens = "characters" if unspaced and has_long_words else "words"
+        lengths = self.lengths[tokens] or [0]
         known = self._labels_are_known()
-        labels = self.reader.num_labels if known else len(self.names)
+        settled = self.several or known or options.get("label_separator", "") is None
+        joined = None if settled else joined_labels(map(str, self.names), self.labels_given)
+        splits_cells = "label_separator" in self.reader.label_options
+        if self.complete or self.reader.num_examples is not None:
+            examples = self.reader.num_examples or self.examples
+        else:  # as many more as there are bytes
+            share = self.bytes_read / max(1, self.reader.total_bytes or 1)
+            examples = round(self.examples / share) if 0 < share <= 1 else self.examples
         return Contents(
             format=name,
             options=options,
             kind=self.kind,
-            examples=self._number(),
-            labels=labels,
-            labels_each=1.0 if not self.several else self.given / self.examples,
+            examples=examples,
+            labels=self.reader.num_labels if known else len(self.names),
+            labels_each=1.0 if not self.several else self.labels_given / self.examples,
             complete=self.complete or known,
             unlabelled=self.without,
-            words_of_labels=self._words_of_labels() if options.get("labels_field") else 0,
-            tokens=script,
+            warning=None if joined is None else joined.warning(self.reader.path, splits_cells),
+            tokens=tokens,
             length=int(np.median(lengths)),
             long=int(np.quantile(lengths, 0.95)),
             image_shape=self.image_shape,
         )
 
-    def _number(self):
-        """The number of examples; that of a file read in part by its bytes."""
-        if self.complete or self.reader.num_examples is not None:
-            return self.reader.num_examples or self.examples
-        share = self.bytes_read / max(1, self.reader.total_bytes or 1)
-        return round(self.examples / share) if 0 < share <= 1 else self.examples
 
-    def _words_of_labels(self):
-        """Few words in many combinations look like several labels in a cell."""
-        names = len(self.names)
-        if self.several or names < max(_ALL_DIFFERENT, _COMBINED * self.examples):
-            return 0
-        words = {word for name in self.names for word in name.split()}
-        return len(words) if len(words) < _COMBINED * names else 0
-
-    def _script(self):
-        words = sum(self.lengths["words"])
-        unspaced = self.unspaced > _UNSPACED_SHARE * max(1, self.letters)
-        return "characters" if unspaced and self.letters > _LONGEST_WORD * words else "words"
-
-
-def _common_shape(images):
+def _common_shape(images: Sequence[bytes] | np.ndarray) -> tuple[int, int, int] | None:
     """The (height, width, channels) that most images are near, at most 96 on the shorter side."""
     from tfxc.data.images.decoding import own_shape
 

@@ -11,7 +11,8 @@ from tfxc.data.kinds import DENSE, IMAGE, SPARSE, TEXT
 from tfxc.data.source_files import expand
 
 # From so many labels on, a training step scores some of them only.
-_MANY_LABELS, _SAMPLED_LABELS = 50_000, 8192
+_MANY_LABELS = 50_000
+_SAMPLED_LABELS = 8192
 # Texts of more words are bags of words: order says little, and reading it takes long.
 _LONG_TEXT = 150
 _XR_LINEAR = {
@@ -21,8 +22,8 @@ _XR_LINEAR = {
 }
 _ADAM = {"name": "adam"}
 _PRESET_OF_KERAS_HUB = "keras_hub:"
-# Hidden units of BERT-base, assumed where it is not known, and of a model such as MiniLM.
-_BASE, _SMALL_HIDDEN = 768, 384
+_BASE_HIDDEN = 768  # units of BERT-base, assumed where the number is not known
+_SMALL_HIDDEN = 384  # units of a model such as MiniLM
 
 
 def usual_preset(contents: Contents) -> str:
@@ -54,12 +55,30 @@ def model_of(
         ConfigError: ``pretrained`` does not fit the preset or the data.
 
     Example:
-        >>> found = Contents("svmlight", {}, "sparse", 5000, 159, 2.4, True)
-        >>> model_of(found, "balanced")["encoder"]["name"]
+        >>> contents = Contents("svmlight", {}, "sparse", 5000, 159, 2.4, True)
+        >>> model_of(contents, "balanced")["encoder"]["name"]
         'bag_mlp'
     """
     if pretrained is not None:
-        _check_pretrained(contents, preset, pretrained)
+        if preset != "best":
+            raise ConfigError(
+                f"only --preset best takes a pretrained model, not {preset!r}",
+                where="--pretrained",
+                fix="leave one of the two options out",
+            )
+        if contents.kind != TEXT.name:
+            raise ConfigError(
+                f"a pretrained model reads texts, but the data are {contents.kind} features",
+                where="--pretrained",
+                fix="leave it out",
+            )
+        is_preset = pretrained.startswith(_PRESET_OF_KERAS_HUB)
+        if not is_preset and not (Path(expand(pretrained)) / "config.json").is_file():
+            raise ConfigError(
+                "this is no folder of a pretrained model: it has no config.json",
+                where=f"--pretrained {pretrained}",
+                fix="see docs/pretrained.md",
+            )
         return _pretrained(contents, pretrained)
     if encoder is not None:
         return _with_encoder(contents, encoder, small=preset != "best")
@@ -72,51 +91,24 @@ def model_of(
     if contents.kind == SPARSE.name or contents.length > _LONG_TEXT:
         return _with_encoder(contents, "bag_mlp")
     if preset == "best":
-        return _best_of_short_texts(contents)
+        # TextCNN; with several labels, or in characters, the linear ranker is ahead of it.
+        if contents.tokens == "characters" or contents.several_labels:
+            return _features(contents, bag=True) | {"recipe": _linear(contents)}
+        return _with_encoder(contents, "textcnn", small=False)
     words = contents.tokens == "words"
     return _with_encoder(contents, "fasttext" if words else "textcnn")
 
 
-def _best_of_short_texts(contents):
-    """TextCNN; with several labels, or in characters, the linear ranker is ahead of it."""
-    if contents.tokens == "characters" or contents.several_labels:
-        return _features(contents, bag=True) | {"recipe": _linear(contents)}
-    return _with_encoder(contents, "textcnn", small=False)
-
-
-def _linear(contents):
+def _linear(contents: Contents) -> dict[str, Any]:
     """The recipe; with several labels, probabilities say which of them are predicted."""
     return _XR_LINEAR | ({"calibrate": "logistic"} if contents.several_labels else {})
 
 
-def _check_pretrained(contents, preset, folder):
-    if preset != "best":
-        raise ConfigError(
-            f"--preset best expected with this option, found {preset!r}",
-            where="--pretrained",
-            fix="leave one of them out",
-        )
-    if contents.kind != TEXT.name:
-        raise ConfigError(
-            f"texts expected with this option, found {contents.kind} features",
-            where="--pretrained",
-            fix="leave it out",
-        )
-    if folder.startswith(_PRESET_OF_KERAS_HUB):
-        return
-    if not (Path(expand(folder)) / "config.json").is_file():
-        raise ConfigError(
-            "a folder of a pretrained model, with its config.json, expected",
-            where=f"--pretrained {folder}",
-            fix="see docs/pretrained.md",
-        )
-
-
-def _pretrained(contents, folder):
+def _pretrained(contents: Contents, folder: str) -> dict[str, Any]:
     """Fine-tuning: a smaller learning rate for a larger network."""
     path = Path(expand(folder)) / "config.json"
     architecture = read_json(path, fix="see docs/pretrained.md") if path.is_file() else {}
-    small = architecture.get("hidden_size", _BASE) <= _SMALL_HIDDEN
+    small = architecture.get("hidden_size", _BASE_HIDDEN) <= _SMALL_HIDDEN
     length = min(256, max(32, 2 * contents.long))
     return {
         "data": {"text_features": {"name": "pretrained", "folder": folder, "max_length": length}},
@@ -136,7 +128,7 @@ def _pretrained(contents, folder):
     }
 
 
-def _with_encoder(contents, name, small=True):
+def _with_encoder(contents: Contents, name: str, small: bool = True) -> dict[str, Any]:
     """A network around an encoder; one without settings of its own here has its defaults."""
     settings = _SMALL if small else _LARGE
     rate, batch, seen, most = _RATES.get(name, (0.001, 64, 300_000, 30))
@@ -170,7 +162,7 @@ _RATES = {
 }
 
 
-def _head_and_objective(contents, sequence):
+def _head_and_objective(contents: Contents, sequence: bool) -> dict[str, Any]:
     head: dict[str, Any] = {"name": "dense"}
     if contents.labels > _MANY_LABELS:
         head = {"name": "sampled", "num_extra": _SAMPLED_LABELS, "extra": "uniform"}
@@ -181,15 +173,21 @@ def _head_and_objective(contents, sequence):
     return {"head": head, "objective": {"name": "softmax", **smoothing}}
 
 
-def _images(contents, share):
+def _images(contents: Contents, share: float) -> dict[str, Any]:
     height, width, _ = contents.image_shape or (28, 28, 1)
     batch = 128 if contents.examples > 10_000 else 32
     return {
         **_features(contents, bag=False),
         "encoder": {
-            "name": "resnet", "depth": 10, "stem": "cifar", "width": 16, "mean": 0.5, "std": 0.25,
+            "name": "resnet",
+            "depth": 10,
+            "stem": "cifar",
+            "width": 16,
+            "mean": 0.5,
+            "std": 0.25,
             "pooling": "flatten" if height * width <= 48 * 48 else "average",
-            "embedding_dim": 512, "embedding": "hidden",
+            "embedding_dim": 512,
+            "embedding": "hidden",
         },
         **_head_and_objective(contents, sequence=True),
         "training": {
@@ -201,15 +199,14 @@ def _images(contents, share):
                 {"name": "affine", "rotation": 8, "scale": [0.9, 1.1], "translate": 0.06}
             ],
         },
-    }  # fmt: skip
+    }
 
 
-def _features(contents, bag):
+def _features(contents: Contents, bag: bool) -> dict[str, Any]:
     """How the examples become features."""
     if contents.kind == IMAGE.name:
-        sizes = contents.image_shape
-        named = dict(zip(("height", "width", "channels"), sizes or (), strict=False))
-        return {"data": {"images": named}}
+        sizes = contents.image_shape or ()
+        return {"data": {"images": dict(zip(("height", "width", "channels"), sizes, strict=False))}}
     if contents.kind == SPARSE.name:
         return {"data": {"normalise": "l2"}}
     if contents.kind != TEXT.name:
@@ -226,6 +223,6 @@ def _features(contents, bag):
     return {"data": {"text_features": terms}}
 
 
-def _epochs(contents, seen, fewest, most):
+def _epochs(contents: Contents, seen: float, fewest: int, most: int) -> int:
     """Passes over the file that show about ``seen`` examples, within bounds."""
     return max(fewest, min(most, round(seen / max(1, contents.examples))))

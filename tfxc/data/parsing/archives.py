@@ -7,6 +7,7 @@ import re
 import tarfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Self
 
 from tfxc.core.errors import DataError
 from tfxc.core.storage.compression import COMPRESSED, decompressed
@@ -24,7 +25,7 @@ class _StrictTarInfo(tarfile.TarInfo):
     """Python takes a cut or damaged header for the end of the archive; here it is an error."""
 
     @classmethod
-    def fromtarfile(cls, archive):
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:
@@ -59,16 +60,19 @@ def tar_members(
     """
     with open_tar(path) as archive:
 
-        def read():
+        def read() -> bytes:
+            assert member is not None, "it is the one that was yielded"
             if member.size > _MAX_BYTES:
                 raise DataError(
-                    f"files of at most {_MAX_BYTES:,} bytes expected in the archive, found "
-                    f"{member.name} of {member.size:,}",
+                    f"{member.name} has {member.size:,} bytes, more than the {_MAX_BYTES:,} that "
+                    "are read of a file",
                     where=path,
                     fix="leave it out, or unpack the archive",
                 )
             with archive_errors(path):
-                return archive.extractfile(member).read()
+                content = archive.extractfile(member)
+                assert content is not None, "it is a regular file"
+                return content.read()
 
         while (member := archive.next()) is not None:
             # It remembers every member.
@@ -109,32 +113,30 @@ def shard_files(path: str | Path) -> list[Path]:
     elif Path(path).exists():
         files = [Path(path)]
     else:
-        files = [file for name in _numbered(str(path)) for file in _matching(name)]
+        files = []
+        for name in _numbered(str(path)):
+            if any(sign in name for sign in "*?["):
+                files += sorted(map(Path, glob.glob(name)))
+            elif Path(name).exists():
+                files.append(Path(name))
+            else:
+                raise _missing(name)
     if not files:
         raise _missing(path)
     return files
 
 
-def _numbered(pattern):
+def _numbered(pattern: str) -> Iterator[str]:
     """All strings of a pattern with ranges of numbers."""
     parts = _RANGE.split(pattern)
-    texts, firsts, lasts = parts[::3], parts[1::3], parts[2::3]
     ranges = [
         [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
-        for first, last in zip(firsts, lasts, strict=True)
+        for first, last in zip(parts[1::3], parts[2::3], strict=True)
     ]
     for numbers in itertools.product(*ranges):
-        pairs = itertools.zip_longest(texts, numbers, fillvalue="")
+        pairs = itertools.zip_longest(parts[::3], numbers, fillvalue="")
         yield "".join(itertools.chain.from_iterable(pairs))
 
 
-def _matching(name):
-    if any(sign in name for sign in "*?["):
-        return sorted(map(Path, glob.glob(name)))
-    if not Path(name).exists():
-        raise _missing(name)
-    return [Path(name)]
-
-
-def _missing(path):
+def _missing(path: str | Path) -> DataError:
     return DataError("no such file", where=path, fix="check the path")

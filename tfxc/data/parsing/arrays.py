@@ -84,16 +84,30 @@ def open_rows(
         DataError: the archive is damaged, the array is missing, holds Python objects or is in
             Fortran order, or its rows are too long.
     """
-    with _open_member(path, name) as stream:
-        shape, fortran, dtype = _header(stream, path, name)
+    with contextlib.ExitStack() as stack:
+        with archive_errors(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            names = [member.removesuffix(".npy") for member in archive.namelist()]
+            if name not in names:
+                raise array_error(path, f"there is no array {name!r}, only {', '.join(names)}")
+            try:
+                stream = stack.enter_context(archive.open(f"{name}.npy"))
+            except (KeyError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+                raise zipfile.BadZipFile(str(error)) from error
+            try:
+                shape, fortran, dtype = read_header(stream)
+            except _BAD_HEADER as error:
+                raise array_error(path, f"{name}: {error}") from error
+        if any(side < 0 for side in shape):
+            raise array_error(path, f"{name}: the shape {shape} is impossible")
         if fortran and len(shape) > 1:
             raise array_error(
                 path,
-                f"{name}: a row-major array expected, found {dtype} {shape} in Fortran order",
+                f"{name}: the array {dtype} {shape} is in Fortran order, not row-major",
             )
         rows = ArrayRows(path, name, shape, dtype, stream)
         if dtype.hasobject:
-            raise array_error(path, f"{name}: an array of numbers expected, found Python objects")
+            raise array_error(path, f"{name}: the array holds Python objects instead of numbers")
         if rows.row_bytes > max_row_bytes:
             raise line_too_long(f"{path}: {name}", max_row_bytes, "row")
         yield rows
@@ -110,39 +124,19 @@ def array_names(path: str | Path) -> list[str]:
 
 
 def array_error(path: str | Path, problem: str) -> DataError:
-    """The DataError of an array that is not what is expected."""
+    """The DataError of an array that cannot be used."""
     return DataError(problem, where=path, fix="see numpy.savez and the format's reference")
 
 
-@contextlib.contextmanager
-def _open_member(path, name):
-    """Yields the stream of a member of the archive."""
-    with contextlib.ExitStack() as stack:
-        with archive_errors(path):
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            found = [member.removesuffix(".npy") for member in archive.namelist()]
-            if name not in found:
-                raise array_error(path, f"array {name!r} is missing; found {', '.join(found)}")
-            try:
-                stream = stack.enter_context(archive.open(f"{name}.npy"))
-            except (KeyError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
-                raise zipfile.BadZipFile(str(error)) from error
-        yield stream
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran order, and type of the array whose ``.npy`` file a stream is.
 
-
-def _header(stream, path, name):
-    with archive_errors(path):
-        try:
-            version = np.lib.format.read_magic(stream)
-            if version == (1, 0):
-                header = np.lib.format.read_array_header_1_0(stream)
-            else:
-                header = np.lib.format.read_array_header_2_0(stream)
-        except _BAD_HEADER as error:
-            raise array_error(path, f"{name}: {error}") from error
-    if any(side < 0 for side in header[0]):
-        raise array_error(path, f"{name}: a shape expected, found {header[0]}")
-    return header
+    Raises:
+        ValueError: it is none.
+    """
+    if np.lib.format.read_magic(stream) == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)
 
 
 def matrix(path: str | Path, name: str, values: np.ndarray) -> np.ndarray:
@@ -152,9 +146,8 @@ def matrix(path: str | Path, name: str, values: np.ndarray) -> np.ndarray:
         DataError: it is not.
     """
     if values.ndim != 2 or values.dtype.kind not in "fiu":
-        raise DataError(
-            f"{name}: numbers (m, dim) expected, found {values.dtype} {values.shape}", where=path
-        )
+        problem = f"{name}: the array is {values.dtype} {values.shape} instead of numbers (m, dim)"
+        raise array_error(path, problem)
     return values
 
 
@@ -187,12 +180,12 @@ def load_embeddings(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     if Path(path).suffix == ".npz":
         arrays = read_arrays(path)
         if "embeddings" not in arrays:
-            raise DataError(
-                f"an array 'embeddings' expected, found {', '.join(arrays)}", where=path
-            )
-        values, names = arrays["embeddings"], arrays.get("names")
+            raise array_error(path, f"there is no array 'embeddings', only {', '.join(arrays)}")
+        values = arrays["embeddings"]
+        names = arrays.get("names")
         if names is not None and names.shape != (len(values),):
-            raise DataError(f"{len(values)} names expected, found {names.shape}", where=path)
+            problem = f"names: the shape is {names.shape} instead of ({len(values)},)"
+            raise array_error(path, problem)
     else:
         values = read_array(path, mapped=True)
     return matrix(path, "embeddings", values), names
@@ -220,18 +213,24 @@ def load_matrix(path: str | Path) -> np.ndarray | scipy.sparse.csr_matrix:
         raise DataError("no such file", where=path, fix="check the path")
     try:
         if path.suffix == ".npz":
-            found = load_sparse(path).astype(np.float32)
+            values = load_sparse(path).astype(np.float32)
         else:
             require_memory(2 * path.stat().st_size, path)
-            found = np.load(path).astype(np.float32)
+            values = np.load(path).astype(np.float32)
     except (*MALFORMED, OSError) as error:
         if isinstance(error, UserError):
             raise
         raise DataError(
-            f"a dense matrix in .npy or a sparse one in .npz expected: {error}", where=path
+            f"the file is neither a dense matrix in .npy nor a sparse one in .npz: {error}",
+            where=path,
+            fix="write it with numpy.save or scipy.sparse.save_npz",
         ) from error
-    if found.ndim != 2:
-        raise DataError(f"a matrix expected, found shape {found.shape}", where=path)
-    if not np.isfinite(found.data if scipy.sparse.issparse(found) else found).all():
-        raise DataError("finite numbers expected, found NaN or infinity", where=path)
-    return found
+    if values.ndim != 2:
+        raise DataError(
+            f"the shape {values.shape} is not that of a matrix", where=path, fix="save a matrix"
+        )
+    if not np.isfinite(values.data if scipy.sparse.issparse(values) else values).all():
+        raise DataError(
+            "the matrix holds NaN or infinity", where=path, fix="give finite numbers only"
+        )
+    return values

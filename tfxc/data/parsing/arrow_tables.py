@@ -4,10 +4,14 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import DataError, missing_package
 from tfxc.core.storage.reading import read_errors
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
 
 #: Endings of the files that ``TableFile`` reads.
 SUFFIXES = (".parquet", ".arrow", ".feather")
@@ -51,7 +55,8 @@ class TableFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._arrow = path, arrow(path)
+        self.path = path
+        self._arrow = arrow(path)
         with self._errors(), self._opened() as file:
             self.schema = schema = file.schema_arrow if self._is_parquet else file.schema
             self.columns = list(schema.names)
@@ -63,7 +68,7 @@ class TableFile:
             self._metadata = dict(schema.metadata or {})
         self.bytes_read = 0
 
-    def _holds_labels(self, kind):
+    def _holds_labels(self, kind: "pyarrow.DataType") -> bool:
         types = self._arrow.types
         while not types.is_map(kind) and hasattr(kind, "value_type"):
             kind = kind.value_type  # of a list of any kind, a dictionary or runs of equal values
@@ -92,7 +97,8 @@ class TableFile:
         Args:
             columns: names of ``columns``.
         """
-        self.bytes_read, number = 0, 0
+        self.bytes_read = 0
+        number = 0
         with self._errors(), self._opened() as file:
             size = self.path.stat().st_size
             for batch in self._batches(file, columns):
@@ -105,28 +111,26 @@ class TableFile:
             self.bytes_read = size
 
     @property
-    def _is_parquet(self):
+    def _is_parquet(self) -> bool:
         return self.path.suffix.lower() == ".parquet"
 
-    def _opened(self):
+    def _opened(self) -> Any:
         if self._is_parquet:
             return self._arrow.parquet.ParquetFile(self.path)
         with open(self.path, "rb") as stream:
-            is_file = stream.read(len(_MAGIC)) == _MAGIC
-        if is_file:
-            return self._arrow.ipc.open_file(str(self.path))
-        self._check_end()
-        return self._arrow.ipc.open_stream(str(self.path))
-
-    def _check_end(self):
-        """Refuses a stream that ends too early: to pyarrow it would be a shorter one."""
-        size = self.path.stat().st_size
-        with open(self.path, "rb") as stream:
-            stream.seek(max(0, size - len(_END_OF_STREAM)))
+            if stream.read(len(_MAGIC)) == _MAGIC:
+                return self._arrow.ipc.open_file(str(self.path))
+            # To pyarrow a stream that ends too early would be a shorter one.
+            stream.seek(max(0, self.path.stat().st_size - len(_END_OF_STREAM)))
             if stream.read() != _END_OF_STREAM:
                 raise self._damaged("the end of the stream is missing")
+        return self._arrow.ipc.open_stream(str(self.path))
 
-    def _batches(self, file, columns):
+    def _batches(
+        self,
+        file: "pyarrow.parquet.ParquetFile | pyarrow.RecordBatchReader",
+        columns: Sequence[str],
+    ) -> "Iterator[pyarrow.RecordBatch]":
         if self._is_parquet:
             yield from file.iter_batches(_ROWS, columns=list(columns))
         elif isinstance(file, self._arrow.ipc.RecordBatchFileReader):
@@ -137,7 +141,7 @@ class TableFile:
                 yield from _sliced(batch)
 
     @contextlib.contextmanager
-    def _errors(self):
+    def _errors(self) -> Iterator[None]:
         with read_errors(self.path):
             try:
                 yield
@@ -148,7 +152,7 @@ class TableFile:
                     raise
                 raise self._damaged(str(error)) from error
 
-    def _damaged(self, reason):
+    def _damaged(self, reason: str) -> DataError:
         return DataError(
             f"the file is truncated or damaged ({reason})",
             where=self.path,
@@ -156,12 +160,12 @@ class TableFile:
         )
 
 
-def _sliced(batch):
+def _sliced(batch: "pyarrow.RecordBatch") -> "Iterator[pyarrow.RecordBatch]":
     for start in range(0, batch.num_rows, _ROWS):
         yield batch.slice(start, _ROWS)
 
 
-def class_names_of(feature: Any) -> list[str] | None:
+def class_names_of(feature: object) -> list[str] | None:
     """The names of a feature of Hugging Face's ``datasets`` that is a class, or a list of classes.
 
     Example:

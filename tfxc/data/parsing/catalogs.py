@@ -2,13 +2,18 @@
 
 import csv
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import Lines
+
+if TYPE_CHECKING:
+    import _csv
 
 _ROWS = 100_000
 
@@ -38,19 +43,20 @@ class Catalog:
     def __init__(self, path: str | Path, key_column: str, label_column: str) -> None:
         self.path = path
         codes: dict[str, int] = {}
-        blocks, values = [], []
+        blocks = []
+        values = []
         lines = (f"{line}\n" for _, line in Lines(path).texts())
         rows = self._rows(csv.reader(lines), key_column, label_column)
         while block := list(itertools.islice(rows, _ROWS)):
             blocks.append(np.array([key.encode() for key, _ in block]))
-            found = [codes.setdefault(label, len(codes)) if label else -1 for _, label in block]
-            values.append(np.array(found, np.int32))
+            numbers = [codes.setdefault(label, len(codes)) if label else -1 for _, label in block]
+            values.append(np.array(numbers, np.int32))
         self.label_names = sorted(codes)
         for name in self.label_names:
             check_label_name(name, path)
         if not codes:
             raise DataError(
-                "rows with a label expected, found none",
+                "no row of the table has a label",
                 where=path,
                 fix="check key_column and label_column",
             )
@@ -58,8 +64,15 @@ class Catalog:
         ids = np.array([*(places[name] for name in codes), -1], np.int32)  # the last one is -1's
         keys = np.concatenate(blocks)
         order = np.argsort(keys, kind="stable")
-        self._keys, self._ids = keys[order], ids[np.concatenate(values)[order]]
-        self._refuse_doubles()
+        self._keys = keys[order]
+        self._ids = ids[np.concatenate(values)[order]]
+        same = self._keys[1:] == self._keys[:-1]
+        wrong = np.flatnonzero(same & (self._ids[1:] != self._ids[:-1]))
+        if wrong.size:
+            key = self._keys[wrong[0]].decode()
+            raise DataError(
+                f"the key {key!r} has two labels", where=self.path, fix="remove one of the rows"
+            )
 
     def label(self, key: str) -> str | None:
         """The label of a key, or None if its row has none.
@@ -74,37 +87,32 @@ class Catalog:
         number = int(self._ids[place])
         return None if number < 0 else self.label_names[number]
 
-    def _rows(self, rows, key_column, label_column):
+    def _rows(
+        self, rows: "_csv._reader", key_column: str, label_column: str
+    ) -> Iterator[tuple[str, str]]:
         try:
-            header = next(rows, [])
+            header: list[str] = next(rows, [])
             for column in (key_column, label_column):
                 if column not in header:
+                    columns = ", ".join(header) or "an empty line"
                     raise DataError(
-                        f"a column {column!r} expected, found {', '.join(header) or 'no columns'}",
+                        f"there is no column {column!r}, only {columns}",
                         where=self.path,
                         fix="name the right ones with key_column and label_column",
                     )
-            at_key, at_label = header.index(key_column), header.index(label_column)
+            at_key = header.index(key_column)
+            at_label = header.index(label_column)
             for row in rows:
                 if not row:
                     continue
                 if len(row) != len(header) or not row[at_key]:
-                    problem = f"{len(header)} values and a key expected, found {row[:4]}"
-                    raise DataError(problem, where=f"{self.path}:{rows.line_num}")
+                    shown = ", ".join(map(repr, row[:4]))
+                    problem = f"the row {shown} does not have {len(header)} values with a key"
+                    where = f"{self.path}:{rows.line_num}"
+                    raise DataError(problem, where=where, fix="correct the row")
                 yield row[at_key], row[at_label].strip()
         except csv.Error as error:
             where = f"{self.path}:{rows.line_num + 1}"
             raise DataError(
-                f"a table in UTF-8 expected ({error})", where=where, fix="convert the file to UTF-8"
+                f"the row cannot be read ({error})", where=where, fix="convert the file to UTF-8"
             ) from error
-
-    def _refuse_doubles(self):
-        same = self._keys[1:] == self._keys[:-1]
-        wrong = np.flatnonzero(same & (self._ids[1:] != self._ids[:-1]))
-        if wrong.size:
-            key = self._keys[wrong[0]].decode()
-            raise DataError(
-                f"one label per key expected, found two for {key!r}",
-                where=self.path,
-                fix="remove one of the rows",
-            )

@@ -10,8 +10,8 @@ from typing import Any
 from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.registry import nearest
-from tfxc.data.label_ids import joined_labels
 from tfxc.data.parsing.label_cells import LIST, are_flags, are_lists, columns_of
+from tfxc.labels.joined_labels import joined_labels
 
 #: Usual names of a column of texts, in lower case, the likeliest first.
 TEXT_NAMES = (
@@ -339,8 +339,8 @@ def _separator(values):
     names = {value.strip() for value in values if isinstance(value, str) and value.strip()}
     if are_lists(name for name in names if len(name) < _CHARACTERS):
         return LIST
-    found = joined_labels(sorted(names))
-    return None if found is None else found[0]
+    joined = joined_labels(names)
+    return joined.separator if joined is not None and joined.certain else None
 
 
 def _listed(names):

@@ -15,7 +15,7 @@ def check_label_name(name: str, where: str | Path) -> None:
     """
     if not name or "\n" in name or "\r" in name:
         raise DataError(
-            f"a label name of one non-empty line expected, found {name!r}",
+            f"the label name {name!r} is not one non-empty line",
             where=where,
             fix="rename the label",
         )
@@ -30,8 +30,9 @@ def check_labels(labels: Sequence[Any], kind: type[Any], where: str | Path) -> N
     """
     for label in labels:
         if type(label) is not kind:
+            what = "a name" if kind is str else "an id"
             raise DataError(
-                f"a label of type {kind.__name__}, like those before it, expected, found {label!r}",
+                f"the label {label!r} is not {what}, as those before it are",
                 where=where,
                 fix="use names or ids throughout",
             )
@@ -39,7 +40,7 @@ def check_labels(labels: Sequence[Any], kind: type[Any], where: str | Path) -> N
             check_label_name(label, where)
         elif not 0 <= label < 2**31:
             raise DataError(
-                f"a label id of 0 to {2**31 - 1:,} expected, found {label}",
+                f"the label id {label} is not one of 0 to {2**31 - 1:,}",
                 where=where,
                 fix="correct the label",
             )
@@ -74,8 +75,8 @@ def check_unicode(text: str, what: str, where: str | Path) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{what} of valid Unicode expected, found the lone surrogate "
-            f"{text[error.start]!r} at character {error.start + 1}",
+            f"{what} is not valid Unicode: it has the lone surrogate {text[error.start]!r} at "
+            f"character {error.start + 1}",
             where=where,
             fix="write the character as a pair of surrogates or in UTF-8",
         ) from None

@@ -3,7 +3,7 @@
 import codecs
 import contextlib
 import io
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from tfxc.core.errors import ConfigError, DataError
@@ -17,9 +17,12 @@ BLOCK_BYTES = 64 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Those of UTF-32 begin as those of UTF-16 do.
 _MARKS = {
-    b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32",
-    b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", BYTE_ORDER_MARK: UTF_8,
-}  # fmt: skip
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+    BYTE_ORDER_MARK: UTF_8,
+}
 # Bytes in which UTF-8 is told from another encoding, and characters beyond ASCII that prove it:
 # two bytes of Chinese happen to be one of UTF-8 in one of ten cases.
 _LOOKED_AT = 8192
@@ -64,7 +67,19 @@ class Lines:
         self.path = Path(path)
         self.max_line_bytes = max_line_bytes
         self._universal = universal_newlines
-        self._encoding = None if encoding is None else _known_encoding(encoding)
+        self._encoding: str | None = None
+        if encoding is not None:
+            try:
+                self._encoding = codecs.lookup(encoding).name
+                "a".encode(encoding)  # refuses codecs that are none of texts, such as base64
+            except (TypeError, LookupError, ValueError):
+                raise ConfigError(
+                    f"Python knows no encoding {encoding!r}",
+                    where="encoding",
+                    fix="name one such as utf-8, utf-16, cp1252, gb18030 or shift_jis",
+                ) from None
+            if self._encoding == "utf-8-sig":
+                self._encoding = UTF_8
         self._codec = self._encoding or UTF_8
         self.bytes_read = 0
 
@@ -84,9 +99,19 @@ class Lines:
         with file as raw, decompressed(raw, self.path) as stream:
             with archive_errors(self.path):
                 readline = self._readline_of(stream)
+            limit = self.max_line_bytes
             while True:
+                lines: list[bytes] = []
+                held = 0
                 with archive_errors(self.path):
-                    lines = self._read_lines(readline, size, first)
+                    while len(lines) < size and held < BLOCK_BYTES:
+                        line = readline(limit + 1)
+                        if len(line) > limit:
+                            raise line_too_long(f"{self.path}:{first + len(lines)}", limit)
+                        if not line:
+                            break
+                        lines.append(line)
+                        held += len(line)
                 self.bytes_read = raw.tell()
                 if not lines:
                     return
@@ -95,7 +120,7 @@ class Lines:
                 yield first, [line.rstrip(b"\r\n") for line in lines]
                 first += len(lines)
 
-    def _readline_of(self, stream):
+    def _readline_of(self, stream: io.BufferedReader) -> Callable[[int], bytes]:
         """Function of a number of bytes -> the next line in UTF-8, at most so much of it."""
         head = stream.peek(_LOOKED_AT)[:_LOOKED_AT]
         marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
@@ -117,18 +142,6 @@ class Lines:
         decoded = io.TextIOWrapper(stream, self._codec, _REFUSED, newline)
         return lambda limit: decoded.readline(limit).encode(UTF_8, "surrogatepass")
 
-    def _read_lines(self, readline, size, first):
-        lines, held, limit = [], 0, self.max_line_bytes
-        while len(lines) < size and held < BLOCK_BYTES:
-            line = readline(limit + 1)
-            if len(line) > limit:
-                raise line_too_long(f"{self.path}:{first + len(lines)}", limit)
-            if not line:
-                break
-            lines.append(line)
-            held += len(line)
-        return lines
-
     def texts(self) -> Iterator[tuple[int, str]]:
         """Yields ``(line number, line as str)``.
 
@@ -146,18 +159,17 @@ class Lines:
                     if self._codec == UTF_8:
                         has_option = self._encoding is not None
                         raise not_utf_8(line, error.start, where, has_option) from None
-                    raise self._not_in_codec(line, error.start, where) from None
+                    # A lone surrogate stands for a refused byte.
+                    before = line[: error.start].decode(UTF_8)
+                    sign = line[error.start :].decode(UTF_8, "surrogatepass")[0]
+                    raise DataError(
+                        f"the byte 0x{ord(sign) - _LONE_SURROGATES:02x} behind "
+                        f"{before[-_SHOWN:]!r} is not {self._codec}",
+                        where=where,
+                        fix="name the file's encoding as the reader's option encoding, or repair "
+                        "the line",
+                    ) from None
                 yield number, text
-
-    def _not_in_codec(self, line, place, where):
-        """The error of a line in which a lone surrogate stands for a refused byte."""
-        before = line[:place].decode(UTF_8)
-        refused = ord(line[place:].decode(UTF_8, "surrogatepass")[0]) - _LONE_SURROGATES
-        return DataError(
-            f"the byte 0x{refused:02x} behind {before[-_SHOWN:]!r} is not {self._codec}",
-            where=where,
-            fix="name the file's encoding as the reader's option encoding, or repair the line",
-        )
 
     def first(self) -> bytes | None:
         """The first line in UTF-8, or None of an empty file."""
@@ -205,28 +217,14 @@ cp1251. Convert the file with iconv -f NAME -t UTF-8.
 def line_too_long(where: str, limit: int, what: str = "line") -> DataError:
     """The DataError of a line, or a row of a matrix, of more than ``limit`` bytes."""
     return DataError(
-        f"a {what} of at most {limit:,} bytes expected, found a longer one",
+        f"the {what} is longer than {limit:,} bytes",
         where=where,
         fix="check the file; if it is right, raise data.max_line_bytes (for a single file "
         "--reader-option max_line_bytes=...)",
     )
 
 
-def _known_encoding(name):
-    """The name that Python has for an encoding of texts."""
-    try:
-        found = codecs.lookup(name).name
-        "a".encode(name)  # refuses codecs that are none of texts, such as base64
-    except (TypeError, LookupError, ValueError):
-        raise ConfigError(
-            f"Python knows no encoding {name!r}",
-            where="encoding",
-            fix="name one such as utf-8, utf-16, cp1252, gb18030 or shift_jis",
-        ) from None
-    return UTF_8 if found == "utf-8-sig" else found
-
-
-def _is_utf_8(head):
+def _is_utf_8(head: bytes) -> bool:
     """Whether the beginning of a file is UTF-8, and not by chance."""
     try:
         text = codecs.getincrementaldecoder(UTF_8)().decode(head)
@@ -235,7 +233,7 @@ def _is_utf_8(head):
     return sum(not character.isascii() for character in text) >= _PROOF
 
 
-def _no_text(where):
+def _no_text(where: str) -> DataError:
     return DataError(
         "the line holds zero bytes: it is no text, or text in UTF-16 without a byte order mark",
         where=where,

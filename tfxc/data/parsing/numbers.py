@@ -8,7 +8,9 @@ import warnings
 
 import numpy as np
 
-_COLON, _SPACE, _DOT = ord(":"), ord(" "), ord(".")
+_COLON = ord(":")
+_SPACE = ord(" ")
+_DOT = ord(".")
 _LONGEST_EXACT = 16
 _POWERS_OF_TEN = np.array([float(f"1e{exponent}") for exponent in range(_LONGEST_EXACT)])
 
@@ -35,36 +37,27 @@ def parse_pairs(text: bytes, count: int) -> tuple[np.ndarray, np.ndarray] | None
         return None if text else (np.zeros(0, np.int64), np.zeros(0))
     buffer = np.frombuffer(text, np.uint8)
     separates = (buffer == _COLON) | (buffer == _SPACE)
-    if not _alternates(buffer, np.flatnonzero(separates), count):
+    # Colon, space, colon ... with a token around each: together with the number of numbers parsed
+    # this proves the form, as each token gives at least one number.
+    at = np.flatnonzero(separates)
+    if (
+        at.size != 2 * count - 1
+        or (buffer[at[::2]] != _COLON).any()
+        or (buffer[at[1::2]] != _SPACE).any()
+        or (np.diff(at, prepend=-1, append=buffer.size) <= 1).any()
+    ):
         return None
     in_value = np.logical_xor.accumulate(separates)
     ids = parse_integers(buffer[~in_value].tobytes(), " ", count)
-    values = buffer[in_value]
-    values[values == _COLON] = _SPACE
-    values = _parse_values(values, count)
+    after_spaces = buffer[in_value]
+    after_spaces[after_spaces == _COLON] = _SPACE
+    values = _parse_decimals(after_spaces, count)
+    if values is None:
+        values = _parse(after_spaces.tobytes(), " ", count, np.float64)
     return None if ids is None or values is None else (ids, values)
 
 
-def _alternates(buffer, at, count):
-    """Whether the separators ``at`` are colon, space, colon ... with a token around each.
-
-    Together with the number of numbers parsed this proves the form: no token is empty, each gives
-    at least one number, so the right total leaves exactly one for each.
-    """
-    return (
-        at.size == 2 * count - 1
-        and (buffer[at[::2]] == _COLON).all()
-        and (buffer[at[1::2]] == _SPACE).all()
-        and (np.diff(at, prepend=-1, append=buffer.size) > 1).all()
-    )
-
-
-def _parse_values(buffer, count):
-    values = _parse_decimals(buffer, count)
-    return _parse(buffer.tobytes(), " ", count, np.float64) if values is None else values
-
-
-def _parse_decimals(buffer, count):
+def _parse_decimals(buffer: np.ndarray, count: int) -> np.ndarray | None:
     """Numbers such as ``12`` and ``0.345``, each after a space, eight times as fast as floats.
 
     A mantissa below 2^53 divided by a power of ten up to 10^22 is the correctly rounded result.
@@ -87,7 +80,7 @@ def _parse_decimals(buffer, count):
     return mantissas / _POWERS_OF_TEN[decimals]
 
 
-def _parse(text, separator, count, dtype):
+def _parse(text: bytes, separator: str, count: int, dtype: type[np.generic]) -> np.ndarray | None:
     if count == 0:
         return np.zeros(0, dtype)
     with warnings.catch_warnings():

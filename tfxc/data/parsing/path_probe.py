@@ -13,7 +13,8 @@ from tfxc.data.parsing.lines import Lines
 
 #: Endings of image files, in lower case.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-_FOLDERS, _INSIDE = 10, 100  # folders in a folder that are looked at, and entries of each
+_FOLDERS = 10  # folders in a folder that are looked at
+_INSIDE = 100  # entries of each
 
 
 class PathProbe:
@@ -34,9 +35,11 @@ class PathProbe:
     """
 
     def __init__(self, path: str | Path, input_kind: str | None = None) -> None:
-        self.path, self.input_kind = Path(path), input_kind
+        self.path = Path(path)
+        self.input_kind = input_kind
         self.is_pattern = is_shard_pattern(path)
-        self.is_folder, self.is_file = self.path.is_dir(), self.path.is_file()
+        self.is_folder = self.path.is_dir()
+        self.is_file = self.path.is_file()
         self.is_tar = self.is_file and is_tar(self.path.name)
 
     def suffix(self, compressed: bool = False) -> str:
@@ -105,6 +108,6 @@ class PathProbe:
             return next((member.name for member, _ in members), "")
 
     @functools.cached_property
-    def _entries(self):
+    def _entries(self) -> list[Path]:
         entries = self.path.iterdir() if self.is_folder else ()
         return [entry for entry in entries if not entry.name.startswith(".")]

@@ -48,11 +48,12 @@ def read_record(stream: IO[bytes], path: str | Path, offset: int) -> bytes | Non
             raise record_error(
                 path,
                 position,
-                f"0x{_MAGIC:08x} expected at the start of a record, found 0x{magic:08x}",
+                f"a record starts with 0x{magic:08x} instead of 0x{_MAGIC:08x}",
             )
-        kind, length = word >> _LENGTH_BITS, word & ((1 << _LENGTH_BITS) - 1)
+        kind = word >> _LENGTH_BITS
+        length = word & ((1 << _LENGTH_BITS) - 1)
         if kind not in ((_MIDDLE, _LAST) if parts else (_WHOLE, _FIRST)):
-            raise record_error(path, position, f"found a part of kind {kind} out of order")
+            raise record_error(path, position, f"a part of kind {kind} is out of order")
         content = stream.read(length + -length % 4)
         if len(content) < length + -length % 4:
             raise record_error(path, position, f"the file ends within a record of {length:,} bytes")
@@ -72,16 +73,14 @@ def unpack_image(payload: bytes, path: str | Path, offset: int) -> tuple[int, np
         DataError: the record is too short.
     """
     if len(payload) < _IMAGE_HEAD.size:
-        raise record_error(
-            path, offset, f"an image header of {_IMAGE_HEAD.size} bytes expected, found "
-            f"{len(payload)}",
-        )  # fmt: skip
+        problem = f"the record has {len(payload)} bytes, its header alone {_IMAGE_HEAD.size}"
+        raise record_error(path, offset, problem)
     flag, label, _, _ = _IMAGE_HEAD.unpack_from(payload)
     if not flag:
         return flag, np.array([label], np.float32), payload[_IMAGE_HEAD.size :]
     end = _IMAGE_HEAD.size + 4 * flag
     if len(payload) < end:
-        raise record_error(path, offset, f"{flag} labels expected, found fewer")
+        raise record_error(path, offset, f"the record has fewer than {flag} labels")
     return flag, np.frombuffer(payload[_IMAGE_HEAD.size : end], "<f4"), payload[end:]
 
 

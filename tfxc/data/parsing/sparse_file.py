@@ -9,7 +9,7 @@ import secrets
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -18,6 +18,7 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError, UserError
 from tfxc.core.storage.reading import MALFORMED, archive_errors, existing_file, read_array
+from tfxc.data.parsing.arrays import read_header
 
 _PIECE = 16 << 20
 _AT_ONCE = 4 << 20  # numbers
@@ -63,12 +64,34 @@ def open_rows(path: Path, folder: Path) -> Callable[[int, int], scipy.sparse.csr
         DataError: the file is damaged, or rows are.
         OSError: the disk is full.
     """
+    unpacked = folder / f"{path.parent.name}-{path.name}"
     try:
-        return _opened(path, folder / f"{path.parent.name}-{path.name}")
+        with archive_errors(path), zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            if not {"format.npy", "shape.npy", "data.npy", "indices.npy", "indptr.npy"} <= names:
+                return None
+            with archive.open("format.npy") as stream:
+                if np.lib.format.read_array(stream).item() not in (b"csr", "csr"):
+                    return None
+            with archive.open("shape.npy") as stream:
+                shape = np.lib.format.read_array(stream).tolist()
+            if not (unpacked / _CHECKED).exists():
+                _unpack(archive, unpacked)
+            data, ids, bounds = (_located(archive, path, unpacked, name) for name in _ARRAYS)
+        if bounds.size != shape[0] + 1:
+            problem = f"there are {bounds.size:,} bounds of rows instead of {shape[0] + 1:,}"
+            raise _damaged(path, problem)
+        if ids.size != data.size:
+            raise _damaged(path, f"there are {ids.size:,} indices, but {data.size:,} values")
     except _MALFORMED as error:
         if isinstance(error, UserError):
             raise
-        raise _damaged(path, f"a matrix of scipy.sparse expected ({error})") from error
+        raise _damaged(path, f"the file is no matrix of scipy.sparse ({error})") from error
+
+    def damaged(problem: str) -> DataError:
+        return _damaged(path, problem)
+
+    return lambda start, stop: _csr_rows((data, ids, bounds), shape, (start, stop), damaged)
 
 
 def is_array_folder(path: str | Path) -> bool:
@@ -100,16 +123,15 @@ class ArrayFolder:
         self._data, self._ids, self._bounds = map(self._located, _ARRAYS)
         if self._data.size != self._ids.size:
             raise self._damaged(
-                f"as many indices as values, {self._data.size:,}, expected, found "
-                f"{self._ids.size:,}"
+                f"there are {self._ids.size:,} indices, but {self._data.size:,} values"
             )
         if not self._bounds.size:
-            raise self._damaged("at least one bound of rows expected in indptr.npy, found none")
+            raise self._damaged("indptr.npy has no bounds of rows")
         self.shape = self._shape()
         if self._bounds.size != self.shape[0] + 1:
             raise self._damaged(
-                f"{self.shape[0] + 1:,} bounds of rows expected in indptr.npy, found "
-                f"{self._bounds.size:,}"
+                f"indptr.npy has {self._bounds.size:,} bounds of rows instead of "
+                f"{self.shape[0] + 1:,}"
             )
 
     def rows(self, start: int, stop: int) -> scipy.sparse.csr_matrix:
@@ -119,85 +141,69 @@ class ArrayFolder:
             DataError: bounds that do not ascend, or a column beyond the last.
         """
         stop = min(stop, self.shape[0])
-        arrays = self._data, self._ids, self._bounds
+        arrays = (self._data, self._ids, self._bounds)
         return _csr_rows(arrays, self.shape, (start, stop), self._damaged)
 
     def _shape(self) -> tuple[int, int]:
         path = self.path / "shape.npy"
         form = self.path / "format.npy"
         if form.is_file() and read_array(form).item() not in (b"csr", "csr"):
-            raise self._damaged(f"a CSR matrix expected, found {read_array(form).item()!r}")
+            raise self._damaged(f"the matrix is {read_array(form).item()!r} instead of CSR")
         if not path.is_file():
             starts = range(0, self._ids.size, _AT_ONCE)
             most = (self._ids.read(a, min(self._ids.size, a + _AT_ONCE)).max() for a in starts)
             return self._bounds.size - 1, int(max(most, default=-1)) + 1
-        found = read_array(path)
-        if found.shape != (2,) or found.dtype.kind not in "iu" or (found < 0).any():
-            raise self._damaged(f"two sizes expected in shape.npy, found {found.tolist()}")
-        return int(found[0]), int(found[1])
+        shape = read_array(path)
+        if shape.shape != (2,) or shape.dtype.kind not in "iu" or (shape < 0).any():
+            raise self._damaged(f"shape.npy holds {shape.tolist()} instead of two sizes")
+        return int(shape[0]), int(shape[1])
 
-    def _located(self, name):
+    def _located(self, name: str) -> _Array:
         path = existing_file(self.path / f"{name}.npy", fix=_FOLDER_FIX)
         try:
             with open(path, "rb") as stream:
-                found = _array(path, stream, path)
+                array = _array(path, stream, path)
         except _MALFORMED as error:
             if isinstance(error, UserError):
                 raise
             raise DataError(
-                f"an .npy file expected ({error})", where=path, fix=_FOLDER_FIX
+                f"this is no .npy file ({error})", where=path, fix=_FOLDER_FIX
             ) from error
-        expected = found.place + found.size * found.dtype.itemsize
-        if path.stat().st_size < expected:
+        num_bytes = array.place + array.size * array.dtype.itemsize
+        if path.stat().st_size < num_bytes:
             raise DataError(
-                f"{expected:,} bytes expected, found {path.stat().st_size:,}",
+                f"the file has {path.stat().st_size:,} bytes instead of {num_bytes:,}",
                 where=path,
                 fix="copy it again",
             )
-        return found
+        return array
 
-    def _damaged(self, problem):
+    def _damaged(self, problem: str) -> DataError:
         return DataError(problem, where=self.path, fix=_FOLDER_FIX)
 
 
-def _opened(path, own):
-    with archive_errors(path), zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
-        if not {"format.npy", "shape.npy", "data.npy", "indices.npy", "indptr.npy"} <= names:
-            return None
-        with archive.open("format.npy") as stream:
-            if np.lib.format.read_array(stream).item() not in (b"csr", "csr"):
-                return None
-        with archive.open("shape.npy") as stream:
-            shape = np.lib.format.read_array(stream).tolist()
-        if not (own / _CHECKED).exists():
-            _unpack(archive, own)
-        data, ids, bounds = (_located(archive, path, own, name) for name in _ARRAYS)
-    if bounds.size != shape[0] + 1 or ids.size != data.size:
-        raise _damaged(path, f"{shape[0] + 1:,} bounds of rows expected, found {bounds.size:,}")
-
-    def damaged(problem):
-        return _damaged(path, problem)
-
-    arrays = data, ids, bounds
-    return lambda start, stop: _csr_rows(arrays, shape, (start, stop), damaged)
-
-
-def _csr_rows(arrays, shape, span, damaged):
+def _csr_rows(
+    arrays: tuple[_Array, _Array, _Array],
+    shape: Sequence[int],
+    span: tuple[int, int],
+    damaged: Callable[[str], DataError],
+) -> scipy.sparse.csr_matrix:
     """CSR of some rows of located arrays; ``damaged`` makes the error of a problem."""
-    (data, ids, bounds), (start, stop) = arrays, span
+    data, ids, bounds = arrays
+    start, stop = span
     indptr = bounds.read(start, stop + 1).astype(np.int64)
-    first, last = int(indptr[0]), int(indptr[-1])
+    first = int(indptr[0])
+    last = int(indptr[-1])
     if first < 0 or last > ids.size or (np.diff(indptr) < 0).any():
-        raise damaged(f"ascending bounds expected in rows {start + 1} to {stop}")
+        raise damaged(f"the bounds of rows {start + 1} to {stop} do not ascend")
     indices = ids.read(first, last)
     if len(indices) and (indices.min() < 0 or indices.max() >= shape[1]):
-        raise damaged(f"columns below {shape[1]:,} expected, found {indices.max():,}")
-    parts = data.read(first, last), indices.astype(np.int32), indptr - first
+        raise damaged(f"the column {indices.max():,} is not below {shape[1]:,}")
+    parts = (data.read(first, last), indices.astype(np.int32), indptr - first)
     return scipy.sparse.csr_matrix(parts, (stop - start, shape[1]))
 
 
-def _unpack(archive, folder):
+def _unpack(archive: zipfile.ZipFile, folder: Path) -> None:
     """Reads all arrays to their end, which compares their checksums; keeps the compressed ones."""
     folder.mkdir(exist_ok=True)
     for name in (f"{array}.npy" for array in _ARRAYS):
@@ -214,7 +220,7 @@ def _unpack(archive, folder):
     (folder / _CHECKED).touch()
 
 
-def _located(archive, path, folder, name):
+def _located(archive: zipfile.ZipFile, path: Path, folder: Path, name: str) -> _Array:
     info = archive.getinfo(f"{name}.npy")
     if info.compress_type != zipfile.ZIP_STORED:
         with open(folder / info.filename, "rb") as stream:
@@ -228,15 +234,11 @@ def _located(archive, path, folder, name):
 
 def _array(path: Path, stream: IO[bytes], source: Path) -> _Array:
     """The array whose NumPy header is next in the stream."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else (
-        np.lib.format.read_array_header_2_0
-    )  # fmt: skip
-    shape, _, dtype = read(stream)
+    shape, _, dtype = read_header(stream)
     if len(shape) != 1 or dtype.kind not in "biuf":
-        raise _damaged(source, f"an array of numbers expected, found {dtype} {shape}")
+        raise _damaged(source, f"an array is {dtype} {shape} instead of numbers in one dimension")
     return _Array(path, stream.tell(), dtype, shape[0])
 
 
-def _damaged(path, problem):
+def _damaged(path: Path, problem: str) -> DataError:
     return DataError(problem, where=path, fix="write it with scipy.sparse.save_npz")

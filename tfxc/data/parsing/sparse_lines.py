@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import scipy.sparse
@@ -108,42 +109,32 @@ def parse_rows(
             not a finite float32, a feature given twice.
     """
     rows = _parse_fast(lines) or _parse_carefully(lines, numbers, path)
-    place = _Place(path, numbers)
+
+    def fail(problem: str, fix: str, wrong: np.ndarray, counts: np.ndarray) -> NoReturn:
+        """Raises the error of the row of the first wrong value; each row has ``counts`` of them."""
+        row = np.searchsorted(np.cumsum(counts), wrong[0], side="right")
+        raise DataError(problem, where=f"{path}:{numbers[row]}", fix=fix)
+
     if signs:
         wrong = np.flatnonzero(abs(rows.label_ids) != 1)
         if wrong.size:
             problem = f"label {rows.label_ids[wrong[0]]} stands among the classes +1 and -1"
-            place.fail(problem, "number all labels from 0", wrong, rows.label_counts)
+            fail(problem, "number all labels from 0", wrong, rows.label_counts)
         rows.label_ids = (rows.label_ids > 0).astype(np.int64)
-    _check_ids(rows.label_ids, rows.label_counts, 0, num_labels, "label", place)
-    _check_ids(rows.feature_ids, rows.feature_counts, first_feature, num_features, "feature", place)
+    for what, ids, counts, lowest, how_many in (
+        ("label", rows.label_ids, rows.label_counts, 0, num_labels),
+        ("feature", rows.feature_ids, rows.feature_counts, first_feature, num_features),
+    ):
+        highest = _MAX_ID if how_many is None else lowest + how_many - 1
+        wrong = np.flatnonzero((ids < lowest) | (ids > highest))
+        if wrong.size:
+            problem = f"the {what} id {ids[wrong[0]]} is not one of {lowest} to {highest:,}"
+            fix = f"correct the id or the number of {what}s (header, or the reader's option)"
+            fail(problem, fix, wrong, counts)
     wrong = np.flatnonzero(~np.isfinite(rows.values))
     if wrong.size:
-        feature = rows.feature_ids[wrong[0]]
-        problem = f"feature {feature}: a finite value expected"
-        place.fail(problem, "correct the value", wrong, rows.feature_counts)
-    return _sorted(rows, place)
-
-
-class _Place:
-    def __init__(self, path, numbers):
-        self.path, self.numbers = path, numbers
-
-    def fail(self, problem, fix, wrong, counts):
-        row = np.searchsorted(np.cumsum(counts), wrong[0], side="right")
-        raise DataError(problem, where=f"{self.path}:{self.numbers[row]}", fix=fix)
-
-
-def _check_ids(ids, counts, lowest, how_many, what, place):
-    highest = _MAX_ID if how_many is None else lowest + how_many - 1
-    wrong = np.flatnonzero((ids < lowest) | (ids > highest))
-    if wrong.size:
-        problem = f"a {what} id of {lowest} to {highest:,} expected, found {ids[wrong[0]]}"
-        fix = f"correct the id or the number of {what}s (header, or the reader's option)"
-        place.fail(problem, fix, wrong, counts)
-
-
-def _sorted(rows, place):
+        problem = f"the value of feature {rows.feature_ids[wrong[0]]} is not finite"
+        fail(problem, "correct the value", wrong, rows.feature_counts)
     row_of = np.repeat(np.arange(len(rows.feature_counts)), rows.feature_counts)
     keys = row_of * (_MAX_ID + 1) + rows.feature_ids
     if (np.diff(keys) > 0).all():
@@ -153,50 +144,55 @@ def _sorted(rows, place):
     wrong = np.flatnonzero(np.diff(keys[order]) == 0)
     if wrong.size:
         problem = f"feature {rows.feature_ids[wrong[0]]} is given twice"
-        place.fail(problem, "give it once, e.g. with the sum", wrong, rows.feature_counts)
+        fail(problem, "give it once, e.g. with the sum", wrong, rows.feature_counts)
     return rows
 
 
-def _parse_fast(lines):
+def _parse_fast(lines: Sequence[bytes]) -> SparseRows | None:
     """``SparseRows``, or None if a line is not in the plainest form."""
-    label_parts, feature_parts = [], []
+    label_parts = []
+    feature_parts = []
     for line in lines:
         head, _, tail = line.partition(b" ")
         if b":" in head:
-            head, tail = b"", line
+            head = b""
+            tail = line
         label_parts.append(head)
         feature_parts.append(tail.strip())
-    labels = _parse_labels(label_parts)
-    features = _parse_features(feature_parts)
-    if labels is None or features is None:
+    label_counts = np.array([part.count(b",") + 1 if part else 0 for part in label_parts], np.int64)
+    label_ids = parse_integers(b",".join(filter(None, label_parts)), ",", label_counts.sum())
+    if label_ids is None:
         return None
-    return SparseRows(*labels, *features)
-
-
-def _parse_labels(parts):
-    counts = np.array([part.count(b",") + 1 if part else 0 for part in parts], np.int64)
-    ids = parse_integers(b",".join(filter(None, parts)), ",", counts.sum())
-    return None if ids is None else (ids, counts)
-
-
-def _parse_features(parts):
-    counts = np.array([part.count(b":") for part in parts], np.int64)
-    pairs = parse_pairs(b" ".join(filter(None, parts)), counts.sum())
+    feature_counts = np.array([part.count(b":") for part in feature_parts], np.int64)
+    pairs = parse_pairs(b" ".join(filter(None, feature_parts)), feature_counts.sum())
     if pairs is None:
         return None
     with np.errstate(over="ignore"):
-        return pairs[0], pairs[1].astype(np.float32), counts
+        values = pairs[1].astype(np.float32)
+    return SparseRows(label_ids, label_counts, pairs[0], values, feature_counts)
 
 
-def _parse_carefully(lines, numbers, path):
-    labels, pairs = [], []
+def _parse_carefully(
+    lines: Sequence[bytes], numbers: Sequence[int] | np.ndarray, path: str | Path
+) -> SparseRows:
+    labels = []
+    pairs = []
     for line, number in zip(lines, numbers, strict=True):
         where = f"{path}:{number}"
         tokens = line.split()
         has_labels = bool(tokens) and b":" not in tokens[0] and not line[:1].isspace()
-        labels.append(
-            [_label_id(token, where) for token in tokens[0].split(b",")] if has_labels else []
-        )
+        ids = []
+        for token in tokens[0].split(b",") if has_labels else ():
+            try:
+                ids.append(_whole(token))
+            except ValueError:
+                raise DataError(
+                    f"{_shown(token)} is not a label id",
+                    where=where,
+                    fix="number the labels from 0 and put commas between them, or give them by "
+                    "name in JSON lines",
+                ) from None
+        labels.append(ids)
         pairs.append([_pair(token, where) for token in tokens[has_labels:]])
     flat = [pair for row in pairs for pair in row]
     with np.errstate(over="ignore"):
@@ -210,18 +206,7 @@ def _parse_carefully(lines, numbers, path):
     )
 
 
-def _label_id(token, where):
-    try:
-        return _whole(token)
-    except ValueError:
-        raise DataError(
-            f"comma-separated label ids expected, found {_shown(token)}",
-            where=where,
-            fix="number the labels from 0, or give them by name in JSON lines",
-        ) from None
-
-
-def _pair(token, where):
+def _pair(token: bytes, where: str) -> tuple[int, float]:
     try:
         feature, value = token.split(b":")
         if b"_" in value:
@@ -229,18 +214,16 @@ def _pair(token, where):
         return _whole(feature), float(value)
     except ValueError:
         raise DataError(
-            f"feature:value expected, found {_shown(token)}",
-            where=where,
-            fix="correct the line",
+            f"{_shown(token)} is not of the form feature:value", where=where, fix="correct the line"
         ) from None
 
 
-def _whole(token):
+def _whole(token: bytes) -> int:
     number = math.nan if b"_" in token else float(token)
     if not abs(number) <= _MAX_ID or number != int(number):
         raise ValueError
     return int(number)
 
 
-def _shown(token):
+def _shown(token: bytes) -> str:
     return repr(token[:40].decode("utf-8", "replace"))

@@ -1,6 +1,7 @@
 """Lines as a user types or pipes them: bags, vectors and paths of files."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def bags_of_lines(
     return matrix
 
 
-def _bag(text, where, num_features):
+def _bag(text: str, where: str, num_features: int | None) -> tuple[list[int], list[float]]:
     """Ids and values of ``id:value`` pairs."""
     pairs = [pair.partition(":") for pair in text.split()]
     try:
@@ -48,18 +49,19 @@ def _bag(text, where, num_features):
         values = [float(value) for _, _, value in pairs]
     except ValueError:
         raise DataError(
-            f"'id:value' pairs expected, found {text[:60]!r}",
+            f"{text[:60]!r} does not consist of 'id:value' pairs",
             where=where,
-            fix="write e.g. 3:0.5 8:1",
+            fix="write them as in 3:0.5 8:1",
         ) from None
     limit = 2**31 if num_features is None else num_features
-    wrong = [number for number in ids if not 0 <= number < limit]
-    if wrong or not np.isfinite(values).all():
-        raise DataError(
-            f"finite values of features 0 to {limit - 1} expected, found {text[:60]!r}",
-            where=where,
-            fix=f"leave feature {wrong[0]} out" if wrong else "leave such values out",
-        )
+    for number, value in zip(ids, values, strict=True):
+        if not 0 <= number < limit or not math.isfinite(value):
+            raise DataError(
+                f"{number}:{value} in {text[:60]!r} is not a finite value of one of the features "
+                f"0 to {limit - 1}",
+                where=where,
+                fix="leave it out",
+            )
     return ids, values
 
 
@@ -74,18 +76,20 @@ def vectors_of_lines(
     Raises:
         DataError: another count of numbers, something else than numbers, NaN or infinity.
     """
-    rows = [_vector(*pair, num_features) for pair in zip(lines, places, strict=True)]
+    rows = []
+    for text, where in zip(lines, places, strict=True):
+        try:
+            values = [float(part) for part in text.replace(",", " ").split()]
+        except ValueError:
+            values = []
+        if len(values) != num_features or not np.isfinite(values).all():
+            raise DataError(
+                f"{text[:60]!r} does not consist of {num_features} finite numbers",
+                where=where,
+                fix="write them with spaces or commas between them",
+            )
+        rows.append(values)
     return np.array(rows, np.float32)
-
-
-def _vector(text, where, num_features):
-    try:
-        values = [float(part) for part in text.replace(",", " ").split()]
-    except ValueError:
-        values = []
-    if len(values) != num_features or not np.isfinite(values).all():
-        raise DataError(f"{num_features} finite numbers expected, found {text[:60]!r}", where=where)
-    return values
 
 
 def files_of_lines(lines: Sequence[str], places: Sequence[str]) -> list[bytes]:
@@ -94,13 +98,14 @@ def files_of_lines(lines: Sequence[str], places: Sequence[str]) -> list[bytes]:
     Raises:
         DataError: a file cannot be read.
     """
-    return [_file_bytes(*pair) for pair in zip(lines, places, strict=True)]
-
-
-def _file_bytes(path, where):
-    try:
-        return existing_file(Path(path).expanduser()).read_bytes()
-    except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
-        raise DataError(
-            f"the path of an image file expected, found {path[:60]!r} ({error})", where=where
-        ) from None
+    contents = []
+    for path, where in zip(lines, places, strict=True):
+        try:
+            contents.append(existing_file(Path(path).expanduser()).read_bytes())
+        except (OSError, ValueError) as error:  # a path with a zero byte is a ValueError
+            raise DataError(
+                f"the image file {path[:60]!r} cannot be read ({error})",
+                where=where,
+                fix="write the path of an image file",
+            ) from None
+    return contents

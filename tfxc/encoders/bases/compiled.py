@@ -50,6 +50,7 @@ def in_bucket(ids: tf.Tensor, most: int = 0) -> tf.Tensor:
         (TensorShape([2, 64]), TensorShape([2, 20]))
     """
     length = tf.shape(ids)[1]
-    wanted = -(-length // _BUCKET) * _BUCKET
-    wanted = tf.minimum(wanted, most) if most else wanted
-    return tf.pad(ids, [[0, 0], [0, tf.maximum(wanted - length, 0)]])
+    bucket = -(-length // _BUCKET) * _BUCKET
+    if most:
+        bucket = tf.minimum(bucket, most)
+    return tf.pad(ids, [[0, 0], [0, tf.maximum(bucket - length, 0)]])

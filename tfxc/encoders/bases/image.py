@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, SHARE_BELOW_ONE, checked
+from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.core.errors import ConfigError
 from tfxc.encoders.base import Encoder
 from tfxc.encoders.layers.image_blocks import LayerFactory, he_fan_out
 
 if TYPE_CHECKING:
     import keras
+
+
+#: Height, width and channels of the images.
+ImageShape = FromData[Sequence[Count]]
 
 
 class ImageEncoder(Encoder):
@@ -32,34 +37,46 @@ class ImageEncoder(Encoder):
     Output: float (batch, dim).
     """
 
-    data_dependent_arguments = ("image_shape",)
     input_kind = "image"
 
-    @checked(dropout=SHARE_BELOW_ONE)
     def __init__(
         self,
-        image_shape: Sequence[int],
+        image_shape: ImageShape,
         *,
         mean: float | Sequence[float] = 0.5,
-        std: float | Sequence[float] = 0.5,
-        dropout: float = 0.0,
+        std: Positive | Sequence[Positive] = 0.5,
+        dropout: ShareBelowOne = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.image_shape = tuple(int(length) for length in image_shape)
-        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(
-                f"image_shape: (height, width, channels) expected, found {list(image_shape)}"
+        if len(self.image_shape) != 3:
+            raise ConfigError(
+                f"must be height, width and channels, not {list(image_shape)}",
+                where="image_shape",
+                fix="change it",
             )
-        self.mean, self.std = mean, std
-        self._factor, self._shift = _scaling(mean, std, self.image_shape[-1])
+        channels = self.image_shape[-1]
+        for name, value in (("mean", mean), ("std", std)):
+            if np.size(value) not in (1, channels):
+                raise ConfigError(
+                    f"has {np.size(value)} values, but the images have {channels} channels",
+                    where=name,
+                    fix=f"give one value, or {channels}",
+                )
+        self.mean = mean
+        self.std = std
+        # They map 0..255 to normalised pixels: scalars, or one per channel.
+        deviation = np.asarray(std, np.float64)
+        self._factor = (1 / (255 * deviation)).astype(np.float32)
+        self._shift = (-np.asarray(mean, np.float64) / deviation).astype(np.float32)
         self.dropout = dropout
         self.synchronized_batch_norm = synchronized_batch_norm
         self.seed = seed
         self.network: Any = None  # a keras.Model, made by build
-        self._parts: LayerFactory | None = None
+        self._layer_factory: LayerFactory | None = None
 
     def make_network(self) -> "keras.Model":
         """The ``keras.Model`` from normalised images to vectors."""
@@ -77,8 +94,10 @@ class ImageEncoder(Encoder):
     def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Encodes a batch of images."""
         if isinstance(features, dict) or tuple(features.shape[1:]) != self.image_shape:
-            found = "a sparse bag" if isinstance(features, dict) else tuple(features.shape)
-            raise ValueError(f"images (batch, *{self.image_shape}) expected, found {found}")
+            shown = "a sparse bag" if isinstance(features, dict) else tuple(features.shape)
+            raise ValueError(
+                f"the features must be images (batch, *{self.image_shape}), not {shown}"
+            )
         images = tf.cast(features, tf.float32)
         return self.network(self.normalise(images), training=training)
 
@@ -88,31 +107,16 @@ class ImageEncoder(Encoder):
 
     def layer_factory(self, start: Callable[[int], Any] = he_fan_out) -> LayerFactory:
         """The maker of this encoder's layers; ``start`` is that of its convolutions."""
-        policy, seed = self.dtype_policy, self.seed
-        self._parts = LayerFactory(policy, seed, self.synchronized_batch_norm, start)
-        return self._parts
+        self._layer_factory = LayerFactory(
+            self.dtype_policy, self.seed, self.synchronized_batch_norm, start
+        )
+        return self._layer_factory
 
     @property
     def weighted_layers(self) -> "list[keras.layers.Layer]":
         """The network's layers with weights in the order in which ``make_network`` makes them."""
-        return [] if self._parts is None else self._parts.weighted
+        return [] if self._layer_factory is None else self._layer_factory.weighted
 
     def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:
         """(batch, dim)."""
         return (None, self.dim)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("mean", "std", "dropout", "synchronized_batch_norm", "seed")
-        own = {name: getattr(self, name) for name in names}
-        return {**super().get_config(), **own, "image_shape": list(self.image_shape)}
-
-
-def _scaling(mean, std, channels):
-    """Factor and shift, float32 scalar or (channels,), that map 0..255 to normalised pixels."""
-    for name, value in (("mean", mean), ("std", std)):
-        if np.size(value) not in (1, channels) or np.ndim(value) > 1:
-            raise ValueError(f"{name}: one value or {channels} expected, found {value}")
-    POSITIVE.check("std", np.min(std).item())
-    mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    return (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)

@@ -68,11 +68,11 @@ class LayeredEncoder(TokenEncoder):
     @property
     def layers_above(self) -> dict[int, int]:
         """Number of layers above each weight; of one that layers share, above the highest."""
-        found = {id(weight): self.depth for weight in self.embedding_weights.values()}
+        counts = {id(weight): self.depth for weight in self.embedding_weights.values()}
         for above in reversed(range(self.depth)):
             layer = self.weights_of_layer(self.depth - above)
-            found |= {id(weight): above for weight in layer.values()}
-        return found
+            counts |= {id(weight): above for weight in layer.values()}
+        return counts
 
     def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """The pooled vector of the states."""
@@ -117,46 +117,40 @@ class LayeredEncoder(TokenEncoder):
         """The weights of layer ``number`` from 1, by names that are the same in each layer."""
         raise TypeError(f"{type(self).__name__} must define weights_of_layer(number)")
 
-    def start_from(self, other: "Encoder", layers: Sequence[int]) -> None:
+    def start_from(self, teacher: "Encoder", layers: Sequence[int]) -> None:
         """Copies what comes before another encoder's layers and after them, and some of these.
 
         Args:
-            other: a built encoder of the same class.
+            teacher: a built encoder of the same class.
             layers: numbers (from 1) of its layers, one for each of this encoder's, from below.
 
         Raises:
             ValueError: classes, sizes or the number of layers do not fit.
         """
-        count = self.depth
-        if type(self) is not type(other) or len(layers) != count:
+        if type(teacher) is not type(self) or len(layers) != self.depth:
             raise ValueError(
-                f"{count} layers of a {type(self).__name__} expected, found {len(layers)} of a "
-                f"{type(other).__name__}"
+                f"{len(layers)} layers of a {type(teacher).__name__} cannot start {self.depth} of "
+                f"a {type(self).__name__}; give one layer of the same kind for each"
             )
-        wrong = [layer for layer in layers if not 1 <= layer <= other.depth]
-        if wrong:
-            raise ValueError(
-                f"layers of the teacher from 1 to {other.depth} expected, found {wrong[0]}"
-            )
+        for layer in layers:
+            if not 1 <= layer <= teacher.depth:
+                raise ValueError(
+                    f"the teacher has no layer {layer}; choose from 1 to {teacher.depth}"
+                )
         pairs = [
-            (self.embedding_weights, other.embedding_weights),
-            (self.final_weights, other.final_weights),
+            (self.embedding_weights, teacher.embedding_weights),
+            (self.final_weights, teacher.final_weights),
         ]
         for number, layer in enumerate(layers, 1):
-            pairs.append((self.weights_of_layer(number), other.weights_of_layer(layer)))
-        for own, theirs in pairs:
-            _check_shapes(own, theirs)
-        for own, theirs in pairs:
-            for name, weight in own.items():
+            pairs.append((self.weights_of_layer(number), teacher.weights_of_layer(layer)))
+        for ours, theirs in pairs:
+            for name, weight in ours.items():
+                shape = tuple(theirs[name].shape) if name in theirs else None
+                if shape != tuple(weight.shape):
+                    raise ValueError(
+                        f"weight {name} of the student is {tuple(weight.shape)}, but that of the "
+                        f"teacher {shape or 'is missing'}; give both the same sizes"
+                    )
+        for ours, theirs in pairs:
+            for name, weight in ours.items():
                 weight.assign(theirs[name].numpy())
-
-
-def _check_shapes(own, theirs):
-    shapes = [{name: tuple(w.shape) for name, w in each.items()} for each in (own, theirs)]
-    differing = [name for name in shapes[0] if shapes[0][name] != shapes[1].get(name)]
-    if differing:
-        name = differing[0]
-        raise ValueError(
-            f"a student with weights of the teacher's shapes expected, {name} is "
-            f"{shapes[0][name]} and in the teacher {shapes[1].get(name)}"
-        )

@@ -49,10 +49,10 @@ class Repeated(Encoder):
     @property
     def layers_above(self) -> dict[int, int]:
         """Those of all encoders."""
-        found: dict[int, int] = {}
+        counts: dict[int, int] = {}
         for encoder in self.encoders:
-            found |= encoder.layers_above
-        return found
+            counts |= encoder.layers_above
+        return counts
 
     @property
     def architecture(self) -> dict[str, Any] | None:
@@ -71,11 +71,11 @@ class Repeated(Encoder):
 
     def get_config(self) -> dict[str, Any]:
         """The encoders, serialised."""
-        parts = [keras.saving.serialize_keras_object(e) for e in self.encoders]
-        return {**super().get_config(), "encoders": parts}
+        encoders = [keras.saving.serialize_keras_object(encoder) for encoder in self.encoders]
+        return {**super().get_config(), "encoders": encoders}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Repeated":
         """Makes the encoders again."""
-        parts = [keras.saving.deserialize_keras_object(e) for e in config.pop("encoders")]
-        return cls(parts, **config)
+        encoders = [keras.saving.deserialize_keras_object(e) for e in config.pop("encoders")]
+        return cls(encoders, **config)

@@ -1,7 +1,7 @@
 """Random starts of kernels by name."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import keras
 import numpy as np
@@ -9,8 +9,10 @@ import numpy as np
 from tfxc.ops.tables.large_weights import assign_in_pieces, pieces_of
 from tfxc.ops.tables.row_start import RowStart
 
-#: Functions of a seed -> Keras initialiser, by the names in configs.
-STARTS: dict[str, Callable[..., Any]] = {
+#: How kernels start, by the names in configs; see ``TokenEncoder``.
+Start = Literal["uniform", "normal", "xavier", "kaiming"]
+#: Functions of a seed -> Keras initialiser.
+STARTS: dict[str, Callable[..., keras.Initializer]] = {
     "uniform": lambda seed: keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed),
     "normal": lambda seed: keras.initializers.VarianceScaling(
         1.0, "fan_in", "untruncated_normal", seed
@@ -22,7 +24,10 @@ _NO_KERNELS = ("alpha",)  # slopes of PReLU, one per channel
 
 
 def restart_encoder(
-    variables: Iterable[Any], start: str, seed: int, tables: Iterable[Any] = ()
+    variables: Iterable[keras.Variable],
+    start: str,
+    seed: int,
+    tables: Iterable[keras.Variable] = (),
 ) -> None:
     """Gives the kernels of an encoder, matrices and filters, a new random start.
 
@@ -43,14 +48,14 @@ def restart_encoder(
     """
     left_out = {id(table) for table in tables}
     for number, variable in enumerate(variables):
-        kernel = len(variable.shape) > 1 and variable.name not in _NO_KERNELS
-        if kernel and id(variable) not in left_out:
+        is_kernel = len(variable.shape) > 1 and variable.name not in _NO_KERNELS
+        if is_kernel and id(variable) not in left_out:
             initialise = STARTS[start](seed=_seed(seed, number))
             variable.assign(initialise(variable.shape, variable.dtype))
 
 
 def restart_head(
-    variables: Iterable[Any], start: str, seed: int, *, dim: int, first: int = 0
+    variables: Iterable[keras.Variable], start: str, seed: int, *, dim: int, first: int = 0
 ) -> None:
     """Gives the kernels of a head a new random start.
 
@@ -71,7 +76,13 @@ def restart_head(
         count, *sides = [1, *shape][-3:]
         by_rows = sides[1] == dim != sides[0] or variable.name.startswith(("table", "centres"))
         if by_rows and len(shape) == 2 and pieces_of(shape, variable.dtype):
-            rows = _row_start(start, shape, _seed(seed, number, first))
+            # The same distribution, in blocks of rows: the table is not drawn as a whole.
+            row_seed = _seed(seed, number, first)
+            if start == "normal":
+                rows = RowStart("normal", dim**-0.5, row_seed)
+            else:
+                limits = {"uniform": 1 / dim, "kaiming": 6 / dim, "xavier": 6 / (dim + shape[0])}
+                rows = RowStart("uniform", limits[start] ** 0.5, row_seed)
             assign_in_pieces(variable, rows.of_shape(shape))
             continue
         seeds = [_seed(seed, number, place) for place in range(first, first + count)]
@@ -85,28 +96,23 @@ def restart_head(
 class _Stack:
     """Matrices of a stack, each of its own seed, drawn where they are asked for."""
 
-    def __init__(self, shape, start, seeds, by_rows):
-        self.shape, self._start, self._seeds, self._by_rows = shape, start, seeds, by_rows
+    def __init__(
+        self, shape: tuple[int, ...], start: str, seeds: Sequence[int], by_rows: bool
+    ) -> None:
+        self.shape = shape
+        self._start = start
+        self._seeds = seeds
+        self._by_rows = by_rows
 
-    def __getitem__(self, key):
-        seeds = self._seeds if key == () else self._seeds[key]
-        return np.stack([self._drawn(seed) for seed in seeds])
-
-    def _drawn(self, seed):
+    def __getitem__(self, key: slice | tuple[()]) -> np.ndarray:
         rows, columns = self.shape[-2:]
         sides = (columns, rows) if self._by_rows else (rows, columns)
-        matrix = STARTS[self._start](seed=seed)(sides, "float32").numpy()
-        return matrix.T if self._by_rows else matrix
+        matrices = []
+        for seed in self._seeds if isinstance(key, tuple) else self._seeds[key]:
+            matrix = STARTS[self._start](seed=seed)(sides, "float32").numpy()
+            matrices.append(matrix.T if self._by_rows else matrix)
+        return np.stack(matrices)
 
 
-def _row_start(start, shape, seed):
-    """The same distribution for a table (labels, dim) that is drawn in blocks of rows."""
-    labels, dim = shape
-    if start == "normal":
-        return RowStart("normal", dim**-0.5, seed)
-    limits = {"uniform": 1 / dim, "kaiming": 6 / dim, "xavier": 6 / (dim + labels)}
-    return RowStart("uniform", limits[start] ** 0.5, seed)
-
-
-def _seed(*parts):
+def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0] >> 1)

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, POSITIVE, SHARE_BELOW_ONE, OneOf, checked
+from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
 from tfxc.encoders.base import Encoder
-from tfxc.encoders.bases.starts import STARTS
+from tfxc.encoders.bases.starts import STARTS, Start
 from tfxc.ops.perturbations import read_rows
 from tfxc.ops.randomness import dropout, keep_mask
 
@@ -42,25 +42,17 @@ class TokenEncoder(Encoder):
     Input: int32 (batch, length), length at least 1. Output: float (batch, output_dim).
     """
 
-    data_dependent_arguments: tuple[str, ...] = ("vocabulary_size",)
     input_kind = "tokens"
 
-    @checked(
-        embedding_dim=COUNT,
-        dropout=SHARE_BELOW_ONE,
-        word_dropout=SHARE_BELOW_ONE,
-        start=OneOf(*STARTS),
-        initial_std=POSITIVE,
-    )
     def __init__(
         self,
-        vocabulary_size: int,
+        vocabulary_size: FromData[int],
         *,
-        embedding_dim: int,
-        dropout: float,
-        word_dropout: float,
-        start: str,
-        initial_std: float,
+        embedding_dim: Count,
+        dropout: ShareBelowOne,
+        word_dropout: ShareBelowOne,
+        start: Start,
+        initial_std: Positive,
         seed: int,
         **kwargs: Any,
     ) -> None:
@@ -69,14 +61,16 @@ class TokenEncoder(Encoder):
         self.embedding_dim = embedding_dim
         self.dropout = dropout
         self.word_dropout = word_dropout
-        self.start, self.initial_std, self.seed = start, initial_std, seed
-        self._count = 0
+        self.start = start
+        self.initial_std = initial_std
+        self.seed = seed
+        self._num_seeds = 0
 
-    def build(self, _input_shape: Any = None) -> None:
+    def build(self, _input_shape: object = None) -> None:
         """Makes the table and the subclass's weights."""
         start = keras.initializers.RandomNormal(stddev=self.initial_std, seed=self.next_seed())
 
-        def with_zero_row(shape, dtype=None):
+        def with_zero_row(shape: tuple[int, int], dtype: str | None = None) -> tf.Tensor:
             return start(shape, dtype) * tf.cast(tf.range(shape[0])[:, None] > 0, dtype)
 
         shape = (self.vocabulary_size, self.embedding_dim)
@@ -86,7 +80,7 @@ class TokenEncoder(Encoder):
     def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Encodes a batch of texts."""
         if isinstance(features, dict):
-            raise ValueError("token ids (batch, length) expected, found a sparse bag")
+            raise ValueError("the features must be token ids (batch, length), not a sparse bag")
         # A GPU compares 64-bit integers itself; exported models keep to the type of their input.
         ids = tf.cast(features, tf.int64 if training else tf.int32)
         return self.encode(self.embed(ids), ids != 0, training)
@@ -126,16 +120,16 @@ class TokenEncoder(Encoder):
     def masked_inputs(self, embedded: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
         """What the subclass sees of the words: nothing of the padding, in training not all."""
         x = tf.where(mask[:, :, None], tf.cast(embedded, self.compute_dtype), 0)
-        return self._drop_words(x) if training and self.word_dropout else x
+        if not (training and self.word_dropout):
+            return x
+        rows = tf.range(tf.shape(x)[0])[:, None]
+        columns = tf.range(tf.shape(x)[1])
+        keep = keep_mask(rows, columns, self.word_dropout, self.next_mask(1))
+        return tf.where(keep[:, :, None], x / (1 - self.word_dropout), 0)
 
     def dropped_outputs(self, vectors: tf.Tensor, training: bool) -> tf.Tensor:
         """The vectors, in training with dropout."""
         return dropout(vectors, self.dropout, self.next_mask(0)) if training else vectors
-
-    def _drop_words(self, x):
-        rows, columns = tf.range(tf.shape(x)[0])[:, None], tf.range(tf.shape(x)[1])
-        keep = keep_mask(rows, columns, self.word_dropout, self.next_mask(1))
-        return tf.where(keep[:, :, None], x / (1 - self.word_dropout), 0)
 
     def make(self) -> None:
         """Makes the weights after the table."""
@@ -161,22 +155,16 @@ class TokenEncoder(Encoder):
 
     def next_seed(self) -> int:
         """Another seed of a start at each call."""
-        self._count += 1
-        return self.seed * 1000 + self._count
+        self._num_seeds += 1
+        return self.seed * 1000 + self._num_seeds
 
     def next_mask(self, number: int) -> int:
         """Seed of the dropout masks of place ``number``."""
         return self.seed * 1000 + 900 + number
 
-    def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:
+    def compute_output_shape(self, _input_shape: object) -> tuple[None, int]:
         """(batch, output_dim)."""
         return (None, self.output_dim)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("vocabulary_size", "embedding_dim", "dropout", "word_dropout", "start",
-                 "initial_std", "seed")  # fmt: skip
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def weighted_sum(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:

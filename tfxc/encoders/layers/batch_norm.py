@@ -6,9 +6,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfxc.core.declared import Declared, Positive, Share
+
 
 @keras.saving.register_keras_serializable("tfxc")
-class BatchNorm(keras.layers.Layer):
+class BatchNorm(Declared, keras.layers.Layer):
     """Normalises each channel by the batch, and at evaluation by moving statistics.
 
     Differs from ``keras.layers.BatchNormalization`` in three points: it calls TensorFlow's fused
@@ -39,22 +41,24 @@ class BatchNorm(keras.layers.Layer):
     def __init__(
         self,
         *,
-        momentum: float = 0.9,
-        epsilon: float = 1e-5,
+        momentum: Share = 0.9,
+        epsilon: Positive = 1e-5,
         scale: bool = True,
         synchronized: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.momentum, self.epsilon = momentum, epsilon
-        self.scale, self.synchronized = scale, synchronized
-        self.gamma: Any = None
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.scale = scale
+        self.synchronized = synchronized
+        self.gamma: keras.Variable | None = None
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes gamma, beta and the moving statistics."""
 
-        def weight(name, start, **more):
-            return self.add_weight((input_shape[-1],), start, name=name, autocast=False, **more)
+        def weight(name: str, start: str, **options: Any) -> keras.Variable:
+            return self.add_weight((input_shape[-1],), start, name=name, autocast=False, **options)
 
         if self.scale:
             self.gamma = weight("gamma", "ones")
@@ -68,25 +72,38 @@ class BatchNorm(keras.layers.Layer):
         channels = inputs.shape[-1]
         # The kernel knows images only.
         x = inputs if len(inputs.shape) == 4 else tf.reshape(inputs, [-1, 1, 1, channels])
-        gamma = self.gamma.value if self.scale else tf.ones([channels])
+        gamma = tf.ones([channels]) if self.gamma is None else self.gamma.value
         if not training:
-            mean, variance = self.moving_mean.value, self.moving_variance.value
-            x, _, _ = self._fused(x, gamma, mean=mean, variance=variance, is_training=False)
+            x, _, _ = self._fused(
+                x,
+                gamma,
+                mean=self.moving_mean.value,
+                variance=self.moving_variance.value,
+                is_training=False,
+            )
             return tf.reshape(x, tf.shape(inputs))
         if self.synchronized and _replicas() > 1:
             x, mean, variance = self._over_replicas(x, gamma)
         else:
             x, mean, variance = self._fused(x, gamma, is_training=True)
-        self._move(self.moving_mean.value, mean)
-        self._move(self.moving_variance.value, variance)
+        for moving, moment in (
+            (self.moving_mean.value, mean),
+            (self.moving_variance.value, variance),
+        ):
+            moving.assign_add((1 - self.momentum) * (tf.stop_gradient(moment) - moving))
         return tf.reshape(x, tf.shape(inputs))
 
-    def _fused(self, x, gamma, **options):
+    def _fused(
+        self, x: tf.Tensor, gamma: tf.Tensor, **options: Any
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return tf.compat.v1.nn.fused_batch_norm(
             x, gamma, self.beta.value, epsilon=self.epsilon, **options
         )
 
-    def _over_replicas(self, x, gamma):
+    def _over_replicas(
+        self, x: tf.Tensor, gamma: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The normalised values, and mean and unbiased variance of the whole batch."""
         context = tf.distribute.get_replica_context()
         y = tf.cast(x, tf.float32)
         # In two passes: the difference of E[x^2] and E[x]^2 would cancel.
@@ -96,19 +113,11 @@ class BatchNorm(keras.layers.Layer):
         count = tf.cast(tf.size(y) // y.shape[-1] * _replicas(), tf.float32)
         return tf.cast(y, x.dtype), mean, variance * count / tf.maximum(count - 1, 1)
 
-    def _move(self, moving, found):
-        moving.assign_add((1 - self.momentum) * (tf.stop_gradient(found) - moving))
-
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The input's shape."""
         return input_shape
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("momentum", "epsilon", "scale", "synchronized")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
-
-def _replicas():
+def _replicas() -> int:
     context = tf.distribute.get_replica_context()
     return context.num_replicas_in_sync if context else 1

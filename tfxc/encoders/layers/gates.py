@@ -2,9 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import tensorflow as tf
+
+#: Of one layer: float (batch, heads) and float (batch, inner units), or None.
+GatePair = tuple[tf.Tensor | None, tf.Tensor | None]
 
 
 class Gates:
@@ -21,10 +23,10 @@ class Gates:
     """
 
     def __init__(self) -> None:
-        self._values: Sequence[Any] | None = None
+        self._values: Sequence[GatePair] | None = None
 
     @contextlib.contextmanager
-    def set(self, values: Sequence[Any]) -> Iterator[None]:
+    def set(self, values: Sequence[GatePair]) -> Iterator[None]:
         """Multiplies inside.
 
         Args:
@@ -37,7 +39,7 @@ class Gates:
         finally:
             self._values = None
 
-    def of(self, number: int) -> Sequence[Any]:
+    def of(self, number: int) -> GatePair:
         """The pair of layer ``number``; two None if nothing is set."""
         return (None, None) if self._values is None else self._values[number]
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfxc.core.declared import Declared, ShareBelowOne
 from tfxc.encoders.layers.batch_norm import BatchNorm
 from tfxc.ops.randomness import dropout
 
@@ -27,10 +28,16 @@ class LayerFactory:
     """
 
     def __init__(
-        self, policy: Any, seed: int, synchronized: bool, start: Callable[[int], Any]
+        self,
+        policy: keras.DTypePolicy,
+        seed: int,
+        synchronized: bool,
+        start: Callable[[int], keras.Initializer],
     ) -> None:
-        self.policy, self._synchronized, self._start = policy, synchronized, start
-        self._seed, self._count = seed * 1000, 0
+        self.policy = policy
+        self._synchronized = synchronized
+        self._start = start
+        self._last_seed = seed * 1000
         self.weighted: list[keras.layers.Layer] = []
 
     def input(self, shape: tuple[int, ...]) -> tf.Tensor:
@@ -42,7 +49,8 @@ class LayerFactory:
         if size == 1 and strides > 1:
             # oneDNN's gradient of a 1 x 1 convolution with a stride writes beyond its memory where
             # there are fewer than 16 channels (TensorFlow 2.21, CPU).
-            x, strides = x[:, ::strides, ::strides], 1
+            x = x[:, ::strides, ::strides]
+            strides = 1
         start = self._start(self.next_seed())
         layer = keras.layers.Conv2D(
             filters,
@@ -71,13 +79,16 @@ class LayerFactory:
             ),
             dtype=self.policy,
         )
-        return self._applied(layer, self._padded(x, size, strides) if padded else x)
+        if padded and strides > 1:
+            assert isinstance(size, int), "only squares are padded"
+            x = self._padded(x, size, strides)
+        return self._applied(layer, x)
 
-    def _applied(self, layer, x):
+    def _applied(self, layer: keras.Layer, x: tf.Tensor) -> tf.Tensor:
         self.weighted.append(layer)
         return layer(x)
 
-    def _padded(self, x, size, strides):
+    def _padded(self, x: tf.Tensor, size: int, strides: int) -> tf.Tensor:
         if strides == 1 or size == 1:
             return x
         return keras.layers.ZeroPadding2D(size // 2, dtype=self.policy)(x)
@@ -97,9 +108,9 @@ class LayerFactory:
         layer = keras.layers.PReLU(start, shared_axes=[1, 2], dtype=self.policy)
         return self._applied(layer, x)
 
-    def add(self, one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    def add(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """Sum of two branches."""
-        return keras.layers.Add(dtype=self.policy)([one, other])
+        return keras.layers.Add(dtype=self.policy)([x, y])
 
     def max_pool(self, x: tf.Tensor) -> tf.Tensor:
         """Largest value of 3 x 3 at each second place; ``x`` must not be negative."""
@@ -135,12 +146,12 @@ class LayerFactory:
 
     def next_seed(self) -> int:
         """Another seed at each call."""
-        self._count += 1
-        return self._seed + self._count
+        self._last_seed += 1
+        return self._last_seed
 
 
 @keras.saving.register_keras_serializable("tfxc")
-class MaskedDropout(keras.layers.Layer):
+class MaskedDropout(Declared, keras.layers.Layer):
     """Dropout whose masks follow the training step, see ``ops.randomness``.
 
     Args:
@@ -151,9 +162,13 @@ class MaskedDropout(keras.layers.Layer):
     Input and output: float (batch, ...).
     """
 
-    def __init__(self, rate: float, seed: int, whole_examples: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, rate: ShareBelowOne, seed: int, whole_examples: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.rate, self.seed, self.whole_examples = rate, seed, whole_examples
+        self.rate = rate
+        self.seed = seed
+        self.whole_examples = whole_examples
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Drops values in training."""
@@ -168,12 +183,7 @@ class MaskedDropout(keras.layers.Layer):
         """The input's shape."""
         return input_shape
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("rate", "seed", "whole_examples")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
-
-def he_fan_out(seed: int) -> Any:
+def he_fan_out(seed: int) -> keras.Initializer:
     """He's normal initialisation by the number of outputs, torchvision's choice for its ResNets."""
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal", seed=seed)

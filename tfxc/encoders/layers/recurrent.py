@@ -12,6 +12,9 @@ from tfxc.ops.gradients import custom_gradient
 if TYPE_CHECKING:
     from tfxc.encoders.bases.tokens import TokenEncoder
 
+# The next state, and the outputs of a step.
+Step = tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]]
+
 
 class BidirectionalLSTM(keras.layers.Layer):
     """One layer that reads the words forwards and backwards.
@@ -34,43 +37,54 @@ class BidirectionalLSTM(keras.layers.Layer):
     def __init__(
         self,
         hidden_dim: int,
-        start: Callable[..., Any],
+        start: Callable[..., keras.Initializer],
         seeds: Callable[[], int],
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.hidden_dim, self._start, self._seeds = hidden_dim, start, seeds
-        self.kernels: list[Any] = []
-        self.recurrent_kernels: list[Any] = []
-        self.biases: list[Any] = []
+        self.hidden_dim = hidden_dim
+        self._start = start
+        self._seeds = seeds
+        self.kernels: list[keras.Variable] = []
+        self.recurrent_kernels: list[keras.Variable] = []
+        self.biases: list[keras.Variable] = []
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes the kernels of both directions; gates in the order input, forget, output, cell."""
         hidden = self.hidden_dim
         ones = [0.0] * hidden + [1.0] * hidden + [0.0] * (2 * hidden)
         for direction in ("forward", "backward"):
-            shapes = {"kernel": (input_shape[-1], 4 * hidden), "recurrent": (hidden, 4 * hidden)}
-            made = [
-                self._weight(shape, self._start(seed=self._seeds()), f"{direction}_{name}")
-                for name, shape in shapes.items()
-            ]
-            self.kernels.append(made[0])
-            self.recurrent_kernels.append(made[1])
+            for weights, name, rows in (
+                (self.kernels, "kernel", input_shape[-1]),
+                (self.recurrent_kernels, "recurrent", hidden),
+            ):
+                weights.append(
+                    self.add_weight(
+                        (rows, 4 * hidden),
+                        self._start(seed=self._seeds()),
+                        name=f"{direction}_{name}",
+                        autocast=False,
+                    )
+                )
             start = keras.initializers.Constant(ones)
-            self.biases.append(self._weight((4 * hidden,), start, f"{direction}_bias"))
-
-    def _weight(self, shape, start, name):
-        return self.add_weight(shape, start, name=name, autocast=False)
+            self.biases.append(
+                self.add_weight((4 * hidden,), start, name=f"{direction}_bias", autocast=False)
+            )
 
     def call(self, x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """States of all words."""
-        states = [self._read(x, lengths, direction) for direction in (0, 1)]
+        states = [self._states(x, lengths, direction) for direction in (0, 1)]
         return tf.cast(tf.concat(states, axis=2), self.compute_dtype)
 
-    def _read(self, x, lengths, direction):
-        batch, length = tf.shape(x)[0], tf.shape(x)[1]
+    def _states(self, x: tf.Tensor, lengths: tf.Tensor, direction: int) -> tf.Tensor:
+        """States of one direction (1 is backwards), float32 (batch, length, hidden_dim)."""
+        batch = tf.shape(x)[0]
+        length = tf.shape(x)[1]
         kernel = tf.cast(self.kernels[direction].value, x.dtype)
-        order = _places(lengths, length, backwards=direction == 1)
+        # Which word each step reads, int32 (batch, length); the order is its own inverse.
+        order = tf.broadcast_to(tf.range(length), tf.stack([batch, length]))
+        if direction == 1:
+            order = tf.where(order < lengths[:, None], lengths[:, None] - 1 - order, order)
         into = tf.transpose(tf.range(batch)[:, None] * length + order)
         back = order * batch + tf.range(batch)[:, None]
         words = _rearranged(tf.reshape(x, [-1, x.shape[2]]), into, back)
@@ -86,33 +100,35 @@ def lstm_layers(encoder: "TokenEncoder", input_dim: int) -> "list[BidirectionalL
     """The built layers of a ``TokenEncoder`` with ``num_layers`` and ``hidden_dim``."""
     layers = []
     for _ in range(encoder.num_layers):
-        start, policy = STARTS[encoder.start], encoder.dtype_policy
-        layers.append(BidirectionalLSTM(encoder.hidden_dim, start, encoder.next_seed, dtype=policy))
+        layers.append(
+            BidirectionalLSTM(
+                encoder.hidden_dim,
+                STARTS[encoder.start],
+                encoder.next_seed,
+                dtype=encoder.dtype_policy,
+            )
+        )
         layers[-1].build((None, None, input_dim))
         input_dim = 2 * encoder.hidden_dim
     return layers
 
 
-def _places(lengths, length, backwards):
-    """Which word each step reads, int32 (batch, length); its own inverse."""
-    steps = tf.broadcast_to(tf.range(length), tf.stack([tf.size(lengths), length]))
-    if not backwards:
-        return steps
-    return tf.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
-
-
 @custom_gradient
-def _rearranged(rows, into, back):
+def _rearranged(
+    rows: tf.Tensor, into: tf.Tensor, back: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, None, None]]]:
     """``rows`` in the order ``into``; ``back`` is the inverse order, which the gradient takes."""
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None, None]:
         return tf.gather(upstream, tf.reshape(back, [-1])), None, None
 
     return tf.gather(rows, tf.reshape(into, [-1])), gradient
 
 
 @custom_gradient
-def _recur(gates, kernel):
+def _recur(
+    gates: tf.Tensor, kernel: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
     """States (length, batch, hidden) of an LSTM.
 
     The gradient's loop does only what depends on the next step; all else is done for all steps
@@ -122,14 +138,16 @@ def _recur(gates, kernel):
         gates: float32 (length, batch, 4 · hidden), products of the inputs with biases.
         kernel: float32 (hidden, 4 · hidden).
     """
-    hidden, length = kernel.shape[0], tf.shape(gates)[0]
+    hidden = kernel.shape[0]
+    length = tf.shape(gates)[0]
     zero = tf.zeros_like(gates[0, :, :hidden])
     products = tf.TensorArray(tf.float32, length).unstack(gates)
 
-    def step(time, state, cell):
-        own = products.read(time) + tf.matmul(state, kernel)
-        switches, entry = tf.split(own, [3 * hidden, hidden], axis=1)
-        switches, entry = tf.sigmoid(switches), tf.tanh(entry)
+    def step(time: tf.Tensor, state: tf.Tensor, cell: tf.Tensor) -> Step:
+        sums = products.read(time) + tf.matmul(state, kernel)
+        switches, entry = tf.split(sums, [3 * hidden, hidden], axis=1)
+        switches = tf.sigmoid(switches)
+        entry = tf.tanh(entry)
         enter, keep, out = tf.split(switches, 3, axis=1)
         cell = keep * cell + enter * entry
         state = out * tf.tanh(cell)
@@ -138,7 +156,7 @@ def _recur(gates, kernel):
     widths = (3 * hidden, hidden, hidden, hidden)
     switches, entry, cells, states = _loop(length, step, (zero, zero), widths)
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         of_gates = _gradient_of_gates(upstream, kernel, switches, entry, cells)
         before = tf.reshape(_one_later(states), [-1, hidden])
         flat = tf.reshape(of_gates, [-1, 4 * hidden])
@@ -147,8 +165,11 @@ def _recur(gates, kernel):
     return states, gradient
 
 
-def _gradient_of_gates(upstream, kernel, switches, entry, cells):
-    hidden, length = kernel.shape[0], tf.shape(upstream)[0]
+def _gradient_of_gates(
+    upstream: tf.Tensor, kernel: tf.Tensor, switches: tf.Tensor, entry: tf.Tensor, cells: tf.Tensor
+) -> tf.Tensor:
+    hidden = kernel.shape[0]
+    length = tf.shape(upstream)[0]
     enter, keep, out = tf.split(switches, 3, axis=2)
     bent = tf.tanh(cells)
     # By the gradient of the cell: input, forget and cell gate. By that of the state: output gate.
@@ -159,40 +180,45 @@ def _gradient_of_gates(upstream, kernel, switches, entry, cells):
     everything = tf.TensorArray(tf.float32, length).unstack(tf.concat(parts, axis=2))
     reordered = tf.transpose(_exchanged(kernel, hidden))
 
-    def step(time, of_state, of_cell):
-        given, slope, keeps, by_cell, by_state = tf.split(
+    def step(time: tf.Tensor, of_state: tf.Tensor, of_cell: tf.Tensor) -> Step:
+        from_above, slope, keeps, by_cell, by_state = tf.split(
             everything.read(length - 1 - time), widths, axis=1
         )
-        of_state = given + of_state
+        of_state = from_above + of_state
         of_cell = of_state * slope + of_cell
-        own = tf.concat([tf.tile(of_cell, [1, 3]) * by_cell, of_state * by_state], axis=1)
-        return (tf.matmul(own, reordered), of_cell * keeps), (own,)
+        of_sums = tf.concat([tf.tile(of_cell, [1, 3]) * by_cell, of_state * by_state], axis=1)
+        return (tf.matmul(of_sums, reordered), of_cell * keeps), (of_sums,)
 
     zero = tf.zeros_like(upstream[0])
     (of_gates,) = _loop(length, step, (zero, zero), (4 * hidden,))
     return _exchanged(tf.reverse(of_gates, [0]), hidden)
 
 
-def _exchanged(gates, hidden):
+def _exchanged(gates: tf.Tensor, hidden: int) -> tf.Tensor:
     """Exchanges the third gate and the last, output and cell."""
     first, third, last = tf.split(gates, [2 * hidden, hidden, hidden], axis=-1)
     return tf.concat([first, last, third], axis=-1)
 
 
-def _one_later(steps):
+def _one_later(steps: tf.Tensor) -> tf.Tensor:
     """Of each step, what was before; zero before the first."""
     return tf.concat([tf.zeros_like(steps[:1]), steps[:-1]], axis=0)
 
 
-def _loop(length, step, state, widths):
+def _loop(
+    length: tf.Tensor,
+    step: Callable[..., Step],
+    state: tuple[tf.Tensor, ...],
+    widths: Sequence[int],
+) -> list[tf.Tensor]:
     """Runs ``step(time, *state) -> (state, outputs)``; returns the outputs of all steps."""
     count = len(state)
     batch = state[0].shape[0]
     arrays = [tf.TensorArray(tf.float32, length, element_shape=[batch, w]) for w in widths]
 
-    def body(time, *given):
-        new, outputs = step(time, *given[:count])
-        written = [a.write(time, o) for a, o in zip(given[count:], outputs, strict=True)]
+    def body(time: tf.Tensor, *variables: Any) -> tuple[Any, ...]:
+        new, outputs = step(time, *variables[:count])
+        written = [a.write(time, o) for a, o in zip(variables[count:], outputs, strict=True)]
         return (time + 1, *new, *written)
 
     start = (tf.constant(0), *state, *arrays)

@@ -3,13 +3,13 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, SHARE_BELOW_ONE, Integer, OneOf, checked
+from tfxc.core.declared import Count, FromData, ShareBelowOne
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import NOTES
 from tfxc.core.storage.reading import read_errors
@@ -21,9 +21,8 @@ from tfxc.encoders.pretrained.source import FolderSource, open_source
 from tfxc.ops.randomness import dropout as drop
 from tfxc.ops.randomness import keep_mask
 from tfxc.pretrained.architecture import Architecture
-from tfxc.pretrained.weights import layer_weights, pooler_weights, read_table, stem_weights
+from tfxc.pretrained.weights import Weight, layer_weights, pooler_weights, read_table, stem_weights
 
-POOLINGS = ("first", "mean", "last_layers", "pooler")
 _MAX_POSITIONS = 4096  # fixed, so that dropout does not depend on how far a batch is padded
 
 
@@ -75,29 +74,22 @@ class Pretrained(LayeredEncoder):
     """
 
     pretrained = True
-    data_dependent_arguments = ("vocabulary_size", "text_features", "architecture")
 
-    @checked(
-        pooling=OneOf(*POOLINGS),
-        pooled_layers=COUNT,
-        num_layers=COUNT | None,
-        body_dropout=SHARE_BELOW_ONE | None,
-    )
     def __init__(
         self,
-        vocabulary_size: int,
+        vocabulary_size: FromData[int],
         folder: str | Path | None = None,
         *,
-        pooling: str = "first",
-        pooled_layers: int = 4,
-        num_layers: int | None = None,
-        dropout: float = 0.1,
-        body_dropout: float | None = None,
-        word_dropout: float = 0.0,
+        pooling: Literal["first", "mean", "last_layers", "pooler"] = "first",
+        pooled_layers: Count = 4,
+        num_layers: Count | None = None,
+        dropout: ShareBelowOne = 0.1,
+        body_dropout: ShareBelowOne | None = None,
+        word_dropout: ShareBelowOne = 0.0,
         trainable: bool = True,
         seed: int = 0,
-        text_features: Mapping[str, Any] | None = None,
-        architecture: Mapping[str, Any] | None = None,
+        text_features: FromData[Mapping[str, Any] | None] = None,
+        architecture: FromData[Mapping[str, Any] | None] = None,
         **kwargs: Any,
     ) -> None:
         self._source: FolderSource | None = None
@@ -117,33 +109,40 @@ class Pretrained(LayeredEncoder):
             trainable=trainable,
             **kwargs,
         )
-        self.folder, self.pooling = folder, pooling
-        self.num_layers = num_layers
+        self.pooling = pooling
         self._num_layers = shape.num_layers if num_layers is None else num_layers
         self.body_dropout = body_dropout
         self.pooled_layers = pooled_layers
-        self._shape, self._network = shape, network_of(shape)
+        self._shape = shape
+        self._network = network_of(shape)
         self._check(text_features)
         self.longest = shape.max_positions
-        self.stem: dict[str, Any] = {}
-        self.layers: list[dict[str, Any]] = []
-        self.pooler: dict[str, Any] = {}
+        self.stem: dict[str, keras.Variable] = {}
+        self.layers: list[dict[str, keras.Variable]] = []
+        self.pooler: dict[str, keras.Variable] = {}
         self.gates = Gates()
 
-    def _check(self, text_features):
+    def _check(self, text_features: Mapping[str, Any] | None) -> None:
         """Refuses what cannot be: too many layers, another vocabulary, texts that are too long."""
         shape = self._shape
-        Integer(1, shape.num_layers, what="the layers").check("num_layers", self._num_layers)
+        if self._num_layers > shape.num_layers:
+            raise ConfigError(
+                f"is {self._num_layers}, but the model has only {shape.num_layers} layers",
+                where="num_layers",
+                fix="lower it, or leave it out",
+            )
         if self.pooling == "pooler":
             pooler_weights(shape)
-        if self.pooling == "last_layers":
-            Integer(1, self._num_layers, what="the layers").check(
-                "pooled_layers", self.pooled_layers
+        if self.pooling == "last_layers" and self.pooled_layers > self._num_layers:
+            raise ConfigError(
+                f"is {self.pooled_layers}, but there are only {self._num_layers} layers",
+                where="pooled_layers",
+                fix="lower it",
             )
         if self.vocabulary_size > shape.vocabulary_size:
             raise ConfigError(
-                f"at most {shape.vocabulary_size:,} ids (the model's) expected, the texts have "
-                f"{self.vocabulary_size:,}",
+                f"the texts have {self.vocabulary_size:,} ids, but the model only "
+                f"{shape.vocabulary_size:,}",
                 where="encoder",
                 fix="give data.text_features the folder of this model",
             )
@@ -152,74 +151,70 @@ class Pretrained(LayeredEncoder):
         length = (text_features or {}).get("max_length")
         if length and shape.max_positions and length > shape.max_positions:
             raise ConfigError(
-                f"at most {shape.max_positions} (the model's positions) expected, found {length}",
+                f"is {length}, but the model has only {shape.max_positions} positions",
                 where="data.text_features.max_length",
-                fix="lower max_length",
+                fix="lower it",
             )
 
-    def build(self, _input_shape: Any = None) -> None:
+    def build(self, _input_shape: object = None) -> None:
         """Makes the weights, with the values of the folder."""
-        shape = (self.vocabulary_size, self.embedding_dim)
-        self.table = self.add_weight(
-            shape, self._first_values(shape, "table", self._table), name="table", autocast=False
+        table = Weight(
+            "table",
+            (self.vocabulary_size, self.embedding_dim),
+            lambda tensors: read_table(tensors, self._shape, self.vocabulary_size),
         )
+        self.table = self._add(table, "table")
         for weight in stem_weights(self._shape):
-            self.stem[weight.name] = self._made(weight, weight.name)
+            self.stem[weight.name] = self._add(weight, weight.name)
         for number in range(self._shape.shared_layers or self._num_layers):
             weights = layer_weights(self._shape, number)
-            self.layers.append({w.name: self._made(w, f"{w.name}_{number}") for w in weights})
+            self.layers.append({w.name: self._add(w, f"{w.name}_{number}") for w in weights})
         if self.pooling == "pooler":
-            self.pooler = {w.name: self._made(w, w.name) for w in pooler_weights(self._shape)}
+            self.pooler = {w.name: self._add(w, w.name) for w in pooler_weights(self._shape)}
         self._source = None  # the arrays are not needed twice
 
-    def _made(self, weight, name):
-        start = self._first_values(weight.shape, weight.name, weight.read)
-        return self.add_weight(weight.shape, start, name=name, autocast=False)
+    def _add(self, weight: Weight, name: str) -> keras.Variable:
+        """Makes a weight with the source's values, or with those of an untrained network."""
+        source = self._source
+        seed = self.next_seed()
 
-    def _table(self, tensors):
-        return read_table(tensors, self._shape, self.vocabulary_size)
-
-    def _first_values(self, shape, name, read):
-        """Initializer: the source's values, or those of an untrained network."""
-        source, std, seed = self._source, self.initial_std, self.next_seed()
-
-        def start(shape_, dtype=None):
+        def start(shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
             if source is None:
-                return _untrained(shape_, name, std, seed)
+                return _untrained(shape, weight.name, self.initial_std, seed)
             fix = "check that config.json and the weights are of one model"
             with read_errors(source.folder, fix=fix, error=ConfigError):
-                written = read(source.tensors)
-            if written is None:
-                if name == "pooler_kernel":
+                array = weight.read(source.tensors)
+            if array is None:
+                if weight.name == "pooler_kernel":
                     NOTES.warning(f"{source.folder} has no pooler: its layer starts at random")
-                return _untrained(shape_, name, std, seed)
-            found = np.ascontiguousarray(written, np.float32)
-            if found.shape != tuple(shape):
+                return _untrained(shape, weight.name, self.initial_std, seed)
+            values = np.ascontiguousarray(array, np.float32)
+            if values.shape != tuple(weight.shape):
                 raise ConfigError(
-                    f"a weight {name} of shape {tuple(shape)} expected, found {found.shape}",
+                    f"weight {weight.name} has shape {values.shape} instead of "
+                    f"{tuple(weight.shape)}",
                     where="encoder",
                     fix=fix,
                 )
-            return tf.constant(found)
+            return tf.constant(values)
 
-        return start
+        return self.add_weight(weight.shape, start, name=name, autocast=False)
 
     def pooled(self, states: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
         """The pooled vector; 0 for an empty text."""
         if self.pooling == "mean":
             return mean_of_words(states[-1], mask)
         count = self.pooled_layers if self.pooling == "last_layers" else 1
-        found = tf.concat([self._classifying(state, mask) for state in states[-count:]], axis=1)
+        if self._shape.family == "xlnet":
+            last = tf.maximum(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1, 0)
+            tokens = [tf.gather(state, last, batch_dims=1) for state in states[-count:]]
+        else:
+            tokens = [state[:, 0] for state in states[-count:]]
+        vectors = tf.concat(tokens, axis=1)
         if self.pooling == "pooler":
-            kernel, bias = self.cast(self.pooler["pooler_kernel"]), self.pooler["pooler_bias"]
-            found = tf.tanh(found @ kernel + self.cast(bias))
-        return tf.where(tf.reduce_any(mask, axis=1, keepdims=True), found, 0)
-
-    def _classifying(self, state, mask):
-        if self._shape.family != "xlnet":
-            return state[:, 0]
-        last = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) - 1
-        return tf.gather(state, tf.maximum(last, 0), batch_dims=1)
+            kernel = self.cast(self.pooler["pooler_kernel"])
+            vectors = tf.tanh(vectors @ kernel + self.cast(self.pooler["pooler_bias"]))
+        return tf.where(tf.reduce_any(mask, axis=1, keepdims=True), vectors, 0)
 
     def hidden_states(
         self,
@@ -239,9 +234,15 @@ class Pretrained(LayeredEncoder):
         Returns:
             list of num_layers + 1 tensors (batch, length, hidden_dim).
         """
-        dropped = self._dropped if training else lambda values, share, place: values
-        parts = (self.stem, self.layers, self.cast, dropped, scores, self.gates)
-        network = self._network(self._shape, *parts)
+        network = self._network(
+            self._shape,
+            self.stem,
+            self.layers,
+            cast=self.cast,
+            drop=self._dropped if training else lambda values, share, place: values,
+            seen=scores,
+            gates=self.gates,
+        )
         return network.states(x, mask, self._num_layers)
 
     @property
@@ -261,12 +262,15 @@ class Pretrained(LayeredEncoder):
 
     def weights_of_layer(self, number: int) -> dict[str, tf.Tensor]:
         """The weights of layer ``number`` from 1 by name, shared ones where layers share them."""
-        a = self._shape
-        shared = a.shared_layers
-        return self.layers[(number - 1) * shared // a.num_layers if shared else number - 1]
+        shared = self._shape.shared_layers
+        if shared:
+            return self.layers[(number - 1) * shared // self._shape.num_layers]
+        return self.layers[number - 1]
 
-    def _dropped(self, values, share, place):
-        share = share if self.body_dropout is None else self.body_dropout
+    def _dropped(self, values: tf.Tensor, share: float, place: int) -> tf.Tensor:
+        """Values within the network with dropout; those of attention do not depend on padding."""
+        if self.body_dropout is not None:
+            share = self.body_dropout
         seed = self.next_mask(2 + place)
         if not share or values.shape.rank < 4:
             return drop(values, share, seed)
@@ -295,15 +299,12 @@ class Pretrained(LayeredEncoder):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments; with the shape instead of what the folder says."""
-        own = ("vocabulary_size", "folder", "pooling", "pooled_layers", "num_layers", "dropout",
-               "body_dropout", "word_dropout", "seed", "architecture")  # fmt: skip
-        config = super().get_config()
-        for name in ("embedding_dim", "start", "initial_std"):
-            del config[name]
-        return {**config, **{name: getattr(self, name) for name in own}}
+        config = {**super().get_config(), "architecture": self.architecture}
+        config.pop("text_features", None)
+        return config
 
 
-def _untrained(shape, name, std, seed):
+def _untrained(shape: tuple[int, ...], name: str, std: float, seed: int) -> tf.Tensor:
     """Values of an untrained network: normal, biases 0, scales of norms 1; row 0 of a table 0."""
     if name.endswith(("beta", "bias")):
         return tf.zeros(shape)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.encoders.layers.gates import Gates, apply_gate
+from tfxc.encoders.layers.gates import GatePair, Gates, apply_gate
 
 if TYPE_CHECKING:
     from tfxc.pretrained.architecture import Architecture
@@ -35,9 +35,10 @@ def network_of(architecture: "Architecture") -> "type[Network]":
     """
     if architecture.activation not in ACTIVATIONS:
         raise ConfigError(
-            f"an activation of {', '.join(ACTIVATIONS)} expected, found "
+            f"the activation must be one of {', '.join(ACTIVATIONS)}, not "
             f"{architecture.activation!r}",
             where="config.json",
+            fix="take another model",
         )
     return {"deberta-v2": Disentangled, "xlnet": Relative}.get(architecture.family, Network)
 
@@ -64,15 +65,20 @@ class Network:
     def __init__(
         self,
         architecture: "Architecture",
-        stem: Mapping[str, Any],
-        layers: Sequence[Mapping[str, Any]],
+        stem: Mapping[str, keras.Variable],
+        layers: Sequence[Mapping[str, keras.Variable]],
         cast: Callable[..., Any],
         drop: Callable[..., Any],
         seen: list[tf.Tensor] | None = None,
         gates: Gates | None = None,
     ) -> None:
-        self.architecture, self.stem, self.layers = architecture, stem, layers
-        self.cast, self.drop, self.seen, self.gates = cast, drop, seen, gates or Gates()
+        self.architecture = architecture
+        self.stem = stem
+        self.layers = layers
+        self.cast = cast
+        self.drop = drop
+        self.seen = seen
+        self.gates = gates or Gates()
 
     def states(self, x: tf.Tensor, mask: tf.Tensor, num_layers: int) -> list[tf.Tensor]:
         """What enters the first layer, and what comes out of each.
@@ -91,8 +97,8 @@ class Network:
         a = self.architecture
         for number in range(num_layers):
             place = number * a.shared_layers // a.num_layers if a.shared_layers else number
-            weights, gates = self.layers[place], self.gates.of(place)
-            states.append(self.layer(states[-1], hidden, weights, 3 * number, gates))
+            gates = self.gates.of(place)
+            states.append(self.layer(states[-1], hidden, self.layers[place], 3 * number, gates))
         return states
 
     def embed(self, x: tf.Tensor) -> tf.Tensor:
@@ -111,9 +117,9 @@ class Network:
         self,
         x: tf.Tensor,
         hidden: tf.Tensor,
-        weights: Mapping[str, Any],
+        weights: Mapping[str, keras.Variable],
         place: int,
-        gates: Sequence[Any],
+        gates: GatePair,
     ) -> tf.Tensor:
         """One layer."""
         a = self.architecture
@@ -127,7 +133,7 @@ class Network:
         self,
         x: tf.Tensor,
         hidden: tf.Tensor,
-        weights: Mapping[str, Any],
+        weights: Mapping[str, keras.Variable],
         place: int,
         gate: tf.Tensor | None,
     ) -> tf.Tensor:
@@ -146,7 +152,7 @@ class Network:
         return self.linear(mixed, weights, "attention_out")
 
     def scores(
-        self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, tf.Tensor]
+        self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, keras.Variable]
     ) -> tf.Tensor:
         """Scores of the words for each other, (batch, heads, length, length)."""
         return tf.matmul(query * query.shape[-1] ** -0.5, key, transpose_b=True)
@@ -157,7 +163,7 @@ class Network:
         sizes = [tf.shape(x)[0], tf.shape(x)[1], x.shape[-1] // head, head]
         return tf.transpose(tf.reshape(x, tf.stack(sizes)), [0, 2, 1, 3])
 
-    def linear(self, x: tf.Tensor, weights: Mapping[str, Any], name: str) -> tf.Tensor:
+    def linear(self, x: tf.Tensor, weights: Mapping[str, keras.Variable], name: str) -> tf.Tensor:
         """A linear map of the last axis."""
         kernel = self.cast(weights[f"{name}_kernel"])
         flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
@@ -165,11 +171,12 @@ class Network:
             flat = tf.nn.bias_add(flat, self.cast(weights[f"{name}_bias"]))
         return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [kernel.shape[1]]], 0))
 
-    def norm(self, x: tf.Tensor, weights: Mapping[str, Any], name: str) -> tf.Tensor:
+    def norm(self, x: tf.Tensor, weights: Mapping[str, keras.Variable], name: str) -> tf.Tensor:
         """The vectors, each of mean 0 and variance 1, then scaled and moved; in float32."""
         wide = tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(wide, axes=[-1], keepdims=True)
-        gamma, beta = weights[f"{name}_gamma"].value, weights[f"{name}_beta"].value
+        gamma = weights[f"{name}_gamma"].value
+        beta = weights[f"{name}_beta"].value
         scale = tf.math.rsqrt(variance + self.architecture.norm_epsilon)
         return tf.cast((wide - mean) * scale * gamma + beta, x.dtype)
 
@@ -188,22 +195,21 @@ class Disentangled(Network):
         return self.drop(x, self.architecture.dropout, 0)
 
     def scores(
-        self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, tf.Tensor]
+        self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, keras.Variable]
     ) -> tf.Tensor:
         """Words for words, words for distances, distances for words."""
-        length, a = tf.shape(query)[2], self.architecture
+        a = self.architecture
         table = tf.cast(self.stem["distances"].value, tf.float32)
         table = tf.cast(self.norm(table, self.stem, "distance_norm"), query.dtype)
         of_queries, of_keys, _ = tf.split(self.linear(table, weights, "attention_in"), 3, axis=-1)
-        apart = self.buckets(length)
+        apart = self.buckets(tf.shape(query)[2])
         last = 2 * a.num_buckets - 1
         forth = tf.gather(of_keys, tf.clip_by_value(a.num_buckets + apart, 0, last))
         back = tf.gather(of_queries, tf.clip_by_value(a.num_buckets - apart, 0, last))
         forth, back = (self.heads(part[None]) for part in (forth, back))
         scores = tf.matmul(query, key, transpose_b=True)
         scores += by_distance(for_distances(query, forth))
-        others = by_distance(for_distances(key, back))
-        scores += tf.transpose(others, [0, 1, 3, 2])
+        scores += tf.transpose(by_distance(for_distances(key, back)), [0, 1, 3, 2])
         return scores * tf.cast((3 * query.shape[-1]) ** -0.5, scores.dtype)
 
     def buckets(self, length: tf.Tensor) -> tf.Tensor:
@@ -228,10 +234,11 @@ class Relative(Network):
         return self.drop(x, self.architecture.dropout, 0)
 
     def scores(
-        self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, tf.Tensor]
+        self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, keras.Variable]
     ) -> tf.Tensor:
         """Words for words, and words for distances."""
-        a, length = self.architecture, tf.shape(query)[2]
+        a = self.architecture
+        length = tf.shape(query)[2]
         apart = tf.range(length, -length, -1)
         if a.clamp:
             apart = tf.clip_by_value(apart, -a.clamp, a.clamp)

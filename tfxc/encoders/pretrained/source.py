@@ -20,9 +20,9 @@ def open_source(folder: str | Path | None) -> "FolderSource":
     """
     if folder is None:
         raise ConfigError(
-            "the folder of a pretrained model expected, found none",
+            "encoder 'pretrained' has no folder of a model",
             where="encoder",
-            fix="give the encoder a folder",
+            fix="give it one: the key 'folder'",
         )
     return FolderSource(open_folder(folder, "encoder.folder"))
 
@@ -41,7 +41,8 @@ class FolderSource:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._network = folder, network_folder(folder)
+        self.folder = folder
+        self._network = network_folder(folder)
         self.architecture = read_architecture(self._network)
         find_files(self._network)
         self._tensors: Tensors | None = None
@@ -64,22 +65,22 @@ class FolderSource:
         """
         if text_features.get("name") != "pretrained":
             raise ConfigError(
-                f"text features 'pretrained' expected, found {text_features.get('name')!r}",
+                f"must be 'pretrained' with this encoder, not {text_features.get('name')!r}",
                 where="data.text_features.name",
                 fix='use {"name": "pretrained", "folder": ...} with the encoder\'s folder',
             )
         if text_features.get("min_count"):
             raise ConfigError(
-                "the complete vocabulary expected, as its rows are read from the folder; found "
-                f"min_count {text_features['min_count']}",
+                f"is {text_features['min_count']}, but the encoder reads the rows of the complete "
+                "vocabulary from the folder",
                 where="data.text_features.min_count",
                 fix="train without min_count, then prune the run: tfxc prune",
             )
-        own, found = checksum(read_subwords(self.folder)), text_features.get("checksum")
-        if own != found:
+        vocabulary = checksum(read_subwords(self.folder))
+        if vocabulary != text_features.get("checksum"):
             raise ConfigError(
-                f"the vocabulary of the encoder ({own}) expected, the texts were tokenised with "
-                f"another one ({found})",
+                f"the texts were tokenised with another vocabulary "
+                f"({text_features.get('checksum')}) than that of the encoder ({vocabulary})",
                 where="data.text_features.folder",
                 fix="give data.text_features and the encoder the same folder",
             )

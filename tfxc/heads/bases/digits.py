@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, OneOf, checked
+from tfxc.core.declared import FromData, Positive
 from tfxc.heads.base import Head, seen_labels
 from tfxc.labels.label_order import random_order
 from tfxc.labels.mixed_radix import check_sizes, strides
 from tfxc.ops.search.k_best import top_k_lowest_id
 
-LINKS = ("sigmoid", "softmax", "hinge")
-LABEL_ORDERS = ("given", "random", "clusters", "product")
+#: How logits become probabilities; None where the objective decides.
+Link = Literal["sigmoid", "softmax", "hinge"] | None
+#: Which labels are neighbours.
+LabelOrder = Literal["given", "random", "clusters", "product"]
 
 
 class DigitHead(Head):
@@ -33,17 +35,14 @@ class DigitHead(Head):
         nodes: for each digit, how many values of the digits up to it occur.
     """
 
-    data_dependent_arguments = ("num_labels", "label_codes")
-
-    @checked(label_order=OneOf(*LABEL_ORDERS), initial_std=POSITIVE | None)
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         heads: Sequence[int],
         *,
-        label_order: str,
-        label_codes: Sequence[int] | np.ndarray | None,
-        initial_std: float | None,
+        label_order: LabelOrder,
+        label_codes: FromData[Sequence[int] | np.ndarray | None],
+        initial_std: Positive | None,
         seed: int,
         **kwargs: Any,
     ) -> None:
@@ -92,12 +91,6 @@ class DigitHead(Head):
         if self._label_of_code is not None:
             codes = tf.gather(self._label_of_code.value, codes)
         return top_k_lowest_id(scores, codes, codes.shape[1])
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("num_labels", "label_order", "initial_std", "seed")
-        own = {name: getattr(self, name) for name in names}
-        return {**super().get_config(), **own, "heads": list(self.heads)}
 
 
 def log_probabilities(logits: tf.Tensor, link: str | None) -> tf.Tensor:

@@ -71,7 +71,9 @@ class LabelChunks:
         num_labels: int | None = None,
         cross_replica: CrossReplica | None = None,
     ) -> None:
-        self.pieces, self.bias, self.num_labels = list(pieces), bias, num_labels
+        self.pieces = list(pieces)
+        self.bias = bias
+        self.num_labels = num_labels
         self._cross_replica = cross_replica
         self.kernels = [piece.kernel for piece in pieces]
         self.ranges = [(piece.begin, piece.end) for piece in pieces]
@@ -93,7 +95,8 @@ class LabelChunks:
         numbers = {labels: number for number, labels in enumerate(self.ranges)}
 
         def score(begin, end):
-            piece, count = self.pieces[numbers[begin, end]], end - begin
+            piece = self.pieces[numbers[begin, end]]
+            count = end - begin
             kernel = rows_between(kernels[numbers[begin, end]], 0, count)
             products = tf.matmul(features, tf.cast(kernel, tf.float32), transpose_b=True)
             return products + bias[piece.place : piece.place + count]
@@ -117,13 +120,15 @@ class LabelChunks:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """A step of gradient descent, see ``heads.base.Head.fused_step``."""
         objective, share, rates, with_loss = update
-        features, bias = tf.cast(features, tf.float32), plain_variable(self.bias)
+        features = tf.cast(features, tf.float32)
+        bias = plain_variable(self.bias)
         of_labels = tf.reshape(bias.read_value(), [-1])
         whose = self.ranges, labels, self.num_labels, self._cross_replica
         chunks = LogitChunks(lambda n: _logits(features, *self._weights(n, of_labels)), *whose)
         state = objective.begin(chunks)
         weighted = features * share[:, None]
-        losses, of_features = tf.zeros_like(share), tf.zeros_like(features)
+        losses = tf.zeros_like(share)
+        of_features = tf.zeros_like(features)
         of_bias: list[tf.Tensor] = []
         done: list[Any] = tf.nest.flatten(state)
 

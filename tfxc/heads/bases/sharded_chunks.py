@@ -46,11 +46,15 @@ class ShardedChunks:
         start_bias: float,
         seed: int,
     ) -> None:
-        self.layout, self.dim, self.seed = layout, dim, seed
-        self.ranges, count = list(layout.chunks()), layout.count
+        self.layout = layout
+        self.dim = dim
+        self.seed = seed
+        self.ranges = list(layout.chunks())
+        count = layout.count
 
         def kernel(number, begin, end):
-            size, shape = -(-(end - begin) // count), (end - begin, dim)
+            size = -(-(end - begin) // count)
+            shape = (end - begin, dim)
 
             def rows(first, last):
                 # A copy: a variable that begins as a slice keeps the memory of the whole.
@@ -74,11 +78,13 @@ class ShardedChunks:
         for at, ((begin, _), table) in enumerate(zip(self.ranges, self._kernels, strict=True)):
             first, last = table.rows_of(number)
             if first < last:  # the last chunk may have fewer labels than there are replicas
-                kernel, place = table.shards[number], at * self.layout.size
+                kernel = table.shards[number]
+                place = at * self.layout.size
                 pieces.append(
                     Piece(kernel, begin + first, begin + last, place, self.seed + at, first)
                 )
-        bias, all_labels = self._bias.shards[number], self.layout.num_labels
+        bias = self._bias.shards[number]
+        all_labels = self.layout.num_labels
         return LabelChunks(pieces, bias, all_labels, CrossReplica())
 
     def step(
@@ -93,8 +99,8 @@ class ShardedChunks:
         share = cross_replica.gather(update.share)
         labels = cross_replica.gather_labels(labels)
         own = self._own[cross_replica.number]
-        found = own.step(rows, labels, update._replace(share=share))
-        losses, of_features = cross_replica.sum(list(found))
+        parts = own.step(rows, labels, update._replace(share=share))
+        losses, of_features = cross_replica.sum(list(parts))
         return cross_replica.local_rows(losses), cross_replica.local_rows(of_features)
 
     def logits(self, features: tf.Tensor) -> tf.Tensor:
@@ -109,10 +115,10 @@ class ShardedChunks:
         def score(begin, end):
             size = self._kernels[numbers[begin, end]].size
             first = numbers[begin, end] * self.layout.size
-            found = self._bias.on_every_shard(
+            of_shards = self._bias.on_every_shard(
                 lambda number, _, x: self._columns(number, x)(first, first + size), features
             )
-            rows = tf.reshape(tf.transpose(found, (1, 0, 2)), [tf.shape(features)[0], -1])
+            rows = tf.reshape(tf.transpose(of_shards, (1, 0, 2)), [tf.shape(features)[0], -1])
             return rows[:, : end - begin]
 
         return score
@@ -166,10 +172,10 @@ class ShardedChunks:
     @property
     def _places(self):
         """Rows of the labels in the table of biases, int64 (num_labels,)."""
-        found = np.empty(self.layout.num_labels, np.int64)
+        places = np.empty(self.layout.num_labels, np.int64)
         for at, ((begin, _), table) in enumerate(zip(self.ranges, self._kernels, strict=True)):
             for number in range(self.layout.count):
                 first, last = table.rows_of(number)
                 place = number * self.layout.columns + at * self.layout.size
-                found[begin + first : begin + last] = np.arange(place, place + last - first)
-        return found
+                places[begin + first : begin + last] = np.arange(place, place + last - first)
+        return places

@@ -35,7 +35,9 @@ class ShardLayout:
     """
 
     def __init__(self, num_labels: int, chunk: int, count: int) -> None:
-        self.num_labels, self.chunk, self.count = num_labels, chunk, count
+        self.num_labels = num_labels
+        self.chunk = chunk
+        self.count = count
         self.size = -(-chunk // count)
         self._last, of_last = divmod(num_labels - 1, chunk)
         self._last_size = -(-(of_last + 1) // count)
@@ -84,12 +86,15 @@ class Shards:
         tile: int,
         unrolled: bool = False,
     ) -> None:
-        self._table, self._layout, self._scores = table, layout, scores
+        self._table = table
+        self._layout = layout
+        self._scores = scores
         self._tiles: tuple[int, bool] = tile, unrolled
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels; arguments and results of ``heads.base.Head.top_k``."""
-        columns, layout = self._layout.columns, self._layout
+        columns = self._layout.columns
+        layout = self._layout
 
         def of_shard(number, _, features):
             score = self._scores(number, features)
@@ -102,16 +107,19 @@ class Shards:
         self, features: tf.Tensor, labels: tf.Tensor, k: int
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Best k labels and the loss over all; as ``heads.base.Head.top_k_and_loss``."""
-        columns, layout = self._layout.columns, self._layout
+        columns = self._layout.columns
+        layout = self._layout
 
         def of_shard(number, _, features, labels):
-            score, own = self._scores(number, features), layout.columns_of(number, labels)
+            score = self._scores(number, features)
+            own = layout.columns_of(number, labels)
             ids, *rest = tiled_softmax(score, columns, own, min(k, columns), *self._tiles)
             return layout.labels(number, ids), *rest
 
-        found: Any = self._table.on_every_shard(of_shard, features, labels)
-        ids, scores, log_sums, of_true = found
-        log_sum, of_true = tf.reduce_logsumexp(log_sums, axis=0), tf.reduce_sum(of_true, axis=0)
+        of_shards: Any = self._table.on_every_shard(of_shard, features, labels)
+        ids, scores, log_sums, of_true = of_shards
+        log_sum = tf.reduce_logsumexp(log_sums, axis=0)
+        of_true = tf.reduce_sum(of_true, axis=0)
         best = merge_top_k(*by_label(ids, scores), k)
         return *best, mean_cross_entropy(log_sum, of_true, labels >= 0)
 

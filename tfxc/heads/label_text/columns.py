@@ -65,11 +65,11 @@ def columns_of(
         always: int64 (any,), labels that are columns of every step; None for none.
 
     Example:
-        >>> found = columns_of(
+        >>> columns = columns_of(
         ...     tf.constant([[3, 5], [4, -1]], tf.int64), tf.constant([[5], [4]], tf.int64),
         ...     tf.fill([6], True),
         ... )
-        >>> found.ids.numpy().tolist(), found.positives.numpy().tolist()
+        >>> columns.ids.numpy().tolist(), columns.positives.numpy().tolist()
         ([4, 5], [[1], [0]])
     """
     here = drawn if more is None else tf.concat([drawn, more], axis=1)
@@ -78,7 +78,8 @@ def columns_of(
         everywhere = tf.concat([always, everywhere], axis=0)
     ids = distinct_or_zero(everywhere)
     positives = tf.where(drawn >= 0, ranks_in(ids, drawn), -1)
-    true, counts = _marked(ids, labels), _marked(ids, drawn)
+    true = _marked(ids, labels)
+    counts = _marked(ids, drawn)
     known = tf.gather(trained, ids)[None, :]
     if more is not None:
         known |= _marked(ids, more)
@@ -116,8 +117,8 @@ def _marked(ids, labels):
     places = ranks_in(ids, labels)
     last = tf.cast(tf.size(ids), tf.int64) - 1
     places = tf.minimum(places, last)
-    found = (labels >= 0) & (tf.gather(ids, places) == labels)
-    rows = tf.where(found)
+    is_column = (labels >= 0) & (tf.gather(ids, places) == labels)
+    rows = tf.where(is_column)
     columns = tf.gather_nd(places, rows)
     at = tf.stack([rows[:, 0], columns], axis=1)
     marked = tf.fill(tf.stack([tf.shape(labels, tf.int64)[0], last + 1]), False)

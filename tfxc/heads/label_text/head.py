@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
+from annotated_types import Ge, Le
 
-from tfxc.core.arguments import COUNT, POSITIVE, Integer, Number, OneOf, checked
+from tfxc.core.declared import Count, FromData, Natural, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.data.kinds import TOKENS
+from tfxc.data.label_texts.prepared import LabelTexts
 from tfxc.heads.base import Head, seen_labels
 from tfxc.heads.label_text.columns import Columns, columns_of, drawn_labels, without_twins
 from tfxc.heads.label_text.queue import WEIGHT, LabelQueue
@@ -25,7 +27,6 @@ from tfxc.ops.search.top_k import read_once, rows_between
 from tfxc.ops.tables.large_weights import assign_rows
 
 if TYPE_CHECKING:
-    from tfxc.data.label_texts.prepared import LabelTexts
     from tfxc.data.providers import TrainingData
 
 _LARGEST_SCALE = 100.0  # of the cosines: one over the temperature
@@ -42,14 +43,14 @@ def _label_counts(data: "TrainingData") -> np.ndarray:
 
 def _label_texts(data: "TrainingData") -> "LabelTexts":
     data.make()
-    found = data.source.label_texts()
-    if found is None:
+    texts = data.source.label_texts()
+    if texts is None:
         raise ConfigError(
-            "texts of the labels expected by head 'label_text', found none",
+            "head 'label_text' needs texts of the labels",
             where="data.label_texts",
             fix="name their file, or 'names' for the labels' names",
         )
-    return found
+    return texts
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -111,7 +112,6 @@ class LabelText(Head):
     bias: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, arXiv 2303.15343.
     """
 
-    data_dependent_arguments = ("num_labels", "label_counts", "label_texts")
     providers: ClassVar[Mapping[str, Callable[..., Any]]] = {
         "label_counts": _label_counts,
         "label_texts": _label_texts,
@@ -121,63 +121,57 @@ class LabelText(Head):
     reads_label_texts = True
     has_inner_products = True
 
-    @checked(
-        columns=OneOf("batch", "all"),
-        positives=COUNT | None,
-        mined=Integer(0),
-        mined_candidates=COUNT,
-        mine_from=Integer(0),
-        refresh=COUNT,
-        batching=OneOf("random", "near"),
-        near_size=Integer(2),
-        pre_batch=Integer(0),
-        margin=Number(0, 2),
-        temperature=POSITIVE,
-        score_bias=Number() | None,
-        label_chunk=Integer(0),
-        label_length=COUNT | None,
-        seen_penalty=Number(-2, 2),
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        columns: str = "batch",
-        positives: int | None = 1,
+        columns: Literal["batch", "all"] = "batch",
+        positives: Count | None = 1,
         self_negatives: bool = False,
-        mined: int = 0,
-        mined_candidates: int = 100,
-        mine_from: int = 5,
-        refresh: int = 5,
-        batching: str = "random",
-        near_size: int = 32,
-        pre_batch: int = 0,
-        margin: float = 0.02,
-        temperature: float = 0.05,
+        mined: Natural = 0,
+        mined_candidates: Count = 100,
+        mine_from: Natural = 5,
+        refresh: Count = 5,
+        batching: Literal["random", "near"] = "random",
+        near_size: Annotated[int, Ge(2)] = 32,
+        pre_batch: Natural = 0,
+        margin: Annotated[float, Ge(0), Le(2)] = 0.02,
+        temperature: Positive = 0.05,
         train_temperature: bool = True,
         score_bias: float | None = None,
         free_vectors: bool = False,
-        label_chunk: int = 0,
-        label_length: int | None = None,
-        seen_penalty: float = 0.0,
+        label_chunk: Natural = 0,
+        label_length: Count | None = None,
+        seen_penalty: Annotated[float, Ge(-2), Le(2)] = 0.0,
         seed: int = 0,
-        label_counts: Sequence[int] | np.ndarray | None = None,
-        label_texts: "LabelTexts | None" = None,
+        label_counts: FromData[Sequence[int] | np.ndarray | None] = None,
+        label_texts: FromData[LabelTexts | None] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
-        self.columns, self.positives, self.self_negatives = columns, positives, self_negatives
-        self.mined, self.mined_candidates = mined, mined_candidates
-        self.mine_from, self.refresh_every = mine_from, refresh
-        self.batching, self.near_size = batching, near_size
-        self.pre_batch, self.margin, self.temperature = pre_batch, margin, temperature
-        self.train_temperature, self.free_vectors = train_temperature, free_vectors
+        self.columns = columns
+        self.positives = positives
+        self.self_negatives = self_negatives
+        self.mined = mined
+        self.mined_candidates = mined_candidates
+        self.mine_from = mine_from
+        self.refresh_every = refresh
+        self.batching = batching
+        self.near_size = near_size
+        self.pre_batch = pre_batch
+        self.margin = margin
+        self.temperature = temperature
+        self.train_temperature = train_temperature
+        self.free_vectors = free_vectors
         self.score_bias = score_bias
-        self.label_chunk, self.label_length = label_chunk, label_length
-        self.seen_penalty, self.seed = seen_penalty, seed
+        self.label_chunk = label_chunk
+        self.label_length = label_length
+        self.seen_penalty = seen_penalty
+        self.seed = seed
         _check_numbers(self)
-        self._label_counts, self._texts = label_counts, label_texts
+        self._label_counts = label_counts
+        self._texts = label_texts
         self._table: TextTable | None = None
         self._groups: tuple[np.ndarray, np.ndarray] | None = None
         self._given = self._own_labels = self._always = self._same_text = None
@@ -196,9 +190,12 @@ class LabelText(Head):
             ConfigError: they do not fit the arguments.
         """
         if len(texts) != self.num_labels:
-            raise ValueError(f"texts of {self.num_labels:,} labels expected, found {len(texts):,}")
+            raise ValueError(
+                f"there are texts of {len(texts):,} labels, but {self.num_labels:,} labels"
+            )
         self._check_texts(texts)
-        self._texts, self._groups = texts, None
+        self._texts = texts
+        self._groups = None
         self._table = TextTable(texts.rows, self.label_length)
         groups, sizes = self.text_groups
         with tf.init_scope(), tf.device("CPU"):
@@ -218,15 +215,13 @@ class LabelText(Head):
             missing = ~texts.given & (np.asarray(self._label_counts) > 0)
         if missing.any() and not self.free_vectors:
             raise ConfigError(
-                f"free_vectors expected, as {np.count_nonzero(missing):,} labels have no text, "
-                "found false",
+                f"{np.count_nonzero(missing):,} labels have no text, and no vectors of their own",
                 where="free_vectors",
                 fix="set it to true, or set data.missing_texts to 'error' and give all texts",
             )
         if self.label_length is not None and not texts.rows.kind.holds(TOKENS):
             raise ConfigError(
-                f"text features that are tokens expected with label_length, found "
-                f"{texts.rows.kind.description}",
+                f"only tokens can be cut off, not {texts.rows.kind.description}",
                 where="label_length",
                 fix="remove it",
             )
@@ -260,8 +255,8 @@ class LabelText(Head):
     def _is_trained(self, shape, dtype=None):
         if self._label_counts is None:  # the weights are loaded
             return tf.ones(shape, dtype)
-        found = np.reshape(np.asarray(self._label_counts) > 0, shape)
-        return tf.constant(found.astype(np.float32))
+        occurs = np.reshape(np.asarray(self._label_counts) > 0, shape)
+        return tf.constant(occurs.astype(np.float32))
 
     def _free_start(self, shape, dtype=None):
         """Zeros, but of labels that are trained without a text: their vectors need a direction."""
@@ -338,23 +333,28 @@ class LabelText(Head):
         """
         drawn = labels = _seen(labels, self)
         if self.positives is not None:
-            rows, places = tf.range(tf.shape(labels)[0]), tf.range(tf.shape(labels)[1])
+            rows = tf.range(tf.shape(labels)[0])
+            places = tf.range(tf.shape(labels)[1])
             bits = random_bits(rows[:, None], places[None, :], self.seed)
             drawn = drawn_labels(labels, bits, self.positives)
-        found = columns_of(labels, drawn, self.trained.value > 0, self._others(), self._always)
-        return found if self._same_text is None else without_twins(found, labels, self._same_text)
+        columns = columns_of(labels, drawn, self.trained.value > 0, self._others(), self._always)
+        if self._same_text is None:
+            return columns
+        return without_twins(columns, labels, self._same_text)
 
     def _others(self):
         """Labels that are columns beside the true ones, int64 (batch, any), or None."""
-        examples, found = current_examples(), []
+        examples = current_examples()
+        hard_labels = []
         if examples is not None and self._own_labels is not None:
-            found.append(tf.gather(self._own_labels, examples)[:, None])
+            hard_labels.append(tf.gather(self._own_labels, examples)[:, None])
         if examples is not None and self.candidates is not None:
             listed = tf.cast(self.candidates(examples), tf.int64)
-            rows, places = tf.range(tf.shape(listed)[0]), tf.range(tf.shape(listed)[1])
+            rows = tf.range(tf.shape(listed)[0])
+            places = tf.range(tf.shape(listed)[1])
             bits = random_bits(rows[:, None], places[None, :], self.seed + _MINED)
-            found.append(drawn_labels(listed, bits, self.mined))
-        return tf.concat(found, axis=1) if found else None
+            hard_labels.append(drawn_labels(listed, bits, self.mined))
+        return tf.concat(hard_labels, axis=1) if hard_labels else None
 
     @property
     def num_trained(self) -> int:
@@ -379,7 +379,7 @@ class LabelText(Head):
             ids: int64 (n,).
         """
         if self._table is None:
-            raise TypeError("label texts expected, which come with the training data")
+            raise TypeError("there are no label texts: they come with the training data")
         return self._table(ids)
 
     def vectors_of(self, ids: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
@@ -412,7 +412,7 @@ class LabelText(Head):
             rows: float32 (C, dim), the columns' vectors.
         """
         if columns is None or rows is None:
-            raise TypeError("columns and their vectors expected, see XCModel.groups_of_passes")
+            raise TypeError("columns and their vectors are missing, see XCModel.groups_of_passes")
         features = unit_rows(features)
         cosines = tf.matmul(features, rows, transpose_b=True)
         if self.margin:
@@ -433,15 +433,17 @@ class LabelText(Head):
         rows: tf.Tensor | None = None,
     ) -> list[tuple[LogitGroup, ...]]:
         """All passes have the same columns, see ``training_groups``."""
-        found = [self.training_groups(features, labels, columns, rows) for features in passes]
+        groups = [self.training_groups(features, labels, columns, rows) for features in passes]
         if self.queue is not None and columns is not None and in_training_step():
             self.queue.push(columns.ids, rows, tf.gather(self.trained.value > 0, columns.ids))
-        return found
+        return groups
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels by their vectors."""
-        features, vectors = unit_rows(features), read_once(self.label_vectors.value)
-        trained, penalty = self.trained.value, self.penalty.value
+        features = unit_rows(features)
+        vectors = read_once(self.label_vectors.value)
+        trained = self.trained.value
+        penalty = self.penalty.value
 
         def score(begin, end):
             cosines = tf.matmul(features, rows_between(vectors, begin, end), transpose_b=True)
@@ -470,17 +472,19 @@ class LabelText(Head):
 
     def inner_products(self) -> InnerProducts:
         """Cosines over the temperature; penalty and bias count as the weight of a feature."""
-        vectors, trained = read_once(self.label_vectors.value), self.trained.value
-        penalty, scale = self.penalty.value, self.scale
+        vectors = read_once(self.label_vectors.value)
+        trained = self.trained.value
+        penalty = self.penalty.value
+        scale = self.scale
         bias = 0.0 if self.bias is None else self.bias.value / scale
 
         def rows(begin, end):
-            found = rows_between(vectors, begin, end)
-            return tf.concat([found, penalty * trained[begin:end, None] - bias], axis=1)
+            part = rows_between(vectors, begin, end)
+            return tf.concat([part, penalty * trained[begin:end, None] - bias], axis=1)
 
         def queries(features):
-            found = unit_rows(features)
-            return scale * tf.concat([found, -tf.ones([tf.shape(found)[0], 1])], axis=1)
+            units = unit_rows(features)
+            return scale * tf.concat([units, -tf.ones([tf.shape(units)[0], 1])], axis=1)
 
         return InnerProducts(rows, queries, vectors.shape[1] + 1)
 
@@ -489,44 +493,32 @@ class LabelText(Head):
         rows = partial(rows_between, read_once(self.label_vectors.value))
         return cosines_to_row(rows, label, self.num_labels)
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = (
-            "num_labels", "columns", "positives", "self_negatives", "mined", "mined_candidates",
-            "mine_from", "batching", "near_size", "pre_batch", "margin", "temperature",
-            "train_temperature", "score_bias", "free_vectors", "label_chunk", "label_length",
-            "seen_penalty", "seed",
-        )  # fmt: skip
-        own = {name: getattr(self, name) for name in names}
-        return {**super().get_config(), **own, "refresh": self.refresh_every}
-
 
 def _check_numbers(head):
     """Refuses arguments that contradict each other or the largest scale."""
     if head.mined > head.mined_candidates:
         raise ConfigError(
-            f"at most mined_candidates, {head.mined_candidates}, expected, found {head.mined}",
+            f"must be at most mined_candidates, {head.mined_candidates}, not {head.mined}",
             where="mined",
             fix="lower it, or raise mined_candidates",
         )
     for name, value in (("mined", head.mined), ("batching", head.batching == "near")):
         if value and head.columns == "all":
             raise ConfigError(
-                "columns 'batch' expected with it, as all labels are columns otherwise, found "
-                "'all'",
+                "has no effect with columns 'all', as all labels are negatives then",
                 where=name,
                 fix="leave it out, or change columns",
             )
     if head.pre_batch and (head.columns == "all" or head.positives is None):
-        found = "columns 'all'" if head.columns == "all" else "positives null"
+        obstacle = "columns 'all'" if head.columns == "all" else "positives null"
         raise ConfigError(
-            f"columns 'batch' and a number of positives expected with it, found {found}",
+            f"does not go with {obstacle}",
             where="pre_batch",
             fix="set it to 0, or change the other",
         )
     if head.temperature < 1 / _LARGEST_SCALE:
         raise ConfigError(
-            f"at least {1 / _LARGEST_SCALE:g} expected, found {head.temperature:g}",
+            f"must be at least {1 / _LARGEST_SCALE:g}, not {head.temperature:g}",
             where="temperature",
             fix="raise it",
         )
@@ -539,7 +531,8 @@ def _seen(labels, head):
 
 def _groups_of(texts: "LabelTexts") -> tuple[np.ndarray, np.ndarray]:
     """See ``LabelText.text_groups``."""
-    keys, given = texts.keys, texts.given
+    keys = texts.keys
+    given = texts.given
     _, groups = np.unique(keys, return_inverse=True)
     alone = np.flatnonzero(~given)
     groups = groups.astype(np.int64)

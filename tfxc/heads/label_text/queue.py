@@ -53,8 +53,10 @@ class LabelQueue:
             rows float32 (slots, dim), and bool (batch, slots), where one is a wrong label.
         """
         known = self._others() & (self.ids >= 0) & ~_among(self.ids, columns.ids)
-        ids, known = tf.reshape(self.ids, [-1]), tf.reshape(known, [-1])
-        true, some = labels, tf.maximum(ids, 0)
+        ids = tf.reshape(self.ids, [-1])
+        known = tf.reshape(known, [-1])
+        true = labels
+        some = tf.maximum(ids, 0)
         if groups is not None:
             true = tf.where(labels >= 0, tf.gather(groups, tf.maximum(labels, 0)), -1)
             some = tf.gather(groups, some)

@@ -30,7 +30,8 @@ class TextTable:
     """
 
     def __init__(self, rows: "Rows", length: int | None = None) -> None:
-        rows, self.kind = shortened(rows, length), rows.kind
+        self.kind = rows.kind
+        rows = shortened(rows, length)
         self._bag: tuple[tf.Tensor, ...] | None = None
         self._tokens: tuple[tf.Tensor, tf.Tensor] | None = None
         with tf.init_scope(), tf.device("CPU"):
@@ -52,27 +53,27 @@ class TextTable:
         Args:
             numbers: int (n,).
         """
-        found: dict[str, tf.Tensor] = {}
+        columns: dict[str, tf.Tensor] = {}
         if self._bag is not None:
             bounds, ids, weights = self._bag
             starts, lengths = _lists(bounds, numbers)
             splits = tf.concat([tf.zeros([1], tf.int64), tf.cumsum(lengths)], axis=0)
             places = tf.repeat(starts - splits[:-1], lengths) + tf.range(splits[-1])
-            found = {"ids": tf.gather(ids, places), "weights": tf.gather(weights, places)}
-            found["row_splits"] = splits
+            columns = {"ids": tf.gather(ids, places), "weights": tf.gather(weights, places)}
+            columns["row_splits"] = splits
         if self._tokens is not None:
-            found["tokens"] = self._padded(*self._tokens, numbers)
-        return self.kind.pack(found)
+            columns["tokens"] = self._padded(*self._tokens, numbers)
+        return self.kind.pack(columns)
 
     def _padded(self, bounds, tokens, numbers):
         """An int32 matrix padded with 0, of a length that is a multiple of 8."""
         starts, lengths = _lists(bounds, numbers)
         places = tf.range(self._width, dtype=tf.int64)[None, :]
         exists = places < lengths[:, None]
-        found = tf.gather(tokens, tf.where(exists, starts[:, None] + places, 0))
+        padded = tf.gather(tokens, tf.where(exists, starts[:, None] + places, 0))
         longest = tf.maximum(tf.reduce_max(lengths), 1)
         width = (longest + _TOKENS - 1) // _TOKENS * _TOKENS
-        return tf.where(exists, found, 0)[:, :width]
+        return tf.where(exists, padded, 0)[:, :width]
 
 
 def _lists(bounds, numbers):

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, Integer, OneOf, checked
+from tfxc.core.declared import FromData, Natural, NotNegative, Positive
+from tfxc.core.errors import ConfigError
 from tfxc.heads.base import TILE, Head, rare_label_bias, seen_labels
-from tfxc.heads.bases.class_centres.checks import MARGINS
+from tfxc.heads.bases.class_centres.checks import Angle
 from tfxc.heads.sampled.sampling import drawn_classes
 from tfxc.ops.distributed.cross_replica import labels_everywhere
 from tfxc.ops.logit_group import LogitGroup
@@ -73,47 +74,59 @@ class Sampled(Head):
     Reference: Wei et al. 2026, arXiv 2602.02877.
     """
 
-    data_dependent_arguments = ("num_labels", "label_counts")
     data_statistics = ("frequencies",)
     full_softmax = True
     has_inner_products = True
 
-    @checked(
-        classes=OneOf("batch", "all"),
-        extra=OneOf(None, "uniform", "frequency"),
-        score=OneOf("linear", "cosine"),
-        scale=POSITIVE | None,
-        **MARGINS,
-        initial_std=POSITIVE,
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        classes: str = "batch",
-        num_extra: int = 0,
-        extra: str | None = None,
-        score: str = "linear",
-        scale: float | None = None,
-        m2: float = 0.0,
-        m3: float = 0.0,
+        classes: Literal["batch", "all"] = "batch",
+        num_extra: Natural = 0,
+        extra: Literal["uniform", "frequency"] | None = None,
+        score: Literal["linear", "cosine"] = "linear",
+        scale: Positive | None = None,
+        m2: Angle = 0.0,
+        m3: NotNegative = 0.0,
         bias: bool = False,
-        initial_std: float = 0.01,
+        initial_std: Positive = 0.01,
         seed: int = 0,
-        label_counts: Sequence[int] | np.ndarray | None = None,
+        label_counts: FromData[Sequence[int] | np.ndarray | None] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
         self.classes = classes
-        self.num_extra, self.extra = num_extra, extra
-        self.score, self.scale, self.m2, self.m3 = score, scale, m2, m3
+        self.num_extra = num_extra
+        self.extra = extra
+        self.score = score
+        self.scale = scale
+        self.m2 = m2
+        self.m3 = m3
         self.use_bias = bias
         self.initial_std = initial_std
         self.seed = seed
         self._label_counts = label_counts
-        _check_sampling(self)
-        _check_score(self)
+        if num_extra >= num_labels:
+            raise ConfigError(
+                f"must be below {num_labels}, the number of labels, not {num_extra}",
+                where="num_extra",
+            )
+        if (num_extra > 0) != (extra is not None):
+            raise ValueError(
+                f"num_extra and extra go together: give both or neither, not {num_extra} and "
+                f"{extra!r}"
+            )
+        if num_extra and classes == "all":
+            raise ValueError("classes 'all' does not use num_extra")
+        if score == "cosine" and scale is None:
+            raise ValueError("score 'cosine' needs a scale, e.g. 64")
+        of_cosines = {"scale": scale is not None, "m2": m2, "m3": m3}
+        useless = {"bias": bias} if score == "cosine" else of_cosines
+        for name, is_set in useless.items():
+            if is_set:
+                raise ValueError(f"score {score!r} does not use {name}")
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (num_labels, dim), and bias and frequencies where there are any."""
@@ -203,7 +216,8 @@ class Sampled(Head):
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels, without a margin."""
-        features, kernel = tf.cast(features, tf.float32), read_once(self.kernel.value)
+        features = tf.cast(features, tf.float32)
+        kernel = read_once(self.kernel.value)
         bias = None if self.bias is None else read_once(self.bias.value)
 
         def score(begin, end):
@@ -218,7 +232,8 @@ class Sampled(Head):
     def inner_products(self) -> InnerProducts:
         """Those with the rows of the kernel, of cosines with rows of length 1."""
         kernel = read_once(self.kernel.value)
-        width, rows = kernel.shape[1], partial(rows_between, kernel)
+        width = kernel.shape[1]
+        rows = partial(rows_between, kernel)
         if self.score == "linear":
             return of_linear_scores(rows, None if self.bias is None else self.bias.value, width)
         return InnerProducts(
@@ -231,33 +246,3 @@ class Sampled(Head):
         """Cosines of the rows of the kernel."""
         rows = partial(rows_between, read_once(self.kernel.value))
         return cosines_to_row(rows, label, self.num_labels)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("num_labels", "classes", "num_extra", "extra", "score", "scale", "m2", "m3")
-        own = {name: getattr(self, name) for name in (*names, "initial_std", "seed")}
-        return {**super().get_config(), **own, "bias": self.use_bias}
-
-
-def _check_sampling(head):
-    Integer(0, head.num_labels - 1).check("num_extra", head.num_extra)
-    if (head.num_extra > 0) != (head.extra is not None):
-        raise ValueError(
-            "both num_extra and extra, or neither, expected, found "
-            f"{head.num_extra} and {head.extra!r}"
-        )
-    if head.num_extra and head.classes == "all":
-        raise ValueError("classes 'all' does not use num_extra")
-
-
-def _check_score(head):
-    cosine = head.score == "cosine"
-    if cosine and head.scale is None:
-        raise ValueError(
-            f"scale: a positive number, e.g. 64, expected by score 'cosine', found {head.scale}"
-        )
-    of_cosines = {"scale": head.scale is not None, "m2": head.m2, "m3": head.m3}
-    useless = {"bias": head.use_bias} if cosine else of_cosines
-    for name, given in useless.items():
-        if given:
-            raise ValueError(f"score {head.score!r} does not use {name}")

@@ -46,7 +46,9 @@ def drawn_classes(
     never = tf.fill([tf.size(own)], math.inf)
     keys = tf.tensor_scatter_nd_update(keys, own[:, None], never)
     least, ids = tf.math.top_k(-keys, count + 1)
-    valid, ids, limit = least[:count] > -math.inf, ids[:count], -least[count]
+    valid = least[:count] > -math.inf
+    ids = ids[:count]
+    limit = -least[count]
     if frequencies is None:
         left = tf.cast(number - tf.size(own), tf.float32)
         log_weights = tf.fill([count], tf.math.log(tf.maximum(1.0, left / count)))

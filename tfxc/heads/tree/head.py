@@ -1,26 +1,25 @@
 """A tree of label clusters: a linear classifier per node, from the top down to the labels."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
+from annotated_types import Ge
 
-from tfxc.core.arguments import COUNT, POSITIVE, Integer, OneOf, checked
+from tfxc.core.declared import Count, FromData, Positive
 from tfxc.heads.base import rare_label_bias, seen_labels
-from tfxc.heads.bases.digits import LINKS
+from tfxc.heads.bases.digits import Link
 from tfxc.heads.tree.search import TreeSearch
+from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_shape import LevelShape, built_shape, children_table, shape_of
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.randomness import current_examples
 from tfxc.ops.search.candidates import children_candidates, distinct_with_counts, find, take, union
 
-if TYPE_CHECKING:
-    from tfxc.labels.cluster_tree import ClusterTree
-
-
-NEGATIVES = ("tfn", "man", "tfn+man")
+#: Which clusters are negatives: those near the true ones, those that the search finds, or both.
+Negatives = Literal["tfn", "man", "tfn+man"]
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -84,45 +83,43 @@ class Tree(TreeSearch):
     Reference: Zhang et al., NeurIPS 2021, arXiv 2110.00685.
     """
 
-    data_dependent_arguments = ("num_labels", "label_tree", "tree_shape", "level", "matched")
     kernels: Any = ()  # of the levels, once it is built
 
-    @checked(
-        nr_splits=Integer(2),
-        min_codes=COUNT | None,
-        max_leaf_size=Integer(2),
-        negatives=OneOf(*NEGATIVES),
-        num_candidate_groups=COUNT,
-        beam=COUNT | None,
-        link=OneOf(None, *LINKS),
-        initial_std=POSITIVE | None,
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        nr_splits: int = 16,
-        min_codes: int | None = None,
-        max_leaf_size: int = 100,
+        nr_splits: Annotated[int, Ge(2)] = 16,
+        min_codes: Count | None = None,
+        max_leaf_size: Annotated[int, Ge(2)] = 100,
         spherical: bool = True,
-        negatives: str = "tfn+man",
-        num_candidate_groups: int = 4,
-        beam: int | None = 10,
-        link: str | None = None,
-        initial_std: float = 0.02,
+        negatives: Negatives = "tfn+man",
+        num_candidate_groups: Count = 4,
+        beam: Count | None = 10,
+        link: Link = None,
+        initial_std: Positive = 0.02,
         seed: int = 0,
-        label_tree: "ClusterTree | None" = None,
-        tree_shape: Sequence[Sequence[int]] | None = None,
-        level: int | None = None,
-        matched: np.ndarray | None = None,
+        label_tree: FromData[ClusterTree | None] = None,
+        tree_shape: FromData[Sequence[Sequence[int]] | None] = None,
+        level: FromData[int | None] = None,
+        matched: FromData[np.ndarray | None] = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.num_labels, self.seed, self.initial_std = num_labels, seed, initial_std
-        self.nr_splits, self.min_codes, self.max_leaf_size = nr_splits, min_codes, max_leaf_size
-        self.spherical, self.negatives, self.beam = spherical, negatives, beam
-        self.num_candidate_groups, self.link, self.level = num_candidate_groups, link, level
-        self._start_tree, self._start_matched = label_tree, matched
+        self.num_labels = num_labels
+        self.seed = seed
+        self.initial_std = initial_std
+        self.nr_splits = nr_splits
+        self.min_codes = min_codes
+        self.max_leaf_size = max_leaf_size
+        self.spherical = spherical
+        self.negatives = negatives
+        self.beam = beam
+        self.num_candidate_groups = num_candidate_groups
+        self.link = link
+        self.level = level
+        self._start_tree = label_tree
+        self._start_matched = matched
         if label_tree is not None:
             shape = shape_of(label_tree)
         elif tree_shape is not None:
@@ -134,12 +131,14 @@ class Tree(TreeSearch):
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernels and biases of the levels, and the tables of the tree."""
-        tree, self._start_tree = self._start_tree, None
+        tree = self._start_tree
+        self._start_tree = None
         self.kernels, self.biases, self.parents, self.children, self.ranks = (
             [None] * len(self.shape) for _ in range(5)
         )
         for level in self.levels:
-            seed, nodes = self.seed * 1000 + level, self.shape[level].nodes
+            seed = self.seed * 1000 + level
+            nodes = self.shape[level].nodes
             normal = keras.initializers.RandomNormal(stddev=self.initial_std, seed=seed)
             shape = (nodes, input_shape[-1])
             self.kernels[level] = self.add_weight(shape, normal, name=f"kernel_{level}")
@@ -147,7 +146,8 @@ class Tree(TreeSearch):
             bias = keras.initializers.Constant(rare_label_bias(nodes) if rare else 0.0)
             self.biases[level] = self.add_weight((nodes,), bias, name=f"bias_{level}")
         for level in range(1, len(self.shape)):
-            nodes, above = self.shape[level].nodes, self.shape[level - 1].nodes
+            nodes = self.shape[level].nodes
+            above = self.shape[level - 1].nodes
             parents = None if tree is None else tree.parents[level]
             self.parents[level] = self._add_table(f"parents_{level}", (nodes,), parents)
             if level in self.levels:
@@ -193,8 +193,8 @@ class Tree(TreeSearch):
     def _candidates(self):
         """Candidates of an example with one label, over all levels."""
         matched = self._start_matched
-        found = self.num_candidate_groups if matched is None else matched.shape[1]
-        parents = self.negatives.count("tfn") + found * ("man" in self.negatives)
+        matches = self.num_candidate_groups if matched is None else matched.shape[1]
+        parents = self.negatives.count("tfn") + matches * ("man" in self.negatives)
         return sum(self.shape[level].max_children * parents for level in self.levels if level)
 
     @property
@@ -224,8 +224,12 @@ class Tree(TreeSearch):
         Returns:
             List of (``LogitGroup``, int64 (batch, columns) nodes of the columns, -1 where empty).
         """
-        features, chosen = tf.cast(features, self.compute_dtype), {} if chosen is None else chosen
-        paths, found, nodes, scores = self._ancestors(labels), [], None, None
+        features = tf.cast(features, self.compute_dtype)
+        chosen = {} if chosen is None else chosen
+        paths = self._ancestors(labels)
+        groups = []
+        nodes = None
+        scores = None
         for level in self.levels:
             positives, counts = distinct_with_counts(paths[level])
             if level == 0:
@@ -237,13 +241,14 @@ class Tree(TreeSearch):
             else:
                 if level not in chosen:
                     chosen[level] = self._chosen_parents(level, paths[level - 1], nodes, scores)
-                parents, above = chosen[level], (nodes, scores)
+                parents = chosen[level]
+                above = (nodes, scores)
                 group, nodes = self._candidate_group(features, level, parents, positives, counts)
                 if self.joint or level + 1 in self.levels:
                     above = self._scores_above(level, parents, nodes, *above)
                     group, scores = self._below(group, above)
-            found.append((group, nodes))
-        return found
+            groups.append((group, nodes))
+        return groups
 
     def _ancestors(self, labels):
         """The labels' nodes on each level, int64 (batch, max_labels), -1 for none."""
@@ -272,7 +277,7 @@ class Tree(TreeSearch):
     def _matched_parents(self):
         index = current_examples()
         if self._start_matched is None or index is None:
-            raise ValueError("matched parents and example numbers expected by man on one level")
+            raise ValueError("negatives 'man' need matched parents and example numbers")
         return tf.cast(tf.gather(self._matched, index), tf.int64)
 
     def _candidate_group(self, features, level, parents, positives, counts):
@@ -280,15 +285,16 @@ class Tree(TreeSearch):
         tables = self.children[level].value, self.ranks[level].value
         above = tf.gather(self.parents[level].value, tf.maximum(positives, 0))
         above = tf.cast(above, positives.dtype)
-        found = children_candidates(parents, positives, above, *tables)
+        candidates = children_candidates(parents, positives, above, *tables)
         # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
-        rows = tf.maximum(tf.where(found.valid, found.nodes, found.nodes[:, :1]), 0)
-        logits, valid = self.logits_of(features, level, rows), found.valid
+        rows = tf.maximum(tf.where(candidates.valid, candidates.nodes, candidates.nodes[:, :1]), 0)
+        logits = self.logits_of(features, level, rows)
+        valid = candidates.valid
         if self.link not in ("sigmoid", "hinge"):
             # An example without labels has no candidates, and a softmax over nothing no gradient.
             first = tf.range(tf.shape(valid)[1])[None] == 0
             valid |= first & ~tf.reduce_any(valid, axis=1, keepdims=True)
-        return LogitGroup(logits, found.positives, valid, counts=counts), found.nodes
+        return LogitGroup(logits, candidates.positives, valid, counts=counts), candidates.nodes
 
     def _scores_above(self, level, parents, candidates, nodes, scores):
         """Scores (batch, columns) of the candidates' parents, 0 where there is no candidate.
@@ -299,7 +305,8 @@ class Tree(TreeSearch):
             candidates: int64 (batch, columns), the nodes.
             nodes, scores: (batch, columns above), all of the level above.
         """
-        most, width = self.shape[level].max_children, tf.shape(parents)[1]
+        most = self.shape[level].max_children
+        width = tf.shape(parents)[1]
         behind = candidates[:, width * most :]
         of_behind = tf.gather(self.parents[level].value, tf.maximum(behind, 0))
         of_behind = tf.cast(of_behind, behind.dtype)
@@ -325,7 +332,4 @@ class Tree(TreeSearch):
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
-        names = ("num_labels", "nr_splits", "min_codes", "max_leaf_size", "spherical", "negatives")
-        more = ("num_candidate_groups", "beam", "link", "initial_std", "seed", "level")
-        own = {name: getattr(self, name) for name in (*names, *more)}
-        return {**super().get_config(), **own, "tree_shape": [list(sizes) for sizes in self.shape]}
+        return {**super().get_config(), "tree_shape": [list(sizes) for sizes in self.shape]}

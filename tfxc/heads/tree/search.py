@@ -58,19 +58,22 @@ class TreeSearch(Head):
 
     def logits_of_all(self, features: tf.Tensor, level: int) -> tf.Tensor:
         """Logits of all nodes of a level, (batch, nodes)."""
-        kernel, bias = self.kernels[level].value, self.biases[level].value
+        kernel = self.kernels[level].value
+        bias = self.biases[level].value
         kernel, bias = (tf.cast(weight, features.dtype) for weight in (kernel, bias))
         return tf.matmul(features, kernel, transpose_b=True) + bias
 
     def logits_of(self, features: tf.Tensor, level: int, nodes: tf.Tensor) -> tf.Tensor:
         """Logits of chosen nodes (batch, n), none of them -1."""
-        kernel, bias = self.kernels[level].value, self.biases[level].value
+        kernel = self.kernels[level].value
+        bias = self.biases[level].value
         vectors = tf.cast(tf.gather(kernel, nodes), features.dtype)
         return tf.linalg.matvec(vectors, features) + tf.cast(tf.gather(bias, nodes), features.dtype)
 
     def _widths(self, k):
         """How many nodes are kept from each level to the next, so many that k labels are found."""
-        widths, needed = [], k
+        widths = []
+        needed = k
         for level in reversed(range(1, len(self.shape))):
             above = self.shape[level - 1].nodes
             needed = min(-(-needed // self.shape[level].min_children), above)

@@ -1,12 +1,13 @@
 """Weights of labels where they are true, for objectives over all labels in one group."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tensorflow as tf
+from annotated_types import MinLen
 
-from tfxc.core.arguments import NOT_NEGATIVE, Check, ListOf
+from tfxc.core.declared import FromData, NotNegative
 from tfxc.objectives.base import Objective
 
 if TYPE_CHECKING:
@@ -16,18 +17,37 @@ if TYPE_CHECKING:
 BALANCED = "balanced"
 
 
-class _ClassWeight(Check):
-    """None, ``"balanced"``, or a weight per label."""
-
-    expected = f"None, {BALANCED!r}, or a list of numbers of at least 0, one per label,"
-    _list = ListOf(NOT_NEGATIVE)
-
-    def accepts(self, value: Any) -> bool:
-        """Whether it is one of these."""
-        return value is None or value == BALANCED or self._list.accepts(value)
+#: None, "balanced", or a weight per label.
+ClassWeight = Literal["balanced"] | Annotated[Sequence[NotNegative], MinLen(1)] | None
 
 
-CLASS_WEIGHT = _ClassWeight()
+#: What weights of labels need.
+NEEDED = "weights of labels need a head whose columns are the labels, such as 'dense'"
+
+
+def check_columns(
+    name: str,
+    num_weights: int,
+    num_labels: int | None,
+    num_groups: int,
+    columns_are_labels: bool,
+) -> None:
+    """Refuses weights of labels with a head that does not have a column for each label.
+
+    Args:
+        name: of the argument with the weights.
+        num_weights: how many there are.
+        num_labels, num_groups, columns_are_labels: of the head; see ``ClassWeighted``.
+
+    Raises:
+        ValueError: it has not, or there is another number of labels.
+    """
+    if num_labels not in (None, num_weights):
+        raise ValueError(f"{name}: there are {num_weights} weights for {num_labels} labels")
+    if num_groups > 1:
+        raise ValueError(f"{name}: {NEEDED}, not one with {num_groups} groups of columns")
+    if not columns_are_labels:
+        raise ValueError(f"{name}: {NEEDED}")
 
 
 def counts_if_balanced(data: "TrainingData") -> np.ndarray | None:
@@ -74,48 +94,32 @@ class ClassWeighted(Objective):
             number of weights.
     """
 
-    data_dependent_arguments = ("num_labels", "num_groups", "columns_are_labels", "label_counts")
     providers = {"label_counts": counts_if_balanced}  # noqa: RUF012 (a class attribute)
 
     def __init__(
         self,
-        num_labels: int | None,
-        num_groups: int,
-        columns_are_labels: bool,
-        class_weight: str | Sequence[float] | None,
-        label_counts: Sequence[int] | np.ndarray | None,
+        num_labels: FromData[int | None],
+        num_groups: FromData[int],
+        columns_are_labels: FromData[bool],
+        class_weight: ClassWeight,
+        label_counts: FromData[Sequence[int] | np.ndarray | None],
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.num_labels, self.num_groups = num_labels, num_groups
+        self.num_labels = num_labels
+        self.num_groups = num_groups
         self.columns_are_labels = columns_are_labels
         self.class_weight = class_weight
         self._label_counts = label_counts
         self.label_weights: Any = None
-        if class_weight is not None:
-            self._check()
-
-    def _check(self):
-        if self.num_groups > 1:
-            raise ValueError(
-                "class_weight: a head with one group of all labels, as 'dense', expected, found "
-                f"one with {self.num_groups} groups"
-            )
-        if not self.columns_are_labels:
-            raise ValueError(
-                "class_weight: a head whose columns are the labels, as 'dense', expected, found "
-                "another one"
-            )
-        if self.class_weight != BALANCED:
-            given = len(self.class_weight)
-            if self.num_labels not in (None, given):
-                raise ValueError(
-                    f"class_weight: {self.num_labels} weights, one per label, expected, found "
-                    f"{given}"
-                )
-            self.num_labels = given
-        elif self.num_labels is None:
+        if class_weight is None:
+            return
+        if class_weight != BALANCED:
+            self.num_labels = len(class_weight)
+        elif num_labels is None:
             raise ValueError("class_weight: 'balanced' needs num_labels")
+        assert self.num_labels is not None
+        check_columns("class_weight", self.num_labels, num_labels, num_groups, columns_are_labels)
 
     def build(self, input_shape: Any = None) -> None:
         """Makes the weights of the labels, if there are any."""
@@ -156,13 +160,5 @@ class ClassWeighted(Objective):
         if self.label_weights is None:
             return None
         if columns != self.num_labels:
-            raise ValueError(
-                f"class_weight: a head whose columns are the {self.num_labels} labels, as 'dense', "
-                "expected, found another one"
-            )
+            raise ValueError(f"class_weight: {NEEDED}: columns {columns}, labels {self.num_labels}")
         return tf.gather(self.label_weights.value, tf.maximum(positives, 0))
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("num_labels", "num_groups", "columns_are_labels", "class_weight")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

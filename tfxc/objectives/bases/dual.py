@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import POSITIVE, checked
+from tfxc.core.declared import FromData, Positive
 from tfxc.objectives.base import Objective, masked_logits, penalties_of
 from tfxc.ops.losses import gather_positives, set_at_positives
 
@@ -53,7 +53,8 @@ def negatives_of(group: "LogitGroup") -> "Negatives":
     Several true columns share the target evenly: the mean of their logits takes the place of the
     true logit, and none of them is a negative.
     """
-    logits, positives = masked_logits(group), group.positives
+    logits = masked_logits(group)
+    positives = group.positives
     of_positives, mask = gather_positives(logits, positives)
     of_true = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)
     true = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), of_true)
@@ -99,9 +100,10 @@ class DualObjective(Objective):
     link = "softmax"
     partial_loss = True
     weighs_examples = False  # the tables would have to know of the weights
-    data_dependent_arguments = ("num_examples", "num_groups")
 
-    def __init__(self, num_examples: int, num_groups: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self, num_examples: FromData[int], num_groups: FromData[int] = 1, **kwargs: Any
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_examples = num_examples
         self.num_groups = num_groups
@@ -200,11 +202,6 @@ class DualObjective(Objective):
         rows, values = _first_of_each(rows, values, table)
         table.scatter_update(tf.IndexedSlices(values, rows))
 
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        own = {"num_examples": self.num_examples, "num_groups": self.num_groups}
-        return {**super().get_config(), **own}
-
 
 def _first_of_each(rows, values, table):
     """As many rows with what to write into them; where a row is repeated, what comes first.
@@ -212,7 +209,8 @@ def _first_of_each(rows, values, table):
     Negative rows are replaced by a row that is written anyway, or by one that keeps what it has: a
     list of unknown length would have to be asked for where a GPU computes it.
     """
-    good, beyond = rows >= 0, tf.constant(table.shape[0], rows.dtype)
+    good = rows >= 0
+    beyond = tf.constant(table.shape[0], rows.dtype)
     target = tf.where(good, rows, tf.maximum(tf.gather(rows, tf.argmax(good)), 0))
     keys = tf.where(good, rows, beyond)
     order = tf.argsort(keys, stable=True)
@@ -259,13 +257,12 @@ class GradientDual(ScheduledDual):
         ValueError: it is not positive.
     """
 
-    @checked(dual_learning_rate=POSITIVE)
     def __init__(
         self,
-        num_examples: int,
-        num_groups: int = 1,
+        num_examples: FromData[int],
+        num_groups: FromData[int] = 1,
         *,
-        dual_learning_rate: float = 1.0,
+        dual_learning_rate: Positive = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_examples, num_groups, **kwargs)
@@ -279,10 +276,6 @@ class GradientDual(ScheduledDual):
     def rate_at(self, epoch: int, epochs: int) -> float:
         """``gamma (1 + cos(pi e / E)) / 2``."""
         return self.dual_learning_rate * half_cosine(epoch, epochs)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        return {**super().get_config(), "dual_learning_rate": self.dual_learning_rate}
 
 
 class CappedDual(GradientDual):
@@ -321,22 +314,24 @@ class CappedDual(GradientDual):
 
     def final_message(self) -> str:
         """Says how many rows had no negative, and how many were capped, if any."""
-        found, count = super().final_message(), int(self.num_capped.numpy())
+        message = super().final_message()
+        count = int(self.num_capped.numpy())
         if not count:
-            return found
+            return message
         capped = (
             f"objective {type(self).__name__}: {count:,} rows scored other classes so far above "
             "their dual variable that its step was capped; a smaller learning rate or "
             "training.clip_norm makes that rare"
         )
-        return f"{found}\n{capped}" if found else capped
+        return f"{message}\n{capped}" if message else capped
 
 
 def moving_average(
     nu: tf.Tensor, log_mean: tf.Tensor, log_share: tf.Tensor, log_rest: tf.Tensor
 ) -> tf.Tensor:
     """``log(rest · exp(nu) + share · exp(log_mean))``, in logarithms."""
-    old, new = log_rest + nu, log_share + log_mean
+    old = log_rest + nu
+    new = log_share + log_mean
     larger = tf.maximum(old, new)
     return larger + tf.nn.softplus(-tf.abs(old - new))
 

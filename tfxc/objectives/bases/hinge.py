@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, NOT_NEGATIVE, checked
+from tfxc.core.declared import Count, NotNegative
 from tfxc.objectives.base import Objective
 from tfxc.ops.losses import add_at_positives, gather_positives, set_at_positives
 
@@ -41,19 +41,20 @@ class HingeObjective(Objective):
     fused = True
     power: int
 
-    @checked(cost_positive=NOT_NEGATIVE, cost_negative=NOT_NEGATIVE, padded_columns=COUNT | None)
     def __init__(
         self,
         *,
         weighted: bool = False,
-        cost_positive: float = 1.0,
-        cost_negative: float = 1.0,
-        padded_columns: int | None = None,
+        cost_positive: NotNegative = 1.0,
+        cost_negative: NotNegative = 1.0,
+        padded_columns: Count | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.weighted, self.padded_columns = weighted, padded_columns
-        self.cost_positive, self.cost_negative = cost_positive, cost_negative
+        self.weighted = weighted
+        self.padded_columns = padded_columns
+        self.cost_positive = cost_positive
+        self.cost_negative = cost_negative
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
         """Per-example loss, (batch,)."""
@@ -64,7 +65,8 @@ class HingeObjective(Objective):
             costs *= tf.where(mask, tf.cast(group.counts, tf.float32), 0.0)
         positive = tf.reduce_sum(costs * self._hinge(1 - of_positives), axis=1)
         negative = tf.reduce_sum(self._of_negatives(logits, group), axis=1)
-        total, columns = positive + self.cost_negative * negative, self._columns(logits, group)
+        total = positive + self.cost_negative * negative
+        columns = self._columns(logits, group)
         if self.padded_columns is None:
             return tf.math.divide_no_nan(total, columns)
         missing = tf.maximum(self.padded_columns - columns, 0.0)
@@ -121,8 +123,3 @@ class HingeObjective(Objective):
     def _hinge(self, distance):
         distance = tf.nn.relu(distance)
         return distance if self.power == 1 else tf.square(distance)
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("weighted", "cost_positive", "cost_negative", "padded_columns")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

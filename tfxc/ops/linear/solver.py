@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, Integer, OneOf, checked
+from tfxc.core.declared import Count, Natural, NotNegative, Positive, checked
 from tfxc.core.errors import ConfigError
 from tfxc.ops.linear import sklearn_solver
 from tfxc.ops.linear.block import PIECE_BYTES, assembled, greatest
@@ -37,7 +37,7 @@ try:
 except ImportError:  # not built: scikit-learn does the work
     _linear_solver = None  # type: ignore[assignment]
 
-LOSSES = ("squared-hinge", "hinge", "logistic")
+Loss = Literal["squared-hinge", "hinge", "logistic"]
 _COMPILED = ("squared-hinge", "hinge")
 _LANES = 16
 _OVERHEAD = 1 << 18  # bytes of objects whatever the sizes are
@@ -50,16 +50,7 @@ def has_native() -> bool:
     return _linear_solver is not None
 
 
-@checked(
-    cost_positive=POSITIVE,
-    cost_negative=POSITIVE,
-    bias=NOT_NEGATIVE,
-    loss=OneOf(*LOSSES),
-    epsilon=POSITIVE,
-    max_passes=COUNT,
-    threshold=NOT_NEGATIVE,
-    max_nonzeros=Integer(0),
-)
+@checked
 @dataclass(frozen=True)
 class SolverSettings:
     """What is minimised, how exactly, and which weights are kept.
@@ -80,14 +71,14 @@ class SolverSettings:
         ConfigError: a value out of range.
     """
 
-    cost_positive: float = 1.0
-    cost_negative: float = 1.0
-    bias: float = 1.0
-    loss: str = "squared-hinge"
-    epsilon: float = 0.1
-    max_passes: int = 100
-    threshold: float = 0.1
-    max_nonzeros: int = 0
+    cost_positive: Positive = 1.0
+    cost_negative: Positive = 1.0
+    bias: NotNegative = 1.0
+    loss: Loss = "squared-hinge"
+    epsilon: Positive = 0.1
+    max_passes: Count = 100
+    threshold: NotNegative = 0.1
+    max_nonzeros: Natural = 0
     seed: int = 0
 
 

@@ -60,7 +60,8 @@ def train_in_processes(
         RunsStopped: a signal requested it; the children have ended.
     """
     share_gpus()
-    unit, fit = recipe.unit, parallel_jobs(recipe, context.config, context.data_folder, count)
+    unit = recipe.unit
+    fit = parallel_jobs(recipe, context.config, context.data_folder, count)
     epochs = None if context.fresh else context.folder.extended_from(context.config)
     config = begin_runs(context)
     if epochs:
@@ -81,7 +82,9 @@ def train_in_processes(
 
 def _codes(running, futures, signals, unit):
     """Exit codes of the runs that were started; reports each as it ends."""
-    codes, began, waiting = {}, time.monotonic(), set(futures)
+    codes = {}
+    began = time.monotonic()
+    waiting = set(futures)
     while waiting:
         if signals.received and not running.stopped:
             running.stop(signals.received)
@@ -114,7 +117,8 @@ def parallel_jobs(
         ConfigError: the model of a run cannot be, e.g. it has more buckets than labels.
     """
     config, repetition = recipe.one_model(config, 0)
-    memory, gpus = estimate(config, data_folder, repetition).training, num_gpus()
+    memory = estimate(config, data_folder, repetition).training
+    gpus = num_gpus()
     by_memory = available_bytes() // max(1, memory.total - (memory.tensors if gpus else 0))
     return int(max(1, min(count, by_memory, gpus or os.cpu_count() or 1)))
 

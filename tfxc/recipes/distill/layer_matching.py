@@ -63,7 +63,9 @@ class Matches:
         load_teacher: "Callable[[], LayeredEncoder]",
         start_layers: Sequence[int] = (),
     ) -> None:
-        self.matches, self._load, self._start_layers = list(matches), load_teacher, start_layers
+        self.matches = list(matches)
+        self._load = load_teacher
+        self._start_layers = start_layers
         self._attention = any(match.feature == "attention" for match in self.matches)
         self._teacher: Any = None
         self._projections: list[tuple[tf.Variable, tf.Variable] | None] = []
@@ -116,7 +118,8 @@ class Matches:
                     fix=_fix(match),
                 )
             return None
-        shape, number = (sizes.pop(), wanted.pop()), self.matches.index(match)
+        shape = (sizes.pop(), wanted.pop())
+        number = self.matches.index(match)
         limit = (6 / sum(shape)) ** 0.5
         start = tf.random.stateless_uniform(shape, (7, number), -limit, limit)
         name = f"projection_{number}"
@@ -148,7 +151,8 @@ class Matches:
                 kernel, bias = projection
                 own = [_projected(states, kernel, bias, match.projection) for states in own]
             if match.loss not in OF_PAIRS:
-                (own,), (other,) = own, other
+                (own,) = own
+                (other,) = other
             distance = (OF_STATES | OF_ATTENTION)[match.loss]
             total += weight * distance(own, other, seen.mask)
         return seen.vectors, total

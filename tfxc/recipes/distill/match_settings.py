@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core import registry
-from tfxc.core.arguments import OneOf
+from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 from tfxc.encoders.bases.layered import LayeredEncoder
@@ -49,7 +49,7 @@ def _match(section, where):
     missing = [key for key in _NEEDED if key not in section]
     if missing:
         raise ConfigError(f"the key {missing[0]!r} expected, found none", where=where)
-    loss = OneOf(*OF_STATES, *OF_ATTENTION).check(f"{where}.loss", section["loss"])
+    loss = check_choice(f"{where}.loss", section["loss"], (*OF_STATES, *OF_ATTENTION))
     feature = "attention" if loss in OF_ATTENTION else "hidden"
     if section.get("feature", feature) != feature:
         raise ConfigError(
@@ -58,7 +58,7 @@ def _match(section, where):
         )
     projection = section.get("projection")
     if projection is not None:
-        OneOf(*ACTIVATIONS).check(f"{where}.projection", projection)
+        check_choice(f"{where}.projection", projection, ACTIVATIONS)
         if feature == "attention":
             raise ConfigError(
                 "a match of hidden states expected with a projection, found one of attention",
@@ -72,7 +72,8 @@ def _match(section, where):
 
 def _layers(section, key, loss, where):
     """One layer, or the two of a distance of pairs (one stands for a pair with itself)."""
-    count, value = 2 if loss in OF_PAIRS else 1, section[key]
+    count = 2 if loss in OF_PAIRS else 1
+    value = section[key]
     layers = [value] * count if isinstance(value, int) else value
     if (
         not isinstance(layers, list | tuple)

@@ -1,18 +1,15 @@
 """A student's loss: the true labels, and what a teacher says of the same example."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.divergence import difficulty, teacher_divergence
+from tfxc.recipes.distill.layer_matching import Matches
 from tfxc.techniques.base import Technique
-
-if TYPE_CHECKING:
-    from tfxc.recipes.distill.layer_matching import Matches
-
 
 _MIN = 0.1  # smallest temperature of an example, as a share of T
 
@@ -60,13 +57,17 @@ class Distillation(Technique):
         temperature: tuple[float, float],
         distance: str,
         squared: bool,
-        tempering: "TemperatureSettings | None" = None,
-        matches: "Matches | None" = None,
+        tempering: TemperatureSettings | None = None,
+        matches: Matches | None = None,
         turns: Sequence[float] = (1.0,),
     ) -> None:
-        self._teachers, self._distance, self._squared = list(teachers), distance, squared
-        self._turn, self._ends_of_turns = 0, np.cumsum(turns) / np.sum(turns)
-        self._tempering, self._matches = tempering or TemperatureSettings(), matches
+        self._teachers = list(teachers)
+        self._distance = distance
+        self._squared = squared
+        self._turn = 0
+        self._ends_of_turns = np.cumsum(turns) / np.sum(turns)
+        self._tempering = tempering or TemperatureSettings()
+        self._matches = matches
         self._ends = (hard_weight, temperature, *(matches.weights if matches else ()))
         self._total_steps = 1
 
@@ -121,13 +122,15 @@ class Distillation(Technique):
         update_state: bool,
     ) -> tf.Tensor:
         """Losses of a batch, float32 (batch,)."""
-        index, features = batch["example_index"], batch["features"]
+        index = batch["example_index"]
+        features = batch["features"]
         weight, temperature, *others = (tf.identity(value) for value in self._values)
         if others:
             assert self._matches is not None
             vectors, apart = self._matches.losses(model.encoder, features, others)
         else:
-            vectors, apart = model.encoder(features, training=True), 0.0
+            vectors = model.encoder(features, training=True)
+            apart = 0.0
         (groups,) = groups_of([vectors], batch["labels"])
         hard = model.objective.of_groups(groups, index, update_state)
         teacher = tf.numpy_function(self._teacher_logits, [index], tf.float32)
@@ -146,7 +149,8 @@ class Distillation(Technique):
         if scheduler == "constant":
             return temperature
         hard = difficulty(student, teacher, scheduler, gamma)
-        context, mean = tf.distribute.get_replica_context(), tf.reduce_mean(hard)
+        context = tf.distribute.get_replica_context()
+        mean = tf.reduce_mean(hard)
         if context.num_replicas_in_sync > 1:
             mean = context.all_reduce("MEAN", mean)
         return tf.maximum(temperature + beta * (mean - hard), _MIN * temperature)

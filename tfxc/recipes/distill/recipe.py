@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import MinLen
 
 from tfxc.core import registry
-from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, OneOf, checked
+from tfxc.core.declared import NotNegative, Positive
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.core.interrupts import StopAtOnce
 from tfxc.core.messages import OUTPUT
 from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.sources.shards import open_source
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.recipes.base import Context, Recipe
+from tfxc.recipes.base import Context, Recipe, StartPart
 from tfxc.recipes.distill.layer_matching import Matches
 from tfxc.recipes.distill.match_settings import (
     check_layered,
@@ -33,7 +35,6 @@ from tfxc.recipes.distill.teacher_logits import (
 )
 from tfxc.runs.loaded import load_run, trusting
 from tfxc.training.job import TrainingJob
-from tfxc.training.start.run_start import PARTS
 from tfxc.training.strategies import by_chief, make_strategy
 
 if TYPE_CHECKING:
@@ -41,9 +42,8 @@ if TYPE_CHECKING:
     from tfxc.runs.folder import RunFolder
 
 
-DISTANCES = ("kl", "ce", "mse")
-SCHEDULERS = ("constant", "flsw", "cwsm")
-LOGITS, ORIGIN = "teacher_logits.npy", "teachers.txt"
+LOGITS = "teacher_logits.npy"
+ORIGIN = "teachers.txt"
 
 
 class Distill(Recipe):
@@ -91,51 +91,45 @@ class Distill(Recipe):
     2002.12620.
     """
 
-    @checked(
-        distance=OneOf(*DISTANCES),
-        temperature_scheduler=OneOf(*SCHEDULERS),
-        beta=NOT_NEGATIVE,
-        gamma=POSITIVE,
-        start_part=OneOf(*PARTS),
-    )
     def __init__(
         self,
         *,
-        teachers: Sequence[str] | str,
+        teachers: Annotated[Sequence[str], MinLen(1)] | str,
         turns: Sequence[float] = (),
         hard_weight: float | Sequence[float] = 0.1,
         temperature: float | Sequence[float] = 4.0,
-        distance: str = "kl",
+        distance: Literal["kl", "ce", "mse"] = "kl",
         squared: bool = True,
-        temperature_scheduler: str = "constant",
-        beta: float = 1.0,
-        gamma: float = 1.0,
+        temperature_scheduler: Literal["constant", "flsw", "cwsm"] = "constant",
+        beta: NotNegative = 1.0,
+        gamma: Positive = 1.0,
         matches: Sequence[Mapping[str, Any]] = (),
         start_layers: Sequence[int] = (),
         trust: bool = False,
         start: str | None = None,
-        start_part: str = "model",
+        start_part: StartPart = "model",
     ) -> None:
-        self.start, self.start_part, self.trust = start, start_part, trust
+        self.start = start
+        self.start_part = start_part
+        self.trust = trust
         if start is not None and start_layers:
             raise ConfigError(
-                "either start or start_layers expected, found both",
+                "start and start_layers do not go together",
                 where="recipe.start_layers",
                 fix="remove one of them",
             )
         self.teachers = [teachers] if isinstance(teachers, str) else list(teachers)
-        if not self.teachers:
-            raise ConfigError("at least one teacher expected, found none", where="recipe.teachers")
         self.turns = _turns(turns, len(self.teachers))
         self.hard_weight = number_or_pair(hard_weight, 0, 1, "recipe.hard_weight")
         self.temperature = number_or_pair(temperature, 1e-3, 1e3, "recipe.temperature")
         self.distance = distance
         self.squared = squared and distance != "mse"
         self.tempering = TemperatureSettings(temperature_scheduler, float(beta), float(gamma))
-        self.matches, self.start_layers = read_matches(matches), _layers(start_layers)
+        self.matches = read_matches(matches)
+        self.start_layers = _layers(start_layers)
         if (self.matches or self.start_layers) and len(self.teachers) > 1:
             raise ConfigError(
-                f"one teacher expected by matches and start_layers, found {len(self.teachers)}",
+                f"matches and start_layers work with one teacher, not with {len(self.teachers)}",
                 where="recipe.teachers",
                 fix="give one, or remove matches and start_layers",
             )
@@ -266,7 +260,8 @@ class StudentJob(TrainingJob):
     def __init__(self, recipe: "Distill", context: Context, technique: Distillation) -> None:
         start = recipe.run_start()
         super().__init__(context.config, context.data_folder, context.run, start=start)
-        self._recipe, self._technique = recipe, technique
+        self._recipe = recipe
+        self._technique = technique
 
     def extra_techniques(self) -> list[Distillation]:
         """The loss with the teachers."""

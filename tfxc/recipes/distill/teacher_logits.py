@@ -147,7 +147,10 @@ class _Pass:
     """
 
     def __init__(self, run, folder, data, names, place):
-        self._run, self._folder, self._data, self._place = run, folder, data, place
+        self._run = run
+        self._folder = folder
+        self._data = data
+        self._place = place
         self._columns = teacher_columns(run, folder, names)
 
     def add(self, total, before, batch_size, count):
@@ -159,7 +162,8 @@ class _Pass:
             batch_size: examples at a time, always the same ones together.
             count: number of teachers.
         """
-        place, model = self._place, self._run.model
+        place = self._place
+        model = self._run.model
         scores = tf.function(model.__call__, reduce_retracing=True, autograph=False)
         rest = RemainingChunks(
             open_split(self._data, "train"), lambda first, stop: total.done[place[first:stop]].all()
@@ -170,7 +174,8 @@ class _Pass:
             found = found[:, self._columns].astype(np.float32) / count
             return found if before is None else before[places] + found
 
-        title, start = f"predicting with {self._folder}", int(total.done.sum())
+        title = f"predicting with {self._folder}"
+        start = int(total.done.sum())
         with Progress(title, len(place), "examples", start=start) as progress:
             for rows in self._run.rows(rest, CHUNK_EXAMPLES):
                 first = rest.firsts.popleft()

@@ -21,7 +21,6 @@ class Averaged(Head):
     Input: float (batch, len(heads), dim). Output of ``call``: (batch, num_labels).
     """
 
-    data_dependent_arguments = ()
     full_softmax = True
 
     def __init__(self, heads: Sequence[Head], **kwargs: Any) -> None:

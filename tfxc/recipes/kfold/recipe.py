@@ -2,12 +2,13 @@
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 
 from tfxc.core import registry
-from tfxc.core.arguments import COUNT, Integer, OneOf, checked
+from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import OUTPUT
 from tfxc.data.sources.folds import Fold
@@ -15,11 +16,11 @@ from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import XCModel, build_model
 from tfxc.ops.tables.large_weights import without_starts
 from tfxc.parallel import workers
-from tfxc.recipes.base import Context, RecipeOfRuns
+from tfxc.recipes.base import Context, RecipeOfRuns, StartPart
 from tfxc.recipes.bases.processes import train_in_processes
 from tfxc.recipes.kfold.averaged_head import Averaged
 from tfxc.training.job import TrainingJob
-from tfxc.training.start.run_start import PARTS, RunStart
+from tfxc.training.start.run_start import RunStart
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -54,18 +55,20 @@ class KFold(RecipeOfRuns):
     unit = "fold"
     uses_cluster = True
 
-    @checked(folds=Integer(2), parallel=COUNT, start_part=OneOf(*PARTS))
     def __init__(
         self,
         *,
-        folds: int = 5,
-        parallel: int = 1,
+        folds: Annotated[int, Ge(2)] = 5,
+        parallel: Count = 1,
         start: str | None = None,
-        start_part: str = "model",
+        start_part: StartPart = "model",
         trust: bool = False,
     ) -> None:
-        self.folds, self.parallel = folds, parallel
-        self.start, self.start_part, self.trust = start, start_part, trust
+        self.folds = folds
+        self.parallel = parallel
+        self.start = start
+        self.start_part = start_part
+        self.trust = trust
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
@@ -148,7 +151,8 @@ class KFold(RecipeOfRuns):
 
     def _train_fold(self, context, number, **fresh):
         fold = Fold(number, self.folds, context.config.seed)
-        path, start = self.path_of(context.run, number), self.run_start()
+        path = self.path_of(context.run, number)
+        start = self.run_start()
         return FoldJob(context, path, fold, start).run(**fresh)
 
     def assemble(self, loaded: "LoadedRun") -> XCModel:
@@ -158,7 +162,8 @@ class KFold(RecipeOfRuns):
             CheckpointError: a fold has no weights yet; it is named.
         """
         folders = self.trained(loaded.folder, range(self.folds))
-        models, sizes = [], loaded.dimensions
+        models = []
+        sizes = loaded.dimensions
         for number, folder in enumerate(folders):
             there = Fold(number, self.folds).num_outside(sizes["num_examples"])
             with without_starts():

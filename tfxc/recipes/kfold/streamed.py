@@ -30,7 +30,8 @@ class StreamedFolds(StreamedModel):
     """
 
     def __init__(self, loaded: "LoadedRun", folders: "Sequence[RunFolder]") -> None:
-        self._config, self._sizes = loaded.config, loaded.dimensions
+        self._config = loaded.config
+        self._sizes = loaded.dimensions
         self._folders = list(folders)
         self._build(self._num_examples(0))
         num_labels = self.network.num_labels

@@ -29,7 +29,8 @@ class Importance:
     """
 
     def __init__(self, model: "XCModel", batches: Sequence[Mapping[str, Any]]) -> None:
-        self.model, self.batches = model, batches
+        self.model = model
+        self.batches = batches
         self._traced = tf.function(self._of_batch, reduce_retracing=True, autograph=False)
 
     def __call__(
@@ -132,7 +133,8 @@ def shrink(
         most_important(pair[0], count[0]) for pair, count in zip(importance, left, strict=True)
     ]
     if uneven:
-        whole, goal = sum(pair[0] for pair in sizes), targets[0] * len(sizes)
+        whole = sum(pair[0] for pair in sizes)
+        goal = targets[0] * len(sizes)
         count = goal + round((whole - goal) * share)
         heads = most_important_overall([pair[0] for pair in importance], count)
     units = [

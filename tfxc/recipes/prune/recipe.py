@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfxc.core.arguments import COUNT, checked
+from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import OUTPUT
 from tfxc.core.storage.files import make_folder
@@ -63,22 +63,26 @@ class Prune(Recipe):
     Reference: Michel et al. 2019, arXiv 1905.10650; Yang et al. 2022, TextPruner, arXiv 2203.15996.
     """
 
-    @checked(num_heads=COUNT | None, feed_forward_dim=COUNT | None, iters=COUNT, examples=COUNT)
     def __init__(
         self,
         *,
         source: str,
-        num_heads: int | None = None,
-        feed_forward_dim: int | None = None,
+        num_heads: Count | None = None,
+        feed_forward_dim: Count | None = None,
         uneven_heads: bool = False,
-        iters: int = 4,
-        examples: int = 2048,
+        iters: Count = 4,
+        examples: Count = 2048,
         finetune: bool = True,
         trust: bool = False,
     ) -> None:
-        self.source, self.num_heads, self.feed_forward_dim = source, num_heads, feed_forward_dim
-        self.uneven_heads, self.iters, self.examples = uneven_heads, iters, examples
-        self.finetune, self.trust = finetune, trust
+        self.source = source
+        self.num_heads = num_heads
+        self.feed_forward_dim = feed_forward_dim
+        self.uneven_heads = uneven_heads
+        self.iters = iters
+        self.examples = examples
+        self.finetune = finetune
+        self.trust = trust
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
@@ -106,7 +110,8 @@ class Prune(Recipe):
         Raises:
             ConfigError: the source cannot be pruned to these sizes.
         """
-        config, run = context.config, context.folder
+        config = context.config
+        run = context.folder
         if context.fresh or not any((run / "checkpoints").glob("*")):
             self._prune(context, load_run(self.source, self.trust))
         if not self.finetune:
@@ -120,7 +125,8 @@ class Prune(Recipe):
 
     def check(self, context: Context) -> None:
         """Refuses a source that does not fit, as far as that is seen before it is loaded."""
-        path, target = Path(self.source), Path(context.run)
+        path = Path(self.source)
+        target = Path(context.run)
         if not os.path.lexists(path / "summary.json"):
             raise ConfigError(
                 f"a finished run expected, found none in {path}",
@@ -135,7 +141,8 @@ class Prune(Recipe):
             )
         source = load_run(path, self.trust)
         for name in _SAME:
-            own, other = getattr(source.config, name), getattr(context.config, name)
+            own = getattr(source.config, name)
+            other = getattr(context.config, name)
             if own != other:
                 raise ConfigError(
                     f"the source's {own!r} expected, found {other!r}",
@@ -152,7 +159,9 @@ class Prune(Recipe):
 
     def _prune(self, context, source):
         """Writes the pruned run, finished unless it is to be trained."""
-        config, data_folder, run = context.config, context.data_folder, context.folder
+        config = context.config
+        data_folder = context.data_folder
+        run = context.folder
         manifest = context.manifest
         _refuse_other_texts(manifest.text_features, source)
         rows = None
@@ -166,7 +175,8 @@ class Prune(Recipe):
                 "expected, found none of them",
                 where="recipe",
             )
-        model, kept = source.model, None
+        model = source.model
+        kept = None
         check_model(model, self.source)
         check_targets(model.encoder, *sizes, self.uneven_heads, self.source)
         memory = int(config.training.memory_gb * 2**30)
@@ -174,7 +184,8 @@ class Prune(Recipe):
         if sizes != (None, None):
             batches = self._batches(train, config, rows)
             kept = choose_kept(model, batches, *sizes, self.iters, self.uneven_heads)
-        dimensions, shape = manifest.dimensions, source.folder.architecture()
+        dimensions = manifest.dimensions
+        shape = source.folder.architecture()
         if shape is not None:
             dimensions["architecture"] = shape
         smaller = smaller_model(model, config, dimensions, kept, rows)

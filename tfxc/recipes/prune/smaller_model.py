@@ -114,7 +114,8 @@ def choose_kept(
     masks: list[tuple[np.ndarray, np.ndarray]]
     masks = [(np.ones(heads, bool), np.ones(units, bool)) for heads, units in sizes]
     heads = [pair[0] for pair in sizes]
-    keeps_heads, importance = num_heads is None, Importance(model, batches)
+    keeps_heads = num_heads is None
+    importance = Importance(model, batches)
     for step in range(1, iters + 1):
         targets = (num_heads or 0, feed_forward_dim or sizes[0][1])
         found = shrink(masks, importance(masks), 1 - step / iters, targets, uneven)
@@ -189,7 +190,8 @@ def vocabulary_rows(
     """
     if old is None or new is None or old.kind is not TOKENS:
         return None
-    before, after = old.vocabulary(), new.vocabulary()
+    before = old.vocabulary()
+    after = new.vocabulary()
     if before == after:
         return None
     assert before is not None and after is not None

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core import registry
-from tfxc.core.arguments import COUNT, OneOf, checked
+from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError
 from tfxc.model import build_model
 from tfxc.ops.tables.large_weights import (
@@ -12,11 +12,11 @@ from tfxc.ops.tables.large_weights import (
     shared_value,
     without_starts,
 )
-from tfxc.recipes.base import Context, RecipeOfRuns
+from tfxc.recipes.base import Context, RecipeOfRuns, StartPart
 from tfxc.recipes.bases.processes import train_in_processes
 from tfxc.recipes.repetitions.streamed import StreamedRepetitions, separate
 from tfxc.training.job import TrainingJob
-from tfxc.training.start.run_start import PARTS, RunStart
+from tfxc.training.start.run_start import RunStart
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -40,19 +40,21 @@ class Repetitions(RecipeOfRuns):
             same repetition of a run of this recipe, or all with one that was trained together.
     """
 
-    @checked(parallel=COUNT | None, start_part=OneOf(*PARTS))
     def __init__(
         self,
         *,
-        parallel: int | None = None,
+        parallel: Count | None = None,
         together: bool = False,
         start: str | None = None,
-        start_part: str = "model",
+        start_part: StartPart = "model",
         trust: bool = False,
     ) -> None:
-        self.parallel, self.together = parallel, together
+        self.parallel = parallel
+        self.together = together
         self.uses_cluster = not together
-        self.start, self.start_part, self.trust = start, start_part, trust
+        self.start = start
+        self.start_part = start_part
+        self.trust = trust
 
     def starts(self, context: Context) -> list[RunStart]:
         """That of each repetition, or of all together."""

@@ -110,7 +110,8 @@ class ExampleMatrices:
                 where=f"{_WHERE}.negative_clusters_file",
                 fix="name the tree, or use negative_labels_file",
             )
-        rows, labels = manifest.split("train").examples, sizes[-1]
+        rows = manifest.split("train").examples
+        labels = sizes[-1]
         for key, name in self._files.items():
             columns = sizes[-2] if key == "negative_clusters_file" else labels
             found = sparse_shape(expand(name))
@@ -192,7 +193,8 @@ def negatives_of(
     for level in range(tree.depth - 1, 0, -1):
         above = None if below is None else _pattern(below @ tree.matrix(level))
         if clusters is not None:
-            above, clusters = clusters if above is None else _pattern(above + clusters), None
+            above = clusters if above is None else _pattern(above + clusters)
+            clusters = None
         if above is not None:
             found[level] = below = above
     return found

@@ -41,7 +41,8 @@ def _bag(features):
     """Features as a bag; of dense ones every number is an entry."""
     if isinstance(features, dict):
         return {name: features[name] for name in ("ids", "weights", "row_splits")}
-    rows, width = tf.shape(features)[0], features.shape[1]
+    rows = tf.shape(features)[0]
+    width = features.shape[1]
     splits = tf.range(tf.cast(rows, tf.int64) + 1) * width
     ids = tf.tile(tf.range(width), [rows])
     return {"ids": ids, "weights": tf.reshape(features, [-1]), "row_splits": splits}

@@ -24,24 +24,37 @@ if TYPE_CHECKING:
 
 # Different features of a label's examples, of those counted with repetitions; labels of many
 # examples have more repetitions. The sums are there twice while they are scaled.
-_DIFFERENT, _REPEATED, _REPEATED_POWER = 0.6, 2.3, 0.38
-_OF_SUM, _OF_DENSE_SUM = 16, 8
+_DIFFERENT = 0.6
+_REPEATED = 2.3
+_REPEATED_POWER = 0.38
+_OF_SUM = 16
+_OF_DENSE_SUM = 8
 # A cluster keeps a weight for a share of the features of its examples, counted with repetitions, as
 # long as these are not nearly all features.
-_OF_CLUSTER, _NEARLY_ALL = 0.045, 0.85
+_OF_CLUSTER = 0.045
+_NEARLY_ALL = 0.85
 # So does a label, for a larger share of fewer features; the share halves where they are so many
 # that most of them have been seen in other examples of the label.
-_OF_LABEL, _HALF_SEEN = 0.35, 2500
+_OF_LABEL = 0.35
+_HALF_SEEN = 2500
 # Rows per weight: features that some node of those under one parent has a weight of. Labels share
 # fewer of them the more features there are for each of their weights.
-_CLUSTER_ROWS, _LABEL_ROWS, _SHARED_POWER, _LEAST_ROWS = 0.5, 0.031, 0.8, 0.1
+_CLUSTER_ROWS = 0.5
+_LABEL_ROWS = 0.031
+_SHARED_POWER = 0.8
+_LEAST_ROWS = 0.1
 # Bytes in the files of a layer, all of which a search has read: a weight and its column; a row's
 # feature and where it ends. And of the index of rows, which is made when a run is opened.
-_OF_WEIGHT, _OF_ROW, _OF_INDEX = 6, 12, 16
+_OF_WEIGHT = 6
+_OF_ROW = 12
+_OF_INDEX = 16
 # In an export: a weight with its column, and a row with its place in a hash table. Most is held
 # while places are found for the rows of the largest layer. The layers near the root are a table of
 # all features, which is there twice while it is put together.
-_EXPORTED_WEIGHT, _EXPORTED_ROW, _PLACES, _OF_TABLE = 8, 18, 128, 8
+_EXPORTED_WEIGHT = 8
+_EXPORTED_ROW = 18
+_PLACES = 128
+_OF_TABLE = 8
 _NAME = 100  # bytes of a label's name as a string in a list
 
 
@@ -54,7 +67,9 @@ def clustering_bytes(manifest: "Manifest", tree: "TreeSettings") -> int:
     """
     if tree.file is not None or tree.label_embedding != "pifa" or tree.label_features is not None:
         return 0
-    train, width, labels = manifest.split("train"), manifest.num_features, manifest.num_labels
+    train = manifest.split("train")
+    width = manifest.num_features
+    labels = manifest.num_labels
     if manifest.kind is DENSE:
         return _OF_DENSE_SUM * labels * width
     examples = train.labels / max(1, labels)  # of a label
@@ -91,9 +106,12 @@ def kept_weights(manifest: "Manifest", sizes: Sequence[int]) -> Weights:
         >>> kept_weights(manifest, [8, 128, 2048, 30938]).all  # doctest: +SKIP
         3120000
     """
-    train, width = manifest.split("train"), manifest.num_features
+    train = manifest.split("train")
+    width = manifest.num_features
     features = train.nonzeros / max(1, train.examples)
-    layers, rows, parents = [], [], 1
+    layers = []
+    rows = []
+    parents = 1
     for level, nodes in enumerate(sizes):
         given = features * min(train.labels, train.examples * nodes) / nodes
         if level < len(sizes) - 1:

@@ -50,7 +50,8 @@ class LinearModel(RankerModel):
         self.ranker = Ranker.load(folder)
         path = folder / CALIBRATION
         self._calibration = Calibration.load(path) if os.path.lexists(path) else None
-        self._folder, self._threads = folder, threads
+        self._folder = folder
+        self._threads = threads
         self._beam: int | None = None
         self._post_processor: str | None = None
         self._graphs: dict[int, Any] = {}
@@ -71,7 +72,8 @@ class LinearModel(RankerModel):
             raise ConfigError(f"an integer of at least 1 expected, found {beam}", where="--beam")
         if post_processor is not None:
             rule_of(post_processor, where="--post-processor")
-        self._beam, self._post_processor = beam, post_processor
+        self._beam = beam
+        self._post_processor = post_processor
         self._graphs = {}
 
     def find_top_k(
@@ -148,7 +150,8 @@ class LinearModel(RankerModel):
 
     def _rules(self, k):
         """Nodes kept in every layer, and the layers' post-processors."""
-        depth, rules = len(self.ranker.sizes), self.ranker.post_processors
+        depth = len(self.ranker.sizes)
+        rules = self.ranker.post_processors
         if self._post_processor is not None:
             rules = [rule_of(self._post_processor)] * depth
         inner = self.ranker.only_topk[:-1] if self._beam is None else [self._beam] * (depth - 1)

@@ -5,12 +5,11 @@ Its training is in ``training``: what opens a run imports neither that nor Tenso
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from tfxc.core.arguments import COUNT, POSITIVE, OneOf, checked
+from tfxc.core.declared import Count, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.core.settings import TrainingSettings
-from tfxc.ranker.calibration import METHODS
 from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
 from tfxc.recipes.xr_linear.model import LinearModel
@@ -53,20 +52,22 @@ class XRLinear(StagedRecipe):
     uses_cluster = True
     saved = "finished blocks are"
 
-    @checked(memory_gb=POSITIVE | None, calibrate=OneOf(None, *METHODS), threads=COUNT | None)
     def __init__(
         self,
         *,
         tree: Mapping[str, Any] | None = None,
         ranker: Mapping[str, Any] | None = None,
-        memory_gb: float | None = None,
-        calibrate: str | None = None,
-        threads: int | None = None,
+        memory_gb: Positive | None = None,
+        calibrate: Literal["isotonic", "logistic"] | None = None,
+        threads: Count | None = None,
     ) -> None:
         TreeSettings(tree)
         ExampleMatrices(ranker)
-        self.tree, self.ranker, self.memory_gb = tree, ranker, memory_gb
-        self.calibrate, self.threads = calibrate, threads
+        self.tree = tree
+        self.ranker = ranker
+        self.memory_gb = memory_gb
+        self.calibrate = calibrate
+        self.threads = threads
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
@@ -76,7 +77,8 @@ class XRLinear(StagedRecipe):
             ConfigError: the key is named.
         """
         super().check_config(config)
-        given, plain = config.training, TrainingSettings()
+        given = config.training
+        plain = TrainingSettings()
         useless = [
             f"training.{key}"
             for key in TrainingSettings.model_fields

@@ -2,17 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import MinLen
 
-from tfxc.core import registry
-from tfxc.core.arguments import SHARE, Integer, OneOf
+from tfxc.core.declared import Count, Natural, Share, check, check_section, checked
 from tfxc.core.errors import ConfigError, inside
 from tfxc.data.parsing.arrays import load_matrix
 from tfxc.data.source_files import expand
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.labels.label_embeddings import MODES, pifa, pifa_with_label_features, pii
+from tfxc.labels.label_embeddings import Mode, pifa, pifa_with_label_features, pii
 from tfxc.labels.pecos_tree import is_leaf_matrix, load_tree
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.ranker.negatives import scheme_of
@@ -34,8 +34,24 @@ MATRIX_FILES = {
 # What determines the sizes of the levels.
 _SHAPE = ("nr_splits", "min_codes", "max_leaf_size")
 _ABOVE = ("nr_splits", "min_codes")
-_VECTORS = ("pifa", "pii", "given")
 _TEXTS = "texts"  # in place of a file: the features of data.label_texts
+
+
+_FileName = Annotated[str, MinLen(1)]
+
+
+@checked
+@dataclasses.dataclass(frozen=True)
+class TreeSection(ClusteringSettings):
+    """The keys of a config's section ``tree``, see ``TreeSettings``."""
+
+    label_embedding: Literal["pifa", "pii", "given"] = "pifa"
+    label_features: _FileName | None = None
+    join: Mode = "concat"
+    alpha: Share = 0.5
+    max_nonzeros: Natural = 0
+    file: _FileName | None = None
+    threads: Count | None = None
 
 
 class TreeSettings:
@@ -72,21 +88,10 @@ class TreeSettings:
         where_shape: str | None = None,
         above: Mapping[str, Any] | None = None,
     ) -> None:
-        known = {field.name: field.default for field in dataclasses.fields(ClusteringSettings)}
-        known |= {"label_embedding": "pifa", "label_features": None, "join": MODES[0]}
-        known |= {"max_nonzeros": 0}
-        own = _checked(given, {**known, "alpha": 0.5, "file": None, "threads": None}, where)
-        several = [key for key, value in own.items() if isinstance(value, list)]
-        if several:
-            raise ConfigError(
-                f"one value expected, found {own[several[0]]!r}", where=f"{where}.{several[0]}"
-            )
-        for key in ("file", "label_features"):
-            if not (own.get(key) is None or (isinstance(own[key], str) and own[key])):
-                raise ConfigError(
-                    f"the name of a file expected, found {own[key]!r}", where=f"{where}.{key}"
-                )
-        self._where, self._where_shape = where, where_shape or where
+        check_section(TreeSection, _section(given, where), where, "the tree")
+        own = dict(given or {})
+        self._where = where
+        self._where_shape = where_shape or where
         self.file = own.pop("file", None)
         self._above = {key: own.pop(key) for key in _ABOVE if self.file is not None and key in own}
         self._default_above = dict(above or {})
@@ -96,26 +101,19 @@ class TreeSettings:
                 where=f"{where}.{next(iter(own))}",
                 fix="remove it, or the file",
             )
-        self.label_embedding = own.pop("label_embedding", _VECTORS[0])
+        self.label_embedding = own.pop("label_embedding", "pifa")
         self.label_features = own.pop("label_features", None)
         self.max_nonzeros = own.pop("max_nonzeros", 0)
         self.joined = {key: own.pop(key) for key in ("join", "alpha") if key in own}
         self.arguments = {"seed": seed, **own}
-        self._check()
-
-    def _check(self):
-        with inside(self._where):
-            OneOf(*_VECTORS).check("label_embedding", self.label_embedding)
-            OneOf(*MODES).check("join", self.joined.get("join", MODES[0]))
-            SHARE.check("alpha", self.joined.get("alpha", 0.5))
-            Integer(0).check("max_nonzeros", self.max_nonzeros)
         if "alpha" in self.joined and self.joined.get("join") != "convex":
             raise ConfigError(
                 "this key is used only with join 'convex'",
                 where=f"{self._where}.alpha",
                 fix="remove it, or set join",
             )
-        features, kind = self.label_features is not None, self.label_embedding
+        features = self.label_features is not None
+        kind = self.label_embedding
         if self.max_nonzeros and (features or kind != "pifa"):
             raise ConfigError(
                 "this key is used only with label_embedding 'pifa' without label_features",
@@ -133,7 +131,7 @@ class TreeSettings:
             )
         if kind == "given" and not features:
             raise ConfigError(
-                "label_features expected with label_embedding 'given', found none",
+                "label_embedding 'given' needs label_features",
                 where=f"{self._where}.label_features",
             )
 
@@ -152,8 +150,7 @@ class TreeSettings:
             self._label_features(num_labels, num_features)
         if self.file is not None:
             return self._tree(num_labels).sizes
-        sizes = self._clustering.level_sizes(num_labels)
-        return sizes
+        return self._clustering.level_sizes(num_labels)
 
     @property
     def reads_texts(self) -> bool:
@@ -174,7 +171,7 @@ class TreeSettings:
 
     def _no_texts(self):
         return ConfigError(
-            "data.label_texts expected with 'texts', found none",
+            "'texts' needs data.label_texts",
             where=f"{self._where}.label_features",
             fix="name their file there, or 'names'; or name a file of vectors here",
         )
@@ -201,7 +198,8 @@ class TreeSettings:
             vectors = self._label_features(labels.shape[1], features.shape[1], texts)
         elif self.label_features is not None:
             given = self._label_features(labels.shape[1], features.shape[1], texts)
-            mode, alpha = self.joined.get("join", MODES[0]), self.joined.get("alpha", 0.5)
+            mode = self.joined.get("join", "concat")
+            alpha = self.joined.get("alpha", 0.5)
             vectors = pifa_with_label_features(labels, features, given, mode, alpha)
         elif self.label_embedding == "pii":
             vectors = pii(labels)
@@ -220,7 +218,7 @@ class TreeSettings:
         path = expand(self.file)
         if self._above and not is_leaf_matrix(path):
             raise ConfigError(
-                "this key is used only with a matrix of labels and leaves, found a complete tree",
+                "this key has no effect on a complete tree, only on a matrix of labels and leaves",
                 where=f"{self._where}.{next(iter(self._above))}",
                 fix="remove it, or the file",
             )
@@ -228,8 +226,7 @@ class TreeSettings:
             tree = load_tree(path, {**self._default_above, **self._above})
         if tree.num_labels != num_labels:
             raise ConfigError(
-                f"a tree over the data's {num_labels:,} labels expected, found one over "
-                f"{tree.num_labels:,}",
+                f"the tree has {tree.num_labels:,} labels, the data {num_labels:,}",
                 where=f"{self._where}.file",
                 fix="build it from the prepared data",
             )
@@ -239,18 +236,18 @@ class TreeSettings:
         if self.reads_texts:
             if texts is None:
                 raise self._no_texts()
-            found = texts()
+            features = texts()
         else:
-            found = load_matrix(expand(self.label_features))
-        width = num_features if self.joined.get("join") == "convex" else found.shape[1]
-        if found.shape != (num_labels, width):
+            features = load_matrix(expand(self.label_features))
+        width = num_features if self.joined.get("join") == "convex" else features.shape[1]
+        if features.shape != (num_labels, width):
             raise ConfigError(
-                f"a row of {width:,} for each of the {num_labels:,} labels expected, found shape "
-                f"{found.shape}",
+                f"the matrix has the shape {features.shape} instead of {(num_labels, width)}: a "
+                "row for each label",
                 where=f"{self._where}.label_features",
                 fix="give the rows in the order of the prepared data's labels.txt",
             )
-        return found
+        return features
 
 
 def ranker_settings(
@@ -279,20 +276,19 @@ def ranker_settings(
     for key in MATRIX_FILES:
         if isinstance(given, dict) and key in given:
             raise ConfigError(
-                "no matrix of the training examples expected here; only a training with recipe "
-                "'xr_linear' reads them",
+                "only a training with recipe 'xr_linear' reads matrices of the training examples",
                 where=f"{where}.{key}",
                 fix="remove it",
             )
-    known = {field.name: field.default for field in dataclasses.fields(RankerSettings)}
-    settings = RankerSettings(**{"seed": seed, **_checked(given, known, where)})
+    check_section(RankerSettings, _section(given, where), where, "the ranker")
+    settings = RankerSettings(**{"seed": seed, **(given or {})})
     schemes = settings.negatives if isinstance(settings.negatives, list) else [settings.negatives]
     parts = {part for one in schemes for part in scheme_of(one, where=f"{where}.negatives")}
     modes = {settings.relevance_mode}
     for key, value, used in (("negatives", "usn", parts), ("relevance_mode", "ranker-only", modes)):
         if value in used and value not in provided:
             raise ConfigError(
-                f"{value!r} needs a matrix, found none",
+                f"{value!r} needs a matrix",
                 where=f"{where}.{key}",
                 fix="leave it out, or with recipe 'xr_linear' name a file: "
                 + " or ".join(name for name, of in MATRIX_FILES.items() if of == value),
@@ -308,7 +304,7 @@ def checked_settings(settings: RankerSettings, sizes: Sequence[int]) -> RankerSe
     """
     if settings.mode != "full-model":
         raise ConfigError(
-            f"mode 'full-model' expected, found {settings.mode!r}",
+            f"must be 'full-model' here, not {settings.mode!r}",
             where="recipe.ranker.mode",
             fix="set it to 'full-model'",
         )
@@ -316,23 +312,5 @@ def checked_settings(settings: RankerSettings, sizes: Sequence[int]) -> RankerSe
     return settings
 
 
-def _checked(given, known, where):
-    given = {} if given is None else given
-    if not isinstance(given, dict):
-        raise ConfigError(
-            f"a section of keys and values expected, found {given!r}",
-            where=where,
-            fix='write it as {"key": value}',
-        )
-    for key, value in given.items():
-        if key not in known:
-            raise ConfigError(
-                f"unknown key {key!r}{registry.nearest(key, known)}",
-                where=f"{where}.{key}",
-                fix=f"use one of: {', '.join(sorted(known))}",
-            )
-        for one in value if isinstance(value, list) else [value]:
-            registry.check_kinds({key: one}, known, where)
-            if one is None and known[key] is not None:
-                raise ConfigError("a value expected, found null", where=f"{where}.{key}")
-    return dict(given)
+def _section(given: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
+    return check(Mapping[str, Any], where, {} if given is None else given)

@@ -84,7 +84,8 @@ def label_text_matrix(data_folder: str | Path) -> scipy.sparse.csr_matrix:
         DataError: the prepared folder has none.
     """
     manifest = Manifest.load(data_folder)
-    kind, width = KINDS[manifest.feature_kind], manifest.num_features
+    kind = KINDS[manifest.feature_kind]
+    width = manifest.num_features
     rows = load_label_texts(data_folder, kind, width).rows
     return kind.matrix(rows.batch()["features"], width)
 
@@ -155,7 +156,8 @@ def _in_gb(count):
 def _of_blocks(manifest, sizes, settings, more=0):
     """Bytes of the labels' matrices of all levels; arguments of ``block_memory`` of the first
     block, which is the largest."""
-    train, width = manifest.split("train"), manifest.num_features + more
+    train = manifest.split("train")
+    width = manifest.num_features + more
     matrices = len(sizes) * (2 if settings.relevance_mode == "induce" else 1)
     held = matrices * (8 * train.labels + 4 * train.examples)
     entries = _entries(manifest, more)
@@ -163,7 +165,8 @@ def _of_blocks(manifest, sizes, settings, more=0):
 
 
 def _entries(manifest, more):
-    train, width = manifest.split("train"), manifest.num_features + more
+    train = manifest.split("train")
+    width = manifest.num_features + more
     if manifest.kind is DENSE:
         return train.examples * width
     return train.nonzeros + train.examples * more
@@ -192,14 +195,16 @@ def estimate_lines(
         more: columns that follow the features, all of whose entries count.
         clustering: bytes that are needed while the labels are clustered, before the classifiers.
     """
-    train, entries = manifest.split("train"), _entries(manifest, more)
+    train = manifest.split("train")
+    entries = _entries(manifest, more)
     joined = 8 * entries if more else 0  # while the columns are appended to the features
     given = 8 * entries + joined + 8 * train.examples + 36 * train.labels
     held, problem = _of_blocks(manifest, sizes, settings, more)
     least = _smallest(problem)
     widest = block_memory(*problem, threads=thread_count(threads))
     budget = math.inf if memory_gb is None else int(memory_gb * 2**30)
-    process, classifiers = resident_bytes(), max(least, min(budget - held, widest))
+    process = resident_bytes()
+    classifiers = max(least, min(budget - held, widest))
     total = process + given + max(clustering, held + classifiers)
     lines = [
         f"layers of {', '.join(f'{size:,}' for size in sizes)} nodes, the last are the labels",

@@ -51,8 +51,11 @@ def checked_plan(
 
 def train(recipe: "XRLinear", context: "Context") -> dict[str, Any]:
     """Trains into the run folder; see ``XRLinear.stages``."""
-    began, processor = time.monotonic(), time.process_time()
-    config, data_folder, run = context.config, context.data_folder, context.folder
+    began = time.monotonic()
+    processor = time.process_time()
+    config = context.config
+    data_folder = context.data_folder
+    run = context.folder
     features, labels = stages.training_matrices(data_folder)
     matrices = ExampleMatrices(recipe.ranker)
     names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names

@@ -78,12 +78,14 @@ def add_new_labels(
     """
     check_run(loaded, output)
     _check_data(loaded, data_folder)
-    run, recipe = loaded.folder.path, registry.create("recipe", loaded.config.recipe.section())
+    run = loaded.folder.path
+    recipe = registry.create("recipe", loaded.config.recipe.section())
     recipe.memory_gb = recipe.memory_gb if memory_gb is None else memory_gb
     made = features_of_ranker(loaded, recipe)
     names, features, labels = _new_examples(loaded, reader, made)
     old_features, old_labels = made.of_training(data_folder)
-    tree, known = ClusterTree.load(run / TREE), old_labels.shape[1]
+    tree = ClusterTree.load(run / TREE)
+    known = old_labels.shape[1]
     old, new = (made.of_tree(part) for part in (old_features, features))
     centroids = leaf_centroids(tree, pifa(old_labels, old))
     extended, affected = add_labels(tree, pifa(labels, new)[known:], centroids)
@@ -143,7 +145,10 @@ class _Recorded:
     """A reader that numbers the labels it has not seen in the order in which they come."""
 
     def __init__(self, reader, known):
-        self._reader, self.path, self.names, self._known = reader, reader.path, [], set(known)
+        self._reader = reader
+        self.path = reader.path
+        self.names = []
+        self._known = set(known)
 
     def chunks(self, size):
         """The reader's chunks."""
@@ -174,11 +179,13 @@ def _new_examples(loaded, reader, made):
 def _extended_layer(loaded, recipe, made, tree, affected, features, labels, folder):
     """The last layer with the new labels."""
     settings = made.settings(tree.sizes)
-    values, targets = settings.of_layers(tree.sizes), tree.multi_resolution(labels)
+    values = settings.of_layers(tree.sizes)
+    targets = tree.multi_resolution(labels)
     layers = _layers(loaded.folder.path, tree.depth)
     examples = None
     if tree.depth > 1:
-        scheme, predicted = scheme_of(values["negatives"][-1]), None
+        scheme = scheme_of(values["negatives"][-1])
+        predicted = None
         if "man" in scheme:
             predicted = search(
                 layers[:-1],
@@ -215,7 +222,8 @@ def _write_ranker(run, scratch, layer, tree):
 
 def _write_rest(loaded, written, output, names, labels):
     """Config, assets, calibration, the encoder's weights and summary."""
-    run, assets = loaded.folder.path, written / "assets"
+    run = loaded.folder.path
+    assets = written / "assets"
     written.write_config(loaded.config.model_copy(update={"run": str(output)}))
     copy_folder(run / "assets", assets)
     counts = np.asarray(labels.sum(axis=0)).ravel().astype(np.int64)

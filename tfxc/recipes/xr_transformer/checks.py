@@ -15,8 +15,6 @@ from tfxc.ranker.settings import RankerSettings
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
 from tfxc.recipes.xr_linear.stages import estimate_lines, need_split
 from tfxc.recipes.xr_transformer.plan import (
-    INITIAL,
-    NEGATIVES,
     Plan,
     fine_tuned_levels,
     per_level,
@@ -75,19 +73,22 @@ def planned(recipe: "XRTransformer", config: Any, manifest: "Manifest") -> "Plan
     (first, levels), (second, layers) = tree_settings(recipe, config, manifest)
     plan = plan_of(recipe, config, levels) if recipe.do_fine_tune else None
     if recipe.fix_clustering:
-        second, layers = first, levels
+        second = first
+        layers = levels
     return Planned(first, second, plan, settings_of_ranker(recipe, config, layers), levels, layers)
 
 
 def stage_lines(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> Iterator[str]:
     """What the stages will take, as lines; raises as ``planned`` does."""
-    found, train = planned(recipe, config, manifest), manifest.split("train")
+    found = planned(recipe, config, manifest)
+    train = manifest.split("train")
     yield from unused_lines(recipe)
     if found.plan is not None:
         shown = ", ".join(f"{size:,}" for size in found.levels)
         yield f"first tree: levels of {shown} nodes, {found.plan.count} of them are fine-tuned on"
         for level in range(found.plan.count):
-            steps, epochs = found.plan.steps[level], found.plan.epochs[level]
+            steps = found.plan.steps[level]
+            epochs = found.plan.epochs[level]
             if steps is None:
                 steps = max(1, math.ceil(epochs * train.examples / config.training.batch_size))
             line = f"  level {level + 1}: {steps:,} steps"
@@ -204,7 +205,8 @@ def tree_settings(
     Raises:
         ConfigError: an unknown key, or an impossible value.
     """
-    head, known = config.head.section(), registry.arguments(registry.get("head", "tree"))
+    head = config.head.section()
+    known = registry.arguments(registry.get("head", "tree"))
     shape = {name: head.get(name, known[name]) for name in TREE if name != "seed"}
     shape["seed"] = head.get("seed", config.seed)
     found = []
@@ -213,7 +215,8 @@ def tree_settings(
         tree = TreeSettings(given, where=f"recipe.{key}", above=above)
         if tree.file is None:
             _refuse_keys(given or {}, key)
-            first, where = key == "first_tree", f"recipe.{key}"
+            first = key == "first_tree"
+            where = f"recipe.{key}"
             places: dict[str, Any] = {"where": where if given or not first else "head"}
             places["where_shape"] = "head" if first else where
             tree = TreeSettings({**shape, **(given or {})}, **places)
@@ -259,11 +262,11 @@ def plan_of(recipe: "XRTransformer", config: Any, sizes: Sequence[int]) -> Plan:
     epochs = per_level(recipe.epochs, sizes, "epochs")
     plan = Plan(
         count=len(sizes),
-        negatives=per_level(negatives, sizes, "negatives", NEGATIVES),
-        initial=per_level(recipe.initial or "linear", sizes, "initial", INITIAL),
+        negatives=per_level(negatives, sizes, "negatives"),
+        initial=per_level(recipe.initial or "linear", sizes, "initial"),
         epochs=[config.training.epochs if value is None else value for value in epochs],
-        steps=per_level(recipe.steps, sizes, "steps", integers=True),
-        warmup_steps=per_level(recipe.warmup_steps, sizes, "warmup_steps", integers=True),
+        steps=per_level(recipe.steps, sizes, "steps"),
+        warmup_steps=per_level(recipe.warmup_steps, sizes, "warmup_steps"),
         only_topk=recipe.only_topk,
         ensemble=recipe.ensemble,
         threshold=recipe.threshold,

@@ -60,10 +60,12 @@ def write_embeddings(
     with RowWriter(
         path, dtype=np.float32, computation=known, num_rows=source.num_examples
     ) as vectors:
-        start, count = int(vectors.done.sum()), 0
+        start = int(vectors.done.sum())
+        count = 0
         with Progress(title, source.num_examples, "examples", start=start) as progress:
             for rows in source.blocks(_BLOCK * batch_size):
-                begin, count = count, count + len(rows)
+                begin = count
+                count = count + len(rows)
                 if not vectors.is_done(begin, count):
                     places = np.arange(begin, count)
                     vectors.write_missing(rows, places, batch_size, compute, progress)

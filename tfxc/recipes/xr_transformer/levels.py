@@ -85,7 +85,10 @@ class Levels:
         data: LevelData,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
-        self.plan, self.config, self.data_folder, self.run = plan, config, data_folder, run
+        self.plan = plan
+        self.config = config
+        self.data_folder = data_folder
+        self.run = run
         self.source, self.terms, self.targets, self.tree, self.dimensions = data
         self.strategy = strategy or tf.distribute.get_strategy()
 
@@ -98,7 +101,9 @@ class Levels:
         Raises:
             Stopped: SIGTERM or Ctrl-C came during training; the state is saved.
         """
-        predicted, summaries, count = None, [], self.plan.count
+        predicted = None
+        summaries = []
+        count = self.plan.count
         for level in range(count):
             summaries.append(self._train_level(level, predicted))
             gc.collect()  # model and optimizer are full of circles
@@ -108,7 +113,8 @@ class Levels:
 
     def model(self, level: int) -> "XCModel":
         """The model of a trained level."""
-        folder, dimensions = self._folder(level), dict(self.dimensions)
+        folder = self._folder(level)
+        dimensions = dict(self.dimensions)
         if folder.architecture() is not None:
             dimensions["architecture"] = folder.architecture()
         model = build_model(self._config(level), **dimensions, label_tree=self.tree, level=level)
@@ -121,7 +127,8 @@ class Levels:
     def _config(self, level):
         """The config of a level's training."""
         training = self.config.training
-        changes, steps = {"epochs": self.plan.epochs[level]}, self.plan.steps[level]
+        changes = {"epochs": self.plan.epochs[level]}
+        steps = self.plan.steps[level]
         changes["keep_checkpoints"] = 0  # nothing resumes from the end of a level
         if steps is not None:
             # Half a step fewer, so that rounding up gives the number whatever the division does.
@@ -140,7 +147,8 @@ class Levels:
         )
 
     def _train_level(self, level, predicted):
-        folder, nodes = self._folder(level), self.tree.sizes[level]
+        folder = self._folder(level)
+        nodes = self.tree.sizes[level]
         if folder.summary():
             return folder.summary()
         OUTPUT.info(f"level {level + 1} of {self.plan.count}: {nodes:,} clusters")
@@ -164,7 +172,8 @@ class Levels:
 
     def _start_values(self, level, predicted):
         """Kernel and bias that a level's head begins with, or None for its own."""
-        how, parents = self.plan.initial[level], self.tree.parents[level]
+        how = self.plan.initial[level]
+        parents = self.tree.parents[level]
         if how == "none" or not level:
             return None
         if how == "inherit":
@@ -186,7 +195,8 @@ class Levels:
             self._examples(level, predicted),
             self.targets[level] if weighted else None,
         )
-        limits, title = Limits(threads=self.plan.threads), f"level {level + 1}: the head's start"
+        limits = Limits(threads=self.plan.threads)
+        title = f"level {level + 1}: the head's start"
         train_layer(problem, folder, SolverSettings(**_START), limits=limits, title=title)
 
     def _examples(self, level, predicted):
@@ -220,7 +230,8 @@ class Levels:
     def _write_best(self, level, above, path):
         if path.exists():
             return
-        vectors, found = self._embeddings(level), []
+        vectors = self._embeddings(level)
+        found = []
         if self.plan.ensemble != "concat-only":
             found.append(self._by_encoder(level, vectors, above))
         if self.plan.ensemble != "transformer-only":
@@ -280,7 +291,9 @@ class _Start:
     """What a level's model begins with: the encoder of the level above, and a head."""
 
     def __init__(self, levels, level, values):
-        self._levels, self._level, self._values = levels, level, values
+        self._levels = levels
+        self._level = level
+        self._values = values
 
     def architecture(self):
         return self._levels._folder(self._level - 1).architecture()

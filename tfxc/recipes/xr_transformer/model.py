@@ -43,7 +43,8 @@ class EncoderRanker(RankerModel, keras.Model):
         self, encoder: "Encoder", linear: "LinearModel | None", length: float = 1.0
     ) -> None:
         super().__init__(autocast=False)
-        self.encoder, self._length = encoder, length
+        self.encoder = encoder
+        self._length = length
         self._linear = [linear]  # in a list: Keras is not to look into it
         self._embed = Embedder(self)
         self.built = True

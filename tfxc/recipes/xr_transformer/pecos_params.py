@@ -39,7 +39,9 @@ class _Section:
                 f"a section or a list of sections expected, found {values!r}",
                 where=f"{where}, {path}",
             )
-        self.path, self._where, self._notes = path, where, notes
+        self.path = path
+        self._where = where
+        self._notes = notes
         self._read: set[str] = {"__meta__"}
         self._inner: list[_Section] = []
 
@@ -113,7 +115,8 @@ def convert_params(path: str | Path, gpus: int = 1) -> tuple[dict[str, Any], lis
     path = Path(path)
     notes: list[str] = []
     root = _Section(read_json(path), "", path, notes)
-    train, prediction = root.section("train_params"), root.section("pred_params")
+    train = root.section("train_params")
+    prediction = root.section("pred_params")
     if "preliminary_indexer_params" in train or "matcher_params_chain" in train:
         config = _transformer(train, prediction, gpus)
     elif "hlm_args" in train:
@@ -132,10 +135,8 @@ def convert_params(path: str | Path, gpus: int = 1) -> tuple[dict[str, Any], lis
 
 
 def _transformer(train, prediction, gpus):
-    matcher, found = (
-        train.section("matcher_params_chain"),
-        prediction.section("matcher_params_chain"),
-    )
+    matcher = train.section("matcher_params_chain")
+    found = prediction.section("matcher_params_chain")
     config: dict[str, Any] = {
         "encoder": {"name": "pretrained"},
         "recipe": {"name": "xr_transformer"},

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from tfxc.core.arguments import COUNT, POSITIVE, OneOf
 from tfxc.core.errors import ConfigError
 
-NEGATIVES = ("tfn", "man", "tfn+man")
-INITIAL = ("linear", "weighted-linear", "inherit", "none")
-ENSEMBLES = ("concat-only", "transformer-only", "average", "rank_average", "round_robin")
+#: Which clusters are negatives of a level.
+Negatives = Literal["tfn", "man", "tfn+man"]
+#: What the head of a level begins with.
+Initial = Literal["linear", "weighted-linear", "inherit", "none"]
+#: By which scores the clusters of the next level are chosen.
+Ensemble = Literal["concat-only", "transformer-only", "average", "rank_average", "round_robin"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def fine_tuned_levels(sizes: Sequence[int], most: int) -> int:
     count = sum(size <= most for size in sizes)
     if not count:
         raise ConfigError(
-            f"at least {sizes[0]:,} expected, the nodes of the tree's first level, found {most:,}",
+            f"must be at least {sizes[0]:,}, the nodes of the tree's first level, not {most:,}",
             where="recipe.max_match_clusters",
             fix="raise it, or begin the first tree with fewer nodes: head.min_codes",
         )
@@ -59,8 +61,6 @@ def per_level(
     value: Any,
     sizes: Sequence[int],
     name: str,
-    known: Sequence[str] | None = None,
-    integers: bool = False,
 ) -> list[Any]:
     """One value for each fine-tuned level.
 
@@ -68,11 +68,9 @@ def per_level(
         value: one for all, or a list.
         sizes: nodes of the fine-tuned levels.
         name: of the recipe's argument.
-        known: the values that are allowed; None for positive numbers or None.
-        integers: whether numbers must be whole.
 
     Raises:
-        ConfigError: a list of another length (the message gives the sizes), or another value.
+        ConfigError: a list of another length; the message gives the sizes.
 
     Example:
         >>> per_level([5, 10], [16, 60], "steps")
@@ -81,11 +79,8 @@ def per_level(
     values = list(value) if isinstance(value, (list, tuple)) else [value] * len(sizes)
     if len(values) != len(sizes):
         raise ConfigError(
-            f"one value, or {len(sizes)}, one for each fine-tuned level (of "
-            f"{', '.join(f'{size:,}' for size in sizes)} nodes) expected, found {len(values)}",
+            f"there are {len(values)} values for {len(sizes)} fine-tuned levels (of "
+            f"{', '.join(f'{size:,}' for size in sizes)} nodes)",
             where=f"recipe.{name}",
         )
-    for found in values:
-        check = (COUNT if integers else POSITIVE) | None if known is None else OneOf(*known)
-        check.check(f"recipe.{name}", found)
     return values

@@ -35,7 +35,8 @@ class PlainFeatures:
     """
 
     def __init__(self, loaded: "LoadedRun", recipe: Any) -> None:
-        self._loaded, self._recipe = loaded, recipe
+        self._loaded = loaded
+        self._recipe = recipe
 
     def settings(self, sizes: Sequence[int]) -> "RankerSettings":
         """``RankerSettings`` of the run, for a tree of these level sizes."""

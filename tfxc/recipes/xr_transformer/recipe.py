@@ -4,18 +4,17 @@ import gc
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tfxc.core.arguments import COUNT, NOT_NEGATIVE, POSITIVE, OneOf, checked
+from tfxc.core.declared import Count, NotNegative, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import OUTPUT
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.ranker.calibration import METHODS
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import Context, StagedRecipe
@@ -31,7 +30,7 @@ from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unus
 from tfxc.recipes.xr_transformer.embeddings import concatenated_on_disk, origin_of, write_embeddings
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
-from tfxc.recipes.xr_transformer.plan import ENSEMBLES
+from tfxc.recipes.xr_transformer.plan import Ensemble, Initial, Negatives
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.strategies import by_chief
 
@@ -41,7 +40,9 @@ if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
 
-FIRST_TREE, LAST_TREE, EMBEDDINGS = "tree-preliminary.npz", "tree.npz", "embeddings/train.npy"
+FIRST_TREE = "tree-preliminary.npz"
+LAST_TREE = "tree.npz"
+EMBEDDINGS = "embeddings/train.npy"
 
 
 class XRTransformer(StagedRecipe):
@@ -108,63 +109,63 @@ class XRTransformer(StagedRecipe):
     keeps_head = False
     uses_cluster = True
 
-    @checked(
-        only_topk=COUNT,
-        ensemble=OneOf(*ENSEMBLES),
-        threshold=NOT_NEGATIVE,
-        encoding_length=POSITIVE | None,
-        memory_gb=POSITIVE | None,
-        calibrate=OneOf(None, *METHODS),
-        threads=COUNT | None,
-    )
     def __init__(
         self,
         *,
         do_fine_tune: bool = True,
         only_encoder: bool = False,
         fix_clustering: bool = False,
-        max_match_clusters: int = 32768,
-        negatives: str | Sequence[str] | None = None,
-        only_topk: int = 20,
-        initial: str | Sequence[str] | None = None,
-        ensemble: str = "concat-only",
-        threshold: float = 0.001,
+        max_match_clusters: Count = 32768,
+        negatives: Negatives | Sequence[Negatives] | None = None,
+        only_topk: Count = 20,
+        initial: Initial | Sequence[Initial] | None = None,
+        ensemble: Ensemble = "concat-only",
+        threshold: NotNegative = 0.001,
         cost_sensitive: bool = False,
-        epochs: float | Sequence[float | None] | None = None,
-        steps: int | Sequence[int | None] | None = None,
-        warmup_steps: int | Sequence[int | None] | None = None,
-        encoding_length: float = 1.0,
+        epochs: Positive | Sequence[Positive | None] | None = None,
+        steps: Count | Sequence[Count | None] | None = None,
+        warmup_steps: Count | Sequence[Count | None] | None = None,
+        encoding_length: Positive = 1.0,
         first_tree: Mapping[str, Any] | None = None,
         refined_tree: Mapping[str, Any] | None = None,
         ranker: Mapping[str, Any] | None = None,
-        memory_gb: float | None = None,
-        calibrate: str | None = None,
-        threads: int | None = None,
+        memory_gb: Positive | None = None,
+        calibrate: Literal["isotonic", "logistic"] | None = None,
+        threads: Count | None = None,
     ) -> None:
-        self.do_fine_tune, self.only_encoder = do_fine_tune, only_encoder
-        self.fix_clustering, self.max_match_clusters = fix_clustering, max_match_clusters
-        self.negatives, self.only_topk, self.initial = negatives, only_topk, initial
-        self.ensemble, self.threshold, self.cost_sensitive = ensemble, threshold, cost_sensitive
-        self.epochs, self.steps, self.warmup_steps = epochs, steps, warmup_steps
-        self.encoding_length, self.ranker = encoding_length, ranker
-        self.first_tree, self.refined_tree = first_tree, refined_tree
-        self.memory_gb, self.calibrate, self.threads = memory_gb, calibrate, threads
-        self._check()
-
-    def _check(self):
+        self.do_fine_tune = do_fine_tune
+        self.only_encoder = only_encoder
+        self.fix_clustering = fix_clustering
+        self.max_match_clusters = max_match_clusters
+        self.negatives = negatives
+        self.only_topk = only_topk
+        self.initial = initial
+        self.ensemble = ensemble
+        self.threshold = threshold
+        self.cost_sensitive = cost_sensitive
+        self.epochs = epochs
+        self.steps = steps
+        self.warmup_steps = warmup_steps
+        self.encoding_length = encoding_length
+        self.ranker = ranker
+        self.first_tree = first_tree
+        self.refined_tree = refined_tree
+        self.memory_gb = memory_gb
+        self.calibrate = calibrate
+        self.threads = threads
         if self.warmup_steps is not None and self.steps is None:
             raise ConfigError(
-                "recipe.steps expected with warmup_steps, found none",
+                "warmup_steps needs recipe.steps",
                 where="recipe.warmup_steps",
                 fix="add recipe.steps, or set training.schedule.warmup to a share",
             )
         if self.steps is not None and self.epochs is not None:
             raise ConfigError(
-                "steps or epochs expected, found both", where="recipe.steps", fix="remove one"
+                "steps and epochs do not go together", where="recipe.steps", fix="remove one"
             )
         if self.calibrate is not None and self.only_encoder:
             raise ConfigError(
-                "scores to calibrate expected, found only_encoder, which trains no ranker",
+                "there are no scores to calibrate: only_encoder trains no ranker",
                 where="recipe.calibrate",
                 fix="remove it",
             )
@@ -199,8 +200,11 @@ class _Stages:
     """The stages of one run, called when it starts."""
 
     def __init__(self, recipe, context):
-        self.recipe, self.config, self.data_folder = recipe, context.config, context.data_folder
-        self.manifest, self.folder = context.manifest, context.folder
+        self.recipe = recipe
+        self.config = context.config
+        self.data_folder = context.data_folder
+        self.manifest = context.manifest
+        self.folder = context.folder
         self.strategy = context.strategy
         self.dimensions = self.manifest.dimensions
         self.planned = planned(recipe, self.config, self.manifest)
@@ -218,7 +222,9 @@ class _Stages:
 
         Only the chief continues after the levels are trained.
         """
-        run, source, encoder = self.folder, self.source, self.encoder
+        run = self.folder
+        source = self.source
+        encoder = self.encoder
         terms, labels = matrices(source)
         terms.sum_duplicates()
         summaries = []
@@ -231,7 +237,8 @@ class _Stages:
             encoder = levels.model(self.planned.plan.count - 1).encoder
         model = EncoderRanker(encoder, None)
         run.save_weights(model)
-        vectors, layers = self._encode(model, source), []
+        vectors = self._encode(model, source)
+        layers = []
         if not self.recipe.only_encoder:
             length = self.recipe.encoding_length
             with concatenated_on_disk(terms, vectors, length) as features:
@@ -282,7 +289,8 @@ class _Stages:
         else:
             tree = self._tree(LAST_TREE, self.planned.second, features, labels)
         OUTPUT.info(f"ranker: {', '.join(f'{size:,}' for size in tree.sizes)} nodes")
-        began, processor = time.monotonic(), time.process_time()
+        began = time.monotonic()
+        processor = time.process_time()
         with memory_of_ranker(self.recipe.memory_gb) as budget:
             reports = train_ranker(
                 features,

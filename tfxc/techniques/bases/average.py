@@ -16,12 +16,33 @@ class WeightAverage(Technique):
 
     def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
         """Copies the weights."""
-        self._strategy = strategy
         self._weights = self.averaged_weights(model)
         self._averages = [tf.Variable(w, trainable=False) for w in self._weights]
         self.variables_to_save: list[tf.Variable] = list(self._averages)
-        self._update = tf.function(self._update_all, autograph=False)
-        self._swap = tf.function(self._swap_all, autograph=False)
+
+        def move(average: tf.Variable, weight: tf.Tensor, share: tf.Tensor) -> None:
+            # In this form a share of 1 gives the weight itself, to the bit.
+            average.assign((1 - share) * average + share * weight)
+
+        def move_all(share: tf.Tensor) -> None:
+            for average, weight in zip(self._averages, self._weights, strict=True):
+                strategy.extended.update(average, move, args=(weight, share), group=False)
+
+        def swap(weight: tf.Variable, average: tf.Tensor) -> None:
+            before = tf.identity(weight)
+            with tf.control_dependencies([before]):
+                weight.assign(average)
+                average.assign(before)
+
+        def swap_all() -> None:
+            done: list[tf.Operation] = []
+            for weight, average in zip(self._weights, self._averages, strict=True):
+                with tf.control_dependencies(done):
+                    swapped = strategy.extended.update(weight, swap, args=(average,), group=True)
+                done = [swapped] if swapped is not None else []
+
+        self._move_all = tf.function(move_all, autograph=False)
+        self._swap_all = tf.function(swap_all, autograph=False)
 
     def averaged_weights(self, model: Any) -> list[tf.Variable]:
         """The ``tf.Variable``s that are averaged."""
@@ -29,15 +50,7 @@ class WeightAverage(Technique):
 
     def move(self, share: float) -> None:
         """Moves all averages: ``average = (1 - share) average + share weight``."""
-        self._update(tf.constant(share, tf.float32))
-
-    def _update_all(self, share):
-        def move(average, weight):
-            # In this form a share of 1 gives the weight itself, to the bit.
-            average.assign((1 - share) * average + share * weight)
-
-        for average, weight in zip(self._averages, self._weights, strict=True):
-            self._strategy.extended.update(average, move, args=(weight,), group=False)
+        self._move_all(tf.constant(share, tf.float32))
 
     def lent_weights(self) -> list[tuple[tf.Variable, tf.Variable]]:
         """Each weight with its average."""
@@ -49,21 +62,8 @@ class WeightAverage(Technique):
 
         One variable after the other, on its device, so that no third copy of all weights is held.
         """
-        self._swap()
+        self._swap_all()
         try:
             yield
         finally:
-            self._swap()
-
-    def _swap_all(self):
-        def swap(weight, average):
-            kept = tf.identity(weight)
-            with tf.control_dependencies([kept]):
-                weight.assign(average)
-                average.assign(kept)
-
-        done = []
-        for pair in zip(self._weights, self._averages, strict=True):
-            with tf.control_dependencies(done):
-                swapped = self._strategy.extended.update(pair[0], swap, args=pair[1:], group=True)
-            done = [swapped] if swapped is not None else []
+            self._swap_all()

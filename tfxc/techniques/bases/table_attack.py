@@ -27,8 +27,8 @@ class Attack(Technique):
         self._tables = [table.value for table in model.encoder.tables]
         if not self._tables:
             raise ConfigError(
-                f"a table of embeddings expected by {method_name(type(self))!r}, found none in "
-                f"encoder {type(model.encoder).__name__}",
+                f"{method_name(type(self))!r} perturbs the table of embeddings, but encoder "
+                f"{type(model.encoder).__name__} has none",
                 where="techniques",
                 fix="use an encoder of texts or sparse bags, or remove the technique",
             )
@@ -36,8 +36,8 @@ class Attack(Technique):
         self._places = [places[id(t)] for t in self._tables if id(t) in places]
         if len(self._places) < len(self._tables):
             raise ConfigError(
-                f"a trained table of embeddings expected by {method_name(type(self))!r}, which "
-                "needs its gradient, found a frozen one",
+                f"{method_name(type(self))!r} needs the gradient of the table of embeddings, but "
+                "the table is frozen",
                 where="techniques",
                 fix="train the table, or remove the technique",
             )
@@ -75,18 +75,18 @@ class TableAttack(Attack):
     ) -> tuple[tf.Tensor, list[Any]]:
         """Clean gradients plus those at the perturbed point; the loss is the clean one."""
         loss, clean = compute(batch)
-        directions, found = self._directions(clean), None
+        directions = self._directions(clean)
+        moves = [tf.zeros_like(direction.values) for direction in directions]
         last: Sequence[Any] = ()
         for number in range(self.rounds):
             if number:
                 directions = self._directions(last, directions)
-            before = found or [tf.zeros_like(direction.values) for direction in directions]
-            pairs = zip(before, directions, strict=True)
-            found = [self.moved(old, direction.values) for old, direction in pairs]
-            pairs = zip(directions, found, strict=True)
-            of_tables = [RowPerturbation(direction.rows, values) for direction, values in pairs]
-            _, last = self.attacked(compute, batch, of_tables)
-        return loss, [add(one, other) for one, other in zip(clean, last, strict=True)]
+            perturbations = []
+            for table, direction in enumerate(directions):
+                moves[table] = self.moved(moves[table], direction.values)
+                perturbations.append(RowPerturbation(direction.rows, moves[table]))
+            _, last = self.attacked(compute, batch, perturbations)
+        return loss, [add(first, second) for first, second in zip(clean, last, strict=True)]
 
     def moved(self, before: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """The next perturbation of the rows.
@@ -97,7 +97,9 @@ class TableAttack(Attack):
         """
         raise TypeError(f"{type(self).__name__} must define moved(before, gradient)")
 
-    def _directions(self, gradients, before=None):
+    def _directions(
+        self, gradients: Sequence[Any], before: Sequence[RowPerturbation] | None = None
+    ) -> list[RowPerturbation]:
         """Gradients of the tables over all replicas, with the rows that ``before`` has."""
         of_tables = self.of_tables(gradients)
         if self._strategy.num_replicas_in_sync > 1:

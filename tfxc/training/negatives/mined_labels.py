@@ -8,15 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.progress import Progress
+from tfxc.data.sources.base import Source
 from tfxc.inference.searcher import Searcher
 from tfxc.metrics.base import distinct_labels, hits
 from tfxc.techniques.base import Technique
-from tfxc.training.negatives.refresh_times import MINED
+from tfxc.training.negatives.refresh_times import MINED, RefreshTimes
 
 if TYPE_CHECKING:
-    from tfxc.data.sources.base import Source
     from tfxc.model import XCModel
-    from tfxc.training.negatives.refresh_times import RefreshTimes
 
 _FIRST = -4.0  # a penalty with which labels of training come before all others
 
@@ -39,7 +38,7 @@ class MinedLabels(Technique):
 
     setting = "head.mined"
 
-    def __init__(self, source: "Source", times: "RefreshTimes", batch_size: int) -> None:
+    def __init__(self, source: Source, times: RefreshTimes, batch_size: int) -> None:
         self._source = source
         self._times = times
         self._batch_size = batch_size

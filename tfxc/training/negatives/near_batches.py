@@ -6,16 +6,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
+from tfxc.data.sources.base import Source
 from tfxc.inference.embedder import vectors_of_texts
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.techniques.base import Technique
-from tfxc.training.negatives.refresh_times import NEAR
+from tfxc.training.negatives.refresh_times import NEAR, RefreshTimes
 from tfxc.training.strategies import from_all_workers
 
 if TYPE_CHECKING:
-    from tfxc.data.sources.base import Source
     from tfxc.model import XCModel
-    from tfxc.training.negatives.refresh_times import RefreshTimes
 
 
 class NearBatches(Technique):
@@ -39,7 +38,7 @@ class NearBatches(Technique):
 
     setting = "head.batching"
 
-    def __init__(self, source: "Source", times: "RefreshTimes", batch_size: int, seed: int) -> None:
+    def __init__(self, source: Source, times: RefreshTimes, batch_size: int, seed: int) -> None:
         self._source = source
         self._times = times
         self._batch_size = batch_size

@@ -7,11 +7,12 @@ A dense gradient gets the textbook update with TensorFlow's fused kernels.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import tensorflow as tf
+from annotated_types import Ge
 
-from tfxc.core.arguments import NOT_NEGATIVE, SHARE_BELOW_ONE, Number, checked, from_section
+from tfxc.core.declared import NotNegative, Positive, ShareBelowOne, checked, from_section
 from tfxc.core.errors import ConfigError, inside
 from tfxc.core.registry import nearest
 from tfxc.ops.distributed.devices import on_gpu
@@ -22,7 +23,8 @@ from tfxc.training.optimization.row_optimizer import Optimizer
 # A weight that never had a gradient is divided by epsilon alone: it may not be 0, nor so small that
 # its share in Adam's first steps is 0 in float32.
 _LEAST_EPSILON = 1e-30
-_EPSILON = Number(_LEAST_EPSILON)
+# Below it, float32 divides by 0.
+Epsilon = Annotated[float, Ge(_LEAST_EPSILON)]
 
 
 class SGD(Optimizer):
@@ -38,13 +40,13 @@ class SGD(Optimizer):
             the momentum), as ``torch.optim.SGD`` does, instead of the decoupled decay.
     """
 
-    @checked(momentum=SHARE_BELOW_ONE)
+    @checked
     def __init__(
         self,
-        learning_rate: float = 0.1,
-        momentum: float = 0.0,
+        learning_rate: Positive = 0.1,
+        momentum: ShareBelowOne = 0.0,
         nesterov: bool = False,
-        weight_decay: float = 0.0,
+        weight_decay: NotNegative = 0.0,
         coupled: bool = False,
         no_decay: Sequence[str] = (),
     ) -> None:
@@ -82,13 +84,13 @@ class Adagrad(Optimizer):
 
     slot_names = ("accumulator",)
 
-    @checked(initial_accumulator=NOT_NEGATIVE, epsilon=NOT_NEGATIVE)
+    @checked
     def __init__(
         self,
-        learning_rate: float = 0.05,
-        initial_accumulator: float = 0.0,
-        epsilon: float = 1e-7,
-        weight_decay: float = 0.0,
+        learning_rate: Positive = 0.05,
+        initial_accumulator: NotNegative = 0.0,
+        epsilon: NotNegative = 1e-7,
+        weight_decay: NotNegative = 0.0,
         no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
@@ -131,14 +133,14 @@ class Adam(Optimizer):
 
     slot_names = ("first_moment", "second_moment")
 
-    @checked(beta_1=SHARE_BELOW_ONE, beta_2=SHARE_BELOW_ONE, epsilon=_EPSILON)
+    @checked
     def __init__(
         self,
-        learning_rate: float = 1e-3,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        weight_decay: float = 0.0,
+        learning_rate: Positive = 1e-3,
+        beta_1: ShareBelowOne = 0.9,
+        beta_2: ShareBelowOne = 0.999,
+        epsilon: Epsilon = 1e-7,
+        weight_decay: NotNegative = 0.0,
         lazy: bool = True,
         no_decay: Sequence[str] = (),
     ) -> None:
@@ -212,11 +214,11 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        weight_decay: float = 0.01,
+        learning_rate: Positive = 1e-3,
+        beta_1: ShareBelowOne = 0.9,
+        beta_2: ShareBelowOne = 0.999,
+        epsilon: Epsilon = 1e-7,
+        weight_decay: NotNegative = 0.01,
         lazy: bool = True,
         no_decay: Sequence[str] = (),
     ) -> None:
@@ -234,14 +236,14 @@ class RMSprop(Optimizer):
         epsilon: added to the root.
     """
 
-    @checked(rho=SHARE_BELOW_ONE, momentum=SHARE_BELOW_ONE, epsilon=_EPSILON)
+    @checked
     def __init__(
         self,
-        learning_rate: float = 1e-3,
-        rho: float = 0.99,
-        momentum: float = 0.0,
-        epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
+        learning_rate: Positive = 1e-3,
+        rho: ShareBelowOne = 0.99,
+        momentum: ShareBelowOne = 0.0,
+        epsilon: Epsilon = 1e-8,
+        weight_decay: NotNegative = 0.0,
         no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
@@ -272,13 +274,13 @@ class Adadelta(Optimizer):
 
     slot_names = ("mean_square", "mean_change")
 
-    @checked(rho=SHARE_BELOW_ONE, epsilon=_EPSILON)
+    @checked
     def __init__(
         self,
-        learning_rate: float = 1.0,
-        rho: float = 0.9,
-        epsilon: float = 1e-6,
-        weight_decay: float = 0.0,
+        learning_rate: Positive = 1.0,
+        rho: ShareBelowOne = 0.9,
+        epsilon: Epsilon = 1e-6,
+        weight_decay: NotNegative = 0.0,
         no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tfxc.core.arguments import NOT_NEGATIVE, Number, checked
+from tfxc.core.declared import NotNegative, ShareAboveZero, checked
 from tfxc.core.errors import ConfigError
 from tfxc.core.registry import nearest
 
@@ -59,17 +59,13 @@ class RateFactors:
     Reference: Howard and Ruder 2018 (arXiv 1801.06146); Clark et al. 2020 (arXiv 2003.10555).
     """
 
-    @checked(layer_decay=Number(maximum=1, above=0))
-    def __init__(self, rates: Mapping[str, float] | None = None, layer_decay: float = 1.0) -> None:
-        if not isinstance(rates or {}, dict):
-            raise ConfigError(
-                f"{rates!r} is no object of factors by pattern",
-                where="rates",
-                fix='write it as {"encoder": 0.1}',
-            )
+    @checked
+    def __init__(
+        self,
+        rates: Mapping[str, NotNegative] | None = None,
+        layer_decay: ShareAboveZero = 1.0,
+    ) -> None:
         self.rates = dict(rates or {})
-        for pattern, factor in self.rates.items():
-            NOT_NEGATIVE.check(f"rates[{pattern!r}]", factor)
         self.layer_decay = layer_decay
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfxc.core.arguments import NOT_NEGATIVE, POSITIVE, checked
+from tfxc.core.declared import NotNegative, Positive, checked
 from tfxc.core.errors import ConfigError
 from tfxc.ops.distributed.devices import on_gpu
 from tfxc.training.optimization.rates import RateFactors
@@ -33,9 +33,9 @@ class Optimizer(tf.Module):
     lazy = True
     coupled = False  # whether the decay is a part of the gradient
 
-    @checked(learning_rate=POSITIVE, weight_decay=NOT_NEGATIVE)
+    @checked
     def __init__(
-        self, learning_rate: float, weight_decay: float = 0.0, no_decay: Sequence[str] = ()
+        self, learning_rate: Positive, weight_decay: NotNegative = 0.0, no_decay: Sequence[str] = ()
     ) -> None:
         super().__init__()
         self.learning_rate = learning_rate

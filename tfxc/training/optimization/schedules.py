@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
-from tfxc.core.arguments import SHARE_BELOW_ONE, OneOf, checked, from_section
+from tfxc.core.declared import FromData, ShareBelowOne, checked, from_section
 from tfxc.core.errors import ConfigError
 
-NAMES = ("constant", "linear", "cosine", "polynomial", "exponential", "steps")
+#: How the rate changes.
+Name = Literal["constant", "linear", "cosine", "polynomial", "exponential", "steps"]
 _USERS = {  # of arguments that do not apply to other schedules
     "end": ("linear", "cosine", "polynomial", "exponential"),
     "power": ("polynomial",),
@@ -43,16 +44,14 @@ class Schedule:
         0.5
     """
 
-    data_dependent_arguments = ("total_steps", "steps_per_epoch")
-
-    @checked(name=OneOf(*NAMES), warmup=SHARE_BELOW_ONE)
+    @checked
     def __init__(
         self,
-        total_steps: int,
-        steps_per_epoch: float = 1.0,
+        total_steps: FromData[int],
+        steps_per_epoch: FromData[float] = 1.0,
         *,
-        name: str = "constant",
-        warmup: float = 0.0,
+        name: Name = "constant",
+        warmup: ShareBelowOne = 0.0,
         warmup_start: float = 0.0,
         end: float = 0.0,
         power: float = 1.0,
@@ -62,7 +61,7 @@ class Schedule:
     ) -> None:
         if name == "exponential" and end <= 0:
             raise ConfigError(
-                f"a positive number expected by schedule 'exponential', found {end}",
+                f"must be a positive number with schedule 'exponential', not {end}",
                 where="end",
                 fix="set it to e.g. 0.01",
             )
@@ -130,7 +129,7 @@ def get_schedule(
     sizes: dict[str, Any] = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     schedule = from_section(Schedule, section, where, **sizes)
     for key in section:
-        if schedule.name not in _USERS.get(key, NAMES):
+        if key in _USERS and schedule.name not in _USERS[key]:
             raise ConfigError(
                 f"schedule {schedule.name!r} does not use {key}",
                 where=f"{where}.{key}",

@@ -1,9 +1,10 @@
 """What the arguments of heads with class centres have to fulfil."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tfxc.core.arguments import NOT_NEGATIVE, Integer, Number
+from annotated_types import Ge, Lt
+
 from tfxc.core.errors import ConfigError
 from tfxc.labels.mixed_radix import check_sizes
 
@@ -11,9 +12,10 @@ if TYPE_CHECKING:
     from tfxc.heads.base import Head
 
 
-SAMPLINGS = (None, "batch_heads", "heads", "partial")
-# A margin of angles and one of cosines.
-MARGINS = {"m2": Number(0, below=math.pi), "m3": NOT_NEGATIVE}
+#: Which classes a training step looks at; None for all.
+Sampling = Literal["batch_heads", "heads", "partial"] | None
+#: A margin of angles.
+Angle = Annotated[float, Ge(0), Lt(math.pi)]
 _NEEDS = {
     "heads": ("batch_heads", "heads"),
     "num_sampled_heads": ("heads",),
@@ -24,24 +26,25 @@ _NEEDS = {
 def check_sampling(head: "Head") -> None:
     """Raises a ``ValueError`` for an argument of sampling that is missing, useless or wrong."""
     for name, users in _NEEDS.items():
-        given, used = getattr(head, name) is not None, head.sampling in users
+        given = getattr(head, name) is not None
+        used = head.sampling in users
         if given != used:
             needs = "needs" if used else "does not use"
             raise ValueError(f"sampling {head.sampling!r} {needs} {name}")
     if head.heads is not None:
-        _check_heads(head)
+        sizes = check_sizes(head.num_labels, head.heads)
+        if len(sizes) != 2:
+            raise ValueError(f"heads: must be two sizes, not {head.heads}")
+        if head.num_sampled_heads is not None and head.num_sampled_heads > sizes[0]:
+            raise ConfigError(
+                f"must be at most {sizes[0]}, as many as there are heads, not "
+                f"{head.num_sampled_heads}",
+                where="num_sampled_heads",
+            )
     if head.sharded and head.heads is not None:
         raise ValueError(
-            f"sampling: None or 'partial' expected with sharded, found {head.sampling!r}"
+            f"sampling {head.sampling!r} does not go with sharded: leave it out, or use 'partial'"
         )
-
-
-def _check_heads(head):
-    sizes = check_sizes(head.num_labels, head.heads)
-    if len(sizes) != 2:
-        raise ValueError(f"heads: two sizes expected, found {head.heads}")
-    sampled, number = head.num_sampled_heads, sizes[0]
-    (Integer(1, number, what="the heads") | None).check("num_sampled_heads", sampled)
 
 
 def labels_of_a_shard(num_labels: int, replicas: int) -> int:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.arguments import COUNT, POSITIVE, Number, OneOf, checked
+from tfxc.core.declared import Count, FromData, Positive, ShareAboveZero
 from tfxc.heads.base import TILE, Head, seen_labels
-from tfxc.heads.bases.class_centres.checks import SAMPLINGS, check_sampling, labels_of_a_shard
+from tfxc.heads.bases.class_centres.checks import Sampling, check_sampling, labels_of_a_shard
 from tfxc.heads.bases.class_centres.sampling import Columns, partial, sampled_blocks, true_blocks
 from tfxc.heads.bases.shards import ShardLayout, Shards
 from tfxc.ops.distributed.cross_replica import CrossReplica, labels_everywhere
@@ -50,22 +50,16 @@ class ClassCentres(Head):
     full_softmax = True
     sharded_table: ShardedTable | None = None  # the one of ``sharded_tables``
 
-    @checked(
-        scale=POSITIVE,
-        sub_centers=COUNT,
-        sampling=OneOf(*SAMPLINGS),
-        sample_rate=Number(maximum=1, above=0) | None,
-    )
     def __init__(
         self,
-        num_labels: int,
+        num_labels: FromData[int],
         *,
-        scale: float,
-        sub_centers: int = 1,
-        sampling: str | None = None,
-        heads: Sequence[int] | None = None,
-        num_sampled_heads: int | None = None,
-        sample_rate: float | None = None,
+        scale: Positive,
+        sub_centers: Count = 1,
+        sampling: Sampling = None,
+        heads: Sequence[Count] | None = None,
+        num_sampled_heads: Count | None = None,
+        sample_rate: ShareAboveZero | None = None,
         sharded: bool = False,
         seed: int = 0,
         **kwargs: Any,
@@ -135,10 +129,10 @@ class ClassCentres(Head):
         features = unit_rows(features)
         if self.sharded_table is None:
             return self.scale * self._cosines(features, self.centres.value)
-        found = self.sharded_table.on_every_shard(
+        of_shards = self.sharded_table.on_every_shard(
             lambda _, centres, x: self.scale * self._cosines(x, centres), features
         )
-        rows = tf.transpose(found, (1, 0, 2))
+        rows = tf.transpose(of_shards, (1, 0, 2))
         return tf.reshape(rows, [tf.shape(features)[0], -1])[:, : self.num_labels]
 
     @property
@@ -159,7 +153,8 @@ class ClassCentres(Head):
     ) -> tuple[LogitGroup, ...]:
         """One group over the classes of ``sampling``."""
         labels = seen_labels(labels, self.num_labels)
-        lengths, features = row_lengths(features), unit_rows(features)
+        lengths = row_lengths(features)
+        features = unit_rows(features)
         group = self._sampled_group(features, labels, lengths)
         penalties = self.penalties(lengths)
         if penalties is not None:  # an example without a label has no loss
@@ -183,7 +178,8 @@ class ClassCentres(Head):
     def _shard_group(self, features, labels, lengths):
         """The group of all replicas' examples over the labels of this replica."""
         cross_replica = CrossReplica()
-        features, labels = cross_replica.gather(features), cross_replica.gather_labels(labels)
+        features = cross_replica.gather(features)
+        labels = cross_replica.gather_labels(labels)
         strength = self.strength(cross_replica.gather(lengths))
         first = cross_replica.number * self._shard_labels
         known = min(self._shard_labels, self.num_labels - first)
@@ -201,7 +197,8 @@ class ClassCentres(Head):
 
     def _group(self, features, columns, centres, known, strength):
         """Logit group of the columns; of the labels that ``centres`` stand for the first count."""
-        ids, labels = columns.ids, centres.shape[0] // self.sub_centers
+        ids = columns.ids
+        labels = centres.shape[0] // self.sub_centers
         if ids is not None:
             rows = tf.minimum(ids, known - 1)[..., None] * self.sub_centers
             rows += tf.range(self.sub_centers, dtype=rows.dtype)
@@ -261,7 +258,8 @@ class ClassCentres(Head):
         self, features: tf.Tensor, centres: tf.Tensor | None = None
     ) -> Callable[..., tf.Tensor]:
         """Function that scores a range of labels, or of those that ``centres`` stand for."""
-        features, each = unit_rows(features), self.sub_centers
+        features = unit_rows(features)
+        each = self.sub_centers
         centres = read_once(self.centres.value if centres is None else centres)
 
         def score(begin, end):
@@ -274,7 +272,8 @@ class ClassCentres(Head):
         """Cosines of the labels' centres, of several the means; None if they are sharded."""
         if self.sharded_table is not None:
             return None
-        centres, each = read_once(self.centres.value), self.sub_centers
+        centres = read_once(self.centres.value)
+        each = self.sub_centers
 
         def means(begin, end):
             rows = unit_rows(centres[begin * each : end * each])
@@ -314,9 +313,3 @@ class ClassCentres(Head):
     def _other_variables(self):
         """The weights besides the centres, in the order in which Keras saves them."""
         return [*self.trainable_variables, *self.non_trainable_variables]
-
-    def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
-        names = ("num_labels", "scale", "sub_centers", "sampling", "heads", "num_sampled_heads")
-        more = ("sample_rate", "sharded", "seed")
-        return {**super().get_config(), **{name: getattr(self, name) for name in (*names, *more)}}

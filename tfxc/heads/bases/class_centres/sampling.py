@@ -63,9 +63,9 @@ def sampled_blocks(labels: tf.Tensor, heads: Sequence[int], count: int, seed: in
     chosen = tf.cast(tf.math.top_k(keys, count).indices, labels.dtype)
     ids = chosen[..., None] * length + tf.range(length, dtype=chosen.dtype)
     ids = tf.reshape(ids, [batch, count * length])
-    found = (labels // length)[..., None] == chosen[:, None, :]
-    ranks = tf.argmax(found, axis=-1, output_type=labels.dtype)
-    inside = (labels >= 0) & tf.reduce_any(found, axis=-1)
+    is_in = (labels // length)[..., None] == chosen[:, None, :]
+    ranks = tf.argmax(is_in, axis=-1, output_type=labels.dtype)
+    inside = (labels >= 0) & tf.reduce_any(is_in, axis=-1)
     return Columns(ids, tf.where(inside, ranks * length + labels % length, -1))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.arguments import OneOf
+from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.resources import thread_count
 from tfxc.ops.csr import bounds_of
@@ -146,7 +146,7 @@ class BeamSearch:
             ConfigError: a number, a length or a choice that is not allowed.
             DataError: features or codes of other shapes, NaN or infinity in the features.
         """
-        OneOf(*ORDERS).check("order", order)
+        check_choice("order", order, ORDERS)
         ids, scores, counts = self.top(
             features, only_topk, post_processors, csr_codes=csr_codes, threads=threads
         )

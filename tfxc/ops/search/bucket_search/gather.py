@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfxc.core.arguments import OneOf
+from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError
 from tfxc.core.resources import thread_count
 from tfxc.ops.search.bucket_search import gather_native, gather_numpy
@@ -135,8 +135,8 @@ def top_k(
         ([[2, 1]], [[3.0, 2.0]])
     """
     bucket_scores, lookups = _checked_scores(bucket_scores), _checked_lookups(lookups)
-    OneOf(*gather_numpy.AGGREGATES).check("aggregate", aggregate)
-    OneOf(*METHODS).check("method", method)
+    check_choice("aggregate", aggregate, gather_numpy.AGGREGATES)
+    check_choice("method", method, METHODS)
     _check_k(k, lookups.shape[1])
     _check_same_repetitions(bucket_scores, lookups)
     num_buckets = bucket_scores.shape[2]
@@ -187,7 +187,7 @@ def approximate_top_k(
             or an inverse of other lookups.
     """
     bucket_scores, lookups = _checked_scores(bucket_scores), _checked_lookups(lookups)
-    OneOf(*gather_numpy.AGGREGATES).check("aggregate", aggregate)
+    check_choice("aggregate", aggregate, gather_numpy.AGGREGATES)
     _check_k(k, lookups.shape[1])
     _check_same_repetitions(bucket_scores, lookups)
     num_buckets = bucket_scores.shape[2]
