@@ -226,7 +226,7 @@ def test_from_config_section():
             {"name": "adam", "learning_rate": 0},
             "learning_rate: must be a positive number, not 0",
         ),
-        ({"name": "sgd", "nesterov": True}, "momentum expected with nesterov.*Set momentum"),
+        ({"name": "sgd", "nesterov": True}, "nesterov needs momentum.*Set momentum"),
     ],
 )
 def test_bad_sections(section, message):

@@ -53,11 +53,13 @@ class SGD(Optimizer):
         super().__init__(learning_rate, weight_decay, no_decay)
         if nesterov and not momentum:
             raise ConfigError(
-                "momentum expected with nesterov, found none",
+                "nesterov needs momentum, which is 0",
                 where="nesterov",
                 fix="set momentum, e.g. 0.9, or remove nesterov",
             )
-        self.momentum, self.nesterov, self.coupled = momentum, nesterov, coupled
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.coupled = coupled
         self.slot_names = ("momentum",) if momentum else ()
 
     def row_update(
@@ -100,7 +102,8 @@ class Adagrad(Optimizer):
                 where="epsilon",
                 fix="set it to e.g. 1e-7, or initial_accumulator to e.g. 0.1",
             )
-        self.initial_accumulator, self.epsilon = initial_accumulator, epsilon
+        self.initial_accumulator = initial_accumulator
+        self.epsilon = epsilon
 
     def _new_slot(self, variable: tf.Variable, name: str) -> tf.Variable:
         def start() -> tf.Tensor:
@@ -146,7 +149,9 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
         self.lazy = lazy
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
 
     def scalars(self, rate: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """Bias-corrected rate and epsilon: w -= rate' m / (sqrt(v) + epsilon')."""
@@ -247,7 +252,9 @@ class RMSprop(Optimizer):
         no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
-        self.rho, self.momentum, self.epsilon = rho, momentum, epsilon
+        self.rho = rho
+        self.momentum = momentum
+        self.epsilon = epsilon
         self.slot_names = ("mean_square", "momentum") if momentum else ("mean_square",)
 
     def row_update(
@@ -284,7 +291,8 @@ class Adadelta(Optimizer):
         no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
-        self.rho, self.epsilon = rho, epsilon
+        self.rho = rho
+        self.epsilon = epsilon
 
     def row_update(
         self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], scalars: Mapping[str, tf.Tensor]

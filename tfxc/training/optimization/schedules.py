@@ -65,7 +65,9 @@ class Schedule:
                 where="end",
                 fix="set it to e.g. 0.01",
             )
-        self.name, self.end, self.power = name, end, power
+        self.name = name
+        self.end = end
+        self.power = power
         self.warmup_steps = warmup * total_steps
         self.warmup_start = warmup_start
         self.epoch_steps = steps_per_epoch if per_epoch else None
@@ -75,7 +77,8 @@ class Schedule:
         # Milestones are shares of all steps; other schedules fall behind the warm-up.
         self.decay_start = 0.0 if name == "steps" else self.warmup_steps
         self.decay_steps = max(last - self.decay_start, 1.0)
-        self.milestones, self.gamma = tuple(milestones), gamma
+        self.milestones = tuple(milestones)
+        self.gamma = gamma
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Factor at ``step`` (from 0), a float32 scalar."""
