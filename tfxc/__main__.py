@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.run(_without_command, arguments)
 
 
-def _without_command(arguments):
+def _without_command(arguments: Sequence[str]) -> int:
     """Prints the version or the commands; returns 2 where a command is mistyped."""
     from tfxc.core.registry import nearest
     from tfxc.version import __version__

@@ -158,7 +158,7 @@ def test_imports_that_do_not_fit(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
-    assert "found other files; nothing was removed" in call(capsys, *arguments).problem()
+    assert "holds other files; nothing was removed" in call(capsys, *arguments).problem()
 
 
 def test_the_vectoriser_comes_along(tmp_path, capsys, monkeypatch):

@@ -75,7 +75,7 @@ def test_extends_in_a_circle(tmp_path):
     [
         (5, "config.json: a file name expected in 'extends', found 5"),
         (["base.json"], "a file name expected in 'extends', found .'base.json'"),
-        ("", "a file expected, found a folder"),
+        ("", "it is a folder, not a file"),
         ("absent.json", "absent.json: no such config file.*Configs there: config.json"),
     ],
 )
@@ -243,7 +243,7 @@ def test_missing_file_names_its_neighbours(tmp_path):
         load_config(tmp_path / "quickstrat.json")
     with pytest.raises(ConfigError, match=r"no such config file.*check the path"):
         load_config(tmp_path / "absent" / "quickstart.json")
-    with pytest.raises(ConfigError, match="a file expected, found a folder"):
+    with pytest.raises(ConfigError, match="it is a folder, not a file"):
         load_config(tmp_path)
 
 

@@ -251,7 +251,7 @@ def test_import(tmp_path, capsys):
     (tmp_path / "x.pt").touch()
     for name, message in (
         ("absent.npy", "absent.npy: no such file"),
-        ("z.npz", "z.npz: a .npy file expected, found an archive of several arrays"),
+        ("z.npz", "z.npz: it is an archive of several arrays, not an .npy file"),
         ("bad.npy", "bad.npy: damaged, or of another format"),
         ("x.pt", "x.pt: the file is truncated or damaged, or was not written by torch.save"),
     ):

@@ -25,7 +25,7 @@ def text_run(tmp_path_factory):
 
 
 def test_a_run_of_a_storage_is_copied_by_commands_only():
-    with pytest.raises(ConfigError, match=r"on this machine expected, found 's3:/+bucket/run'"):
+    with pytest.raises(ConfigError, match=r"'s3:/+bucket/run' is the address of a remote"):
         tfxc.Run("s3://bucket/run")
 
 

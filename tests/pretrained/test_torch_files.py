@@ -237,10 +237,10 @@ def test_other_files(tmp_path):
         load_torch(tmp_path / "a.pt")
     with pytest.raises(DataError, match=r"^\S*absent\.pt: no such file\. Check"):
         load_torch(tmp_path / "absent.pt")
-    with pytest.raises(DataError, match=r"found a folder"):
+    with pytest.raises(DataError, match=r"it is a folder"):
         load_torch(tmp_path)
     os.mkfifo(tmp_path / "pipe.pt")
-    with pytest.raises(DataError, match=r"pipe\.pt: a file expected, found a named pipe"):
+    with pytest.raises(DataError, match=r"pipe\.pt: it is a named pipe, not a file"):
         load_torch(tmp_path / "pipe.pt")
 
 

@@ -79,7 +79,7 @@ def test_pairs_that_are_refused(pairs, method, error, message):
     ("content", "message"),
     [
         ("{", r"calibration\.json: damaged"),
-        ("[]", "a JSON object expected"),
+        ("[]", "not a JSON object"),
         (json.dumps({"format": 2, "method": "isotonic"}), "its format is not 1"),
         (json.dumps({"format": 1, "method": "isotonic", "scores": [1]}), "1 scores has 0 values"),
         (json.dumps({"format": 1, "method": "isotonic", "sores": [1]}), "sores"),

@@ -41,7 +41,7 @@ def flip(path):
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [(cut, "bytes expected"), (flip, "damaged"), (lambda p: p.unlink(), "no such file")],
+    [(cut, "bytes instead of"), (flip, "damaged"), (lambda p: p.unlink(), "no such file")],
 )
 def test_damaged_records_are_named(tmp_path, capsys, damage, message):
     arguments = command(tmp_path)
@@ -103,7 +103,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, stopped, capsys):
         cut(path)
     outcome = call(capsys, train, *stopped)
     assert outcome.code == 2 and "ckpt-7: skipped" not in outcome.err
-    assert "expected, found none: ckpt-7.data-00000-of-00001 has" in outcome.err
+    assert "no checkpoint is intact: ckpt-7.data-00000-of-00001 has" in outcome.err
     assert "--fresh" in outcome.err
 
 

@@ -149,7 +149,7 @@ def test_what_is_refused_costs_no_later_checkpoint(folder, capsys):
     assert listing(folder / run) == before
     key = ("--set", "evaluation.test_on_improvement=true")
     problem = trained(capsys, folder, run, *back, *key).problem()
-    assert problem.startswith("evaluation.test_on_improvement: a test split expected")
+    assert problem.startswith("evaluation.test_on_improvement: it needs a test split")
     assert listing(folder / run) == before
 
 

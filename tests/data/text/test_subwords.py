@@ -207,7 +207,7 @@ def write(name, content):
         (write("config.json", {"model_type": "t5"}), "cannot load a model of model_type 't5'"),
         (write("config.json", {"model_type": "bert", "pad_token_id": 3}), "id 3, but .* the id 0"),
         (write("tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}), "class 'T5Tokenizer'"),
-        (write("tokenizer_config.json", "[]"), "a JSON object expected"),
+        (write("tokenizer_config.json", "[]"), "not a JSON object"),
         (write("config.json", {"model_type": "roberta"}), "neither vocab.json nor tokenizer.json"),
         (write("config.json", {"model_type": "albert"}), "bpe.model nor tokenizer.json"),
     ],

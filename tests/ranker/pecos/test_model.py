@@ -74,7 +74,7 @@ def test_the_command(pecos_model, tmp_path, capsys):
     [
         ("ranker/param.json", None, "ranker/param.json: no such file"),
         ("ranker/param.json", b"{", "ranker/param.json: damaged"),
-        ("ranker/param.json", b"[]", "a JSON object expected"),
+        ("ranker/param.json", b"[]", "not a JSON object"),
         ("ranker/param.json", b"{}", "the model is None, not PECOS's"),
         ("ranker/1.model/W.npz", None, r"1\.model/W\.npz: no such file"),
         ("ranker/1.model/C.npz", None, r"1\.model/C\.npz: no such file"),
