@@ -32,8 +32,10 @@ _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _DASHES = ["-", (0, (6, 3)), (0, (2, 2)), (0, (6, 2, 1, 2))]
 _WIDEST = 3.2
 _OF_A_REPETITION = ("about", "run", "seed")
-_WRITTEN_BY = {"full_loss": "train with evaluation.full_loss=true", "test ": "train with "
-               "evaluation.test_on_improvement=true"}  # fmt: skip
+_WRITTEN_BY = {
+    "full_loss": "train with evaluation.full_loss=true",
+    "test ": "train with evaluation.test_on_improvement=true",
+}
 
 
 class Curve(NamedTuple):
@@ -98,7 +100,8 @@ def grouped(runs: Sequence[str], label_by: str | None) -> dict[str, list[str]]:
     for text in runs:
         label, sign, path = text.partition("=")
         if not sign or Path(text).exists():
-            label, path = "", text
+            label = ""
+            path = text
         if os.path.realpath(path) in seen:
             raise ConfigError(
                 "distinct runs expected, found this one twice", where=path, fix="name it once"
@@ -265,13 +268,20 @@ def _draw_one(axes, one, number, count, scale):
     label = plot_text(one.label)
     label += f" ({len(one.values)} runs)" if len(one.values) > 1 else ""
     axes.plot(
-        one.at, one.mean, color=colour, linestyle=dashes, linewidth=width, label=label,
-        marker="o" if len(one.at) == 1 else None, zorder=2 + number / count,
-    )  # fmt: skip
+        one.at,
+        one.mean,
+        color=colour,
+        linestyle=dashes,
+        linewidth=width,
+        label=label,
+        marker="o" if len(one.at) == 1 else None,
+        zorder=2 + number / count,
+    )
     if one.deviation is None:
         return
     least = one.values.min(axis=0) / 2 if scale == "log" else -np.inf
-    low, high = np.maximum(one.mean - one.deviation, least), one.mean + one.deviation
+    low = np.maximum(one.mean - one.deviation, least)
+    high = one.mean + one.deviation
     axes.fill_between(one.at, low, high, color=colour, alpha=0.2, linewidth=0)
 
 

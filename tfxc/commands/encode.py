@@ -143,7 +143,8 @@ def _chunks(options, loaded):
     if options.file == "-":
         width = loaded.manifest["num_features"]
         return chunks_of_pipe(sys.stdin.fileno(), loaded.encoder_takes, width, options.batch_size)
-    data, given = loaded.config.data, dict(options.reader_option)
+    data = loaded.config.data
+    given = dict(options.reader_option)
     reader = open_like(options.file, data, loaded.encoder_takes, options.reader, given)
     return reader.chunks(options.batch_size)
 

@@ -100,14 +100,16 @@ def best_weights(
     tenths: list[tuple[int, ...]]
     tenths = [w for w in itertools.product(range(11), repeat=len(lists)) if sum(w) == 10]
     tenths.sort(key=lambda parts: sum(part * part for part in parts))
-    best, most = tenths[0], -1.0
+    best = tenths[0]
+    most = -1.0
     with Progress("choosing weights", total=len(tenths), unit="combinations") as progress:
         for weights in tenths:
             ids, scores = combine(lists, method, max(ks), weights)
             found = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks).result()
             mean = sum(found[f"P@{k}"] for k in ks) / len(ks)
             if mean > most + 1e-9:
-                best, most = weights, mean
+                best = weights
+                most = mean
             progress.advance(1)
     return [part / 10 for part in best]
 
@@ -140,10 +142,12 @@ def predictions(
     scores = np.concatenate([part.scores for part in parts])
     width = max(part.labels.shape[1] for part in parts)
     padded = [((0, 0), (0, width - part.labels.shape[1])) for part in parts]
-    labels = np.concatenate([
-        np.pad(part.labels, pad, constant_values=-1)
-        for part, pad in zip(parts, padded, strict=True)
-    ])  # fmt: skip
+    labels = np.concatenate(
+        [
+            np.pad(part.labels, pad, constant_values=-1)
+            for part, pad in zip(parts, padded, strict=True)
+        ]
+    )
     known = labels < len(to_first)
     mapped = np.where(labels >= 0, to_first[np.where(known, labels, 0)], -1)
     # What no run knows stays an unknown label; every run may number these in its own way.
@@ -248,9 +252,11 @@ def _parser():
         help="cut-offs, e.g. 1,3,5 (default: the first config's)",
     )
     options.add_argument(
-        "--top", type=cli.positive, default=20,
+        "--top",
+        type=cli.positive,
+        default=20,
         help="labels to combine from each run (default: %(default)s)",
-    )  # fmt: skip
+    )
     cli.add_batch_option(options)
     cli.add_prepared_option(options)
     return options

@@ -29,9 +29,17 @@ from tfxc.core.errors import ConfigError, number_spans
 from tfxc.core.escaping import json_text
 
 _OF_PREDICTIONS = {
-    "predictions", "truth", "train_labels", "propensity", "label_names", "reader", "reader_option",
-    "k", "output", "json",
-}  # fmt: skip
+    "predictions",
+    "truth",
+    "train_labels",
+    "propensity",
+    "label_names",
+    "reader",
+    "reader_option",
+    "k",
+    "output",
+    "json",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -160,14 +168,16 @@ def _measure(loaded, options, suffix=""):
     from tfxc.reports.measurement import Measurement, of_unknown_labels
     from tfxc.reports.repetition_curve import RepetitionCurve
 
-    path, step = loaded.folder.path, loaded.folder.step
+    path = loaded.folder.path
+    step = loaded.folder.step
     measurement = Measurement.of_options(options)
     measurement.set_search(loaded)
     if options.tables:
         loaded.require_counts("--tables")
     name, rows = measurement.examples(loaded)
     penalty = _set_penalty(loaded, options, measurement, rows)
-    metrics, began = measurement.metrics(loaded), time.monotonic()
+    metrics = measurement.metrics(loaded)
+    began = time.monotonic()
     decisions = measurement.decisions(loaded) if options.tables else None
     curve = RepetitionCurve(loaded, measurement) if options.curve else None
     compared = Agreement() if measurement.search == "approximate" else None

@@ -121,9 +121,14 @@ def export(
     from tfxc.exports.usage import report_of_model
 
     done = export_model(
-        loaded, folder, format, k, int8=int8, min_agreement=min_agreement,
+        loaded,
+        folder,
+        format,
+        k,
+        int8=int8,
+        min_agreement=min_agreement,
         probabilities=probabilities,
-    )  # fmt: skip
+    )
     return report_of_model(done, loaded)
 
 
@@ -166,19 +171,23 @@ def report(done: "Exported", manifest: Mapping[str, Any]) -> str:
     call = served_call(done.input_kind, manifest)
     texts = manifest.get("text_features") or {}
     subwords = "pretrained" in (texts.get("name"), texts.get("tokens", {}).get("name"))
-    return "\n".join([
-        f"{done.folder}: {done.size_bytes / 1e6:,.1f} MB, of which weights "
-        f"{done.weight_bytes / 1e6:,.1f} MB; {manifest['num_labels']:,} labels",
-        f"  inputs   {inputs}",
-        f"  outputs  labels: string, ids: int32, scores: float32; (batch, {done.k}), best first",
-        *(["           scores are probabilities"] * done.probabilities),
-        f"  checked against the run's model: scores differ by at most {done.score_difference:.1e}",
-        "",
-        "import tensorflow as tf",
-        *(["import tensorflow_text  # a server needs its ops, which cut the texts"] * subwords),
-        f'model = tf.saved_model.load("{done.folder}").signatures["serving_default"]',
-        f'print({call}["labels"])',
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"{done.folder}: {done.size_bytes / 1e6:,.1f} MB, of which weights "
+            f"{done.weight_bytes / 1e6:,.1f} MB; {manifest['num_labels']:,} labels",
+            f"  inputs   {inputs}",
+            "  outputs  labels: string, ids: int32, scores: float32; "
+            f"(batch, {done.k}), best first",
+            *(["           scores are probabilities"] * done.probabilities),
+            "  checked against the run's model: "
+            f"scores differ by at most {done.score_difference:.1e}",
+            "",
+            "import tensorflow as tf",
+            *(["import tensorflow_text  # a server needs its ops, which cut the texts"] * subwords),
+            f'model = tf.saved_model.load("{done.folder}").signatures["serving_default"]',
+            f'print({call}["labels"])',
+        ]
+    )
 
 
 def _parser():

@@ -83,11 +83,16 @@ def _import(found):
     from tfxc.labels.vocabulary import LabelVocabulary
 
     names = LabelVocabulary.load(found.label_names).names if found.label_names else None
-    features, labels = _array(found.features), _array(found.labels)
+    features = _array(found.features)
+    labels = _array(found.labels)
     count = import_arrays(
-        features, labels, found.output, num_labels=found.num_labels, label_names=names,
+        features,
+        labels,
+        found.output,
+        num_labels=found.num_labels,
+        label_names=names,
         settings={"from": [found.features, found.labels]},
-    )  # fmt: skip
+    )
     print(f"{found.output}: {count:,} rows")
 
 
@@ -110,7 +115,8 @@ class RunEncoder:
             raise ConfigError(
                 "a run on images expected, found another one", where="--flip", fix="leave it out"
             )
-        self._loaded, self._embedder = loaded, loaded.embedder("--run", flip)
+        self._loaded = loaded
+        self._embedder = loaded.embedder("--run", flip)
         encoder = self._embedder.model.encoder
         shape = encoder.compute_output_shape((None, loaded.manifest["num_features"]))
         self.num_features = 1
@@ -132,9 +138,13 @@ def _saved_model(found):
     from tfxc.data.feature_sets.encoder import SavedModelEncoder
 
     return SavedModelEncoder(
-        found.saved_model, signature=found.signature or "serving_default",
-        output=found.model_output, image_size=found.image_size, mean=found.mean, std=found.std,
-    )  # fmt: skip
+        found.saved_model,
+        signature=found.signature or "serving_default",
+        output=found.model_output,
+        image_size=found.image_size,
+        mean=found.mean,
+        std=found.std,
+    )
 
 
 def _check(found):

@@ -147,16 +147,20 @@ def _parser():
 
 def _add_sparse_kinds(add):
     pecos = add(
-        "pecos", _import_pecos, "an XR-Linear or XR-Transformer model of PECOS",
+        "pecos",
+        _import_pecos,
+        "an XR-Linear or XR-Transformer model of PECOS",
         "what pecos.xmc.xlinear.train or pecos.xmc.xtransformer.train wrote",
-    )  # fmt: skip
+    )
     pecos.add_argument(
         "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
     )
     mach = add(
-        "mach", _import_mach, "a model of the original MACH code",
+        "mach",
+        _import_mach,
+        "a model of the original MACH code",
         "the folder model_save_loc: r_0_epoch_10.npz and so on",
-    )  # fmt: skip
+    )
     mach.add_argument(
         "--lookups",
         required=True,
@@ -181,10 +185,13 @@ def _add_sparse_kinds(add):
 
 def _add_pecos_params(add):
     params = add(
-        "pecos_params", _import_pecos_params, "parameters of PECOS as a config",
+        "pecos_params",
+        _import_pecos_params,
+        "parameters of PECOS as a config",
         "the JSON file for --params-path of pecos.xmc.xlinear.train or "
-        "pecos.xmc.xtransformer.train", labels=False,
-    )  # fmt: skip
+        "pecos.xmc.xtransformer.train",
+        labels=False,
+    )
     params.add_argument(
         "--write-config", required=True, metavar="FILE", help="the config to write, without data"
     )
@@ -208,13 +215,17 @@ def _add_epoch(kind):
 
 def _add_dense_kinds(add):
     scent = add(
-        "scent", _import_scent, "a linear classifier of SCENT",
+        "scent",
+        _import_scent,
+        "a linear classifier of SCENT",
         "a checkpoint, epoch_50.pt, or the folder checkpoints",
-    )  # fmt: skip
+    )
     _add_epoch(scent)
     cli.add_config_options(scent, required=False)  # with --prepared
     add(
-        "insightface", _import_insightface, "an IResNet of InsightFace's arcface_torch, or of MHE",
+        "insightface",
+        _import_insightface,
+        "an IResNet of InsightFace's arcface_torch, or of MHE",
         "backbone.pth or model.pt",
     ).add_argument(
         "--centres",
@@ -222,9 +233,11 @@ def _add_dense_kinds(add):
         help="class centres: folder with checkpoint_gpu_R.pt, softmax_fc_gpu_R.pt or "
         "rank_R_softmax_weight.pt of each rank R, or one such file with all of them (default: "
         "none, the run has no labels)",
-    )  # fmt: skip
+    )
     add(
-        "torchvision", _import_torchvision, "a ResNet of torchvision",
+        "torchvision",
+        _import_torchvision,
+        "a ResNet of torchvision",
         "its state dict, e.g. resnet50-0676ba61.pth",
     ).add_argument(
         "--image-size",
@@ -232,7 +245,7 @@ def _add_dense_kinds(add):
         metavar="N",
         help="height and width of the images (default: 224, or 32 if the first convolution is "
         "3 x 3)",
-    )  # fmt: skip
+    )
 
 
 def _add_text_classifier(add):
@@ -255,10 +268,12 @@ def _add_text_classifier(add):
         help="groups whose labels are scored (default: 10)",
     )
     own = add(
-        "text_classifier", _import_text_classifier,
+        "text_classifier",
+        _import_text_classifier,
         "a small model of a text_classifier_torch project",
-        "config.py of the project, or its folder", labels=False,
-    )  # fmt: skip
+        "config.py of the project, or its folder",
+        labels=False,
+    )
     own.add_argument(
         "--checkpoint", metavar="FILE", help="the trained model (default: that of config.py)"
     )

@@ -106,7 +106,8 @@ def _weight_lines(config, dimensions, with_head=True):
     from tfxc.training.memory.estimate import weight_shapes
 
     recipe = _recipe(config)
-    count, repetition = recipe.num_models(config), recipe.one_model(config, None)[1]
+    count = recipe.num_models(config)
+    repetition = recipe.one_model(config, None)[1]
     encoder, head, _ = make_components(config, **dimensions, repetition=repetition)
     shapes = weight_shapes(encoder, head)
     parts = [f"encoder {config.encoder.name}"] * len(encoder.trainable_weights)
@@ -119,7 +120,8 @@ def _weight_lines(config, dimensions, with_head=True):
             f"  {part:20} {weight.name:12} {place:>22} {weight.size:>15,} "
             f"{weight.bytes / 1e6:>10,.1f} MB"
         )
-    total, held = sum(weight.size for weight in shown), sum(weight.bytes for weight in shown)
+    total = sum(weight.size for weight in shown)
+    held = sum(weight.bytes for weight in shown)
     kind = "as float32" if held == _FLOAT * total else "of float32 and bfloat16"
     times = f", {count} times: {count * total:,} parameters" if count > 1 else ""
     yield (
@@ -138,7 +140,8 @@ def _memory_lines(config, folder, dimensions, data_dependent):
     from tfxc.training.memory.estimate import estimate, memory_lines, rate_groups
 
     recipe = _recipe(config)
-    models, repetition = recipe.models_at_once(config), recipe.one_model(config, None)[1]
+    models = recipe.models_at_once(config)
+    repetition = recipe.one_model(config, None)[1]
     memory = estimate(config, folder, repetition, models=models, **data_dependent)
     yield f"estimated memory of training{' of one model' if recipe.num_models(config) > 1 else ''}:"
     yield from memory_lines(memory.training, config.training, memory)

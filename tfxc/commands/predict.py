@@ -50,9 +50,18 @@ _FILES = (".csv", ".npz", ".parquet")
 # Examples of a task of a cluster, for each of which a worker reads the weights of all networks.
 _OF_SEVERAL_NETWORKS = 16_384
 _NOT_OF_PAIRS = (
-    "k", "min_score", "ensemble", "weights", "top", "format", "beam", "model", "with_id",
-    "with_text", "cluster",
-)  # fmt: skip
+    "k",
+    "min_score",
+    "ensemble",
+    "weights",
+    "top",
+    "format",
+    "beam",
+    "model",
+    "with_id",
+    "with_text",
+    "cluster",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _interactive(predictor, options.min_score)
     names = predictor.names
     if options.file == "-":
-        source, answers = None, _answers_of_pipe(predictor, options.batch_size)
+        source = None
+        answers = _answers_of_pipe(predictor, options.batch_size)
     else:
         source = _source(options, predictor.input_kind)
         answers = _answers_of_file(predictor, source, options)
@@ -116,7 +126,8 @@ def _predictors_of_runs(options):
     from tfxc.inference.protocol import RankerModel
     from tfxc.runs.loaded import load_run
 
-    runs, predictors = {path: load_run(path, options.trust) for path in options.run}, {}
+    runs = {path: load_run(path, options.trust) for path in options.run}
+    predictors = {}
     rankers = 0
     for path, loaded in runs.items():
         loaded.streamed = options.file != "-"
@@ -172,7 +183,8 @@ def _score_pairs(options):
     done = 0
     with Progress("scoring", pairs.shape[0], "examples") as progress:
         for chunk in source.chunks(options.batch_size):
-            rows, done = pairs[done : done + len(chunk)], done + len(chunk)
+            rows = pairs[done : done + len(chunk)]
+            done = done + len(chunk)
             _check_pairs(options, max(done, pairs.shape[0]), pairs)
             features = loaded.features_of(chunk, options.file)
             scores.append(loaded.model.score_pairs(features, rows, likely).data)
@@ -557,7 +569,8 @@ def _lines(predictions, chunk, first, layout, options):
 
 
 def _json_line(_name, said, pairs):
-    labels, scores = [label for label, _ in pairs], [round(score, 6) for _, score in pairs]
+    labels = [label for label, _ in pairs]
+    scores = [round(score, 6) for _, score in pairs]
     return json_text({**said, "labels": labels, "scores": scores})
 
 

@@ -80,7 +80,8 @@ def size_table(before: str | Path, after: str | Path, trust: bool = False) -> st
         trust: see ``tfxc.Run``.
     """
     rows = [("", str(before), str(after))]
-    one, other = _sizes(before, trust), _sizes(after, trust)
+    one = _sizes(before, trust)
+    other = _sizes(after, trust)
     rows += [(name, one[name], other[name]) for name in one]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -62,12 +62,14 @@ def measure(options: "argparse.Namespace", where: str) -> "Measured":
     from tfxc.reports.tables import most_confident
     from tfxc.runs.loaded import load_run
 
-    loaded, measurement = load_run(options.run, options.trust), Measurement.of_options(options)
+    loaded = load_run(options.run, options.trust)
+    measurement = Measurement.of_options(options)
     loaded.streamed = True
     measurement.set_search(loaded)
     loaded.require_counts(where)
     name, rows = measurement.examples(loaded)
-    metrics, decisions = measurement.metrics(loaded), measurement.decisions(loaded)
+    metrics = measurement.metrics(loaded)
+    decisions = measurement.decisions(loaded)
     _, unknown = measurement.update(loaded, rows, metrics, decisions)
     if unknown:
         print(f"{name}: {metrics.num_examples:,} examples, {of_unknown_labels(unknown, loaded)}")
@@ -91,7 +93,8 @@ def write(folder: Path, measured: "Measured", plots: bool) -> None:
     from tfxc.core.storage.files import atomic_file
     from tfxc.reports.plots import confusion_matrix, labels_by_frequency, learning_curves
 
-    loaded, found = measured.loaded, measured.decisions.found
+    loaded = measured.loaded
+    found = measured.decisions.found
     rows = measured.decisions.write_tables(folder, loaded, measured.texts)
     drawn = {}
     if plots:
@@ -114,7 +117,8 @@ def _lines(measured, rows, drawn):
         wrong_columns,
     )
 
-    decisions, (label_rows, confusions, wrong) = measured.decisions, rows
+    decisions = measured.decisions
+    label_rows, confusions, wrong = rows
     found = decisions.found
     yield from _run_lines(measured)
     yield f"## Metrics\n\n```\n{measured.metrics.table()}\n```\n"
@@ -143,8 +147,10 @@ def _lines(measured, rows, drawn):
 
 def _run_lines(measured):
     """What was trained, and how."""
-    loaded, summary = measured.loaded, measured.summary()
-    config, data = loaded.config, loaded.manifest
+    loaded = measured.loaded
+    summary = measured.summary()
+    config = loaded.config
+    data = loaded.manifest
     yield f"# {markdown_text(f'{loaded.folder.path} on {measured.name}')}\n"
     methods = [f"{kind} `{name}`" for kind, name in measured.methods()]
     steps = f"{summary['steps']:,} steps " if "steps" in summary else ""

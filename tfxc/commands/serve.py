@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given["connections"] = checked_connections(options.max_connections)
     limits = Limits(**given, seconds=options.timeout, wait=options.batch_wait)
     limits = dataclasses.replace(limits, k=max(limits.k, options.k or 1))
-    paths, listener = paths_by_name(options.runs), listen(options.host, options.port)
+    paths = paths_by_name(options.runs)
+    listener = listen(options.host, options.port)
     hosts = Hosts(listener.getsockname()[0], options.host, options.allow_host)
     with listener, _frozen_modules():
         metrics = Metrics()
@@ -86,18 +87,24 @@ def _parser():
         "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
     )
     options.add_argument(
-        "--port", type=cli.seed, default=8501,
+        "--port",
+        type=cli.seed,
+        default=8501,
         help="port to listen at, 0 for any that is free (default: %(default)s)",
-    )  # fmt: skip
+    )
     options.add_argument(
-        "--allow-host", action="append", default=[], metavar="NAME",
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
         help="another name of the server that requests may give as Host, and whose pages may use "
         "it, e.g. that of a proxy; repeat it for several (default: none)",
-    )  # fmt: skip
+    )
     options.add_argument(
-        "--k", type=cli.positive,
+        "--k",
+        type=cli.positive,
         help="labels per example where a request does not say (default: 5, at most all)",
-    )  # fmt: skip
+    )
     options.add_argument(
         "--scores",
         action="store_true",
@@ -105,29 +112,37 @@ def _parser():
     )
     _add_label_options(options)
     options.add_argument(
-        "--poll", type=_seconds, default=0.0, metavar="SECONDS",
+        "--poll",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
         help="look for newer versions this often (default: only on SIGHUP)",
-    )  # fmt: skip
+    )
     options.add_argument(
-        "--drain", type=_seconds, default=1.0, metavar="SECONDS",
+        "--drain",
+        type=_seconds,
+        default=1.0,
+        metavar="SECONDS",
         help="after SIGTERM, time in which clients learn that the server ends, before connections "
         "are refused (default: %(default)s)",
-    )  # fmt: skip
+    )
     _add_limits(options.add_argument_group("limits"))
     return options
 
 
 def _add_label_options(options):
     options.add_argument(
-        "--search", metavar="METHOD",
+        "--search",
+        metavar="METHOD",
         help="how labels are searched, e.g. approximate, see docs/scale.md (default: exactly)",
-    )  # fmt: skip
+    )
     options.add_argument(
-        "--label-texts", metavar="FILE",
+        "--label-texts",
+        metavar="FILE",
         help="runs with head label_text find the labels of this file as well, JSON lines "
         '{"label": ..., "text": ...}, and the page and POST /labels add to it; anybody who reaches '
         "the server may (default: no labels are added)",
-    )  # fmt: skip
+    )
 
 
 def _add_limits(group):
@@ -141,19 +156,27 @@ def _add_limits(group):
             help=f"{text} (default: {default})",
         )
     group.add_argument(
-        "--max-connections", type=cli.positive, metavar="N",
+        "--max-connections",
+        type=cli.positive,
+        metavar="N",
         help=f"connections at a time; more: 503 (default: {Limits.connections}, or fewer where the "
         "process may open few files)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--timeout", type=_positive_seconds, default=Limits.seconds, metavar="SECONDS",
+        "--timeout",
+        type=_positive_seconds,
+        default=Limits.seconds,
+        metavar="SECONDS",
         help="from a request to its answer, and for a client that neither sends nor reads; longer: "
         "408 or 504, or the connection is closed (default: %(default)s)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--batch-wait", type=_seconds, default=Limits.wait, metavar="SECONDS",
+        "--batch-wait",
+        type=_seconds,
+        default=Limits.wait,
+        metavar="SECONDS",
         help="time an idle run waits for more requests to search together (default: %(default)s)",
-    )  # fmt: skip
+    )
 
 
 def _seconds(text):

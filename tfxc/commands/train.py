@@ -73,7 +73,8 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
     from tfxc.training.rehearsal.rehearsal import summary_lines
     from tfxc.training.reporting import headline
 
-    seconds, dev = summary.get("seconds"), summary.get("dev")
+    seconds = summary.get("seconds")
+    dev = summary.get("dev")
     lines = ["trained" if seconds is None else f"trained in {duration(seconds)}"]
     lines[0] += f"; dev {headline(dev)}" if dev else ""
     if "rehearsal" in summary:
@@ -289,7 +290,8 @@ def check_config(config: "Config") -> None:
     check_augmentation(config.training.augmentation)
     optimizer = get_optimizer(config.training.optimizer.section())
     if config.head is not None and config.objective is not None:
-        head, objective = config.head.section(), registry.get("objective", config.objective.name)
+        head = config.head.section()
+        objective = registry.get("objective", config.objective.name)
         if head.get("update") == "fused":
             of_head = head.get("weights", "float32"), head.get("learning_rate")
             check_fused(objective, optimizer, config.training, techniques, *of_head)
@@ -304,7 +306,8 @@ def _check_exclusions(config):
     from tfxc.core.storage.reading import existing_file
     from tfxc.data.source_files import expand
 
-    data, names = config.data, ("dev", "test")
+    data = config.data
+    names = ("dev", "test")
     measured = names if config.evaluation.test_on_improvement else names[:1]
     for split in measured:
         for kind in config.evaluation.exclude:
@@ -358,7 +361,8 @@ def _dry_run(config, recipe, folder, options, rehearsal):
         return 0
     what = "training" if repetition is None else f"repetition {repetition} in its own process"
     what = "the largest of these training runs" if outline else what
-    memory, found = allocated(config, manifest, repetition, **data_dependent), None
+    memory = allocated(config, manifest, repetition, **data_dependent)
+    found = None
     if _fits(memory, config):  # else nothing as large is traced, let alone trained
         found = estimate(config, folder, repetition, manifest, models, **data_dependent)
         memory = found.training

@@ -137,8 +137,9 @@ def _show(found):
     writers = {".html": as_html, ".md": as_markdown}
     suffix = Path(found.output).suffix if found.output else None
     if found.output and suffix not in writers:
-        raise ConfigError(f"a name that ends in .html or .md expected, found {found.output!r}",
-                          where="--output")  # fmt: skip
+        raise ConfigError(
+            f"a name that ends in .html or .md expected, found {found.output!r}", where="--output"
+        )
     from tfxc.core.storage.files import atomic_file
     from tfxc.labels.cluster_tree import ClusterTree
 
@@ -326,9 +327,11 @@ def _add_tree_options(tree):
         "--max-iter", type=cli.positive, default=20, help="iterations of 2-means (default: 20)"
     )
     tree.add_argument(
-        "--min-sample-rate", type=cli.number, default=1.0,
+        "--min-sample-rate",
+        type=cli.number,
+        default=1.0,
         help="share of the labels from which centres are found at the root (default: 1)",
-    )  # fmt: skip
+    )
     tree.add_argument(
         "--max-sample-rate",
         type=cli.number,
@@ -336,9 +339,11 @@ def _add_tree_options(tree):
         help="the same at the leaves (default: 1)",
     )
     tree.add_argument(
-        "--warmup-ratio", type=cli.number, default=0.4,
+        "--warmup-ratio",
+        type=cli.number,
+        default=0.4,
         help="share of the levels over which the share increases (default: %(default)s)",
-    )  # fmt: skip
+    )
     tree.add_argument(
         "--seed", type=cli.seed, default=0, help="seed of the first centres (default: 0)"
     )

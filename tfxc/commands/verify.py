@@ -191,7 +191,8 @@ def _compare_pairs(options):
     from tfxc.metrics.verification import pair_distances, verify_pairs
 
     found = _pair_set(options)
-    embeddings, flip = found.embeddings, options.halves and not options.no_flip
+    embeddings = found.embeddings
+    flip = options.halves and not options.no_flip
     if options.run and found.source is None:
         raise ConfigError(
             "pairs of examples that the run can encode expected, found embeddings or no examples",
@@ -233,9 +234,13 @@ def _pair_set(options):
         options.pairs_from_labels, name=options.reader, **dict(options.reader_option)
     )
     return pairs_of_reader(
-        reader, options.num_pairs or 6000, options.seed or 0, options.folds or 10,
-        options.disjoint_classes, embeddings,
-    )  # fmt: skip
+        reader,
+        options.num_pairs or 6000,
+        options.seed or 0,
+        options.folds or 10,
+        options.disjoint_classes,
+        embeddings,
+    )
 
 
 def _given_embeddings(options):

@@ -29,7 +29,8 @@ class Embedder:
     """
 
     def __init__(self, model: "XCModel", flip: bool = False) -> None:
-        self.model, self._flip = model, flip
+        self.model = model
+        self._flip = flip
         self._function = BatchFunction(self._encode)
 
     def __call__(self, features: Mapping[str, np.ndarray] | np.ndarray) -> np.ndarray:
@@ -86,7 +87,8 @@ def vectors_of_texts(
         >>> vectors_of_texts(model, texts.rows).shape                      # doctest: +SKIP
         (150, 384)
     """
-    order, found = rows.by_length(), np.zeros((0, 0), np.float32)
+    order = rows.by_length()
+    found = np.zeros((0, 0), np.float32)
     with Progress(title, len(order), unit) as progress:
         for some in np.split(order, range(_TEXTS, len(order), _TEXTS)):
             vectors = np.asarray(model.find_vectors(rows.take(some)["features"]), np.float32)

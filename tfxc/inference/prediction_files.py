@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
 
 #: Columns of a table that hold what was predicted.
-LABELS, SCORES = "predicted_labels", "predicted_scores"
+LABELS = "predicted_labels"
+SCORES = "predicted_scores"
 _DIGITS = 6
 _SEPARATOR = ";"
 
@@ -182,13 +183,16 @@ def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels
     if path.suffix == ".npz":
         return summed_entries(load_sparse(path), path)
     if path.suffix == ".jsonl":
-        table, wanted = JSONLines(path).table(), ("labels", "scores")
+        table = JSONLines(path).table()
+        wanted = ("labels", "scores")
     elif path.suffix == ".csv":
-        table, wanted = Delimited(path).table(), (LABELS, SCORES)
+        table = Delimited(path).table()
+        wanted = (LABELS, SCORES)
     elif path.suffix == ".parquet":
         file = TableFile(path)
         rows = (row for _, row in file.rows(file.columns))
-        table, wanted = Table(file.columns, rows), (LABELS, SCORES)
+        table = Table(file.columns, rows)
+        wanted = (LABELS, SCORES)
     else:
         raise ConfigError(
             f"{path.name} has no ending of a file of predictions",
@@ -219,7 +223,8 @@ def _values(labels, scores, where):
             labels = json.loads(labels)
         elif isinstance(labels, str):
             labels = labels.split(_SEPARATOR) if scores else []
-        names, numbers = list(map(str, labels)), list(map(float, scores))
+        names = list(map(str, labels))
+        numbers = list(map(float, scores))
         if len(set(names)) == len(numbers) == len(names) and np.isfinite(numbers).all():
             return names, numbers
     raise DataError(

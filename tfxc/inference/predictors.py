@@ -66,8 +66,10 @@ class RunPredictor:
         num_labels = loaded_run.manifest["num_labels"]
         self.k = checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
         self.num_features = loaded_run.manifest["num_features"]
-        self.input_kind, self.names = loaded_run.input_kind, loaded_run.vocabulary.names
-        self._loaded, model = loaded_run, loaded_run.model
+        self.input_kind = loaded_run.input_kind
+        self.names = loaded_run.vocabulary.names
+        self._loaded = loaded_run
+        model = loaded_run.model
         self._probabilities = model.has_probabilities if probabilities is None else probabilities
         self._search = search
         self._searcher(self.k)  # refuses what cannot be found
@@ -120,7 +122,8 @@ class DecidingPredictor(RunPredictor):
     def __init__(self, loaded_run: Any, decision: "Decision") -> None:
         super().__init__(loaded_run, 1, decision.probabilities)
         assert decision.threshold is not None
-        self._threshold, self.k = decision.threshold, len(self.names)
+        self._threshold = decision.threshold
+        self.k = len(self.names)
 
     def _found(self, batch):
         """As of ``RunPredictor``, with as many columns as the longest list needs."""
@@ -153,17 +156,20 @@ class EnsemblePredictor:
         weights: Sequence[float] | None = None,
     ) -> None:
         (_, first), *others = predictors.items()
-        self.input_kind, self.num_features = first.input_kind, first.num_features
+        self.input_kind = first.input_kind
+        self.num_features = first.num_features
         self.names = first.names
         for path, other in others:
             if other.input_kind != self.input_kind:
                 raise ConfigError(
                     f"a run with input {self.input_kind!r}, like the first one, expected, found "
                     f"one with {other.input_kind!r}",
-                    where=path, fix="combine runs that read the same examples",
-                )  # fmt: skip
+                    where=path,
+                    fix="combine runs that read the same examples",
+                )
         self._maps = [label_map(one.names, first.names, path) for path, one in predictors.items()]
-        self._predictors, self._method = list(predictors.values()), method
+        self._predictors = list(predictors.values())
+        self._method = method
         self._weights = check_weights(weights, method, len(predictors))
         listed = max(one.k for one in self._predictors)
         self.k = checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)

@@ -106,9 +106,16 @@ class SavedModelPredictor:
 
 # What TensorFlow raises over a SavedModel that is damaged.
 _UNLOADABLE = (
-    tf.errors.OpError, AssertionError, AttributeError, IndexError, KeyError, OSError, RuntimeError,
-    TypeError, ValueError,
-)  # fmt: skip
+    tf.errors.OpError,
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def _load(folder):

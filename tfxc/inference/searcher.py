@@ -115,9 +115,14 @@ class Searcher:
                 where="--search",
                 fix=f"choose one of: {', '.join(known)}" if known else "leave it out",
             )
-        self.model, self.k, self._method = model, k, method
-        self._full_loss, self._probabilities = full_loss, probabilities
-        self._ranks, self._excluded, self._compared = ranks, excluded, compared
+        self.model = model
+        self.k = k
+        self._method = method
+        self._full_loss = full_loss
+        self._probabilities = probabilities
+        self._ranks = ranks
+        self._excluded = excluded
+        self._compared = compared
         more = 0 if excluded is None else excluded.most
         self._depth = min(k + more, model.num_labels) if more else k
 
@@ -127,8 +132,11 @@ class Searcher:
 
     def find(self, batch: Mapping[str, Any]) -> SearchResult:
         """``SearchResult`` of a batch of arrays, without excluded labels."""
-        features, labels = batch["features"], batch["labels"]
-        excluded, losses, ranks = np.full((len(labels), 1), -1, np.int32), None, None
+        features = batch["features"]
+        labels = batch["labels"]
+        excluded = np.full((len(labels), 1), -1, np.int32)
+        losses = None
+        ranks = None
         if self._excluded is not None:
             excluded = self._excluded.rows(batch["example_index"])
         if self._full_loss:
@@ -197,7 +205,8 @@ class Agreement:
 
     def __init__(self) -> None:
         self._found = self._wanted = self._timed = self._k = 0
-        self._batches, self._seconds = 0, np.zeros(2)
+        self._batches = 0
+        self._seconds = np.zeros(2)
 
     def update(self, ids: np.ndarray, usual: np.ndarray, seconds: tuple[float, float]) -> None:
         """Adds the ids (batch, k) of a batch by the search and by the usual one."""

@@ -109,7 +109,8 @@ def _groups(batches, examples):
     for first, chunk in batches:
         if group and (held >= examples or first != group[0][0] + held):
             yield group
-            group, held = [], 0
+            group = []
+            held = 0
         group.append((first, chunk))
         held += len(chunk)
     if group:

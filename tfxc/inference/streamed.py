@@ -52,7 +52,9 @@ class StreamedModel(abc.ABC):
     network: "XCModel"
 
     def __init__(self, whole: "XCModel", count: int, unit: str) -> None:
-        self._whole, self._count, self._unit = whole, count, unit
+        self._whole = whole
+        self._count = count
+        self._unit = unit
         self._loaded: int | None = None
 
     @abc.abstractmethod

@@ -15,9 +15,12 @@ from tfxc.reports.tables import average_rows, markdown
 FILE = "card.md"
 #: The Hub's name of each metric of the headline that it knows.
 _OF_THE_HUB = {
-    "accuracy": "accuracy", "micro-F1": "f1", "macro-F1": "f1",
-    "micro-precision": "precision", "micro-recall": "recall",
-}  # fmt: skip
+    "accuracy": "accuracy",
+    "micro-F1": "f1",
+    "macro-F1": "f1",
+    "micro-precision": "precision",
+    "micro-recall": "recall",
+}
 _TASKS = {"image": ("image-classification", "Image Classification")}
 _TEXT = ("text-classification", "Text Classification")
 _FEATURES = ("tabular-classification", "Tabular Classification")
@@ -133,7 +136,8 @@ def _slug(name):
 
 def _body(measured, name):
     loaded = measured.loaded
-    manifest, summary = loaded.manifest, measured.summary()
+    manifest = loaded.manifest
+    summary = measured.summary()
     yield f"# {markdown_text(name)}\n"
     methods = ", ".join(f"{kind} `{method}`" for kind, method in measured.methods())
     yield (

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 from tfxc.reports.curves import Curve
 
-WIDTH, HEIGHT = 480, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 28, 12, 42
+WIDTH = 480
+HEIGHT = 270
+_LEFT = 52
+_RIGHT = 28
+_TOP = 12
+_BOTTOM = 42
 _MOST_POINTS = 400
 
 
@@ -29,9 +33,11 @@ class Axis:
     @classmethod
     def around(cls, label: str, values: Sequence[float], logarithmic: bool = False) -> "Axis":
         """The axis that holds all of ``values``, with some space where they are all the same."""
-        low, high = min(values), max(values)
+        low = min(values)
+        high = max(values)
         if low == high:
-            low, high = low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5)
+            low = low - (abs(low) / 2 or 0.5)
+            high = high + (abs(high) / 2 or 0.5)
         return cls(label, low, high, logarithmic)
 
     def share(self, value: float) -> float:
@@ -133,8 +139,10 @@ class Chart:
         floor = self.top(self.y.low)
         found = []
         for low, high, value, text in self.bars:
-            left, top = self.left(low), self.top(value)
-            width, height = round(self.left(high) - left, 1), round(floor - top, 1)
+            left = self.left(low)
+            top = self.top(value)
+            width = round(self.left(high) - left, 1)
+            height = round(floor - top, 1)
             found.append(Mark(left, top, text, width, height))
         return found
 

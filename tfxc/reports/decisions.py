@@ -56,7 +56,8 @@ class Decisions:
         self, folder: str | Path, loaded: "LoadedRun", texts: Mapping[int, str]
     ) -> tuple[list[tuple[Any, ...]], ...]:
         """Writes the three tables; arguments see ``write``; returns the rows of the three."""
-        names, counts = loaded.vocabulary.names, loaded.label_counts
+        names = loaded.vocabulary.names
+        counts = loaded.label_counts
         assert counts is not None  # see ``LoadedRun.require_counts``
         return write_tables(folder, self.found, names, counts, texts, self.scores)
 
@@ -73,7 +74,8 @@ class Decisions:
         """
         from tfxc.core.storage.files import atomic_files
 
-        folder, found = Path(folder), self.found
+        folder = Path(folder)
+        found = self.found
         with atomic_files(folder) as scratch:
             self.write_tables(scratch, loaded, texts)
         rows = average_rows(found, loaded.vocabulary.names)

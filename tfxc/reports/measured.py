@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
 SLICE_COLUMNS = (
-    "labels", "training examples of a label", "occurrences", "precision", "recall", "macro F1",
-)  # fmt: skip
+    "labels",
+    "training examples of a label",
+    "occurrences",
+    "precision",
+    "recall",
+    "macro F1",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,8 @@ class Measured:
 
     def headline(self) -> dict[str, float]:
         """The few values that matter most, {name: value}; which depends on what is predicted."""
-        values, support = self.metrics.known_values(), self.metrics.support()
+        values = self.metrics.known_values()
+        support = self.metrics.support()
         names = [name for name in values if name.startswith(("P@", "nDCG@")) and "/" not in name]
         first = ["P@1", *[name for name in names if name.startswith("nDCG@")][-1:]]
         found = {name: values[name] for name in first if name in values and support[name]}
@@ -87,7 +93,8 @@ class Measured:
         The head are the most frequent labels, of which a third of all occurrences in training are;
         the torso those of the second third. Labels that all have as many examples are one slice.
         """
-        found, counts = self.decisions.found, self.loaded.label_counts
+        found = self.decisions.found
+        counts = self.loaded.label_counts
         assert counts is not None  # see ``LoadedRun.require_counts``
         slices = frequency_slices(counts, "shares")
         if counts.min() == counts.max():
@@ -101,7 +108,8 @@ class Measured:
             hits, predicted, true = (
                 int(column[inside].sum()) for column in (found.hits, found.predicted, found.true)
             )
-            least, most = int(counts[inside].min()), int(counts[inside].max())
+            least = int(counts[inside].min())
+            most = int(counts[inside].max())
             values = (float(ratio(hits, predicted)), float(ratio(hits, true)), _mean(f1[inside]))
             span = f"{least:,}" if least == most else f"{least:,} to {most:,}"
             rows.append((name, int(inside.sum()), span, true, *values))

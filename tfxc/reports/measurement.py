@@ -127,7 +127,8 @@ class Measurement:
     def _split(self, loaded):
         from tfxc.data.sources.shards import open_source
 
-        splits, split = loaded.manifest["splits"], self._split_of(loaded)
+        splits = loaded.manifest["splits"]
+        split = self._split_of(loaded)
         if split not in splits:
             raise ConfigError(
                 f"the run's data have no split {split!r}",
@@ -186,8 +187,10 @@ class Measurement:
         from tfxc.metrics.suite import build_metrics, metrics_of_pairs
         from tfxc.training.evaluation import classification_of, measures_full_loss
 
-        settings, splits = loaded.config.evaluation, loaded.manifest["splits"]
-        num_labels, counts = loaded.manifest["num_labels"], loaded.label_counts
+        settings = loaded.config.evaluation
+        splits = loaded.manifest["splits"]
+        num_labels = loaded.manifest["num_labels"]
+        counts = loaded.label_counts
         ks = self._ks(settings, num_labels)
         return build_metrics(
             ks=ks,
@@ -254,9 +257,14 @@ class Measurement:
             if SPLIT in kind:
                 kinds[place] = kind.replace(SPLIT, self._split_of_file(loaded, kind))
         return exclusions_of_file(
-            self._reader(loaded), kinds, loaded.vocabulary, loaded.label_texts, data.self_part,
-            folder, train,
-        )  # fmt: skip
+            self._reader(loaded),
+            kinds,
+            loaded.vocabulary,
+            loaded.label_texts,
+            data.self_part,
+            folder,
+            train,
+        )
 
     def _split_of_file(self, loaded, kind):
         """The split of the run's data that a file is."""
@@ -330,9 +338,15 @@ class Measurement:
         full_loss = "full_loss" in metrics.names
         probabilities = decisions is not None and rule.probabilities
         searcher = Searcher(
-            loaded.model, depth, self.search, full_loss, probabilities,
-            ranks="MRR" in metrics.names, excluded=self.excluded(loaded, rows), compared=compared,
-        )  # fmt: skip
+            loaded.model,
+            depth,
+            self.search,
+            full_loss,
+            probabilities,
+            ranks="MRR" in metrics.names,
+            excluded=self.excluded(loaded, rows),
+            compared=compared,
+        )
         parts = []
         unknown = Counter[int]()
         watch = curve.update if curve else None
@@ -409,10 +423,13 @@ def reader_of_file(
     from tfxc.data.given_features import with_features
     from tfxc.data.source_files import options_of_file
 
-    data, arguments, longest = loaded.config.data, {}, MAX_LINE_BYTES
+    data = loaded.config.data
+    arguments = {}
+    longest = MAX_LINE_BYTES
     # What was said about the training file says nothing about a file of another format.
     if name is None and ending_of(path) == ending_of(data.train):
-        name, longest = data.reader, data.max_line_bytes
+        name = data.reader
+        longest = data.max_line_bytes
         arguments = options_of_file(data, path)
     arguments = {**arguments, **(options or {})}
     reader = open_reader(path, name=name, longest_line=longest, **arguments)

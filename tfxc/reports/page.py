@@ -121,7 +121,8 @@ def _policy():
 
 
 def _head(measured):
-    loaded, summary = measured.loaded, measured.summary()
+    loaded = measured.loaded
+    summary = measured.summary()
     manifest = loaded.manifest
     facts = {"model": ", ".join(f"{kind} {name}" for kind, name in measured.methods())}
     facts["data"] = f"{manifest['name']}: {manifest['num_labels']:,} labels"
@@ -148,11 +149,17 @@ def _metrics(measured):
     columns = sorted({c for cells in rows.values() for c in cells if c}, key=lambda c: int(c[1:]))
     table = [
         # A metric without cut-off stands in the first column, as in ``MetricSuite.table``.
-        (name, [cells.get(column, cells.get("", "") if not place else "")
-                for place, column in enumerate(columns)])
+        (
+            name,
+            [
+                cells.get(column, cells.get("", "") if not place else "")
+                for place, column in enumerate(columns)
+            ],
+        )
         for name, cells in rows.items()
-    ]  # fmt: skip
-    names, found = measured.loaded.vocabulary.names, measured.decisions.found
+    ]
+    names = measured.loaded.vocabulary.names
+    found = measured.decisions.found
     counts = {name: f"{value:,}" for name, value in measured.metrics.counts().items()}
     return {
         "metric_columns": columns,
@@ -203,7 +210,8 @@ def _search(measured):
 
 def _frequency_chart(measured):
     """Mean precision and recall by the power of ten of the training examples; None of one power."""
-    found, counts = measured.decisions.found, measured.loaded.label_counts
+    found = measured.decisions.found
+    counts = measured.loaded.label_counts
     values = dict(zip(("precision", "recall", "F1"), found.precision_recall_f1(), strict=True))
     known = ~np.isnan(values["F1"])
     groups = [*means_by_frequency(counts[known], {n: v[known] for n, v in values.items()})]
@@ -234,7 +242,8 @@ def _reliability_chart(metric: "Reliability") -> Chart:
 
 def _labels(measured):
     """The table of labels: columns for the script, and the first rows for those who have none."""
-    loaded, found = measured.loaded, measured.decisions.found
+    loaded = measured.loaded
+    found = measured.decisions.found
     rows = label_rows(found, loaded.vocabulary.names, loaded.label_counts)
     num_labels = len(rows)
     if num_labels > _MOST_LABELS:
@@ -251,7 +260,8 @@ def _labels(measured):
 
 
 def _mistakes(measured):
-    found, names = measured.decisions.found, measured.loaded.vocabulary.names
+    found = measured.decisions.found
+    names = measured.loaded.vocabulary.names
     wrong = [
         {
             "number": row + 1,
@@ -277,7 +287,8 @@ def _mistakes(measured):
 
 def _facts(measured):
     loaded = measured.loaded
-    manifest, environment = loaded.manifest, loaded.folder.environment()
+    manifest = loaded.manifest
+    environment = loaded.folder.environment()
     times = {"training": f"{measured.summary().get('seconds', 0):,} s"}
     machine = versions = {}
     if environment is not None:

@@ -61,8 +61,9 @@ def learning_curves(metrics_file: str | Path, path: str | Path) -> bool:
     if not groups:
         return False
     plots = pyplot()
-    figure, axes = plots.subplots(1, len(groups), figsize=(4.6 * len(groups), 3.6),
-                                  layout="constrained", squeeze=False)  # fmt: skip
+    figure, axes = plots.subplots(
+        1, len(groups), figsize=(4.6 * len(groups), 3.6), layout="constrained", squeeze=False
+    )
     for axis, (title, drawn) in zip(axes[0], groups, strict=True):
         for curve in drawn:
             marker = "." if len(curve.points) < 60 else None
@@ -114,7 +115,8 @@ def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str |
     for axis, (name, values) in zip(
         axes, {"precision": precision, "recall": recall}.items(), strict=True
     ):
-        counts, values = label_counts[occurring[name]], values[occurring[name]]
+        counts = label_counts[occurring[name]]
+        values = values[occurring[name]]
         if counts.max(initial=0) < 2 * max(1, counts.min(initial=2**31)):
             axis.plot(np.sort(values), ".", markersize=4)
             axis.set(xlabel="labels, lowest first", title=name)

@@ -55,8 +55,10 @@ def ranked(
     kept = ranks < k
     ids = np.full((len(counts), k), -1, np.int32)
     scores = np.full((len(counts), k), -np.inf, np.float32)
-    places, kept_order = (rows[kept], ranks[kept]), order[kept]
-    ids[places], scores[places] = matrix.indices[kept_order], matrix.data[kept_order]
+    places = (rows[kept], ranks[kept])
+    kept_order = order[kept]
+    ids[places] = matrix.indices[kept_order]
+    scores[places] = matrix.data[kept_order]
     return ids, scores
 
 
@@ -123,7 +125,8 @@ def measure_predictions(
         train = sources[train_labels]
         fits = train.shape[1] == labels.shape[1]
         _check_shape(fits, train, labels, train_labels, truth)
-        counts, rows = np.bincount(train.indices, minlength=train.shape[1]), train.shape[0]
+        counts = np.bincount(train.indices, minlength=train.shape[1])
+        rows = train.shape[0]
     plain = build_metrics(ks, counts, rows, propensity)
     suite = MetricSuite([*plain.metrics, RecallOfAll(ks)])
     parts = []

@@ -32,7 +32,8 @@ class RepetitionCurve:
 
     def update(self, batch: Mapping[str, Any]) -> None:
         """Searches a batch, as ``RunModel.stream`` yields it, with each number of repetitions."""
-        scores, head = self._model.search_scores(batch["features"]), self._model.head
+        scores = self._model.search_scores(batch["features"])
+        head = self._model.head
         for count, suite in enumerate(self._suites, start=1):
             k = suite.min_predictions
             ids, totals = head.search_top_k(scores, k, self._method, most=count)

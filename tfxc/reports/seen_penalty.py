@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
 _AWAY = 4.0  # more than two cosines can differ by
-_STEPS, _MOST = 100, 1.0  # of the penalties that are tried, in either direction
+# of the penalties that are tried, in either direction
+_STEPS = 100
+_MOST = 1.0
 
 
 class Calibrated(NamedTuple):

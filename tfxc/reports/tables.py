@@ -62,7 +62,8 @@ def average_rows(found: "PerLabel", names: Sequence[str]) -> list[tuple[Any, ...
     See ``tfxc.metrics.classification.Classification``.
     """
     classification = found.classification
-    values, rows = classification.result(), []
+    values = classification.result()
+    rows = []
     titles = {average: average for average in ("binary", "micro", "macro", "samples")}
     if classification.positive is not None:
         titles["binary"] = f"binary ({one_line(names[classification.positive])})"

@@ -35,7 +35,9 @@ class CheckpointFiles:
     """
 
     def __init__(self, folder: Path, prefix: str, variables: "Sequence[tf.Variable]" = ()) -> None:
-        self.folder, self.prefix, self._variables = folder, prefix, list(variables)
+        self.folder = folder
+        self.prefix = prefix
+        self._variables = list(variables)
 
     @functools.cached_property
     def checkpoint(self) -> "tf.train.Checkpoint":
@@ -140,7 +142,8 @@ class CheckpointFiles:
                 where=path,
                 fix="restore the run's own config.json",
             )
-        values, tables = tf.train.load_checkpoint(str(path)), {}
+        values = tf.train.load_checkpoint(str(path))
+        tables = {}
         for variable, place in zip(variables, places, strict=True):
             if is_large(variable):
                 tables[_name(place)] = variable

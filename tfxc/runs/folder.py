@@ -54,12 +54,16 @@ _RESTORE = "restore it from a copy, or train again with --fresh"
 _FREE_KEYS = {
     "": {"about", "run", "evaluation"},
     "training": {
-        "log_every", "evaluate_every", "checkpoint_every", "devices", "keep_checkpoints",
+        "log_every",
+        "evaluate_every",
+        "checkpoint_every",
+        "devices",
+        "keep_checkpoints",
         "trackers",
     },
     "data": {"where", "rehearsal", "max_line_bytes"},
     "recipe": {"memory_gb", "threads"},
-}  # fmt: skip
+}
 
 
 class RunFolder(RunWriter):
@@ -210,7 +214,8 @@ class RunFolder(RunWriter):
         if fresh or changed:
             check_own(self.path, KIND)
         if not fresh and changed and self.has_progress() and not self.extended_from(config):
-            old, new = _tree(self.config()), _tree(config)
+            old = _tree(self.config())
+            new = _tree(config)
             shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
             alone = " and without --repetition" if self._inner_runs() else ""
             raise CheckpointError(
@@ -456,7 +461,8 @@ class RunFolder(RunWriter):
         if not (self / "config.json").exists():
             return []
         try:
-            old, new = _tree(self.config()), _tree(config)
+            old = _tree(self.config())
+            new = _tree(config)
         except UserError as error:
             raise CheckpointError(
                 error.problem,
@@ -545,7 +551,8 @@ class RunFolder(RunWriter):
         if self.step is not None:
             self._checkpoints().load_weights(self.step, model)
             return
-        path, fix = self / WEIGHTS, _UNFIT
+        path = self / WEIGHTS
+        fix = _UNFIT
         if check:
             self.check_weights()
         try:

@@ -90,7 +90,8 @@ class LoadedRun:
         self.streamed = False
         self._search: tuple[int | None, str | None] | None = None
         self._head_settings: dict[str, int] = {}
-        self.folder, self.trust = RunFolder(Path(path)), trust or _trusting.get()
+        self.folder = RunFolder(Path(path))
+        self.trust = trust or _trusting.get()
         self.folder.check_files()
         self.config = self.folder.config()
         if not self.trust:
@@ -200,7 +201,8 @@ class LoadedRun:
             ConfigError: the head has none, or none of these.
             CheckpointError: none of them is trained.
         """
-        where, section = "--repetitions", self.config.head.section() if self.config.head else {}
+        where = "--repetitions"
+        section = self.config.head.section() if self.config.head else {}
         known = registry.arguments(registry.get("head", section["name"])) if section else {}
         if "num_repetitions" not in known:
             found = f"head {section['name']!r}" if section else "none"

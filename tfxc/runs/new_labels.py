@@ -49,7 +49,8 @@ def add_labels_by_text(loaded: "LoadedRun", path: str | Path, output: str | Path
     check_run(loaded, output)
     texts = read_label_texts(path)
     _refuse_known(loaded, texts, path)
-    extended, names = with_labels(loaded, texts), list(texts)
+    extended = with_labels(loaded, texts)
+    names = list(texts)
     manifest = Manifest.model_validate(extended.manifest)
     with new_run(output) as run:
         run.write_config(loaded.config.model_copy(update={"run": str(output)}))
@@ -79,7 +80,8 @@ def with_labels(loaded: "LoadedRun", texts: Mapping[str, str]) -> "LoadedRun":
     Example:
         >>> extended = with_labels(loaded, {"order_pizza": "order a pizza"})  # doctest: +SKIP
     """
-    old, vectors = loaded.manifest["num_labels"], encoded_texts(loaded, list(texts.values()))
+    old = loaded.manifest["num_labels"]
+    vectors = encoded_texts(loaded, list(texts.values()))
     manifest = {**loaded.manifest, "num_labels": old + len(texts)}
     with without_starts():
         model = build_model(

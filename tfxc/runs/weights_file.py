@@ -47,7 +47,8 @@ class _DeferredErrorFile(io.BytesIO):
 
     def __init__(self, file):
         super().__init__()
-        self._file, self.failure = file, None
+        self._file = file
+        self.failure = None
 
     def __str__(self):
         return str(self._file.name)

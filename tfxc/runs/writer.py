@@ -51,21 +51,45 @@ _OF_A_FINISHED_RUN = (CONFIG, WEIGHTS, ENVIRONMENT, "tree*.npz", "calibration.js
 
 # What there is once a first step is done, in addition to the same in the folders of the parts.
 PROGRESS = (
-    WEIGHTS, SUMMARY, "calibration.json", "tree.npz", "tree-preliminary.npz",
-    "checkpoints/*", "embeddings/*", "ranker/*",
-)  # fmt: skip
+    WEIGHTS,
+    SUMMARY,
+    "calibration.json",
+    "tree.npz",
+    "tree-preliminary.npz",
+    "checkpoints/*",
+    "embeddings/*",
+    "ranker/*",
+)
 RUNS_INSIDE = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
 TEACHER = "*teacher_logits*"  # is used again only if it is of the same teachers and data
 _BEGINNING = (
-    CONFIG, "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard", "trackers.json",
+    CONFIG,
+    "assets",
+    "log.txt",
+    "metrics.jsonl",
+    "teachers.txt",
+    "tensorboard",
+    "trackers.json",
     "wandb",
-)  # fmt: skip
+)
 # What else commands write into a run unless they are given another place.
 _DERIVED = (
-    checksums.FILE, ENVIRONMENT, "evaluation-*", "report", "card.md", "savedmodel", "onnx",
-    "onnx-*", "litert", "litert-*", ".repetition-*", "start", "concat",
-    "*embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
-)  # fmt: skip
+    checksums.FILE,
+    ENVIRONMENT,
+    "evaluation-*",
+    "report",
+    "card.md",
+    "savedmodel",
+    "onnx",
+    "onnx-*",
+    "litert",
+    "litert-*",
+    ".repetition-*",
+    "start",
+    "concat",
+    "*embeddings.npy*",
+    "matched.npz",  # of a level of an XR-Transformer
+)
 NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_DERIVED)
 NAMES += (f".new-{WEIGHTS}",)
 
@@ -107,7 +131,8 @@ class RunWriter:
     """
 
     def __init__(self, path: str | Path, chief: bool = True) -> None:
-        self.path, self.chief = Path(path), chief
+        self.path = Path(path)
+        self.chief = chief
 
     def __truediv__(self, name):
         return self.path / name
@@ -160,7 +185,8 @@ class RunWriter:
 
         Repetitions that start together do so at the same time; each file is written atomically.
         """
-        data_folder, assets = Path(data_folder), self / "assets"
+        data_folder = Path(data_folder)
+        assets = self / "assets"
         names = [data_folder / name for name in (MANIFEST_FILE, LABELS_FILE, LABEL_COUNTS_FILE)]
         names += [*(data_folder / LABEL_TEXTS_FOLDER).glob(TEXTS_FILE)]
         texts = (data_folder / "text_features").rglob("*")

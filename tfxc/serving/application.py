@@ -73,11 +73,14 @@ class Application:
     """
 
     def __init__(self, catalog: Catalog, metrics: Metrics, hosts: Hosts | None = None) -> None:
-        self.catalog, self.metrics, self.draining = catalog, metrics, False
+        self.catalog = catalog
+        self.metrics = metrics
+        self.draining = False
         self.hosts = hosts or Hosts()
         self._held = 0  # bytes of the bodies of all requests that are not answered yet
         self._parser = concurrent.futures.ThreadPoolExecutor(1, "parse")
-        model, version = "/v1/models/{name}", "/versions/{version}"
+        model = "/v1/models/{name}"
+        version = "/versions/{version}"
         routes = [
             Route("/", self._page("page.html")),
             Route("/docs", self._page("interface.html")),
@@ -146,23 +149,25 @@ class Application:
         return Response(self.metrics.text(self.catalog), media_type=CONTENT_TYPE)
 
     async def _models(self, _: Request) -> Response:
-        return _json({
-            "models": [
-                {
-                    "name": name,
-                    "version": slot.current.number,
-                    "examples": list(slot.current.forms.fields),
-                    "num_labels": slot.current.num_labels,
-                    "probabilities": slot.current.probabilities,
-                    "k": slot.current.k,
-                    "max_k": slot.current.max_k,
-                    "neighbours": slot.current.neighbours,
-                    "takes_labels": slot.current.takes_labels,
-                    "report": _report_of(slot.current),
-                }
-                for name, slot in self.catalog.slots.items()
-            ]
-        })  # fmt: skip
+        return _json(
+            {
+                "models": [
+                    {
+                        "name": name,
+                        "version": slot.current.number,
+                        "examples": list(slot.current.forms.fields),
+                        "num_labels": slot.current.num_labels,
+                        "probabilities": slot.current.probabilities,
+                        "k": slot.current.k,
+                        "max_k": slot.current.max_k,
+                        "neighbours": slot.current.neighbours,
+                        "takes_labels": slot.current.takes_labels,
+                        "report": _report_of(slot.current),
+                    }
+                    for name, slot in self.catalog.slots.items()
+                ]
+            }
+        )
 
     async def _predict(self, request: Request) -> Response:
         def read(body: bytearray) -> tuple[ServedRun, Any, int, None]:
@@ -173,12 +178,14 @@ class Application:
 
         async with self._in_time(request) as body:
             served, ids, scores, _ = await self._answered(body, read)
-        return _json({
-            "model": served.name,
-            "version": served.number,
-            "probabilities": served.probabilities,
-            "predictions": listed(served, ids, scores),
-        })  # fmt: skip
+        return _json(
+            {
+                "model": served.name,
+                "version": served.number,
+                "probabilities": served.probabilities,
+                "predictions": listed(served, ids, scores),
+            }
+        )
 
     async def _neighbours(self, request: Request) -> Response:
         async with self._in_time(request) as body:
@@ -187,12 +194,14 @@ class Application:
             k = served.checked_k(fields.get("k"))
             found = await served.similar_labels(fields.get("label"), k)
         (neighbours,) = listed(served, *found)
-        return _json({
-            "model": served.name,
-            "version": served.number,
-            "label": fields["label"],
-            "neighbours": neighbours,
-        })  # fmt: skip
+        return _json(
+            {
+                "model": served.name,
+                "version": served.number,
+                "label": fields["label"],
+                "neighbours": neighbours,
+            }
+        )
 
     async def _add_label(self, request: Request) -> Response:
         _refuse_forms(request)
@@ -231,9 +240,7 @@ class Application:
         return FileResponse(path, media_type=kind, headers={"Content-Security-Policy": _OF_REPORTS})
 
     def _named(self, request: Request) -> ServedRun:
-        return self.catalog.find(
-            request.path_params["name"], request.path_params.get("version")
-        )  # fmt: skip
+        return self.catalog.find(request.path_params["name"], request.path_params.get("version"))
 
     async def _answered(
         self, body: bytearray, read: Callable[[bytearray], tuple[ServedRun, Any, int, Any]]
@@ -266,11 +273,14 @@ class Application:
     @contextlib.asynccontextmanager
     async def _in_time(self, request: Request) -> AsyncIterator[bytearray]:
         """Yields the body; what is done inside must end within the time limit."""
-        status, problem, body = 408, "the request was not complete", bytearray()
+        status = 408
+        problem = "the request was not complete"
+        body = bytearray()
         try:
             async with asyncio.timeout(self._limits.seconds):
                 await self._receive(request, body)
-                status, problem = 504, "there was no answer"
+                status = 504
+                problem = "there was no answer"
                 yield body
         except TimeoutError:
             raise RequestError(
@@ -307,7 +317,8 @@ class _Observed:
     """Counts and times requests, and asks clients to close connections when the server ends."""
 
     def __init__(self, inner: ASGIApp, routes: list[Route], application: Application) -> None:
-        self._inner, self._application = inner, application
+        self._inner = inner
+        self._application = application
         self._metrics = application.metrics
         # Addresses with a version are counted with those without one, which come later.
         self._patterns: dict[Any, str] = {route.endpoint: route.path for route in routes}
@@ -316,7 +327,8 @@ class _Observed:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
-        begun, status = time.perf_counter(), 500
+        begun = time.perf_counter()
+        status = 500
 
         async def send_on(message: Message) -> None:
             nonlocal status
@@ -325,9 +337,7 @@ class _Observed:
                 # A body that is not read to its end leaves no place for another request.
                 if self._application.draining or status in (408, 413, 503):
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
-                message["headers"] = [
-                    *message["headers"], (b"x-content-type-options", b"nosniff")
-                ]  # fmt: skip
+                message["headers"] = [*message["headers"], (b"x-content-type-options", b"nosniff")]
             await send(message)
 
         inner = self._inner

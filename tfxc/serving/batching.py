@@ -62,7 +62,9 @@ class Batcher:
         limits: Limits,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
-        self._search, self._limits, self.on_batch = search, limits, on_batch
+        self._search = search
+        self._limits = limits
+        self.on_batch = on_batch
         self._jobs: dict[asyncio.Future[Found], _Job] = {}  # in the order in which they came
         self._waiting = 0
         self._busy = self._planned = False
@@ -136,7 +138,8 @@ class Batcher:
 
     def _take(self):
         """Jobs of one batch, without those that nobody waits for any more."""
-        jobs, size = [], 0
+        jobs = []
+        size = 0
         while self._jobs:
             job = next(iter(self._jobs.values()))
             if size and size + len(job.chunk) > self._limits.batch:

@@ -84,8 +84,10 @@ class Acceptor:
         protocol: Callable[[], asyncio.Protocol],
         limits: Limits,
     ) -> None:
-        self._listener, self._connections = listener, connections
-        self._protocol, self._limits = protocol, limits
+        self._listener = listener
+        self._connections = connections
+        self._protocol = protocol
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[Any]] = set()  # accepted, and not among connections yet
         self._pause: asyncio.TimerHandle | None = None
@@ -207,7 +209,9 @@ class Connection(HttpToolsProtocol):
         self, *, limits: Limits, full: ASGIApp, silent: dict["Connection", None], **given: Any
     ) -> None:
         super().__init__(**given)
-        self._limits, self._full, self._silent = limits, full, silent
+        self._limits = limits
+        self._full = full
+        self._silent = silent
         self._received = 0  # bytes since the first one of a head that is not complete
         self._size = 0  # bytes of the parsed part of a head
         self._in_head = False

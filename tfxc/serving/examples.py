@@ -76,7 +76,8 @@ class ExampleForms:
                 where=where,
                 fix="serve another run",
             )
-        self._sizes, self._most = sizes, most
+        self._sizes = sizes
+        self._most = most
         self.signatures = {DEFAULT_SIGNATURE: self.input.tensors(sizes)}
         if self.input is IMAGE:
             self.signatures["encoded"] = ENCODED.tensors(sizes)
@@ -214,7 +215,8 @@ class ExampleForms:
 
     def _bags(self, arrays, where):
         ids, weights, splits = (arrays[name] for name in ("ids", "weights", "row_splits"))
-        width, right = self._sizes["num_features"], len(ids) == len(weights)
+        width = self._sizes["num_features"]
+        right = len(ids) == len(weights)
         right = right and splits[0] == 0 and splits[-1] == len(ids) and (np.diff(splits) >= 0).all()
         if not right or len(splits) < 2:
             raise bad_request(
@@ -292,7 +294,8 @@ def _array(values: Any, tensor: Tensor, where: str) -> np.ndarray:
     Types and lengths are compared before anything is converted: NumPy would make an array of texts
     in which each takes as much memory as the longest.
     """
-    numbers, shape = values, [len(values)]
+    numbers = values
+    shape = [len(values)]
     for length in tensor.shape()[1:]:
         if not all(isinstance(row, list) for row in numbers):
             raise _expected(f"numbers ({tensor})", values, where)
@@ -307,7 +310,8 @@ def _array(values: Any, tensor: Tensor, where: str) -> np.ndarray:
         raise _expected(f"numbers ({tensor})", values, where)
     if tensor.dtype != "float32":
         limits = np.iinfo(tensor.dtype)
-        low, high = min(numbers, default=0), max(numbers, default=0)
+        low = min(numbers, default=0)
+        high = max(numbers, default=0)
         if low < limits.min or high > limits.max:
             raise bad_request(
                 f"numbers from {limits.min} to {limits.max} expected, found {as_shown(low)} to "

@@ -82,8 +82,11 @@ Start it with --allow-host evil.example if that is right.
         host = _split(named[0])
         if host is None or not self._answers_to(host[0]):
             shown = named[0][:_SHOWN]
-            fix = f"start it with --allow-host {host[0][:_SHOWN]} if that is right" if host else (
-                "send the name or the address of the server")  # fmt: skip
+            fix = (
+                f"start it with --allow-host {host[0][:_SHOWN]} if that is right"
+                if host
+                else ("send the name or the address of the server")
+            )
             raise RequestError(421, f"this server is not known as {shown!r}", where="Host", fix=fix)
         origins = [value.decode("latin-1") for name, value in headers if name == b"origin"]
         for origin in origins:

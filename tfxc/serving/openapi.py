@@ -30,8 +30,10 @@ def openapi_document(catalog: "Catalog") -> dict[str, Any]:
     Args:
         catalog: its runs, from which examples are made.
     """
-    model, version = "/v1/models/{name}", "/versions/{version}"
-    name, number = _in_path("name", list(catalog.slots)), _in_path("version")
+    model = "/v1/models/{name}"
+    version = "/versions/{version}"
+    name = _in_path("name", list(catalog.slots))
+    number = _in_path("version")
     served = {
         ":predict": {"post": _predict_served(catalog)},
         "": {"get": _operation("version and state of a model", "Status")},
@@ -74,11 +76,14 @@ def _schemas(catalog):
 
 
 def _request_schema(catalog):
-    limits, texts = catalog.limits, {"type": "array", "items": {"type": "string"}}
-    features = {"oneOf": [
-        {"type": "object", "description": "weight by the number of the feature"},
-        {"type": "array", "items": {"type": "number"}, "description": "a dense vector"},
-    ]}  # fmt: skip
+    limits = catalog.limits
+    texts = {"type": "array", "items": {"type": "string"}}
+    features = {
+        "oneOf": [
+            {"type": "object", "description": "weight by the number of the feature"},
+            {"type": "array", "items": {"type": "number"}, "description": "a dense vector"},
+        ]
+    }
     return {
         "type": "object",
         "additionalProperties": False,
@@ -129,8 +134,10 @@ def _neighbours_schema():
 def _predict(catalog):
     served = next(iter(catalog.slots.values())).current
     fields: dict[str, Any] = {
-        "texts": ["some text"], "features": [{"0": 1.0, "7": 0.5}], "images": ["iVBORw0K..."],
-    }  # fmt: skip
+        "texts": ["some text"],
+        "features": [{"0": 1.0, "7": 0.5}],
+        "images": ["iVBORw0K..."],
+    }
     example = {field: fields[field] for field in served.forms.fields}
     body = _content({"$ref": "#/components/schemas/Predict"}, {**example, "k": served.k})
     return {

@@ -115,14 +115,18 @@ class ServedRun:
         options: "RunOptions",
         loaded: LoadedRun | None = None,
     ) -> None:
-        self.name, self.version, self.number = name, version, number
+        self.name = name
+        self.version = version
+        self.number = number
         loaded = load_run(version.folder, options.trust) if loaded is None else loaded
         loaded.search_with()
         self.takes_labels = options.new_labels is not None and takes_labels(loaded)
         missing = options.new_labels.missing_in(loaded) if options.new_labels else {}
         if self.takes_labels and missing:
             loaded = with_labels(loaded, missing)
-        self._limits, self._options, self._loaded = limits, options, loaded
+        self._limits = limits
+        self._options = options
+        self._loaded = loaded
         self.num_labels = loaded.manifest["num_labels"]
         self.max_k = min(limits.k, self.num_labels)
         self.k = min(_DEFAULT_K if options.k is None else options.k, self.max_k)
@@ -261,7 +265,9 @@ class Slot:
     """
 
     def __init__(self, name: str, path: str | Path, current: ServedRun) -> None:
-        self.name, self.path, self.current = name, Path(path), current
+        self.name = name
+        self.path = Path(path)
+        self.current = current
 
 
 class Catalog:
@@ -285,8 +291,10 @@ class Catalog:
         options: RunOptions | None = None,
         on_batch: Callable[[str, int], None] | None = None,
     ) -> None:
-        self.limits, self._options = limits or Limits(), options or RunOptions()
-        self._on_batch, self._changing = on_batch, asyncio.Lock()
+        self.limits = limits or Limits()
+        self._options = options or RunOptions()
+        self._on_batch = on_batch
+        self._changing = asyncio.Lock()
         self.slots: dict[str, Slot] = {}
         for name, path in paths.items():
             version = newest_version(path, finished=False)
@@ -331,9 +339,11 @@ class Catalog:
         found = self.slots[name].current
         if version is not None and version != str(found.number):
             raise RequestError(
-                404, f"version {found.number} of {name} expected, found {version[:60]}",
-                where="version", fix="leave the version out to get the newest",
-            )  # fmt: skip
+                404,
+                f"version {found.number} of {name} expected, found {version[:60]}",
+                where="version",
+                fix="leave the version out to get the newest",
+            )
         return found
 
     async def reload(self) -> list[str]:
@@ -356,13 +366,16 @@ class Catalog:
                 version = newest_version(slot.path)
                 if version is None or version == slot.current.version:
                     continue
-                loop, number = asyncio.get_running_loop(), slot.current.number + 1
+                loop = asyncio.get_running_loop()
+                number = slot.current.number + 1
                 if self._options.new_labels is not None:
                     self._options.new_labels.read()
                 new = await loop.run_in_executor(None, self._load, slot.name, version, number)
             except (UserError, OSError) as error:
-                NOTES.warning(f"{slot.name}: version {slot.current.number} stays, as the newer "
-                      f"one cannot be loaded: {error}")  # fmt: skip
+                NOTES.warning(
+                    f"{slot.name}: version {slot.current.number} stays, as the newer "
+                    f"one cannot be loaded: {error}"
+                )
                 continue
             self._replace(slot, new)
             changed.append(slot.name)
@@ -387,7 +400,8 @@ class Catalog:
         Raises:
             RequestError: 404, no run takes labels; 409, all that do know it.
         """
-        new_labels, taking = self._options.new_labels, self._taking()
+        new_labels = self._options.new_labels
+        taking = self._taking()
         if new_labels is None or not taking:
             problem = "a server that takes new labels expected, found one that does not"
             raise RequestError(404, problem, where="label", fix="start it with --label-texts")
@@ -396,7 +410,8 @@ class Catalog:
             if not slots:
                 problem = f"a new label expected, found {name[:60]!r}, which is known"
                 raise RequestError(409, problem, where="label")
-            loop, found = asyncio.get_running_loop(), []
+            loop = asyncio.get_running_loop()
+            found = []
             for slot in slots:
                 extended = await loop.run_in_executor(None, slot.current.with_label, name, text)
                 found.append(self._observed(extended))
@@ -425,7 +440,8 @@ def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
     for run in runs:
         name, sign, path = run.partition("=")
         if not sign or "/" in name:
-            name, path = Path(run).resolve().name, run
+            name = Path(run).resolve().name
+            path = run
         if not name or set(name) & set("/:?#%\\") or not name.isprintable():
             raise ConfigError(
                 f"a name without / : ? # % expected, found {name!r}",

@@ -99,7 +99,8 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, application: "Application", timing: Timing) -> None:
         super().__init__(config)
-        self._application, self._timing = application, timing
+        self._application = application
+        self._timing = timing
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task] = set()
 

@@ -36,7 +36,9 @@ class Results:
     """
 
     def __init__(self, folder: str | Path, metric: str, smaller: bool = False) -> None:
-        self._folder, self._metric, self._smaller = Path(folder), metric, smaller
+        self._folder = Path(folder)
+        self._metric = metric
+        self._smaller = smaller
         self.rows: list[dict[str, Any]] = []
         self._importance: dict[str, float] | None = None
         self._lock = threading.Lock()
@@ -128,7 +130,8 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
 
 
 def _is_ours(found):
-    rows, keys = found.get("settings"), {"run", "changes", "result"}
+    rows = found.get("settings")
+    keys = {"run", "changes", "result"}
     return (
         {"metric", "importance"} <= found.keys()
         and isinstance(rows, list)

@@ -48,7 +48,9 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.tried = tried
-        self._seed, self._jobs, self._asking = 0, 1, threading.Lock()
+        self._seed = 0
+        self._jobs = 1
+        self._asking = threading.Lock()
         space = [values._asdict() for values in tried]
         tree = config.model_dump(mode="json", exclude={"about", "run"})
         self._study = optuna.create_study(
@@ -68,9 +70,11 @@ class Study:
         Returns:
             (changes, result or None, whether it was ended early) of each.
         """
-        self._seed, self._jobs = seed, jobs
+        self._seed = seed
+        self._jobs = jobs
         self._study.pruner = optuna.pruners.MedianPruner(_STARTED, n_warmup_steps=1)
-        done, again = [], set(self._study.user_attrs.get(_AGAIN, ()))
+        done = []
+        again = set(self._study.user_attrs.get(_AGAIN, ()))
         for trial in self._study.get_trials(deepcopy=False):
             pruned = trial.state == TrialState.PRUNED
             if pruned or trial.state == TrialState.COMPLETE:
@@ -154,8 +158,11 @@ class DevCurve:
     """
 
     def __init__(self, trial: Trial, run: Path, metric: str) -> None:
-        self._trial, self._path, self._name = trial, run / "metrics.jsonl", f"dev {metric}"
-        self._count, self.pruned = 0, False
+        self._trial = trial
+        self._path = run / "metrics.jsonl"
+        self._name = f"dev {metric}"
+        self._count = 0
+        self.pruned = False
 
     def is_hopeless(self) -> bool:
         """Reports new values; whether the trial is worse than the others were at that time."""
