@@ -41,7 +41,7 @@ class Embedder:
         vectors = self._function(features)
         return vectors.reshape(len(vectors), int(np.prod(vectors.shape[1:])))
 
-    def _encode(self, features):
+    def _encode(self, features: "Mapping[str, tf.Tensor] | tf.Tensor") -> tf.Tensor:
         vectors = tf.cast(self.model.encoder(features, training=False), tf.float32)
         if self._flip:
             mirrored = self.model.encoder(tf.reverse(features, [2]), training=False)
@@ -56,7 +56,7 @@ class Embedder:
         Args:
             rows: iterator of ``Rows``.
             batch_size: examples at a time.
-            num_examples: how many are expected.
+            num_examples: how many there should be.
 
         Raises:
             DataError: another number of examples came.
@@ -69,7 +69,9 @@ class Embedder:
                     parts.append(self(part.batch()["features"]))
                     progress.advance(len(part))
         if progress.done != num_examples:
-            raise DataError(f"{num_examples:,} examples expected, found {progress.done:,}")
+            raise DataError(
+                f"there are {progress.done:,} examples instead of the {num_examples:,} announced"
+            )
         return np.concatenate(parts)
 
 
@@ -88,12 +90,12 @@ def vectors_of_texts(
         (150, 384)
     """
     order = rows.by_length()
-    found = np.zeros((0, 0), np.float32)
+    all_vectors = np.zeros((0, 0), np.float32)
     with Progress(title, len(order), unit) as progress:
         for some in np.split(order, range(_TEXTS, len(order), _TEXTS)):
             vectors = np.asarray(model.find_vectors(rows.take(some)["features"]), np.float32)
-            if not len(found):
-                found = np.empty((len(order), vectors.shape[1]), np.float32)
-            found[some] = vectors
+            if not len(all_vectors):
+                all_vectors = np.empty((len(order), vectors.shape[1]), np.float32)
+            all_vectors[some] = vectors
             progress.advance(len(some))
-    return found
+    return all_vectors

@@ -81,7 +81,7 @@ class RunPredictor:
             DataError: examples of another kind or width than the run was trained on, or an image
                 that cannot be decoded.
         """
-        return self._found({"features": self._loaded.features_of(chunk, where)})
+        return self._labels_of({"features": self._loaded.features_of(chunk, where)})
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """``Predictions`` of a chunk; raises as ``find`` does."""
@@ -94,17 +94,17 @@ class RunPredictor:
         features_of = self._loaded.features_of
         batches = ({"features": features_of(chunk, where), "chunk": chunk} for chunk in chunks)
         for batch in self._loaded.model.stream(batches):
-            yield batch["chunk"], self._found(batch)
+            yield batch["chunk"], self._labels_of(batch)
 
     def release(self) -> None:
         """See ``LoadedRun.release``."""
         self._loaded.release()
 
-    def _found(self, batch):
+    def _labels_of(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Ids and scores of a batch that the model's ``stream`` may have seen."""
         return self._searcher(self.k)(batch)
 
-    def _searcher(self, k):
+    def _searcher(self, k: int) -> Searcher:
         return Searcher(self._loaded.model, k, self._search, probabilities=self._probabilities)
 
 
@@ -125,7 +125,7 @@ class DecidingPredictor(RunPredictor):
         self._threshold = decision.threshold
         self.k = len(self.names)
 
-    def _found(self, batch):
+    def _labels_of(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """As of ``RunPredictor``, with as many columns as the longest list needs."""
         return reaching(self._threshold, lambda k: self._searcher(k)(batch), self.k)
 
@@ -159,24 +159,26 @@ class EnsemblePredictor:
         self.input_kind = first.input_kind
         self.num_features = first.num_features
         self.names = first.names
-        for path, other in others:
-            if other.input_kind != self.input_kind:
+        for path, predictor in others:
+            if predictor.input_kind != self.input_kind:
                 raise ConfigError(
-                    f"a run with input {self.input_kind!r}, like the first one, expected, found "
-                    f"one with {other.input_kind!r}",
+                    f"the run reads {predictor.input_kind!r}, but the first run reads "
+                    f"{self.input_kind!r}",
                     where=path,
                     fix="combine runs that read the same examples",
                 )
-        self._maps = [label_map(one.names, first.names, path) for path, one in predictors.items()]
+        self._maps = [
+            label_map(predictor.names, first.names, path) for path, predictor in predictors.items()
+        ]
         self._predictors = list(predictors.values())
         self._method = method
         self._weights = check_weights(weights, method, len(predictors))
-        listed = max(one.k for one in self._predictors)
+        listed = max(predictor.k for predictor in self._predictors)
         self.k = checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
         """Ids and scores of a chunk; see ``RunPredictor``."""
-        return self._combined([one.find(chunk, where) for one in self._predictors])
+        return self._combined([predictor.find(chunk, where) for predictor in self._predictors])
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """``Predictions`` of a chunk; see ``RunPredictor``."""
@@ -196,8 +198,8 @@ class EnsemblePredictor:
             waiting = stack.enter_context(Spill())
             lists = [stack.enter_context(Spill()) for _ in self._predictors]
             for number, (predictor, spill) in enumerate(zip(self._predictors, lists, strict=True)):
-                for chunk, found in predictor.find_over(waiting if number else chunks, where):
-                    spill.append(found)
+                for chunk, answer in predictor.find_over(waiting if number else chunks, where):
+                    spill.append(answer)
                     if number == 0:
                         waiting.append(chunk)
                 if not keep:
@@ -205,7 +207,9 @@ class EnsemblePredictor:
             for chunk, *of_runs in zip(waiting, *lists, strict=True):
                 yield chunk, self._combined(of_runs)
 
-    def _combined(self, lists):
+    def _combined(
+        self, lists: Iterable[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Ids and scores from those that each run has found."""
         of_first = [
             (np.where(ids >= 0, numbers[ids], -1), scores)
@@ -246,8 +250,8 @@ def reaching(
 
 def named(ids: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> "Predictions":
     """``Predictions`` of label ids; a padding id has the name ``""``."""
-    found = [[names[i] if i >= 0 else "" for i in row] for row in ids.tolist()]
-    return Predictions(found, scores)
+    labels = [[names[i] if i >= 0 else "" for i in row] for row in ids.tolist()]
+    return Predictions(labels, scores)
 
 
 def checked_k(k: int, available: int) -> int:
@@ -257,9 +261,6 @@ def checked_k(k: int, available: int) -> int:
         ConfigError: it is less than 1, or more than there are.
     """
     if not 1 <= k <= available:
-        raise ConfigError(
-            f"1 to {available} labels per example expected, found {k}",
-            where="--k",
-            fix=f"choose k up to {available}",
-        )
+        lack = f"there are only {available} labels" if k > 0 else "at least one label is needed"
+        raise ConfigError(f"k is {k}, but {lack}", where="--k", fix=f"choose 1 to {available}")
     return k

@@ -160,7 +160,7 @@ class RankerModel:
         """Raises a ``ConfigError`` if the scores are not calibrated."""
         if not self.has_probabilities:
             raise ConfigError(
-                "calibrated scores expected, found none for this model and post-processor",
+                "the scores of this model and post-processor are not calibrated as probabilities",
                 where="--probabilities",
                 fix="leave it out to get scores",
             )

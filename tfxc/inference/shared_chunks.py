@@ -84,25 +84,37 @@ def shared_answers(
             on_every_worker(_forget)
 
 
-def _answers(opener, groups, folder):
+def _answers(
+    opener: Callable[[dict[str, Any]], Work],
+    groups: Iterable[list[tuple[int, Chunk]]],
+    folder: Path,
+) -> Iterator[Answer]:
     waiting: collections.deque[tuple[Path, list[tuple[int, int]]]] = collections.deque()
 
-    def tasks():
+    def tasks() -> Iterator[tuple[Callable[[dict[str, Any]], Work], str, str, int]]:
         for number, group in enumerate(groups):
             path = folder / f"batches-{number:08d}"
-            write_chunks(path, [_unlabelled(chunk) for _, chunk in group])
+            write_chunks(
+                path,
+                [
+                    dataclasses.replace(chunk, labels=LabelLists.none(len(chunk)))
+                    for _, chunk in group
+                ],
+            )
             waiting.append((path, [(first, len(chunk)) for first, chunk in group]))
             yield opener, str(folder), path.name, group[0][0]
 
     with contextlib.closing(map_tasks(answer_batches, tasks(), processes=2)) as results:
-        for found in results:
+        for batch_answers in results:
             path, spans = waiting.popleft()
             path.unlink()
-            for (first, size), one in zip(spans, found, strict=True):
-                yield Answer(first, size, one)
+            for (first, size), answer in zip(spans, batch_answers, strict=True):
+                yield Answer(first, size, answer)
 
 
-def _groups(batches, examples):
+def _groups(
+    batches: Iterable[tuple[int, Chunk]], examples: int
+) -> Iterator[list[tuple[int, Chunk]]]:
     """Lists of (first, chunk) that follow each other."""
     group: list[tuple[int, Chunk]] = []
     held = 0
@@ -115,10 +127,6 @@ def _groups(batches, examples):
         held += len(chunk)
     if group:
         yield group
-
-
-def _unlabelled(chunk):
-    return dataclasses.replace(chunk, labels=LabelLists.none(len(chunk)))
 
 
 def answer_batches(
@@ -143,13 +151,13 @@ def answer_batches(
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(opener, folder):
+def _opened(opener: Callable[[dict[str, Any]], Work], folder: str) -> Work:
     path = Path(folder) / _JOB
     if not path.is_file():
         raise not_on_storage("the examples to work on", path.parent, moved="the output")
     return opener(read_json(path))
 
 
-def _forget():
+def _forget() -> None:
     _opened.cache_clear()
     gc.collect()  # networks refer to themselves

@@ -53,7 +53,7 @@ class CheckpointFiles:
         return tf.train.Checkpoint(variables=small)
 
     @functools.cached_property
-    def _tables(self):
+    def _tables(self) -> "dict[str, tf.Variable]":
         """The large variables by name."""
         from tfxc.ops.tables.saved_tables import is_large
 
@@ -90,7 +90,7 @@ class CheckpointFiles:
         others = table_shapes(f"{self._path(step)}{_TABLES}").keys() - self._tables.keys()
         if others:
             raise ValueError(
-                f"{len(self._tables)} large variables expected, found {len(others)} more"
+                f"the checkpoint has {len(others)} large variables more than the model"
             )
         read_tables(f"{self._path(step)}{_TABLES}", self._tables)
 
@@ -106,8 +106,8 @@ class CheckpointFiles:
 
         path = str(self._path(step))
         small = tf.train.load_checkpoint(path).get_variable_to_shape_map()
-        found = {**small, **table_shapes(f"{path}{_TABLES}")}
-        places = ((re.fullmatch(_name(r"(\d+)"), name), shape) for name, shape in found.items())
+        shapes = {**small, **table_shapes(f"{path}{_TABLES}")}
+        places = ((re.fullmatch(_name(r"(\d+)"), name), shape) for name, shape in shapes.items())
         return {int(place[1]): shape for place, shape in places if place}
 
     def load_weights(self, step: int, model: "XCModel") -> None:
@@ -130,7 +130,7 @@ class CheckpointFiles:
         places = (self.content(step) or {}).get("progress", {}).get("weights")
         if places is None:
             raise CheckpointError(
-                "all weights in one file expected, found weights sharded over replicas",
+                "the weights of this checkpoint are sharded over replicas",
                 where=path,
                 fix="evaluate the finished run",
             )
@@ -173,22 +173,22 @@ class CheckpointFiles:
         content = self.content(step)
         if content is None:
             return f"{self._path(step).name}.json is damaged"
-        for name, expected in content["files"].items():
+        for name, record in content["files"].items():
             path = self.folder / name
             if not path.is_file():
                 return f"{name} is missing"
             size = path.stat().st_size
-            if size != expected["size"]:
-                return f"{name} has {size:,} bytes, {expected['size']:,} expected"
-            if hashes and checksum(path) != expected["sha256"]:
+            if size != record["size"]:
+                return f"{name} has {size:,} bytes instead of {record['size']:,}"
+            if hashes and checksum(path) != record["sha256"]:
                 return f"{name} is damaged: its SHA-256 checksum does not match"
         return None
 
     def steps(self) -> set[int]:
         """Steps of which there are any files, a set."""
         names = [path.name for path in self.folder.glob(f"{self.prefix}-*")]
-        found = (re.fullmatch(rf"{self.prefix}-(\d+)(\..*|_temp.*)", name) for name in names)
-        return {int(match[1]) for match in found if match}
+        matches = (re.fullmatch(rf"{self.prefix}-(\d+)(\..*|_temp.*)", name) for name in names)
+        return {int(match[1]) for match in matches if match}
 
     def finished_steps(self) -> list[int]:
         """Steps of which all files were once written, ascending."""
@@ -196,9 +196,9 @@ class CheckpointFiles:
 
     def remove_all_but(self, step: int, count: int) -> None:
         """Removes all but the files of the last ``count`` finished steps up to ``step``."""
-        known = [other for other in self.finished_steps() if other <= step]
-        for other in self.steps() - set(known[max(0, len(known) - count) :]):
-            self.remove(other)
+        finished = [number for number in self.finished_steps() if number <= step]
+        for number in self.steps() - set(finished[max(0, len(finished) - count) :]):
+            self.remove(number)
 
     def remove(self, step: int) -> None:
         """Removes the files of a step, and what a failed ``save`` has left of them."""
@@ -209,7 +209,7 @@ class CheckpointFiles:
             else:
                 path.unlink(missing_ok=True)
 
-    def _path(self, step):
+    def _path(self, step: int) -> Path:
         return self.folder / f"{self.prefix}-{step}"
 
 
@@ -231,11 +231,11 @@ def problem_of_shards(folder: Path, step: int) -> str | None:
     return next((problem for problem in problems if problem), None)
 
 
-def _hash(content):
+def _hash(content: dict[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _name(place):
+def _name(place: int | str) -> str:
     """The name of a variable in TensorFlow's files."""
     return f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE"

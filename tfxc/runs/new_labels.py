@@ -48,7 +48,17 @@ def add_labels_by_text(loaded: "LoadedRun", path: str | Path, output: str | Path
     """
     check_run(loaded, output)
     texts = read_label_texts(path)
-    _refuse_known(loaded, texts, path)
+    if not texts:
+        raise DataError("the file has no labels", where=path, fix="name a file with labels")
+    known = [name for name in texts if name in loaded.vocabulary]
+    if known:
+        shown = ", ".join(map(repr, known[:_SHOWN]))
+        shown += " and others" if len(known) > _SHOWN else ""
+        raise DataError(
+            f"the run knows {len(known):,} of these labels already: {shown}",
+            where=path,
+            fix="remove them",
+        )
     extended = with_labels(loaded, texts)
     names = list(texts)
     manifest = Manifest.model_validate(extended.manifest)
@@ -104,37 +114,22 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
     """
     if not takes_labels(loaded):
         head = loaded.config.head
-        found = "none" if head is None else repr(head.name)
+        with_head = "without a head" if head is None else f"with head {head.name!r}"
         raise ConfigError(
-            "a run of recipe 'fit' with head 'label_text' expected with --label-texts, found one "
-            f"of {loaded.config.recipe.name!r} with head {found}",
+            f"a run of recipe {loaded.config.recipe.name!r} {with_head} cannot get labels by their "
+            "texts (--label-texts)",
             where=loaded.folder.path,
-            fix="train such a run; to a linear ranker labels are added with --data",
+            fix="train one of recipe 'fit' with head 'label_text'; to a linear ranker labels are "
+            "added with --data",
         )
     if Path(output).exists():
-        raise ConfigError(
-            "a new folder expected, found an existing one", where=output, fix="choose another one"
-        )
+        raise ConfigError("this folder exists already", where=output, fix="choose another one")
 
 
 def takes_labels(loaded: "LoadedRun") -> bool:
     """Whether ``with_labels`` can add labels to a run."""
     head = loaded.config.head
     return head is not None and head.name == "label_text" and loaded.config.recipe.name == "fit"
-
-
-def _refuse_known(loaded, texts, path):
-    known = [name for name in texts if name in loaded.vocabulary]
-    if known or not texts:
-        shown = ", ".join(map(repr, known[:_SHOWN])) + (
-            " and others" if len(known) > _SHOWN else ""
-        )
-        raise DataError(
-            "labels that are new to the run expected, found "
-            + (f"{len(known):,} that it knows: {shown}" if known else "none"),
-            where=path,
-            fix="remove them" if known else "name a file with labels",
-        )
 
 
 def encoded_texts(loaded: "LoadedRun", texts: list[str]) -> np.ndarray:

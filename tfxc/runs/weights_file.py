@@ -45,7 +45,7 @@ class _DeferredErrorFile(io.BytesIO):
         failure: the first ``OSError``, or None.
     """
 
-    def __init__(self, file):
+    def __init__(self, file: "io.FileIO") -> None:
         super().__init__()
         self._file = file
         self.failure = None

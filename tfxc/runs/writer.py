@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +47,7 @@ SUMMARY = "summary.json"
 ENVIRONMENT = "environment.json"
 KIND = "run"
 # What a finished run is read from, apart from assets and folders with checksums of their own.
-_OF_A_FINISHED_RUN = (CONFIG, WEIGHTS, ENVIRONMENT, "tree*.npz", "calibration.json")
+_FINISHED_RUN_FILES = (CONFIG, WEIGHTS, ENVIRONMENT, "tree*.npz", "calibration.json")
 
 # What there is once a first step is done, in addition to the same in the folders of the parts.
 PROGRESS = (
@@ -73,7 +73,7 @@ _BEGINNING = (
     "wandb",
 )
 # What else commands write into a run unless they are given another place.
-_DERIVED = (
+_OUTPUTS = (
     checksums.FILE,
     ENVIRONMENT,
     "evaluation-*",
@@ -90,7 +90,7 @@ _DERIVED = (
     "*embeddings.npy*",
     "matched.npz",  # of a level of an XR-Transformer
 )
-NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_DERIVED)
+NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_OUTPUTS)
 NAMES += (f".new-{WEIGHTS}",)
 
 
@@ -134,7 +134,7 @@ class RunWriter:
         self.path = Path(path)
         self.chief = chief
 
-    def __truediv__(self, name):
+    def __truediv__(self, name: str) -> Path:
         return self.path / name
 
     def mark(self) -> None:
@@ -207,22 +207,15 @@ class RunWriter:
             for table in model.sharded_tables:
                 collected.enter_context(table.collected(keep=self.chief))
             if self.chief:
-                self._write_weights(model)
-
-    def _write_weights(self, model):
-        scratch = self / f".new-{WEIGHTS}"
-        try:
-            with write_errors(self / WEIGHTS):
-                write_weights(model, scratch)
-                scratch.replace(self / WEIGHTS)
-                self._write_architecture(model.encoder)
-        finally:
-            scratch.unlink(missing_ok=True)
-
-    def _write_architecture(self, encoder):
-        """Writes the shape of a network that was read from elsewhere, see ``architecture``."""
-        if encoder.architecture is not None:
-            write_json(self / ARCHITECTURE, encoder.architecture)
+                scratch = self / f".new-{WEIGHTS}"
+                try:
+                    with write_errors(self / WEIGHTS):
+                        write_weights(model, scratch)
+                        scratch.replace(self / WEIGHTS)
+                        if model.encoder.architecture is not None:
+                            write_json(self / ARCHITECTURE, model.encoder.architecture)
+                finally:
+                    scratch.unlink(missing_ok=True)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes ``summary.json``; its presence says that training is finished.
@@ -232,32 +225,30 @@ class RunWriter:
         """
         if not self.chief:
             return
-        self._write_environment()
-        text = json_text(summary, indent=2)
-        content = text.encode()
-        found = [path for name in _OF_A_FINISHED_RUN for path in self.path.glob(name)]
-        names = [path.relative_to(self.path).as_posix() for path in found]
-        known = {SUMMARY: (len(content), hashlib.sha256(content).hexdigest())}
-        self._record(names, known)
-        with atomic_file(self / SUMMARY) as stream:
-            stream.write(text)
-
-    def _write_environment(self):
-        """Writes when, by which versions and on what machine the run was finished."""
         devices = []
         if "tensorflow" in sys.modules:  # what does without it uses no GPU
             import tensorflow as tf
 
             details = tf.config.experimental.get_device_details
-            found = tf.config.list_physical_devices("GPU")
-            devices = [details(device).get("device_name", device.name) for device in found]
+            gpus = tf.config.list_physical_devices("GPU")
+            devices = [details(gpu).get("device_name", gpu.name) for gpu in gpus]
         write_json(self / ENVIRONMENT, Environment.now(devices).model_dump())
+        text = json_text(summary, indent=2)
+        content = text.encode()
+        paths = [path for name in _FINISHED_RUN_FILES for path in self.path.glob(name)]
+        names = [path.relative_to(self.path).as_posix() for path in paths]
+        known = {SUMMARY: (len(content), hashlib.sha256(content).hexdigest())}
+        self._record(names, known)
+        with atomic_file(self / SUMMARY) as stream:
+            stream.write(text)
 
     def record_file(self, name: str) -> None:
         """Adds the checksum of a finished stage's file, from which a later start resumes."""
         checksums.add(self.path, name)
 
-    def _record(self, names, known=None):
+    def _record(
+        self, names: Iterable[str], known: dict[str, tuple[int, str]] | None = None
+    ) -> None:
         assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
         names = [*names, *(path.relative_to(self.path).as_posix() for path in assets)]
         checksums.record(self.path, names, known)

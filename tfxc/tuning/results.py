@@ -57,11 +57,11 @@ class Results:
             self._importance = dict(shares)
             self._write()
 
-    def _write(self):
-        found = {"metric": self._metric, "settings": self.rows, "importance": self._importance}
-        write_json(self._folder / FILE, found, indent=1)
+    def _write(self) -> None:
+        content = {"metric": self._metric, "settings": self.rows, "importance": self._importance}
+        write_json(self._folder / FILE, content, indent=1)
 
-    def _rank(self, row):
+    def _rank(self, row: Mapping[str, Any]) -> float:
         if not is_value(row["result"]):
             return math.inf
         return row["result"] if self._smaller else -row["result"]
@@ -104,7 +104,7 @@ def shown_cells(row: Mapping[str, Any], keys: list[str]) -> list[str]:
     return [shown, *(value_text(row["changes"][key]) for key in keys)]
 
 
-def value_text(value: Any) -> str:
+def value_text(value: object) -> str:
     """A config value as ``--set`` reads it."""
     return value if isinstance(value, str) else json_text(value)
 
@@ -123,20 +123,16 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     fix = "search again, or move it away"
-    found = read_json(path, fix=fix)
-    if not _is_ours(found):
-        raise DataError("the results of `tfxc search` expected", where=path, fix=fix)
-    return found
-
-
-def _is_ours(found):
-    rows = found.get("settings")
+    results = read_json(path, fix=fix)
+    rows = results.get("settings")
     keys = {"run", "changes", "result"}
-    return (
-        {"metric", "importance"} <= found.keys()
+    if not (
+        {"metric", "importance"} <= results.keys()
         and isinstance(rows, list)
         and all(isinstance(row, dict) and keys <= row.keys() for row in rows)
-    )
+    ):
+        raise DataError("this file does not hold the results of `tfxc search`", where=path, fix=fix)
+    return results
 
 
 def result_of(run: Path, metric: str) -> float | None:

@@ -104,7 +104,7 @@ class Study:
             trial = self._study.ask()
             return trial, {values.key: values.suggest(trial) for values in self.tried}
 
-    def _number_of_next(self):
+    def _number_of_next(self) -> int:
         """How many were asked for, those that were interrupted or tried again counted once."""
         trials = self._study.get_trials(deepcopy=False)
         asked = (
