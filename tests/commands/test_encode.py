@@ -90,4 +90,4 @@ def test_a_run_without_encoder(tmp_path, capsys):
     assert call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared").code == 0
     arguments = ("--run", tmp_path / "run", tmp_path / "dev.jsonl", "--output", tmp_path / "v.npy")
     problem = call(capsys, encode, *arguments).problem()
-    assert problem.startswith("--run: a run with encoder expected, found one of recipe 'xr_linear'")
+    assert problem.startswith("--run: a run of recipe 'xr_linear' has no encoder")

@@ -249,7 +249,7 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
         (["--search", "best"], "--search: the head MACH has no search 'best'"),
         (
             ["--search-buckets", "9"],
-            "--search-buckets: the approximate search expected with this option, found 'auto",
+            "--search-buckets: this option is for the approximate search, but the search is 'auto",
         ),
         (["--search", "auto", "--search-min-count", "1"], "--search-min-count: the approximate"),
         (["--split", "test"], "--split: the run's data have no split 'test'"),
@@ -259,9 +259,9 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
         (["--data", "{folder}/wide.txt"], "wide.txt: 60 sparse features as in the training split"),
         (["--data", "{folder}/wide.txt", "--reader", "svmligth"], "did you mean 'svmlight'"),
         (["--data", "{folder}/wide.txt", "--reader-option", "x=1"], "unknown option 'x'"),
-        (["--run", "{folder}"], "a run folder expected"),
-        (["--run", "{folder}/none"], "a run folder expected"),
-        (["--run", "{folder}/untrained"], "trained weights expected, found none"),
+        (["--run", "{folder}"], "this is not a run folder"),
+        (["--run", "{folder}/none"], "this is not a run folder"),
+        (["--run", "{folder}/untrained"], "this run has no trained weights yet"),
     ],
 )
 def test_user_errors(trained, arguments, tmp_path, capsys, more, message):

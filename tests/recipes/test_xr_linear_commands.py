@@ -79,7 +79,7 @@ def test_other_post_processor(run, capsys):
     problem = call(capsys, predict, *arguments, "--post-processor", "norp").problem()
     assert problem.startswith("--post-processor: one of noop, sigmoid")
     more = ("--post-processor", "noop", "--probabilities")
-    assert "calibrated scores expected" in call(capsys, predict, *arguments, *more).problem()
+    assert "are not calibrated" in call(capsys, predict, *arguments, *more).problem()
 
 
 def test_probabilities_and_least_score(run, capsys):
@@ -173,7 +173,7 @@ def test_export_without_probabilities_to_give(copy, tmp_path, capsys):
     before = listing(tmp_path)
     for more in (("--post-processor", "noop"), ()):
         problem = call(capsys, export, *arguments, *more).problem()
-        assert problem.startswith("--probabilities: calibrated scores expected")
+        assert problem.startswith("--probabilities: the scores of this model")
         assert listing(tmp_path) == before
         (copy / "calibration.json").unlink(missing_ok=True)
         names = set(checksums.entries_of(copy, "")) - {"calibration.json"}
@@ -205,7 +205,7 @@ def test_other_runs_have_no_beam(tmp_path, capsys):
 
     run = make_run(tmp_path / "run")
     problem = call(capsys, predict, "--run", run, "--beam", 3).problem()
-    assert problem.startswith("--beam: a run with a linear ranker expected, found one")
+    assert problem.startswith("--beam: a run of recipe 'fit' has no linear ranker")
 
 
 def test_damaged_ranker(copy, capsys):

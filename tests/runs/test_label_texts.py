@@ -153,14 +153,14 @@ def test_added_labels_are_found_and_old_ones_stay(trained, tmp_path, capsys):
 def test_labels_that_cannot_be_added_are_refused(trained, tmp_path):
     run, output = str(trained[0] / "run"), str(tmp_path / "more")
     known = new_texts(tmp_path, ("red_fox", "red fox"))
-    with pytest.raises(DataError, match="1 that it knows: 'red_fox'"):
+    with pytest.raises(DataError, match="the run knows 1 of these labels already: 'red_fox'"):
         add_labels.main([run, "--label-texts", known, "--output", output])
     path = new_texts(tmp_path, ("cat", "red cat"))
-    with pytest.raises(ConfigError, match="--data expected with this option"):
+    with pytest.raises(ConfigError, match="--memory-gb: this option is for labels that are added with --data"):
         add_labels.main([run, "--label-texts", path, "--output", output, "--memory-gb", "1"])
-    with pytest.raises(ConfigError, match="an existing one"):
+    with pytest.raises(ConfigError, match="this folder exists already"):
         add_labels.main([run, "--label-texts", path, "--output", run])
-    with pytest.raises(ConfigError, match="'xr_linear' or 'xr_transformer' expected"):
+    with pytest.raises(ConfigError, match="'xr_linear' or 'xr_transformer'"):
         add_labels.main([run, "--data", path, "--output", output])
 
 
