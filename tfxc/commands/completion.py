@@ -39,7 +39,7 @@ def whole_parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("completion", __doc__)
     options.add_argument("shell", choices=SHELLS, help="the shell")
     return options

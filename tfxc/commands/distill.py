@@ -7,6 +7,7 @@ features. The command is the same as "tfxc train" with recipe "distill", whose o
 those of the config. Run again, the same command resumes a stopped training run.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from tfxc.commands import train
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return train.main(command)
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("distill", __doc__)
     cli.add_trust_option(options)
     cli.add_config_options(options)
@@ -40,8 +41,8 @@ def _parser():
         action="append",
         required=True,
         metavar="RUN",
-        help="run folder of a teacher; if given several times, the teachers are averaged, or with "
-        "--set recipe.turns=[1,1] teach one after the other",
+        help="run folder of a teacher; give it several times to average several teachers, or, with "
+        "--set recipe.turns=[1,1], to let them teach one after the other",
     )
     options.add_argument(
         "--hard-weight", type=cli.number, help="weight of the true labels (default: 0.1)"

@@ -10,7 +10,7 @@ docs/xr_linear.md, "Ensembles", describes the methods.
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,8 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 
 if TYPE_CHECKING:
+    from tfxc.inference.searcher import SearchResult
+    from tfxc.metrics.suite import MetricSuite
     from tfxc.runs.loaded import LoadedRun
 
 # Ids and scores of a run's best labels, a row per example.
@@ -28,25 +30,25 @@ Lists = tuple[np.ndarray, np.ndarray]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints each run's scores and those of the ensemble."""
-    found = _parser().parse_args(argv)
-    _check(found)
+    options = _parser().parse_args(argv)
+    _check(options)
     from tfxc.ranker.ensemble import combine
     from tfxc.runs.loaded import load_run
 
-    first = load_run(found.runs[0], found.trust)
-    ks = found.k or [k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]]
-    found.top = min(max(found.top, *ks), first.manifest["num_labels"])
-    weights = found.weights
-    if found.choose:
-        chosen = argparse.Namespace(**{**vars(found), "split": found.choose, "data": None})
-        weights = best_weights(*lists_of(chosen, first), ks, found.method)
-        print(f"weights chosen on {found.choose}: {','.join(map(str, weights))}")
-    lists, truth = lists_of(found, first)
-    for path, (ids, scores) in zip(found.runs, lists, strict=True):
+    first = load_run(options.runs[0], options.trust)
+    ks = options.k or [k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]]
+    options.top = min(max(options.top, *ks), first.manifest["num_labels"])
+    weights = options.weights
+    if options.choose:
+        chosen = argparse.Namespace(**{**vars(options), "split": options.choose, "data": None})
+        weights = best_weights(*lists_of(chosen, first), ks, options.method)
+        print(f"weights chosen on {options.choose}: {','.join(map(str, weights))}")
+    lists, truth = lists_of(options, first)
+    for path, (ids, scores) in zip(options.runs, lists, strict=True):
         print(f"{path}: {_line_of(_measured(ids, scores, truth, ks))}")
-    ids, scores = combine(lists, found.method, max(ks), weights)
+    ids, scores = combine(lists, options.method, max(ks), weights)
     metrics = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks)
-    print(f"{found.method} of {len(lists)} runs: {_line_of(metrics)}")
+    print(f"{options.method} of {len(lists)} runs: {_line_of(metrics)}")
     print(metrics.table())
     return 0
 
@@ -70,7 +72,7 @@ def lists_of(options: argparse.Namespace, first: "LoadedRun") -> tuple[list[List
         ids, scores, labels = predictions(path, first, options)
         if truth is not None and not _same_labels(truth, labels, first.manifest["num_labels"]):
             raise DataError(
-                "the examples of the first run expected, in its order, found others",
+                "this run reads other examples than the first run, or in another order",
                 where=path,
                 fix="name a file with --data, which all runs then read",
             )
@@ -105,8 +107,8 @@ def best_weights(
     with Progress("choosing weights", total=len(tenths), unit="combinations") as progress:
         for weights in tenths:
             ids, scores = combine(lists, method, max(ks), weights)
-            found = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks).result()
-            mean = sum(found[f"P@{k}"] for k in ks) / len(ks)
+            results = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks).result()
+            mean = sum(results[f"P@{k}"] for k in ks) / len(ks)
             if mean > most + 1e-9:
                 best = weights
                 most = mean
@@ -136,7 +138,7 @@ def predictions(
     loaded = load_run(path, options.trust)
     loaded.streamed = True
     to_first = label_map(loaded.vocabulary.names, first.vocabulary.names, path)
-    parts = list(_found(loaded, options, path))
+    parts = list(_searched(loaded, options, path))
     loaded.release()  # before the next run is loaded
     ids = np.concatenate([part.ids for part in parts])
     scores = np.concatenate([part.scores for part in parts])
@@ -155,7 +157,9 @@ def predictions(
     return np.where(ids >= 0, to_first[ids], -1).astype(np.int32), scores, labels.astype(np.int32)
 
 
-def _found(loaded, options, path):
+def _searched(
+    loaded: "LoadedRun", options: argparse.Namespace, path: str
+) -> "Iterator[SearchResult]":
     """What a run finds for the examples, batch by batch."""
     from tfxc.inference.searcher import Searcher
     from tfxc.reports.measurement import Measurement
@@ -166,33 +170,33 @@ def _found(loaded, options, path):
     return searcher.over(rows, measurement.batch_size_for(loaded), str(path))
 
 
-def _check(options):
+def _check(options: argparse.Namespace) -> None:
     """Refuses choices that mean nothing."""
     from tfxc.ranker.ensemble import check_weights
 
     check_weights(options.weights, options.method, len(options.runs))
     if options.choose and options.choose == options.split:
         raise ConfigError(
-            f"another split than --split expected, found {options.choose!r} for both",
+            f"{options.choose!r} is the split that is measured, as --split says",
             where="--choose",
             fix="choose the weights on a split that is not measured",
         )
     if options.choose and not 2 <= len(options.runs) <= 5:
         raise ConfigError(
-            f"2 to 5 runs expected, found {len(options.runs)}",
+            f"weights can be chosen for 2 to 5 runs, not for {len(options.runs)}",
             where="--choose",
-            fix="name so many runs, or give --weights",
+            fix="name 2 to 5 runs, or give --weights",
         )
 
 
-def _same_labels(one, other, num_labels):
+def _same_labels(first: np.ndarray, second: np.ndarray, num_labels: int) -> bool:
     """Whether two padded label arrays hold the same known labels, row by row."""
-    if len(one) != len(other):
+    if len(first) != len(second):
         return False
-    width = max(one.shape[1], other.shape[1])
+    width = max(first.shape[1], second.shape[1])
     rows = [
         np.sort(np.pad(labels, ((0, 0), (0, width - labels.shape[1])), constant_values=-1), 1)
-        for labels in (np.where(known < num_labels, known, -1) for known in (one, other))
+        for labels in (np.where(known < num_labels, known, -1) for known in (first, second))
     ]
     return bool((rows[0] == rows[1]).all())
 
@@ -206,7 +210,9 @@ def _at_least_wide(ids: np.ndarray, scores: np.ndarray, width: int) -> Lists:
     )
 
 
-def _measured(ids, scores, labels, ks):
+def _measured(
+    ids: np.ndarray, scores: np.ndarray, labels: np.ndarray, ks: Sequence[int]
+) -> "MetricSuite":
     """Metrics of lists."""
     from tfxc.metrics.suite import build_metrics
 
@@ -215,13 +221,13 @@ def _measured(ids, scores, labels, ks):
     return metrics
 
 
-def _line_of(metrics):
+def _line_of(metrics: "MetricSuite") -> str:
     """Precision as one line."""
-    found = metrics.result()
-    return "  ".join(f"{n} {100 * v:.2f}" for n, v in found.items() if n.startswith("P@"))
+    results = metrics.result()
+    return "  ".join(f"{n} {100 * v:.2f}" for n, v in results.items() if n.startswith("P@"))
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("ensemble", __doc__)
     cli.add_trust_option(options)
     options.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
@@ -241,8 +247,8 @@ def _parser():
     weights.add_argument(
         "--choose",
         metavar="SPLIT",
-        help="choose the weights with the best mean of P@k on this split, in tenths; take one that "
-        "the runs were not trained on and that is not measured",
+        help="choose the weights, in tenths, whose mean of P@k on this split is best; take a split "
+        "that the runs were not trained on and that is not measured",
     )
     cli.add_examples_options(options)
     options.add_argument(
@@ -255,7 +261,7 @@ def _parser():
         "--top",
         type=cli.positive,
         default=20,
-        help="labels to combine from each run (default: %(default)s)",
+        help="number of labels of each run to combine (default: %(default)s)",
     )
     cli.add_batch_option(options)
     cli.add_prepared_option(options)

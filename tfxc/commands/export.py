@@ -79,9 +79,9 @@ def check_quantize(quantize: str | None, format: str) -> None:
     OneOf(*QUANTIZED).check("quantize", quantize)
     if format == "savedmodel":
         raise ConfigError(
-            f"--format onnx or litert expected with {quantize}, found savedmodel",
+            f"a SavedModel cannot be quantised to {quantize}",
             where="--quantize",
-            fix="choose one of these formats",
+            fix="choose --format onnx or litert",
         )
 
 
@@ -113,7 +113,7 @@ def export(
         return report(export_savedmodel(loaded, folder, k, probabilities), loaded.manifest)
     if isinstance(loaded.model, RankerModel):
         raise ConfigError(
-            f"savedmodel expected for a linear ranker, found {format}",
+            f"a linear ranker cannot be exported as {format}",
             where="--format",
             fix="choose savedmodel",
         )
@@ -132,23 +132,21 @@ def export(
     return report_of_model(done, loaded)
 
 
-def _check(options):
+def _check(options: argparse.Namespace) -> None:
     """Refuses what does not go together."""
     check_quantize(options.quantize, options.format)
     if options.serving and (options.format != "savedmodel" or options.output):
-        found = "--output" if options.output else f"--format {options.format}"
+        option = "--output" if options.output else f"--format {options.format}"
         raise ConfigError(
-            f"a SavedModel in its own folder expected, found {found}",
+            f"it writes a SavedModel into a folder of its own, which excludes {option}",
             where="--serving",
             fix="leave one of them out",
         )
     if options.version is not None and not options.serving:
-        raise ConfigError(
-            "--serving expected with a version, found none", where="--version", fix="add --serving"
-        )
+        raise ConfigError("this option needs --serving", where="--version", fix="add --serving")
     if options.min_agreement is not None and not options.quantize:
         raise ConfigError(
-            "a quantised model expected, found no --quantize",
+            "this option is for a quantised model",
             where="--min-agreement",
             fix="add --quantize int8, or leave it out",
         )
@@ -190,7 +188,7 @@ def report(done: "Exported", manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("export", __doc__)
     cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
@@ -211,20 +209,6 @@ def _parser():
         f"(default: {MIN_AGREEMENT})",
     )
     options.add_argument("--output", metavar="FOLDER", help="folder to write (default: RUN/FORMAT)")
-    _add_serving(options)
-    options.add_argument(
-        "--k", type=int, help=f"labels per example (default: {_DEFAULT_K}, at most all)"
-    )
-    options.add_argument(
-        "--probabilities",
-        action="store_true",
-        help="output probabilities instead of scores, as tfxc predict --probabilities",
-    )
-    cli.add_beam_options(options)
-    return options
-
-
-def _add_serving(options):
     options.add_argument(
         "--serving",
         metavar="DIR",
@@ -236,13 +220,25 @@ def _add_serving(options):
         metavar="N",
         help="version to write with --serving (default: the next one)",
     )
+    options.add_argument(
+        "--k",
+        type=int,
+        help=f"number of labels per example (default: {_DEFAULT_K}, or all if there are fewer)",
+    )
+    options.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="output probabilities instead of scores, as tfxc predict --probabilities",
+    )
+    cli.add_beam_options(options)
+    return options
 
 
-def _share(text):
+def _share(text: str) -> float:
     try:
         share = float(text)
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"a number in [0, 1] expected, found {text!r}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return share

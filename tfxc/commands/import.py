@@ -14,7 +14,8 @@ installed, and no code from its files is executed. Each kind has its own options
 tfxc import mach --help.
 """
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfxc.core import cli
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _import_pecos(run, *, path, labels, **arguments):
+def _import_pecos(run: str, *, path: str, labels: str | None, **arguments: Any) -> str:
     """Imports a model of PECOS; what to print."""
     from tfxc.imports.pecos_transformer import import_transformer, is_transformer
 
@@ -43,7 +44,7 @@ def _import_pecos(run, *, path, labels, **arguments):
     return f"{run}: layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
 
 
-def _import_pecos_params(run, *, path, write_config, gpus):
+def _import_pecos_params(run: str, *, path: str, write_config: str, gpus: int) -> str:
     """Converts parameters of PECOS; says what has no equivalent."""
     from tfxc.core.config import parse_config
     from tfxc.core.errors import inside
@@ -62,70 +63,92 @@ def _import_pecos_params(run, *, path, write_config, gpus):
     return "\n".join([*notes, text])
 
 
-def _import_mach(run, *, path, labels, **arguments):
+def _import_mach(run: str, *, path: str, labels: str | None, **arguments: Any) -> str:
     from tfxc.imports.mach import import_mach
 
     return f"{run}: {import_mach(path, run, names=labels, **arguments)} repetitions"
 
 
-def _import_scent(run, *, path, labels, epoch, config, set, prepared):
+def _import_scent(
+    run: str,
+    *,
+    path: str,
+    labels: str | None,
+    epoch: int | None,
+    config: str | None,
+    set: list[str],
+    prepared: str,
+) -> str:
     from tfxc.imports.scent import import_scent
 
-    given: dict[str, Any] = {"names": labels, "epoch": epoch}
+    arguments: dict[str, Any] = {"names": labels, "epoch": epoch}
     if config is not None:
         from tfxc.commands.train import check_config
         from tfxc.data.preparation import ensure_prepared
 
-        given["config"] = load_config(config, [*set, f"run={run}"])
-        check_config(given["config"])
-        given["data_folder"] = ensure_prepared(given["config"].data, prepared)
-    found = import_scent(path, run, **given)
-    text = f"{run}: {found.kernel.shape[0]:,} labels after {found.epoch} epochs"
+        arguments["config"] = load_config(config, [*set, f"run={run}"])
+        check_config(arguments["config"])
+        arguments["data_folder"] = ensure_prepared(arguments["config"].data, prepared)
+    classifier = import_scent(path, run, **arguments)
+    text = f"{run}: {classifier.kernel.shape[0]:,} labels after {classifier.epoch} epochs"
     if config is None:
         return text
     return f"{text}; tfxc train --config {run}/config.json resumes from there"
 
 
-def _import_text_classifier(run, *, path, write_config, checkpoint, tokens, built_vocabulary):
+def _import_text_classifier(
+    run: str,
+    *,
+    path: str,
+    write_config: str | None,
+    checkpoint: str | None,
+    tokens: str | None,
+    built_vocabulary: bool,
+) -> str:
     from tfxc.imports.text_classifier import run as importer
 
     if write_config:
-        found: Any = importer.write_config(path, write_config, run)
+        project: Any = importer.write_config(path, write_config, run)
         text = f"{write_config}: the config of {path}, for tfxc train"
     else:
-        found = importer.import_text_classifier(
+        project = importer.import_text_classifier(
             path, run, checkpoint=checkpoint, token_file=tokens, built_vocabulary=built_vocabulary
         )
         text = (
-            f"{run}: {found.model_type}, {found.num_labels:,} labels, {found.num_tokens:,} tokens"
+            f"{run}: {project.model_type}, {project.num_labels:,} labels, "
+            f"{project.num_tokens:,} tokens"
         )
-    return "\n".join([*(f"no equivalent: {line}" for line in found.without_equivalent), text])
+    return "\n".join([*(f"no equivalent: {line}" for line in project.without_equivalent), text])
 
 
-def _import_insightface(run, *, path, labels, centres):
+def _import_insightface(run: str, *, path: str, labels: str | None, centres: str | None) -> str:
     from tfxc.imports.insightface import import_insightface
 
     return f"{run}: {import_insightface(path, run, names=labels, centres=centres)}"
 
 
-def _import_torchvision(run, *, path, labels, image_size):
+def _import_torchvision(run: str, *, path: str, labels: str | None, image_size: int | None) -> str:
     from tfxc.imports.torchvision import import_torchvision
 
     return f"{run}: {import_torchvision(path, run, names=labels, image_size=image_size)}"
 
 
-def _import_mhe(run, *, path, labels, pretrained, **sizes):
+def _import_mhe(
+    run: str, *, path: str, labels: str | None, pretrained: str, **sizes: int | None
+) -> str:
     from tfxc.imports.mhe import import_mhe
 
-    given = {name: value for name, value in sizes.items() if value is not None}
-    return f"{run}: {import_mhe(path, run, names=labels, folder=pretrained, **given)}"
+    sizes = {name: value for name, value in sizes.items() if value is not None}
+    return f"{run}: {import_mhe(path, run, names=labels, folder=pretrained, **sizes)}"
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("import", __doc__)
     kinds = options.add_subparsers(metavar="KIND", required=True, title="kinds")
 
-    def add(name, imported, help_text, path_help, labels=True):
+    def add(
+        name: str, imported: Callable[..., str], help_text: str, path_help: str, labels: bool = True
+    ) -> argparse.ArgumentParser:
         kind = kinds.add_parser(name, help=help_text, description=help_text)
         kind.set_defaults(imported=imported)
         kind.add_argument("path", metavar="PATH", help=path_help)
@@ -138,14 +161,6 @@ def _parser():
             )
         return kind
 
-    _add_sparse_kinds(add)
-    _add_pecos_params(add)
-    _add_dense_kinds(add)
-    _add_text_classifier(add)
-    return options
-
-
-def _add_sparse_kinds(add):
     pecos = add(
         "pecos",
         _import_pecos,
@@ -178,12 +193,9 @@ def _add_sparse_kinds(add):
         kind.add_argument(
             "--train-labels",
             metavar="FILE",
-            help="the training label matrix, .npz: the label frequencies, for tables and "
-            "propensity-scored metrics",
+            help="matrix of the training labels (.npz), from which the label frequencies for "
+            "tables and propensity-scored metrics are counted",
         )
-
-
-def _add_pecos_params(add):
     params = add(
         "pecos_params",
         _import_pecos_params,
@@ -202,9 +214,12 @@ def _add_pecos_params(add):
         metavar="N",
         help="GPUs of the PECOS run; its batch size is that of one (default: %(default)s)",
     )
+    _add_dense_kinds(add)
+    _add_text_classifier(add)
+    return options
 
 
-def _add_epoch(kind):
+def _add_epoch(kind: argparse.ArgumentParser) -> None:
     kind.add_argument(
         "--epoch",
         type=cli.positive,
@@ -213,7 +228,7 @@ def _add_epoch(kind):
     )
 
 
-def _add_dense_kinds(add):
+def _add_dense_kinds(add: Callable[..., argparse.ArgumentParser]) -> None:
     scent = add(
         "scent",
         _import_scent,
@@ -248,7 +263,7 @@ def _add_dense_kinds(add):
     )
 
 
-def _add_text_classifier(add):
+def _add_text_classifier(add: Callable[..., argparse.ArgumentParser]) -> None:
     mhe = add(
         "mhe", _import_mhe, "a text classifier of the code of MHE", "models/model-eurlex4k.bin"
     )
@@ -267,26 +282,26 @@ def _add_text_classifier(add):
         metavar="K",
         help="groups whose labels are scored (default: 10)",
     )
-    own = add(
+    project = add(
         "text_classifier",
         _import_text_classifier,
         "a small model of a text_classifier_torch project",
         "config.py of the project, or its folder",
         labels=False,
     )
-    own.add_argument(
+    project.add_argument(
         "--checkpoint", metavar="FILE", help="the trained model (default: that of config.py)"
     )
-    own.add_argument(
+    project.add_argument(
         "--tokens", metavar="FILE", help="its vocabulary (default: token_file of config.py)"
     )
-    own.add_argument(
+    project.add_argument(
         "--built-vocabulary",
         action="store_true",
-        help="the run that trained the model also built the vocabulary: read unknown tokens by the "
-        "row that it trained, not by the one that its later runs read",
+        help="say that the run that trained the model also built the vocabulary: unknown tokens "
+        "are then read by the row that it trained, not by the one that its later runs read",
     )
-    own.add_argument(
+    project.add_argument(
         "--write-config",
         metavar="FILE",
         help="write only a config for tfxc train that is equivalent to config.py, and its classes",

@@ -17,7 +17,7 @@ import argparse
 import contextlib
 import dataclasses
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tfxc.core import cli
 from tfxc.serving.limits import Limits
@@ -44,9 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.serving.served import Catalog, RunOptions, paths_by_name
     from tfxc.serving.server import Timing, listen, serve
 
-    given = {field: getattr(options, _name(option)) for option, field, _ in _LIMITS}
-    given["connections"] = checked_connections(options.max_connections)
-    limits = Limits(**given, seconds=options.timeout, wait=options.batch_wait)
+    numbers = {
+        field: getattr(options, option.removeprefix("--").replace("-", "_"))
+        for option, field, _ in _LIMITS
+    }
+    numbers["connections"] = checked_connections(options.max_connections)
+    limits = Limits(**numbers, seconds=options.timeout, wait=options.batch_wait)
     limits = dataclasses.replace(limits, k=max(limits.k, options.k or 1))
     paths = paths_by_name(options.runs)
     listener = listen(options.host, options.port)
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _frozen_modules():
+def _frozen_modules() -> Iterator[None]:
     """Leaves what is loaded out of garbage collections: that after a reload is then quick."""
     gc.collect()
     gc.freeze()
@@ -73,11 +76,7 @@ def _frozen_modules():
         gc.unfreeze()
 
 
-def _name(option):
-    return option.removeprefix("--").replace("-", "_")
-
-
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("serve", __doc__)
     cli.add_trust_option(options)
     options.add_argument(
@@ -103,14 +102,26 @@ def _parser():
     options.add_argument(
         "--k",
         type=cli.positive,
-        help="labels per example where a request does not say (default: 5, at most all)",
+        help="number of labels per example where a request does not say it (default: 5, or all if "
+        "there are fewer)",
     )
     options.add_argument(
         "--scores",
         action="store_true",
         help="answer with scores even where there are probabilities",
     )
-    _add_label_options(options)
+    options.add_argument(
+        "--search",
+        metavar="METHOD",
+        help="how labels are searched, e.g. approximate, see docs/scale.md (default: exactly)",
+    )
+    options.add_argument(
+        "--label-texts",
+        metavar="FILE",
+        help="let runs with head label_text also find the labels of this file, JSON lines "
+        '{"label": ..., "text": ...}; the page and POST /labels add labels to it, which anybody '
+        "who reaches the server may do (default: no labels are added)",
+    )
     options.add_argument(
         "--poll",
         type=_seconds,
@@ -123,29 +134,10 @@ def _parser():
         type=_seconds,
         default=1.0,
         metavar="SECONDS",
-        help="after SIGTERM, time in which clients learn that the server ends, before connections "
-        "are refused (default: %(default)s)",
+        help="after SIGTERM, time for clients to learn that the server ends, before it refuses "
+        "connections (default: %(default)s)",
     )
-    _add_limits(options.add_argument_group("limits"))
-    return options
-
-
-def _add_label_options(options):
-    options.add_argument(
-        "--search",
-        metavar="METHOD",
-        help="how labels are searched, e.g. approximate, see docs/scale.md (default: exactly)",
-    )
-    options.add_argument(
-        "--label-texts",
-        metavar="FILE",
-        help="runs with head label_text find the labels of this file as well, JSON lines "
-        '{"label": ..., "text": ...}, and the page and POST /labels add to it; anybody who reaches '
-        "the server may (default: no labels are added)",
-    )
-
-
-def _add_limits(group):
+    group = options.add_argument_group("limits")
     for option, field, text in _LIMITS:
         default = getattr(Limits, field)
         group.add_argument(
@@ -167,27 +159,29 @@ def _add_limits(group):
         type=_positive_seconds,
         default=Limits.seconds,
         metavar="SECONDS",
-        help="from a request to its answer, and for a client that neither sends nor reads; longer: "
-        "408 or 504, or the connection is closed (default: %(default)s)",
+        help="time from a request to its answer, and time in which a client has to send or read; "
+        "longer: 408 or 504, or the connection is closed (default: %(default)s)",
     )
     group.add_argument(
         "--batch-wait",
         type=_seconds,
         default=Limits.wait,
         metavar="SECONDS",
-        help="time an idle run waits for more requests to search together (default: %(default)s)",
+        help="time that an idle run waits for more requests, to search all together (default: "
+        "%(default)s)",
     )
+    return options
 
 
-def _seconds(text):
-    found = cli.number(text)
-    if found < 0:
-        raise argparse.ArgumentTypeError(f"seconds of at least 0 expected, found {text!r}")
-    return found
+def _seconds(text: str) -> float:
+    seconds = cli.number(text)
+    if seconds < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} seconds are less than 0")
+    return seconds
 
 
-def _positive_seconds(text):
-    found = _seconds(text)
-    if not found:
-        raise argparse.ArgumentTypeError("more than 0 seconds expected, found 0")
-    return found
+def _positive_seconds(text: str) -> float:
+    seconds = _seconds(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError("0 seconds are too few")
+    return seconds
