@@ -201,13 +201,13 @@ def test_ids_and_texts(text_run, tmp_path, capsys):
 @pytest.mark.parametrize("option", [("--with-id",), ("--output", "out.jsonl")])
 def test_a_terminal_has_no_such_answers(text_run, monkeypatch, option):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
-    with pytest.raises(ConfigError, match=f"{option[0]}: a file or a pipe expected"):
+    with pytest.raises(ConfigError, match=f"{option[0]}: this option does not apply to examples that are typed"):
         predict.main(["--run", str(text_run), *option])
 
 
 def test_there_is_no_text_of_features(tmp_path):
     run = make_run(tmp_path / "run", kind="sparse", normalise="l2")
-    with pytest.raises(ConfigError, match="--with-text: a model on texts expected"):
+    with pytest.raises(ConfigError, match="--with-text: the model reads"):
         predict.main(["--run", str(run), "x.npz", "--with-text"])
 
 
@@ -424,9 +424,9 @@ def test_bad_ensembles(text_run, other_run, tmp_path):
     (tmp_path / "in.txt").write_text("soup\n")
     one, other, file = ["--run", str(text_run)], ["--run", str(other_run)], str(tmp_path / "in.txt")
     for more in (["--ensemble", "average"], ["--top", "7"], ["--weights", "1"]):
-        with pytest.raises(ConfigError, match=rf"{more[0]}: several runs expected, found 1"):
+        with pytest.raises(ConfigError, match=rf"{more[0]}: this option combines several runs"):
             predict.main([*one, file, *more])
-    with pytest.raises(ConfigError, match="distinct runs expected, found one twice"):
+    with pytest.raises(ConfigError, match="the same run is given twice"):
         predict.main([*one, "--run", f"{text_run}/", file])
     with pytest.raises(ConfigError, match="--ensemble average"):
         predict.main([*one, *other, file, "--probabilities"])

@@ -204,7 +204,7 @@ def test_penalty_is_calibrated_on_labels_of_both_kinds(trained, tmp_path, capsys
     assert json.loads((tmp_path / f"given/{name}.json").read_text("utf-8")) == record
     with pytest.raises(SystemExit):
         evaluate.main(["--run", run, "--seen-penalty", "2.5"])
-    assert "a number from -2 to 2 expected, found '2.5'" in capsys.readouterr().err
+    assert "'2.5' is not between -2 and 2" in capsys.readouterr().err
 
 
 def test_a_penalty_is_refused_with_another_head(trained, tmp_path, monkeypatch):

@@ -108,11 +108,11 @@ def test_a_damaged_step(folder):
 def test_options_that_mean_nothing(folder, capsys):
     run = ("--run", folder / "run")
     problem = call(capsys, predict, *run, "--run", folder, "--step", 14).problem()
-    assert problem.startswith("--step: one run expected, found 2")
+    assert problem.startswith("--step: a step is one of a single run, but 2 runs are given")
     problem = call(capsys, predict, "--model", folder, "--step", 0).problem()
-    assert problem.startswith("--step: a run expected, found a SavedModel")
+    assert problem.startswith("--step: a SavedModel can only output the scores of its export")
     problem = trained(capsys, folder, "run", "--drop-later").problem()
-    assert problem.startswith("--drop-later: --from-step expected")
+    assert problem.startswith("--drop-later: this option needs --from-step")
 
 
 def test_back_to_an_earlier_step_only_with_permission(folder, capsys):
