@@ -140,7 +140,7 @@ def test_what_cannot_be_added(run, tmp_path, capsys):
     prepared = ("--prepared", run.parent / "prepared")
     arguments = (run, "--data", run.parent / "dev.jsonl", "--output", tmp_path / "extended")
     problem = call(capsys, add_labels, *arguments, *prepared).problem()
-    assert "the file has no labels" in problem
+    assert "labels that are new to the run expected, found none" in problem
     assert not (tmp_path / "extended").exists()
     new = tmp_path / "new.jsonl"
     write_new(new)
@@ -148,4 +148,4 @@ def test_what_cannot_be_added(run, tmp_path, capsys):
     problem = call(capsys, add_labels, *little).problem()
     assert problem.startswith("--memory-gb: at least 0.01 expected")
     problem = call(capsys, add_labels, *arguments[:-1], run, *prepared).problem()
-    assert "this folder exists already" in problem
+    assert "a new folder expected" in problem

@@ -104,7 +104,7 @@ def measured(folder, names=HOSTILE, decision=None, rows=60):
         single_label=True,
         text_features=None,
     )  # fmt: skip
-    wrong = {row for row, *_ in decisions.found.wrong}
+    wrong = {row for row, *_ in decisions.per_label.wrong}
     texts = {row: f"<b>text</b> {row} \x07" for row in wrong}
     pictures = dict.fromkeys([*wrong][:1], "data:image/png;base64,AAAA")
     return Measured(loaded, "test", metrics, decisions, texts, pictures), (ids, scores, labels)

@@ -111,8 +111,8 @@ def test_killed_while_it_is_extended(short, capsys):
     ("changes", "message"),
     [
         (["training.epochs=0.5"], r"with other settings: training.epochs \(1.0 -> 0.5\)"),
-        (["training.epochs=2", "seed=3"], r"changed: seed \(0 -> 3\), training.epochs"),
-        (["training.batch_size=8"], r"changed: training.batch_size \(16 -> 8\)"),
+        (["training.epochs=2", "seed=3"], r"settings: seed \(0 -> 3\), training.epochs"),
+        (["training.batch_size=8"], r"settings: training.batch_size \(16 -> 8\)"),
     ],
 )
 def test_other_changes_are_refused(short, capsys, changes, message):

@@ -208,7 +208,7 @@ def _measure(loaded: "LoadedRun", options: argparse.Namespace, suffix: str = "")
     file_name = _file_name(name, step, counted, penalty) + suffix
     record = _write(folder, file_name, record, metrics, values)
     if decisions:
-        wanted = {row for row, *_ in decisions.found.wrong}
+        wanted = {row for row, *_ in decisions.per_label.wrong}
         texts = measurement.texts(loaded, name, wanted)
         print(decisions.write(options.tables, loaded, texts))
     if curve:

@@ -131,20 +131,20 @@ class Chart:
             for curve in self.curves
         ]
 
-    def _x_text(self, value):
+    def _x_text(self, value: float) -> str:
         return f"{self.x.label} {_text(10**value if self.x.logarithmic else value)}"
 
     def boxes(self) -> list[Mark]:
         """The bars."""
         floor = self.top(self.y.low)
-        found = []
+        marks = []
         for low, high, value, text in self.bars:
             left = self.left(low)
             top = self.top(value)
             width = round(self.left(high) - left, 1)
             height = round(floor - top, 1)
-            found.append(Mark(left, top, text, width, height))
-        return found
+            marks.append(Mark(left, top, text, width, height))
+        return marks
 
 
 def line_chart(title: str, label: str, curves: Sequence[Curve], unit: bool = False) -> Chart:
@@ -161,7 +161,7 @@ def line_chart(title: str, label: str, curves: Sequence[Curve], unit: bool = Fal
     return Chart(title, x, y, curves)
 
 
-def _thinned(points):
+def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
     """At most as many points as a drawing has room for, the first and the last among them."""
     if len(points) <= _MOST_POINTS:
         return points
@@ -169,13 +169,13 @@ def _thinned(points):
     return [points[round(number * step)] for number in range(_MOST_POINTS)]
 
 
-def _step(wanted):
+def _step(wanted: float) -> float:
     """The smallest of 1, 2, 5, 10, ... times a power of ten that is at least ``wanted``."""
     power = 10.0 ** math.floor(math.log10(wanted))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wanted * 0.999)
 
 
-def _text(value):
+def _text(value: float) -> str:
     """A number for people: few digits, thousands separated."""
     if value == 0:
         return "0"

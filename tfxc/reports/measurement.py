@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from tfxc.data.formats.base import Reader
     from tfxc.data.label_texts.exclusions import Exclusions
+    from tfxc.data.rows import Rows
     from tfxc.data.sources.base import Source
     from tfxc.inference.searcher import Agreement, Examples
+    from tfxc.labels.slices import LabelSlices
     from tfxc.metrics.classification import Decision
     from tfxc.metrics.suite import MetricSuite
     from tfxc.reports.decisions import Decisions
@@ -86,8 +88,8 @@ class Measurement:
     def of_options(cls, options: "argparse.Namespace") -> "Measurement":
         """From a command line with options of the same names (``cli.add_measurement_options``)."""
         names = {field.name for field in dataclasses.fields(cls)}
-        given = {name: value for name, value in vars(options).items() if name in names}
-        return cls(reader_options=dict(options.reader_option), **given)
+        values = {name: value for name, value in vars(options).items() if name in names}
+        return cls(reader_options=dict(options.reader_option), **values)
 
     def set_search(self, loaded: "LoadedRun") -> None:
         """Makes the run search as wanted.
@@ -111,20 +113,17 @@ class Measurement:
             reader = self._reader(loaded)
             unknown: list[str] = []
 
-            def read():
+            def read() -> "Iterator[Rows]":
                 unknown.clear()
                 return loaded.rows(reader, unknown=unknown)
 
             return str(self.data), RowStream(read, unknown)
         if self.features:
             raise ConfigError(
-                "a file of examples expected with this option, found a split",
+                "this option is for a file of examples, not for a split",
                 where="--features",
                 fix="name the file with --data; a split has its own features",
             )
-        return self._split(loaded)
-
-    def _split(self, loaded):
         from tfxc.data.sources.shards import open_source
 
         splits = loaded.manifest["splits"]
@@ -137,7 +136,7 @@ class Measurement:
             )
         return split, open_source(self._prepared_data(loaded, split, "--split"), split)
 
-    def _prepared_data(self, loaded, split, where):
+    def _prepared_data(self, loaded: "LoadedRun", split: str, where: str) -> Path:
         """The prepared folder, which has the examples of a split that the run was made with."""
         from tfxc.data.manifest import Manifest
         from tfxc.data.preparation import ensure_prepared
@@ -152,11 +151,11 @@ class Measurement:
         loaded.folder.check_data(folder, {"labels", "text features", f"records of {split}"})
         return folder
 
-    def _split_of(self, loaded):
+    def _split_of(self, loaded: "LoadedRun") -> str:
         splits = loaded.manifest["splits"]
         return self.split or next(s for s in ("test", "dev", "train") if s in splits)
 
-    def _reader(self, loaded):
+    def _reader(self, loaded: "LoadedRun") -> "Reader":
         """A new reader of ``data``."""
         assert self.data is not None, "callers read a file"
         return reader_of_file(loaded, self.data, self.reader, self.reader_options, self.features)
@@ -191,7 +190,15 @@ class Measurement:
         splits = loaded.manifest["splits"]
         num_labels = loaded.manifest["num_labels"]
         counts = loaded.label_counts
-        ks = self._ks(settings, num_labels)
+        # As in training, a config's cut-offs that a small label set has not are left out.
+        ks = tuple(self.k or (k for k in settings.k if k <= num_labels))
+        too_large = [k for k in ks if k > num_labels]
+        if too_large:
+            raise ConfigError(
+                f"k is {too_large[0]}, but the run has only {num_labels} labels",
+                where="--k",
+                fix=f"choose k up to {num_labels}",
+            )
         return build_metrics(
             ks=ks,
             label_counts=counts,
@@ -207,7 +214,7 @@ class Measurement:
             more=metrics_of_pairs(ks, self._trained(loaded), settings.ranks),
         )
 
-    def _trained(self, loaded):
+    def _trained(self, loaded: "LoadedRun") -> "LabelSlices | None":
         """Labels with and without training examples, where the latter have texts."""
         from tfxc.labels.slices import trained_slices
 
@@ -247,8 +254,8 @@ class Measurement:
             return None
         if not self.data:
             folder = self._prepared_data(loaded, "train", "--exclude")
-            own = open_source(folder, "train")
-            return exclusions(folder, self._split_of(loaded), kinds, cast("Source", rows), own)
+            train = open_source(folder, "train")
+            return exclusions(folder, self._split_of(loaded), kinds, cast("Source", rows), train)
         folder = train = None
         if "train" in kinds:
             folder = self._prepared_data(loaded, "train", "--exclude")
@@ -266,7 +273,7 @@ class Measurement:
             train,
         )
 
-    def _split_of_file(self, loaded, kind):
+    def _split_of_file(self, loaded: "LoadedRun", kind: str) -> str:
         """The split of the run's data that a file is."""
         from tfxc.data.source_files import source_path
 
@@ -283,18 +290,6 @@ class Measurement:
             fix="name the file for these examples, or give the option without a word for none",
         )
 
-    def _ks(self, settings, num_labels):
-        # As in training, a config's cut-offs that a small label set has not are left out.
-        ks = tuple(self.k or (k for k in settings.k if k <= num_labels))
-        too_large = [k for k in ks if k > num_labels]
-        if too_large:
-            raise ConfigError(
-                f"at most {num_labels} (the run's labels) expected, found {too_large[0]}",
-                where="--k",
-                fix=f"choose k up to {num_labels}",
-            )
-        return ks
-
     def batch_size_for(self, loaded: "LoadedRun") -> int:
         """Examples per batch."""
         return self.batch_size or loaded.config.evaluation.batch_size
@@ -303,9 +298,9 @@ class Measurement:
         """The rule by which labels count as predicted."""
         from tfxc.training.evaluation import decision_of
 
-        given = loaded.config.evaluation.threshold
-        given = given if self.threshold is None else self.threshold
-        return decision_of(loaded.model, loaded.single_label, given)
+        of_config = loaded.config.evaluation.threshold
+        threshold = of_config if self.threshold is None else self.threshold
+        return decision_of(loaded.model, loaded.single_label, threshold)
 
     def decisions(self, loaded: "LoadedRun") -> "Decisions":
         """``Decisions`` of the run, not yet updated."""
@@ -358,7 +353,7 @@ class Measurement:
             unknown.update(batch.labels[batch.labels >= num_labels].tolist())
         if not parts:
             raise DataError(
-                "at least one example to evaluate expected, found none",
+                "there is no example to evaluate",
                 where=self.data or self.split,
                 fix="check the file and the reader's options",
             )
@@ -366,7 +361,7 @@ class Measurement:
         names = self._unknown_names(loaded, rows) if unknown else ()
         return values, Counter({names[id_ - num_labels]: n for id_, n in unknown.items()})
 
-    def _unknown_names(self, loaded, rows):
+    def _unknown_names(self, loaded: "LoadedRun", rows: Any) -> Sequence[str]:
         """Names of the labels from ``num_labels`` on."""
         if self.data:
             return rows.unknown

@@ -20,15 +20,15 @@ def pictures_of(open_examples: "Callable[[], Examples]", wanted: set[int]) -> di
         wanted: set of example numbers.
     """
     first = 0
-    found: dict[int, str] = {}
+    pictures: dict[int, str] = {}
     for batch in open_examples().sequential(256) if wanted else ():
         images = batch["features"]
         numbers = [n for n in range(len(images)) if first + n in wanted]
-        found |= {first + n: data_uri(images[n]) for n in numbers}
+        pictures |= {first + n: data_uri(images[n]) for n in numbers}
         first += len(images)
-        if len(found) == len(wanted):
+        if len(pictures) == len(wanted):
             break
-    return found
+    return pictures
 
 
 def data_uri(image: "np.ndarray") -> str:

@@ -52,13 +52,13 @@ def ranked(
     # Unsigned integers and booleans have no negative.
     order = np.lexsort((ties, -matrix.data.astype(np.float64), rows))
     ranks = np.arange(len(rows)) - matrix.indptr[rows]
-    kept = ranks < k
+    first = ranks < k
     ids = np.full((len(counts), k), -1, np.int32)
     scores = np.full((len(counts), k), -np.inf, np.float32)
-    places = (rows[kept], ranks[kept])
-    kept_order = order[kept]
-    ids[places] = matrix.indices[kept_order]
-    scores[places] = matrix.data[kept_order]
+    places = (rows[first], ranks[first])
+    entries = order[first]
+    ids[places] = matrix.indices[entries]
+    scores[places] = matrix.data[entries]
     return ids, scores
 
 
@@ -133,15 +133,17 @@ def measure_predictions(
     with Progress("evaluating", labels.shape[0], "examples") as progress:
         for start in range(0, labels.shape[0], _BATCH):
             true = labels[start : start + _BATCH]
-            found = ranked(predicted[start : start + _BATCH], max(ks), in_order=by_name)
-            batch = (*found, pad_labels(true.indptr, true.indices))
+            best = ranked(predicted[start : start + _BATCH], max(ks), in_order=by_name)
+            batch = (*best, pad_labels(true.indptr, true.indices))
             suite.update(*batch)
             parts.append(suite.per_example(*batch))
             progress.advance(true.shape[0])
     return suite, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _read_labels(path, role, reader, options):
+def _read_labels(
+    path: str | Path, role: str, reader: str | None, options: Mapping[str, Any]
+) -> scipy.sparse.csr_matrix | list[list[str]]:
     """A matrix of labels, or a list of the names of each example's labels."""
     if Path(path).suffix == ".npz" and reader is None:
         return label_matrix(load_sparse(path), path)
@@ -156,7 +158,10 @@ def _read_labels(path, role, reader, options):
     ]
 
 
-def _columns(sources, label_names):
+def _columns(
+    sources: "list[scipy.sparse.csr_matrix | ListedLabels | list[list[str]]]",
+    label_names: str | Path | None,
+) -> dict[str, int]:
     """{name: column} of the labels of matrices and lists; of lists alone, of all their names."""
     width = next((source.shape[1] for source in sources if scipy.sparse.issparse(source)), None)
     if label_names is not None:
@@ -175,7 +180,9 @@ def _columns(sources, label_names):
     return {name: column for column, name in enumerate(names)}
 
 
-def _matrix_of_names(lists, columns, path):
+def _matrix_of_names(
+    lists: list[list[str]], columns: dict[str, int], path: str | Path
+) -> scipy.sparse.csr_matrix:
     """The matrix of true labels; those without a column get the next ones: none is predicted."""
     if any(lists) and not any(name in columns for row in lists for name in row):
         raise _no_column(next(filter(None, lists))[0], path)
@@ -187,7 +194,9 @@ def _matrix_of_names(lists, columns, path):
     )
 
 
-def _matrix_of_predictions(predicted, columns, path):
+def _matrix_of_predictions(
+    predicted: ListedLabels, columns: Mapping[str, int], path: str | Path
+) -> scipy.sparse.csr_matrix:
     """The matrix of scores, entries of a row in the order of the file."""
     names = list(itertools.chain.from_iterable(predicted.labels))
     wrong = next((name for name in names if name not in columns), None)
@@ -199,7 +208,7 @@ def _matrix_of_predictions(predicted, columns, path):
     return scipy.sparse.csr_matrix((scores, indices, bounds), (len(predicted.labels), len(columns)))
 
 
-def _no_column(name, path):
+def _no_column(name: str, path: str | Path) -> DataError:
     return DataError(
         f"the label {name!r} has no column in the matrices",
         where=path,
@@ -207,7 +216,13 @@ def _no_column(name, path):
     )
 
 
-def _check_shape(fits, matrix, truth, path, where_truth):
+def _check_shape(
+    fits: bool,
+    matrix: scipy.sparse.csr_matrix,
+    truth: scipy.sparse.csr_matrix,
+    path: str | Path,
+    where_truth: str | Path,
+) -> None:
     if fits:
         return
     raise DataError(
@@ -218,5 +233,5 @@ def _check_shape(fits, matrix, truth, path, where_truth):
     )
 
 
-def _shown(matrix):
+def _shown(matrix: scipy.sparse.csr_matrix) -> str:
     return f"{matrix.shape[0]:,} x {matrix.shape[1]:,}"

@@ -52,7 +52,7 @@ class RepetitionCurve:
 
         names = [n for n in self._suites[0].names if n.startswith("P@") and "/" not in n]
         results = [suite.result() for suite in self._suites]
-        table = [(r, *(found[n] for n in names)) for r, found in enumerate(results, start=1)]
+        table = [(r, *(result[n] for n in names)) for r, result in enumerate(results, start=1)]
         columns = ("repetitions", *names)
         with atomic_files(folder) as scratch:
             write_csv(scratch / "repetitions.csv", columns, table)

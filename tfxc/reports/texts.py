@@ -17,13 +17,13 @@ def texts_of(open_reader: "Callable[[], Reader]", wanted: set[int]) -> dict[int,
         wanted: set of example numbers.
     """
     first = 0
-    found: dict[int, str] = {}
+    texts: dict[int, str] = {}
     try:
         for chunk in open_reader().chunks() if wanted else ():
             if chunk.texts is None:
                 return {}
-            found |= {first + n: t for n, t in enumerate(chunk.texts) if first + n in wanted}
+            texts |= {first + n: t for n, t in enumerate(chunk.texts) if first + n in wanted}
             first += len(chunk)
     except UserError:
         return {}
-    return found
+    return texts
