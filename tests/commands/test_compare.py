@@ -130,7 +130,9 @@ def test_mistakes(runs, tmp_path, capsys, monkeypatch):
         write_run(tmp_path, "new", None)
     )
     output = problem(*runs, "--metric", "dev full_loss")
-    assert "there is no metric 'dev full_loss'; the run has dev P@1, loss, train full_loss" in output
+    assert (
+        "there is no metric 'dev full_loss'; the run has dev P@1, loss, train full_loss" in output
+    )
     assert "evaluation.full_loss=true" in output
     assert "the run has none yet" in problem(write_run(tmp_path, "empty", []))
     assert "this run is given twice" in problem(runs[0], runs[0])

@@ -62,4 +62,7 @@ def test_weights_are_chosen(tmp_path, capsys):
         (["--weights", "1,2,3"], "a number of at least 0 for each of 2 models"),
     ):
         assert message in call(capsys, ensemble, one, other, *options).problem()
-    assert "weights can be chosen for 2 to 5 runs" in call(capsys, ensemble, one, "--choose", "dev").problem()
+    assert (
+        "weights can be chosen for 2 to 5 runs"
+        in call(capsys, ensemble, one, "--choose", "dev").problem()
+    )

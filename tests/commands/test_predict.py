@@ -201,7 +201,9 @@ def test_ids_and_texts(text_run, tmp_path, capsys):
 @pytest.mark.parametrize("option", [("--with-id",), ("--output", "out.jsonl")])
 def test_a_terminal_has_no_such_answers(text_run, monkeypatch, option):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
-    with pytest.raises(ConfigError, match=f"{option[0]}: this option does not apply to examples that are typed"):
+    with pytest.raises(
+        ConfigError, match=f"{option[0]}: this option does not apply to examples that are typed"
+    ):
         predict.main(["--run", str(text_run), *option])
 
 

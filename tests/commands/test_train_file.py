@@ -125,9 +125,15 @@ def test_init(folder, capsys):
     ("options", "message"),
     [
         ([], "neither a data file nor --config is given"),
-        (["mine.csv", "--config", "quickstart"], "both --config and a data file, 'mine.csv', are given"),
+        (
+            ["mine.csv", "--config", "quickstart"],
+            "both --config and a data file, 'mine.csv', are given",
+        ),
         (["--config", "quickstart", "--set", "seed=1", "run=r"], "write --set run=r, if it is"),
-        (["--config", "quickstart", "--preset", "fast"], "--preset: this option is for a training on a data file"),
+        (
+            ["--config", "quickstart", "--preset", "fast"],
+            "--preset: this option is for a training on a data file",
+        ),
         (["absent.csv"], "absent.csv: no such file"),
         (["mine.csv", "--label-column", "labl"], "did you mean 'label'"),
         (["mine.csv", "--dev", "absent.csv"], "absent.csv: no such file"),

@@ -193,8 +193,5 @@ def test_what_cannot_be_shown(tree, tmp_path, capsys):
         in call(capsys, tree_command, "show", *tree, "--output", "tree.pdf").problem()
     )
     (tmp_path / "names.txt").write_text("one\n")
-    assert (
-        "names, but the tree has 6 labels"
-        in call(capsys, tree_command, "show", *tree).problem()
-    )
+    assert "names, but the tree has 6 labels" in call(capsys, tree_command, "show", *tree).problem()
     assert "no such file" in call(capsys, tree_command, "show", tmp_path / "absent.npz").problem()

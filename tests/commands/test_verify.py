@@ -406,7 +406,10 @@ RUN = ["--run", "{}/dense"]
         ([*EMBEDDED, "--identify"], "--identify: this option needs --ijb"),
         ([*RUN, "--gallery", "x"], "--gallery: this option needs --probes"),
         ([*EMBEDDED, "--probes", "x"], "--probes: this option needs --gallery"),
-        ([*RUN, "--gallery", "x", "--probes", "y", "--folds", "3"], "--folds: this option is for pairs"),
+        (
+            [*RUN, "--gallery", "x", "--probes", "y", "--folds", "3"],
+            "--folds: this option is for pairs",
+        ),
         ([*RUN, "--gallery", "x", "--probes", "y"], "y: a folder of images for this list"),
         ([*EMBEDDED, "--num-pairs", "8"], "--num-pairs: --pairs-"),
         ([*EMBEDDED, "--batch-size", "8"], "--batch-size: this option needs --run"),

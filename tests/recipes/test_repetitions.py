@@ -320,7 +320,9 @@ def test_a_step_is_asked_of_the_repetitions_that_count(alone, tmp_path):
     CheckpointFiles(run / "repetition-00/checkpoints", "ckpt", [tf.Variable([1.0])]).save(7)
     loaded = load_run(run.path, step=7)
     assert loaded.count_repetitions() == "1 of 3 repetitions count: 0; not trained: 1-2"
-    with pytest.raises(CheckpointError, match=r"repetition-01: --step: there is no checkpoint of step 7"):
+    with pytest.raises(
+        CheckpointError, match=r"repetition-01: --step: there is no checkpoint of step 7"
+    ):
         load_run(run.path, step=7).model  # noqa: B018
 
 
@@ -337,7 +339,9 @@ def test_repetitions_differ_and_share_the_records(alone):
 
 
 def test_one_repetition_of_another_config_is_refused(alone):
-    with pytest.raises(CheckpointError, match=r"alone: this run was trained with other settings.*encoder"):
+    with pytest.raises(
+        CheckpointError, match=r"alone: this run was trained with other settings.*encoder"
+    ):
         train(alone, "alone", 1, encoder={"hidden": [8]})
     assert (alone / "alone/repetition-01/summary.json").exists()
 

@@ -265,12 +265,27 @@ def test_what_does_not_apply_to_pairs(run, tmp_path, capsys):
     pairs, output = ("--pairs", tmp_path / "pairs.npz"), ("--output", tmp_path / "scores.npz")
     texts = run.parent / "dev.jsonl"
     for arguments, message in (
-        (("--run", run, texts, *pairs, *output, "--k", 3), "--k: this option does not apply to --pairs"),
-        (("--run", run, texts, *pairs, *output, "--beam", 3), "--beam: this option does not apply to --pairs"),
-        (("--model", run, texts, *pairs, *output), "--model: this option does not apply to --pairs"),
+        (
+            ("--run", run, texts, *pairs, *output, "--k", 3),
+            "--k: this option does not apply to --pairs",
+        ),
+        (
+            ("--run", run, texts, *pairs, *output, "--beam", 3),
+            "--beam: this option does not apply to --pairs",
+        ),
+        (
+            ("--model", run, texts, *pairs, *output),
+            "--model: this option does not apply to --pairs",
+        ),
         (("--run", run, texts, *pairs), "--output: the scores of --pairs need a file"),
-        (("--run", run, *pairs, *output), "FILE: the examples of --pairs cannot come from standard input"),
-        (("--run", run, "--run", "x", texts, *pairs, *output), "--run: --pairs scores labels with one run, but 2 are given"),
+        (
+            ("--run", run, *pairs, *output),
+            "FILE: the examples of --pairs cannot come from standard input",
+        ),
+        (
+            ("--run", run, "--run", "x", texts, *pairs, *output),
+            "--run: --pairs scores labels with one run, but 2 are given",
+        ),
     ):
         assert call(capsys, predict, *arguments).problem().startswith(message)
 
@@ -282,4 +297,6 @@ def test_other_runs_score_no_pairs(run, tmp_path, capsys):
     arguments = ("--run", make_run(tmp_path / "run"), tmp_path / "x.txt")
     arguments += ("--pairs", tmp_path / "pairs.npz", "--output", tmp_path / "scores.npz")
     problem = call(capsys, predict, *arguments).problem()
-    assert problem.startswith("--run: --pairs needs a linear ranker, but this run searches with the")
+    assert problem.startswith(
+        "--run: --pairs needs a linear ranker, but this run searches with the"
+    )

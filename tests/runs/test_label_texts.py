@@ -156,7 +156,9 @@ def test_labels_that_cannot_be_added_are_refused(trained, tmp_path):
     with pytest.raises(DataError, match="the run knows 1 of these labels already: 'red_fox'"):
         add_labels.main([run, "--label-texts", known, "--output", output])
     path = new_texts(tmp_path, ("cat", "red cat"))
-    with pytest.raises(ConfigError, match="--memory-gb: this option is for labels that are added with --data"):
+    with pytest.raises(
+        ConfigError, match="--memory-gb: this option is for labels that are added with --data"
+    ):
         add_labels.main([run, "--label-texts", path, "--output", output, "--memory-gb", "1"])
     with pytest.raises(ConfigError, match="this folder exists already"):
         add_labels.main([run, "--label-texts", path, "--output", run])

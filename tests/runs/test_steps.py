@@ -93,7 +93,9 @@ def test_steps_that_do_not_exist(folder, capsys):
     )
     run = copied(folder, "emptied")
     shutil.rmtree(folder / run / "checkpoints")
-    with pytest.raises(CheckpointError, match=r"no checkpoint of step 14; the run has none.*keep_checkpoints=N"):
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint of step 14; the run has none.*keep_checkpoints=N"
+    ):
         load_run(folder / run, step=14)
 
 
@@ -172,7 +174,9 @@ def test_a_step_that_is_not_there_is_refused_before_a_recipe_trains(folder):
             raise AssertionError
 
     data = ensure_prepared(config.data, folder / "prepared", jobs=1)
-    with pytest.raises(CheckpointError, match=r"--from-step: there is no checkpoint of step 14; .* none"):
+    with pytest.raises(
+        CheckpointError, match=r"--from-step: there is no checkpoint of step 14; .* none"
+    ):
         Never().run(Context(config, data, folder / run, from_step=14, drop_later=True))
 
 
