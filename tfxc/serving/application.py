@@ -32,9 +32,9 @@ with missing_package("serve"):
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-_FIELDS = ("features", "images", "k", "model", "texts")
-_OF_NEIGHBOURS = ("k", "label", "model")
-_OF_LABELS = ("label", "text")
+_PREDICT_FIELDS = ("features", "images", "k", "model", "texts")
+_NEIGHBOUR_FIELDS = ("k", "label", "model")
+_LABEL_FIELDS = ("label", "text")
 # Pages load nothing from other hosts and run no script but their own.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -47,7 +47,7 @@ _PARSED_AT_ONCE = 32 << 10
 _MOST_LISTS = 1 << 20
 # Whoever made a run has written the script of its report, which sorts tables. It gets an origin of
 # its own, to which the server does not answer, and no connection.
-_OF_REPORTS = (
+_REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
@@ -171,7 +171,7 @@ class Application:
 
     async def _predict(self, request: Request) -> Response:
         def read(body: bytearray) -> tuple[ServedRun, Any, int, None]:
-            fields = _parsed(body, _FIELDS)
+            fields = _parsed(body, _PREDICT_FIELDS)
             served = self.catalog.find(fields.get("model"))
             k = served.checked_k(fields.get("k"))
             return served, served.forms.simple(fields), k, None
@@ -189,11 +189,11 @@ class Application:
 
     async def _neighbours(self, request: Request) -> Response:
         async with self._in_time(request) as body:
-            fields = await self._apart(body, _parsed, body, _OF_NEIGHBOURS)
+            fields = await self._apart(body, _parsed, body, _NEIGHBOUR_FIELDS)
             served = self.catalog.find(fields.get("model"))
             k = served.checked_k(fields.get("k"))
-            found = await served.similar_labels(fields.get("label"), k)
-        (neighbours,) = listed(served, *found)
+            ids, scores = await served.similar_labels(fields.get("label"), k)
+        (neighbours,) = listed(served, ids, scores)
         return _json(
             {
                 "model": served.name,
@@ -204,9 +204,17 @@ class Application:
         )
 
     async def _add_label(self, request: Request) -> Response:
-        _refuse_forms(request)
+        # A page of another host may have sent a form; browsers ask before they send JSON.
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        if kind != "application/json":
+            raise RequestError(
+                415,
+                f"the Content-Type is {kind[:60] or 'missing'}",
+                where="header",
+                fix="send application/json with this header",
+            )
         async with self._in_time(request) as body:
-            fields = await self._apart(body, _parsed, body, _OF_LABELS)
+            fields = await self._apart(body, _parsed, body, _LABEL_FIELDS)
             name, text = checked_label(fields.get("label"), fields.get("text"))
             # Where the time is over, the label is there a little later.
             adding = asyncio.ensure_future(self.catalog.add_label(name, text))
@@ -237,7 +245,9 @@ class Application:
         if path is None:
             raise HTTPException(404)
         kind = "text/plain; charset=utf-8" if path.endswith(".md") else None
-        return FileResponse(path, media_type=kind, headers={"Content-Security-Policy": _OF_REPORTS})
+        return FileResponse(
+            path, media_type=kind, headers={"Content-Security-Policy": _REPORT_POLICY}
+        )
 
     def _named(self, request: Request) -> ServedRun:
         return self.catalog.find(request.path_params["name"], request.path_params.get("version"))
@@ -263,12 +273,12 @@ class Application:
         ids, scores = await served.batcher.submit(chunk, k)
         return served, ids, scores, form
 
-    async def _apart(self, body: bytearray, function: Callable[..., Any], *given: Any) -> Any:
-        """``function(*given)``, which reads a body; one large body at a time, in a thread."""
+    async def _apart(self, body: bytearray, function: Callable[..., Any], *arguments: Any) -> Any:
+        """``function(*arguments)``, which reads a body; one large body at a time, in a thread."""
         if len(body) <= _PARSED_AT_ONCE:
-            return function(*given)
+            return function(*arguments)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._parser, _uncollected, function, *given)
+        return await loop.run_in_executor(self._parser, _uncollected, function, *arguments)
 
     @contextlib.asynccontextmanager
     async def _in_time(self, request: Request) -> AsyncIterator[bytearray]:
@@ -359,14 +369,14 @@ def _too_large(size: str, most: int) -> RequestError:
     return RequestError(413, f"the body has {size} bytes", where="body", fix=fix)
 
 
-def _uncollected(function, *given):
-    """``function(*given)``, without the collector of cycles.
+def _uncollected(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(*arguments)``, without the collector of cycles.
 
     That would look at every list of a large body several times, while no other thread runs.
     """
     gc.disable()
     try:
-        return function(*given)
+        return function(*arguments)
     except UserError as error:
         error.__context__ = None  # it holds what the body was parsed into, as the traceback does
         raise error.with_traceback(None) from None
@@ -387,7 +397,13 @@ def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
     try:
         fields = from_json(body, allow_inf_nan=False, cache_strings="none")
     except ValueError as error:
-        problem = _json_problem(str(error)) if body else "it is empty"
+        # In words that are not the parser's.
+        problem = str(error).replace("invalid unicode code point", "bytes that are not UTF-8")
+        if "number out of range" in problem:
+            problem = "a number of too many digits"
+        elif "bytes that are not UTF-8" not in problem:
+            problem = problem[:100]
+        problem = problem if body else "it is empty"
         raise bad_request(f"this is not JSON ({problem})", "body") from None
     if not isinstance(fields, dict):
         raise bad_request(
@@ -403,28 +419,7 @@ def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
     return fields
 
 
-def _refuse_forms(request):
-    """Refuses a form that a page of another host may have sent: browsers ask for JSON first."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip()
-    if kind != "application/json":
-        raise RequestError(
-            415,
-            f"the Content-Type is {kind[:60] or 'missing'}",
-            where="header",
-            fix="send application/json with this header",
-        )
-
-
-def _json_problem(problem):
-    """What is wrong with a text that is no JSON, in words that are not the parser's."""
-    if "number out of range" in problem:
-        return "a number of too many digits"
-    if "unicode code point" in problem:
-        return problem.replace("invalid unicode code point", "bytes that are not UTF-8")
-    return problem[:100]
-
-
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     content = json_text(value).encode("utf-8")
     return Response(content, status, headers, media_type="application/json")
 
@@ -452,7 +447,7 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     text = f"{request.method} {request.url.path[:200]}: {error.detail}"
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
-        text = f"{request.url.path[:200]}: {allowed} expected, found {request.method}"
+        text = f"{request.url.path[:200]}: {request.method} is not allowed. Use {allowed}."
     elif error.status_code == 404:
         text = f"{request.url.path[:200]}: no such address. See /docs."
     return _json({"error": text}, error.status_code, error.headers)

@@ -114,23 +114,23 @@ class Acceptor:
         self._listener.close()
         await asyncio.gather(*self._beginning, return_exceptions=True)
 
-    def _resume(self):
+    def _resume(self) -> None:
         self._pause = None
         self._loop.add_reader(self._listener, self._accept)
 
-    def _wait(self, seconds):
+    def _wait(self, seconds: float) -> None:
         """Accepts nothing for a while."""
         self._loop.remove_reader(self._listener)
         self._pause = self._loop.call_later(seconds, self._resume)
 
-    def _say(self, problem):
+    def _say(self, problem: str) -> None:
         """Prints a line, once a minute at most."""
         now = self._loop.time()
         if self._said is None or now - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = now
             NOTES.warning(f"{problem}; further ones wait or are refused")
 
-    def _accept(self):
+    def _accept(self) -> None:
         """Accepts some of the clients that wait."""
         for _ in range(_ACCEPTED_AT_ONCE):
             count = len(self._connections) + len(self._beginning)
@@ -149,7 +149,7 @@ class Acceptor:
                 self._wait(_SECONDS_WITHOUT_FILES)
                 return
 
-    def _accept_one(self):
+    def _accept_one(self) -> bool:
         """Whether a client has waited."""
         try:
             accepted, _ = self._listener.accept()
@@ -160,7 +160,7 @@ class Acceptor:
         task.add_done_callback(self._beginning.discard)
         return True
 
-    async def _begin(self, accepted):
+    async def _begin(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):  # the client has gone
             await self._loop.connect_accepted_socket(self._protocol, accepted)
 
@@ -202,13 +202,13 @@ class Connection(HttpToolsProtocol):
         limits: ``Limits``.
         full: ASGI application that answers on a connection too many, and closes it.
         silent: all connections without any request, the first to come first; they enter themselves.
-        given: arguments of uvicorn.
+        arguments: of uvicorn.
     """
 
     def __init__(
-        self, *, limits: Limits, full: ASGIApp, silent: dict["Connection", None], **given: Any
+        self, *, limits: Limits, full: ASGIApp, silent: dict["Connection", None], **arguments: Any
     ) -> None:
-        super().__init__(**given)
+        super().__init__(**arguments)
         self._limits = limits
         self._full = full
         self._silent = silent
@@ -333,7 +333,7 @@ class Connection(HttpToolsProtocol):
         else:
             self._refuse(400, "this is not HTTP")
 
-    def _make_room(self):
+    def _make_room(self) -> bool:
         """Closes the connection that has waited longest without a request; whether there is one."""
         if not self._silent:
             return False
@@ -342,12 +342,12 @@ class Connection(HttpToolsProtocol):
         longest._socket.close()
         return True
 
-    def _count(self, size):
+    def _count(self, size: int) -> None:
         self._size += size
         if self._size > _LONGEST_HEAD:
             raise ValueError("a head that is too long")  # ends the parser, see send_400_response
 
-    def _drop(self, size):
+    def _drop(self, size: int) -> None:
         """Drops what a refused client still sends, and ends the connection in the end."""
         if self._left is None or self._ending is None:
             return
@@ -358,14 +358,14 @@ class Connection(HttpToolsProtocol):
         else:
             self._ending = self.loop.call_later(_SECONDS_OF_SILENCE, self._socket.close)
 
-    def _too_slow(self):
+    def _too_slow(self) -> None:
         self._sending = None
         if not self._in_head:
             self._socket.close()  # nothing was asked
             return
         self._refuse(408, f"the headers were not complete within {self._limits.seconds:g} seconds")
 
-    def _wait_for_reader(self, size):
+    def _wait_for_reader(self, size: int | None) -> None:
         """Closes the connection unless less than ``size`` bytes wait; None at first."""
         waiting = self._socket.get_write_buffer_size()
         if size is not None and waiting >= size:
@@ -373,10 +373,10 @@ class Connection(HttpToolsProtocol):
             return
         self._reading = self.loop.call_later(self._limits.seconds, self._wait_for_reader, waiting)
 
-    def _refuse_head(self):
+    def _refuse_head(self) -> None:
         self._refuse(431, f"the headers have more than {_LONGEST_HEAD:,} bytes")
 
-    def _refuse(self, status, problem):
+    def _refuse(self, status: int, problem: str) -> None:
         """An answer to what has not become a request."""
         body = json_text({"error": str(RequestError(status, problem, where="request"))}).encode()
         head = (

@@ -42,8 +42,8 @@ class RequestError(UserError):
         problem, fix, where: see ``UserError``.
 
     Example:
-        >>> print(RequestError(400, "a text expected, found 5", where="texts[0]"))
-        texts[0]: a text expected, found 5
+        >>> print(RequestError(400, "5 is not a text", where="texts[0]"))
+        texts[0]: 5 is not a text
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from tfxc.runs.loaded import LoadedRun, load_run
 from tfxc.runs.new_labels import takes_labels, with_labels
 from tfxc.runs.writer import SUMMARY
 from tfxc.serving.batching import Batcher, Found
-from tfxc.serving.examples import ExampleForms, as_shown
+from tfxc.serving.examples import ExampleForms, as_shown, unfit
 from tfxc.serving.limits import Limits, RequestError, bad_request
 from tfxc.serving.new_labels import NewLabels
 
@@ -59,7 +59,11 @@ def newest_version(path: str | Path, finished: bool = True) -> Version | None:
     path = Path(path)
     if finished and not path.exists():
         return None
-    numbered = [(int(p.name), p) for p in path.glob("[0-9]*") if _is_version(p)]
+    numbered = [
+        (int(p.name), p)
+        for p in path.glob("[0-9]*")
+        if (p.name.isdecimal() and (p / "config.json").is_file())
+    ]
     for number, folder in sorted(numbered, reverse=True):
         if not finished or (folder / SUMMARY).is_file():
             return Version(number, folder, _files_of(folder))
@@ -68,17 +72,13 @@ def newest_version(path: str | Path, finished: bool = True) -> Version | None:
     return Version(None, path, _files_of(path))
 
 
-def _is_version(path):
-    return path.name.isdecimal() and (path / "config.json").is_file()
-
-
-def _files_of(folder):
+def _files_of(folder: Path) -> tuple[int, ...]:
     """Identity of the record of a run's files, which is written when the run is complete."""
     try:
-        found = (folder / checksums.FILE).stat()
+        state = (folder / checksums.FILE).stat()
     except FileNotFoundError:
         return ()
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return state.st_ino, state.st_mtime_ns, state.st_size
 
 
 class ServedRun:
@@ -178,20 +178,19 @@ class ServedRun:
         """
         if not self.neighbours:
             raise bad_request(
-                f"a run whose labels have weights of their own expected, found {self.name}",
+                f"the labels of {self.name} have no weights of their own, and so no neighbours",
                 "model",
             )
         if not isinstance(label, str):
-            raise bad_request(f"a text expected, found {as_shown(label)}", "label")
+            raise unfit(label, "a text", "label")
         number = self._numbers.get(label)
         if number is None:
-            problem = f"a label of {self.name} expected, found {label[:60]!r}"
-            raise RequestError(404, problem, where="label")
+            raise RequestError(404, f"{self.name} has no label {label[:60]!r}", where="label")
         ids, scores = await self.batcher.between(self._model.similar_labels, number, k)
         return ids[None], scores[None]
 
     @functools.cached_property
-    def _numbers(self):
+    def _numbers(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.names)}
 
     def with_label(self, name: str, text: str) -> "ServedRun":
@@ -202,8 +201,7 @@ class ServedRun:
             text: by which it is found.
         """
         loaded = with_labels(self._loaded, {name: text})
-        given = self.version, self.number, self._limits, self._options
-        return ServedRun(self.name, *given, loaded)
+        return ServedRun(self.name, self.version, self.number, self._limits, self._options, loaded)
 
     def knows(self, label: str) -> bool:
         """Whether it is a name of one of the labels."""
@@ -218,13 +216,11 @@ class ServedRun:
         if k is None:
             return self.k
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.max_k:
-            raise bad_request(
-                f"an integer from 1 to {self.max_k} expected, found {as_shown(k)}", "k"
-            )
+            raise unfit(k, f"an integer from 1 to {self.max_k}", "k")
         return k
 
 
-def _steps(first, last):
+def _steps(first: int, last: int) -> list[int]:
     """The numbers of labels that are searched for: ``first``, doubled until ``last``.
 
     Example:
@@ -302,20 +298,20 @@ class Catalog:
             self.slots[name] = Slot(name, path, self._load(name, version, 1))
         if self._options.new_labels is not None and not self._taking():
             raise ConfigError(
-                "a run with head 'label_text' expected, found none",
+                "no run has head 'label_text', which finds labels by their texts",
                 where="--label-texts",
                 fix="leave it out",
             )
 
-    def _taking(self):
+    def _taking(self) -> list[Slot]:
         """The slots whose runs take new labels."""
         return [slot for slot in self.slots.values() if slot.current.takes_labels]
 
-    def _load(self, name, version, number):
-        number = number if version.number is None else version.number
+    def _load(self, name: str, version: Version, fallback: int) -> ServedRun:
+        number = fallback if version.number is None else version.number
         return self._observed(ServedRun(name, version, number, self.limits, self._options))
 
-    def _observed(self, served):
+    def _observed(self, served: ServedRun) -> ServedRun:
         """``served``, whose batches are counted."""
         if self._on_batch:
             report = self._on_batch
@@ -333,18 +329,19 @@ class Catalog:
         if not isinstance(name, str) or name not in self.slots:
             raise RequestError(
                 404,
-                f"one of {', '.join(self.slots)} expected, found {as_shown(name)}",
+                f"there is no model {as_shown(name)}",
                 where="model",
+                fix=f"use one of {', '.join(self.slots)}",
             )
-        found = self.slots[name].current
-        if version is not None and version != str(found.number):
+        served = self.slots[name].current
+        if version is not None and version != str(served.number):
             raise RequestError(
                 404,
-                f"version {found.number} of {name} expected, found {version[:60]}",
+                f"{name} has no version {version[:60]}, but {served.number}",
                 where="version",
                 fix="leave the version out to get the newest",
             )
-        return found
+        return served
 
     async def reload(self) -> list[str]:
         """Loads runs that are complete and newer than what is served; in the event loop.
@@ -359,7 +356,7 @@ class Catalog:
         async with self._changing:
             return await self._reload()
 
-    async def _reload(self):
+    async def _reload(self) -> list[str]:
         changed = []
         for slot in self.slots.values():
             try:
@@ -382,7 +379,7 @@ class Catalog:
             OUTPUT.info(f"{slot.name}: version {new.number}, {version.folder}")
         return changed
 
-    def _replace(self, slot, new):
+    def _replace(self, slot: Slot, new: ServedRun) -> None:
         slot.current.batcher.close()
         slot.current = new
         # Models are parts of cycles. When the last answer of the old one is given, it is freed.
@@ -403,21 +400,21 @@ class Catalog:
         new_labels = self._options.new_labels
         taking = self._taking()
         if new_labels is None or not taking:
-            problem = "a server that takes new labels expected, found one that does not"
+            problem = "this server takes no new labels"
             raise RequestError(404, problem, where="label", fix="start it with --label-texts")
         async with self._changing:
             slots = [slot for slot in taking if not slot.current.knows(name)]
             if not slots:
-                problem = f"a new label expected, found {name[:60]!r}, which is known"
+                problem = f"the label {name[:60]!r} is known already"
                 raise RequestError(409, problem, where="label")
             loop = asyncio.get_running_loop()
-            found = []
+            extended_runs = []
             for slot in slots:
                 extended = await loop.run_in_executor(None, slot.current.with_label, name, text)
-                found.append(self._observed(extended))
+                extended_runs.append(self._observed(extended))
             await loop.run_in_executor(None, new_labels.add, name, text)
-            for slot, new in zip(slots, found, strict=True):
-                self._replace(slot, new)
+            for slot, extended in zip(slots, extended_runs, strict=True):
+                self._replace(slot, extended)
             return [slot.name for slot in slots]
 
     def close(self) -> None:
@@ -436,7 +433,7 @@ def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
         >>> [str(path) for path in paths_by_name(["runs/a", "best=runs/b"]).values()]
         ['runs/a', 'runs/b']
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for run in runs:
         name, sign, path = run.partition("=")
         if not sign or "/" in name:
@@ -444,22 +441,22 @@ def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
             path = run
         if not name or set(name) & set("/:?#%\\") or not name.isprintable():
             raise ConfigError(
-                f"a name without / : ? # % expected, found {name!r}",
+                f"{name!r} cannot be the name of a model, which stands in addresses",
                 where="RUN",
-                fix="give it as NAME=RUN",
+                fix="give another one, without / : ? # %, as NAME=RUN",
             )
-        if name in found:
+        if name in paths:
             raise ConfigError(
-                f"distinct names expected, found two runs {name!r}",
+                f"two runs have the name {name!r}",
                 where="RUN",
                 fix="give one of them as NAME=RUN",
             )
-        found[name] = Path(path)
-    return found
+        paths[name] = Path(path)
+    return paths
 
 
 def listed(served: ServedRun, ids: np.ndarray, scores: np.ndarray) -> list[list[dict[str, Any]]]:
-    """For each example the labels found, as objects ``label``, ``id`` and ``score``."""
+    """For each example its labels, as objects ``label``, ``id`` and ``score``."""
     names = served.names
     return [
         [
