@@ -245,7 +245,7 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--k", "1,31"], "--k: at most 30 (the run's labels) expected, found 31"),
+        (["--k", "1,31"], "--k: k is 31, but the run has only 30 labels"),
         (["--search", "best"], "--search: the head MACH has no search 'best'"),
         (
             ["--search-buckets", "9"],
