@@ -26,9 +26,6 @@ from tfxc.core.storage.remote import with_addresses
 
 if TYPE_CHECKING:
     import argparse
-
-    from matplotlib.axes import Axes
-
 # Colours that people with any kind of colour vision can distinguish (Okabe and Ito, 2008).
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _DASHES = ["-", (0, (6, 3)), (0, (2, 2)), (0, (6, 2, 1, 2))]
@@ -249,7 +246,26 @@ def draw(path: Path, curves: Sequence[Curve], options: "argparse.Namespace") -> 
     # By name: a method looks the same in every plot of the same methods.
     names = sorted(method.label for method in curves)
     for method in curves:
-        _draw_one(axes, method, names.index(method.label), len(names), options.scale)
+        number = names.index(method.label)
+        label = plot_text(method.label)
+        label += f" ({len(method.values)} runs)" if len(method.values) > 1 else ""
+        colour = _COLOURS[number % len(_COLOURS)]
+        axes.plot(
+            method.at,
+            method.mean,
+            color=colour,
+            linestyle=_DASHES[number % len(_DASHES)],
+            # Narrower and above: a curve on top of another leaves that one to be seen.
+            linewidth=_WIDEST - 1.8 * number / max(1, len(names) - 1),
+            label=label,
+            marker="o" if len(method.at) == 1 else None,
+            zorder=2 + number / len(names),
+        )
+        if method.deviation is not None:
+            least = method.values.min(axis=0) / 2 if options.scale == "log" else -np.inf
+            low = np.maximum(method.mean - method.deviation, least)
+            high = method.mean + method.deviation
+            axes.fill_between(method.at, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel=options.axis, ylabel=options.metric, yscale=options.scale, title=options.title)
     if options.scale == "log":
         for write in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
@@ -260,31 +276,6 @@ def draw(path: Path, curves: Sequence[Curve], options: "argparse.Namespace") -> 
     with atomic_file(path, "wb") as stream:
         figure.savefig(stream, format=path.suffix[1:], dpi=150)
     pyplot.close(figure)
-
-
-def _draw_one(axes: "Axes", method: Curve, number: int, count: int, scale: str) -> None:
-    """Draws curve ``number`` of ``count``."""
-    colour, dashes = (styles[number % len(styles)] for styles in (_COLOURS, _DASHES))
-    # Narrower and above: a curve on top of another leaves that one to be seen.
-    width = _WIDEST - 1.8 * number / max(1, count - 1)
-    label = plot_text(method.label)
-    label += f" ({len(method.values)} runs)" if len(method.values) > 1 else ""
-    axes.plot(
-        method.at,
-        method.mean,
-        color=colour,
-        linestyle=dashes,
-        linewidth=width,
-        label=label,
-        marker="o" if len(method.at) == 1 else None,
-        zorder=2 + number / count,
-    )
-    if method.deviation is None:
-        return
-    least = method.values.min(axis=0) / 2 if scale == "log" else -np.inf
-    low = np.maximum(method.mean - method.deviation, least)
-    high = method.mean + method.deviation
-    axes.fill_between(method.at, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _pyplot() -> Any:

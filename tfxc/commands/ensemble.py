@@ -10,7 +10,7 @@ docs/xr_linear.md, "Ensembles", describes the methods.
 
 import argparse
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,6 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 
 if TYPE_CHECKING:
-    from tfxc.inference.searcher import SearchResult
     from tfxc.metrics.suite import MetricSuite
     from tfxc.runs.loaded import LoadedRun
 
@@ -132,13 +131,22 @@ def predictions(
     Raises:
         ConfigError: the run has other labels.
     """
+    from tfxc.inference.searcher import Searcher
     from tfxc.ranker.ensemble import label_map
+    from tfxc.reports.measurement import Measurement
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(path, options.trust)
     loaded.streamed = True
     to_first = label_map(loaded.vocabulary.names, first.vocabulary.names, path)
-    parts = list(_searched(loaded, options, path))
+    measurement = Measurement.of_options(options)
+    _, rows = measurement.examples(loaded)
+    excluded = measurement.excluded(loaded, rows)
+    batch_size = measurement.batch_size_for(loaded)
+    # No name refers to the model, which is released below.
+    parts = list(
+        Searcher(loaded.model, options.top, excluded=excluded).over(rows, batch_size, str(path))
+    )
     loaded.release()  # before the next run is loaded
     ids = np.concatenate([part.ids for part in parts])
     scores = np.concatenate([part.scores for part in parts])
@@ -155,19 +163,6 @@ def predictions(
     # What no run knows stays an unknown label; every run may number these in its own way.
     labels = np.where(known, mapped, len(to_first) + labels)
     return np.where(ids >= 0, to_first[ids], -1).astype(np.int32), scores, labels.astype(np.int32)
-
-
-def _searched(
-    loaded: "LoadedRun", options: argparse.Namespace, path: str
-) -> "Iterator[SearchResult]":
-    """What a run finds for the examples, batch by batch."""
-    from tfxc.inference.searcher import Searcher
-    from tfxc.reports.measurement import Measurement
-
-    measurement = Measurement.of_options(options)
-    _, rows = measurement.examples(loaded)
-    searcher = Searcher(loaded.model, options.top, excluded=measurement.excluded(loaded, rows))
-    return searcher.over(rows, measurement.batch_size_for(loaded), str(path))
 
 
 def _check(options: argparse.Namespace) -> None:

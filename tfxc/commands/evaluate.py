@@ -65,13 +65,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure_runs(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measures a run, or two; returns the records that are written."""
+    from tfxc.inference.protocol import RankerModel
+    from tfxc.metrics.bootstrap import paired_bootstrap
+    from tfxc.reports.seen_penalty import check_run
+
     if options.curve:
         from tfxc.reports.plots import pyplot
 
         pyplot("leave --curve out")  # before anything is measured
     first = _load(options.run, options, options.step)
     second = _load(options.compare, options) if options.compare else None
-    _check_penalty(options, [run for run in (first, second) if run])
+    if options.calibrate or options.seen_penalty is not None:
+        for run in [run for run in (first, second) if run]:
+            if not (options.calibrate and isinstance(run.model, RankerModel)):
+                check_run(run, "--calibrate" if options.calibrate else "--seen-penalty")
+                continue
+            for name in ("beam", "post_processor", "compare", "step"):
+                if getattr(options, name) is not None:
+                    raise ConfigError(
+                        "a linear ranker is calibrated as it is used, by itself",
+                        where=cli.option_of(name),
+                        fix="leave it out, or leave --calibrate out",
+                    )
     result = _measure(first, options)
     if second is None:
         return [result["record"]]
@@ -80,7 +95,13 @@ def _measure_runs(options: argparse.Namespace) -> list[dict[str, Any]]:
     options.curve = None
     # In a common output folder the second run's files must not replace the first one's.
     compared = _measure(second, options, "-compared" if options.output else "")
-    print(_comparison(result, compared, options.seed))
+    print(f"{first.folder.path} minus {second.folder.path}, 95 % interval of a paired bootstrap:")
+    for name in _comparable(result, compared):
+        test = paired_bootstrap(result["values"][name], compared["values"][name], seed=options.seed)
+        factor, digits = (1, 4) if name.endswith("loss") else (100, 2)
+        low, high = (f"{factor * test[end]:+.{digits}f}" for end in ("low", "high"))
+        difference = f"{factor * test['difference']:+.{digits}f}"
+        print(f"  {name:18} {difference:>6}  [{low}, {high}]  p = {test['p_value']:.4f}")
     return [result["record"], compared["record"]]
 
 
@@ -93,26 +114,6 @@ def _load(path: str, options: argparse.Namespace, step: int | None = None) -> "L
     if options.repetitions or (options.curve and path == options.run):
         print(f"{path}: {loaded.count_repetitions(options.repetitions)}")
     return loaded
-
-
-def _check_penalty(options: argparse.Namespace, runs: "Sequence[LoadedRun]") -> None:
-    """Refuses runs that have no use for the options of some heads, before any is measured."""
-    from tfxc.inference.protocol import RankerModel
-    from tfxc.reports.seen_penalty import check_run
-
-    if not options.calibrate and options.seen_penalty is None:
-        return
-    for run in runs:
-        if not (options.calibrate and isinstance(run.model, RankerModel)):
-            check_run(run, "--calibrate" if options.calibrate else "--seen-penalty")
-            continue
-        for name in ("beam", "post_processor", "compare", "step"):
-            if getattr(options, name) is not None:
-                raise ConfigError(
-                    "a linear ranker is calibrated as it is used, by itself",
-                    where=cli.option_of(name),
-                    fix="leave it out, or leave --calibrate out",
-                )
 
 
 def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -213,7 +214,7 @@ def _measure(loaded: "LoadedRun", options: argparse.Namespace, suffix: str = "")
         print(decisions.write(options.tables, loaded, texts))
     if curve:
         print(curve.write(Path(options.curve)))
-    return {"path": path, "values": values, "support": metrics.support(), "record": record}
+    return {"values": values, "support": metrics.support(), "record": record}
 
 
 def _set_penalty(
@@ -280,19 +281,6 @@ def _file_name(
     some = "" if counted is None else f"-repetitions-{number_spans(counted).replace(', ', '_')}"
     with_penalty = "" if penalty is None else f"-seen-penalty-{penalty:g}"
     return f"evaluation-{plain}{at}{some}{with_penalty}"
-
-
-def _comparison(first: dict[str, Any], second: dict[str, Any], seed: int) -> str:
-    from tfxc.metrics.bootstrap import paired_bootstrap
-
-    lines = [f"{first['path']} minus {second['path']}, 95 % interval of a paired bootstrap:"]
-    for name in _comparable(first, second):
-        test = paired_bootstrap(first["values"][name], second["values"][name], seed=seed)
-        factor, digits = (1, 4) if name.endswith("loss") else (100, 2)
-        low, high = (f"{factor * test[end]:+.{digits}f}" for end in ("low", "high"))
-        difference = f"{factor * test['difference']:+.{digits}f}"
-        lines.append(f"  {name:18} {difference:>6}  [{low}, {high}]  p = {test['p_value']:.4f}")
-    return "\n".join(lines)
 
 
 def _comparable(first: dict[str, Any], second: dict[str, Any]) -> list[str]:

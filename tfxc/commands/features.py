@@ -185,7 +185,58 @@ def _parser() -> argparse.ArgumentParser:
         kind.set_defaults(work=work)
         return kind
 
-    _add_extract_options(add("extract", _extract, "compute vectors by a run or a SavedModel"))
+    extract = add("extract", _extract, "compute vectors by a run or a SavedModel")
+    cli.add_trust_option(extract)
+    extract.add_argument("data", metavar="DATA", help="file, folder, shards or builtin:NAME")
+    cli.add_reader_options(extract, "format of DATA (default: by its name)", "catalog=catalog.csv")
+    encoder = extract.add_mutually_exclusive_group(required=True)
+    encoder.add_argument(
+        "--run", metavar="RUN", help="run folder whose encoder computes the vectors"
+    )
+    encoder.add_argument(
+        "--saved-model", metavar="FOLDER", help="SavedModel that computes the vectors"
+    )
+    extract.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
+    extract.add_argument("--unit-norm", action="store_true", help="scale vectors to length 1")
+    extract.add_argument(
+        "--flip",
+        action="store_true",
+        help="add to the vector of each image that of its mirror image (with --run)",
+    )
+    extract.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="type of the stored values (default: float32)",
+    )
+    extract.add_argument(
+        "--batch-size", type=cli.positive, default=256, help="examples per batch (default: 256)"
+    )
+    extract.add_argument(
+        "--num-labels", type=cli.positive, help="number of labels (default: as in the data)"
+    )
+    extract.add_argument(
+        "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
+    )
+    extract.add_argument(
+        "--signature", help="signature of the SavedModel (default: serving_default)"
+    )
+    extract.add_argument(
+        "--model-output", metavar="NAME", help="output of the SavedModel, if it has several"
+    )
+    extract.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="size of the SavedModel's input (default: the model's)",
+    )
+    extract.add_argument(
+        "--mean", type=cli.number, nargs="+", help="subtract this mean from pixels from 0 to 1"
+    )
+    extract.add_argument(
+        "--std", type=cli.number, nargs="+", help="divide pixels from 0 to 1 by this"
+    )
     split = add("split", _split, "split a feature set into train/, val/ and test/")
     split.add_argument("features", metavar="FOLDER", help="feature set")
     split.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
@@ -210,57 +261,3 @@ def _parser() -> argparse.ArgumentParser:
         "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
     )
     return options
-
-
-def _add_extract_options(options: argparse.ArgumentParser) -> None:
-    cli.add_trust_option(options)
-    options.add_argument("data", metavar="DATA", help="file, folder, shards or builtin:NAME")
-    cli.add_reader_options(options, "format of DATA (default: by its name)", "catalog=catalog.csv")
-    encoder = options.add_mutually_exclusive_group(required=True)
-    encoder.add_argument(
-        "--run", metavar="RUN", help="run folder whose encoder computes the vectors"
-    )
-    encoder.add_argument(
-        "--saved-model", metavar="FOLDER", help="SavedModel that computes the vectors"
-    )
-    options.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
-    options.add_argument("--unit-norm", action="store_true", help="scale vectors to length 1")
-    options.add_argument(
-        "--flip",
-        action="store_true",
-        help="add to the vector of each image that of its mirror image (with --run)",
-    )
-    options.add_argument(
-        "--dtype",
-        choices=("float32", "float16"),
-        default="float32",
-        help="type of the stored values (default: float32)",
-    )
-    options.add_argument(
-        "--batch-size", type=cli.positive, default=256, help="examples per batch (default: 256)"
-    )
-    options.add_argument(
-        "--num-labels", type=cli.positive, help="number of labels (default: as in the data)"
-    )
-    options.add_argument(
-        "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
-    )
-    options.add_argument(
-        "--signature", help="signature of the SavedModel (default: serving_default)"
-    )
-    options.add_argument(
-        "--model-output", metavar="NAME", help="output of the SavedModel, if it has several"
-    )
-    options.add_argument(
-        "--image-size",
-        type=int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="size of the SavedModel's input (default: the model's)",
-    )
-    options.add_argument(
-        "--mean", type=cli.number, nargs="+", help="subtract this mean from pixels from 0 to 1"
-    )
-    options.add_argument(
-        "--std", type=cli.number, nargs="+", help="divide pixels from 0 to 1 by this"
-    )

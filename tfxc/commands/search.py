@@ -145,7 +145,14 @@ def search(options: argparse.Namespace, config: "Config") -> int:
     """Trains settings that Optuna chooses; the exit code."""
     from tfxc.tuning.study import DevCurve, Study
 
-    _check_ends(options)
+    # Of each key, the first and the last value are checked before any training.
+    keys = [values.key for values in options.tried]
+    settings([Values(key, [None]) for key in keys], None, 0)  # none twice
+    for values in options.tried:
+        ends = [values.low, values.high]
+        ends = [round(end) for end in ends] if values.integers else ends
+        for value in values.choices or ends:
+            _check(options, {values.key: value})
     _prepare(options, config)
     folder = Path(options.runs)
     results = Results(folder, options.metric, options.smaller)
@@ -207,17 +214,6 @@ def _report_importance(study: "Study", results: Results, folder: Path) -> None:
         shares_of_keys(shares, folder / "importance.png")
 
 
-def _check_ends(options: argparse.Namespace) -> None:
-    """Refuses a wrong key or value before any training: of each key, its first and last one."""
-    keys = [values.key for values in options.tried]
-    settings([Values(key, [None]) for key in keys], None, 0)  # none twice
-    for values in options.tried:
-        ends = [values.low, values.high]
-        ends = [round(end) for end in ends] if values.integers else ends
-        for value in values.choices or ends:
-            _check(options, {values.key: value})
-
-
 def _prepare(options: argparse.Namespace, config: "Config") -> None:
     """Once for all trainings: missing or damaged data end the command."""
     from tfxc.data.preparation import ensure_prepared
@@ -256,8 +252,20 @@ def train(
     arguments = ["-m", "tfxc.train", "--config", options.config, "--prepared", options.prepared]
     for change in [*options.set, *_texts(changes), f"run={run}"]:
         arguments += ["--set", change]
-    if workers() is not None:
-        return _train_there(arguments, run, received, is_hopeless)
+    if workers() is not None:  # a worker of the cluster trains it
+        run.parent.mkdir(parents=True, exist_ok=True)
+        with programs(run.parent, 1) as running:
+            future = running.submit(arguments, f"{run}.log")
+            while not concurrent.futures.wait([future], _POLL).done:
+                if received() and not running.stopped:
+                    running.stop(received())
+                elif is_hopeless is not None and is_hopeless():
+                    running.stop()
+                    is_hopeless = None
+        code = future.result()
+        if code is None:  # stopped before it began
+            code = -(received() or signal.SIGTERM)
+        return 128 - code if code < 0 else code
 
     def say(holder: str) -> None:
         NOTES.info(f"waiting for {holder}, which still writes to {run}")
@@ -277,25 +285,6 @@ def train(
                 if is_hopeless is not None and is_hopeless():
                     process.terminate()
                     is_hopeless = None
-    return 128 - code if code < 0 else code
-
-
-def _train_there(
-    arguments: list[str], run: Path, received: Received, is_hopeless: Callable[[], bool] | None
-) -> int:
-    """``train`` on a worker of the cluster."""
-    run.parent.mkdir(parents=True, exist_ok=True)
-    with programs(run.parent, 1) as running:
-        future = running.submit(arguments, f"{run}.log")
-        while not concurrent.futures.wait([future], _POLL).done:
-            if received() and not running.stopped:
-                running.stop(received())
-            elif is_hopeless is not None and is_hopeless():
-                running.stop()
-                is_hopeless = None
-    code = future.result()
-    if code is None:  # stopped before it began
-        code = -(received() or signal.SIGTERM)
     return 128 - code if code < 0 else code
 
 

@@ -17,7 +17,7 @@ import argparse
 import contextlib
 import dataclasses
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from tfxc.core import cli
 from tfxc.serving.limits import Limits
@@ -54,7 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = paths_by_name(options.runs)
     listener = listen(options.host, options.port)
     hosts = Hosts(listener.getsockname()[0], options.host, options.allow_host)
-    with listener, _frozen_modules():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(listener)
+        # What is loaded is left out of garbage collections: that after a reload is then quick.
+        gc.collect()
+        gc.freeze()
+        stack.callback(gc.unfreeze)
         metrics = Metrics()
         new_labels = NewLabels(options.label_texts) if options.label_texts else None
         opening = RunOptions(options.trust, options.k, options.scores, new_labels, options.search)
@@ -63,17 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name}: version {slot.current.number}, {slot.current.version.folder}")
         serve(Application(catalog, metrics, hosts), listener, Timing(options.drain, options.poll))
     return 0
-
-
-@contextlib.contextmanager
-def _frozen_modules() -> Iterator[None]:
-    """Leaves what is loaded out of garbage collections: that after a reload is then quick."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from tfxc.data.verification.templates import Templates
     from tfxc.metrics.verification import ScoresResult
 
-    _Comparison = tuple[str, ScoresResult, dict[str, np.ndarray], bool]
-
 _TARGETS = ("ijbb", "ijbc")
 
 
@@ -52,7 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _identify(options)
         return 0
     compared = options.ijb or options.pairs or options.pairs_from_labels
-    name, result, values, flip = (_compare_templates if options.ijb else _compare_pairs)(options)
+    if options.ijb:
+        from tfxc.data.verification.templates import open_templates
+        from tfxc.metrics.verification import pair_scores, verify_scores
+
+        name = options.target
+        templates = open_templates(options.ijb, options.target)
+        ids, pooled, flip = _pooled(options, templates)
+        scores = pair_scores(pooled, templates.rows_of(ids))
+        result = verify_scores(scores, templates.same)
+        values = {"same": templates.same, "score": scores}
+    else:
+        name = Path(options.pairs or options.pairs_from_labels).name
+        result, values, flip = _compare_pairs(options)
     title = f"{options.run or options.embeddings or compared} on {name}"
     print(f"{title}: {result.num_pairs:,} pairs, {result.num_same:,} of them the same")
     print(result.table())
@@ -179,8 +189,10 @@ def _check_images(options: argparse.Namespace) -> None:
         raise ConfigError(problem, where="--images", fix="leave it out")
 
 
-def _compare_pairs(options: argparse.Namespace) -> "_Comparison":
-    """Name, result, values per pair, and whether mirror images are part of it."""
+def _compare_pairs(
+    options: argparse.Namespace,
+) -> "tuple[ScoresResult, dict[str, np.ndarray], bool]":
+    """Result, values per pair, and whether mirror images are part of it."""
     from tfxc.data.formats import open_reader
     from tfxc.data.verification.pairs import open_pairs, pairs_of_reader
     from tfxc.metrics.verification import pair_distances, verify_pairs
@@ -219,7 +231,7 @@ def _compare_pairs(options: argparse.Namespace) -> "_Comparison":
     result = verify_pairs(distances, pairs.same, options.folds or 10, options.far or 1e-3)
     values = {"pairs": pairs.pairs, "same": pairs.same}
     values |= {"distance": distances, "correct": result.correct}
-    return Path(options.pairs or options.pairs_from_labels).name, result, values, flip
+    return result, values, flip
 
 
 def _given_embeddings(
@@ -252,17 +264,6 @@ def _embed(options: argparse.Namespace, source: "PairSource") -> "tuple[np.ndarr
     embedder = loaded.embedder("--run", flip)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
     return embedder.over_rows(loaded.rows(source), batch_size, source.num_examples), flip
-
-
-def _compare_templates(options: argparse.Namespace) -> "_Comparison":
-    from tfxc.data.verification.templates import open_templates
-    from tfxc.metrics.verification import pair_scores, verify_scores
-
-    templates = open_templates(options.ijb, options.target)
-    ids, pooled, flip = _pooled(options, templates)
-    scores = pair_scores(pooled, templates.rows_of(ids))
-    result = verify_scores(scores, templates.same)
-    return options.target, result, {"same": templates.same, "score": scores}, flip
 
 
 def _pooled(

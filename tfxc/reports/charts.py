@@ -125,14 +125,16 @@ class Chart:
         """The points of each curve with few of them."""
         return [
             [
-                Mark(self.left(x), self.top(y), f"{curve.name}: {_text(y)} at {self._x_text(x)}")
+                Mark(
+                    self.left(x),
+                    self.top(y),
+                    f"{curve.name}: {_text(y)} at {self.x.label} "
+                    f"{_text(10**x if self.x.logarithmic else x)}",
+                )
                 for x, y in (curve.points if len(curve.points) <= 60 else ())
             ]
             for curve in self.curves
         ]
-
-    def _x_text(self, value: float) -> str:
-        return f"{self.x.label} {_text(10**value if self.x.logarithmic else value)}"
 
     def boxes(self) -> list[Mark]:
         """The bars."""

@@ -409,11 +409,11 @@ def as_shown(value: object) -> str:
         value = value[: _SHOWN + 1]
     elif isinstance(value, (list, dict)):
         parts = value if isinstance(value, list) else [*value, *value.values()]
-        if len(parts) > 8 or any(map(_is_long, parts)):
+        long = any(
+            isinstance(part, (list, dict)) or (isinstance(part, str) and len(part) > _SHOWN)
+            for part in parts
+        )
+        if long or len(parts) > 8:
             return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} values"
     text = one_line(json_text(value))
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-
-
-def _is_long(value: object) -> bool:
-    return isinstance(value, (list, dict)) or (isinstance(value, str) and len(value) > _SHOWN)

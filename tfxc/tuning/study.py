@@ -97,21 +97,18 @@ class Study:
         search that was killed goes on with the settings of one that was not.
         """
         with self._asking:
-            seed = self._seed + self._number_of_next()
+            # Trials that were interrupted or tried again count once.
+            asked = sum(
+                trial.state not in (TrialState.FAIL, TrialState.WAITING)
+                or _FAILED in trial.user_attrs
+                for trial in self._study.get_trials(deepcopy=False)
+            )
+            seed = self._seed + asked - len(self._study.user_attrs.get(_AGAIN, ()))
             self._study.sampler = optuna.samplers.TPESampler(
                 seed=seed, constant_liar=self._jobs > 1
             )
             trial = self._study.ask()
             return trial, {values.key: values.suggest(trial) for values in self.tried}
-
-    def _number_of_next(self) -> int:
-        """How many were asked for, those that were interrupted or tried again counted once."""
-        trials = self._study.get_trials(deepcopy=False)
-        asked = (
-            trial.state not in (TrialState.FAIL, TrialState.WAITING) or _FAILED in trial.user_attrs
-            for trial in trials
-        )
-        return sum(asked) - len(self._study.user_attrs.get(_AGAIN, ()))
 
     def report(self, trial: Trial, result: float | None, code: int = 0) -> None:
         """Ends a trial.
