@@ -34,7 +34,7 @@ def address():
 def small_tasks(monkeypatch):
     """Two batches of two examples each."""
     monkeypatch.setattr(shared_chunks, "_EXAMPLES", 4)
-    monkeypatch.setattr(predict, "_OF_SEVERAL_NETWORKS", 6)
+    monkeypatch.setattr(predict, "_TASK_OF_SEVERAL_NETWORKS", 6)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ a training prints is in FOLDER/SETTING.log then.
 import argparse
 import concurrent.futures
 import contextlib
+import functools
 import importlib.util
 import os
 import signal
@@ -252,25 +253,9 @@ def train(
     arguments = ["-m", "tfxc.train", "--config", options.config, "--prepared", options.prepared]
     for change in [*options.set, *_texts(changes), f"run={run}"]:
         arguments += ["--set", change]
-    if workers() is not None:  # a worker of the cluster trains it
-        run.parent.mkdir(parents=True, exist_ok=True)
-        with programs(run.parent, 1) as running:
-            future = running.submit(arguments, f"{run}.log")
-            while not concurrent.futures.wait([future], _POLL).done:
-                if received() and not running.stopped:
-                    running.stop(received())
-                elif is_hopeless is not None and is_hopeless():
-                    running.stop()
-                    is_hopeless = None
-        code = future.result()
-        if code is None:  # stopped before it began
-            code = -(received() or signal.SIGTERM)
-        return 128 - code if code < 0 else code
-
-    def say(holder: str) -> None:
-        NOTES.info(f"waiting for {holder}, which still writes to {run}")
-
-    with ensured_parent(run), locked(lock_of(run), say):
+    if workers() is not None:
+        return _train_there(arguments, run, received, is_hopeless)
+    with ensured_parent(run), locked(lock_of(run), functools.partial(_wait_for, run)):
         pass  # the training of a killed search may still be saving
     command = [sys.executable, *arguments]
     # The table alone goes to standard output.
@@ -285,6 +270,29 @@ def train(
                 if is_hopeless is not None and is_hopeless():
                     process.terminate()
                     is_hopeless = None
+    return 128 - code if code < 0 else code
+
+
+def _wait_for(run: Path, holder: str) -> None:
+    NOTES.info(f"waiting for {holder}, which still writes to {run}")
+
+
+def _train_there(
+    arguments: list[str], run: Path, received: Received, is_hopeless: Callable[[], bool] | None
+) -> int:
+    """``train`` on a worker of the cluster."""
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with programs(run.parent, 1) as running:
+        future = running.submit(arguments, f"{run}.log")
+        while not concurrent.futures.wait([future], _POLL).done:
+            if received() and not running.stopped:
+                running.stop(received())
+            elif is_hopeless is not None and is_hopeless():
+                running.stop()
+                is_hopeless = None
+    code = future.result()
+    if code is None:  # stopped before it began
+        code = -(received() or signal.SIGTERM)
     return 128 - code if code < 0 else code
 
 
