@@ -142,7 +142,7 @@ def test_mistakes(runs, tmp_path, capsys, monkeypatch):
     assert "its metrics have no epochs" in problem(
         write_run(tmp_path, "y", [{"step": 3, "train full_loss": 1}]), *LOSS
     )
-    assert "end in .png" in problem(*runs, "--output", tmp_path / "curves.pong")
+    assert "End in .png" in problem(*runs, "--output", tmp_path / "curves.pong")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     assert "pip install 'tfxc[curves]'" in problem(*runs, "--output", tmp_path / "curves.png")
     assert call(capsys, compare, *runs).code == 0, "the table needs no matplotlib"

@@ -251,7 +251,7 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
             ["--search-buckets", "9"],
             "--search-buckets: this option is for the approximate search, but the search is 'auto",
         ),
-        (["--search", "auto", "--search-min-count", "1"], "--search-min-count: the approximate"),
+        (["--search", "auto", "--search-min-count", "1"], "--search-min-count: this option is for the approximate"),
         (["--split", "test"], "--split: the run's data have no split 'test'"),
         (["--data", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--data", "{folder}/empty.svm"], "empty.svm: "),
@@ -306,4 +306,4 @@ def test_a_run_that_lacks_a_repetition(tmp_path, capsys):
     assert problem.startswith(
         f"{tmp_path / 'run'}: weights of all repetitions expected, found none of 0, 2"
     )
-    assert "train them, e.g. with --repetition 0" in problem
+    assert "Train them, e.g. with --repetition 0" in problem

@@ -350,7 +350,7 @@ def test_wrong_k_and_wrong_kind(text_run, tmp_path, monkeypatch):
     loaded = load_run(text_run)
     with pytest.raises(ConfigError, match="there are only 12 labels"):
         RunPredictor(loaded, 13)
-    with pytest.raises(ConfigError, match="1 to 4 labels"):
+    with pytest.raises(ConfigError, match="there are only 4 labels"):
         SavedModelPredictor(text_run / "savedmodel", 5)
     with pytest.raises(ConfigError, match="not a SavedModel"):
         SavedModelPredictor(text_run)

@@ -129,7 +129,7 @@ def test_init(folder, capsys):
             ["mine.csv", "--config", "quickstart"],
             "both --config and a data file, 'mine.csv', are given",
         ),
-        (["--config", "quickstart", "--set", "seed=1", "run=r"], "write --set run=r, if it is"),
+        (["--config", "quickstart", "--set", "seed=1", "run=r"], "Write --set run=r, if it is"),
         (
             ["--config", "quickstart", "--preset", "fast"],
             "--preset: this option is for a training on a data file",

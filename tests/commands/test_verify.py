@@ -411,7 +411,7 @@ RUN = ["--run", "{}/dense"]
             "--folds: this option is for pairs",
         ),
         ([*RUN, "--gallery", "x", "--probes", "y"], "y: a folder of images for this list"),
-        ([*EMBEDDED, "--num-pairs", "8"], "--num-pairs: --pairs-"),
+        ([*EMBEDDED, "--num-pairs", "8"], "--num-pairs: this option needs --pairs-"),
         ([*EMBEDDED, "--batch-size", "8"], "--batch-size: this option needs --run"),
         ([*RUN, *BARE, "--halves"], "--halves: this option needs --embeddings"),
         ([*EMBEDDED, "--no-flip"], "--no-flip: --embeddings are used as they are"),

@@ -219,9 +219,9 @@ def test_features_that_are_missing_or_do_not_fit(pecos, imported, tmp_path, caps
     (tmp_path / "X.txt").write_text("no matrix")
     problem = call(capsys, predict, *asked, "--features", tmp_path / "X.txt").problem()
     assert "a sparse matrix in .npz or a dense one in .npy expected" in problem
-    assert "name a file, and its features" in call(capsys, predict, "--run", imported).problem()
+    assert "Name a file, and its features" in call(capsys, predict, "--run", imported).problem()
     asked = ("--run", imported, "--split", "train", "--features", "x")
-    assert "name the file with --data" in call(capsys, evaluate, *asked).problem()
+    assert "Name the file with --data" in call(capsys, evaluate, *asked).problem()
 
 
 def change(path, **values):

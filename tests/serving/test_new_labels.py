@@ -214,7 +214,7 @@ def test_pages_of_other_hosts_cannot_add_labels(taking):
     answer = client.post(
         "/labels", content='{"label": "a"}', headers={"Content-Type": "text/plain"}
     )
-    assert answer.status_code == 415 and "send application/json" in answer.json()["error"]
+    assert answer.status_code == 415 and "Send application/json" in answer.json()["error"]
 
 
 def test_labels_are_added_only_where_the_server_takes_them(run):
