@@ -251,7 +251,10 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
             ["--search-buckets", "9"],
             "--search-buckets: this option is for the approximate search, but the search is 'auto",
         ),
-        (["--search", "auto", "--search-min-count", "1"], "--search-min-count: this option is for the approximate"),
+        (
+            ["--search", "auto", "--search-min-count", "1"],
+            "--search-min-count: this option is for the approximate",
+        ),
         (["--split", "test"], "--split: the run's data have no split 'test'"),
         (["--data", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--data", "{folder}/empty.svm"], "empty.svm: "),

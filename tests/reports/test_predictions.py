@@ -136,7 +136,10 @@ def test_the_command_prints_and_writes_them(files, tmp_path, capsys):
         (["--predictions", "P.npz"], "--truth: --predictions are measured against true labels"),
         (["--run", "r", "--truth", "Y.npz"], "--truth: this option is for --predictions"),
         (["--predictions", "P", "--truth", "Y", "--beam", "3"], "--beam: this option is for --run"),
-        (["--predictions", "P", "--truth", "Y", "--propensity", "amazon"], "--train-labels: propensities are made of"),
+        (
+            ["--predictions", "P", "--truth", "Y", "--propensity", "amazon"],
+            "--train-labels: propensities are made of",
+        ),
     ],
 )
 def test_options_without_use_are_refused(arguments, message, capsys):

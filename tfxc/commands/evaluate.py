@@ -262,11 +262,7 @@ def _write(
 
 def _record(measured: dict[str, Any], metrics: "MetricSuite") -> dict[str, Any]:
     """What was measured and the results, as a file or a program reads them."""
-    return {
-        **measured,
-        "examples": metrics.num_examples,
-        "metrics": metrics.known_values(),
-    }
+    return {**measured, "examples": metrics.num_examples, "metrics": metrics.known_values()}
 
 
 def _file_name(

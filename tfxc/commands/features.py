@@ -51,11 +51,7 @@ def _extract(options: argparse.Namespace) -> None:
             "this option is for --run, not for --saved-model", where="--flip", fix="leave it out"
         )
     from tfxc.data.feature_sets.encoder import SavedModelEncoder
-    from tfxc.data.feature_sets.extraction import (
-        ExtractionSettings,
-        extract_features,
-        read_labels,
-    )
+    from tfxc.data.feature_sets.extraction import ExtractionSettings, extract_features, read_labels
     from tfxc.data.formats import open_reader
     from tfxc.data.source_files import staged
     from tfxc.labels.vocabulary import LabelVocabulary

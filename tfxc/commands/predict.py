@@ -232,9 +232,7 @@ def _score_pairs(options: argparse.Namespace) -> None:
     print(f"written: {options.output}, scores of {pairs.nnz:,} pairs")
 
 
-def _ranker_and_pairs(
-    options: argparse.Namespace,
-) -> "tuple[LoadedRun, scipy.sparse.csr_matrix]":
+def _ranker_and_pairs(options: argparse.Namespace) -> "tuple[LoadedRun, scipy.sparse.csr_matrix]":
     """The run that scores pairs, and these."""
     from tfxc.inference.protocol import RankerModel
     from tfxc.ops.csr import load_sparse
@@ -536,11 +534,7 @@ def _write(
 
 
 def _lines(
-    predictions: "Predictions",
-    chunk: "Chunk",
-    first: int,
-    layout: str,
-    options: argparse.Namespace,
+    predictions: "Predictions", chunk: "Chunk", first: int, layout: str, options: argparse.Namespace
 ) -> str:
     """``Predictions`` of a ``Chunk`` as text, a line each; ``first`` examples came before."""
     lines = []

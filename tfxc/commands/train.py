@@ -234,7 +234,7 @@ def _check_cluster(address: str | None, config: "Config", recipe: "Recipe") -> N
         return
     if not recipe.uses_cluster:
         raise ConfigError(
-            f"recipe {config.recipe.name!r} does not use a cluster, as xr_linear, xr_transformer, "
+            f"recipe {config.recipe.name!r} does not use a cluster; xr_linear, xr_transformer, "
             "kfold and repetitions (one by one) do",
             where="--cluster",
             fix="leave it out",

@@ -152,9 +152,7 @@ def _check(options: argparse.Namespace) -> None:
                 )
     if options.far is not None and not 0 < options.far < 1:
         raise ConfigError(
-            f"{options.far:g} is not a rate between 0 and 1",
-            where="--far",
-            fix="choose e.g. 0.001",
+            f"{options.far:g} is not a rate between 0 and 1", where="--far", fix="choose e.g. 0.001"
         )
     if options.ijb and not options.target:
         raise ConfigError(

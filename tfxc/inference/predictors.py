@@ -219,9 +219,7 @@ class EnsemblePredictor:
 
 
 def reaching(
-    threshold: float,
-    search: Callable[[int], tuple[np.ndarray, np.ndarray]],
-    num_labels: int,
+    threshold: float, search: Callable[[int], tuple[np.ndarray, np.ndarray]], num_labels: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """All labels that reach a threshold, however many there are.
 

@@ -51,11 +51,7 @@ def model_card(
 
 
 def front_matter(
-    measured: Measured,
-    license_name: str,
-    languages: Sequence[str],
-    tags: Sequence[str],
-    name: str,
+    measured: Measured, license_name: str, languages: Sequence[str], tags: Sequence[str], name: str
 ) -> dict[str, Any]:
     """What the Hub reads, see ``model_card``."""
     task, task_name = _task(measured)

@@ -14,14 +14,7 @@ from tfxc.core.messages import OUTPUT
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local, is_inside, make_folder, write_errors
 from tfxc.core.storage.locks import holder, is_held, locked, sweep
-from tfxc.core.storage.ownership import (
-    LOCKS,
-    check_kind,
-    check_own,
-    clear_owned,
-    is_kind,
-    lock_of,
-)
+from tfxc.core.storage.ownership import LOCKS, check_kind, check_own, clear_owned, is_kind, lock_of
 from tfxc.core.storage.reading import (
     existing_file,
     read_errors,
@@ -528,9 +521,7 @@ class RunFolder(RunWriter):
         path = self / WEIGHTS
         if not path.exists():
             raise CheckpointError(
-                "this run has no trained weights yet",
-                where=self.path,
-                fix="finish training first",
+                "this run has no trained weights yet", where=self.path, fix="finish training first"
             )
         existing_file(path, fix=_UNFIT, error=CheckpointError)
         checksums.check_file(self.path, WEIGHTS, _RESTORE)

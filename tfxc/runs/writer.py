@@ -15,13 +15,7 @@ from tfxc.core.config import Config
 from tfxc.core.environment import Environment
 from tfxc.core.escaping import json_text
 from tfxc.core.storage import checksums
-from tfxc.core.storage.files import (
-    atomic_file,
-    make_folder,
-    write_array,
-    write_errors,
-    write_json,
-)
+from tfxc.core.storage.files import atomic_file, make_folder, write_array, write_errors, write_json
 from tfxc.core.storage.ownership import atomic_folder, mark
 from tfxc.data.label_texts.prepared import TEXTS_FILE, write_texts
 from tfxc.data.manifest import (

@@ -447,9 +447,7 @@ def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
             )
         if name in paths:
             raise ConfigError(
-                f"two runs have the name {name!r}",
-                where="RUN",
-                fix="give one of them as NAME=RUN",
+                f"two runs have the name {name!r}", where="RUN", fix="give one of them as NAME=RUN"
             )
         paths[name] = Path(path)
     return paths

@@ -95,10 +95,7 @@ def metadata_of(name: str, served: "ServedRun") -> dict[str, Any]:
         for signature, tensors in served.forms.signatures.items()
     }
     spec = {"name": name, "signature_name": "", "version": str(served.number)}
-    return {
-        "model_spec": spec,
-        "metadata": {"signature_def": {"signature_def": signatures}},
-    }
+    return {"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}}
 
 
 def _described(dtype: str, shape: Sequence[int | None], name: str) -> dict[str, Any]:
