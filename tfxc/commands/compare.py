@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def grouped(runs: Sequence[str], label_by: str | None) -> dict[str, list[str]]:
-    """Run folders by label, ``{label: [path]}``, in the order given.
+    """Returns run folders by label, ``{label: [path]}``, in the order given.
 
     Args:
         runs: texts ``"FOLDER"`` or ``"LABEL=FOLDER"``.
@@ -147,7 +147,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def curve(label: str, paths: Sequence[str], metric: str, axis: str) -> Curve:
-    """``Curve`` of the runs of one label, at the points that all of them have.
+    """Returns ``Curve`` of the runs of one label, at the points that all of them have.
 
     Raises:
         CheckpointError: a run holds no such metric; those it holds are named. Or the runs have no
@@ -166,7 +166,7 @@ def curve(label: str, paths: Sequence[str], metric: str, axis: str) -> Curve:
 
 
 def values_of(path: str | Path, metric: str, axis: str) -> dict[float, float]:
-    """Values of a metric in a run's metrics.jsonl, ``{epoch or step: value}``.
+    """Returns values of a metric in a run's metrics.jsonl, ``{epoch or step: value}``.
 
     Raises:
         CheckpointError: as ``curve``.
@@ -201,7 +201,7 @@ def values_of(path: str | Path, metric: str, axis: str) -> dict[float, float]:
 
 
 def table(curves: Sequence[Curve], metric: str, axis: str) -> str:
-    """The final values as text, the best method first."""
+    """Returns the final values as text, the best method first."""
     width = max(len("method"), *(len(method.label) for method in curves))
     lines = [metric, f"{'method':{width}}  runs  {axis:>8}        mean    std"]
     for method in curves:
@@ -214,7 +214,7 @@ def table(curves: Sequence[Curve], metric: str, axis: str) -> str:
 
 
 def write_csv(path: Path, curves: Sequence[Curve], axis: str) -> None:
-    """All points: method, runs, epoch or step, mean, standard deviation."""
+    """Writes all points: method, runs, epoch or step, mean, standard deviation."""
     from tfxc.reports import tables
 
     rows = []

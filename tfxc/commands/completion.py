@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """One parser of all commands, for programs that read parsers."""
+    """Returns one parser of all commands, for programs that read parsers."""
     from tfxc.__main__ import COMMANDS, module_of
 
     whole = argparse.ArgumentParser(prog="tfxc")

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _probability(text: str) -> float:
-    """``type`` of an option that is a probability."""
+    """Returns ``type`` of an option that is a probability."""
     with contextlib.suppress(ValueError):
         if 0 <= float(text) <= 1:
             return float(text)

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def findings() -> dict[str, Any]:
-    """What there is, as a nested dict that JSON can hold."""
+    """Returns what there is, as a nested dict that JSON can hold."""
     from tfxc.core.resources import available_bytes
     from tfxc.version import __version__
 
@@ -58,7 +58,7 @@ def findings() -> dict[str, Any]:
 
 
 def _devices() -> list[str]:
-    """Names of TensorFlow's devices, or why there are none."""
+    """Returns names of TensorFlow's devices, or why there are none."""
     try:
         import tensorflow as tf
     except (ImportError, OSError, RuntimeError) as error:  # broken: this is to be shown
@@ -70,7 +70,7 @@ def _devices() -> list[str]:
 
 
 def _extensions() -> dict[str, bool]:
-    """{module of a compiled extension: whether it can be imported}."""
+    """Returns {module of a compiled extension: whether it can be imported}."""
     root = Path(__file__).parents[1]
     modules = {
         ".".join(path.relative_to(root.parent).with_name(path.name.split(".")[0]).parts)
@@ -86,7 +86,7 @@ def _extensions() -> dict[str, bool]:
 
 
 def _compiled_operations() -> dict[str, str | None]:
-    """{operation compiled for TensorFlow: None if there is one, else why not}.
+    """Returns {operation compiled for TensorFlow: None if there is one, else why not}.
 
     Compiles what is not there yet, also what has failed before.
     """
@@ -105,7 +105,7 @@ def _compiled(root: Path) -> list[Path]:
 
 
 def _extras() -> dict[str, dict[str, str | None]]:
-    """{extra: {package: version, None if it is missing}}, of this installation's metadata."""
+    """Returns {extra: {package: version, None if it is missing}} of this installation."""
     try:
         required = importlib.metadata.requires("tfxc") or []
     except importlib.metadata.PackageNotFoundError:
@@ -120,7 +120,7 @@ def _extras() -> dict[str, dict[str, str | None]]:
 
 
 def _added(package: str, extra: str | None) -> list[str]:
-    """What an extra of an installed package adds to it, as CUDA to TensorFlow."""
+    """Returns what an extra of an installed package adds to it, as CUDA to TensorFlow."""
     if extra is None or _version(package) is None:
         return []
     parts = map(_REQUIREMENT.match, importlib.metadata.requires(package) or [])

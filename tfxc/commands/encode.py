@@ -81,7 +81,7 @@ def _encode(options: argparse.Namespace) -> int:
 
 
 def open_encoder(job: dict[str, Any]) -> "Work":
-    """The ``Work`` of a worker of a cluster: vectors as they are written.
+    """Returns the ``Work`` of a worker of a cluster: vectors as they are written.
 
     Args:
         job: the command's options, a dict.
@@ -102,7 +102,7 @@ def open_encoder(job: dict[str, Any]) -> "Work":
 def _vectors_of(
     options: argparse.Namespace, loaded: "LoadedRun"
 ) -> "Callable[[int, Chunk], np.ndarray]":
-    """Function of the number of a batch's first example and its ``Chunk`` -> vectors to write."""
+    """Returns what makes vectors of the number of a batch's first example and its ``Chunk``."""
     embed = loaded.embedder("--run")
     where = "standard input" if options.file == "-" else options.file
 
@@ -126,7 +126,7 @@ def _numbered(
 
 
 def _computation(options: argparse.Namespace) -> dict[str, Any] | None:
-    """What determines the bytes of the output; None if the input cannot be read again."""
+    """Returns what determines the bytes of the output; None if the input cannot be read again."""
     from tfxc.data.source_files import state_of
     from tfxc.runs.loaded import fingerprint_of_run
 
@@ -155,7 +155,7 @@ def _chunks(options: argparse.Namespace, loaded: "LoadedRun") -> "Iterator[Chunk
 
 
 def _checked(vectors: "np.ndarray", first: int, options: argparse.Namespace) -> "np.ndarray":
-    """Vectors as they are written.
+    """Returns vectors as they are written.
 
     Raises:
         DataError: one is not finite, or not finite when rounded to 16 bits.

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def lists_of(options: argparse.Namespace, first: "LoadedRun") -> tuple[list[Lists], np.ndarray]:
-    """Each run's labels and scores of the examples that the options name, and the true labels.
+    """Returns each run's labels and scores of the chosen examples, and the true labels.
 
     Args:
         options: the command line.
@@ -84,7 +84,7 @@ def lists_of(options: argparse.Namespace, first: "LoadedRun") -> tuple[list[List
 def best_weights(
     lists: Sequence[Lists], truth: np.ndarray, ks: Sequence[int], method: str
 ) -> list[float]:
-    """The weights, in tenths that add up to 1, with the best mean of P@k.
+    """Returns the weights, in tenths that add up to 1, with the best mean of P@k.
 
     Among equals those that differ least are taken.
 
@@ -118,7 +118,7 @@ def best_weights(
 def predictions(
     path: str, first: "LoadedRun", options: argparse.Namespace
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A run's labels, scores and true labels of the examples, by the first run's label ids.
+    """Returns a run's labels, scores and true labels of the examples, by the first run's label ids.
 
     Args:
         path: run folder.
@@ -185,7 +185,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _same_labels(first: np.ndarray, second: np.ndarray, num_labels: int) -> bool:
-    """Whether two padded label arrays hold the same known labels, row by row."""
+    """Tells whether two padded label arrays hold the same known labels, row by row."""
     if len(first) != len(second):
         return False
     width = max(first.shape[1], second.shape[1])
@@ -197,7 +197,7 @@ def _same_labels(first: np.ndarray, second: np.ndarray, num_labels: int) -> bool
 
 
 def _at_least_wide(ids: np.ndarray, scores: np.ndarray, width: int) -> Lists:
-    """Lists padded to a width."""
+    """Returns lists padded to a width."""
     missing = ((0, 0), (0, max(0, width - ids.shape[1])))
     return (
         np.pad(ids, missing, constant_values=-1),
@@ -208,7 +208,7 @@ def _at_least_wide(ids: np.ndarray, scores: np.ndarray, width: int) -> Lists:
 def _measured(
     ids: np.ndarray, scores: np.ndarray, labels: np.ndarray, ks: Sequence[int]
 ) -> "MetricSuite":
-    """Metrics of lists."""
+    """Returns metrics of lists."""
     from tfxc.metrics.suite import build_metrics
 
     metrics = build_metrics(ks=tuple(ks))
@@ -217,7 +217,7 @@ def _measured(
 
 
 def _line_of(metrics: "MetricSuite") -> str:
-    """Precision as one line."""
+    """Returns precision as one line."""
     results = metrics.result()
     return "  ".join(f"{n} {100 * v:.2f}" for n, v in results.items() if n.startswith("P@"))
 

@@ -106,7 +106,7 @@ def _measure_runs(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _load(path: str, options: argparse.Namespace, step: int | None = None) -> "LoadedRun":
-    """A run of which the repetitions that count are known; before anything is measured."""
+    """Returns a run of which the repetitions that count are known; before anything is measured."""
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(path, options.trust, step)
@@ -261,7 +261,7 @@ def _write(
 
 
 def _record(measured: dict[str, Any], metrics: "MetricSuite") -> dict[str, Any]:
-    """What was measured and the results, as a file or a program reads them."""
+    """Returns what was measured and the results, as a file or a program reads them."""
     return {**measured, "examples": metrics.num_examples, "metrics": metrics.known_values()}
 
 

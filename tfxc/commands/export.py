@@ -59,12 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def default_k(loaded: "LoadedRun") -> int:
-    """Labels per example, where nothing is said about it."""
+    """Returns labels per example, where nothing is said about it."""
     return min(_DEFAULT_K, loaded.manifest["num_labels"])
 
 
 def default_name(format: str, quantize: str | None) -> str:
-    """The folder inside a run, where no other is named."""
+    """Returns the folder inside a run, where no other is named."""
     return format if quantize is None else f"{format}-{quantize}"
 
 
@@ -153,7 +153,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def report(done: "Exported", manifest: Mapping[str, Any]) -> str:
-    """What was written and how to call it, as text.
+    """Returns what was written and how to call it, as text.
 
     Args:
         done: ``tfxc.exports.savedmodel.Exported``.

@@ -146,12 +146,12 @@ class RunEncoder:
         return self._loaded.rows(reader, size)
 
     def __call__(self, rows: "Rows") -> "np.ndarray":
-        """Vectors of ``Rows``."""
+        """Returns vectors of ``Rows``."""
         return self._embedder(rows.batch()["features"])
 
 
 def _array(path: str) -> "np.ndarray":
-    """The array of a file, mapped into memory, not read.
+    """Returns the array of a file, mapped into memory, not read.
 
     Raises:
         DataError: no such file, or not one array.

@@ -115,7 +115,7 @@ def _data_lines(manifest: dict[str, Any]) -> Iterator[str]:
 def _weight_lines(
     config: "Config", dimensions: dict[str, Any], with_head: bool = True
 ) -> Iterator[str]:
-    """A line per weight, then the sum; of one model where the recipe trains several."""
+    """Yields a line per weight, then the sum; of one model where the recipe trains several."""
     from tfxc.core import registry
     from tfxc.model import make_components
     from tfxc.training.memory.estimate import weight_shapes

@@ -233,7 +233,7 @@ def _score_pairs(options: argparse.Namespace) -> None:
 
 
 def _ranker_and_pairs(options: argparse.Namespace) -> "tuple[LoadedRun, scipy.sparse.csr_matrix]":
-    """The run that scores pairs, and these."""
+    """Returns the run that scores pairs, and these."""
     from tfxc.inference.protocol import RankerModel
     from tfxc.ops.csr import load_sparse
     from tfxc.runs.loaded import load_run
@@ -335,14 +335,14 @@ def _check_output(options: argparse.Namespace) -> None:
 
 
 def _layout_of_lines(options: argparse.Namespace) -> str | None:
-    """The format of the lines in ``--output``; None where it is a file as a whole."""
+    """Returns the format of the lines in ``--output``; None where it is a file as a whole."""
     if _is_stream(options.output):
         return options.format or "jsonl"
     return _LINES_BY_ENDING.get(Path(options.output).suffix)
 
 
 def _is_stream(name: str) -> bool:
-    """Whether it is a device or a pipe, whose name says nothing of what is written."""
+    """Tells whether it is a device or a pipe, whose name says nothing of what is written."""
     return Path(name).is_char_device() or Path(name).is_fifo()
 
 
@@ -416,7 +416,7 @@ def _numbered(chunks: "Iterable[Chunk]") -> "Iterator[tuple[int, Chunk]]":
 
 
 def open_predictor(job: dict[str, Any]) -> "Work":
-    """The ``Work`` of a worker of a cluster: chunks without what is large, and ids and scores.
+    """Returns the ``Work`` of a worker: chunks without what is large, and ids and scores.
 
     It has all runs of an ensemble in memory. Of a run of several networks it has one at a time, and
     reads all of them for each task.
@@ -536,7 +536,7 @@ def _write(
 def _lines(
     predictions: "Predictions", chunk: "Chunk", first: int, layout: str, options: argparse.Namespace
 ) -> str:
-    """``Predictions`` of a ``Chunk`` as text, a line each; ``first`` examples came before."""
+    """Writes ``Predictions`` of a ``Chunk`` as lines; ``first`` examples came before."""
     lines = []
     for row, pairs in enumerate(_pairs(predictions, options.min_score)):
         name = chunk.names[row] if chunk.names else None

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def describe(manifest: "Manifest", folder: str | Path) -> str:
-    """What a prepared folder holds, as text."""
+    """Returns what a prepared folder holds, as text."""
     described = manifest.kind.describe(manifest.model_dump())
     lines = [f"{folder}: {manifest.num_labels:,} labels, {described}, layout {manifest.layout}"]
     for name, split in manifest.splits.items():

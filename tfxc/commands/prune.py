@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def size_table(before: str | Path, after: str | Path, trust: bool = False) -> str:
-    """Sizes of two runs side by side, as text.
+    """Returns sizes of two runs side by side, as text.
 
     Args:
         before, after: run folders.

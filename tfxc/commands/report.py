@@ -148,7 +148,7 @@ def _lines(
 
 
 def _run_lines(measured: "Measured") -> Iterator[str]:
-    """What was trained, and how."""
+    """Yields what was trained, and how."""
     loaded = measured.loaded
     summary = measured.summary()
     config = loaded.config
@@ -166,7 +166,7 @@ def _run_lines(measured: "Measured") -> Iterator[str]:
 
 
 def add_run_options(options: "argparse.ArgumentParser") -> None:
-    """Options that say what a run is measured on, and how."""
+    """Adds the options that say what a run is measured on, and how."""
     cli.add_trust_option(options)
     cli.add_measurement_options(options)
     cli.add_table_options(options)

@@ -88,7 +88,7 @@ def _try_all(options: argparse.Namespace, config: "Config") -> int:
 
 
 def run_of(options: argparse.Namespace, config: "Config", changes: Mapping[str, Any]) -> Path:
-    """Run folder of a setting."""
+    """Returns the run folder of a setting."""
     return Path(options.runs) / f"{config.data.name}-{name_of(changes)}"
 
 
@@ -216,7 +216,7 @@ def _report_importance(study: "Study", results: Results, folder: Path) -> None:
 
 
 def _prepare(options: argparse.Namespace, config: "Config") -> None:
-    """Once for all trainings: missing or damaged data end the command."""
+    """Prepares the data once for all trainings: missing or damaged data end the command."""
     from tfxc.data.preparation import ensure_prepared
 
     ensure_prepared(config.data, options.prepared)
@@ -280,7 +280,7 @@ def _wait_for(run: Path, holder: str) -> None:
 def _train_there(
     arguments: list[str], run: Path, received: Received, is_hopeless: Callable[[], bool] | None
 ) -> int:
-    """``train`` on a worker of the cluster."""
+    """Trains a setting on a worker of the cluster; its exit code."""
     run.parent.mkdir(parents=True, exist_ok=True)
     with programs(run.parent, 1) as running:
         future = running.submit(arguments, f"{run}.log")

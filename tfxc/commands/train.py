@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def ending(config: "Config", summary: Mapping[str, Any]) -> str:
-    """What a finished training says last: how good it is, where it is, what can follow.
+    """Returns what a finished training says last: how good it is, where it is, what can follow.
 
     Args:
         config: of the run.
@@ -105,7 +105,7 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
 
 
 def _config(options: argparse.Namespace) -> "tuple[Config, Completed | None]":
-    """The config that a file or ``--config`` describes, and what completed that of the file."""
+    """Returns the config that the options describe, and what completed that of a file."""
     from tfxc.core.config import parse_config
     from tfxc.data.inspection.completion import completed_of, load_config
 
@@ -248,7 +248,7 @@ def _check_cluster(address: str | None, config: "Config", recipe: "Recipe") -> N
 
 
 def _run_folder(config: "Config") -> Path:
-    """The run folder; of one on a remote storage the copy here, which is kept the same."""
+    """Returns the run folder; of one on a remote storage the copy here, which is kept the same."""
     if not is_remote(config.run):
         return Path(config.run)
     if config.training.strategy == "multi_worker":
@@ -321,7 +321,7 @@ def check_config(config: "Config") -> None:
 
 
 def _gpu(text: str) -> int | None:
-    """``type`` of ``--gpu``; ``all`` is its default, as the original code of MACH writes it."""
+    """Reads ``--gpu``; ``all`` is its default, as the original code of MACH writes it."""
     return None if text == "all" else cli.seed(text)
 
 
@@ -465,7 +465,7 @@ def _share(text: str) -> float:
 
 
 def add_json_option(options: argparse.ArgumentParser) -> None:
-    """``--json`` of commands that train."""
+    """Adds ``--json`` to commands that train."""
     options.add_argument(
         "--json", action="store_true", help="print the summary as JSON, all else on standard error"
     )

@@ -85,7 +85,7 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def label_vectors(options: argparse.Namespace) -> "np.ndarray | scipy.sparse.csr_matrix":
-    """The vectors that the options describe."""
+    """Returns the vectors that the options describe."""
     from tfxc.data.parsing.arrays import load_matrix
     from tfxc.data.sources.matrices import matrices
     from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
@@ -117,7 +117,7 @@ def label_vectors(options: argparse.Namespace) -> "np.ndarray | scipy.sparse.csr
 
 
 def describe(tree: "ClusterTree", vectors: "np.ndarray | scipy.sparse.csr_matrix") -> str:
-    """Lines on levels, leaves and labels without a vector."""
+    """Returns lines on levels, leaves and labels without a vector."""
     lines = [f"levels: {', '.join(f'{size:,}' for size in tree.sizes)} (the last are the labels)"]
     leaves = np.diff(tree.children(tree.depth - 1)[1])
     lines.append(
@@ -184,16 +184,16 @@ class NamedTree:
                 )
 
     def children(self, level: int, node: int) -> list[int]:
-        """Nodes of the level below that are under a node; the root is node 0 of level -1."""
+        """Returns the nodes right under a node; the root is node 0 of level -1."""
         nodes, splits = self.tree.children(level + 1)
         return nodes[splits[node] : splits[node + 1]].tolist()
 
     def is_label(self, level: int) -> bool:
-        """Whether the nodes of a level are labels."""
+        """Tells whether the nodes of a level are labels."""
         return level == self.tree.depth - 1
 
     def title(self, level: int, node: int) -> str:
-        """What a node is called."""
+        """Returns what a node is called."""
         if self.is_label(level):
             return self.names[node]
         labels = range(len(self.names)) if level < 0 else self.tree.labels_under(level, node)
@@ -206,7 +206,7 @@ class NamedTree:
 def as_text(
     named: NamedTree, depth: int, most: int, level: int = -1, node: int = 0
 ) -> Iterator[str]:
-    """Lines of the tree to a depth, indented."""
+    """Yields lines of the tree to a depth, indented."""
     yield "  " * (level + 1) + one_line(named.title(level, node))
     if level + 1 >= min(depth, named.tree.depth):
         return
@@ -218,7 +218,7 @@ def as_text(
 
 
 def path_to(named: NamedTree, name: str) -> Iterator[str]:
-    """Lines from the root to a label, then the labels that share its leaf."""
+    """Yields lines from the root to a label, then the labels that share its leaf."""
     from tfxc.core.registry import nearest
 
     if name not in named.names:
@@ -236,7 +236,7 @@ def path_to(named: NamedTree, name: str) -> Iterator[str]:
 
 
 def as_markdown(named: NamedTree, level: int = -1, node: int = 0) -> Iterator[str]:
-    """Lines of the whole tree as a nested list."""
+    """Yields lines of the whole tree as a nested list."""
     yield "  " * (level + 1) + f"- {markdown_text(named.title(level, node))}"
     if not named.is_label(level):
         for child in named.children(level, node):
@@ -244,7 +244,7 @@ def as_markdown(named: NamedTree, level: int = -1, node: int = 0) -> Iterator[st
 
 
 def as_html(named: NamedTree) -> Iterator[str]:
-    """Lines of a page on which every node unfolds."""
+    """Yields lines of a page on which every node unfolds."""
     yield '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Label tree</title>'
     yield "<style>body{font-family:sans-serif}details,p{margin:.2em 0 .2em 1.2em}</style>"
     yield "</head><body>"

@@ -190,7 +190,7 @@ def _check_images(options: argparse.Namespace) -> None:
 def _compare_pairs(
     options: argparse.Namespace,
 ) -> "tuple[ScoresResult, dict[str, np.ndarray], bool]":
-    """Result, values per pair, and whether mirror images are part of it."""
+    """Returns result, values per pair, and whether mirror images are part of it."""
     from tfxc.data.formats import open_reader
     from tfxc.data.verification.pairs import open_pairs, pairs_of_reader
     from tfxc.metrics.verification import pair_distances, verify_pairs
@@ -235,7 +235,7 @@ def _compare_pairs(
 def _given_embeddings(
     options: argparse.Namespace,
 ) -> "tuple[np.ndarray, list[str] | None] | tuple[None, None]":
-    """Embeddings of ``--embeddings`` with their names, or None and None."""
+    """Returns embeddings of ``--embeddings`` with their names, or None and None."""
     if not options.embeddings:
         return None, None
     from tfxc.data.verification.pairs import load_embeddings
@@ -250,7 +250,7 @@ def _given_embeddings(
 
 
 def _embed(options: argparse.Namespace, source: "PairSource") -> "tuple[np.ndarray, bool]":
-    """Vectors (m, dim) by the run's encoder, in float32, and whether images were mirrored."""
+    """Returns float32 vectors (m, dim) by the run, and whether images were mirrored."""
     from tfxc.data.kinds import SPARSE
     from tfxc.runs.loaded import load_run
 
@@ -267,7 +267,7 @@ def _embed(options: argparse.Namespace, source: "PairSource") -> "tuple[np.ndarr
 def _pooled(
     options: argparse.Namespace, templates: "Templates"
 ) -> "tuple[np.ndarray, np.ndarray, bool]":
-    """Sorted template ids, their vectors, and whether mirror images are part of them."""
+    """Returns sorted template ids, their vectors, and whether mirror images are part of them."""
     from tfxc.data.verification.templates import AlignedFaces
     from tfxc.metrics.verification import pool_templates
 

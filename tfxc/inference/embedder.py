@@ -34,7 +34,7 @@ class Embedder:
         self._function = BatchFunction(self._encode)
 
     def __call__(self, features: Mapping[str, np.ndarray] | np.ndarray) -> np.ndarray:
-        """Vectors of a batch as the data pipeline makes it, float32 (batch, dim).
+        """Returns vectors of a batch as the data pipeline makes it, float32 (batch, dim).
 
         The vectors of an encoder with one trunk per repetition are laid side by side.
         """
@@ -51,7 +51,7 @@ class Embedder:
     def over_rows(
         self, rows: "Iterable[Rows]", batch_size: int, num_examples: int, title: str = "embedding"
     ) -> np.ndarray:
-        """Vectors of all examples in order, float32 (num_examples, dim), with a progress line.
+        """Computes the vectors of all examples, float32 (num_examples, dim), with a progress line.
 
         Args:
             rows: iterator of ``Rows``.
@@ -78,7 +78,7 @@ class Embedder:
 def vectors_of_texts(
     model: "XCModel", rows: "Rows", title: str = "encoding label texts", unit: str = "labels"
 ) -> np.ndarray:
-    """The vectors of texts, float32 (texts, dim), of length 1, with a progress line.
+    """Returns the vectors of texts, float32 (texts, dim), of length 1, with a progress line.
 
     Args:
         model: whose encoder reads them.

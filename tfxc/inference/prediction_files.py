@@ -77,7 +77,7 @@ def write_predictions(
 
 
 def _matrix(num_labels: int, answers: Iterable[Answer]) -> scipy.sparse.csr_matrix:
-    """CSR as PECOS writes it: entries of a row by descending score."""
+    """Returns CSR as PECOS writes it: entries of a row by descending score."""
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))]
     for _, (ids, scores) in answers:
         # Minus infinity is the score of labels that are never predicted.
@@ -89,7 +89,7 @@ def _matrix(num_labels: int, answers: Iterable[Answer]) -> scipy.sparse.csr_matr
 
 
 def _rows(table: Table | None, answers: Iterable[Answer]) -> tuple[Table, Iterator[_Block]]:
-    """A ``Table`` of what is repeated, and its rows in blocks, each with ids and scores."""
+    """Returns a ``Table`` of what is repeated, and its rows in blocks, each with ids and scores."""
     answers = iter(answers)
     first = next(answers, None)
     answers = itertools.chain([] if first is None else [first], answers)
@@ -146,7 +146,7 @@ def _listed(
 
 
 def _cell(value: object) -> str:
-    """A value of the input as text: numbers and lists as JSON writes them."""
+    """Returns a value of the input as text: numbers and lists as JSON writes them."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -169,7 +169,7 @@ class ListedLabels(NamedTuple):
 
 
 def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels:
-    """Predictions that ``tfxc predict`` or another program has written.
+    """Returns predictions that ``tfxc predict`` or another program has written.
 
     Args:
         path: ``.npz`` of a sparse matrix (n, num_labels) of scores; JSON lines with ``labels`` and

@@ -75,7 +75,7 @@ class RunPredictor:
         self._searcher(self.k)  # refuses what cannot be found
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
-        """Ids int32 and scores float32 (n, k) of a chunk, best first, padded with id -1.
+        """Returns ids int32 and scores float32 (n, k) of a chunk, best first, padded with id -1.
 
         Raises:
             DataError: examples of another kind or width than the run was trained on, or an image
@@ -84,7 +84,7 @@ class RunPredictor:
         return self._labels_of({"features": self._loaded.features_of(chunk, where)})
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """``Predictions`` of a chunk; raises as ``find`` does."""
+        """Returns ``Predictions`` of a chunk; raises as ``find`` does."""
         return named(*self.find(chunk, where), self.names)
 
     def find_over(
@@ -101,7 +101,7 @@ class RunPredictor:
         self._loaded.release()
 
     def _labels_of(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and scores of a batch that the model's ``stream`` may have seen."""
+        """Returns ids and scores of a batch that the model's ``stream`` may have seen."""
         return self._searcher(self.k)(batch)
 
     def _searcher(self, k: int) -> Searcher:
@@ -177,11 +177,11 @@ class EnsemblePredictor:
         self.k = checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
-        """Ids and scores of a chunk; see ``RunPredictor``."""
+        """Returns ids and scores of a chunk; see ``RunPredictor``."""
         return self._combined([predictor.find(chunk, where) for predictor in self._predictors])
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """``Predictions`` of a chunk; see ``RunPredictor``."""
+        """Returns ``Predictions`` of a chunk; see ``RunPredictor``."""
         return named(*self.find(chunk, where), self.names)
 
     def find_over(
@@ -210,7 +210,7 @@ class EnsemblePredictor:
     def _combined(
         self, lists: Iterable[tuple[np.ndarray, np.ndarray]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and scores from those that each run has found."""
+        """Returns ids and scores from those that each run has found."""
         of_first = [
             (np.where(ids >= 0, numbers[ids], -1), scores)
             for (ids, scores), numbers in zip(lists, self._maps, strict=True)
@@ -221,7 +221,7 @@ class EnsemblePredictor:
 def reaching(
     threshold: float, search: Callable[[int], tuple[np.ndarray, np.ndarray]], num_labels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All labels that reach a threshold, however many there are.
+    """Returns all labels that reach a threshold, however many there are.
 
     Args:
         threshold: smallest score, or probability, that counts.
@@ -247,13 +247,13 @@ def reaching(
 
 
 def named(ids: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> "Predictions":
-    """``Predictions`` of label ids; a padding id has the name ``""``."""
+    """Returns ``Predictions`` of label ids; a padding id has the name ``""``."""
     labels = [[names[i] if i >= 0 else "" for i in row] for row in ids.tolist()]
     return Predictions(labels, scores)
 
 
 def checked_k(k: int, available: int) -> int:
-    """``k``, the labels to list per example.
+    """Returns ``k``, the labels to list per example.
 
     Raises:
         ConfigError: it is less than 1, or more than there are.

@@ -65,7 +65,7 @@ class SavedModelPredictor:
         return LabelVocabulary.load(self._folder / "assets" / LABELS_FILE).names
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
-        """Ids and scores of a chunk; see ``RunPredictor``."""
+        """Returns ids and scores of a chunk; see ``RunPredictor``."""
         arguments = self._arguments(chunk, where)
         try:
             outputs = self._signature(**arguments)
@@ -78,7 +78,7 @@ class SavedModelPredictor:
         return outputs["ids"].numpy()[:, : self.k], outputs["scores"].numpy()[:, : self.k]
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """``Predictions`` of a chunk; see ``RunPredictor``."""
+        """Returns ``Predictions`` of a chunk; see ``RunPredictor``."""
         return named(*self.find(chunk, where), self.names)
 
     def find_over(

@@ -57,7 +57,7 @@ class Excluded(Protocol):
     most: int
 
     def rows(self, examples: np.ndarray) -> np.ndarray:
-        """int32 (n, at least 1), labels of these examples, distinct, padded with -1."""
+        """Returns int32 (n, at least 1), labels of these examples, distinct, padded with -1."""
 
 
 class Searcher:
@@ -127,11 +127,11 @@ class Searcher:
         self._depth = min(k + more, model.num_labels) if more else k
 
     def __call__(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """NumPy (ids int32, scores float32), both (batch, k)."""
+        """Returns NumPy (ids int32, scores float32), both (batch, k)."""
         return self.model.find_top_k(batch["features"], self.k, self._probabilities, self._method)
 
     def find(self, batch: Mapping[str, Any]) -> SearchResult:
-        """``SearchResult`` of a batch of arrays, without excluded labels."""
+        """Returns ``SearchResult`` of a batch of arrays, without excluded labels."""
         features = batch["features"]
         labels = batch["labels"]
         excluded = np.full((len(labels), 1), -1, np.int32)
@@ -158,7 +158,7 @@ class Searcher:
         return SearchResult(ids, scores, labels, losses, ranks)
 
     def _search(self, features: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and scores by the method, perhaps compared with those of the usual one."""
+        """Returns ids and scores by the method, perhaps compared with those of the usual one."""
         began = time.perf_counter()
         arguments = (features, self._depth, self._probabilities)
         ids, scores = self.model.find_top_k(*arguments, self._method)
@@ -232,7 +232,7 @@ class Agreement:
         return self._hits / max(1, self._wanted)
 
     def record(self) -> dict[str, Any]:
-        """What a file says of the search."""
+        """Returns what a file says of the search."""
         return {"search": "approximate", "recall_of_search": self.recall}
 
     def __str__(self) -> str:

@@ -115,7 +115,7 @@ def _answers(
 def _groups(
     batches: Iterable[tuple[int, Chunk]], examples: int
 ) -> Iterator[list[tuple[int, Chunk]]]:
-    """Lists of (first, chunk) that follow each other."""
+    """Yields lists of (first, chunk) that follow each other."""
     group: list[tuple[int, Chunk]] = []
     held = 0
     for first, chunk in batches:
@@ -132,7 +132,7 @@ def _groups(
 def answer_batches(
     opener: Callable[[dict[str, Any]], Work], folder: str, name: str, first: int
 ) -> list[Any]:
-    """The task of a worker: what its ``Work`` returns for some batches.
+    """Does the task of a worker: returns what its ``Work`` returns for some batches.
 
     Args:
         opener: see ``shared_answers``.

@@ -67,17 +67,17 @@ class StreamedModel(abc.ABC):
 
     @abc.abstractmethod
     def scores_of(self, features: Any) -> np.ndarray:
-        """What the network finds for a batch of arrays, whose first axis is the batch."""
+        """Returns what the network finds for a batch of arrays, whose first axis is the batch."""
 
     @abc.abstractmethod
     def joined(self, scores: list[np.ndarray]) -> np.ndarray:
-        """What the whole model searches, from what each member has found."""
+        """Returns what the whole model searches, from what each member has found."""
 
     @abc.abstractmethod
     def find_in_scores(
         self, scores: np.ndarray, k: int, probabilities: bool, method: str | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """``find_top_k`` in joined scores."""
+        """Returns ``find_top_k`` in joined scores."""
 
     @property
     def head(self) -> "Head":
@@ -189,7 +189,7 @@ class StreamedModel(abc.ABC):
             self._loaded = number
 
     def search_scores(self, features: Any) -> np.ndarray:
-        """The joined scores of a batch, which every member is loaded for unless it was streamed."""
+        """Returns the joined scores of a batch; for one not streamed, every member is loaded."""
         if not isinstance(features, Found):
             (batch,) = self.stream([{"features": features}])
             features = batch["features"]

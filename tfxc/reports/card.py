@@ -33,7 +33,7 @@ def model_card(
     tags: Sequence[str] = (),
     name: str | None = None,
 ) -> str:
-    """The card as text.
+    """Returns the card as text.
 
     Args:
         measured: whose results it holds.
@@ -53,7 +53,7 @@ def model_card(
 def front_matter(
     measured: Measured, license_name: str, languages: Sequence[str], tags: Sequence[str], name: str
 ) -> dict[str, Any]:
-    """What the Hub reads, see ``model_card``."""
+    """Returns what the Hub reads, see ``model_card``."""
     task, task_name = _task(measured)
     data = measured.loaded.manifest["name"]
     results = _results(measured)
@@ -82,7 +82,7 @@ def front_matter(
 
 
 def yaml_text(value: Mapping[str, Any], indent: str = "") -> str:
-    """A dict of texts, numbers, lists and dicts as YAML; texts are quoted as JSON has them.
+    """Returns a dict of texts, numbers, lists and dicts as YAML; texts are quoted as JSON has them.
 
     Example:
         >>> print(yaml_text({"tags": ["a", "b: c"], "size": {"labels": 3}}), end="")
@@ -111,7 +111,7 @@ def _item(value: Any, indent: str) -> str:
 
 
 def _results(measured: Measured) -> dict[str, float]:
-    """The headline, with micro precision and recall; what is no share is left out."""
+    """Returns the headline, with micro precision and recall; what is no share is left out."""
     averages = measured.decisions.per_label.classification.result()
     more = {name: averages[name] for name in ("micro-precision", "micro-recall")}
     return measured.headline() | more
@@ -125,7 +125,7 @@ def _task(measured: Measured) -> tuple[str, str]:
 
 
 def _slug(name: str) -> str:
-    """A name as the Hub writes it: letters, digits and dashes."""
+    """Returns a name as the Hub writes it: letters, digits and dashes."""
     return re.sub(r"[^\w.]+", "-", name).strip("-").lower() or "data"
 
 

@@ -32,7 +32,7 @@ class Axis:
 
     @classmethod
     def around(cls, label: str, values: Sequence[float], logarithmic: bool = False) -> "Axis":
-        """The axis that holds all of ``values``, with some space where they are all the same."""
+        """Returns the axis that holds all ``values``, with some space where they are the same."""
         low = min(values)
         high = max(values)
         if low == high:
@@ -41,11 +41,11 @@ class Axis:
         return cls(label, low, high, logarithmic)
 
     def share(self, value: float) -> float:
-        """Where a value is between the ends, 0 to 1."""
+        """Returns where a value is between the ends, 0 to 1."""
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Values to mark, and their texts.
+        """Returns values to mark, and their texts.
 
         Example:
             >>> Axis("epoch", 0, 4).ticks()
@@ -102,11 +102,11 @@ class Chart:
     diagonal: bool = False
 
     def left(self, value: float) -> float:
-        """The place of a value of ``x``."""
+        """Returns the place of a value of ``x``."""
         return round(_LEFT + self.x.share(value) * (WIDTH - _LEFT - _RIGHT), 1)
 
     def top(self, value: float) -> float:
-        """The place of a value of ``y``."""
+        """Returns the place of a value of ``y``."""
         return round(HEIGHT - _BOTTOM - self.y.share(value) * (HEIGHT - _TOP - _BOTTOM), 1)
 
     @property
@@ -115,14 +115,14 @@ class Chart:
         return _LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM
 
     def lines(self) -> list[str]:
-        """The points of each curve, as SVG's polylines have them."""
+        """Returns the points of each curve, as SVG's polylines have them."""
         return [
             " ".join(f"{self.left(x)},{self.top(y)}" for x, y in _thinned(curve.points))
             for curve in self.curves
         ]
 
     def dots(self) -> list[list[Mark]]:
-        """The points of each curve with few of them."""
+        """Returns the points of each curve with few of them."""
         return [
             [
                 Mark(
@@ -137,7 +137,7 @@ class Chart:
         ]
 
     def boxes(self) -> list[Mark]:
-        """The bars."""
+        """Returns the bars."""
         floor = self.top(self.y.low)
         marks = []
         for low, high, value, text in self.bars:
@@ -150,7 +150,7 @@ class Chart:
 
 
 def line_chart(title: str, label: str, curves: Sequence[Curve], unit: bool = False) -> Chart:
-    """Curves over axes that hold all their points.
+    """Returns curves over axes that hold all their points.
 
     Args:
         title: of the chart.
@@ -164,7 +164,7 @@ def line_chart(title: str, label: str, curves: Sequence[Curve], unit: bool = Fal
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """At most as many points as a drawing has room for, the first and the last among them."""
+    """Returns as many points as a drawing has room for, the first and the last among them."""
     if len(points) <= _MOST_POINTS:
         return points
     step = (len(points) - 1) / (_MOST_POINTS - 1)
@@ -172,13 +172,13 @@ def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
 
 
 def _step(wanted: float) -> float:
-    """The smallest of 1, 2, 5, 10, ... times a power of ten that is at least ``wanted``."""
+    """Returns the smallest of 1, 2, 5, 10, ... times a power of ten that is at least ``wanted``."""
     power = 10.0 ** math.floor(math.log10(wanted))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wanted * 0.999)
 
 
 def _text(value: float) -> str:
-    """A number for people: few digits, thousands separated."""
+    """Returns a number for people: few digits, thousands separated."""
     if value == 0:
         return "0"
     size = abs(value)

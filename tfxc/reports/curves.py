@@ -20,7 +20,7 @@ class Curve(NamedTuple):
 
 
 def learning_curves(metrics_file: str | Path) -> list[tuple[str, list[Curve]]]:
-    """The curves of a training run over its epochs: losses, dev metrics, learning rate.
+    """Returns the curves of a training run over its epochs: losses, dev metrics, learning rate.
 
     Args:
         metrics_file: a run's ``metrics.jsonl``.
@@ -58,7 +58,7 @@ def _joined(names: Sequence[str]) -> str:
 def means_by_frequency(
     counts: np.ndarray, values: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[int, int, dict[str, float]]]:
-    """Means over the labels of each power of ten of training examples.
+    """Yields means over the labels of each power of ten of training examples.
 
     Args:
         counts: (num_labels,) training examples of each label.

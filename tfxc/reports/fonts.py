@@ -41,7 +41,7 @@ def _characters(path: str) -> set[str]:
 
 
 def _installed_fonts() -> Iterator[tuple[str, str]]:
-    """(family, file) of the installed upright fonts, in the order of their names.
+    """Yields (family, file) of the installed upright fonts, in the order of their names.
 
     Those of pictures, as of colour emoji, are not among them: matplotlib cannot draw them. The font
     of last resort has every character, as a box.

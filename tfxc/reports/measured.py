@@ -47,7 +47,7 @@ class Measured:
     pictures: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
     def methods(self) -> list[tuple[str, str]]:
-        """(kind, name) of what the run's config consists of.
+        """Returns (kind, name) of what the run's config consists of.
 
         Of one without a network that is its recipe.
         """
@@ -59,11 +59,11 @@ class Measured:
         return methods + [("technique", method.name) for method in config.techniques]
 
     def summary(self) -> dict[str, Any]:
-        """The run's summary, empty if it is not finished."""
+        """Returns the run's summary, empty if it is not finished."""
         return self.loaded.folder.summary() or {}
 
     def search(self) -> dict[str, Any] | None:
-        """What the search for settings has found that the run is of; None if it is of none.
+        """Returns what the search for settings has found that the run is of; None if it is of none.
 
         See ``tfxc.tuning.results.read_results``; and ``place``, that of the run from 1.
         """
@@ -75,7 +75,7 @@ class Measured:
         return {**results, "place": runs.index(run.name) + 1} if run.name in runs else None
 
     def headline(self) -> dict[str, float]:
-        """The few values that matter most, {name: value}; which depends on what is predicted."""
+        """Returns the few values that matter most, {name: value}, for what is predicted."""
         values = self.metrics.known_values()
         support = self.metrics.support()
         names = [name for name in values if name.startswith(("P@", "nDCG@")) and "/" not in name]
@@ -88,7 +88,7 @@ class Measured:
         return {name: value for name, value in headline.items() if value is not None}
 
     def slices(self) -> list[tuple[Any, ...]]:
-        """A row of ``SLICE_COLUMNS`` behind the name of each: head, torso and tail.
+        """Returns a row of ``SLICE_COLUMNS`` behind the name of each: head, torso and tail.
 
         The head are the most frequent labels, of which a third of all occurrences in training are;
         the torso those of the second third. Labels that all have as many examples are one slice.

@@ -101,7 +101,7 @@ class Measurement:
         loaded.approximate_with(self.search, self.search_buckets, self.search_min_count)
 
     def examples(self, loaded: "LoadedRun") -> "tuple[str, Examples]":
-        """The name of the split or the file, and the examples.
+        """Returns the name of the split or the file, and the examples.
 
         Raises:
             ConfigError: there is no such split, or labels were added to the run.
@@ -137,7 +137,7 @@ class Measurement:
         return split, open_source(self._prepared_data(loaded, split, "--split"), split)
 
     def _prepared_data(self, loaded: "LoadedRun", split: str, where: str) -> Path:
-        """The prepared folder, which has the examples of a split that the run was made with."""
+        """Returns the prepared folder, with the examples of a split that the run was made with."""
         from tfxc.data.manifest import Manifest
         from tfxc.data.preparation import ensure_prepared
 
@@ -156,12 +156,12 @@ class Measurement:
         return self.split or next(s for s in ("test", "dev", "train") if s in splits)
 
     def _reader(self, loaded: "LoadedRun") -> "Reader":
-        """A new reader of ``data``."""
+        """Returns a new reader of ``data``."""
         assert self.data is not None, "callers read a file"
         return reader_of_file(loaded, self.data, self.reader, self.reader_options, self.features)
 
     def texts(self, loaded: "LoadedRun", split: str, wanted: set[int]) -> dict[int, str]:
-        """{example: text} of some of ``examples``, where they are texts.
+        """Returns {example: text} of some of ``examples``, where they are texts.
 
         Args:
             loaded: the run.
@@ -178,7 +178,7 @@ class Measurement:
         return texts_of(lambda: open_split(loaded.config.data, split), wanted)
 
     def metrics(self, loaded: "LoadedRun") -> "MetricSuite":
-        """The metrics of the run, not yet updated.
+        """Returns the metrics of the run, not yet updated.
 
         Raises:
             ConfigError: a cut-off is larger than the number of labels.
@@ -215,7 +215,7 @@ class Measurement:
         )
 
     def _trained(self, loaded: "LoadedRun") -> "LabelSlices | None":
-        """Labels with and without training examples, where the latter have texts."""
+        """Returns labels with and without training examples, where the latter have texts."""
         from tfxc.labels.slices import trained_slices
 
         counts = loaded.label_counts
@@ -274,7 +274,7 @@ class Measurement:
         )
 
     def _split_of_file(self, loaded: "LoadedRun", kind: str) -> str:
-        """The split of the run's data that a file is."""
+        """Returns the split of the run's data that a file is."""
         from tfxc.data.source_files import source_path
 
         for split in ("dev", "test", "train"):
@@ -291,11 +291,11 @@ class Measurement:
         )
 
     def batch_size_for(self, loaded: "LoadedRun") -> int:
-        """Examples per batch."""
+        """Returns examples per batch."""
         return self.batch_size or loaded.config.evaluation.batch_size
 
     def decision(self, loaded: "LoadedRun") -> "Decision":
-        """The rule by which labels count as predicted."""
+        """Returns the rule by which labels count as predicted."""
         from tfxc.training.evaluation import decision_of
 
         of_config = loaded.config.evaluation.threshold
@@ -303,7 +303,7 @@ class Measurement:
         return decision_of(loaded.model, loaded.single_label, threshold)
 
     def decisions(self, loaded: "LoadedRun") -> "Decisions":
-        """``Decisions`` of the run, not yet updated."""
+        """Returns ``Decisions`` of the run, not yet updated."""
         from tfxc.reports.decisions import Decisions
 
         return Decisions(self.decision(loaded), loaded.vocabulary.names, self.max_wrong)
@@ -362,7 +362,7 @@ class Measurement:
         return values, Counter({names[id_ - num_labels]: n for id_, n in unknown.items()})
 
     def _unknown_names(self, loaded: "LoadedRun", rows: Any) -> Sequence[str]:
-        """Names of the labels from ``num_labels`` on."""
+        """Returns names of the labels from ``num_labels`` on."""
         if self.data:
             return rows.unknown
         from tfxc.data.manifest import UNSEEN_LABELS_FILE
@@ -401,7 +401,7 @@ def reader_of_file(
     options: Mapping[str, Any] | None = None,
     features: str | None = None,
 ) -> "Reader":
-    """The reader of a file for a run; what is not given is as in the run's own data.
+    """Returns the reader of a file for a run; what is not given is as in the run's own data.
 
     Args:
         loaded: the run.

@@ -47,7 +47,7 @@ _MOST_CHARACTERS = 2000
 
 
 def page_template(otherwise: str = "add --no-page") -> "Template":
-    """The template of the page.
+    """Returns the template of the page.
 
     Args:
         otherwise: for the message: how to go without a page.
@@ -97,7 +97,7 @@ def write_page(folder: Path, measured: Measured) -> None:
 
 
 def _shown(value: object) -> object:
-    """What the template writes in place of a value: control characters as their escapes."""
+    """Returns what the template writes in place of a value: control characters as their escapes."""
     return several_lines(value) if type(value) is str else value
 
 
@@ -109,7 +109,7 @@ def _part(name: str) -> "Markup":
 
 
 def _policy() -> str:
-    """The Content-Security-Policy: no request at all, and this style and script alone."""
+    """Returns the Content-Security-Policy: no request at all, and this style and script alone."""
     sums = {
         name: base64.b64encode(hashlib.sha256(_part(name).encode()).digest()).decode()
         for name in ("report.css", "report.js")
@@ -191,7 +191,7 @@ def _charts(measured: Measured) -> dict[str, Any]:
 
 
 def _search(measured: Measured) -> dict[str, Any]:
-    """The best settings of the search that the run is of, and which keys matter."""
+    """Returns the best settings of the search that the run is of, and which keys matter."""
     search = measured.search()
     if search is None:
         return {"settings": None}
@@ -206,7 +206,7 @@ def _search(measured: Measured) -> dict[str, Any]:
 
 
 def _frequency_chart(measured: Measured) -> Chart | None:
-    """Mean precision and recall by the power of ten of the training examples; None of one power."""
+    """Draws mean precision and recall by the power of ten of the training examples, if several."""
     per_label = measured.decisions.per_label
     counts = measured.loaded.label_counts
     values = dict(zip(("precision", "recall", "F1"), per_label.precision_recall_f1(), strict=True))
@@ -238,7 +238,7 @@ def _reliability_chart(metric: "Reliability") -> Chart:
 
 
 def _labels(measured: Measured) -> dict[str, Any]:
-    """The table of labels: columns for the script, and the first rows for those who have none."""
+    """Returns the table of labels: columns for the script, and first rows for those without it."""
     loaded = measured.loaded
     per_label = measured.decisions.per_label
     rows = label_rows(per_label, loaded.vocabulary.names, loaded.label_counts)

@@ -13,7 +13,7 @@ _SIDE = 96
 
 
 def pictures_of(open_examples: "Callable[[], Examples]", wanted: set[int]) -> dict[int, str]:
-    """{example: data URI of a PNG} of the wanted images.
+    """Returns {example: data URI of a PNG} of the wanted images.
 
     Args:
         open_examples: function that returns all examples in order; they are images.
@@ -32,7 +32,7 @@ def pictures_of(open_examples: "Callable[[], Examples]", wanted: set[int]) -> di
 
 
 def data_uri(image: "np.ndarray") -> str:
-    """An image as the address that an ``img`` element takes; large ones are made smaller.
+    """Returns an image as the address that an ``img`` element takes; large ones are made smaller.
 
     Args:
         image: uint8 (height, width, channels), 1 or 3 channels.

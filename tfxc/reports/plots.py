@@ -19,7 +19,7 @@ _MAX_LABELS = 60  # of a confusion matrix
 
 
 def pyplot(otherwise: str = "add --no-plots") -> Any:
-    """matplotlib's pyplot, drawing into files.
+    """Returns matplotlib's pyplot, drawing into files.
 
     Args:
         otherwise: for the message: how to go without plots.

@@ -30,7 +30,7 @@ KS = tuple(range(1, 11))
 def ranked(
     matrix: scipy.sparse.csr_matrix, k: int, in_order: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k entries of greatest value of each row.
+    """Returns the k entries of greatest value of each row.
 
     Args:
         matrix: CSR (n, num_labels), without an entry twice; explicit zeros count as entries.
@@ -73,7 +73,7 @@ def measure_predictions(
     reader: str | None = None,
     reader_options: Mapping[str, Any] | None = None,
 ) -> tuple[MetricSuite, dict[str, np.ndarray]]:
-    """Metrics of a file of predictions against the true labels.
+    """Returns metrics of a file of predictions against the true labels.
 
     Args:
         predictions: see ``read_predictions``; entries of a matrix are the scores of the predicted
@@ -144,7 +144,7 @@ def measure_predictions(
 def _read_labels(
     path: str | Path, role: str, reader: str | None, options: Mapping[str, Any]
 ) -> scipy.sparse.csr_matrix | list[list[str]]:
-    """A matrix of labels, or a list of the names of each example's labels."""
+    """Returns a matrix of labels, or a list of the names of each example's labels."""
     if Path(path).suffix == ".npz" and reader is None:
         return label_matrix(load_sparse(path), path)
     wanted = Wanted(options.get("text_field"), options.get("labels_field"))
@@ -162,7 +162,7 @@ def _columns(
     sources: "list[scipy.sparse.csr_matrix | ListedLabels | list[list[str]]]",
     label_names: str | Path | None,
 ) -> dict[str, int]:
-    """{name: column} of the labels of matrices and lists; of lists alone, of all their names."""
+    """Returns {name: column} of the labels of matrices and lists; of lists alone, of all names."""
     width = next((source.shape[1] for source in sources if scipy.sparse.issparse(source)), None)
     if label_names is not None:
         names = LabelVocabulary.load(label_names).names
@@ -183,7 +183,7 @@ def _columns(
 def _matrix_of_names(
     lists: list[list[str]], columns: dict[str, int], path: str | Path
 ) -> scipy.sparse.csr_matrix:
-    """The matrix of true labels; those without a column get the next ones: none is predicted."""
+    """Returns the matrix of true labels; those without a column, never predicted, get the next."""
     if any(lists) and not any(name in columns for row in lists for name in row):
         raise _no_column(next(filter(None, lists))[0], path)
     ids = [sorted({columns.setdefault(name, len(columns)) for name in row}) for row in lists]
@@ -197,7 +197,7 @@ def _matrix_of_names(
 def _matrix_of_predictions(
     predicted: ListedLabels, columns: Mapping[str, int], path: str | Path
 ) -> scipy.sparse.csr_matrix:
-    """The matrix of scores, entries of a row in the order of the file."""
+    """Returns the matrix of scores, entries of a row in the order of the file."""
     names = list(itertools.chain.from_iterable(predicted.labels))
     wrong = next((name for name in names if name not in columns), None)
     if wrong is not None:

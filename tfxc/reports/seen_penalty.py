@@ -45,7 +45,7 @@ class Calibrated(NamedTuple):
 def calibrate_penalty(
     loaded: "LoadedRun", rows: "Examples", batch_size: int, excluded: "Excluded | None" = None
 ) -> Calibrated:
-    """The penalty with the highest harmonic mean of the recall of trained and untrained labels.
+    """Finds the penalty with the best harmonic mean of the recall of trained and untrained labels.
 
     The loaded model searches with it from then on. Each example is searched twice, for its best
     label of either kind; the penalty decides between the two.
@@ -133,7 +133,7 @@ def _best(
 
 
 def _recalls(trained: _Best, untrained: _Best, chosen: np.ndarray) -> tuple[float, float]:
-    """Recall of the best label where the trained one is chosen, and of the others."""
+    """Returns recall of the best label where the trained one is chosen, and of the others."""
     recalls = []
     for kind, mask in ((trained, chosen), (untrained, ~chosen)):
         some = kind.true > 0

@@ -52,12 +52,12 @@ def write_tables(
 
 
 def wrong_columns(scores: str) -> tuple[str, ...]:
-    """The head of the table of wrong examples, whose scores are called so."""
+    """Returns the head of the table of wrong examples, whose scores are called so."""
     return tuple(scores if name == "scores" else name for name in WRONG_COLUMNS)
 
 
 def average_rows(per_label: "PerLabel", names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """Rows of average, precision, recall and F1: micro, macro, samples; of two labels also binary.
+    """Returns precision, recall and F1 of micro, macro, samples; of two labels also of binary.
 
     See ``tfxc.metrics.classification.Classification``.
     """
@@ -76,7 +76,7 @@ def average_rows(per_label: "PerLabel", names: Sequence[str]) -> list[tuple[Any,
 def label_rows(
     per_label: "PerLabel", names: Sequence[str], label_counts: np.ndarray
 ) -> list[tuple[Any, ...]]:
-    """A row per label that occurs or is predicted, rarest F1 first.
+    """Returns a row per label that occurs or is predicted, rarest F1 first.
 
     Args:
         per_label: ``metrics.per_label.PerLabel``.
@@ -103,7 +103,7 @@ def label_rows(
 def confusion_rows(
     per_label: "PerLabel", names: Sequence[str], most: int | None = None
 ) -> list[tuple[Any, ...]]:
-    """A row per pair of confused labels, most frequent first; see ``CONFUSION_COLUMNS``.
+    """Returns a row per pair of confused labels, most frequent first; see ``CONFUSION_COLUMNS``.
 
     Args:
         per_label: ``metrics.per_label.PerLabel``.
@@ -117,14 +117,14 @@ def confusion_rows(
 
 
 def most_confident(per_label: "PerLabel") -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """``PerLabel.wrong``, highest score first."""
+    """Returns ``PerLabel.wrong``, highest score first."""
     return sorted(per_label.wrong, key=lambda wrong: -max(wrong[2], default=-np.inf))
 
 
 def wrong_rows(
     per_label: "PerLabel", names: Sequence[str], texts: Mapping[int, str]
 ) -> list[tuple[Any, ...]]:
-    """A row per wrong example, the most confident first; see ``WRONG_COLUMNS``.
+    """Returns a row per wrong example, the most confident first; see ``WRONG_COLUMNS``.
 
     Args:
         texts: {example: text}, possibly empty.
@@ -150,7 +150,7 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Sequence[tuple[Any
 
 
 def markdown(columns: Sequence[str], rows: Sequence[tuple[Any, ...]], most: int = 20) -> str:
-    """The first rows as a Markdown table; the number of rows left out is given.
+    """Returns the first rows as a Markdown table; the number of rows left out is given.
 
     Example:
         >>> print(markdown(("a", "b"), [("x", 0.5)]))
@@ -177,5 +177,5 @@ def _cell(value: object) -> str:
 
 
 def label_name(names: Sequence[str], label: int) -> str:
-    """The name of a label, or what stands for one that training does not know."""
+    """Returns the name of a label, or what stands for one that training does not know."""
     return names[label] if label < len(names) else "(not seen in training)"

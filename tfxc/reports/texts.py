@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def texts_of(open_reader: "Callable[[], Reader]", wanted: set[int]) -> dict[int, str]:
-    """{example: text} of the wanted examples; empty if they are not texts, or the file is gone.
+    """Returns {example: text} of the wanted examples; empty without texts, or without the file.
 
     Args:
         open_reader: function that returns a ``Reader`` of all examples in order.

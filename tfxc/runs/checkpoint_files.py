@@ -95,7 +95,7 @@ class CheckpointFiles:
         read_tables(f"{self._path(step)}{_TABLES}", self._tables)
 
     def shapes(self, step: int) -> dict[int, list[int]]:
-        """Shapes of the variables of a step, by their places.
+        """Returns shapes of the variables of a step, by their places.
 
         Raises:
             ValueError, tf.errors.OpError: the files cannot be read.
@@ -152,11 +152,11 @@ class CheckpointFiles:
         read_tables(f"{path}{_TABLES}", tables)
 
     def finished(self, step: int) -> bool:
-        """Whether all files of a step were once written."""
+        """Tells whether all files of a step were once written."""
         return self._path(step).with_name(f"{self._path(step).name}.json").is_file()
 
     def content(self, step: int) -> dict[str, Any] | None:
-        """What the ``.json`` file of a step holds; None if it is damaged."""
+        """Returns what the ``.json`` file of a step holds; None if it is damaged."""
         try:
             content = read_json(f"{self._path(step)}.json")
             written = content.pop("sha256")
@@ -165,7 +165,7 @@ class CheckpointFiles:
         return content if written == _hash(content) else None
 
     def problem(self, step: int, hashes: bool = True) -> str | None:
-        """What is wrong with the files of a finished step, or None.
+        """Returns what is wrong with the files of a finished step, or None.
 
         Args:
             hashes: whether the files are read; their sizes are looked at in any case.
@@ -185,13 +185,13 @@ class CheckpointFiles:
         return None
 
     def steps(self) -> set[int]:
-        """Steps of which there are any files, a set."""
+        """Returns steps of which there are any files, a set."""
         names = [path.name for path in self.folder.glob(f"{self.prefix}-*")]
         matches = (re.fullmatch(rf"{self.prefix}-(\d+)(\..*|_temp.*)", name) for name in names)
         return {int(match[1]) for match in matches if match}
 
     def finished_steps(self) -> list[int]:
-        """Steps of which all files were once written, ascending."""
+        """Returns steps of which all files were once written, ascending."""
         return sorted(step for step in self.steps() if self.finished(step))
 
     def remove_all_but(self, step: int, count: int) -> None:
@@ -214,12 +214,12 @@ class CheckpointFiles:
 
 
 def shard_prefixes(folder: Path) -> set[str]:
-    """Prefixes of the files of shards, of all steps."""
+    """Returns prefixes of the files of shards, of all steps."""
     return {path.stem.rpartition("-")[0] for path in folder.glob("shard-*.json")}
 
 
 def problem_of_shards(folder: Path, step: int) -> str | None:
-    """What is wrong with the shards of a step's checkpoint, or None; there may be no shards."""
+    """Returns what is wrong with the shards, if any, of a step's checkpoint, or None."""
     files = {name: CheckpointFiles(folder, name) for name in sorted(shard_prefixes(folder))}
     there = [name for name, shard in files.items() if shard.finished(step)]
     counts = {int(name.rpartition("-")[2]) for name in there}
@@ -237,5 +237,5 @@ def _hash(content: dict[str, Any]) -> str:
 
 
 def _name(place: int | str) -> str:
-    """The name of a variable in TensorFlow's files."""
+    """Returns the name of a variable in TensorFlow's files."""
     return f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE"

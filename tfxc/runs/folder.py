@@ -124,7 +124,7 @@ class RunFolder(RunWriter):
     def finished(
         self, config: Config, data_folder: str | Path, fresh: bool = False
     ) -> dict[str, Any] | None:
-        """The summary if the run is finished, which is reported; None if there is work to do.
+        """Returns the summary if the run is finished, and says so; None if there is work to do.
 
         Args:
             config: ``Config``.
@@ -222,7 +222,7 @@ class RunFolder(RunWriter):
             )
 
     def extended_from(self, config: Config) -> float | None:
-        """Epochs of the run, where all that a config changes of it is more of them; else None."""
+        """Returns the epochs of the run where a config has more of them, and nothing else new."""
         if not is_kind(self.path, KIND) or self._changed(config) != ["training.epochs"]:
             return None
         epochs = self.config().training.epochs
@@ -246,14 +246,14 @@ class RunFolder(RunWriter):
             )
 
     def has_checkpoint(self) -> bool:
-        """Whether a checkpoint was written and kept, intact or not."""
+        """Tells whether a checkpoint was written and kept, intact or not."""
         return bool(self._checkpoints().finished_steps())
 
     def _checkpoints(self) -> CheckpointFiles:
         return CheckpointFiles(self / "checkpoints", "ckpt")
 
     def has_step(self, step: int | None) -> bool:
-        """Whether there is a checkpoint of a step; of None, whether the run is finished."""
+        """Tells whether there is a checkpoint of a step; of None, whether the run is finished."""
         if step is None:
             return self.summary() is not None
         return step in self._checkpoints().finished_steps()
@@ -361,7 +361,7 @@ class RunFolder(RunWriter):
             )
 
     def _changed_data(self, data_folder: str | Path, needed: set[str] | None = None) -> list[str]:
-        """Names of the fingerprints in which data differ from the run's; none without a run."""
+        """Returns names of the fingerprints in which data differ from those of the run, if any."""
         path = self / "assets" / MANIFEST_FILE
         if not path.is_file():
             return []
@@ -409,7 +409,7 @@ class RunFolder(RunWriter):
                     self._check_inside(path, "put a copy there, or allow it with --trust")
 
     def place(self, name: str) -> Path:
-        """Where a command writes a folder of the run, unless the user names another one.
+        """Returns where a command writes a folder of the run, unless the user names another one.
 
         Raises:
             CheckpointError: a link leads out of the run.
@@ -448,7 +448,7 @@ class RunFolder(RunWriter):
         self._record(["config.json"], known)
 
     def _changed(self, config: Config) -> list[str]:
-        """Keys in which the folder's config differs; none where it holds no run."""
+        """Returns keys in which the folder's config differs; none where it holds no run."""
         if not (self / "config.json").exists():
             return []
         try:
@@ -464,7 +464,7 @@ class RunFolder(RunWriter):
         return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
     def has_progress(self) -> bool:
-        """Whether something would be lost with this run."""
+        """Tells whether something would be lost with this run."""
         if any(next(self.path.glob(name), None) for name in PROGRESS):
             return True
         return any(part.has_progress() for part in self._inner_runs())
@@ -475,12 +475,12 @@ class RunFolder(RunWriter):
         return bool(self._inner_runs())
 
     def _inner_runs(self) -> "list[RunFolder]":
-        """Runs inside this one: its folds, levels or repetitions."""
+        """Returns runs inside this one: its folds, levels or repetitions."""
         parts = (part for name in RUNS_INSIDE for part in self.path.glob(name) if part.is_dir())
         return [RunFolder(part) for part in parts]
 
     def config(self) -> Config:
-        """The run's ``Config``.
+        """Returns the run's ``Config``.
 
         Raises:
             CheckpointError: this is not a run folder, or its config is damaged.
@@ -501,7 +501,7 @@ class RunFolder(RunWriter):
             raise CheckpointError(problem, where=error.where or path, fix=_RESTORE) from error
 
     def architecture(self) -> dict[str, Any] | None:
-        """The shape of the encoder's network where its config does not say it, else None.
+        """Returns the shape of the encoder's network where its config does not say it, else None.
 
         With it the run's model is built without the folder of the pretrained one.
         """
@@ -554,7 +554,7 @@ class RunFolder(RunWriter):
             raise _unfit_weights(path, error, fix) from error
 
     def summary(self) -> dict[str, Any] | None:
-        """The summary of a finished training run, or None."""
+        """Returns the summary of a finished training run, or None."""
         path = self / SUMMARY
         if not os.path.lexists(path):
             return None
@@ -582,7 +582,7 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 def read_run_json(path: str | Path) -> dict[str, Any]:
-    """The object in a JSON file of a run.
+    """Returns the object in a JSON file of a run.
 
     Raises:
         CheckpointError: it is missing or damaged.
@@ -598,7 +598,7 @@ def _unfit_weights(path: Path, error: Exception, fix: str) -> CheckpointError:
 
 
 def _tree(config: Config) -> dict[str, Any]:
-    """What defines the run, flattened to ``{"a.b": value}``."""
+    """Returns what defines the run, flattened to ``{"a.b": value}``."""
     flat = {}
     for key, value in config.model_dump(mode="json").items():
         if key in _FREE_KEYS[""]:

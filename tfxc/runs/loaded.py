@@ -164,7 +164,7 @@ class LoadedRun:
         vocabulary: LabelVocabulary,
         label_counts: np.ndarray | None,
     ) -> "LoadedRun":
-        """This run with other parts, in memory.
+        """Returns this run with other parts, in memory.
 
         Args:
             model, manifest, vocabulary, label_counts: see the attributes.
@@ -464,7 +464,7 @@ class LoadedRun:
     def features_of(
         self, chunk: "Chunk", where: str = "input"
     ) -> dict[str, np.ndarray] | np.ndarray:
-        """The features of a chunk of raw examples, as a batch of the data pipeline has them.
+        """Returns the features of raw examples, as a batch of the data pipeline has them.
 
         Args:
             chunk: ``Chunk``; its labels do not matter.
@@ -512,7 +512,7 @@ class _NoLabels:
     """Numbering of examples whose labels do not matter."""
 
     def convert(self, label_lists: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray]:
-        """Empty label lists."""
+        """Returns empty label lists."""
         return np.zeros(len(label_lists) + 1, np.int64), np.zeros(0, np.int32)
 
 
@@ -524,7 +524,7 @@ class _Numbering:
         self._unknown = unknown
 
     def convert(self, label_lists: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray]:
-        """``indptr`` and ``ids`` of label lists; numbers use their name, e.g. 7 by "7"."""
+        """Returns ``indptr`` and ``ids`` of label lists; numbers use their name, e.g. 7 by "7"."""
         ids = self._ids
         known = len(ids)
         lists = [sorted({ids.setdefault(str(x), len(ids)) for x in row}) for row in label_lists]
@@ -557,7 +557,7 @@ def trusting(trust: bool) -> Iterator[None]:
 
 
 def fingerprint_of_run(path: str | Path) -> str:
-    """Text that changes with what a run's model computes: config, assets or weights.
+    """Returns text that changes with what a run's model computes: config, assets or weights.
 
     Args:
         path: run folder.

@@ -78,7 +78,7 @@ def add_labels_by_text(loaded: "LoadedRun", path: str | Path, output: str | Path
 
 
 def with_labels(loaded: "LoadedRun", texts: Mapping[str, str]) -> "LoadedRun":
-    """A run that finds more labels, in memory; the other one stays as it is.
+    """Returns a run that finds more labels, in memory; the other one stays as it is.
 
     Args:
         loaded: ``LoadedRun`` of recipe ``fit`` with head ``label_text``.
@@ -127,13 +127,13 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
 
 
 def takes_labels(loaded: "LoadedRun") -> bool:
-    """Whether ``with_labels`` can add labels to a run."""
+    """Tells whether ``with_labels`` can add labels to a run."""
     head = loaded.config.head
     return head is not None and head.name == "label_text" and loaded.config.recipe.name == "fit"
 
 
 def encoded_texts(loaded: "LoadedRun", texts: list[str]) -> np.ndarray:
-    """Vectors of texts as a run's head compares them: float32 (texts, dim), of length 1.
+    """Returns vectors of texts as a run's head compares them: float32 (texts, dim), of length 1.
 
     Args:
         loaded: of a run with head ``label_text`` and text features.

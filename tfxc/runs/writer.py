@@ -276,7 +276,7 @@ def manifest_of(
     text_features: "TextFeatures | None" = None,
     **features: Any,
 ) -> Manifest:
-    """The ``Manifest`` of a run without prepared data.
+    """Returns the ``Manifest`` of a run without prepared data.
 
     Args:
         name: of the data.
@@ -300,7 +300,7 @@ def manifest_of(
 
 
 def split_of(lengths: Sequence[int] | np.ndarray) -> SplitInfo:
-    """What is known of training examples by their numbers of labels, none of them prepared.
+    """Returns what is known of training examples by their numbers of labels, none of them prepared.
 
     Args:
         lengths: labels of each example, int (n,); empty if the examples are unknown.

@@ -240,7 +240,7 @@ class Application:
         return _json(tensorflow_serving.metadata_of(name, self._named(request)))
 
     async def _report(self, request: Request) -> Response:
-        """A file of the run's report."""
+        """Sends a file of the run's report."""
         path = _report_file(self._named(request), request.path_params["file"])
         if path is None:
             raise HTTPException(404)
@@ -255,7 +255,7 @@ class Application:
     async def _answered(
         self, body: bytearray, read: Callable[[bytearray], tuple[ServedRun, Any, int, Any]]
     ) -> tuple[ServedRun, Any, Any, Any]:
-        """The labels of the examples of a request.
+        """Returns the labels of the examples of a request.
 
         Args:
             body: of the request.
@@ -274,7 +274,7 @@ class Application:
         return served, ids, scores, form
 
     async def _apart(self, body: bytearray, function: Callable[..., Any], *arguments: Any) -> Any:
-        """``function(*arguments)``, which reads a body; one large body at a time, in a thread."""
+        """Calls what reads a body; of large bodies one at a time, in a thread."""
         if len(body) <= _PARSED_AT_ONCE:
             return function(*arguments)
         loop = asyncio.get_running_loop()
@@ -370,7 +370,7 @@ def _too_large(size: str, most: int) -> RequestError:
 
 
 def _uncollected(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function(*arguments)``, without the collector of cycles.
+    """Calls ``function(*arguments)`` without the collector of cycles.
 
     That would look at every list of a large body several times, while no other thread runs.
     """
@@ -385,7 +385,7 @@ def _uncollected(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
-    """The JSON object in a request's body, which has some of the known fields."""
+    """Returns the JSON object in a request's body, which has some of the known fields."""
     lists = body.count(b"[") + body.count(b"{")
     if lists > _MOST_LISTS:
         raise RequestError(
@@ -425,7 +425,7 @@ def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = 
 
 
 def _report_file(served: ServedRun, name: str) -> str | None:
-    """The path of a file in the run's own folder ``report``; None if a link leads elsewhere.
+    """Returns the path of a file in the run's folder ``report``; None if a link leads elsewhere.
 
     Runs may come from other people, and a link in them could lead to any file of this machine.
     """
@@ -435,7 +435,7 @@ def _report_file(served: ServedRun, name: str) -> str | None:
 
 
 def _report_of(served: ServedRun) -> str | None:
-    """The address of the run's report, or None."""
+    """Returns the address of the run's report, or None."""
     for file in ("report.html", "report.md"):
         if _report_file(served, file):
             return f"/reports/{served.name}/{file}"
@@ -443,7 +443,7 @@ def _report_of(served: ServedRun) -> str | None:
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    """Of a wrong address or method."""
+    """Answers to a wrong address or method."""
     text = f"{request.method} {request.url.path[:200]}: {error.detail}"
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
@@ -472,5 +472,5 @@ async def _gone(_: Request, error: ClientDisconnect) -> Response:
 
 
 async def _bug(_: Request, error: Exception) -> Response:
-    """The server goes on, and writes the traceback to its log."""
+    """Answers where the server is at fault, which goes on, and logs the traceback."""
     return _json({"error": "an error of the server; its log says more"}, 500)

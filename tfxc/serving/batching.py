@@ -78,7 +78,7 @@ class Batcher:
         return self._waiting
 
     def submit(self, chunk: "Chunk", k: int) -> "asyncio.Future[Found]":
-        """The labels of examples, soon; in the event loop.
+        """Returns the labels of examples, soon; in the event loop.
 
         A future that is cancelled before its search is not searched, and its examples are dropped.
 
@@ -106,7 +106,7 @@ class Batcher:
         return job.answer
 
     def between(self, call: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
-        """The result of ``call(*arguments)`` in the thread of the searches: none runs meanwhile."""
+        """Calls ``call(*arguments)`` in the thread of the searches: none runs meanwhile."""
         return asyncio.wrap_future(self._thread.submit(call, *arguments))
 
     def close(self) -> None:
@@ -137,7 +137,7 @@ class Batcher:
         )
 
     def _take(self) -> list[_Job]:
-        """Jobs of one batch, without those that nobody waits for any more."""
+        """Returns jobs of one batch, without those that nobody waits for any more."""
         jobs = []
         size = 0
         while self._jobs:
@@ -173,7 +173,7 @@ class Batcher:
 
 
 def _answers(search: "Callable[[Chunk, int], Found]", jobs: list[_Job]) -> list[Found | DataError]:
-    """For each job its labels, or the ``DataError`` of its examples."""
+    """Returns for each job its labels, or the ``DataError`` of its examples."""
     k = max(job.k for job in jobs)
     try:
         ids, scores = search(join_chunks([job.chunk for job in jobs]), k)

@@ -36,7 +36,7 @@ _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def checked_connections(wanted: int | None) -> int:
-    """How many connections a server of this process takes at a time.
+    """Returns how many connections a server of this process takes at a time.
 
     Args:
         wanted: a number; None for the usual one, or less where the process may open fewer files.
@@ -150,7 +150,7 @@ class Acceptor:
                 return
 
     def _accept_one(self) -> bool:
-        """Whether a client has waited."""
+        """Accepts a client; tells whether one has waited."""
         try:
             accepted, _ = self._listener.accept()
         except BlockingIOError:
@@ -254,7 +254,7 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
 
     def is_closing(self) -> bool:
-        """Whether nothing is answered any more."""
+        """Tells whether nothing is answered any more."""
         return self._left is not None or self._socket.is_closing()
 
     def close(self) -> None:
@@ -288,24 +288,24 @@ class Connection(HttpToolsProtocol):
             self._sending = self.loop.call_later(self._limits.seconds, self._too_slow)
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Begins a head, with the first byte of a request."""
         super().on_message_begin()
         self._in_head = True
         self._received = 0
         self._size = 0
 
     def on_url(self, url: bytes) -> None:
-        """A part of the address of a request."""
+        """Counts a part of the address of a request."""
         super().on_url(url)
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header of a request."""
+        """Counts a header of a request."""
         super().on_header(name, value)
         self._count(len(name) + len(value) + len(": \r\n"))
 
     def on_headers_complete(self) -> None:
-        """From here on the application watches the time."""
+        """Ends the wait for a head: from here on the application watches the time."""
         self._in_head = False
         self._silent.pop(self, None)
         if self._sending:
@@ -314,20 +314,20 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def pause_writing(self) -> None:
-        """Something waits to be read by the client."""
+        """Begins to wait for a client that does not read."""
         super().pause_writing()
         if self._reading is None:
             self._wait_for_reader(None)
 
     def resume_writing(self) -> None:
-        """Everything is read, or on its way."""
+        """Ends that wait: everything is read, or on its way."""
         super().resume_writing()
         if self._reading:
             self._reading.cancel()
             self._reading = None
 
     def send_400_response(self, msg: str) -> None:
-        """Of what is no HTTP, or has too long a head."""
+        """Answers what is no HTTP, or has too long a head."""
         if self._size > _LONGEST_HEAD:
             self._refuse_head()
         else:
@@ -377,7 +377,7 @@ class Connection(HttpToolsProtocol):
         self._refuse(431, f"the headers have more than {_LONGEST_HEAD:,} bytes")
 
     def _refuse(self, status: int, problem: str) -> None:
-        """An answer to what has not become a request."""
+        """Answers what has not become a request."""
         body = json_text({"error": str(RequestError(status, problem, where="request"))}).encode()
         head = (
             f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\nconnection: close\r\n"

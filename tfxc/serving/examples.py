@@ -87,7 +87,7 @@ class ExampleForms:
         self.fields = both if self.input is TEXT_AND_FEATURES else (self.input.chunk_field,)
 
     def simple(self, body: Mapping[str, Any]) -> Chunk:
-        """The examples of a request in the simple form.
+        """Returns the examples of a request in the simple form.
 
         Raises:
             RequestError: 400, they are missing or malformed; 413, they are too many, which is said
@@ -112,7 +112,7 @@ class ExampleForms:
         return Chunk([[] for _ in next(iter(given.values()))], **parsed)
 
     def rows(self, instances: object, signature: str) -> Chunk:
-        """The examples of ``instances``: values of the only input, or objects of all inputs.
+        """Reads the examples of ``instances``: values of the only input, or objects of all inputs.
 
         Raises:
             RequestError: 400 and 413, as ``simple``.
@@ -137,7 +137,7 @@ class ExampleForms:
         return self._from_columns(columns, tensors, "instances")
 
     def columns(self, inputs: object, signature: str) -> Chunk:
-        """The examples of ``inputs``: a batch of the only input, or an object of all of them.
+        """Reads the examples of ``inputs``: a batch of the only input, or an object of all of them.
 
         Raises:
             RequestError: 400 and 413, as ``simple``.
@@ -154,7 +154,7 @@ class ExampleForms:
         return self._from_columns(columns, tensors, "inputs")
 
     def example(self) -> Chunk:
-        """Two examples that the run accepts, to try it with."""
+        """Returns two examples that the run accepts, to try it with."""
         labels: list[list[Any]] = [[], []]
         if self.input is TEXT:
             return Chunk(labels, texts=["some text", "another"])
@@ -249,7 +249,7 @@ class ExampleForms:
 
 
 def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
-    """The examples of several requests to one run as one chunk.
+    """Returns the examples of several requests to one run as one chunk.
 
     Example:
         >>> join_chunks([Chunk([[]], texts=["a"]), Chunk([[]], texts=["b"])]).texts
@@ -276,7 +276,7 @@ def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
 
 
 def _by_name(value: Any, names: Sequence[str], where: str) -> dict[str, Any]:
-    """The value of each input; the name of the only one may be left out."""
+    """Returns the value of each input; the name of the only one may be left out."""
     named = isinstance(value, dict) and set(value) != {_BASE64}
     values = value if named else {names[0]: value} if len(names) == 1 else {}
     if set(values) != set(names):
@@ -285,7 +285,7 @@ def _by_name(value: Any, names: Sequence[str], where: str) -> dict[str, Any]:
 
 
 def _column(values: list[Any], tensor: Tensor, where: str) -> list[Any] | np.ndarray:
-    """The values of a tensor: a list of texts or files, or an array of its type and shape."""
+    """Reads the values of a tensor: a list of texts or files, or an array of its shape."""
     places = [f"{where}[{number}]" for number in range(len(values))]
     if tensor.dtype == "string":
         read = _file if tensor.name == "image_bytes" else _text
@@ -294,7 +294,7 @@ def _column(values: list[Any], tensor: Tensor, where: str) -> list[Any] | np.nda
 
 
 def _array(values: Any, tensor: Tensor, where: str) -> np.ndarray:
-    """Numbers as an array of the tensor's type and shape.
+    """Returns numbers as an array of the tensor's type and shape.
 
     Types and lengths are compared before anything is converted: NumPy would make an array of texts
     in which each takes as much memory as the longest.
@@ -340,7 +340,7 @@ def _text(value: Any, where: str) -> str:
 
 
 def _file(value: Any, where: str) -> bytes:
-    """The bytes of ``"..."`` or ``{"b64": "..."}``."""
+    """Returns the bytes of ``"..."`` or ``{"b64": "..."}``."""
     coded = value[_BASE64] if isinstance(value, dict) and set(value) == {_BASE64} else value
     if not isinstance(coded, str):
         raise unfit(value, 'base64, as {"b64": "..."}', where)
@@ -364,7 +364,7 @@ def _vectors(items: list[Any], width: int, places: list[str]) -> np.ndarray:
 
 
 def _bag(item: Any, width: int, where: str) -> list[tuple[int, float]]:
-    """Sorted ids and weights of ``{"3": 1.0, "17": 0.5}``."""
+    """Returns sorted ids and weights of ``{"3": 1.0, "17": 0.5}``."""
     if not isinstance(item, dict):
         raise unfit(item, 'an object such as {"3": 1.0, "17": 0.5}', where)
     weights = {}
@@ -390,7 +390,7 @@ def _is_number(value: object) -> bool:
 
 
 def unfit(value: object, wanted: str, where: str) -> RequestError:
-    """The error of a request with another value in a place than the wanted one.
+    """Returns the error of a request with another value in a place than the wanted one.
 
     Example:
         >>> print(unfit(5, "a text", "texts[0]"))
@@ -402,7 +402,7 @@ def unfit(value: object, wanted: str, where: str) -> RequestError:
 
 
 def as_shown(value: object) -> str:
-    """A value of a request in a message, as JSON and cut: it may be megabytes long."""
+    """Returns a value of a request in a message, as JSON and cut: it may be megabytes long."""
     if value is None:
         return "none"
     if isinstance(value, str):

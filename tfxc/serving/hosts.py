@@ -100,7 +100,7 @@ Start it with --allow-host evil.example if that is right.
                 )
 
     def _welcomes(self, origin: str, host: tuple[str, str | None]) -> bool:
-        """Whether a page is one of this server's, or of a host that is allowed."""
+        """Tells whether a page is one of this server's, or of a host that is allowed."""
         parts = _ORIGIN.fullmatch(origin)
         page = _split(parts[2]) if parts else None
         if parts is None or page is None:
@@ -111,13 +111,13 @@ Start it with --allow-host evil.example if that is right.
 
 
 def _split(authority: str) -> tuple[str, str | None] | None:
-    """Name and port, perhaps None, of ``NAME:PORT``; None if it is no such text."""
+    """Returns name and port, perhaps None, of ``NAME:PORT``; None if it is no such text."""
     parts = _AUTHORITY.fullmatch(authority)
     return (_name(parts[1]), parts[2]) if parts else None
 
 
 def _name(text: str) -> str:
-    """One spelling of a host's name or address."""
+    """Returns one spelling of a host's name or address."""
     text = text.strip("[]").removesuffix(".").lower()
     return str(ipaddress.ip_address(text)) if _is_address(text) else text
 

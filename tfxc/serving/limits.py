@@ -54,5 +54,5 @@ class RequestError(UserError):
 
 
 def bad_request(problem: str, where: str | None = None, fix: str | None = None) -> RequestError:
-    """The error of a request that is malformed: status 400."""
+    """Returns the error of a request that is malformed: status 400."""
     return RequestError(400, problem, where=where, fix=fix)

@@ -70,7 +70,7 @@ class NewLabels:
         self._load()
 
     def missing_in(self, loaded: "LoadedRun") -> dict[str, str]:
-        """The texts of those that a run does not know."""
+        """Returns the texts of those that a run does not know."""
         return {name: t for name, t in self.texts.items() if name not in loaded.vocabulary}
 
     def add(self, name: str, text: str) -> None:
@@ -126,7 +126,7 @@ class NewLabels:
 
 
 def _unended(path: Path) -> bytes:
-    """What stands behind the last line break of a file: a line that was cut off, or never ended."""
+    """Returns what stands behind the last line break: a line that was cut off, or never ended."""
     if not path.exists():
         return b""
     with path.open("rb") as stream:
@@ -135,7 +135,7 @@ def _unended(path: Path) -> bytes:
 
 
 def _is_cut(line: bytes) -> bool:
-    """Whether a line without a line break is not JSON, as one that was written by hand may be."""
+    """Tells whether a line that never ended was cut off: it is not JSON, unlike one by hand."""
     if not line.strip():
         return False
     try:
@@ -146,7 +146,7 @@ def _is_cut(line: bytes) -> bool:
 
 
 def _first_line(path: Path) -> bytes:
-    """The first line of a file that is not blank, with its line break; b"" if there is none."""
+    """Returns the first line that is not blank, with its line break; b"" if there is none."""
     if not path.exists():
         return b""
     with path.open("rb") as stream:
@@ -168,7 +168,7 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def checked_label(name: object, text: object) -> tuple[str, str]:
-    """The name and the text of a label that a request adds.
+    """Returns the name and the text of a label that a request adds.
 
     Args:
         name: of the label.

@@ -25,7 +25,7 @@ _PLAIN = ("Label", "Models", "Health", "Status", "Metadata")
 
 
 def openapi_document(catalog: "Catalog") -> dict[str, Any]:
-    """The OpenAPI document of a server.
+    """Returns the OpenAPI document of a server.
 
     Args:
         catalog: its runs, from which examples are made.

@@ -43,7 +43,7 @@ class Version(NamedTuple):
 
 
 def newest_version(path: str | Path, finished: bool = True) -> Version | None:
-    """The run to serve of a folder: that folder, or the highest of the runs 1, 2, ... in it.
+    """Returns the run to serve: a folder, or the highest of the runs 1, 2, ... in it.
 
     Args:
         path: a run folder, or a folder of numbered ones.
@@ -73,7 +73,7 @@ def newest_version(path: str | Path, finished: bool = True) -> Version | None:
 
 
 def _files_of(folder: Path) -> tuple[int, ...]:
-    """Identity of the record of a run's files, which is written when the run is complete."""
+    """Returns what identifies the record of a run's files, written when the run is complete."""
     try:
         state = (folder / checksums.FILE).stat()
     except FileNotFoundError:
@@ -145,7 +145,7 @@ class ServedRun:
         self.batcher = Batcher(self.search, limits)
 
     def search(self, chunk: "Chunk", k: int) -> Found:
-        """The best labels of examples.
+        """Returns the best labels of examples.
 
         Models are compiled for each k, so there are few of them: the next larger one is searched.
 
@@ -164,7 +164,7 @@ class ServedRun:
         return ids[:, :k], scores[:, :k]
 
     async def similar_labels(self, label: Any, k: int) -> Found:
-        """The neighbours of a label, see ``RunModel.similar_labels``; in the event loop.
+        """Returns the neighbours of a label, see ``RunModel.similar_labels``; in the event loop.
 
         Args:
             label: its name.
@@ -194,7 +194,7 @@ class ServedRun:
         return {name: number for number, name in enumerate(self.names)}
 
     def with_label(self, name: str, text: str) -> "ServedRun":
-        """This version with another label.
+        """Returns this version with another label.
 
         Args:
             name: new to the run.
@@ -204,11 +204,11 @@ class ServedRun:
         return ServedRun(self.name, self.version, self.number, self._limits, self._options, loaded)
 
     def knows(self, label: str) -> bool:
-        """Whether it is a name of one of the labels."""
+        """Tells whether it is a name of one of the labels."""
         return label in self._numbers
 
     def checked_k(self, k: Any) -> int:
-        """The number of labels that a request asks for.
+        """Returns the number of labels that a request asks for.
 
         Raises:
             RequestError: 400, it is no integer from 1 to ``max_k``.
@@ -221,7 +221,7 @@ class ServedRun:
 
 
 def _steps(first: int, last: int) -> list[int]:
-    """The numbers of labels that are searched for: ``first``, doubled until ``last``.
+    """Returns the numbers of labels that are searched for: ``first``, doubled until ``last``.
 
     Example:
         >>> _steps(5, 18)
@@ -304,7 +304,7 @@ class Catalog:
             )
 
     def _taking(self) -> list[Slot]:
-        """The slots whose runs take new labels."""
+        """Returns the slots whose runs take new labels."""
         return [slot for slot in self.slots.values() if slot.current.takes_labels]
 
     def _load(self, name: str, version: Version, fallback: int) -> ServedRun:
@@ -312,14 +312,14 @@ class Catalog:
         return self._observed(ServedRun(name, version, number, self.limits, self._options))
 
     def _observed(self, served: ServedRun) -> ServedRun:
-        """``served``, whose batches are counted."""
+        """Returns ``served``, whose batches are counted."""
         if self._on_batch:
             report = self._on_batch
             served.batcher.on_batch = lambda size: report(served.name, size)
         return served
 
     def find(self, name: Any = None, version: str | None = None) -> ServedRun:
-        """The run of a name; of None the first.
+        """Returns the run of a name; of None the first.
 
         Raises:
             RequestError: 404, there is no such model or version; those there are are named.
@@ -424,7 +424,7 @@ class Catalog:
 
 
 def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
-    """The folders of ``RUN`` and ``NAME=RUN`` by name; without one that of the folder.
+    """Returns the folders of ``RUN`` and ``NAME=RUN`` by name; without one that of the folder.
 
     Raises:
         ConfigError: two runs have one name, or a name cannot stand in an address.
@@ -454,7 +454,7 @@ def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
 
 
 def listed(served: ServedRun, ids: np.ndarray, scores: np.ndarray) -> list[list[dict[str, Any]]]:
-    """For each example its labels, as objects ``label``, ``id`` and ``score``."""
+    """Returns for each example its labels, as objects ``label``, ``id`` and ``score``."""
     names = served.names
     return [
         [

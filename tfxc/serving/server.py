@@ -38,7 +38,7 @@ class Timing(NamedTuple):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket at an address, which nobody can connect to before the server runs.
+    """Returns a socket at an address, which nobody can connect to before the server runs.
 
     Args:
         host: name or address.

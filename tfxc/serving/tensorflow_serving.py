@@ -29,7 +29,7 @@ FIELDS = ("signature_name", "instances", "inputs")
 
 
 def examples_of(body: Mapping[str, Any], served: "ServedRun") -> "Chunk":
-    """The examples of a ``:predict`` request.
+    """Returns the examples of a ``:predict`` request.
 
     Raises:
         RequestError: 400, it is malformed.
@@ -49,7 +49,7 @@ def examples_of(body: Mapping[str, Any], served: "ServedRun") -> "Chunk":
 def answer_of(
     served: "ServedRun", ids: np.ndarray, scores: np.ndarray, by_column: bool
 ) -> dict[str, Any]:
-    """The answer, by row or by column as the request.
+    """Returns the answer, by row or by column as the request.
 
     Args:
         served: what found the labels.
@@ -70,14 +70,14 @@ def answer_of(
 
 
 def status_of(served: "ServedRun") -> dict[str, Any]:
-    """The answer to ``GET /v1/models/NAME``."""
+    """Returns the answer to ``GET /v1/models/NAME``."""
     status = {"error_code": "OK", "error_message": ""}
     version = {"version": str(served.number), "state": "AVAILABLE", "status": status}
     return {"model_version_status": [version]}
 
 
 def metadata_of(name: str, served: "ServedRun") -> dict[str, Any]:
-    """The answer to ``GET /v1/models/NAME/metadata``."""
+    """Returns the answer to ``GET /v1/models/NAME/metadata``."""
     signatures = {
         signature: {
             "inputs": {

@@ -72,7 +72,7 @@ class Results:
         return any(is_value(row["result"]) for row in self.rows)
 
     def table(self) -> str:
-        """All settings as text, and the run of the best."""
+        """Returns all settings as text, and the run of the best."""
         if not self.rows:
             return "nothing is trained yet"
         keys = list(self.rows[0]["changes"])
@@ -88,12 +88,12 @@ class Results:
 
 
 def is_value(result: float | str | None) -> bool:
-    """Whether the result of a setting is a number."""
+    """Tells whether the result of a setting is a number."""
     return result is not None and result != PRUNED
 
 
 def shown_cells(row: Mapping[str, Any], keys: list[str]) -> list[str]:
-    """The result of a setting and its values, as texts.
+    """Returns the result of a setting and its values, as texts.
 
     Example:
         >>> shown_cells({"result": 0.5, "changes": {"seed": 1, "link": "softmax"}}, ["link"])
@@ -105,12 +105,12 @@ def shown_cells(row: Mapping[str, Any], keys: list[str]) -> list[str]:
 
 
 def value_text(value: object) -> str:
-    """A config value as ``--set`` reads it."""
+    """Returns a config value as ``--set`` reads it."""
     return value if isinstance(value, str) else json_text(value)
 
 
 def read_results(folder: str | Path) -> dict[str, Any] | None:
-    """What ``Results`` has written to a folder; None if there is nothing.
+    """Returns what ``Results`` has written to a folder; None if there is nothing.
 
     Returns:
         A dict ``metric``, ``settings`` (the rows, best first) and ``importance`` ({key: share}, or
@@ -136,7 +136,7 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
 
 
 def result_of(run: Path, metric: str) -> float | None:
-    """Dev value of a run at its best step, None for one that has not finished.
+    """Returns dev value of a run at its best step, None for one that has not finished.
 
     Raises:
         ConfigError: the run has no such metric.
@@ -155,5 +155,5 @@ def result_of(run: Path, metric: str) -> float | None:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether a run was trained to its end."""
+    """Tells whether a run was trained to its end."""
     return (run / "summary.json").is_file()

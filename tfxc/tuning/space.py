@@ -35,7 +35,7 @@ class Values(NamedTuple):
     integers: bool = False
 
     def draw(self, generator: random.Random) -> Any:
-        """A value, from ``random.Random``."""
+        """Returns a value, from ``random.Random``."""
         if self.choices is not None:
             return generator.choice(self.choices)
         if self.logarithmic:
@@ -45,7 +45,7 @@ class Values(NamedTuple):
         return round(value) if self.integers else float(f"{value:.4g}")
 
     def suggest(self, trial: "Trial") -> Any:
-        """The value that Optuna's trial has for the key."""
+        """Returns the value that Optuna's trial has for the key."""
         if self.choices is not None:
             trial.suggest_categorical(self.key, list(dict.fromkeys(map(json_text, self.choices))))
         elif self.integers:
@@ -55,7 +55,7 @@ class Values(NamedTuple):
         return self.value_of(trial.params)
 
     def value_of(self, params: Mapping[str, Any]) -> Any:
-        """The value among those of a trial, where choices are JSON."""
+        """Returns the value among those of a trial, where choices are JSON."""
         value = params[self.key]
         if self.choices is not None:
             return json.loads(value)
@@ -63,7 +63,7 @@ class Values(NamedTuple):
 
 
 def settings(tried: Sequence[Values], count: int | None, seed: int) -> list[dict[str, Any]]:
-    """The changes of every training, ``[{key: value}]``; none twice.
+    """Returns the changes of every training, ``[{key: value}]``; none twice.
 
     Args:
         tried: list of ``Values``.
@@ -95,7 +95,7 @@ def settings(tried: Sequence[Values], count: int | None, seed: int) -> list[dict
 
 
 def values_of(text: str) -> Values:
-    """``Values`` of the text after ``--try``."""
+    """Returns ``Values`` of the text after ``--try``."""
     key, _, choices = text.partition("=")
     if not (key and choices):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUES")
@@ -138,7 +138,7 @@ def _distinct(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def name_of(tree: Mapping[str, Any]) -> str:
-    """A name for files that depends only on what a mapping holds.
+    """Returns a name for files that depends only on what a mapping holds.
 
     Example:
         >>> name_of({"seed": 1, "head.beam": 2}) == name_of({"head.beam": 2, "seed": 1})

@@ -91,7 +91,7 @@ class Study:
         return done
 
     def ask(self) -> tuple[Trial, dict[str, Any]]:
-        """The next trial, and its setting.
+        """Returns the next trial, and its setting.
 
         Trial n is drawn by the seed and n, from the results of those before it: one at a time, a
         search that was killed goes on with the settings of one that was not.
@@ -129,7 +129,7 @@ class Study:
         self._study.tell(trial, state=TrialState.PRUNED)
 
     def importance(self) -> tuple[int, dict[str, float] | None]:
-        """Which share of the differences between results each key explains, by fANOVA.
+        """Returns which share of the differences between results each key explains, by fANOVA.
 
         Returns:
             The number of finished trials, and {key: share} by falling share; None unless two of
