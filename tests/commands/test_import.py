@@ -62,7 +62,7 @@ def test_an_imported_model_is_a_run(frozen, tmp_path, capsys):
     assert "22 labels, 30 features" in call(capsys, info, "--run", run).out
     assert call(capsys, export, "--run", run, "--k", 4).code == 0
     problem = call(capsys, evaluate, "--run", run).problem()
-    assert "Name a file with --data" in problem
+    assert "name a file with --data" in problem
 
 
 def test_an_imported_model_answers_pecos_own_matrices(frozen, tmp_path, capsys):

@@ -52,7 +52,7 @@ def test_an_added_label_is_found_at_once_and_after_a_start(run, tmp_path):
         assert client.post("/predict", json=QUESTION).json()["predictions"][0] == found
         assert client.get("/openapi.json").json()["paths"]["/labels"]["post"]
         again = client.post("/labels", json={"label": "purple_emu"})
-        assert again.status_code == 409 and "which is known" in again.json()["error"]
+        assert again.status_code == 409 and "is known already" in again.json()["error"]
     assert found[0]["label"] == "e7" and found[0]["score"] > before[0]["score"]
     assert "purple_emu" in [one["label"] for one in (*found, *neighbours)]
     lines = [json.loads(line) for line in file.read_text().splitlines()]

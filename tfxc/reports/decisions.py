@@ -88,10 +88,10 @@ class Decisions:
             cells = "".join(f"{100 * value:9.2f}" for value in values)
             lines.append(f"{name.ljust(width)}  {cells}")
         lines.append(f"accuracy: {100 * per_label.classification.result()['accuracy']:.2f}")
-        kept = len(per_label.wrong)
-        if kept < per_label.num_wrong:
+        num_kept = len(per_label.wrong)
+        if num_kept < per_label.num_wrong:
             lines.append(
-                f"of {per_label.num_wrong:,} wrong examples the {kept:,} most confident are kept"
+                f"of {per_label.num_wrong:,} wrong examples the {num_kept:,} most confident are kept"
             )
         if per_label.pairs_left_out:
             lines.append("of the confused pairs the most frequent million is kept")

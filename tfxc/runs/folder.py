@@ -166,8 +166,8 @@ class RunFolder(RunWriter):
         self.check(config, fresh)
         self.check_data(data_folder, fresh=fresh)
         extended = not fresh and self.extended_from(config)
-        other = fresh or (self._changed(config) and not extended)
-        if self.path.exists() and (other or self._changed_data(data_folder)):
+        replaced = fresh or (self._changed(config) and not extended)
+        if self.path.exists() and (replaced or self._changed_data(data_folder)):
             with self.locked():
                 # A part of the run may be in training by another process.
                 for part in self._inner_runs():
@@ -438,13 +438,13 @@ class RunFolder(RunWriter):
 
         Those of finished stages stay.
         """
-        kept = {}
+        trees = {}
         with contextlib.suppress(checksums.Unrecorded):
             entries = checksums.entries_of(self.path, _RESTORE)
-            kept = {name: entries[name] for name in entries if Path(name).match("tree*.npz")}
+            trees = {name: entries[name] for name in entries if Path(name).match("tree*.npz")}
             (self / checksums.FILE).unlink(missing_ok=True)
         yield
-        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in kept.items()}
+        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in trees.items()}
         self._record(["config.json"], known)
 
     def _changed(self, config: Config) -> list[str]:

@@ -93,12 +93,12 @@ class ExampleForms:
             RequestError: 400, they are missing or malformed; 413, they are too many, which is said
                 before they are converted.
         """
-        given = {}
+        items_of_field = {}
         for field in self.fields:
-            given[field] = body.get(field)
-            if not isinstance(given[field], list) or not given[field]:
-                raise unfit(given[field], "a list of at least one example", field)
-        lengths = {field: len(items) for field, items in given.items()}
+            items_of_field[field] = body.get(field)
+            if not isinstance(items_of_field[field], list) or not items_of_field[field]:
+                raise unfit(items_of_field[field], "a list of at least one example", field)
+        lengths = {field: len(items) for field, items in items_of_field.items()}
         if len(set(lengths.values())) > 1:
             shown = " and ".join(f"{count} {field}" for field, count in lengths.items())
             raise bad_request(
@@ -106,10 +106,10 @@ class ExampleForms:
             )
         self._check_number(max(lengths.values()))
         parsed: dict[str, Any] = {}
-        for field, items in given.items():
+        for field, items in items_of_field.items():
             places = [f"{field}[{number}]" for number in range(len(items))]
             parsed[field] = self._field(field, items, places)
-        return Chunk([[] for _ in next(iter(given.values()))], **parsed)
+        return Chunk([[] for _ in next(iter(items_of_field.values()))], **parsed)
 
     def rows(self, instances: object, signature: str) -> Chunk:
         """Reads the examples of ``instances``: values of the only input, or objects of all inputs.
