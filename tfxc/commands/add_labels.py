@@ -70,9 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("run", metavar="RUN", help="run folder")
     source = options.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--label-texts", metavar="TEXTS", help="texts of the new labels, as JSON lines"
+        "--label-texts",
+        metavar="TEXTS",
+        help="JSON lines with the name and the text of each new label",
     )
-    source.add_argument("--data", metavar="FILE", help="examples of the new labels")
+    source.add_argument("--data", metavar="FILE", help="file of examples of the new labels")
     cli.add_reader_options(options, "format of FILE (default: by its name)", "sep=,")
     cli.add_features_option(options)
     options.add_argument("--output", required=True, metavar="RUN2", help="run folder to write")

@@ -50,12 +50,12 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="CODE",
-        help="language of the texts, e.g. en (may be given several times; default: not said)",
+        help="language of the texts, e.g. en; give it several times for several (default: none)",
     )
     options.add_argument(
         "--tag",
         action="append",
         default=[],
-        help="tag in addition to those of the run (may be given several times)",
+        help="tag in addition to those of the run; give it several times for several",
     )
     return options

@@ -41,5 +41,5 @@ def whole_parser() -> argparse.ArgumentParser:
 
 def _parser() -> argparse.ArgumentParser:
     options = cli.parser("completion", __doc__)
-    options.add_argument("shell", choices=SHELLS, help="the shell")
+    options.add_argument("shell", choices=SHELLS, help="shell to complete for")
     return options

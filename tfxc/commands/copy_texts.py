@@ -75,7 +75,7 @@ def _probability(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     options = cli.parser("copy-texts", __doc__)
-    options.add_argument("data", metavar="FILE", help="texts with labels")
+    options.add_argument("data", metavar="FILE", help="file of texts with labels")
     options.add_argument(
         "--output",
         type=cli.ending(".jsonl"),

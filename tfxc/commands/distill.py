@@ -45,10 +45,14 @@ def _parser() -> argparse.ArgumentParser:
         "--set recipe.turns=[1,1], to let them teach one after the other",
     )
     options.add_argument(
-        "--hard-weight", type=cli.number, help="weight of the true labels (default: 0.1)"
+        "--hard-weight",
+        type=cli.number,
+        help="weight of the true labels in the loss (default: 0.1)",
     )
     options.add_argument(
-        "--temperature", type=cli.number, help="temperature of both softmaxes (default: 4)"
+        "--temperature",
+        type=cli.number,
+        help="temperature of the softmax of student and teacher (default: 4)",
     )
     options.add_argument(
         "--distance",

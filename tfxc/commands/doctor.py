@@ -164,5 +164,5 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
 
 def _parser() -> argparse.ArgumentParser:
     options = cli.parser("doctor", __doc__)
-    options.add_argument("--json", action="store_true", help="print it as JSON")
+    options.add_argument("--json", action="store_true", help="print the findings as JSON")
     return options

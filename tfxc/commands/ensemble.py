@@ -250,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
         "--k",
         type=cli.integers,
         metavar="K,K",
-        help="cut-offs, e.g. 1,3,5 (default: the first config's)",
+        help="cut-offs of the metrics, e.g. 1,3,5 (default: those of the first run's config)",
     )
     options.add_argument(
         "--top",

@@ -360,14 +360,16 @@ def _parser() -> argparse.ArgumentParser:
         help="with head label_text, measure with this head.seen_penalty, from -2 to 2, instead of "
         "the run's (with --compare, of both runs'); the run stays as it is",
     )
-    options.add_argument("--compare", metavar="RUN2", help="run to compare with")
+    options.add_argument(
+        "--compare", metavar="RUN2", help="second run, to evaluate on the same examples and compare"
+    )
     options.add_argument(
         "--output",
         metavar="FOLDER",
         help="folder to write to (default: RUN; with --predictions, nothing is written)",
     )
     options.add_argument(
-        "--seed", type=cli.seed, default=0, help="seed of the bootstrap (default: 0)"
+        "--seed", type=cli.seed, default=0, help="seed of the bootstrap of --compare (default: 0)"
     )
     options.add_argument(
         "--tables",

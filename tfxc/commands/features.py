@@ -234,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
         "--std", type=cli.number, nargs="+", help="divide pixels from 0 to 1 by this"
     )
     split = add("split", _split, "split a feature set into train/, val/ and test/")
-    split.add_argument("features", metavar="FOLDER", help="feature set")
+    split.add_argument("features", metavar="FOLDER", help="feature set to split")
     split.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
     for name in ("val", "test"):
         split.add_argument(
@@ -243,7 +243,9 @@ def _parser() -> argparse.ArgumentParser:
             default=0.05,
             help=f"number or share of the rows that go into {name}/ (default: %(default)s)",
         )
-    split.add_argument("--seed", type=cli.seed, default=0, help="seed of the order (default: 0)")
+    split.add_argument(
+        "--seed", type=cli.seed, default=0, help="seed of the order of the rows (default: 0)"
+    )
     imported = add("import", _import, "import vectors that another program has computed")
     imported.add_argument("features", help="file of vectors, (n, dim)")
     imported.add_argument("labels", help="file of integer labels, (n,)")

@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     options = cli.parser("fetch", __doc__)
-    options.add_argument("name", nargs="?", metavar="NAME", help="the set (default: list them)")
+    options.add_argument(
+        "name", nargs="?", metavar="NAME", help="set to download (default: list all)"
+    )
     options.add_argument(
         "--output", metavar="FOLDER", help="folder of all sets (default: TFXC_DATA, else data)"
     )

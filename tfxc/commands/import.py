@@ -212,7 +212,8 @@ def _parser() -> argparse.ArgumentParser:
         type=cli.positive,
         default=1,
         metavar="N",
-        help="GPUs of the PECOS run; its batch size is that of one (default: %(default)s)",
+        help="number of GPUs of the PECOS run, whose batch size is that of one GPU (default: "
+        "%(default)s)",
     )
     _add_dense_kinds(add)
     _add_text_classifier(add)
@@ -274,13 +275,16 @@ def _add_text_classifier(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="folder of the language model it was fine-tuned from: config.json and tokeniser",
     )
     mhe.add_argument(
-        "--max-length", type=cli.positive, metavar="N", help="subwords of a text (default: 512)"
+        "--max-length",
+        type=cli.positive,
+        metavar="N",
+        help="most subwords of a text to read (default: 512)",
     )
     mhe.add_argument(
         "--beam",
         type=cli.positive,
         metavar="K",
-        help="groups whose labels are scored (default: 10)",
+        help="number of groups whose labels are scored for each text (default: 10)",
     )
     project = add(
         "text_classifier",
@@ -293,7 +297,9 @@ def _add_text_classifier(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--checkpoint", metavar="FILE", help="the trained model (default: that of config.py)"
     )
     project.add_argument(
-        "--tokens", metavar="FILE", help="its vocabulary (default: token_file of config.py)"
+        "--tokens",
+        metavar="FILE",
+        help="vocabulary of the model (default: token_file of config.py)",
     )
     project.add_argument(
         "--built-vocabulary",

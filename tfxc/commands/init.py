@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a config key, e.g. training.epochs=3 (may be given several times)",
+        help="change a config key, e.g. training.epochs=3; give it several times for several keys",
     )
     options.add_argument(
         "--output", metavar="FILE", help="config to write (default: the data file's name, .json)"

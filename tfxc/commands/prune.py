@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="drop tokens that occur fewer than N times in the training texts (default: drop none)",
     )
-    options.add_argument("--iters", type=cli.positive, help="pruning steps (default: 4)")
+    options.add_argument("--iters", type=cli.positive, help="number of pruning steps (default: 4)")
     options.add_argument(
         "--examples",
         type=cli.positive,

@@ -91,7 +91,8 @@ class Decisions:
         num_kept = len(per_label.wrong)
         if num_kept < per_label.num_wrong:
             lines.append(
-                f"of {per_label.num_wrong:,} wrong examples the {num_kept:,} most confident are kept"
+                f"of {per_label.num_wrong:,} wrong examples the {num_kept:,} most confident are "
+                "kept"
             )
         if per_label.pairs_left_out:
             lines.append("of the confused pairs the most frequent million is kept")
