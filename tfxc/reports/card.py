@@ -104,7 +104,7 @@ def yaml_text(value: Mapping[str, Any], indent: str = "") -> str:
     return "".join(lines)
 
 
-def _item(value: Any, indent: str) -> str:
+def _item(value: object, indent: str) -> str:
     if not isinstance(value, Mapping):
         return f"{json_text(value)}\n"
     return yaml_text(value, indent + "  ").lstrip(" ")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tfxc.data.formats.base import Reader
     from tfxc.data.label_texts.exclusions import Exclusions
     from tfxc.data.rows import Rows
-    from tfxc.data.sources.base import Source
+    from tfxc.data.sources.base import RowStream, Source
     from tfxc.inference.searcher import Agreement, Examples
     from tfxc.labels.slices import LabelSlices
     from tfxc.metrics.classification import Decision
@@ -325,7 +325,10 @@ class Measurement:
         Raises:
             DataError: there is no example.
         """
+        from tfxc.data.manifest import UNSEEN_LABELS_FILE
+        from tfxc.data.preparation import ensure_prepared
         from tfxc.inference.searcher import Searcher
+        from tfxc.labels.vocabulary import LabelVocabulary
 
         num_labels = loaded.manifest["num_labels"]
         rule = decisions.decision if decisions else metrics.decision
@@ -358,19 +361,13 @@ class Measurement:
                 fix="check the file and the reader's options",
             )
         values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        names = self._unknown_names(loaded, rows) if unknown else ()
+        names: Sequence[str] = ()  # of the labels from num_labels on
+        if unknown and self.data:
+            names = cast("RowStream", rows).unknown
+        elif unknown:
+            folder = ensure_prepared(loaded.config.data, self.prepared)
+            names = LabelVocabulary.load(folder / UNSEEN_LABELS_FILE).names
         return values, Counter({names[id_ - num_labels]: n for id_, n in unknown.items()})
-
-    def _unknown_names(self, loaded: "LoadedRun", rows: Any) -> Sequence[str]:
-        """Returns names of the labels from ``num_labels`` on."""
-        if self.data:
-            return rows.unknown
-        from tfxc.data.manifest import UNSEEN_LABELS_FILE
-        from tfxc.data.preparation import ensure_prepared
-        from tfxc.labels.vocabulary import LabelVocabulary
-
-        folder = ensure_prepared(loaded.config.data, self.prepared)
-        return LabelVocabulary.load(folder / UNSEEN_LABELS_FILE).names
 
 
 def of_unknown_labels(counts: Counter[str], loaded: "LoadedRun") -> str:

@@ -79,7 +79,11 @@ def calibrate_penalty(
     margin = trained.scores / scale - _AWAY - (untrained.scores / scale)
     grid = [_MOST * step / _STEPS for step in range(-_STEPS, _STEPS + 1)]
     recalls = {penalty: _recalls(trained, untrained, margin > penalty) for penalty in grid}
-    best = max(recalls, key=lambda penalty: (_harmonic_mean(*recalls[penalty]), -abs(penalty)))
+    means = {
+        penalty: 2 * first * second / (first + second) if first + second else 0.0
+        for penalty, (first, second) in recalls.items()
+    }
+    best = max(means, key=lambda penalty: (means[penalty], -abs(penalty)))
     head.penalty.assign(best)
     return Calibrated(best, recalls[0.0], recalls[best])
 
@@ -102,10 +106,6 @@ def check_run(loaded: "LoadedRun", option: str) -> None:
             where=loaded.folder.path,
             fix="leave it out",
         )
-
-
-def _harmonic_mean(first: float, second: float) -> float:
-    return 2 * first * second / (first + second) if first + second else 0.0
 
 
 class _Best(NamedTuple):

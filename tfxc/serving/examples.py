@@ -293,7 +293,7 @@ def _column(values: list[Any], tensor: Tensor, where: str) -> list[Any] | np.nda
     return _array(values, tensor, where)
 
 
-def _array(values: Any, tensor: Tensor, where: str) -> np.ndarray:
+def _array(values: list[Any], tensor: Tensor, where: str) -> np.ndarray:
     """Returns numbers as an array of the tensor's type and shape.
 
     Types and lengths are compared before anything is converted: NumPy would make an array of texts
@@ -328,7 +328,7 @@ def _array(values: Any, tensor: Tensor, where: str) -> np.ndarray:
     return np.array(numbers, tensor.dtype).reshape(shape)
 
 
-def _text(value: Any, where: str) -> str:
+def _text(value: object, where: str) -> str:
     if isinstance(value, dict) and set(value) == {_BASE64}:
         try:
             value = _file(value, where).decode("utf-8")
@@ -339,7 +339,7 @@ def _text(value: Any, where: str) -> str:
     return value
 
 
-def _file(value: Any, where: str) -> bytes:
+def _file(value: object, where: str) -> bytes:
     """Returns the bytes of ``"..."`` or ``{"b64": "..."}``."""
     coded = value[_BASE64] if isinstance(value, dict) and set(value) == {_BASE64} else value
     if not isinstance(coded, str):
@@ -363,7 +363,7 @@ def _vectors(items: list[Any], width: int, places: list[str]) -> np.ndarray:
     return np.array(rows, np.float32)
 
 
-def _bag(item: Any, width: int, where: str) -> list[tuple[int, float]]:
+def _bag(item: object, width: int, where: str) -> list[tuple[int, float]]:
     """Returns sorted ids and weights of ``{"3": 1.0, "17": 0.5}``."""
     if not isinstance(item, dict):
         raise unfit(item, 'an object such as {"3": 1.0, "17": 0.5}', where)

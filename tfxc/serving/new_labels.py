@@ -114,9 +114,13 @@ class NewLabels:
 
     def _check_readable(self, line: bytes) -> None:
         """Refuses what the file's own reader would refuse behind the lines that are there."""
+        first = b""  # the first line that is not blank
+        if self.path.exists():
+            with self.path.open("rb") as stream:
+                first = next((row.rstrip(b"\n") + b"\n" for row in stream if row.strip()), b"")
         with tempfile.TemporaryDirectory(prefix="tfxc-label-") as folder:
             trial = Path(folder, "trial.jsonl")
-            trial.write_bytes(_first_line(self.path) + line)
+            trial.write_bytes(first + line)
             try:
                 read_label_texts(trial)
             except DataError as error:
@@ -143,14 +147,6 @@ def _is_cut(line: bytes) -> bool:
     except (ValueError, RecursionError):
         return True
     return False
-
-
-def _first_line(path: Path) -> bytes:
-    """Returns the first line that is not blank, with its line break; b"" if there is none."""
-    if not path.exists():
-        return b""
-    with path.open("rb") as stream:
-        return next((line.rstrip(b"\n") + b"\n" for line in stream if line.strip()), b"")
 
 
 def _append(path: Path, line: bytes) -> None:

@@ -163,7 +163,7 @@ class ServedRun:
         ids, scores = self._predictors[step].find(chunk, "request")
         return ids[:, :k], scores[:, :k]
 
-    async def similar_labels(self, label: Any, k: int) -> Found:
+    async def similar_labels(self, label: object, k: int) -> Found:
         """Returns the neighbours of a label, see ``RunModel.similar_labels``; in the event loop.
 
         Args:
@@ -207,7 +207,7 @@ class ServedRun:
         """Tells whether it is a name of one of the labels."""
         return label in self._numbers
 
-    def checked_k(self, k: Any) -> int:
+    def checked_k(self, k: object) -> int:
         """Returns the number of labels that a request asks for.
 
         Raises:
@@ -318,7 +318,7 @@ class Catalog:
             served.batcher.on_batch = lambda size: report(served.name, size)
         return served
 
-    def find(self, name: Any = None, version: str | None = None) -> ServedRun:
+    def find(self, name: object = None, version: str | None = None) -> ServedRun:
         """Returns the run of a name; of None the first.
 
         Raises:
