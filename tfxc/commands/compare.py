@@ -113,9 +113,11 @@ def grouped(runs: Sequence[str], label_by: str | None) -> dict[str, list[str]]:
     for label, members in groups.items():
         # The runs of a label should be the same but for the seed.
         flat = [dict(_leaves(config)) for _, config in members]
-        keys = {key for key in set().union(*flat) if key.split(".")[0] not in _KEYS_OF_A_REPETITION}
         differing = [
-            key for key in sorted(keys) if any(tree.get(key) != flat[0].get(key) for tree in flat)
+            key
+            for key in sorted(set().union(*flat))
+            if key.split(".")[0] not in _KEYS_OF_A_REPETITION
+            and any(tree.get(key) != flat[0].get(key) for tree in flat)
         ]
         if differing:
             print(

@@ -75,6 +75,7 @@ def _encode(options: argparse.Namespace) -> int:
         if not progress.done:
             where = "standard input" if options.file == "-" else options.file
             raise DataError("there are no examples", where=where, fix="check the reader's options")
+    assert writer.row_shape is not None, "rows are written"
     width = writer.row_shape[0]
     print(f"{options.output}: {progress.done:,} vectors of {width:,} {options.dtype}")
     return 0

@@ -30,9 +30,8 @@ from tfxc.core.errors import ConfigError, number_spans
 from tfxc.core.escaping import json_text
 
 if TYPE_CHECKING:
-    import numpy as np
 
-    from tfxc.data.sources.base import RowStream
+    from tfxc.inference.searcher import Examples
     from tfxc.metrics.suite import MetricSuite
     from tfxc.reports.measurement import Measurement
     from tfxc.runs.loaded import LoadedRun
@@ -203,7 +202,7 @@ def _measure(loaded: "LoadedRun", options: argparse.Namespace, suffix: str = "")
     # Of some repetitions only, it is another evaluation.
     all_count = loaded.counted is None or len(loaded.counted) == loaded.model.head.num_repetitions
     counted = None if all_count else loaded.counted
-    record = {"run": str(path), "data": name, "step": step, "repetitions": counted}
+    record: dict[str, Any] = {"run": str(path), "data": name, "step": step, "repetitions": counted}
     record |= compared.record() if compared else {}
     record |= {} if penalty is None else {"seen_penalty": penalty}
     file_name = _file_name(name, step, counted, penalty) + suffix
@@ -218,7 +217,7 @@ def _measure(loaded: "LoadedRun", options: argparse.Namespace, suffix: str = "")
 
 
 def _set_penalty(
-    loaded: "LoadedRun", options: argparse.Namespace, measurement: "Measurement", rows: "RowStream"
+    loaded: "LoadedRun", options: argparse.Namespace, measurement: "Measurement", rows: "Examples"
 ) -> float | None:
     """Gives the loaded model the penalty of the options; returns it, or None for the run's.
 
@@ -246,7 +245,7 @@ def _write(
     name: str,
     measured: dict[str, Any],
     metrics: "MetricSuite",
-    values: "Mapping[str, np.ndarray]",
+    values: Mapping[str, Any],
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -298,7 +297,7 @@ def _comparable(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     from tfxc.labels.propensity_constants import DATASET_CONSTANTS
 
-    options = cli.parser("evaluate", __doc__)
+    options: Any = cli.parser("evaluate", __doc__)
     options.remote = (*options.remote, "predictions", "truth", "train_labels")
     cli.add_trust_option(options)
     subject = options.add_mutually_exclusive_group(required=True)

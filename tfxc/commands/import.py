@@ -138,8 +138,8 @@ def _import_mhe(
 ) -> str:
     from tfxc.imports.mhe import import_mhe
 
-    sizes = {name: value for name, value in sizes.items() if value is not None}
-    return f"{run}: {import_mhe(path, run, names=labels, folder=pretrained, **sizes)}"
+    chosen: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
+    return f"{run}: {import_mhe(path, run, names=labels, folder=pretrained, **chosen)}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -124,9 +124,11 @@ def _weight_lines(
     count = recipe.num_models(config)
     repetition = recipe.one_model(config, None)[1]
     encoder, head, _ = make_components(config, **dimensions, repetition=repetition)
+    assert config.encoder is not None, "of one with weights"
     shapes = weight_shapes(encoder, head)
     parts = [f"encoder {config.encoder.name}"] * len(encoder.trainable_weights)
     if with_head:
+        assert config.head is not None, "of a recipe that keeps it"
         parts += [f"head {config.head.name}"] * (len(shapes) - len(parts))
     shown = shapes[: len(parts)]
     for part, weight in zip(parts, shown, strict=True):

@@ -28,9 +28,9 @@ import dataclasses
 import gc
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
@@ -100,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if typed:
         return _interactive(predictor, options.min_score)
     names = predictor.names
-    source = None
+    source: Reader | None = None
+    answers: Generator[Answer, None, None]
     if options.file == "-":
         from tfxc.data.typed_examples import chunks_of_pipe
 
@@ -115,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         source = with_features(_open(options, kind), options.features, kind)
         answers = _answers_of_file(predictor, source, options)
     if options.cluster:
+        assert source is not None, "standard input is refused"
         del predictor, answers  # the model is not needed here any more
         gc.collect()  # networks refer to themselves
         answers = _answers_of_workers(source, options)
@@ -371,7 +373,7 @@ def _check_input(input_kind: str, options: argparse.Namespace) -> None:
 
 def _answers_of_file(
     predictor: "Predictor", source: "Reader", options: argparse.Namespace
-) -> "Iterator[Answer]":
+) -> "Generator[Answer, None, None]":
     """Yields chunks, each with the ids and scores of its labels."""
     from tfxc.core.progress import Progress
 
@@ -385,7 +387,9 @@ def _answers_of_file(
                 shown.advance(len(chunk))
 
 
-def _answers_of_workers(source: "Reader", options: argparse.Namespace) -> "Iterator[Answer]":
+def _answers_of_workers(
+    source: "Reader", options: argparse.Namespace
+) -> "Generator[Answer, None, None]":
     """As ``_answers_of_file``, by the workers of a cluster."""
     from tfxc.core.progress import Progress
     from tfxc.inference.shared_chunks import shared_answers
@@ -432,7 +436,7 @@ def open_predictor(job: dict[str, Any]) -> "Work":
 
     def answers(_: int, chunks: "Iterator[Chunk]") -> "Iterator[Answer]":
         for chunk, labels in predictor.find_over(chunks, options.file, **several):
-            images = None if chunk.images is None else []
+            images: list[Any] | None = None if chunk.images is None else []
             yield dataclasses.replace(chunk, features=None, images=images), labels
 
     return answers
@@ -512,14 +516,16 @@ def _write(
 
         if options.min_score is not None:
             answers = ((chunk, at_least(*labels, options.min_score)) for chunk, labels in answers)
-        write_predictions(options.output, names, source and source.table(), answers)
+        table = None if source is None else source.table()
+        write_predictions(options.output, names, table, answers)
         return
+    opened: contextlib.AbstractContextManager[Any]
     if options.output:
         from tfxc.core.storage.files import atomic_file
 
         opened = atomic_file(options.output)
     else:
-        sys.stdout.reconfigure(encoding="utf-8")
+        cast(Any, sys.stdout).reconfigure(encoding="utf-8")
         opened = contextlib.nullcontext(sys.stdout)
     with opened as stream:
         plain = options.file == "-" or not stream.isatty()
@@ -538,19 +544,20 @@ def _lines(
 ) -> str:
     """Writes ``Predictions`` of a ``Chunk`` as lines; ``first`` examples came before."""
     lines = []
+    texts = chunk.texts or ()
     for row, pairs in enumerate(_pairs(predictions, options.min_score)):
         name = chunk.names[row] if chunk.names else None
         shown = name or first + row + 1
         if layout == "table":
             ranked = " | ".join(f"{score:.3f} {one_line(label)}" for label, score in pairs)
-            text = f"  <- {one_line(chunk.texts[row])}" if options.with_text else ""
+            text = f"  <- {one_line(texts[row])}" if options.with_text else ""
             lines.append(f"{one_line(shown):>8}  {ranked or _NO_LABEL}{text}\n")
             continue
         answer: dict[str, Any] = {"name": name} if chunk.images is not None and name else {}
         if options.with_id:
             answer["id"] = shown
         if options.with_text:
-            answer["text"] = chunk.texts[row]
+            answer["text"] = texts[row]
         answer["labels"] = [label for label, _ in pairs]
         answer["scores"] = [round(score, 6) for _, score in pairs]
         lines.append(json_text(answer) + "\n")

@@ -285,8 +285,8 @@ def _train_there(
     with programs(run.parent, 1) as running:
         future = running.submit(arguments, f"{run}.log")
         while not concurrent.futures.wait([future], _POLL).done:
-            if received() and not running.stopped:
-                running.stop(received())
+            if (number := received()) and not running.stopped:
+                running.stop(number)
             elif is_hopeless is not None and is_hopeless():
                 running.stop()
                 is_hopeless = None
@@ -301,7 +301,7 @@ def _texts(changes: Mapping[str, Any]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("search", __doc__)
+    options: Any = cli.parser("search", __doc__)
     options.trained = ("runs",)
     cli.add_config_options(options)
     options.add_argument(

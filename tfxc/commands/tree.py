@@ -133,7 +133,7 @@ def describe(tree: "ClusterTree", vectors: "np.ndarray | scipy.sparse.csr_matrix
 def _show(options: argparse.Namespace) -> None:
     """Prints or writes the tree."""
     writers = {".html": as_html, ".md": as_markdown}
-    suffix = Path(options.output).suffix if options.output else None
+    suffix = Path(options.output or "").suffix
     if options.output and suffix not in writers:
         raise ConfigError(
             f"a tree cannot be written as {options.output!r}",
@@ -146,7 +146,8 @@ def _show(options: argparse.Namespace) -> None:
     named = NamedTree(ClusterTree.load(options.tree), options.names)
     if options.output:
         with atomic_file(options.output) as stream:
-            stream.writelines(f"{line}\n" for line in writers[suffix](named))
+            for line in writers[suffix](named):
+                stream.write(f"{line}\n")
         print(f"{options.output}: {one_line(named.title(-1, 0))}")
         return
     lines = (

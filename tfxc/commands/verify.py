@@ -88,6 +88,7 @@ def _identify(options: argparse.Namespace) -> None:
     from tfxc.data.verification.templates import open_template_subjects
     from tfxc.metrics.identification import Gallery, identify
 
+    vectors: Any
     if options.ijb:
         name = options.target
         images, people = open_template_subjects(options.ijb, options.target)
@@ -211,13 +212,13 @@ def _compare_pairs(
         )
     embeddings = pairs.embeddings
     flip = options.halves and not options.no_flip
-    if options.run and pairs.source is None:
-        raise ConfigError(
-            "this file has no examples that a run could encode",
-            where=options.pairs,
-            fix="leave --run out",
-        )
     if options.run:
+        if pairs.source is None:
+            raise ConfigError(
+                "this file has no examples that a run could encode",
+                where=options.pairs,
+                fix="leave --run out",
+            )
         embeddings, flip = _embed(options, pairs.source)
     elif embeddings is None:
         raise ConfigError(
@@ -232,9 +233,7 @@ def _compare_pairs(
     return result, values, flip
 
 
-def _given_embeddings(
-    options: argparse.Namespace,
-) -> "tuple[np.ndarray, list[str] | None] | tuple[None, None]":
+def _given_embeddings(options: argparse.Namespace) -> "tuple[np.ndarray | None, np.ndarray | None]":
     """Returns embeddings of ``--embeddings`` with their names, or None and None."""
     if not options.embeddings:
         return None, None
@@ -256,12 +255,11 @@ def _embed(options: argparse.Namespace, source: "PairSource") -> "tuple[np.ndarr
 
     loaded = load_run(options.run, options.trust)
     kind = loaded.kind
-    if kind is SPARSE:
-        source = source.sparse()
+    examples: Any = source.sparse() if kind is SPARSE else source
     flip = kind.is_image and not options.no_flip
     embedder = loaded.embedder("--run", flip)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
-    return embedder.over_rows(loaded.rows(source), batch_size, source.num_examples), flip
+    return embedder.over_rows(loaded.rows(examples), batch_size, examples.num_examples), flip
 
 
 def _pooled(
@@ -282,7 +280,7 @@ def _pooled(
 
 
 def _write(
-    folder: str | None, name: str, record: Mapping[str, Any], values: "Mapping[str, np.ndarray]"
+    folder: str | None, name: str, record: Mapping[str, Any], values: Mapping[str, Any]
 ) -> None:
     import numpy as np
 

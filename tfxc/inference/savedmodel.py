@@ -44,15 +44,16 @@ class SavedModelPredictor:
         self._model = _load(folder)  # kept: its functions do not keep their variables alive
         self._signature = self._model.signatures["serving_default"]
         inputs = self._signature.structured_input_signature[1]
-        self._input = input_of(inputs)
-        if self._input is None:
+        kind = input_of(inputs)
+        if kind is None:
             raise ConfigError(
                 "this SavedModel was not written by tfxc export: its inputs are "
                 f"{', '.join(sorted(inputs)) or 'none'}",
                 where=folder,
                 fix="export the run again: tfxc export --run RUN",
             )
-        self.input_kind = self._input.name
+        self._input = kind
+        self.input_kind = kind.name
         self.num_features = inputs["features"].shape[1] if self._input is DENSE else None
         self._images = None
         if self._input is IMAGE:
@@ -92,7 +93,7 @@ class SavedModelPredictor:
         if self._images is not None:
             check_kind(chunk, self._input.chunk_field, where)
             _, arrays = self._images.convert(chunk, where, 0)
-            inputs = IMAGE.tensors_of(arrays)
+            inputs: Any = IMAGE.tensors_of(arrays)
         else:
             inputs = self._input.given(chunk)
         if inputs is None:

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import gc
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,7 +88,7 @@ def _answers(
     opener: Callable[[dict[str, Any]], Work],
     groups: Iterable[list[tuple[int, Chunk]]],
     folder: Path,
-) -> Iterator[Answer]:
+) -> Generator[Answer, None, None]:
     waiting: collections.deque[tuple[Path, list[tuple[int, int]]]] = collections.deque()
 
     def tasks() -> Iterator[tuple[Callable[[dict[str, Any]], Work], str, str, int]]:
@@ -104,7 +104,8 @@ def _answers(
             waiting.append((path, [(first, len(chunk)) for first, chunk in group]))
             yield opener, str(folder), path.name, group[0][0]
 
-    with contextlib.closing(map_tasks(answer_batches, tasks(), processes=2)) as results:
+    results: Any = map_tasks(answer_batches, tasks(), processes=2)
+    with contextlib.closing(results):
         for batch_answers in results:
             path, spans = waiting.popleft()
             path.unlink()

@@ -158,8 +158,8 @@ def _body(measured: Measured, name: str) -> Iterator[str]:
         (split, sizes["examples"], sizes["labels"], loaded.manifest["sources"].get(split, {}))
         for split, sizes in manifest["splits"].items()
     ]
-    rows = [(s, e, n, source.get("sha256") or "") for s, e, n, source in splits]
-    yield markdown(("split", "examples", "labels of examples", "SHA-256 of the file"), rows) + "\n"
+    files = [(s, e, n, source.get("sha256") or "") for s, e, n, source in splits]
+    yield markdown(("split", "examples", "labels of examples", "SHA-256 of the file"), files) + "\n"
     steps = f"{summary['steps']:,} steps, " if "steps" in summary else ""
     yield f"{steps}{summary.get('seconds', 0):,} s, seed {loaded.config.seed}.\n"
     environment = loaded.folder.environment()

@@ -253,10 +253,12 @@ class Measurement:
         if not kinds:
             return None
         if not self.data:
-            folder = self._prepared_data(loaded, "train", "--exclude")
-            train = open_source(folder, "train")
-            return exclusions(folder, self._split_of(loaded), kinds, cast("Source", rows), train)
-        folder = train = None
+            prepared = self._prepared_data(loaded, "train", "--exclude")
+            examples = cast("Source", rows)
+            training = open_source(prepared, "train")
+            return exclusions(prepared, self._split_of(loaded), kinds, examples, training)
+        folder: Path | None = None
+        train: Source | None = None
         if "train" in kinds:
             folder = self._prepared_data(loaded, "train", "--exclude")
             train = open_source(folder, "train")
@@ -277,6 +279,7 @@ class Measurement:
         """Returns the split of the run's data that a file is."""
         from tfxc.data.source_files import source_path
 
+        assert self.data is not None, "callers read a file"
         for split in ("dev", "test", "train"):
             source = getattr(loaded.config.data, split)
             if not source:

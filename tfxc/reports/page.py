@@ -209,6 +209,7 @@ def _frequency_chart(measured: Measured) -> Chart | None:
     """Draws mean precision and recall by the power of ten of the training examples, if several."""
     per_label = measured.decisions.per_label
     counts = measured.loaded.label_counts
+    assert counts is not None  # see ``LoadedRun.require_counts``
     values = dict(zip(("precision", "recall", "F1"), per_label.precision_recall_f1(), strict=True))
     known = ~np.isnan(values["F1"])
     groups = [*means_by_frequency(counts[known], {n: v[known] for n, v in values.items()})]
@@ -241,6 +242,7 @@ def _labels(measured: Measured) -> dict[str, Any]:
     """Returns the table of labels: columns for the script, and first rows for those without it."""
     loaded = measured.loaded
     per_label = measured.decisions.per_label
+    assert loaded.label_counts is not None  # see ``LoadedRun.require_counts``
     rows = label_rows(per_label, loaded.vocabulary.names, loaded.label_counts)
     num_labels = len(rows)
     if num_labels > _MOST_LABELS:

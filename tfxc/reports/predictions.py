@@ -102,7 +102,9 @@ def measure_predictions(
         >>> round(100 * suite.result()["P@1"], 2)    # doctest: +SKIP
         84.36
     """
-    sources = {truth: _read_labels(truth, "test", reader, reader_options or {})}
+    sources: dict[str | Path, Any] = {
+        truth: _read_labels(truth, "test", reader, reader_options or {})
+    }
     if train_labels is not None:
         sources[train_labels] = _read_labels(train_labels, "train", reader, reader_options or {})
     predicted: Any = read_predictions(predictions)
@@ -158,10 +160,7 @@ def _read_labels(
     ]
 
 
-def _columns(
-    sources: "list[scipy.sparse.csr_matrix | ListedLabels | list[list[str]]]",
-    label_names: str | Path | None,
-) -> dict[str, int]:
+def _columns(sources: Sequence[Any], label_names: str | Path | None) -> dict[str, int]:
     """Returns {name: column} of the labels of matrices and lists; of lists alone, of all names."""
     width = next((source.shape[1] for source in sources if scipy.sparse.issparse(source)), None)
     if label_names is not None:
@@ -173,7 +172,7 @@ def _columns(
                 fix="give one name per line, for every column",
             )
     elif width is not None:
-        names = map(str, range(width))
+        names = [str(column) for column in range(width)]
     else:
         lists = (s.labels if isinstance(s, ListedLabels) else s for s in sources)
         names = sorted({name for rows in lists for row in rows for name in row})

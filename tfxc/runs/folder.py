@@ -599,7 +599,7 @@ def _unfit_weights(path: Path, error: Exception, fix: str) -> CheckpointError:
 
 def _tree(config: Config) -> dict[str, Any]:
     """Returns what defines the run, flattened to ``{"a.b": value}``."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in config.model_dump(mode="json").items():
         if key in _FREE_KEYS[""]:
             continue

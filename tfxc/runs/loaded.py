@@ -400,8 +400,10 @@ class LoadedRun:
         """The text features of an encoder of tokens that has no use for given features, or None."""
         if given_terms(self.text_features) is None:
             return None
+        assert self.config.encoder is not None, "only a recipe with an encoder reads joined texts"
         input_kind = registry.get("encoder", self.config.encoder.name).input_kind
-        return self.text_features.tokens if input_kind == TOKENS.name else None
+        joined: Any = self.text_features
+        return joined.tokens if input_kind == TOKENS.name else None
 
     def embedder(self, where: str, flip: bool = False) -> "Embedder":
         """Computes the vectors of the run's encoder, in float32.

@@ -9,7 +9,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse
@@ -93,11 +93,12 @@ class ExampleForms:
             RequestError: 400, they are missing or malformed; 413, they are too many, which is said
                 before they are converted.
         """
-        items_of_field = {}
+        items_of_field: dict[str, list[Any]] = {}
         for field in self.fields:
-            items_of_field[field] = body.get(field)
-            if not isinstance(items_of_field[field], list) or not items_of_field[field]:
-                raise unfit(items_of_field[field], "a list of at least one example", field)
+            items = body.get(field)
+            if not isinstance(items, list) or not items:
+                raise unfit(items, "a list of at least one example", field)
+            items_of_field[field] = items
         lengths = {field: len(items) for field, items in items_of_field.items()}
         if len(set(lengths.values())) > 1:
             shown = " and ".join(f"{count} {field}" for field, count in lengths.items())
@@ -202,13 +203,16 @@ class ExampleForms:
     def _from_columns(
         self, columns: Mapping[str, list[Any]], tensors: Sequence[Tensor], where: str
     ) -> Chunk:
-        arrays = {t.name: _column(columns[t.name], t, f"{where}.{t.name}") for t in tensors}
+        arrays: dict[str, Any] = {
+            t.name: _column(columns[t.name], t, f"{where}.{t.name}") for t in tensors
+        }
         if "image_bytes" in arrays:
             files = arrays["image_bytes"]
             return Chunk([[] for _ in files], images=files)
         if self.input is IMAGE:
             return Chunk([[] for _ in arrays["images"]], images=arrays["images"])
-        features = texts = None
+        features: Any = None
+        texts = None
         if self.input is DENSE:
             features = arrays["features"]
         elif self.input is not TEXT:
@@ -226,8 +230,12 @@ class ExampleForms:
     def _bags(self, arrays: Mapping[str, np.ndarray], where: str) -> scipy.sparse.csr_matrix:
         ids, weights, splits = (arrays[name] for name in ("ids", "weights", "row_splits"))
         width = self._sizes["num_features"]
-        right = len(ids) == len(weights)
-        right = right and splits[0] == 0 and splits[-1] == len(ids) and (np.diff(splits) >= 0).all()
+        right = bool(
+            len(ids) == len(weights)
+            and splits[0] == 0
+            and splits[-1] == len(ids)
+            and (np.diff(splits) >= 0).all()
+        )
         if not right or len(splits) < 2:
             raise bad_request(
                 f"{as_shown(splits.tolist())} does not rise from 0 to the number of ids and of "
@@ -262,11 +270,7 @@ def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
     if first.texts is not None:
         joined["texts"] = [text for chunk in chunks for text in chunk.texts or ()]
     if first.images is not None:
-        joined["images"] = [
-            image
-            for chunk in chunks
-            for image in (chunk.images if isinstance(chunk.images, list) else list(chunk.images))
-        ]
+        joined["images"] = [image for chunk in chunks for image in cast(Any, chunk.images)]
     if first.features is not None:
         stack = scipy.sparse.vstack if scipy.sparse.issparse(first.features) else np.concatenate
         joined["features"] = stack([chunk.features for chunk in chunks])
@@ -385,8 +389,9 @@ def _matrix(bags: list[list[tuple[int, float]]], width: int) -> scipy.sparse.csr
 
 
 def _is_number(value: object) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and -_LARGEST <= value <= _LARGEST
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return -_LARGEST <= value <= _LARGEST
 
 
 def unfit(value: object, wanted: str, where: str) -> RequestError:

@@ -39,7 +39,7 @@ def openapi_document(catalog: "Catalog") -> dict[str, Any]:
         "": {"get": _operation("version and state of a model", "Status")},
         "/metadata": {"get": _operation("inputs and outputs of a model", "Metadata")},
     }
-    paths = {
+    paths: dict[str, Any] = {
         "/predict": {"post": _predict(catalog)},
         "/neighbours": {"post": _neighbours(catalog)},
         "/labels": {"post": _labels()},
