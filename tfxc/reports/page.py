@@ -289,7 +289,8 @@ def _facts(measured: Measured) -> dict[str, Any]:
     manifest = loaded.manifest
     environment = loaded.folder.environment()
     times = {"training": f"{measured.summary().get('seconds', 0):,} s"}
-    machine = versions = {}
+    machine = {}
+    versions = {}
     if environment is not None:
         times["finished"] = environment.finished
         versions = {"tfxc": environment.tfxc, "python": environment.python} | environment.packages

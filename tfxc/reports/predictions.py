@@ -122,7 +122,8 @@ def measure_predictions(
     _check_shape(predicted.shape == labels.shape, predicted, labels, predictions, truth)
     if not predicted.shape[0]:
         raise DataError("there is no row", where=predictions, fix="give a row for each example")
-    counts = rows = None
+    counts = None
+    rows = None
     if train_labels is not None:
         train = sources[train_labels]
         fits = train.shape[1] == labels.shape[1]

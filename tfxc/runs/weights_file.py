@@ -48,7 +48,7 @@ class _DeferredErrorFile(io.BytesIO):
     def __init__(self, file: "io.FileIO") -> None:
         super().__init__()
         self._file = file
-        self.failure = None
+        self.failure: OSError | None = None
 
     def __str__(self):
         return str(self._file.name)
