@@ -74,14 +74,17 @@ def test_versions_follow_each_other_and_are_never_replaced(tmp_path, capsys):
     assert problem.startswith(
         f"--version: a version that does not exist yet expected, found {model}"
     )
-    assert problem.endswith("choose 3, or leave it out.")
+    assert problem.endswith("Choose 3, or leave it out.")
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--serving", "m", "--format", "onnx"], "--serving: a SavedModel in its own folder"),
-        (["--serving", "m", "--output", "x"], "expected, found --output"),
+        (
+            ["--serving", "m", "--format", "onnx"],
+            "--serving: it writes a SavedModel into a folder of its own",
+        ),
+        (["--serving", "m", "--output", "x"], "which excludes --output"),
         (["--version", "2"], "--version: this option needs --serving"),
     ],
 )
