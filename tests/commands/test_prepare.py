@@ -59,7 +59,7 @@ def test_verify_finds_a_changed_byte(arguments, folder, capsys):
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     problem = call(capsys, prepare, *arguments, "--verify").problem()
-    assert problem.startswith(f"{shard}: changed or damaged") and "run prepare again" in problem
+    assert problem.startswith(f"{shard}: changed or damaged") and "Run prepare again" in problem
     assert call(capsys, prepare, *arguments, "--force", "--verify").code == 0
 
 

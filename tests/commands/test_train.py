@@ -147,7 +147,7 @@ def test_list(capsys):
 
 def test_config_is_needed(capsys):
     outcome = call(capsys, train)
-    assert outcome.code == 2 and "a data file or --config expected" in outcome.err
+    assert outcome.code == 2 and "neither a data file nor --config is given" in outcome.err
 
 
 def test_numbers_of_gpus(tmp_path, capsys):

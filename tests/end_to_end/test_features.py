@@ -71,8 +71,8 @@ def test_features_of_a_run_like_its_embeddings(images, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--run", "run", "--mean", "0.5"], "--mean: --saved-model expected with this option"),
-        (["--saved-model", "run", "--flip"], "--flip: --run expected with this option"),
+        (["--run", "run", "--mean", "0.5"], "--mean: this option is for --saved-model"),
+        (["--saved-model", "run", "--flip"], "--flip: this option is for --run"),
         (["--saved-model", "run"], "this is no folder with saved_model.pb"),
         (["--run", "run", "--num-labels", "2"], "it is 2, but there are 3 label names"),
     ],
@@ -266,6 +266,6 @@ def test_import_of_tensors(tmp_path, capsys):
     torch_files.save(tmp_path / "dict.pt", {"x": features})
     command = [tmp_path / "labels.pt", "--output", tmp_path / "set"]
     outcome = call(capsys, features_command, "import", tmp_path / "dict.pt", *command)
-    assert "one tensor expected, found dict" in outcome.problem()
+    assert "the file holds a dict, not one tensor" in outcome.problem()
     assert call(capsys, features_command, "import", tmp_path / "features.pt", *command).code == 0
     np.testing.assert_array_equal(FeatureSet(tmp_path / "set").features, features)

@@ -71,7 +71,7 @@ def test_labels_of_texts(calibrated):
     assert hasattr(calibrated, "predict_proba") and not hasattr(plain, "predict_proba")
     with pytest.raises(AttributeError, match=r"Set recipe=.*'calibrate': 'logistic'"):
         plain.predict_proba(TEXTS[:1])
-    with pytest.raises(ConfigError, match="calibrated scores expected"):
+    with pytest.raises(ConfigError, match="are not calibrated"):
         plain.predict_top_k(TEXTS[:1], 2, probabilities=True)
     with pytest.raises(
         ConfigError, match=r"recipe\.calibrate: a calibration needs validation_data"

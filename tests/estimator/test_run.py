@@ -59,7 +59,7 @@ def test_one_text_none_and_no_text(text_run):
         run.predict(["a", 3])
     with pytest.raises(DataError, match="there are no examples to encode"):
         run.encode([])
-    with pytest.raises(ConfigError, match="1 to 12 labels per example expected"):
+    with pytest.raises(ConfigError, match="there are only 12 labels"):
         run.predict(TEXTS, k=13)
     with pytest.raises(CheckpointError):
         tfxc.Run(text_run.parent)

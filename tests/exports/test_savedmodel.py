@@ -230,7 +230,7 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path):
         export_savedmodel(run, target, k=13)
     bare = make_run(tmp_path / "bare")
     (bare / "model.weights.h5").unlink()
-    with pytest.raises(CheckpointError, match="trained weights expected"):
+    with pytest.raises(CheckpointError, match="no trained weights yet"):
         export_savedmodel(load_run(bare), target)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bare", "run"]
     (tmp_path / "mine").mkdir()

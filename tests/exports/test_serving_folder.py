@@ -77,9 +77,12 @@ def test_versions_follow_each_other_and_are_never_replaced(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--serving", "m", "--format", "onnx"], "--serving: a SavedModel in its own folder"),
-        (["--serving", "m", "--output", "x"], "expected, found --output"),
-        (["--version", "2"], "--version: --serving expected"),
+        (
+            ["--serving", "m", "--format", "onnx"],
+            "--serving: it writes a SavedModel into a folder of its own",
+        ),
+        (["--serving", "m", "--output", "x"], "which excludes --output"),
+        (["--version", "2"], "--version: this option needs --serving"),
     ],
 )
 def test_what_does_not_go_together(tmp_path, capsys, options, words):

@@ -219,7 +219,7 @@ def test_a_run_without_a_step_takes_a_corrected_config(trained, finished):
     right = parse_config(tiny.tiny_tree(finished, run=str(run), training={"epochs": 0.1}))
     assert Fit().run(Context(right, data, run))["steps"] == 2
     assert RunFolder(run).config().training.epochs == 0.1
-    with pytest.raises(CheckpointError, match=r"another config; changed: training.batch_size"):
+    with pytest.raises(CheckpointError, match=r"with other settings: training.batch_size"):
         RunFolder(run).start(wrong, data)
 
 

@@ -143,11 +143,11 @@ def test_verification_with_an_imported_backbone(backbone, tmp_path, capsys):
     with np.load(run / "verification-pairs-csv.npz") as stored:
         np.testing.assert_allclose(stored["distance"], expected, atol=1e-4)
     problem = call(capsys, predict, "--run", run, folder / "faces").problem()
-    assert "labels expected, found a run without any" in problem
+    assert "this run has no labels" in problem
     problem = call(capsys, evaluate, "--run", run, "--data", folder / "faces").problem()
-    assert "labels expected, found a run without any" in problem
+    assert "this run has no labels" in problem
     problem = call(capsys, export, "--run", run).problem()
-    assert "labels expected, found a run without any" in problem
+    assert "this run has no labels" in problem
 
 
 class EncoderOf:

@@ -288,7 +288,7 @@ def test_runs_that_cannot_be(shared, tmp_path, capsys):
     source, prepared = shared
     output = ("--output", tmp_path / "small", *prepared, "--num-heads", 2)
     problem = call(capsys, prune, "--run", tmp_path / "none", *output).problem()
-    assert "--run: a finished run expected" in problem
+    assert "is not a finished run: it has no config.json" in problem
     unfinished = tmp_path / "unfinished"
     shutil.copytree(source, unfinished)
     (unfinished / "summary.json").unlink()

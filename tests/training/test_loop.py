@@ -168,7 +168,7 @@ def test_examples_without_labels_are_counted(tmp_path, capsys, objective, warned
 
 def test_a_run_of_another_config_is_refused(tmp_path):
     tiny.train(tmp_path, training={"epochs": 0.1})
-    with pytest.raises(CheckpointError, match=r"another config; changed: encoder \(.*--fresh"):
+    with pytest.raises(CheckpointError, match=r"with other settings: encoder \(.*--fresh"):
         tiny.train(tmp_path, encoder={"hidden": [8]})
 
 

@@ -78,8 +78,8 @@ def test_no_words():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--drop", "1.5"], "--drop: a probability from 0 to 1 expected, found '1.5'"),
-        (["--cut", "x"], "--cut: a probability from 0 to 1 expected, found 'x'"),
+        (["--drop", "1.5"], "--drop: '1.5' is not a probability from 0 to 1"),
+        (["--cut", "x"], "--cut: 'x' is not a probability from 0 to 1"),
         (["--unit", "syllable"], "--unit: invalid choice"),
         (["--copies", "0"], "--copies: an integer of at least 1 expected"),
         (["--output", "copies.csv"], "'copies.csv' does not end in .jsonl"),
