@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_config(output, completed.tree)
     for line in completed.lines():
         print(line)
-    if found.contents is not None and found.contents.warning is not None:
-        NOTES.warning(found.contents.warning)
+    if completed.contents is not None and completed.contents.warning is not None:
+        NOTES.warning(completed.contents.warning)
     print(f"written: {output}; train with `tfxc train --config {output}`")
     return 0
 
