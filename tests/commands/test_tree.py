@@ -89,7 +89,10 @@ def test_what_cannot_be_built(files, tmp_path, capsys):
         in call(capsys, tree_command, "build", *half).problem()
     )
     both = [*half, "--labels", tmp_path / "z.npz"]
-    assert "(40) expected, found 60" in call(capsys, tree_command, "build", *both).problem()
+    assert (
+        "60 rows of features, but 40 of labels"
+        in call(capsys, tree_command, "build", *both).problem()
+    )
     whole = [*half, "--labels", tmp_path / "y.npz", "--max-leaf-size", 1]
     assert (
         "max_leaf_size: an integer of at least 2"
