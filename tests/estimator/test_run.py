@@ -161,7 +161,7 @@ def test_exports(text_run, tmp_path, capsys):
     served = model(text=tf.constant(TEXTS))
     np.testing.assert_allclose(served["scores"], run.predict(TEXTS, k=2).scores, atol=1e-5)
     assert capsys.readouterr().out == ""
-    with pytest.raises(ConfigError, match="format: one of savedmodel, onnx, litert expected"):
+    with pytest.raises(ConfigError, match="format: must be one of savedmodel, onnx, litert"):
         run.export(format="pickle")
     folder = run.export(tmp_path / "other", "litert", k=2, probabilities=True)
     assert json.loads((folder / "export.json").read_text())["probabilities"] is True
