@@ -375,6 +375,7 @@ def _restart(
 
     A constructor with an argument ``start`` has done so.
     """
+    assert config.encoder is not None and config.head is not None, "a network is trained"
     start = config.encoder.section().get("start")
     repeated = isinstance(model.encoder, Repeated)
     encoders = model.encoder.encoders if repeated else [model.encoder]
@@ -412,6 +413,7 @@ def _restart(
             where="head.start",
             fix="choose 'uniform', 'normal' or 'kaiming', or remove it",
         )
+    assert config.head is not None
     seed = config.head.section().get("seed", config.seed)
     dim = model.encoder(example).shape[-1]
     restart_head(head.trainable_weights, start, seed, dim=dim, first=head.first_repetition)
@@ -425,6 +427,8 @@ def make_components(
     **data_dependent: Any,
 ) -> "tuple[Encoder, Head, Objective]":
     """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
+    assert config.encoder is not None, "a network is trained"
+    assert config.head is not None and config.objective is not None
     kind = KINDS[feature_kind]
     input_kind = registry.get("encoder", config.encoder.name).input_kind
     if not kind.holds(KINDS[input_kind]):
@@ -478,6 +482,7 @@ def load_model(path: str | Path, **kwargs: Any) -> "XCModel":
 def _encoder(
     config: "Config", head: "Head", repetition: int | None, data_dependent: Mapping[str, Any]
 ) -> "Encoder":
+    assert config.encoder is not None
     section = config.encoder.section()
     known = registry.arguments(registry.get("encoder", section["name"]))
     if "seed" in known:

@@ -79,7 +79,7 @@ def arguments_of(function: Callable[..., Any]) -> dict[str, Argument]:
         >>> arguments_of(check)["default"].from_data
         False
     """
-    target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    target = function.__init__ if inspect.isclass(function) else function
     return _arguments(inspect.unwrap(target))
 
 
@@ -143,7 +143,7 @@ def check_choice(where: str, value: _T, choices: Iterable[object]) -> _T:
         >>> check_choice("method", "logistic", {"isotonic": 1, "logistic": 2})
         'logistic'
     """
-    return check(Literal[tuple(choices)], where, value)  # type: ignore[valid-type]
+    return check(Literal[tuple(choices)], where, value)
 
 
 def shown(value: object) -> str:
@@ -288,7 +288,7 @@ def checked(target: _Target) -> _Target:
 mean 'sigmoid'? Change it, or leave it out for the default 'sigmoid'.
     """
     if inspect.isclass(target):
-        target.__init__ = checked(target.__init__)
+        target.__init__ = checked(target.__init__)  # type: ignore[method-assign]
         return target
     signature = inspect.signature(target)
     names = list(signature.parameters)
@@ -342,9 +342,9 @@ class Declared:
             checked_constructor(self, *values, **named)
 
         construct.__signature__ = signature  # type: ignore[attr-defined]
-        cls.__init__ = construct  # type: ignore[method-assign,misc]
+        cls.__init__ = construct  # type: ignore[method-assign]
         marked = [name for name, argument in _arguments(constructor).items() if argument.from_data]
-        inherited = super(cls, cls).data_dependent_arguments if takes_any else ()
+        inherited = cls.__mro__[1].data_dependent_arguments if takes_any else ()
         marked += [name for name in inherited if name not in signature.parameters]
         cls.data_dependent_arguments = tuple(marked)
 

@@ -127,9 +127,9 @@ def read_targets(y: Examples) -> "tuple[Targets, list[list[int]]]":
         _refuse_missing([label] for label in values)
     assert_all_finite(values, input_name="y")
     check_classification_targets(values)
-    classes, ids = np.unique(values, return_inverse=True)
+    classes, numbers = np.unique(values, return_inverse=True)
     _warn_of_joined_labels(classes, len(values))
-    return Targets("single", classes), [[i] for i in ids.tolist()]
+    return Targets("single", classes), [[number] for number in numbers.tolist()]
 
 
 def _listed(y: Examples) -> Any:

@@ -95,7 +95,7 @@ class Callbacks:
             self._call("on_epoch_begin", epoch, {})
         self._call("on_train_batch_begin", batch, {})
 
-    def after(self, step: int, loss: float, measured: Mapping[str, float]) -> None:
+    def after(self, step: int, loss: float | None, measured: Mapping[str, float]) -> None:
         """``step`` batches are trained, and what follows the last of them is measured and logged.
 
         Args:

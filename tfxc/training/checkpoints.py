@@ -165,6 +165,7 @@ class Checkpoints:
 
     def _restore(self, step: int) -> None:
         content = self._files.content(step)
+        assert content is not None, "it was looked for before"
         where = self.folder / f"ckpt-{step}"
         if self.identity is not None:
             written = content.get("identity") or {}

@@ -162,6 +162,7 @@ class TrainingJob:
             DataError: the data cannot be read.
         """
         config = self.config
+        assert config.objective is not None, "a network is trained"
         manifest = Manifest.load(self.data_folder)
         source = self.open_source("train")
         if registry.get("objective", config.objective.name).link == "softmax":

@@ -275,7 +275,9 @@ class Trainer:
             step = self._call(iterator, step, losses, signals)
             stopped_by = signals.received
             if has_workers(self.strategy):  # all stop at the same step
-                stops = self.step_function.outcome.stops
+                outcome = self.step_function.outcome
+                assert outcome is not None, "a step is done"
+                stops = outcome.stops
                 stopped_by = (stopped_by or signal.SIGTERM) if stops else None
             if stopped_by or self._looks_at(step) or losses.are_old or has_workers(self.strategy):
                 self._read(step, losses, reporter)

@@ -85,11 +85,13 @@ class Rendezvous:
         """
         self._deadline = time.monotonic() + self.limit
         port = _host_and_port(self.addresses[self.task])[1]
-        families = {"family": socket.AF_INET6, "dualstack_ipv6": True}
         try:  # a socket at the own address; TensorFlow takes its place afterwards
-            server = socket.create_server(
-                ("", port), **(families if socket.has_dualstack_ipv6() else {})
-            )
+            if socket.has_dualstack_ipv6():
+                server = socket.create_server(
+                    ("", port), family=socket.AF_INET6, dualstack_ipv6=True
+                )
+            else:
+                server = socket.create_server(("", port))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise MachineError(

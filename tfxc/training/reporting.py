@@ -118,7 +118,7 @@ class Reporter:
         """
         self._trackers = Trackers(config, self.run, start_step, self.log)
 
-    def advance(self, step: int, loss: float, steps: int = 1) -> None:
+    def advance(self, step: int, loss: float | None, steps: int = 1) -> None:
         """Moves the progress line by so many steps, to ``step``."""
         if self.run.chief:
             self._progress.advance(steps * self.batch_size, f"step {step:,}, loss {loss:.4f}")

@@ -291,7 +291,7 @@ class TrainStep:
         return tf.concat([sums, [tf.cast(asked, tf.float32)]], axis=0)
 
     def _replica_step(
-        self, batches: list[Mapping[str, Any]], stop: tf.Tensor, with_loss: tf.Tensor
+        self, batches: Sequence[Mapping[str, Any]], stop: tf.Tensor, with_loss: tf.Tensor
     ) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
         replicas = self.strategy.num_replicas_in_sync
@@ -309,6 +309,7 @@ class TrainStep:
                 part, gradients = self._computation(with_loss)(batch)
             loss += part
             total = gradients if total is None else list(map(add, total, gradients))
+        assert total is not None, "there is a batch"
         healthy = self._update(context, total)
         return tf.stack([loss, 1 - tf.cast(healthy, tf.float32), stop])
 

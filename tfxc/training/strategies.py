@@ -221,7 +221,7 @@ def _shared_keys(config: "Config | None") -> dict[str, Any]:
     """``{"a.b": value}`` of what may not differ between workers; paths may."""
     free = {"about", "run", "data.where", "data.rehearsal", "training.log_every"}
     free |= {"recipe.memory_gb", "recipe.threads"}
-    flat = {}
+    flat: dict[str, Any] = {}
     tree = config.model_dump(mode="json") if config is not None else {}
     for section, value in tree.items():
         if isinstance(value, dict):
@@ -289,7 +289,7 @@ def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
 
 
 def from_all_workers(
-    strategy: tf.distribute.Strategy | None, values: Sequence[float]
+    strategy: tf.distribute.Strategy | None, values: Sequence[float] | np.ndarray
 ) -> np.ndarray:
     """The values that each worker contributes; waits for all of them.
 

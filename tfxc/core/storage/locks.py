@@ -172,7 +172,11 @@ def _acquire(path: Path, busy: Callable[[str], object]) -> int | None:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             # A few times: someone may only be looking whether the lock is free.
-            if not any(try_lock(handle) or time.sleep(0.02) for _ in range(3)):
+            for _ in range(3):
+                if is_locked := try_lock(handle):
+                    break
+                time.sleep(0.02)
+            if not is_locked:
                 if not waiting:
                     busy(_holder(path))
                 waiting = True

@@ -213,9 +213,8 @@ def _replace_models(tree: dict[str, Any], root: Path, small: bool) -> dict[Path,
         for part in section.split("."):
             node = (node.get(part) if isinstance(node, dict) else None) or {}
         written = node.get("folder") if isinstance(node, dict) else None
-        if not isinstance(written, str) or model_path(written) is None:
-            continue
-        if not model_path(written).is_dir():
+        folder = model_path(written) if isinstance(written, str) else None
+        if folder is not None and not folder.is_dir():
             name = Path(written).name
             check_model(name, f"{section}.folder")
             folder = root / (f"{name}-small" if small else name)
