@@ -323,7 +323,7 @@ def test_texts_that_do_not_fit(tmp_path):
     Pretrained(len(PIECES), folder, text_features=own)
     with pytest.raises(ConfigError, match="the texts were tokenised with another"):
         Pretrained(len(PIECES), folder, text_features=other)
-    with pytest.raises(ConfigError, match="name: must be 'pretrained' .*, not 'words'"):
+    with pytest.raises(ConfigError, match=r"name: must be 'pretrained' .*, not 'words'"):
         Pretrained(len(PIECES), folder, text_features={"name": "words", "max_length": 9})
     with pytest.raises(ConfigError, match="texts have 21 ids, but the model only 20"):
         Pretrained(21, folder)

@@ -731,7 +731,7 @@ def test_trees_without_texts_are_refused(tmp_path):
     del tree["data"]["label_texts"]
     config = parse_config(tree)
     data = ensure_prepared(config.data, tmp_path / "prepared")
-    with pytest.raises(ConfigError, match=r"recipe\.tree\.label_features: .* needs data\.label_texts"):
+    with pytest.raises(ConfigError, match=r"label_features: .* needs data\.label_texts"):
         run_recipe(config, data, tmp_path / "none")
 
 
