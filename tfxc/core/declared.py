@@ -224,7 +224,8 @@ def describe(annotation: Any) -> str:
         values = [value for value in parts if value is not None]
         return f"one of {', '.join(map(str, values))}" if len(values) > 1 else shown(values[0])
     if origin is not None and issubclass(origin, Mapping):
-        return "a section"
+        value = parts[-1] if parts else Any
+        return "a section" if value is Any else f"a section, each value {describe(value)}"
     if origin is not None and issubclass(origin, Iterable):
         items = [part for part in parts if part is not Ellipsis]
         return f"a list, each item {describe(items[0])}" if items else "a list"
@@ -344,8 +345,11 @@ class Declared:
         construct.__signature__ = signature  # type: ignore[attr-defined]
         cls.__init__ = construct  # type: ignore[method-assign]
         marked = [name for name, argument in _arguments(constructor).items() if argument.from_data]
-        inherited = cls.__mro__[1].data_dependent_arguments if takes_any else ()
-        marked += [name for name in inherited if name not in signature.parameters]
+        inherited = next(
+            base.data_dependent_arguments for base in cls.__mro__[1:] if issubclass(base, Declared)
+        )
+        if takes_any:
+            marked += [name for name in inherited if name not in signature.parameters]
         cls.data_dependent_arguments = tuple(marked)
 
     def get_config(self) -> dict[str, Any]:

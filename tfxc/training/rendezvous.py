@@ -68,8 +68,8 @@ class Rendezvous:
         self.leader = next(iter(addresses))
         self.limit = limit
         self.report = report
-        self._reported = None
-        self._message = {
+        self._reported: str | None = None
+        self._message: dict[str, Any] = {
             "task": task,
             "addresses": addresses,
             "content": content,

@@ -244,7 +244,8 @@ class TrainStep:
             shard_optimizer = copy.copy(self.optimizer)
             shard_optimizer.slots = {}
             factor = [factors[shard.ref()]]
-            table.on_device_of(number, lambda b=shard_optimizer, s=shard, f=factor: b.build([s], f))
+            build = functools.partial(shard_optimizer.build, [shard], factor)
+            table.on_device_of(number, build)
             self._shard_slots[number] = shard_optimizer.slots[shard.ref()]
             variables[number] = [shard, *shard_optimizer.variables_to_save]
         return variables

@@ -214,7 +214,7 @@ def _replace_models(tree: dict[str, Any], root: Path, small: bool) -> dict[Path,
             node = (node.get(part) if isinstance(node, dict) else None) or {}
         written = node.get("folder") if isinstance(node, dict) else None
         folder = model_path(written) if isinstance(written, str) else None
-        if folder is not None and not folder.is_dir():
+        if isinstance(written, str) and folder is not None and not folder.is_dir():
             name = Path(written).name
             check_model(name, f"{section}.folder")
             folder = root / (f"{name}-small" if small else name)
