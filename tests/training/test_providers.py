@@ -43,10 +43,17 @@ def mean_length(data):
 class Popular(Dense):
     """Scores begin at the logarithm of how many training examples have the label."""
 
-    data_dependent_arguments = (*Dense.data_dependent_arguments, "shares")
     providers = {"shares": shares}  # noqa: RUF012 (read only)
 
-    def __init__(self, num_labels, *, smoothing=1.0, seed=0, shares=None, **kwargs):
+    def __init__(
+        self,
+        num_labels: FromData[int],
+        *,
+        smoothing: float = 1.0,
+        seed: int = 0,
+        shares: FromData[np.ndarray | None] = None,
+        **kwargs,
+    ):
         super().__init__(num_labels, seed=seed, **kwargs)
         self.smoothing, self.shares = smoothing, shares
 

@@ -409,7 +409,7 @@ def check_section(
             argument without a default is missing.
 
     Example:
-        >>> check_section(Argument, {"annotation": int, "default": 1, "from_data": False}, "x", "x")
+        >>> check_section(check_k, {"k": 3, "most": 5}, "limits", "the limits")
     """
     arguments = arguments_of(factory)
     known = [name for name, argument in arguments.items() if not argument.from_data]
@@ -456,8 +456,7 @@ def from_section(
         ConfigError: an unknown argument, or one that ``factory`` refuses.
 
     Example:
-        >>> from_section(check, {"annotation": int}, "limits", name="k", value=5)
-        5
+        >>> from_section(check_k, {"k": 3}, "limits", most=5)
     """
     for key in section:
         if key in known:

@@ -18,7 +18,7 @@ CLASSES = [*(TEXT_FEATURES | TERMS).values(), *METHODS.values(), TextCopies]
 
 
 @pytest.mark.parametrize("method", CLASSES, ids=lambda method: method.__name__)
-@pytest.mark.parametrize("wrong", [object(), math.nan, -math.inf], ids=repr)
+@pytest.mark.parametrize("wrong", [object(), math.nan, -math.inf], ids=["object", "nan", "-inf"])
 def test_every_argument_is_checked(method, wrong):
     for name in arguments_of(method):
         with pytest.raises(ConfigError, match=rf"^here\.{name}: must be "):
