@@ -13,7 +13,7 @@ A class marks such arguments by ``FromData`` in its constructor. There are two s
       class Aged(Dense):
           providers = {"ages": lambda data: ages_of(data.source, data.known["num_labels"])}
 
-          def __init__(self, num_labels: FromData[int], *, ages: FromData[np.ndarray | None] = None):
+          def __init__(self, num_labels: FromData[int], *, ages: FromData[np.ndarray]):
               super().__init__(num_labels)
               self.ages = ages
 """
