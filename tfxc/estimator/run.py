@@ -201,7 +201,7 @@ class Run:
         Raises:
             ConfigError: an impossible choice, see ``tfxc export``.
         """
-        from tfxc.commands.export import check_quantize, default_k, default_name, export
+        from tfxc.exports.export import check_quantize, default_k, default_name, export
 
         check_quantize(quantize, format)
         folder = Path(folder or self.path / default_name(format, quantize))
