@@ -286,10 +286,10 @@ def test_user_errors(trained, arguments, tmp_path, capsys, more, message):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--reader-option", "x"], "argument --reader-option: key=value expected, found 'x'"),
-        (["--k", "0"], "argument --k: an integer of at least 1 expected, found '0'"),
-        (["--k", "1,x"], "argument --k: an integer of at least 1 expected, found 'x'"),
-        (["--batch-size", "0"], "argument --batch-size: an integer of at least 1 expected"),
+        (["--reader-option", "x"], "argument --reader-option: 'x' is not KEY=VALUE"),
+        (["--k", "0"], "argument --k: must be an integer of at least 1, not '0'"),
+        (["--k", "1,x"], "argument --k: must be an integer of at least 1, not 'x'"),
+        (["--batch-size", "0"], "argument --batch-size: must be an integer of at least 1"),
         (["--split", "dev", "--data", "x"], "argument --data: not allowed with argument --split"),
     ],
 )

@@ -239,7 +239,7 @@ def test_reader_options(text_run, tmp_path, capsys):
     assert len(lines_of(capsys.readouterr().out)[0]["labels"]) == 5
     with pytest.raises(SystemExit):
         predict.main([*arguments, "--reader-option", "text_field"])
-    assert "key=value expected, found 'text_field'" in capsys.readouterr().err
+    assert "'text_field' is not KEY=VALUE" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="unknown option 'body'"):
         predict.main([*arguments, "--reader-option", "body=1"])
     with pytest.raises(DataError, match="no such file"):

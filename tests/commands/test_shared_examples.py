@@ -204,9 +204,9 @@ def test_a_folder_that_the_workers_do_not_see(tmp_path):
 @pytest.mark.parametrize(
     ("command", "arguments", "problem"),
     [
-        (predict, ("--output", "out.jsonl"), "FILE: a file of examples expected with --cluster"),
-        (predict, ("texts.jsonl",), "--output: a file to write expected with --cluster"),
-        (encode, ("--output", "out.npy"), "FILE: a file of examples expected with --cluster"),
+        (predict, ("--output", "out.jsonl"), "FILE: a cluster needs a file of examples"),
+        (predict, ("texts.jsonl",), "--output: a cluster needs a file to write"),
+        (encode, ("--output", "out.npy"), "FILE: a cluster needs a file of examples"),
         (
             predict,
             ("texts.jsonl", "--pairs", "p.npz", "--output", "o.npz"),

@@ -84,7 +84,7 @@ def test_a_head_without_repetitions():
 def test_impossible_parallel():
     with pytest.raises(
         ConfigError,
-        match=r"parallel: None or an integer of at least 1 expected, found 0",
+        match=r"parallel: must be an integer of at least 1, not 0",
     ):
         Repetitions(parallel=0)
 

@@ -67,7 +67,7 @@ def test_clipping_limits_the_update(tmp_path):
 
 
 def test_a_part_to_clip_must_be_there(tmp_path):
-    with pytest.raises(ConfigError, match=r"clip_norm expected with clip_part, found none"):
+    with pytest.raises(ConfigError, match=r"clip_part needs clip_norm"):
         tiny.train(tmp_path, training={"clip_part": "encoder"})
     model = XCModel(Precomputed(NUM_FEATURES), Dense(NUM_LABELS), Softmax())
     model(example_features(DENSE, {"num_features": NUM_FEATURES}))

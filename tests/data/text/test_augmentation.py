@@ -81,7 +81,7 @@ def test_no_words():
         (["--drop", "1.5"], "--drop: '1.5' is not a probability from 0 to 1"),
         (["--cut", "x"], "--cut: 'x' is not a probability from 0 to 1"),
         (["--unit", "syllable"], "--unit: invalid choice"),
-        (["--copies", "0"], "--copies: an integer of at least 1 expected"),
+        (["--copies", "0"], "--copies: must be an integer of at least 1"),
         (["--output", "copies.csv"], "'copies.csv' does not end in .jsonl"),
     ],
 )
