@@ -114,3 +114,45 @@ def test_the_library_gives_its_messages_to_the_logger():
         and getattr(node.func, "id", getattr(node.func, "attr", "")) in names
     ]
     assert not found, "see tfxc.core.messages: " + ", ".join(found)
+
+
+# What a reader stumbles over: the correct value first, and the wrong one last.
+BACKWARDS = re.compile(r"\bexpected,? (but )?found\b|\bexpected\b.*, found\b", re.DOTALL)
+
+
+def messages(tree):
+    """(line, text) of the texts of a module that are no docstrings; {} for what is filled in."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, *FUNCTIONS)) and ast.get_docstring(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+            yield node.lineno, "".join(map(str, parts))
+        elif isinstance(node, ast.Constant) and id(node) not in docstrings:
+            yield node.lineno, str(node.value)
+
+
+def test_messages_begin_with_what_is_wrong():
+    backwards = [
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for path in python_files("tfxc", "tools")
+        for line, text in messages(tree_of(path))
+        if BACKWARDS.search(text)
+    ]
+    assert not backwards, "\n".join(backwards)
+
+
+@pytest.mark.parametrize(
+    ("text", "backwards"),
+    [
+        ("5 labels expected, found 4", True),
+        ("one of a, b expected with c, found 'd'", True),
+        ("the calibration error, as expected", False),
+        ("the head has 4 labels, not 5", False),
+    ],
+)
+def test_the_rule_for_messages(text, backwards):
+    assert bool(BACKWARDS.search(text)) is backwards
