@@ -48,7 +48,7 @@ def _extract(found):
     from tfxc.labels.vocabulary import LabelVocabulary
 
     options = dict(found.reader_option)
-    reader = open_reader(staged(found.data, "DATA"), name=found.reader, **options)
+    reader = open_reader(staged(found.data, "DATA"), found.reader, **options)
     encoder = (
         _saved_model(found) if found.saved_model else RunEncoder(found.run, found.flip, found.trust)
     )

@@ -229,9 +229,7 @@ def _pair_set(options):
         return found
     from tfxc.data.formats import open_reader
 
-    reader = open_reader(
-        options.pairs_from_labels, name=options.reader, **dict(options.reader_option)
-    )
+    reader = open_reader(options.pairs_from_labels, options.reader, **dict(options.reader_option))
     return pairs_of_reader(
         reader, options.num_pairs or 6000, options.seed or 0, options.folds or 10,
         options.disjoint_classes, embeddings,
