@@ -6,7 +6,7 @@ import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from annotated_types import MinLen
@@ -29,6 +29,8 @@ _SHOWN = 12
 #: Options ``labels_field`` and ``label_separator`` of a format with columns.
 LabelsField = str | Annotated[Sequence[str], MinLen(1)]
 LabelSeparator = Annotated[str, MinLen(1)]
+#: Option ``split`` of the data sets that come with tfxc.
+Split = Literal["train", "dev", "test"]
 #: No options.
 NONE_GIVEN: Mapping[str, Any] = types.MappingProxyType({})
 
