@@ -412,7 +412,7 @@ def check_section(
             argument without a default is missing.
 
     Example:
-        >>> check_section(Argument, {"annotation": int, "default": 1, "from_data": False}, "x", "x")
+        >>> check_section(check_k, {"k": 3, "most": 5}, "limits", "the limit")
     """
     arguments = arguments_of(factory)
     arguments = {name: said for name, said in arguments.items() if name not in excluded}
@@ -460,8 +460,8 @@ def from_section(
         ConfigError: an unknown argument, or one that ``factory`` refuses.
 
     Example:
-        >>> from_section(check, {"annotation": int}, "limits", name="k", value=5)
-        5
+        >>> from_section(shown, {"value": True}, "limits")
+        'true'
     """
     for key in section:
         if key in known:

@@ -155,7 +155,7 @@ def open_like(
     """Opens a file of unlabelled examples in a training file's format, where it looks the same.
 
     Args:
-        path, takes, reader, options: see ``open_unlabelled``.
+        path, input_kind, reader, options: see ``open_unlabelled``.
         data: section ``data`` of the config; its reader counts where ``path`` ends as its training
             file does, its options where the format has such ones.
     """

@@ -95,7 +95,7 @@ class Delimited(TextReader):
         columns: Sequence[str] | None = None,
         labelled: bool = True,
         max_line_bytes: Count = MAX_LINE_BYTES,
-        encoding: str = UTF_8,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         self._row_labels = RowLabels(labels_field, label_separator)

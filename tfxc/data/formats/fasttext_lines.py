@@ -56,7 +56,7 @@ class FastTextLines(TextReader):
         prefix: str = _PREFIX,
         labelled: bool = True,
         max_line_bytes: Count = MAX_LINE_BYTES,
-        encoding: str = UTF_8,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         if prefix.split() != [prefix]:

@@ -52,7 +52,7 @@ class LibMultiLabel(TextReader):
         *,
         labelled: bool = True,
         max_line_bytes: Count = MAX_LINE_BYTES,
-        encoding: str = UTF_8,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         self._labelled = labelled

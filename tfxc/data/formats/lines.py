@@ -44,7 +44,11 @@ class PlainTexts(TextReader):
         return parse_header(probe.first_line) is None
 
     def __init__(
-        self, path: str | Path, *, max_line_bytes: Count = MAX_LINE_BYTES, encoding: str = UTF_8
+        self,
+        path: str | Path,
+        *,
+        max_line_bytes: Count = MAX_LINE_BYTES,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
 

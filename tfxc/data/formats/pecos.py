@@ -88,7 +88,7 @@ class PecosFolder(Reader):
         features: str | None = None,
         labelled: bool = True,
         max_line_bytes: Count = MAX_LINE_BYTES,
-        encoding: str = UTF_8,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         self._encoding = encoding

@@ -73,7 +73,7 @@ class TextLabelFiles(TextReader):
         split: str = _TRAIN,
         labelled: bool = True,
         max_line_bytes: Count = MAX_LINE_BYTES,
-        encoding: str = UTF_8,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         if not self.path.is_dir():
