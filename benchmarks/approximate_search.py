@@ -12,7 +12,9 @@ import argparse
 import sys
 import time
 
-GROUP, SPREAD, NOISE = 32, 0.5, 0.3
+GROUP = 32
+SPREAD = 0.5
+NOISE = 0.3
 
 
 def drawn(labels, queries, dim):
@@ -23,8 +25,8 @@ def drawn(labels, queries, dim):
     rows = np.repeat(draw.standard_normal((-(-labels // GROUP), dim), np.float32), GROUP, axis=0)
     rows = rows[:labels] + SPREAD * draw.standard_normal((labels, dim), np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    found = rows[draw.integers(0, labels, queries)]
-    return rows, found + NOISE / np.sqrt(dim) * draw.standard_normal((queries, dim), np.float32)
+    queried = rows[draw.integers(0, labels, queries)]
+    return rows, queried + NOISE / np.sqrt(dim) * draw.standard_normal((queries, dim), np.float32)
 
 
 def measured(labels, options):
@@ -45,15 +47,16 @@ def measured(labels, options):
     exact = tf.function(lambda batch: head.top_k(batch, 10))
     exact(queries[: options.batch])
     index.search(queries[: options.batch], 10)
-    times, hits = {"exact": [], "approximate": []}, []
+    times = {"exact": [], "approximate": []}
+    hits = []
     for batch in np.split(queries, options.rounds):
-        found = []
+        ids = []
         for name, search in (("exact", exact), ("approximate", lambda q: index.search(q, 10))):
             begin = time.perf_counter()
-            found.append(np.asarray(search(batch)[0]))
+            ids.append(np.asarray(search(batch)[0]))
             times[name].append(time.perf_counter() - begin)
         hits += [
-            len(set(a) & set(b)) / 10 for a, b in zip(*map(np.ndarray.tolist, found), strict=True)
+            len(set(a) & set(b)) / 10 for a, b in zip(*map(np.ndarray.tolist, ids), strict=True)
         ]
     each = [1000 * np.median(times[name]) / options.batch for name in times]
     return made, *each, np.mean(hits)

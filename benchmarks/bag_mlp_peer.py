@@ -14,7 +14,10 @@ import time
 
 from _peers import precision, print_rows, run_peer, train_ours
 
-WIDTH, DROPOUT, RATE, BATCH = 1024, 0.5, 4e-3, 256
+WIDTH = 1024
+DROPOUT = 0.5
+RATE = 4e-3
+BATCH = 256
 
 
 def torch_worker(train_path, dev_path, epochs):
@@ -22,7 +25,8 @@ def torch_worker(train_path, dev_path, epochs):
     import numpy as np
     import torch
 
-    train, dev = dict(np.load(train_path)), dict(np.load(dev_path))
+    train = dict(np.load(train_path))
+    dev = dict(np.load(dev_path))
     torch.manual_seed(0)
     num_labels = int(train["num_labels"])
     bag = torch.nn.EmbeddingBag(int(train["num_features"]), WIDTH, mode="sum")
@@ -88,21 +92,21 @@ def evaluated(bag, rest, data):
 
 def main():
     """Prints both rows and the ratio of the training times."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--config", default="configs/dense_eurlex57k.json")
-    options.add_argument("--torch-python", default=sys.executable, help="a Python with torch 2.13")
-    options.add_argument("--epochs", type=float, help="of ours (default: the config's)")
-    options.add_argument("--peer-epochs", type=int, default=9)
-    options.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.worker:
-        return torch_worker(*found.worker, found.peer_epochs)
-    epochs = ("--peer-epochs", str(found.peer_epochs))
+    parser.add_argument("--config", default="configs/dense_eurlex57k.json")
+    parser.add_argument("--torch-python", default=sys.executable, help="a Python with torch 2.13")
+    parser.add_argument("--epochs", type=float, help="of ours (default: the config's)")
+    parser.add_argument("--peer-epochs", type=int, default=9)
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return torch_worker(*options.worker, options.peer_epochs)
+    epochs = ("--peer-epochs", str(options.peer_epochs))
     rows = {
-        "tfxc": train_ours(found.config, found.epochs),
-        "torch": run_peer(found.torch_python, __file__, found.config, *epochs),
+        "tfxc": train_ours(options.config, options.epochs),
+        "torch": run_peer(options.torch_python, __file__, options.config, *epochs),
     }
     print_rows(rows, "torch")
     return 0

@@ -33,22 +33,22 @@ GRIDS = {
 
 def main():
     """Trains all and prints the table."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--config", required=True, help="config of any of the six methods")
-    options.add_argument("--methods", default=",".join(GRIDS))
-    options.add_argument("--rates", default="10,30,100,300", help="learning rates tried")
-    options.add_argument("--seeds", default="0,1,2", help="the first one chooses the steps")
-    options.add_argument("--set", action="append", default=[], help="passed on to tfxc train")
-    options.add_argument("--prepared", default="prepared", help="as for tfxc train")
-    options.add_argument("--runs", default="runs/dual_methods", help="folder of the runs")
-    found = options.parse_args()
-    rates = tuple(map(float, found.rates.split(",")))
-    rows = [measure(method, rates, found) for method in found.methods.split(",")]
+    parser.add_argument("--config", required=True, help="config of any of the six methods")
+    parser.add_argument("--methods", default=",".join(GRIDS))
+    parser.add_argument("--rates", default="10,30,100,300", help="learning rates tried")
+    parser.add_argument("--seeds", default="0,1,2", help="the first one chooses the steps")
+    parser.add_argument("--set", action="append", default=[], help="passed on to tfxc train")
+    parser.add_argument("--prepared", default="prepared", help="as for tfxc train")
+    parser.add_argument("--runs", default="runs/dual_methods", help="folder of the runs")
+    options = parser.parse_args()
+    rates = tuple(map(float, options.rates.split(",")))
+    rows = [measure(method, rates, options) for method in options.methods.split(",")]
     rows.sort(key=lambda row: row["mean"])
     print(table(rows))
-    path = Path(found.runs) / "table.json"
+    path = Path(options.runs) / "table.json"
     path.write_text(json.dumps(rows, indent=2) + "\n")
     print(f"written: {path}")
 
@@ -82,7 +82,9 @@ def settings(method, rates):
     if name is not None:
         return list(itertools.product(rates, values))
     # As many learning rates between and around the given ones.
-    low, high, count = min(rates) / 3, max(rates) * 3, len(rates) * len(values)
+    low = min(rates) / 3
+    high = max(rates) * 3
+    count = len(rates) * len(values)
     return [(low * (high / low) ** (place / (count - 1)), None) for place in range(count)]
 
 

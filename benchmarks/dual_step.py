@@ -22,7 +22,9 @@ import sys
 
 from _alternating import answer, duel
 
-BATCHES, LOG_RATE, LEARNING_RATE = 64, 12.0, 5.0
+BATCHES = 64
+LOG_RATE = 12.0
+LEARNING_RATE = 5.0
 TORCH = ("torch", "torch autograd", "torch full")
 
 
@@ -79,7 +81,8 @@ def torch_step(options):
 
     torch.set_num_threads(options.threads)
     features, labels, numbers = map(torch.from_numpy, make_batches(options))
-    by_hand, full = options.worker == "torch", options.worker == "torch full"
+    by_hand = options.worker == "torch"
+    full = options.worker == "torch full"
     table = torch.empty(options.classes, options.dim).normal_(0, 0.01).requires_grad_(not by_hand)
     optimizer = None if by_hand else torch.optim.SGD([table], lr=LEARNING_RATE)
     dual = torch.zeros(options.examples)  # 0 means: not visited
@@ -157,37 +160,38 @@ def report(title, times, peer):
 
 def main():
     """Prints a table per number of threads."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     sizes = [10_000, 1_000_000, 17_000_000]
-    options.add_argument("--torch-python", help="a Python with torch 2.13; left out without it")
-    options.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    options.add_argument("--classes", type=int, default=360_232)
-    options.add_argument("--dim", type=int, default=512)
-    options.add_argument("--batch", type=int, default=128)
-    options.add_argument("--examples", type=int, nargs="+", default=sizes, metavar="N")
-    options.add_argument("--rounds", type=int, default=10)
-    options.add_argument("--steps", type=int, default=10)
-    options.add_argument("--json", help="write the results here")
-    options.add_argument("--worker", choices=("tfxc", *TORCH), help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.worker:
-        found.threads, found.examples = found.threads[0], found.examples[0]
-        step = (tfxc_step if found.worker == "tfxc" else torch_step)(found)
+    parser.add_argument("--torch-python", help="a Python with torch 2.13; left out without it")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--classes", type=int, default=360_232)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--examples", type=int, nargs="+", default=sizes, metavar="N")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--json", help="write the results here")
+    parser.add_argument("--worker", choices=("tfxc", *TORCH), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        options.threads = options.threads[0]
+        options.examples = options.examples[0]
+        step = (tfxc_step if options.worker == "tfxc" else torch_step)(options)
         return answer(step, warm_up=5)
-    print(f"{found.classes:,} classes x {found.dim}, batch {found.batch}")
+    print(f"{options.classes:,} classes x {options.dim}, batch {options.batch}")
     results = []
-    for threads in found.threads:
-        workers = ("tfxc", *(TORCH if found.torch_python else ()))
-        peers = timed({name: (name, found.examples[0]) for name in workers}, found, threads)
+    for threads in options.threads:
+        workers = ("tfxc", *(TORCH if options.torch_python else ()))
+        peers = timed({name: (name, options.examples[0]) for name in workers}, options, threads)
         report(f"{threads} threads", peers, "tfxc")
-        tables = {f"{n:,} examples": ("tfxc", n) for n in found.examples}
-        tables = timed(tables, found, threads)
+        tables = {f"{n:,} examples": ("tfxc", n) for n in options.examples}
+        tables = timed(tables, options, threads)
         report(f"{threads} threads, tfxc", tables, next(iter(tables)))
         results.append({"threads": threads, "seconds": peers, "tables": tables})
-    if found.json:
-        with open(found.json, "w", encoding="utf-8") as stream:
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as stream:
             json.dump(results, stream, indent=1)
     return 0
 

@@ -11,7 +11,10 @@ import argparse
 import resource
 import sys
 
-LABELS, BUCKETS, REPETITIONS, WIDTH = 670_091, 10_000, 16, 64
+LABELS = 670_091
+BUCKETS = 10_000
+REPETITIONS = 16
+WIDTH = 64
 
 
 def resident_bytes():
@@ -22,13 +25,13 @@ def resident_bytes():
 
 def main():
     """Prints the rise of the peak."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--graph", action="store_true")
-    options.add_argument("--batch-size", type=int, default=256)
-    options.add_argument("--batches", type=int, default=8)
-    found = options.parse_args()
+    parser.add_argument("--graph", action="store_true")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--batches", type=int, default=8)
+    options = parser.parse_args()
     import numpy as np
 
     from tfxc.encoders.precomputed import Precomputed
@@ -40,10 +43,10 @@ def main():
     head = MACH(LABELS, num_buckets=BUCKETS, num_repetitions=REPETITIONS)
     model = XCModel(Precomputed(WIDTH), head, Sigmoid())
     random = np.random.default_rng(0)
-    shape = (found.batch_size, WIDTH)
-    batches = [random.normal(size=shape).astype(np.float32) for _ in range(found.batches)]
+    shape = (options.batch_size, WIDTH)
+    batches = [random.normal(size=shape).astype(np.float32) for _ in range(options.batches)]
     model(batches[0][:2])
-    if found.graph:
+    if options.graph:
         head.search_methods = ()
     searcher = Searcher(model, 5)
     before = resident_bytes()

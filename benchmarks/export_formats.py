@@ -50,9 +50,9 @@ def main():
             batches = list(itertools.islice(rows(size), options.rounds))
             fitting = {name: m for name, m in models.items() if m["batch"] in (None, size)}
             times = measured(fitting, batches, max(20, options.rounds // (1 if size == 1 else 4)))
-            for name, found in times.items():
+            for name, seconds in times.items():
                 model = models[name]
-                p50, p99 = np.percentile(found, [50, 99]) * 1e3
+                p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
                 cells = (f"{model['bytes'] / 1e6:.2f}", model["told"], size, f"{p50:.3f}")
                 print("|", " | ".join(map(str, (name, *cells, f"{p99:.3f}"))), "|")
 
@@ -78,8 +78,8 @@ def models_of(loaded, folder, k):
         return search({"features": tf.nest.map_structure(tf.constant, features)})
 
     def by_savedmodel(arguments, _, kept=kept):
-        found = signature(**{name: tf.constant(values) for name, values in arguments.items()})
-        return found["ids"].numpy()
+        outputs = signature(**{name: tf.constant(values) for name, values in arguments.items()})
+        return outputs["ids"].numpy()
 
     models = {
         "Keras": {"call": by_keras, "bytes": weights, "batch": None, "told": ""},

@@ -96,7 +96,8 @@ def mixing(features, options, memory_bytes=None):
     else:
         orders = [source.order(epoch) for epoch in (0, 1)]
     order = orders[0].astype(np.int64)
-    blocks, size = order // source.block_rows, options.batch
+    blocks = order // source.block_rows
+    size = options.batch
     starts = np.linspace(0, len(order) - size, _BATCHES_LOOKED_AT).astype(int)
     in_batches = np.sort(blocks[starts[:, None] + np.arange(size)], axis=1)
     classes = np.sort(features.labels[order[starts[:, None] + np.arange(size)]], axis=1)
@@ -126,7 +127,9 @@ def speed(folder, options, memory_bytes):
         window = int(source._plan(_SEED, 0)[1][0])
     steps = max(1, min(options.windows * window, features.num_examples) // options.batch)
     batches = training_dataset(source, batch_size=options.batch, seed=_SEED, num_steps=steps)
-    began, used, own = time.monotonic(), time.process_time(), 0
+    began = time.monotonic()
+    used = time.process_time()
+    own = 0
     for number, _ in enumerate(batches):
         if number % 500 == 0:
             own = max(own, own_bytes())
@@ -149,34 +152,35 @@ def need(options):
     """Examples per second that the training step takes where batches cost nothing."""
     from dual_step import timed
 
-    options.rounds, options.steps = 3, _STEPS_OF_NEED
+    options.rounds = 3
+    options.steps = _STEPS_OF_NEED
     seconds = timed({"tfxc": ("tfxc", options.rows)}, options, os.cpu_count())["tfxc"]
     return options.batch / statistics.median(seconds)
 
 
 def main(argv=None):
     """Measures and prints."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--rows", type=int, default=17_091_657)
-    options.add_argument("--dim", type=int, default=512)
-    options.add_argument("--classes", type=int, default=360_232)
-    options.add_argument("--batch", type=int, default=128)
-    options.add_argument("--budgets", default="2,8", help="memory_gb, e.g. 2,8")
-    options.add_argument("--windows", type=int, default=4)
-    options.add_argument("--fill", type=float, default=0, metavar="GB", help="random numbers")
-    options.add_argument("--folder", help="where the set is made, in a new folder")
-    options.add_argument("--no-step", action="store_true", help="leave the training step out")
-    options.add_argument("--json", metavar="FILE")
-    found = options.parse_args(argv)
-    found.budgets = [int(float(gb) * 2**30) for gb in found.budgets.split(",")]
-    with tempfile.TemporaryDirectory(dir=found.folder) as folder:
-        results = measure(found, Path(folder))
+    parser.add_argument("--rows", type=int, default=17_091_657)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--classes", type=int, default=360_232)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--budgets", default="2,8", help="memory_gb, e.g. 2,8")
+    parser.add_argument("--windows", type=int, default=4)
+    parser.add_argument("--fill", type=float, default=0, metavar="GB", help="random numbers")
+    parser.add_argument("--folder", help="where the set is made, in a new folder")
+    parser.add_argument("--no-step", action="store_true", help="leave the training step out")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args(argv)
+    options.budgets = [int(float(gb) * 2**30) for gb in options.budgets.split(",")]
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        results = measure(options, Path(folder))
     print(table(results))
-    if found.json:
-        with atomic_file(found.json) as stream:
-            json.dump({**results, "options": vars(found)}, stream, indent=1)
+    if options.json:
+        with atomic_file(options.json) as stream:
+            json.dump({**results, "options": vars(options)}, stream, indent=1)
 
 
 def measure(options, folder):

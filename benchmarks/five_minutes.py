@@ -40,31 +40,27 @@ SOURCES = (
 
 def main():
     """Prints seconds per step."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     data = Path(os.environ.get("TFXC_DATA", "data"), "banking77", "train.jsonl.xz")
-    options.add_argument("--data", default=data, type=Path, help="BANKING77 (default: %(default)s)")
-    options.add_argument(
-        "--limit", default=300.0, type=float, help="seconds (default: %(default)s)"
-    )
-    options.add_argument(
-        "--preset", default="balanced", help="of tfxc train (default: %(default)s)"
-    )
-    options.add_argument("--wheel", type=Path, help="wheel to install (default: built now)")
-    options.add_argument("--keep", action="store_true", help="keep the temporary folder")
-    found = options.parse_args()
+    parser.add_argument("--data", default=data, type=Path, help="BANKING77 (default: %(default)s)")
+    parser.add_argument("--limit", default=300.0, type=float, help="seconds (default: %(default)s)")
+    parser.add_argument("--preset", default="balanced", help="of tfxc train (default: %(default)s)")
+    parser.add_argument("--wheel", type=Path, help="wheel to install (default: built now)")
+    parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tfxc-five-minutes-"))
     try:
-        seconds = measured(found, folder)
+        seconds = measured(options, folder)
     finally:
-        if not found.keep:
+        if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
     for step, taken in seconds.items():
         print(f"{step:36}{taken:8.1f} s")
     total = sum(seconds.values())
-    print(f"{'in all':36}{total:8.1f} s, limit {found.limit:g} s; lines of config: 0")
-    return int(total > found.limit)
+    print(f"{'in all':36}{total:8.1f} s, limit {options.limit:g} s; lines of config: 0")
+    return int(total > options.limit)
 
 
 def measured(options, folder):
@@ -73,7 +69,8 @@ def measured(options, folder):
     print(f"{examples:,} examples in {folder / 'my.csv'}, {os.cpu_count()} processors", flush=True)
     wheel = options.wheel or built(folder)
     print(f"wheel: {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB", flush=True)
-    binaries, seconds = folder / "venv" / "bin", {}
+    binaries = folder / "venv" / "bin"
+    seconds = {}
     environment = {
         **{
             key: value
@@ -147,7 +144,7 @@ def served(folder, binaries, environment):
             address = address_of(folder / "serve.txt", server)
             page = urllib.request.urlopen(f"{address}/", timeout=60).read().decode()
             if "<html" not in page:
-                raise SystemExit(f"a page expected, found {page[:200]!r}")
+                raise SystemExit(f"the server answers with no page: {page[:200]!r}")
             ask(address)
             return time.monotonic() - start
         finally:
@@ -175,10 +172,10 @@ def ask(address):
         f"{address}/predict", body, {"Content-Type": "application/json"}
     )
     answer = json.load(urllib.request.urlopen(request, timeout=60))
-    for (text, expected), labels in zip(QUESTIONS.items(), answer["predictions"], strict=True):
+    for (text, label), labels in zip(QUESTIONS.items(), answer["predictions"], strict=True):
         print(f"  {text} -> {labels[0]['label']} ({labels[0]['score']:.2f})")
-        if labels[0]["label"] != expected:
-            raise SystemExit(f"{expected} expected, found {labels[0]['label']}")
+        if labels[0]["label"] != label:
+            raise SystemExit(f"{text!r} got {labels[0]['label']} instead of {label}")
 
 
 if __name__ == "__main__":

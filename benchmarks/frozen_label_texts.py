@@ -15,7 +15,9 @@ import argparse
 import sys
 import tempfile
 
-MARGIN, TEMPERATURE, BATCH = 0.02, 0.05, 64
+MARGIN = 0.02
+TEMPERATURE = 0.05
+BATCH = 64
 PENALTIES = [number / 100 for number in range(40)]
 
 
@@ -31,15 +33,15 @@ def vectors(config, split, folder):
     data = ensure_prepared(config.data, folder)
     job = TrainingJob(config, data, f"{folder}/run-{config.seed}")
     trainer = job.trainer(make_strategy(config.training, config))
-    found = [vectors_of_texts(trainer.model, trainer.source.label_texts().rows)]
+    arrays = [vectors_of_texts(trainer.model, trainer.source.label_texts().rows)]
     for source in (trainer.source, job.open_source(split)):
         rows = source.rows()
         labels = np.asarray(rows.batch()["labels"])
         if labels.shape[1] != 1 or (labels < 0).any():
-            raise SystemExit(f"{config.data.name}: one label for each example expected")
+            raise SystemExit(f"{config.data.name}: an example has not exactly one label")
         vectors_there = vectors_of_texts(trainer.model, rows, "encoding examples", "examples")
-        found += [vectors_there, labels[:, 0]]
-    return *found, trainer.source.label_counts() > 0
+        arrays += [vectors_there, labels[:, 0]]
+    return *arrays, trainer.source.label_counts() > 0
 
 
 def trained_projection(examples, labels, texts, options, seed):
@@ -47,7 +49,8 @@ def trained_projection(examples, labels, texts, options, seed):
     import numpy as np
     import tensorflow as tf
 
-    width, draw = texts.shape[1], np.random.default_rng(seed)
+    width = texts.shape[1]
+    draw = np.random.default_rng(seed)
     matrix = tf.Variable(tf.zeros((width, width)))
     log_scale = tf.Variable(-np.log(TEMPERATURE), dtype=tf.float32)
     steps = options.epochs * (len(examples) // BATCH)
@@ -77,7 +80,7 @@ def trained_projection(examples, labels, texts, options, seed):
 
 
 def measured(config, options, folder):
-    """Shares found: (all, trained, untrained) at penalty 0, and with the best penalty."""
+    """Shares of right answers (all, trained, untrained) at penalty 0, and at the best one."""
     import numpy as np
 
     texts, examples, labels, queries, true, trained = vectors(config, options.split, folder)
@@ -86,8 +89,8 @@ def measured(config, options, folder):
     scores = np.asarray(project(queries)) @ np.asarray(project(texts)).T
 
     def shares(penalty):
-        found = (scores - penalty * trained).argmax(axis=1) == true
-        return penalty, found.mean(), found[trained[true]].mean(), found[~trained[true]].mean()
+        right = (scores - penalty * trained).argmax(axis=1) == true
+        return penalty, right.mean(), right[trained[true]].mean(), right[~trained[true]].mean()
 
     def harmonic(row):
         return 2 * row[2] * row[3] / max(row[2] + row[3], 1e-9)
@@ -115,11 +118,12 @@ def main(arguments=None):
         config = load_config(options.config, changes)
         with tempfile.TemporaryDirectory() as folder:
             rows.append(measured(config, options, folder))
-        for penalty, *found in rows[-1]:
-            shown = "  ".join(f"{100 * share:.2f}" for share in found)
+        for penalty, *shares in rows[-1]:
+            shown = "  ".join(f"{100 * share:.2f}" for share in shares)
             print(f"seed {seed}, seen_penalty {penalty:.2f}: all, trained, untrained: {shown}")
-    for name, found in zip(("as trained", "calibrated"), np.swapaxes(rows, 0, 1), strict=True):
-        means, spread = 100 * found[:, 1:].mean(axis=0), 100 * found[:, 1:].std(axis=0)
+    for name, measures in zip(("as trained", "calibrated"), np.swapaxes(rows, 0, 1), strict=True):
+        means = 100 * measures[:, 1:].mean(axis=0)
+        spread = 100 * measures[:, 1:].std(axis=0)
         shown = "  ".join(f"{m:.2f} ± {s:.2f}" for m, s in zip(means, spread, strict=True))
         print(f"{name}: all, trained, untrained: {shown}")
 

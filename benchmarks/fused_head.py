@@ -136,7 +136,8 @@ def torch_chunks(torch, vectors, labels, options):
     """A function () that trains one step by hand, chunk by chunk."""
     sizes = [min(CHUNK, options.labels - begin) for begin in range(0, options.labels, CHUNK)]
     chunks = [torch.empty(size, options.dim).normal_(0, options.dim**-0.5) for size in sizes]
-    biases, rate = [torch.zeros(size) for size in sizes], 0.01 / options.batch
+    biases = [torch.zeros(size) for size in sizes]
+    rate = 0.01 / options.batch
 
     @torch.no_grad()
     def step():
@@ -210,36 +211,39 @@ def alone(name, options):
 
 def main():
     """Prints a row per variant."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--labels", type=int, default=131_072)
-    options.add_argument("--dim", type=int, default=512)
-    options.add_argument("--batch", type=int, default=256)
-    options.add_argument("--steps", type=int, default=4, help="steps of a turn")
-    options.add_argument("--rounds", type=int, default=5, help="turns; 0 leaves the times out")
-    options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--variants", nargs="+", default=[*OURS, *PEERS], metavar="NAME")
-    options.add_argument("--torch", metavar="PYTHON", help="a Python with PyTorch")
-    options.add_argument("--loss", action="store_true", help="compute the loss in every step")
-    options.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
-    options.add_argument("--worker", help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.worker:
-        work(found.worker, found)
+    parser.add_argument("--labels", type=int, default=131_072)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=4, help="steps of a turn")
+    parser.add_argument("--rounds", type=int, default=5, help="turns; 0 leaves the times out")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--variants", nargs="+", default=[*OURS, *PEERS], metavar="NAME")
+    parser.add_argument("--torch", metavar="PYTHON", help="a Python with PyTorch")
+    parser.add_argument("--loss", action="store_true", help="compute the loss in every step")
+    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(options.worker, options)
         return 0
-    names = [name for name in found.variants if found.torch or name not in PEERS]
-    if len(names) < len(found.variants):
+    names = [name for name in options.variants if options.torch or name not in PEERS]
+    if len(names) < len(options.variants):
         print("PyTorch is left out: name a Python that has it with --torch")
     times = {}
-    if found.rounds:
-        commands = {name: command(name, found) for name in names}
-        steps = dict.fromkeys(names, found.steps)
-        times = duel(commands, found.threads, found.rounds, steps)
-    print(f"{found.labels:,} labels x {found.dim}, batch {found.batch}, {found.threads} threads")
+    if options.rounds:
+        commands = {name: command(name, options) for name in names}
+        steps = dict.fromkeys(names, options.steps)
+        times = duel(commands, options.threads, options.rounds, steps)
+    print(
+        f"{options.labels:,} labels x {options.dim}, batch {options.batch}, "
+        f"{options.threads} threads"
+    )
     print(f"{'':14}{'CPU s, min':>12}{'median':>10}{'peak MB':>10}{'weights MB':>12}{'ratio':>8}")
     for name in names:
-        peak = alone(name, found)
+        peak = alone(name, options)
         seconds = times.get(name) or [peak["seconds"] if peak else math.nan]
         row = f"{name:14}{min(seconds):12.3f}{statistics.median(seconds):10.3f}"
         if peak is None:

@@ -63,11 +63,13 @@ class Plain:
     """The plain algorithm, compiled with -O3."""
 
     def __init__(self, lookups, k):
-        self.lookups, self.k = lookups.astype(np.int64), k
+        self.lookups = lookups.astype(np.int64)
+        self.k = k
         self.row = np.empty(lookups.shape[1], np.float32)
         compiler = shutil.which(os.environ.get("CC", "cc")) or sys.exit("no C compiler found")
         with tempfile.TemporaryDirectory() as folder:
-            source, library = Path(folder, "plain.c"), Path(folder, "plain.so")
+            source = Path(folder, "plain.c")
+            library = Path(folder, "plain.so")
             source.write_text(PLAIN, encoding="utf-8")
             flags = ["-O3", "-shared", "-fPIC"]
             subprocess.run([compiler, *flags, source, "-o", library], check=True)
@@ -136,7 +138,7 @@ def measure(options):
     for round_number in range(options.rounds + 1):  # the first round warms up
         for name, scores in sets.items():
             few = scores[: options.plain_batch]
-            found = {
+            figures = {
                 (name, "plain"): milliseconds(plain, few) / len(few),
                 (name, "brute"): milliseconds(ours, scores, "brute") / len(scores),
                 (name, "threshold"): milliseconds(ours, scores, "threshold") / len(scores),
@@ -145,7 +147,7 @@ def measure(options):
                 (name, "threshold, batch 1"): milliseconds(ours, scores[:1], "threshold"),
             }
             if round_number:
-                for key, value in found.items():
+                for key, value in figures.items():
                     times.setdefault(key, []).append(value)
     for name, scores in sets.items():
         assert np.array_equal(plain(scores[:4])[1], ours(scores[:4], "threshold")[1]), name
@@ -196,7 +198,8 @@ def main():
     if not has_native():
         sys.exit("the kernels are not built: run `python setup.py build_ext --inplace`")
     growth = memory_growth(options)  # first: later peaks would hide it
-    medians, bandwidth = measure(options), memory_bandwidth()
+    medians = measure(options)
+    bandwidth = memory_bandwidth()
     report(options, medians, bandwidth, growth)
     if options.json:
         result = vars(options) | {"memory_mb": growth, "bandwidth_gb_s": bandwidth}

@@ -20,7 +20,9 @@ import time
 from typing import NamedTuple
 
 BATCHES = 8
-PROJECTION, SAMPLED_HEADS, SAMPLE_RATE = 256, 10, 0.1
+PROJECTION = 256
+SAMPLED_HEADS = 10
+SAMPLE_RATE = 0.1
 
 
 class Case(NamedTuple):
@@ -137,7 +139,8 @@ def measure(name, labels, options):
     head.build((None, options.dim))
     settings = TrainingSettings(batch_size=options.batch)
     step = TrainStep(model, Adam(), Schedule(10**6), settings, tf.distribute.get_strategy())
-    iterator, seconds = iter(batches.repeat()), []
+    iterator = iter(batches.repeat())
+    seconds = []
     for _ in range(3 + options.steps):
         begin = time.perf_counter()
         float(step.run(iterator))
@@ -171,43 +174,45 @@ def report(name, labels, options):
     if needed > options.memory_gb * 2**30:
         print(f"{row}  needs about {needed / 2**30:.1f} GB: left out", flush=True)
         return None
-    found = in_own_process(name, labels, options)
-    if found is None:
+    measures = in_own_process(name, labels, options)
+    if measures is None:
         print(f"{row}  stopped before its end", flush=True)
         return None
     print(
-        f"{row}{found['parameters']:15,}{1e3 * statistics.median(found['seconds']):10.1f}"
-        f"{found['bytes'] / 2**20:10,.0f}   {case.time_order:16} {case.memory_order}",
+        f"{row}{measures['parameters']:15,}{1e3 * statistics.median(measures['seconds']):10.1f}"
+        f"{measures['bytes'] / 2**20:10,.0f}   {case.time_order:16} {case.memory_order}",
         flush=True,
     )
-    return {"head": name, "labels": labels, **found}
+    return {"head": name, "labels": labels, **measures}
 
 
 def main():
     """Prints one row per case."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     sizes = [10**power for power in range(3, 8)]
-    options.add_argument("--labels", type=int, nargs="+", default=sizes, metavar="N")
-    options.add_argument("--heads", nargs="+", choices=CASES, default=list(CASES), metavar="HEAD")
-    options.add_argument("--batch", type=int, default=64)
-    options.add_argument("--dim", type=int, default=512)
-    options.add_argument("--steps", type=int, default=10)
-    options.add_argument("--threads", type=int, default=os.cpu_count())
-    options.add_argument("--memory-gb", type=float, default=8.0, help="leave larger cases out")
-    options.add_argument("--json", help="write the results here")
-    options.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.case:
-        print(json.dumps(measure(found.case, found.labels[0], found)))
+    parser.add_argument("--labels", type=int, nargs="+", default=sizes, metavar="N")
+    parser.add_argument("--heads", nargs="+", choices=CASES, default=list(CASES), metavar="HEAD")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--memory-gb", type=float, default=8.0, help="leave larger cases out")
+    parser.add_argument("--json", help="write the results here")
+    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(measure(options.case, options.labels[0], options)))
         return 0
-    print(f"batch {found.batch}, D = {found.dim}, d = {PROJECTION}, K = {SAMPLED_HEADS}, ", end="")
-    print(f"q = {SAMPLE_RATE}, {found.threads} threads; orders: of time and of memory")
+    print(
+        f"batch {options.batch}, D = {options.dim}, d = {PROJECTION}, K = {SAMPLED_HEADS}, ", end=""
+    )
+    print(f"q = {SAMPLE_RATE}, {options.threads} threads; orders: of time and of memory")
     print(f"{'head':16}{'labels':>12}{'parameters':>15}{'ms/step':>10}{'peak MB':>10}   orders")
-    rows = [report(name, labels, found) for name in found.heads for labels in found.labels]
-    if found.json:
-        with open(found.json, "w", encoding="utf-8") as stream:
+    rows = [report(name, labels, options) for name in options.heads for labels in options.labels]
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as stream:
             json.dump([row for row in rows if row], stream, indent=1)
     return 0
 

@@ -316,8 +316,8 @@ def framed(record):
     length = len(record).to_bytes(8, "little")
     parts = []
     for part in (length, record):
-        found = google_crc32c.value(part)
-        rotated = (found >> 15 | found << 17) + 0xA282EAD8
+        checksum = google_crc32c.value(part)
+        rotated = (checksum >> 15 | checksum << 17) + 0xA282EAD8
         parts += [part, (rotated & 0xFFFFFFFF).to_bytes(4, "little")]
     return b"".join(parts)
 
@@ -395,7 +395,8 @@ class Safetensors(Kind):
             path.write_bytes(changed_bytes(content[: draw.choice([4000, len(content)])], draw))
             return
         size = int.from_bytes(content[:8], "little")
-        head, data = json.loads(content[8 : 8 + size]), content[8 + size :]
+        head = json.loads(content[8 : 8 + size])
+        data = content[8 + size :]
         if draw.random() < 0.5:
             name = draw.choice(sorted(head))
             others = [
@@ -515,8 +516,10 @@ def outcome(kind, folder, log):
 
 def measure(name, files, seed):
     """Counts of a kind, and what failed."""
-    kind, draw = KINDS[name], random.Random(f"{name} {seed}")
-    counts, failures = collections.Counter(), collections.Counter()
+    kind = KINDS[name]
+    draw = random.Random(f"{name} {seed}")
+    counts = collections.Counter()
+    failures = collections.Counter()
     with tempfile.TemporaryDirectory() as base:
         base = Path(base)
         (base / "valid").mkdir()

@@ -15,7 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-BATCH, ROWS = 256, 100_000
+BATCH = 256
+ROWS = 100_000
 
 
 def write_data(folder):
@@ -86,12 +87,12 @@ def pipeline_rates(source, rounds):
 
 def main():
     """Prints the rates and the ratio to the step."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--json", help="write the results here")
-    found = options.parse_args()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", help="write the results here")
+    options = parser.parse_args()
     from train_step import tfxc_worker
 
     step = tfxc_worker(os.cpu_count())
@@ -102,18 +103,18 @@ def main():
         write_data(Path(folder))
         for _ in range(3):
             step()
-        rates["training step, all cores"] = [rate(step, BATCH) for _ in range(4 * found.rounds)]
+        rates["training step, all cores"] = [rate(step, BATCH) for _ in range(4 * options.rounds)]
         # Threads made from now on inherit this; those of TensorFlow's pool keep all cores, so
         # everything is moved.
         for thread in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(thread), {min(os.sched_getaffinity(0))})
-        read = [rate(lambda: ShardSource(folder, "train"), ROWS) for _ in range(found.rounds)]
+        read = [rate(lambda: ShardSource(folder, "train"), ROWS) for _ in range(options.rounds)]
         rates["reading the shards, one core"] = read
-        for name, values in pipeline_rates(ShardSource(folder, "train"), found.rounds).items():
+        for name, values in pipeline_rates(ShardSource(folder, "train"), options.rounds).items():
             rates[f"batches {name}, one core"] = values
     report(rates)
-    if found.json:
-        Path(found.json).write_text(json.dumps(rates))
+    if options.json:
+        Path(options.json).write_text(json.dumps(rates))
     return 0
 
 

@@ -235,14 +235,15 @@ def ended(child):
 
 def results(folder):
     """{file: digest of what it says}, and the hidden files and folders."""
-    found, hidden = {}, set()
+    digests = {}
+    hidden = set()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if any(part.startswith(".") and part != ".tfxc.json" for part in name.split("/")):
             hidden.add(name.split("/")[-1].split(".new-")[0])
         elif path.is_file() and not is_on_the_way(path):
-            found[name] = digest(path)
-    return found, hidden
+            digests[name] = digest(path)
+    return digests, hidden
 
 
 def is_on_the_way(path):
@@ -283,7 +284,9 @@ def without_times(value):
 
 def measure(name, kills, draw, folder):
     """Counts of a case: killed, finished, same, left over; and what differed."""
-    work, base, log = folder / "work", folder / "base", folder / "log.txt"
+    work = folder / "work"
+    base = folder / "base"
+    log = folder / "log.txt"
     for path in (work, base):
         shutil.rmtree(path, ignore_errors=True)
     work.mkdir()
@@ -296,8 +299,9 @@ def measure(name, kills, draw, folder):
     began = time.monotonic()
     assert ended(started(command, log)) == 0, log.read_text()
     seconds = time.monotonic() - began
-    expected, known = results(work)
-    counts, differences = dict.fromkeys(("killed", "finished", "same", "left over"), 0), []
+    wanted, known = results(work)
+    counts = dict.fromkeys(("killed", "finished", "same", "left over"), 0)
+    differences = []
     for _ in range(kills):
         shutil.rmtree(work)
         shutil.copytree(base, work)
@@ -311,9 +315,9 @@ def measure(name, kills, draw, folder):
         counts["killed"] += 1
         code = ended(started(command, log))
         counts["finished"] += code == 0
-        found, hidden = results(work)
+        digests, hidden = results(work)
         differing = sorted(
-            file for file in {*found, *expected} if found.get(file) != expected.get(file)
+            file for file in {*digests, *wanted} if digests.get(file) != wanted.get(file)
         )
         counts["same"] += not differing
         counts["left over"] += bool(hidden - known)
@@ -324,18 +328,18 @@ def measure(name, kills, draw, folder):
 
 def main():
     """Prints a line for each case."""
-    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}")
-    options.add_argument("--kills", type=int, default=20, help="per case (default: 20)")
-    options.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
-    found = options.parse_args()
-    draw = random.Random(found.seed)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--kills", type=int, default=20, help="per case (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    options = parser.parse_args()
+    draw = random.Random(options.seed)
     columns = ("killed", "finished", "same", "left over")
     print(f"{'case':14}" + "".join(f"{column:>10}" for column in ("kills", *columns)), flush=True)
-    for name in found.cases or CASES:
+    for name in options.cases or CASES:
         with tempfile.TemporaryDirectory() as folder:
-            counts, differences, seconds = measure(name, found.kills, draw, Path(folder))
-        values = (found.kills, *(counts[column] for column in columns))
+            counts, differences, seconds = measure(name, options.kills, draw, Path(folder))
+        values = (options.kills, *(counts[column] for column in columns))
         shown = f"{name:14}" + "".join(f"{value:10}" for value in values)
         print(f"{shown}   of {seconds:.1f} s", flush=True)
         for difference in differences:

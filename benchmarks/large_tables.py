@@ -29,7 +29,9 @@ import time
 from pathlib import Path
 
 MEGABYTE = 1 << 20
-EXAMPLES, BATCH, TESTED = 640, 64, 256
+EXAMPLES = 640
+BATCH = 64
+TESTED = 256
 
 
 def head_section(name, labels):

@@ -67,29 +67,48 @@ CASES = {
 
 def main():
     """Prints a table: what was said, what was seen."""
-    options = _options()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
+    parser.add_argument("--folder", help="where data and runs go and stay (default: nowhere)")
+    parser.add_argument("--prepare", help=argparse.SUPPRESS)
+    parser.add_argument("--share", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--set", action="append", default=[], help=argparse.SUPPRESS)
+    options = parser.parse_args()
     if options.prepare:
-        return _prepare(options.prepare, options.share, options.folder, options.set)
+        # Makes the stand-ins of a rehearsal and prepares them, in this process.
+        from tfxc.data.inspection.completion import load_config
+        from tfxc.training.rehearsal.config import rehearsed
+
+        config = load_config(options.prepare, options.set)
+        rehearsal = rehearsed(config, options.share, options.folder)
+        rehearsal.prepared(rehearsal.config.data, options.folder)
+        return 0
     print(f"{'case':20}{'phase':14}{'said MB':>10}{'seen MB':>10}{'said/seen':>11}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.cases:
-            for phase, said, seen in _measured(CASES[name], Path(options.folder or scratch) / name):
+            for phase, said, seen in measured(CASES[name], Path(options.folder or scratch) / name):
                 ratio = f"{said / seen:11.2f}" if said else f"{'-':>11}"
                 shown = f"{said / 2**20:10,.0f}" if said else f"{'-':>10}"
                 print(f"{name:20}{phase:14}{shown}{seen / 2**20:10,.0f}{ratio}", flush=True)
     return 0
 
 
-def _measured(case, folder):
+def measured(case, folder):
     """(phase, bytes said or None, bytes seen) of a case, one after the other."""
     folder.mkdir(parents=True, exist_ok=True)
-    run, data = folder / "run", folder / "data"
+    run = folder / "run"
+    data = folder / "data"
     settings = [word for setting in (*case.settings, f"run={run}") for word in ("--set", setting)]
     rehearsal = ["--config", case.config, "--rehearse", str(case.share), "--prepared", str(data)]
     train = [sys.executable, "-m", "tfxc", "train", *rehearsal, *settings]
-    plan = subprocess.run([*train, "--dry-run"], text=True, check=True, env=_environment(),
+    plan = subprocess.run([*train, "--dry-run"], text=True, check=True, env=environment(),
                           stdout=subprocess.PIPE, cwd=ROOT).stdout  # fmt: skip
-    said, split = _said(plan), "dev" if re.search(r"^  dev ", plan, re.MULTILINE) else "test"
+    lines = re.findall(r"^\s+(\w+)\s+([\d,]+) MB", plan, re.MULTILINE)
+    said = {name: int(size.replace(",", "")) * 2**20 for name, size in lines}
+    said["training"] = said.get("total")
+    split = "dev" if re.search(r"^  dev ", plan, re.MULTILINE) else "test"
     prepare = [sys.executable, __file__, "--prepare", case.config, "--share", str(case.share)]
     run = f"{run}-rehearsal"
     commands = {
@@ -100,22 +119,14 @@ def _measured(case, folder):
     }
     log = folder / "log.txt"
     for phase, command in commands.items():
-        yield phase, said.get(phase), _peak(command, log)
+        yield phase, said.get(phase), peak(command, log)
 
 
-def _said(text):
-    """{phase: bytes} of the lines of a dry run."""
-    found = re.findall(r"^\s+(\w+)\s+([\d,]+) MB", text, re.MULTILINE)
-    lines = {name: int(size.replace(",", "")) * 2**20 for name, size in found}
-    lines["training"] = lines.get("total")
-    return {phase: lines[phase] for phase in PHASES if lines.get(phase)}
-
-
-def _peak(command, log):
+def peak(command, log):
     """Largest resident size of a process, bytes; its output is appended to a file."""
     with open(log, "ab") as stream:
         process = subprocess.Popen(
-            command, stdout=stream, stderr=stream, env=_environment(), cwd=ROOT
+            command, stdout=stream, stderr=stream, env=environment(), cwd=ROOT
         )
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -124,30 +135,9 @@ def _peak(command, log):
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _environment():
+def environment():
+    """Variables of a process that runs this checkout."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-
-
-def _prepare(config, share, folder, settings):
-    """Makes the stand-ins of a rehearsal and prepares them, in this process."""
-    from tfxc.data.inspection.completion import load_config
-    from tfxc.training.rehearsal.config import rehearsed
-
-    rehearsal = rehearsed(load_config(config, settings), share, folder)
-    rehearsal.prepared(rehearsal.config.data, folder)
-    return 0
-
-
-def _options():
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    options.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
-    options.add_argument("--folder", help="where data and runs go and stay (default: nowhere)")
-    options.add_argument("--prepare", help=argparse.SUPPRESS)
-    options.add_argument("--share", type=float, help=argparse.SUPPRESS)
-    options.add_argument("--set", action="append", default=[], help=argparse.SUPPRESS)
-    return options.parse_args()
 
 
 if __name__ == "__main__":

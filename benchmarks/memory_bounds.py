@@ -200,22 +200,22 @@ MEASURES = {
 
 def main():
     """Prints a line per case; exits with 1 where a ratio is above 1.3."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("cases", nargs="*", default=list(MEASURES), metavar="CASE")
-    options.add_argument("--examples", type=int, default=1_000_000)
-    options.add_argument("--child", nargs=2, metavar=("CASE", "FOLDER"), help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.child:
-        name, folder = found.child
-        argument = found.examples if name == "dev_share" else name
+    parser.add_argument("cases", nargs="*", default=list(MEASURES), metavar="CASE")
+    parser.add_argument("--examples", type=int, default=1_000_000)
+    parser.add_argument("--child", nargs=2, metavar=("CASE", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        name, folder = options.child
+        argument = options.examples if name == "dev_share" else name
         print(json.dumps(MEASURES[name](Path(folder), argument)))
         return 0
     print("| case | bound, MB | peak, MB | ratio |\n|---|---|---|---|")
     worst = 0
-    for name in found.cases:
-        examples = min(found.examples, 200_000) if name == "prepare" else found.examples
+    for name in options.cases:
+        examples = min(options.examples, 200_000) if name == "prepare" else options.examples
         with tempfile.TemporaryDirectory() as folder:
             write_files(Path(folder), name, examples)
             done = subprocess.run(

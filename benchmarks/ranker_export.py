@@ -22,21 +22,24 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-BATCH, BATCH_ROUNDS, WARM_UP, COMPARED = 512, 15, 30, 200
+BATCH = 512
+BATCH_ROUNDS = 15
+WARM_UP = 30
+COMPARED = 200
 NOT_COUNTED = {"Const", "Placeholder", "NoOp", "Identity"}
 CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 
 
 def main():
     """Exports the run, compares and measures, and prints a table."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("run", metavar="RUN")
-    options.add_argument("--other", metavar="FOLDER")
-    options.add_argument("--queries", type=int, default=400)
-    options.add_argument("--k", type=int, default=5)
-    found = options.parse_args()
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("--other", metavar="FOLDER")
+    parser.add_argument("--queries", type=int, default=400)
+    parser.add_argument("--k", type=int, default=5)
+    options = parser.parse_args()
     import tensorflow as tf
 
     import tfxc  # noqa: F401  (chooses TensorFlow's kernels)
@@ -45,12 +48,12 @@ def main():
     tf.config.threading.set_inter_op_parallelism_threads(1)
     from tfxc.runs.loaded import load_run
 
-    loaded = load_run(found.run)
+    loaded = load_run(options.run)
     rows = rows_of(loaded)
-    batches = [batch_of(rows, first, first + 1) for first in range(found.queries)]
+    batches = [batch_of(rows, first, first + 1) for first in range(options.queries)]
     whole = batch_of(rows, 0, BATCH)
     with tempfile.TemporaryDirectory() as folder:
-        programs, sizes = programs_of(loaded, Path(folder) / "served", found.other, found.k)
+        programs, sizes = programs_of(loaded, Path(folder) / "served", options.other, options.k)
         compare(programs, [whole, *batches[:COMPARED]])
         print(f"{'':20}{'operations':>12}{'MB':>8}" + " p10, p50, min: single    batch of 512")
         single = measured(programs, batches)
@@ -74,7 +77,7 @@ def rows_of(loaded):
 
     recipe = loaded.config.recipe.name
     if recipe != "xr_linear" or loaded.kind is not SPARSE:
-        sys.exit(f"xr_linear on sparse features expected, found {recipe} on {loaded.kind.name}")
+        sys.exit(f"{recipe} on {loaded.kind.name} is not xr_linear on sparse features")
     return next(iter(loaded.rows(open_split(loaded.config.data, "dev"), size=BATCH)))
 
 
@@ -100,7 +103,8 @@ def programs_of(loaded, folder, other, k):
 
     export_savedmodel(loaded, folder, k)
     model = LinearModel(loaded.folder.path, threads=1)
-    programs, sizes = {}, {}
+    programs = {}
+    sizes = {}
     for name, path in (("SavedModel", folder), ("other SavedModel", other)):
         if path is not None:
             kept = tf.saved_model.load(str(path))
@@ -121,8 +125,8 @@ def caller(function, kept=None):
     """Function of a batch that calls another with its tensors; ``kept`` is what that needs."""
 
     def call(batch, kept=kept):
-        found = function(**batch[1])
-        return found["ids"].numpy(), found["scores"].numpy()
+        outputs = function(**batch[1])
+        return outputs["ids"].numpy(), outputs["scores"].numpy()
 
     return call
 
@@ -145,7 +149,9 @@ def compare(programs, batches):
     for name in ("SavedModel", "other SavedModel"):
         if name not in programs:
             continue
-        same, rows, worst = 0, 0, 0.0
+        same = 0
+        rows = 0
+        worst = 0.0
         for batch in batches:
             ids, scores = programs[name](batch)
             expected, wanted = programs["native search"](batch)

@@ -32,7 +32,8 @@ class Sampler(threading.Thread):
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.peak, self.stopped = 0.0, threading.Event()
+        self.peak = 0.0
+        self.stopped = threading.Event()
 
     def run(self):
         while not self.stopped.wait(0.05):
@@ -42,11 +43,11 @@ class Sampler(threading.Thread):
 def vectors_of(terms, dim, path):
     """A random projection of the terms, written in blocks and mapped."""
     signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (terms.shape[1], dim))
-    found = np.lib.format.open_memmap(path, "w+", np.float32, (terms.shape[0], dim))
+    target = np.lib.format.open_memmap(path, "w+", np.float32, (terms.shape[0], dim))
     for begin in range(0, terms.shape[0], 8192):
-        found[begin : begin + 8192] = terms[begin : begin + 8192] @ signs
-    found.flush()
-    del found
+        target[begin : begin + 8192] = terms[begin : begin + 8192] @ signs
+    target.flush()
+    del target
     return np.load(path, mmap_mode="r")
 
 
@@ -69,7 +70,8 @@ def main():
     terms, labels = training_matrices(options.prepared)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         vectors = vectors_of(terms, options.dim, Path(folder) / "vectors.npy")
-        sampler, before = Sampler(), status("RssAnon")[0]
+        sampler = Sampler()
+        before = status("RssAnon")[0]
         sampler.start()
         began = time.process_time()
         if options.in_memory:

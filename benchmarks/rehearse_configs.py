@@ -54,20 +54,20 @@ def main():
     parser.add_argument("--share", type=float, default=0.001, help="of the size of the data")
     parser.add_argument("--match", action="append", help="only these configs, such as 'mach_*'")
     parser.add_argument("--output", type=Path, default=Path("rehearsed.csv"))
-    found = parser.parse_args()
+    options = parser.parse_args()
     rows = {}
-    if found.output.exists():
-        with found.output.open(encoding="utf-8", newline="") as stream:
+    if options.output.exists():
+        with options.output.open(encoding="utf-8", newline="") as stream:
             rows = {row["config"]: row for row in csv.DictReader(stream)}
     for path in sorted(FOLDER.rglob("*.json")):
         name = str(path.relative_to(FOLDER))
-        wanted = found.match is None or any(fnmatch.fnmatch(name, m) for m in found.match)
+        wanted = options.match is None or any(fnmatch.fnmatch(name, m) for m in options.match)
         if not wanted or (name in rows and rows[name]["code"] == "0"):
             continue
         with tempfile.TemporaryDirectory() as scratch:
-            rows[name] = rehearsed(path, found.share, scratch)
+            rows[name] = rehearsed(path, options.share, scratch)
         print(*rows[name].values(), sep="  ", flush=True)
-        with found.output.open("w", encoding="utf-8", newline="") as stream:
+        with options.output.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, COLUMNS)
             writer.writeheader()
             writer.writerows(rows.values())

@@ -17,29 +17,29 @@ from pathlib import Path
 
 def main():
     """Trains all models and prints one table."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--dense", required=True, help="config of the dense model")
-    options.add_argument("--mach", required=True, help="config of the MACH model")
-    options.add_argument("--shares", default="1,0.5", help="head parameters as a share of dense")
-    options.add_argument("--repetitions", default="2,4,8,16")
-    options.add_argument("--set", action="append", default=[], help="passed on to tfxc train")
-    options.add_argument("--runs", default="runs/repetitions", help="folder of the runs")
-    options.add_argument("--seed", type=int, default=0)
-    found = options.parse_args()
-    rows = [measure(found.dense, "dense", [], found)]
+    parser.add_argument("--dense", required=True, help="config of the dense model")
+    parser.add_argument("--mach", required=True, help="config of the MACH model")
+    parser.add_argument("--shares", default="1,0.5", help="head parameters as a share of dense")
+    parser.add_argument("--repetitions", default="2,4,8,16")
+    parser.add_argument("--set", action="append", default=[], help="passed on to tfxc train")
+    parser.add_argument("--runs", default="runs/repetitions", help="folder of the runs")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rows = [measure(options.dense, "dense", [], options)]
     labels = rows[0]["labels"]
-    for share in map(float, found.shares.split(",")):
-        for repetitions in map(int, found.repetitions.split(",")):
+    for share in map(float, options.shares.split(",")):
+        for repetitions in map(int, options.repetitions.split(",")):
             buckets = min(labels, round(share * labels / repetitions))
             if buckets < 2:
                 continue
             change = [f"head.num_buckets={buckets}", f"head.num_repetitions={repetitions}"]
             name = f"mach-R{repetitions}-B{buckets}"
-            rows.append(measure(found.mach, name, change, found))
+            rows.append(measure(options.mach, name, change, options))
     print(table(rows))
-    path = Path(found.runs) / f"{Path(found.mach).stem}-table.json"
+    path = Path(options.runs) / f"{Path(options.mach).stem}-table.json"
     path.write_text(json.dumps(rows, indent=2) + "\n")
     print(f"written: {path}")
 
@@ -72,20 +72,14 @@ def verb(name, *arguments):
 
 def head_parameters(run):
     """Trainable numbers of the head, from the shapes the run's config describes."""
-    from tfxc.runs.loaded import load_run
-
-    return sum(weight.shape.num_elements() for weight in _shapes(load_run(run)))
-
-
-def _shapes(loaded):
-    import tensorflow as tf
-
     from tfxc.model import make_components
+    from tfxc.runs.loaded import load_run
     from tfxc.training.memory.estimate import weight_shapes
 
+    loaded = load_run(run)
     encoder, head, _ = make_components(loaded.config, **loaded.dimensions)
-    names = weight_shapes(encoder, head)[len(encoder.trainable_weights) :]
-    return [tf.TensorSpec(shape) for _, shape in names]
+    shapes = weight_shapes(encoder, head)
+    return sum(weight.size for weight in shapes[len(encoder.trainable_weights) :])
 
 
 def step_milliseconds(run):

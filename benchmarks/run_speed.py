@@ -20,33 +20,33 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def main():
     """Prints a row per run and batch size."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("runs", nargs="+", metavar="RUN")
-    options.add_argument("--data", required=True, metavar="FILE")
-    options.add_argument("--threads", type=int, default=1)
-    options.add_argument("--batches", type=int, default=24, help="batches of a turn")
-    options.add_argument("--rounds", type=int, default=4, help="turns; the first is not counted")
-    found = options.parse_args()
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--data", required=True, metavar="FILE")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batches", type=int, default=24, help="batches of a turn")
+    parser.add_argument("--rounds", type=int, default=4, help="turns; the first is not counted")
+    options = parser.parse_args()
     import tensorflow as tf
 
     import tfxc  # noqa: F401  (chooses TensorFlow's kernels)
 
-    tf.config.threading.set_intra_op_parallelism_threads(found.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(found.threads)
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     print(f"{'run':40}{'batch':>6}{'weights MB':>12}{'ms/example':>12}{'times as fast':>15}")
     for size in (1, 32):
-        models = {run: searched(run, found.data, size, found.batches) for run in found.runs}
+        models = {run: searched(run, options.data, size, options.batches) for run in options.runs}
         seconds = {run: [] for run in models}
-        for turn in range(found.rounds):
+        for turn in range(options.rounds):
             for run, (search, batches) in models.items():
                 times = [timed(search, batch) for batch in batches]
                 seconds[run] += times if turn else []
         medians = {run: statistics.median(times) / size for run, times in seconds.items()}
         for run, median in medians.items():
             weights = (Path(run) / "model.weights.h5").stat().st_size / 1e6
-            faster = medians[found.runs[0]] / median
+            faster = medians[options.runs[0]] / median
             print(f"{run:40}{size:6}{weights:12.1f}{1e3 * median:12.3f}{faster:15.2f}", flush=True)
     return 0
 

@@ -78,13 +78,13 @@ RUNS = {
 
 def main():
     """Prints a table: a row per run, a column per checkout."""
-    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("--checkout", action="append", required=True, help="may be given twice")
-    options.add_argument("--only", help="names of runs, joined by a comma")
-    options.add_argument("--seed", type=int, default=0)
-    found = options.parse_args()
-    names = found.only.split(",") if found.only else list(RUNS)
-    digests = [digests_of(Path(path).resolve(), names, found.seed) for path in found.checkout]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--checkout", action="append", required=True, help="may be given twice")
+    parser.add_argument("--only", help="names of runs, joined by a comma")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    names = options.only.split(",") if options.only else list(RUNS)
+    digests = [digests_of(Path(path).resolve(), names, options.seed) for path in options.checkout]
     for name in names:
         mine = [one[name] for one in digests]
         verdict = "" if len(mine) == 1 else ("same" if len(set(mine)) == 1 else "DIFFERENT")
@@ -98,16 +98,17 @@ def digests_of(checkout, names, seed):
         folder = Path(folder)
         for split, rows in (("train", 600), ("dev", 120)):
             write_texts(folder / f"{split}.jsonl", rows, seed + (split == "dev"))
-        found = {}
+        digests = {}
         for name in names:
-            found[name] = digest_of_run(checkout, folder, name)
-            print(f"{checkout.name}: {name} {found[name]}", file=sys.stderr)
-        return found
+            digests[name] = digest_of_run(checkout, folder, name)
+            print(f"{checkout.name}: {name} {digests[name]}", file=sys.stderr)
+        return digests
 
 
 def write_texts(path, rows, seed):
     """Texts whose labels are the two marked words, and whose third label is their sum."""
-    random, lines = np.random.default_rng(seed), []
+    random = np.random.default_rng(seed)
+    lines = []
     for _ in range(rows):
         one, other = random.integers(0, 30, 2)
         noise = [f"noise{number}" for number in random.integers(0, 40, 5)]
@@ -141,13 +142,13 @@ def digest_of_run(checkout, folder, name):
     call(checkout, "train", "--config", str(path), *prepared)
     run = folder / name
     predicted = call(checkout, "predict", "--run", str(run), str(folder / "dev.jsonl"), "--k", "5")
-    found = hashlib.sha256(predicted)
+    whole = hashlib.sha256(predicted)
     summary = run / "summary.json"  # repetitions have their own
     dev = json.loads(summary.read_text("utf-8")).get("dev", {}) if summary.exists() else {}
-    found.update(json.dumps({key: dev[key] for key in sorted(dev) if "P@" in key}).encode())
+    whole.update(json.dumps({key: dev[key] for key in sorted(dev) if "P@" in key}).encode())
     for digest in sorted(array_digests(run)):
-        found.update(digest)
-    return found.hexdigest()[:16]
+        whole.update(digest)
+    return whole.hexdigest()[:16]
 
 
 def call(checkout, command, *arguments):
@@ -172,13 +173,9 @@ def array_digests(run):
                 yield from (_digest(arrays[key]) for key in arrays.files)
         elif path.suffix == ".h5":
             with h5py.File(path) as file:
-                yield from map(_digest, _datasets(file))
-
-
-def _datasets(file):
-    found = []
-    file.visititems(lambda _, item: found.append(item[()]) if hasattr(item, "dtype") else None)
-    return found
+                names = []
+                file.visit(names.append)
+                yield from (_digest(file[n][()]) for n in names if hasattr(file[n], "dtype"))
 
 
 def _digest(array):

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from _alternating import answer, duel
 
-FEATURES, BLOCK = 100_000, 1 << 18
+FEATURES = 100_000
+BLOCK = 1 << 18
 
 
 def write_prepared(folder, options):
@@ -44,7 +45,8 @@ def blocks(options, most):
     from tfxc.data.kinds import SPARSE
     from tfxc.data.rows import Rows
 
-    draw, each = np.random.default_rng(0), options.nonzeros
+    draw = np.random.default_rng(0)
+    each = options.nonzeros
     step = FEATURES // each
     for first in range(0, options.examples, BLOCK):
         count = min(BLOCK, options.examples - first)
@@ -108,11 +110,13 @@ def search_seconds(classes):
 
     from tfxc.data.kinds import SPARSE
 
-    model, draw = model_of(classes, 256), np.random.default_rng(0)
+    model = model_of(classes, 256)
+    draw = np.random.default_rng(0)
     rows = next(blocks(argparse.Namespace(examples=256, nonzeros=8), classes))
     features = SPARSE.batch(rows.arrays)
     labels = draw.integers(0, classes, (256, 1)).astype(np.int32)
-    clocks, seconds = (time.perf_counter, time.process_time), []
+    clocks = (time.perf_counter, time.process_time)
+    seconds = []
     for _ in range(4):
         began = [clock() for clock in clocks]
         model.find_with_loss(features, labels, 5)
@@ -168,7 +172,8 @@ def report_steps(folder, options):
     times = duel(commands, 2, options.rounds, dict.fromkeys(commands, options.steps))
     print("| classes | step, median ms | minimum ms |\n|---|---|---|")
     for name, seconds in times.items():
-        median, least = 1e3 * statistics.median(seconds), 1e3 * min(seconds)
+        median = 1e3 * statistics.median(seconds)
+        least = 1e3 * min(seconds)
         print(f"| {int(name):,} | {median:.2f} | {least:.2f} |", flush=True)
 
 

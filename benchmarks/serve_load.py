@@ -40,38 +40,34 @@ BATCH = 256
 
 def main():
     """Measures and prints."""
-    found = _options()
-    texts = mixed_texts(found.data)
-    process, port = start(found.run)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("--data", required=True, metavar="FILE")
+    parser.add_argument("--savedmodel", metavar="FOLDER")
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--texts", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=100_000)
+    options = parser.parse_args()
+    texts = mixed_texts(options.data)
+    process, port = start(options.run)
     try:
-        if found.seconds:
-            say(f"{found.clients} clients, {found.seconds:g} s, one text each request")
-            report(load(port, found, texts, 1, found.seconds))
-            by_turns(port, found, texts)
-        if found.requests:
-            say(f"memory over {found.requests:,} requests")
-            memory(port, found, texts)
+        if options.seconds:
+            say(f"{options.clients} clients, {options.seconds:g} s, one text each request")
+            report(load(port, options, texts, 1, options.seconds))
+            by_turns(port, options, texts)
+        if options.requests:
+            say(f"memory over {options.requests:,} requests")
+            memory(port, options, texts)
     finally:
         process.send_signal(signal.SIGTERM)
         say(f"server ended with {process.wait(60)}")
-    if found.savedmodel:
-        single(found.savedmodel, texts[:1000])
+    if options.savedmodel:
+        single(options.savedmodel, texts[:1000])
     return 0
-
-
-def _options():
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    options.add_argument("run", metavar="RUN")
-    options.add_argument("--data", required=True, metavar="FILE")
-    options.add_argument("--savedmodel", metavar="FOLDER")
-    options.add_argument("--clients", type=int, default=32)
-    options.add_argument("--seconds", type=float, default=60)
-    options.add_argument("--texts", type=int, default=64)
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--requests", type=int, default=100_000)
-    return options.parse_args()
 
 
 def say(text):
@@ -84,7 +80,8 @@ def mixed_texts(path, count=4096):
     from tfxc.data.formats import open_reader
 
     chunk = next(open_reader(path).chunks(count))
-    draw, known = random.Random(0), [text for text in chunk.texts if text.strip()]
+    draw = random.Random(0)
+    known = [text for text in chunk.texts if text.strip()]
     lengths = draw.choices((1, 2, 5, 20), (60, 25, 10, 5), k=count)
     return [" ".join(draw.choices(known, k=length)) for length in lengths]
 
@@ -95,21 +92,21 @@ def start(run):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     for line in process.stdout:
-        if found := re.search(r"serving at http://127\.0\.0\.1:(\d+)/", line):
-            return process, int(found[1])
+        if match := re.search(r"serving at http://127\.0\.0\.1:(\d+)/", line):
+            return process, int(match[1])
     sys.exit("the server has not started")
 
 
-def load(port, found, texts, size, seconds, requests=None):
+def load(port, options, texts, size, seconds, requests=None):
     """What the clients have seen: latencies, errors, texts per second."""
     bodies = [
         json.dumps({"texts": texts[first : first + size]}).encode()
         for first in range(0, len(texts), size)
     ]
-    given = (port, bodies, found.clients, seconds, requests)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         before = gauge(port, "process_cpu_seconds_total")
-        latencies, errors, took = pool.apply(_clients, given)
+        arguments = (port, bodies, options.clients, seconds, requests)
+        latencies, errors, took = pool.apply(run_clients, arguments)
     answered = len(latencies) * size
     cost = (gauge(port, "process_cpu_seconds_total") - before) / answered
     return {"latencies": latencies, "errors": errors, "rate": answered / took, "cost": cost}
@@ -121,23 +118,27 @@ def gauge(port, name):
         return float(re.search(rf"^{name} (\S+)", answer.read().decode(), re.MULTILINE)[1])
 
 
-def _clients(port, bodies, clients, seconds, requests):
-    return asyncio.run(_all_clients(port, bodies, clients, seconds, requests))
-
-
-async def _all_clients(port, bodies, clients, seconds, requests):
-    latencies, errors = [], []
+def run_clients(port, bodies, clients, seconds, requests):
+    """Latencies, errors, and the seconds in all; runs in a process of its own."""
+    latencies = []
+    errors = []
     begun = time.perf_counter()
     end = begun + seconds
     share = None if requests is None else requests // clients
-    await asyncio.gather(
-        *(_client(port, bodies[n:] + bodies[:n], end, share, latencies, errors)
-          for n in range(clients))
-    )  # fmt: skip
+
+    async def run_all():
+        await asyncio.gather(
+            *(
+                run_client(port, bodies[n:] + bodies[:n], end, share, latencies, errors)
+                for n in range(clients)
+            )
+        )
+
+    asyncio.run(run_all())
     return latencies, errors, time.perf_counter() - begun
 
 
-async def _client(port, bodies, end, requests, latencies, errors):
+async def run_client(port, bodies, end, requests, latencies, errors):
     """One connection: a request after the other."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     done = 0
@@ -167,37 +168,39 @@ def report(seen):
     return seen
 
 
-def memory(port, found, texts):
+def memory(port, options, texts):
     """Prints the server's resident memory while requests are answered."""
     parts = 4
     for part in range(parts + 1):
         size = gauge(port, "process_resident_memory_bytes") / 1e6
-        say(f"  {part * found.requests // parts:>9,} requests: {size:,.1f} MB")
+        say(f"  {part * options.requests // parts:>9,} requests: {size:,.1f} MB")
         if part < parts:
-            load(port, found, texts, 1, 600, found.requests // parts)
+            load(port, options, texts, 1, 600, options.requests // parts)
 
 
-def by_turns(port, found, texts):
+def by_turns(port, options, texts):
     """Prints throughput of the server and of this process, round by round."""
     import numpy as np
 
-    predict, seconds = in_process(found.run), found.seconds / found.rounds
+    predict = in_process(options.run)
+    seconds = options.seconds / options.rounds
     predict(texts, 1.0)  # warm-up, as the server has had
-    say(f"by turns, {seconds:g} s each: {found.clients} clients with {found.texts} texts each "
+    say(f"by turns, {seconds:g} s each: {options.clients} clients with {options.texts} texts each "
         f"request; this process, batches of {BATCH}")  # fmt: skip
     ratios = []
-    for number in range(found.rounds):
+    for number in range(options.rounds):
         turns = [
-            lambda: load(port, found, texts, found.texts, seconds),
+            lambda: load(port, options, texts, options.texts, seconds),
             lambda: predict(texts, seconds),
         ]
         order = (0, 1) if number % 2 == 0 else (1, 0)
         seen = {turn: turns[turn]() for turn in order}
-        served, own = seen[0], seen[1]
-        ratios.append((served["rate"] / own["rate"], own["cost"] / served["cost"]))
+        served = seen[0]
+        here = seen[1]
+        ratios.append((served["rate"] / here["rate"], here["cost"] / served["cost"]))
         say(f"  server {served['rate']:,.0f} texts/s, {1e3 * served['cost']:.3f} ms of processor "
-            f"time a text, {len(served['errors'])} errors; process {own['rate']:,.0f} and "
-            f"{1e3 * own['cost']:.3f}: {ratios[-1][0]:.2f} by the clock, {ratios[-1][1]:.2f} by "
+            f"time a text, {len(served['errors'])} errors; process {here['rate']:,.0f} and "
+            f"{1e3 * here['cost']:.3f}: {ratios[-1][0]:.2f} by the clock, {ratios[-1][1]:.2f} by "
             "processor time")  # fmt: skip
     clock, processor = np.median(ratios, axis=0)
     say(f"  median: {clock:.2f} by the clock, {processor:.2f} by processor time")
@@ -212,13 +215,16 @@ def in_process(run):
     predict = RunPredictor(load_run(run), probabilities=None)
 
     def predicted(texts, seconds):
-        begun, cpu, done = time.perf_counter(), time.process_time(), 0
+        begun = time.perf_counter()
+        cpu = time.process_time()
+        done = 0
         while time.perf_counter() < begun + seconds:
             first = done % len(texts)
             batch = texts[first : first + BATCH]
             predict(Chunk([[] for _ in batch], texts=batch))
             done += len(batch)
-        took, spent = time.perf_counter() - begun, time.process_time() - cpu
+        took = time.perf_counter() - begun
+        spent = time.process_time() - cpu
         return {"rate": done / took, "cost": spent / done}
 
     return predicted
@@ -230,7 +236,8 @@ def single(folder, texts):
     import tensorflow as tf
 
     model = tf.saved_model.load(folder)
-    call, times = model.signatures["serving_default"], []
+    call = model.signatures["serving_default"]
+    times = []
     for number, text in enumerate(texts[:50] + texts):
         begun = time.perf_counter()
         call(text=tf.constant([text]))["labels"].numpy()

@@ -22,27 +22,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def main():
     """Exports the run, measures the parts and prints a table."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("run", metavar="RUN")
-    options.add_argument("--data", required=True, metavar="FILE")
-    options.add_argument("--texts", type=int, default=300)
-    options.add_argument("--k", type=int, default=5)
-    options.add_argument("--threads", type=int, default=1)
-    found = options.parse_args()
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("--data", required=True, metavar="FILE")
+    parser.add_argument("--texts", type=int, default=300)
+    parser.add_argument("--k", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
     import numpy as np
     import tensorflow as tf
 
     import tfxc  # noqa: F401  (chooses TensorFlow's kernels)
 
-    tf.config.threading.set_intra_op_parallelism_threads(found.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(found.threads)
-    texts = read_texts(found.data, found.texts)
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(options.threads)
+    texts = read_texts(options.data, options.texts)
     with tempfile.TemporaryDirectory() as folder:
-        parts, size = parts_of(found.run, Path(folder) / "served", found.k)
+        parts, size = parts_of(options.run, Path(folder) / "served", options.k)
         times = measured(parts, texts)
-    print(f"{found.run}: {len(texts)} texts one by one, {size / 1e6:.1f} MB on disk")
+    print(f"{options.run}: {len(texts)} texts one by one, {size / 1e6:.1f} MB on disk")
     print(f"{'':28}{'p50 ms':>10}{'p99 ms':>10}")
     for name, seconds in times.items():
         median, most = 1e3 * np.percentile(seconds, [50, 99])
@@ -59,7 +59,7 @@ def read_texts(path, count):
     chunks = (chunk.texts for chunk in open_reader(path).chunks(count))
     texts = list(itertools.islice(itertools.chain.from_iterable(chunks), count))
     if not texts:
-        sys.exit(f"{path}: texts expected, found none")
+        sys.exit(f"{path}: there are no texts")
     return [tf.constant([text]) for text in texts]
 
 
@@ -73,7 +73,8 @@ def parts_of(run, folder, k):
     loaded = load_run(run)
     served = export_savedmodel(loaded, folder, k)
     kept = tf.saved_model.load(str(served.folder))
-    whole, from_features = kept.signatures["serving_default"], kept.signatures["features"]
+    whole = kept.signatures["serving_default"]
+    from_features = kept.signatures["features"]
     to_features = tf.function(loaded.text_features.graph(Path(run) / "assets/text_features"))
     parts = {
         "text to label names": lambda text, _: whole(text=text)["labels"],
@@ -84,16 +85,13 @@ def parts_of(run, folder, k):
         parts["features to encodings"] = lambda _, features: encode(features)
 
     def labels(_, features, kept=kept):
-        given = features if isinstance(features, dict) else {_only_name(from_features): features}
-        return from_features(**given)["labels"]
+        if not isinstance(features, dict):
+            (name,) = from_features.structured_input_signature[1]
+            features = {name: features}
+        return from_features(**features)["labels"]
 
     parts["features to label names"] = labels
     return {"features": to_features, **parts}, served.size_bytes
-
-
-def _only_name(signature):
-    (name,) = signature.structured_input_signature[1]
-    return name
 
 
 def measured(parts, texts):

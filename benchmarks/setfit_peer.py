@@ -37,17 +37,19 @@ def drawn(rows, number, seed):
     by_label = {}
     for row in rows:
         by_label.setdefault(row["labels"][0], []).append(row)
-    draw, chosen = np.random.default_rng(seed), []
-    for label, found in sorted(by_label.items()):
-        if len(found) < number:
-            raise SystemExit(f"label {label!r} has {len(found)} examples, {number} are to be drawn")
-        chosen += [found[place] for place in draw.permutation(len(found))[:number]]
+    draw = np.random.default_rng(seed)
+    chosen = []
+    for label, rows in sorted(by_label.items()):
+        if len(rows) < number:
+            raise SystemExit(f"label {label!r} has {len(rows)} examples, {number} are to be drawn")
+        chosen += [rows[place] for place in draw.permutation(len(rows))[:number]]
     return chosen
 
 
 def ours(options, train, seed, folder):
     """P@1 on dev and processor seconds of one training of the config on the lines of ``train``."""
-    run, before = Path(folder) / "run", os.times()
+    run = Path(folder) / "run"
+    before = os.times()
     changes = [f"data.train={train}", f"seed={seed}", f"run={run}", *options.set]
     command = [sys.executable, "-m", "tfxc.train", "--config", options.config]
     command += [part for change in changes for part in ("--set", change)]
@@ -77,7 +79,8 @@ def worker(train, dev, model, seed, iterations, names):
     from setfit import SetFitModel, Trainer, TrainingArguments
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    rows, queries = lines_of(train), lines_of(dev)
+    rows = lines_of(train)
+    queries = lines_of(dev)
     pairs = [(row["text"], row["labels"][0]) for row in rows]
     if names:
         pairs += [(label.replace("_", " "), label) for label in sorted({pair[1] for pair in pairs})]
@@ -97,28 +100,28 @@ def worker(train, dev, model, seed, iterations, names):
         data = Dataset.from_dict({"text": texts, "label": labels})
         Trainer(model=tuned, args=arguments, train_dataset=data).train()
     seconds = time.process_time() - start
-    found = tuned.predict([row["text"] for row in queries], batch_size=64)
-    right = [label == row["labels"][0] for label, row in zip(found, queries, strict=True)]
+    answers = tuned.predict([row["text"] for row in queries], batch_size=64)
+    right = [label == row["labels"][0] for label, row in zip(answers, queries, strict=True)]
     print(json.dumps({"P@1": sum(right) / len(right), "seconds": seconds}))
 
 
 def measured(options, config, rows):
     """Prints a line per seed; (seed, side) -> (P@1, seconds)."""
-    found = {}
+    results = {}
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
             train = Path(folder) / "train.jsonl"
             lines = drawn(rows, options.examples, seed)
             train.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
             if not options.peer_only:
-                found[seed, "tfxc"] = ours(options, train, seed, folder)
+                results[seed, "tfxc"] = ours(options, train, seed, folder)
             if options.peer_python:
-                found[seed, "setfit"] = peer(options, config, train, seed)
+                results[seed, "setfit"] = peer(options, config, train, seed)
         for side in ("tfxc", "setfit"):
-            if (seed, side) in found:
-                score, seconds = found[seed, side]
+            if (seed, side) in results:
+                score, seconds = results[seed, side]
                 print(f"seed {seed} {side:8} P@1 {100 * score:.2f}  {seconds:.0f} s", flush=True)
-    return found
+    return results
 
 
 def main(arguments=None):
@@ -139,11 +142,12 @@ def main(arguments=None):
     from tfxc.data.source_files import expand
 
     config = load_config(options.config, [])
-    found = measured(options, config, lines_of(expand(config.data.train)))
+    results = measured(options, config, lines_of(expand(config.data.train)))
     for side in ("tfxc", "setfit"):
-        rows = [row for (_, of), row in found.items() if of == side]
+        rows = [row for (_, of), row in results.items() if of == side]
         if rows:
-            (score, seconds), spread = np.mean(rows, axis=0), np.std([row[0] for row in rows])
+            score, seconds = np.mean(rows, axis=0)
+            spread = np.std([row[0] for row in rows])
             print(f"{side}: P@1 {100 * score:.2f} ± {100 * spread:.2f}, {seconds:.0f} s")
 
 

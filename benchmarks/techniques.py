@@ -46,25 +46,25 @@ TRIED = {
 
 def main():
     """Trains all and prints the table."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--config", default="configs/textcnn_clinc150.json")
-    options.add_argument("--only", help="names of the table's rows, joined by ;")
-    options.add_argument("--seeds", default="0,1,2")
-    options.add_argument("--set", action="append", default=[], help="passed on to tfxc train")
-    options.add_argument("--runs", default="runs/techniques", help="folder of the runs")
-    options.add_argument("--steps", type=int, help="time so many steps of each, by turns")
-    options.add_argument("--threads", type=int, default=1, help="of --steps")
-    found = options.parse_args()
-    names = found.only.split(";") if found.only else list(TRIED)
-    if found.steps:
-        return print_steps(names, found)
+    parser.add_argument("--config", default="configs/textcnn_clinc150.json")
+    parser.add_argument("--only", help="names of the table's rows, joined by ;")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--set", action="append", default=[], help="passed on to tfxc train")
+    parser.add_argument("--runs", default="runs/techniques", help="folder of the runs")
+    parser.add_argument("--steps", type=int, help="time so many steps of each, by turns")
+    parser.add_argument("--threads", type=int, default=1, help="of --steps")
+    options = parser.parse_args()
+    names = options.only.split(";") if options.only else list(TRIED)
+    if options.steps:
+        return print_steps(names, options)
     rows = {}
     for name in names:
-        rows[name] = [trained(name, seed, found) for seed in found.seeds.split(",")]
+        rows[name] = [trained(name, seed, options) for seed in options.seeds.split(",")]
         print(line(name, rows[name], rows.get("plain", rows[name])), flush=True)
-    path = Path(found.runs) / "table.json"
+    path = Path(options.runs) / "table.json"
     path.write_text(json.dumps(rows, indent=2) + "\n")
     print(f"written: {path}")
     return 0

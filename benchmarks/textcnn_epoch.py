@@ -47,7 +47,8 @@ def torch_worker(path, threads):
     output = torch.nn.Linear(192, 2)
     parts = [*table.parameters(), *filters.parameters(), *output.parameters()]
     optimizer = torch.optim.Adam(parts, lr=1e-3, fused=True)
-    dropout, loss_of = torch.nn.Dropout(0.5), torch.nn.CrossEntropyLoss()
+    dropout = torch.nn.Dropout(0.5)
+    loss_of = torch.nn.CrossEntropyLoss()
     count = 0
 
     def step():
@@ -79,11 +80,12 @@ def write_batches(path):
     folder = ensure_prepared(config.data)
     source = open_source(folder, "train", 2**30)
     size = config.training.batch_size
-    tokens, labels = np.zeros((BATCHES, size, 512), np.int32), np.zeros((BATCHES, size), np.int64)
+    tokens = np.zeros((BATCHES, size, 512), np.int32)
+    labels = np.zeros((BATCHES, size), np.int64)
     for step in range(BATCHES):
         batch = source.batch(0, step, size)
-        found = batch["features"]
-        tokens[step, :, : found.shape[1]] = found
+        ids = batch["features"]
+        tokens[step, :, : ids.shape[1]] = ids
         labels[step] = batch["labels"][:, 0]
     np.savez(path, tokens=tokens, labels=labels, size=Manifest.load(folder).num_features)
     return source.num_examples, size
@@ -91,19 +93,19 @@ def write_batches(path):
 
 def main():
     """Prints seconds per epoch, from the mean step, and ratios."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--torch-python", help="a Python with torch 2.13; left out without it")
-    options.add_argument("--threads", type=int, default=1)
-    options.add_argument("--rounds", type=int, default=4)
-    options.add_argument("--steps", type=int, default=50)
-    options.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.worker:
-        name, path = found.worker
+    parser.add_argument("--torch-python", help="a Python with torch 2.13; left out without it")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        name, path = options.worker
         worker = torch_worker if name == "torch" else tfxc_worker
-        return answer(worker(path, found.threads), warm_up=20)
+        return answer(worker(path, options.threads), warm_up=20)
     with tempfile.TemporaryDirectory() as folder:
         arrays = str(Path(folder) / "batches.npz")
         examples, batch = write_batches(arrays)
@@ -111,17 +113,18 @@ def main():
             "tfxc": (sys.executable, CONFIG),
             "tfxc pgd": (sys.executable, CONFIG.replace(".json", "_pgd.json")),
         }
-        if found.torch_python:
-            workers["torch"] = (found.torch_python, arrays)
+        if options.torch_python:
+            workers["torch"] = (options.torch_python, arrays)
         commands = {
-            name: [python, __file__, "--threads", str(found.threads), "--worker", name, path]
+            name: [python, __file__, "--threads", str(options.threads), "--worker", name, path]
             for name, (python, path) in workers.items()
         }
-        steps = dict.fromkeys(workers, found.steps)
-        times = duel(commands, found.threads, found.rounds, steps)
-    print(json.dumps({"threads": found.threads, "cores": os.cpu_count()}))
+        steps = dict.fromkeys(workers, options.steps)
+        times = duel(commands, options.threads, options.rounds, steps)
+    print(json.dumps({"threads": options.threads, "cores": os.cpu_count()}))
     for name, values in times.items():
-        mean, best = statistics.mean(values), statistics.median(values)
+        mean = statistics.mean(values)
+        best = statistics.median(values)
         print(f"{name:10} {mean * examples / batch:7.2f} s/epoch, median step {1e3 * best:6.2f} ms")
     return 0
 

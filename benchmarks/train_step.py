@@ -16,7 +16,12 @@ import sys
 
 from _alternating import answer, duel
 
-FEATURES, HIDDEN, BUCKETS, BATCH, NONZEROS, LABELS = 135_909, 512, 10_000, 256, 75, 5
+FEATURES = 135_909
+HIDDEN = 512
+BUCKETS = 10_000
+BATCH = 256
+NONZEROS = 75
+LABELS = 5
 BATCHES = 16
 
 
@@ -144,25 +149,25 @@ WORKERS = {"tfxc": tfxc_worker, "torch": torch_worker, "keras": keras_worker}
 
 def main():
     """Prints medians and ratios."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--torch-python", help="a Python with torch 2.13; left out without it")
-    options.add_argument("--threads", type=int, default=os.cpu_count())
-    options.add_argument("--rounds", type=int, default=6)
-    options.add_argument("--steps", type=int, default=8)
-    options.add_argument("--json", help="write the results here")
-    options.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.worker:
-        return answer(WORKERS[found.worker](found.threads), warm_up=3)
+    parser.add_argument("--torch-python", help="a Python with torch 2.13; left out without it")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--json", help="write the results here")
+    parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return answer(WORKERS[options.worker](options.threads), warm_up=3)
     pythons = {"tfxc": sys.executable, "keras": sys.executable}
-    if found.torch_python:
-        pythons["torch"] = found.torch_python
-    worker = ("--threads", str(found.threads), "--worker")
+    if options.torch_python:
+        pythons["torch"] = options.torch_python
+    worker = ("--threads", str(options.threads), "--worker")
     commands = {name: [python, __file__, *worker, name] for name, python in pythons.items()}
-    steps = dict.fromkeys(pythons, found.steps) | {"keras": max(1, found.steps // 4)}
-    times = duel(commands, found.threads, found.rounds, steps)
+    steps = dict.fromkeys(pythons, options.steps) | {"keras": max(1, options.steps // 4)}
+    times = duel(commands, options.threads, options.rounds, steps)
     medians = {name: statistics.median(values) for name, values in times.items()}
     print(f"{'':8}{'min ms':>10}{'median ms':>12}{'examples/s':>12}{'ratio to tfxc':>15}")
     for name, values in times.items():
@@ -170,9 +175,9 @@ def main():
             f"{name:8}{1e3 * min(values):10.1f}{1e3 * medians[name]:12.1f}"
             f"{BATCH / medians[name]:12,.0f}{medians[name] / medians['tfxc']:15.2f}"
         )
-    if found.json:
-        with open(found.json, "w", encoding="utf-8") as stream:
-            json.dump({"threads": found.threads, "seconds": times}, stream)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as stream:
+            json.dump({"threads": options.threads, "seconds": times}, stream)
     return 0
 
 

@@ -21,7 +21,8 @@ SETS = {
     "eurlex57k": {"min_df": 3},
     "wn18rr": {"ngram_range": (1, 2)},
 }
-SPLITS, LEAF = 16, 100
+SPLITS = 16
+LEAF = 100
 
 
 def write_vectors(folder, features, path):
@@ -33,7 +34,8 @@ def write_vectors(folder, features, path):
     from tfxc.data.text.bags import TfidfFeatures
     from tfxc.labels.label_embeddings import pifa
 
-    texts, labels = [], []
+    texts = []
+    labels = []
     for chunk in open_reader(folder / "train.jsonl.xz").chunks(4096):
         texts += chunk.texts
         labels += chunk.labels
@@ -69,7 +71,8 @@ def work(builder, path, threads):
     import scipy.sparse
 
     vectors = scipy.sparse.load_npz(path).tocsr()
-    begin, processor = time.perf_counter(), time.process_time()
+    begin = time.perf_counter()
+    processor = time.process_time()
     leaves = builder(vectors, threads)
     row = {"clock": time.perf_counter() - begin, "processor": time.process_time() - processor}
     # Not getrusage: that remembers the process that started this one.
@@ -90,13 +93,13 @@ def call(python, name, path, threads):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(name, path, found):
+def compare(name, path, options):
     """Prints the rows of one set."""
-    pythons = {"tfxc": sys.executable, "libpecos": found.pecos_python}
+    pythons = {"tfxc": sys.executable, "libpecos": options.pecos_python}
     rows = {builder: [] for builder in pythons}
-    for _ in range(found.rounds):
+    for _ in range(options.rounds):
         for builder, python in pythons.items():
-            rows[builder].append(call(python, builder, path, found.threads))
+            rows[builder].append(call(python, builder, path, options.threads))
     middle = {
         builder: {key: statistics.median(row[key] for row in several) for key in several[0]}
         for builder, several in rows.items()
@@ -112,25 +115,25 @@ def compare(name, path, found):
 
 def main():
     """Compares on every set that is there."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--data", type=Path, help="folder with the sets")
-    options.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
-    options.add_argument("--threads", type=int, default=1)
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.worker:
-        builder, path = found.worker
-        return work({"tfxc": ours, "libpecos": theirs}[builder], path, found.threads)
-    if found.data is None:
-        options.error("--data is required")
+    parser.add_argument("--data", type=Path, help="folder with the sets")
+    parser.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        builder, path = options.worker
+        return work({"tfxc": ours, "libpecos": theirs}[builder], path, options.threads)
+    if options.data is None:
+        parser.error("--data is required")
     with tempfile.TemporaryDirectory() as folder:
         for name, features in SETS.items():
             path = Path(folder) / f"{name}.npz"
-            write_vectors(found.data / name, features, path)
-            compare(name, path, found)
+            write_vectors(options.data / name, features, path)
+            compare(name, path, options)
     return 0
 
 

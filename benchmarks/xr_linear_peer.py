@@ -21,7 +21,10 @@ import time
 
 from _peers import precision, print_rows, run_peer, run_peer_on, train_ours
 
-SPLITS, LEAF, THRESHOLD, BEAM = 16, 100, 0.1, 10
+SPLITS = 16
+LEAF = 100
+THRESHOLD = 0.1
+BEAM = 10
 
 
 def pecos_worker(train_path, dev_path, threads):
@@ -31,7 +34,8 @@ def pecos_worker(train_path, dev_path, threads):
     from pecos.xmc.xlinear import XLinearModel
 
     x, y = matrices(dict(np.load(train_path)))
-    begin, processor = time.perf_counter(), time.process_time()
+    begin = time.perf_counter()
+    processor = time.process_time()
     vectors = LabelEmbeddingFactory.create(y, x, method="pifa")
     settings = {"nr_splits": SPLITS, "max_leaf_size": LEAF, "threads": threads}
     chain = Indexer.gen(vectors, indexer_type="hierarchicalkmeans", **settings)
@@ -42,10 +46,11 @@ def pecos_worker(train_path, dev_path, threads):
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     dev = dict(np.load(dev_path))
-    features, processor = matrices(dev)[0], time.process_time()
-    found = model.predict(features, beam_size=BEAM, only_topk=5, threads=threads)
+    features = matrices(dev)[0]
+    processor = time.process_time()
+    scores = model.predict(features, beam_size=BEAM, only_topk=5, threads=threads)
     row["prediction_processor_seconds"] = time.process_time() - processor
-    print(json.dumps({**row, **precision(best_five(found), dev["labels"])}))
+    print(json.dumps({**row, **precision(best_five(scores), dev["labels"])}))
 
 
 def matrices(data):
@@ -53,7 +58,8 @@ def matrices(data):
     import numpy as np
     import scipy.sparse
 
-    splits, labels = data["row_splits"], data["labels"]
+    splits = data["row_splits"]
+    labels = data["labels"]
     shape = (len(labels), int(data["num_features"]))
     features = scipy.sparse.csr_matrix((data["weights"], data["ids"], splits), shape)
     rows, columns = np.nonzero((labels >= 0) & (labels < data["num_labels"]))
@@ -78,27 +84,27 @@ def best_five(scores):
 
 def main():
     """Prints both rows and the ratio of the training times."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--config", default="configs/dense_eurlex57k.json")
-    options.add_argument("--prepared", help="folder of a prepared set: runs the peer alone on it")
-    options.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
-    options.add_argument("--epochs", type=float, help="of ours (default: the config's)")
-    options.add_argument("--threads", type=int, default=1, help="of the peer")
-    options.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.worker:
-        return pecos_worker(*found.worker, found.threads)
-    threads = ("--threads", str(found.threads))
-    if found.prepared:
+    parser.add_argument("--config", default="configs/dense_eurlex57k.json")
+    parser.add_argument("--prepared", help="folder of a prepared set: runs the peer alone on it")
+    parser.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
+    parser.add_argument("--epochs", type=float, help="of ours (default: the config's)")
+    parser.add_argument("--threads", type=int, default=1, help="of the peer")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return pecos_worker(*options.worker, options.threads)
+    threads = ("--threads", str(options.threads))
+    if options.prepared:
         splits = ("train", "test")
-        row = run_peer_on(found.pecos_python, __file__, found.prepared, splits, *threads)
+        row = run_peer_on(options.pecos_python, __file__, options.prepared, splits, *threads)
         print("\n".join(f"{name:30}{value:12.4f}" for name, value in row.items()))
         return 0
     rows = {
-        "XR-Linear": run_peer(found.pecos_python, __file__, found.config, *threads),
-        "tfxc": train_ours(found.config, found.epochs),
+        "XR-Linear": run_peer(options.pecos_python, __file__, options.config, *threads),
+        "tfxc": train_ours(options.config, options.epochs),
     }
     print_rows(rows, "XR-Linear")
     print(f"XR-Linear, processor seconds: {rows['XR-Linear']['processor_seconds']:.0f}")

@@ -24,7 +24,11 @@ from pathlib import Path
 
 from _alternating import answer, duel
 
-SPLITS, LEAF, THRESHOLD, BEAM, K = 16, 100, 0.1, 10, 10
+SPLITS = 16
+LEAF = 100
+THRESHOLD = 0.1
+BEAM = 10
+K = 10
 SETS = {
     "eurlex57k": {"min_df": 3},
     "wn18rr": {"ngram_range": (1, 2)},
@@ -48,8 +52,8 @@ def write_matrices(name, data, folder):
     vectoriser = TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **SETS[name])
     labels = MultiLabelBinarizer(sparse_output=True).fit([row["labels"] for row in rows["train"]])
     vectoriser.fit([row["text"] for row in rows["train"]])
-    for split, found in rows.items():
-        features = vectoriser.transform([row["text"] for row in found])
+    for split, examples in rows.items():
+        features = vectoriser.transform([row["text"] for row in examples])
         features.sort_indices()
         scipy.sparse.save_npz(folder / f"X.{split}.npz", features, compressed=False)
     targets = labels.transform([row["labels"] for row in rows["train"]]).astype(np.float32)
@@ -61,7 +65,8 @@ def train_pecos(folder):
     from pecos.xmc import Indexer, LabelEmbeddingFactory
     from pecos.xmc.xlinear import XLinearModel
 
-    x, y = matrix(folder / "X.train.npz"), matrix(folder / "Y.train.npz")
+    x = matrix(folder / "X.train.npz")
+    y = matrix(folder / "Y.train.npz")
     vectors = LabelEmbeddingFactory.create(y, x, method="pifa")
     settings = {"nr_splits": SPLITS, "max_leaf_size": LEAF, "threads": 1}
     chain = Indexer.gen(vectors, indexer_type="hierarchicalkmeans", **settings)
@@ -109,10 +114,10 @@ def work(kind, folder, mode):
         predict(rows)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     else:
-        found = predict(rows)
+        best = predict(rows)
         if kind != "tfxc":
-            found = found.indices.reshape(-1, K), found.data.reshape(-1, K)
-        np.savez(folder / f"found.{kind}.npz", ids=found[0], scores=found[1])
+            best = best.indices.reshape(-1, K), best.data.reshape(-1, K)
+        np.savez(folder / f"best.{kind}.npz", ids=best[0], scores=best[1])
 
 
 def prepare(name, options):
@@ -171,8 +176,8 @@ def same_predictions(folder):
     """A sentence about the two programs' predictions."""
     import numpy as np
 
-    found = [np.load(folder / f"found.{kind}.npz") for kind in ("tfxc", LAYOUTS[0])]
-    (ids, scores), (peer_ids, peer_scores) = ((file["ids"], file["scores"]) for file in found)
+    files = [np.load(folder / f"best.{kind}.npz") for kind in ("tfxc", LAYOUTS[0])]
+    (ids, scores), (peer_ids, peer_scores) = ((file["ids"], file["scores"]) for file in files)
     sets = (np.sort(ids) == np.sort(peer_ids)).all(axis=1).mean()
     order = (ids == peer_ids).all(axis=1).mean()
     difference = np.abs(scores - peer_scores).max()
@@ -184,23 +189,23 @@ def same_predictions(folder):
 
 def main():
     """Compares on all sets."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
-    options.add_argument("--data", default=os.environ.get("TFXC_DATA", "data"))
-    options.add_argument("--cache", default="runs/xr_linear_prediction", metavar="FOLDER")
-    options.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
-    options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--json", metavar="FILE", help="also write the results there")
-    options.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.worker:
-        kind, folder, mode = found.worker
+    parser.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
+    parser.add_argument("--data", default=os.environ.get("TFXC_DATA", "data"))
+    parser.add_argument("--cache", default="runs/xr_linear_prediction", metavar="FOLDER")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", metavar="FILE", help="also write the results there")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        kind, folder, mode = options.worker
         return train_pecos(Path(folder)) if kind == "train" else work(kind, Path(folder), mode)
-    rows = {name: compare(name, found) for name in found.sets}
-    if found.json:
-        Path(found.json).write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    rows = {name: compare(name, options) for name in options.sets}
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=2), encoding="utf-8")
     return 0
 
 

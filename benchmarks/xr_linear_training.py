@@ -22,7 +22,10 @@ SETS = {
     "eurlex57k": {"min_df": 3},
     "wn18rr": {"ngram_range": (1, 2)},
 }
-SPLITS, LEAF, THRESHOLD, BEAM = 16, 100, 0.1, 10
+SPLITS = 16
+LEAF = 100
+THRESHOLD = 0.1
+BEAM = 10
 
 
 def write_matrices(source, features, folder, rows):
@@ -39,12 +42,16 @@ def write_matrices(source, features, folder, rows):
         return
     folder.mkdir(parents=True, exist_ok=True)
     vectoriser = TfidfVectorizer(sublinear_tf=True, dtype=np.float32, **features)
-    known, matrices = {}, {}
+    known = {}
+    matrices = {}
     for split in ("train", "dev"):
-        texts, labels = [], []
+        texts = []
+        labels = []
         for chunk in open_reader(source / f"{split}.jsonl.xz").chunks(4096):
-            texts, labels = texts + chunk.texts, labels + chunk.labels
-        texts, labels = texts[:rows], labels[:rows]
+            texts = texts + chunk.texts
+            labels = labels + chunk.labels
+        texts = texts[:rows]
+        labels = labels[:rows]
         if split == "train":
             known = {name: i for i, name in enumerate(sorted({n for row in labels for n in row}))}
             vectoriser.fit(texts)
@@ -88,7 +95,8 @@ def theirs(x, y, parents, dev):
     from pecos.xmc.xlinear import XLinearModel
     from xr_linear_peer import best_five
 
-    above, chain = 1, []
+    above = 1
+    chain = []
     for level in parents:
         places = np.arange(len(level)), level
         ones = np.ones(len(level), np.float32)
@@ -114,12 +122,12 @@ def worker(which, folder):
     with np.load(folder / "parents.npz") as archive:
         parents = [archive[name] for name in archive.files]
     train = {"ours": ours, "theirs": theirs}[which]
-    seconds, kept, found = train(read("train-x"), read("train-y"), parents, read("dev-x"))
+    seconds, kept, best = train(read("train-x"), read("train-y"), parents, read("dev-x"))
     truth = read("dev-y")
-    rows = np.repeat(np.arange(len(found)), found.shape[1])
-    hits = np.zeros(found.shape)
-    good = found.ravel() >= 0
-    hits.ravel()[good] = np.asarray(truth[rows[good], found.ravel()[good]]).ravel() > 0
+    rows = np.repeat(np.arange(len(best)), best.shape[1])
+    hits = np.zeros(best.shape)
+    good = best.ravel() >= 0
+    hits.ravel()[good] = np.asarray(truth[rows[good], best.ravel()[good]]).ravel() > 0
     row = {"seconds": seconds, "kept": kept, "megabytes": most_memory()}
     print(json.dumps({**row, **{f"P@{k}": 100 * hits[:, :k].mean() for k in (1, 3, 5)}}))
 
@@ -133,45 +141,45 @@ def most_memory():
 
 def compare(name, folder, pythons, rounds):
     """Trains both in turns and prints their table."""
-    found = {which: [] for which in pythons}
+    measures = {which: [] for which in pythons}
     for _ in range(rounds):
         for which, python in pythons.items():
             command = [python, __file__, "--worker", which, str(folder)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            found[which].append(json.loads(done.stdout.splitlines()[-1]))
+            measures[which].append(json.loads(done.stdout.splitlines()[-1]))
     columns = ("seconds", "megabytes", "kept", "P@1", "P@3", "P@5")
     print(f"{name:12}" + "".join(f"{column:>12}" for column in columns))
-    for which, runs in found.items():
+    for which, runs in measures.items():
         values = (statistics.median(run[column] for run in runs) for column in columns)
         print(f"{which:12}" + "".join(f"{value:12,.2f}" for value in values))
-    pairs = zip(found["ours"], found["theirs"], strict=True)
+    pairs = zip(measures["ours"], measures["theirs"], strict=True)
     ratios = [one["seconds"] / other["seconds"] for one, other in pairs]
     print(f"processor seconds, ours / theirs: {statistics.median(ratios):.3f}", flush=True)
 
 
 def main():
     """Prints a table for each data set."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--data", type=Path, help="folder of the data sets")
-    options.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
-    options.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    options.add_argument("--rows", type=int, help="use so many training rows only")
-    options.add_argument("--rounds", type=int, default=1)
-    options.add_argument("--cache", type=Path, help="keep the matrices in this folder")
-    options.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.worker:
-        return worker(found.worker[0], Path(found.worker[1]))
-    if not found.data:
-        options.error("--data is required")
-    pythons = {"ours": sys.executable, "theirs": found.pecos_python}
+    parser.add_argument("--data", type=Path, help="folder of the data sets")
+    parser.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--rows", type=int, help="use so many training rows only")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--cache", type=Path, help="keep the matrices in this folder")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return worker(options.worker[0], Path(options.worker[1]))
+    if not options.data:
+        parser.error("--data is required")
+    pythons = {"ours": sys.executable, "theirs": options.pecos_python}
     with tempfile.TemporaryDirectory() as scratch:
-        for name in found.sets:
-            folder = (found.cache or Path(scratch)) / f"{name}-{found.rows or 'all'}"
-            write_matrices(found.data / name, SETS[name], folder, found.rows)
-            compare(name, folder, pythons, found.rounds)
+        for name in options.sets:
+            folder = (options.cache or Path(scratch)) / f"{name}-{options.rows or 'all'}"
+            write_matrices(options.data / name, SETS[name], folder, options.rows)
+            compare(name, folder, pythons, options.rounds)
     return 0
 
 

@@ -62,7 +62,8 @@ def encoder_folder(model, folder):
 
 def level(config, epochs, examples, start):
     """Parameters of libpecos for a level of a config of ours."""
-    recipe, training = config["recipe"], config["training"]
+    recipe = config["recipe"]
+    training = config["training"]
     steps = int(epochs * examples) // training["batch_size"]
     return {
         "negative_sampling": recipe.get("negatives", "tfn+man"),
@@ -85,7 +86,8 @@ def level(config, epochs, examples, start):
 
 def parameters(config, examples, start):
     """Training and prediction parameters of libpecos for a config of ours."""
-    recipe, head = config["recipe"], config["head"]
+    recipe = config["recipe"]
+    head = config["head"]
     other = [*_OURS & set(recipe), *set(recipe.get("ranker", {})) - {"threshold"}]
     if other:
         sys.exit(f"libpecos gets no equal of recipe.{other[0]}: compare a config without it")
@@ -101,13 +103,13 @@ def parameters(config, examples, start):
         "matcher_params_chain": [level(config, e, examples, start) for e in recipe["epochs"]],
         "ranker_params": {"hlm_args": {"model_chain": ranker}},
     }
-    found = {
+    matcher = {
         "only_topk": recipe.get("only_topk", 20),
         "post_processor": "l3-hinge",  # as ours and the published runs; its default is noop
         "ensemble_method": recipe.get("ensemble", "concat-only"),
         "truncate_length": config["data"]["text_features"]["tokens"]["max_length"],
     }
-    return train, {"matcher_params_chain": [found] * len(recipe["epochs"])}
+    return train, {"matcher_params_chain": [matcher] * len(recipe["epochs"])}
 
 
 def pecos_worker(config):
@@ -153,22 +155,22 @@ def hits(ids, names, labels, k):
 
 def main():
     """Prints both rows and the ratio of the training times."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    options.add_argument("--config", default="configs/xr_transformer_clinc150.json")
-    options.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
-    options.add_argument("--set", action="append", default=[], help="change of the config")
-    options.add_argument("--only", choices=("tfxc", "libpecos"), help="one of the two")
-    options.add_argument("--worker", help=argparse.SUPPRESS)
-    found = options.parse_args()
-    if found.worker:
-        return pecos_worker(found.worker)
+    parser.add_argument("--config", default="configs/xr_transformer_clinc150.json")
+    parser.add_argument("--pecos-python", default=sys.executable, help="a Python with libpecos")
+    parser.add_argument("--set", action="append", default=[], help="change of the config")
+    parser.add_argument("--only", choices=("tfxc", "libpecos"), help="one of the two")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return pecos_worker(options.worker)
     rows = {}
-    if found.only != "tfxc":
-        rows["libpecos"] = run_pecos(found)
-    if found.only != "libpecos":
-        rows["tfxc"] = train_ours(found.config, changes=[*found.set, "evaluation.k=[1,3,5]"])
+    if options.only != "tfxc":
+        rows["libpecos"] = run_pecos(options)
+    if options.only != "libpecos":
+        rows["tfxc"] = train_ours(options.config, changes=[*options.set, "evaluation.k=[1,3,5]"])
     print_rows(rows, "libpecos")
     return 0
 

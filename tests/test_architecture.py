@@ -29,7 +29,8 @@ LAYERS = [
     [{"training"}],
     [{"recipes"}, {"exports"}, {"reports"}, {"serving"}],
     [{"imports"}],
-    [{"__init__", "__main__", "train", "commands", "estimator"}],
+    [{"estimator"}],
+    [{"__init__", "__main__", "train", "commands"}],
 ]
 LIGHT = ["tfxc", "tfxc.__main__", "tfxc.version", "tfxc.core.cli", "tfxc.core.registry"]
 METHODS = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]

@@ -184,7 +184,7 @@ def test_dense_features():
 @pytest.mark.parametrize(
     ("sections", "sizes", "message"),
     [
-        ({}, {"feature_kind": "dense"}, "encoder.name: .*'bag_mlp' expects sparse features"),
+        ({}, {"feature_kind": "dense"}, "encoder.name: .*'bag_mlp' reads sparse features"),
         ({"encoder": {"name": "bag_mlp", "num_features": 3}}, {}, "encoder.num_features: .*the da"),
         (
             {"encoder": {"name": "bag_mlp", "dropout": 2}},
@@ -222,7 +222,9 @@ def test_every_head_has_other_starts(head):
 
 
 def test_vectors_of_texts_have_no_start():
-    with pytest.raises(ConfigError, match=r"head\.start: no start expected"):
+    with pytest.raises(
+        ConfigError, match=r"head\.start: start 'xavier' means nothing to head 'label_text'"
+    ):
         build_model(config(head={"name": "label_text", "start": "xavier"}), **SIZES)
 
 
@@ -249,12 +251,12 @@ def test_starts_of_a_fused_head():
     assert (plain != other).mean() > 0.99
     assert abs(other).max() <= other.shape[1] ** -0.5
     np.testing.assert_allclose(rounded.astype(np.float32), other, rtol=2**-8)
-    with pytest.raises(ConfigError, match="found 'xavier', which depends on the number of labels"):
+    with pytest.raises(ConfigError, match="start 'xavier' depends on the number of labels"):
         build_model(config(head={**section, "start": "xavier"}), **SIZES)
 
 
 def test_a_wrong_start():
     with pytest.raises(ConfigError, match=r"head.start: one of .* did you mean 'xavier'"):
         registry.check_section("head", {"name": "dense", "start": "xavir"}, "head")
-    with pytest.raises(ConfigError, match=r"encoder.vectors: a text expected, found 3"):
+    with pytest.raises(ConfigError, match=r"encoder.vectors: must be a text, not 3"):
         registry.check_section("encoder", {"name": "textcnn", "vectors": 3}, "encoder")

@@ -50,13 +50,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
-        cli.run(lambda argv: module_of(arguments[0]).main(argv), arguments[1:])
+        cli.run(module_of(arguments[0]).main, arguments[1:])
     cli.run(_without_command, arguments)
 
 
-def _without_command(arguments):
+def _without_command(argv: Sequence[str] | None) -> int:
     """Prints the version or the commands; returns 2 where a command is mistyped."""
-    from tfxc.core.registry import nearest
+    arguments = argv or []
+    from tfxc.core.errors import nearest
     from tfxc.version import __version__
 
     if arguments[:1] == ["--version"]:

@@ -66,10 +66,10 @@ class XCModel(keras.Model):
         self._find = BatchFunction(self.top_k)
         self._find_with_loss = BatchFunction(self._top_k_and_loss)
         self._search_scores = BatchFunction(self._scores_to_search)
-        self._ranks = BatchFunction(self._ranks_of)
+        self._ranks = BatchFunction(self._label_ranks)
         self._unit_vectors = BatchFunction(self.vectors)
-        self._label_vectors = BatchFunction(self._vectors_of_labels)
-        self._queries = BatchFunction(self._queries_of)
+        self._label_vectors = BatchFunction(self._label_text_vectors)
+        self._queries = BatchFunction(self._search_queries)
         self._nearest: NearestRows | None = None
 
     def build(self, input_shape: Sequence | Mapping[str, Any] | None = None) -> None:
@@ -120,7 +120,7 @@ class XCModel(keras.Model):
             return head.groups_of_passes(passes, labels)
         columns = head.columns_of(labels)
 
-        def encode(ids):
+        def encode(ids: tf.Tensor) -> tf.Tensor:
             # What a technique adds to the words is for those of the examples.
             with perturbations(()):
                 return self.encoder(head.label_features(ids), training=training)
@@ -215,25 +215,21 @@ class XCModel(keras.Model):
         See ``RunModel.find_top_k``.
         """
         if self.head.has_inner_products and method == "approximate":
-            return self._find_near(features, k, probabilities)
+            if probabilities and not self.decides_each_label:
+                raise ConfigError(
+                    "the approximate search has no probabilities: a softmax needs the scores of "
+                    "all labels",
+                    where="--search",
+                    fix="ask for scores (tfxc serve --scores), or search exactly",
+                )
+            if self._nearest is None:  # an index of the labels' rows
+                self._nearest = NearestRows(self.head.inner_products(), self.num_labels)
+            ids, scores = self._nearest.search(self._queries(features), k)
+            return ids, tf.sigmoid(scores).numpy() if probabilities else scores
         if not self.head.search_methods:
             return self._find(features, k=k, probabilities=probabilities)
         scores = self._search_scores(features)
         return self.head.search_top_k(scores, k, method or self.search_methods[0])
-
-    def _find_near(self, features, k, probabilities):
-        """By an index of the labels' rows, which is made with the first search."""
-        if probabilities and not self.decides_each_label:
-            raise ConfigError(
-                "scores expected with the approximate search, as a softmax needs the scores of all "
-                "labels, found probabilities",
-                where="--search",
-                fix="ask for scores (tfxc serve --scores), or search exactly",
-            )
-        if self._nearest is None:
-            self._nearest = NearestRows(self.head.inner_products(), self.num_labels)
-        ids, scores = self._nearest.search(self._queries(features), k)
-        return ids, tf.sigmoid(scores).numpy() if probabilities else scores
 
     def search_scores(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
         """What the head's native search is given for a batch of arrays, see ``search_top_k``."""
@@ -282,29 +278,31 @@ class XCModel(keras.Model):
         ids, scores = self.head.top_k(vectors, k)
         return ids, self._as_probabilities(vectors, ids, scores) if probabilities else scores
 
-    def _top_k_and_loss(self, features, labels, k, probabilities):
+    def _top_k_and_loss(
+        self, features: Mapping[str, Any], labels: tf.Tensor, k: int, probabilities: bool
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         vectors = self.encoder(features, training=False)
         ids, scores, losses = self.head.top_k_and_loss(vectors, labels, k)
-        return (
-            ids,
-            self._as_probabilities(vectors, ids, scores) if probabilities else scores,
-            losses,
-        )
+        if probabilities:
+            scores = self._as_probabilities(vectors, ids, scores)
+        return ids, scores, losses
 
-    def _ranks_of(self, features, labels, excluded):
+    def _label_ranks(
+        self, features: Mapping[str, Any], labels: tf.Tensor, excluded: tf.Tensor
+    ) -> tf.Tensor:
         return self.head.label_ranks(self.encoder(features, training=False), labels, excluded)
 
-    def _vectors_of_labels(self, ids):
+    def _label_text_vectors(self, ids: tf.Tensor) -> tf.Tensor:
         head: Any = self.head
         return head.vectors_of(ids, self.encoder(head.label_features(ids), training=False))
 
-    def _queries_of(self, features):
+    def _search_queries(self, features: Mapping[str, Any]) -> tf.Tensor:
         return self.head.inner_products().queries(self.encoder(features, training=False))
 
-    def _scores_to_search(self, features):
+    def _scores_to_search(self, features: Mapping[str, Any]) -> tf.Tensor:
         return self.head.search_scores(self.encoder(features, training=False))
 
-    def _as_probabilities(self, vectors, ids, scores):
+    def _as_probabilities(self, vectors: tf.Tensor, ids: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
         if self.head.log_scores:
             return tf.exp(scores)
         if self.objective.link == "sigmoid":
@@ -370,72 +368,89 @@ def own_precision() -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _restart(model, config, example):
+def _restart(
+    model: XCModel, config: "Config", example: Mapping[str, tf.Tensor] | tf.Tensor
+) -> None:
     """Gives kernels the start that the sections of encoder and head name.
 
     A constructor with an argument ``start`` has done so.
     """
-    start, method = config.encoder.section().get("start"), type(model.encoder)
-    encoders = model.encoder.encoders if method is Repeated else [model.encoder]
+    assert config.encoder is not None and config.head is not None, "a network is trained"
+    start = config.encoder.section().get("start")
+    repeated = isinstance(model.encoder, Repeated)
+    encoders = model.encoder.encoders if repeated else [model.encoder]
     for encoder in encoders:
         if start is None or "start" in registry.arguments(type(encoder)):
             continue
         if encoder.pretrained:
             raise ConfigError(
-                "an encoder with a random start expected, found one with weights of its own",
+                f"start {start!r} would replace the encoder's pretrained weights",
                 where="encoder.start",
                 fix="remove it",
             )
         seed = config.encoder.section().get("seed", config.seed)
         restart_encoder(encoder.weights, start, vars(encoder).get("seed", seed), encoder.tables)
-    start, head = config.head.section().get("start"), model.head
+    start = config.head.section().get("start")
+    head = model.head
     if start in (None, registry.LABEL_TEXTS):  # the latter needs the data, see training.start
         return
     if head.sharded_tables:
         raise ConfigError(
-            f"a head whose weights are not sharded over replicas expected, found start {start!r}",
+            f"start {start!r} cannot be given to weights that are sharded over replicas",
             where="head.start",
             fix="remove it, or head.sharded and head.update, or train on one device",
         )
     if head.reads_label_texts:
         raise ConfigError(
-            "no start expected with head 'label_text', whose vectors the encoder makes, found "
-            f"{start!r}",
+            f"start {start!r} means nothing to head 'label_text', whose vectors the encoder makes",
             where="head.start",
             fix="remove it",
         )
     if head.fused_variables and start == "xavier":
         raise ConfigError(
-            "'uniform', 'normal' or 'kaiming' expected with head.update 'fused', found 'xavier', "
-            "which depends on the number of labels",
+            "start 'xavier' depends on the number of labels, which head.update 'fused' does not "
+            "allow",
             where="head.start",
-            fix="choose one of them, or remove it",
+            fix="choose 'uniform', 'normal' or 'kaiming', or remove it",
         )
+    assert config.head is not None
     seed = config.head.section().get("seed", config.seed)
     dim = model.encoder(example).shape[-1]
     restart_head(head.trainable_weights, start, seed, dim=dim, first=head.first_repetition)
 
 
 def make_components(
-    config: Any,
+    config: "Config",
     *,
     feature_kind: str = "sparse",
     repetition: int | None = None,
     **data_dependent: Any,
 ) -> "tuple[Encoder, Head, Objective]":
     """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
-    kind, input_kind = KINDS[feature_kind], registry.get("encoder", config.encoder.name).input_kind
+    assert config.encoder is not None, "a network is trained"
+    assert config.head is not None and config.objective is not None
+    kind = KINDS[feature_kind]
+    input_kind = registry.get("encoder", config.encoder.name).input_kind
     if not kind.holds(KINDS[input_kind]):
         raise ConfigError(
-            f"encoder {config.encoder.name!r} expects {KINDS[input_kind].description}, the data "
+            f"encoder {config.encoder.name!r} reads {KINDS[input_kind].description}, but the data "
             f"holds {kind.description}",
             where="encoder.name",
             fix=f"use encoder {kind.encoder!r}",
         )
     data_dependent = dict(kind.model_arguments(data_dependent))
-    head = registry.create("head", _head_section(config, repetition), **data_dependent)
-    of_head = {"num_groups": head.num_groups, "columns_are_labels": head.columns_are_labels}
-    data_dependent = {**data_dependent, **of_head}
+    section = {"seed": config.seed, **config.head.section()}
+    known = registry.arguments(registry.get("head", section["name"]))
+    if "seed" not in known:
+        section.pop("seed")
+    if "link" in known and section.get("link") is None:
+        section["link"] = registry.get("objective", config.objective.name).link
+    if repetition is not None:
+        first = section.get("first_repetition", 0)
+        section |= {"num_repetitions": 1, "first_repetition": first + repetition, "trunk": "shared"}
+    head = registry.create("head", section, **data_dependent)
+    data_dependent["num_groups"] = head.num_groups
+    data_dependent["columns_are_labels"] = head.columns_are_labels
     objective = registry.create("objective", config.objective.section(), **data_dependent)
     return _encoder(config, head, repetition, data_dependent), head, objective
 
@@ -464,39 +479,22 @@ def load_model(path: str | Path, **kwargs: Any) -> "XCModel":
     return keras.models.load_model(path, **kwargs)
 
 
-def _head_section(config, repetition):
-    section = {"seed": config.seed, **config.head.section()}
-    known = registry.arguments(registry.get("head", section["name"]))
-    if "seed" not in known:
-        section.pop("seed")
-    if "link" in known and section.get("link") is None:
-        section["link"] = registry.get("objective", config.objective.name).link
-    if repetition is not None:
-        first = section.get("first_repetition", 0)
-        section |= {"num_repetitions": 1, "first_repetition": first + repetition, "trunk": "shared"}
-    return section
-
-
-def _encoder(config, head, repetition, data_dependent):
+def _encoder(
+    config: "Config", head: "Head", repetition: int | None, data_dependent: Mapping[str, Any]
+) -> "Encoder":
+    assert config.encoder is not None
     section = config.encoder.section()
     known = registry.arguments(registry.get("encoder", section["name"]))
     if "seed" in known:
         section.setdefault("seed", config.seed)
     if repetition is None and head.trunk == "shared":
         return registry.create("encoder", section, **data_dependent)
-    first, count = head.first_repetition, head.num_repetitions
-    encoders = [
-        registry.create("encoder", _repeat(section, known, first + r), **data_dependent)
-        for r in range(count)
-    ]
+    encoders = []
+    for number in range(head.first_repetition, head.first_repetition + head.num_repetitions):
+        repeated = dict(section)  # each has its own start, masks and feature hash
+        if "seed" in known:
+            repeated["seed"] = 100 * section["seed"] + number
+        if "hash_seed" in known:
+            repeated["hash_seed"] = section.get("hash_seed", 0) + number
+        encoders.append(registry.create("encoder", repeated, **data_dependent))
     return encoders[0] if repetition is not None else Repeated(encoders)
-
-
-def _repeat(section, known, repetition):
-    """The encoder section of one repetition: its own start, masks and feature hash."""
-    own = dict(section)
-    if "seed" in known:
-        own["seed"] = 100 * section["seed"] + repetition
-    if "hash_seed" in known:
-        own["hash_seed"] = section.get("hash_seed", 0) + repetition
-    return own

@@ -86,14 +86,14 @@ def cluster(address: str | None) -> Iterator[Workers | None]:
         yield None
         return
     with _connected(address) as client:
-        _check(client, address)
+        _check_workers(client, address)
         _client = _Connection(client, address)
         try:
             with _client.watched():
-                found = workers()
-                assert found is not None, "a client is there"
-                NOTES.info(f"{found.tasks} tasks at a time on the workers of {address}")
-                yield found
+                capacity = workers()
+                assert capacity is not None, "a client is there"
+                NOTES.info(f"{capacity.tasks} tasks at a time on the workers of {address}")
+                yield capacity
         finally:
             _client = None
 
@@ -108,7 +108,8 @@ class _Connection:
     def __init__(self, client: "distributed.Client", address: str) -> None:
         self.client = client
         self._address = address
-        self._lost, self._ended = threading.Event(), threading.Event()
+        self._lost = threading.Event()
+        self._ended = threading.Event()
         self._lock = threading.Lock()
         self._waiting: set[Future[Any]] = set()
 
@@ -144,27 +145,36 @@ class _Connection:
 
     def submit(self, pool: Executor, function: Callable[..., Any], *task: Any) -> "Future[Any]":
         """The future of a task that a pool of Dask's is given."""
-        found: Future[Any] = Future()
+        future: Future[Any] = Future()
         with self._lock:
-            self._waiting.add(found)
-        inner = pool.submit(function, *task)
+            self._waiting.add(future)
 
-        def copy(inner):
+        def copy(inner: "Future[Any]") -> None:
             with self._lock:
-                self._waiting.discard(found)
-                if found.done():
+                self._waiting.discard(future)
+                if future.done():
                     return
                 if inner.cancelled():
-                    found.set_exception(self.error()) if self.is_lost else found.cancel()
-                elif (error := inner.exception()) is not None:
-                    found.set_exception(self.error() if self.is_lost else _readable(error))
+                    future.set_exception(self.error()) if self.is_lost else future.cancel()
+                elif (error := inner.exception()) is None:
+                    future.set_result(inner.result())
+                elif self.is_lost:
+                    future.set_exception(self.error())
+                elif type(error).__name__ == "KilledWorker":  # Dask's, which may not be installed
+                    future.set_exception(
+                        MachineError(
+                            "several workers were lost one after the other with the same task",
+                            where="--cluster",
+                            fix="see their logs; they may need more memory, or fewer threads",
+                        )
+                    )
                 else:
-                    found.set_result(inner.result())
+                    future.set_exception(error)
 
-        inner.add_done_callback(copy)
-        return found
+        pool.submit(function, *task).add_done_callback(copy)
+        return future
 
-    def _watch(self):
+    def _watch(self) -> None:
         while not self._ended.wait(_POLL):
             if self.is_lost:
                 with self._lock:
@@ -172,16 +182,6 @@ class _Connection:
                         if not future.done():
                             future.set_exception(self.error())
                     self._waiting.clear()
-
-
-def _readable(error):
-    if type(error).__name__ != "KilledWorker":  # Dask's, which need not be installed
-        return error
-    return MachineError(
-        "several workers were lost one after the other with the same task",
-        where="--cluster",
-        fix="see their logs; they may need more memory, or fewer threads",
-    )
 
 
 class _ClusterPool(Executor):
@@ -202,7 +202,7 @@ class _ClusterPool(Executor):
 
 
 @contextlib.contextmanager
-def _connected(address):
+def _connected(address: str) -> "Iterator[distributed.Client]":
     with missing_package("cluster", where="--cluster", otherwise="leave it out"):
         import distributed
     try:
@@ -218,7 +218,8 @@ def _connected(address):
     # What Dask logs of a lost connection is said in one line; its loggers have levels of their own.
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in _LOGGERS]
     levels = {name: logging.getLogger(name).level for name in names}
-    _set_levels(dict.fromkeys(names, logging.CRITICAL + 1))
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         yield client
     finally:
@@ -226,19 +227,15 @@ def _connected(address):
         with contextlib.suppress(OSError, TimeoutError):
             client.close(timeout=2 if is_lost else 10)
         if not is_lost:
-            _set_levels(levels)
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
 
 
-def _set_levels(levels):
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-
-
-def _check(client, address):
+def _check_workers(client: "distributed.Client", address: str) -> None:
     """Waits for the first worker; refuses a cluster that cannot do the work."""
     try:
         client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
-        found = client.run(_version)
+        versions = client.run(_version)
     except TimeoutError:
         raise ConfigError(
             f"the scheduler {address} has no workers",
@@ -247,16 +244,16 @@ def _check(client, address):
         ) from None
     except OSError as error:
         raise _Connection(client, address).error() from error
-    for worker, version in found.items():
+    for worker, version in versions.items():
         if version != __version__:
             raise ConfigError(
-                f"tfxc {__version__} expected on all workers, found {version} on {worker}",
+                f"worker {worker} has tfxc {version}, this command tfxc {__version__}",
                 where="--cluster",
                 fix="install the same version everywhere",
             )
 
 
-def _version():
+def _version() -> str:
     return __version__
 
 
@@ -266,9 +263,9 @@ def workers() -> Workers | None:
         return None
     if _client.is_lost:
         raise _client.error()
-    found = _client.client.scheduler_info(n_workers=-1)["workers"].values()
-    shares = [one["memory_limit"] // one["nthreads"] for one in found if one["memory_limit"]]
-    return Workers(sum(one["nthreads"] for one in found), min(shares, default=None))
+    infos = _client.client.scheduler_info(n_workers=-1)["workers"].values()
+    shares = [info["memory_limit"] // info["nthreads"] for info in infos if info["memory_limit"]]
+    return Workers(sum(info["nthreads"] for info in infos), min(shares, default=None))
 
 
 def on_every_worker(function: Callable[[], Any]) -> None:
@@ -297,7 +294,7 @@ def not_on_storage(what: str, where: str | Path, moved: str = "the run") -> Mach
         moved: what has to be on other storage.
     """
     return MachineError(
-        f"{what} expected on this worker, found nothing",
+        f"this worker does not see {what}",
         where=where,
         fix=f"put {moved} on storage that all workers see under the same path",
     )
@@ -326,18 +323,18 @@ def executor(threads: int) -> Iterator[Executor]:
         ...     pool.submit(abs, -3).result()
         3
     """
-    with _pool(threads) as found:
+    with _pool(threads) as pool:
         try:
-            yield found
+            yield pool
         except BaseException:
-            if isinstance(found, ThreadPoolExecutor):
-                found.shutdown(wait=False, cancel_futures=True)
+            if isinstance(pool, ThreadPoolExecutor):
+                pool.shutdown(wait=False, cancel_futures=True)
             else:
-                found.shutdown(wait=False)  # Dask's cancels them
+                pool.shutdown(wait=False)  # Dask's cancels them
             raise
 
 
-def _pool(threads) -> Executor:
+def _pool(threads: int) -> Executor:
     return ThreadPoolExecutor(threads) if _client is None else _ClusterPool(_client)
 
 
@@ -363,9 +360,20 @@ def map_ordered(
             yield function(*task)
         return
     pool = _processes(function, processes)
-    yield from _in_order(
-        pool, function, tasks, processes, lambda waiting: _end_processes(pool, waiting)
-    )
+
+    def end(waiting: "Iterable[Future[Any]]") -> None:
+        # A thread of loky's passes tasks on, and fails, with a traceback, if it is told to end
+        # before it has passed on the last one.
+        until = time.monotonic() + 1
+        while (
+            not all(task.running() or task.done() for task in waiting) and time.monotonic() < until
+        ):
+            time.sleep(0.001)
+        for key in [key for key, known in _pools.items() if known is pool]:
+            del _pools[key]
+        pool.shutdown(wait=True, kill_workers=True)
+
+    yield from _in_order(pool, function, tasks, processes, end)
 
 
 def map_tasks(
@@ -389,19 +397,19 @@ def map_tasks(
         for task in tasks:
             yield function(*task)
         return
-    found = workers()
-    if found is None:
+    capacity = workers()
+    if capacity is None:
         yield from map_ordered(function, tasks, processes)
         return
     assert _client is not None, "there are workers"
     pool = _ClusterPool(_client)
     # Its shutdown cancels what has not begun.
     yield from _in_order(
-        pool, function, tasks, found.tasks, lambda waiting: pool.shutdown(wait=False)
+        pool, function, tasks, capacity.tasks, lambda waiting: pool.shutdown(wait=False)
     )
 
 
-def _processes(function, processes):
+def _processes(function: Callable[..., Any], processes: int) -> ProcessPoolExecutor:
     """Processes of this machine; those of a call before that were started alike, if there are any.
 
     loky's, as its processes do not read the user's program again when they start. joblib's one
@@ -417,18 +425,13 @@ def _processes(function, processes):
     return _pools[key]
 
 
-def _end_processes(pool, waiting):
-    # A thread of loky's passes tasks on, and fails, with a traceback, if it is told to end before
-    # it has passed on the last one.
-    until = time.monotonic() + 1
-    while not all(task.running() or task.done() for task in waiting) and time.monotonic() < until:
-        time.sleep(0.001)
-    for key in [key for key, one in _pools.items() if one is pool]:
-        del _pools[key]
-    pool.shutdown(wait=True, kill_workers=True)
-
-
-def _in_order(pool, function, tasks, processes, end):
+def _in_order(
+    pool: Executor,
+    function: Callable[..., Any],
+    tasks: Iterable[tuple],
+    processes: int,
+    end: "Callable[[Iterable[Future[Any]]], None]",
+) -> Iterator[Any]:
     """Yields the results of tasks, of which some are given to the pool ahead."""
     waiting: collections.deque[Future[Any]] = collections.deque()
     try:
@@ -443,7 +446,7 @@ def _in_order(pool, function, tasks, processes, end):
         raise
 
 
-def _begin(module, prints):
+def _begin(module: str, prints: bool) -> None:
     """Prepares a process of this machine for the tasks of a module; Ctrl-C is for its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if prints:
@@ -457,7 +460,9 @@ class Programs:
     """Python programs that run at the same time, here or on the cluster. See ``programs``."""
 
     def __init__(self, control: Path, pool: Executor, patience: float | None) -> None:
-        self._control, self._pool, self._patience = control, pool, patience
+        self._control = control
+        self._pool = pool
+        self._patience = patience
 
     def submit(
         self,
@@ -502,7 +507,15 @@ def programs(folder: str | os.PathLike[str], jobs: int) -> Iterator[Programs]:
     _write_control(control, "run 0")
     patience = None if _client is None else _PATIENCE
     ended = threading.Event()
-    beats = threading.Thread(target=_beat, args=(control, ended), daemon=True)
+
+    def beat() -> None:
+        count = 0
+        while not ended.wait(_PATIENCE / 10):
+            count += 1
+            if _read_control(control).startswith("run"):
+                _write_control(control, f"run {count}")
+
+    beats = threading.Thread(target=beat, daemon=True)
     try:
         with _pool(jobs) as pool:
             running = Programs(control, pool, patience)
@@ -545,10 +558,10 @@ def run_program(
         MachineError: that file is not there.
         UserError: the log cannot be written.
     """
-    found = _read_control(Path(control))
-    if not found:
+    order = _read_control(Path(control))
+    if not order:
         raise not_on_storage("the folder of the command that started this", Path(control).parent)
-    if not found.startswith("run"):
+    if not order.startswith("run"):
         return None
     with write_errors(log), open(log, "a", encoding="utf-8") as stream:
         # A group of its own: Ctrl-C reaches it once, from here. A second signal would end it before
@@ -561,35 +574,30 @@ def run_program(
             process_group=0,
             **stop_with_parent({**os.environ, **environment}),
         )
-    seen, since, told = "", time.monotonic(), False
+    seen = ""
+    since = time.monotonic()
+    told = False
     while True:
         try:
             return process.wait(_POLL)
         except subprocess.TimeoutExpired:
-            found = _read_control(Path(control))
-        if found != seen:
-            seen, since = found, time.monotonic()
+            order = _read_control(Path(control))
+        if order != seen:
+            seen = order
+            since = time.monotonic()
         late = patience is not None and time.monotonic() - since > patience
-        if not told and (late or not found.startswith("run")):
-            number = int(found.split()[1]) if found.startswith("signal") else signal.SIGTERM
+        if not told and (late or not order.startswith("run")):
+            number = int(order.split()[1]) if order.startswith("signal") else signal.SIGTERM
             process.send_signal(number)
             told = True
 
 
-def _beat(control, ended):
-    count = 0
-    while not ended.wait(_PATIENCE / 10):
-        count += 1
-        if _read_control(control).startswith("run"):
-            _write_control(control, f"run {count}")
-
-
-def _write_control(path, text):
+def _write_control(path: Path, text: str) -> None:
     with atomic_file(path) as stream:
         stream.write(text)
 
 
-def _read_control(path):
+def _read_control(path: Path) -> str:
     """Its text; empty if it is not there."""
     try:
         return path.read_text(encoding="utf-8")

@@ -24,25 +24,25 @@ _LABELS_PER_TASK = 64
 
 def main(argv=None):
     """Measures the baseline on the split that the run was evaluated on."""
-    options = cli.tool_parser("linear_baseline", __doc__)
-    cli.add_config_options(options)
-    options.add_argument(
+    parser = cli.tool_parser("linear_baseline", __doc__)
+    cli.add_config_options(parser)
+    parser.add_argument(
         "--run", help="run folder whose evaluation is printed next to it (default: none)"
     )
-    options.add_argument("--split", default="test", help="split to evaluate (default: test)")
-    found = options.parse_args(argv)
+    parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
+    options = parser.parse_args(argv)
     from tfxc.data.inspection.completion import load_config
     from tfxc.data.preparation import ensure_prepared
     from tfxc.metrics.suite import build_metrics
 
-    config = load_config(found.config, found.set)
-    folder = ensure_prepared(config.data, found.prepared)
+    config = load_config(options.config, options.set)
+    folder = ensure_prepared(config.data, options.prepared)
     features, targets = matrices(folder, "train")
-    questions, _ = matrices(folder, found.split)
+    questions, _ = matrices(folder, options.split)
     metrics = build_metrics(ks=tuple(config.evaluation.k))
     ids, scores = best_labels(features, targets, questions, max(config.evaluation.k))
-    metrics.update(ids, scores, padded_labels(folder, found.split))
-    print(table(metrics.result(), found.run, found.split))
+    metrics.update(ids, scores, padded_labels(folder, options.split))
+    print(table(metrics.result(), options.run, options.split))
     return 0
 
 

@@ -14,10 +14,10 @@ from tfxc.core import cli
 
 def main(argv=None):
     """Plans the repetitions of a config."""
-    options = cli.tool_parser("plan_repetitions", __doc__)
-    cli.add_config_options(options)
-    options.add_argument("--fresh", action="store_true", help="as for tfxc train")
-    found = options.parse_args(argv)
+    parser = cli.tool_parser("plan_repetitions", __doc__)
+    cli.add_config_options(parser)
+    parser.add_argument("--fresh", action="store_true", help="as for tfxc train")
+    options = parser.parse_args(argv)
     from tfxc.commands.train import check_config
     from tfxc.core import registry
     from tfxc.core.errors import ConfigError
@@ -27,20 +27,20 @@ def main(argv=None):
     from tfxc.recipes.bases.processes import begin_runs, parallel_jobs
     from tfxc.recipes.repetitions.recipe import repetition_count
 
-    config = load_config(found.config, found.set)
+    config = load_config(options.config, options.set)
     check_config(config)
     if config.recipe.name != "repetitions":
         raise ConfigError(
-            f"recipe 'repetitions' expected by train.sh, found {config.recipe.name!r}",
+            f"train.sh trains recipe 'repetitions', not {config.recipe.name!r}",
             where="recipe.name",
             fix="add OPTIONS='--set recipe.name=repetitions', or use python -m tfxc.train",
         )
     recipe = registry.create("recipe", config.recipe.section())
     count = repetition_count(config)
     recipe.one_model(config, 0)  # refuses recipes without separate processes
-    folder = ensure_prepared(config.data, found.prepared)
+    folder = ensure_prepared(config.data, options.prepared)
     fit = parallel_jobs(recipe, config, folder, count)
-    begin_runs(Context(config, folder, Path(config.run), fresh=found.fresh))
+    begin_runs(Context(config, folder, Path(config.run), fresh=options.fresh))
     print(count, recipe.parallel or fit, config.run)
     return 0
 

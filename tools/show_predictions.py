@@ -14,21 +14,21 @@ from tfxc.core.escaping import one_line
 
 def main(argv=None):
     """Shows predictions of a text model."""
-    options = cli.tool_parser("show_predictions", __doc__)
-    options.add_argument("--run", required=True, help="run folder, for the settings of its data")
-    cli.add_trust_option(options)
-    options.add_argument("--savedmodel", required=True, help="folder written by tfxc export")
-    options.add_argument(
+    parser = cli.tool_parser("show_predictions", __doc__)
+    parser.add_argument("--run", required=True, help="run folder, for the settings of its data")
+    cli.add_trust_option(parser)
+    parser.add_argument("--savedmodel", required=True, help="folder written by tfxc export")
+    parser.add_argument(
         "--split", default="test", help="split to read examples from (default: test)"
     )
-    options.add_argument(
+    parser.add_argument(
         "--count", type=cli.positive, default=5, help="number of examples (default: 5)"
     )
-    found = options.parse_args(argv)
-    examples = list(read_examples(found.run, found.split, found.count, found.trust))
+    options = parser.parse_args(argv)
+    examples = list(read_examples(options.run, options.split, options.count, options.trust))
     import tensorflow as tf
 
-    model = tf.saved_model.load(found.savedmodel)
+    model = tf.saved_model.load(options.savedmodel)
     answer = model.signatures["serving_default"]
     result = answer(text=tf.constant([text for text, _ in examples]))
     for number, (text, truth) in enumerate(examples):
@@ -49,7 +49,7 @@ def read_examples(run, split, count, trust=False):
     data = load_run(run, trust=trust).config.data
     if split not in data.sources():
         raise ConfigError(
-            f"a split of the data expected, found {split!r}",
+            f"the data has no split {split!r}",
             where="--split",
             fix=f"choose one of: {', '.join(data.sources())}",
         )

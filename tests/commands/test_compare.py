@@ -118,29 +118,31 @@ def test_logarithmic_axis(runs, tmp_path, capsys):
     assert plot.stat().st_size > 5000
     zero = write_run(tmp_path, "zero", falling(0, 0.5), "asgd")
     outcome = call(capsys, compare, *runs, zero, *METHODS, "--scale", "log", "--output", plot)
-    assert "--scale: positive values expected" in outcome.problem()
+    assert "--scale: a value of 0 or less has no logarithm" in outcome.problem()
 
 
 def test_mistakes(runs, tmp_path, capsys, monkeypatch):
     def problem(*command):
         return call(capsys, compare, *command).problem()
 
-    assert "absent: a run folder expected" in problem(tmp_path / "absent")
-    assert "metrics of a training in epochs expected, found none" in problem(
+    assert "absent: this is not a run folder" in problem(tmp_path / "absent")
+    assert "the run has no metrics of a training in epochs" in problem(
         write_run(tmp_path, "new", None)
     )
     output = problem(*runs, "--metric", "dev full_loss")
-    assert "the metric 'dev full_loss' expected, found dev P@1, loss, train full_loss" in output
+    assert (
+        "there is no metric 'dev full_loss'; the run has dev P@1, loss, train full_loss" in output
+    )
     assert "evaluation.full_loss=true" in output
-    assert "expected, found none yet" in problem(write_run(tmp_path, "empty", []))
-    assert "found this one twice" in problem(runs[0], runs[0])
-    assert "--label-by: a key of the config of" in problem(*runs, "--label-by", "objective.nam")
+    assert "the run has none yet" in problem(write_run(tmp_path, "empty", []))
+    assert "this run is given twice" in problem(runs[0], runs[0])
+    assert "has no key 'objective.nam'" in problem(*runs, "--label-by", "objective.nam")
     lines = [{"step": 3, "epoch": 0.3, "train full_loss": 1.0}]
-    assert "runs with a common epoch" in problem(runs[0], write_run(tmp_path, "x", lines), *METHODS)
-    assert "epochs expected, found none" in problem(
+    assert "have no epoch of" in problem(runs[0], write_run(tmp_path, "x", lines), *METHODS)
+    assert "its metrics have no epochs" in problem(
         write_run(tmp_path, "y", [{"step": 3, "train full_loss": 1}]), *LOSS
     )
-    assert "end in .png" in problem(*runs, "--output", tmp_path / "curves.pong")
+    assert "End in .png" in problem(*runs, "--output", tmp_path / "curves.pong")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     assert "pip install 'tfxc[curves]'" in problem(*runs, "--output", tmp_path / "curves.png")
     assert call(capsys, compare, *runs).code == 0, "the table needs no matplotlib"

@@ -58,7 +58,7 @@ def test_what_cannot_be_encoded(run, tmp_path, capsys):
     (tmp_path / "none.txt").write_text("")
     output = ("--output", tmp_path / "vectors.npy")
     problem = call(capsys, encode, "--run", run, tmp_path / "none.txt", *output).problem()
-    assert problem.startswith(f"{tmp_path / 'none.txt'}: examples expected, found none")
+    assert problem.startswith(f"{tmp_path / 'none.txt'}: there are no examples")
     problem = call(capsys, encode, "--run", run, tmp_path / "absent.txt", *output).problem()
     assert "no such file" in problem
     assert set(listing(tmp_path)) == {"none.txt"}
@@ -70,7 +70,7 @@ def test_values_beyond_16_bits(run, tmp_path, capsys, monkeypatch):
     )
     arguments = ("--run", run, run.parent / "texts.txt", "--output", tmp_path / "vectors.npy")
     problem = call(capsys, encode, *arguments, "--dtype", "float16").problem()
-    assert "finite float16 values expected, the encoder outputs others for example 2" in problem
+    assert "the encoder's vector of example 2 is not finite in float16" in problem
     assert not listing(tmp_path)
     assert call(capsys, encode, *arguments, "--dtype", "float16", "--unit-norm").code == 0
 
@@ -81,7 +81,7 @@ def test_what_is_no_number_is_never_written(run, more, tmp_path, capsys, monkeyp
     monkeypatch.setattr("tfxc.inference.embedder.Embedder.__call__", lambda _self, _: found)
     arguments = ("--run", run, run.parent / "texts.txt", "--output", tmp_path / "vectors.npy")
     problem = call(capsys, encode, *arguments, *more).problem()
-    assert "finite float32 values expected, the encoder outputs others for example 2" in problem
+    assert "the encoder's vector of example 2 is not finite in float32" in problem
     assert not listing(tmp_path)
 
 
@@ -90,4 +90,4 @@ def test_a_run_without_encoder(tmp_path, capsys):
     assert call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared").code == 0
     arguments = ("--run", tmp_path / "run", tmp_path / "dev.jsonl", "--output", tmp_path / "v.npy")
     problem = call(capsys, encode, *arguments).problem()
-    assert problem.startswith("--run: a run with encoder expected, found one of recipe 'xr_linear'")
+    assert problem.startswith("--run: a run of recipe 'xr_linear' has no encoder")

@@ -47,7 +47,7 @@ def test_ensemble(tmp_path, capsys):
 
     third = make_run(tmp_path / "third", text_features={"name": "tfidf"}, names=NAMES[:-1])
     problem = call(capsys, ensemble, one, third, *arguments[2:]).problem()
-    assert problem.startswith(f"{third}: the 12 labels of the first run expected, found 11")
+    assert problem.startswith(f"{third}: its 11 labels are not the 12 of the first run")
 
 
 def test_weights_are_chosen(tmp_path, capsys):
@@ -58,8 +58,11 @@ def test_weights_are_chosen(tmp_path, capsys):
     assert ensemble.best_weights([wrong, wrong, right], truth, [1], "rank_average")[2] > 0.5
     one, other = make_runs(tmp_path)
     for options, message in (
-        (["--choose", "dev", "--split", "dev"], "--choose: another split than --split expected"),
+        (["--choose", "dev", "--split", "dev"], "--choose: 'dev' is the split that is measured"),
         (["--weights", "1,2,3"], "a number of at least 0 for each of 2 models"),
     ):
         assert message in call(capsys, ensemble, one, other, *options).problem()
-    assert "2 to 5 runs expected" in call(capsys, ensemble, one, "--choose", "dev").problem()
+    assert (
+        "weights can be chosen for 2 to 5 runs"
+        in call(capsys, ensemble, one, "--choose", "dev").problem()
+    )

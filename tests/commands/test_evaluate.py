@@ -245,13 +245,16 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--k", "1,31"], "--k: at most 30 (the run's labels) expected, found 31"),
+        (["--k", "1,31"], "--k: k is 31, but the run has only 30 labels"),
         (["--search", "best"], "--search: the head MACH has no search 'best'"),
         (
             ["--search-buckets", "9"],
-            "--search-buckets: the approximate search expected with this option, found 'auto",
+            "--search-buckets: this option is for the approximate search, but the search is 'auto",
         ),
-        (["--search", "auto", "--search-min-count", "1"], "--search-min-count: the approximate"),
+        (
+            ["--search", "auto", "--search-min-count", "1"],
+            "--search-min-count: this option is for the approximate",
+        ),
         (["--split", "test"], "--split: the run's data have no split 'test'"),
         (["--data", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--data", "{folder}/empty.svm"], "empty.svm: "),
@@ -259,9 +262,9 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
         (["--data", "{folder}/wide.txt"], "wide.txt: these are 66 sparse features"),
         (["--data", "{folder}/wide.txt", "--reader", "svmligth"], "did you mean 'svmlight'"),
         (["--data", "{folder}/wide.txt", "--reader-option", "x=1"], "has no argument 'x'"),
-        (["--run", "{folder}"], "a run folder expected"),
-        (["--run", "{folder}/none"], "a run folder expected"),
-        (["--run", "{folder}/untrained"], "trained weights expected, found none"),
+        (["--run", "{folder}"], "this is not a run folder"),
+        (["--run", "{folder}/none"], "this is not a run folder"),
+        (["--run", "{folder}/untrained"], "this run has no trained weights yet"),
     ],
 )
 def test_user_errors(trained, arguments, tmp_path, capsys, more, message):
@@ -283,10 +286,10 @@ def test_user_errors(trained, arguments, tmp_path, capsys, more, message):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--reader-option", "x"], "argument --reader-option: key=value expected, found 'x'"),
-        (["--k", "0"], "argument --k: an integer of at least 1 expected, found '0'"),
-        (["--k", "1,x"], "argument --k: an integer of at least 1 expected, found 'x'"),
-        (["--batch-size", "0"], "argument --batch-size: an integer of at least 1 expected"),
+        (["--reader-option", "x"], "argument --reader-option: 'x' is not KEY=VALUE"),
+        (["--k", "0"], "argument --k: must be an integer of at least 1, not '0'"),
+        (["--k", "1,x"], "argument --k: must be an integer of at least 1, not 'x'"),
+        (["--batch-size", "0"], "argument --batch-size: must be an integer of at least 1"),
         (["--split", "dev", "--data", "x"], "argument --data: not allowed with argument --split"),
     ],
 )
@@ -306,4 +309,4 @@ def test_a_run_that_lacks_a_repetition(tmp_path, capsys):
     assert problem.startswith(
         f"{tmp_path / 'run'}: weights of all repetitions expected, found none of 0, 2"
     )
-    assert "train them, e.g. with --repetition 0" in problem
+    assert "Train them, e.g. with --repetition 0" in problem

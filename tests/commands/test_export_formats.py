@@ -57,16 +57,16 @@ def test_the_printed_lines_run(tmp_path, capsys, form, settings):
 
 def test_what_does_not_go_together(tmp_path, capsys):
     run = str(make_run(tmp_path / "run", **DENSE))
-    with pytest.raises(ConfigError, match=r"onnx or litert expected with int8, found savedmodel"):
+    with pytest.raises(ConfigError, match=r"a SavedModel cannot be quantised to int8"):
         export.main(["--run", run, "--quantize", "int8"])
-    with pytest.raises(ConfigError, match=r"--min-agreement: a quantised model expected"):
+    with pytest.raises(ConfigError, match=r"--min-agreement: this option is for a quantised model"):
         export.main(["--run", run, "--format", "litert", "--min-agreement", "0.9"])
     for wrong in (["--format", "coreml"], ["--quantize", "int4"], ["--min-agreement", "2"]):
         with pytest.raises(SystemExit):
             export.main(["--run", run, *wrong])
     output = capsys.readouterr().err.replace("'", "")
     assert "savedmodel, onnx, litert" in output
-    assert "a number in [0, 1] expected, found 2" in output
+    assert "2 is not a number from 0 to 1" in output
 
 
 def test_quantised_next_to_the_exact_one(tmp_path, capsys):

@@ -141,8 +141,8 @@ def test_an_imported_model_is_calibrated_on_a_file(frozen, tmp_path, capsys):
 
 def test_imports_that_do_not_fit(tmp_path, capsys):
     for content, message in (
-        (b"\xff\n", "label names in UTF-8 expected, found an invalid byte at offset 0"),
-        (b"a\nb\na\n", "distinct label names expected, found 'a' for the labels 0 and 2"),
+        (b"\xff\n", "the label names are not in UTF-8: the byte at offset 0 is invalid"),
+        (b"a\nb\na\n", "the labels 0 and 2 have the same name, 'a'"),
     ):
         (tmp_path / "names.txt").write_bytes(content)
         arguments = (DATA / "pecos_model", "--run", tmp_path / "run")
@@ -151,14 +151,14 @@ def test_imports_that_do_not_fit(tmp_path, capsys):
     (tmp_path / "names.txt").write_text("a\nb\n")
     arguments = (import_model, "pecos", DATA / "pecos_model", "--run", tmp_path / "run")
     problem = call(capsys, *arguments, "--labels", tmp_path / "names.txt").problem()
-    assert "names.txt: 22 names expected, one for each label, found 2" in problem
+    assert "names.txt: there are 2 names for 22 labels" in problem
     scipy.sparse.save_npz(tmp_path / "Y.npz", scipy.sparse.eye(5, format="csr"))
     problem = call(capsys, *arguments, "--train-labels", tmp_path / "Y.npz").problem()
-    assert "a column for each of the 22 labels expected, found 5" in problem
+    assert "the matrix has 5 columns instead of one for each of the 22 labels" in problem
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
-    assert "found other files; nothing was removed" in call(capsys, *arguments).problem()
+    assert "holds other files; nothing was removed" in call(capsys, *arguments).problem()
 
 
 def test_the_vectoriser_comes_along(tmp_path, capsys, monkeypatch):
@@ -280,7 +280,8 @@ def test_the_last_complete_epoch(tmp_path, capsys):
     summary = json.loads((run / "repetition-01" / "summary.json").read_text())
     assert summary["imported"].endswith("r_1_epoch_10.npz")
     problem = call(*command, "--epoch", 15).problem()
-    assert "of epoch 15 expected, found epochs 10 with all of them" in problem
+    assert "all of the weights r_0_epoch_15.npz to r_2_epoch_15.npz. Give" in problem
+    assert problem.endswith("an epoch that all repetitions have: 10.")
 
 
 def test_imports_of_mach_that_do_not_fit(tmp_path, capsys):
@@ -290,11 +291,11 @@ def test_imports_of_mach_that_do_not_fit(tmp_path, capsys):
     lookup[7] = (lookup[7] + 1) % 8
     np.save(tmp_path / "mach" / "lookups" / "bucket_order_1.npy", lookup)
     problem = call(*command).problem()
-    assert "bucket_order_1.npy: the bucket of each label" in problem and "at label 7" in problem
+    assert "bucket_order_1.npy: the bucket of label 7 is not that of MurmurHash3" in problem
     np.savez(tmp_path / "mach" / "r_2_epoch_10.npz", W1=np.zeros((3, 4)))
-    assert "arrays W1, b1, W2, b2 expected, found W1" in call(*command).problem()
+    assert "the file lacks b1, W2, b2, it has W1" in call(*command).problem()
     problem = call(capsys, import_model, "mach", tmp_path, *arguments[1:], "--run", run).problem()
-    assert "of an epoch expected, found epochs none" in problem
+    assert "the folder does not have all of the weights r_0_epoch_E.npz" in problem
     assert not run.exists()
 
 
@@ -310,13 +311,13 @@ def test_damaged_weights_of_mach(tmp_path, capsys):
     command = (capsys, import_model, "mach", *arguments, "--run", run)
     path = tmp_path / "mach" / "r_1_epoch_10.npz"
     shutil.copy(path, tmp_path / "mach" / "r_01_epoch_10.npz")
-    assert "one file for repetition 1 and epoch 10 expected" in call(*command).problem()
+    assert "npz also has repetition 1 of epoch 10" in call(*command).problem()
     (tmp_path / "mach" / "r_01_epoch_10.npz").unlink()
     original = path.read_bytes()
     for change, found in (
-        (lambda values: values * np.nan, "b1 of finite floating-point numbers expected, found NaN"),
-        (lambda values: values * 1j, "found complex"),
-        (lambda values: values.astype(str), "found <U"),
+        (lambda values: values * np.nan, "b1 holds NaN or infinity instead of finite"),
+        (lambda values: values * 1j, "b1 holds complex"),
+        (lambda values: values.astype(str), "b1 holds <U"),
     ):
         change_weights(path, "b1", change)
         assert found in call(*command).problem()
@@ -326,12 +327,13 @@ def test_damaged_weights_of_mach(tmp_path, capsys):
         ("W2", lambda values: values[:1]),
     ):  # fmt: skip
         change_weights(path, name, change)
-    assert "the shapes of r_0_epoch_10.npz expected" in call(*command).problem()
+    assert "are not those of r_0_epoch_10.npz" in call(*command).problem()
     path.write_bytes(original)
     for values in (np.zeros(0, np.int64), np.zeros((2, 2), np.int64), np.zeros(3)):
         np.save(tmp_path / "mach" / "lookups" / "bucket_order_1.npy", values)
         problem = call(*command).problem()
-        assert "bucket_order_1.npy: integers (labels,) expected, found" in problem
+        assert "bucket_order_1.npy: the array is" in problem
+        assert "instead of integers (labels,)" in problem
     assert not run.exists()
 
 

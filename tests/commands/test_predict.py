@@ -201,13 +201,15 @@ def test_ids_and_texts(text_run, tmp_path, capsys):
 @pytest.mark.parametrize("option", [("--with-id",), ("--output", "out.jsonl")])
 def test_a_terminal_has_no_such_answers(text_run, monkeypatch, option):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
-    with pytest.raises(ConfigError, match=f"{option[0]}: a file or a pipe expected"):
+    with pytest.raises(
+        ConfigError, match=f"{option[0]}: this option does not apply to examples that are typed"
+    ):
         predict.main(["--run", str(text_run), *option])
 
 
 def test_there_is_no_text_of_features(tmp_path):
     run = make_run(tmp_path / "run", kind="sparse", normalise="l2")
-    with pytest.raises(ConfigError, match="--with-text: a model on texts expected"):
+    with pytest.raises(ConfigError, match="--with-text: the model reads"):
         predict.main(["--run", str(run), "x.npz", "--with-text"])
 
 
@@ -237,7 +239,7 @@ def test_reader_options(text_run, tmp_path, capsys):
     assert len(lines_of(capsys.readouterr().out)[0]["labels"]) == 5
     with pytest.raises(SystemExit):
         predict.main([*arguments, "--reader-option", "text_field"])
-    assert "key=value expected, found 'text_field'" in capsys.readouterr().err
+    assert "'text_field' is not KEY=VALUE" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="has no argument 'body'"):
         predict.main([*arguments, "--reader-option", "body=1"])
     with pytest.raises(DataError, match="no such file"):
@@ -346,11 +348,11 @@ def _read_until(descriptor, ending, key=b""):
 
 def test_wrong_k_and_wrong_kind(text_run, tmp_path, monkeypatch):
     loaded = load_run(text_run)
-    with pytest.raises(ConfigError, match="1 to 12 labels"):
+    with pytest.raises(ConfigError, match="there are only 12 labels"):
         RunPredictor(loaded, 13)
-    with pytest.raises(ConfigError, match="1 to 4 labels"):
+    with pytest.raises(ConfigError, match="there are only 4 labels"):
         SavedModelPredictor(text_run / "savedmodel", 5)
-    with pytest.raises(ConfigError, match="a SavedModel expected"):
+    with pytest.raises(ConfigError, match="not a SavedModel"):
         SavedModelPredictor(text_run)
     vectors = Chunk(labels=[[]], features=np.ones((1, 2), np.float32))
     for predictor in (RunPredictor(loaded), SavedModelPredictor(text_run / "savedmodel")):
@@ -365,7 +367,7 @@ def test_wrong_k_and_wrong_kind(text_run, tmp_path, monkeypatch):
     ("outputs", "message"),
     [
         (("scores",), "this SavedModel does not output ids, labels and scores"),
-        (("ids", "labels", "scores"), "a SavedModel of tfxc export expected, .* with the inputs x"),
+        (("ids", "labels", "scores"), "not written by tfxc export: its inputs are x"),
     ],
 )
 def test_savedmodels_of_others(tmp_path, outputs, message):
@@ -424,21 +426,21 @@ def test_bad_ensembles(text_run, other_run, tmp_path):
     (tmp_path / "in.txt").write_text("soup\n")
     one, other, file = ["--run", str(text_run)], ["--run", str(other_run)], str(tmp_path / "in.txt")
     for more in (["--ensemble", "average"], ["--top", "7"], ["--weights", "1"]):
-        with pytest.raises(ConfigError, match=rf"{more[0]}: several runs expected, found 1"):
+        with pytest.raises(ConfigError, match=rf"{more[0]}: this option combines several runs"):
             predict.main([*one, file, *more])
-    with pytest.raises(ConfigError, match="distinct runs expected, found one twice"):
+    with pytest.raises(ConfigError, match="the same run is given twice"):
         predict.main([*one, "--run", f"{text_run}/", file])
     with pytest.raises(ConfigError, match="--ensemble average"):
         predict.main([*one, *other, file, "--probabilities"])
-    with pytest.raises(ConfigError, match="weights: a number of at least 0 for each of 2 models"):
+    with pytest.raises(ConfigError, match=r"weights: .* number of at least 0 for each of 2 models"):
         predict.main([*one, *other, file, "--weights", "1,2,3"])
-    with pytest.raises(ConfigError, match="1 to 12 labels per example expected"):
+    with pytest.raises(ConfigError, match="there are only 12 labels"):
         predict.main([*one, *other, file, "--k", "13"])
     fewer = make_run(tmp_path / "fewer", text_features=TFIDF, names=NAMES[1:])
-    with pytest.raises(ConfigError, match="the 12 labels of the first run expected, found 11"):
+    with pytest.raises(ConfigError, match="its 11 labels are not the 12 of the first run"):
         predict.main([*one, "--run", str(fewer), file])
     bags = make_run(tmp_path / "bags")
     with pytest.raises(
-        ConfigError, match=r"bags: a run with input 'text', like the first one, expected"
+        ConfigError, match=r"bags: the run reads 'sparse', but the first run reads 'text'"
     ):
         predict.main([*one, "--run", str(bags), file])

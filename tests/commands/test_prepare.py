@@ -59,7 +59,7 @@ def test_verify_finds_a_changed_byte(arguments, folder, capsys):
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     problem = call(capsys, prepare, *arguments, "--verify").problem()
-    assert problem.startswith(f"{shard}: changed or damaged") and "run prepare again" in problem
+    assert problem.startswith(f"{shard}: changed or damaged") and "Run prepare again" in problem
     assert call(capsys, prepare, *arguments, "--force", "--verify").code == 0
 
 
@@ -83,4 +83,4 @@ def test_a_changed_source_is_reported(arguments, folder, tmp_path, capsys):
 def test_impossible_jobs(arguments, capsys, jobs):
     outcome = call(capsys, prepare, *arguments[:-1], jobs)
     assert outcome.code == 2
-    assert f"argument --jobs: an integer of at least 1 expected, found '{jobs}'" in outcome.err
+    assert f"argument --jobs: must be an integer of at least 1, not '{jobs}'" in outcome.err

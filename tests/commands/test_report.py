@@ -31,7 +31,7 @@ def test_counts_by_hand():
     np.testing.assert_allclose(precision, [1, 1, 0, 0])
     np.testing.assert_allclose(recall, [1, 0.5, 0, 0])
     np.testing.assert_allclose(f1, [1, 2 / 3, 0, 0])
-    with pytest.raises(ConfigError, match="fewer than 2 labels above the threshold"):
+    with pytest.raises(ConfigError, match="an example has 2 labels above the threshold"):
         found.update(ids[:, :2], scores[:, :2], np.array([[0], [1], [2]]))
 
 

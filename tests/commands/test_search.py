@@ -53,7 +53,7 @@ def test_search_goes_on(tmp_path, capsys, monkeypatch):
     asked.clear()
     assert "0.5000" in call(capsys, search, *command).out and asked == [0.3]
     problem = call(capsys, search, *command, "--metric", "F1").problem()
-    assert "no metric 'F1' on dev" in problem and "choose one of: P@1" in problem
+    assert "no metric 'F1' on dev" in problem and "Choose one of: P@1" in problem
 
 
 @pytest.mark.slow

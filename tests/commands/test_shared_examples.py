@@ -34,7 +34,7 @@ def address():
 def small_tasks(monkeypatch):
     """Two batches of two examples each."""
     monkeypatch.setattr(shared_chunks, "_EXAMPLES", 4)
-    monkeypatch.setattr(predict, "_OF_SEVERAL_NETWORKS", 6)
+    monkeypatch.setattr(predict, "_TASK_OF_SEVERAL_NETWORKS", 6)
 
 
 @pytest.fixture(scope="module")
@@ -204,10 +204,14 @@ def test_a_folder_that_the_workers_do_not_see(tmp_path):
 @pytest.mark.parametrize(
     ("command", "arguments", "problem"),
     [
-        (predict, ("--output", "out.jsonl"), "FILE: a file of examples expected with --cluster"),
-        (predict, ("texts.jsonl",), "--output: a file to write expected with --cluster"),
-        (encode, ("--output", "out.npy"), "FILE: a file of examples expected with --cluster"),
-        (predict, ("texts.jsonl", "--pairs", "p.npz", "--output", "o.npz"), "--cluster: no such"),
+        (predict, ("--output", "out.jsonl"), "FILE: a cluster needs a file of examples"),
+        (predict, ("texts.jsonl",), "--output: a cluster needs a file to write"),
+        (encode, ("--output", "out.npy"), "FILE: a cluster needs a file of examples"),
+        (
+            predict,
+            ("texts.jsonl", "--pairs", "p.npz", "--output", "o.npz"),
+            "--cluster: this option does not apply",
+        ),
     ],
 )
 def test_what_is_not_shared(command, arguments, problem, runs, capsys):

@@ -65,7 +65,7 @@ def test_fresh_removes_run_folders_only(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.tex").write_text("mine")
     problem = call(capsys, train, *command, "--fresh").problem()
-    assert "found other files; nothing was removed" in problem
+    assert "holds other files; nothing was removed" in problem
     assert (tmp_path / "run/thesis.tex").read_text() == "mine"
 
 
@@ -147,7 +147,7 @@ def test_list(capsys):
 
 def test_config_is_needed(capsys):
     outcome = call(capsys, train)
-    assert outcome.code == 2 and "a data file or --config expected" in outcome.err
+    assert outcome.code == 2 and "neither a data file nor --config is given" in outcome.err
 
 
 def test_numbers_of_gpus(tmp_path, capsys):
@@ -194,7 +194,7 @@ def test_a_set_that_is_not_here(tmp_path, capsys, monkeypatch, config):
             "--repetition: recipe.together=false expected, found true",
         ),
         ({"recipe": {"name": "repetitions"}}, [], "a head with repetitions expected by"),
-        ({}, ["--gpu_usage", 1.5], "--gpu_usage: a number in (0, 1] expected, found 1.5"),
+        ({}, ["--gpu_usage", 1.5], "--gpu_usage: 1.5 is no share of the memory"),
     ],
 )
 @pytest.mark.parametrize("dry", [False, True])

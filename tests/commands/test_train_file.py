@@ -116,7 +116,7 @@ def test_init(folder, capsys):
     assert outcome.code == 0
     assert outcome.out.endswith("written: mine.json; train with `tfxc train --config mine.json`\n")
     assert load_config("mine.json").training.epochs == 3
-    assert "a new file expected, found one that exists" in call(capsys, init, "mine.csv").problem()
+    assert "this file exists already" in call(capsys, init, "mine.csv").problem()
     assert call(capsys, init, "mine.csv", "--force").code == 0
     assert load_config("mine.json").training.epochs > 3
 
@@ -133,10 +133,16 @@ def test_labels_that_may_be_several_are_warned_of_and_can_be_kept(folder, capsys
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "a data file or --config expected, found neither"),
-        (["mine.csv", "--config", "quickstart"], "a data file or --config expected, found both"),
-        (["--config", "quickstart", "--set", "seed=1", "run=r"], "write --set run=r, if it is"),
-        (["--config", "quickstart", "--preset", "fast"], "--preset: a data file expected"),
+        ([], "neither a data file nor --config is given"),
+        (
+            ["mine.csv", "--config", "quickstart"],
+            "both --config and a data file, 'mine.csv', are given",
+        ),
+        (["--config", "quickstart", "--set", "seed=1", "run=r"], "Write --set run=r, if it is"),
+        (
+            ["--config", "quickstart", "--preset", "fast"],
+            "--preset: this option is for a training on a data file",
+        ),
         (["absent.csv"], "absent.csv: no such file"),
         (["mine.csv", "--label-column", "labl"], "did you mean 'label'"),
         (["mine.csv", "--dev", "absent.csv"], "absent.csv: no such file"),

@@ -85,11 +85,14 @@ def test_what_cannot_be_built(files, tmp_path, capsys):
     assert "give one of --prepared-data" in call(capsys, tree_command, "build", *end).err
     half = ["--features", tmp_path / "x.npz", *end]
     assert (
-        "both --features and --labels expected"
+        "--features and --labels belong together, and one is missing"
         in call(capsys, tree_command, "build", *half).problem()
     )
     both = [*half, "--labels", tmp_path / "z.npz"]
-    assert "(40) expected, found 60" in call(capsys, tree_command, "build", *both).problem()
+    assert (
+        "60 rows of features, but 40 of labels"
+        in call(capsys, tree_command, "build", *both).problem()
+    )
     whole = [*half, "--labels", tmp_path / "y.npz", "--max-leaf-size", 1]
     assert (
         "max_leaf_size: an integer of at least 2"
@@ -193,8 +196,5 @@ def test_what_cannot_be_shown(tree, tmp_path, capsys):
         in call(capsys, tree_command, "show", *tree, "--output", "tree.pdf").problem()
     )
     (tmp_path / "names.txt").write_text("one\n")
-    assert (
-        "6 names, one for each label of the tree, expected"
-        in call(capsys, tree_command, "show", *tree).problem()
-    )
+    assert "names, but the tree has 6 labels" in call(capsys, tree_command, "show", *tree).problem()
     assert "no such file" in call(capsys, tree_command, "show", tmp_path / "absent.npz").problem()

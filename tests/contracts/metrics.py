@@ -91,7 +91,7 @@ class MetricContract:
         class Other:
             pass
 
-        with pytest.raises(ConfigError, match=r"expected|other"):
+        with pytest.raises(ConfigError, match=r"cannot take up|different"):
             self.make().merge(Other())
 
     def test_order_and_padding_do_not_matter(self):
@@ -168,5 +168,5 @@ class MetricContract:
     def test_too_few_predictions(self):
         ids, scores, labels = self.batch()
         few = self.make().min_predictions - 1
-        with pytest.raises(ConfigError, match=f"at least {few + 1} predictions"):
+        with pytest.raises(ConfigError, match=f"only {few} predictions per example"):
             self.make().update(ids[:, :few], scores[:, :few], labels)

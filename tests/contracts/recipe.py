@@ -185,7 +185,7 @@ class RecipeContract:
 
     def test_another_config_is_refused(self, finished):
         config = finished.config.model_copy(update={"seed": 7})
-        with pytest.raises(UserError, match=r"seed|another config"):
+        with pytest.raises(UserError, match=r"seed|other settings"):
             self.train(dataclasses.replace(finished, config=config))
 
     def longer(self, context, epochs=2, **training):

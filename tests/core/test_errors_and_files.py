@@ -350,8 +350,8 @@ def test_write_json_is_whole_or_not_there(tmp_path):
 # What stands at the path, and what the message says.
 UNREADABLE = {
     "missing": (lambda path: None, DataError, "no such file"),
-    "a folder": (lambda path: path.mkdir(), DataError, "found a folder"),
-    "a pipe": (os.mkfifo, DataError, "found a named pipe"),
+    "a folder": (lambda path: path.mkdir(), DataError, "it is a folder, not a file"),
+    "a pipe": (os.mkfifo, DataError, "it is a named pipe, not a file"),
     "a loop": (lambda path: path.symlink_to(path), DataError, "too many levels"),
     "empty": (lambda path: path.touch(), DataError, "damaged, or of another format"),
     "garbage": (lambda path: path.write_bytes(b"\xff\xfe{["), DataError, "damaged"),
@@ -382,7 +382,7 @@ def test_a_file_that_the_machine_refuses(tmp_path, monkeypatch):
 
 def test_json_of_another_type(tmp_path):
     (path := tmp_path / "a.json").write_text("[1]")
-    with pytest.raises(DataError, match="a JSON object expected"):
+    with pytest.raises(DataError, match="not a JSON object"):
         read_json(path)
 
 

@@ -179,9 +179,9 @@ def test_repeated_texts_are_reported(tmp_path, capsys):
 
 
 def test_settings_that_need_texts_are_refused_without():
-    with pytest.raises(ValueError, match="label_texts expected with self_part"):
+    with pytest.raises(ValueError, match="self_part needs label_texts"):
         DataSettings(name="t", train="t", self_part=" : ", text_features="tfidf")
-    with pytest.raises(ValueError, match="text_features expected"):
+    with pytest.raises(ValueError, match="label_texts needs text_features"):
         DataSettings(name="t", train="t", label_texts="names")
 
 

@@ -4,6 +4,7 @@ import scipy.sparse
 import tensorflow as tf
 
 from tests.contracts.encoder import EncoderContract
+from tfxc.core.declared import FromData
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.precomputed import Precomputed
@@ -193,7 +194,20 @@ def test_the_same_weights_with_another_hash():
     assert np.abs(expected - before).max() > 0
     one.hash_with([8])
     np.testing.assert_array_equal(one(bags), expected)
+    assert one.get_config()["hash_seed"] == 8
     one.hash_with([3])
     np.testing.assert_array_equal(one(bags), before)
     with pytest.raises(TypeError, match="must define hash_with"):
         Precomputed(3).hash_with([1])
+
+
+def test_a_class_derived_from_an_encoder_keeps_all_arguments():
+    class Narrow(BagMLP):
+        def __init__(self, num_features: FromData[int], *, hidden=(3,), **kwargs):
+            super().__init__(num_features, hidden=hidden, **kwargs)
+
+    encoder = Narrow(NUM_FEATURES, seed=4, dropout=0.1)
+    config = encoder.get_config()
+    assert (config["hidden"], config["seed"], config["dropout"]) == ([3], 4, 0.1)
+    assert Narrow.from_config(config).seed == 4
+    assert Narrow.data_dependent_arguments == ("num_features",)

@@ -119,7 +119,7 @@ def test_the_least_side_is_that_of_keras(model):
     [
         (
             {"model": "MobilNetV2"},
-            "model: one of .*, found 'MobilNetV2', did you mean 'MobileNetV2'",
+            "model: must be one of .*, not 'MobilNetV2', did you mean 'MobileNetV2'",
         ),
         ({"weights": "absent.weights.h5"}, "no file absent.weights.h5"),
         ({"pooling": "sum"}, "pooling: must be one of avg, max, not 'sum'"),

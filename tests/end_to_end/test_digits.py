@@ -121,9 +121,9 @@ def test_orders_of_images(order):
         ),
         (
             {"name": "mhp", "heads": [1, 5000], "label_order": "product"},
-            "found 5,000 with heads [1, 5000]",
+            "with heads [1, 5000], 5,000 labels have the same first digit",
         ),
-        ({"name": "mhp", "heads": 30}, "heads: a list of positive integers expected, found 30"),
+        ({"name": "mhp", "heads": 30}, "heads: 30 is no list of positive integers"),
     ],
 )
 def test_what_cannot_be_trained(tmp_path, capsys, head, message):

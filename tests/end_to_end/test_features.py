@@ -71,8 +71,8 @@ def test_features_of_a_run_like_its_embeddings(images, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--run", "run", "--mean", "0.5"], "--mean: --saved-model expected with this option"),
-        (["--saved-model", "run", "--flip"], "--flip: --run expected with this option"),
+        (["--run", "run", "--mean", "0.5"], "--mean: this option is for --saved-model"),
+        (["--saved-model", "run", "--flip"], "--flip: this option is for --run"),
         (["--saved-model", "run"], "this is no folder with saved_model.pb"),
         (["--run", "run", "--num-labels", "2"], "it is 2, but there are 3 label names"),
     ],
@@ -251,9 +251,9 @@ def test_import(tmp_path, capsys):
     (tmp_path / "x.pt").touch()
     for name, message in (
         ("absent.npy", "absent.npy: no such file"),
-        ("z.npz", "z.npz: a .npy file expected, found an archive of several arrays"),
+        ("z.npz", "z.npz: it is an archive of several arrays, not an .npy file"),
         ("bad.npy", "bad.npy: damaged, or of another format"),
-        ("x.pt", "x.pt: a file of torch.save expected"),
+        ("x.pt", "x.pt: the file is truncated or damaged, or was not written by torch.save"),
     ):
         outcome = call(capsys, features_command, "import", tmp_path / name, *command[1:])
         assert message in outcome.problem()
@@ -266,6 +266,6 @@ def test_import_of_tensors(tmp_path, capsys):
     torch_files.save(tmp_path / "dict.pt", {"x": features})
     command = [tmp_path / "labels.pt", "--output", tmp_path / "set"]
     outcome = call(capsys, features_command, "import", tmp_path / "dict.pt", *command)
-    assert "one tensor expected, found dict" in outcome.problem()
+    assert "the file holds a dict, not one tensor" in outcome.problem()
     assert call(capsys, features_command, "import", tmp_path / "features.pt", *command).code == 0
     np.testing.assert_array_equal(FeatureSet(tmp_path / "set").features, features)

@@ -118,4 +118,4 @@ def test_other_tokens(tmp_path, capsys):
     command = ("--config", config, "--prepared", tmp_path / "prepared")
     section = json.dumps({"name": "words"})
     problem = call(capsys, train, *command, "--set", f"data.text_features={section}").problem()
-    assert "text features 'pretrained' expected, found 'words'" in problem
+    assert "must be 'pretrained' with this encoder, not 'words'" in problem

@@ -113,12 +113,12 @@ def test_weights_of_classes_begin_with_their_texts():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label_texts": None}, "texts of the classes expected with this head"),
-        ({"label_texts": {"red": "red"}}, "found none for 'animal', 'blue'"),
-        ({"label_texts": {**NAMES, "x": " "}}, "a text expected for class 'x'"),
-        ({"label_texts": 3}, "'names' or a dict of texts by class expected, found 3"),
-        ({"head": "dense"}, "expected with texts of the classes, found 'dense'"),
-        ({"head": {"name": "dense", "start": "label_texts"}}, "found others: 'flower'"),
+        ({"label_texts": None}, "this head reads texts of the classes, and there are none"),
+        ({"label_texts": {"red": "red"}}, "no text for 'animal', 'blue'"),
+        ({"label_texts": {**NAMES, "x": " "}}, "the text of class 'x' is ' '"),
+        ({"label_texts": 3}, "3 is neither 'names' nor a dict of texts by class"),
+        ({"head": "dense"}, "head 'dense' has no use for texts of the classes"),
+        ({"head": {"name": "dense", "start": "label_texts"}}, "that y does not have: 'flower'"),
     ],
 )
 def test_wrong_texts_are_refused(changes, message):
@@ -128,14 +128,14 @@ def test_wrong_texts_are_refused(changes, message):
 
 
 def test_other_kinds_of_classes_and_examples_are_refused():
-    with pytest.raises(ConfigError, match="classes of one kind expected, as 0, found 'four'"):
+    with pytest.raises(ConfigError, match="'four' are not of the kind of those of y, such as 0"):
         estimator({0: "a", 1: "b", "four": "c"}).fit(TEXTS, [0, 1] * 16)
-    with pytest.raises(DataError, match="texts expected with label_texts, found a matrix"):
+    with pytest.raises(DataError, match="X: label_texts need texts"):
         estimator({0: "a", 1: "b"}).fit(np.eye(4), [0, 1] * 2)
-    with pytest.raises(ConfigError, match="found others: 3"):
+    with pytest.raises(ConfigError, match="texts of classes that y does not have: 3"):
         estimator({0: "a", 1: "b", 2: "c", 3: "d"}).fit(TEXTS[:3], np.eye(3, dtype=int))
 
 
 def test_a_linear_ranker_has_no_use_for_them():
-    with pytest.raises(ConfigError, match=r"^label_texts: recipe 'fit' expected"):
+    with pytest.raises(ConfigError, match=r"^label_texts: recipe 'xr_linear' has no use"):
         XCClassifier(recipe="xr_linear", label_texts=NAMES).fit(TEXTS, LISTS)

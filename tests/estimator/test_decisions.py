@@ -34,7 +34,7 @@ def measured(folder, examples, labels):
     decisions = measurement.decisions(loaded)
     _, rows = measurement.examples(loaded)
     measurement.update(loaded, rows, measurement.metrics(loaded), decisions)
-    return decisions.found.classification
+    return decisions.per_label.classification
 
 
 def averages(classification):

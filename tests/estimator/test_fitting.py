@@ -81,14 +81,12 @@ def test_weights_of_examples_decide():
         for given in (None, np.full(40, 3.0))
     ]
     np.testing.assert_allclose(*same, atol=1e-6)
-    with pytest.raises(DataError, match="sample_weight: a number above 0 expected, found only"):
+    with pytest.raises(DataError, match="sample_weight: all weights are 0"):
         small().fit(texts, y, sample_weight=np.zeros(40))
     for wrong in (np.ones(3), -np.ones(40), np.full(40, np.nan)):
-        with pytest.raises(DataError, match="sample_weight: 40 numbers of at least 0"):
+        with pytest.raises(DataError, match=r"sample_weight: (the weights have shape|a weight is)"):
             small().fit(texts, y, sample_weight=wrong)
-    with pytest.raises(
-        ConfigError, match="an objective that weighs examples expected, found SCENT"
-    ):
+    with pytest.raises(ConfigError, match="objective SCENT does not weigh examples"):
         small(objective="scent", head="sampled").fit(texts, y, sample_weight=weights)
 
 
@@ -102,7 +100,7 @@ def test_weights_of_classes():
     weights = balanced._fitted.model.objective.label_weights.numpy()
     expected = 40 / (4 * np.unique(SINGLE, return_counts=True)[1])
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
-    with pytest.raises(ConfigError, match="class_weight: classes of y expected, found 'wolf'"):
+    with pytest.raises(ConfigError, match="class_weight: 'wolf' is no class of y"):
         small(objective="softmax", class_weight={"wolf": 2}).fit(TEXTS, SINGLE)
 
 
@@ -115,7 +113,7 @@ def test_validation_and_early_stopping():
     plain = small(epochs=1).fit(TEXTS, LISTS, validation_data=(TEXTS[:2], LISTS[:2]))
     assert 0 <= plain.validation_metrics_["P@1"] <= 1
     assert small(epochs=1).fit(TEXTS, LISTS).validation_metrics_ == {}
-    with pytest.raises(ConfigError, match="validation_data expected with early_stopping"):
+    with pytest.raises(ConfigError, match="early_stopping needs validation_data"):
         small(early_stopping=2).fit(TEXTS, SINGLE)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         small(epochs=1).fit(TEXTS, SINGLE, validation_data=(TEXTS[:2], SINGLE[:3]))
@@ -160,9 +158,9 @@ def test_images(tmp_path):
     model.save(tmp_path / "run")
     loaded = XCClassifier.load(tmp_path / "run")
     np.testing.assert_allclose(loaded.predict_proba(X), model.predict_proba(X), atol=1e-6)
-    with pytest.raises(DataError, match=r"images as a uint8 array \(n, 6, 6, 1\) expected"):
+    with pytest.raises(DataError, match=r"Pass a uint8 array \(n, 6, 6, 1\)"):
         model.predict(X[:, :5])
-    with pytest.raises(DataError, match=r"height, width, 1 or 3\) expected, found float64"):
+    with pytest.raises(DataError, match=r"an array of float64 .*height, width, 1 or 3\)"):
         clone(model).fit(X.astype(float), y)
 
 
@@ -182,7 +180,7 @@ def test_loaded_is_what_was_saved(single, several, tmp_path):
     parts = {"head": {"name": "dense"}, "recipe": {"name": "kfold", "folds": 2}}
     path = make_run(tmp_path / "folds", text_features={"name": "tfidf"}, **parts)
     with pytest.raises(
-        ConfigError, match="recipes fit, distill, xr_linear expected, found one of 'kfold'"
+        ConfigError, match=r"the run is of recipe 'kfold', .* fit, distill, xr_linear"
     ):
         XCClassifier.load(path)
 

@@ -72,7 +72,7 @@ def test_the_folder_holds_what_a_server_needs(tmp_path, form):
     export_model(run, tmp_path / "out", form, 2)  # an older one is replaced
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(UserError, match="found other files; nothing was removed"):
+    with pytest.raises(UserError, match="holds other files; nothing was removed"):
         export_model(run, tmp_path / "mine", form)
 
 
@@ -96,7 +96,7 @@ def test_eight_bits(tmp_path, form, monkeypatch):
     assert done.size_bytes < 0.4 * exact.size_bytes
     never = done.agreement._replace(share=0.4)
     monkeypatch.setattr(convert, "agreement_of", lambda *_: never)
-    with pytest.raises(ConfigError, match=r"at least 95\.0% .* found 40\.0% of 100"):
+    with pytest.raises(ConfigError, match=r"only 40\.0% of 100 examples .* asks for 95\.0%"):
         export_model(run, tmp_path / "other", form, int8=True)
     assert not list(tmp_path.glob(".*")) and not (tmp_path / "other").exists()
 
@@ -141,7 +141,7 @@ def test_an_operation_without_equal_is_named(tmp_path, form):
 @BOTH
 def test_too_large_and_too_many(tmp_path, form, monkeypatch):
     run = small_run(tmp_path)
-    with pytest.raises(ConfigError, match="1 to 12 labels"):
+    with pytest.raises(ConfigError, match="k is 13, but the run has 12 labels"):
         export_model(run, tmp_path / "out", form, 13)
     monkeypatch.setattr(convert, "_MAX_BYTES", 100)
     with pytest.raises(ConfigError, match="less than 2 GiB"):

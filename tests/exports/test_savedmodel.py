@@ -226,16 +226,16 @@ def test_every_weight_is_written_once(tmp_path):
 def test_what_cannot_be_exported_leaves_nothing(tmp_path):
     run = load_run(make_run(tmp_path / "run", text_features=TFIDF))
     target = tmp_path / "served"
-    with pytest.raises(ConfigError, match="1 to 12 labels"):
+    with pytest.raises(ConfigError, match="k is 13, but the run has 12 labels"):
         export_savedmodel(run, target, k=13)
     bare = make_run(tmp_path / "bare")
     (bare / "model.weights.h5").unlink()
-    with pytest.raises(CheckpointError, match="trained weights expected"):
+    with pytest.raises(CheckpointError, match="no trained weights yet"):
         export_savedmodel(load_run(bare), target)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bare", "run"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="found other files; nothing was removed"):
+    with pytest.raises(UserError, match="holds other files; nothing was removed"):
         export_savedmodel(run, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
 

@@ -71,18 +71,18 @@ def test_versions_follow_each_other_and_are_never_replaced(tmp_path, capsys):
         assert call(capsys, export, "--run", run, "--serving", model).code == 0
     assert {path.name for path in model.glob("[0-9]*")} == {"1", "2"}
     problem = call(capsys, export, "--run", run, "--serving", model, "--version", 2).problem()
-    assert problem.startswith(
-        f"--version: a version that does not exist yet expected, found {model}"
-    )
-    assert problem.endswith("choose 3, or leave it out.")
+    assert problem == f"--version: {model / '2'} already exists. Choose 3, or leave it out."
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--serving", "m", "--format", "onnx"], "--serving: a SavedModel in its own folder"),
-        (["--serving", "m", "--output", "x"], "expected, found --output"),
-        (["--version", "2"], "--version: --serving expected"),
+        (
+            ["--serving", "m", "--format", "onnx"],
+            "--serving: it writes a SavedModel into a folder of its own",
+        ),
+        (["--serving", "m", "--output", "x"], "which excludes --output"),
+        (["--version", "2"], "--version: this option needs --serving"),
     ],
 )
 def test_what_does_not_go_together(tmp_path, capsys, options, words):

@@ -209,7 +209,7 @@ def test_a_missing_line_of_labels(tmp_path, capsys):
         content = labels.read_text()
         labels.write_text(content.replace("7\n", "", 1))
         problem = call(capsys, check, *arguments).problem()
-        assert problem.startswith(f"{labels}: ") and "bytes expected, found" in problem
+        assert problem.startswith(f"{labels}: ") and " bytes instead of " in problem
         labels.write_text(content)
         assert call(capsys, check, *arguments).code == 0
 

@@ -235,7 +235,7 @@ def test_a_sparse_matrix_beyond_the_memory_is_refused(tmp_path, monkeypatch):
     scipy.sparse.save_npz(path, scipy.sparse.eye(1000, format="csr"))
     assert load_matrix(path).shape == (1000, 1000)
     monkeypatch.setattr("tfxc.core.resources.available_bytes", lambda: 10_000)
-    with pytest.raises(MachineError, match=r"X\.npz: .* GB of memory needed"):
+    with pytest.raises(MachineError, match=r"X\.npz: it needs .* GB of memory"):
         load_matrix(path)
 
 

@@ -95,7 +95,7 @@ def test_fresh_never_removes_what_others_wrote(capsys, trained, files):
         (run / name).write_text(text)
     before = listing(run)
     problem = call(capsys, train, *arguments, "--fresh").problem()
-    assert "an empty folder or a tfxc run expected, found" in problem
+    assert "the folder is for a tfxc run, but holds" in problem
     assert "nothing was removed" in problem
     assert listing(run) == before
 
@@ -131,7 +131,7 @@ def test_exports_replace_exports_only(capsys, tmp_path):
     other.mkdir()
     (other / "thesis.txt").write_text("years of work")
     problem = call(capsys, export, "--run", run, "--output", other).problem()
-    assert "an empty folder or a tfxc exported SavedModel expected, found other files" in problem
+    assert "the folder is for a tfxc exported SavedModel, but holds other files" in problem
     assert (other / "thesis.txt").read_text() == "years of work"
 
 
@@ -162,7 +162,7 @@ def test_a_folder_with_a_part_that_is_written_to_is_not_replaced(tmp_path, holdi
 def test_what_is_put_into_a_folder_meanwhile_stays(tmp_path):
     path = tmp_path / "served"
     with (
-        pytest.raises(UserError, match="found other files; nothing was removed"),
+        pytest.raises(UserError, match="holds other files; nothing was removed"),
         atomic_folder(path, "exported model"),
     ):
         path.mkdir()
@@ -201,7 +201,7 @@ def test_a_link_to_a_run_has_the_same_lock(tmp_path, holding):
 
 def test_the_current_folder_and_the_root_are_not_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for path, message in ((".", "the current folder"), ("/", "empty folder|found the root")):
+    for path, message in ((".", "the current folder"), ("/", "but holds|the root")):
         with pytest.raises(UserError, match=message), atomic_folder(path, "run"):
             pass
 
@@ -219,7 +219,7 @@ def test_a_run_without_a_step_takes_a_corrected_config(trained, finished):
     right = parse_config(tiny.tiny_tree(finished, run=str(run), training={"epochs": 0.1}))
     assert Fit().run(Context(right, data, run))["steps"] == 2
     assert RunFolder(run).config().training.epochs == 0.1
-    with pytest.raises(CheckpointError, match=r"another config; changed: training.batch_size"):
+    with pytest.raises(CheckpointError, match=r"with other settings: training.batch_size"):
         RunFolder(run).start(wrong, data)
 
 
@@ -353,8 +353,11 @@ def test_what_must_be_on_this_machine(capsys, tmp_path, monkeypatch, address):
     before = listing(tmp_path)
     for place in ("--prepared", "--config"):
         problem = call(capsys, train, "--config", config, place, address).problem()
-        assert place in problem and f"a path on this machine expected, found '{address}'" in problem
-    with pytest.raises(ConfigError, match="a path on this machine expected"), atomic_file(address):
+        assert place in problem and f"'{address}' is the address of a remote storage" in problem
+    with (
+        pytest.raises(ConfigError, match="is the address of a remote storage"),
+        atomic_file(address),
+    ):
         pass
     assert listing(tmp_path) == before
 
@@ -362,8 +365,8 @@ def test_what_must_be_on_this_machine(capsys, tmp_path, monkeypatch, address):
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("gs:/bucket/x", "an address that begins with gs:// expected, found 'gs:/bucket/x"),
-        ("nowhere://n/x", "a storage that fsspec knows expected, found 'nowhere'"),
+        ("gs:/bucket/x", "the address 'gs:/bucket/x"),
+        ("nowhere://n/x", "fsspec knows no storage 'nowhere'"),
     ],
 )
 def test_addresses_are_checked_before_any_work(capsys, tmp_path, monkeypatch, address, message):

@@ -290,7 +290,7 @@ def gradients_by_repetition(joint, singles):
     [
         (
             {"num_buckets": 21},
-            r"num_buckets: at most 20 \(the number of labels\) expected, found 21",
+            "num_buckets: 21 buckets are more than the 20 labels",
         ),
         ({"num_buckets": 0}, "num_buckets: must be an integer of at least 1, not 0"),
         ({"num_repetitions": 0}, "num_repetitions: must be an integer of at least 1, not 0"),

@@ -143,11 +143,11 @@ def test_verification_with_an_imported_backbone(backbone, tmp_path, capsys):
     with np.load(run / "verification-pairs-csv.npz") as stored:
         np.testing.assert_allclose(stored["distance"], expected, atol=1e-4)
     problem = call(capsys, predict, "--run", run, folder / "faces").problem()
-    assert "labels expected, found a run without any" in problem
+    assert "this run has no labels" in problem
     problem = call(capsys, evaluate, "--run", run, "--data", folder / "faces").problem()
-    assert "labels expected, found a run without any" in problem
+    assert "this run has no labels" in problem
     problem = call(capsys, export, "--run", run).problem()
-    assert "labels expected, found a run without any" in problem
+    assert "this run has no labels" in problem
 
 
 class EncoderOf:
@@ -194,10 +194,10 @@ def test_shards_of_uneven_sizes(tmp_path, capsys, form):
     np.testing.assert_array_equal(read_centres(folder), centres)
     assert f"{folder}: 3 ranks, 7 classes" in capsys.readouterr().err
     middle = sorted(folder.iterdir())[1]
-    with pytest.raises(DataError, match=r"centres of all ranks expected, found .* one of 3"):
+    with pytest.raises(DataError, match=r"has the centres of rank 1 alone, of 3 ranks"):
         read_centres(middle)
     middle.rename(folder / "elsewhere")
-    with pytest.raises(DataError, match=r"every rank up to 2 expected, .*1.* is missing"):
+    with pytest.raises(DataError, match=r"1.* is missing: the ranks go up to 2"):
         read_centres(folder)
 
 
@@ -216,7 +216,7 @@ def test_heads_of_mhe(tmp_path, backbone):
     assert (head.sampling, head.heads) == ("batch_heads", [2, 4])
     np.testing.assert_array_equal(head.centres.numpy(), centres.reshape(8, 6)[:7])
     (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
-    with pytest.raises(DataError, match="5 to 8 names, one for each class of 2 heads of 4, expect"):
+    with pytest.raises(DataError, match="has 4 names, but the 2 heads of 4 have 5 to 8 classes"):
         import_insightface(
             folder / "backbone.pth",
             tmp_path / "run",
@@ -235,7 +235,7 @@ def test_files_that_do_not_fit(tmp_path, backbone, capsys):
     command = (capsys, import_model, "insightface", tmp_path / "model.pt")
     problem = call(*command, "--run", tmp_path / "run").problem()
     for part in (
-        "the tensors of an IResNet of depth 18 expected",
+        "these are not the tensors of an IResNet of depth 18",
         "1 missing: layer2.0.bn3.running_var",
         "1 unknown: extra.weight",
         "1 of another shape: bn2.bias (4,) for (32,)",
@@ -243,10 +243,11 @@ def test_files_that_do_not_fit(tmp_path, backbone, capsys):
         assert part in problem
     save(tmp_path / "other.pt", {"layer1.0.conv1.weight": np.zeros((2, 2, 3, 3), "f4")})
     problem = call(*command[:-1], tmp_path / "other.pt", "--run", tmp_path / "run").problem()
-    assert "an IResNet of depth 18, 34, 50, 100, 200 expected, found 1 blocks" in problem
+    assert "this is not an IResNet of a known depth: it has 1 blocks" in problem
+    assert "Give the state dict of an IResNet of depth 18, 34, 50, 100, 200." in problem
     for name, shape in (("conv1.weight", (4,)), ("conv1.weight", (0, 3, 3, 3)), ("fc.weight", ())):
         save(tmp_path / "other.pt", iresnet() | {name: np.zeros(shape, "f4")})
-        with pytest.raises(DataError, match=rf"the tensor {name} \(.* expected, found"):
+        with pytest.raises(DataError, match=rf"the tensor {name} has shape \(.*\) instead of \("):
             import_insightface(tmp_path / "other.pt", tmp_path / "run")
     save(tmp_path / "empty.pt", np.zeros((0, 6), "f4"))
     with pytest.raises(DataError, match="class centres"):
@@ -254,8 +255,8 @@ def test_files_that_do_not_fit(tmp_path, backbone, capsys):
     save(tmp_path / "softmax_fc_gpu_0.pt", {"weight": random_centres((3, 5))})
     command = (*command[:3], folder / "backbone.pth", "--run", tmp_path / "run", "--centres")
     problem = call(*command, tmp_path / "softmax_fc_gpu_0.pt").problem()
-    assert "centres of the backbone's 6 dimensions expected, found 5" in problem
+    assert "the centres have 5 dimensions, the backbone has 6" in problem
     save(tmp_path / "softmax_fc_gpu_1.pt", {"weight": random_centres((1, 5))})
     problem = call(*command, tmp_path).problem()
-    assert "2, 2 classes in the ranks of 4 classes expected, found 3, 1" in problem
+    assert "the ranks have 3, 1 classes instead of 2, 2, the shares of 4 classes" in problem
     assert not (tmp_path / "run").exists()

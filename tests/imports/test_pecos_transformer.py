@@ -207,11 +207,16 @@ def test_a_model_without_a_ranker(copied, pecos, tmp_path, capsys, matcher):
 def test_features_that_are_missing_or_do_not_fit(pecos, imported, tmp_path, capsys):
     asked = ("--run", imported, pecos / "X.tst.txt")
     problem = call(capsys, predict, *asked).problem()
-    assert "found texts alone. Name their file with --features" in problem
+    assert "the texts have no features next to them" in problem
+    assert "Name their file with --features" in problem
     features = scipy.sparse.load_npz(pecos / "X.tst.npz")
     for name, matrix, message in (
         ("rows", features[:39], "there are 39 rows for the 40 examples of .*X.tst.txt"),
-        ("wide", scipy.sparse.hstack([features, features]), "60 features as in .* found 1"),
+        (
+            "wide",
+            scipy.sparse.hstack([features, features]),
+            "120 sparse features, but 60",
+        ),
     ):
         scipy.sparse.save_npz(tmp_path / f"{name}.npz", matrix)
         outcome = call(capsys, predict, *asked, "--features", tmp_path / f"{name}.npz")
@@ -219,9 +224,9 @@ def test_features_that_are_missing_or_do_not_fit(pecos, imported, tmp_path, caps
     (tmp_path / "X.txt").write_text("no matrix")
     problem = call(capsys, predict, *asked, "--features", tmp_path / "X.txt").problem()
     assert "is neither a sparse matrix in .npz nor a dense one in .npy" in problem
-    assert "name a file, and its features" in call(capsys, predict, "--run", imported).problem()
+    assert "Name a file, and its features" in call(capsys, predict, "--run", imported).problem()
     asked = ("--run", imported, "--split", "train", "--features", "x")
-    assert "name the file with --data" in call(capsys, evaluate, *asked).problem()
+    assert "Name the file with --data" in call(capsys, evaluate, *asked).problem()
 
 
 def change(path, **values):
@@ -235,7 +240,7 @@ def change(path, **values):
             lambda model: change(
                 model / "text_encoder" / "text_encoder" / "config.json", model_type="xlnet"
             ),
-            "found xlnet, to which PECOS passes token types",
+            "family xlnet cannot be imported: PECOS passes it token types",
         ),
         (
             lambda model: (model / "text_encoder" / "param.json").unlink(),
@@ -245,13 +250,13 @@ def change(path, **values):
             lambda model: change(
                 model / "text_encoder" / "param.json", pred_params={"truncate_length": "24"}
             ),
-            "an integer as truncate_length expected, found '24'",
+            "truncate_length is '24', not an integer",
         ),
         (
             lambda model: change(
                 model / "text_encoder" / "param.json", pred_params={"truncate_length": 65}
             ),
-            "at most 64 (the model's positions) expected, found 65",
+            "is 65, but the model has only 64 positions",
         ),
         (
             lambda model: (model / "text_encoder" / "text_encoder" / "model.safetensors").unlink(),

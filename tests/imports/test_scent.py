@@ -146,16 +146,16 @@ def test_configs_that_do_not_fit(toy, tmp_path, capsys):
     arguments = (capsys, import_model, "scent", path, "--run", run, "--config", config)
     arguments += ("--prepared", tmp_path / "prepared")
     for change, message in {
-        "training.epochs=1": "training.epochs: at least the 2 epochs of",
-        "head.bias=true": "head: a head with score 'linear' and without bias",
-        "head.name=dense": "head.name: encoder 'precomputed' and head 'sampled' expected",
-        "training.optimizer.momentum=0.9": "found 'sgd' with momentum, which the checkpoint's",
+        "training.epochs=1": "training.epochs: 1 epochs are fewer than the 2 of",
+        "head.bias=true": "head: SCENT's classifier has score 'linear' and no bias",
+        "head.name=dense": "head.name: a checkpoint of SCENT cannot go on with encoder 'preco",
+        "training.optimizer.momentum=0.9": "'sgd' has a state (momentum), and that of the",
     }.items():
         assert message in call(*arguments, "--set", change).problem()
     write_checkpoint(path, toy.weights, nu[1:])
-    assert "63 training examples, one for each dual" in call(*arguments).problem()
+    assert "has 63 dual variables, one for each" in call(*arguments).problem()
     write_checkpoint(path, toy.weights[:, 1:], nu)
-    assert "data of 40 labels and 7 features" in call(*arguments).problem()
+    assert "has 40 and 7. Import SCENT's" in call(*arguments).problem()
     assert not run.exists()
 
 
@@ -167,7 +167,7 @@ def test_records_do_not_keep_the_order(toy, tmp_path, capsys):
     change = ("--set", f"data.train={tmp_path / 'train.npz'}", "--prepared", tmp_path / "prepared")
     change += ("--set", "data.num_labels=40")
     problem = call(capsys, import_model, "scent", path, "--run", run, "--config", config, *change)
-    assert "a feature set expected, whose rows keep their order" in problem.problem()
+    assert "a feature set keeps the order of its rows" in problem.problem()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_records_do_not_keep_the_order(toy, tmp_path, capsys):
                 "epoch": 1,
                 "criterion_nu": np.ones((2, 2), "f4"),
             },
-            "criterion_nu (examples, 1) expected, found (2, 2)",
+            "criterion_nu is (2, 2) instead of (examples, 1)",
         ),
     ],
 )
@@ -190,4 +190,4 @@ def test_other_files(tmp_path, capsys, content, message):
     arguments = (capsys, import_model, "scent", tmp_path / "epoch_1.pt", "--run", tmp_path / "run")
     assert message in call(*arguments).problem()
     arguments = (capsys, import_model, "scent", tmp_path, "--run", tmp_path / "run")
-    assert "epoch_7.pt expected, found epochs: 1" in call(*arguments, "--epoch", 7).problem()
+    assert "there is no epoch_7.pt, only epochs: 1" in call(*arguments, "--epoch", 7).problem()

@@ -70,7 +70,7 @@ def test_networks_that_do_not_fit(tmp_path, capsys):
     save(tmp_path / "resnet.pth", dict(tensors))
     command = (capsys, import_model, "torchvision", tmp_path / "resnet.pth")
     problem = call(*command, "--run", tmp_path / "run").problem()
-    assert "a ResNet of depth 18 expected, found others (1 unknown: layer1.0.se.fc.w" in problem
+    assert "not the tensors of a ResNet of depth 18 (1 unknown: layer1.0.se.fc.w" in problem
     (tmp_path / "names.txt").write_text("a\nb\n")
     names = ("--labels", tmp_path / "names.txt")
     problem = call(*command, "--run", tmp_path / "run", *names).problem()
@@ -78,7 +78,7 @@ def test_networks_that_do_not_fit(tmp_path, capsys):
     tensors = resnet() | {"fc.weight": np.zeros((), "f4")}
     save(tmp_path / "resnet.pth", tensors)
     problem = call(*command, "--run", tmp_path / "run").problem()
-    assert "the tensor fc.weight (classes, channels) expected, found ()" in problem
+    assert "the tensor fc.weight has shape () instead of (classes, channels)" in problem
     outcome = call(*command, "--run", tmp_path / "run", "--centres", tmp_path)
     assert outcome.code == 2 and "unrecognized arguments: --centres" in outcome.err
     assert not (tmp_path / "run").exists()

@@ -125,9 +125,9 @@ def test_what_rankers_share():
     assert not model.has_probabilities and model.decides_each_label and not model.search_methods
     with pytest.raises(ValueError, match=r"k: must be from 1 to 4, the number of labels, not 5"):
         Searcher(model, 5)
-    with pytest.raises(ConfigError, match="calibrated scores expected"):
+    with pytest.raises(ConfigError, match="are not calibrated"):
         Searcher(model, 1, probabilities=True)
     with pytest.raises(ConfigError, match="the model has no softmax over all labels"):
         Searcher(model, 1, full_loss=True)
-    with pytest.raises(ConfigError, match=r"has no search 'brute'.*leave it out"):
+    with pytest.raises(ConfigError, match=r"has no search 'brute'.*Leave it out"):
         Searcher(model, 1, method="brute")

@@ -93,13 +93,13 @@ def test_with_label_features(sparse):
 def test_what_does_not_fit():
     targets, features = matrices()
     targets = scipy.sparse.csr_matrix(targets)
-    with pytest.raises(DataError, match=r"as of labels \(40\) expected, found 39"):
+    with pytest.raises(DataError, match=r"39 rows of features, but 40 of labels"):
         pifa(targets, features[1:])
-    with pytest.raises(DataError, match=r"as of labels \(40\) expected, found 39"):
+    with pytest.raises(DataError, match=r"39 rows of features, but 40 of labels"):
         pifa(targets, scipy.sparse.csr_matrix(features[1:]), max_nonzeros=2)
-    with pytest.raises(DataError, match=r"shape \(9, 3\) expected, found \(8, 3\)"):
+    with pytest.raises(DataError, match=r"shape \(8, 3\) instead of \(9, 3\)"):
         pifa_with_label_features(targets, features, np.ones((8, 3)))
-    with pytest.raises(DataError, match=r"shape \(9, 25\) expected.*as wide"):
+    with pytest.raises(DataError, match=r"instead of \(9, 25\).*as wide"):
         pifa_with_label_features(targets, features, np.ones((9, 3)), "convex")
     with pytest.raises(ConfigError, match="mode: one of concat, convex"):
         pifa_with_label_features(targets, features, features, "sum")

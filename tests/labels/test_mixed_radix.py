@@ -75,13 +75,13 @@ def test_suggested_heads_of_large_sets(num_heads):
         (670_091, [8377, 79], r"661783 codes for 670091 labels.*\[8377, 80\], the smallest \[844"),
         (12, [3, 3], r"9 codes for 12 labels; the nearest that suffice are \[3, 4\]"),
         (12, [11], r"nearest that suffice are \[12\]"),
-        (12, [], "positive integers expected, found"),
-        (12, [4, 0], "positive integers expected, found"),
-        (12, [4, 3.5], "positive integers expected, found"),
-        (12, [True, 12], "positive integers expected, found"),
-        (12, 12, "positive integers expected, found 12"),
-        (12, "4,3", "positive integers expected, found '4,3'"),
-        (12, [2**16, 2**16], "fewer than 2147483648 codes expected"),
+        (12, [], "the list is empty"),
+        (12, [4, 0], "no list of positive integers"),
+        (12, [4, 3.5], "no list of positive integers"),
+        (12, [True, 12], "no list of positive integers"),
+        (12, 12, "12 is no list of positive integers"),
+        (12, "4,3", "'4,3' is no list of positive integers"),
+        (12, [2**16, 2**16], "must be fewer than 2147483648"),
     ],
 )
 def test_sizes_that_do_not_do(num_labels, sizes, message):
@@ -92,5 +92,5 @@ def test_sizes_that_do_not_do(num_labels, sizes, message):
 def test_sizes_that_do():
     assert check_sizes(99, [4, 5, 5]) == (4, 5, 5)
     assert check_sizes(np.int64(4), np.array([2, 2])) == (2, 2)
-    with pytest.raises(ValueError, match="at least one label and one head"):
+    with pytest.raises(ValueError, match="not at least one of each"):
         suggest_digit_sizes(0, 2)

@@ -92,7 +92,7 @@ def test_what_is_no_tree(tree, tmp_path):
     matrix = tree.matrix(2).tolil()
     matrix[7, (int(matrix[7].toarray().argmax()) + 1) % 9] = 1
     scipy.sparse.save_npz(tmp_path / "two.npz", matrix.tocsr())
-    with pytest.raises(DataError, match=r"two\.npz: one parent .* found 2 for node 7"):
+    with pytest.raises(DataError, match=r"two\.npz: node 7 has 2 parents"):
         load_tree(tmp_path / "two.npz")
     wider = scipy.sparse.hstack([tree.matrix(2), scipy.sparse.csr_matrix((40, 1))])
     scipy.sparse.save_npz(tmp_path / "empty.npz", wider.tocsr())
@@ -100,13 +100,15 @@ def test_what_is_no_tree(tree, tmp_path):
         load_tree(tmp_path / "empty.npz")
     folder = write_chain(tmp_path / "code", tree)
     scipy.sparse.save_npz(folder / "C1.npz", tree.matrix(2))
-    with pytest.raises(DataError, match=r"C1\.npz: 3 columns expected"):
+    with pytest.raises(
+        DataError, match=r"C1\.npz: it has . columns, but the layer above has 3 nodes"
+    ):
         load_tree(folder)
     (folder / "C1.npz").unlink()
     with pytest.raises(DataError, match=r"C1\.npz: no such file"):
         load_tree(folder)
     (folder / "config.json").write_text("{}")
-    with pytest.raises(DataError, match=r"config\.json: a number of matrices"):
+    with pytest.raises(DataError, match=r"config\.json: .*no number of matrices"):
         load_tree(folder)
     (tmp_path / "text.npz").write_text("none")
     for path in (tmp_path / "text.npz", tmp_path / "missing.npz"):

@@ -60,5 +60,5 @@ def test_no_other_exchange_within_a_block_is_better():
 
 
 def test_a_block_that_is_too_large():
-    with pytest.raises(ValueError, match="at most 4,096 labels with the same first digit"):
+    with pytest.raises(ValueError, match="4,500 labels have the same first digit"):
         product_order(np.ones((9000, 2), np.float32), (2, 4500), 0)

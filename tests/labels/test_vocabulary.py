@@ -39,14 +39,21 @@ def test_ids_leaves_out_unknown_names():
     assert "x" in vocabulary and "z" not in vocabulary
 
 
-@pytest.mark.parametrize("name", ["two\nlines", "carriage\rreturn", ""])
-def test_names_a_line_cannot_hold_are_refused(name):
-    with pytest.raises(DataError, match=r"without line breaks expected.*label 1"):
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("two\nlines", "has a line break"),
+        ("carriage\rreturn", "has a line break"),
+        ("", "is empty"),
+    ],
+)
+def test_names_a_line_cannot_hold_are_refused(name, problem):
+    with pytest.raises(DataError, match=f"name of label 1 {problem}"):
         LabelVocabulary(["fine", name])
 
 
 def test_duplicates_are_refused_with_both_places():
-    with pytest.raises(DataError, match="found 'b' for the labels 1 and 3"):
+    with pytest.raises(DataError, match="the labels 1 and 3 have the same name, 'b'"):
         LabelVocabulary(["a", "b", "c", "b"])
 
 
@@ -54,8 +61,8 @@ def test_bad_files_name_file_and_place(tmp_path):
     with pytest.raises(DataError, match=r"none\.txt: no such file"):
         LabelVocabulary.load(tmp_path / "none.txt")
     (tmp_path / "gap.txt").write_text("a\n\nb\n")
-    with pytest.raises(DataError, match=r"gap\.txt:2: .*an empty name"):
+    with pytest.raises(DataError, match=r"gap\.txt:2: .*is empty"):
         LabelVocabulary.load(tmp_path / "gap.txt")
     (tmp_path / "latin.txt").write_bytes("gr\u00fcn\n".encode("latin-1"))
-    with pytest.raises(DataError, match="UTF-8 expected, found an invalid byte at offset 2"):
+    with pytest.raises(DataError, match="not in UTF-8: the byte at offset 2 is invalid"):
         LabelVocabulary.load(tmp_path / "latin.txt")

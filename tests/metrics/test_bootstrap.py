@@ -64,7 +64,7 @@ def test_examples_without_a_value_are_dropped_in_pairs():
     assert paired_bootstrap(a, b, 100)["difference"] == pytest.approx(0.25)
     with pytest.raises(DataError, match="a value in one run only"):
         paired_bootstrap(a, np.zeros(3))
-    with pytest.raises(DataError, match="found none"):
+    with pytest.raises(DataError, match="no example has a value"):
         paired_bootstrap([np.nan], [np.nan])
 
 

@@ -126,13 +126,13 @@ def test_ties_count_against_the_probe():
 def test_refusals():
     gallery = Gallery(np.eye(2), [1, 2])
     for fpirs, shown in (((), "none"), ((0.0, 0.1), "0.0, 0.1"), ((1.5,), "1.5")):
-        with pytest.raises(DataError, match=f"at least one, expected, found {shown}"):
+        with pytest.raises(DataError, match=f"at most 1: {shown}"):
             identify(np.eye(2), [1, 2], [gallery], fpirs=fpirs)
-    with pytest.raises(DataError, match="probe whose subject is in a gallery expected, found none"):
+    with pytest.raises(DataError, match="no probe has its subject in a gallery"):
         identify(np.eye(2), [3, 4], [gallery])
-    with pytest.raises(DataError, match=r"expected in gallery 2, found \(2, 2\) and \(1,\)"):
+    with pytest.raises(DataError, match=r"in gallery 2, \(2, 2\) and \(1,\), do not fit"):
         identify(np.eye(2), [1, 2], [gallery, Gallery(np.eye(2), [1])])
-    with pytest.raises(DataError, match="found NaN or infinity in the probes"):
+    with pytest.raises(DataError, match="an embedding in the probes holds NaN"):
         identify(np.eye(2) * np.nan, [1, 2], [gallery])
 
 

@@ -61,7 +61,7 @@ class PropensityContract(MetricContract):
             self.make().merge(self.metric(COUNTS, NUM_EXAMPLES, "amazon", KS))
 
     def test_wrong_arguments_fail_at_once(self):
-        with pytest.raises(ConfigError, match="at least 3 training examples"):
+        with pytest.raises(ConfigError, match="training examples are fewer than 3"):
             self.metric(COUNTS, 2)
         with pytest.raises(ConfigError, match="amazon"):
             self.metric(COUNTS, 100, "amazonn")

@@ -64,10 +64,10 @@ def test_pairs_and_least_score():
     ("pairs", "method", "error", "message"),
     [
         (([0.0, 1.0], [0, 1]), "platt", ConfigError, "one of isotonic, logistic expected"),
-        (([], []), "isotonic", DataError, "found 0 true ones among 0"),
-        (([0.0, 1.0], [1, 1]), "isotonic", DataError, "found 2 true ones among 2"),
+        (([], []), "isotonic", DataError, "0 of 0 labels are true"),
+        (([0.0, 1.0], [1, 1]), "isotonic", DataError, "2 of 2 labels are true"),
         (([0.0, np.nan], [0, 1]), "logistic", DataError, "finite scores"),
-        (([0.0, 1.0, 2.0], [1, 1, 0]), "logistic", DataError, "found decreasing ones"),
+        (([0.0, 1.0, 2.0], [1, 1, 0]), "logistic", DataError, "falls where the scores rise"),
     ],
 )
 def test_pairs_that_are_refused(pairs, method, error, message):
@@ -79,9 +79,9 @@ def test_pairs_that_are_refused(pairs, method, error, message):
     ("content", "message"),
     [
         ("{", r"calibration\.json: damaged"),
-        ("[]", "a JSON object expected"),
-        (json.dumps({"format": 2, "method": "isotonic"}), "format 1 expected"),
-        (json.dumps({"format": 1, "method": "isotonic", "scores": [1]}), "as many values"),
+        ("[]", "not a JSON object"),
+        (json.dumps({"format": 2, "method": "isotonic"}), "its format is not 1"),
+        (json.dumps({"format": 1, "method": "isotonic", "scores": [1]}), "1 scores has 0 values"),
         (json.dumps({"format": 1, "method": "isotonic", "sores": [1]}), "sores"),
     ],
 )

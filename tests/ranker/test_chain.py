@@ -116,7 +116,7 @@ def test_modes_train_parts_of_the_tree(tmp_path, problem):
                 weights_of(tmp_path / "whole", layer + shift),
                 atol=1e-5,
             )
-    with pytest.raises(ConfigError, match="negatives other than man expected"):
+    with pytest.raises(ConfigError, match="the first layer of mode ranker has none"):
         train_ranker(*problem, tmp_path, RankerSettings(mode="ranker", negatives="man"))
 
 
@@ -185,7 +185,7 @@ def test_the_least_budget_works(tmp_path, problem, parents, largest):
     assert np.argmax(blocks) == largest
     least = held + max(blocks)
     for budget in (100_000, least - 1):
-        message = f"at least {least:,} bytes expected .*, found {budget:,}"
+        message = f"{budget:,} bytes are too few .* at least {least:,}"
         with pytest.raises(BudgetError, match=message):
             train_ranker(features, labels, tree, tmp_path, settings, limits=Limits(budget))
     assert not any(tmp_path.iterdir()), "found before anything is trained"
@@ -211,9 +211,9 @@ def test_blocks_the_layers_above_decide(tmp_path, problem):
 def test_shapes_that_do_not_fit(tmp_path, problem):
     features, labels, tree = problem
     for wrong, message in (
-        ((features[:5], labels, tree), "labels of 5 examples"),
-        ((features, labels[:, :4], tree), "30 labels expected"),
-        ((features[:0], labels[:0], tree), "at least one example"),
+        ((features[:5], labels, tree), "labels of 70 examples, but features of 5"),
+        ((features, labels[:, :4], tree), "4 labels, but 30 in the tree"),
+        ((features[:0], labels[:0], tree), "no examples or no features"),
     ):
         with pytest.raises(DataError, match=message):
             train_ranker(*wrong, tmp_path)

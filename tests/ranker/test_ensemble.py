@@ -129,22 +129,22 @@ def test_lists_in_any_order_and_as_csr():
 @pytest.mark.parametrize(
     ("predictions", "options", "error", "message"),
     [
-        ([], {}, ConfigError, "models and k of at least 1 expected, found 0"),
+        ([], {}, ConfigError, "no model to combine"),
         (random_lists(5), {"method": "median"}, ConfigError, "one of average, rank_average"),
-        (random_lists(5), {"k": 0}, ConfigError, "k of at least 1"),
-        ([([[1]], [[1.0]]), ([[1], [2]], [[1.0], [1.0]])], {}, DataError, "model 1: 1 examples"),
-        ([([[1]], [[np.nan]])], {}, DataError, "model 0: finite scores"),
-        (random_lists(5), {"weights": [1, 1]}, ConfigError, "weights: .* each of 3 .* found"),
-        (random_lists(5), {"weights": [1, -1, 1]}, ConfigError, "weights: a number of at least 0"),
-        (random_lists(5), {"weights": [0, 0, 0]}, ConfigError, "weights: a weight above 0"),
+        (random_lists(5), {"k": 0}, ConfigError, "k: 0 is less than 1"),
+        ([([[1]], [[1.0]]), ([[1], [2]], [[1.0], [1.0]])], {}, DataError, "model 1: .* 2 examples"),
+        ([([[1]], [[np.nan]])], {}, DataError, "model 0: a score is NaN"),
+        (random_lists(5), {"weights": [1, 1]}, ConfigError, "weights: .*1.0, 1.0.* of 3 models"),
+        (random_lists(5), {"weights": [1, -1, 1]}, ConfigError, "weights: .*number of at least 0"),
+        (random_lists(5), {"weights": [0, 0, 0]}, ConfigError, "weights: all are 0"),
         (
             random_lists(5),
             {"weights": [1, 1, 1], "method": "round_robin"},
             ConfigError,
-            "weights: a method that takes a mean expected",
+            "weights: the method round_robin takes no mean",
         ),
-        ([([[1, 2]], [[1.0]])], {}, DataError, "ids and scores of one shape"),
-        ([([[1, 4, 1]], [[3.0, 2.0, 1.0]])], {}, DataError, "found 1 twice in that of example 0"),
+        ([([[1, 2]], [[1.0]])], {}, DataError, "shapes of ids and scores"),
+        ([([[1, 4, 1]], [[3.0, 2.0, 1.0]])], {}, DataError, "label 1 is twice in .* example 0"),
     ],
 )
 def test_what_is_refused(predictions, options, error, message):

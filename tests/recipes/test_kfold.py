@@ -74,7 +74,7 @@ def test_train_evaluate_and_export(config, tmp_path, capsys):
     assert again.code == 0 and again.err.count("already finished") == 1
     assert json.loads(again.out)["dev"] == summary["dev"]
     (tmp_path / "run" / "fold-00" / "model.weights.h5").unlink()
-    with pytest.raises(CheckpointError, match="fold-00: trained weights expected, found none"):
+    with pytest.raises(CheckpointError, match="fold-00: this run has no trained weights yet"):
         load_run(tmp_path / "run").model.summary()
 
 

@@ -59,7 +59,7 @@ def test_what_no_run_of_an_ensemble_can(run, other, tmp_path, capsys):
     third = make_run(tmp_path / "third", names=names, **parts)
     asked = ("--run", other, "--run", third, run.parent / "dev.jsonl")
     problem = call(capsys, predict, *asked, "--beam", 3).problem()
-    assert problem.startswith("--beam: a run with a linear ranker expected")
+    assert problem.startswith("--beam: a run of recipe")
     more = ("--probabilities", "--ensemble", "average")
     problem = call(capsys, predict, *asked, *more).problem()
     assert problem.startswith(f"{third}: --probabilities: the head MACH has no probabilities")

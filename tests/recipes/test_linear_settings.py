@@ -75,7 +75,7 @@ def test_a_leaf_for_all_labels(run, capsys):
     ("given", "message"),
     [
         ({"file": "absent.npz"}, r"absent\.npz: no such file"),
-        ({"file": "labels.npy"}, r"labels\.npy: a label tree expected, the file cannot be read"),
+        ({"file": "labels.npy"}, r"labels\.npy: the file cannot be read as a label tree"),
         ({"file": ""}, r"recipe\.tree\.file: the name of a file expected, found ''"),
         ({"label_features": 7}, r"recipe\.tree\.label_features: the name of a file expected"),
         (

@@ -288,7 +288,7 @@ def test_runs_that_cannot_be(shared, tmp_path, capsys):
     source, prepared = shared
     output = ("--output", tmp_path / "small", *prepared, "--num-heads", 2)
     problem = call(capsys, prune, "--run", tmp_path / "none", *output).problem()
-    assert "--run: a finished run expected" in problem
+    assert "is not a finished run: it has no config.json" in problem
     unfinished = tmp_path / "unfinished"
     shutil.copytree(source, unfinished)
     (unfinished / "summary.json").unlink()
@@ -299,7 +299,7 @@ def test_runs_that_cannot_be(shared, tmp_path, capsys):
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "thesis.txt").write_text("years of work")
     problem = call(capsys, prune, "--run", source, *output).problem()
-    assert "found other files; nothing was removed" in problem
+    assert "holds other files; nothing was removed" in problem
     assert (tmp_path / "small" / "thesis.txt").exists()
     shutil.rmtree(tmp_path / "small")
     labels = unfinished / "assets" / "labels.txt"

@@ -84,7 +84,7 @@ def test_a_head_without_repetitions():
 def test_impossible_parallel():
     with pytest.raises(
         ConfigError,
-        match=r"parallel: None or an integer of at least 1 expected, found 0",
+        match=r"parallel: must be an integer of at least 1, not 0",
     ):
         Repetitions(parallel=0)
 
@@ -265,9 +265,9 @@ def test_some_repetitions_count(alone, capsys, tmp_path):
     total, labels = bucket_totals(alone, "alone", [0, 2])
     assert found["P@5"] == pytest.approx(precision_at(5, total, labels), abs=1e-6)
     problem = call(capsys, evaluate, *options, "--repetitions", 1).problem()
-    assert "a trained repetition expected, found none of 1" in problem
+    assert "none of the repetitions 1 is trained" in problem
     problem = call(capsys, evaluate, *options, "--repetitions", "2-3").problem()
-    assert problem.startswith("--repetitions: repetitions from 0 to 2 expected, found 3")
+    assert problem.startswith("--repetitions: the head has no repetition 3. Choose from 0 to 2")
 
 
 def test_a_subset_is_no_evaluation_of_the_whole(alone, capsys, tmp_path):
@@ -287,7 +287,7 @@ def test_a_subset_is_no_evaluation_of_the_whole(alone, capsys, tmp_path):
     RunFolder(tmp_path / "other").write_config(parse_config(tree))
     checksums.add(tmp_path / "other", "config.json")
     outcome = call(capsys, evaluate, *options, "--repetitions", "0-1")
-    assert "a run with a hashed head expected, found head 'dense'" in outcome.problem()
+    assert "head 'dense' has no repetitions" in outcome.problem()
     assert "examples" not in outcome.out  # before the first run is measured
 
 
@@ -320,7 +320,9 @@ def test_a_step_is_asked_of_the_repetitions_that_count(alone, tmp_path):
     CheckpointFiles(run / "repetition-00/checkpoints", "ckpt", [tf.Variable([1.0])]).save(7)
     loaded = load_run(run.path, step=7)
     assert loaded.count_repetitions() == "1 of 3 repetitions count: 0; not trained: 1-2"
-    with pytest.raises(CheckpointError, match=r"repetition-01: --step: a checkpoint of step 7"):
+    with pytest.raises(
+        CheckpointError, match=r"repetition-01: --step: there is no checkpoint of step 7"
+    ):
         load_run(run.path, step=7).model  # noqa: B018
 
 
@@ -337,7 +339,9 @@ def test_repetitions_differ_and_share_the_records(alone):
 
 
 def test_one_repetition_of_another_config_is_refused(alone):
-    with pytest.raises(CheckpointError, match=r"alone: contains a run of another config.*encoder"):
+    with pytest.raises(
+        CheckpointError, match=r"alone: this run was trained with other settings.*encoder"
+    ):
         train(alone, "alone", 1, encoder={"hidden": [8]})
     assert (alone / "alone/repetition-01/summary.json").exists()
 

@@ -224,11 +224,11 @@ def test_tokens_alone_do_not_suffice():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"only_topk": 0}, "only_topk: an integer of at least 1 expected"),
+        ({"only_topk": 0}, "only_topk: must be an integer of at least 1"),
         ({"warmup_steps": 5}, "recipe.warmup_steps: recipe.steps expected"),
         (
             {"steps": 2.5},
-            r"recipe.steps: None or an integer of at least 1 expected, found 2\.5",
+            r"recipe.steps: must be an integer of at least 1 .*, not 2\.5",
         ),
         ({"steps": 5, "epochs": 2}, "recipe.steps: steps or epochs expected, found both"),
         ({"ranker": {"colour": 1}}, "recipe.ranker.colour: unknown key 'colour'"),
@@ -237,7 +237,10 @@ def test_tokens_alone_do_not_suffice():
         ({"ensemble": "all"}, "ensemble: one of concat-only, .* found 'all'"),
         ({"initial": "zeros"}, "recipe.initial: one of linear, .* found 'zeros'"),
         ({"steps": 5, "warmup_steps": 5}, "recipe.warmup_steps: fewer warm-up steps than the 5"),
-        ({"ranker": {"threshold": [0.1]}}, r"threshold: one value, or 3, .*of 4, 16, 60 nodes"),
+        (
+            {"ranker": {"threshold": [0.1]}},
+            "threshold: there are 1 values for 3 layers .of 4, 16, 60 nodes",
+        ),
         ({"ranker": {"mode": "ranker"}}, "recipe.ranker.mode: mode 'full-model' expected"),
         (
             {"refined_tree": {"nr_splits": 1}},

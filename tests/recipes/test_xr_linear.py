@@ -111,7 +111,7 @@ def test_dry_run_and_info_of_a_config(run, capsys):
         (
             {"ranker": {"threshold": [1.0, 2.0]}},
             {},
-            "recipe.ranker.threshold: one value, or 3, one for each layer .of 2, 8, 30 nodes.",
+            "recipe.ranker.threshold: there are 2 values for 3 layers .of 2, 8, 30 nodes.",
         ),
         ({"ranker": {"threshold": -1.0}}, {}, "recipe.ranker.threshold: a number of at least 0"),
         ({"ranker": {"post_processor": "x"}}, {}, r"recipe.ranker.post_processor.0.: one of noop"),
@@ -120,7 +120,7 @@ def test_dry_run_and_info_of_a_config(run, capsys):
         ({"ranker": {"relevance_mode": "ranker-only"}}, {}, "_mode: 'ranker-only' needs a matrix"),
         ({"ranker": {"negatives": "usn"}}, {}, "recipe.ranker.negatives: 'usn' needs a matrix, fo"),
         ({"ranker": {"negatives": ["tfn", "tfn+usn", "tfn"]}}, {}, "negative_labels_file or nega"),
-        ({"ranker": {"negatives": "near"}}, {}, "recipe.ranker.negatives: one or some of tfn, man"),
+        ({"ranker": {"negatives": "near"}}, {}, "recipe.ranker.negatives: 'near' is no scheme"),
         ({"ranker": {"mode": "matcher"}}, {}, "recipe.ranker.mode: mode 'full-model' expected"),
         ({"memory_gb": 0}, {}, "recipe.memory_gb: None or a positive number"),
         ({"calibrate": "platt"}, {}, "recipe.calibrate: one of None, isotonic, logistic"),

@@ -79,7 +79,7 @@ def test_other_post_processor(run, capsys):
     problem = call(capsys, predict, *arguments, "--post-processor", "norp").problem()
     assert problem.startswith("--post-processor: one of noop, sigmoid")
     more = ("--post-processor", "noop", "--probabilities")
-    assert "calibrated scores expected" in call(capsys, predict, *arguments, *more).problem()
+    assert "are not calibrated" in call(capsys, predict, *arguments, *more).problem()
 
 
 def test_probabilities_and_least_score(run, capsys):
@@ -125,7 +125,7 @@ def test_export_answers_as_the_native_search(run, tmp_path, capsys):
     names = load_run(run).vocabulary.names
     assert found["labels"].numpy()[0, 0].decode() == names[ids[0, 0]]
     problem = call(capsys, export, "--run", run, "--format", "onnx").problem()
-    assert problem.startswith("--format: savedmodel expected for a linear ranker")
+    assert problem.startswith("--format: a linear ranker cannot be exported as")
 
 
 def test_the_server_asks_the_native_search(run, monkeypatch):
@@ -173,14 +173,14 @@ def test_export_without_probabilities_to_give(copy, tmp_path, capsys):
     before = listing(tmp_path)
     for more in (("--post-processor", "noop"), ()):
         problem = call(capsys, export, *arguments, *more).problem()
-        assert problem.startswith("--probabilities: calibrated scores expected")
+        assert problem.startswith("--probabilities: the scores of this model")
         assert listing(tmp_path) == before
         (copy / "calibration.json").unlink(missing_ok=True)
         names = set(checksums.entries_of(copy, "")) - {"calibration.json"}
         checksums.record(copy, sorted(names))
         before = listing(tmp_path)
     problem = call(capsys, export, *arguments, "--format", "onnx").problem()
-    assert problem.startswith("--format: savedmodel expected for a linear ranker, found onnx")
+    assert problem.startswith("--format: a linear ranker cannot be exported as onnx")
 
 
 def test_dense_features(tmp_path, capsys):
@@ -205,7 +205,7 @@ def test_other_runs_have_no_beam(tmp_path, capsys):
 
     run = make_run(tmp_path / "run")
     problem = call(capsys, predict, "--run", run, "--beam", 3).problem()
-    assert problem.startswith("--beam: a run with a linear ranker expected, found one")
+    assert problem.startswith("--beam: a run of recipe 'fit' has no linear ranker")
 
 
 def test_damaged_ranker(copy, capsys):
@@ -247,9 +247,9 @@ def test_chosen_pairs_are_scored(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("rows", "columns", "message"),
     [
-        (79, 30, "a row for each of the 80 examples of .* expected, found 79"),
-        (81, 30, "a row for each of the 80 examples of .* expected, found 81"),
-        (80, 31, "a column for each of the run's 30 labels expected, found 31"),
+        (79, 30, "the matrix has 79 rows, but .* has 80 examples"),
+        (81, 30, "the matrix has 81 rows, but .* has 80 examples"),
+        (80, 31, "the matrix has 31 columns, but the run has 30 labels"),
     ],
 )
 def test_pairs_of_other_examples_or_labels(run, tmp_path, capsys, rows, columns, message):
@@ -265,12 +265,27 @@ def test_what_does_not_apply_to_pairs(run, tmp_path, capsys):
     pairs, output = ("--pairs", tmp_path / "pairs.npz"), ("--output", tmp_path / "scores.npz")
     texts = run.parent / "dev.jsonl"
     for arguments, message in (
-        (("--run", run, texts, *pairs, *output, "--k", 3), "--k: no such option expected"),
-        (("--run", run, texts, *pairs, *output, "--beam", 3), "--beam: no such option expected"),
-        (("--model", run, texts, *pairs, *output), "--model: no such option expected"),
-        (("--run", run, texts, *pairs), "--output: a file name ending in .npz expected"),
-        (("--run", run, *pairs, *output), "FILE: a file of examples expected"),
-        (("--run", run, "--run", "x", texts, *pairs, *output), "--run: one run expected"),
+        (
+            ("--run", run, texts, *pairs, *output, "--k", 3),
+            "--k: this option does not apply to --pairs",
+        ),
+        (
+            ("--run", run, texts, *pairs, *output, "--beam", 3),
+            "--beam: this option does not apply to --pairs",
+        ),
+        (
+            ("--model", run, texts, *pairs, *output),
+            "--model: this option does not apply to --pairs",
+        ),
+        (("--run", run, texts, *pairs), "--output: the scores of --pairs need a file"),
+        (
+            ("--run", run, *pairs, *output),
+            "FILE: the examples of --pairs cannot come from standard input",
+        ),
+        (
+            ("--run", run, "--run", "x", texts, *pairs, *output),
+            "--run: --pairs scores labels with one run, but 2 are given",
+        ),
     ):
         assert call(capsys, predict, *arguments).problem().startswith(message)
 
@@ -282,4 +297,6 @@ def test_other_runs_score_no_pairs(run, tmp_path, capsys):
     arguments = ("--run", make_run(tmp_path / "run"), tmp_path / "x.txt")
     arguments += ("--pairs", tmp_path / "pairs.npz", "--output", tmp_path / "scores.npz")
     problem = call(capsys, predict, *arguments).problem()
-    assert problem.startswith("--run: a run with a linear ranker expected with --pairs, found")
+    assert problem.startswith(
+        "--run: --pairs needs a linear ranker, but this run searches with the"
+    )

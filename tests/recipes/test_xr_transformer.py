@@ -295,7 +295,7 @@ def test_encoder_only(texts):
 def test_impossible_settings_leave_no_run(texts):
     for changes, message in (
         ({"steps": [3, 4]}, "one value, or 3, .*of 4, 16, 56 nodes"),
-        ({"ranker": {"only_topk": [1, 2]}}, "one value, or 3, .*of 4, 16, 56 nodes"),
+        ({"ranker": {"only_topk": [1, 2]}}, "2 values for 3 layers .of 4, 16, 56 nodes"),
     ):
         context = work_of(texts, "impossible")
         with pytest.raises(ConfigError, match=message):

@@ -31,7 +31,7 @@ def test_the_card_has_the_numbers_of_the_report(tmp_path):
     (entry,) = index["results"]
     assert entry["dataset"] == {"type": "animals", "name": "animals", "split": "test"}
     values = {metric["name"]: metric["value"] for metric in entry["metrics"]}
-    expected = result.decisions.found.classification.result()
+    expected = result.decisions.per_label.classification.result()
     for name in ("accuracy", "micro-F1", "macro-F1", "micro-recall"):
         assert values[name] == pytest.approx(expected[name], abs=1e-6)
     assert values["ECE"] == pytest.approx(result.headline()["ECE"], abs=1e-6)

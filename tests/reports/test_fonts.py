@@ -21,7 +21,8 @@ def test_the_own_font_suffices_for_most_names():
 
 def test_another_font_is_found(monkeypatch):
     """DejaVu Sans Mono stands in for a font of Chinese: the own font is made to lack letters."""
-    own, characters = fonts._file_of_own(), fonts._characters
+    own = font_manager.findfont("DejaVu Sans")
+    characters = fonts._characters
 
     def without_letters(path):
         return characters(path) - set("abc") if path == own else characters(path)

@@ -104,7 +104,7 @@ def measured(folder, names=HOSTILE, decision=None, rows=60):
         single_label=True,
         text_features=None,
     )  # fmt: skip
-    wrong = {row for row, *_ in decisions.found.wrong}
+    wrong = {row for row, *_ in decisions.per_label.wrong}
     texts = {row: f"<b>text</b> {row} \x07" for row in wrong}
     pictures = dict.fromkeys([*wrong][:1], "data:image/png;base64,AAAA")
     return Measured(loaded, "test", metrics, decisions, texts, pictures), (ids, scores, labels)
@@ -243,7 +243,9 @@ def test_a_run_of_a_search_shows_all_settings(tmp_path):
     assert result.search() is None
     for foreign in ({}, {"settings": [{"run": "animals-0"}], "metric": "P@1", "importance": None}):
         (tmp_path / "search" / "search.json").write_text(json.dumps(foreign))
-        with pytest.raises(DataError, match=r"search\.json: the results of `tfxc search` expected"):
+        with pytest.raises(
+            DataError, match=r"search\.json: this file does not hold the results of `tfxc search`"
+        ):
             result.search()
 
 

@@ -133,10 +133,13 @@ def test_the_command_prints_and_writes_them(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--predictions", "P.npz"], "--truth: the file of the true labels expected"),
-        (["--run", "r", "--truth", "Y.npz"], "--truth: --predictions expected"),
-        (["--predictions", "P", "--truth", "Y", "--beam", "3"], "--beam: a run expected"),
-        (["--predictions", "P", "--truth", "Y", "--propensity", "amazon"], "--train-labels: the"),
+        (["--predictions", "P.npz"], "--truth: --predictions are measured against true labels"),
+        (["--run", "r", "--truth", "Y.npz"], "--truth: this option is for --predictions"),
+        (["--predictions", "P", "--truth", "Y", "--beam", "3"], "--beam: this option is for --run"),
+        (
+            ["--predictions", "P", "--truth", "Y", "--propensity", "amazon"],
+            "--train-labels: propensities are made of",
+        ),
     ],
 )
 def test_options_without_use_are_refused(arguments, message, capsys):

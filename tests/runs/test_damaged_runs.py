@@ -41,7 +41,7 @@ def flip(path):
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [(cut, "bytes expected"), (flip, "damaged"), (lambda p: p.unlink(), "no such file")],
+    [(cut, "bytes instead of"), (flip, "damaged"), (lambda p: p.unlink(), "no such file")],
 )
 def test_damaged_records_are_named(tmp_path, capsys, damage, message):
     arguments = command(tmp_path)
@@ -60,7 +60,7 @@ def test_a_damaged_manifest_is_named(tmp_path, capsys, content):
     (manifest,) = (tmp_path / "prepared").glob("*/manifest.json")
     manifest.write_text(content)
     problem = call(capsys, train, *arguments).problem()
-    assert problem.startswith(str(manifest)) and "run prepare again" in problem
+    assert problem.startswith(str(manifest)) and "Run prepare again" in problem
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, stopped, capsys):
         cut(path)
     outcome = call(capsys, train, *stopped)
     assert outcome.code == 2 and "ckpt-7: skipped" not in outcome.err
-    assert "expected, found none: ckpt-7.data-00000-of-00001 has" in outcome.err
+    assert "no checkpoint is intact: ckpt-7.data-00000-of-00001 has" in outcome.err
     assert "--fresh" in outcome.err
 
 
@@ -114,7 +114,7 @@ def test_weights_of_another_model_are_refused(tmp_path, prepared, capsys):
     tree["encoder"]["hidden"] = [8]
     (tmp_path / "run/config.json").write_text(json.dumps(tree))
     problem = call(capsys, evaluate, "--run", tmp_path / "run", "--prepared", prepared).problem()
-    assert problem.startswith(f"{tmp_path / 'run/config.json'}: ") and "restore it" in problem
+    assert problem.startswith(f"{tmp_path / 'run/config.json'}: ") and "Restore it" in problem
     record_again(tmp_path / "run")
     problem = call(capsys, evaluate, "--run", tmp_path / "run", "--prepared", prepared).problem()
     assert problem.startswith(f"{tmp_path / 'run/model.weights.h5'}: does not fit the model")

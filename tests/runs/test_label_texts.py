@@ -153,14 +153,16 @@ def test_added_labels_are_found_and_old_ones_stay(trained, tmp_path, capsys):
 def test_labels_that_cannot_be_added_are_refused(trained, tmp_path):
     run, output = str(trained[0] / "run"), str(tmp_path / "more")
     known = new_texts(tmp_path, ("red_fox", "red fox"))
-    with pytest.raises(DataError, match="1 that it knows: 'red_fox'"):
+    with pytest.raises(DataError, match="the run knows 1 of these labels already: 'red_fox'"):
         add_labels.main([run, "--label-texts", known, "--output", output])
     path = new_texts(tmp_path, ("cat", "red cat"))
-    with pytest.raises(ConfigError, match="--data expected with this option"):
+    with pytest.raises(
+        ConfigError, match="--memory-gb: this option is for labels that are added with --data"
+    ):
         add_labels.main([run, "--label-texts", path, "--output", output, "--memory-gb", "1"])
-    with pytest.raises(ConfigError, match="an existing one"):
+    with pytest.raises(ConfigError, match="this folder exists already"):
         add_labels.main([run, "--label-texts", path, "--output", run])
-    with pytest.raises(ConfigError, match="'xr_linear' or 'xr_transformer' expected"):
+    with pytest.raises(ConfigError, match="'xr_linear' or 'xr_transformer'"):
         add_labels.main([run, "--data", path, "--output", output])
 
 
@@ -204,7 +206,7 @@ def test_penalty_is_calibrated_on_labels_of_both_kinds(trained, tmp_path, capsys
     assert json.loads((tmp_path / f"given/{name}.json").read_text("utf-8")) == record
     with pytest.raises(SystemExit):
         evaluate.main(["--run", run, "--seen-penalty", "2.5"])
-    assert "a number from -2 to 2 expected, found '2.5'" in capsys.readouterr().err
+    assert "'2.5' is not between -2 and 2" in capsys.readouterr().err
 
 
 def test_a_penalty_is_refused_with_another_head(trained, tmp_path, monkeypatch):
@@ -256,9 +258,9 @@ def test_calibration_needs_labels_without_examples(tmp_path, monkeypatch):
 
 def test_what_cannot_be_combined_is_refused(tmp_path):
     write_data(tmp_path)
-    with pytest.raises(ConfigError, match=r"training\.accumulate: 1 expected"):
+    with pytest.raises(ConfigError, match=r"training\.accumulate: accumulate is"):
         train(tmp_path, training={"accumulate": 2})
-    with pytest.raises(ConfigError, match="texts of the labels expected by head 'label_text'"):
+    with pytest.raises(ConfigError, match="head 'label_text' needs texts of the labels"):
         train(tmp_path, data={"label_texts": None})
     assert not (tmp_path / "run").exists()
 
@@ -310,26 +312,26 @@ def test_mining_is_due_where_an_epoch_begins(examples, batch):
 @pytest.mark.parametrize("head", [MINED, {"batching": "near", "mine_from": 1}])
 def test_mining_that_would_never_happen_is_refused(tmp_path, head):
     write_data(tmp_path)
-    with pytest.raises(ConfigError, match=r"head\.mine_from: at most 0 expected"):
+    with pytest.raises(ConfigError, match=r"head\.mine_from: 1 is after the last epoch, 0"):
         mining_trainer(tmp_path, training={"epochs": 1}, head=head)
 
 
 def test_near_batches_need_several_groups(tmp_path):
     write_data(tmp_path)
-    with pytest.raises(ConfigError, match=r"head\.near_size: a number below [\d,]+ expected"):
+    with pytest.raises(ConfigError, match=r"head\.near_size: a group of 100,000 would hold all"):
         mining_trainer(tmp_path, head={**NEAR, "near_size": 100_000})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"head": {"mined": 1, "mine_from": 6}}, "head.mine_from: at most 5 expected"),
-        ({"head": {"batching": "near", "mine_from": 9}}, "head.mine_from: at most 5 expected"),
+        ({"head": {"mined": 1, "mine_from": 6}}, "head.mine_from: 6 is after the last epoch, 5"),
+        ({"head": {"batching": "near", "mine_from": 9}}, "head.mine_from: 9 is after the last"),
         (
             {"head": {"batching": "near"}, "training": {"group_by_length": True}},
-            "training.group_by_length: false expected",
+            "training.group_by_length: it contradicts",
         ),
-        ({"training": {"accumulate": 2}}, "training.accumulate: 1 expected"),
+        ({"training": {"accumulate": 2}}, "training.accumulate: accumulate is 2"),
         ({"recipe": {"name": "repetitions"}}, "recipe.name: a head with repetitions expected"),
     ],
 )
@@ -342,7 +344,7 @@ def test_contradictions_are_found_before_there_are_data(tmp_path, changes, messa
 
 def test_near_batches_do_not_go_with_groups_by_length(tmp_path):
     write_data(tmp_path)
-    with pytest.raises(ConfigError, match=r"training\.group_by_length: false expected"):
+    with pytest.raises(ConfigError, match=r"training\.group_by_length: it contradicts"):
         mining_trainer(
             tmp_path, training={"group_by_length": True}, head=NEAR, encoder={"name": "fasttext"},
             data={"text_features": {"name": "words"}},
@@ -407,7 +409,7 @@ def test_near_batches_are_the_same_with_several_steps_per_call(tmp_path):
 
 def test_mined_labels_need_calls_of_one_step(tmp_path):
     write_data(tmp_path)
-    with pytest.raises(ConfigError, match=r"with head\.mined, which acts between steps"):
+    with pytest.raises(ConfigError, match=r"but head\.mined acts between steps"):
         mining_trainer(tmp_path, "run", MINED, training={"steps_per_call": 4})
 
 
@@ -690,12 +692,12 @@ def test_weights_of_labels_begin_with_their_texts(tmp_path, head):
 def test_starts_without_texts_or_weights_of_labels_are_refused(tmp_path):
     write_data(tmp_path)
     start = {"start": "label_texts"}
-    with pytest.raises(ConfigError, match=r"head\.start: data\.label_texts expected"):
+    with pytest.raises(ConfigError, match=r"head\.start: .* needs data\.label_texts"):
         trainer_of(tmp_path, head={"name": "dense", **start}, data={"label_texts": None})
     mach = {"name": "mach", "num_repetitions": 2, "num_buckets": 8, **start}
-    with pytest.raises(ConfigError, match=r"head\.start: head 'dense' or 'sampled' expected"):
+    with pytest.raises(ConfigError, match=r"head\.start: head .* has no weights that start"):
         trainer_of(tmp_path, head=mach)
-    with pytest.raises(ConfigError, match="xavier, kaiming expected, found 'label_texts'"):
+    with pytest.raises(ConfigError, match="xavier, kaiming, not 'label_texts'"):
         registry.check_section("encoder", {"name": "bag_mlp", **start}, where="encoder")
 
 
@@ -733,7 +735,7 @@ def test_trees_without_texts_are_refused(tmp_path):
     del tree["data"]["label_texts"]
     config = parse_config(tree)
     data = ensure_prepared(config.data, tmp_path / "prepared")
-    with pytest.raises(ConfigError, match=r"recipe\.tree\.label_features: data\.label_texts"):
+    with pytest.raises(ConfigError, match=r"label_features: .* needs data\.label_texts"):
         run_recipe(config, data, tmp_path / "none")
 
 

@@ -83,17 +83,19 @@ def test_evaluate_and_predict_at_a_step(folder, capsys):
 
 
 def test_steps_that_do_not_exist(folder, capsys):
-    message = "--step: a checkpoint of step 15 expected, found those of 14, 21, 26. Ch"
+    message = "--step: there is no checkpoint of step 15; the run has those of 14, 21, 26. Ch"
     for command in (evaluate, predict):
         outcome = call(capsys, command, "--run", folder / "run", "--step", 15)
         assert message in outcome.problem()
     assert (
-        "--from-step: a checkpoint of step 15"
+        "--from-step: there is no checkpoint of step 15"
         in trained(capsys, folder, "run", "--from-step", 15, "--drop-later").problem()
     )
     run = copied(folder, "emptied")
     shutil.rmtree(folder / run / "checkpoints")
-    with pytest.raises(CheckpointError, match=r"step 14 expected, found none.*keep_checkpoints=N"):
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint of step 14; the run has none.*keep_checkpoints=N"
+    ):
         load_run(folder / run, step=14)
 
 
@@ -108,18 +110,18 @@ def test_a_damaged_step(folder):
 def test_options_that_mean_nothing(folder, capsys):
     run = ("--run", folder / "run")
     problem = call(capsys, predict, *run, "--run", folder, "--step", 14).problem()
-    assert problem.startswith("--step: one run expected, found 2")
+    assert problem.startswith("--step: a step is one of a single run, but 2 runs are given")
     problem = call(capsys, predict, "--model", folder, "--step", 0).problem()
-    assert problem.startswith("--step: a run expected, found a SavedModel")
+    assert problem.startswith("--step: a SavedModel can only output the scores of its export")
     problem = trained(capsys, folder, "run", "--drop-later").problem()
-    assert problem.startswith("--drop-later: --from-step expected")
+    assert problem.startswith("--drop-later: this option needs --from-step")
 
 
 def test_back_to_an_earlier_step_only_with_permission(folder, capsys):
     run = copied(folder, "kept")
     before = listing(folder / run)
     problem = trained(capsys, folder, run, "--from-step", 14).problem()
-    assert problem.startswith("--from-step: --drop-later expected with step 14")
+    assert problem.startswith("--from-step: to go back to step 14 removes what comes after it")
     assert "the checkpoint of step 21, the checkpoint of step 26, the weights of the end" in problem
     assert listing(folder / run) == before
     assert "already finished" in trained(capsys, folder, run, "--from-step", 26).out
@@ -149,7 +151,7 @@ def test_what_is_refused_costs_no_later_checkpoint(folder, capsys):
     assert listing(folder / run) == before
     key = ("--set", "evaluation.test_on_improvement=true")
     problem = trained(capsys, folder, run, *back, *key).problem()
-    assert problem.startswith("evaluation.test_on_improvement: a test split expected")
+    assert problem.startswith("evaluation.test_on_improvement: it needs a test split")
     assert listing(folder / run) == before
 
 
@@ -172,7 +174,9 @@ def test_a_step_that_is_not_there_is_refused_before_a_recipe_trains(folder):
             raise AssertionError
 
     data = ensure_prepared(config.data, folder / "prepared", jobs=1)
-    with pytest.raises(CheckpointError, match=r"--from-step: a checkpoint of step 14 .* none"):
+    with pytest.raises(
+        CheckpointError, match=r"--from-step: there is no checkpoint of step 14; .* none"
+    ):
         Never().run(Context(config, data, folder / run, from_step=14, drop_later=True))
 
 

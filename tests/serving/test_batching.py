@@ -23,7 +23,7 @@ class Search:
         self.batches.append(list(chunk.texts))
         assert self.free.wait(120)
         if "bad" in chunk.texts:
-            raise DataError("good texts expected, found bad", where="request")
+            raise DataError("the text is bad", where="request")
         if "bug" in chunk.texts:
             raise KeyError("bug")
         ids = np.array([[int(text)] * k for text in chunk.texts], np.int32)
@@ -108,7 +108,7 @@ def test_a_full_queue_refuses():
     async def ask(batcher, search):
         search.free.clear()
         jobs = [batcher.submit(texts(0), 1), batcher.submit(texts(1, 2), 1)]
-        with pytest.raises(RequestError, match="at most 3 waiting examples expected, found 2") as e:
+        with pytest.raises(RequestError, match="2 examples wait already, and at most 3 may") as e:
             batcher.submit(texts(3, 4), 1)
         jobs.append(batcher.submit(texts(5), 1))
         search.free.set()

@@ -136,11 +136,11 @@ def test_scores_instead_of_probabilities(run):
 
 def test_names_of_runs(tmp_path):
     assert list(paths_by_name(["a/b", "c=a/b", "x/y=z"])) == ["b", "c", "y=z"]
-    with pytest.raises(ConfigError, match="distinct names expected, found two runs 'b'"):
+    with pytest.raises(ConfigError, match="two runs have the name 'b'"):
         paths_by_name(["a/b", "b=c"])
 
 
 def test_what_a_request_cannot_hold_is_not_served(tmp_path):
     run = make_run(tmp_path / "run", kind="tokens", encoder={"name": "textcnn"})
-    with pytest.raises(ConfigError, match="expected, found one on lists of tokens"):
+    with pytest.raises(ConfigError, match="this run reads lists of tokens"):
         Catalog({"run": run})

@@ -98,7 +98,7 @@ def test_weights_do_not_change_to_the_bit():
 
 
 def test_bags_are_refused():
-    with pytest.raises(ConfigError, match="found BagMLP on 'sparse' features"):
+    with pytest.raises(ConfigError, match="but BagMLP reads 'sparse' features"):
         applied(bag_model(), [FreeLB()], [bags()])
 
 

@@ -1,6 +1,7 @@
 """The tools for people."""
 
 import json
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -11,6 +12,8 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from tests import tiny
 from tests.commands.calls import call
+from tests.source_tree import ROOT
+from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 
 
@@ -114,7 +117,7 @@ def test_plan_repetitions(tool, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe": {"name": "fit"}}, "recipe.name: recipe 'repetitions' expected by train.sh"),
+        ({"recipe": {"name": "fit"}}, "recipe.name: train.sh trains recipe 'repetitions', not"),
         ({"recipe": {"name": "repetitions", "together": True}}, "recipe.together"),
         ({"head": {"name": "dense"}}, "a head with repetitions expected"),
         ({"head": {"name": "mach", "num_buckets": 99}}, "num_buckets"),
@@ -161,3 +164,13 @@ def test_tools_explain_themselves(monkeypatch, program, name):
     outcome = program(name, "--help")
     assert outcome.code == 0
     assert outcome.out.startswith(f"usage: python tools/{name}.py")
+
+
+def test_a_benchmark_counts_the_parameters_of_a_head(tmp_path, monkeypatch):
+    config = parse_config(tiny.tiny_tree(tmp_path))
+    sizes = {"num_features": tiny.NUM_FEATURES, "num_labels": tiny.NUM_LABELS}
+    loaded = SimpleNamespace(config=config, dimensions=sizes)
+    monkeypatch.setattr("tfxc.runs.loaded.load_run", lambda run: loaded)
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    head_parameters = __import__("repetitions").head_parameters
+    assert head_parameters(tmp_path) == (32 + 1) * tiny.NUM_LABELS

@@ -67,10 +67,10 @@ def test_a_technique_that_acts_between_steps_is_refused(tmp_path):
     tree = tiny.tiny_tree(tmp_path, training={"steps_per_call": 4})
     check_config(parse_config(tree))
     tree["techniques"] = [{"name": "ema"}]
-    with pytest.raises(ConfigError, match=r"one step in a call .* technique ema.*found 4"):
+    with pytest.raises(ConfigError, match=r"4 steps in a call, but technique ema"):
         check_config(parse_config(tree))
     tree = tiny.tiny_tree(tmp_path, training={"steps_per_call": 4, "strategy": "mirrored"})
-    with pytest.raises(ConfigError, match=r"strategy 'none' expected with .*, found 'mirrored'"):
+    with pytest.raises(ConfigError, match=r"training.strategy 'mirrored' cannot train"):
         check_config(parse_config(tree))
 
 
@@ -121,7 +121,7 @@ def test_lengths_are_rounded_up():
 
 def test_an_encoder_that_xla_cannot_compile_is_refused(tmp_path):
     tree = tiny.tiny_tree(tmp_path, training={"compile_encoder": True})
-    with pytest.raises(ConfigError, match=r"pretrained or transformer expected, found bag_mlp"):
+    with pytest.raises(ConfigError, match=r"encoder bag_mlp cannot be compiled"):
         check_config(parse_config(tree))
 
 

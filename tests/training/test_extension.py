@@ -110,9 +110,9 @@ def test_killed_while_it_is_extended(short, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["training.epochs=0.5"], r"another config; changed: training.epochs \(1.0 -> 0.5\)"),
-        (["training.epochs=2", "seed=3"], r"changed: seed \(0 -> 3\), training.epochs"),
-        (["training.batch_size=8"], r"changed: training.batch_size \(16 -> 8\)"),
+        (["training.epochs=0.5"], r"with other settings: training.epochs \(1.0 -> 0.5\)"),
+        (["training.epochs=2", "seed=3"], r"settings: seed \(0 -> 3\), training.epochs"),
+        (["training.batch_size=8"], r"settings: training.batch_size \(16 -> 8\)"),
     ],
 )
 def test_other_changes_are_refused(short, capsys, changes, message):
@@ -127,7 +127,7 @@ def test_without_what_it_goes_on_from(short, capsys):
     shutil.rmtree(short / run / "checkpoints")
     before = listing(short / run)
     problem = trained(short, capsys, run, "training.epochs=2").problem()
-    assert problem.startswith(f"{short / run}: a checkpoint of the end of the training expected")
+    assert problem.startswith(f"{short / run}: this finished run has kept no checkpoint")
     assert "recipe.start" in problem and "training.keep_checkpoints=1" in problem
     assert listing(short / run) == before
     assert trained(short, capsys, run).code == 0, "it is still finished"
@@ -138,10 +138,7 @@ def test_a_damaged_checkpoint_leaves_the_run_as_it_was(short, capsys):
     (data,) = (short / run).glob("checkpoints/ckpt-13.data*")
     data.write_bytes(data.read_bytes()[:-1])
     before = listing(short / run)
-    assert (
-        "at least one intact checkpoint"
-        in trained(short, capsys, run, "training.epochs=2").problem()
-    )
+    assert "no checkpoint is intact" in trained(short, capsys, run, "training.epochs=2").problem()
     assert listing(short / run) == before
 
 

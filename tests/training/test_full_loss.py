@@ -165,8 +165,11 @@ def test_without_a_dev_split_the_training_loss_is_estimated(tmp_path):
     [
         ({"training": {"watch": "P@2"}}, r"training.watch: unknown metric 'P@2'.*full_loss"),
         ({"training": {"watch": "P@1", "early_stopping": {}}}, r"training.watch: .*given twice"),
-        ({"training": {"watch": "P@1"}, "data": {"dev": None}}, r"watch: a dev split expected"),
-        ({"evaluation": {"test_on_improvement": True}, "data": {"test": None}}, r"a test split"),
+        ({"training": {"watch": "P@1"}, "data": {"dev": None}}, r"watch: it needs a dev split"),
+        (
+            {"evaluation": {"test_on_improvement": True}, "data": {"test": None}},
+            r"it needs a test split",
+        ),
     ],
 )
 def test_settings_that_cannot_be(tmp_path, changes, message):

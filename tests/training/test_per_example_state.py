@@ -78,7 +78,7 @@ def test_losses_leave_the_table_alone_where_asked():
 
 
 def test_a_model_for_another_number_of_examples_is_refused(tmp_path):
-    message = r"data.train: objective SOX .* built for 1,000 of them, the training split has 24"
+    message = r"data.train: objective SOX .* built for 1,000 of them, but the training split has 24"
     with pytest.raises(DataError, match=message):
         config = parse_config(tiny.tiny_tree(tmp_path))
         Trainer(dual_model(1000), tiny_source(), config, RunFolder(tmp_path))
@@ -114,7 +114,7 @@ def test_a_checkpoint_of_another_training_set_is_refused(tmp_path):
     def goes_on(trainer):
         shutil.copytree(first.checkpoints.folder, trainer.checkpoints.folder)
 
-    message = r"a value for each of 150 training examples expected, found 203.*--fresh"
+    message = r"values of 203 training examples, the data has 150.*--fresh"
     with pytest.raises(CheckpointError, match=message):
         tiny.train(other, "run", goes_on, **SOX_MODEL)
 

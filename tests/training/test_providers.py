@@ -11,6 +11,7 @@ from tests.small_runs import config_tree
 from tfxc.commands import train
 from tfxc.core import registry
 from tfxc.core.config import parse_config
+from tfxc.core.declared import FromData
 from tfxc.core.errors import ConfigError
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.providers import PROVIDERS
@@ -42,10 +43,17 @@ def mean_length(data):
 class Popular(Dense):
     """Scores begin at the logarithm of how many training examples have the label."""
 
-    data_dependent_arguments = (*Dense.data_dependent_arguments, "shares")
     providers = {"shares": shares}  # noqa: RUF012 (read only)
 
-    def __init__(self, num_labels, *, smoothing=1.0, seed=0, shares=None, **kwargs):
+    def __init__(
+        self,
+        num_labels: FromData[int],
+        *,
+        smoothing: float = 1.0,
+        seed: int = 0,
+        shares: FromData[np.ndarray | None] = None,
+        **kwargs,
+    ):
         super().__init__(num_labels, seed=seed, **kwargs)
         self.smoothing, self.shares = smoothing, shares
 
@@ -59,10 +67,16 @@ class Popular(Dense):
 class Scaled(BagMLP):
     """Knows how long the examples are."""
 
-    data_dependent_arguments = (*BagMLP.data_dependent_arguments, "mean_length")
     providers = {"mean_length": mean_length}  # noqa: RUF012 (read only)
 
-    def __init__(self, num_features, *, hidden=(8,), mean_length=None, **kwargs):
+    def __init__(
+        self,
+        num_features: FromData[int],
+        *,
+        hidden=(8,),
+        mean_length: FromData[float | None] = None,
+        **kwargs,
+    ):
         super().__init__(num_features, hidden=hidden, **kwargs)
         self.mean_length = mean_length
 

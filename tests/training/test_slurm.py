@@ -51,12 +51,12 @@ def test_it_takes_the_place_of_tf_config(monkeypatch):
 def test_one_task_is_no_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    with pytest.raises(ConfigError, match="a cluster expected"):
+    with pytest.raises(ConfigError, match="needs a cluster"):
         check_tf_config()
 
 
 def test_what_cannot_be_read(monkeypatch):
-    with pytest.raises(ConfigError, match=r"number 5 here, found number 4.*--distribution=block"):
+    with pytest.raises(ConfigError, match=r"task 4, which would be task 5 .*--distribution=block"):
         slurm.tf_config_of_step({**STEP, "SLURM_PROCID": "4"}, HOSTS)
     with pytest.raises(MachineError, match="SLURM_LOCALID"):
         slurm.tf_config_of_step({k: v for k, v in STEP.items() if k != "SLURM_LOCALID"}, HOSTS)

@@ -26,14 +26,14 @@ def test_values():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a", "KEY=VALUES expected"),
-        ("a=", "KEY=VALUES expected"),
-        ("a=3..x", "LOW..HIGH expected"),
-        ("a=3..1", "LOW < HIGH expected"),
-        ("a=3..Infinity", "LOW < HIGH expected"),
-        ("a=-Infinity..3", "LOW < HIGH expected"),
-        ("a=log:0..1", "0 < LOW < HIGH expected"),
-        ("a=[]", "a: values expected, found none"),
+        ("a", "'a' is not of the form KEY=VALUES"),
+        ("a=", "'a=' is not of the form KEY=VALUES"),
+        ("a=3..x", "'3..x' is not of the form LOW..HIGH"),
+        ("a=3..1", "'3..1' is not a range: LOW must be below HIGH"),
+        ("a=3..Infinity", "LOW must be below HIGH"),
+        ("a=-Infinity..3", "LOW must be below HIGH"),
+        ("a=log:0..1", "LOW must be above 0 and below HIGH"),
+        ("a=[]", "a has no values to try"),
     ],
 )
 def test_bad_values(text, message):
@@ -49,7 +49,7 @@ def test_settings():
     assert len(some) == 3 and all(each in found for each in some)
     assert some == space.settings(lists, 3, 0)
     assert len(space.settings(lists, 100, 0)) == 4, "there are no more"
-    with pytest.raises(ConfigError, match="add --random NUMBER"):
+    with pytest.raises(ConfigError, match="Add --random NUMBER"):
         space.settings([space.values_of("a=1..2")], None, 0)
-    with pytest.raises(ConfigError, match="found 'a' twice"):
+    with pytest.raises(ConfigError, match="the key 'a' is given twice"):
         space.settings([lists[0], lists[0]], None, 0)

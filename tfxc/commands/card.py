@@ -7,6 +7,7 @@ with the front matter that the Hugging Face Hub reads (license, language, tags, 
 model-index) from a file called README.md: --output FOLDER/README.md.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("card", __doc__)
     options.add_argument("run", metavar="RUN", help="run folder")
     add_run_options(options)
@@ -49,12 +50,12 @@ def _parser():
         action="append",
         default=[],
         metavar="CODE",
-        help="language of the texts, e.g. en (may be given several times; default: not said)",
+        help="language of the texts, e.g. en; give it several times for several (default: none)",
     )
     options.add_argument(
         "--tag",
         action="append",
         default=[],
-        help="tag in addition to those of the run (may be given several times)",
+        help="tag in addition to those of the run; give it several times for several",
     )
     return options

@@ -11,7 +11,7 @@ one standard deviation. A label is given in front of a run, or taken from the co
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,14 +26,15 @@ from tfxc.core.storage.remote import with_addresses
 
 if TYPE_CHECKING:
     import argparse
-
 # Colours that people with any kind of colour vision can distinguish (Okabe and Ito, 2008).
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _DASHES = ["-", (0, (6, 3)), (0, (2, 2)), (0, (6, 2, 1, 2))]
 _WIDEST = 3.2
-_OF_A_REPETITION = ("about", "run", "seed")
-_WRITTEN_BY = {"full_loss": "train with evaluation.full_loss=true", "test ": "train with "
-               "evaluation.test_on_improvement=true"}  # fmt: skip
+_KEYS_OF_A_REPETITION = ("about", "run", "seed")
+_WRITTEN_BY = {
+    "full_loss": "train with evaluation.full_loss=true",
+    "test ": "train with evaluation.test_on_improvement=true",
+}
 
 
 class Curve(NamedTuple):
@@ -62,25 +63,25 @@ class Curve(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the plot and prints the table."""
-    found = _parser().parse_args(argv)
-    if found.output:
+    options = _parser().parse_args(argv)
+    if options.output:
         _pyplot()  # before anything is read
-    groups = grouped(found.runs, found.label_by)
-    curves = [curve(label, paths, found.metric, found.axis) for label, paths in groups.items()]
-    less_is_better = found.metric.endswith("loss")
-    curves.sort(key=lambda one: one.mean[-1] if less_is_better else -one.mean[-1])
-    print(table(curves, found.metric, found.axis))
-    if found.csv:
-        write_csv(Path(found.csv), curves, found.axis)
-        print(f"written: {found.csv}")
-    if found.output:
-        draw(Path(found.output), curves, found)
-        print(f"written: {found.output}")
+    groups = grouped(options.runs, options.label_by)
+    curves = [curve(label, paths, options.metric, options.axis) for label, paths in groups.items()]
+    less_is_better = options.metric.endswith("loss")
+    curves.sort(key=lambda method: method.mean[-1] if less_is_better else -method.mean[-1])
+    print(table(curves, options.metric, options.axis))
+    if options.csv:
+        write_csv(Path(options.csv), curves, options.axis)
+        print(f"written: {options.csv}")
+    if options.output:
+        draw(Path(options.output), curves, options)
+        print(f"written: {options.output}")
     return 0
 
 
 def grouped(runs: Sequence[str], label_by: str | None) -> dict[str, list[str]]:
-    """Run folders by label, ``{label: [path]}``, in the order given.
+    """Returns run folders by label, ``{label: [path]}``, in the order given.
 
     Args:
         runs: texts ``"FOLDER"`` or ``"LABEL=FOLDER"``.
@@ -98,11 +99,10 @@ def grouped(runs: Sequence[str], label_by: str | None) -> dict[str, list[str]]:
     for text in runs:
         label, sign, path = text.partition("=")
         if not sign or Path(text).exists():
-            label, path = "", text
+            label = ""
+            path = text
         if os.path.realpath(path) in seen:
-            raise ConfigError(
-                "distinct runs expected, found this one twice", where=path, fix="name it once"
-            )
+            raise ConfigError("this run is given twice", where=path, fix="name it once")
         seen.add(os.path.realpath(path))
         config = RunFolder(path).config().model_dump(mode="json")
         if not label:
@@ -111,15 +111,28 @@ def grouped(runs: Sequence[str], label_by: str | None) -> dict[str, list[str]]:
             label = label or with_addresses(path)
         groups.setdefault(label, []).append((path, config))
     for label, members in groups.items():
-        _warn_about_differences(label, [config for _, config in members])
+        # The runs of a label should be the same but for the seed.
+        flat = [dict(_leaves(config)) for _, config in members]
+        differing = [
+            key
+            for key in sorted(set().union(*flat))
+            if key.split(".")[0] not in _KEYS_OF_A_REPETITION
+            and any(tree.get(key) != flat[0].get(key) for tree in flat)
+        ]
+        if differing:
+            print(
+                f"note: the runs of {label!r} differ in more than the seed: "
+                f"{', '.join(differing[:4])}",
+                file=sys.stderr,
+            )
     return {label: [path for path, _ in members] for label, members in groups.items()}
 
 
-def _value(config, key, path):
+def _value(config: dict[str, Any], key: str, path: str) -> Any:
     for part in key.split("."):
         if not isinstance(config, dict) or part not in config:
             raise ConfigError(
-                f"a key of the config of {path} expected, found {key!r}",
+                f"the config of {path} has no key {key!r}",
                 where="--label-by",
                 fix="write e.g. objective.name or head.name,objective.name",
             )
@@ -127,17 +140,7 @@ def _value(config, key, path):
     return config
 
 
-def _warn_about_differences(label, configs):
-    """Warns where runs of one label are not the same but for the seed."""
-    flat = [dict(_leaves(config)) for config in configs]
-    keys = sorted(key for key in set().union(*flat) if key.split(".")[0] not in _OF_A_REPETITION)
-    other = [key for key in keys if any(tree.get(key) != flat[0].get(key) for tree in flat)]
-    if other:
-        keys = ", ".join(other[:4])
-        print(f"note: the runs of {label!r} differ in more than the seed: {keys}", file=sys.stderr)
-
-
-def _leaves(tree, prefix=""):
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")
@@ -146,84 +149,81 @@ def _leaves(tree, prefix=""):
 
 
 def curve(label: str, paths: Sequence[str], metric: str, axis: str) -> Curve:
-    """``Curve`` of the runs of one label, at the points that all of them have.
+    """Returns ``Curve`` of the runs of one label, at the points that all of them have.
 
     Raises:
         CheckpointError: a run holds no such metric; those it holds are named. Or the runs have no
             point in common.
     """
     series = [values_of(path, metric, axis) for path in paths]
-    common = sorted(set.intersection(*(set(one) for one in series)))
+    common = sorted(set.intersection(*(set(points) for points in series)))
     if not common:
         raise CheckpointError(
-            f"runs with a common {axis} of {metric!r} expected, found none for {label!r}",
+            f"the runs of {label!r} have no {axis} of {metric!r} in common",
             where=paths[0],
             fix="give them different labels, LABEL=RUN",
         )
-    values = np.array([[one[point] for point in common] for one in series])
+    values = np.array([[points[place] for place in common] for points in series])
     return Curve(label, np.array(common), values)
 
 
 def values_of(path: str | Path, metric: str, axis: str) -> dict[float, float]:
-    """Values of a metric in a run's metrics.jsonl, ``{epoch or step: value}``.
+    """Returns values of a metric in a run's metrics.jsonl, ``{epoch or step: value}``.
 
     Raises:
         CheckpointError: as ``curve``.
     """
-    lines = _lines(Path(path) / "metrics.jsonl")
+    file = Path(path) / "metrics.jsonl"
+    if not file.exists():
+        raise CheckpointError(
+            "the run has no metrics of a training in epochs",
+            where=file.parent,
+            fix="train it first; `tfxc evaluate --run RUN --compare RUN2` compares runs without "
+            "epochs",
+        )
+    lines = read_json_lines(file, fix="delete the damaged line")
     known = sorted({name for line in lines for name in line} - {"step", "epoch"})
     if metric not in known:
         means = next((way for part, way in _WRITTEN_BY.items() if part in metric), None)
         raise CheckpointError(
-            f"the metric {metric!r} expected, found {', '.join(known) or 'none yet'}",
+            f"there is no metric {metric!r}; the run has {', '.join(known) or 'none yet'}",
             where=path,
             fix=f"choose one of these with --metric{f', or {means}' if means else ''}",
         )
-    # Lines of older runs may hold the step alone.
+    # A line may hold the step alone.
     per_step = next((x["epoch"] / x["step"] for x in reversed(lines) if x.get("epoch")), None)
     if axis == "epoch" and per_step is None:
-        raise CheckpointError("epochs expected, found none", where=path, fix="use --axis step")
-    found = {}
+        raise CheckpointError("its metrics have no epochs", where=path, fix="use --axis step")
+    points = {}
     for line in lines:
         if line.get(metric) is not None:
             epoch = line.get("epoch", line["step"] * (per_step or 0))
-            found[line["step"] if axis == "step" else round(epoch, 2)] = line[metric]
-    return found
-
-
-def _lines(path):
-    if not path.exists():
-        raise CheckpointError(
-            "metrics of a training in epochs expected, found none",
-            where=path.parent,
-            fix="train it first; `tfxc evaluate --run RUN --compare RUN2` compares runs without "
-            "epochs",
-        )
-    return read_json_lines(path, fix="delete the damaged line")
+            points[line["step"] if axis == "step" else round(epoch, 2)] = line[metric]
+    return points
 
 
 def table(curves: Sequence[Curve], metric: str, axis: str) -> str:
-    """The final values as text, the best method first."""
-    width = max(len("method"), *(len(one.label) for one in curves))
+    """Returns the final values as text, the best method first."""
+    width = max(len("method"), *(len(method.label) for method in curves))
     lines = [metric, f"{'method':{width}}  runs  {axis:>8}        mean    std"]
-    for one in curves:
-        spread = "     -" if one.deviation is None else f"{one.deviation[-1]:6.4f}"
+    for method in curves:
+        spread = "     -" if method.deviation is None else f"{method.deviation[-1]:6.4f}"
         lines.append(
-            f"{one.label:{width}}  {len(one.values):4}  {one.at[-1]:8g}  {one.mean[-1]:10.4f}"
-            f"  {spread}"
+            f"{method.label:{width}}  {len(method.values):4}  {method.at[-1]:8g}"
+            f"  {method.mean[-1]:10.4f}  {spread}"
         )
     return "\n".join(lines)
 
 
 def write_csv(path: Path, curves: Sequence[Curve], axis: str) -> None:
-    """All points: method, runs, epoch or step, mean, standard deviation."""
+    """Writes all points: method, runs, epoch or step, mean, standard deviation."""
     from tfxc.reports import tables
 
     rows = []
-    for one in curves:
-        spread = [""] * len(one.at) if one.deviation is None else one.deviation.tolist()
-        points = zip(one.at.tolist(), one.mean.tolist(), spread, strict=True)
-        rows += [(one.label, len(one.values), *point) for point in points]
+    for method in curves:
+        spread = [""] * len(method.at) if method.deviation is None else method.deviation.tolist()
+        points = zip(method.at.tolist(), method.mean.tolist(), spread, strict=True)
+        rows += [(method.label, len(method.values), *point) for point in points]
     tables.write_csv(path, ("method", "runs", axis, "mean", "std"), rows)
 
 
@@ -233,18 +233,41 @@ def draw(path: Path, curves: Sequence[Curve], options: "argparse.Namespace") -> 
     Raises:
         ConfigError: a logarithmic axis and a value that has no logarithm, or an unknown ending.
     """
-    if options.scale == "log" and any((one.values <= 0).any() for one in curves):
+    if options.scale == "log" and any((method.values <= 0).any() for method in curves):
         raise ConfigError(
-            "positive values expected, found one of 0 or less", where="--scale", fix="use linear"
+            "a value of 0 or less has no logarithm", where="--scale", fix="use linear"
         )
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     if path.suffix[1:] not in figure.canvas.get_supported_filetypes():
-        raise ConfigError("a name like curves.png expected", where="--output", fix="end in .png")
+        raise ConfigError(
+            f"there is no kind of plot for the name {path.name!r}",
+            where="--output",
+            fix="end in .png",
+        )
     # By name: a method looks the same in every plot of the same methods.
-    names = sorted(one.label for one in curves)
-    for one in curves:
-        _draw_one(axes, one, names.index(one.label), len(names), options.scale)
+    names = sorted(method.label for method in curves)
+    for method in curves:
+        number = names.index(method.label)
+        label = plot_text(method.label)
+        label += f" ({len(method.values)} runs)" if len(method.values) > 1 else ""
+        colour = _COLOURS[number % len(_COLOURS)]
+        axes.plot(
+            method.at,
+            method.mean,
+            color=colour,
+            linestyle=_DASHES[number % len(_DASHES)],
+            # Narrower and above: a curve on top of another leaves that one to be seen.
+            linewidth=_WIDEST - 1.8 * number / max(1, len(names) - 1),
+            label=label,
+            marker="o" if len(method.at) == 1 else None,
+            zorder=2 + number / len(names),
+        )
+        if method.deviation is not None:
+            least = method.values.min(axis=0) / 2 if options.scale == "log" else -np.inf
+            low = np.maximum(method.mean - method.deviation, least)
+            high = method.mean + method.deviation
+            axes.fill_between(method.at, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel=options.axis, ylabel=options.metric, yscale=options.scale, title=options.title)
     if options.scale == "log":
         for write in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
@@ -257,25 +280,7 @@ def draw(path: Path, curves: Sequence[Curve], options: "argparse.Namespace") -> 
     pyplot.close(figure)
 
 
-def _draw_one(axes, one, number, count, scale):
-    """Draws curve ``number`` of ``count``."""
-    colour, dashes = (styles[number % len(styles)] for styles in (_COLOURS, _DASHES))
-    # Narrower and above: a curve on top of another leaves that one to be seen.
-    width = _WIDEST - 1.8 * number / max(1, count - 1)
-    label = plot_text(one.label)
-    label += f" ({len(one.values)} runs)" if len(one.values) > 1 else ""
-    axes.plot(
-        one.at, one.mean, color=colour, linestyle=dashes, linewidth=width, label=label,
-        marker="o" if len(one.at) == 1 else None, zorder=2 + number / count,
-    )  # fmt: skip
-    if one.deviation is None:
-        return
-    least = one.values.min(axis=0) / 2 if scale == "log" else -np.inf
-    low, high = np.maximum(one.mean - one.deviation, least), one.mean + one.deviation
-    axes.fill_between(one.at, low, high, color=colour, alpha=0.2, linewidth=0)
-
-
-def _pyplot():
+def _pyplot() -> Any:
     otherwise = "leave --output out for the table alone"
     with missing_package("curves", where="--output", otherwise=otherwise):
         import matplotlib
@@ -285,7 +290,7 @@ def _pyplot():
     return pyplot
 
 
-def _parser():
+def _parser() -> "argparse.ArgumentParser":
     options = cli.parser("compare", __doc__)
     options.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or LABEL=FOLDER")
     options.add_argument(
@@ -302,8 +307,8 @@ def _parser():
     options.add_argument(
         "--label-by",
         metavar="KEYS",
-        help="config keys that name a run's method, e.g. objective.name (default: each run is its "
-        "own)",
+        help="label each run by the values of these config keys, e.g. objective.name (default: by "
+        "its folder)",
     )
     options.add_argument(
         "--axis",

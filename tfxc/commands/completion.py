@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def whole_parser() -> argparse.ArgumentParser:
-    """One parser of all commands, for programs that read parsers."""
+    """Returns one parser of all commands, for programs that read parsers."""
     from tfxc.__main__ import COMMANDS, module_of
 
     whole = argparse.ArgumentParser(prog="tfxc")
@@ -39,7 +39,7 @@ def whole_parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("completion", __doc__)
-    options.add_argument("shell", choices=SHELLS, help="the shell")
+    options.add_argument("shell", choices=SHELLS, help="shell to complete for")
     return options

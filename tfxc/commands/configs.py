@@ -8,6 +8,7 @@ Each line is a name, as --config accepts it, and what its `about` says first: th
 or the paper. WORD shows those that hold it anywhere in name or `about`.
 """
 
+import argparse
 import json
 from collections.abc import Sequence
 
@@ -22,16 +23,20 @@ _WIDTH = 100
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints names and descriptions."""
     options = _parser().parse_args(argv)
-    found = {name: _about(path) for name, path in shipped_configs().items()}
+    # A config does not inherit the section `about`.
+    abouts = {
+        name: json.loads(path.read_bytes()).get("about", {})
+        for name, path in shipped_configs().items()
+    }
     word = (options.word or "").lower()
     chosen = {
         name: about
-        for name, about in found.items()
+        for name, about in abouts.items()
         if word in name.lower() or any(word in text.lower() for text in about.values())
     }
     if not chosen:
         raise ConfigError(
-            f"a word of one of the {len(found)} configs expected, found {options.word!r}",
+            f"none of the {len(abouts)} configs holds {options.word!r}",
             where="WORD",
             fix="leave it out to see all of them",
         )
@@ -46,12 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _about(path):
-    """The section ``about`` of a config, which it does not inherit."""
-    return json.loads(path.read_bytes()).get("about", {})
-
-
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("configs", __doc__)
     options.add_argument("word", nargs="?", metavar="WORD", help="show only configs that hold it")
     options.add_argument("--json", action="store_true", help="print names and `about` as JSON")

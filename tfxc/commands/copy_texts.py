@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 from tfxc.core import cli
 from tfxc.core.errors import DataError
@@ -22,65 +23,59 @@ _CHUNK = 10_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the texts, then the copies of all, round by round."""
-    found = _parser().parse_args(argv)
+    options = _parser().parse_args(argv)
     from tfxc.core.progress import Progress
     from tfxc.core.storage.files import atomic_file
     from tfxc.data.formats import open_reader
     from tfxc.data.text.augmentation import TextCopies
 
-    cli.check_keeps_input(found.output, found.data)
-    reader = open_reader(found.data, found.reader, **dict(found.reader_option))
-    examples = [
-        pair
-        for chunk in reader.chunks(_CHUNK)
-        for pair in zip(_texts(chunk, found.data), chunk.labels, strict=True)
-    ]
+    cli.check_keeps_input(options.output, options.data)
+    reader = open_reader(options.data, options.reader, **dict(options.reader_option))
+    examples: list[tuple[str, Sequence[Any]]] = []
+    for chunk in reader.chunks(_CHUNK):
+        if chunk.texts is None:
+            raise DataError("the file has features instead of texts", where=options.data)
+        examples += zip(chunk.texts, chunk.labels, strict=True)
     try:
         change = TextCopies(
             [text for text, _ in examples],
-            drop=found.drop,
-            replace=found.replace,
-            cut=found.cut,
-            unit=found.unit,
-            seed=found.seed,
+            drop=options.drop,
+            replace=options.replace,
+            cut=options.cut,
+            unit=options.unit,
+            seed=options.seed,
         )
     except ValueError as error:
-        raise DataError(str(error), where=found.data) from None  # texts without a word
-    total = len(examples) * (1 + found.copies)
+        raise DataError(str(error), where=options.data) from None  # texts without a word
+    total = len(examples) * (1 + options.copies)
     with (
-        atomic_file(found.output) as stream,
-        Progress(f"writing {found.output}", total, "texts") as progress,
+        atomic_file(options.output) as stream,
+        Progress(f"writing {options.output}", total, "texts") as progress,
     ):
         equal = 0
-        for number, (text, labels) in itertools.product(range(1 + found.copies), examples):
+        for number, (text, labels) in itertools.product(range(1 + options.copies), examples):
             row = {"text": change(text) if number else text, "labels": list(map(str, labels))}
             equal += bool(number) and row["text"] == text
             stream.write(json_text(row) + "\n")
             progress.advance(1)
-    print(f"{found.output}: {total:,} texts, {found.copies} copies of {len(examples):,}")
+    print(f"{options.output}: {total:,} texts, {options.copies} copies of {len(examples):,}")
     if equal:
         share = equal / (total - len(examples))
         print(f"{equal:,} copies ({share:.0%}) are equal to their texts; raise --drop or --replace")
     return 0
 
 
-def _texts(chunk, path):
-    if chunk.texts is None:
-        raise DataError("texts expected, found features", where=path)
-    return chunk.texts
-
-
-def _chance(text):
-    """``type`` of an option that is a probability."""
+def _probability(text: str) -> float:
+    """Returns ``type`` of an option that is a probability."""
     with contextlib.suppress(ValueError):
         if 0 <= float(text) <= 1:
             return float(text)
-    raise argparse.ArgumentTypeError(f"a probability from 0 to 1 expected, found {text!r}")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a probability from 0 to 1")
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("copy-texts", __doc__)
-    options.add_argument("data", metavar="FILE", help="texts with labels")
+    options.add_argument("data", metavar="FILE", help="file of texts with labels")
     options.add_argument(
         "--output",
         type=cli.ending(".jsonl"),
@@ -98,7 +93,7 @@ def _parser():
     }
     for name, (value, meaning) in chances.items():
         options.add_argument(
-            f"--{name}", type=_chance, default=value, help=f"{meaning} (default: %(default)s)"
+            f"--{name}", type=_probability, default=value, help=f"{meaning} (default: %(default)s)"
         )
     options.add_argument(
         "--unit",

@@ -7,6 +7,7 @@ features. The command is the same as "tfxc train" with recipe "distill", whose o
 those of the config. Run again, the same command resumes a stopped training run.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from tfxc.commands import train
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return train.main(command)
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("distill", __doc__)
     cli.add_trust_option(options)
     cli.add_config_options(options)
@@ -40,14 +41,18 @@ def _parser():
         action="append",
         required=True,
         metavar="RUN",
-        help="run folder of a teacher; if given several times, the teachers are averaged, or with "
-        "--set recipe.turns=[1,1] teach one after the other",
+        help="run folder of a teacher; give it several times to average several teachers, or, with "
+        "--set recipe.turns=[1,1], to let them teach one after the other",
     )
     options.add_argument(
-        "--hard-weight", type=cli.number, help="weight of the true labels (default: 0.1)"
+        "--hard-weight",
+        type=cli.number,
+        help="weight of the true labels in the loss (default: 0.1)",
     )
     options.add_argument(
-        "--temperature", type=cli.number, help="temperature of both softmaxes (default: 4)"
+        "--temperature",
+        type=cli.number,
+        help="temperature of the softmax of student and teacher (default: 4)",
     )
     options.add_argument(
         "--distance",

@@ -12,10 +12,20 @@ standard input. With --cluster, the workers of a Dask scheduler encode.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
 from tfxc.core.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tfxc.core.progress import Progress
+    from tfxc.data.chunk import Chunk
+    from tfxc.data.row_writer import RowWriter
+    from tfxc.inference.shared_chunks import Work
+    from tfxc.runs.loaded import LoadedRun
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,53 +44,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + stop.signal_number
 
 
-def _encode(options):
+def _encode(options: argparse.Namespace) -> int:
     from tfxc.core.progress import Progress
     from tfxc.data.row_writer import RowWriter
+    from tfxc.inference.shared_chunks import shared_answers
     from tfxc.parallel import cluster
     from tfxc.runs.loaded import load_run
 
     cli.check_keeps_input(options.output, options.file)
     cli.check_shared_output(options, [options.run])
     loaded = load_run(options.run, options.trust)
-    encode_all = _encode_here if options.cluster is None else _encode_there
     loaded.require("encoder", "--run")
     with (
         cluster(options.cluster),
         RowWriter(options.output, dtype=options.dtype, computation=_computation(options)) as writer,
         Progress("encoding", unit="examples") as progress,
     ):
-        encode_all(options, loaded, writer, progress)
+        batches = _numbered(options, loaded, writer, progress)
+        if options.cluster is None:
+            vectors_of = _vectors_of(options, loaded)
+            for first, chunk in batches:
+                writer.write(first, vectors_of(first, chunk))
+                progress.advance(len(chunk))
+        else:
+            job = {**vars(options), "run": os.path.abspath(options.run)}
+            with shared_answers(open_encoder, job, batches, options.output) as answers:
+                for first, size, vectors in answers:
+                    writer.write(first, vectors)
+                    progress.advance(size)
         if not progress.done:
             where = "standard input" if options.file == "-" else options.file
-            raise DataError(
-                "examples expected, found none", where=where, fix="check the reader's options"
-            )
+            raise DataError("there are no examples", where=where, fix="check the reader's options")
+    assert writer.row_shape is not None, "rows are written"
     width = writer.row_shape[0]
     print(f"{options.output}: {progress.done:,} vectors of {width:,} {options.dtype}")
     return 0
 
 
-def _encode_here(options, loaded, writer, progress):
-    vectors_of = _vectors_of(options, loaded)
-    for first, chunk in _numbered(options, loaded, writer, progress):
-        writer.write(first, vectors_of(first, chunk))
-        progress.advance(len(chunk))
-
-
-def _encode_there(options, loaded, writer, progress):
-    from tfxc.inference.shared_chunks import shared_answers
-
-    job = {**vars(options), "run": os.path.abspath(options.run)}
-    batches = _numbered(options, loaded, writer, progress)
-    with shared_answers(open_encoder, job, batches, options.output) as answers:
-        for first, size, vectors in answers:
-            writer.write(first, vectors)
-            progress.advance(size)
-
-
-def open_encoder(job):
-    """The ``Work`` of a worker of a cluster: vectors as they are written.
+def open_encoder(job: dict[str, Any]) -> "Work":
+    """Returns the ``Work`` of a worker of a cluster: vectors as they are written.
 
     Args:
         job: the command's options, a dict.
@@ -90,7 +92,7 @@ def open_encoder(job):
     options = argparse.Namespace(**job)
     vectors_of = _vectors_of(options, load_run(options.run, options.trust))
 
-    def vectors(first, chunks):
+    def vectors(first: int, chunks: "Iterator[Chunk]") -> "Iterator[np.ndarray]":
         for chunk in chunks:
             yield vectors_of(first, chunk)
             first += len(chunk)
@@ -98,18 +100,22 @@ def open_encoder(job):
     return vectors
 
 
-def _vectors_of(options, loaded):
-    """Function of the number of a batch's first example and its ``Chunk`` -> vectors to write."""
+def _vectors_of(
+    options: argparse.Namespace, loaded: "LoadedRun"
+) -> "Callable[[int, Chunk], np.ndarray]":
+    """Returns what makes vectors of the number of a batch's first example and its ``Chunk``."""
     embed = loaded.embedder("--run")
     where = "standard input" if options.file == "-" else options.file
 
-    def vectors_of(first, chunk):
+    def vectors_of(first: int, chunk: "Chunk") -> "np.ndarray":
         return _checked(embed(loaded.encoder_features_of(chunk, where)), first, options)
 
     return vectors_of
 
 
-def _numbered(options, loaded, writer, progress):
+def _numbered(
+    options: argparse.Namespace, loaded: "LoadedRun", writer: "RowWriter", progress: "Progress"
+) -> "Iterator[tuple[int, Chunk]]":
     """Yields (number of the first example, ``Chunk``) of batches whose vectors are missing."""
     first = 0
     for chunk in _chunks(options, loaded):
@@ -120,8 +126,8 @@ def _numbered(options, loaded, writer, progress):
         first += len(chunk)
 
 
-def _computation(options):
-    """What determines the bytes of the output; None if the input cannot be read again."""
+def _computation(options: argparse.Namespace) -> dict[str, Any] | None:
+    """Returns what determines the bytes of the output; None if the input cannot be read again."""
     from tfxc.data.source_files import state_of
     from tfxc.runs.loaded import fingerprint_of_run
 
@@ -136,27 +142,28 @@ def _computation(options):
     }
 
 
-def _chunks(options, loaded):
+def _chunks(options: argparse.Namespace, loaded: "LoadedRun") -> "Iterator[Chunk]":
     from tfxc.data.formats import open_like
     from tfxc.data.typed_examples import chunks_of_pipe
 
     if options.file == "-":
         width = loaded.manifest["num_features"]
         return chunks_of_pipe(sys.stdin.fileno(), loaded.encoder_takes, width, options.batch_size)
-    data, given = loaded.config.data, dict(options.reader_option)
-    reader = open_like(options.file, data, loaded.encoder_takes, options.reader, given)
+    data = loaded.config.data
+    reader_options = dict(options.reader_option)
+    reader = open_like(options.file, data, loaded.encoder_takes, options.reader, reader_options)
     return reader.chunks(options.batch_size)
 
 
-def _checked(vectors, first, options):
-    """Vectors as they are written.
+def _checked(vectors: "np.ndarray", first: int, options: argparse.Namespace) -> "np.ndarray":
+    """Returns vectors as they are written.
 
     Raises:
         DataError: one is not finite, or not finite when rounded to 16 bits.
     """
     import numpy as np
 
-    given = vectors
+    computed = vectors
     if options.unit_norm:
         lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         scaled = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths != 0)
@@ -167,19 +174,19 @@ def _checked(vectors, first, options):
     }
     with np.errstate(over="ignore"):
         stored = vectors.astype(options.dtype)
-    for values in (given, stored):
+    for values in (computed, stored):
         wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if wrong.size:
             raise DataError(
-                f"finite {values.dtype} values expected, the encoder outputs others for example "
-                f"{first + wrong[0] + 1:,}",
+                f"the encoder's vector of example {first + wrong[0] + 1:,} is not finite in "
+                f"{values.dtype}",
                 where=options.run,
                 fix=fixes[str(values.dtype)],
             )
     return stored
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("encode", __doc__)
     cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")

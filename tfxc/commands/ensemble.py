@@ -20,6 +20,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 
 if TYPE_CHECKING:
+    from tfxc.metrics.suite import MetricSuite
     from tfxc.runs.loaded import LoadedRun
 
 # Ids and scores of a run's best labels, a row per example.
@@ -28,31 +29,31 @@ Lists = tuple[np.ndarray, np.ndarray]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints each run's scores and those of the ensemble."""
-    found = _parser().parse_args(argv)
-    _check(found)
+    options = _parser().parse_args(argv)
+    _check(options)
     from tfxc.ranker.ensemble import combine
     from tfxc.runs.loaded import load_run
 
-    first = load_run(found.runs[0], found.trust)
-    ks = found.k or [k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]]
-    found.top = min(max(found.top, *ks), first.manifest["num_labels"])
-    weights = found.weights
-    if found.choose:
-        chosen = argparse.Namespace(**{**vars(found), "split": found.choose, "data": None})
-        weights = best_weights(*lists_of(chosen, first), ks, found.method)
-        print(f"weights chosen on {found.choose}: {','.join(map(str, weights))}")
-    lists, truth = lists_of(found, first)
-    for path, (ids, scores) in zip(found.runs, lists, strict=True):
+    first = load_run(options.runs[0], options.trust)
+    ks = options.k or [k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]]
+    options.top = min(max(options.top, *ks), first.manifest["num_labels"])
+    weights = options.weights
+    if options.choose:
+        chosen = argparse.Namespace(**{**vars(options), "split": options.choose, "data": None})
+        weights = best_weights(*lists_of(chosen, first), ks, options.method)
+        print(f"weights chosen on {options.choose}: {','.join(map(str, weights))}")
+    lists, truth = lists_of(options, first)
+    for path, (ids, scores) in zip(options.runs, lists, strict=True):
         print(f"{path}: {_line_of(_measured(ids, scores, truth, ks))}")
-    ids, scores = combine(lists, found.method, max(ks), weights)
+    ids, scores = combine(lists, options.method, max(ks), weights)
     metrics = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks)
-    print(f"{found.method} of {len(lists)} runs: {_line_of(metrics)}")
+    print(f"{options.method} of {len(lists)} runs: {_line_of(metrics)}")
     print(metrics.table())
     return 0
 
 
 def lists_of(options: argparse.Namespace, first: "LoadedRun") -> tuple[list[Lists], np.ndarray]:
-    """Each run's labels and scores of the examples that the options name, and the true labels.
+    """Returns each run's labels and scores of the chosen examples, and the true labels.
 
     Args:
         options: the command line.
@@ -70,7 +71,7 @@ def lists_of(options: argparse.Namespace, first: "LoadedRun") -> tuple[list[List
         ids, scores, labels = predictions(path, first, options)
         if truth is not None and not _same_labels(truth, labels, first.manifest["num_labels"]):
             raise DataError(
-                "the examples of the first run expected, in its order, found others",
+                "this run reads other examples than the first run, or in another order",
                 where=path,
                 fix="name a file with --data, which all runs then read",
             )
@@ -83,7 +84,7 @@ def lists_of(options: argparse.Namespace, first: "LoadedRun") -> tuple[list[List
 def best_weights(
     lists: Sequence[Lists], truth: np.ndarray, ks: Sequence[int], method: str
 ) -> list[float]:
-    """The weights, in tenths that add up to 1, with the best mean of P@k.
+    """Returns the weights, in tenths that add up to 1, with the best mean of P@k.
 
     Among equals those that differ least are taken.
 
@@ -100,14 +101,16 @@ def best_weights(
     tenths: list[tuple[int, ...]]
     tenths = [w for w in itertools.product(range(11), repeat=len(lists)) if sum(w) == 10]
     tenths.sort(key=lambda parts: sum(part * part for part in parts))
-    best, most = tenths[0], -1.0
+    best = tenths[0]
+    most = -1.0
     with Progress("choosing weights", total=len(tenths), unit="combinations") as progress:
         for weights in tenths:
             ids, scores = combine(lists, method, max(ks), weights)
-            found = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks).result()
-            mean = sum(found[f"P@{k}"] for k in ks) / len(ks)
+            results = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks).result()
+            mean = sum(results[f"P@{k}"] for k in ks) / len(ks)
             if mean > most + 1e-9:
-                best, most = weights, mean
+                best = weights
+                most = mean
             progress.advance(1)
     return [part / 10 for part in best]
 
@@ -115,7 +118,7 @@ def best_weights(
 def predictions(
     path: str, first: "LoadedRun", options: argparse.Namespace
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A run's labels, scores and true labels of the examples, by the first run's label ids.
+    """Returns a run's labels, scores and true labels of the examples, by the first run's label ids.
 
     Args:
         path: run folder.
@@ -128,22 +131,33 @@ def predictions(
     Raises:
         ConfigError: the run has other labels.
     """
+    from tfxc.inference.searcher import Searcher
     from tfxc.ranker.ensemble import label_map
+    from tfxc.reports.measurement import Measurement
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(path, options.trust)
     loaded.streamed = True
     to_first = label_map(loaded.vocabulary.names, first.vocabulary.names, path)
-    parts = list(_found(loaded, options, path))
+    measurement = Measurement.of_options(options)
+    _, rows = measurement.examples(loaded)
+    excluded = measurement.excluded(loaded, rows)
+    batch_size = measurement.batch_size_for(loaded)
+    # No name refers to the model, which is released below.
+    parts = list(
+        Searcher(loaded.model, options.top, excluded=excluded).over(rows, batch_size, str(path))
+    )
     loaded.release()  # before the next run is loaded
     ids = np.concatenate([part.ids for part in parts])
     scores = np.concatenate([part.scores for part in parts])
     width = max(part.labels.shape[1] for part in parts)
     padded = [((0, 0), (0, width - part.labels.shape[1])) for part in parts]
-    labels = np.concatenate([
-        np.pad(part.labels, pad, constant_values=-1)
-        for part, pad in zip(parts, padded, strict=True)
-    ])  # fmt: skip
+    labels = np.concatenate(
+        [
+            np.pad(part.labels, pad, constant_values=-1)
+            for part, pad in zip(parts, padded, strict=True)
+        ]
+    )
     known = labels < len(to_first)
     mapped = np.where(labels >= 0, to_first[np.where(known, labels, 0)], -1)
     # What no run knows stays an unknown label; every run may number these in its own way.
@@ -151,50 +165,39 @@ def predictions(
     return np.where(ids >= 0, to_first[ids], -1).astype(np.int32), scores, labels.astype(np.int32)
 
 
-def _found(loaded, options, path):
-    """What a run finds for the examples, batch by batch."""
-    from tfxc.inference.searcher import Searcher
-    from tfxc.reports.measurement import Measurement
-
-    measurement = Measurement.of_options(options)
-    _, rows = measurement.examples(loaded)
-    searcher = Searcher(loaded.model, options.top, excluded=measurement.excluded(loaded, rows))
-    return searcher.over(rows, measurement.batch_size_for(loaded), str(path))
-
-
-def _check(options):
+def _check(options: argparse.Namespace) -> None:
     """Refuses choices that mean nothing."""
     from tfxc.ranker.ensemble import check_weights
 
     check_weights(options.weights, options.method, len(options.runs))
     if options.choose and options.choose == options.split:
         raise ConfigError(
-            f"another split than --split expected, found {options.choose!r} for both",
+            f"{options.choose!r} is the split that is measured, as --split says",
             where="--choose",
             fix="choose the weights on a split that is not measured",
         )
     if options.choose and not 2 <= len(options.runs) <= 5:
         raise ConfigError(
-            f"2 to 5 runs expected, found {len(options.runs)}",
+            f"weights can be chosen for 2 to 5 runs, not for {len(options.runs)}",
             where="--choose",
-            fix="name so many runs, or give --weights",
+            fix="name 2 to 5 runs, or give --weights",
         )
 
 
-def _same_labels(one, other, num_labels):
-    """Whether two padded label arrays hold the same known labels, row by row."""
-    if len(one) != len(other):
+def _same_labels(first: np.ndarray, second: np.ndarray, num_labels: int) -> bool:
+    """Tells whether two padded label arrays hold the same known labels, row by row."""
+    if len(first) != len(second):
         return False
-    width = max(one.shape[1], other.shape[1])
+    width = max(first.shape[1], second.shape[1])
     rows = [
         np.sort(np.pad(labels, ((0, 0), (0, width - labels.shape[1])), constant_values=-1), 1)
-        for labels in (np.where(known < num_labels, known, -1) for known in (one, other))
+        for labels in (np.where(known < num_labels, known, -1) for known in (first, second))
     ]
     return bool((rows[0] == rows[1]).all())
 
 
 def _at_least_wide(ids: np.ndarray, scores: np.ndarray, width: int) -> Lists:
-    """Lists padded to a width."""
+    """Returns lists padded to a width."""
     missing = ((0, 0), (0, max(0, width - ids.shape[1])))
     return (
         np.pad(ids, missing, constant_values=-1),
@@ -202,8 +205,10 @@ def _at_least_wide(ids: np.ndarray, scores: np.ndarray, width: int) -> Lists:
     )
 
 
-def _measured(ids, scores, labels, ks):
-    """Metrics of lists."""
+def _measured(
+    ids: np.ndarray, scores: np.ndarray, labels: np.ndarray, ks: Sequence[int]
+) -> "MetricSuite":
+    """Returns metrics of lists."""
     from tfxc.metrics.suite import build_metrics
 
     metrics = build_metrics(ks=tuple(ks))
@@ -211,13 +216,13 @@ def _measured(ids, scores, labels, ks):
     return metrics
 
 
-def _line_of(metrics):
-    """Precision as one line."""
-    found = metrics.result()
-    return "  ".join(f"{n} {100 * v:.2f}" for n, v in found.items() if n.startswith("P@"))
+def _line_of(metrics: "MetricSuite") -> str:
+    """Returns precision as one line."""
+    results = metrics.result()
+    return "  ".join(f"{n} {100 * v:.2f}" for n, v in results.items() if n.startswith("P@"))
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("ensemble", __doc__)
     cli.add_trust_option(options)
     options.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
@@ -237,20 +242,22 @@ def _parser():
     weights.add_argument(
         "--choose",
         metavar="SPLIT",
-        help="choose the weights with the best mean of P@k on this split, in tenths; take one that "
-        "the runs were not trained on and that is not measured",
+        help="choose the weights, in tenths, whose mean of P@k on this split is best; take a split "
+        "that the runs were not trained on and that is not measured",
     )
     cli.add_examples_options(options)
     options.add_argument(
         "--k",
         type=cli.integers,
         metavar="K,K",
-        help="cut-offs, e.g. 1,3,5 (default: the first config's)",
+        help="cut-offs of the metrics, e.g. 1,3,5 (default: those of the first run's config)",
     )
     options.add_argument(
-        "--top", type=cli.positive, default=20,
-        help="labels to combine from each run (default: %(default)s)",
-    )  # fmt: skip
+        "--top",
+        type=cli.positive,
+        default=20,
+        help="number of labels of each run to combine (default: %(default)s)",
+    )
     cli.add_batch_option(options)
     cli.add_prepared_option(options)
     return options

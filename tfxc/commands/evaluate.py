@@ -21,17 +21,32 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, number_spans
 from tfxc.core.escaping import json_text
 
-_OF_PREDICTIONS = {
-    "predictions", "truth", "train_labels", "propensity", "label_names", "reader", "reader_option",
-    "k", "output", "json",
-}  # fmt: skip
+if TYPE_CHECKING:
+    from tfxc.inference.searcher import Examples
+    from tfxc.metrics.suite import MetricSuite
+    from tfxc.reports.measurement import Measurement
+    from tfxc.runs.loaded import LoadedRun
+
+_OPTIONS_OF_PREDICTIONS = {
+    "predictions",
+    "truth",
+    "train_labels",
+    "propensity",
+    "label_names",
+    "reader",
+    "reader_option",
+    "k",
+    "output",
+    "json",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,36 +55,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     _check_options(options, parser)
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
-        records = _measured(options)
+        records = [_measure_predictions(options)] if options.predictions else _measure_runs(options)
     if options.json:
         print(json_text(records[0] if len(records) == 1 else records, indent=2))
     return 0
 
 
-def _measured(options):
-    """Measures what the options name; returns the records that are written."""
-    if options.predictions:
-        return [_measure_predictions(options)]
+def _measure_runs(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measures a run, or two; returns the records that are written."""
+    from tfxc.inference.protocol import RankerModel
+    from tfxc.metrics.bootstrap import paired_bootstrap
+    from tfxc.reports.seen_penalty import check_run
+
     if options.curve:
         from tfxc.reports.plots import pyplot
 
         pyplot("leave --curve out")  # before anything is measured
-    loaded = _load(options.run, options, options.step)
-    other = _load(options.compare, options) if options.compare else None
-    _check_penalty(options, [run for run in (loaded, other) if run])
-    result = _measure(loaded, options)
-    if other:
-        loaded.release()
-        # In a common output folder the second run's files must not replace the first one's.
-        options.tables = options.curve = None  # they are of the first run
-        compared = _measure(other, options, "-compared" if options.output else "")
-        print(_comparison(result, compared, options))
-        return [result["record"], compared["record"]]
-    return [result["record"]]
+    first = _load(options.run, options, options.step)
+    second = _load(options.compare, options) if options.compare else None
+    if options.calibrate or options.seen_penalty is not None:
+        for run in [run for run in (first, second) if run]:
+            if not (options.calibrate and isinstance(run.model, RankerModel)):
+                check_run(run, "--calibrate" if options.calibrate else "--seen-penalty")
+                continue
+            for name in ("beam", "post_processor", "compare", "step"):
+                if getattr(options, name) is not None:
+                    raise ConfigError(
+                        "a linear ranker is calibrated as it is used, by itself",
+                        where=cli.option_of(name),
+                        fix="leave it out, or leave --calibrate out",
+                    )
+    result = _measure(first, options)
+    if second is None:
+        return [result["record"]]
+    first.release()
+    options.tables = None  # tables and curve are those of the first run
+    options.curve = None
+    # In a common output folder the second run's files must not replace the first one's.
+    compared = _measure(second, options, "-compared" if options.output else "")
+    print(f"{first.folder.path} minus {second.folder.path}, 95 % interval of a paired bootstrap:")
+    for name in _comparable(result, compared):
+        test = paired_bootstrap(result["values"][name], compared["values"][name], seed=options.seed)
+        factor, digits = (1, 4) if name.endswith("loss") else (100, 2)
+        low, high = (f"{factor * test[end]:+.{digits}f}" for end in ("low", "high"))
+        difference = f"{factor * test['difference']:+.{digits}f}"
+        print(f"  {name:18} {difference:>6}  [{low}, {high}]  p = {test['p_value']:.4f}")
+    return [result["record"], compared["record"]]
 
 
-def _load(path, options, step=None):
-    """A run of which the repetitions that count are known; before anything is measured."""
+def _load(path: str, options: argparse.Namespace, step: int | None = None) -> "LoadedRun":
+    """Returns a run of which the repetitions that count are known; before anything is measured."""
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(path, options.trust, step)
@@ -79,67 +114,47 @@ def _load(path, options, step=None):
     return loaded
 
 
-def _check_penalty(options, runs):
-    """Refuses runs that have no use for the options of some heads, before any is measured."""
-    from tfxc.inference.protocol import RankerModel
-    from tfxc.reports.seen_penalty import check_run
-
-    if not options.calibrate and options.seen_penalty is None:
-        return
-    for run in runs:
-        if not (options.calibrate and isinstance(run.model, RankerModel)):
-            check_run(run, "--calibrate" if options.calibrate else "--seen-penalty")
-            continue
-        for name in ("beam", "post_processor", "compare", "step"):
-            if getattr(options, name) is not None:
-                raise ConfigError(
-                    "a linear ranker is calibrated as it is used, by itself",
-                    where=cli.option_of(name),
-                    fix="leave it out, or leave --calibrate out",
-                )
-
-
-def _check_options(options, parser):
+def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuses options that a run, or a file of predictions, has no use for."""
     if not options.predictions:
         for name in ("truth", "train_labels", "propensity", "label_names"):
             if getattr(options, name) is not None:
                 raise ConfigError(
-                    "--predictions expected with this option, found --run",
+                    "this option is for --predictions, not for --run",
                     where=cli.option_of(name),
                     fix="leave it out",
                 )
         return
     if options.truth is None:
         raise ConfigError(
-            "the file of the true labels expected with --predictions, found none",
+            "--predictions are measured against true labels, and no file of them is given",
             where="--truth",
             fix="name it",
         )
     for name, value in vars(options).items():
-        if name not in _OF_PREDICTIONS and value != parser.get_default(name):
+        if name not in _OPTIONS_OF_PREDICTIONS and value != parser.get_default(name):
             raise ConfigError(
-                "a run expected with this option, found --predictions",
+                "this option is for --run, not for --predictions",
                 where=cli.option_of(name),
                 fix="leave it out",
             )
     if options.propensity is not None and options.train_labels is None:
         raise ConfigError(
-            "the file of the training labels expected with --propensity, found none",
+            "propensities are made of the training labels, and no file of them is given",
             where="--train-labels",
             fix="name it, or leave --propensity out",
         )
 
 
-def _measure_predictions(options):
-    """Measures a file of predictions, and prints and writes what was found."""
+def _measure_predictions(options: argparse.Namespace) -> dict[str, Any]:
+    """Measures a file of predictions, and prints and writes the results."""
     from tfxc.data.source_files import staged
     from tfxc.reports.predictions import KS, measure_predictions
 
     name = str(options.predictions)
-    given = {key: getattr(options, key) for key in ("predictions", "truth", "train_labels")}
+    paths = {key: getattr(options, key) for key in ("predictions", "truth", "train_labels")}
     metrics, values = measure_predictions(
-        **{key: path and staged(path, cli.option_of(key)) for key, path in given.items()},
+        **{key: path and staged(path, cli.option_of(key)) for key, path in paths.items()},
         ks=tuple(options.k or KS),
         propensity=options.propensity or "default",
         label_names=options.label_names,
@@ -154,20 +169,22 @@ def _measure_predictions(options):
     return _record(measured, metrics)
 
 
-def _measure(loaded, options, suffix=""):
+def _measure(loaded: "LoadedRun", options: argparse.Namespace, suffix: str = "") -> dict[str, Any]:
     """Measures a run, or a checkpoint of it; returns its per-example values."""
     from tfxc.inference.searcher import Agreement
     from tfxc.reports.measurement import Measurement, of_unknown_labels
     from tfxc.reports.repetition_curve import RepetitionCurve
 
-    path, step = loaded.folder.path, loaded.folder.step
+    path = loaded.folder.path
+    step = loaded.folder.step
     measurement = Measurement.of_options(options)
     measurement.set_search(loaded)
     if options.tables:
         loaded.require_counts("--tables")
     name, rows = measurement.examples(loaded)
     penalty = _set_penalty(loaded, options, measurement, rows)
-    metrics, began = measurement.metrics(loaded), time.monotonic()
+    metrics = measurement.metrics(loaded)
+    began = time.monotonic()
     decisions = measurement.decisions(loaded) if options.tables else None
     curve = RepetitionCurve(loaded, measurement) if options.curve else None
     compared = Agreement() if measurement.search == "approximate" else None
@@ -181,22 +198,26 @@ def _measure(loaded, options, suffix=""):
         print(f"approximate search: {compared}")
     print(f"{seconds:,.1f} s, {metrics.num_examples / max(seconds, 1e-3):,.0f} examples per second")
     folder = Path(options.output or path)
-    counted = loaded.counted if _counts_some(loaded) else None
-    record = {"run": str(path), "data": name, "step": step, "repetitions": counted}
+    # Of some repetitions only, it is another evaluation.
+    all_count = loaded.counted is None or len(loaded.counted) == loaded.model.head.num_repetitions
+    counted = None if all_count else loaded.counted
+    record: dict[str, Any] = {"run": str(path), "data": name, "step": step, "repetitions": counted}
     record |= compared.record() if compared else {}
     record |= {} if penalty is None else {"seen_penalty": penalty}
     file_name = _file_name(name, step, counted, penalty) + suffix
     record = _write(folder, file_name, record, metrics, values)
     if decisions:
-        wanted = {row for row, *_ in decisions.found.wrong}
+        wanted = {row for row, *_ in decisions.per_label.wrong}
         texts = measurement.texts(loaded, name, wanted)
         print(decisions.write(options.tables, loaded, texts))
     if curve:
         print(curve.write(Path(options.curve)))
-    return {"path": path, "values": values, "support": metrics.support(), "record": record}
+    return {"values": values, "support": metrics.support(), "record": record}
 
 
-def _set_penalty(loaded, options, measurement, rows):
+def _set_penalty(
+    loaded: "LoadedRun", options: argparse.Namespace, measurement: "Measurement", rows: "Examples"
+) -> float | None:
     """Gives the loaded model the penalty of the options; returns it, or None for the run's.
 
     A linear ranker has none; it gets a calibration, which the run keeps.
@@ -213,17 +234,18 @@ def _set_penalty(loaded, options, measurement, rows):
     if isinstance(loaded.model, RankerModel):
         print(calibrate_ranker(loaded, rows, measurement.batch_size_for(loaded), excluded))
         return None
-    found = calibrate_penalty(loaded, rows, measurement.batch_size_for(loaded), excluded)
-    print(found)
-    return found.penalty
+    chosen = calibrate_penalty(loaded, rows, measurement.batch_size_for(loaded), excluded)
+    print(chosen)
+    return chosen.penalty
 
 
-def _counts_some(loaded):
-    """Whether labels are scored by some repetitions only, so that it is another evaluation."""
-    return loaded.counted is not None and len(loaded.counted) < loaded.model.head.num_repetitions
-
-
-def _write(folder, name, measured, metrics, values):
+def _write(
+    folder: Path,
+    name: str,
+    measured: dict[str, Any],
+    metrics: "MetricSuite",
+    values: Mapping[str, Any],
+) -> dict[str, Any]:
     import numpy as np
 
     from tfxc.core.storage.files import atomic_files, write_json
@@ -236,16 +258,17 @@ def _write(folder, name, measured, metrics, values):
     return record
 
 
-def _record(measured, metrics):
-    """What was measured and the results, as a file or a program reads them."""
-    return {
-        **measured,
-        "examples": metrics.num_examples,
-        "metrics": metrics.known_values(),
-    }
+def _record(measured: dict[str, Any], metrics: "MetricSuite") -> dict[str, Any]:
+    """Returns what was measured and the results, as a file or a program reads them."""
+    return {**measured, "examples": metrics.num_examples, "metrics": metrics.known_values()}
 
 
-def _file_name(name, step=None, counted=None, penalty=None):
+def _file_name(
+    name: str,
+    step: int | None = None,
+    counted: list[int] | None = None,
+    penalty: float | None = None,
+) -> str:
     plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).name)
     at = "" if step is None else f"-step-{step}"
     # 0-2 are three repetitions, 0_2 are two.
@@ -254,20 +277,7 @@ def _file_name(name, step=None, counted=None, penalty=None):
     return f"evaluation-{plain}{at}{some}{with_penalty}"
 
 
-def _comparison(one, other, options):
-    from tfxc.metrics.bootstrap import paired_bootstrap
-
-    lines = [f"{one['path']} minus {other['path']}, 95 % interval of a paired bootstrap:"]
-    for name in _comparable(one, other):
-        found = paired_bootstrap(one["values"][name], other["values"][name], seed=options.seed)
-        factor, digits = (1, 4) if name.endswith("loss") else (100, 2)
-        low, high = (f"{factor * found[end]:+.{digits}f}" for end in ("low", "high"))
-        difference = f"{factor * found['difference']:+.{digits}f}"
-        lines.append(f"  {name:18} {difference:>6}  [{low}, {high}]  p = {found['p_value']:.4f}")
-    return "\n".join(lines)
-
-
-def _comparable(one, other):
+def _comparable(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """Names both runs have values of: cut-offs may differ, a slice of labels may be empty.
 
     Slices use each run's own training set; where they are not the same they do not compare.
@@ -275,92 +285,27 @@ def _comparable(one, other):
     import numpy as np
 
     names = []
-    for name in [name for name in one["values"] if name in other["values"]]:
-        here, there = (np.isnan(run["values"][name]) for run in (one, other))
-        other_slice = "/" in name and here.shape == there.shape and (here != there).any()
-        if not other_slice and (one["support"][name] or other["support"][name]):
+    for name in [name for name in first["values"] if name in second["values"]]:
+        here, there = (np.isnan(run["values"][name]) for run in (first, second))
+        slices_differ = "/" in name and here.shape == there.shape and (here != there).any()
+        if not slices_differ and (first["support"][name] or second["support"][name]):
             names.append(name)
     return names
 
 
-def _parser():
-    options = cli.parser("evaluate", __doc__)
-    options.remote = (*options.remote, "predictions", "truth", "train_labels")
-    cli.add_trust_option(options)
-    measured = options.add_mutually_exclusive_group(required=True)
-    measured.add_argument("--run", metavar="RUN", help="run folder")
-    measured.add_argument(
-        "--predictions",
-        metavar="FILE",
-        help="predictions (.npz, .jsonl, .csv, .parquet) instead of a run",
-    )
-    _add_prediction_options(options)
-    cli.add_step_option(options)
-    cli.add_measurement_options(options)
-    _add_head_options(options)
-    options.add_argument("--compare", metavar="RUN2", help="run to compare with")
-    options.add_argument(
-        "--output",
-        metavar="FOLDER",
-        help="folder to write to (default: RUN; nothing is written of --predictions)",
-    )
-    options.add_argument(
-        "--seed", type=cli.seed, default=0, help="seed of the bootstrap (default: 0)"
-    )
-    options.add_argument(
-        "--tables",
-        metavar="FOLDER",
-        help="folder for labels.csv, confusions.csv and wrong.csv; also print precision, recall "
-        "and F1",
-    )
-    cli.add_table_options(options)
-    options.add_argument("--json", action="store_true", help="print the metrics as JSON")
-    return options
-
-
-def _add_head_options(options):
-    """Options of hashed heads, and of one of labels with texts."""
-    options.add_argument(
-        "--repetitions",
-        type=cli.spans,
-        metavar="NUMBERS",
-        help="repetitions of a hashed head to score labels by, e.g. 0-7 (default: all)",
-    )
-    options.add_argument(
-        "--curve",
-        metavar="FOLDER",
-        help="folder for repetitions.csv and repetitions.png: P@k over the number of repetitions, "
-        "which is also printed",
-    )
-    penalty = options.add_mutually_exclusive_group()
-    penalty.add_argument(
-        "--calibrate",
-        action="store_true",
-        help="of a linear ranker, also an imported one: learn probabilities from these examples, "
-        "which the run has from now on; with head label_text: choose head.seen_penalty on these "
-        "examples, and measure with it; the run is not changed, and the files have the penalty in "
-        "their names",
-    )
-    penalty.add_argument(
-        "--seen-penalty",
-        type=_penalty,
-        metavar="PENALTY",
-        help="with head label_text: measure with this head.seen_penalty instead of the run's (with "
-        "--compare, instead of both runs'), from -2 to 2; the run is not changed",
-    )
-
-
-def _penalty(text):
-    found = cli.number(text)
-    if not -2 <= found <= 2:
-        raise argparse.ArgumentTypeError(f"a number from -2 to 2 expected, found {text!r}")
-    return found
-
-
-def _add_prediction_options(options):
-    """Options of a file of predictions."""
+def _parser() -> argparse.ArgumentParser:
     from tfxc.labels.propensity_constants import DATASET_CONSTANTS
 
+    options: Any = cli.parser("evaluate", __doc__)
+    options.remote = (*options.remote, "predictions", "truth", "train_labels")
+    cli.add_trust_option(options)
+    subject = options.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--run", metavar="RUN", help="run folder")
+    subject.add_argument(
+        "--predictions",
+        metavar="FILE",
+        help="measure this file of predictions (.npz, .jsonl, .csv, .parquet) instead of a run",
+    )
     options.add_argument(
         "--truth",
         metavar="FILE",
@@ -369,8 +314,8 @@ def _add_prediction_options(options):
     options.add_argument(
         "--train-labels",
         metavar="FILE",
-        help="training labels, as --truth, for propensity-scored metrics, slices and coverage of "
-        "--predictions (default: none of these)",
+        help="labels of the training examples, in a file as --truth, from which propensity-scored "
+        "metrics, slices and coverage of --predictions are computed (default: without these)",
     )
     options.add_argument(
         "--label-names",
@@ -383,3 +328,60 @@ def _add_prediction_options(options):
         choices=sorted(DATASET_CONSTANTS),
         help="constants of the propensity model with --train-labels (default: default)",
     )
+    cli.add_step_option(options)
+    cli.add_measurement_options(options)
+    options.add_argument(
+        "--repetitions",
+        type=cli.spans,
+        metavar="NUMBERS",
+        help="score labels by these repetitions of a hashed head, e.g. 0-7 (default: by all)",
+    )
+    options.add_argument(
+        "--curve",
+        metavar="FOLDER",
+        help="print P@k over the number of repetitions of a hashed head, and write it to "
+        "repetitions.csv and repetitions.png in this folder",
+    )
+    penalty = options.add_mutually_exclusive_group()
+    penalty.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="learn the probabilities of a linear ranker from these examples, and keep them in "
+        "the run; with head label_text, choose the head.seen_penalty that is best on these "
+        "examples and measure with it: the run stays as it is, and the files have the penalty in "
+        "their names",
+    )
+    penalty.add_argument(
+        "--seen-penalty",
+        type=_penalty,
+        metavar="PENALTY",
+        help="with head label_text, measure with this head.seen_penalty, from -2 to 2, instead of "
+        "the run's (with --compare, of both runs'); the run stays as it is",
+    )
+    options.add_argument(
+        "--compare", metavar="RUN2", help="second run, to evaluate on the same examples and compare"
+    )
+    options.add_argument(
+        "--output",
+        metavar="FOLDER",
+        help="folder to write to (default: RUN; with --predictions, nothing is written)",
+    )
+    options.add_argument(
+        "--seed", type=cli.seed, default=0, help="seed of the bootstrap of --compare (default: 0)"
+    )
+    options.add_argument(
+        "--tables",
+        metavar="FOLDER",
+        help="write labels.csv, confusions.csv and wrong.csv into this folder, and print "
+        "precision, recall and F1",
+    )
+    cli.add_table_options(options)
+    options.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    return options
+
+
+def _penalty(text: str) -> float:
+    penalty = cli.number(text)
+    if not -2 <= penalty <= 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between -2 and 2")
+    return penalty

@@ -13,9 +13,10 @@ stop, the same command resumes, and the result has the same bytes. docs/features
 files.
 """
 
-from collections.abc import Iterator, Sequence
+import argparse
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
@@ -35,60 +36,82 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _extract(found):
+def _extract(options: argparse.Namespace) -> None:
     """Extracts features, or resumes doing so."""
-    _check(found)
-    from tfxc.data.feature_sets.extraction import (
-        ExtractionSettings,
-        extract_features,
-        read_labels,
-    )
+    of_model = ("signature", "model_output", "image_size", "mean", "std")
+    for name in of_model:
+        if options.run and getattr(options, name) is not None:
+            raise ConfigError(
+                "this option is for --saved-model, not for --run",
+                where=cli.option_of(name),
+                fix="leave it out",
+            )
+    if options.saved_model and options.flip:
+        raise ConfigError(
+            "this option is for --run, not for --saved-model", where="--flip", fix="leave it out"
+        )
+    from tfxc.data.feature_sets.encoder import SavedModelEncoder
+    from tfxc.data.feature_sets.extraction import ExtractionSettings, extract_features, read_labels
     from tfxc.data.formats import open_reader
     from tfxc.data.source_files import staged
     from tfxc.labels.vocabulary import LabelVocabulary
 
-    options = dict(found.reader_option)
-    reader = open_reader(staged(found.data, "DATA"), found.reader, **options)
-    encoder = (
-        _saved_model(found) if found.saved_model else RunEncoder(found.run, found.flip, found.trust)
-    )
-    names = LabelVocabulary.load(found.label_names).names if found.label_names else None
-    labels = read_labels(reader, found.num_labels, names)
-    origin = {"data": found.data, "encoder": found.run or found.saved_model}
+    reader_options = dict(options.reader_option)
+    reader = open_reader(staged(options.data, "DATA"), options.reader, **reader_options)
+    encoder: SavedModelEncoder | RunEncoder
+    if options.saved_model:
+        encoder = SavedModelEncoder(
+            options.saved_model,
+            signature=options.signature or "serving_default",
+            output=options.model_output,
+            image_size=options.image_size,
+            mean=options.mean,
+            std=options.std,
+        )
+    else:
+        encoder = RunEncoder(options.run, options.flip, options.trust)
+    names = LabelVocabulary.load(options.label_names).names if options.label_names else None
+    labels = read_labels(reader, options.num_labels, names)
+    origin = {"data": options.data, "encoder": options.run or options.saved_model}
     settings = ExtractionSettings(
-        found.batch_size, found.dtype, found.unit_norm, {"reader_options": options}
+        options.batch_size, options.dtype, options.unit_norm, {"reader_options": reader_options}
     )
-    count = extract_features(reader, encoder, found.output, labels, settings, origin=origin)
+    count = extract_features(reader, encoder, options.output, labels, settings, origin=origin)
     print(
-        f"{found.output}: {len(labels.ids):,} rows of {encoder.num_features} values, "
+        f"{options.output}: {len(labels.ids):,} rows of {encoder.num_features} values, "
         f"{labels.count:,} labels; {count:,} rows were encoded now"
     )
 
 
-def _split(found):
+def _split(options: argparse.Namespace) -> None:
     """Splits a feature set."""
     from tfxc.data.feature_sets.feature_set import FeatureSet
     from tfxc.data.feature_sets.split import split_features
 
-    features = FeatureSet(found.features)
-    sizes = split_features(features, found.output, found.val, found.test, found.seed)
+    features = FeatureSet(options.features)
+    sizes = split_features(features, options.output, options.val, options.test, options.seed)
     for name, size in sizes.items():
         if size:
-            print(f"{found.output}/{name}: {size:,} rows")
+            print(f"{options.output}/{name}: {size:,} rows")
 
 
-def _import(found):
+def _import(options: argparse.Namespace) -> None:
     """Imports two files."""
     from tfxc.data.feature_sets.split import import_arrays
     from tfxc.labels.vocabulary import LabelVocabulary
 
-    names = LabelVocabulary.load(found.label_names).names if found.label_names else None
-    features, labels = _array(found.features), _array(found.labels)
+    names = LabelVocabulary.load(options.label_names).names if options.label_names else None
+    features = _array(options.features)
+    labels = _array(options.labels)
     count = import_arrays(
-        features, labels, found.output, num_labels=found.num_labels, label_names=names,
-        settings={"from": [found.features, found.labels]},
-    )  # fmt: skip
-    print(f"{found.output}: {count:,} rows")
+        features,
+        labels,
+        options.output,
+        num_labels=options.num_labels,
+        label_names=names,
+        settings={"from": [options.features, options.labels]},
+    )
+    print(f"{options.output}: {count:,} rows")
 
 
 class RunEncoder:
@@ -107,10 +130,9 @@ class RunEncoder:
 
         loaded = load_run(run, trust)
         if flip and not loaded.kind.is_image:
-            raise ConfigError(
-                "a run on images expected, found another one", where="--flip", fix="leave it out"
-            )
-        self._loaded, self._embedder = loaded, loaded.embedder("--run", flip)
+            raise ConfigError("this run does not read images", where="--flip", fix="leave it out")
+        self._loaded = loaded
+        self._embedder = loaded.embedder("--run", flip)
         encoder = self._embedder.model.encoder
         shape = encoder.compute_output_shape((None, loaded.manifest["num_features"]))
         self.num_features = 1
@@ -123,37 +145,13 @@ class RunEncoder:
         """Yields the ``Rows`` of a reader's chunks."""
         return self._loaded.rows(reader, size)
 
-    def __call__(self, rows: "Rows") -> Any:
-        """Vectors of ``Rows``."""
+    def __call__(self, rows: "Rows") -> "np.ndarray":
+        """Returns vectors of ``Rows``."""
         return self._embedder(rows.batch()["features"])
 
 
-def _saved_model(found):
-    from tfxc.data.feature_sets.encoder import SavedModelEncoder
-
-    return SavedModelEncoder(
-        found.saved_model, signature=found.signature or "serving_default",
-        output=found.model_output, image_size=found.image_size, mean=found.mean, std=found.std,
-    )  # fmt: skip
-
-
-def _check(found):
-    of_model = ("signature", "model_output", "image_size", "mean", "std")
-    for name in of_model:
-        if found.run and getattr(found, name) is not None:
-            raise ConfigError(
-                "--saved-model expected with this option, found --run",
-                where=cli.option_of(name),
-                fix="leave it out",
-            )
-    if found.saved_model and found.flip:
-        raise ConfigError(
-            "--run expected with this option, found none", where="--flip", fix="leave it out"
-        )
-
-
 def _array(path: str) -> "np.ndarray":
-    """The array of a file, mapped into memory, not read.
+    """Returns the array of a file, mapped into memory, not read.
 
     Raises:
         DataError: no such file, or not one array.
@@ -165,105 +163,99 @@ def _array(path: str) -> "np.ndarray":
     tensor = load_torch(path)
     if not isinstance(tensor, TorchTensor):
         raise DataError(
-            f"one tensor expected, found {type(tensor).__name__}",
+            f"the file holds a {type(tensor).__name__}, not one tensor",
             where=path,
             fix="save the tensor alone: torch.save(features, file)",
         )
     return tensor.array()
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("features", __doc__)
     kinds = options.add_subparsers(metavar="WORK", required=True, title="work")
 
-    def add(name, work, help_text):
+    def add(
+        name: str, work: Callable[[argparse.Namespace], None], help_text: str
+    ) -> argparse.ArgumentParser:
         kind = kinds.add_parser(name, help=help_text, description=help_text)
         kind.set_defaults(work=work)
         return kind
 
-    _add_extract_options(add("extract", _extract, "vectors by a run's encoder, or a SavedModel"))
-    _add_split_options(add("split", _split, "train/, val/ and test/ of a feature set"))
-    _add_import_options(add("import", _import, "vectors that another program has computed"))
-    return options
-
-
-def _add_extract_options(options):
-    cli.add_trust_option(options)
-    options.add_argument("data", metavar="DATA", help="file, folder, shards or builtin:NAME")
-    cli.add_reader_options(options, "format of DATA (default: by its name)", "catalog=catalog.csv")
-    encoder = options.add_mutually_exclusive_group(required=True)
+    extract = add("extract", _extract, "compute vectors by a run or a SavedModel")
+    cli.add_trust_option(extract)
+    extract.add_argument("data", metavar="DATA", help="file, folder, shards or builtin:NAME")
+    cli.add_reader_options(extract, "format of DATA (default: by its name)", "catalog=catalog.csv")
+    encoder = extract.add_mutually_exclusive_group(required=True)
     encoder.add_argument(
         "--run", metavar="RUN", help="run folder whose encoder computes the vectors"
     )
     encoder.add_argument(
         "--saved-model", metavar="FOLDER", help="SavedModel that computes the vectors"
     )
-    options.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
-    options.add_argument("--unit-norm", action="store_true", help="scale vectors to length 1")
-    options.add_argument(
-        "--flip", action="store_true", help="add the vectors of the mirror images (--run)"
+    extract.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
+    extract.add_argument("--unit-norm", action="store_true", help="scale vectors to length 1")
+    extract.add_argument(
+        "--flip",
+        action="store_true",
+        help="add to the vector of each image that of its mirror image (with --run)",
     )
-    options.add_argument(
+    extract.add_argument(
         "--dtype",
         choices=("float32", "float16"),
         default="float32",
         help="type of the stored values (default: float32)",
     )
-    options.add_argument(
+    extract.add_argument(
         "--batch-size", type=cli.positive, default=256, help="examples per batch (default: 256)"
     )
-    options.add_argument(
+    extract.add_argument(
         "--num-labels", type=cli.positive, help="number of labels (default: as in the data)"
     )
-    options.add_argument(
+    extract.add_argument(
         "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
     )
-    _add_model_options(options)
-
-
-def _add_model_options(options):
-    """Options of ``--saved-model``."""
-    options.add_argument(
+    extract.add_argument(
         "--signature", help="signature of the SavedModel (default: serving_default)"
     )
-    options.add_argument(
+    extract.add_argument(
         "--model-output", metavar="NAME", help="output of the SavedModel, if it has several"
     )
-    options.add_argument(
+    extract.add_argument(
         "--image-size",
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         help="size of the SavedModel's input (default: the model's)",
     )
-    options.add_argument(
-        "--mean", type=cli.number, nargs="+", help="mean to subtract, of pixels from 0 to 1"
+    extract.add_argument(
+        "--mean", type=cli.number, nargs="+", help="subtract this mean from pixels from 0 to 1"
     )
-    options.add_argument("--std", type=cli.number, nargs="+", help="divisor, of pixels from 0 to 1")
-
-
-def _add_split_options(options):
-    options.add_argument("features", metavar="FOLDER", help="feature set")
-    options.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
+    extract.add_argument(
+        "--std", type=cli.number, nargs="+", help="divide pixels from 0 to 1 by this"
+    )
+    split = add("split", _split, "split a feature set into train/, val/ and test/")
+    split.add_argument("features", metavar="FOLDER", help="feature set to split")
+    split.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
     for name in ("val", "test"):
-        options.add_argument(
+        split.add_argument(
             f"--{name}",
             type=cli.number,
             default=0.05,
-            help="number or share of the rows (default: %(default)s)",
+            help=f"number or share of the rows that go into {name}/ (default: %(default)s)",
         )
-    options.add_argument("--seed", type=cli.seed, default=0, help="seed of the order (default: 0)")
-
-
-def _add_import_options(options):
-    options.add_argument("features", help="file of vectors, (n, dim)")
-    options.add_argument("labels", help="file of integer labels, (n,)")
-    options.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
-    options.add_argument(
+    split.add_argument(
+        "--seed", type=cli.seed, default=0, help="seed of the order of the rows (default: 0)"
+    )
+    imported = add("import", _import, "import vectors that another program has computed")
+    imported.add_argument("features", help="file of vectors, (n, dim)")
+    imported.add_argument("labels", help="file of integer labels, (n,)")
+    imported.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
+    imported.add_argument(
         "--num-labels",
         type=cli.positive,
         help="number of labels (default: the largest label plus 1)",
     )
-    options.add_argument(
+    imported.add_argument(
         "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
     )
+    return options

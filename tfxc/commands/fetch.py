@@ -8,6 +8,7 @@ data). Downloads are resumed after a stop and verified. Without a name, the sets
 their licences; configs of other sets say under data.where how to get them.
 """
 
+import argparse
 import os
 from collections.abc import Sequence
 
@@ -27,8 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.name not in SETS:
         raise ConfigError(
-            f"a set that can be downloaded expected, found {options.name!r}"
-            f"{nearest(options.name, SETS)}",
+            f"there is no set {options.name!r} to download{nearest(options.name, SETS)}",
             where="NAME",
             fix=f"choose one of: {', '.join(SETS)}; configs of other sets say under data.where "
             "how to get them",
@@ -41,9 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("fetch", __doc__)
-    options.add_argument("name", nargs="?", metavar="NAME", help="the set (default: list them)")
+    options.add_argument(
+        "name", nargs="?", metavar="NAME", help="set to download (default: list all)"
+    )
     options.add_argument(
         "--output", metavar="FOLDER", help="folder of all sets (default: TFXC_DATA, else data)"
     )

@@ -14,7 +14,8 @@ installed, and no code from its files is executed. Each kind has its own options
 tfxc import mach --help.
 """
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfxc.core import cli
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _import_pecos(run, *, path, labels, **arguments):
+def _import_pecos(run: str, *, path: str, labels: str | None, **arguments: Any) -> str:
     """Imports a model of PECOS; what to print."""
     from tfxc.imports.pecos_transformer import import_transformer, is_transformer
 
@@ -43,7 +44,7 @@ def _import_pecos(run, *, path, labels, **arguments):
     return f"{run}: layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
 
 
-def _import_pecos_params(run, *, path, write_config, gpus):
+def _import_pecos_params(run: str, *, path: str, write_config: str, gpus: int) -> str:
     """Converts parameters of PECOS; says what has no equivalent."""
     from tfxc.core.config import parse_config
     from tfxc.core.errors import inside
@@ -62,70 +63,92 @@ def _import_pecos_params(run, *, path, write_config, gpus):
     return "\n".join([*notes, text])
 
 
-def _import_mach(run, *, path, labels, **arguments):
+def _import_mach(run: str, *, path: str, labels: str | None, **arguments: Any) -> str:
     from tfxc.imports.mach import import_mach
 
     return f"{run}: {import_mach(path, run, names=labels, **arguments)} repetitions"
 
 
-def _import_scent(run, *, path, labels, epoch, config, set, prepared):
+def _import_scent(
+    run: str,
+    *,
+    path: str,
+    labels: str | None,
+    epoch: int | None,
+    config: str | None,
+    set: list[str],
+    prepared: str,
+) -> str:
     from tfxc.imports.scent import import_scent
 
-    given: dict[str, Any] = {"names": labels, "epoch": epoch}
+    arguments: dict[str, Any] = {"names": labels, "epoch": epoch}
     if config is not None:
         from tfxc.commands.train import check_config
         from tfxc.data.preparation import ensure_prepared
 
-        given["config"] = load_config(config, [*set, f"run={run}"])
-        check_config(given["config"])
-        given["data_folder"] = ensure_prepared(given["config"].data, prepared)
-    found = import_scent(path, run, **given)
-    text = f"{run}: {found.kernel.shape[0]:,} labels after {found.epoch} epochs"
+        arguments["config"] = load_config(config, [*set, f"run={run}"])
+        check_config(arguments["config"])
+        arguments["data_folder"] = ensure_prepared(arguments["config"].data, prepared)
+    classifier = import_scent(path, run, **arguments)
+    text = f"{run}: {classifier.kernel.shape[0]:,} labels after {classifier.epoch} epochs"
     if config is None:
         return text
     return f"{text}; tfxc train --config {run}/config.json resumes from there"
 
 
-def _import_text_classifier(run, *, path, write_config, checkpoint, tokens, built_vocabulary):
+def _import_text_classifier(
+    run: str,
+    *,
+    path: str,
+    write_config: str | None,
+    checkpoint: str | None,
+    tokens: str | None,
+    built_vocabulary: bool,
+) -> str:
     from tfxc.imports.text_classifier import run as importer
 
     if write_config:
-        found: Any = importer.write_config(path, write_config, run)
+        project: Any = importer.write_config(path, write_config, run)
         text = f"{write_config}: the config of {path}, for tfxc train"
     else:
-        found = importer.import_text_classifier(
+        project = importer.import_text_classifier(
             path, run, checkpoint=checkpoint, token_file=tokens, built_vocabulary=built_vocabulary
         )
         text = (
-            f"{run}: {found.model_type}, {found.num_labels:,} labels, {found.num_tokens:,} tokens"
+            f"{run}: {project.model_type}, {project.num_labels:,} labels, "
+            f"{project.num_tokens:,} tokens"
         )
-    return "\n".join([*(f"no equivalent: {line}" for line in found.without_equivalent), text])
+    return "\n".join([*(f"no equivalent: {line}" for line in project.without_equivalent), text])
 
 
-def _import_insightface(run, *, path, labels, centres):
+def _import_insightface(run: str, *, path: str, labels: str | None, centres: str | None) -> str:
     from tfxc.imports.insightface import import_insightface
 
     return f"{run}: {import_insightface(path, run, names=labels, centres=centres)}"
 
 
-def _import_torchvision(run, *, path, labels, image_size):
+def _import_torchvision(run: str, *, path: str, labels: str | None, image_size: int | None) -> str:
     from tfxc.imports.torchvision import import_torchvision
 
     return f"{run}: {import_torchvision(path, run, names=labels, image_size=image_size)}"
 
 
-def _import_mhe(run, *, path, labels, pretrained, **sizes):
+def _import_mhe(
+    run: str, *, path: str, labels: str | None, pretrained: str, **sizes: int | None
+) -> str:
     from tfxc.imports.mhe import import_mhe
 
-    given = {name: value for name, value in sizes.items() if value is not None}
-    return f"{run}: {import_mhe(path, run, names=labels, folder=pretrained, **given)}"
+    chosen: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
+    return f"{run}: {import_mhe(path, run, names=labels, folder=pretrained, **chosen)}"
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("import", __doc__)
     kinds = options.add_subparsers(metavar="KIND", required=True, title="kinds")
 
-    def add(name, imported, help_text, path_help, labels=True):
+    def add(
+        name: str, imported: Callable[..., str], help_text: str, path_help: str, labels: bool = True
+    ) -> argparse.ArgumentParser:
         kind = kinds.add_parser(name, help=help_text, description=help_text)
         kind.set_defaults(imported=imported)
         kind.add_argument("path", metavar="PATH", help=path_help)
@@ -138,25 +161,21 @@ def _parser():
             )
         return kind
 
-    _add_sparse_kinds(add)
-    _add_pecos_params(add)
-    _add_dense_kinds(add)
-    _add_text_classifier(add)
-    return options
-
-
-def _add_sparse_kinds(add):
     pecos = add(
-        "pecos", _import_pecos, "an XR-Linear or XR-Transformer model of PECOS",
+        "pecos",
+        _import_pecos,
+        "an XR-Linear or XR-Transformer model of PECOS",
         "what pecos.xmc.xlinear.train or pecos.xmc.xtransformer.train wrote",
-    )  # fmt: skip
+    )
     pecos.add_argument(
         "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
     )
     mach = add(
-        "mach", _import_mach, "a model of the original MACH code",
+        "mach",
+        _import_mach,
+        "a model of the original MACH code",
         "the folder model_save_loc: r_0_epoch_10.npz and so on",
-    )  # fmt: skip
+    )
     mach.add_argument(
         "--lookups",
         required=True,
@@ -174,17 +193,17 @@ def _add_sparse_kinds(add):
         kind.add_argument(
             "--train-labels",
             metavar="FILE",
-            help="the training label matrix, .npz: the label frequencies, for tables and "
-            "propensity-scored metrics",
+            help="matrix of the training labels (.npz), from which the label frequencies for "
+            "tables and propensity-scored metrics are counted",
         )
-
-
-def _add_pecos_params(add):
     params = add(
-        "pecos_params", _import_pecos_params, "parameters of PECOS as a config",
+        "pecos_params",
+        _import_pecos_params,
+        "parameters of PECOS as a config",
         "the JSON file for --params-path of pecos.xmc.xlinear.train or "
-        "pecos.xmc.xtransformer.train", labels=False,
-    )  # fmt: skip
+        "pecos.xmc.xtransformer.train",
+        labels=False,
+    )
     params.add_argument(
         "--write-config", required=True, metavar="FILE", help="the config to write, without data"
     )
@@ -193,11 +212,15 @@ def _add_pecos_params(add):
         type=cli.positive,
         default=1,
         metavar="N",
-        help="GPUs of the PECOS run; its batch size is that of one (default: %(default)s)",
+        help="number of GPUs of the PECOS run, whose batch size is that of one GPU (default: "
+        "%(default)s)",
     )
+    _add_dense_kinds(add)
+    _add_text_classifier(add)
+    return options
 
 
-def _add_epoch(kind):
+def _add_epoch(kind: argparse.ArgumentParser) -> None:
     kind.add_argument(
         "--epoch",
         type=cli.positive,
@@ -206,15 +229,19 @@ def _add_epoch(kind):
     )
 
 
-def _add_dense_kinds(add):
+def _add_dense_kinds(add: Callable[..., argparse.ArgumentParser]) -> None:
     scent = add(
-        "scent", _import_scent, "a linear classifier of SCENT",
+        "scent",
+        _import_scent,
+        "a linear classifier of SCENT",
         "a checkpoint, epoch_50.pt, or the folder checkpoints",
-    )  # fmt: skip
+    )
     _add_epoch(scent)
     cli.add_config_options(scent, required=False)  # with --prepared
     add(
-        "insightface", _import_insightface, "an IResNet of InsightFace's arcface_torch, or of MHE",
+        "insightface",
+        _import_insightface,
+        "an IResNet of InsightFace's arcface_torch, or of MHE",
         "backbone.pth or model.pt",
     ).add_argument(
         "--centres",
@@ -222,9 +249,11 @@ def _add_dense_kinds(add):
         help="class centres: folder with checkpoint_gpu_R.pt, softmax_fc_gpu_R.pt or "
         "rank_R_softmax_weight.pt of each rank R, or one such file with all of them (default: "
         "none, the run has no labels)",
-    )  # fmt: skip
+    )
     add(
-        "torchvision", _import_torchvision, "a ResNet of torchvision",
+        "torchvision",
+        _import_torchvision,
+        "a ResNet of torchvision",
         "its state dict, e.g. resnet50-0676ba61.pth",
     ).add_argument(
         "--image-size",
@@ -232,10 +261,10 @@ def _add_dense_kinds(add):
         metavar="N",
         help="height and width of the images (default: 224, or 32 if the first convolution is "
         "3 x 3)",
-    )  # fmt: skip
+    )
 
 
-def _add_text_classifier(add):
+def _add_text_classifier(add: Callable[..., argparse.ArgumentParser]) -> None:
     mhe = add(
         "mhe", _import_mhe, "a text classifier of the code of MHE", "models/model-eurlex4k.bin"
     )
@@ -246,32 +275,39 @@ def _add_text_classifier(add):
         help="folder of the language model it was fine-tuned from: config.json and tokeniser",
     )
     mhe.add_argument(
-        "--max-length", type=cli.positive, metavar="N", help="subwords of a text (default: 512)"
+        "--max-length",
+        type=cli.positive,
+        metavar="N",
+        help="most subwords of a text to read (default: 512)",
     )
     mhe.add_argument(
         "--beam",
         type=cli.positive,
         metavar="K",
-        help="groups whose labels are scored (default: 10)",
+        help="number of groups whose labels are scored for each text (default: 10)",
     )
-    own = add(
-        "text_classifier", _import_text_classifier,
+    project = add(
+        "text_classifier",
+        _import_text_classifier,
         "a small model of a text_classifier_torch project",
-        "config.py of the project, or its folder", labels=False,
-    )  # fmt: skip
-    own.add_argument(
+        "config.py of the project, or its folder",
+        labels=False,
+    )
+    project.add_argument(
         "--checkpoint", metavar="FILE", help="the trained model (default: that of config.py)"
     )
-    own.add_argument(
-        "--tokens", metavar="FILE", help="its vocabulary (default: token_file of config.py)"
+    project.add_argument(
+        "--tokens",
+        metavar="FILE",
+        help="vocabulary of the model (default: token_file of config.py)",
     )
-    own.add_argument(
+    project.add_argument(
         "--built-vocabulary",
         action="store_true",
-        help="the run that trained the model also built the vocabulary: read unknown tokens by the "
-        "row that it trained, not by the one that its later runs read",
+        help="say that the run that trained the model also built the vocabulary: unknown tokens "
+        "are then read by the row that it trained, not by the one that its later runs read",
     )
-    own.add_argument(
+    project.add_argument(
         "--write-config",
         metavar="FILE",
         help="write only a config for tfxc train that is equivalent to config.py, and its classes",

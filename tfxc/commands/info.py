@@ -9,10 +9,16 @@ between weights. Nothing is trained and no weight is allocated. With --verify, e
 run is first compared with its checksum.
 """
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
 
 _FLOAT = 4
 
@@ -24,26 +30,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if bool(options.run) == bool(options.config):
         parser.error("give either --run RUN or --config FILE")
     if options.verify:
-        _verify(options)
+        if not options.run:
+            raise ConfigError(
+                "a config has no files to verify",
+                where="--verify",
+                fix="give --run, or check the data with tfxc prepare --verify",
+            )
+        from tfxc.runs.folder import RunFolder
+
+        RunFolder(Path(options.run)).verify()
+        print("all checksums match")
     lines = _run_lines(options.run, options.trust) if options.run else _config_lines(options)
     print("\n".join(lines))
     return 0
 
 
-def _verify(options):
-    from tfxc.runs.folder import RunFolder
-
-    if not options.run:
-        raise ConfigError(
-            "a run expected, found a config",
-            where="--verify",
-            fix="give --run, or check the data with tfxc prepare --verify",
-        )
-    RunFolder(options.run).verify()
-    print("all checksums match")
-
-
-def _run_lines(path, trust):
+def _run_lines(path: str, trust: bool) -> Iterator[str]:
     from tfxc.core import registry
     from tfxc.ranker.sizes import size_lines
     from tfxc.runs.loaded import load_run
@@ -54,7 +56,9 @@ def _run_lines(path, trust):
         keeps_head = registry.get("recipe", loaded.config.recipe.name).keeps_head
         yield from _weight_lines(loaded.config, loaded.dimensions, keeps_head)
     yield from size_lines(loaded.folder.path)
-    yield f"on disk: {_folder_bytes(loaded.folder.path) / 1e6:,.1f} MB in {loaded.folder.path}"
+    files = (file for file in loaded.folder.path.rglob("*") if file.is_file())
+    stored = sum(file.stat().st_size for file in files)
+    yield f"on disk: {stored / 1e6:,.1f} MB in {loaded.folder.path}"
     summary = loaded.folder.summary()
     if summary is None:
         yield "training: not finished"
@@ -65,17 +69,19 @@ def _run_lines(path, trust):
         yield f"training: finished{steps}{''.join(shown)}"
 
 
-def _config_lines(options):
+def _config_lines(options: argparse.Namespace) -> Iterator[str]:
     from tfxc.core import registry
     from tfxc.data.inspection.completion import load_config
     from tfxc.data.manifest import prepared_folder
     from tfxc.data.preparation import check_prepared
+    from tfxc.training.memory.estimate import estimate, memory_lines, rate_groups
 
     config = load_config(options.config, options.set)
     folder = prepared_folder(config.data, options.prepared)
     if not folder.is_dir():
         raise ConfigError(
-            f"prepared data expected, for the numbers of labels and features, found no {folder}",
+            f"the data are not prepared, so that the numbers of labels and features are not known: "
+            f"there is no {folder}",
             where=options.config,
             fix=f"run tfxc prepare --config {options.config}",
         )
@@ -88,10 +94,16 @@ def _config_lines(options):
     if data_dependent is not None:
         dimensions = manifest.dimensions | data_dependent
         yield from _weight_lines(config, dimensions)
-        yield from _memory_lines(config, folder, dimensions, data_dependent)
+        models = recipe.models_at_once(config)
+        repetition = recipe.one_model(config, None)[1]
+        memory = estimate(config, folder, repetition, models=models, **data_dependent)
+        several = recipe.num_models(config) > 1
+        yield f"estimated memory of training{' of one model' if several else ''}:"
+        yield from memory_lines(memory.training, config.training, memory)
+        yield from rate_groups(config, dimensions, repetition)
 
 
-def _data_lines(manifest):
+def _data_lines(manifest: dict[str, Any]) -> Iterator[str]:
     from tfxc.data.kinds import KINDS
 
     described = KINDS[manifest["feature_kind"]].describe(manifest)
@@ -100,17 +112,23 @@ def _data_lines(manifest):
         yield f"  {name:6} {split['examples']:>12,} examples"
 
 
-def _weight_lines(config, dimensions, with_head=True):
-    """A line per weight, then the sum; of one model where the recipe trains several."""
+def _weight_lines(
+    config: "Config", dimensions: dict[str, Any], with_head: bool = True
+) -> Iterator[str]:
+    """Yields a line per weight, then the sum; of one model where the recipe trains several."""
+    from tfxc.core import registry
     from tfxc.model import make_components
     from tfxc.training.memory.estimate import weight_shapes
 
-    recipe = _recipe(config)
-    count, repetition = recipe.num_models(config), recipe.one_model(config, None)[1]
+    recipe = registry.create("recipe", config.recipe.section())
+    count = recipe.num_models(config)
+    repetition = recipe.one_model(config, None)[1]
     encoder, head, _ = make_components(config, **dimensions, repetition=repetition)
+    assert config.encoder is not None, "of one with weights"
     shapes = weight_shapes(encoder, head)
     parts = [f"encoder {config.encoder.name}"] * len(encoder.trainable_weights)
     if with_head:
+        assert config.head is not None, "of a recipe that keeps it"
         parts += [f"head {config.head.name}"] * (len(shapes) - len(parts))
     shown = shapes[: len(parts)]
     for part, weight in zip(parts, shown, strict=True):
@@ -119,7 +137,8 @@ def _weight_lines(config, dimensions, with_head=True):
             f"  {part:20} {weight.name:12} {place:>22} {weight.size:>15,} "
             f"{weight.bytes / 1e6:>10,.1f} MB"
         )
-    total, held = sum(weight.size for weight in shown), sum(weight.bytes for weight in shown)
+    total = sum(weight.size for weight in shown)
+    held = sum(weight.bytes for weight in shown)
     kind = "as float32" if held == _FLOAT * total else "of float32 and bfloat16"
     times = f", {count} times: {count * total:,} parameters" if count > 1 else ""
     yield (
@@ -128,28 +147,7 @@ def _weight_lines(config, dimensions, with_head=True):
     )
 
 
-def _recipe(config):
-    from tfxc.core import registry
-
-    return registry.create("recipe", config.recipe.section())
-
-
-def _memory_lines(config, folder, dimensions, data_dependent):
-    from tfxc.training.memory.estimate import estimate, memory_lines, rate_groups
-
-    recipe = _recipe(config)
-    models, repetition = recipe.models_at_once(config), recipe.one_model(config, None)[1]
-    memory = estimate(config, folder, repetition, models=models, **data_dependent)
-    yield f"estimated memory of training{' of one model' if recipe.num_models(config) > 1 else ''}:"
-    yield from memory_lines(memory.training, config.training, memory)
-    yield from rate_groups(config, dimensions, repetition)
-
-
-def _folder_bytes(path):
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("info", __doc__)
     cli.add_trust_option(options)
     cli.add_config_options(options, required=False)

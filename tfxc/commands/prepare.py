@@ -7,6 +7,7 @@ checks them (--verify), and can share the work out to a cluster (--cluster). It 
 the prepared data.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,23 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def describe(manifest: "Manifest", folder: str | Path) -> str:
-    """What a prepared folder holds, as text."""
+    """Returns what a prepared folder holds, as text."""
     described = manifest.kind.describe(manifest.model_dump())
     lines = [f"{folder}: {manifest.num_labels:,} labels, {described}, layout {manifest.layout}"]
     for name, split in manifest.splits.items():
         features = f"{split.nonzeros / max(split.examples, 1):,.1f} features and "
+        shards = f"{len(split.shards)} shards, " if split.shards else ""
         lines.append(
-            f"  {name:6} {split.examples:>10,} examples, {_stored(split)}"
+            f"  {name:6} {split.examples:>10,} examples, {shards}"
             f"{'' if manifest.image_shape else features}{split.mean_labels:.2f} labels each"
         )
     return "\n".join(lines)
 
 
-def _stored(split):
-    return f"{len(split.shards)} shards, " if split.shards else ""
-
-
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("prepare", __doc__)
     cli.add_config_options(options)
     options.add_argument(
@@ -67,8 +65,8 @@ def _parser():
     options.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="Dask scheduler, e.g. tcp://host:8786, whose workers read, cut and write (default: "
-        "this machine)",
+        help="let the workers of this Dask scheduler, e.g. tcp://host:8786, read, cut and write "
+        "(default: this machine does)",
     )
     options.add_argument(
         "--force", action="store_true", help="prepare again, even if prepared data exist"

@@ -8,6 +8,7 @@ With --epochs, the smaller model is trained afterwards to regain accuracy. The c
 as "tfxc train" with recipe "prune". Run again, the same command resumes a stopped training run.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,16 +18,19 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.reading import read_json
 
+_COUNTED_TEXT_FEATURES = ("characters", "words", "pretrained")
 _SIZES = ("num_heads", "feed_forward_dim", "iters", "examples")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prunes one run and prints both sizes."""
     options = _parser().parse_args(argv)
+    from tfxc.runs.folder import RunFolder
+
     path = Path(options.run) / "config.json"
     if not path.is_file():
         raise ConfigError(
-            f"a finished run expected, found no config.json in {options.run}",
+            f"{options.run} is not a finished run: it has no config.json",
             where="--run",
             fix="train it first",
         )
@@ -43,7 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             section[name] = getattr(options, name)
     section["uneven_heads"] = options.uneven_heads
     changes = [f"run={json_text(options.output)}", f"recipe={json_text(section)}"]
-    changes += _vocabulary_change(path, options.min_count)
+    if options.min_count is not None:
+        text_features = RunFolder(path.parent).config().data.text_features or {}
+        if text_features.get("name") not in _COUNTED_TEXT_FEATURES:
+            raise ConfigError(
+                f"rare tokens can be dropped from text features {', '.join(_COUNTED_TEXT_FEATURES)}"
+                f", but the run has {text_features.get('name') or 'none'}",
+                where="--min-count",
+                fix="leave it out",
+            )
+        changes.append(f"data.text_features.min_count={options.min_count}")
     if options.epochs is not None:
         changes.append(f"training.epochs={options.epochs}")
     command = ["--config", str(path), "--prepared", options.prepared]
@@ -55,33 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _vocabulary_change(path, min_count):
-    """The ``--set`` that drops rare tokens, in a list."""
-    from tfxc.runs.folder import RunFolder
-
-    if min_count is None:
-        return []
-    text_features = RunFolder(path.parent).config().data.text_features or {}
-    if text_features.get("name") not in ("characters", "words", "pretrained"):
-        raise ConfigError(
-            "a run on text features 'characters', 'words' or 'pretrained' expected, found "
-            f"{text_features.get('name')!r}",
-            where="--min-count",
-            fix="leave it out",
-        )
-    return [f"data.text_features.min_count={min_count}"]
-
-
 def size_table(before: str | Path, after: str | Path, trust: bool = False) -> str:
-    """Sizes of two runs side by side, as text.
+    """Returns sizes of two runs side by side, as text.
 
     Args:
         before, after: run folders.
         trust: see ``tfxc.Run``.
     """
     rows = [("", str(before), str(after))]
-    one, other = _sizes(before, trust), _sizes(after, trust)
-    rows += [(name, one[name], other[name]) for name in one]
+    sizes_before = _sizes(before, trust)
+    sizes_after = _sizes(after, trust)
+    rows += [(name, size, sizes_after[name]) for name, size in sizes_before.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         f"{name:{widths[0]}}  {left:>{widths[1]}}  {right:>{widths[2]}}"
@@ -89,7 +86,7 @@ def size_table(before: str | Path, after: str | Path, trust: bool = False) -> st
     )
 
 
-def _sizes(path, trust):
+def _sizes(path: str | Path, trust: bool) -> dict[str, str]:
     from tfxc.model import make_components
     from tfxc.recipes.prune.layer_slices import layer_sizes
     from tfxc.runs.loaded import load_run
@@ -114,12 +111,12 @@ def _sizes(path, trust):
     return sizes
 
 
-def _per_layer(counts):
+def _per_layer(counts: Sequence[int]) -> str:
     shown = counts[:1] if len(set(counts)) == 1 else counts
     return " ".join(f"{count:,}" for count in shown)
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("prune", __doc__)
     cli.add_trust_option(options)
     options.add_argument("--run", required=True, metavar="RUN", help="finished run to prune")
@@ -141,7 +138,7 @@ def _parser():
         metavar="N",
         help="drop tokens that occur fewer than N times in the training texts (default: drop none)",
     )
-    options.add_argument("--iters", type=cli.positive, help="pruning steps (default: 4)")
+    options.add_argument("--iters", type=cli.positive, help="number of pruning steps (default: 4)")
     options.add_argument(
         "--examples",
         type=cli.positive,

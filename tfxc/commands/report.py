@@ -9,9 +9,9 @@ docs/training.md, "What is measured", says which labels count as predicted.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
 from tfxc.core.escaping import markdown_text, one_line
@@ -62,20 +62,22 @@ def measure(options: "argparse.Namespace", where: str) -> "Measured":
     from tfxc.reports.tables import most_confident
     from tfxc.runs.loaded import load_run
 
-    loaded, measurement = load_run(options.run, options.trust), Measurement.of_options(options)
+    loaded = load_run(options.run, options.trust)
+    measurement = Measurement.of_options(options)
     loaded.streamed = True
     measurement.set_search(loaded)
     loaded.require_counts(where)
     name, rows = measurement.examples(loaded)
-    metrics, decisions = measurement.metrics(loaded), measurement.decisions(loaded)
+    metrics = measurement.metrics(loaded)
+    decisions = measurement.decisions(loaded)
     _, unknown = measurement.update(loaded, rows, metrics, decisions)
     if unknown:
         print(f"{name}: {metrics.num_examples:,} examples, {of_unknown_labels(unknown, loaded)}")
-    wanted = {row for row, *_ in decisions.found.wrong}
+    wanted = {row for row, *_ in decisions.per_label.wrong}
     texts = measurement.texts(loaded, name, wanted)
     pictures = {}
     if loaded.kind is IMAGE:
-        shown = {row for row, *_ in most_confident(decisions.found)[:MOST_WRONG]}
+        shown = {row for row, *_ in most_confident(decisions.per_label)[:MOST_WRONG]}
         pictures = pictures_of(lambda: measurement.examples(loaded)[1], shown)
     return Measured(loaded, name, metrics, decisions, texts, pictures)
 
@@ -91,21 +93,24 @@ def write(folder: Path, measured: "Measured", plots: bool) -> None:
     from tfxc.core.storage.files import atomic_file
     from tfxc.reports.plots import confusion_matrix, labels_by_frequency, learning_curves
 
-    loaded, found = measured.loaded, measured.decisions.found
+    loaded = measured.loaded
+    per_label = measured.decisions.per_label
     rows = measured.decisions.write_tables(folder, loaded, measured.texts)
     drawn = {}
     if plots:
         log = loaded.folder / "metrics.jsonl"
         drawn["curves"] = learning_curves(log, folder / "curves.png")
         assert loaded.label_counts is not None, "measure has asked for them"
-        labels_by_frequency(found, loaded.label_counts, folder / "labels.png")
+        labels_by_frequency(per_label, loaded.label_counts, folder / "labels.png")
         names = loaded.vocabulary.names
-        drawn["confusions"] = confusion_matrix(found, names, folder / "confusions.png")
+        drawn["confusions"] = confusion_matrix(per_label, names, folder / "confusions.png")
     with atomic_file(folder / "report.md") as stream:
         stream.write("\n".join(_lines(measured, rows, drawn)))
 
 
-def _lines(measured, rows, drawn):
+def _lines(
+    measured: "Measured", rows: "Sequence[Sequence[tuple[Any, ...]]]", drawn: dict[str, bool]
+) -> Iterator[str]:
     from tfxc.reports.tables import (
         CONFUSION_COLUMNS,
         LABEL_COLUMNS,
@@ -114,12 +119,13 @@ def _lines(measured, rows, drawn):
         wrong_columns,
     )
 
-    decisions, (label_rows, confusions, wrong) = measured.decisions, rows
-    found = decisions.found
+    decisions = measured.decisions
+    label_rows, confusions, wrong = rows
+    per_label = decisions.per_label
     yield from _run_lines(measured)
     yield f"## Metrics\n\n```\n{measured.metrics.table()}\n```\n"
-    yield f"Of the {found.decision}:\n"
-    averages = average_rows(found, measured.loaded.vocabulary.names)
+    yield f"Of the {per_label.decision}:\n"
+    averages = average_rows(per_label, measured.loaded.vocabulary.names)
     yield markdown(("average", "precision", "recall", "F1"), averages) + "\n"
     if drawn.get("curves"):
         yield "## Learning curves\n\n![curves](curves.png)\n"
@@ -135,16 +141,18 @@ def _lines(measured, rows, drawn):
     if drawn.get("confusions"):
         yield "![confusions](confusions.png)\n"
     yield markdown(CONFUSION_COLUMNS, confusions, _MAX) + "\n"
-    shown = "all" if len(wrong) == found.num_wrong else f"the {len(wrong):,} most confident"
-    wrong_ones = f"{found.num_wrong:,} of {found.num_examples:,}"
+    shown = "all" if len(wrong) == per_label.num_wrong else f"the {len(wrong):,} most confident"
+    wrong_ones = f"{per_label.num_wrong:,} of {per_label.num_examples:,}"
     yield f"## Wrong examples: {wrong_ones} ([{shown}](wrong.csv))\n"
     yield markdown(wrong_columns(decisions.scores), wrong, _MAX) + "\n"
 
 
-def _run_lines(measured):
-    """What was trained, and how."""
-    loaded, summary = measured.loaded, measured.summary()
-    config, data = loaded.config, loaded.manifest
+def _run_lines(measured: "Measured") -> Iterator[str]:
+    """Yields what was trained, and how."""
+    loaded = measured.loaded
+    summary = measured.summary()
+    config = loaded.config
+    data = loaded.manifest
     yield f"# {markdown_text(f'{loaded.folder.path} on {measured.name}')}\n"
     methods = [f"{kind} `{name}`" for kind, name in measured.methods()]
     steps = f"{summary['steps']:,} steps " if "steps" in summary else ""
@@ -158,13 +166,13 @@ def _run_lines(measured):
 
 
 def add_run_options(options: "argparse.ArgumentParser") -> None:
-    """Options that say what a run is measured on, and how."""
+    """Adds the options that say what a run is measured on, and how."""
     cli.add_trust_option(options)
     cli.add_measurement_options(options)
     cli.add_table_options(options)
 
 
-def _parser():
+def _parser() -> "argparse.ArgumentParser":
     options = cli.parser("report", __doc__)
     options.add_argument("--run", required=True, metavar="RUN", help="run folder")
     add_run_options(options)

@@ -43,6 +43,7 @@ from tfxc.tuning.space import Values, name_of, settings, values_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
+    from tfxc.tuning.study import Study
 
 
 #: The signal that this process was sent, or None.
@@ -59,13 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # A wrong config is refused before the first training.
     config = load_config(options.config, options.set)
-    with cluster(options.cluster) as found:
+    with cluster(options.cluster) as shared:
         if options.jobs is None:
-            options.jobs = 1 if found is None else found.tasks
+            options.jobs = 1 if shared is None else shared.tasks
         return (_try_all if options.trials is None else search)(options, config)
 
 
-def _try_all(options, config):
+def _try_all(options: argparse.Namespace, config: "Config") -> int:
     """Trains all combinations, or random ones; the exit code."""
     trials = settings(options.tried, options.random, options.seed)
     for changes in trials:
@@ -74,7 +75,7 @@ def _try_all(options, config):
     print(f"{len(trials)} settings of {options.config}", file=sys.stderr)
     results = Results(options.runs, options.metric, options.smaller)
 
-    def attempt(number, received):
+    def attempt(number: int, received: Received) -> int:
         changes = trials[number]
         _announce(number, len(trials), changes)
         run = run_of(options, config, changes)
@@ -87,16 +88,16 @@ def _try_all(options, config):
 
 
 def run_of(options: argparse.Namespace, config: "Config", changes: Mapping[str, Any]) -> Path:
-    """Run folder of a setting."""
+    """Returns the run folder of a setting."""
     return Path(options.runs) / f"{config.data.name}-{name_of(changes)}"
 
 
-def _announce(number, count, changes):
+def _announce(number: int, count: int, changes: Mapping[str, Any]) -> None:
     shown = ", ".join(_texts(changes))
     print(f"[{number + 1} of {count}] {shown}", file=sys.stderr, flush=True)
 
 
-def _finish(results, code):
+def _finish(results: Results, code: int) -> int:
     """Prints the table; the exit code of the command, after one of a stop or 0."""
     if code:
         print("stopped; run the same command again to resume")
@@ -116,10 +117,10 @@ def in_parallel(attempt: Callable[[int, Received], int], count: int, jobs: int) 
     stops: list[int] = []
     signals = StopSignals()
 
-    def received():
+    def received() -> int | None:
         return signals.received
 
-    def one(number):
+    def guarded(number: int) -> None:
         if not (stops or received()) and (code := attempt(number, received)) > _STOPPED:
             stops.append(code)
 
@@ -127,7 +128,7 @@ def in_parallel(attempt: Callable[[int, Received], int], count: int, jobs: int) 
         contextlib.nullcontext() if workers() is None else signals,
         concurrent.futures.ThreadPoolExecutor(jobs) as pool,
     ):
-        waiting = [pool.submit(one, number) for number in range(count)]
+        waiting = [pool.submit(guarded, number) for number in range(count)]
         for future in waiting:
             while True:
                 try:
@@ -143,52 +144,62 @@ def in_parallel(attempt: Callable[[int, Received], int], count: int, jobs: int) 
 
 def search(options: argparse.Namespace, config: "Config") -> int:
     """Trains settings that Optuna chooses; the exit code."""
-    from tfxc.tuning.study import Study
+    from tfxc.tuning.study import DevCurve, Study
 
-    _check_ends(options)
+    # Of each key, the first and the last value are checked before any training.
+    keys = [values.key for values in options.tried]
+    settings([Values(key, [None]) for key in keys], None, 0)  # none twice
+    for values in options.tried:
+        ends = [values.low, values.high]
+        ends = [round(end) for end in ends] if values.integers else ends
+        for value in values.choices or ends:
+            _check(options, {values.key: value})
     _prepare(options, config)
     folder = Path(options.runs)
     results = Results(folder, options.metric, options.smaller)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / ".search.lock", functools.partial(_refuse_second, folder)):
+
+    def refuse(holder: str) -> None:
+        raise UserError(
+            f"{holder} is searching in this folder",
+            where=folder,
+            fix="wait for it, or name another folder with --runs",
+        )
+
+    with locked(folder / ".search.lock", refuse):
         study = Study(folder, config, options.tried, options.metric, options.smaller)
         done = study.resume(options.seed, options.jobs)
         for changes, result, pruned in done:
             results.add(run_of(options, config, changes), changes, PRUNED if pruned else result)
         first = min(len(done), options.trials)
         print(f"{options.trials} trials of {options.config}, {first} done", file=sys.stderr)
-        attempt = functools.partial(_attempt, study, results, (options, config), first)
+
+        def attempt(number: int, received: Received) -> int:
+            trial, changes = study.ask()
+            _announce(first + number, options.trials, changes)
+            run = run_of(options, config, changes)
+            curve = DevCurve(trial, run, options.metric)
+            is_hopeless = curve.is_hopeless if options.prune else None
+            code = 0 if is_finished(run) else train(options, changes, run, received, is_hopeless)
+            if curve.pruned and code:
+                print(f"pruned: {', '.join(_texts(changes))}", file=sys.stderr, flush=True)
+                study.prune(trial)
+                results.add(run, changes, PRUNED)
+                return 0
+            if code > _STOPPED:
+                return code  # the trial stays unfinished, and is the first of the next start
+            result = result_of(run, options.metric)
+            study.report(trial, result, code)
+            results.add(run, changes, result)
+            return 0
+
         code = in_parallel(attempt, options.trials - first, options.jobs)
         code = _finish(results, code)
         _report_importance(study, results, folder)
     return code
 
 
-def _attempt(study, results, given, done, number, received):
-    """Trains the setting of one trial; the exit code of its training."""
-    from tfxc.tuning.study import DevCurve
-
-    options, config = given
-    trial, changes = study.ask()
-    _announce(done + number, options.trials, changes)
-    run = run_of(options, config, changes)
-    curve = DevCurve(trial, run, options.metric)
-    is_hopeless = curve.is_hopeless if options.prune else None
-    code = 0 if is_finished(run) else train(options, changes, run, received, is_hopeless)
-    if curve.pruned and code:
-        print(f"pruned: {', '.join(_texts(changes))}", file=sys.stderr, flush=True)
-        study.prune(trial)
-        results.add(run, changes, PRUNED)
-        return 0
-    if code > _STOPPED:
-        return code  # the trial stays unfinished, and is the first of the next start
-    result = result_of(run, options.metric)
-    study.report(trial, result, code)
-    results.add(run, changes, result)
-    return 0
-
-
-def _report_importance(study, results, folder):
+def _report_importance(study: "Study", results: Results, folder: Path) -> None:
     """Prints how much of the differences each key explains, keeps it and draws it."""
     count, shares = study.importance()
     if shares is None:
@@ -204,38 +215,19 @@ def _report_importance(study, results, folder):
         shares_of_keys(shares, folder / "importance.png")
 
 
-def _check_ends(options):
-    """Refuses a wrong key or value before any training: of each key, its first and last one."""
-    keys = [values.key for values in options.tried]
-    settings([Values(key, [None]) for key in keys], None, 0)  # none twice
-    for values in options.tried:
-        ends = [values.low, values.high]
-        ends = [round(end) for end in ends] if values.integers else ends
-        for value in values.choices or ends:
-            _check(options, {values.key: value})
-
-
-def _prepare(options, config):
-    """Once for all trainings: missing or damaged data end the command."""
+def _prepare(options: argparse.Namespace, config: "Config") -> None:
+    """Prepares the data once for all trainings: missing or damaged data end the command."""
     from tfxc.data.preparation import ensure_prepared
 
     ensure_prepared(config.data, options.prepared)
 
 
-def _check(options, changes):
+def _check(options: argparse.Namespace, changes: Mapping[str, Any]) -> None:
     from tfxc.commands.train import check_config
     from tfxc.data.inspection.completion import load_config
 
     changed = [*options.set, *_texts(changes)]
     check_config(load_config(options.config, changed))
-
-
-def _refuse_second(folder, holder):
-    raise UserError(
-        f"one search at a time expected, found {holder}",
-        where=folder,
-        fix="wait for it, or name another folder with --runs",
-    )
 
 
 def train(
@@ -281,18 +273,20 @@ def train(
     return 128 - code if code < 0 else code
 
 
-def _wait_for(run, holder):
+def _wait_for(run: Path, holder: str) -> None:
     NOTES.info(f"waiting for {holder}, which still writes to {run}")
 
 
-def _train_there(arguments, run, received, is_hopeless):
-    """``train`` on a worker of the cluster."""
+def _train_there(
+    arguments: list[str], run: Path, received: Received, is_hopeless: Callable[[], bool] | None
+) -> int:
+    """Trains a setting on a worker of the cluster; its exit code."""
     run.parent.mkdir(parents=True, exist_ok=True)
     with programs(run.parent, 1) as running:
         future = running.submit(arguments, f"{run}.log")
         while not concurrent.futures.wait([future], _POLL).done:
-            if received() and not running.stopped:
-                running.stop(received())
+            if (number := received()) and not running.stopped:
+                running.stop(number)
             elif is_hopeless is not None and is_hopeless():
                 running.stop()
                 is_hopeless = None
@@ -302,12 +296,24 @@ def _train_there(arguments, run, received, is_hopeless):
     return 128 - code if code < 0 else code
 
 
-def _texts(changes):
+def _texts(changes: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value_text(value)}" for key, value in changes.items()]
 
 
-def _add_counts(options):
-    """How many settings are tried, and how many at a time."""
+def _parser() -> argparse.ArgumentParser:
+    options: Any = cli.parser("search", __doc__)
+    options.trained = ("runs",)
+    cli.add_config_options(options)
+    options.add_argument(
+        "--try",
+        dest="tried",
+        action="append",
+        required=True,
+        type=values_of,
+        metavar="KEY=VALUES",
+        help="config key and the values, or the range, to try; give it several times for several "
+        "keys",
+    )
     count = options.add_mutually_exclusive_group()
     count.add_argument(
         "--random",
@@ -324,36 +330,21 @@ def _add_counts(options):
     options.add_argument(
         "--jobs",
         type=cli.positive,
-        help="trainings at a time (default: 1; with --cluster, one for each thread of a worker)",
+        help="number of trainings at a time (default: 1; with --cluster, one for each thread of a "
+        "worker)",
     )
     options.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="Dask scheduler, e.g. tcp://host:8786, whose workers train a setting each (default: "
-        "this machine)",
+        help="let the workers of this Dask scheduler, e.g. tcp://host:8786, train a setting each "
+        "(default: this machine trains all)",
     )
     options.add_argument(
         "--no-pruning",
         dest="prune",
         action="store_false",
-        help="with --trials: train every setting to its end",
+        help="with --trials, train every setting to its end",
     )
-
-
-def _parser():
-    options = cli.parser("search", __doc__)
-    options.trained = ("runs",)
-    cli.add_config_options(options)
-    options.add_argument(
-        "--try",
-        dest="tried",
-        action="append",
-        required=True,
-        type=values_of,
-        metavar="KEY=VALUES",
-        help="config key and its values or range (may be given several times)",
-    )
-    _add_counts(options)
     options.add_argument(
         "--seed", type=cli.seed, default=0, help="seed of the settings drawn (default: 0)"
     )

@@ -44,13 +44,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.serving.served import Catalog, RunOptions, paths_by_name
     from tfxc.serving.server import Timing, listen, serve
 
-    given = {field: getattr(options, _name(option)) for option, field, _ in _LIMITS}
-    given["connections"] = checked_connections(options.max_connections)
-    limits = Limits(**given, seconds=options.timeout, wait=options.batch_wait)
+    numbers = {
+        field: getattr(options, option.removeprefix("--").replace("-", "_"))
+        for option, field, _ in _LIMITS
+    }
+    numbers["connections"] = checked_connections(options.max_connections)
+    limits = Limits(**numbers, seconds=options.timeout, wait=options.batch_wait)
     limits = dataclasses.replace(limits, k=max(limits.k, options.k or 1))
-    paths, listener = paths_by_name(options.runs), listen(options.host, options.port)
+    paths = paths_by_name(options.runs)
+    listener = listen(options.host, options.port)
     hosts = Hosts(listener.getsockname()[0], options.host, options.allow_host)
-    with listener, _frozen_modules():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(listener)
+        # What is loaded is left out of garbage collections: that after a reload is then quick.
+        gc.collect()
+        gc.freeze()
+        stack.callback(gc.unfreeze)
         metrics = Metrics()
         new_labels = NewLabels(options.label_texts) if options.label_texts else None
         opening = RunOptions(options.trust, options.k, options.scores, new_labels, options.search)
@@ -61,22 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _frozen_modules():
-    """Leaves what is loaded out of garbage collections: that after a reload is then quick."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def _name(option):
-    return option.removeprefix("--").replace("-", "_")
-
-
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("serve", __doc__)
     cli.add_trust_option(options)
     options.add_argument(
@@ -86,51 +80,58 @@ def _parser():
         "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
     )
     options.add_argument(
-        "--port", type=cli.seed, default=8501,
+        "--port",
+        type=cli.seed,
+        default=8501,
         help="port to listen at, 0 for any that is free (default: %(default)s)",
-    )  # fmt: skip
+    )
     options.add_argument(
-        "--allow-host", action="append", default=[], metavar="NAME",
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
         help="another name of the server that requests may give as Host, and whose pages may use "
         "it, e.g. that of a proxy; repeat it for several (default: none)",
-    )  # fmt: skip
+    )
     options.add_argument(
-        "--k", type=cli.positive,
-        help="labels per example where a request does not say (default: 5, at most all)",
-    )  # fmt: skip
+        "--k",
+        type=cli.positive,
+        help="number of labels per example where a request does not say it (default: 5, or all if "
+        "there are fewer)",
+    )
     options.add_argument(
         "--scores",
         action="store_true",
         help="answer with scores even where there are probabilities",
     )
-    _add_label_options(options)
     options.add_argument(
-        "--poll", type=_seconds, default=0.0, metavar="SECONDS",
-        help="look for newer versions this often (default: only on SIGHUP)",
-    )  # fmt: skip
-    options.add_argument(
-        "--drain", type=_seconds, default=1.0, metavar="SECONDS",
-        help="after SIGTERM, time in which clients learn that the server ends, before connections "
-        "are refused (default: %(default)s)",
-    )  # fmt: skip
-    _add_limits(options.add_argument_group("limits"))
-    return options
-
-
-def _add_label_options(options):
-    options.add_argument(
-        "--search", metavar="METHOD",
+        "--search",
+        metavar="METHOD",
         help="how labels are searched, e.g. approximate, see docs/scale.md (default: exactly)",
-    )  # fmt: skip
+    )
     options.add_argument(
-        "--label-texts", metavar="FILE",
-        help="runs with head label_text find the labels of this file as well, JSON lines "
-        '{"label": ..., "text": ...}, and the page and POST /labels add to it; anybody who reaches '
-        "the server may (default: no labels are added)",
-    )  # fmt: skip
-
-
-def _add_limits(group):
+        "--label-texts",
+        metavar="FILE",
+        help="let runs with head label_text also find the labels of this file, JSON lines "
+        '{"label": ..., "text": ...}; the page and POST /labels add labels to it, which anybody '
+        "who reaches the server may do (default: no labels are added)",
+    )
+    options.add_argument(
+        "--poll",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="look for newer versions this often (default: only on SIGHUP)",
+    )
+    options.add_argument(
+        "--drain",
+        type=_seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="after SIGTERM, time for clients to learn that the server ends, before it refuses "
+        "connections (default: %(default)s)",
+    )
+    group = options.add_argument_group("limits")
     for option, field, text in _LIMITS:
         default = getattr(Limits, field)
         group.add_argument(
@@ -141,30 +142,40 @@ def _add_limits(group):
             help=f"{text} (default: {default})",
         )
     group.add_argument(
-        "--max-connections", type=cli.positive, metavar="N",
+        "--max-connections",
+        type=cli.positive,
+        metavar="N",
         help=f"connections at a time; more: 503 (default: {Limits.connections}, or fewer where the "
         "process may open few files)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--timeout", type=_positive_seconds, default=Limits.seconds, metavar="SECONDS",
-        help="from a request to its answer, and for a client that neither sends nor reads; longer: "
-        "408 or 504, or the connection is closed (default: %(default)s)",
-    )  # fmt: skip
+        "--timeout",
+        type=_positive_seconds,
+        default=Limits.seconds,
+        metavar="SECONDS",
+        help="time from a request to its answer, and time in which a client has to send or read; "
+        "longer: 408 or 504, or the connection is closed (default: %(default)s)",
+    )
     group.add_argument(
-        "--batch-wait", type=_seconds, default=Limits.wait, metavar="SECONDS",
-        help="time an idle run waits for more requests to search together (default: %(default)s)",
-    )  # fmt: skip
+        "--batch-wait",
+        type=_seconds,
+        default=Limits.wait,
+        metavar="SECONDS",
+        help="time that an idle run waits for more requests, to search all together (default: "
+        "%(default)s)",
+    )
+    return options
 
 
-def _seconds(text):
-    found = cli.number(text)
-    if found < 0:
-        raise argparse.ArgumentTypeError(f"seconds of at least 0 expected, found {text!r}")
-    return found
+def _seconds(text: str) -> float:
+    seconds = cli.number(text)
+    if seconds < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} seconds are less than 0")
+    return seconds
 
 
-def _positive_seconds(text):
-    found = _seconds(text)
-    if not found:
-        raise argparse.ArgumentTypeError("more than 0 seconds expected, found 0")
-    return found
+def _positive_seconds(text: str) -> float:
+    seconds = _seconds(text)
+    if not seconds:
+        raise argparse.ArgumentTypeError("0 seconds are too few")
+    return seconds

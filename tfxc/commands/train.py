@@ -10,9 +10,9 @@
 
 FILE is a CSV, TSV, JSON lines or Parquet file, lines of fastText, svmlight, Vowpal Wabbit, the
 Extreme Classification Repository or PECOS, a folder of images per class, or a data set of Hugging
-Face (hf:NAME); it may be at an address such as s3://bucket/my.csv, and so may the run. Its columns,
-labels, splits and language are found out, and the complete config is written next to the run
-folder, as runs/NAME.json, to be changed and given with --config.
+Face (hf:NAME); it may be at an address such as s3://bucket/my.csv, and so may the run. tfxc detects
+its columns, labels, splits and language, and writes the complete config next to the run folder, as
+runs/NAME.json, which you can change and give with --config.
 
 Run again, the same command resumes a stopped training run and does nothing after a finished one.
 With more epochs, a finished run continues from its end; with --from-step, a run continues from an
@@ -40,6 +40,10 @@ from tfxc.core.storage.remote import is_remote
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
+    from tfxc.data.inspection.completion import Completed
+    from tfxc.recipes.base import Recipe
+    from tfxc.training.memory.estimate import Memory
+    from tfxc.training.rehearsal.rehearsal import Rehearsal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,23 +52,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.list:
         return _list(options.list)
     _check(options)
-    config, found = _config(options)
+    config, completed = _config(options)
     with contextlib.ExitStack() as stack:
-        rehearsal = _rehearsal(config, options, stack)
-        config = config if rehearsal is None else rehearsal.config
+        rehearsal = None
+        if options.rehearse is not None:
+            from tfxc.core.storage.locks import scratch_folder
+            from tfxc.training.rehearsal.config import rehearsed
+
+            if options.dry_run:  # one that is only planned leaves nothing
+                options.prepared = str(stack.enter_context(scratch_folder("rehearsal")))
+            rehearsal = rehearsed(
+                config, options.rehearse, options.prepared, sample=options.dry_run
+            )
+            config = rehearsal.config
         if options.print_config:
             print(config.to_json())
             return 0
         if options.json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        code, summary = _train(config, options, found, rehearsal)
+        code, summary = _train(config, options, completed, rehearsal)
     if summary is not None:
         print(json_text(summary) if options.json else ending(config, summary))
     return code
 
 
 def ending(config: "Config", summary: Mapping[str, Any]) -> str:
-    """What a finished training says last: how good it is, where it is, what can follow.
+    """Returns what a finished training says last: how good it is, where it is, what can follow.
 
     Args:
         config: of the run.
@@ -73,7 +86,8 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
     from tfxc.training.rehearsal.rehearsal import summary_lines
     from tfxc.training.reporting import headline
 
-    seconds, dev = summary.get("seconds"), summary.get("dev")
+    seconds = summary.get("seconds")
+    dev = summary.get("dev")
     lines = ["trained" if seconds is None else f"trained in {duration(seconds)}"]
     lines[0] += f"; dev {headline(dev)}" if dev else ""
     if "rehearsal" in summary:
@@ -90,110 +104,109 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _config(options):
-    """The config that a file or ``--config`` describes, and what was found in the file or None."""
+def _config(options: argparse.Namespace) -> "tuple[Config, Completed | None]":
+    """Returns the config that the options describe, and what completed that of a file."""
     from tfxc.core.config import parse_config
     from tfxc.data.inspection.completion import completed_of, load_config
 
     if options.config:
         return load_config(options.config, options.set), None
-    found = completed_of(options)
-    config = parse_config(found.tree, where=options.file)
-    for line in found.lines():
+    completed = completed_of(options)
+    config = parse_config(completed.tree, where=options.file)
+    for line in completed.lines():
         print(line, file=sys.stderr if options.json or options.print_config else sys.stdout)
-    return config, found
+    return config, completed
 
 
-def _rehearsal(config, options, stack):
-    """The ``Rehearsal`` that is asked for, or None; one that is only planned leaves nothing."""
-    if options.rehearse is None:
-        return None
-    from tfxc.core.storage.locks import scratch_folder
-    from tfxc.training.rehearsal.config import rehearsed
-
-    if options.dry_run:
-        options.prepared = str(stack.enter_context(scratch_folder("rehearsal")))
-    return rehearsed(config, options.rehearse, options.prepared, sample=options.dry_run)
-
-
-def _keep(found, config):
-    """Writes the config of a file next to the run; one that is there, perhaps changed, stays."""
-    from tfxc.core.config import load_tree
-    from tfxc.data.inspection.completion import write_config
-
-    path = Path(f"{config.run}.json")
-    if not path.exists():
-        write_config(path, found.tree)
-        print(f"config: {path}")
-    elif load_tree(path) != found.tree:
-        print(f"note: {path} is another config; `tfxc train --config {path}` trains it")
-
-
-def _check(options):
+def _check(options: argparse.Namespace) -> None:
     """Refuses options that cannot be combined."""
     if bool(options.config) == bool(options.file):
-        found = f"both, {options.file!r} too" if options.config else "neither"
+        problem = "neither a data file nor --config is given"
+        if options.config:
+            problem = f"both --config and a data file, {options.file!r}, are given"
         fix = "write e.g. tfxc train my.csv, or tfxc train --config quickstart"
         if options.set and "=" in (options.file or ""):
             fix = f"write --set {options.file}, if it is a key of the config: each needs its own"
-        raise ConfigError(f"a data file or --config expected, found {found}", where="FILE", fix=fix)
-    for name in _OF_FILES:
+        raise ConfigError(problem, where="FILE", fix=fix)
+    for name in _OPTIONS_OF_FILES:
         if options.config and getattr(options, name) is not None:
             raise ConfigError(
-                "a data file expected with this option, found --config",
+                "this option is for a training on a data file, not for --config",
                 where=cli.option_of(name),
                 fix="name the file instead of the config, or write it into the config",
             )
     if options.rehearse is not None and options.file:
         raise ConfigError(
-            "--config with the config of a published set expected, found a data file",
+            "only the config of a published set can be rehearsed, not a data file",
             where="--rehearse",
             fix="train on the file itself, or name a config with data.rehearsal",
         )
     if options.drop_later and options.from_step is None:
         raise ConfigError(
-            "--from-step expected with it, found none",
+            "this option needs --from-step",
             where="--drop-later",
             fix="add --from-step N, or leave it out",
         )
 
 
 # Options of a training on a file; a config says these things itself.
-_OF_FILES = ("dev", "test", "preset", "pretrained", "run", "text_column", "label_column")
+_OPTIONS_OF_FILES = ("dev", "test", "preset", "pretrained", "run", "text_column", "label_column")
 
 
-def _train(config, options, found, rehearsal=None):
+def _train(
+    config: "Config",
+    options: argparse.Namespace,
+    completed: "Completed | None",
+    rehearsal: "Rehearsal | None",
+) -> tuple[int, dict[str, Any] | None]:
     """Checks the config, prepares the data and runs the recipe (see ``training.job``).
 
     Args:
         config: that of the rehearsal, where there is one.
-        found: what was found in a data file, or None.
+        completed: what completed the config of a data file, or None.
         rehearsal: ``Rehearsal`` or None.
 
     Returns:
         Exit code, and the summary or None.
     """
     from tfxc.core import registry
+    from tfxc.core.config import load_tree
     from tfxc.core.interrupts import Stopped, watch_parent
+    from tfxc.data.inspection.completion import write_config
     from tfxc.data.manifest import Manifest
     from tfxc.data.preparation import ensure_prepared
     from tfxc.parallel import cluster
     from tfxc.recipes.base import Context
     from tfxc.training.data_dependent import resolved
+    from tfxc.training.strategies import check_tf_config, choose_gpu
 
     check_config(config)
-    _choose_devices(config, options)
+    if config.training.strategy == "multi_worker":
+        check_tf_config()  # it says which process writes the run
+    if options.gpu is not None or options.gpu_usage is not None:
+        choose_gpu(options.gpu, options.gpu_usage)
     recipe = registry.create("recipe", config.recipe.section())
+    # All that is refused, is refused before the data is prepared.
     _check_cluster(options.cluster, config, recipe)
-    run = None if options.dry_run else _run_folder(config)  # refused before the data is prepared
+    run = None if options.dry_run else _run_folder(config)
+    of_children = ["--prepared", options.prepared]
+    for name in ("gpu", "gpu_usage"):
+        if getattr(options, name) is not None:
+            of_children += [f"--{name}", str(getattr(options, name))]
     prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
     with cluster(options.cluster):
         folder = prepared(config.data, options.prepared)
         config = resolved(config, Manifest.load(folder).num_labels)
         if run is None:
             return _dry_run(config, recipe, folder, options, rehearsal), None
-        if found is not None and not is_remote(config.run):
-            _keep(found, config)  # a remote run has it inside, as config.json
+        if completed is not None and not is_remote(config.run):
+            # A remote run has it inside, as config.json. One that is there, perhaps changed, stays.
+            path = Path(f"{config.run}.json")
+            if not path.exists():
+                write_config(path, completed.tree)
+                print(f"config: {path}")
+            elif load_tree(path) != completed.tree:
+                print(f"note: {path} is another config; `tfxc train --config {path}` trains it")
         context = Context(
             config=config,
             data_folder=folder,
@@ -202,7 +215,7 @@ def _train(config, options, found, rehearsal=None):
             fresh=options.fresh,
             from_step=options.from_step,
             drop_later=options.drop_later,
-            command=_options_of_children(options),
+            command=tuple(of_children),
         )
         watch_parent()
         try:
@@ -215,43 +228,32 @@ def _train(config, options, found, rehearsal=None):
     return 0, summary
 
 
-def _choose_devices(config, options):
-    """Which worker of a cluster this process is, and its GPU."""
-    from tfxc.training.strategies import check_tf_config, choose_gpu
-
-    if config.training.strategy == "multi_worker":
-        check_tf_config()  # it says which process writes the run
-    if options.gpu is not None or options.gpu_usage is not None:
-        choose_gpu(options.gpu, options.gpu_usage)
-
-
-def _check_cluster(address, config, recipe):
+def _check_cluster(address: str | None, config: "Config", recipe: "Recipe") -> None:
     """Refuses ``--cluster`` where it would be of no use, before the data is prepared."""
     if address is None:
         return
     if not recipe.uses_cluster:
         raise ConfigError(
-            f"recipe xr_linear, xr_transformer, repetitions (one by one) or kfold expected, found "
-            f"{config.recipe.name!r}",
+            f"recipe {config.recipe.name!r} does not use a cluster; xr_linear, xr_transformer, "
+            "kfold and repetitions (one by one) do",
             where="--cluster",
             fix="leave it out",
         )
     if is_remote(config.run):
         raise ConfigError(
-            f"a folder that all workers share expected, found {config.run!r}",
+            f"{config.run!r} is no folder that all workers share",
             where="run",
             fix="name a mounted folder, or leave --cluster out",
         )
 
 
-def _run_folder(config):
-    """The run folder; of one on a remote storage the copy here, which is kept the same."""
+def _run_folder(config: "Config") -> Path:
+    """Returns the run folder; of one on a remote storage the copy here, which is kept the same."""
     if not is_remote(config.run):
         return Path(config.run)
     if config.training.strategy == "multi_worker":
         raise ConfigError(
-            f"a folder that all machines share expected with strategy multi_worker, found "
-            f"{config.run!r}",
+            f"{config.run!r} is no folder that all machines share, as strategy multi_worker needs",
             where="run",
             fix="name a mounted folder, or another training.strategy",
         )
@@ -261,6 +263,9 @@ def _run_folder(config):
 def check_config(config: "Config") -> None:
     """Checks every method section against its constructor before any work is done."""
     from tfxc.core import registry
+    from tfxc.core.settings import SPLIT
+    from tfxc.core.storage.reading import existing_file
+    from tfxc.data.source_files import expand
 
     registry.check_section("recipe", config.recipe.section(), where="recipe")
     recipe = registry.get("recipe", config.recipe.name)
@@ -289,22 +294,16 @@ def check_config(config: "Config") -> None:
     check_augmentation(config.training.augmentation)
     optimizer = get_optimizer(config.training.optimizer.section())
     if config.head is not None and config.objective is not None:
-        head, objective = config.head.section(), registry.get("objective", config.objective.name)
+        head = config.head.section()
+        objective = registry.get("objective", config.objective.name)
         if head.get("update") == "fused":
             of_head = head.get("weights", "float32"), head.get("learning_rate")
             check_fused(objective, optimizer, config.training, techniques, *of_head)
     get_schedule(config.training.schedule.section())
     check_trackers(config.training.trackers)
-    _check_exclusions(config)
-
-
-def _check_exclusions(config):
-    """Files of excluded labels are read after the training by some recipes."""
-    from tfxc.core.settings import SPLIT
-    from tfxc.core.storage.reading import existing_file
-    from tfxc.data.source_files import expand
-
-    data, names = config.data, ("dev", "test")
+    # Some recipes read the files of excluded labels only after the training.
+    data = config.data
+    names = ("dev", "test")
     measured = names if config.evaluation.test_on_improvement else names[:1]
     for split in measured:
         for kind in config.evaluation.exclude:
@@ -312,8 +311,8 @@ def _check_exclusions(config):
                 continue
             if split == "dev" and data.dev_share is not None:
                 raise ConfigError(
-                    "a file in data.dev expected with the number of each example, found a share of "
-                    "the training file",
+                    "the numbers of the examples are those of a file in data.dev, but data.dev is "
+                    "a share of the training file",
                     where="evaluation.exclude",
                     fix="write the dev examples into a file of their own",
                 )
@@ -321,21 +320,18 @@ def _check_exclusions(config):
                 existing_file(expand(kind.replace(SPLIT, split)), fix="check evaluation.exclude")
 
 
-def _options_of_children(options):
-    """What the processes of single repetitions are given."""
-    given = ["--prepared", options.prepared]
-    for name in ("gpu", "gpu_usage"):
-        if getattr(options, name) is not None:
-            given += [f"--{name}", str(getattr(options, name))]
-    return tuple(given)
-
-
-def _gpu(text):
-    """``type`` of ``--gpu``; ``all`` is its default, as the original code of MACH writes it."""
+def _gpu(text: str) -> int | None:
+    """Reads ``--gpu``; ``all`` is its default, as the original code of MACH writes it."""
     return None if text == "all" else cli.seed(text)
 
 
-def _dry_run(config, recipe, folder, options, rehearsal):
+def _dry_run(
+    config: "Config",
+    recipe: "Recipe",
+    folder: Path,
+    options: argparse.Namespace,
+    rehearsal: "Rehearsal | None",
+) -> int:
     """Prints sizes and trains one step on one batch, in memory only.
 
     Of a rehearsal, sizes are those of all examples, though only the first are prepared.
@@ -358,12 +354,13 @@ def _dry_run(config, recipe, folder, options, rehearsal):
         return 0
     what = "training" if repetition is None else f"repetition {repetition} in its own process"
     what = "the largest of these training runs" if outline else what
-    memory, found = allocated(config, manifest, repetition, **data_dependent), None
+    memory = allocated(config, manifest, repetition, **data_dependent)
+    traced = None
     if _fits(memory, config):  # else nothing as large is traced, let alone trained
-        found = estimate(config, folder, repetition, manifest, models, **data_dependent)
-        memory = found.training
+        traced = estimate(config, folder, repetition, manifest, models, **data_dependent)
+        memory = traced.training
     print(f"{memory.parameters:,} parameters; estimated memory of {what}:")
-    for line in memory_lines(memory, config.training, found):
+    for line in memory_lines(memory, config.training, traced):
         print(line)
     if not _fits(memory, config):
         print("that does not fit: lower training.batch_size or the model's widths")
@@ -378,13 +375,13 @@ def _dry_run(config, recipe, folder, options, rehearsal):
     return 0
 
 
-def _fits(memory, config):
+def _fits(memory: "Memory", config: "Config") -> bool:
     from tfxc.training.memory.estimate import needs
 
     return all(need.needed <= need.available for need in needs(memory, config.training))
 
 
-def _list(kind):
+def _list(kind: str) -> int:
     from tfxc.core import registry
 
     for name in registry.names(kind.rstrip("s")):
@@ -393,7 +390,7 @@ def _list(kind):
     return 0
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     from tfxc.core.registry import KINDS
 
     options = cli.parser("train", __doc__)
@@ -412,55 +409,6 @@ def _parser():
         metavar="SHARE",
         help="share of the GPU's memory to use, in (0, 1] (default: as TensorFlow does)",
     )
-    _add_start_options(options)
-    options.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help="Dask scheduler, e.g. tcp://host:8786, whose workers prepare the data, and solve the "
-        "blocks of a linear ranker or train a repetition or fold each (default: this machine)",
-    )
-    options.add_argument(
-        "--dry-run", action="store_true", help="print sizes and memory, try one batch, write no run"
-    )
-    _add_rehearse_option(options)
-    options.add_argument(
-        "--print-config", action="store_true", help="print the resolved config and exit"
-    )
-    options.add_argument(
-        "--list", choices=[f"{kind}s" for kind in KINDS], help="list the methods of a kind and exit"
-    )
-    add_json_option(options)
-    return options
-
-
-def _add_rehearse_option(options):
-    options.add_argument(
-        "--rehearse",
-        type=_share,
-        nargs="?",
-        const=1.0,
-        metavar="SHARE",
-        help="train on a stand-in for the config's data, drawn with this share of the published "
-        "set's examples and labels (default: 1), into RUN-rehearsal",
-    )
-
-
-def _share(text):
-    value = cli.number(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"a share above 0 and at most 1 expected, found {text!r}")
-    return value
-
-
-def add_json_option(options: argparse.ArgumentParser) -> None:
-    """``--json`` of commands that train."""
-    options.add_argument(
-        "--json", action="store_true", help="print the summary as JSON, all else on standard error"
-    )
-
-
-def _add_start_options(options):
-    """What happens with an earlier run in the folder."""
     start = options.add_mutually_exclusive_group()
     start.add_argument(
         "--fresh",
@@ -477,4 +425,47 @@ def _add_start_options(options):
         "--drop-later",
         action="store_true",
         help="with --from-step, delete what was trained after step N",
+    )
+    options.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="let the workers of this Dask scheduler, e.g. tcp://host:8786, prepare the data, and "
+        "solve the blocks of a linear ranker or train a repetition or fold each (default: this "
+        "machine does all)",
+    )
+    options.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print sizes and memory, try one batch, and write no run",
+    )
+    options.add_argument(
+        "--rehearse",
+        type=_share,
+        nargs="?",
+        const=1.0,
+        metavar="SHARE",
+        help="train on a stand-in for the config's data, into RUN-rehearsal; SHARE of the "
+        "published set's examples and labels are drawn (default: 1)",
+    )
+    options.add_argument(
+        "--print-config", action="store_true", help="print the resolved config and exit"
+    )
+    options.add_argument(
+        "--list", choices=[f"{kind}s" for kind in KINDS], help="list the methods of a kind and exit"
+    )
+    add_json_option(options)
+    return options
+
+
+def _share(text: str) -> float:
+    value = cli.number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 1")
+    return value
+
+
+def add_json_option(options: argparse.ArgumentParser) -> None:
+    """Adds ``--json`` to commands that train."""
+    options.add_argument(
+        "--json", action="store_true", help="print the summary as JSON, all else on standard error"
     )

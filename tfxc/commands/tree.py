@@ -17,9 +17,9 @@ and its neighbours. --output writes the complete tree, as .html that can be unfo
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import html_text, markdown_text, one_line
 
 if TYPE_CHECKING:
+    import scipy.sparse
+
     from tfxc.labels.cluster_tree import ClusterTree
 
 
@@ -42,84 +44,80 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _build(found):
+def _build(options: argparse.Namespace) -> None:
     """Builds the tree and prints its shape."""
-    given = [found.prepared_data, found.features or found.labels, found.label_vectors]
-    if sum(value is not None for value in given) != 1:
-        found.parser.error(
+    sources = [options.prepared_data, options.features or options.labels, options.label_vectors]
+    if sum(source is not None for source in sources) != 1:
+        options.parser.error(
             "give one of --prepared-data, --features with --labels, and --label-vectors"
         )
-    _refuse_unused(found)
-    from tfxc.labels.tree_building import ClusteringSettings, build_tree
-
-    vectors = label_vectors(found)
-    begin = time.perf_counter()
-    settings = ClusteringSettings(
-        nr_splits=found.nr_splits,
-        min_codes=found.min_codes,
-        max_leaf_size=found.max_leaf_size,
-        spherical=not found.means,
-        max_iter=found.max_iter,
-        min_sample_rate=found.min_sample_rate,
-        max_sample_rate=found.max_sample_rate,
-        warmup_ratio=found.warmup_ratio,
-        seed=found.seed,
-    )
-    tree = build_tree(vectors, settings, threads=found.threads)
-    seconds = time.perf_counter() - begin
-    tree.save(found.output)
-    print(f"{found.output}: built in {seconds:.1f} s")
-    print(describe(tree, vectors))
-
-
-def _refuse_unused(found):
-    joins = found.vectors == "pifa" and not found.label_vectors
+    joins = options.vectors == "pifa" and not options.label_vectors
     needs = [("label_features", joins, "PIFA, which is not computed")]
-    needs += [(name, joins and found.label_features, "--label-features") for name in _JOINED]
-    needs += [("max_nonzeros", joins and not found.label_features, "PIFA alone")]
-    for name, good, what in needs:
-        if getattr(found, name) is not None and not good:
+    needs += [(name, joins and options.label_features, "--label-features") for name in _JOINED]
+    needs += [("max_nonzeros", joins and not options.label_features, "PIFA alone")]
+    for name, applies, what in needs:
+        if getattr(options, name) is not None and not applies:
             raise ConfigError(
                 f"this option is used only with {what}",
                 where=cli.option_of(name),
                 fix="leave it out",
             )
+    from tfxc.labels.tree_building import ClusteringSettings, build_tree
+
+    vectors = label_vectors(options)
+    begin = time.perf_counter()
+    settings = ClusteringSettings(
+        nr_splits=options.nr_splits,
+        min_codes=options.min_codes,
+        max_leaf_size=options.max_leaf_size,
+        spherical=not options.means,
+        max_iter=options.max_iter,
+        min_sample_rate=options.min_sample_rate,
+        max_sample_rate=options.max_sample_rate,
+        warmup_ratio=options.warmup_ratio,
+        seed=options.seed,
+    )
+    tree = build_tree(vectors, settings, threads=options.threads)
+    seconds = time.perf_counter() - begin
+    tree.save(options.output)
+    print(f"{options.output}: built in {seconds:.1f} s")
+    print(describe(tree, vectors))
 
 
-def label_vectors(found: argparse.Namespace) -> Any:
-    """The vectors that the options describe."""
+def label_vectors(options: argparse.Namespace) -> "np.ndarray | scipy.sparse.csr_matrix":
+    """Returns the vectors that the options describe."""
     from tfxc.data.parsing.arrays import load_matrix
     from tfxc.data.sources.matrices import matrices
     from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
     from tfxc.labels.label_matrix import label_matrix
 
-    if found.label_vectors:
-        return load_matrix(found.label_vectors)
-    if found.prepared_data:
+    if options.label_vectors:
+        return load_matrix(options.label_vectors)
+    if options.prepared_data:
         from tfxc.data.preparation import check_prepared
         from tfxc.data.sources.shards import open_source
 
-        check_prepared(found.prepared_data)
-        features, labels = matrices(open_source(found.prepared_data, "train"))
+        check_prepared(options.prepared_data)
+        features, labels = matrices(open_source(options.prepared_data, "train"))
     else:
-        if not (found.features and found.labels):
+        if not (options.features and options.labels):
             raise ConfigError(
-                "both --features and --labels expected, found one", fix="add the other"
+                "--features and --labels belong together, and one is missing", fix="add the other"
             )
-        features = load_matrix(found.features)
-        labels = label_matrix(load_matrix(found.labels), found.labels)
-    if found.vectors == "pii":
+        features = load_matrix(options.features)
+        labels = label_matrix(load_matrix(options.labels), options.labels)
+    if options.vectors == "pii":
         return pii(labels)
-    if found.label_features:
-        given = load_matrix(found.label_features)
-        joined = {"mode": found.join, "alpha": found.alpha}
+    if options.label_features:
+        of_labels = load_matrix(options.label_features)
+        joined = {"mode": options.join, "alpha": options.alpha}
         joined = {name: value for name, value in joined.items() if value is not None}
-        return pifa_with_label_features(labels, features, given, **joined)
-    return pifa(labels, features, found.max_nonzeros or 0, found.threads)
+        return pifa_with_label_features(labels, features, of_labels, **joined)
+    return pifa(labels, features, options.max_nonzeros or 0, options.threads)
 
 
-def describe(tree: "ClusterTree", vectors: Any) -> str:
-    """Lines on levels, leaves and labels without a vector."""
+def describe(tree: "ClusterTree", vectors: "np.ndarray | scipy.sparse.csr_matrix") -> str:
+    """Returns lines on levels, leaves and labels without a vector."""
     lines = [f"levels: {', '.join(f'{size:,}' for size in tree.sizes)} (the last are the labels)"]
     leaves = np.diff(tree.children(tree.depth - 1)[1])
     lines.append(
@@ -132,23 +130,31 @@ def describe(tree: "ClusterTree", vectors: Any) -> str:
     return "\n".join(lines)
 
 
-def _show(found):
+def _show(options: argparse.Namespace) -> None:
     """Prints or writes the tree."""
     writers = {".html": as_html, ".md": as_markdown}
-    suffix = Path(found.output).suffix if found.output else None
-    if found.output and suffix not in writers:
-        raise ConfigError(f"a name that ends in .html or .md expected, found {found.output!r}",
-                          where="--output")  # fmt: skip
+    suffix = Path(options.output or "").suffix
+    if options.output and suffix not in writers:
+        raise ConfigError(
+            f"a tree cannot be written as {options.output!r}",
+            where="--output",
+            fix="end the name in .html or .md",
+        )
     from tfxc.core.storage.files import atomic_file
     from tfxc.labels.cluster_tree import ClusterTree
 
-    named = NamedTree(ClusterTree.load(found.tree), found.names)
-    if found.output:
-        with atomic_file(found.output) as stream:
-            stream.writelines(f"{line}\n" for line in writers[suffix](named))
-        print(f"{found.output}: {one_line(named.title(-1, 0))}")
+    named = NamedTree(ClusterTree.load(options.tree), options.names)
+    if options.output:
+        with atomic_file(options.output) as stream:
+            for line in writers[suffix](named):
+                stream.write(f"{line}\n")
+        print(f"{options.output}: {one_line(named.title(-1, 0))}")
         return
-    lines = path_to(named, found.label) if found.label else as_text(named, found.depth, found.most)
+    lines = (
+        path_to(named, options.label)
+        if options.label
+        else as_text(named, options.depth, options.most)
+    )
     print("\n".join(lines))
 
 
@@ -172,22 +178,23 @@ class NamedTree:
             self.names = LabelVocabulary.load(path).names
             if len(self.names) != tree.num_labels:
                 raise ConfigError(
-                    f"{tree.num_labels:,} names, one for each label of the tree, expected, "
-                    f"found {len(self.names):,}",
+                    f"the file has {len(self.names):,} names, but the tree has "
+                    f"{tree.num_labels:,} labels",
                     where="--names",
+                    fix="name the labels.txt of the prepared data",
                 )
 
     def children(self, level: int, node: int) -> list[int]:
-        """Nodes of the level below that are under a node; the root is node 0 of level -1."""
+        """Returns the nodes right under a node; the root is node 0 of level -1."""
         nodes, splits = self.tree.children(level + 1)
         return nodes[splits[node] : splits[node + 1]].tolist()
 
     def is_label(self, level: int) -> bool:
-        """Whether the nodes of a level are labels."""
+        """Tells whether the nodes of a level are labels."""
         return level == self.tree.depth - 1
 
     def title(self, level: int, node: int) -> str:
-        """What a node is called."""
+        """Returns what a node is called."""
         if self.is_label(level):
             return self.names[node]
         labels = range(len(self.names)) if level < 0 else self.tree.labels_under(level, node)
@@ -200,7 +207,7 @@ class NamedTree:
 def as_text(
     named: NamedTree, depth: int, most: int, level: int = -1, node: int = 0
 ) -> Iterator[str]:
-    """Lines of the tree to a depth, indented."""
+    """Yields lines of the tree to a depth, indented."""
     yield "  " * (level + 1) + one_line(named.title(level, node))
     if level + 1 >= min(depth, named.tree.depth):
         return
@@ -212,7 +219,7 @@ def as_text(
 
 
 def path_to(named: NamedTree, name: str) -> Iterator[str]:
-    """Lines from the root to a label, then the labels that share its leaf."""
+    """Yields lines from the root to a label, then the labels that share its leaf."""
     from tfxc.core.registry import nearest
 
     if name not in named.names:
@@ -230,7 +237,7 @@ def path_to(named: NamedTree, name: str) -> Iterator[str]:
 
 
 def as_markdown(named: NamedTree, level: int = -1, node: int = 0) -> Iterator[str]:
-    """Lines of the whole tree as a nested list."""
+    """Yields lines of the whole tree as a nested list."""
     yield "  " * (level + 1) + f"- {markdown_text(named.title(level, node))}"
     if not named.is_label(level):
         for child in named.children(level, node):
@@ -238,7 +245,7 @@ def as_markdown(named: NamedTree, level: int = -1, node: int = 0) -> Iterator[st
 
 
 def as_html(named: NamedTree) -> Iterator[str]:
-    """Lines of a page on which every node unfolds."""
+    """Yields lines of a page on which every node unfolds."""
     yield '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Label tree</title>'
     yield "<style>body{font-family:sans-serif}details,p{margin:.2em 0 .2em 1.2em}</style>"
     yield "</head><body>"
@@ -246,7 +253,7 @@ def as_html(named: NamedTree) -> Iterator[str]:
     yield "</body></html>"
 
 
-def _unfolding(named, level, node):
+def _unfolding(named: NamedTree, level: int, node: int) -> Iterator[str]:
     title = html_text(named.title(level, node))
     if named.is_label(level):
         yield f"<p>{title}</p>"
@@ -257,41 +264,71 @@ def _unfolding(named, level, node):
     yield "</details>"
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("tree", __doc__)
     kinds = options.add_subparsers(metavar="WORK", required=True, title="work")
 
-    def add(name, work, help_text):
+    def add(
+        name: str, work: Callable[[argparse.Namespace], None], help_text: str
+    ) -> argparse.ArgumentParser:
         kind = kinds.add_parser(name, help=help_text, description=help_text)
         kind.set_defaults(work=work, parser=kind)
         return kind
 
     _add_build_options(add("build", _build, "build a tree and write it to a file"))
-    _add_show_options(add("show", _show, "show a tree with the labels' names"))
+    show = add("show", _show, "show a tree with the labels' names")
+    show.add_argument("tree", metavar="FILE", help="tree that tfxc tree build has written")
+    show.add_argument(
+        "--names", metavar="FILE", help="file of the labels' names, one per line (default: numbers)"
+    )
+    show.add_argument(
+        "--depth", type=cli.positive, default=2, help="levels to print (default: %(default)s)"
+    )
+    show.add_argument(
+        "--most",
+        type=cli.positive,
+        default=20,
+        help="most children of a node to print (default: %(default)s)",
+    )
+    show.add_argument("--label", metavar="NAME", help="show the path to this label")
+    show.add_argument(
+        "--output", metavar="FILE", help="write the complete tree to a .html or .md file"
+    )
     return options
 
 
-def _add_build_options(options):
+def _add_build_options(options: argparse.ArgumentParser) -> None:
     data = options.add_argument_group("data")
     data.add_argument("--prepared-data", metavar="FOLDER", help="prepared folder")
-    data.add_argument("--features", metavar="FILE", help="matrix X, one row per example")
     data.add_argument(
-        "--labels", metavar="FILE", help="matrix Y, one row per example, one column per label"
+        "--features", metavar="FILE", help="features X: a matrix with one row per example"
     )
-    data.add_argument("--label-vectors", metavar="FILE", help="matrix, one row per label")
+    data.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="labels Y: a matrix with one row per example and one column per label",
+    )
+    data.add_argument(
+        "--label-vectors",
+        metavar="FILE",
+        help="vectors of your own: a matrix with one row per label",
+    )
     data.add_argument(
         "--vectors",
         choices=("pifa", "pii"),
         default="pifa",
-        help="vectors of the labels (default: %(default)s)",
+        help="vectors to cluster the labels by (default: %(default)s)",
     )
     data.add_argument(
         "--max-nonzeros",
         type=cli.positive,
-        help="of PIFA the greatest numbers of each label, for less time and memory (default: all)",
+        help="keep this many of the greatest numbers in each label's PIFA, for less time and "
+        "memory (default: all)",
     )
     data.add_argument(
-        "--label-features", metavar="FILE", help="matrix, one row per label, to add to PIFA"
+        "--label-features",
+        metavar="FILE",
+        help="features to add to PIFA: a matrix with one row per label",
     )
     data.add_argument(
         "--join",
@@ -303,12 +340,12 @@ def _add_build_options(options):
         "--alpha", type=cli.number, help="weight of PIFA with --join convex (default: 0.5)"
     )
     options.add_argument("--output", required=True, metavar="FILE", help=".npz file to write")
-    _add_tree_options(options.add_argument_group("tree"))
-
-
-def _add_tree_options(tree):
+    tree = options.add_argument_group("tree")
     tree.add_argument(
-        "--nr-splits", type=cli.positive, default=16, help="children per node (default: 16)"
+        "--nr-splits",
+        type=cli.positive,
+        default=16,
+        help="number of children of a node (default: 16)",
     )
     tree.add_argument(
         "--min-codes",
@@ -326,42 +363,27 @@ def _add_tree_options(tree):
         "--max-iter", type=cli.positive, default=20, help="iterations of 2-means (default: 20)"
     )
     tree.add_argument(
-        "--min-sample-rate", type=cli.number, default=1.0,
-        help="share of the labels from which centres are found at the root (default: 1)",
-    )  # fmt: skip
+        "--min-sample-rate",
+        type=cli.number,
+        default=1.0,
+        help="share of the labels that the centres at the root are computed from (default: 1)",
+    )
     tree.add_argument(
         "--max-sample-rate",
         type=cli.number,
         default=1.0,
-        help="the same at the leaves (default: 1)",
+        help="share of the labels that the centres at the leaves are computed from (default: 1)",
     )
     tree.add_argument(
-        "--warmup-ratio", type=cli.number, default=0.4,
-        help="share of the levels over which the share increases (default: %(default)s)",
-    )  # fmt: skip
+        "--warmup-ratio",
+        type=cli.number,
+        default=0.4,
+        help="share of the levels over which the first share changes to the second (default: "
+        "%(default)s)",
+    )
     tree.add_argument(
         "--seed", type=cli.seed, default=0, help="seed of the first centres (default: 0)"
     )
     tree.add_argument(
         "--threads", type=cli.positive, help="number of threads (default: one per core)"
-    )
-
-
-def _add_show_options(options):
-    options.add_argument("tree", metavar="FILE", help="tree that tfxc tree build has written")
-    options.add_argument(
-        "--names", metavar="FILE", help="file of the labels' names, one per line (default: numbers)"
-    )
-    options.add_argument(
-        "--depth", type=cli.positive, default=2, help="levels to print (default: %(default)s)"
-    )
-    options.add_argument(
-        "--most",
-        type=cli.positive,
-        default=20,
-        help="most children of a node to print (default: %(default)s)",
-    )
-    options.add_argument("--label", metavar="NAME", help="show the path to this label")
-    options.add_argument(
-        "--output", metavar="FILE", help="write the complete tree to a .html or .md file"
     )

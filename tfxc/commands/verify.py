@@ -24,11 +24,20 @@ identification rates. They are written to identification-NAME.json and .npz.
 docs/verification.md describes how each metric is computed.
 """
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tfxc.data.verification.pairs import PairSource
+    from tfxc.data.verification.templates import Templates
+    from tfxc.metrics.verification import ScoresResult
 
 _TARGETS = ("ijbb", "ijbc")
 
@@ -41,7 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _identify(options)
         return 0
     compared = options.ijb or options.pairs or options.pairs_from_labels
-    name, result, values, flip = (_compare_templates if options.ijb else _compare_pairs)(options)
+    if options.ijb:
+        from tfxc.data.verification.templates import open_templates
+        from tfxc.metrics.verification import pair_scores, verify_scores
+
+        name = options.target
+        templates = open_templates(options.ijb, options.target)
+        ids, pooled, flip = _pooled(options, templates)
+        scores = pair_scores(pooled, templates.rows_of(ids))
+        result = verify_scores(scores, templates.same)
+        values = {"same": templates.same, "score": scores}
+    else:
+        name = Path(options.pairs or options.pairs_from_labels).name
+        result, values, flip = _compare_pairs(options)
     title = f"{options.run or options.embeddings or compared} on {name}"
     print(f"{title}: {result.num_pairs:,} pairs, {result.num_same:,} of them the same")
     print(result.table())
@@ -61,13 +82,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _identify(options):
+def _identify(options: argparse.Namespace) -> None:
     """Measures how often probes are identified."""
+    from tfxc.data.verification.subjects import open_subjects
+    from tfxc.data.verification.templates import open_template_subjects
     from tfxc.metrics.identification import Gallery, identify
 
-    name, found, vectors, flip = (_templates if options.ijb else _subjects)(options)
-    galleries = [Gallery(vectors[one.rows], one.subjects) for one in found.galleries]
-    result = identify(vectors[found.probes.rows], found.probes.subjects, galleries)
+    vectors: Any
+    if options.ijb:
+        name = options.target
+        images, people = open_template_subjects(options.ijb, options.target)
+        _, vectors, flip = _pooled(options, images)
+    else:
+        name = Path(options.probes).name
+        vectors, names = _given_embeddings(options)
+        flip = options.halves and not options.no_flip
+        people = open_subjects(
+            options.gallery, options.probes, images=options.images, embeddings=vectors, names=names
+        )
+        if people.source is not None:
+            vectors, flip = _embed(options, people.source)
+    galleries = [Gallery(vectors[gallery.rows], gallery.subjects) for gallery in people.galleries]
+    result = identify(vectors[people.probes.rows], people.probes.subjects, galleries)
     sizes = " and ".join(f"{size:,}" for size in result.gallery_sizes)
     print(
         f"{options.run or options.embeddings} on {name}: {result.num_probes:,} probes, "
@@ -81,41 +117,18 @@ def _identify(options):
         "flip": flip,
         "metrics": result.to_dict(),
     }
-    values = {"row": found.probes.rows, "subject": found.probes.subjects}
+    values = {"row": people.probes.rows, "subject": people.probes.subjects}
     values |= {"found": result.subjects, "score": result.scores, "rank": result.mate_ranks}
     _write(options.output or options.run, f"identification-{name}", record, values)
 
 
-def _subjects(options):
-    """Name, ``IdentificationSet``, vectors, and whether mirror images are part of them."""
-    from tfxc.data.verification.subjects import open_subjects
-
-    embeddings, names = _given_embeddings(options)
-    found = open_subjects(
-        options.gallery, options.probes, images=options.images, embeddings=embeddings, names=names
-    )
-    flip = options.halves and not options.no_flip
-    if found.source is not None:
-        embeddings, flip = _embed(options, found.source)
-    return Path(options.probes).name, found, embeddings, flip
-
-
-def _templates(options):
-    """As ``_subjects``, of IJB's templates."""
-    from tfxc.data.verification.templates import open_template_subjects
-
-    images, found = open_template_subjects(options.ijb, options.target)
-    _, vectors, flip = _pooled(options, images)
-    return options.target, found, vectors, flip
-
-
-def _check(options):
+def _check(options: argparse.Namespace) -> None:
     """Refuses meaningless combinations, before anything is loaded."""
     embedded = options.embeddings or (options.pairs or "").endswith(".npz")
     if options.run and options.embeddings:
-        raise ConfigError("--run or --embeddings expected, found both", fix="leave one out")
+        raise ConfigError("both --run and --embeddings are given", fix="leave one out")
     if not options.run and not embedded:
-        raise ConfigError("--run or --embeddings expected, found neither", fix="add one")
+        raise ConfigError("neither --run nor --embeddings is given", fix="add one")
     drawing = ("reader", "reader_option", "num_pairs", "seed", "disjoint_classes")
     needs = [("target", "ijb"), ("halves", "embeddings"), ("identify", "ijb")]
     needs += [("probes", "gallery"), ("gallery", "probes")]
@@ -124,15 +137,34 @@ def _check(options):
     for option, needed in needs:
         if getattr(options, option) not in (None, False, []) and not getattr(options, needed):
             raise ConfigError(
-                f"{cli.option_of(needed)} expected with this option, found none",
+                f"this option needs {cli.option_of(needed)}",
                 where=cli.option_of(option),
                 fix=f"add {cli.option_of(needed)} or leave it out",
             )
-    _check_protocol(options)
+    if options.ijb and (options.folds or options.far):
+        raise ConfigError("--folds and --far do not apply to --ijb", fix="remove them")
+    if options.identify or options.gallery:
+        for option in ("folds", "far", "roc"):
+            if getattr(options, option) is not None:
+                raise ConfigError(
+                    "this option is for pairs, not for galleries and probes",
+                    where=cli.option_of(option),
+                    fix="leave it out",
+                )
+    if options.far is not None and not 0 < options.far < 1:
+        raise ConfigError(
+            f"{options.far:g} is not a rate between 0 and 1", where="--far", fix="choose e.g. 0.001"
+        )
+    if options.ijb and not options.target:
+        raise ConfigError(
+            "the set in the folder of --ijb is not named",
+            where="--target",
+            fix=f"give one of {', '.join(_TARGETS)}",
+        )
     _check_images(options)
     if options.no_flip and not (options.run or options.halves):
         raise ConfigError(
-            "--run expected, found --embeddings, which are used as they are",
+            "--embeddings are used as they are, and nothing is added to them",
             where="--no-flip",
             fix="leave it out",
         )
@@ -142,102 +174,67 @@ def _check(options):
         check_plot_path(options.roc)
 
 
-def _check_images(options):
+def _check_images(options: argparse.Namespace) -> None:
     """Refuses a folder of images that nothing names images of."""
     if not options.images:
         return
-    given = [*options.gallery, options.probes] if options.gallery else [options.pairs]
-    found = None
+    paths = [*options.gallery, options.probes] if options.gallery else [options.pairs]
+    problem = None
     if options.embeddings:
-        found = "--embeddings"
-    elif all(Path(one).is_dir() or one.endswith((".bin", ".npz")) for one in given):
-        found = f"{', '.join(given)}, which hold the images"
-    if found:
-        raise ConfigError(
-            f"a text file that names images expected with this option, found {found}",
-            where="--images",
-            fix="leave it out",
-        )
+        problem = "--embeddings are used in place of images"
+    elif all(Path(path).is_dir() or path.endswith((".bin", ".npz")) for path in paths):
+        problem = f"no text file names images of this folder: they are in {', '.join(paths)}"
+    if problem:
+        raise ConfigError(problem, where="--images", fix="leave it out")
 
 
-def _check_protocol(options):
-    """Refuses options of another protocol."""
-    if options.ijb and (options.folds or options.far):
-        raise ConfigError("--folds and --far do not apply to --ijb", fix="remove them")
-    if options.identify or options.gallery:
-        for option in ("folds", "far", "roc"):
-            if getattr(options, option) is not None:
-                raise ConfigError(
-                    "pairs expected with this option, found galleries and probes",
-                    where=cli.option_of(option),
-                    fix="leave it out",
-                )
-    if options.far is not None and not 0 < options.far < 1:
-        raise ConfigError(
-            f"a rate between 0 and 1 expected, found {options.far}",
-            where="--far",
-            fix="choose e.g. 0.001",
-        )
-    if options.ijb and not options.target:
-        raise ConfigError(
-            f"one of {', '.join(_TARGETS)} expected with --ijb, found none",
-            where="--target",
-            fix="name the set that --ijb holds",
-        )
-
-
-def _compare_pairs(options):
-    """Name, result, values per pair, and whether mirror images are part of it."""
-    from tfxc.metrics.verification import pair_distances, verify_pairs
-
-    found = _pair_set(options)
-    embeddings, flip = found.embeddings, options.halves and not options.no_flip
-    if options.run and found.source is None:
-        raise ConfigError(
-            "pairs of examples that the run can encode expected, found embeddings or no examples",
-            where=options.pairs,
-            fix="leave --run out",
-        )
-    if options.run:
-        embeddings, flip = _embed(options, found.source)
-    elif embeddings is None:
-        raise ConfigError(
-            "--run, or a file with embeddings, expected; found neither",
-            where=options.pairs,
-            fix="add --run",
-        )
-    distances = pair_distances(embeddings, found.pairs)
-    result = verify_pairs(distances, found.same, options.folds or 10, options.far or 1e-3)
-    values = {"pairs": found.pairs, "same": found.same}
-    values |= {"distance": distances, "correct": result.correct}
-    return Path(options.pairs or options.pairs_from_labels).name, result, values, flip
-
-
-def _pair_set(options):
-    """The ``PairSet`` that the options describe."""
+def _compare_pairs(
+    options: argparse.Namespace,
+) -> "tuple[ScoresResult, dict[str, np.ndarray], bool]":
+    """Returns result, values per pair, and whether mirror images are part of it."""
+    from tfxc.data.formats import open_reader
     from tfxc.data.verification.pairs import open_pairs, pairs_of_reader
+    from tfxc.metrics.verification import pair_distances, verify_pairs
 
     embeddings, names = _given_embeddings(options)
     if options.pairs:
-        found = open_pairs(options.pairs, images=options.images, embeddings=embeddings, names=names)
-        if found.embeddings is None and not options.run:
+        pairs = open_pairs(options.pairs, images=options.images, embeddings=embeddings, names=names)
+    else:
+        pairs = pairs_of_reader(
+            open_reader(
+                options.pairs_from_labels, options.reader, **dict(options.reader_option)
+            ),
+            options.num_pairs or 6000,
+            options.seed or 0,
+            options.folds or 10,
+            options.disjoint_classes,
+            embeddings,
+        )
+    embeddings = pairs.embeddings
+    flip = options.halves and not options.no_flip
+    if options.run:
+        if pairs.source is None:
             raise ConfigError(
-                "--run, or a file with embeddings, expected; found neither",
+                "this file has no examples that a run could encode",
                 where=options.pairs,
-                fix="add --run",
+                fix="leave --run out",
             )
-        return found
-    from tfxc.data.formats import open_reader
+        embeddings, flip = _embed(options, pairs.source)
+    elif embeddings is None:
+        raise ConfigError(
+            "these pairs have no embeddings, and there is no run that computes them",
+            where=options.pairs,
+            fix="add --run",
+        )
+    distances = pair_distances(embeddings, pairs.pairs)
+    result = verify_pairs(distances, pairs.same, options.folds or 10, options.far or 1e-3)
+    values = {"pairs": pairs.pairs, "same": pairs.same}
+    values |= {"distance": distances, "correct": result.correct}
+    return result, values, flip
 
-    reader = open_reader(options.pairs_from_labels, options.reader, **dict(options.reader_option))
-    return pairs_of_reader(
-        reader, options.num_pairs or 6000, options.seed or 0, options.folds or 10,
-        options.disjoint_classes, embeddings,
-    )  # fmt: skip
 
-
-def _given_embeddings(options):
-    """Embeddings of ``--embeddings`` with their names, or None and None."""
+def _given_embeddings(options: argparse.Namespace) -> "tuple[np.ndarray | None, np.ndarray | None]":
+    """Returns embeddings of ``--embeddings`` with their names, or None and None."""
     if not options.embeddings:
         return None, None
     from tfxc.data.verification.pairs import load_embeddings
@@ -251,34 +248,24 @@ def _given_embeddings(options):
     return embeddings, names
 
 
-def _embed(options, source):
-    """Vectors (m, dim) by the run's encoder, in float32, and whether images were mirrored."""
+def _embed(options: argparse.Namespace, source: "PairSource") -> "tuple[np.ndarray, bool]":
+    """Returns float32 vectors (m, dim) by the run, and whether images were mirrored."""
     from tfxc.data.kinds import SPARSE
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(options.run, options.trust)
     kind = loaded.kind
-    if kind is SPARSE:
-        source = source.sparse()
+    examples: Any = source.sparse() if kind is SPARSE else source
     flip = kind.is_image and not options.no_flip
     embedder = loaded.embedder("--run", flip)
     batch_size = options.batch_size or loaded.config.evaluation.batch_size
-    return embedder.over_rows(loaded.rows(source), batch_size, source.num_examples), flip
+    return embedder.over_rows(loaded.rows(examples), batch_size, examples.num_examples), flip
 
 
-def _compare_templates(options):
-    from tfxc.data.verification.templates import open_templates
-    from tfxc.metrics.verification import pair_scores, verify_scores
-
-    templates = open_templates(options.ijb, options.target)
-    ids, pooled, flip = _pooled(options, templates)
-    scores = pair_scores(pooled, templates.rows_of(ids))
-    result = verify_scores(scores, templates.same)
-    return options.target, result, {"same": templates.same, "score": scores}, flip
-
-
-def _pooled(options, templates):
-    """Sorted template ids, their vectors, and whether mirror images are part of them."""
+def _pooled(
+    options: argparse.Namespace, templates: "Templates"
+) -> "tuple[np.ndarray, np.ndarray, bool]":
+    """Returns sorted template ids, their vectors, and whether mirror images are part of them."""
     from tfxc.data.verification.templates import AlignedFaces
     from tfxc.metrics.verification import pool_templates
 
@@ -292,7 +279,9 @@ def _pooled(options, templates):
     return ids, pooled, flip
 
 
-def _write(folder, name, record, values):
+def _write(
+    folder: str | None, name: str, record: Mapping[str, Any], values: Mapping[str, Any]
+) -> None:
     import numpy as np
 
     from tfxc.core.storage.files import atomic_files, write_json
@@ -307,7 +296,7 @@ def _write(folder, name, record, values):
     print(f"written: {Path(folder) / path}.json and .npz (per pair, or per probe)")
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     options = cli.parser("verify", __doc__)
     cli.add_trust_option(options)
     options.add_argument("--run", metavar="RUN", help="run folder")
@@ -321,30 +310,16 @@ def _parser():
         action="store_true",
         help="add the two halves of each embedding: those of an image and its mirror image",
     )
-    _add_pair_options(options)
-    options.add_argument("--folds", type=cli.positive, help="number of folds (default: 10)")
-    options.add_argument("--far", type=cli.number, help="false accept rate of VAL (default: 0.001)")
-    options.add_argument(
-        "--no-flip", action="store_true", help="do not add the mirror images' embeddings"
-    )
-    cli.add_batch_option(options)
-    options.add_argument("--output", metavar="FOLDER", help="folder to write to (default: RUN)")
-    options.add_argument(
-        "--roc", metavar="FILE", help="plot of the ROC curve to write, e.g. roc.png"
-    )
-    return options
-
-
-def _add_pair_options(options):
-    """Where the pairs come from."""
     pairs = options.add_mutually_exclusive_group(required=True)
     pairs.add_argument(
-        "--pairs", metavar="FILE", help="pairs with a flag that is 1 for the same class"
+        "--pairs",
+        metavar="FILE",
+        help="file of pairs, each with a flag that is 1 where both are of the same class",
     )
     pairs.add_argument(
         "--pairs-from-labels",
         metavar="FILE",
-        help="examples to draw pairs from, with one label each",
+        help="draw pairs from the examples of this file, which have one label each",
     )
     pairs.add_argument(
         "--ijb", metavar="ROOT", help="folder of an IJB set, with meta/ and loose_crop/"
@@ -357,22 +332,19 @@ def _add_pair_options(options):
         "names and people; several galleries are measured one by one",
     )
     options.add_argument(
-        "--probes", metavar="PATH", help="what is searched in the galleries, in the same forms"
+        "--probes",
+        metavar="PATH",
+        help="images to search for in the galleries: a folder or a text file, as of --gallery",
     )
     options.add_argument(
         "--identify",
         action="store_true",
-        help="identification (1:N) with the galleries and probes of --ijb",
+        help="identify (1:N) the probes of --ijb in its galleries",
     )
-    options.add_argument("--target", choices=_TARGETS, help="set in ROOT to use")
+    options.add_argument("--target", choices=_TARGETS, help="set that is in ROOT")
     options.add_argument(
         "--images", metavar="FOLDER", help="folder of the images named in a text file"
     )
-    _add_drawing_options(options)
-
-
-def _add_drawing_options(options):
-    """How pairs are drawn from labelled examples."""
     cli.add_reader_options(
         options, "format of the labelled FILE (default: by its name)", "split=test"
     )
@@ -383,3 +355,14 @@ def _add_drawing_options(options):
     options.add_argument(
         "--disjoint-classes", action="store_true", help="draw each class for only one fold"
     )
+    options.add_argument("--folds", type=cli.positive, help="number of folds (default: 10)")
+    options.add_argument("--far", type=cli.number, help="false accept rate of VAL (default: 0.001)")
+    options.add_argument(
+        "--no-flip", action="store_true", help="do not add the mirror images' embeddings"
+    )
+    cli.add_batch_option(options)
+    options.add_argument("--output", metavar="FOLDER", help="folder to write to (default: RUN)")
+    options.add_argument(
+        "--roc", metavar="FILE", help="plot of the ROC curve to write, e.g. roc.png"
+    )
+    return options

@@ -318,14 +318,14 @@ def check_shared_output(options: argparse.Namespace, runs: Sequence[str]) -> Non
                               ("--output", options.output or "-", "a file to write")):  # fmt: skip
         if found == "-":
             raise ConfigError(
-                f"{what} expected with --cluster, found none",
+                f"a cluster needs {what}",
                 where=name,
                 fix="name one, or leave --cluster out",
             )
     for path in (*runs, options.output):
         if (address := with_addresses(str(path))) != str(path):
             raise ConfigError(
-                f"storage that all workers see under the same path expected, found {address}",
+                f"the workers of a cluster cannot write to {address}",
                 where="--cluster",
                 fix="name a mounted folder, or leave --cluster out",
             )
@@ -425,7 +425,7 @@ def _key_and_value(text):
     """``(key, value)``; the value is parsed as JSON, or kept as a string where it is not JSON."""
     key, sign, value = text.partition("=")
     if not sign:
-        raise argparse.ArgumentTypeError(f"key=value expected, found {text!r}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     try:
         return key, json.loads(value)
     except json.JSONDecodeError:
@@ -435,7 +435,7 @@ def _key_and_value(text):
 def positive(text: str) -> int:
     """``type`` of an option that is an integer of at least 1."""
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"an integer of at least 1 expected, found {text!r}")
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
     return int(text)
 
 
@@ -452,7 +452,7 @@ def integers(text: str) -> list[int]:
 def seed(text: str) -> int:
     """``type`` of an option that is an integer of at least 0."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"an integer of at least 0 expected, found {text!r}")
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, not {text!r}")
     return int(text)
 
 
@@ -468,9 +468,7 @@ def spans(text: str) -> list[int]:
         first, sign, last = part.partition("-")
         last = last if sign else first
         if not (first.isdecimal() and last.isdecimal()) or not int(first) <= int(last) < 1 << 20:
-            raise argparse.ArgumentTypeError(
-                f"numbers such as 0-7 or 0-3,5 expected, found {text!r}"
-            )
+            raise argparse.ArgumentTypeError(f"must be numbers such as 0-7 or 0-3,5, not {text!r}")
         found |= set(range(int(first), int(last) + 1))
     return sorted(found)
 
@@ -482,7 +480,7 @@ def number(text: str) -> float:
     except ValueError:
         found = math.nan
     if not math.isfinite(found):
-        raise argparse.ArgumentTypeError(f"a finite number expected, found {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}")
     return found
 
 

@@ -104,12 +104,12 @@ def check_given(tree: Mapping[str, Any], where: str = "config") -> None:
 def _refuse_unwritable(value, key, where):
     """Refuses what no file of tfxc could hold: NaN, infinity, and texts that are not Unicode."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{key}: a finite number expected, found {value}", where=where)
+        raise ConfigError(f"must be a number, not {value}", where=f"{where}: {key}")
     if isinstance(value, str) and not value.isascii():
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
-            problem = f"{key}: a text in UTF-8 expected, found {value!r}"
+            problem = f"{key}: {value!r} is not a text in UTF-8"
             raise ConfigError(problem, where=where, fix="rename the file or folder") from None
     items = value.items() if isinstance(value, dict) else ()
     items = enumerate(value) if isinstance(value, (list, tuple)) else items
@@ -154,12 +154,12 @@ def _read(path, seen):
             f"not valid JSON: {error}", where=f"{path}:{line}", fix="correct the syntax"
         ) from None
     if not isinstance(tree, dict):
-        raise ConfigError("a JSON object expected", where=path, fix="begin the file with {")
+        raise ConfigError("it does not hold a JSON object", where=path, fix="begin the file with {")
     base = tree.pop("extends", None)
     if base is None:
         return tree
     if not isinstance(base, str):
-        raise ConfigError(f"a file name expected in 'extends', found {base!r}", where=path)
+        raise ConfigError(f"'extends' must be a file name, not {base!r}", where=path)
     return merge(_read(path.parent / base, (*seen, place)), tree)
 
 
@@ -201,7 +201,7 @@ def _override(tree, text):
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise ConfigError(
-            f"key=value expected, found {text!r}", where="--set", fix="write e.g. training.epochs=3"
+            f"{text!r} is not KEY=VALUE", where="--set", fix="write e.g. training.epochs=3"
         )
     with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
         value = json.loads(value)
@@ -229,13 +229,13 @@ def _child(node, part, key):
         return node[_index(node, part, key)]
     child = node[part] = named(part, node.get(part, {}))
     if not isinstance(child, dict | list):
-        raise ConfigError(f"a section expected, but {part!r} is a value", where=f"--set {key}")
+        raise ConfigError(f"{part!r} is a value, not a section", where=f"--set {key}")
     return child
 
 
 def _index(node, part, key):
     if not part.isdigit() or int(part) >= len(node):
-        problem = f"an index into a list of {len(node)} expected, found {part!r}"
+        problem = f"{part!r} is not the index of an item of a list of {len(node)}"
         raise ConfigError(problem, where=f"--set {key}", fix="count from 0")
     return int(part)
 

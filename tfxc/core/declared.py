@@ -10,7 +10,6 @@ arguments to each other stays code, next to the class.
 
 import functools
 import inspect
-import json
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -80,7 +79,7 @@ def arguments_of(function: Callable[..., Any]) -> dict[str, Argument]:
         >>> arguments_of(check)["default"].from_data
         False
     """
-    target = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    target = function.__init__ if inspect.isclass(function) else function
     return _arguments(inspect.unwrap(target))
 
 
@@ -144,7 +143,7 @@ def check_choice(where: str, value: _T, choices: Iterable[object]) -> _T:
         >>> check_choice("method", "logistic", {"isotonic": 1, "logistic": 2})
         'logistic'
     """
-    return check(Literal[tuple(choices)], where, value)  # type: ignore[valid-type]
+    return check(Literal[tuple(choices)], where, value)
 
 
 def shown(value: object) -> str:
@@ -154,8 +153,10 @@ def shown(value: object) -> str:
         >>> shown(None), shown("a"), shown(2.5)
         ('null', "'a'", '2.5')
     """
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
@@ -223,7 +224,8 @@ def describe(annotation: Any) -> str:
         values = [value for value in parts if value is not None]
         return f"one of {', '.join(map(str, values))}" if len(values) > 1 else shown(values[0])
     if origin is not None and issubclass(origin, Mapping):
-        return "a section"
+        value = parts[-1] if parts else Any
+        return "a section" if value is Any else f"a section, each value {describe(value)}"
     if origin is not None and issubclass(origin, Iterable):
         items = [part for part in parts if part is not Ellipsis]
         return f"a list, each item {describe(items[0])}" if items else "a list"
@@ -293,7 +295,7 @@ def checked(target: _Target) -> _Target:
 mean 'sigmoid'? Change it, or leave it out for the default 'sigmoid'.
     """
     if inspect.isclass(target):
-        target.__init__ = checked(target.__init__)
+        target.__init__ = checked(target.__init__)  # type: ignore[method-assign]
         return target
     signature = inspect.signature(target)
     names = list(signature.parameters)
@@ -322,9 +324,7 @@ class Declared:
     """
 
     data_dependent_arguments: typing.ClassVar[tuple[str, ...]] = ()
-    _constructor_arguments: (
-        types.SimpleNamespace
-    )  # no dictionary: Keras would look for weights in it
+    _saved: types.SimpleNamespace  # no dictionary: Keras would look for weights in it
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Wraps the constructor, if the class has one of its own."""
@@ -339,24 +339,23 @@ class Declared:
 
         @functools.wraps(constructor)
         def construct(self: Any, *values: Any, **named: Any) -> None:
-            if "_constructor_arguments" not in vars(
-                self
-            ):  # of the outermost class; not Keras' business
+            if "_saved" not in vars(self):  # of the outermost class; not Keras' business
                 bound = signature.bind(self, *values, **named)
                 bound.apply_defaults()
-                of_bases = bound.kwargs.keys() - signature.parameters.keys()
-                arguments = {name: bound.arguments[name] for name in _arguments(constructor)}
-                arguments |= {name: bound.kwargs[name] for name in of_bases}
-                object.__setattr__(
-                    self, "_constructor_arguments", types.SimpleNamespace(**arguments)
+                saved = types.SimpleNamespace(
+                    **_config_of(cls, {**bound.arguments, **bound.kwargs})
                 )
+                object.__setattr__(self, "_saved", saved)
             checked_constructor(self, *values, **named)
 
         construct.__signature__ = signature  # type: ignore[attr-defined]
-        cls.__init__ = construct  # type: ignore[method-assign,misc]
+        cls.__init__ = construct  # type: ignore[method-assign]
         marked = [name for name, argument in _arguments(constructor).items() if argument.from_data]
-        inherited = super(cls, cls).data_dependent_arguments if takes_any else ()
-        marked += [name for name in inherited if name not in signature.parameters]
+        inherited = next(
+            base.data_dependent_arguments for base in cls.__mro__[1:] if issubclass(base, Declared)
+        )
+        if takes_any:
+            marked += [name for name in inherited if name not in signature.parameters]
         cls.data_dependent_arguments = tuple(marked)
 
     def get_config(self) -> dict[str, Any]:
@@ -364,18 +363,24 @@ class Declared:
         parent = super()
         # Keras' own: name, dtype, trainable.
         config = parent.get_config() if hasattr(parent, "get_config") else {}
-        given = vars(self._constructor_arguments)
-        declared: dict[str, Argument] = {}
-        for cls in type(self).__mro__:
-            if issubclass(cls, Declared) and "__init__" in vars(cls):
-                declared = arguments_of(cls) | declared
-        for name, argument in declared.items():
-            if name not in given:
-                continue  # what a base class is given by the one derived from it
-            value = _plain(given[name])
-            if not argument.from_data or _is_plain(value):
-                config[name] = value
-        return config
+        return {**config, **vars(self._saved)}
+
+
+def _config_of(cls: type[Declared], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config holds of a constructor's arguments, those for its base classes included.
+
+    Arrays that depend on the data are left out at once, so that none outlives its use.
+    """
+    declared: dict[str, Argument] = {}
+    for base in cls.__mro__:
+        if issubclass(base, Declared) and "__init__" in vars(base):
+            declared = arguments_of(base) | declared
+    saved = {name: _plain(given[name]) for name in declared if name in given}
+    return {
+        name: value
+        for name, value in saved.items()
+        if not declared[name].from_data or _is_plain(value)
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -412,7 +417,7 @@ def check_section(
             argument without a default is missing.
 
     Example:
-        >>> check_section(check_k, {"k": 3, "most": 5}, "limits", "the limit")
+        >>> check_section(check_k, {"k": 3, "most": 5}, "limits", "the limits")
     """
     arguments = arguments_of(factory)
     arguments = {name: said for name, said in arguments.items() if name not in excluded}
@@ -460,8 +465,7 @@ def from_section(
         ConfigError: an unknown argument, or one that ``factory`` refuses.
 
     Example:
-        >>> from_section(shown, {"value": True}, "limits")
-        'true'
+        >>> from_section(check_k, {"k": 3}, "limits", most=5)
     """
     for key in section:
         if key in known:

@@ -51,28 +51,37 @@ class Environment(pydantic.BaseModel):
             >>> Environment.now().threads > 0
             True
         """
+        packages = {}
+        for name in _PACKAGES:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                packages[name] = importlib.metadata.version(name)
+        memory = None
+        with contextlib.suppress(ValueError, OSError, AttributeError):  # it does not say
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return cls(
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             tfxc=__version__,
             commit=source_commit(),
             python=platform.python_version(),
-            packages={name: version for name in _PACKAGES if (version := _version(name))},
+            packages=packages,
             system=platform.platform(),
             processor=processor_name(),
             threads=thread_count(),
-            memory_bytes=_memory(),
+            memory_bytes=memory,
             devices=list(devices),
         )
 
     def machine(self) -> dict[str, str]:
         """Commit and hardware as texts, {name: text}."""
-        found = {"commit": self.commit, "system": self.system, "processor": self.processor}
-        found["threads"] = str(self.threads)
-        if self.memory_bytes:
-            found["memory"] = f"{self.memory_bytes / 1e9:,.1f} GB"
-        if self.devices:
-            found["accelerators"] = ", ".join(self.devices)
-        return {name: text for name, text in found.items() if text}
+        texts = {
+            "commit": self.commit,
+            "system": self.system,
+            "processor": self.processor,
+            "threads": str(self.threads),
+            "memory": f"{self.memory_bytes / 1e9:,.1f} GB" if self.memory_bytes else None,
+            "accelerators": ", ".join(self.devices),
+        }
+        return {name: text for name, text in texts.items() if text}
 
 
 def source_commit(folder: str | Path | None = None) -> str | None:
@@ -86,7 +95,7 @@ def source_commit(folder: str | Path | None = None) -> str | None:
     """
     place = str(folder or Path(__file__).resolve().parents[1])
 
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         done = subprocess.run(
             ["git", "-C", place, *arguments], capture_output=True, text=True, timeout=20
         )
@@ -97,17 +106,3 @@ def source_commit(folder: str | Path | None = None) -> str | None:
         if git("ls-files", "--error-unmatch", "."):
             return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
     return None
-
-
-def _version(package):
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
-    return None
-
-
-def _memory():
-    """Bytes of the whole machine, or None where it does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None

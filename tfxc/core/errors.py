@@ -1,4 +1,4 @@
-"""Errors that are not bugs. Each says where, what was expected, what was found, how to fix it.
+"""Errors that are not bugs. Each says where, what is wrong, and what to do.
 
 A command prints such an error as one line and exits with the error's ``exit_code``: 2 where the
 input is wrong, 1 where the machine is at fault. From Python it is a ``ValueError``. Our own bugs
@@ -20,13 +20,13 @@ class UserError(ValueError):
     Its text is one line, whatever the names and values in it hold.
 
     Args:
-        problem: what was expected and what was found.
+        problem: what is wrong, subject first.
         fix: what to do about it, as one short sentence.
         where: file, ``file:line`` or config key the problem is in.
 
     Example:
-        >>> print(UserError("5 labels expected, found 4", fix="repair the header", where="a.txt:1"))
-        a.txt:1: 5 labels expected, found 4. Repair the header.
+        >>> print(UserError("there are 4 labels, not 5", fix="repair the header", where="a.txt:1"))
+        a.txt:1: there are 4 labels, not 5. Repair the header.
     """
 
     exit_code = 2
@@ -79,10 +79,10 @@ def inside(section: str, keys: Container[str] | None = None) -> Iterator[None]:
 
     Example:
         >>> with inside("head"):
-        ...     raise ConfigError("a positive number expected, found 0", where="scale")
+        ...     raise ConfigError("must be a positive number, not 0", where="scale")
         Traceback (most recent call last):
             ...
-        tfxc.core.errors.ConfigError: head.scale: a positive number expected, found 0
+        tfxc.core.errors.ConfigError: head.scale: must be a positive number, not 0
     """
     try:
         yield

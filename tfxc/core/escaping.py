@@ -42,7 +42,7 @@ def several_lines(text: object) -> str:
     return _CONTROLS_BUT_LAYOUT.sub(_escape, str(text))
 
 
-def json_text(value: Any, **options: Any) -> str:
+def json_text(value: object, **options: Any) -> str:
     """``value`` as JSON that can be printed: exact, other scripts readable, controls escaped.
 
     NaN and infinity, which JSON has not, become null.
@@ -61,10 +61,10 @@ def json_text(value: Any, **options: Any) -> str:
         text = json.dumps(_finite(value), **options)
     if text.isascii() and "\x7f" not in text:  # much faster than to search
         return text
-    return _BEYOND_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _BEYOND_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _finite(value):
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -120,7 +120,8 @@ class SafeStream:
     """
 
     def __init__(self, stream: TextIO, change: Callable[[str], str] = str) -> None:
-        self.unescaped, self._change = stream, change
+        self.unescaped = stream
+        self._change = change
 
     def write(self, text: str) -> int:
         """Writes the escaped text; returns the number of characters given."""
@@ -157,7 +158,7 @@ def safe_output(change: Callable[[str], str] = str) -> Iterator[None]:
         yield
 
 
-def _escape(found):
-    character = found[0]
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
     code = ord(character)
     return _NAMED.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -24,7 +25,8 @@ class Stopped(Exception):
     """
 
     def __init__(self, step: int | None, signal_number: int) -> None:
-        self.step, self.signal_number = step, signal_number
+        self.step = step
+        self.signal_number = signal_number
         super().__init__(f"stopped by {signal.Signals(signal_number).name}, saved at step {step}")
 
 
@@ -45,7 +47,11 @@ class StopSignals:
         self._terminals: list[int] = []
 
     def __enter__(self) -> "StopSignals":
-        self._terminals = [stream for stream in (1, 2) if _ends_with_terminal(stream)]
+        self._terminals = []  # streams that end with the terminal: it, or a pipe into a program
+        for stream in (1, 2):
+            with contextlib.suppress(OSError):
+                if os.isatty(stream) or stat.S_ISFIFO(os.fstat(stream).st_mode):
+                    self._terminals.append(stream)
         for number in STOP_SIGNALS:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue
@@ -55,25 +61,22 @@ class StopSignals:
                 return self
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _remember(self, number, _frame):
+    def _remember(self, number: int, _frame: FrameType | None) -> None:
         if self.received is not None:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number
         _stopping.set()
         if number == signal.SIGHUP:
-            self._leave_terminal()
-
-    def _leave_terminal(self):
-        """Sends what is printed from now on nowhere: writing to a closed terminal fails."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in self._terminals:
-            os.dup2(nowhere, stream)
-        os.close(nowhere)
+            # What is printed from now on goes nowhere: writing to a closed terminal fails.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in self._terminals:
+                os.dup2(nowhere, stream)
+            os.close(nowhere)
 
 
 class StopAtOnce(StopSignals):
@@ -92,7 +95,7 @@ class StopAtOnce(StopSignals):
         super().__init__()
         self._saved = saved
 
-    def _remember(self, number, frame):
+    def _remember(self, number: int, frame: FrameType | None) -> None:
         super()._remember(number, frame)
         raise StoppedBetween(self._saved, number)
 
@@ -121,21 +124,13 @@ def stop_with_parent(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def watch_parent() -> None:
     """In a child that was started so: sends this process SIGTERM when its parent has ended."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(sys.stdin.fileno(), 1):
+                pass
+        if not _stopping.is_set():  # a second signal would end this process before it has saved
+            os.kill(os.getpid(), signal.SIGTERM)
+
     if os.environ.pop(_WITH_PARENT, None):
-        threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def _wait_for_parent():
-    with contextlib.suppress(OSError):
-        while os.read(sys.stdin.fileno(), 1):
-            pass
-    if not _stopping.is_set():  # a second signal would end this process before it has saved
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _ends_with_terminal(stream):
-    """Whether a stream is a terminal, or a pipe into a program that ends with it."""
-    try:
-        return os.isatty(stream) or stat.S_ISFIFO(os.fstat(stream).st_mode)
-    except OSError:
-        return False
+        threading.Thread(target=wait, daemon=True).start()

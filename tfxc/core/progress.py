@@ -5,7 +5,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from tfxc.core.escaping import one_line
 from tfxc.core.messages import is_printed
@@ -44,7 +44,9 @@ class Progress:
         stream: TextIO | None = None,
         log_seconds: float = 20.0,
     ) -> None:
-        self.title, self.total, self.unit = one_line(title or ""), total, unit
+        self.title = one_line(title or "")
+        self.total = total
+        self.unit = unit
         self.done = self._start = start
         # Its own control sequences are not to be escaped; what it shows of others is.
         self._stream = getattr(stream or sys.stderr, "unescaped", stream or sys.stderr)
@@ -57,7 +59,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, error_type: type[BaseException] | None, *_: Any) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         self.close(failed=error_type is not None)
 
     def advance(self, units: int, note: str = "") -> None:
@@ -73,7 +75,7 @@ class Progress:
         """The progress line as text."""
         return ", ".join(self._parts(now or time.monotonic()))
 
-    def _parts(self, now):
+    def _parts(self, now: float) -> list[str]:
         """The pieces of the line, the most important first."""
         seconds = max(now - self._began, 1e-9)
         rate = (self.done - self._start) / seconds
@@ -103,9 +105,13 @@ class Progress:
             )
             self._stream.flush()
 
-    def _write(self, parts):
+    def _write(self, parts: list[str]) -> None:
         if self._terminal:
-            self._stream.write(f"\r\x1b[2K{fitted(parts, _columns(self._stream))}")
+            try:
+                columns = os.get_terminal_size(self._stream.fileno()).columns or _USUAL
+            except (OSError, ValueError):  # not a real one
+                columns = _USUAL
+            self._stream.write(f"\r\x1b[2K{fitted(parts, columns)}")
         else:
             self._stream.write(f"{', '.join(parts)}\n")
         self._stream.flush()
@@ -133,17 +139,10 @@ def fitted(parts: Sequence[str], columns: int) -> str:
     return f"{text}…"
 
 
-def _width(text):
+def _width(text: str) -> int:
     """Columns that a terminal uses for a text."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
-
-
-def _columns(stream):
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or _USUAL
-    except (OSError, ValueError):  # not a real one
-        return _USUAL
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
 
 from tfxc.core.storage.files import captured_standard_error
 
@@ -58,7 +57,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 class _Loader(importlib.abc.Loader):
     """Loads a module by another loader while standard error is held back."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: importlib.abc.Loader) -> None:
         self.inner = inner
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
@@ -69,7 +68,7 @@ class _Loader(importlib.abc.Loader):
         """As of the other loader; the module then has that one."""
         assert module.__spec__ is not None, "made from one"
         module.__spec__.loader = module.__loader__ = self.inner
-        other = b""
+        rest = b""
         try:
             with captured_standard_error() as held:
                 try:
@@ -77,6 +76,6 @@ class _Loader(importlib.abc.Loader):
                 finally:
                     sys.stderr.flush()
                     held.seek(0)
-                    other = b"".join(line for line in held if not _START_LINE.match(line))
+                    rest = b"".join(line for line in held if not _START_LINE.match(line))
         finally:
-            os.write(2, other)
+            os.write(2, rest)

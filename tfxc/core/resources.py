@@ -45,7 +45,7 @@ def thread_count(threads: int | None = None) -> int:
         affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
         return len(affinity(0)) if affinity else os.cpu_count() or 1
     if threads < 1:
-        raise ConfigError(f"an integer of at least 1 expected, found {threads}", where="threads")
+        raise ConfigError(f"{threads} threads cannot work", where="threads", fix="give 1 or more")
     return int(threads)
 
 
@@ -82,18 +82,24 @@ def processor() -> str:
     return f"{platform.machine()}\n{name or platform.processor()}"
 
 
+def _described(cpuinfo: str) -> str:
+    lines = {
+        line
+        for line in cpuinfo.splitlines()
+        if line.partition(":")[0].strip().lower() in _PROCESSOR_LINES
+    }
+    return "\n".join([platform.machine(), *sorted(lines)])
+
+
 def processor_name() -> str:
     """What the system calls the processor, as one line."""
-    found = processor().splitlines()
-    names = (line.partition(":")[2].strip() for line in found
-             if line.lower().startswith(("model name", "cpu part", "cpu\t")))  # fmt: skip
-    return ", ".join(names) or found[0]
-
-
-def _described(cpuinfo):
-    lines = {line for line in cpuinfo.splitlines()
-             if line.partition(":")[0].strip().lower() in _PROCESSOR_LINES}  # fmt: skip
-    return "\n".join([platform.machine(), *sorted(lines)])
+    lines = processor().splitlines()
+    names = (
+        line.partition(":")[2].strip()
+        for line in lines
+        if line.lower().startswith(("model name", "cpu part", "cpu\t"))
+    )
+    return ", ".join(names) or lines[0]
 
 
 _UNKNOWN = 4 << 30
@@ -105,7 +111,20 @@ def available_bytes() -> int:
 
     4 GiB where neither says.
     """
-    return min(_of_machine(), _of_container())
+    try:
+        with open("/proc/meminfo", encoding="ascii") as stream:
+            meminfo = dict(line.split(":", 1) for line in stream)
+        machine = int(meminfo["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+        machine = pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages else _UNKNOWN
+    try:  # what the limit of the control group leaves; pages of files can be given back
+        limit = int((_GROUP / "memory.max").read_text())
+        used = int((_GROUP / "memory.current").read_text())
+        fields = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+        return min(machine, max(0, limit - used + int(fields["inactive_file"])))
+    except (OSError, ValueError, KeyError):  # no group, no limit ("max"), or an older kernel
+        return machine
 
 
 def peak_resident_bytes() -> int:
@@ -138,28 +157,8 @@ def require_memory(size: int, where: str | Path) -> None:
     """
     if size > (available := available_bytes()):
         raise MachineError(
-            f"{size / 1e9:,.1f} GB of memory needed, {available / 1e9:,.1f} GB available",
+            f"it needs {size / 1e9:,.1f} GB of memory, of which {available / 1e9:,.1f} GB are "
+            "available",
             where=where,
             fix="check the file; if it is right, use a machine with more memory",
         )
-
-
-def _of_machine():
-    try:
-        with open("/proc/meminfo", encoding="ascii") as stream:
-            fields = dict(line.split(":", 1) for line in stream)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-        return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages else _UNKNOWN
-
-
-def _of_container():
-    """What the limit of the control group leaves; pages of files can be given back."""
-    try:
-        limit = int((_GROUP / "memory.max").read_text())
-        used = int((_GROUP / "memory.current").read_text())
-        fields = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
-        return max(0, limit - used + int(fields["inactive_file"]))
-    except (OSError, ValueError, KeyError):  # no group, no limit ("max"), or an older kernel
-        return _of_machine()

@@ -75,7 +75,7 @@ class ImageSettings(_Section):
         if (self.height is None) != (self.width is None):
             missing = "height" if self.height is None else "width"
             raise ConfigError(
-                f"both height and width expected, {missing} is missing",
+                f"height and width go together, and {missing} is missing",
                 where="data.images",
                 fix=f"add {missing}, or remove both to take them from the first image",
             )
@@ -159,7 +159,7 @@ class DataSettings(_Section):
     def _features_are_normalised_once(self):
         if self.text_features is not None and self.normalise is not None:
             raise ConfigError(
-                "given features expected, found features made from text",
+                "features made from texts are not normalised here",
                 where="data.normalise",
                 fix="remove it and set the normalisation in text_features",
             )
@@ -180,13 +180,13 @@ class DataSettings(_Section):
         for key, default in defaults.items():
             if self.label_texts is None and getattr(self, key) != default:
                 raise ConfigError(
-                    f"label_texts expected with {key}, found none",
+                    f"{key} needs label_texts",
                     where=f"data.{key}",
                     fix="name the file in data.label_texts, or 'names'; or remove it",
                 )
         if self.label_texts is not None and self.text_features is None:
             raise ConfigError(
-                "text_features expected with label_texts, found none",
+                "label_texts needs text_features",
                 where="data.label_texts",
                 fix="add data.text_features, which labels' texts share with the examples'",
             )
@@ -196,7 +196,7 @@ class DataSettings(_Section):
     def _one_dev_split(self):
         if self.dev is not None and self.dev_share is not None:
             raise ConfigError(
-                "either dev or dev_share expected, found both",
+                "dev and dev_share do not go together",
                 where="data.dev_share",
                 fix="remove one of them",
             )
@@ -328,7 +328,7 @@ class TrainingSettings(_Section):
     def _a_part_is_clipped_to_a_norm(self):
         if self.clip_part != "all" and self.clip_norm is None:
             raise ConfigError(
-                "clip_norm expected with clip_part, found none",
+                "clip_part needs clip_norm",
                 where="training.clip_part",
                 fix="add training.clip_norm",
             )
@@ -372,7 +372,7 @@ def check_exclusion(kind: str, where: str) -> None:
     """
     if kind not in ("train", "self") and SPLIT not in kind:
         raise ConfigError(
-            f"'train', 'self', or a file's path with {SPLIT} in it expected, found {kind!r}",
+            f"{kind!r} is neither 'train' nor 'self' nor a path with {SPLIT} in it",
             where=where,
             fix=f"write the split's name in the path as {SPLIT}, e.g. filter_labels_{SPLIT}.txt",
         )
@@ -455,7 +455,7 @@ class Config(_Section):
         of_texts = [kind for kind in self.evaluation.exclude if SPLIT not in kind]
         if of_texts and self.data.label_texts is None:
             raise ConfigError(
-                f"data.label_texts expected with exclude {of_texts[0]!r}, found none",
+                f"{of_texts[0]!r} needs data.label_texts",
                 where="evaluation.exclude",
                 fix="name the file in data.label_texts, or 'names'; or remove it",
             )

@@ -1,6 +1,6 @@
 """Arguments that depend on the data: who finds them, by the argument's name.
 
-A class lists such arguments in ``data_dependent_arguments``. There are two sorts:
+A class marks such arguments by ``FromData`` in its constructor. There are two sorts:
 
 * What the manifest of the data, or the recipe, knows of itself: ``num_labels``, ``num_features``,
   ``image_shape``, ``vocabulary_size``, ``num_examples``, ... They are there whenever a model is
@@ -11,8 +11,11 @@ A class lists such arguments in ``data_dependent_arguments``. There are two sort
   your own provides its own in its attribute ``providers``, which is used first::
 
       class Aged(Dense):
-          data_dependent_arguments = (*Dense.data_dependent_arguments, "ages")
           providers = {"ages": lambda data: ages_of(data.source, data.known["num_labels"])}
+
+          def __init__(self, num_labels: FromData[int], *, ages: FromData[np.ndarray]):
+              super().__init__(num_labels)
+              self.ages = ages
 """
 
 import dataclasses

@@ -115,6 +115,7 @@ class BagMLP(Encoder):
             self._lookup = tf.Variable(self._hashed_ids(), trainable=False, name="lookup")
 
     def _hashed_ids(self) -> np.ndarray:
+        assert self.num_hashed_features, "features are hashed"
         lookup = bucket_lookup(self.num_features, self.num_hashed_features, self.hash_seed)
         return lookup.astype(np.int32)
 

@@ -93,7 +93,9 @@ class IResNet(ImageEncoder):
 
     def make_network(self) -> keras.Model:
         """Stem, four stages and the embedding."""
-        layers = self.layer_factory(_normal_start)
+        layers = self.layer_factory(
+            lambda seed: keras.initializers.RandomNormal(stddev=0.1, seed=seed)
+        )
         inputs = layers.input(self.image_shape)
         x = layers.prelu(layers.norm(layers.convolution(inputs, self.width)))
         for stage, blocks in enumerate(BLOCKS[self.depth]):
@@ -111,7 +113,3 @@ def _block(layers: LayerFactory, x: tf.Tensor, filters: int, strides: int) -> tf
     if strides != 1 or x.shape[-1] != filters:
         x = layers.norm(layers.convolution(x, filters, size=1, strides=strides))
     return layers.add(layers.norm(y), x)
-
-
-def _normal_start(seed: int) -> keras.Initializer:
-    return keras.initializers.RandomNormal(stddev=0.1, seed=seed)

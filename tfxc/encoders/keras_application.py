@@ -1,9 +1,9 @@
 """The networks that come with Keras."""
 
 import contextlib
-import inspect
 import itertools
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -107,12 +107,12 @@ class KerasApplication(ImageEncoder):
         """Three channels, prepared as the network expects them."""
         if images.shape[-1] == 1:
             images = tf.repeat(images, 3, axis=-1)
-        module = inspect.getmodule(getattr(keras.applications, self.model))
+        module = sys.modules[getattr(keras.applications, self.model).__module__]
         return tf.cast(module.preprocess_input(images), self.compute_dtype)
 
     def make_network(self) -> keras.Model:
         """The network of Keras with tfxc's layers in it."""
-        with _seeded(self.seed), _global_policy(self.dtype_policy):
+        with _globals_of_keras(self.seed, self.dtype_policy):
             original = getattr(keras.applications, self.model)(
                 include_top=False,
                 weights=self._first_weights,
@@ -153,40 +153,32 @@ class KerasApplication(ImageEncoder):
                 )
             return layer.__class__.from_config(layer.get_config())
 
-        return keras.models.clone_model(
-            network, clone_function=ours, call_function=_called_without_mask
-        )
+        def call(
+            layer: keras.Layer, *inputs: tf.Tensor, mask: None = None, **options: Any
+        ) -> tf.Tensor:
+            assert mask is None, "only Keras' own batch normalisation could take one"
+            return layer(*inputs, **options)
+
+        return keras.models.clone_model(network, clone_function=ours, call_function=call)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments; the weights are the model's own from now on."""
         return {**super().get_config(), "weights": None}
 
 
-def _called_without_mask(
-    layer: keras.Layer, *inputs: tf.Tensor, mask: None = None, **options: Any
-) -> tf.Tensor:
-    """Calls a cloned layer; Keras' own batch normalisation has taken a mask, always None here."""
-    assert mask is None
-    return layer(*inputs, **options)
-
-
 @contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Keras draws the seeds of its initializers from ``random``, whose state is restored here."""
-    before = random.getstate()
+def _globals_of_keras(seed: int, policy: keras.DTypePolicy) -> Iterator[None]:
+    """Inside, a network of Keras starts from the seed and has the policy.
+
+    Keras draws the seeds of its initializers from ``random``, and ``keras.applications`` takes the
+    global policy only. Both are restored.
+    """
+    state = random.getstate()
+    global_policy = keras.config.dtype_policy()
     random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before)
-
-
-@contextlib.contextmanager
-def _global_policy(policy: keras.DTypePolicy) -> Iterator[None]:
-    """``keras.applications`` takes the global policy only."""
-    before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(before)
+        random.setstate(state)
+        keras.config.set_dtype_policy(global_policy)

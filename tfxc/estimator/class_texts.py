@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from tfxc.data.text.base import TextFeatures
 
 _SHOWN = 3
+_FIX = "pass a dict with a text for each class, or 'names'"
 
 
 def texts_of_classes(
-    given: Mapping[Any, str] | str, targets: Targets, takes_more: bool
+    label_texts: Mapping[Any, str] | str, targets: Targets, takes_more: bool
 ) -> tuple[Targets, list[str]]:
     """The text of each class, and the targets with the classes that have nothing but a text.
 
     Args:
-        given: texts by class, or ``"names"`` for the classes themselves.
+        label_texts: texts by class, or ``"names"`` for the classes themselves.
         targets: of ``y``.
         takes_more: whether there may be classes that ``y`` does not have; they get the ids after
             those of ``y``.
@@ -34,27 +35,51 @@ def texts_of_classes(
 
     Example:
         >>> targets = Targets("single", np.array(["hen", "owl"]))
-        >>> found, texts = texts_of_classes({"owl": "an owl", "hen": "a hen"}, targets, True)
+        >>> targets, texts = texts_of_classes({"owl": "an owl", "hen": "a hen"}, targets, True)
         >>> texts
         ['a hen', 'an owl']
     """
     classes = targets.classes.tolist()
-    if isinstance(given, str) and given == NAMES:
+    if isinstance(label_texts, str) and label_texts == NAMES:
         return targets, [text_of_name(name) for name in targets.names]
-    if not isinstance(given, Mapping):
-        raise _error("'names' or a dict of texts by class expected", f"{given!r:.80}")
-    for label, text in given.items():
+    if not isinstance(label_texts, Mapping):
+        raise ConfigError(
+            f"{label_texts!r:.80} is neither 'names' nor a dict of texts by class",
+            where="label_texts",
+            fix=_FIX,
+        )
+    for label, text in label_texts.items():
         if not isinstance(text, str) or not text.strip():
-            raise _error(f"a text expected for class {label!r}", f"{text!r:.80}")
-    missing = [label for label in classes if label not in given]
+            raise ConfigError(
+                f"the text of class {label!r} is {text!r:.80}", where="label_texts", fix=_FIX
+            )
+    missing = [label for label in classes if label not in label_texts]
     if missing:
-        raise _error(f"a text for each of {len(classes):,} classes expected", _shown(missing))
+        raise ConfigError(f"no text for {_shown(missing)}", where="label_texts", fix=_FIX)
     known = set(classes)
-    more = [label for label in given if label not in known]
+    more = [label for label in label_texts if label not in known]
     if more and (not takes_more or targets.form not in ("single", "lists")):
-        raise _error("classes of y expected", f"others: {_shown(more, '')}")
-    targets = Targets(targets.form, _extended(targets.classes, more)) if more else targets
-    return targets, [given[label] for label in targets.classes.tolist()]
+        raise ConfigError(
+            f"there are texts of classes that y does not have: {_shown(more)}",
+            where="label_texts",
+            fix="leave them out",
+        )
+    if more:
+        labels = [*classes, *more]
+        if targets.classes.dtype == object:
+            extended = np.empty(len(labels), object)
+            extended[:] = labels
+        else:
+            extended = np.array(labels)
+        if extended.dtype.kind != targets.classes.dtype.kind:
+            raise ConfigError(
+                f"the classes {_shown(more)} are not of the kind of those of y, such as "
+                f"{classes[0]!r}",
+                where="label_texts",
+                fix="make all of them texts, or all of them numbers",
+            )
+        targets = Targets(targets.form, extended)
+    return targets, [label_texts[label] for label in targets.classes.tolist()]
 
 
 def label_texts_of(
@@ -71,27 +96,10 @@ def label_texts_of(
         ConfigError: the text features need more than texts.
     """
     keys = text_keys(texts)
-    own = places_of(text_keys(examples), keys)
-    return LabelTexts(features_of(texts, text_features), keys, own)
+    places = places_of(text_keys(examples), keys)
+    return LabelTexts(features_of(texts, text_features), keys, places)
 
 
-def _extended(classes, more):
-    """An array of the classes and others, which have to be of the same kind."""
-    whole = [*classes.tolist(), *more]
-    if classes.dtype == object:
-        found = np.empty(len(whole), object)
-        found[:] = whole
-        return found
-    found = np.array(whole)
-    if found.dtype.kind != classes.dtype.kind:
-        raise _error(f"classes of one kind expected, as {classes[0].item()!r}", _shown(more, ""))
-    return found
-
-
-def _error(expected, found):
-    return ConfigError(f"{expected}, found {found}", where="label_texts")
-
-
-def _shown(labels, start="none for "):
+def _shown(labels: Sequence[Any]) -> str:
     some = ", ".join(map(repr, labels[:_SHOWN]))
-    return f"{start}{some}" + (f" and {len(labels) - _SHOWN:,} more" * (len(labels) > _SHOWN))
+    return some + (f" and {len(labels) - _SHOWN:,} more" * (len(labels) > _SHOWN))

@@ -4,12 +4,12 @@ import contextlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from tfxc.core import registry
@@ -22,19 +22,38 @@ from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
 from tfxc.estimator.class_texts import label_texts_of, texts_of_classes
-from tfxc.estimator.examples import checked_images, checked_weights, is_texts, listed_texts
+from tfxc.estimator.examples import (
+    Examples,
+    checked_images,
+    checked_weights,
+    is_texts,
+    listed_texts,
+)
 from tfxc.estimator.fitted_model import FitData, FittedModel, check_recipe
 from tfxc.estimator.targets import Targets, read_targets
 from tfxc.runs.loaded import load_run
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import Config
 
 _BATCH = 1024
 _METHODS = ("encoder", "head", "objective", "recipe", "text_features")
 _LINEAR = "xr_linear"
 # Parameters without a meaning for a linear ranker.
-_OF_NETWORKS = (
-    "encoder", "head", "objective", "techniques", "epochs", "batch_size", "learning_rate",
-    "early_stopping", "class_weight", "label_texts",
-)  # fmt: skip
+_NETWORK_PARAMETERS = (
+    "encoder",
+    "head",
+    "objective",
+    "techniques",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "early_stopping",
+    "class_weight",
+    "label_texts",
+)
+# Recipes whose runs an estimator can load.
+_RECIPES = ("fit", "distill", _LINEAR)
 _LEAST = np.finfo(np.float32).tiny  # of probabilities whose logarithm is taken
 
 
@@ -147,11 +166,11 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X: Any,
-        y: Any,
+        X: Examples,
+        y: Examples,
         sample_weight: Sequence[float] | np.ndarray | None = None,
         *,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Examples, Examples] | None = None,
         callbacks: Sequence[Any] = (),
     ) -> "XCClassifier":
         """Trains on examples ``X`` and their labels ``y``.
@@ -174,27 +193,48 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self._check_recipe()
         X = listed_texts(X)
         self._targets, labels = read_targets(y)
-        self._targets, texts = self._texts_of_classes(X)
-        seen = sorted(set(itertools.chain.from_iterable(labels))) if texts else []
-        matrix = self._fit_features(X, [texts[label] for label in seen])
+        texts = self._read_label_texts(X)
+        label_texts = None
+        if is_texts(X):
+            features = build_text_features(_section(self.text_features or "tfidf"))
+            learned = [X]
+            if texts:  # of the classes that there are examples of
+                seen = sorted(set(itertools.chain.from_iterable(labels)))
+                learned.append([texts[label] for label in seen])
+            self.text_features_ = features.fit(learned)
+            if hasattr(self, "n_features_in_"):
+                del self.n_features_in_
+            label_texts = label_texts_of(texts, X, features) if texts else None
+            matrix = features.transform(X)
+        elif self.text_features is not None:
+            raise ConfigError(
+                "text_features are given, but X is a matrix", fix="leave text_features at None"
+            )
+        else:
+            self.text_features_ = None
+            matrix = self._matrix(X, reset=True)
         check_consistent_length(matrix, y)
         self.classes_ = self._targets.classes
-        of_classes = label_texts_of(texts, X, self.text_features_) if texts else None
         rows = self._rows(matrix, labels)
-        source = ArraySource(rows, len(self.classes_), label_texts=of_classes)
+        source = ArraySource(rows, len(self.classes_), label_texts=label_texts)
         config = parse_config(self._config(validation_data is not None), where="XCClassifier")
         weights = None if sample_weight is None else checked_weights(sample_weight, len(labels))
         with printed(this_thread=True) if self.verbose else contextlib.nullcontext():
             self._fitted = _class_of_model(config.recipe.name)(config, source, self.text_features_)
             self._fitted.describe(labels, texts)
-            dev, names = self._dev(validation_data), self._labels_of_metrics()
-            self._fitted.train(FitData(source, dev, names, weights), callbacks)
+            dev = None
+            if validation_data is not None:
+                dev_X, dev_y = validation_data
+                dev_rows = self._rows_of(dev_X, self._targets.ids_of(dev_y))
+                dev = ArraySource(dev_rows, len(self.classes_))
+            names = self._targets.names
+            # Whether each training example has one label, and the names of two labels.
+            metric_labels = (self._fitted.single_label, names if len(names) == 2 else ())
+            self._fitted.train(FitData(source, dev, metric_labels, weights), callbacks)
         self.validation_metrics_ = self._fitted.summary.get("dev", {})
         return self
 
-    def predict(
-        self, X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix
-    ) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
+    def predict(self, X: Examples) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
         """Predictions in the form ``y`` had.
 
         Where an example may have several labels, those that reach ``threshold``, best first in
@@ -206,7 +246,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return self._targets.from_ids(self._fitted.predict(rows, _BATCH, self.threshold))
 
     def predict_top_k(
-        self, X: Any, k: int = 5, probabilities: bool = False
+        self, X: Examples, k: int = 5, probabilities: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """The k best classes of every example, best first.
 
@@ -223,11 +263,14 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         """
         rows = self._rows_of(X)
         if not 1 <= k <= len(self.classes_):
-            raise ConfigError(f"k of 1 to {len(self.classes_)} (the classes) expected, found {k}")
-        ids, scores = self._search(rows, k, probabilities)
+            raise ConfigError(
+                f"k is {k}, but there are {len(self.classes_)} classes",
+                fix=f"pass 1 to {len(self.classes_)}",
+            )
+        ids, scores = self._fitted.search(rows, k, _BATCH, probabilities)
         return self.classes_[ids], scores
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Examples) -> np.ndarray:
         """The score of every class.
 
         For two 1-D classes it is one number: the log-odds of the second where the model decides on
@@ -267,18 +310,15 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             )
         return self._likely
 
-    def _likely(self, X):
-        found = self._all_scores(X, probabilities=True)
+    def _likely(self, X: Examples) -> np.ndarray:
+        shares = self._all_scores(X, probabilities=True)
         if self._targets.multi_label:
-            return found
-        sums = found.sum(1, keepdims=True)
-        return np.where(sums > 0, found / np.where(sums > 0, sums, 1), 1 / found.shape[1])
+            return shares
+        sums = shares.sum(1, keepdims=True)
+        return np.where(sums > 0, shares / np.where(sums > 0, sums, 1), 1 / shares.shape[1])
 
     def score(
-        self,
-        X: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
-        y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
-        sample_weight: Sequence[float] | np.ndarray | None = None,
+        self, X: Examples, y: Examples, sample_weight: Sequence[float] | np.ndarray | None = None
     ) -> float:
         """Accuracy for one class each; where there may be several labels, precision at 1.
 
@@ -325,28 +365,30 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         names = np.empty(len(loaded.vocabulary.names), object)
         names[:] = loaded.vocabulary.names
         if config.recipe.name == _LINEAR:
-            found = cls(recipe=config.recipe.section())
+            estimator = cls(recipe=config.recipe.section())
         else:
-            found = cls(**_parameters_of(config, names))
-        found.random_state = config.seed
-        found.threshold = config.evaluation.threshold
-        found._fitted, found.classes_ = fitted, names
-        found._targets = Targets("single" if loaded.single_label else "lists", names)
-        found.text_features_, found.validation_metrics_ = loaded.text_features, {}
-        if found.text_features_ is not None:
-            found.text_features = config.data.text_features
+            estimator = cls(**_network_parameters(config, names))
+        estimator.random_state = config.seed
+        estimator.threshold = config.evaluation.threshold
+        estimator._fitted = fitted
+        estimator.classes_ = names
+        estimator._targets = Targets("single" if loaded.single_label else "lists", names)
+        estimator.text_features_ = loaded.text_features
+        estimator.validation_metrics_ = {}
+        if loaded.text_features is not None:
+            estimator.text_features = config.data.text_features
         elif not loaded.kind.is_image:
-            found.n_features_in_ = loaded.manifest["num_features"]
+            estimator.n_features_in_ = loaded.manifest["num_features"]
         if fitted.label_texts:
-            found.label_texts = dict(zip(names.tolist(), fitted.label_texts, strict=True))
-        return found
+            estimator.label_texts = dict(zip(names.tolist(), fitted.label_texts, strict=True))
+        return estimator
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters; ``deep`` adds the arguments of methods, as ``head__num_buckets``."""
-        found = super().get_params(deep)
+        params = super().get_params(deep)
         for name in _METHODS if deep else ():
-            found |= _nested(name, found[name])
-        return found
+            params |= _nested(name, params[name])
+        return params
 
     def set_params(self, **params: Any) -> "XCClassifier":
         """Sets parameters, also ``head__num_buckets`` and ``recipe__ranker__threshold``.
@@ -361,12 +403,12 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         super().set_params(**{key: params[key] for key in params if key not in nested})
         for key in sorted(nested):
             name, *path = key.split("__")
-            given = getattr(self, name)
-            section = _section("tfidf" if given is None else given)
+            method = getattr(self, name)
+            section = _section("tfidf" if method is None else method)
             setattr(self, name, _with(section, path, params[key], key))
         return self
 
-    def _config(self, measured=False):
+    def _config(self, measured: bool = False) -> dict[str, Any]:
         """The config tree of this training run; its data section only names the estimator."""
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
@@ -386,6 +428,15 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         }
         if self._is_linear:
             return {**plain, "recipe": _section(self.recipe)}
+        stopping = {}
+        if self.early_stopping is not None:
+            if not measured:
+                raise ConfigError(
+                    "early_stopping needs validation_data",
+                    where="XCClassifier.fit",
+                    fix="pass validation_data=(X, y), or leave early_stopping at None",
+                )
+            stopping = {"early_stopping": {"patience": self.early_stopping}}
         return {
             **plain,
             "encoder": _section(self.encoder),
@@ -397,23 +448,11 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 "epochs": self.epochs,
                 "optimizer": {"name": "adam", "learning_rate": self.learning_rate},
                 "schedule": {"name": "linear"},
-                **self._stopping(measured),
+                **stopping,
             },
         }
 
-    def _stopping(self, measured):
-        """Keys of ``training`` about early stopping."""
-        if self.early_stopping is None:
-            return {}
-        if not measured:
-            raise ConfigError(
-                "validation_data expected with early_stopping, found none",
-                where="XCClassifier.fit",
-                fix="pass validation_data=(X, y), or leave early_stopping at None",
-            )
-        return {"early_stopping": {"patience": self.early_stopping}}
-
-    def _objective(self):
+    def _objective(self) -> dict[str, Any]:
         """The objective's section, with the weights of the classes."""
         section = _section(self.objective)
         if self.class_weight is None:
@@ -423,91 +462,69 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         unknown = set(self.class_weight) - set(self.classes_.tolist())
         if unknown:
             raise ConfigError(
-                f"classes of y expected, found {min(map(repr, unknown))}", where="class_weight"
+                f"{min(map(repr, unknown))} is no class of y",
+                where="class_weight",
+                fix="leave it out",
             )
         weights = [float(self.class_weight.get(label, 1)) for label in self.classes_.tolist()]
         return section | {"class_weight": weights}
 
     @property
-    def _is_linear(self):
+    def _is_linear(self) -> bool:
         return _section(self.recipe)["name"] == _LINEAR
 
-    def _check_recipe(self):
+    def _check_recipe(self) -> None:
         """Refuses an unknown recipe, and parameters that it has no use for."""
         section = _section(self.recipe)
         if not self._is_linear:
             check_choice("recipe", section["name"], ("fit", _LINEAR))
-            others = [key for key in section if key != "name"]
-            if others:
+            arguments = [key for key in section if key != "name"]
+            if arguments:
                 raise ConfigError(
-                    "no arguments of recipe 'fit' expected, found one",
-                    where=f"recipe.{others[0]}",
+                    "recipe 'fit' has no arguments",
+                    where=f"recipe.{arguments[0]}",
                     fix="leave it out",
                 )
             return
         plain = type(self)()
-        for name in _OF_NETWORKS:
+        for name in _NETWORK_PARAMETERS:
             if getattr(self, name) not in (getattr(plain, name), []):
                 raise ConfigError(
-                    f"recipe 'fit' expected with this parameter, found {_LINEAR!r}",
+                    f"recipe {_LINEAR!r} has no use for this parameter",
                     where=name,
-                    fix="leave it at its default",
+                    fix="leave it at its default, or use recipe 'fit'",
                 )
 
-    def _dev(self, data):
-        """The validation data as a ``Source``, or None."""
-        if data is None:
-            return None
-        X, y = data
-        return ArraySource(self._rows_of(X, self._targets.ids_of(y)), len(self.classes_))
-
-    def _labels_of_metrics(self):
-        """Whether each training example has one label, and the names of two labels."""
-        names = self._targets.names
-        return self._fitted.single_label, names if len(names) == 2 else ()
-
-    def _texts_of_classes(self, X):
-        """The targets, perhaps with more classes, and the texts of all, none without any."""
+    def _read_label_texts(self, X: Examples) -> list[str]:
+        """Texts of all classes, none without any; those of more classes extend the targets."""
         head = _section(self.head)
         reads = not self._is_linear and registry.get("head", head["name"]).reads_label_texts
         starts = not self._is_linear and head.get("start") == registry.LABEL_TEXTS
         if self.label_texts is None:
             if reads or starts:
                 raise ConfigError(
-                    "texts of the classes expected with this head, found none",
+                    "this head reads texts of the classes, and there are none",
                     where="label_texts",
                     fix="pass a dict of texts by class, or 'names'",
                 )
-            return self._targets, []
+            return []
         if not reads and not starts:
             raise ConfigError(
-                "head 'label_text', or a head with start 'label_texts', expected with texts of "
-                f"the classes, found {head['name']!r}",
+                f"head {head['name']!r} has no use for texts of the classes",
                 where="label_texts",
-                fix="leave it at None, or choose such a head",
+                fix="leave it at None, or choose head 'label_text' or a head with start "
+                "'label_texts'",
             )
         if not is_texts(X):
-            raise DataError("texts expected with label_texts, found a matrix", where="X")
-        return texts_of_classes(self.label_texts, self._targets, takes_more=reads)
-
-    def _fit_features(self, X, more=()):
-        """A float32 CSR matrix, or a dense one where the encoder reads such.
-
-        Text features learn from ``more`` texts as well.
-        """
-        if is_texts(X):
-            features = build_text_features(_section(self.text_features or "tfidf"))
-            self.text_features_ = features.fit([X, *([more] if more else [])])
-            vars(self).pop("n_features_in_", None)
-            return features.transform(X)
-        if self.text_features is not None:
-            raise ConfigError(
-                "text_features expect texts, found a matrix", fix="leave text_features at None"
+            raise DataError(
+                "label_texts need texts, and these are a matrix",
+                where="X",
+                fix="pass texts, or leave label_texts at None",
             )
-        self.text_features_ = None
-        return self._matrix(X, reset=True)
+        self._targets, texts = texts_of_classes(self.label_texts, self._targets, takes_more=reads)
+        return texts
 
-    def _rows(self, features, labels):
+    def _rows(self, features: Any, labels: list[list[int]]) -> Rows:
         texts = self.text_features_
         if texts is None:
             kind = IMAGE if features.ndim == 4 else kind_of_features(features, "X")
@@ -515,15 +532,17 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             kind = texts.kind
         return Rows.of(kind, features, labels)
 
-    def _rows_of(self, X, labels=None):
+    def _rows_of(self, X: Examples, labels: list[list[int]] | None = None) -> Rows:
         if not hasattr(self, "_fitted"):
             check_is_fitted(self)
         X = listed_texts(X)
         if self.text_features_ is not None and np.shape(X)[:1] == (0,):
             X = []
         elif is_texts(X) != (self.text_features_ is not None):
-            expected = "a matrix" if self.text_features_ is None else "texts"
-            raise DataError(f"{expected} as in fit expected", where="X")
+            form = "a matrix" if self.text_features_ is None else "texts"
+            raise DataError(
+                "these examples have another form than those of fit", where="X", fix=f"pass {form}"
+            )
         if self.text_features_ is not None:
             matrix = self.text_features_.transform(X)
         else:
@@ -532,7 +551,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             check_consistent_length(matrix, labels)
         return self._rows(matrix, [[]] * matrix.shape[0] if labels is None else labels)
 
-    def _matrix(self, X, reset):
+    def _matrix(self, X: Examples, reset: bool) -> Any:
         input_kind = SPARSE.name
         if not self._is_linear:
             input_kind = registry.get("encoder", _section(self.encoder)["name"]).input_kind
@@ -543,18 +562,16 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             return X
         return scipy.sparse.csr_matrix(X)
 
-    def _search(self, rows, k, probabilities=False):
-        return self._fitted.search(rows, k, _BATCH, probabilities)
-
-    def _all_scores(self, X, probabilities=False):
+    def _all_scores(self, X: Examples, probabilities: bool = False) -> np.ndarray:
         """Scores or probabilities of all classes, float32 (n, classes)."""
-        ids, scores = self._search(self._rows_of(X), len(self.classes_), probabilities)
+        rows = self._rows_of(X)
+        ids, scores = self._fitted.search(rows, len(self.classes_), _BATCH, probabilities)
         assert (ids >= 0).all(), "a search finds as many classes as it is asked for"
-        found = np.empty_like(scores)
-        np.put_along_axis(found, ids.astype(np.int64), scores, axis=1)
-        return found
+        by_class = np.empty_like(scores)
+        np.put_along_axis(by_class, ids.astype(np.int64), scores, axis=1)
+        return by_class
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.string = True
@@ -562,17 +579,19 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
 
-def _nested(name, value):
+def _nested(name: str, value: object) -> dict[str, Any]:
     """The arguments of a section, and of the dicts in it, by their names as parameters."""
     if not isinstance(value, Mapping):
         return {}
-    found = {f"{name}__{key}": inner for key, inner in value.items()}
+    params = {f"{name}__{key}": inner for key, inner in value.items()}
     for key, inner in value.items():
-        found |= _nested(f"{name}__{key}", inner)
-    return found
+        params |= _nested(f"{name}__{key}", inner)
+    return params
 
 
-def _with(section, path, value, parameter):
+def _with(
+    section: Mapping[str, Any], path: Sequence[str], value: object, parameter: str
+) -> dict[str, Any]:
     """A section with another value of an argument, which may be one of a dict in it."""
     argument, *rest = path
     if not rest:
@@ -587,40 +606,37 @@ def _with(section, path, value, parameter):
     return {**section, argument: _with(inner or {}, rest, value, parameter)}
 
 
-def _section(method):
+def _section(method: object) -> dict[str, Any]:
     """A method's config section from its name or dict."""
     if isinstance(method, str):
         return {"name": method}
     if isinstance(method, dict) and isinstance(method.get("name"), str):
         return dict(method)
     raise ConfigError(
-        f"a method's name or a dict with 'name' expected, found {method!r}",
-        fix='pass e.g. "dense" or {"name": "mach", "num_buckets": 50}',
+        f"{method!r} is neither a method's name nor a dict with 'name'",
+        fix='pass one, such as "dense" or {"name": "mach", "num_buckets": 50}',
     )
 
 
-def _parameters_of(config, names):
+def _network_parameters(config: "Config", names: np.ndarray) -> dict[str, Any]:
     """What ``fit`` writes into the config of a network, as the parameters it comes from."""
-    found = {key: part.section() for key, part in config.network_sections.items()}
-    training, optimizer = config.training, config.training.optimizer.section()
-    weights = found["objective"].pop("class_weight", None)
+    training = config.training
+    params: dict[str, Any] = {
+        key: part.section() for key, part in config.network_sections.items() if part is not None
+    }
+    params["techniques"] = [method.section() for method in config.techniques]
+    params["epochs"] = training.epochs
+    params["batch_size"] = training.batch_size
+    weights = params["objective"].pop("class_weight", None)
     if weights is not None:
         is_name = isinstance(weights, str)
-        found["class_weight"] = weights if is_name else dict(zip(names, weights, strict=True))
+        params["class_weight"] = weights if is_name else dict(zip(names, weights, strict=True))
+    optimizer = training.optimizer.section()
     if optimizer["name"] == "adam" and "learning_rate" in optimizer:
-        found["learning_rate"] = optimizer["learning_rate"]
+        params["learning_rate"] = optimizer["learning_rate"]
     if training.early_stopping is not None:
-        found["early_stopping"] = training.early_stopping.patience
-    return {
-        **found,
-        "techniques": [method.section() for method in config.techniques],
-        "epochs": training.epochs,
-        "batch_size": training.batch_size,
-    }
-
-
-# Recipes whose runs an estimator can load.
-_RECIPES = ("fit", "distill", _LINEAR)
+        params["early_stopping"] = training.early_stopping.patience
+    return params
 
 
 def _class_of_model(recipe: str) -> type[FittedModel]:

@@ -1,20 +1,23 @@
 """The forms of ``X`` that the estimator accepts: texts, matrices, images."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
 
+#: ``X`` and ``y`` of any form that is accepted; tables and columns of other libraries, too.
+Examples: TypeAlias = Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix
 
-def is_texts(X: Any) -> bool:
+
+def is_texts(X: Examples) -> TypeGuard[list[str]]:
     """Whether what ``listed_texts`` returns are texts."""
     return isinstance(X, list) and bool(X) and isinstance(X[0], str)
 
 
-def listed_texts(X: Any) -> Any:
+def listed_texts(X: Examples) -> Examples:
     """Texts as a list, all else as it is.
 
     Args:
@@ -44,7 +47,7 @@ def listed_texts(X: Any) -> Any:
     return list(texts)
 
 
-def checked_images(X: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
+def checked_images(X: Examples, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """Images as uint8 (n, height, width, channels).
 
     Args:
@@ -57,11 +60,11 @@ def checked_images(X: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
     images = np.asarray(X)
     fits = images.ndim == 4 and images.dtype == np.uint8 and images.shape[3] in (1, 3)
     if not fits or (shape is not None and images.shape[1:] != tuple(shape)):
-        wanted = "height, width, 1 or 3" if shape is None else ", ".join(map(str, shape))
+        form = "height, width, 1 or 3" if shape is None else ", ".join(map(str, shape))
         raise DataError(
-            f"images as a uint8 array (n, {wanted}) expected, found {images.dtype} of shape "
-            f"{images.shape}",
+            f"the images are an array of {images.dtype} and shape {images.shape}",
             where="X",
+            fix=f"pass a uint8 array (n, {form})",
         )
     return images
 
@@ -72,13 +75,21 @@ def checked_weights(weights: Sequence[float] | np.ndarray, count: int) -> np.nda
     Raises:
         DataError: another number of them, one below 0 or not finite, or only zeros.
     """
-    found = np.asarray(weights, np.float64)
-    if found.shape != (count,) or not (np.isfinite(found) & (found >= 0)).all():
+    array = np.asarray(weights, np.float64)
+    if array.shape != (count,):
         raise DataError(
-            f"{count:,} numbers of at least 0 expected, found others, or another shape "
-            f"{found.shape}",
+            f"the weights have shape {array.shape} instead of ({count},)",
             where="sample_weight",
+            fix="pass a number for each example",
         )
-    if not found.any():
-        raise DataError("a number above 0 expected, found only zeros", where="sample_weight")
-    return (found * (count / found.sum())).astype(np.float32)
+    if not (np.isfinite(array) & (array >= 0)).all():
+        raise DataError(
+            "a weight is below 0 or not finite",
+            where="sample_weight",
+            fix="pass finite numbers of at least 0",
+        )
+    if not array.any():
+        raise DataError(
+            "all weights are 0", where="sample_weight", fix="give some examples a weight above 0"
+        )
+    return (array * (count / array.sum())).astype(np.float32)

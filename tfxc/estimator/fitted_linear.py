@@ -6,7 +6,6 @@ import json
 import shutil
 import weakref
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,18 +63,19 @@ class FittedLinear(FittedModel):
         measured = Evaluation(self.model, self.config, data.labels, None, data.dev).of_dev()
         self.summary = {"layers": reports, "dev": measured}
 
-    def _check(self, recipe, data, callbacks):
+    def _check(self, recipe: "XRLinear", data: FitData, callbacks: Sequence[Any]) -> None:
         """Refuses settings that do not fit the data, before anything is trained."""
-        for name, given in (("sample_weight", data.weights is not None), ("callbacks", callbacks)):
-            if given:
+        arguments = {"sample_weight": data.weights is not None, "callbacks": bool(callbacks)}
+        for name, is_given in arguments.items():
+            if is_given:
                 raise ConfigError(
-                    "recipe 'fit' expected with this argument, found 'xr_linear'",
+                    "recipe 'xr_linear' does not take this argument",
                     where=name,
-                    fix="leave it out",
+                    fix="leave it out, or use recipe 'fit'",
                 )
         if recipe.calibrate is not None and data.dev is None:
             raise ConfigError(
-                "validation_data expected with a calibration, found none",
+                "a calibration needs validation_data",
                 where="recipe.calibrate",
                 fix="pass validation_data=(X, y) to fit, or leave calibrate out",
             )
@@ -83,7 +83,7 @@ class FittedLinear(FittedModel):
         sizes = tree.sizes(self._sizes["num_labels"], self._sizes["num_features"])
         checked_settings(ranker_settings(recipe.ranker, self.config.seed), sizes)
 
-    def _new_folder(self):
+    def _new_folder(self) -> None:
         stack = contextlib.ExitStack()
         self._folder = stack.enter_context(scratch_folder("linear"))
         self._removal = weakref.finalize(self, stack.close)
@@ -107,33 +107,42 @@ class FittedLinear(FittedModel):
         unknown = ids < 0
         scores[unknown] = 0 if probabilities else _LOWEST
         for row in np.flatnonzero(unknown.any(axis=1)):
-            others = np.setdiff1d(np.arange(self.model.num_labels, dtype=np.int32), ids[row])
-            ids[row, unknown[row]] = others[: np.count_nonzero(unknown[row])]
+            missing = np.setdiff1d(np.arange(self.model.num_labels, dtype=np.int32), ids[row])
+            ids[row, unknown[row]] = missing[: np.count_nonzero(unknown[row])]
         return ids, scores
 
     @classmethod
     def of_run(cls, loaded: "LoadedRun") -> "FittedLinear":
         """See ``FittedModel.of_run``."""
-        found = super().of_run(loaded)
-        assert isinstance(found, FittedLinear)
-        found._folder = loaded.folder.path
-        return found
+        fitted = super().of_run(loaded)
+        assert isinstance(fitted, FittedLinear)
+        fitted._folder = loaded.folder.path
+        return fitted
 
     def _save_model(self, run: RunWriter) -> None:
         for name in _FILES:
-            _copy(self._folder / name, run / name)
+            source = self._folder / name
+            if source.is_dir():
+                copy_folder(source, run / name)
+            elif source.exists():
+                shutil.copyfile(source, run / name)
         if (run / TREE).exists():  # an imported run has none
             run.record_file(TREE)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         left_out = {"model", "config", "_removal", "_folder"}
         state = {name: value for name, value in vars(self).items() if name not in left_out}
-        found = [path for name in _FILES for path in _files_below(self._folder / name)]
-        content = {path.relative_to(self._folder).as_posix(): path.read_bytes() for path in found}
-        return {**state, "config": json.loads(self.config.to_json()), "files": content}
+        files = {
+            path.relative_to(self._folder).as_posix(): path.read_bytes()
+            for name in _FILES
+            for path in (self._folder / name, *(self._folder / name).rglob("*"))
+            if path.is_file()
+        }
+        return {**state, "config": json.loads(self.config.to_json()), "files": files}
 
-    def __setstate__(self, state):
-        files, config = state.pop("files"), state.pop("config")
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        files = state.pop("files")
+        config = state.pop("config")
         vars(self).update(state)
         self.config: Config = parse_config(config)
         self._new_folder()
@@ -142,15 +151,3 @@ class FittedLinear(FittedModel):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         self.model = LinearModel(self._folder, self._recipe.threads)
-
-
-def _files_below(path: Path) -> list[Path]:
-    """The file, or the files of the folder."""
-    return [found for found in (path, *path.rglob("*")) if found.is_file()]
-
-
-def _copy(source, target):
-    if source.is_dir():
-        copy_folder(source, target)
-    elif source.exists():
-        shutil.copyfile(source, target)

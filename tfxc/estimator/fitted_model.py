@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.rows import Rows
     from tfxc.data.sources.base import ArraySource
+    from tfxc.data.text.base import TextFeatures
     from tfxc.inference.protocol import RunModel
     from tfxc.runs.loaded import LoadedRun
     from tfxc.runs.writer import RunWriter
@@ -63,7 +64,9 @@ class FittedModel(abc.ABC):
     summary: dict[str, Any]
     label_texts: Sequence[str] = ()
 
-    def __init__(self, config: "Config", source: "ArraySource", text_features: Any = None) -> None:
+    def __init__(
+        self, config: "Config", source: "ArraySource", text_features: "TextFeatures | None" = None
+    ) -> None:
         self.config = config
         self._sizes: dict[str, Any] = {
             "num_features": source.num_features,
@@ -117,16 +120,18 @@ class FittedModel(abc.ABC):
         Raises:
             ConfigError: its recipe makes more of a model than this class holds.
         """
-        found = cls.__new__(cls)
+        fitted = cls.__new__(cls)
         sizes = loaded.dimensions
-        found.config, found.model = loaded.config, loaded.model
-        found._kind, found._num_examples = sizes.pop("feature_kind"), sizes.pop("num_examples")
-        found._sizes = {name: sizes.get(name) for name in _SIZES}
-        found._label_counts = loaded.label_counts
-        found._split = SplitInfo.model_validate(loaded.manifest["splits"]["train"])
-        found.summary = loaded.folder.summary() or {}
-        found.label_texts = loaded.label_texts
-        return found
+        fitted.config = loaded.config
+        fitted.model = loaded.model
+        fitted._kind = sizes["feature_kind"]
+        fitted._num_examples = sizes["num_examples"]
+        fitted._sizes = {name: sizes.get(name) for name in _SIZES}
+        fitted._label_counts = loaded.label_counts
+        fitted._split = SplitInfo.model_validate(loaded.manifest["splits"]["train"])
+        fitted.summary = loaded.folder.summary() or {}
+        fitted.label_texts = loaded.label_texts
+        return fitted
 
     def search(
         self, rows: "Rows", k: int, batch_size: int, probabilities: bool = False
@@ -147,7 +152,7 @@ class FittedModel(abc.ABC):
             threshold: smallest score that counts; None applies the rule for the model.
         """
         rule = decision_of(self.model, self.single_label, threshold)
-        found: list[list[int]] = []
+        predicted: list[list[int]] = []
         for first in range(0, len(rows), batch_size):
             part = rows.slice(first, first + batch_size)
             search = functools.partial(
@@ -157,14 +162,14 @@ class FittedModel(abc.ABC):
                 ids = search(self._depth(rule))[0][:, :1]
             else:
                 ids, _ = reaching(rule.threshold, search, self.model.num_labels)
-            found += [[label for label in row if label >= 0] for row in ids.tolist()]
-        return found
+            predicted += [[label for label in row if label >= 0] for row in ids.tolist()]
+        return predicted
 
     def best(self, rows: "Rows", batch_size: int) -> np.ndarray:
         """The best label of each of the examples, int32 (n,)."""
         return self.search(rows, self._depth(Decision()), batch_size)[0][:, 0]
 
-    def _depth(self, rule):
+    def _depth(self, rule: Decision) -> int:
         """Labels to search for a decision: as many as an evaluation, as a beam widens with them."""
         num_labels = self.model.num_labels
         ks = [k for k in self.config.evaluation.k if k <= num_labels]
@@ -180,7 +185,7 @@ class FittedModel(abc.ABC):
         self,
         folder: str | Path,
         names: Iterable[str],
-        text_features: Any,
+        text_features: "TextFeatures | None",
         threshold: float | None = None,
     ) -> None:
         """Writes a run folder atomically.
@@ -227,7 +232,7 @@ def best_labels(
     """Ids int32 and scores, or probabilities, float32 (n, k) that a model finds for ``Rows``."""
     parts = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
     searcher = Searcher(model, k, probabilities=probabilities)
-    parts += [one[:2] for one in searcher.over(RowStream(lambda: [rows]), batch_size)]
+    parts += [part[:2] for part in searcher.over(RowStream(lambda: [rows]), batch_size)]
     ids, scores = zip(*parts, strict=True)
     return np.concatenate(ids), np.concatenate(scores)
 
@@ -243,8 +248,8 @@ def check_recipe(loaded: "LoadedRun", known: Sequence[str]) -> None:
     """
     if loaded.config.recipe.name not in known:
         raise ConfigError(
-            f"a run of one of the recipes {', '.join(known)} expected, found one of "
-            f"{loaded.config.recipe.name!r}",
+            f"the run is of recipe {loaded.config.recipe.name!r}, an estimator holds one of "
+            f"{', '.join(known)}",
             where=loaded.folder.path,
             fix="use tfxc.Run, which predicts with every run",
         )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.rows import Rows
     from tfxc.data.sources.base import ArraySource
+    from tfxc.data.text.base import TextFeatures
     from tfxc.runs.loaded import LoadedRun
     from tfxc.runs.writer import RunWriter
 
@@ -37,21 +38,23 @@ class FittedNetwork(FittedModel):
 
     model: XCModel
 
-    def __init__(self, config: "Config", source: "ArraySource", text_features: Any = None) -> None:
+    def __init__(
+        self, config: "Config", source: "ArraySource", text_features: "TextFeatures | None" = None
+    ) -> None:
         super().__init__(config, source, text_features)
         self._text_features = text_features
         self._text_settings: dict[str, Any] | None = None
         self._architecture: dict[str, Any] = {}
         self._make(**data_dependent_arguments(config, source, **self._dimensions))
 
-    def _make(self, **found):
+    def _make(self, **arguments: Any) -> None:
         """A new model; one whose weights are still to come does without what providers find."""
-        self.model = build_model(self.config, **self._dimensions, **self._architecture, **found)
-        found = self.model.encoder.architecture
-        self._architecture = {} if found is None else {"architecture": found}
+        self.model = build_model(self.config, **self._dimensions, **self._architecture, **arguments)
+        architecture = self.model.encoder.architecture
+        self._architecture = {} if architecture is None else {"architecture": architecture}
 
     @property
-    def _dimensions(self):
+    def _dimensions(self) -> dict[str, Any]:
         sizes = {"feature_kind": self._kind, "num_examples": self._num_examples}
         return {**self._sizes, **sizes, "text_features": self._text_settings}
 
@@ -61,9 +64,9 @@ class FittedNetwork(FittedModel):
         if data.weights is not None:
             if not objective.weighs_examples:
                 raise ConfigError(
-                    f"an objective that weighs examples expected, found {type(objective).__name__}",
+                    f"objective {type(objective).__name__} does not weigh examples",
                     where="sample_weight",
-                    fix="leave it out, or choose e.g. objective 'softmax'",
+                    fix="leave it out, or choose another objective, e.g. 'softmax'",
                 )
             objective.example_weights = tf.constant(data.weights)
         with scratch_folder("fit") as folder:
@@ -90,7 +93,8 @@ class FittedNetwork(FittedModel):
             except Stopped:
                 raise KeyboardInterrupt from None
             run.load_weights(self.model)  # techniques may have written other ones
-        objective.example_weights = self._text_features = None
+        objective.example_weights = None
+        self._text_features = None
 
     def find(
         self, rows: "Rows", k: int, batch_size: int, probabilities: bool = False
@@ -109,27 +113,29 @@ class FittedNetwork(FittedModel):
     @classmethod
     def of_run(cls, loaded: "LoadedRun") -> "FittedNetwork":
         """See ``FittedModel.of_run``."""
-        found = super().of_run(loaded)
-        assert isinstance(found, FittedNetwork)
+        fitted = super().of_run(loaded)
+        assert isinstance(fitted, FittedNetwork)
         sizes = loaded.dimensions
-        found._text_features, found._text_settings = None, sizes["text_features"]
+        fitted._text_features = None
+        fitted._text_settings = sizes["text_features"]
         architecture = sizes.get("architecture")
-        found._architecture = {} if architecture is None else {"architecture": architecture}
-        return found
+        fitted._architecture = {} if architecture is None else {"architecture": architecture}
+        return fitted
 
-    def _saved_config(self):
+    def _saved_config(self) -> "Config":
         return resolved(self.config, self._sizes["num_labels"])
 
     def _save_model(self, run: "RunWriter") -> None:
         run.save_weights(self.model)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name not in _REBUILT}
         weights = [np.asarray(variable.value) for variable in self.model.variables]
         return {**state, "config": json.loads(self.config.to_json()), "weights": weights}
 
-    def __setstate__(self, state):
-        weights, config = state.pop("weights"), state.pop("config")
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        weights = state.pop("weights")
+        config = state.pop("config")
         vars(self).update(state)
         self.config = parse_config(config)
         self._make()

@@ -27,7 +27,7 @@ def read(
 ) -> tuple[Any, Any]:
     """Reads the examples of a data file into memory, in the file's order.
 
-    Format, columns and separators are found out as ``tfxc train FILE`` does.
+    Format, columns and separators are detected as by ``tfxc train FILE``.
 
     Args:
         path: a file or folder, an address of a remote one, or ``"builtin:NAME"``.
@@ -53,17 +53,20 @@ def read(
         (2, 2)
     """
     if limit is not None and limit < 1:
-        raise ConfigError(f"at least 1 expected, found {limit}", where="limit")
-    source, wanted = staged(os.fspath(path), "path"), Wanted(text_column, label_column)
-    name, found = options_of(source, wanted, reader, given=options)
-    opened = open_reader(source, name, **{**found, **options})
+        raise ConfigError(
+            f"{limit} examples are none", where="limit", fix="pass at least 1, or None for all"
+        )
+    source = staged(os.fspath(path), "path")
+    wanted = Wanted(text_column, label_column)
+    name, detected = options_of(source, wanted, reader, given=options)
+    opened = open_reader(source, name, **{**detected, **options})
     parts: list[Any] = []
     labels: list[list[Any]] = []
     for chunk in opened.chunks(_CHUNK):
         kinds = [part for part in (chunk.texts, chunk.features, chunk.images) if part is not None]
         if len(kinds) != 1:
             raise DataError(
-                "texts, features or images expected, found texts with features",
+                "the examples are texts with features, which do not fit in one X",
                 where=str(path),
                 fix="train on it with a config, see docs/data.md",
             )
@@ -72,14 +75,18 @@ def read(
         if limit is not None and len(labels) >= limit:
             break
     if not labels:
-        raise DataError("examples expected, found none", where=str(path), fix="check the file")
+        raise DataError("there are no examples", where=str(path), fix="check the file")
     names = opened.label_names
     if names is not None:
         labels = [[names[i] if isinstance(i, int) else i for i in row] for row in labels]
-    return _joined(parts, opened.num_features)[:limit], _classes_or_lists(labels[:limit])
+    X = _joined(parts, opened.num_features)[:limit]
+    labels = labels[:limit]
+    if all(len(row) == 1 for row in labels):
+        return X, np.array([row[0] for row in labels])
+    return X, labels
 
 
-def _joined(parts, num_features):
+def _joined(parts: list[Any], num_features: int | None) -> Any:
     """The parts of chunks as one list, matrix or array."""
     if scipy.sparse.issparse(parts[0]):
         width = num_features or max(part.shape[1] for part in parts)
@@ -91,10 +98,3 @@ def _joined(parts, num_features):
     items = [item for part in parts for item in part]
     shapes = {getattr(item, "shape", None) for item in items}
     return np.stack(items) if len(shapes) == 1 and None not in shapes else items
-
-
-def _classes_or_lists(labels):
-    """One class each as an array; lists where an example has none or several."""
-    if all(len(row) == 1 for row in labels):
-        return np.array([row[0] for row in labels])
-    return labels

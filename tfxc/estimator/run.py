@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import INPUTS
+from tfxc.estimator.examples import Examples
 from tfxc.runs.loaded import load_run
 
 if TYPE_CHECKING:
@@ -71,10 +72,10 @@ class Run:
 
     def predict(
         self,
-        examples: Any,
+        examples: Examples,
         k: int | None = None,
         *,
-        features: Any = None,
+        features: Examples | None = None,
         probabilities: bool | None = None,
     ) -> "Predictions":
         """The best labels of examples.
@@ -102,13 +103,13 @@ class Run:
             self._loaded.require_labels()
             self._predictors[k, probabilities] = RunPredictor(self._loaded, k, probabilities)
         predictor = self._predictors[k, probabilities]
-        found = [predictor(chunk, "examples") for chunk in self._chunks(examples, features)]
-        if not found:
+        parts = [predictor(chunk, "examples") for chunk in self._chunks(examples, features)]
+        if not parts:
             return Predictions([], np.zeros((0, predictor.k), np.float32))
-        names = [labels for part in found for labels in part.labels]
-        return Predictions(names, np.concatenate([part.scores for part in found]))
+        names = [labels for part in parts for labels in part.labels]
+        return Predictions(names, np.concatenate([part.scores for part in parts]))
 
-    def encode(self, examples: Any) -> np.ndarray:
+    def encode(self, examples: Examples) -> np.ndarray:
         """The encoder's vectors of examples.
 
         Args:
@@ -122,13 +123,15 @@ class Run:
             DataError: see ``predict``.
         """
         embed = self._loaded.embedder("Run.encode")
-        found = [
+        vectors = [
             embed(self._loaded.encoder_features_of(chunk, "examples"))
             for chunk in self._chunks(examples, None, self._loaded.encoder_takes)
         ]
-        if not found:
-            raise DataError("examples to encode expected, found none", where="examples")
-        return np.concatenate(found)
+        if not vectors:
+            raise DataError(
+                "there are no examples to encode", where="examples", fix="pass at least one"
+            )
+        return np.concatenate(vectors)
 
     def evaluate(
         self,
@@ -159,7 +162,9 @@ class Run:
         from tfxc.reports.measurement import Measurement, of_unknown_labels
 
         if data is not None and split is not None:
-            raise ConfigError("data or a split expected, found both", where="Run.evaluate")
+            raise ConfigError(
+                "data and split exclude each other", where="Run.evaluate", fix="leave out one"
+            )
         self._loaded.require_labels()
         file = None if data is None else os.fspath(data)
         measurement = Measurement(split=split, data=file, k=k, prepared=os.fspath(prepared))
@@ -196,7 +201,7 @@ class Run:
         Raises:
             ConfigError: an impossible choice, see ``tfxc export``.
         """
-        from tfxc.commands.export import check_quantize, default_k, default_name, export
+        from tfxc.exports.export import check_quantize, default_k, default_name, export
 
         check_quantize(quantize, format)
         folder = Path(folder or self.path / default_name(format, quantize))
@@ -204,18 +209,21 @@ class Run:
         export(self._loaded, folder, format, k, probabilities, int8=quantize is not None)
         return folder
 
-    def _chunks(self, examples, features, input_kind=None):
+    def _chunks(
+        self, examples: Examples, features: Examples | None, input_kind: str | None = None
+    ) -> Iterator[Chunk]:
         """Examples as ``Chunk``s of a bounded size."""
         kind = INPUTS[input_kind or self._loaded.input_kind]
-        fields = {kind.chunk_field: _as_field(kind.chunk_field, examples)}
+        fields: dict[str, Any] = {kind.chunk_field: _as_field(kind.chunk_field, examples)}
         if features is not None:
             fields["features"] = _matrix(features)
         sizes = {name: len(v) if isinstance(v, list) else v.shape[0] for name, v in fields.items()}
         if len(set(sizes.values())) > 1:
             raise DataError(
-                f"features of {sizes[kind.chunk_field]:,} examples expected, found "
-                f"{sizes['features']:,}",
+                f"there are features of {sizes['features']:,} examples, but "
+                f"{sizes[kind.chunk_field]:,} texts",
                 where="features",
+                fix="pass a row for each text",
             )
         for first in range(0, sizes[kind.chunk_field], _BATCH):
             part = {name: value[first : first + _BATCH] for name, value in fields.items()}
@@ -225,14 +233,14 @@ class Run:
             yield Chunk(labels=[[]] * count, **part)
 
 
-def _as_field(field, examples):
+def _as_field(field: str, examples: Examples) -> Any:
     """Examples in the form that ``Chunk`` has them."""
     if field == "texts":
         texts = [examples] if isinstance(examples, str) else list(examples)
         for number, text in enumerate(texts):
             if not isinstance(text, str):
                 raise DataError(
-                    f"texts expected, found {type(text).__name__} at index {number}",
+                    f"the example at index {number} is no text but {type(text).__name__}",
                     where="examples",
                     fix="pass a list of strings",
                 )
@@ -241,36 +249,35 @@ def _as_field(field, examples):
         return _matrix(examples)
     if isinstance(examples, np.ndarray) and examples.ndim == 4:
         return examples
-    return [_image(image) for image in ([examples] if _is_one(examples) else examples)]
+    single = isinstance(examples, (str, bytes, os.PathLike)) or getattr(examples, "ndim", 0) == 3
+    return [_image(image) for image in ([examples] if single else examples)]
 
 
-def _is_one(example):
-    return isinstance(example, (str, bytes, os.PathLike)) or getattr(example, "ndim", 0) == 3
-
-
-def _image(image):
+def _image(image: object) -> bytes | np.ndarray:
     """An array or the bytes of an encoded image."""
     if isinstance(image, (str, os.PathLike)):
         from tfxc.core.storage.reading import existing_file, read_errors
 
-        with read_errors(image):
-            return existing_file(image).read_bytes()
+        path = os.fspath(image)
+        with read_errors(path):
+            return existing_file(path).read_bytes()
     if isinstance(image, (bytes, np.ndarray)):
         return image
     raise DataError(
-        f"the name of an image file, its bytes or an array expected, found {type(image).__name__}",
+        f"an image is {type(image).__name__}",
         where="examples",
+        fix="pass the name of an image file, its bytes or an array",
     )
 
 
-def _matrix(values):
+def _matrix(values: Examples) -> scipy.sparse.csr_matrix | np.ndarray:
     if scipy.sparse.issparse(values):
         return scipy.sparse.csr_matrix(values, dtype=np.float32)
-    found = np.asarray(values)
-    if found.ndim != 2 or found.dtype.kind not in "fiub":
+    matrix = np.asarray(values)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiub":
         raise DataError(
-            "a matrix of numbers (examples, features) expected, found "
-            f"{type(values).__name__} of shape {found.shape}",
+            f"the features are {type(values).__name__} of shape {matrix.shape}",
             where="examples",
+            fix="pass a matrix of numbers (examples, features)",
         )
-    return found.astype(np.float32)
+    return matrix.astype(np.float32)

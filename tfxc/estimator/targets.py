@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from tfxc.core.errors import DataError
 from tfxc.data.parsing.label_cells import label_of
+from tfxc.estimator.examples import Examples
 from tfxc.labels.joined_labels import joined_labels
 from tfxc.labels.label_matrix import label_matrix
 from tfxc.ops.csr import bounds_of
@@ -30,7 +31,8 @@ class Targets:
     """
 
     def __init__(self, form: str, classes: np.ndarray) -> None:
-        self.form, self.classes = form, classes
+        self.form = form
+        self.classes = classes
 
     @property
     def multi_label(self) -> bool:
@@ -40,9 +42,13 @@ class Targets:
     @property
     def names(self) -> list[str]:
         """The classes' names, as the readers of files have them: that of 3.0 is ``"3"``."""
-        return [_name_of(label) for label in self.classes.tolist()]
+        names = []
+        for label in self.classes.tolist():
+            whole = isinstance(label, float) and label.is_integer()
+            names.append(str(label_of(label) if whole or isinstance(label, bool) else label))
+        return names
 
-    def ids_of(self, y: Any) -> list[list[int]]:
+    def ids_of(self, y: Examples) -> list[list[int]]:
         """Label ids of other examples, ``y`` in the form of these; unknown classes get higher ids.
 
         Raises:
@@ -53,7 +59,11 @@ class Targets:
             rows = [[value] for value in column_or_1d(np.asarray(y)).tolist()]
         elif self.form == "lists":
             if not _is_lists(y):
-                raise DataError("lists of labels as in fit expected", where="y")
+                raise DataError(
+                    "the labels are not lists, as those of fit were",
+                    where="y",
+                    fix="give a list of labels for each example",
+                )
             rows = [list(dict.fromkeys(row)) for row in y]
         else:
             targets, ids = _from_matrix(y, self.form)
@@ -83,9 +93,7 @@ class Targets:
         return matrix if self.form == "sparse indicator" else matrix.toarray()
 
 
-def read_targets(
-    y: Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix,
-) -> "tuple[Targets, list[list[int]]]":
+def read_targets(y: Examples) -> "tuple[Targets, list[list[int]]]":
     """``Targets`` and one list of label ids per example.
 
     Args:
@@ -119,12 +127,12 @@ def read_targets(
         _refuse_missing([label] for label in values)
     assert_all_finite(values, input_name="y")
     check_classification_targets(values)
-    classes, ids = np.unique(values, return_inverse=True)
+    classes, numbers = np.unique(values, return_inverse=True)
     _warn_of_joined_labels(classes, len(values))
-    return Targets("single", classes), [[i] for i in ids.tolist()]
+    return Targets("single", classes), [[number] for number in numbers.tolist()]
 
 
-def _listed(y):
+def _listed(y: Examples) -> Any:
     """Lists of labels as a list of lists, whatever column or table of one column they are in."""
     if scipy.sparse.issparse(y) or getattr(y, "shape", ())[1:] not in ((), (1,)):
         return y
@@ -137,7 +145,7 @@ def _listed(y):
     return [row.tolist() if isinstance(row, np.ndarray) else row for row in rows]
 
 
-def _refuse_missing(rows):
+def _refuse_missing(rows: Iterable[Iterable[Any]]) -> None:
     """Refuses None, and what pandas has in its place."""
     for number, row in enumerate(rows):
         for label in row:
@@ -149,12 +157,7 @@ def _refuse_missing(rows):
                 )
 
 
-def _name_of(label):
-    whole = isinstance(label, float) and label.is_integer()
-    return str(label_of(label) if whole or isinstance(label, bool) else label)
-
-
-def _is_lists(y):
+def _is_lists(y: Examples) -> bool:
     if not isinstance(y, (list, tuple)):
         y = np.asarray(y)
         if y.ndim != 1:
@@ -169,8 +172,17 @@ def _is_lists(y):
     return kinds == {True}
 
 
-def _from_lists(y):
-    _warn_of_zeros_and_ones(y)
+def _from_lists(y: Examples) -> tuple[Targets, list[list[int]]]:
+    width = len(y[0]) if len(y) else 0
+    if width > 1 and all(
+        len(row) == width and all(type(x) is int and x in (0, 1) for x in row) for row in y
+    ):
+        # A binary matrix as lists would be label lists of the labels 0 and 1.
+        warnings.warn(
+            "y is taken for lists of the labels 0 and 1; if it is a binary matrix, pass "
+            "np.array(y)",
+            stacklevel=4,  # the line that calls fit
+        )
     rows = [list(dict.fromkeys(row)) for row in y]
     _refuse_missing(rows)
     try:
@@ -191,20 +203,7 @@ def _from_lists(y):
     return Targets("lists", array), [sorted(numbers[label] for label in row) for row in rows]
 
 
-def _warn_of_zeros_and_ones(y):
-    """A binary matrix as lists would be label lists of the labels 0 and 1."""
-    width = len(y[0]) if len(y) else 0
-    if width > 1 and all(
-        len(row) == width and all(type(x) is int and x in (0, 1) for x in row) for row in y
-    ):
-        warnings.warn(
-            "y is taken for lists of the labels 0 and 1; if it is a binary matrix, pass "
-            "np.array(y)",
-            stacklevel=5,
-        )
-
-
-def _from_matrix(y, form):
+def _from_matrix(y: Examples, form: str) -> tuple[Targets, list[list[int]]]:
     labels = label_matrix(y, "y")
     # A dense array of other numbers may as well be several columns of classes.
     if not scipy.sparse.issparse(y) and not np.isin(y, (0, 1)).all():

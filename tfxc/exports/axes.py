@@ -1,7 +1,7 @@
 """New axes in a SavedModel's graph in a form that LiteRT converts."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,9 +20,14 @@ def expand_new_axes(path: Path) -> None:
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in saved.meta_graphs:
         for function in graph.graph_def.library.function:
-            constants = _constants(function.node_def)
-            rewritten: list[Any] = []
-            for node in function.node_def:
+            nodes = list(function.node_def)
+            constants = {
+                f"{node.name}:output:0": tf.make_ndarray(node.attr["value"].tensor)
+                for node in nodes
+                if node.op == "Const"
+            }
+            rewritten: list[node_def_pb2.NodeDef] = []
+            for node in nodes:
                 axes = _new_axes(node, constants)
                 rewritten += [node] if axes is None else _expanding(node, axes)
             del function.node_def[:]
@@ -30,32 +35,30 @@ def expand_new_axes(path: Path) -> None:
     path.write_bytes(saved.SerializeToString())
 
 
-def _constants(nodes):
-    found = (node for node in nodes if node.op == "Const")
-    return {f"{node.name}:output:0": tf.make_ndarray(node.attr["value"].tensor) for node in found}
-
-
-def _new_axes(node, constants):
+def _new_axes(node: node_def_pb2.NodeDef, constants: Mapping[str, np.ndarray]) -> list[int] | None:
     """Places of the new axes of a slice that does nothing else; None for any other node."""
     if node.op != "StridedSlice" or node.input[3] not in constants:
         return None
     strides = constants[node.input[3]]
-    new, begin, end = (_places(node, name, len(strides)) for name in ("new_axis", "begin", "end"))
+    count = len(strides)
+    new = _places(node, "new_axis", count)
     steps = {place for place, stride in enumerate(strides) if stride == 1}
-    whole = new | (begin & end & steps) == set(range(len(strides)))
+    untouched = _places(node, "begin", count) & _places(node, "end", count) & steps
+    whole = new | untouched == set(range(count))
     special = _places(node, "ellipsis", 32) | _places(node, "shrink_axis", 32)
     return sorted(new) if new and whole and not special else None
 
 
-def _places(node, name, count):
+def _places(node: node_def_pb2.NodeDef, name: str, count: int) -> set[int]:
     """Bits of a mask. An attribute is not looked up where it is missing: that would make it."""
     mask = node.attr[f"{name}_mask"].i if f"{name}_mask" in node.attr else 0
     return {place for place in range(count) if mask >> place & 1}
 
 
-def _expanding(node, axes):
+def _expanding(node: node_def_pb2.NodeDef, axes: list[int]) -> list[node_def_pb2.NodeDef]:
     """Nodes with the same result under the same name."""
-    made, source = [], node.input[0]
+    nodes = []
+    source = node.input[0]
     for number, axis in enumerate(axes):
         last = number == len(axes) - 1
         name = node.name if last else f"{node.name}/axis_{axis}"
@@ -66,6 +69,6 @@ def _expanding(node, axes):
         new.input.extend([source, f"{place.name}:output:0"])
         new.attr["T"].CopyFrom(node.attr["T"])
         new.attr["Tdim"].type = tf.int32.as_datatype_enum
-        made += [place, new]
+        nodes += [place, new]
         source = f"{name}:output:0"
-    return made
+    return nodes

@@ -28,14 +28,17 @@ from tfxc.ops.text.token_patterns import WORDS, python_pattern, shortest_run
 from tfxc.pretrained.tokenizer_json import missing_in_json, tokenizer_json
 
 if TYPE_CHECKING:
+    from tfxc.data.text.base import TextFeatures
     from tfxc.runs.loaded import LoadedRun
 
 
 #: Names in an exported folder.
-ABOUT, PROGRAM, TOKENIZER, TEXT_FEATURES = (
-    "export.json", "predict.py", "tokenize.py", "text_features",
-)  # fmt: skip
-_LABELS, _COMPILED = "labels.txt", "__pycache__"  # the second is Python's, once it has run them
+ABOUT = "export.json"
+PROGRAM = "predict.py"
+TOKENIZER = "tokenize.py"
+TEXT_FEATURES = "text_features"
+_LABELS = "labels.txt"
+_COMPILED = "__pycache__"  # Python's, once it has run the programs
 #: All names there may be, next to the model's.
 NAMES = (ABOUT, PROGRAM, TEXT_FEATURES, _LABELS, checksums.FILE, _COMPILED)
 _VERSION = 1
@@ -73,12 +76,14 @@ def write_bundle(
     features = loaded_run.text_features
     features = getattr(features, part) if part and features is not None else features
     if features is None or isinstance(features, GivenTerms):
-        takes, missing = input_kind, _missing_reader(input_kind)
+        takes = input_kind
+        if input_kind not in (SPARSE.name, DENSE.name, IMAGE.name):
+            return f"features of kind {input_kind}"
     else:
         takes = TEXT.name
         missing = _write_tokenizer(loaded_run, features, folder / TEXT_FEATURES, part)
-    if missing is not None:
-        return missing
+        if missing is not None:
+            return missing
     sizes = {name: loaded_run.manifest.get(name) for name in ("num_features", "image_shape")}
     content = {"version": _VERSION, **about, "input_kind": takes, **sizes}
     write_json(folder / ABOUT, content, indent=1)
@@ -86,12 +91,9 @@ def write_bundle(
     return None
 
 
-def _missing_reader(input_kind):
-    known = (SPARSE.name, DENSE.name, IMAGE.name)
-    return None if input_kind in known else f"features of kind {input_kind}"
-
-
-def _write_tokenizer(loaded_run, features, folder, part):
+def _write_tokenizer(
+    loaded_run: "LoadedRun", features: "TextFeatures", folder: Path, part: str
+) -> str | None:
     """What keeps ``tokenize.py`` from cutting the texts; None once it is there and does so."""
     missing = missing_in_tokenizer(features)
     if missing is not None:
@@ -99,23 +101,32 @@ def _write_tokenizer(loaded_run, features, folder, part):
     head = read_json(folder / "features.json")
     write_json(folder / "features.json", head | head_of_tokenizer(features), indent=1)
     subwords = isinstance(features, PretrainedTokens)
-    if subwords:
-        pieces, most = ordered_pieces(features.subwords), features.settings()["max_length"]
-        content = tokenizer_json(features.subwords, pieces, most)
+    if isinstance(features, PretrainedTokens):
+        assert features.subwords is not None, "those of a run are fitted"
+        pieces = ordered_pieces(features.subwords)
+        content = tokenizer_json(features.subwords, pieces, features.settings()["max_length"])
         write_json(folder / "tokenizer.json", content, indent=None)
-    alike = subwords and importlib.util.find_spec("tokenizers") is None  # cannot be compared
-    if not (alike or _cuts_alike(loaded_run, features, folder)):
-        if not subwords:
+    # Without the package, subwords cannot be compared.
+    if not subwords or importlib.util.find_spec("tokenizers") is not None:
+        texts = sample_rows(loaded_run)[1] or []
+        right = features.kind.tensors_of(features.kind.arrays_of(features.transform(texts)))
+        alike = all(
+            values.shape == right[name].shape
+            and np.allclose(values, right[name], rtol=_TOLERANCE, atol=_TOLERANCE)
+            for name, values in tokenize.load(folder)(texts).items()
+        )
+        if not alike and not subwords:
             raise RuntimeError(f"{TOKENIZER} does not cut texts as the run's {part or 'features'}")
-        (folder / "tokenizer.json").unlink()
-        return "subwords that the package tokenizers cuts otherwise"
+        if not alike:
+            (folder / "tokenizer.json").unlink()
+            return "subwords that the package tokenizers cuts otherwise"
     shutil.copyfile(_PROGRAMS / TOKENIZER, folder / TOKENIZER)
     names = sorted(path.name for path in folder.iterdir() if path.name != MARKER)
     mark(folder, "set of text features", [*names, _COMPILED])
     return None
 
 
-def missing_in_tokenizer(features: Any) -> str | None:
+def missing_in_tokenizer(features: "TextFeatures") -> str | None:
     """What text features need that ``tokenize.py`` does not have; None if it has everything.
 
     Args:
@@ -135,7 +146,7 @@ def missing_in_tokenizer(features: Any) -> str | None:
     return None
 
 
-def head_of_tokenizer(features: Any) -> dict[str, str]:
+def head_of_tokenizer(features: "TextFeatures") -> dict[str, str]:
     """What ``tokenize.py`` finds in ``features.json`` besides name and settings.
 
     Args:
@@ -167,14 +178,3 @@ def is_alike(pattern: str) -> bool:
     except re.error:
         return False
     return True
-
-
-def _cuts_alike(loaded_run, features, folder):
-    texts = sample_rows(loaded_run)[1]
-    found = tokenize.load(folder)(texts)
-    expected = features.kind.tensors_of(features.kind.arrays_of(features.transform(texts)))
-    return all(
-        values.shape == expected[name].shape
-        and np.allclose(values, expected[name], rtol=_TOLERANCE, atol=_TOLERANCE)
-        for name, values in found.items()
-    )

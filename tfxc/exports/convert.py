@@ -6,6 +6,7 @@ its folder, see ``tfxc.exports.bundle``.
 """
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,32 +116,65 @@ def export_model(
         >>> export_model(load_run("runs/quickstart"), "served", "onnx").input_kind  # doctest: +SKIP
         'sparse'
     """
-    folder, form = Path(folder), importlib.import_module(f"tfxc.exports.{name}").FORMAT
+    folder = Path(folder)
+    form = importlib.import_module(f"tfxc.exports.{name}").FORMAT
     form.require()
     kind = f"exported {name} model"
     check_target(loaded_run, folder, k, kind)
     if probabilities:
         loaded_run.model.check_probabilities()
     graph = Graph(_in_float32(loaded_run), k, form, probabilities)
-    weights, input_kind = _checked_size(graph, name), loaded_run.model.encoder.input_kind
+    weight_bytes = size_of(graph.function().get_concrete_function().graph.variables)
+    if weight_bytes > _MAX_BYTES:
+        raise ConfigError(
+            f"the weights take {weight_bytes / 2**30:.1f} GiB, and the format {name!r} holds less "
+            "than 2 GiB",
+            where="--format",
+            fix="choose savedmodel",
+        )
+    input_kind = loaded_run.model.encoder.input_kind
     with atomic_folder(folder, kind, (form.file, *NAMES)) as scratch:
-        path, agreement = scratch / form.file, None
+        path = scratch / form.file
+        agreement = None
         batch = form.write(graph, path)
         answers = outputs_of_function(form.open(path), batch)
         difference = Expected(loaded_run, k, probabilities).largest_difference(answers)
         if int8:
             form.quantise(graph, path, batch)
             agreement = agreement_of(loaded_run, form.open(path), k, batch, probabilities)
-            _check_agreement(agreement, min_agreement, name)
-        about = {"format": name, "file": form.file, "batch": batch, "k": k}
-        about["probabilities"] = probabilities
+            if agreement.share < min_agreement:
+                raise ConfigError(
+                    f"after quantisation only {agreement.share:.1%} of {agreement.examples} "
+                    f"examples ({agreement.source}) have the same best label, and scores differ "
+                    f"by up to {agreement.score_difference:.1e}; --min-agreement asks for "
+                    f"{min_agreement:.1%}, so nothing was written",
+                    where="--quantize",
+                    fix=f"export {name} without --quantize, or lower --min-agreement",
+                )
+        about = {
+            "format": name,
+            "file": form.file,
+            "batch": batch,
+            "k": k,
+            "probabilities": probabilities,
+        }
         missing = write_bundle(loaded_run, scratch, input_kind, about)
         checksums.record(scratch)
-        sizes = path.stat().st_size, folder_size(scratch), weights
-    return Converted(
-        folder, name, form.file, input_kind, k, batch, *sizes, difference, agreement,
-        probabilities, missing,
-    )  # fmt: skip
+        return Converted(
+            folder=folder,
+            format=name,
+            file=form.file,
+            input_kind=input_kind,
+            k=k,
+            batch=batch,
+            size_bytes=path.stat().st_size,
+            folder_bytes=folder_size(scratch),
+            weight_bytes=weight_bytes,
+            score_difference=difference,
+            agreement=agreement,
+            probabilities=probabilities,
+            missing=missing,
+        )
 
 
 class Graph:
@@ -157,9 +191,12 @@ class Graph:
     def __init__(
         self, loaded_run: "LoadedRun", k: int, form: "LiteRT | Onnx", probabilities: bool = False
     ) -> None:
-        self._model, self._manifest = loaded_run.model, loaded_run.manifest
+        self._model = loaded_run.model
+        self._manifest = loaded_run.manifest
         self._kind = KINDS[self._model.encoder.input_kind]  # of joined features, it takes a part
-        self._k, self._form, self._probabilities = k, form, probabilities
+        self._k = k
+        self._form = form
+        self._probabilities = probabilities
 
     def function(self, batch: int | None = None) -> Any:
         """The ``tf.function``, whose only concrete function is that of ``signature``.
@@ -167,9 +204,15 @@ class Graph:
         Args:
             batch: number of examples; None leaves it open.
         """
+
+        def answer(features: Mapping[str, Any] | tf.Tensor) -> dict[str, tf.Tensor]:
+            ids, scores = self._model.top_k(features, self._k, self._probabilities)
+            # Not "ids": a sparse bag's input is called that, and ONNX requires distinct names.
+            return {"label_ids": tf.cast(ids, tf.int32), "scores": tf.cast(scores, tf.float32)}
+
         form = self._form
         with bags_as(form.bags), handle_empty_batches(form.takes_empty_batches):
-            function = from_features(self._answer, self._kind, self._manifest, batch)
+            function = from_features(answer, self._kind, self._manifest, batch)
             function.get_concrete_function()
         return function
 
@@ -182,13 +225,8 @@ class Graph:
         """The ``tf.TensorSpec``s of ``function``."""
         return feature_signature(self._kind, self._manifest, batch)
 
-    def _answer(self, features):
-        ids, scores = self._model.top_k(features, self._k, self._probabilities)
-        # Not "ids": a sparse bag's input is called that, and ONNX requires distinct names.
-        return {"label_ids": tf.cast(ids, tf.int32), "scores": tf.cast(scores, tf.float32)}
 
-
-def _in_float32(loaded_run):
+def _in_float32(loaded_run: "LoadedRun") -> "LoadedRun":
     """The run with a model that computes in float32, which every runtime has kernels for."""
     training = loaded_run.config.training
     if training.precision == "float32":
@@ -197,27 +235,3 @@ def _in_float32(loaded_run):
     training = training.model_copy(update={"precision": "float32"})
     wide.config = wide.config.model_copy(update={"training": training})
     return wide
-
-
-def _checked_size(graph, name):
-    weights = size_of(graph.function().get_concrete_function().graph.variables)
-    if weights > _MAX_BYTES:
-        raise ConfigError(
-            f"weights of less than 2 GiB (the limit of the format {name!r}) expected, found "
-            f"{weights / 2**30:.1f} GiB",
-            where="--format",
-            fix="choose savedmodel",
-        )
-    return weights
-
-
-def _check_agreement(agreement, least, name):
-    if agreement.share >= least:
-        return
-    raise ConfigError(
-        f"at least {least:.1%} of examples with the same best label after quantisation expected, "
-        f"found {agreement.share:.1%} of {agreement.examples} ({agreement.source}); "
-        f"scores differ by up to {agreement.score_difference:.1e}; nothing was written",
-        where="--quantize",
-        fix=f"export {name} without --quantize, or lower --min-agreement",
-    )

@@ -3,10 +3,11 @@
 import re
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python.convert import ConverterError
 
@@ -37,12 +38,14 @@ class LiteRT:
             open batch damages its memory.
     """
 
-    file, bags, takes_empty_batches = "model.tflite", "segments", False
+    file = "model.tflite"
+    bags = "segments"
+    takes_empty_batches = False
 
     def require(self) -> None:
         """Nothing: TensorFlow has it all."""
 
-    def write(self, graph: "Graph", path: str | Path) -> int | None:
+    def write(self, graph: "Graph", path: Path) -> int | None:
         """Writes a model for any batch size, or where that fails for single examples.
 
         Args:
@@ -78,18 +81,25 @@ class LiteRT:
             interpreter = tf.lite.Interpreter(str(path))
         runner = interpreter.get_signature_runner("serving_default")
 
-        def run(inputs):
-            found = runner(**inputs)
-            return found["label_ids"], found["scores"]
+        def run(inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+            outputs = runner(**inputs)
+            return outputs["label_ids"], outputs["scores"]
 
         return run
 
-    def quantise(self, graph: "Graph", path: str | Path, batch: int | None) -> None:
+    def quantise(self, graph: "Graph", path: Path, batch: int | None) -> None:
         """Writes the model again, large weights as 8-bit integers ("dynamic range")."""
         self._convert(graph, path, batch, [tf.lite.Optimize.DEFAULT])
 
-    def _convert(self, graph, path, batch, optimizations=()):
-        function, module = graph.function(batch).get_concrete_function(), tf.Module()
+    def _convert(
+        self,
+        graph: "Graph",
+        path: Path,
+        batch: int | None,
+        optimizations: Sequence[tf.lite.Optimize] = (),
+    ) -> None:
+        function = graph.function(batch).get_concrete_function()
+        module = tf.Module()
         module.weights = list(function.graph.variables)
         saved = path.with_suffix(".saved")
         plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -100,24 +110,20 @@ class LiteRT:
         expand_new_axes(saved / "saved_model.pb")
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
         converter.optimizations = list(optimizations)
-        path.write_bytes(_converted(converter))
+        with captured_standard_error() as printed:
+            try:
+                path.write_bytes(converter.convert())
+            except ConverterError as error:
+                printed.seek(0)
+                text = f"{error}\n{printed.read().decode('utf-8', 'replace')}"
+                groups = [group for match in re.findall(_OPERATIONS, text) for group in match]
+                names = {name for group in groups for name in group.split(", ") if name}
+                raise _Refused(", ".join(sorted(names)) or str(error).splitlines()[0]) from error
         shutil.rmtree(saved)
 
 
 class _Refused(ValueError):
     """Names of operations, or what else the converter said."""
-
-
-def _converted(converter):
-    with captured_standard_error() as printed:
-        try:
-            return converter.convert()
-        except ConverterError as error:
-            printed.seek(0)
-            text = f"{error}\n{printed.read().decode('utf-8', 'replace')}"
-            found = re.findall(_OPERATIONS, text)
-            names = {name for pair in found for part in pair for name in part.split(", ") if name}
-            raise _Refused(", ".join(sorted(names)) or str(error).splitlines()[0]) from error
 
 
 FORMAT = LiteRT()

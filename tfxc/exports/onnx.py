@@ -4,7 +4,7 @@ import contextlib
 import functools
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,9 @@ import numpy as np
 from tfxc.core.errors import ConfigError, missing_package
 
 if TYPE_CHECKING:
+    import onnx
+    import tf2onnx
+
     from tfxc.exports.convert import Graph
 
 
@@ -28,7 +31,9 @@ class Onnx:
         takes_empty_batches: whether models answer batches of no examples.
     """
 
-    file, bags, takes_empty_batches = "model.onnx", "products", True
+    file = "model.onnx"
+    bags = "products"
+    takes_empty_batches = True
 
     def require(self) -> None:
         """Imports the packages.
@@ -53,6 +58,7 @@ class Onnx:
         Raises:
             ConfigError: operations have no equivalent in ONNX; they are named.
         """
+        import onnx
         import tf2onnx
 
         _teach_erfc()
@@ -60,8 +66,25 @@ class Onnx:
             model, _ = tf2onnx.convert.from_function(
                 graph.function(), graph.signature(), opset=_OPSET
             )
-        _check_operations(model)
-        _name_axes(model.graph, graph.tensors)
+        domains = {entry.domain for entry in model.opset_import}
+        unknown = {
+            node.op_type
+            for node in _nodes(model.graph)
+            if node.domain not in domains or not onnx.defs.has(node.op_type, node.domain)
+        }
+        if unknown:
+            raise ConfigError(
+                f"the model uses TensorFlow's {', '.join(sorted(unknown))}, for which ONNX has no "
+                "operation",
+                where="--format",
+                fix="choose savedmodel",
+            )
+        axes = {tensor.name: tensor.axes for tensor in graph.tensors}
+        for value in [*model.graph.input, *model.graph.output]:
+            names = axes.get(value.name, ("batch",))
+            for name, axis in zip(names, value.type.tensor_type.shape.dim, strict=False):
+                if isinstance(name, str):
+                    axis.dim_param = name
         path.write_bytes(model.SerializeToString())
 
     def open(self, path: str | Path) -> Callable[..., Any]:
@@ -96,7 +119,7 @@ class Onnx:
 
 
 @functools.cache
-def _teach_erfc():
+def _teach_erfc() -> None:
     """Gives tf2onnx the complementary error function, which exact GELU is made of."""
     from tf2onnx import utils
     from tf2onnx.handler import tf_op
@@ -104,37 +127,20 @@ def _teach_erfc():
     @tf_op("Erfc")
     class _Erfc:
         @classmethod
-        def version_9(cls, ctx, node, **_):
+        def version_9(
+            cls, ctx: "tf2onnx.graph.Graph", node: "tf2onnx.graph.Node", **_: object
+        ) -> None:
             """Writes 1 - erf(x)."""
-            kind, shapes = node.output_dtypes, node.output_shapes
-            error = ctx.make_node("Erf", node.input, dtypes=kind, shapes=shapes)
-            one = np.ones((), utils.map_onnx_to_numpy_type(kind[0]))
+            form = {"dtypes": node.output_dtypes, "shapes": node.output_shapes}
+            error = ctx.make_node("Erf", node.input, **form)
+            one = np.ones((), utils.map_onnx_to_numpy_type(node.output_dtypes[0]))
             one = ctx.make_const(utils.make_name("one"), one)
             ctx.remove_node(node.name)
-            parts, place = [one.output[0], error.output[0]], {"name": node.name}
-            ctx.make_node("Sub", parts, outputs=node.output, dtypes=kind, shapes=shapes, **place)
+            parts = [one.output[0], error.output[0]]
+            ctx.make_node("Sub", parts, outputs=node.output, name=node.name, **form)
 
 
-def _check_operations(model):
-    import onnx
-
-    known = {entry.domain: entry.version for entry in model.opset_import}
-    unknown = sorted(
-        {
-            node.op_type
-            for node in _nodes(model.graph)
-            if node.domain not in known or not onnx.defs.has(node.op_type, node.domain)
-        }
-    )
-    if unknown:
-        raise ConfigError(
-            f"the model uses TensorFlow's {', '.join(unknown)}, for which ONNX has no operation",
-            where="--format",
-            fix="choose savedmodel",
-        )
-
-
-def _nodes(graph):
+def _nodes(graph: "onnx.GraphProto") -> "Iterator[onnx.NodeProto]":
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -142,17 +148,8 @@ def _nodes(graph):
                 yield from _nodes(attribute.g)
 
 
-def _name_axes(graph, tensors):
-    axes = {tensor.name: tensor.axes for tensor in tensors}
-    for value in [*graph.input, *graph.output]:
-        names = axes.get(value.name, ("batch",))
-        for name, axis in zip(names, value.type.tensor_type.shape.dim, strict=False):
-            if isinstance(name, str):
-                axis.dim_param = name
-
-
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Without the notes of the converter and the quantiser, which are for their authors."""
     logging.disable(logging.ERROR)
     try:

@@ -17,19 +17,21 @@ from tfxc.data.text.joined import given_terms
 from tfxc.inference.searcher import Searcher
 
 if TYPE_CHECKING:
+    from tfxc.encoders.base import Encoder
     from tfxc.ranker.calibration import Calibration
     from tfxc.runs.loaded import LoadedRun
 
 
 # Of scores, relative to the largest one. In half precision a last bit of a feature may tip the
 # rounding of a hidden unit.
-_TOLERANCE, _HALF_PRECISION_TOLERANCE = 1e-4, 2e-2
-_CALIBRATED_TOLERANCE = (
-    1e-6  # of a probability, in addition to what the tolerance of its score allows
-)
+_TOLERANCE = 1e-4
+_HALF_PRECISION_TOLERANCE = 2e-2
+# Of a probability, in addition to what the tolerance of its score allows.
+_CALIBRATED_TOLERANCE = 1e-6
 _SMALLEST = 1e-30  # probabilities below count as equal
 _SAMPLES = 8
-_EXAMPLES, _BATCH = 512, 64
+_EXAMPLES = 512
+_BATCH = 64
 
 
 class Expected:
@@ -48,7 +50,8 @@ class Expected:
     def __init__(self, loaded_run: "LoadedRun", k: int, probabilities: bool = False) -> None:
         self._run = loaded_run
         self._rows, self._texts = sample_rows(loaded_run)
-        model, self._tolerance = loaded_run.model, tolerance_of(loaded_run)
+        model = loaded_run.model
+        self._tolerance = tolerance_of(loaded_run)
         self._calibration = model.calibration if probabilities else None
         self._relative = probabilities and self._calibration is None
         features = scaled(self._rows, loaded_run.manifest).batch()["features"]
@@ -67,12 +70,14 @@ class Expected:
             RuntimeError: it is not a rounding difference, or the label ids differ: a bug.
         """
         worst = 0.0
-        for what, part, found in answers(self._run, self._rows, self._texts):
-            pair = [found, tuple(values[part] for values in self._values)]
+        for question, part, (ids, scores) in answers(self._run, self._rows, self._texts):
+            right_ids, right = (values[part] for values in self._values)
             if self._relative:  # of logarithms it is no smaller than that of the probabilities
-                pair = [_logarithms(*values) for values in pair]
+                # NaN stays NaN.
+                scores = np.log(np.maximum(scores, _SMALLEST))
+                right = np.log(np.maximum(right, _SMALLEST))
             difference = checked_difference(
-                pair[0], pair[1], self._tolerance, what, self._calibration
+                (ids, scores), (right_ids, right), self._tolerance, question, self._calibration
             )
             worst = max(worst, difference)
         return worst
@@ -81,13 +86,25 @@ class Expected:
 def outputs_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
     """The ``answers`` of the SavedModel in ``folder``: of all examples, by every signature."""
 
-    def answers(loaded_run, rows, texts):
-        served = tf.saved_model.load(str(folder)).signatures
-        given = given_terms(loaded_run.text_features) is not None
-        for name, arguments in _inputs(rows, texts, given).items():
-            found = served[name](**arguments)
-            found = found["ids"].numpy(), found["scores"].numpy()
-            yield f"the SavedModel's signature {name!r}", slice(None), found
+    def answers(
+        loaded_run: "LoadedRun", rows: Rows, texts: list[str] | None
+    ) -> Iterator[tuple[str, slice, tuple[np.ndarray, np.ndarray]]]:
+        signatures = tf.saved_model.load(str(folder)).signatures
+        features = _tensors(rows.kind.tensors_of(rows.arrays))
+        inputs = {"serving_default": features}
+        if rows.kind is IMAGE:  # PNG files lose nothing: the same pixels reach both signatures
+            files = [tf.io.encode_png(image).numpy() for image in rows.images]
+            inputs["encoded"] = {ENCODED.inputs[0]: tf.constant(files)}
+        else:
+            inputs["features"] = features
+        if texts is not None:
+            inputs["serving_default"] = {TEXT.name: tf.constant(texts)}
+            if given_terms(loaded_run.text_features) is not None:
+                inputs["serving_default"] |= {name: features[name] for name in SPARSE.inputs}
+        for name, arguments in inputs.items():
+            outputs = signatures[name](**arguments)
+            answer = (outputs["ids"].numpy(), outputs["scores"].numpy())
+            yield f"the SavedModel's signature {name!r}", slice(None), answer
 
     return answers
 
@@ -102,20 +119,18 @@ def outputs_of_function(
         batch: 1 if the model reads single examples only.
     """
 
-    def answers(loaded_run, rows, _texts):
-        encoder, count = loaded_run.model.encoder, len(rows)
+    def answers(
+        loaded_run: "LoadedRun", rows: Rows, _texts: list[str] | None
+    ) -> Iterator[tuple[str, slice, tuple[np.ndarray, np.ndarray]]]:
+        count = len(rows)
         single = [(place, place + 1) for place in range(count)]
         for first, last in single if batch else [(0, count), (1, 4), *single]:
-            found = model(_arguments(rows.slice(first, last).batch()["features"], encoder))
-            what = f"the converted model, asked for {last - first} examples,"
-            yield what, slice(first, last), found
+            features = rows.slice(first, last).batch()["features"]
+            answer = model(_arguments(features, loaded_run.model.encoder))
+            question = f"the converted model, asked for {last - first} examples,"
+            yield question, slice(first, last), answer
 
     return answers
-
-
-def _logarithms(ids, probabilities):
-    # NaN stays NaN.
-    return ids, np.log(np.maximum(probabilities, _SMALLEST))
 
 
 def tolerance_of(loaded_run: "LoadedRun") -> float:
@@ -125,44 +140,48 @@ def tolerance_of(loaded_run: "LoadedRun") -> float:
 
 
 def checked_difference(
-    found: tuple[np.ndarray, np.ndarray],
-    expected: tuple[np.ndarray, np.ndarray],
+    answer: tuple[np.ndarray, np.ndarray],
+    reference: tuple[np.ndarray, np.ndarray],
     tolerance: float,
-    what: str,
+    question: str,
     calibration: "Calibration | None" = None,
 ) -> float:
-    """Largest difference of the scores found to those expected.
+    """Largest difference of an exported model's scores to those of the run's model.
 
     Args:
-        found: NumPy (ids, scores), both (batch, k).
-        expected: the same of the run's model.
+        answer: NumPy (ids, scores) of the exported model, both (batch, k).
+        reference: the same of the run's model.
         tolerance: see ``tolerance_of``.
-        what: was asked, for the message.
-        calibration: ``Calibration``, if the scores found are its probabilities of those expected.
+        question: what was asked, for the message.
+        calibration: ``Calibration``, if the exported model's scores are its probabilities of those
+            of the run's model.
 
     Raises:
         RuntimeError: it is not a rounding difference, or ids differ whose scores are not a tie.
     """
-    (ids, scores), (expected_ids, wanted) = found, expected
-    right = wanted if calibration is None else calibration.apply(wanted)
+    ids, scores = answer
+    right_ids, raw = reference
+    right = raw if calibration is None else calibration.apply(raw)
     with np.errstate(invalid="ignore"):
         difference = float(np.where(scores == right, 0, np.abs(scores - right)).max())
-        gaps = np.abs(np.diff(wanted, axis=1, append=-np.inf))  # the last may tie with the next
-    finite = np.abs(wanted[np.isfinite(wanted)])  # lists may be short
+        gaps = np.abs(np.diff(raw, axis=1, append=-np.inf))  # the last may tie with the next
+    finite = np.abs(raw[np.isfinite(raw)])  # lists may be short
     tolerance *= max(1.0, float(finite.max(initial=0)))
     close = np.minimum(gaps, np.roll(gaps, 1, axis=1)) <= tolerance
     close[:, -1] = True
-    least = most = right
+    least = right
+    most = right
     if calibration is not None:  # where its map is steep, rounding moves a probability far
-        least, most = (calibration.apply(wanted + step) for step in (-tolerance, tolerance))
+        least = calibration.apply(raw - tolerance)
+        most = calibration.apply(raw + tolerance)
         tolerance = _CALIBRATED_TOLERANCE
     # Not NaN either, which no comparison holds for.
     within = (scores >= least - tolerance) & (scores <= most + tolerance)
-    if not within.all() or ((ids != expected_ids) & ~close).any():
+    if not within.all() or ((ids != right_ids) & ~close).any():
         raise RuntimeError(
-            f"{what} does not match the trained model: scores "
+            f"{question} does not match the trained model: scores "
             f"differ by up to {difference:g}, ids {ids[:2].tolist()} instead of "
-            f"{expected_ids[:2].tolist()}"
+            f"{right_ids[:2].tolist()}"
         )
     return difference
 
@@ -176,16 +195,30 @@ def sample_rows(loaded_run: "LoadedRun") -> tuple[Rows, list[str] | None]:
     Returns:
         tuple: ``Rows``; the texts they were made of, or None.
     """
-    kind, manifest, draw = loaded_run.kind, loaded_run.manifest, np.random.default_rng(0)
-    texts, width = loaded_run.text_features, manifest["num_features"]
-    if texts is None:
-        arrays, lines = kind.example(manifest, _SAMPLES, draw), None
+    kind = loaded_run.kind
+    manifest = loaded_run.manifest
+    draw = np.random.default_rng(0)
+    features: Any = loaded_run.text_features
+    width = manifest["num_features"]
+    texts = None
+    if features is None:
+        arrays = kind.example(manifest, _SAMPLES, draw)
     else:
-        lines = _sample_texts(texts, draw)
-        arrays = kind.arrays_of(_made(texts, lines, manifest, draw))
+        parts = [getattr(features, name) for name in features.kind.components] or [features]
+        terms = [term for part in parts for term in part.vocabulary() or ()]
+        terms = terms or ["The", "quick", "brown", "fox", "jumps", "Über", "Straße"]
+        texts = [" ".join(draw.choice(terms, 12)) for _ in range(_SAMPLES)]
+        texts += [texts[0].upper(), "", "İstanbul, ΟΔΟΣ: naïve 日本語 x"]
+        if given_terms(features) is None:
+            arrays = kind.arrays_of(features.transform(texts))
+        else:
+            random = SPARSE.example(manifest, len(texts), draw)
+            csr = (random["values"], random["indices"], random["indptr"])
+            matrix = scipy.sparse.csr_matrix(csr, (len(texts), width))
+            arrays = kind.arrays_of(features.transform(texts, features=matrix))
     count = kind.columns[0].count(arrays)
     unlabelled: dict[str, Any] = {"label_indptr": np.zeros(count + 1), "label_ids": []}
-    return Rows(kind, arrays, **unlabelled, num_features=width), lines
+    return Rows(kind, arrays, **unlabelled, num_features=width), texts
 
 
 def scaled(rows: Rows, manifest: Mapping[str, Any]) -> Rows:
@@ -195,40 +228,6 @@ def scaled(rows: Rows, manifest: Mapping[str, Any]) -> Rows:
     matrix = rows.kind.matrix(rows.batch()["features"], rows.num_features)
     arrays = rows.kind.arrays_of(normalize(matrix, manifest["row_normalise"]))
     return Rows(rows.kind, arrays, **rows.labels, num_features=rows.num_features)
-
-
-def _inputs(rows, texts, given):
-    """Arguments of every signature of a SavedModel for the same examples."""
-    raw = _tensors(rows.kind.tensors_of(rows.arrays))
-    inputs = {"serving_default": raw}
-    if rows.kind is IMAGE:  # PNG files lose nothing: the same pixels reach both signatures
-        files = [tf.io.encode_png(image).numpy() for image in rows.images]
-        inputs["encoded"] = {ENCODED.inputs[0]: tf.constant(files)}
-    else:
-        inputs["features"] = raw
-    if texts is not None:
-        inputs["serving_default"] = {TEXT.name: tf.constant(texts)}
-        if given:
-            inputs["serving_default"] |= {name: raw[name] for name in SPARSE.inputs}
-    return inputs
-
-
-def _made(features, texts, manifest, draw):
-    """What text features make of texts; random features next to them where these are given."""
-    if given_terms(features) is None:
-        return features.transform(texts)
-    arrays = SPARSE.example(manifest, len(texts), draw)
-    parts = (arrays["values"], arrays["indices"], arrays["indptr"])
-    shape = (len(texts), manifest["num_features"])
-    return features.transform(texts, features=scipy.sparse.csr_matrix(parts, shape))
-
-
-def _sample_texts(features, draw):
-    parts = [getattr(features, name) for name in features.kind.components] or [features]
-    terms = [term for part in parts for term in part.vocabulary() or ()]
-    terms = terms or ["The", "quick", "brown", "fox", "jumps", "Über", "Straße"]
-    texts = [" ".join(draw.choice(terms, 12)) for _ in range(_SAMPLES)]
-    return [*texts, texts[0].upper(), "", "İstanbul, ΟΔΟΣ: naïve 日本語 x"]
 
 
 class Agreement(NamedTuple):
@@ -259,15 +258,17 @@ def agreement_of(
     Where the run has no dev split, its training file is read; where that is missing, features are
     drawn at random.
     """
-    rows, source = examples_of(loaded_run)
+    batches, source = examples_of(loaded_run)
     search = Searcher(loaded_run.model, k, probabilities=probabilities)
-    same, count, worst = 0, 0, 0.0
-    for raw, features in rows(batch or _BATCH):
-        ids, scores = search(_batch(features))
-        found_ids, found = model(raw)
-        same += int((found_ids[:, 0] == ids[:, 0]).sum())
+    same = 0
+    count = 0
+    worst = 0.0
+    for arguments, features in batches(batch or _BATCH):
+        right_ids, right = search(_batch(features))
+        ids, scores = model(arguments)
+        same += int((ids[:, 0] == right_ids[:, 0]).sum())
         count += len(ids)
-        worst = max(worst, float(np.abs(found - scores).max()))
+        worst = max(worst, float(np.abs(scores - right).max()))
     return Agreement(same / count, count, source, worst)
 
 
@@ -287,28 +288,30 @@ def examples_of(loaded_run: "LoadedRun") -> tuple[Callable[[int], Iterator[Any]]
     try:
         reader = open_split(data, split)
         rows = next(iter(loaded_run.rows(reader, size=_EXAMPLES)))
-        found = f"the first of {split} data {sources[split]}"
+        source = f"the first of {split} data {sources[split]}"
     except (UserError, StopIteration):  # the file has gone, or is another one
         rows = scaled(sample_rows(loaded_run)[0], loaded_run.manifest)
-        found = "random features: the run's data is not there"
+        source = "random features: the run's data is not there"
     encoder = loaded_run.model.encoder
 
-    def batches(size):
+    def batches(size: int) -> Iterator[Any]:
         for first in range(0, len(rows), size):
             features = rows.slice(first, first + size).batch()["features"]
             yield _arguments(features, encoder), features
 
-    return batches, found
+    return batches, source
 
 
-def _batch(features):
+def _batch(features: Mapping[str, Any] | np.ndarray) -> dict[str, Any]:
     return {"features": _tensors(features)}
 
 
-def _tensors(features):
+def _tensors(features: Mapping[str, Any] | np.ndarray) -> Any:
     return tf.nest.map_structure(tf.constant, features)
 
 
-def _arguments(features, encoder):
+def _arguments(
+    features: Mapping[str, Any] | np.ndarray, encoder: "Encoder"
+) -> dict[str, np.ndarray]:
     """The arguments of a converted model: the part of the features that the encoder reads."""
     return KINDS[encoder.input_kind].unpack(encoder.select_features(features))

@@ -25,7 +25,7 @@ from tfxc.ops.file_errors import os_errors
 from tfxc.ops.gradients import without_gradients
 
 if TYPE_CHECKING:
-    from tfxc.data.kinds import FeatureKind
+    from tfxc.data.kinds import FeatureKind, Input
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -113,8 +113,13 @@ def export_savedmodel(
         with without_gradients():
             model = ServedModel(loaded_run, k, probabilities)
         with os_errors(folder):
-            _write(model, scratch)
-        input_kind, weights = model.input_kind, size_of(model.weights)
+            # Gradients of tfxc's own ops hold on to tensors that cannot be saved; serving needs
+            # none.
+            plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+            tf.saved_model.save(model, str(scratch), signatures=model.functions, options=plain)
+            forget_gradients(scratch / "saved_model.pb")
+        input_kind = model.input_kind
+        weights = size_of(model.weights)
         del model
         loaded_run.release()
         difference = expected.largest_difference(outputs_of_savedmodel(scratch))
@@ -123,13 +128,6 @@ def export_savedmodel(
         checksums.record(scratch)
         size = folder_size(scratch)
     return Exported(folder, input_kind, k, size, weights, difference, probabilities)
-
-
-def _write(model, folder):
-    # Gradients of tfxc's own ops hold on to tensors that cannot be saved; serving needs none.
-    plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(model, str(folder), signatures=model.functions, options=plain)
-    forget_gradients(folder / "saved_model.pb")
 
 
 class ServedModel(tf.Module):
@@ -153,11 +151,19 @@ class ServedModel(tf.Module):
 
     def __init__(self, loaded_run: "LoadedRun", k: int, probabilities: bool = False) -> None:
         super().__init__()
-        self.names = _label_names(loaded_run)
-        texts, folder = loaded_run.text_features, loaded_run.folder / "assets" / "text_features"
-        self.from_texts = None if texts is None else texts.graph(folder)
-        kind, self.input_kind = loaded_run.kind, loaded_run.input_kind
-        answer = _answer(loaded_run.model, self.names, k, probabilities)
+        self.names = names = _label_names(loaded_run)
+        texts = loaded_run.text_features
+        folder = loaded_run.folder / "assets" / "text_features"
+        self.from_texts: Any = None if texts is None else texts.graph(folder)
+        self.input_kind = loaded_run.input_kind
+        kind = loaded_run.kind
+        model = loaded_run.model
+
+        def answer(features: Mapping[str, Any] | tf.Tensor) -> dict[str, tf.Tensor]:
+            ids, scores = model.top_k(features, k, probabilities)
+            labels = names.lookup(tf.cast(ids, tf.int64))
+            return {"labels": labels, "ids": ids, "scores": tf.cast(scores, tf.float32)}
+
         features = from_features(answer, kind, loaded_run.manifest).get_concrete_function()
         self.functions = {"serving_default": features}
         if kind is IMAGE:
@@ -177,12 +183,13 @@ class ServedModel(tf.Module):
                 self.functions["encode"] = _from_raw(
                     raw_input, lambda *raw: self._vectors(loaded_run, *raw)
                 )
-        found = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
-        self.weights = list(found.values())
+        variables = {v.ref(): v for f in self.functions.values() for v in f.graph.variables}
+        self.weights = list(variables.values())
 
-    def _vectors(self, loaded_run, *raw):
+    def _vectors(self, loaded_run: "LoadedRun", *raw: tf.Tensor) -> dict[str, tf.Tensor]:
         """The vectors of labels' texts, which are cut as in training."""
-        features, length = self.from_texts(*raw), loaded_run.model.head.label_length
+        features = self.from_texts(*raw)
+        length = loaded_run.model.head.label_length
         if length is not None:
             tokens = TOKENS.unpack(TOKENS.select_features(features))["tokens"][:, :length]
             features = {**features, "tokens": tokens} if isinstance(features, dict) else tokens
@@ -199,20 +206,9 @@ def forget_gradients(path: Path) -> None:
     path.write_bytes(saved.SerializeToString())
 
 
-def _answer(model, names, k, probabilities):
-    """Function of features -> the signature's outputs."""
-
-    def answer(features):
-        ids, scores = model.top_k(features, k, probabilities)
-        labels = names.lookup(tf.cast(ids, tf.int64))
-        return {"labels": labels, "ids": ids, "scores": tf.cast(scores, tf.float32)}
-
-    return answer
-
-
-def _from_raw(given, answer):
+def _from_raw(raw_input: "Input", answer: Callable[..., Any]) -> Any:
     """The concrete function of ``answer``, a function of the tensors of an ``Input``."""
-    signature = [tensor.spec() for tensor in given.tensors({})]
+    signature = [tensor.spec() for tensor in raw_input.tensors({})]
     function = tf.function(answer, input_signature=signature, autograph=False)
     return function.get_concrete_function()
 
@@ -233,7 +229,7 @@ def from_features(
     """
     scaled = manifest["row_normalise"] == "l2"
 
-    def from_tensors(*values):
+    def from_tensors(*values: tf.Tensor) -> Any:
         tensors = dict(zip(kind.inputs, values, strict=True))
         return answer(kind.pack(kind.unit_rows(tensors) if scaled else tensors))
 
@@ -252,7 +248,7 @@ def feature_signature(
     return [tensor.spec(batch) for tensor in kind.tensors(manifest)]
 
 
-def _label_names(loaded_run):
+def _label_names(loaded_run: "LoadedRun") -> tf.lookup.StaticHashTable:
     """Table from label id to name; the empty text for ids that stand for no label."""
     loaded_run.vocabulary  # noqa: B018 (TensorFlow reads the file: it has to be whole)
     lines = tf.lookup.TextFileInitializer(
@@ -283,7 +279,9 @@ def check_target(loaded_run: "LoadedRun", folder: str | Path, k: int, kind: str)
     num_labels = loaded_run.manifest["num_labels"]
     if not 1 <= k <= num_labels:
         raise ConfigError(
-            f"1 to {num_labels} labels (the run's) expected, found {k}", where="k", fix="lower k"
+            f"k is {k}, but the run has {num_labels} labels",
+            where="k",
+            fix=f"give 1 to {num_labels}",
         )
     check_own(folder, kind)
 

@@ -8,7 +8,7 @@ Sources: https://www.tensorflow.org/tfx/serving/saved_model_warmup;
 tensorflow_serving/apis/prediction_log.proto, predict.proto and model.proto.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,29 +63,27 @@ def export_for_serving(
     version = following if version is None else version
     if version in known:
         raise ConfigError(
-            f"a version that does not exist yet expected, found {folder / str(version)}",
+            f"{folder / str(version)} already exists",
             where="--version",
             fix=f"choose {following}, or leave it out",
         )
-    manifest, name = loaded_run.manifest, folder.resolve().name
+    name = folder.resolve().name
 
-    def add_requests(saved):
+    def add_requests(saved: Path) -> None:
         path = saved / WARM_UP
         path.parent.mkdir(exist_ok=True)
         with tf.io.TFRecordWriter(str(path)) as writer:
-            for signature, inputs in _requests(loaded_run.input_kind, manifest):
+            for signature, inputs in _requests(loaded_run.input_kind, loaded_run.manifest):
                 writer.write(prediction_log(name, signature, inputs))
 
-    return export_savedmodel(
-        loaded_run, folder / str(version), k, probabilities, add=add_requests
-    )  # fmt: skip
+    return export_savedmodel(loaded_run, folder / str(version), k, probabilities, add=add_requests)
 
 
-def _requests(input_kind, sizes):
+def _requests(input_kind: str, sizes: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Signatures and inputs of the warm-up requests."""
     for count in _BATCHES:
         if input_kind in (TEXT.name, TEXT_AND_FEATURES.name):
-            inputs = {"text": ["some text"] * count}
+            inputs: dict[str, Any] = {"text": ["some text"] * count}
             if input_kind == TEXT_AND_FEATURES.name:
                 inputs |= SPARSE.tensors_of(SPARSE.example(sizes, count))
         else:

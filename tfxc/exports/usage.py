@@ -7,15 +7,16 @@ from tfxc.data.kinds import INPUTS
 from tfxc.exports.bundle import PROGRAM
 
 if TYPE_CHECKING:
+    from tfxc.data.kinds import Tensor
     from tfxc.exports.convert import Converted
     from tfxc.runs.loaded import LoadedRun
 
 
-_OF_TEXTS = """\
+_INPUTS_BY_TFXC = """\
 from tfxc.data.text.registry import load_text_features
 texts = load_text_features("{folder}/text_features")
 inputs = texts.kind.tensors_of(texts.kind.arrays_of(texts.transform(["some text"])))"""
-_ALONE = """\
+_INPUTS_BY_PROGRAM = """\
 import sys; sys.path.insert(0, "{folder}")
 from text_features.tokenize import load
 inputs = load("{folder}/text_features")(["some text"])"""
@@ -59,7 +60,7 @@ def numpy_inputs(input_kind: str, manifest: Mapping[str, Any]) -> str:
     return f"inputs = {{{', '.join(arrays)}}}"
 
 
-def _example(tensor, constant, zeros, dtype):
+def _example(tensor: "Tensor", constant: str, zeros: str, dtype: str) -> str:
     """Python that makes an example of an input by two functions of a library."""
     if tensor.values is None:
         return f"{zeros}({tensor.shape(1)}, {dtype})"
@@ -75,6 +76,21 @@ def report_of_model(done: "Converted", loaded_run: "LoadedRun") -> str:
     """
     manifest = loaded_run.manifest
     inputs = inputs_of(done.input_kind, manifest)
+    program = f"  predict  python {done.folder / PROGRAM} FILE (without tfxc and TensorFlow)"
+    if done.missing is not None:
+        program = f"  no {PROGRAM}: it does not know {done.missing.rstrip(',')}"
+    quantised = []
+    if done.agreement is not None:
+        share, examples, source, difference = done.agreement
+        quantised = [
+            f"  with 8-bit weights the same best label for {share:.1%} of {examples} examples "
+            f"({source}); scores differ by at most {difference:.1e}"
+        ]
+    if loaded_run.text_features is None:
+        code = ["import numpy as np", numpy_inputs(done.input_kind, manifest)]
+    else:
+        cut = _INPUTS_BY_TFXC if done.missing else _INPUTS_BY_PROGRAM
+        code = [cut.format(folder=done.folder)]
     return "\n".join(
         [
             f"{done.folder}: {done.folder_bytes / 1e6:,.1f} MB, of which {done.file} "
@@ -86,38 +102,12 @@ def report_of_model(done: "Converted", loaded_run: "LoadedRun") -> str:
             *(["           scores are probabilities"] * done.probabilities),
             "  checked against the run's model: scores differ by at most "
             f"{done.score_difference:.1e}" + (", before quantising" if done.agreement else ""),
-            *_agreement(done.agreement),
-            _program(done),
+            *quantised,
+            program,
             "",
-            *_code(done, loaded_run),
+            *code,
+            _CALLS[done.format].format(folder=done.folder, file=done.file),
+            f'names = open("{done.folder}/labels.txt", encoding="utf-8").read().split("\\n")',
+            "print([[names[i] for i in row] for row in ids])",
         ]
     )
-
-
-def _agreement(found):
-    if found is None:
-        return []
-    return [
-        f"  with 8-bit weights the same best label for {found.share:.1%} of {found.examples} "
-        f"examples ({found.source}); scores differ by at most {found.score_difference:.1e}"
-    ]
-
-
-def _program(done):
-    if done.missing is not None:
-        return f"  no {PROGRAM}: it does not know {done.missing.rstrip(',')}"
-    return f"  predict  python {done.folder / PROGRAM} FILE (without tfxc and TensorFlow)"
-
-
-def _code(done, loaded_run):
-    """Lines of Python."""
-    if loaded_run.text_features is not None:
-        lines = [(_OF_TEXTS if done.missing else _ALONE).format(folder=done.folder)]
-    else:
-        lines = ["import numpy as np", numpy_inputs(done.input_kind, loaded_run.manifest)]
-    return [
-        *lines,
-        _CALLS[done.format].format(folder=done.folder, file=done.file),
-        f'names = open("{done.folder}/labels.txt", encoding="utf-8").read().split("\\n")',
-        "print([[names[i] for i in row] for row in ids])",
-    ]

@@ -48,89 +48,78 @@ def read_centres(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     paths = _shards(path) if path.is_dir() else [existing_file(path)]
-    shards = [_weight(load_torch(one), one) for one in paths]
+    shards = [_weight(load_torch(file), file) for file in paths]
     shapes = [shard.shape for shard in shards]
+    arrays = (np.array(shard.array(), np.float32) for shard in shards)
     if len(shards) == 1:
-        _refuse_one_of_many(path, shapes[0])
-        return _float32(shards[0])
+        match = next(filter(None, (form.fullmatch(path.name) for form in _FILES)), None)
+        if match is not None and len(shapes[0]) != 3:
+            ranks = sum(bool(match.re.fullmatch(file.name)) for file in path.parent.iterdir())
+            if ranks > 1 or int(match[1]):
+                raise DataError(
+                    f"the file has the centres of rank {match[1]} alone, of {ranks} ranks",
+                    where=path,
+                    fix="give the folder",
+                )
+        return next(arrays)
     if any(len(shape) != 2 or shape[1] != shapes[0][-1] for shape in shapes):
         three = any(len(shape) == 3 for shape in shapes)
         raise DataError(
-            f"shards (classes, dim) of one width expected, found {', '.join(map(str, shapes))}",
+            f"the shards are not all (classes, dim) of one width: {', '.join(map(str, shapes))}",
             where=path,
-            fix="MHE's ranks each have all centres: name one file" if three else None,
+            fix="name one file: each of MHE's ranks has all centres"
+            if three
+            else "give the files of one training",
         )
     rows = [shape[0] for shape in shapes]
-    _check_rows(rows, path)
+    total = sum(rows)
+    ranks = len(rows)
+    shares = [total // ranks + (rank < total % ranks) for rank in range(ranks)]
+    if rows != shares:
+        raise DataError(
+            f"the ranks have {', '.join(map(str, rows))} classes instead of "
+            f"{', '.join(map(str, shares))}, the shares of {total:,} classes",
+            where=path,
+            fix="give the files of one training, of all its ranks",
+        )
     # That the last ranks are missing does not show in the files.
-    NOTES.info(f"{path}: {len(rows)} ranks, {sum(rows):,} classes")
-    return np.concatenate([_float32(shard) for shard in shards])
+    NOTES.info(f"{path}: {ranks} ranks, {total:,} classes")
+    return np.concatenate(list(arrays))
 
 
-def _float32(tensor):
-    return np.array(tensor.array(), np.float32)
-
-
-def _shards(folder):
+def _shards(folder: Path) -> list[Path]:
     """The files of ranks 0, 1, ... in their order."""
     for form in _FILES:
-        matches = [(form.fullmatch(one.name), one) for one in folder.iterdir()]
-        found = {int(match[1]): one for match, one in matches if match}
-        missing = set(range(max(found, default=-1) + 1)) - set(found)
+        matches = [(form.fullmatch(file.name), file) for file in folder.iterdir()]
+        files = {int(match[1]): file for match, file in matches if match}
+        missing = set(range(max(files, default=-1) + 1)) - set(files)
         if missing:
-            names = form.pattern.replace("\\", "").replace("(d+)", str(min(missing)))
+            name = form.pattern.replace("\\", "").replace("(d+)", str(min(missing)))
             raise DataError(
-                f"a file of every rank up to {max(found)} expected, {names} is missing",
+                f"{name} is missing: the ranks go up to {max(files)}",
                 where=folder,
                 fix="copy the files of all ranks",
             )
-        if found:
-            return [found[rank] for rank in sorted(found)]
+        if files:
+            return [files[rank] for rank in sorted(files)]
     raise DataError(
-        f"{_FORMS} of each rank R expected, found none",
+        f"the folder has no {_FORMS} of ranks R",
         where=folder,
         fix="give the output folder of the training, or a file",
     )
 
 
-def _weight(content, path):
+def _weight(content: object, path: Path) -> TorchTensor:
     for key in ("state_dict_softmax_fc", "state_dict", "weight"):
         if isinstance(content, dict) and key in content:
             content = content[key]
-    tensor = isinstance(content, TorchTensor)
-    if not tensor or len(content.shape) not in (2, 3) or not all(content.shape):
-        what = content if tensor else type(content).__name__
-        if isinstance(content, dict):
-            what = f"the keys {', '.join(map(str, content))}"
-        raise DataError(
-            f"class centres (classes, dim) as a tensor 'weight' expected, found {what}",
-            where=path,
-            fix="save them with torch.save, in InsightFace with save_all_states",
-        )
-    return content
-
-
-def _check_rows(rows, path):
-    total, ranks = sum(rows), len(rows)
-    expected = [total // ranks + (rank < total % ranks) for rank in range(ranks)]
-    if rows != expected:
-        raise DataError(
-            f"{', '.join(map(str, expected))} classes in the ranks of {total:,} classes expected, "
-            f"found {', '.join(map(str, rows))}",
-            where=path,
-            fix="give the files of one training, of all its ranks",
-        )
-
-
-def _refuse_one_of_many(path, shape):
-    """Refuses a shard that is named alone."""
-    form = next((form for form in _FILES if form.fullmatch(path.name)), None)
-    if form is None or len(shape) == 3:
-        return
-    others = [one.name for one in path.parent.iterdir() if form.fullmatch(one.name)]
-    if len(others) > 1 or int(form.fullmatch(path.name)[1]):
-        raise DataError(
-            f"the centres of all ranks expected, found those of one of {len(others)}",
-            where=path,
-            fix="give the folder",
-        )
+    if isinstance(content, TorchTensor) and len(content.shape) in (2, 3) and all(content.shape):
+        return content
+    contents = content if isinstance(content, TorchTensor) else type(content).__name__
+    if isinstance(content, dict):
+        contents = f"the keys {', '.join(map(str, content))}"
+    raise DataError(
+        f"there are no class centres (classes, dim) in a tensor 'weight', but {contents}",
+        where=path,
+        fix="save them with torch.save, in InsightFace with save_all_states",
+    )

@@ -1,7 +1,7 @@
 """Backbones and class centres that InsightFace's ``arcface_torch``, or MHE, has trained."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,13 @@ from tfxc.imports.class_centres import read_centres
 from tfxc.imports.image_run import write_image_run
 from tfxc.imports.torch_weights import Source, depth_of, fill, sources_of
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.pretrained.torch_files import load_state_dict
+from tfxc.pretrained.torch_files import TorchTensor, load_state_dict
 
 if TYPE_CHECKING:
     from tfxc.encoders.bases.image import ImageEncoder
     from tfxc.model import XCModel
+
+_RIGHT_FILE = "give the state dict of an IResNet of InsightFace"
 
 
 def import_insightface(
@@ -54,28 +56,32 @@ def import_insightface(
     tensors = load_state_dict(path)
     depth = depth_of(tensors, BLOCKS, path, "an IResNet")
     encoder, image_shape = _encoder(tensors, depth, path)
-    found = None if centres is None else read_centres(centres)
+    vectors = None if centres is None else read_centres(centres)
     head: dict[str, Any] = {"name": "margin", "scale": 64.0}
     vocabulary = LabelVocabulary([])
-    if found is not None:
-        if found.shape[-1] != encoder["embedding_dim"]:
+    if vectors is not None:
+        if vectors.shape[-1] != encoder["embedding_dim"]:
             raise DataError(
-                f"centres of the backbone's {encoder['embedding_dim']} dimensions expected, found "
-                f"{found.shape[-1]}",
+                f"the centres have {vectors.shape[-1]} dimensions, the backbone has "
+                f"{encoder['embedding_dim']}",
                 where=centres,
                 fix="give the files of one training",
             )
-        if found.ndim == 3:
-            head |= {"sampling": "batch_heads", "heads": list(found.shape[:2])}
-        found = found.reshape(-1, found.shape[-1])
-        vocabulary = _vocabulary(names, len(found), head.get("heads"))
+        if vectors.ndim == 3:
+            head |= {"sampling": "batch_heads", "heads": list(vectors.shape[:2])}
+        vectors = vectors.reshape(-1, vectors.shape[-1])
+        vocabulary = _vocabulary(names, len(vectors), head.get("heads"))
     elif names is not None:
-        raise DataError("--centres expected with names of labels, found none", where=names)
+        raise DataError(
+            "there are names of labels, but no class centres",
+            where=names,
+            fix="give the centres with --centres, or leave out the names",
+        )
 
     def assign(model: "XCModel") -> None:
         fill(_sources(model.encoder, depth), tensors, path, f"an IResNet of depth {depth}")
-        if found is not None:
-            model.head.centres.assign(found[: len(vocabulary)])
+        if vectors is not None:
+            model.head.centres.assign(vectors[: len(vocabulary)])
 
     write_image_run(
         path,
@@ -90,44 +96,41 @@ def import_insightface(
     return f"IResNet of depth {depth}, {image_shape[0]} x {image_shape[1]}, {labels}"
 
 
-def _vocabulary(names, count, heads):
+def _vocabulary(names: str | Path | None, count: int, heads: list[int] | None) -> LabelVocabulary:
     """Names of the classes; the last of MHE's heads may have places to spare."""
     if names is None or heads is None:
         return LabelVocabulary.of(names, count)
-    found, least = LabelVocabulary.load(names), count - heads[1] + 1
-    if not least <= len(found) <= count:
+    vocabulary = LabelVocabulary.load(names)
+    least = count - heads[1] + 1
+    if not least <= len(vocabulary) <= count:
         raise DataError(
-            f"{least:,} to {count:,} names, one for each class of {heads[0]:,} heads of "
-            f"{heads[1]:,}, expected, found {len(found):,}",
+            f"the file has {len(vocabulary):,} names, but the {heads[0]:,} heads of {heads[1]:,} "
+            f"have {least:,} to {count:,} classes",
             where=names,
             fix="give one name per line, for every class of the training",
         )
-    return found
+    return vocabulary
 
 
-def _encoder(tensors, depth, where):
+def _encoder(
+    tensors: Mapping[str, TorchTensor], depth: int, where: str | Path
+) -> tuple[dict[str, Any], tuple[int, int, int]]:
     """Config section of the encoder, and the images' shape, by the sizes of tensors."""
-    for name, form in (
-        ("conv1.weight", "(width, channels, 3, 3)"),
-        ("fc.weight", "(dim, places)"),
-    ):
-        found = tensors[name].shape if name in tensors else ()
-        if len(found) != form.count(",") + 1 or not all(found):
-            raise DataError(
-                f"the tensor {name} {form} expected, found {found or 'none'}",
-                where=where,
-                fix="give the state dict of an IResNet of InsightFace",
-            )
+    for name, form in (("conv1.weight", "(width, channels, 3, 3)"), ("fc.weight", "(dim, places)")):
+        shape = tensors[name].shape if name in tensors else ()
+        if len(shape) != form.count(",") + 1 or not all(shape):
+            state = f"has shape {shape} instead of" if name in tensors else "is missing, of shape"
+            raise DataError(f"the tensor {name} {state} {form}", where=where, fix=_RIGHT_FILE)
     width, channels = tensors["conv1.weight"].shape[:2]
-    section = {"name": "iresnet", "depth": depth, "width": width}
-    section["embedding_dim"], flat = tensors["fc.weight"].shape
+    dim, flat = tensors["fc.weight"].shape
+    section = {"name": "iresnet", "depth": depth, "width": width, "embedding_dim": dim}
     last = width * 2 ** (len(BLOCKS[depth]) - 1)
     side = math.isqrt(flat // last)
     if side * side * last != flat or not side:
         raise DataError(
-            f"fc.weight over a square map of {last} channels expected, found {flat} inputs",
+            f"fc.weight has {flat} inputs, which are not a square map of {last} channels",
             where=where,
-            fix="give the state dict of an IResNet of InsightFace",
+            fix=_RIGHT_FILE,
         )
     return section, (16 * side, 16 * side, channels)
 
@@ -156,16 +159,15 @@ def _sources(encoder: "ImageEncoder", depth: int) -> Iterator[Source]:
     """
     for name, layer in zip(layer_names(BLOCKS[depth]), encoder.weighted_layers, strict=True):
         for source in sources_of(name, layer):
-            own = next(iter(source.tensors))
-            if own in ("fc.weight", "fc.bias", "features.running_mean"):
-                yield _scaled(source, encoder)
-            else:
-                yield source
+            tensor = next(iter(source.tensors))
+            scaled = tensor in ("fc.weight", "fc.bias", "features.running_mean")
+            yield _scaled(source, encoder) if scaled else source
 
 
 def _scaled(source: Source, encoder: "ImageEncoder") -> Source:
     """The source with the factor of the last normalisation, its rows in the order of places."""
-    (name, shape), dim = next(iter(source.tensors.items())), encoder.dim
+    ((name, shape),) = source.tensors.items()
+    dim = encoder.dim
     height, width, _ = (-(-side // 16) for side in encoder.image_shape)
 
     def convert(values: np.ndarray, factors: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfxc.core.config import parse_config
+from tfxc.core.config import Config, parse_config
 from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import read_array
 from tfxc.data.kinds import SPARSE
@@ -13,13 +13,15 @@ from tfxc.data.parsing.arrays import read_arrays
 from tfxc.imports.pecos import read_label_counts
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.model import build_model
+from tfxc.model import XCModel, build_model
 from tfxc.recipes.repetitions.recipe import Repetitions
 from tfxc.runs.writer import RunWriter, manifest_of, new_run, split_of
 
 _WHERE = "The run was imported from MACH and has no data of its own: name a file with --data"
 _WEIGHTS = re.compile(r"r_(\d+)_epoch_(\d+)\.npz")
 _NAMES = ("W1", "b1", "W2", "b2")
+_RIGHT_FILE = "give the files that the original code of MACH has saved"
+_RIGHT_LOOKUPS = "give the lookups that these weights were trained with"
 
 
 def import_mach(
@@ -62,7 +64,14 @@ def import_mach(
     folder = Path(folder)
     paths = _weights_of(folder, epoch)
     weights = [_read_weights(path) for path in paths]
-    _check_same_shapes(paths, weights)
+    shapes = [{name: arrays[name].shape for name in _NAMES} for arrays in weights]
+    for path, own_shapes in zip(paths, shapes, strict=True):
+        if own_shapes != shapes[0]:
+            raise DataError(
+                f"the shapes {own_shapes} are not those of {paths[0].name}, {shapes[0]}",
+                where=path,
+                fix="give the repetitions of one model",
+            )
     num_labels = _checked_lookups(lookups, len(paths), len(weights[0]["b2"]), "label")
     num_features = _checked_lookups(query_lookups, len(paths), len(weights[0]["W1"]), "feature")
     config = _config(output, weights)
@@ -79,89 +88,81 @@ def import_mach(
         run.write_config(config)
         run.write_assets(manifest, vocabulary, counts)
         for number, arrays in enumerate(weights):
-            one = RunWriter(Repetitions().path_of(run.path, number))
-            one.mark()
-            one.write_config(config)
-            one.write_assets(manifest, vocabulary, counts)
-            one.save_weights(_model(config, number, num_features, num_labels, arrays))
-            one.write_summary({"imported": str(paths[number]), "dev": {}})
+            repetition = RunWriter(Repetitions().path_of(run.path, number))
+            repetition.mark()
+            repetition.write_config(config)
+            repetition.write_assets(manifest, vocabulary, counts)
+            repetition.save_weights(_model(config, number, num_features, num_labels, arrays))
+            repetition.write_summary({"imported": str(paths[number]), "dev": {}})
         run.write_summary({"imported": str(folder), "dev": {}})
     return len(paths)
 
 
-def _weights_of(folder, epoch):
+def _weights_of(folder: Path, epoch: int | None) -> list[Path]:
     """Path of each repetition's weights, of the same epoch."""
-    found: dict[int, dict[int, Path]] = {}
+    epochs: dict[int, dict[int, Path]] = {}
     for path in folder.glob("r_*_epoch_*.npz"):
         match = _WEIGHTS.fullmatch(path.name)
         if match:
-            one, number = int(match[2]), int(match[1])
-            other = found.setdefault(one, {}).setdefault(number, path)
-            if other != path:
+            number, age = map(int, match.groups())
+            first = epochs.setdefault(age, {}).setdefault(number, path)
+            if first != path:
                 raise DataError(
-                    f"one file for repetition {number} and epoch {one} expected, found also "
-                    f"{other.name}",
+                    f"{first.name} also has repetition {number} of epoch {age}",
                     where=path,
                     fix="remove one of the two",
                 )
-    count = max((max(paths) + 1 for paths in found.values()), default=0)
-    complete = [one for one, paths in found.items() if len(paths) == count and count]
+    count = max((max(paths) + 1 for paths in epochs.values()), default=0)
+    complete = sorted(age for age, paths in epochs.items() if len(paths) == count and count)
     if epoch is None and complete:
-        epoch = max(complete)
+        epoch = complete[-1]
     if epoch not in complete:
-        wanted = "an epoch" if epoch is None else f"epoch {epoch}"
+        shown = "E" if epoch is None else epoch
+        files = f"r_0_epoch_{shown}.npz to r_{max(count - 1, 0)}_epoch_{shown}.npz"
         raise DataError(
-            f"weights r_0_epoch_E.npz to r_{max(count - 1, 0)}_epoch_E.npz of {wanted} expected, "
-            f"found epochs {', '.join(map(str, sorted(complete))) or 'none'} with all of them",
+            f"the folder does not have all of the weights {files}",
             where=folder,
-            fix="give the folder model_save_loc of the original code, and one of these epochs",
+            fix="give the folder model_save_loc of the original code, and an epoch that all "
+            f"repetitions have: {', '.join(map(str, complete)) or 'there is none'}",
         )
-    return [found[epoch][number] for number in range(count)]
+    return [epochs[epoch][number] for number in range(count)]
 
 
-def _read_weights(path):
+def _read_weights(path: Path) -> dict[str, np.ndarray]:
     arrays = read_arrays(path)
     missing = [name for name in _NAMES if name not in arrays]
     if missing:
         raise DataError(
-            f"arrays {', '.join(_NAMES)} expected, found {', '.join(arrays) or 'none'}",
+            f"the file lacks {', '.join(missing)}, it has {', '.join(arrays) or 'no arrays'}",
             where=path,
-            fix="give the files that the original code of MACH has saved",
+            fix=_RIGHT_FILE,
         )
     shapes = [arrays[name].shape for name in _NAMES]
     rows, hidden = shapes[0] if len(shapes[0]) == 2 else (0, 0)
     buckets = shapes[2][-1] if len(shapes[2]) == 2 else 0
     if shapes != [(rows, hidden), (hidden,), (hidden, buckets), (buckets,)]:
         raise DataError(
-            f"W1 (F, H), b1 (H), W2 (H, B), b2 (B) expected, found {', '.join(map(str, shapes))}",
+            f"{', '.join(_NAMES)} have the shapes {', '.join(map(str, shapes))} instead of "
+            "(F, H), (H), (H, B), (B)",
             where=path,
-            fix="give the files that the original code of MACH has saved",
+            fix=_RIGHT_FILE,
         )
     for name in _NAMES:
-        if arrays[name].dtype.kind != "f" or not np.isfinite(arrays[name]).all():
+        floats = arrays[name].dtype.kind == "f"
+        if not floats or not np.isfinite(arrays[name]).all():
             raise DataError(
-                f"{name} of finite floating-point numbers expected, found "
-                f"{'NaN or infinity' if arrays[name].dtype.kind == 'f' else arrays[name].dtype}",
+                f"{name} holds {'NaN or infinity' if floats else arrays[name].dtype} instead of "
+                "finite floating-point numbers",
                 where=path,
-                fix="give the files that the original code of MACH has saved",
+                fix=_RIGHT_FILE,
             )
     return arrays
 
 
-def _check_same_shapes(paths, weights):
-    shapes = [{name: arrays[name].shape for name in _NAMES} for arrays in weights]
-    for path, found in zip(paths, shapes, strict=True):
-        if found != shapes[0]:
-            raise DataError(
-                f"the shapes of {paths[0].name} expected, {shapes[0]}, found {found}",
-                where=path,
-                fix="give the repetitions of one model",
-            )
-
-
-def _config(output, weights):
+def _config(output: str | Path, weights: list[dict[str, np.ndarray]]) -> Config:
     """The config of the original training, as far as its files show it."""
-    (num_hashed, hidden), (_, num_buckets) = weights[0]["W1"].shape, weights[0]["W2"].shape
+    num_hashed, hidden = weights[0]["W1"].shape
+    num_buckets = weights[0]["W2"].shape[1]
     return parse_config(
         {
             "run": str(output),
@@ -184,7 +185,7 @@ def _config(output, weights):
     )
 
 
-def _checked_lookups(folder, count, num_buckets, what):
+def _checked_lookups(folder: str | Path, count: int, num_buckets: int, item: str) -> int:
     """Number of items of the lookups in a folder, each compared with the formula."""
     sizes = set()
     for number in range(count):
@@ -192,33 +193,35 @@ def _checked_lookups(folder, count, num_buckets, what):
         lookup = read_array(path)
         if lookup.ndim != 1 or lookup.dtype.kind not in "iu" or not lookup.size:
             raise DataError(
-                f"integers ({what}s,) expected, found {lookup.dtype} {lookup.shape}",
+                f"the array is {lookup.dtype} {lookup.shape} instead of integers ({item}s,)",
                 where=path,
-                fix="give the lookups that these weights were trained with",
+                fix=_RIGHT_LOOKUPS,
             )
         sizes.add(lookup.size)
-        own = bucket_lookup(lookup.size, num_buckets, number)
-        if (lookup != own).any():
-            wrong = int(np.argmax(lookup != own))
+        differs = lookup != bucket_lookup(lookup.size, num_buckets, number)
+        if differs.any():
             raise DataError(
-                f"the bucket of each {what} by MurmurHash3 with seed {number} into {num_buckets:,} "
-                f"buckets expected, found another at {what} {wrong}",
+                f"the bucket of {item} {int(np.argmax(differs))} is not that of MurmurHash3 with "
+                f"seed {number} into {num_buckets:,} buckets",
                 where=path,
-                fix="give the lookups that these weights were trained with",
+                fix=_RIGHT_LOOKUPS,
             )
     if len(sizes) > 1:
         raise DataError(
-            f"lookups of one size expected, found {', '.join(map(str, sorted(sizes)))}",
+            f"the lookups differ in size: {', '.join(map(str, sorted(sizes)))}",
             where=folder,
             fix="give the lookups of one model",
         )
     return sizes.pop()
 
 
-def _model(config, number, num_features, num_labels, arrays):
+def _model(
+    config: Config, number: int, num_features: int, num_labels: int, arrays: dict[str, np.ndarray]
+) -> XCModel:
     """The network of one repetition."""
-    sizes = {"num_features": num_features, "num_labels": num_labels, "num_examples": 0}
-    model = build_model(config, **sizes, repetition=number)
+    model = build_model(
+        config, repetition=number, num_features=num_features, num_labels=num_labels, num_examples=0
+    )
     model.encoder.kernels[0].assign(arrays["W1"])
     model.encoder.biases[0].assign(arrays["b1"])
     model.head.kernel.assign(arrays["W2"][None])

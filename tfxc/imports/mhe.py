@@ -1,8 +1,10 @@
 """Text classifiers of the code of Multi-Head Encoding (XMC), which is built on LightXML."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from tfxc.core.config import parse_config
@@ -14,17 +16,14 @@ from tfxc.imports.torch_weights import Source, fill
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import XCModel, build_model
 from tfxc.pretrained.folder import open_folder, read_hub_config
-from tfxc.pretrained.torch_files import load_state_dict
+from tfxc.pretrained.torch_files import TorchTensor, load_state_dict
 from tfxc.runs.writer import manifest_of, new_run, split_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from tfxc.data.manifest import Manifest
-    from tfxc.pretrained.torch_files import TorchTensor
 
 _WHERE = "The run was imported from MHE, without its data: name a file with --data"
-_OWN = ("l0", "l1", "embed")  # the layers after the language model
+_LAST_LAYERS = ("l0", "l1", "embed")  # those after the language model
 _WEIGHTS = (".bin", ".safetensors", ".h5", ".msgpack", ".index.json")
 
 
@@ -83,12 +82,34 @@ def import_mhe(
     )
     head: dict[str, Any] = {"name": "dense"}
     if groups:
-        projection = tensors["embed.weight"].shape[1]
-        head = {"name": "mhc", "heads": groups, "projection_dim": projection}
-        head |= {"beam": min(beam, groups[0]), "num_candidate_groups": min(beam, groups[0])}
-    tree = _tree(output, manifest, {"head": head}, folder, width)
+        head = {
+            "name": "mhc",
+            "heads": groups,
+            "projection_dim": tensors["embed.weight"].shape[1],
+            "beam": min(beam, groups[0]),
+            "num_candidate_groups": min(beam, groups[0]),
+        }
+    tree = {
+        "run": str(output),
+        "data": {
+            "name": "mhe",
+            "train": "unknown",
+            "where": _WHERE,
+            "text_features": manifest.text_features,
+        },
+        "encoder": {
+            "name": "pretrained",
+            "folder": str(folder),
+            "pooling": "last_layers",
+            "pooled_layers": width,
+            "dropout": 0.5,
+        },
+        "objective": {"name": "sigmoid"},
+        "head": head,
+    }
     model = _model(tree, manifest, path, folder)
-    fill(_sources(model, tensors, width), _own(tensors), path, "a text classifier of MHE")
+    last_layers = {name: tensors[name] for name in tensors if name.split(".")[0] in _LAST_LAYERS}
+    fill(_sources(model, tensors, width), last_layers, path, "a text classifier of MHE")
     with new_run(output) as run:
         run.write_config(parse_config(tree))
         run.write_assets(manifest, vocabulary, None, features)
@@ -97,54 +118,56 @@ def import_mhe(
     labels = f"{len(vocabulary):,} labels"
     if not groups:
         return labels
-    rest = (
-        ""
-        if len(vocabulary) == tensors["embed.weight"].shape[0]
-        else "; the last row of embed is of no label"
-    )
+    spare = len(vocabulary) < tensors["embed.weight"].shape[0]
+    rest = "; the last row of embed is of no label" if spare else ""
     return f"{groups[0]:,} groups of {groups[1]:,}, {labels}{rest}"
 
 
-def _own(tensors):
-    return {name: tensors[name] for name in tensors if name.split(".")[0] in _OWN}
-
-
-def _width(tensors, folder, path):
+def _width(tensors: Mapping[str, TorchTensor], folder: str | Path, path: str | Path) -> int:
     """How many layers' vectors the features consist of."""
     hub = read_hub_config(open_folder(folder, "--pretrained"))
     if hub["model_type"] == "xlnet":
         raise ConfigError(
-            "BERT or RoBERTa expected, found XLNet, whose models read the first token, which is "
-            "an ordinary one",
+            "a model of XLNet reads the first token there, which is an ordinary one: it cannot be "
+            "imported, as those of BERT and RoBERTa can",
             where="--pretrained",
             fix="train such a model here, with encoder.pooling last_layers",
         )
-    found = tensors["l0.weight"].shape if "l0.weight" in tensors else (0,)
+    shape = tensors["l0.weight"].shape if "l0.weight" in tensors else (0,)
     hidden = hub.get("hidden_size") or 0
-    if len(found) != 2 or not all(found) or not hidden or found[1] % hidden:
+    if len(shape) != 2 or not all(shape) or not hidden or shape[1] % hidden:
         raise DataError(
-            f"a layer l0 over vectors of {hidden} values expected, found shape {found}",
+            f"the layer l0 of shape {shape} does not read vectors of {hidden} values",
             where=path,
             fix="give the language model that it was fine-tuned from with --pretrained",
         )
-    return found[1] // hidden
+    return shape[1] // hidden
 
 
-def _labels(tensors, names, path):
+def _labels(
+    tensors: Mapping[str, TorchTensor], names: str | Path | None, path: str | Path
+) -> tuple[list[int] | None, LabelVocabulary]:
     """[groups, labels of a group] or None, and the labels."""
     outputs = tensors["l0.weight"].shape[0]
     if "embed.weight" not in tensors:
         return None, LabelVocabulary.of(names, outputs)
-    count = _rows_of_embed(tensors, path)
+    shape = tensors["embed.weight"].shape
+    if len(shape) != 2 or shape[0] < 2 or not shape[1]:
+        raise DataError(
+            f"embed.weight has shape {shape} instead of (labels, dim)",
+            where=path,
+            fix="give the state dict of a text classifier of MHE, unchanged",
+        )
+    count = shape[0]
     # Code for several devices has a row for no label at the end.
     without = -(-(count - 1) // outputs)
     size = -(-count // outputs)
     if names is None:
         if without != size:
             raise DataError(
-                f"names of {count:,} labels in groups of {size:,}, or of {count - 1:,} in groups "
-                f"of {without:,}, expected: the last row of embed may be of no label, as MHE's "
-                "code for several devices has it; found none",
+                f"the labels have no names, which would tell {count:,} labels in groups of "
+                f"{size:,} from {count - 1:,} in groups of {without:,}: the last row of embed may "
+                "be of no label, as MHE's code for several devices has it",
                 where="--labels",
                 fix="name a file with one name a line, for every label of the training and test "
                 "files",
@@ -153,68 +176,46 @@ def _labels(tensors, names, path):
     vocabulary = LabelVocabulary.load(names)
     if len(vocabulary) not in (count, count - 1):
         raise DataError(
-            f"{count:,} names expected, one for each label, found {len(vocabulary):,}",
+            f"the file has {len(vocabulary):,} names, but there are {count:,} labels",
             where=names,
             fix="give one name a line, for every label of the training and test files",
         )
     return [outputs, -(-len(vocabulary) // outputs)], vocabulary
 
 
-def _rows_of_embed(tensors, path):
-    shape = tensors["embed.weight"].shape
-    if len(shape) != 2 or shape[0] < 2 or not shape[1]:
-        raise DataError(
-            f"embed.weight (labels, dim) expected, found {shape}",
-            where=path,
-            fix="give the state dict of a text classifier of MHE, unchanged",
-        )
-    return shape[0]
-
-
-def _tree(output: str | Path, manifest: "Manifest", head: Any, folder: Any, width: int) -> Any:
-    """The config, as far as the files show it."""
-    data = {"name": "mhe", "train": "unknown", "where": _WHERE}
-    encoder: dict[str, Any] = {"name": "pretrained", "folder": str(folder)}
-    encoder |= {"pooling": "last_layers", "pooled_layers": width, "dropout": 0.5}
-    return {
-        "run": str(output),
-        "data": {**data, "text_features": manifest.text_features},
-        "encoder": encoder,
-        "objective": {"name": "sigmoid"},
-        **head,
-    }
-
-
-def _model(tree, manifest, path, folder) -> XCModel:
+def _model(
+    tree: dict[str, Any], manifest: "Manifest", path: str | Path, folder: str | Path
+) -> XCModel:
     """The network, its language model from the state dict."""
     with scratch_folder("import") as scratch:
         for file in open_folder(folder, "--pretrained").iterdir():
             if not file.name.endswith(_WEIGHTS):
                 (scratch / file.name).symlink_to(file.resolve())
         (scratch / "pytorch_model.bin").symlink_to(Path(path).resolve())
-        own = {**tree, "encoder": {**tree["encoder"], "folder": str(scratch)}}
-        return build_model(parse_config(own), **manifest.dimensions)
+        tree = {**tree, "encoder": {**tree["encoder"], "folder": str(scratch)}}
+        return build_model(parse_config(tree), **manifest.dimensions)
 
 
-def _sources(model: XCModel, tensors: "Mapping[str, TorchTensor]", width: int) -> list[Source]:
+def _sources(model: XCModel, tensors: Mapping[str, TorchTensor], width: int) -> list[Source]:
     """Where the weights after the language model come from."""
-    head, dim = model.head, model.encoder.output_dim
+    head = model.head
+    dim = model.encoder.output_dim
 
     def kernel(values: np.ndarray) -> np.ndarray:
         """The blocks of the layers in the opposite order."""
         blocks = values.reshape(len(values), width, dim // width)
         return blocks[:, ::-1].reshape(len(values), dim).T
 
-    def linear(name: str, kernel_variable: Any, bias: Any) -> list[Source]:
+    def linear(name: str, kernel_variable: keras.Variable, bias: keras.Variable) -> list[Source]:
         outputs = kernel_variable.shape[1]
         return [
             Source(kernel_variable, {f"{name}.weight": (outputs, dim)}, kernel),
             Source(bias, {f"{name}.bias": (outputs,)}, np.asarray),
         ]
 
-    found = linear("l0", head.kernel, head.bias)
+    sources = linear("l0", head.kernel, head.bias)
     if "embed.weight" not in tensors:
-        return found
+        return sources
     table = head.tables[1]
 
     def padded(values: np.ndarray) -> np.ndarray:
@@ -223,5 +224,5 @@ def _sources(model: XCModel, tensors: "Mapping[str, TorchTensor]", width: int) -
         return rows
 
     shape = (tensors["embed.weight"].shape[0], table.shape[1])
-    found += linear("l1", *head.projections[1])
-    return [*found, Source(table, {"embed.weight": shape}, padded)]
+    sources += linear("l1", *head.projections[1])
+    return [*sources, Source(table, {"embed.weight": shape}, padded)]

@@ -92,9 +92,9 @@ def vectorizer_of(folder: str | Path, width: int) -> "PecosTfidfFeatures":
     features = load_pecos_vectorizer(folder)
     if features.num_features != width:
         raise DataError(
-            f"a vectoriser of the model's {width:,} features expected, "
-            f"found {features.num_features:,}",
+            f"the vectoriser makes {features.num_features:,} features, the model reads {width:,}",
             where=folder,
+            fix="give the vectoriser that the model was trained with",
         )
     return features
 
@@ -120,7 +120,9 @@ def read_label_counts(
     matrix = label_matrix(load_matrix(path), path)
     if matrix.shape[1] != num_labels:
         raise DataError(
-            f"a column for each of the {num_labels:,} labels expected, found {matrix.shape[1]:,}",
+            f"the matrix has {matrix.shape[1]:,} columns instead of one for each of the "
+            f"{num_labels:,} labels",
             where=path,
+            fix="give the label matrix that the model was trained with",
         )
     return np.bincount(matrix.indices, minlength=num_labels), np.diff(matrix.indptr)

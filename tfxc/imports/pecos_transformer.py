@@ -28,11 +28,11 @@ from tfxc.pretrained.architecture import read_architecture
 from tfxc.pretrained.folder import network_folder, read_hub_config
 from tfxc.ranker.pecos.model import COPY, write_pecos_model
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
-from tfxc.runs.writer import RunWriter, manifest_of, new_run, split_of
+from tfxc.runs.writer import manifest_of, new_run, split_of
 
 #: What ``param.json`` calls the models that are read here.
 MODELS = ("XTransformer", "TransformerMatcher")
-_XLNET = ", to which PECOS passes token types that are not built here"
+_XLNET = ": PECOS passes it token types that are not built here"
 # How PECOS pools the vectors of a text, by the model_type of its encoder.
 _POOLING = {"bert": "pooler", "roberta": "pooler", "xlm-roberta": "pooler", "distilbert": "first"}
 
@@ -92,13 +92,15 @@ def import_transformer(
     """
     model = _Model(folder)
     with new_run(output) as run:
-        tree = None
-        if model.ranker is not None:
-            tree = write_pecos_model(model.ranker, run.path)
-            num_terms = model.terms_of(read_json(run / "ranker" / "param.json")["num_features"])
+        sizes: list[int] = []
+        num_terms = 0
+        if model.ranker is None:
+            num_labels = model.num_labels
         else:
-            num_terms = 0
-        num_labels = model.num_labels if tree is None else tree.num_labels
+            tree = write_pecos_model(model.ranker, run.path)
+            sizes = tree.sizes
+            num_labels = tree.num_labels
+            num_terms = model.terms_of(read_json(run / "ranker" / "param.json")["num_features"])
         vocabulary = LabelVocabulary.of(names, num_labels)
         features = model.text_features(num_terms, vectorizer)
         counts, lengths = read_label_counts(train_labels, num_labels)
@@ -114,13 +116,9 @@ def import_transformer(
         config = model.config(output, manifest)
         run.write_config(config)
         run.write_assets(manifest, vocabulary, counts, features)
-        _write_encoder(run, config, manifest)
+        run.save_weights(EncoderRanker(built_encoder(config, manifest.dimensions), None))
         run.write_summary({"imported": str(folder), "dev": {}})
-    return Imported(model.family, [] if tree is None else tree.sizes, num_terms)
-
-
-def _write_encoder(run: RunWriter, config: Config, manifest: Manifest) -> None:
-    run.save_weights(EncoderRanker(built_encoder(config, manifest.dimensions), None))
+    return Imported(model.family, sizes, num_terms)
 
 
 class _Model:
@@ -139,74 +137,72 @@ class _Model:
         network = network_folder(self.folder)
         self.family = read_hub_config(network)["model_type"]
         if self.family not in _POOLING:
+            why = _XLNET if self.family == "xlnet" else ""
             raise ConfigError(
-                f"an encoder of one of the families {', '.join(_POOLING)} expected, found "
-                f"{self.family}" + (_XLNET if self.family == "xlnet" else ""),
+                f"an encoder of family {self.family} cannot be imported{why}",
                 where=network / "config.json",
-                fix="import a model with such an encoder, or train an xr_transformer run",
+                fix=f"import a model with an encoder of family {', '.join(_POOLING)}, or train an "
+                "xr_transformer run",
             )
         self._shape = read_architecture(network)
 
     @property
     def num_labels(self) -> int:
         """Labels of a model without a ranker."""
-        found = self._num_labels
-        if type(found) is not int or found < 1:
+        count = self._num_labels
+        if type(count) is not int or count < 1:
             raise DataError(
-                f"the number of labels (nr_labels) expected, found {found!r}",
+                f"the number of labels, nr_labels, is {count!r}",
                 where=self.folder / "param.json",
                 fix=COPY,
             )
-        return found
+        return count
 
     def terms_of(self, width: int) -> int:
         """How many features the ranker reads in front of the encoder's vectors."""
-        found = width - self._shape.hidden_dim
-        if found < 0:
+        num_terms = width - self._shape.hidden_dim
+        if num_terms < 0:
             raise DataError(
-                f"a ranker on at least {self._shape.hidden_dim:,} features, the values of the "
-                f"encoder's vector, expected, found {width:,}",
+                f"the ranker reads {width:,} features, fewer than the "
+                f"{self._shape.hidden_dim:,} values of the encoder's vector",
                 where=self.ranker,
                 fix=COPY,
             )
-        return found
+        return num_terms
 
     def text_features(self, num_terms: int, vectorizer: str | Path | None) -> Any:
         """Tokens, and terms if the ranker has any: given, or made by a vectoriser."""
-        tokens = {"name": "pretrained", "folder": self._written, "max_length": self._max_length()}
+        settings: dict[str, Any] = {"folder": self._written, "max_length": self._max_length()}
         if not num_terms:
             if vectorizer is not None:
                 raise ConfigError(
-                    "a model whose ranker reads features of a vectoriser expected, found one on "
-                    "an encoder alone",
+                    "the model's ranker reads an encoder alone, no features of a vectoriser",
                     where="--vectorizer",
                     fix="leave it out",
                 )
-            return PretrainedTokens(**{k: v for k, v in tokens.items() if k != "name"}).fit(())
+            return PretrainedTokens(**settings).fit(())
         terms: dict[str, Any] = {"name": "given", "num_features": num_terms}
         made = None if vectorizer is None else vectorizer_of(vectorizer, num_terms)
         if made is not None:
             terms = {"name": made.name, **made.settings()}
-        features = JoinedFeatures(tokens, terms)
+        features = JoinedFeatures({"name": "pretrained", **settings}, terms)
         features.tokens.fit(())
         features.terms = made or features.terms
         return features
 
-    def _max_length(self):
+    def _max_length(self) -> int:
         """Tokens of a text: as PECOS cuts it, else the encoder's positions."""
-        found = (self._matcher.get("pred_params") or {}).get("truncate_length")
-        if found is None:
+        length = (self._matcher.get("pred_params") or {}).get("truncate_length")
+        if length is None:
             return self._shape.max_positions
-        if type(found) is not int:
+        if type(length) is not int:
             raise DataError(
-                f"an integer as truncate_length expected, found {found!r}",
-                where=self._path,
-                fix=COPY,
+                f"truncate_length is {length!r}, not an integer", where=self._path, fix=COPY
             )
-        return found
+        return length
 
     @property
-    def _written(self):
+    def _written(self) -> str:
         """The folder as the run's config names it: a training may start from its encoder."""
         return os.path.abspath(self.folder)
 

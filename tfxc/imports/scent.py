@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _WHERE = "The run was imported from SCENT, without its data: name a file with --data"
 _NAME = re.compile(r"epoch_(\d+)\.pt")
 _KERNEL = "fc.weight"
+_RIGHT_FILE = "give a checkpoint of the linear classifier of SCENT's folder xc"
 
 
 class Checkpoint(NamedTuple):
@@ -60,21 +61,42 @@ def read_checkpoint(path: str | Path, epoch: int | None = None) -> Checkpoint:
         >>> read_checkpoint("outputs/sox/checkpoints").epoch  # doctest: +SKIP
         50
     """
-    file = _file_of(Path(path), epoch)
-    content, tensors = load_torch(file), load_state_dict(file)
+    path = Path(path)
+    if path.is_dir():
+        names = [(_NAME.fullmatch(file.name), file) for file in path.iterdir()]
+        files = {int(match[1]): file for match, file in names if match}
+        if not files or epoch not in (None, *files):
+            raise DataError(
+                f"there is no {'epoch_E.pt' if epoch is None else f'epoch_{epoch}.pt'}, only "
+                f"epochs: {', '.join(map(str, sorted(files))) or 'none'}",
+                where=path,
+                fix="give a checkpoint, or the folder checkpoints of an experiment",
+            )
+        path = files[max(files) if epoch is None else epoch]
+    content = load_torch(path)
+    tensors = load_state_dict(path)
     kernel = tensors.get(_KERNEL)
     if list(tensors) != [_KERNEL] or kernel is None or len(kernel.shape) != 2:
-        found = ", ".join(f"{name} {tensor.shape}" for name, tensor in list(tensors.items())[:5])
+        shapes = ", ".join(f"{name} {tensor.shape}" for name, tensor in list(tensors.items())[:5])
         raise DataError(
-            f"model_state with {_KERNEL} (labels, dim) alone expected, found {found}",
-            where=file,
-            fix="give a checkpoint of the linear classifier of SCENT's folder xc",
+            f"model_state has {shapes} instead of {_KERNEL} (labels, dim) alone",
+            where=path,
+            fix=_RIGHT_FILE,
         )
     done = content.get("epoch")
     if type(done) is not int or done < 0:
-        raise DataError(f"a number of finished epochs expected, found {done!r}", where=file)
+        raise DataError(f"the number of finished epochs is {done!r}", where=path, fix=_RIGHT_FILE)
     nu = content.get("criterion_nu")
-    return Checkpoint(file, _floats(kernel), None if nu is None else _dual(nu, file), done)
+    if nu is not None:
+        if not isinstance(nu, TorchTensor) or nu.shape[1:] not in ((), (1,)):
+            kind = nu.shape if isinstance(nu, TorchTensor) else type(nu).__name__
+            raise DataError(
+                f"criterion_nu is {kind} instead of (examples, 1)", where=path, fix=_RIGHT_FILE
+            )
+        nu = np.asarray(nu.array(), np.float32).reshape(-1)
+        # There 0.0 marks an example that has not been visited.
+        nu = np.where(nu == 0.0, np.float32(math.nan), nu)
+    return Checkpoint(path, np.asarray(kernel.array(), np.float32), nu, done)
 
 
 def import_scent(
@@ -114,48 +136,24 @@ def import_scent(
 
     Reference: https://github.com/Optimization-AI/SCENT
     """
-    found = read_checkpoint(path, epoch)
+    checkpoint = read_checkpoint(path, epoch)
     if config is None:
-        _write_finished(found, output, names)
+        _write_finished(checkpoint, output, names)
     else:
         assert data_folder is not None, "the data of a training are prepared before"
-        _write_stopped(found, output, config, Path(data_folder))
-    return found
+        _write_stopped(checkpoint, output, config, Path(data_folder))
+    return checkpoint
 
 
-def _file_of(path, epoch):
-    if not path.is_dir():
-        return path
-    files = {int(m[1]): file for file in path.iterdir() if (m := _NAME.fullmatch(file.name))}
-    if not files or epoch not in (None, *files):
-        known = ", ".join(map(str, sorted(files))) or "none"
-        wanted = "epoch_1.pt and so on" if epoch is None else f"epoch_{epoch}.pt"
-        raise DataError(
-            f"{wanted} expected, found epochs: {known}",
-            where=path,
-            fix="give a checkpoint, or the folder checkpoints of an experiment",
-        )
-    return files[max(files) if epoch is None else epoch]
-
-
-def _floats(tensor):
-    return np.asarray(tensor.array(), np.float32)
-
-
-def _dual(nu, path):
-    """The table; there 0.0 marks an example that has not been visited."""
-    if not isinstance(nu, TorchTensor) or nu.shape[1:] not in ((), (1,)):
-        found = nu.shape if isinstance(nu, TorchTensor) else type(nu).__name__
-        raise DataError(f"criterion_nu (examples, 1) expected, found {found}", where=path)
-    values = _floats(nu).reshape(-1)
-    return np.where(values == 0.0, np.float32(math.nan), values)
-
-
-def _write_finished(found, output, names):
-    num_labels, dim = found.kernel.shape
+def _write_finished(checkpoint: Checkpoint, output: str | Path, names: str | Path | None) -> None:
+    num_labels, dim = checkpoint.kernel.shape
     vocabulary = LabelVocabulary.of(names, num_labels)
-    sizes = {"num_features": dim, "num_labels": num_labels}
-    manifest = manifest_of("scent", split=split_of(()), feature_kind=DENSE.name, **sizes)
+    sizes: dict[str, Any] = {
+        "feature_kind": DENSE.name,
+        "num_features": dim,
+        "num_labels": num_labels,
+    }
+    manifest = manifest_of("scent", split=split_of(()), **sizes)
     tree = {
         "run": str(output),
         "data": {"name": "scent", "train": "unknown", "where": _WHERE},
@@ -164,26 +162,29 @@ def _write_finished(found, output, names):
         "objective": {"name": "softmax"},
     }
     config = parse_config(tree)
-    model = build_model(config, feature_kind=DENSE.name, **sizes)
-    model.head.kernel.assign(found.kernel)
+    model = build_model(config, **sizes)
+    model.head.kernel.assign(checkpoint.kernel)
     with new_run(output) as run:
         run.write_config(config)
         run.write_assets(manifest, vocabulary)
         run.save_weights(model)
-        run.write_summary({"imported": str(found.path), "epochs": found.epoch, "dev": {}})
+        run.write_summary({"imported": str(checkpoint.path), "epochs": checkpoint.epoch, "dev": {}})
 
 
-def _write_stopped(found, output, config, data_folder):
+def _write_stopped(
+    checkpoint: Checkpoint, output: str | Path, config: Config, data_folder: Path
+) -> None:
     manifest = Manifest.load(data_folder)
-    _check(found, config, manifest)
+    _check(checkpoint, config, manifest)
     strategy = tf.distribute.get_strategy()  # checkpoints fit any
     with new_run(output) as run:
-        start = _Start(found, manifest)
+        start = _Start(checkpoint, manifest)
         trainer = TrainingJob(config, data_folder, run.path, start=start).trainer(strategy)
         RunFolder(run.path).start(config, data_folder)
-        examples, batch = manifest.split("train").examples, config.training.batch_size
-        step = min(-(-found.epoch * examples // batch), trainer.total_steps)
-        trainer.model.objective.on_epoch(found.epoch + 1, math.ceil(config.training.epochs))
+        examples = manifest.split("train").examples
+        batches = -(-checkpoint.epoch * examples // config.training.batch_size)
+        step = min(batches, trainer.total_steps)
+        trainer.model.objective.on_epoch(checkpoint.epoch + 1, math.ceil(config.training.epochs))
         trainer.step_function.step.assign(step)
         trainer.checkpoints.save(step)
         trainer.checkpoints.close()
@@ -192,7 +193,7 @@ def _write_stopped(found, output, config, data_folder):
 class _Start(NamedTuple):
     """What the training begins with, before averages of the weights copy them."""
 
-    found: Checkpoint
+    checkpoint: Checkpoint
     manifest: Manifest
 
     def architecture(self) -> None:
@@ -200,27 +201,63 @@ class _Start(NamedTuple):
 
     def load_weights(self, model: "XCModel") -> None:
         """Gives the model the checkpoint's classifier and dual variables."""
-        _check_dual(self.found, self.manifest, model)
-        model.head.kernel.assign(self.found.kernel)
-        if self.found.nu is not None and model.objective.tables:
-            model.objective.tables[0].assign(self.found.nu)
+        path, kernel, nu, _ = self.checkpoint
+        head = model.head
+        if head.bias is not None or head.score != "linear":
+            raise ConfigError(
+                "SCENT's classifier has score 'linear' and no bias, unlike this head",
+                where="head",
+                fix="remove score and bias",
+            )
+        tables = model.objective.tables
+        name = type(model.objective).__name__
+        if nu is not None and tables:
+            self._check_rows(nu)
+            tables[0].assign(nu)
+        elif nu is not None:
+            NOTES.warning(f"{path}: its dual variables are left out: objective {name} has none")
+        elif tables:
+            NOTES.warning(
+                f"{path}: it has no dual variables: those of objective {name} start as not visited"
+            )
+        head.kernel.assign(kernel)
+
+    def _check_rows(self, nu: np.ndarray) -> None:
+        """Refuses data whose rows are not the dual variables'."""
+        if self.manifest.layout != "feature_set":
+            raise ConfigError(
+                "the data are records, which are shuffled: the dual variables would belong to "
+                "other examples",
+                where="data.train",
+                fix="import SCENT's train/features.pt and labels.pt with tfxc features import: a "
+                "feature set keeps the order of its rows",
+            )
+        examples = self.manifest.split("train").examples
+        if examples != len(nu):
+            raise ConfigError(
+                f"there are {examples:,} training examples, but {self.checkpoint.path} has "
+                f"{len(nu):,} dual variables, one for each",
+                where="data.train",
+                fix="give the feature set of SCENT's train/features.pt and labels.pt",
+            )
 
 
-def _check(found: Checkpoint, config: Config, manifest: Manifest) -> None:
+def _check(checkpoint: Checkpoint, config: Config, manifest: Manifest) -> None:
     """Refuses a config of another model or other data than the checkpoint's."""
     assert config.encoder and config.head, "the command has checked the config"
     if (config.encoder.name, config.head.name) != ("precomputed", "sampled"):
         raise ConfigError(
-            "encoder 'precomputed' and head 'sampled' expected to train on a checkpoint of SCENT, "
-            f"found {config.encoder.name!r} and {config.head.name!r}",
+            f"a checkpoint of SCENT cannot go on with encoder {config.encoder.name!r} and head "
+            f"{config.head.name!r}",
             where="head.name",
-            fix="start from a config such as configs/sox_glint360k.json",
+            fix="use encoder 'precomputed' and head 'sampled', as configs/sox_glint360k.json",
         )
     shape = (manifest.num_labels, manifest.num_features)
-    if shape != found.kernel.shape:
+    if shape != checkpoint.kernel.shape:
+        num_labels, dim = checkpoint.kernel.shape
         raise ConfigError(
-            f"data of {found.kernel.shape[0]:,} labels and {found.kernel.shape[1]:,} features, as "
-            f"in {found.path}, expected, found {shape[0]:,} and {shape[1]:,}",
+            f"the data have {shape[0]:,} labels and {shape[1]:,} features, {checkpoint.path} has "
+            f"{num_labels:,} and {dim:,}",
             where="data.train",
             fix="import SCENT's train/features.pt and labels.pt with tfxc features import, "
             "--num-labels as there",
@@ -228,56 +265,15 @@ def _check(found: Checkpoint, config: Config, manifest: Manifest) -> None:
     slots = get_optimizer(config.training.optimizer.section()).slot_names
     if slots:
         raise ConfigError(
-            "an optimizer without a state of its own, as SCENT's SGD, expected, found "
-            f"{config.training.optimizer.name!r} with {', '.join(slots)}, which the checkpoint's "
-            "state is not read into",
+            f"{config.training.optimizer.name!r} has a state ({', '.join(slots)}), and that of the "
+            "checkpoint's optimizer cannot be read into it",
             where="training.optimizer",
             fix='set it to {"name": "sgd", "learning_rate": ...}, without momentum',
         )
-    if found.epoch > config.training.epochs:
+    if checkpoint.epoch > config.training.epochs:
         raise ConfigError(
-            f"at least the {found.epoch} epochs of {found.path} expected, found "
-            f"{config.training.epochs:g}",
+            f"{config.training.epochs:g} epochs are fewer than the {checkpoint.epoch} of "
+            f"{checkpoint.path}",
             where="training.epochs",
             fix="raise it, or leave out --config for a finished run",
         )
-
-
-def _check_dual(found: Checkpoint, manifest: Manifest, model: Any) -> None:
-    """Refuses a head with other scores, and data whose rows are not the dual variables'."""
-    if model.head.bias is not None or model.head.score != "linear":
-        raise ConfigError(
-            "a head with score 'linear' and without bias, as SCENT's classifier, expected",
-            where="head",
-            fix="remove score and bias",
-        )
-    if found.nu is None or not model.objective.tables:
-        _report_one_sided(found, model.objective)
-        return
-    examples = manifest.split("train").examples
-    if manifest.layout != "feature_set":
-        raise ConfigError(
-            "a feature set expected, whose rows keep their order, found records, which are "
-            "shuffled: the dual variables would belong to other examples",
-            where="data.train",
-            fix="import SCENT's train/features.pt and labels.pt with tfxc features import",
-        )
-    if examples != len(found.nu):
-        raise ConfigError(
-            f"{len(found.nu):,} training examples, one for each dual variable of {found.path}, "
-            f"expected, found {examples:,}",
-            where="data.train",
-            fix="give the feature set of SCENT's train/features.pt and labels.pt",
-        )
-
-
-def _report_one_sided(found: Checkpoint, objective: Any) -> None:
-    """Says so if only the checkpoint, or only the objective, has dual variables."""
-    name = type(objective).__name__
-    if found.nu is not None:
-        text = f"its dual variables are left out: objective {name} has none"
-    elif objective.tables:
-        text = f"it has no dual variables: those of objective {name} start as not visited"
-    else:
-        return
-    NOTES.warning(f"{found.path}: {text}")

@@ -1,9 +1,9 @@
 """From the state dict of a PyTorch network to the weights of the same network here."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -26,7 +26,7 @@ class Source(NamedTuple):
         convert: function of their arrays -> the variable's values.
     """
 
-    variable: Any
+    variable: keras.Variable
     tensors: Mapping[str, tuple[int, ...]]
     convert: Callable[..., np.ndarray]
 
@@ -46,12 +46,16 @@ def sources_of(name: str, layer: keras.layers.Layer) -> list[Source]:
         transpose = functools.partial(np.transpose, axes=(2, 3, 1, 0))
         return [Source(layer.kernel, {f"{name}.weight": shape}, transpose)]
     if isinstance(layer, BatchNorm):
-        names = {"bias": layer.beta, "running_mean": layer.moving_mean}
-        names |= {"running_var": layer.moving_variance}
-        names |= {"weight": layer.gamma} if layer.scale else {}
+        variables = {
+            "bias": layer.beta,
+            "running_mean": layer.moving_mean,
+            "running_var": layer.moving_variance,
+        }
+        if layer.scale:
+            variables["weight"] = layer.gamma
         return [
-            Source(variable, {f"{name}.{own}": tuple(variable.shape)}, np.asarray)
-            for own, variable in names.items()
+            Source(variable, {f"{name}.{suffix}": tuple(variable.shape)}, np.asarray)
+            for suffix, variable in variables.items()
         ]
     if isinstance(layer, keras.layers.PReLU):
         channels = layer.alpha.shape[-1]
@@ -61,7 +65,7 @@ def sources_of(name: str, layer: keras.layers.Layer) -> list[Source]:
     return linear_sources(name, layer.kernel, layer.bias)
 
 
-def linear_sources(name: str, kernel: Any, bias: Any) -> list[Source]:
+def linear_sources(name: str, kernel: keras.Variable, bias: keras.Variable) -> list[Source]:
     """Where kernel (inputs, outputs) and bias of a linear layer come from."""
     inputs, outputs = kernel.shape
     return [
@@ -71,10 +75,7 @@ def linear_sources(name: str, kernel: Any, bias: Any) -> list[Source]:
 
 
 def fill(
-    sources: Iterable[Source],
-    tensors: Mapping[str, TorchTensor],
-    where: str | Path,
-    network: str,
+    sources: Iterable[Source], tensors: Mapping[str, TorchTensor], where: str | Path, network: str
 ) -> None:
     """Writes the tensors of a state dict into variables; nothing is written if one does not fit.
 
@@ -89,22 +90,20 @@ def fill(
             first ones named.
     """
     sources = list(sources)
-    expected = {name: shape for source in sources for name, shape in source.tensors.items()}
-    found = [name for name in tensors if not name.endswith(_IGNORED)]
-    problems = [
-        ("missing", [name for name in expected if name not in tensors]),
-        ("unknown", [name for name in found if name not in expected]),
-    ]
-    wrong = [
-        f"{name} {tensors[name].shape} for {shape}"
-        for name, shape in expected.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
-    problems.append(("of another shape", wrong))
-    found = [f"{len(names)} {what}: {_some(names)}" for what, names in problems if names]
-    if found:
+    shapes = {name: shape for source in sources for name, shape in source.tensors.items()}
+    wrong = {
+        "missing": [name for name in shapes if name not in tensors],
+        "unknown": [name for name in tensors if name not in shapes and not name.endswith(_IGNORED)],
+        "of another shape": [
+            f"{name} {tensors[name].shape} for {shape}"
+            for name, shape in shapes.items()
+            if name in tensors and tensors[name].shape != shape
+        ],
+    }
+    problems = [f"{len(names)} {kind}: {_some(names)}" for kind, names in wrong.items() if names]
+    if problems:
         raise DataError(
-            f"the tensors of {network} expected, found others ({'; '.join(found)})",
+            f"these are not the tensors of {network} ({'; '.join(problems)})",
             where=where,
             fix="give the state dict of such a network, unchanged",
         )
@@ -120,12 +119,12 @@ def blocks_of(tensors: Iterable[str]) -> tuple[int, ...]:
         >>> blocks_of(["conv1.weight", "layer1.0.conv1.weight", "layer1.1.conv1.weight"])
         (2,)
     """
-    found: dict[int, set[str]] = {}
+    blocks: dict[int, set[str]] = {}
     for name in tensors:
         stage, *rest = name.split(".")
         if stage.startswith("layer") and stage[5:].isdecimal() and len(rest) > 1:
-            found.setdefault(int(stage[5:]), set()).add(rest[0])
-    return tuple(len(found[stage]) for stage in sorted(found))
+            blocks.setdefault(int(stage[5:]), set()).add(rest[0])
+    return tuple(len(blocks[stage]) for stage in sorted(blocks))
 
 
 def depth_of(
@@ -145,19 +144,18 @@ def depth_of(
         DataError: there is no such depth.
     """
     blocks = blocks_of(tensors)
-    depth = next((depth for depth, own in known.items() if own == blocks), None)
+    depth = next((depth for depth, counts in known.items() if counts == blocks), None)
     if depth is None or "conv1.weight" not in tensors:
-        depths = ", ".join(map(str, known))
         stages = "-".join(map(str, blocks)) or "no"
         raise DataError(
-            f"{network} of depth {depths} expected, found {stages} blocks "
-            f"layer1 ... in tensors {_some(list(tensors))}",
+            f"this is not {network} of a known depth: it has {stages} blocks layer1 ... in the "
+            f"tensors {_some(list(tensors))}",
             where=where,
-            fix="give the state dict of such a network",
+            fix=f"give the state dict of {network} of depth {', '.join(map(str, known))}",
         )
     return depth
 
 
-def _some(names):
+def _some(names: Sequence[str]) -> str:
     rest = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

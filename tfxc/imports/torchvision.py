@@ -1,29 +1,25 @@
 """Residual networks that torchvision, or timm, has trained."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import DataError
 from tfxc.encoders.resnet import BLOCKS, BOTTLENECKS
 from tfxc.imports.image_run import write_image_run
-from tfxc.imports.torch_weights import (
-    Source,
-    depth_of,
-    fill,
-    linear_sources,
-    sources_of,
-)
+from tfxc.imports.torch_weights import Source, depth_of, fill, linear_sources, sources_of
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.pretrained.torch_files import load_state_dict
+from tfxc.pretrained.torch_files import TorchTensor, load_state_dict
 
 if TYPE_CHECKING:
     from tfxc.encoders.bases.image import ImageEncoder
     from tfxc.model import XCModel
 
 # What ImageNet's pixels are normalised by there.
-_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+_MEAN = [0.485, 0.456, 0.406]
+_STD = [0.229, 0.224, 0.225]
 _SIDE = 224
+_RIGHT_FILE = "give the state dict of a ResNet of torchvision"
 
 
 def import_torchvision(
@@ -68,7 +64,11 @@ def import_torchvision(
         encoder |= {"mean": _MEAN, "std": _STD}
     count = _classes(tensors, path)
     if names is not None and not count:
-        raise DataError("a linear layer fc expected with names of labels, found none", where=path)
+        raise DataError(
+            "there is no linear layer fc, which the names of labels would belong to",
+            where=path,
+            fix="leave out the names, or give a state dict with fc",
+        )
     vocabulary = LabelVocabulary.of(names, count)
     side = image_size or (_SIDE if stem == "imagenet" else 32)
 
@@ -92,30 +92,32 @@ def import_torchvision(
     return f"ResNet of depth {depth}, {side} x {side}, {labels}"
 
 
-def _depth(tensors, where):
+def _depth(tensors: Mapping[str, TorchTensor], where: str | Path) -> int:
     bottleneck = "layer1.0.conv3.weight" in tensors
-    known = {depth: own for depth, own in BLOCKS.items() if (depth in BOTTLENECKS) == bottleneck}
+    known = {
+        depth: counts for depth, counts in BLOCKS.items() if (depth in BOTTLENECKS) == bottleneck
+    }
     depth = depth_of(tensors, known, where, "a ResNet")
     shape = tensors["conv1.weight"].shape
     if len(shape) != 4 or shape[2] not in (3, 7) or not all(shape):
         raise DataError(
-            f"a first convolution of 7 x 7 or 3 x 3 expected, found {tensors['conv1.weight']}",
+            f"the first convolution is not 7 x 7 or 3 x 3: {tensors['conv1.weight']}",
             where=where,
-            fix="give the state dict of a ResNet of torchvision",
+            fix=_RIGHT_FILE,
         )
     return depth
 
 
-def _classes(tensors, where):
+def _classes(tensors: Mapping[str, TorchTensor], where: str | Path) -> int:
     """Outputs of the last layer; 0 without one."""
     if "fc.weight" not in tensors:
         return 0
     shape = tensors["fc.weight"].shape
     if len(shape) != 2 or not all(shape):
         raise DataError(
-            f"the tensor fc.weight (classes, channels) expected, found {shape}",
+            f"the tensor fc.weight has shape {shape} instead of (classes, channels)",
             where=where,
-            fix="give the state dict of a ResNet of torchvision",
+            fix=_RIGHT_FILE,
         )
     return shape[0]
 

@@ -29,18 +29,19 @@ class Embedder:
     """
 
     def __init__(self, model: "XCModel", flip: bool = False) -> None:
-        self.model, self._flip = model, flip
+        self.model = model
+        self._flip = flip
         self._function = BatchFunction(self._encode)
 
     def __call__(self, features: Mapping[str, np.ndarray] | np.ndarray) -> np.ndarray:
-        """Vectors of a batch as the data pipeline makes it, float32 (batch, dim).
+        """Returns vectors of a batch as the data pipeline makes it, float32 (batch, dim).
 
         The vectors of an encoder with one trunk per repetition are laid side by side.
         """
         vectors = self._function(features)
         return vectors.reshape(len(vectors), int(np.prod(vectors.shape[1:])))
 
-    def _encode(self, features):
+    def _encode(self, features: "Mapping[str, tf.Tensor] | tf.Tensor") -> tf.Tensor:
         vectors = tf.cast(self.model.encoder(features, training=False), tf.float32)
         if self._flip:
             mirrored = self.model.encoder(tf.reverse(features, [2]), training=False)
@@ -50,12 +51,12 @@ class Embedder:
     def over_rows(
         self, rows: "Iterable[Rows]", batch_size: int, num_examples: int, title: str = "embedding"
     ) -> np.ndarray:
-        """Vectors of all examples in order, float32 (num_examples, dim), with a progress line.
+        """Computes the vectors of all examples, float32 (num_examples, dim), with a progress line.
 
         Args:
             rows: iterator of ``Rows``.
             batch_size: examples at a time.
-            num_examples: how many are expected.
+            num_examples: how many there should be.
 
         Raises:
             DataError: another number of examples came.
@@ -68,14 +69,16 @@ class Embedder:
                     parts.append(self(part.batch()["features"]))
                     progress.advance(len(part))
         if progress.done != num_examples:
-            raise DataError(f"{num_examples:,} examples expected, found {progress.done:,}")
+            raise DataError(
+                f"there are {progress.done:,} examples instead of the {num_examples:,} announced"
+            )
         return np.concatenate(parts)
 
 
 def vectors_of_texts(
     model: "XCModel", rows: "Rows", title: str = "encoding label texts", unit: str = "labels"
 ) -> np.ndarray:
-    """The vectors of texts, float32 (texts, dim), of length 1, with a progress line.
+    """Returns the vectors of texts, float32 (texts, dim), of length 1, with a progress line.
 
     Args:
         model: whose encoder reads them.
@@ -86,12 +89,13 @@ def vectors_of_texts(
         >>> vectors_of_texts(model, texts.rows).shape                      # doctest: +SKIP
         (150, 384)
     """
-    order, found = rows.by_length(), np.zeros((0, 0), np.float32)
+    order = rows.by_length()
+    all_vectors = np.zeros((0, 0), np.float32)
     with Progress(title, len(order), unit) as progress:
         for some in np.split(order, range(_TEXTS, len(order), _TEXTS)):
             vectors = np.asarray(model.find_vectors(rows.take(some)["features"]), np.float32)
-            if not len(found):
-                found = np.empty((len(order), vectors.shape[1]), np.float32)
-            found[some] = vectors
+            if not len(all_vectors):
+                all_vectors = np.empty((len(order), vectors.shape[1]), np.float32)
+            all_vectors[some] = vectors
             progress.advance(len(some))
-    return found
+    return all_vectors

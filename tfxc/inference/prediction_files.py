@@ -9,9 +9,9 @@ import contextlib
 import csv
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
 
 #: Columns of a table that hold what was predicted.
-LABELS, SCORES = "predicted_labels", "predicted_scores"
+LABELS = "predicted_labels"
+SCORES = "predicted_scores"
 _DIGITS = 6
 _SEPARATOR = ";"
 
 #: A chunk, and the ids int32 and scores float32 (n, k) of its labels, best first, padded with −1.
 Answer = tuple["Chunk", tuple[np.ndarray, np.ndarray]]
+# Rows of the input that are repeated, and the ids and scores of their labels.
+_Block = tuple[Iterable[Sequence[Any]], np.ndarray, np.ndarray]
 
 
 def write_predictions(
@@ -73,8 +76,8 @@ def write_predictions(
             write(stream, names, *_rows(table, answers))
 
 
-def _matrix(num_labels, answers):
-    """CSR as PECOS writes it: entries of a row by descending score."""
+def _matrix(num_labels: int, answers: Iterable[Answer]) -> scipy.sparse.csr_matrix:
+    """Returns CSR as PECOS writes it: entries of a row by descending score."""
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))]
     for _, (ids, scores) in answers:
         # Minus infinity is the score of labels that are never predicted.
@@ -85,22 +88,24 @@ def _matrix(num_labels, answers):
     return scipy.sparse.csr_matrix((scores, ids, bounds_of(counts)), shape)
 
 
-def _rows(table, answers):
-    """A ``Table`` of what is repeated, and its rows in blocks, each with ids and scores."""
+def _rows(table: Table | None, answers: Iterable[Answer]) -> tuple[Table, Iterator[_Block]]:
+    """Returns a ``Table`` of what is repeated, and its rows in blocks, each with ids and scores."""
     answers = iter(answers)
     first = next(answers, None)
     answers = itertools.chain([] if first is None else [first], answers)
     if table is not None:
         rows = iter(table.rows)
-        return table, ((itertools.islice(rows, len(chunk)), *found) for chunk, found in answers)
+        return table, ((itertools.islice(rows, len(chunk)), *answer) for chunk, answer in answers)
     columns = [] if first is None else list(first[0].columns())
     return Table(columns, ()), (
-        (zip(*chunk.columns().values(), strict=True) if columns else [()] * len(chunk), *found)
-        for chunk, found in answers
+        (zip(*chunk.columns().values(), strict=True) if columns else [()] * len(chunk), *answer)
+        for chunk, answer in answers
     )
 
 
-def _write_csv(stream, names, table, blocks):
+def _write_csv(
+    stream: IO[str], names: Sequence[str], table: Table, blocks: Iterable[_Block]
+) -> None:
     as_list = any(_SEPARATOR in name or name.startswith("[") for name in names)
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*table.columns, LABELS, SCORES])
@@ -111,7 +116,9 @@ def _write_csv(stream, names, table, blocks):
             writer.writerow([*map(_cell, row), cell, numbers])
 
 
-def _write_parquet(stream, names, table, blocks):
+def _write_parquet(
+    stream: IO[bytes], names: Sequence[str], table: Table, blocks: Iterable[_Block]
+) -> None:
     pyarrow = arrow("--output")
     types = table.types or [pyarrow.string()] * len(table.columns)
     fields = [pyarrow.field(*field) for field in zip(table.columns, types, strict=True)]
@@ -129,15 +136,17 @@ def _write_parquet(stream, names, table, blocks):
             writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
 
 
-def _listed(rows, ids, scores, names):
+def _listed(
+    rows: Iterable[Sequence[Any]], ids: np.ndarray, scores: np.ndarray, names: Sequence[str]
+) -> Iterator[tuple[Sequence[Any], list[str], list[float]]]:
     """Yields each row with the names and scores of its labels."""
     for row, labels, values in zip(rows, ids.tolist(), scores.tolist(), strict=True):
         pairs = [(names[i], value) for i, value in zip(labels, values, strict=True) if i >= 0]
         yield row, [name for name, _ in pairs], [value for _, value in pairs]
 
 
-def _cell(value):
-    """A value of the input as text: numbers and lists as JSON writes them."""
+def _cell(value: object) -> str:
+    """Returns a value of the input as text: numbers and lists as JSON writes them."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -160,7 +169,7 @@ class ListedLabels(NamedTuple):
 
 
 def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels:
-    """Predictions that ``tfxc predict`` or another program has written.
+    """Returns predictions that ``tfxc predict`` or another program has written.
 
     Args:
         path: ``.npz`` of a sparse matrix (n, num_labels) of scores; JSON lines with ``labels`` and
@@ -182,13 +191,16 @@ def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels
     if path.suffix == ".npz":
         return summed_entries(load_sparse(path), path)
     if path.suffix == ".jsonl":
-        table, wanted = JSONLines(path).table(), ("labels", "scores")
+        table = JSONLines(path).table()
+        wanted = ("labels", "scores")
     elif path.suffix == ".csv":
-        table, wanted = Delimited(path).table(), (LABELS, SCORES)
+        table = Delimited(path).table()
+        wanted = (LABELS, SCORES)
     elif path.suffix == ".parquet":
         file = TableFile(path)
         rows = (row for _, row in file.rows(file.columns))
-        table, wanted = Table(file.columns, rows), (LABELS, SCORES)
+        table = Table(file.columns, rows)
+        wanted = (LABELS, SCORES)
     else:
         raise ConfigError(
             f"{path.name} has no ending of a file of predictions",
@@ -202,15 +214,17 @@ def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels
             fix="give a file that tfxc predict has written",
         )
     labels_at, scores_at = (table.columns.index(name) for name in wanted)
-    found = ListedLabels([], [])
+    predictions = ListedLabels([], [])
     for number, row in enumerate(table.rows, start=1):
         labels, scores = _values(row[labels_at], row[scores_at], f"{path}: row {number}")
-        found.labels.append(labels)
-        found.scores.append(scores)
-    return found
+        predictions.labels.append(labels)
+        predictions.scores.append(scores)
+    return predictions
 
 
-def _values(labels, scores, where):
+def _values(
+    labels: str | Sequence[str], scores: str | Sequence[float], where: str
+) -> tuple[list[str], list[float]]:
     """Names and numbers of a row, which may be cells of texts."""
     with contextlib.suppress(ValueError, TypeError):
         if isinstance(scores, str):
@@ -219,7 +233,8 @@ def _values(labels, scores, where):
             labels = json.loads(labels)
         elif isinstance(labels, str):
             labels = labels.split(_SEPARATOR) if scores else []
-        names, numbers = list(map(str, labels)), list(map(float, scores))
+        names = list(map(str, labels))
+        numbers = list(map(float, scores))
         if len(set(names)) == len(numbers) == len(names) and np.isfinite(numbers).all():
             return names, numbers
     raise DataError(

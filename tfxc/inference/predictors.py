@@ -66,23 +66,25 @@ class RunPredictor:
         num_labels = loaded_run.manifest["num_labels"]
         self.k = checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
         self.num_features = loaded_run.manifest["num_features"]
-        self.input_kind, self.names = loaded_run.input_kind, loaded_run.vocabulary.names
-        self._loaded, model = loaded_run, loaded_run.model
+        self.input_kind = loaded_run.input_kind
+        self.names = loaded_run.vocabulary.names
+        self._loaded = loaded_run
+        model = loaded_run.model
         self._probabilities = model.has_probabilities if probabilities is None else probabilities
         self._search = search
         self._searcher(self.k)  # refuses what cannot be found
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
-        """Ids int32 and scores float32 (n, k) of a chunk, best first, padded with id -1.
+        """Returns ids int32 and scores float32 (n, k) of a chunk, best first, padded with id -1.
 
         Raises:
             DataError: examples of another kind or width than the run was trained on, or an image
                 that cannot be decoded.
         """
-        return self._found({"features": self._loaded.features_of(chunk, where)})
+        return self._labels_of({"features": self._loaded.features_of(chunk, where)})
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """``Predictions`` of a chunk; raises as ``find`` does."""
+        """Returns ``Predictions`` of a chunk; raises as ``find`` does."""
         return named(*self.find(chunk, where), self.names)
 
     def find_over(
@@ -92,17 +94,17 @@ class RunPredictor:
         features_of = self._loaded.features_of
         batches = ({"features": features_of(chunk, where), "chunk": chunk} for chunk in chunks)
         for batch in self._loaded.model.stream(batches):
-            yield batch["chunk"], self._found(batch)
+            yield batch["chunk"], self._labels_of(batch)
 
     def release(self) -> None:
         """See ``LoadedRun.release``."""
         self._loaded.release()
 
-    def _found(self, batch):
-        """Ids and scores of a batch that the model's ``stream`` may have seen."""
+    def _labels_of(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns ids and scores of a batch that the model's ``stream`` may have seen."""
         return self._searcher(self.k)(batch)
 
-    def _searcher(self, k):
+    def _searcher(self, k: int) -> Searcher:
         return Searcher(self._loaded.model, k, self._search, probabilities=self._probabilities)
 
 
@@ -120,9 +122,10 @@ class DecidingPredictor(RunPredictor):
     def __init__(self, loaded_run: Any, decision: "Decision") -> None:
         super().__init__(loaded_run, 1, decision.probabilities)
         assert decision.threshold is not None
-        self._threshold, self.k = decision.threshold, len(self.names)
+        self._threshold = decision.threshold
+        self.k = len(self.names)
 
-    def _found(self, batch):
+    def _labels_of(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """As of ``RunPredictor``, with as many columns as the longest list needs."""
         return reaching(self._threshold, lambda k: self._searcher(k)(batch), self.k)
 
@@ -153,27 +156,32 @@ class EnsemblePredictor:
         weights: Sequence[float] | None = None,
     ) -> None:
         (_, first), *others = predictors.items()
-        self.input_kind, self.num_features = first.input_kind, first.num_features
+        self.input_kind = first.input_kind
+        self.num_features = first.num_features
         self.names = first.names
-        for path, other in others:
-            if other.input_kind != self.input_kind:
+        for path, predictor in others:
+            if predictor.input_kind != self.input_kind:
                 raise ConfigError(
-                    f"a run with input {self.input_kind!r}, like the first one, expected, found "
-                    f"one with {other.input_kind!r}",
-                    where=path, fix="combine runs that read the same examples",
-                )  # fmt: skip
-        self._maps = [label_map(one.names, first.names, path) for path, one in predictors.items()]
-        self._predictors, self._method = list(predictors.values()), method
+                    f"the run reads {predictor.input_kind!r}, but the first run reads "
+                    f"{self.input_kind!r}",
+                    where=path,
+                    fix="combine runs that read the same examples",
+                )
+        self._maps = [
+            label_map(predictor.names, first.names, path) for path, predictor in predictors.items()
+        ]
+        self._predictors = list(predictors.values())
+        self._method = method
         self._weights = check_weights(weights, method, len(predictors))
-        listed = max(one.k for one in self._predictors)
+        listed = max(predictor.k for predictor in self._predictors)
         self.k = checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
-        """Ids and scores of a chunk; see ``RunPredictor``."""
-        return self._combined([one.find(chunk, where) for one in self._predictors])
+        """Returns ids and scores of a chunk; see ``RunPredictor``."""
+        return self._combined([predictor.find(chunk, where) for predictor in self._predictors])
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """``Predictions`` of a chunk; see ``RunPredictor``."""
+        """Returns ``Predictions`` of a chunk; see ``RunPredictor``."""
         return named(*self.find(chunk, where), self.names)
 
     def find_over(
@@ -190,8 +198,8 @@ class EnsemblePredictor:
             waiting = stack.enter_context(Spill())
             lists = [stack.enter_context(Spill()) for _ in self._predictors]
             for number, (predictor, spill) in enumerate(zip(self._predictors, lists, strict=True)):
-                for chunk, found in predictor.find_over(waiting if number else chunks, where):
-                    spill.append(found)
+                for chunk, answer in predictor.find_over(waiting if number else chunks, where):
+                    spill.append(answer)
                     if number == 0:
                         waiting.append(chunk)
                 if not keep:
@@ -199,8 +207,10 @@ class EnsemblePredictor:
             for chunk, *of_runs in zip(waiting, *lists, strict=True):
                 yield chunk, self._combined(of_runs)
 
-    def _combined(self, lists):
-        """Ids and scores from those that each run has found."""
+    def _combined(
+        self, lists: Iterable[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns ids and scores from those that each run has found."""
         of_first = [
             (np.where(ids >= 0, numbers[ids], -1), scores)
             for (ids, scores), numbers in zip(lists, self._maps, strict=True)
@@ -209,11 +219,9 @@ class EnsemblePredictor:
 
 
 def reaching(
-    threshold: float,
-    search: Callable[[int], tuple[np.ndarray, np.ndarray]],
-    num_labels: int,
+    threshold: float, search: Callable[[int], tuple[np.ndarray, np.ndarray]], num_labels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All labels that reach a threshold, however many there are.
+    """Returns all labels that reach a threshold, however many there are.
 
     Args:
         threshold: smallest score, or probability, that counts.
@@ -239,21 +247,18 @@ def reaching(
 
 
 def named(ids: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> "Predictions":
-    """``Predictions`` of label ids; a padding id has the name ``""``."""
-    found = [[names[i] if i >= 0 else "" for i in row] for row in ids.tolist()]
-    return Predictions(found, scores)
+    """Returns ``Predictions`` of label ids; a padding id has the name ``""``."""
+    labels = [[names[i] if i >= 0 else "" for i in row] for row in ids.tolist()]
+    return Predictions(labels, scores)
 
 
 def checked_k(k: int, available: int) -> int:
-    """``k``, the labels to list per example.
+    """Returns ``k``, the labels to list per example.
 
     Raises:
         ConfigError: it is less than 1, or more than there are.
     """
     if not 1 <= k <= available:
-        raise ConfigError(
-            f"1 to {available} labels per example expected, found {k}",
-            where="--k",
-            fix=f"choose k up to {available}",
-        )
+        lack = f"there are only {available} labels" if k > 0 else "at least one label is needed"
+        raise ConfigError(f"k is {k}, but {lack}", where="--k", fix=f"choose 1 to {available}")
     return k

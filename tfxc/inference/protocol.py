@@ -80,7 +80,7 @@ class RunModel(Protocol):
     def find_top_k(
         self, features: Any, k: int, probabilities: bool = False, method: str | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best labels of a batch, by the fastest search there is.
+        """Returns the best labels of a batch, by the fastest search there is.
 
         Args:
             features: arrays of a batch, or what ``stream`` has put in their place.
@@ -96,7 +96,7 @@ class RunModel(Protocol):
     def find_with_loss(
         self, features: Any, labels: np.ndarray, k: int, probabilities: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """``find_top_k``, and the cross-entropy of the softmax over all labels.
+        """Returns ``find_top_k``, and the cross-entropy of the softmax over all labels.
 
         Args:
             features: arrays of a batch.
@@ -109,7 +109,7 @@ class RunModel(Protocol):
         """
 
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """The neighbours of a label: others whose weights are like its own.
+        """Returns the neighbours of a label: others whose weights are like its own.
 
         Args:
             label: its id.
@@ -121,7 +121,7 @@ class RunModel(Protocol):
         """
 
     def top_k(self, features: Any, k: int, probabilities: bool = False) -> tuple[Any, Any]:
-        """The best labels as TensorFlow operations, for exports; tensors in, tensors out."""
+        """Returns the best labels as TensorFlow operations: tensors in, tensors out."""
 
 
 class RankerModel:
@@ -160,7 +160,7 @@ class RankerModel:
         """Raises a ``ConfigError`` if the scores are not calibrated."""
         if not self.has_probabilities:
             raise ConfigError(
-                "calibrated scores expected, found none for this model and post-processor",
+                "the scores of this model and post-processor are not calibrated as probabilities",
                 where="--probabilities",
                 fix="leave it out to get scores",
             )
@@ -190,7 +190,7 @@ class RankerModel:
     def score_pairs(
         self, features: Any, pairs: "scipy.sparse.csr_matrix", probabilities: bool = False
     ) -> "scipy.sparse.csr_matrix":
-        """Scores of chosen labels of a batch, whether or not the beam would find them.
+        """Returns scores of chosen labels of a batch, whether or not the beam would find them.
 
         Args:
             features: arrays of a batch, as of ``RunModel.find_top_k``.

@@ -42,8 +42,8 @@ def learn_calibration(
     """
     k = min(_LABELS, model.num_labels)
     parts = [
-        pairs_of(found.ids, found.scores, found.labels)
-        for found in Searcher(model, k, excluded=excluded).over(examples, batch_size)
+        pairs_of(result.ids, result.scores, result.labels)
+        for result in Searcher(model, k, excluded=excluded).over(examples, batch_size)
     ]
     if not parts:
         raise DataError("there is no example to learn a calibration from", fix="check the file")

@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -44,15 +44,16 @@ class SavedModelPredictor:
         self._model = _load(folder)  # kept: its functions do not keep their variables alive
         self._signature = self._model.signatures["serving_default"]
         inputs = self._signature.structured_input_signature[1]
-        self._input = input_of(inputs)
-        if self._input is None:
+        kind = input_of(inputs)
+        if kind is None:
             raise ConfigError(
-                f"a SavedModel of tfxc export expected, found one with the inputs "
+                "this SavedModel was not written by tfxc export: its inputs are "
                 f"{', '.join(sorted(inputs)) or 'none'}",
                 where=folder,
                 fix="export the run again: tfxc export --run RUN",
             )
-        self.input_kind = self._input.name
+        self._input = kind
+        self.input_kind = kind.name
         self.num_features = inputs["features"].shape[1] if self._input is DENSE else None
         self._images = None
         if self._input is IMAGE:
@@ -65,20 +66,20 @@ class SavedModelPredictor:
         return LabelVocabulary.load(self._folder / "assets" / LABELS_FILE).names
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
-        """Ids and scores of a chunk; see ``RunPredictor``."""
+        """Returns ids and scores of a chunk; see ``RunPredictor``."""
         arguments = self._arguments(chunk, where)
         try:
-            found = self._signature(**arguments)
+            outputs = self._signature(**arguments)
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             raise DataError(
                 f"the SavedModel does not accept these features ({str(error).splitlines()[0]})",
                 where=where,
                 fix="give features of the space the model was trained on",
             ) from error
-        return found["ids"].numpy()[:, : self.k], found["scores"].numpy()[:, : self.k]
+        return outputs["ids"].numpy()[:, : self.k], outputs["scores"].numpy()[:, : self.k]
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """``Predictions`` of a chunk; see ``RunPredictor``."""
+        """Returns ``Predictions`` of a chunk; see ``RunPredictor``."""
         return named(*self.find(chunk, where), self.names)
 
     def find_over(
@@ -88,32 +89,43 @@ class SavedModelPredictor:
         for chunk in chunks:
             yield chunk, self.find(chunk, where)
 
-    def _arguments(self, chunk, where):
+    def _arguments(self, chunk: "Chunk", where: str) -> dict[str, tf.Tensor]:
         if self._images is not None:
             check_kind(chunk, self._input.chunk_field, where)
             _, arrays = self._images.convert(chunk, where, 0)
-            found = IMAGE.tensors_of(arrays)
+            inputs: Any = IMAGE.tensors_of(arrays)
         else:
-            found = self._input.given(chunk)
-        if found is None:
+            inputs = self._input.given(chunk)
+        if inputs is None:
             raise DataError(
-                f"{self._input.description} expected",
+                f"the examples are not {self._input.description}",
                 where=where,
                 fix="give what the model was trained on",
             )
-        return {name: tf.constant(values) for name, values in found.items()}
+        return {name: tf.constant(values) for name, values in inputs.items()}
 
 
 # What TensorFlow raises over a SavedModel that is damaged.
 _UNLOADABLE = (
-    tf.errors.OpError, AssertionError, AttributeError, IndexError, KeyError, OSError, RuntimeError,
-    TypeError, ValueError,
-)  # fmt: skip
+    tf.errors.OpError,
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
-def _load(folder):
+def _load(folder: str | Path) -> Any:
     if not (Path(folder) / "saved_model.pb").is_file():
-        raise ConfigError("a SavedModel expected", where=folder, fix="write one with tfxc export")
+        raise ConfigError(
+            "this folder is not a SavedModel: it has no saved_model.pb",
+            where=folder,
+            fix="write one with tfxc export",
+        )
     with contextlib.suppress(checksums.Unrecorded):  # one that tfxc has not written
         checksums.check(folder, "write it again with tfxc export", all_files=True)
     try:
@@ -135,7 +147,7 @@ def _load(folder):
     return model
 
 
-def _loaded(folder):
+def _loaded(folder: str | Path) -> Any:
     try:
         return tf.saved_model.load(str(folder))
     except RuntimeError as error:

@@ -57,7 +57,7 @@ class Excluded(Protocol):
     most: int
 
     def rows(self, examples: np.ndarray) -> np.ndarray:
-        """int32 (n, at least 1), labels of these examples, distinct, padded with -1."""
+        """Returns int32 (n, at least 1), labels of these examples, distinct, padded with -1."""
 
 
 class Searcher:
@@ -104,7 +104,7 @@ class Searcher:
             )
         if ranks and not (model.full_softmax and hasattr(model, "find_ranks")):
             raise ConfigError(
-                f"a model with a score for each label expected, found the {model.searched_part}",
+                f"the {model.searched_part} has no score for each label, which ranks need",
                 where="evaluation.ranks",
                 fix="leave it out",
             )
@@ -115,20 +115,28 @@ class Searcher:
                 where="--search",
                 fix=f"choose one of: {', '.join(known)}" if known else "leave it out",
             )
-        self.model, self.k, self._method = model, k, method
-        self._full_loss, self._probabilities = full_loss, probabilities
-        self._ranks, self._excluded, self._compared = ranks, excluded, compared
+        self.model = model
+        self.k = k
+        self._method = method
+        self._full_loss = full_loss
+        self._probabilities = probabilities
+        self._ranks = ranks
+        self._excluded = excluded
+        self._compared = compared
         more = 0 if excluded is None else excluded.most
         self._depth = min(k + more, model.num_labels) if more else k
 
     def __call__(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """NumPy (ids int32, scores float32), both (batch, k)."""
+        """Returns NumPy (ids int32, scores float32), both (batch, k)."""
         return self.model.find_top_k(batch["features"], self.k, self._probabilities, self._method)
 
     def find(self, batch: Mapping[str, Any]) -> SearchResult:
-        """``SearchResult`` of a batch of arrays, without excluded labels."""
-        features, labels = batch["features"], batch["labels"]
-        excluded, losses, ranks = np.full((len(labels), 1), -1, np.int32), None, None
+        """Returns ``SearchResult`` of a batch of arrays, without excluded labels."""
+        features = batch["features"]
+        labels = batch["labels"]
+        excluded = np.full((len(labels), 1), -1, np.int32)
+        losses = None
+        ranks = None
         if self._excluded is not None:
             excluded = self._excluded.rows(batch["example_index"])
         if self._full_loss:
@@ -136,22 +144,27 @@ class Searcher:
                 features, labels, self._depth, self._probabilities
             )
         if not self._full_loss or self._method is not None:
-            ids, scores = self._found(features)
+            ids, scores = self._search(features)
         if self._depth > self.k:
-            ids, scores = _without(ids, scores, excluded, self.k)
+            # Excluded labels move behind the others; where these run out, there is no label.
+            left_out = hits(ids, excluded)
+            order = np.argsort(left_out, axis=1, kind="stable")[:, : self.k]
+            left_out = np.take_along_axis(left_out, order, 1)
+            ids = np.where(left_out, -1, np.take_along_axis(ids, order, 1))
+            scores = np.where(left_out, -np.inf, np.take_along_axis(scores, order, 1))
         if self._ranks:
             model: Any = self.model
             ranks = model.find_ranks(features, np.asarray(labels, np.int32), excluded)
         return SearchResult(ids, scores, labels, losses, ranks)
 
-    def _found(self, features):
-        """Ids and scores by the method, perhaps compared with those of the usual one."""
+    def _search(self, features: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Returns ids and scores by the method, perhaps compared with those of the usual one."""
         began = time.perf_counter()
-        given = features, self._depth, self._probabilities
-        ids, scores = self.model.find_top_k(*given, self._method)
+        arguments = (features, self._depth, self._probabilities)
+        ids, scores = self.model.find_top_k(*arguments, self._method)
         if self._compared is not None:
             between = time.perf_counter()
-            usual, _ = self.model.find_top_k(*given)
+            usual, _ = self.model.find_top_k(*arguments)
             seconds = between - began, time.perf_counter() - between
             self._compared.update(ids[:, : self.k], usual[:, : self.k], seconds)
         return ids, scores
@@ -175,10 +188,10 @@ class Searcher:
         for batch in self.model.stream(examples.sequential(batch_size)):
             if watch is not None:
                 watch(batch)
-            found = self.find(batch)
-            yield found
+            result = self.find(batch)
+            yield result
             if title:
-                progress.advance(len(found.ids))
+                progress.advance(len(result.ids))
         if title:
             progress.close()
 
@@ -189,19 +202,23 @@ class Agreement:
     The first batch does not count for the times: it compiles, and makes indices.
 
     Example:
-        >>> found = Agreement()
-        >>> found.update(np.array([[3, 1]]), np.array([[1, 2]]), (1.0, 2.0))
-        >>> found.recall
+        >>> agreement = Agreement()
+        >>> agreement.update(np.array([[3, 1]]), np.array([[1, 2]]), (1.0, 2.0))
+        >>> agreement.recall
         0.5
     """
 
     def __init__(self) -> None:
-        self._found = self._wanted = self._timed = self._k = 0
-        self._batches, self._seconds = 0, np.zeros(2)
+        self._hits = 0
+        self._wanted = 0
+        self._k = 0
+        self._batches = 0
+        self._timed = 0
+        self._seconds = np.zeros(2)
 
     def update(self, ids: np.ndarray, usual: np.ndarray, seconds: tuple[float, float]) -> None:
         """Adds the ids (batch, k) of a batch by the search and by the usual one."""
-        self._found += int(np.count_nonzero(hits(usual, ids)))
+        self._hits += int(np.count_nonzero(hits(usual, ids)))
         self._wanted += int(np.count_nonzero(usual >= 0))
         self._k = usual.shape[1]
         if self._batches:
@@ -212,26 +229,18 @@ class Agreement:
     @property
     def recall(self) -> float:
         """Share of the labels of the usual search that the other one finds."""
-        return self._found / max(1, self._wanted)
+        return self._hits / max(1, self._wanted)
 
     def record(self) -> dict[str, Any]:
-        """What a file says of the search."""
+        """Returns what a file says of the search."""
         return {"search": "approximate", "recall_of_search": self.recall}
 
-    def __str__(self):
+    def __str__(self) -> str:
         line = f"recall@{self._k} against the exact search {100 * self.recall:.2f} %"
         if not self._timed:
             return line
-        own, usual = 1000 * self._seconds / self._timed
-        return f"{line}; {own:.3f} ms per example, with the encoder, instead of {usual:.3f}"
-
-
-def _without(ids, scores, excluded, k):
-    """The first k of each row that are not excluded; -1 and minus infinity where they run out."""
-    left_out = hits(ids, excluded)
-    order = np.argsort(left_out, axis=1, kind="stable")[:, :k]
-    ids, scores, left_out = (np.take_along_axis(x, order, 1) for x in (ids, scores, left_out))
-    return np.where(left_out, -1, ids), np.where(left_out, -np.inf, scores)
+        ms, usual_ms = 1000 * self._seconds / self._timed
+        return f"{line}; {ms:.3f} ms per example, with the encoder, instead of {usual_ms:.3f}"
 
 
 def evaluate_source(
@@ -242,6 +251,6 @@ def evaluate_source(
     title: str | None = None,
 ) -> dict[str, float]:
     """Updates ``metrics`` with every example of ``source`` and returns their results."""
-    for found in searcher.over(source, batch_size, title):
-        metrics.update(*found)
+    for result in searcher.over(source, batch_size, title):
+        metrics.update(*result)
     return metrics.result()

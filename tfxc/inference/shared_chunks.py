@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import gc
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,46 +84,56 @@ def shared_answers(
             on_every_worker(_forget)
 
 
-def _answers(opener, groups, folder):
+def _answers(
+    opener: Callable[[dict[str, Any]], Work],
+    groups: Iterable[list[tuple[int, Chunk]]],
+    folder: Path,
+) -> Generator[Answer, None, None]:
     waiting: collections.deque[tuple[Path, list[tuple[int, int]]]] = collections.deque()
 
-    def tasks():
+    def tasks() -> Iterator[tuple[Callable[[dict[str, Any]], Work], str, str, int]]:
         for number, group in enumerate(groups):
             path = folder / f"batches-{number:08d}"
-            write_chunks(path, [_unlabelled(chunk) for _, chunk in group])
+            write_chunks(
+                path,
+                [
+                    dataclasses.replace(chunk, labels=LabelLists.none(len(chunk)))
+                    for _, chunk in group
+                ],
+            )
             waiting.append((path, [(first, len(chunk)) for first, chunk in group]))
             yield opener, str(folder), path.name, group[0][0]
 
-    with contextlib.closing(map_tasks(answer_batches, tasks(), processes=2)) as results:
-        for found in results:
+    results: Any = map_tasks(answer_batches, tasks(), processes=2)
+    with contextlib.closing(results):
+        for batch_answers in results:
             path, spans = waiting.popleft()
             path.unlink()
-            for (first, size), one in zip(spans, found, strict=True):
-                yield Answer(first, size, one)
+            for (first, size), answer in zip(spans, batch_answers, strict=True):
+                yield Answer(first, size, answer)
 
 
-def _groups(batches, examples):
-    """Lists of (first, chunk) that follow each other."""
+def _groups(
+    batches: Iterable[tuple[int, Chunk]], examples: int
+) -> Iterator[list[tuple[int, Chunk]]]:
+    """Yields lists of (first, chunk) that follow each other."""
     group: list[tuple[int, Chunk]] = []
     held = 0
     for first, chunk in batches:
         if group and (held >= examples or first != group[0][0] + held):
             yield group
-            group, held = [], 0
+            group = []
+            held = 0
         group.append((first, chunk))
         held += len(chunk)
     if group:
         yield group
 
 
-def _unlabelled(chunk):
-    return dataclasses.replace(chunk, labels=LabelLists.none(len(chunk)))
-
-
 def answer_batches(
     opener: Callable[[dict[str, Any]], Work], folder: str, name: str, first: int
 ) -> list[Any]:
-    """The task of a worker: what its ``Work`` returns for some batches.
+    """Does the task of a worker: returns what its ``Work`` returns for some batches.
 
     Args:
         opener: see ``shared_answers``.
@@ -142,13 +152,13 @@ def answer_batches(
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(opener, folder):
+def _opened(opener: Callable[[dict[str, Any]], Work], folder: str) -> Work:
     path = Path(folder) / _JOB
     if not path.is_file():
         raise not_on_storage("the examples to work on", path.parent, moved="the output")
     return opener(read_json(path))
 
 
-def _forget():
+def _forget() -> None:
     _opened.cache_clear()
     gc.collect()  # networks refer to themselves

@@ -52,7 +52,9 @@ class StreamedModel(abc.ABC):
     network: "XCModel"
 
     def __init__(self, whole: "XCModel", count: int, unit: str) -> None:
-        self._whole, self._count, self._unit = whole, count, unit
+        self._whole = whole
+        self._count = count
+        self._unit = unit
         self._loaded: int | None = None
 
     @abc.abstractmethod
@@ -65,17 +67,17 @@ class StreamedModel(abc.ABC):
 
     @abc.abstractmethod
     def scores_of(self, features: Any) -> np.ndarray:
-        """What the network finds for a batch of arrays, whose first axis is the batch."""
+        """Returns what the network finds for a batch of arrays, whose first axis is the batch."""
 
     @abc.abstractmethod
     def joined(self, scores: list[np.ndarray]) -> np.ndarray:
-        """What the whole model searches, from what each member has found."""
+        """Returns what the whole model searches, from what each member has found."""
 
     @abc.abstractmethod
     def find_in_scores(
         self, scores: np.ndarray, k: int, probabilities: bool, method: str | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """``find_top_k`` in joined scores."""
+        """Returns ``find_top_k`` in joined scores."""
 
     @property
     def head(self) -> "Head":
@@ -144,51 +146,50 @@ class StreamedModel(abc.ABC):
         for first in batches:
             yield from self._block(itertools.chain([first], batches))
 
-    def _block(self, batches):
+    def _block(self, batches: Iterator[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yields the batches of a block, once each member has run over them."""
         last = self._count - 1
         with contextlib.ExitStack() as stack:
-            waiting: Iterable[Any] = stack.enter_context(Spill())
-            found = [stack.enter_context(Spill()) for _ in range(last)]
-            if not found:
+            waiting: Any = stack.enter_context(Spill())
+            spills = [stack.enter_context(Spill()) for _ in range(last)]
+            if not spills:
                 waiting = batches
-            for number, scores in enumerate(found):
-                given = self._collected(batches, waiting, scores) if number == 0 else waiting
-                self._run(number, given, scores)
+            for number, spill in enumerate(spills):
+                block = self._collected(batches, waiting, spill) if number == 0 else waiting
+                self._use(number)
+                title = f"{self._unit} {number + 1} of {self._count}"
+                with Progress(title, unit="examples") as progress:
+                    for batch in block:
+                        scores_of_member = self.scores_of(batch["features"])
+                        spill.append(scores_of_member)
+                        progress.advance(len(scores_of_member))
             self._use(last)
-            for batch, *scores in zip(waiting, *found, strict=True):
+            for batch, *scores in zip(waiting, *spills, strict=True):
                 scores.append(self.scores_of(batch["features"]))
                 yield {**batch, "features": Found(scores)}
 
-    def _collected(self, batches, waiting, scores):
+    def _collected(
+        self, batches: Iterator[Mapping[str, Any]], waiting: Spill, scores: Spill
+    ) -> Iterator[Mapping[str, Any]]:
         """Yields batches and keeps them, until the files of a block are full."""
-        weights = self._count * sum(_bytes_of(one.value) for one in self.network.variables)
+        values = [variable.value for variable in self.network.variables]
+        bytes_of_member = sum(value.shape.num_elements() * value.dtype.size for value in values)
         space = disk_usage(tempfile.gettempdir()).free // 2
-        limit = min(max(weights, _LEAST), space)
+        limit = min(max(self._count * bytes_of_member, _LEAST), space)
         for batch in batches:
             waiting.append(batch)
             yield batch
             if waiting.size + (self._count - 1) * scores.size >= limit:
                 return
 
-    def _run(self, number, batches, found):
-        """Adds to ``found`` what a member finds for each batch."""
-        self._use(number)
-        title = f"{self._unit} {number + 1} of {self._count}"
-        with Progress(title, unit="examples") as progress:
-            for batch in batches:
-                scores = self.scores_of(batch["features"])
-                found.append(scores)
-                progress.advance(len(scores))
-
-    def _use(self, number):
+    def _use(self, number: int) -> None:
         if self._loaded != number:
             self._loaded = None  # where it cannot be read, there is no member at all
             self.load(number)
             self._loaded = number
 
     def search_scores(self, features: Any) -> np.ndarray:
-        """The joined scores of a batch, which every member is loaded for unless it was streamed."""
+        """Returns the joined scores of a batch; for one not streamed, every member is loaded."""
         if not isinstance(features, Found):
             (batch,) = self.stream([{"features": features}])
             features = batch["features"]
@@ -213,7 +214,3 @@ class StreamedModel(abc.ABC):
     def top_k(self, features: Any, k: int, probabilities: bool = False) -> tuple[Any, Any]:
         """Raises a ``TypeError``: a search in the graph needs all members."""
         raise TypeError(f"{type(self).__name__} has no search in the graph")
-
-
-def _bytes_of(variable):
-    return variable.shape.num_elements() * variable.dtype.size

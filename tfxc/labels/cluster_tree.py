@@ -62,10 +62,10 @@ class ClusterTree:
         """Nodes of the last level."""
         return len(self.parents[-1])
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ClusterTree(sizes={self.sizes})"
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClusterTree):
             return NotImplemented
         return self.sizes == other.sizes and all(map(np.array_equal, self.parents, other.parents))
@@ -73,13 +73,15 @@ class ClusterTree:
     __hash__ = None  # type: ignore[assignment]  # mutable, so not hashable
 
     def matrix(self, level: int) -> scipy.sparse.csr_matrix:
-        """C_t, float32 CSR (nodes of the level, nodes above): a 1 at each node's parent."""
-        nodes, above = self.sizes[level], self._above(level)
-        ones, starts = np.ones(nodes, np.float32), np.arange(nodes + 1, dtype=np.int32)
+        """Returns C_t, float32 CSR (nodes of the level, nodes above): a 1 at each node's parent."""
+        nodes = self.sizes[level]
+        above = self._above(level)
+        ones = np.ones(nodes, np.float32)
+        starts = np.arange(nodes + 1, dtype=np.int32)
         return scipy.sparse.csr_matrix((ones, self.parents[level], starts), (nodes, above))
 
     def children(self, level: int) -> tuple[np.ndarray, np.ndarray]:
-        """The nodes of a level grouped by parent.
+        """Returns the nodes of a level grouped by parent.
 
         Args:
             level: t.
@@ -100,7 +102,7 @@ class ClusterTree:
         return self._grouped[level]
 
     def labels_under(self, level: int, node: int) -> np.ndarray:
-        """Ids of the labels under a node, int32, ascending.
+        """Returns ids of the labels under a node, int32, ascending.
 
         Raises:
             IndexError: there is no such node.
@@ -112,7 +114,7 @@ class ClusterTree:
         return np.sort(nodes)
 
     def multi_resolution(self, labels: scipy.sparse.spmatrix) -> list[scipy.sparse.csr_matrix]:
-        """The label matrix of every level, ``Y_(t-1) = Y_t C_t``.
+        """Returns the label matrix of every level, ``Y_(t-1) = Y_t C_t``.
 
         Counts are kept: an entry is the number of an example's labels under a node, where the
         given matrix holds ones.
@@ -134,16 +136,15 @@ class ClusterTree:
         """
         if labels.shape[1] != self.num_labels:
             raise DataError(
-                f"a matrix of the tree's {self.num_labels:,} labels expected, "
-                f"found {labels.shape[1]:,} columns",
+                f"the matrix has {labels.shape[1]:,} columns, the tree {self.num_labels:,} labels",
                 fix="build the tree from the same labels",
             )
-        found = [scipy.sparse.csr_matrix(labels, dtype=np.float32)]
+        levels = [scipy.sparse.csr_matrix(labels, dtype=np.float32)]
         for level in range(self.depth - 1, 0, -1):
-            above = found[0] @ self.matrix(level)
+            above = levels[0] @ self.matrix(level)
             above.sort_indices()
-            found.insert(0, above)
-        return found
+            levels.insert(0, above)
+        return levels
 
     def save(self, path: str | Path) -> None:
         """Writes the tree atomically as one ``.npz`` file.
@@ -172,50 +173,55 @@ class ClusterTree:
             with np.load(path) as content:
                 if content["kind"].item() != _KIND or content["version"].item() != FILE_VERSION:
                     raise DataError(
-                        f"a tree of version {FILE_VERSION} expected, found another one", where=path
+                        f"it is no label tree of version {FILE_VERSION}",
+                        where=path,
+                        fix="build the tree again",
                     )
                 sizes = content["sizes"].tolist()
                 parents = [content[f"parents_{level}"] for level in range(len(sizes))]
-                found = [level.size for level in parents]
         except (*MALFORMED, OSError) as error:
             if isinstance(error, UserError):
                 raise
             raise DataError(
-                f"a label tree expected, the file cannot be read: {error}",
+                f"the file cannot be read as a label tree: {error}",
                 where=path,
                 fix="build the tree again",
             ) from error
-        if found != sizes:
-            raise DataError(f"levels of {sizes} nodes expected, found others", where=path)
+        if [level.size for level in parents] != sizes:
+            raise DataError(
+                f"its levels have other sizes than {sizes}",
+                where=path,
+                fix="build the tree again",
+            )
         try:
             return cls(parents)
         except DataError as error:
             raise DataError(str(error), where=path, fix="build the tree again") from error
 
-    def _above(self, level):
+    def _above(self, level: int) -> int:
         level = range(self.depth)[level]
         return self.sizes[level - 1] if level else 1
 
 
-def _check(parents):
+def _check(parents: Sequence[Sequence[int] | np.ndarray]) -> None:
     if not len(parents):
-        raise DataError("a tree of at least one level expected, found none")
+        raise DataError("the tree has no level")
     above = 1
-    for level, found in enumerate(map(np.asarray, parents)):
-        if found.ndim != 1 or not found.size or found.dtype.kind not in "iu":
+    for level, numbers in enumerate(map(np.asarray, parents)):
+        if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
             raise DataError(
-                f"level {level}: a list of integers, the parent of each node, expected, "
-                f"found shape {found.shape} of {found.dtype}"
+                f"level {level}: shape {numbers.shape} of {numbers.dtype} is no list of integers, "
+                "the parent of each node"
             )
-        if found.min() < 0 or found.max() >= above:
+        if numbers.min() < 0 or numbers.max() >= above:
             raise DataError(
-                f"level {level}: parents 0 to {above - 1} expected, "
-                f"found {found.min()} to {found.max()}"
+                f"level {level}: the parents go from {numbers.min()} to {numbers.max()}, but there "
+                f"are only 0 to {above - 1}"
             )
-        childless = np.flatnonzero(np.bincount(found, minlength=above) == 0)
+        childless = np.flatnonzero(np.bincount(numbers, minlength=above) == 0)
         if childless.size:
             raise DataError(
                 f"level {level - 1}: every node needs a child, {childless.size:,} have none, "
                 f"the first is {childless[0]}"
             )
-        above = found.size
+        above = numbers.size

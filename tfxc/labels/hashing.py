@@ -33,8 +33,8 @@ def check_buckets(num_items: int, num_buckets: Count, num_repetitions: Count) ->
     """
     if num_buckets > num_items:
         raise ConfigError(
-            f"at most {num_items} (the number of labels) expected, found {num_buckets}: "
-            "more buckets than labels makes hashing pointless",
+            f"{num_buckets} buckets are more than the {num_items} labels, which makes hashing "
+            "pointless",
             where="num_buckets",
             fix="use the dense head or fewer buckets",
         )
@@ -42,7 +42,7 @@ def check_buckets(num_items: int, num_buckets: Count, num_repetitions: Count) ->
 
 @checked
 def bucket_lookup(num_items: _Number, num_buckets: _Number, seed: _Seed) -> np.ndarray:
-    """Bucket of every item in the repetition ``seed``.
+    """Returns the bucket of every item in the repetition ``seed``.
 
     Args:
         num_items: N, number of classes or features.
@@ -65,7 +65,7 @@ def bucket_lookup(num_items: _Number, num_buckets: _Number, seed: _Seed) -> np.n
 
 @checked
 def bucket_lookups(num_items: _Number, num_buckets: int, seeds: Iterable[int]) -> np.ndarray:
-    """``bucket_lookup`` of several repetitions.
+    """Calls ``bucket_lookup`` for several repetitions.
 
     Args:
         num_items: N.
@@ -90,5 +90,5 @@ def bucket_lookups(num_items: _Number, num_buckets: int, seeds: Iterable[int]) -
     return lookups
 
 
-def _bucket_type(num_buckets):
+def _bucket_type(num_buckets: int) -> type:
     return np.uint16 if num_buckets <= 1 << 16 else np.int32

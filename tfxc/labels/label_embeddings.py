@@ -13,6 +13,7 @@ import scipy.sparse
 from tfxc.core.declared import Share, checked
 from tfxc.core.errors import DataError
 from tfxc.ops.clustering.aggregation import pruned_product
+from tfxc.ops.csr import Matrix
 
 #: How the features of the labels join PIFA.
 Mode = Literal["concat", "convex"]
@@ -34,9 +35,7 @@ class Pifa:
     def __init__(self) -> None:
         self._parts: list[tuple[int, Any]] = []  # (number of summands, matrix), numbers descending
 
-    def add(
-        self, labels: scipy.sparse.csr_matrix, features: np.ndarray | scipy.sparse.csr_matrix
-    ) -> None:
+    def add(self, labels: scipy.sparse.csr_matrix, features: Matrix) -> None:
         """Adds examples: rows of Y and X. Sparse sums are added pairwise, so that none is copied
         too often.
 
@@ -44,25 +43,27 @@ class Pifa:
             DataError: X and Y have different numbers of rows.
         """
         _check_rows(labels, features)
-        count, matrix = 1, _matrix(_unit_rows(_matrix(labels)).T @ _matrix(features))
+        count = 1
+        matrix = _matrix(_unit_rows(_matrix(labels)).T @ _matrix(features))
         while self._parts and (self._parts[-1][0] <= count or not scipy.sparse.issparse(matrix)):
-            more, other = self._parts.pop()
-            count, matrix = count + more, matrix + other
+            more, summands = self._parts.pop()
+            count += more
+            matrix = matrix + summands
         self._parts.append((count, matrix))
 
-    def result(self) -> np.ndarray | scipy.sparse.csr_matrix:
-        """float32 (labels, width), rows of unit length or zero."""
+    def result(self) -> Matrix:
+        """Returns float32 (labels, width), rows of unit length or zero."""
         total = sum((matrix for _, matrix in self._parts[1:]), self._parts[0][1])
         return _unit_rows(total, copy=False)
 
 
 def pifa(
     labels: scipy.sparse.csr_matrix,
-    features: np.ndarray | scipy.sparse.csr_matrix,
+    features: Matrix,
     max_nonzeros: int = 0,
     threads: int | None = None,
-) -> np.ndarray | scipy.sparse.csr_matrix:
-    """Positive instance feature aggregation: rows of ``l2(l2(Y)^T X)``.
+) -> Matrix:
+    """Aggregates the features of positive instances: rows of ``l2(l2(Y)^T X)``.
 
     An example counts for each of its n labels with 1 / sqrt(n), its features as they are.
 
@@ -88,18 +89,17 @@ def pifa(
     """
     if max_nonzeros and scipy.sparse.issparse(features):
         _check_rows(labels, features)
-        shares, rows = _unit_rows(_matrix(labels)).T.tocsr(), _matrix(features)
-        found = pruned_product(shares, rows, max_nonzeros, threads=threads)
-        return _unit_rows(found, copy=False)
+        shares = _unit_rows(_matrix(labels)).T.tocsr()
+        rows = _matrix(features)
+        sums = pruned_product(shares, rows, max_nonzeros, threads=threads)
+        return _unit_rows(sums, copy=False)
     total = Pifa()
     total.add(labels, features)
     return total.result()
 
 
-def pifa_of_source(
-    source: Any, num_labels: int, batch_size: int = _BATCH
-) -> np.ndarray | scipy.sparse.csr_matrix:
-    """``pifa`` of all examples of a source, which are read once, a batch at a time.
+def pifa_of_source(source: Any, num_labels: int, batch_size: int = _BATCH) -> Matrix:
+    """Makes ``pifa`` of all examples of a source, which are read once, a batch at a time.
 
     The features of an image are its pixels, averaged to at most 16 per side, scaled to unit length.
     What all labels' images have in common is taken away from them: the mean over the labels, before
@@ -128,33 +128,29 @@ def pifa_of_source(
         shape = (len(labels), num_labels)
         ones = np.ones(len(rows), np.float32)
         true = scipy.sparse.csr_matrix((ones, (rows, labels[rows, places])), shape)
-        total.add(true, _features(source, batch["features"]))
-    found = total.result()
+        features = batch["features"]
+        if source.kind.is_image:
+            # Means over squares of pixels; what is over at the edges is cut off.
+            count, height, width, channels = features.shape
+            side = math.ceil(max(height, width) / _MAX_PIXELS)
+            down = max(1, height // side)
+            across = max(1, width // side)
+            squares = features[:, : down * side, : across * side].reshape(
+                count, down, min(side, height), across, min(side, width), channels
+            )
+            means = squares.mean(axis=(2, 4), dtype=np.float32)
+            total.add(true, _unit_rows(means.reshape(count, -1)))
+        else:
+            total.add(true, source.kind.matrix(features, source.num_features))
+    vectors = total.result()
     if source.image_shape is None:
-        return found
-    known = np.any(found, axis=1, keepdims=True)
-    return _unit_rows(np.where(known, found - found.mean(axis=0, where=known), 0), copy=False)
-
-
-def _features(source, features):
-    """The features of a batch as a matrix."""
-    if source.kind.is_image:
-        return _unit_rows(_shrunk(features).reshape(len(features), -1))
-    return source.kind.matrix(features, source.num_features)
-
-
-def _shrunk(images):
-    """Means over squares of pixels, so that at most 16 a side are left; a rest is cut off."""
-    count, height, width, channels = images.shape
-    side = math.ceil(max(height, width) / _MAX_PIXELS)
-    rows, columns = max(1, height // side), max(1, width // side)
-    whole = images[:, : rows * side, : columns * side]
-    shape = (count, rows, min(side, height), columns, min(side, width), channels)
-    return whole.reshape(shape).mean(axis=(2, 4), dtype=np.float32)
+        return vectors
+    known = np.any(vectors, axis=1, keepdims=True)
+    return _unit_rows(np.where(known, vectors - vectors.mean(axis=0, where=known), 0), copy=False)
 
 
 def pii(labels: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-    """Positive instance indices: which examples a label has, rows of ``l2(Y^T)``.
+    """Returns the positive instance indices: which examples a label has, rows of ``l2(Y^T)``.
 
     Args:
         labels: Y (examples, labels), sparse.
@@ -174,12 +170,12 @@ def pii(labels: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
 @checked
 def pifa_with_label_features(
     labels: scipy.sparse.csr_matrix,
-    features: np.ndarray | scipy.sparse.csr_matrix,
-    label_features: np.ndarray | scipy.sparse.csr_matrix,
+    features: Matrix,
+    label_features: Matrix,
     mode: Mode = "concat",
     alpha: Share = 0.5,
-) -> np.ndarray | scipy.sparse.csr_matrix:
-    """PIFA joined with features of the labels themselves, such as those of their names.
+) -> Matrix:
+    """Joins PIFA with features of the labels themselves, such as those of their names.
 
     Args:
         labels, features: as for ``pifa``.
@@ -202,41 +198,42 @@ def pifa_with_label_features(
         >>> found.tolist()
         [[1.0, 0.5], [0.5, 1.0]]
     """
-    found, given = pifa(labels, features), _matrix(label_features)
-    expected = found.shape if mode == "convex" else (found.shape[0], given.shape[1])
-    if given.shape != expected:
+    aggregated = pifa(labels, features)
+    given_features = _matrix(label_features)
+    shape = aggregated.shape if mode == "convex" else (aggregated.shape[0], given_features.shape[1])
+    if given_features.shape != shape:
         raise DataError(
-            f"label features of shape {expected} expected, found {given.shape}",
+            f"the label features have the shape {given_features.shape} instead of {shape}",
             fix="give one row per label"
             + (", as wide as the features" if mode == "convex" else ""),
         )
-    if scipy.sparse.issparse(found) or scipy.sparse.issparse(given):
-        found, given = scipy.sparse.csr_matrix(found), scipy.sparse.csr_matrix(given)
+    if scipy.sparse.issparse(aggregated) or scipy.sparse.issparse(given_features):
+        aggregated = scipy.sparse.csr_matrix(aggregated)
+        given_features = scipy.sparse.csr_matrix(given_features)
     if mode == "convex":
-        return np.float32(alpha) * found + np.float32(1 - alpha) * given
-    if scipy.sparse.issparse(found):
-        return scipy.sparse.hstack([found, given], format="csr", dtype=np.float32)
-    return np.concatenate([found, given], axis=1)
+        return np.float32(alpha) * aggregated + np.float32(1 - alpha) * given_features
+    if scipy.sparse.issparse(aggregated):
+        return scipy.sparse.hstack([aggregated, given_features], format="csr", dtype=np.float32)
+    return np.concatenate([aggregated, given_features], axis=1)
 
 
-def _check_rows(labels, features):
+def _check_rows(labels: scipy.sparse.spmatrix, features: Matrix) -> None:
     if labels.shape[0] != features.shape[0]:
         raise DataError(
-            f"as many rows of features as of labels ({labels.shape[0]:,}) expected, "
-            f"found {features.shape[0]:,}",
+            f"there are {features.shape[0]:,} rows of features, but {labels.shape[0]:,} of labels",
             fix="give both matrices of the same examples",
         )
 
 
-def _matrix(values):
-    """float32, as CSR or as an array."""
+def _matrix(values: Matrix) -> Matrix:
+    """Returns float32, as CSR or as an array."""
     if scipy.sparse.issparse(values):
         return scipy.sparse.csr_matrix(values, dtype=np.float32)
     return np.asarray(values, np.float32)
 
 
-def _unit_rows(values, copy=True):
-    """Rows scaled to length 1; rows of zeros stay as they are."""
+def _unit_rows(values: Matrix, copy: bool = True) -> Matrix:
+    """Returns rows scaled to length 1; rows of zeros stay as they are."""
     from sklearn.preprocessing import normalize  # half a second, which only a training needs
 
     return normalize(values, copy=copy)

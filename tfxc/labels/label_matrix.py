@@ -14,7 +14,7 @@ _FIX = "write 1 where an example has a label and nothing elsewhere, as csr_matri
 def label_matrix(
     matrix: np.ndarray | scipy.sparse.spmatrix, where: str | Path, first_row: int = 0
 ) -> scipy.sparse.csr_matrix:
-    """The labels of examples: the places of the entries above 0.
+    """Returns the labels of examples: the places of the entries above 0.
 
     Entries of the same place are summed first, so that a label counts once; stored zeros and
     entries below 0 are no labels. −1 is refused: a matrix of +1 and −1 has an entry for every label

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def random_order(num_labels: int, seed: int | Sequence[int]) -> np.ndarray:
-    """A random permutation.
+    """Returns a random permutation.
 
     Args:
         num_labels: N.
@@ -36,7 +36,7 @@ def random_order(num_labels: int, seed: int | Sequence[int]) -> np.ndarray:
 def clustered_order(
     label_vectors: "np.ndarray | scipy.sparse.csr_matrix", sizes: Sequence[int], seed: int
 ) -> np.ndarray:
-    """Codes under which the labels of a block are similar.
+    """Returns codes under which the labels of a block are similar.
 
     A block is the set of codes with the same leading digits. The labels are halved by spherical
     2-means with prescribed sizes (Prabhu et al., WWW 2018, "Parabel"; k-means++ start), always at
@@ -61,16 +61,21 @@ def clustered_order(
     halves = Bisection(label_vectors, seed)
     waiting = [(0, label_vectors.shape[0])]
     while waiting:
-        lefts = [_left_size(end - begin, blocks) for begin, end in waiting]
-        nodes = [(*node, left) for node, left in zip(waiting, lefts, strict=True) if left]
+        nodes = []
+        for begin, end in waiting:
+            # The first half is a multiple of the largest block there is more than one of.
+            block = next((block for block in blocks if end - begin > block), None)
+            if block is not None:
+                left = block * max(1, (end - begin + block) // (2 * block))
+                nodes.append((begin, end, left))
         halves.cut(nodes)
         cuts = [((begin, begin + left), (begin + left, end)) for begin, end, left in nodes]
         waiting = [node for pair in cuts for node in pair]
     return _invert(halves.order)
 
 
-def _invert(order):
-    """The place of each number in a permutation.
+def _invert(order: np.ndarray) -> np.ndarray:
+    """Returns the place of each number in a permutation.
 
     Example:
         >>> _invert(np.array([2, 0, 1], np.int32)).tolist()
@@ -79,11 +84,3 @@ def _invert(order):
     places = np.empty_like(order)
     places[order] = np.arange(len(order), dtype=order.dtype)
     return places
-
-
-def _left_size(count, blocks):
-    """Labels of the first half, a multiple of the largest block there is more than one of."""
-    for block in blocks:
-        if count > block:
-            return block * max(1, (count + block) // (2 * block))
-    return None

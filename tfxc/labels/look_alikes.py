@@ -5,10 +5,11 @@ file, hardly anyone wanted that: pandas writes whole numbers as ``3.0`` in colum
 tables are typed by hand.
 """
 
+import functools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -22,22 +23,18 @@ _NUMBER = re.compile(r"0*([0-9]+?)(?:\.0*)?")
 _MISSING = frozenset({"nan", "null", "none", "n/a", "na", "#n/a", "<na>", "nat", "nil"})
 
 
-def _without_invisible(name):
+def _without_invisible(name: str) -> str:
     return _INVISIBLE.sub("", " ".join(name.split())).strip()
 
 
-def _in_one_form(name):
-    return unicodedata.normalize("NFKC", name)
-
-
-def _as_number(name):
+def _as_number(name: str) -> str:
     match = _NUMBER.fullmatch(name)
     return match[1] if match else name
 
 
 # What two names can differ in, and what makes them equal then; in this order.
-_DIFFERENCES = {
-    "Unicode form": _in_one_form,
+_DIFFERENCES: dict[str, Callable[[str], str]] = {
+    "Unicode form": functools.partial(unicodedata.normalize, "NFKC"),
     "blanks or invisible characters": _without_invisible,
     "upper and lower case": str.casefold,
     "the format of a number": _as_number,
@@ -45,7 +42,7 @@ _DIFFERENCES = {
 
 
 def plain_form(name: str) -> str:
-    """What names that look alike have in common.
+    """Returns what names that look alike have in common.
 
     Example:
         >>> plain_form("Topic 3\\u200b"), plain_form("3.0"), plain_form("3")
@@ -61,7 +58,7 @@ def plain_form(name: str) -> str:
 
 
 def difference(name: str, other: str) -> str:
-    """In what two names with the same plain form differ, in words.
+    """Says in words in what two names with the same plain form differ.
 
     Example:
         >>> difference("Topic", "topic"), difference("3", "3.0")
@@ -69,17 +66,19 @@ def difference(name: str, other: str) -> str:
     """
     needed = []
     for words in _DIFFERENCES:
-        left, right = name, other
+        left = name
+        right = other
         for each, change in _DIFFERENCES.items():
             if each != words:
-                left, right = change(left), change(right)
+                left = change(left)
+                right = change(right)
         if left != right:
             needed.append(words)
     return " and ".join(needed) or "characters that look alike"
 
 
 def look_alikes(names: Sequence[str]) -> list[list[str]]:
-    """The groups of different names that have one plain form.
+    """Returns the groups of different names that have one plain form.
 
     Args:
         names: distinct names; of ten million, 80 MB are taken besides the groups.
@@ -98,17 +97,17 @@ def look_alikes(names: Sequence[str]) -> list[list[str]]:
 
 
 def first_twins(names: Iterable[str], others: Iterable[str]) -> tuple[str, str] | None:
-    """A name and another one, of ``others``, that look alike; None if there are none.
+    """Returns a name and another one, of ``others``, that look alike; None if there are none.
 
     Example:
         >>> first_twins(["3.0", "law"], ["3", "health"])
         ('3.0', '3')
     """
     by_form = {plain_form(name): name for name in names}
-    for other in others:
-        name = by_form.get(plain_form(other))
+    for twin in others:
+        name = by_form.get(plain_form(twin))
         if name is not None:
-            return name, other
+            return name, twin
     return None
 
 
@@ -125,7 +124,7 @@ def how_they_differ(name: str, other: str) -> str:
 
 
 def missing_words(names: Iterable[str]) -> list[str]:
-    """Those names that programs write where a value is missing.
+    """Returns those names that programs write where a value is missing.
 
     Example:
         >>> missing_words(["law", "nan", "N/A"])
@@ -135,7 +134,7 @@ def missing_words(names: Iterable[str]) -> list[str]:
 
 
 def warnings_of_names(names: Sequence[str]) -> list[str]:
-    """What to say of label names that hardly anyone wants to be labels of their own, a line each.
+    """Warns of label names that hardly anyone wants to be labels of their own, a line each.
 
     Args:
         names: distinct names.

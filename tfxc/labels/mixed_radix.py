@@ -36,10 +36,10 @@ def check_sizes(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
         (4, 5, 5)
     """
     if isinstance(sizes, str) or not np.iterable(sizes) or not all(map(_is_count, sizes)):
-        raise ValueError(f"heads: a list of positive integers expected, found {sizes!r}")
+        raise ValueError(f"heads: {sizes!r} is no list of positive integers")
     sizes = tuple(int(size) for size in sizes)
     if not sizes:
-        raise ValueError("heads: a list of positive integers expected, found none")
+        raise ValueError("heads: the list is empty; give positive integers")
     codes = math.prod(sizes)
     if codes < num_labels:
         raise ValueError(
@@ -49,14 +49,14 @@ def check_sizes(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
         )
     if codes >= _MAX_CODES:
         raise ValueError(
-            f"heads: fewer than {_MAX_CODES} codes expected, found {codes} of {list(sizes)}; "
+            f"heads {list(sizes)} have {codes} codes, which must be fewer than {_MAX_CODES}; "
             f"{list(suggest_digit_sizes(num_labels, len(sizes)))} suffice for {num_labels} labels"
         )
     return sizes
 
 
 def strides(sizes: Sequence[int]) -> tuple[int, ...]:
-    """Weight of each digit.
+    """Returns the weight of each digit.
 
     Example:
         >>> strides((4, 5, 5))
@@ -68,7 +68,7 @@ def strides(sizes: Sequence[int]) -> tuple[int, ...]:
 def encode(
     ids: "np.ndarray | tf.Tensor", sizes: Sequence[int]
 ) -> "tuple[np.ndarray | tf.Tensor, ...]":
-    """Digits of label ids.
+    """Returns digits of label ids.
 
     Args:
         ids: int array or int32 tensor of any shape; -1 is padding.
@@ -90,7 +90,7 @@ def decode(
     sizes: Sequence[int],
     num_labels: int | None = None,
 ) -> "np.ndarray | tf.Tensor":
-    """Label ids of digits.
+    """Returns label ids of digits.
 
     Args:
         digits: one int array or tensor per digit.
@@ -111,7 +111,7 @@ def decode(
 
 
 def suggest_digit_sizes(num_labels: int, num_heads: int) -> tuple[int, ...]:
-    """The sizes with the fewest head columns that give every label a code.
+    """Returns the sizes with the fewest head columns that give every label a code.
 
     Among the sizes of at least 2 whose product reaches ``num_labels``, those with the smallest
     sum, and of these the ones with the smallest product.
@@ -128,34 +128,35 @@ def suggest_digit_sizes(num_labels: int, num_heads: int) -> tuple[int, ...]:
         ((36, 28), (95, 85, 83))
     """
     if not (_is_count(num_labels) and _is_count(num_heads)):
-        raise ValueError(
-            f"at least one label and one head expected, found {num_labels} and {num_heads}"
-        )
+        raise ValueError(f"{num_labels} labels and {num_heads} heads are not at least one of each")
     if num_heads == 1:
         return (num_labels,)
     # No sum below H times the geometric mean suffices; one that does is a few steps above it.
     total = max(2 * num_heads, int(num_heads * num_labels ** (1 / num_heads)) - 1)
     while _largest_product(total, num_heads) < num_labels:
         total += 1
-    return _smallest_product(total, num_heads, num_labels, total)
+    sizes = _smallest_product(total, num_heads, num_labels, total)
+    assert sizes is not None  # as the largest product suffices
+    return sizes
 
 
-def _nearest(num_labels, sizes):
-    """``sizes`` with one size raised: the one that needs the smallest raise."""
+def _nearest(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Returns ``sizes`` with one size raised: the one that needs the smallest raise."""
     codes = math.prod(sizes)
     needed = [-(-num_labels // (codes // size)) for size in sizes]
     extra, digit = min((n - s, -h) for h, (n, s) in enumerate(zip(needed, sizes, strict=True)))
     return tuple(size + extra * (h == -digit) for h, size in enumerate(sizes))
 
 
-def _largest_product(total, count):
-    """Largest product of ``count`` integers of a given sum: as equal as can be."""
+def _largest_product(total: int, count: int) -> int:
+    """Returns the largest product of ``count`` integers of a given sum: as equal as can be."""
     size, larger = divmod(total, count)
     return (size + 1) ** larger * size ** (count - larger)
 
 
-def _smallest_product(total, count, least, most):
-    """Descending sizes in 2 .. most of sum ``total`` with the smallest product from ``least`` on.
+def _smallest_product(total: int, count: int, least: int, most: int) -> tuple[int, ...] | None:
+    """Returns descending sizes in 2 .. most of sum ``total`` with the smallest product from
+    ``least`` on.
 
     Returns None if there are none.
     """
@@ -173,7 +174,7 @@ def _smallest_product(total, count, least, most):
     return best
 
 
-def _pair(total, least, most):
+def _pair(total: int, least: int, most: int) -> tuple[int, int] | None:
     root = math.isqrt(max(total * total - 4 * least, 0))
     # The root is rounded down: the smaller size is this or the one below it.
     smaller = max(2, total - most, (total - root) // 2 - 1)
@@ -183,13 +184,15 @@ def _pair(total, least, most):
     return (total - smaller, smaller) if fits else None
 
 
-def _is_count(value):
-    """Whether this is a positive integer."""
+def _is_count(value: object) -> bool:
+    """Says whether this is a positive integer."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
 
 
-def _where(condition, values):
-    """``values`` where the condition holds, else -1."""
+def _where(
+    condition: "np.ndarray | tf.Tensor", values: "np.ndarray | tf.Tensor"
+) -> "np.ndarray | tf.Tensor":
+    """Returns ``values`` where the condition holds, else -1."""
     if isinstance(values, np.ndarray | np.generic | int):
         return np.where(condition, values, -1)
     import tensorflow as tf  # NumPy callers do without

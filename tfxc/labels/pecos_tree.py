@@ -23,7 +23,7 @@ _CONFIG = "config.json"
 
 
 def load_tree(path: str | Path, above: Mapping[str, Any] | None = None) -> ClusterTree:
-    """A tree of tfxc, or one of PECOS.
+    """Returns a tree of tfxc, or one of PECOS.
 
     Args:
         path: what ``ClusterTree.save`` wrote; a folder with ``config.json`` and ``C0.npz``,
@@ -51,7 +51,7 @@ def load_tree(path: str | Path, above: Mapping[str, Any] | None = None) -> Clust
 
 
 def is_leaf_matrix(path: str | Path) -> bool:
-    """Whether a file is there and is a sparse matrix of SciPy's, by the names in it."""
+    """Says whether a file is there and is a sparse matrix of SciPy's, by the names in it."""
     if not zipfile.is_zipfile(path):
         return False
     with read_errors(path), zipfile.ZipFile(path) as archive:
@@ -61,7 +61,7 @@ def is_leaf_matrix(path: str | Path) -> bool:
 def parents_of(
     matrix: scipy.sparse.spmatrix, nodes_above: int | None, where: str | Path
 ) -> np.ndarray:
-    """Parents of the nodes of one level.
+    """Returns parents of the nodes of one level.
 
     Args:
         matrix: sparse (nodes, nodes above); the places of its entries count.
@@ -81,25 +81,25 @@ def parents_of(
     rows = scipy.sparse.csr_matrix(matrix)
     if nodes_above is not None and rows.shape[1] != nodes_above:
         raise DataError(
-            f"{nodes_above} columns expected, the nodes of the layer above, found {rows.shape[1]}",
+            f"it has {rows.shape[1]} columns, but the layer above has {nodes_above} nodes",
             where=where,
         )
     counts = np.diff(rows.indptr)
     if not (counts == 1).all():
         node = int(np.flatnonzero(counts != 1)[0])
         raise DataError(
-            f"one parent for every node expected, found {counts[node]} for node {node}",
+            f"node {node} has {counts[node]} parents instead of one",
             where=where,
         )
     return rows.indices.astype(np.int32)
 
 
-def _of_chain(folder):
+def _of_chain(folder: Path) -> ClusterTree:
     config = folder / _CONFIG
     depth = read_json(config, fix="copy the whole folder").get("len")
     if not isinstance(depth, int) or depth < 1:
         raise DataError(
-            f"a number of matrices of at least 1 under 'len' expected, found {depth!r}",
+            f"'len' is {depth!r}, which is no number of matrices",
             where=config,
             fix="write the folder with PECOS's ClusterChain.save",
         )
@@ -111,9 +111,10 @@ def _of_chain(folder):
     return _tree(parents, folder)
 
 
-def _of_leaves(path, settings):
+def _of_leaves(path: Path, settings: ClusteringSettings) -> ClusterTree:
     matrix = _matrix(path)
-    parents, size = [parents_of(matrix, None, path)], matrix.shape[1]
+    parents = [parents_of(matrix, None, path)]
+    size = matrix.shape[1]
     while size > (settings.min_codes or settings.nr_splits):
         parents.insert(0, np.arange(size, dtype=np.int32) // settings.nr_splits)
         size = -(-size // settings.nr_splits)
@@ -122,14 +123,14 @@ def _of_leaves(path, settings):
     return _tree(parents, path)
 
 
-def _tree(parents, where):
+def _tree(parents: list[np.ndarray], where: Path) -> ClusterTree:
     try:
         return ClusterTree(parents)
     except DataError as error:
         raise DataError(error.problem, where=where, fix=error.fix) from error
 
 
-def _matrix(path):
+def _matrix(path: Path) -> scipy.sparse.csr_matrix:
     matrix = load_sparse(existing_file(path))
     matrix.sum_duplicates()
     return matrix

@@ -10,16 +10,15 @@ from sklearn.decomposition import TruncatedSVD
 
 from tfxc.labels.label_order import clustered_order
 from tfxc.labels.mixed_radix import strides
+from tfxc.ops.csr import Matrix
 
 MAX_IN_BLOCK = 4096  # the Hungarian method takes the cube of it
 _MAX_ROUNDS = 10
 _DENSE_WIDTH = 256  # sparse vectors are brought to this
 
 
-def product_order(
-    label_vectors: np.ndarray | scipy.sparse.csr_matrix, sizes: Sequence[int], seed: int
-) -> np.ndarray:
-    """Codes of which every digit says something by itself.
+def product_order(label_vectors: Matrix, sizes: Sequence[int], seed: int) -> np.ndarray:
+    """Returns codes of which every digit says something by itself.
 
     Digit 0 is that of ``clustered_order``. Each later digit says how a label differs from the mean
     of its block, the labels with the same digits before: over all blocks, the differences of the
@@ -50,27 +49,26 @@ def product_order(
     most = strides(sizes)[0]
     if len(sizes) > 1 and most > MAX_IN_BLOCK:
         raise ValueError(
-            f"at most {MAX_IN_BLOCK:,} labels with the same first digit expected by label_order "
-            f"'product', found {most:,} with heads {list(sizes)}: the first size is too small"
+            f"with heads {list(sizes)}, {most:,} labels have the same first digit, and label_order "
+            f"'product' takes at most {MAX_IN_BLOCK:,}: the first size is too small"
         )
     codes = clustered_order(label_vectors, sizes, seed)
-    vectors = _dense(label_vectors, seed)
+    width = min(_DENSE_WIDTH, min(label_vectors.shape) - 1)
+    if not scipy.sparse.issparse(label_vectors):
+        vectors = np.asarray(label_vectors, np.float32)
+    elif width < 2:
+        vectors = label_vectors.toarray()
+    else:
+        vectors = TruncatedSVD(width, random_state=seed).fit_transform(label_vectors)
     for digit in range(1, len(sizes)):
         codes = _with_digit(codes, vectors, sizes, digit, seed)
     return codes
 
 
-def _dense(vectors, seed):
-    if not scipy.sparse.issparse(vectors):
-        return np.asarray(vectors, np.float32)
-    width = min(_DENSE_WIDTH, min(vectors.shape) - 1)
-    if width < 2:
-        return vectors.toarray()
-    return TruncatedSVD(width, random_state=seed).fit_transform(vectors)
-
-
-def _with_digit(codes, vectors, sizes, digit, seed):
-    """The codes with another value of ``digit``; later digits are in order of ascending id."""
+def _with_digit(
+    codes: np.ndarray, vectors: np.ndarray, sizes: Sequence[int], digit: int, seed: int
+) -> np.ndarray:
+    """Changes the ``digit`` of the codes; later digits are in order of ascending id."""
     before, stride = strides(sizes)[digit - 1 : digit + 1]
     order = np.argsort(codes)
     blocks = [order[start : start + before] for start in range(0, len(order), before)]
@@ -78,25 +76,28 @@ def _with_digit(codes, vectors, sizes, digit, seed):
     differences = differences[np.argsort(order)]
     values = min(sizes[digit], len(codes))
     means = KMeans(values, n_init=1, random_state=seed).fit(differences).cluster_centers_
-    found = None
+    assigned: np.ndarray | None = None
     for _ in range(_MAX_ROUNDS):
-        last, found = found, np.empty_like(codes)
+        last = assigned
+        assigned = np.empty_like(codes)
         for block in blocks:
-            found[block] = _assigned(differences[block] @ means.T, stride)
-        if last is not None and (last == found).all():
+            assigned[block] = _assigned(differences[block] @ means.T, stride)
+        if last is not None and (last == assigned).all():
             break
         sums = np.zeros_like(means)
-        np.add.at(sums, found, differences)
-        means = sums / np.bincount(found, minlength=values)[:, None].clip(1)
+        np.add.at(sums, assigned, differences)
+        means = sums / np.bincount(assigned, minlength=values)[:, None].clip(1)
     result = np.empty_like(codes)
     for number, block in enumerate(blocks):
-        ranked = block[np.lexsort((block, found[block]))]
+        ranked = block[np.lexsort((block, assigned[block]))]
         result[ranked] = number * before + np.arange(len(block))
     return result
 
 
-def _assigned(scores, stride):
-    """Column of each row (rows, columns), so that the first columns get ``stride`` rows each."""
+def _assigned(scores: np.ndarray, stride: int) -> np.ndarray:
+    """Returns the column of each row (rows, columns), so that the first columns get ``stride`` rows
+    each.
+    """
     columns = np.arange(len(scores)) // stride
     rows, places = linear_sum_assignment(scores[:, columns], maximize=True)
     return columns[places][np.argsort(rows)]

@@ -12,7 +12,7 @@ from tfxc.core.errors import ConfigError
 
 
 def propensities(label_counts: np.ndarray, num_examples: int, A: float, B: float) -> np.ndarray:
-    """Propensity of labels with the given training frequencies.
+    """Returns the propensity of labels with the given training frequencies.
 
     ``p_l = 1 / (1 + C · exp(−A · log(N_l + B)))`` with ``C = (log N − 1) · (B + 1)^A``, where N_l
     is the label's number of training examples (0 for a label never seen) and N the number of
@@ -36,18 +36,20 @@ def propensities(label_counts: np.ndarray, num_examples: int, A: float, B: float
     """
     if num_examples < 3:
         raise ConfigError(
-            f"at least 3 training examples expected, found {num_examples}",
+            f"{num_examples} training examples are fewer than 3",
             where="num_examples",
             fix="give the size of the training set, not of the evaluated one",
         )
     if not (A >= 0 and B > 0):
-        raise ConfigError(f"A >= 0 and B > 0 expected, found A={A}, B={B}", where="propensity")
+        raise ConfigError(
+            f"A={A}, B={B} is out of range", where="propensity", fix="give A >= 0 and B > 0"
+        )
     C = (np.log(num_examples) - 1) * (B + 1) ** A
     return 1 / (1 + C * np.exp(-A * np.log(np.asarray(label_counts, np.float64) + B)))
 
 
 def checked_counts(label_counts: Sequence[int] | np.ndarray) -> np.ndarray:
-    """``label_counts`` as an array.
+    """Returns ``label_counts`` as an array.
 
     Raises:
         ConfigError: not a non-empty list of numbers of examples.
@@ -55,8 +57,9 @@ def checked_counts(label_counts: Sequence[int] | np.ndarray) -> np.ndarray:
     counts = np.asarray(label_counts)
     if counts.ndim != 1 or not counts.size:
         raise ConfigError(
-            f"one number of training examples per label expected, found shape {counts.shape}",
+            f"shape {counts.shape} is no list of numbers of training examples",
             where="label_counts",
+            fix="give one number for each label",
         )
     if counts.dtype.kind not in "iuf" or not np.isfinite(counts).all():
         raise ConfigError(
@@ -66,13 +69,14 @@ def checked_counts(label_counts: Sequence[int] | np.ndarray) -> np.ndarray:
         )
     if counts.min() < 0:
         raise ConfigError(
-            f"label counts of at least 0 expected, found {counts.min()}", where="label_counts"
+            f"a label has {counts.min()} training examples, which is less than 0",
+            where="label_counts",
         )
     return counts
 
 
 def counts_of(ids: np.ndarray, label_counts: np.ndarray) -> np.ndarray:
-    """Training frequency of each label id, 0 for ids never seen in training and for −1.
+    """Returns the training frequency of each label id, 0 for ids never seen in training and for −1.
 
     Args:
         ids: int array of any shape.

@@ -11,7 +11,7 @@ DATASET_CONSTANTS = {"default": (0.55, 1.5), "wikipedia": (0.5, 0.4), "amazon": 
 
 
 def propensity_constants(propensity: str | Sequence[float]) -> tuple[float, float]:
-    """The pair (A, B) of a name in ``DATASET_CONSTANTS``, or of a pair given as such.
+    """Returns the pair (A, B) of a name in ``DATASET_CONSTANTS``, or of a pair given as such.
 
     Raises:
         ConfigError: the name is unknown or it is not a pair.
@@ -20,13 +20,12 @@ def propensity_constants(propensity: str | Sequence[float]) -> tuple[float, floa
         if propensity not in DATASET_CONSTANTS:
             near = difflib.get_close_matches(propensity, DATASET_CONSTANTS, n=1)
             raise ConfigError(
-                f"one of {', '.join(DATASET_CONSTANTS)} or a pair (A, B) expected, "
-                f"found {propensity!r}",
+                f"{propensity!r} is none of {', '.join(DATASET_CONSTANTS)}, nor a pair (A, B)",
                 where="propensity",
                 fix=f"write {near[0]!r}" if near else 'write "default"',
             )
         return DATASET_CONSTANTS[propensity]
     pair = tuple(propensity)
     if len(pair) != 2:
-        raise ConfigError(f"a pair (A, B) expected, found {pair}", where="propensity")
+        raise ConfigError(f"{pair} is no pair (A, B)", where="propensity")
     return pair

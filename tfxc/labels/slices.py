@@ -23,25 +23,24 @@ class LabelSlices:
     Attributes:
         slice_of_label: int8 (num_labels,), slice number of each label.
         names: name of each slice.
-
         with_unknown: whether labels outside of the label space (ids of ``num_labels`` or more)
             belong to the last slice; else to none.
     """
 
     slice_of_label: np.ndarray
-    names: tuple
+    names: tuple[str, ...]
     with_unknown: bool = True
 
     def lookup(self, ids: np.ndarray) -> np.ndarray:
-        """Slice number of each id, −1 for −1; the shape of ``ids``."""
+        """Returns the slice number of each id, −1 for −1; the shape of ``ids``."""
         ids = np.asarray(ids)
         seen = (ids >= 0) & (ids < len(self.slice_of_label))
-        found = self.slice_of_label[np.where(seen, ids, 0)]
+        slices = self.slice_of_label[np.where(seen, ids, 0)]
         unknown = len(self.names) - 1 if self.with_unknown else -1
-        return np.where(seen, found, np.where(ids < 0, -1, unknown))
+        return np.where(seen, slices, np.where(ids < 0, -1, unknown))
 
     def sizes(self) -> dict[str, int]:
-        """``{name: number of labels}``."""
+        """Returns ``{name: number of labels}``."""
         sizes = np.bincount(self.slice_of_label, minlength=len(self.names))
         return dict(zip(self.names, sizes.tolist(), strict=True))
 
@@ -81,36 +80,33 @@ def frequency_slices(
     """
     counts = checked_counts(label_counts)
     if rule not in _DEFAULT_BOUNDS:
-        raise ConfigError(f"thresholds or shares expected, found {rule!r}", where="rule")
+        raise ConfigError(f"{rule!r} is unknown", where="rule", fix="give thresholds or shares")
     bounds = tuple(_DEFAULT_BOUNDS[rule] if bounds is None else bounds)
     if not bounds or list(bounds) != sorted(set(bounds)):
-        raise ConfigError(f"ascending numbers expected, found {bounds}", where="bounds")
+        raise ConfigError(f"{bounds} are no ascending numbers", where="bounds")
     names = tuple(names or _default_names(rule, bounds))
     if len(names) != len(bounds) + 1 or len(set(names)) < len(names):
         raise ConfigError(
-            f"{len(bounds) + 1} different names expected, found {', '.join(names)}", where="names"
+            f"{', '.join(names)} are not {len(bounds) + 1} different names, one for each slice",
+            where="names",
         )
-    divide = _by_thresholds if rule == "thresholds" else _by_shares
-    return LabelSlices(divide(counts, bounds).astype(np.int8), names)
-
-
-def _by_thresholds(counts, bounds):
-    return len(bounds) - np.searchsorted(bounds, counts, side="left")
-
-
-def _by_shares(counts, bounds):
-    order = np.argsort(-counts.astype(np.int64), kind="stable")
-    occurrences = counts[order].astype(np.int64)
-    # A label belongs where its first occurrence falls: the one that crosses a bound is still in.
-    before = np.cumsum(occurrences) - occurrences
-    slices = np.empty(len(counts), np.int64)
-    slices[order] = np.searchsorted(np.multiply(bounds, occurrences.sum()), before, side="right")
-    slices[counts == 0] = len(bounds)
-    return slices
+    if rule == "thresholds":
+        slices = len(bounds) - np.searchsorted(bounds, counts, side="left")
+    else:
+        order = np.argsort(-counts.astype(np.int64), kind="stable")
+        occurrences = counts[order].astype(np.int64)
+        # A label belongs where its first occurrence falls: one that crosses a bound is still in.
+        before = np.cumsum(occurrences) - occurrences
+        ends = np.multiply(bounds, occurrences.sum())
+        slices = np.empty(len(counts), np.int64)
+        slices[order] = np.searchsorted(ends, before, side="right")
+        slices[counts == 0] = len(bounds)
+    return LabelSlices(slices.astype(np.int8), names)
 
 
 def trained_slices(label_counts: Sequence[int] | np.ndarray) -> "LabelSlices":
-    """Labels with training examples, and those without; labels that cannot be found are neither.
+    """Returns labels with training examples, and those without; labels that cannot be found are
+    neither.
 
     Args:
         label_counts: (num_labels,) number of training examples of each label.
@@ -123,7 +119,7 @@ def trained_slices(label_counts: Sequence[int] | np.ndarray) -> "LabelSlices":
     return LabelSlices((counts == 0).astype(np.int8), ("trained", "untrained"), False)
 
 
-def _default_names(rule, bounds):
+def _default_names(rule: str, bounds: tuple[float, ...]) -> Sequence[str]:
     if rule == "shares" and len(bounds) == 2:
         return "head", "torso", "tail"
     if rule == "shares":

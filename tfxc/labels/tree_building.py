@@ -13,6 +13,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_shape import built_shape
 from tfxc.ops.clustering.two_means import Bisection
+from tfxc.ops.csr import Matrix
 
 _MAX_SCORES = 1 << 24  # of labels and leaves that are in memory together
 
@@ -52,17 +53,16 @@ class ClusteringSettings:
     max_sample_rate: ShareAboveZero = 1.0
     warmup_ratio: Share = 0.4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.min_sample_rate > self.max_sample_rate:
             raise ConfigError(
-                f"at most max_sample_rate, {self.max_sample_rate!r}, expected, found "
-                f"{self.min_sample_rate!r}",
+                f"{self.min_sample_rate!r} is above max_sample_rate, {self.max_sample_rate!r}",
                 where="min_sample_rate",
                 fix="lower it, or raise the other",
             )
 
     def level_sizes(self, num_labels: int) -> list[int]:
-        """The sizes of the levels of the tree that ``build_tree`` builds.
+        """Returns the sizes of the levels of the tree that ``build_tree`` builds.
 
         Returns:
             list of int, the last the number of labels.
@@ -71,7 +71,7 @@ class ClusteringSettings:
         return [level.nodes for level in shape]
 
     def sample_rate(self, level: int, depth: int) -> float:
-        """The share of a node's labels that its centres are found from."""
+        """Returns the share of a node's labels that its centres are found from."""
         warm = min(1.0, level / (depth * self.warmup_ratio)) if self.warmup_ratio else 1.0
         return self.min_sample_rate + (self.max_sample_rate - self.min_sample_rate) * warm
 
@@ -82,7 +82,7 @@ def build_tree(
     *,
     threads: int | None = None,
 ) -> ClusterTree:
-    """Balanced hierarchical 2-means, then merged to nodes of ``nr_splits`` children.
+    """Halves labels by balanced 2-means, then merges to nodes of ``nr_splits`` children.
 
     The labels are halved, the halves again, until at most ``max_leaf_size`` labels are left in
     each of 2^h leaves, whose sizes differ by 1 at most. Where there are more than ``min_codes``
@@ -112,14 +112,15 @@ def build_tree(
     num_labels = label_vectors.shape[0]
     sizes = settings.level_sizes(num_labels)
     if num_labels < 1:
-        raise DataError("vectors of at least one label expected, found none")
+        raise DataError("there are vectors of no label")
     halves = Bisection(label_vectors, settings.seed, settings.spherical, settings.max_iter, threads)
     if len(sizes) == 1:
         return ClusterTree([np.zeros(num_labels, np.int32)])
     depth = sizes[-2].bit_length() - 1
     bounds = np.array([0, num_labels])
     for level in range(depth):
-        begins, ends = bounds[:-1], bounds[1:]
+        begins = bounds[:-1]
+        ends = bounds[1:]
         lefts = (begins + ends) // 2 - begins
         halves.cut(np.stack([begins, ends, lefts], 1), settings.sample_rate(level, depth))
         bounds = np.append(np.stack([begins, begins + lefts], 1).ravel(), num_labels)
@@ -129,10 +130,8 @@ def build_tree(
     return ClusterTree([np.zeros(sizes[0], np.int32), *inner, leaf_of])
 
 
-def leaf_centroids(
-    tree: ClusterTree, label_vectors: np.ndarray | scipy.sparse.csr_matrix
-) -> np.ndarray | scipy.sparse.csr_matrix:
-    """Unit-length sums of the label vectors under each parent of labels.
+def leaf_centroids(tree: ClusterTree, label_vectors: Matrix) -> Matrix:
+    """Returns unit-length sums of the label vectors under each parent of labels.
 
     Args:
         tree: ``ClusterTree``.
@@ -146,8 +145,8 @@ def leaf_centroids(
     """
     if label_vectors.shape[0] != tree.num_labels:
         raise DataError(
-            f"vectors of the tree's {tree.num_labels:,} labels expected, "
-            f"found {label_vectors.shape[0]:,}"
+            f"there are {label_vectors.shape[0]:,} vectors, "
+            f"but {tree.num_labels:,} labels in the tree"
         )
     from sklearn.preprocessing import normalize
 
@@ -156,8 +155,8 @@ def leaf_centroids(
 
 def add_labels(
     tree: ClusterTree,
-    new_vectors: np.ndarray | scipy.sparse.csr_matrix,
-    centroids: np.ndarray | scipy.sparse.csr_matrix,
+    new_vectors: Matrix,
+    centroids: Matrix,
 ) -> tuple[ClusterTree, np.ndarray]:
     """Puts new labels under the leaf with the nearest centroid.
 
@@ -186,12 +185,12 @@ def add_labels(
     leaves = tree.sizes[-2] if tree.depth > 1 else 1
     if centroids.shape != (leaves, new_vectors.shape[1]):
         raise DataError(
-            f"centroids of shape {(leaves, new_vectors.shape[1])} expected: one row per leaf, "
-            f"as wide as the labels' vectors, found {centroids.shape}"
+            f"the centroids have the shape {centroids.shape} instead of "
+            f"{(leaves, new_vectors.shape[1])}: one row per leaf, as wide as the labels' vectors"
         )
     for matrix in (new_vectors, centroids):
         if not np.isfinite(matrix.data if scipy.sparse.issparse(matrix) else matrix).all():
-            raise DataError("vectors of finite numbers expected, found NaN or infinity")
+            raise DataError("a vector holds NaN or infinity")
     counts = np.bincount(tree.parents[-1], minlength=leaves)
     chosen = _nearest(new_vectors, centroids, counts)
     for label in np.flatnonzero(chosen >= 0):
@@ -205,19 +204,24 @@ def add_labels(
     return extended, np.unique(chosen)
 
 
-def _nearest(vectors, centroids, counts):
-    """The leaf of greatest cosine of each vector, int32; -1 for a vector of zeros."""
+def _nearest(
+    vectors: Matrix,
+    centroids: Matrix,
+    counts: np.ndarray,
+) -> np.ndarray:
+    """Returns the leaf of greatest cosine of each vector, int32; -1 for a vector of zeros."""
     from sklearn.preprocessing import normalize
 
     by_size = np.argsort(counts, kind="stable")
-    vectors, centroids = normalize(vectors), normalize(centroids)[by_size]
-    found = np.empty(vectors.shape[0], np.int32)
+    vectors = normalize(vectors)
+    centroids = normalize(centroids)[by_size]
+    leaves = np.empty(vectors.shape[0], np.int32)
     step = max(1, _MAX_SCORES // len(by_size))
-    for begin in range(0, len(found), step):
+    for begin in range(0, len(leaves), step):
         block = vectors[begin : begin + step]
         scores = block @ centroids.T
         scores = scores.toarray() if scipy.sparse.issparse(scores) else scores
-        found[begin : begin + step] = by_size[np.argmax(scores, axis=1)]
+        leaves[begin : begin + step] = by_size[np.argmax(scores, axis=1)]
     lengths = vectors.multiply(vectors) if scipy.sparse.issparse(vectors) else vectors * vectors
-    found[np.asarray(lengths.sum(axis=1)).ravel() == 0] = -1
-    return found
+    leaves[np.asarray(lengths.sum(axis=1)).ravel() == 0] = -1
+    return leaves

@@ -22,7 +22,7 @@ class LevelShape(NamedTuple):
 
 
 def shape_of(tree: ClusterTree) -> "list[LevelShape]":
-    """A ``LevelShape`` for every level of a ``ClusterTree``, from the top.
+    """Returns a ``LevelShape`` for every level of a ``ClusterTree``, from the top.
 
     Example:
         >>> from tfxc.labels.cluster_tree import ClusterTree
@@ -36,7 +36,7 @@ def shape_of(tree: ClusterTree) -> "list[LevelShape]":
 def built_shape(
     num_labels: int, nr_splits: int = 16, min_codes: int | None = None, max_leaf_size: int = 100
 ) -> "list[LevelShape]":
-    """The shape that ``build_tree`` gives this many labels, whatever their vectors are.
+    """Returns the shape that ``build_tree`` gives this many labels, whatever their vectors are.
 
     Args:
         num_labels: number of labels.
@@ -52,17 +52,17 @@ def built_shape(
     if max_leaf_size >= num_labels:
         return [LevelShape(num_labels, num_labels, num_labels)]
     leaves = 1 << (-(-num_labels // max_leaf_size) - 1).bit_length()
-    found = [LevelShape(num_labels, -(-num_labels // leaves), num_labels // leaves)]
+    levels = [LevelShape(num_labels, -(-num_labels // leaves), num_labels // leaves)]
     size = leaves
     while size > (nr_splits if min_codes is None else min_codes):
         last = size % nr_splits or nr_splits
-        found.insert(0, LevelShape(size, min(nr_splits, size), last))
+        levels.insert(0, LevelShape(size, min(nr_splits, size), last))
         size = -(-size // nr_splits)
-    return [LevelShape(size, size, size), *found]
+    return [LevelShape(size, size, size), *levels]
 
 
 def tree_in_order(sizes: Sequence[int]) -> ClusterTree:
-    """A ``ClusterTree`` of these level sizes whose neighbours are adjacent, for trials.
+    """Returns a ``ClusterTree`` of these level sizes whose neighbours are adjacent, for trials.
 
     Example:
         >>> tree_in_order([2, 5]).parents[1].tolist()
@@ -74,7 +74,7 @@ def tree_in_order(sizes: Sequence[int]) -> ClusterTree:
 
 
 def children_table(tree: ClusterTree, level: int) -> tuple[np.ndarray, np.ndarray]:
-    """The children of every node above a level, side by side.
+    """Returns the children of every node above a level, side by side.
 
     Args:
         tree: ``ClusterTree``.
@@ -90,7 +90,8 @@ def children_table(tree: ClusterTree, level: int) -> tuple[np.ndarray, np.ndarra
         [[[0, 2], [1, -1]], [0, 0, 1]]
     """
     nodes, splits = tree.children(level)
-    counts, parents = np.diff(splits), tree.parents[level]
+    counts = np.diff(splits)
+    parents = tree.parents[level]
     places = (np.arange(len(nodes)) - np.repeat(splits[:-1], counts)).astype(np.int32)
     children = np.full((len(counts), counts.max()), -1, np.int32)
     ranks = np.empty(len(nodes), np.int32)

@@ -1,7 +1,7 @@
 """The names of the labels: a label's id is its name's line number in ``labels.txt``."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -34,18 +34,18 @@ class LabelVocabulary:
         self._check(where)
 
     @functools.cached_property
-    def _ids(self):
+    def _ids(self) -> dict[str, int]:
         """Ids by name: of ten million labels more than a gigabyte, which searches do without."""
         return {name: number for number, name in enumerate(self.names)}
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __contains__(self, name):
+    def __contains__(self, name: object) -> bool:
         return name in self._ids
 
     def ids(self, names: Iterable[str]) -> list[int]:
-        """The ids of those of ``names`` that are known, in the given order."""
+        """Returns the ids of those of ``names`` that are known, in the given order."""
         return [self._ids[name] for name in names if name in self._ids]
 
     def save(self, path: str | Path) -> None:
@@ -55,7 +55,7 @@ class LabelVocabulary:
 
     @classmethod
     def of(cls, path: str | Path | None, num_labels: int) -> "LabelVocabulary":
-        """The names in a file, or the numbers from 0 as names without one.
+        """Returns the names in a file, or the numbers from 0 as names without one.
 
         Args:
             path: see ``load``, or None.
@@ -66,14 +66,14 @@ class LabelVocabulary:
         """
         if path is None:
             return cls([str(number) for number in range(num_labels)])
-        found = cls.load(path)
-        if len(found) != num_labels:
+        vocabulary = cls.load(path)
+        if len(vocabulary) != num_labels:
             raise DataError(
-                f"{num_labels:,} names expected, one for each label, found {len(found):,}",
+                f"there are {len(vocabulary):,} names for {num_labels:,} labels",
                 where=path,
                 fix="give one name per line, for every label",
             )
-        return found
+        return vocabulary
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelVocabulary":
@@ -89,7 +89,7 @@ class LabelVocabulary:
             text = content.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"label names in UTF-8 expected, found an invalid byte at offset {error.start}",
+                f"the label names are not in UTF-8: the byte at offset {error.start} is invalid",
                 where=path,
                 fix="convert the file to UTF-8",
             ) from error
@@ -97,30 +97,25 @@ class LabelVocabulary:
         lines = text.removesuffix("\n").split("\n") if text else []
         return cls([line.removesuffix("\r") for line in lines], where=path)
 
-    def _check(self, where):
+    def _check(self, where: str | Path | None) -> None:
         for number, name in enumerate(self.names):
             if not name or "\n" in name or "\r" in name:
-                found = f"the name {name!r}" if name else "an empty name"
+                problem = f"has a line break: {name!r}" if name else "is empty"
                 raise DataError(
-                    f"label names without line breaks expected, found {found} for label {number}",
+                    f"the name of label {number} {problem}",
                     where=f"{where}:{number + 1}" if isinstance(where, Path) else where,
                     fix="rename the label",
                 )
-        if _may_repeat(self.names) and len(self._ids) < len(self.names):
+        hashes = np.fromiter(map(hash, self.names), np.int64, len(self.names))
+        hashes.sort()
+        # Only where two hashes are equal is a set of all names made.
+        if (hashes[1:] == hashes[:-1]).any() and len(self._ids) < len(self.names):
             first = next(
                 number for number, name in enumerate(self.names) if self._ids[name] != number
             )
             name = self.names[first]
             raise DataError(
-                f"distinct label names expected, found {name!r} for the labels {first} and "
-                f"{self._ids[name]}",
+                f"the labels {first} and {self._ids[name]} have the same name, {name!r}",
                 where=where,
                 fix="give each label its own name",
             )
-
-
-def _may_repeat(names: Sequence[str]) -> bool:
-    """Whether two hashes are equal: no set of all names is made to find out."""
-    hashes = np.fromiter(map(hash, names), np.int64, len(names))
-    hashes.sort()
-    return bool((hashes[1:] == hashes[:-1]).any())

@@ -29,7 +29,7 @@ from tfxc.core.errors import ConfigError, DataError
 
 
 def hits(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which predictions are true labels.
+    """Says which predictions are true labels.
 
     One sorted search over (row, label) keys: no Python per example, and memory in proportion to
     the two inputs only.
@@ -49,14 +49,14 @@ def hits(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def distinct_labels(labels: np.ndarray) -> np.ndarray:
-    """Labels sorted within each row, with −1 instead of any label listed a second time."""
+    """Returns labels sorted within each row, with −1 instead of any label listed a second time."""
     labels = np.sort(np.asarray(labels), axis=1)
     repeated = labels[:, 1:] == labels[:, :-1]
     labels[:, 1:][repeated] = -1
     return labels
 
 
-def _search(ids, labels):
+def _search(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Finds ``ids`` among ``labels`` that ``distinct_labels`` has sorted."""
     if not ids.size or not labels.size:
         return np.zeros(ids.shape, bool)
@@ -106,24 +106,25 @@ class RankedBatch:
             DataError: the shapes do not fit together.
             ConfigError: a row holds fewer than ``min_predictions`` predictions.
         """
-        ids, scores, labels = np.asarray(ids), np.asarray(scores), np.asarray(labels)
+        ids = np.asarray(ids)
+        scores = np.asarray(scores)
+        labels = np.asarray(labels)
         shapes = f"ids {ids.shape}, scores {scores.shape}, labels {labels.shape}"
         fitting = ids.ndim == labels.ndim == 2 and ids.shape == scores.shape
         if not fitting or len(ids) != len(labels):
             raise DataError(
-                "ids (batch, K), scores (batch, K) and labels (batch, max_labels) expected, "
-                f"found {shapes}"
+                f"the shapes do not fit together: {shapes}",
+                fix="give ids and scores (batch, K), and labels (batch, max_labels)",
             )
         if ids.shape[1] < min_predictions:
             raise ConfigError(
-                f"at least {min_predictions} predictions per example expected, "
-                f"found {ids.shape[1]}",
+                f"there are only {ids.shape[1]} predictions per example",
                 fix=f"search the top {min_predictions} labels, or lower the largest k",
             )
         if losses is not None:
             losses = np.asarray(losses, np.float64)
             if losses.shape != (len(ids),):
-                raise DataError(f"losses ({len(ids)},) expected, found {losses.shape}")
+                raise DataError(f"losses of shape {losses.shape} are given for {len(ids)} examples")
         if ranks is not None:
             order = np.argsort(labels, axis=1, kind="stable")  # that of ``distinct_labels``
             ranks = np.take_along_axis(np.asarray(ranks, np.float64), order, 1)
@@ -173,11 +174,11 @@ class Metric:
         self.state = self.initial_state()
 
     def initial_state(self) -> dict[str, Any]:
-        """The state before the first example, a dict of arrays."""
+        """Returns the state before the first example, a dict of arrays."""
         raise NotImplementedError
 
     def settings(self) -> tuple[Any, ...]:
-        """What two metrics must have in common to be merged."""
+        """Returns what two metrics must have in common to be merged."""
         return self.names
 
     def update_ranked(self, batch: "RankedBatch") -> None:
@@ -185,15 +186,15 @@ class Metric:
         raise NotImplementedError
 
     def result(self) -> dict[str, float]:
-        """``{name: value}``, within [0, 1] where ``is_share``; 0.0 where ``support()`` is 0."""
+        """Returns ``{name: value}``, in [0, 1] where ``is_share``; 0.0 where ``support()`` is 0."""
         raise NotImplementedError
 
     def support(self) -> dict[str, int]:
-        """``{name: number of examples or labels the value is an average over}``."""
+        """Returns ``{name: number of examples or labels the value is an average over}``."""
         raise NotImplementedError
 
     def counts(self) -> dict[str, int]:
-        """Numbers to be reported with the result, e.g. of examples left out."""
+        """Returns numbers to be reported with the result, e.g. of examples left out."""
         return {}
 
     def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
@@ -225,7 +226,8 @@ class Metric:
         losses: np.ndarray | None = None,
         ranks: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """``{name: float64 (batch,)}``; empty for metrics that are not a mean over examples.
+        """Returns ``{name: float64 (batch,)}``; empty for metrics that are not a mean over
+        examples.
 
         NaN marks an example that the metric leaves out.
 
@@ -243,9 +245,9 @@ class Metric:
         """
         same_type = type(self) is type(other)
         if not same_type or self.settings() != other.settings():
-            found = f"settings {other.settings()}" if same_type else f"a {type(other).__name__}"
+            theirs = f"settings {other.settings()}" if same_type else type(other).__name__
             raise ConfigError(
-                f"{type(self).__name__} with settings {self.settings()} expected, found {found}",
+                f"{type(self).__name__} with settings {self.settings()} cannot take up {theirs}",
                 fix="merge metrics built with the same settings",
             )
         self.state = {key: add_padded(value, other.state[key]) for key, value in self.state.items()}
@@ -275,7 +277,7 @@ class MeanMetric(Metric):
 
 
 def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
-    """``ks`` as a tuple.
+    """Returns ``ks`` as a tuple.
 
     Raises:
         ConfigError: not a non-empty list of distinct positive integers.
@@ -284,18 +286,18 @@ def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
     whole = all(isinstance(k, int | np.integer) and k > 0 for k in ks)
     if not ks or not whole or len(set(ks)) < len(ks):
         raise ConfigError(
-            f"distinct positive integers expected, found {ks}", where="ks", fix="use e.g. 1, 3, 5"
+            f"{ks} are no distinct positive integers", where="ks", fix="use e.g. 1, 3, 5"
         )
     return ks
 
 
 def names_at(prefix: str, ks: Sequence[int], suffix: str = "") -> tuple[str, ...]:
-    """``("P@1", "P@3", …)``."""
+    """Returns ``("P@1", "P@3", …)``."""
     return tuple(f"{prefix}@{k}{suffix}" for k in ks)
 
 
 def named(names: Sequence[str], values: ArrayLike) -> dict[str, Any]:
-    """``{name: Python number}``."""
+    """Returns ``{name: Python number}``."""
     return dict(zip(names, np.asarray(values).tolist(), strict=True))
 
 
@@ -303,21 +305,21 @@ def ratio(
     numerator: ArrayLike,
     denominator: ArrayLike,
 ) -> np.ndarray:
-    """``numerator / denominator`` as float64, 0 where the denominator is 0."""
+    """Returns ``numerator / denominator`` as float64, 0 where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     result = np.zeros(numerator.shape)
     return np.divide(numerator, denominator, out=result, where=denominator != 0)
 
 
 def zero_padded(array: np.ndarray, size: int) -> np.ndarray:
-    """``array`` with zeros appended up to ``size`` entries; itself where it is long enough."""
+    """Appends zeros to ``array`` up to ``size`` entries, where it is shorter."""
     if len(array) >= size:
         return array
     return np.concatenate([array, np.zeros(size - len(array), array.dtype)])
 
 
 def add_padded(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Sum of two arrays, the shorter one continued with zeros; "or" of bool arrays."""
+    """Returns the sum of two arrays, the shorter one continued with zeros; "or" of bool arrays."""
     if left.ndim == 0:
         return left + right
     size = max(len(left), len(right))

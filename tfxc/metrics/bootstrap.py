@@ -13,7 +13,7 @@ _MAX_VALUES = 2048
 def paired_bootstrap(
     a: np.ndarray, b: np.ndarray, samples: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> dict[str, float]:
-    """Paired bootstrap of the mean difference of two runs' per-example values.
+    """Resamples the mean difference of two runs' per-example values, in pairs.
 
     The examples are drawn with replacement, both runs' values together (Efron and Tibshirani, "An
     Introduction to the Bootstrap", 1993, chapters 13 and 16). Equal differences are drawn as one,
@@ -44,13 +44,33 @@ def paired_bootstrap(
         >>> paired_bootstrap([1, 1, 0, 1], [0, 0, 0, 1], samples=100)["difference"]
         0.5
     """
-    if samples < 1 or not 0 < confidence < 1:
-        raise ConfigError(
-            "samples of at least 1 and a confidence between 0 and 1 expected, "
-            f"found {samples} and {confidence}"
+    if samples < 1:
+        raise ConfigError(f"{samples} is less than 1", where="samples")
+    if not 0 < confidence < 1:
+        raise ConfigError(f"{confidence} is not between 0 and 1", where="confidence")
+    a = np.asarray(a, np.float64)
+    b = np.asarray(b, np.float64)
+    if a.ndim != 1 or a.shape != b.shape:
+        raise DataError(
+            f"the shapes {a.shape} and {b.shape} are not those of two lists of equal length",
+            fix="evaluate both runs on the same examples",
         )
-    differences = _paired_differences(a, b)
-    means = _resampled_means(differences, samples, np.random.default_rng(seed))
+    if (np.isnan(a) != np.isnan(b)).any():
+        raise DataError(
+            "an example has a value in one run only",
+            fix="evaluate both runs on the same examples, in the same order",
+        )
+    differences = (a - b)[~np.isnan(a)]
+    if not differences.size:
+        raise DataError("no example has a value")
+    rng = np.random.default_rng(seed)
+    values, counts = _distinct(differences)
+    means = np.empty(samples)
+    tile = max(1, _TILE_CELLS // len(values))
+    for start in range(0, samples, tile):
+        size = min(tile, samples - start)
+        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=size)
+        means[start : start + size] = drawn @ values / counts.sum()
     difference = differences.mean()
     # Resampled means lie on a grid for discrete metrics: a rounding error must not decide.
     far = np.abs(means - difference) >= abs(difference) * (1 - 1e-9) - 1e-15
@@ -63,26 +83,8 @@ def paired_bootstrap(
     }
 
 
-def _paired_differences(a, b):
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise DataError(
-            f"two lists of equal length expected, found shapes {a.shape} and {b.shape}",
-            fix="evaluate both runs on the same examples",
-        )
-    if (np.isnan(a) != np.isnan(b)).any():
-        raise DataError(
-            "values of the same examples expected, found an example with a value in one run only",
-            fix="evaluate both runs on the same examples, in the same order",
-        )
-    differences = (a - b)[~np.isnan(a)]
-    if not differences.size:
-        raise DataError("at least one example with a value expected, found none")
-    return differences
-
-
-def _distinct(differences):
-    """Distinct values and how often each occurs, at most ``_MAX_VALUES``."""
+def _distinct(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns distinct values and how often each occurs, at most ``_MAX_VALUES``."""
     # Rounded so that differences equal but for their last bits are drawn as one.
     values, counts = np.unique(differences.round(12), return_counts=True)
     if len(values) <= _MAX_VALUES:
@@ -92,14 +94,3 @@ def _distinct(differences):
     sums = np.bincount(bins, weights=values * counts)
     counts = np.bincount(bins, weights=counts)
     return sums[counts > 0] / counts[counts > 0], counts[counts > 0].astype(np.int64)
-
-
-def _resampled_means(differences, samples, rng):
-    values, counts = _distinct(differences)
-    means = np.empty(samples)
-    tile = max(1, _TILE_CELLS // len(values))
-    for start in range(0, samples, tile):
-        size = min(tile, samples - start)
-        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), size=size)
-        means[start : start + size] = drawn @ values / counts.sum()
-    return means

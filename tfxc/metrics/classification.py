@@ -40,20 +40,20 @@ class Decision:
     threshold: float | None = None
     probabilities: bool = False
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.threshold is None:
             return "best label"
         kind = "probability" if self.probabilities else "score"
         return f"labels of {kind} {self.threshold:g} or more"
 
     def predicted(self, batch: "RankedBatch") -> np.ndarray:
-        """bool (batch, K): the predictions of a ``RankedBatch`` that count."""
+        """Returns bool (batch, K): the predictions of a ``RankedBatch`` that count."""
         if self.threshold is None:
             return (np.arange(batch.ids.shape[1]) < 1) & (batch.ids >= 0)
         return (batch.scores >= self.threshold) & (batch.ids >= 0)
 
     def depth(self, least: int, num_labels: int, searched: int = SEARCHED) -> int:
-        """Labels to search for each example.
+        """Returns labels to search for each example.
 
         Args:
             least: as many as other metrics need.
@@ -99,7 +99,9 @@ class Classification(Metric):
     def __init__(
         self, decision: "Decision", num_labels: int | None = None, positive: int | None = None
     ) -> None:
-        self.decision, self.num_labels, self.positive = decision, num_labels, positive
+        self.decision = decision
+        self.num_labels = num_labels
+        self.positive = positive
         self._averages = ("micro", "macro") if positive is None else ("binary", "micro", "macro")
         averages = tuple(f"{a}-{value}" for a in self._averages for value in _VALUES)
         self.names = (*averages, *_SAMPLES)
@@ -125,7 +127,7 @@ class Classification(Metric):
         self.state["cut off"] += np.count_nonzero(self.truncated(batch))
 
     def truncated(self, batch: "RankedBatch") -> np.ndarray:
-        """bool (batch,): examples whose last prediction still reaches the threshold."""
+        """Returns bool (batch,): examples whose last prediction still reaches the threshold."""
         if self.decision.threshold is None or batch.ids.shape[1] == self.num_labels:
             return np.zeros(len(batch), bool)
         return self.decision.predicted(batch)[:, -1]
@@ -141,7 +143,7 @@ class Classification(Metric):
     def result(self) -> dict[str, float]:
         counts = self.per_label()
         occurring = (counts[1] > 0) | (counts[2] > 0)
-        found = {
+        averages = {
             "micro": _precision_recall_f1(*(part.sum() for part in counts)),
             "macro": [
                 values.mean() if values.size else 0.0
@@ -149,29 +151,32 @@ class Classification(Metric):
             ],
         }
         if self.positive is not None:
-            found["binary"] = _precision_recall_f1(*(_at(part, self.positive) for part in counts))
+            averages["binary"] = _precision_recall_f1(
+                *(part[self.positive] if self.positive < len(part) else 0 for part in counts)
+            )
         of_examples = ratio([self.state[name] for name in _SAMPLES], self.state["examples"])
-        values = [value for average in self._averages for value in found[average]]
+        values = [value for average in self._averages for value in averages[average]]
         return named(self.names, [*values, *of_examples])
 
     def support(self) -> dict[str, int]:
-        """Examples; for the macro averages the number of labels that occur."""
+        """Returns examples; for the macro averages the number of labels that occur."""
         _, predicted, true = self.per_label()
         num_labels = int(np.count_nonzero((predicted > 0) | (true > 0)))
         examples = int(self.state["examples"])
         return {n: num_labels if n.startswith("macro") else examples for n in self.names}
 
     def counts(self) -> dict[str, int]:
-        found = {}
+        counts = {}
         if self.num_labels is not None:
             unknown = self.state["true"][self.num_labels :].sum()
-            found["labels unknown to training"] = int(unknown)
+            counts["labels unknown to training"] = int(unknown)
         if self.decision.threshold is not None:
-            found["examples whose predictions are cut off at K"] = int(self.state["cut off"])
-        return found
+            counts["examples whose predictions are cut off at K"] = int(self.state["cut off"])
+        return counts
 
     def per_label(self) -> list[np.ndarray]:
-        """Hits, predictions and occurrences of each label, three int64 arrays of one length.
+        """Returns hits, predictions and occurrences of each label, three int64 arrays of one
+        length.
 
         They reach to the largest id met, of labels that training does not know as well.
         """
@@ -179,14 +184,15 @@ class Classification(Metric):
         size = max(map(len, arrays))
         return [zero_padded(array, size) for array in arrays]
 
-    def _count(self, key, ids):
+    def _count(self, key: str, ids: np.ndarray) -> None:
         if ids.size:
             self.state[key] = zero_padded(self.state[key], ids.max() + 1)
             np.add.at(self.state[key], ids, 1)
 
 
 def positive_label(names: Sequence[str]) -> int | None:
-    """The label of the ``binary`` values: of two the last one by name (1, positive, true, yes).
+    """Returns the label of the ``binary`` values: of two the last one by name (1, positive, true,
+    yes).
 
     Args:
         names: label names by id.
@@ -201,9 +207,7 @@ def positive_label(names: Sequence[str]) -> int | None:
     return int(names[1] >= names[0]) if len(names) == 2 else None
 
 
-def _precision_recall_f1(hits, predicted, true):
+def _precision_recall_f1(
+    hits: np.ndarray, predicted: np.ndarray, true: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ratio(hits, predicted), ratio(hits, true), ratio(2 * hits, predicted + true)
-
-
-def _at(counts, label):
-    return counts[label] if label < len(counts) else 0

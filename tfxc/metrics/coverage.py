@@ -37,7 +37,7 @@ class LabelCoverage(Metric):
 
     def __init__(self, num_labels: int, ks: Sequence[int] = (1, 3, 5)) -> None:
         if num_labels < 1:
-            raise ConfigError(f"at least 1 label expected, found {num_labels}", where="num_labels")
+            raise ConfigError(f"{num_labels} is less than 1", where="num_labels")
         self.num_labels = num_labels
         self.ks = checked_ks(ks)
         self.names = names_at("correct coverage", self.ks) + names_at("predicted coverage", self.ks)
@@ -52,7 +52,8 @@ class LabelCoverage(Metric):
 
     def update_ranked(self, batch: "RankedBatch") -> None:
         for k in self.ks:
-            ids, hits = batch.ids[:, :k], batch.hits[:, :k]
+            ids = batch.ids[:, :k]
+            hits = batch.hits[:, :k]
             self._mark(f"predicted coverage@{k}", ids[ids >= 0])
             self._mark(f"correct coverage@{k}", ids[hits])
         self._mark("true", batch.labels[batch.labels >= 0])
@@ -62,12 +63,12 @@ class LabelCoverage(Metric):
         return named(self.names, ratio(marked, list(self.support().values())))
 
     def support(self) -> dict[str, int]:
-        """Numbers of labels: those true at least once, and all."""
+        """Returns numbers of labels: those true at least once, and all."""
         num_true = int(np.count_nonzero(self.state["true"]))
         sizes = [num_true] * len(self.ks) + [self.num_labels] * len(self.ks)
         return named(self.names, sizes)
 
-    def _mark(self, key, ids):
+    def _mark(self, key: str, ids: np.ndarray) -> None:
         if ids.size:
             self.state[key] = zero_padded(self.state[key], ids.max() + 1)
             self.state[key][ids] = True
@@ -99,7 +100,7 @@ class SlicedMetric(MeanMetric):
         return self.names, tuple(self.slices.sizes().items())
 
     def values_of(self, cumulative_hits: np.ndarray, num_true: np.ndarray) -> np.ndarray:
-        """float64 (batch, K): values at every cut-off of one slice, NaN to leave them out.
+        """Returns float64 (batch, K): values at every cut-off of one slice, NaN to leave them out.
 
         Args:
             cumulative_hits: int (batch, K), hits within the slice.
@@ -159,7 +160,8 @@ class TrainedRecall(SlicedRecall):
     def __init__(self, slices: "LabelSlices", ks: Sequence[int] = (1, 3, 5)) -> None:
         super().__init__(slices, ks)
         self._means = names_at("R", self.ks, "/harmonic mean")
-        self._of_slices, self.names = self.names, self.names + self._means
+        self._of_slices = self.names
+        self.names = self.names + self._means
 
     def initial_state(self) -> dict[str, np.ndarray]:
         count = len(self.slices.names) * len(self.ks)
@@ -178,7 +180,7 @@ class TrainedRecall(SlicedRecall):
         return named(self.names, [*parts, *means])
 
     def support(self) -> dict[str, int]:
-        """Numbers of examples; of the mean the smaller one."""
+        """Returns numbers of examples; of the mean the smaller one."""
         counts = self.state["count"]
         return named(self.names, [*counts, *counts.reshape(2, -1).min(axis=0)])
 
@@ -196,11 +198,11 @@ class SlicedPrecision(SlicedMetric):
 
     def update_ranked(self, batch: "RankedBatch") -> None:
         super().update_ranked(batch)
-        found = self.slices.lookup(batch.labels)
-        self.state["true"] += np.bincount(found[found >= 0], minlength=len(self.slices.names))
+        slices = self.slices.lookup(batch.labels)
+        self.state["true"] += np.bincount(slices[slices >= 0], minlength=len(self.slices.names))
 
     def support(self) -> dict[str, int]:
-        """Examples; 0 for a slice of which no label was true in any."""
+        """Returns examples; 0 for a slice of which no label was true in any."""
         occurring = np.repeat(self.state["true"] > 0, len(self.ks))
         return named(self.names, np.where(occurring, self.state["count"], 0))
 

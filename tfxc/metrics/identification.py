@@ -62,7 +62,7 @@ class IdentificationResult:
     mate_ranks: np.ndarray
 
     def to_dict(self) -> dict[str, Any]:
-        """The metrics as a dict for JSON."""
+        """Returns the metrics as a dict for JSON."""
         open_set = {f"{f:g}": {"tpir": t, "fpir": reached} for f, (t, reached) in self.tpir.items()}
         return {
             "num_probes": self.num_probes,
@@ -74,7 +74,7 @@ class IdentificationResult:
         }
 
     def table(self) -> str:
-        """The metrics in percent, one line each."""
+        """Returns the metrics in percent, one line each."""
         lines = [f"rank {rank:<9} {_percent(share)}" for rank, share in self.ranks.items()]
         for fpir, (tpir, reached) in self.tpir.items():
             lines.append(f"TPIR@FPIR={fpir:<4g} {_percent(tpir)}  at FPIR {reached:.2e}")
@@ -126,37 +126,51 @@ def identify(
         >>> result.ranks[1], result.tpir[0.1]
         (1.0, (1.0, 0.0))
     """
-    sets = [_Set(vectors, own, f"gallery {n}") for n, (vectors, own) in enumerate(galleries, 1)]
+    sets = [
+        _Set(vectors, subjects_of, f"gallery {number}")
+        for number, (vectors, subjects_of) in enumerate(galleries, 1)
+    ]
     if not len(fpirs) or not all(0 < fpir <= 1 for fpir in fpirs):
         raise DataError(
-            "false positive identification rates above 0 to 1, at least one, expected, found "
+            "the false positive identification rates are not above 0 and at most 1: "
             f"{', '.join(map(str, fpirs)) or 'none'}",
             fix=f"leave them out for {', '.join(map(str, FPIRS))}",
         )
     probe_set = _Set(probes, subjects, "the probes")
-    known, (own, *enrolled) = _numbered([one.subjects for one in (probe_set, *sets)])
-    found = [
-        _search(probe_set.vectors, own, one.vectors, subjects_of)
-        for one, subjects_of in zip(sets, enrolled, strict=True)
+    named = [probe_set.subjects, *(gallery.subjects for gallery in sets)]
+    known, numbers = np.unique(np.concatenate(named), return_inverse=True)
+    probed, *enrolled = np.split(numbers, np.cumsum([len(part) for part in named])[:-1])
+    searches = [
+        _search(probe_set.vectors, probed, gallery.vectors, subjects_of)
+        for gallery, subjects_of in zip(sets, enrolled, strict=True)
     ]
-    every = np.concatenate([one.vectors for one in sets])
+    every = np.concatenate([gallery.vectors for gallery in sets])
     together = np.concatenate(enrolled)
-    share = max(fpirs) if np.isin(own, together).all() else 0.0  # of use if all are mated
-    joined = _search(probe_set.vectors, own, every, together, share)
+    share = max(fpirs) if np.isin(probed, together).all() else 0.0  # of use if all are mated
+    joined = _search(probe_set.vectors, probed, every, together, share)
     mated = joined.ranks > 0
     if not mated.any():
         raise DataError(
-            "a probe whose subject is in a gallery expected, found none",
+            "no probe has its subject in a gallery",
             fix="check that galleries and probes name subjects alike",
         )
-    rates = [_open_set(one, fpirs) for one in found if len(set(one.ranks > 0)) == 2]
+    rates = [_open_set(search, fpirs) for search in searches if len(set(search.ranks > 0)) == 2]
+    means = {}
+    for fpir in fpirs if rates else ():
+        tpir, reached = np.mean([shares[fpir] for shares in rates], axis=0)
+        means[fpir] = float(tpir), float(reached)
+    by_pairs = {}
+    for fpir in fpirs if mated.all() else ():
+        place = math.ceil(round(fpir * len(mated), 9)) - 1
+        if 0 <= place < len(joined.wrong):
+            by_pairs[fpir] = float(np.mean(joined.mate_scores > joined.wrong[place]))
     return IdentificationResult(
         num_probes=len(mated),
         num_mated=int(mated.sum()),
-        gallery_sizes=[len(np.unique(one)) for one in enrolled],
+        gallery_sizes=[len(np.unique(subjects_of)) for subjects_of in enrolled],
         ranks={rank: float(np.mean(joined.ranks[mated] <= rank)) for rank in ranks},
-        tpir={f: _mean([one[f] for one in rates]) for f in fpirs} if rates else {},
-        tpir_by_pairs=_by_pairs(joined, fpirs) if mated.all() else {},
+        tpir=means,
+        tpir_by_pairs=by_pairs,
         subjects=known[joined.best],
         scores=joined.best_scores,
         mate_ranks=joined.ranks,
@@ -166,15 +180,19 @@ def identify(
 class _Set:
     """Vectors of length 1 and their subjects."""
 
-    def __init__(self, vectors, subjects, name):
-        vectors, self.subjects = np.asarray(vectors, np.float64), np.asarray(subjects)
+    def __init__(
+        self, vectors: np.ndarray | Sequence[Any], subjects: np.ndarray | Sequence[Any], name: str
+    ) -> None:
+        vectors = np.asarray(vectors, np.float64)
+        self.subjects = np.asarray(subjects)
         if vectors.ndim != 2 or self.subjects.shape != (len(vectors),) or not len(vectors):
             raise DataError(
-                f"at least one vector, and a subject for each, expected in {name}, found "
-                f"{vectors.shape} and {self.subjects.shape}"
+                f"the shapes of vectors and subjects in {name}, {vectors.shape} and "
+                f"{self.subjects.shape}, do not fit",
+                fix="give at least one vector, and a subject for each",
             )
         if not np.isfinite(vectors).all():
-            raise DataError(f"finite embeddings expected, found NaN or infinity in {name}")
+            raise DataError(f"an embedding in {name} holds NaN or infinity")
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self.vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
@@ -197,38 +215,37 @@ class _Search(NamedTuple):
     wrong: np.ndarray
 
 
-def _numbered(sets):
-    """Distinct subjects, and each set's as their numbers."""
-    known, codes = np.unique(np.concatenate(sets), return_inverse=True)
-    return known, np.split(codes, np.cumsum([len(one) for one in sets])[:-1])
-
-
-def _search(probes, subjects, vectors, enrolled, share=0.0):
-    """A ``_Search``; ``wrong`` has as many scores as ``share`` of the probes."""
-    kept = math.ceil(round(share * len(probes), 9))
+def _search(
+    probes: np.ndarray,
+    subjects: np.ndarray,
+    vectors: np.ndarray,
+    enrolled: np.ndarray,
+    share: float = 0.0,
+) -> _Search:
+    """Returns a ``_Search``; ``wrong`` has as many scores as ``share`` of the probes."""
+    most = math.ceil(round(share * len(probes), 9))
     order = np.argsort(enrolled, kind="stable")
     columns, starts = np.unique(enrolled[order], return_index=True)
-    vectors, wrong, parts = vectors[order], np.zeros(0), []
+    vectors = vectors[order]
+    wrong = np.zeros(0)
+    parts = []
     for start, stop in _blocks(len(probes), len(vectors)):
         scores = np.maximum.reduceat(probes[start:stop] @ vectors.T, starts, axis=1)
-        rows, own = np.arange(stop - start), subjects[start:stop]
-        place = np.minimum(np.searchsorted(columns, own), len(columns) - 1)
-        mated, best = columns[place] == own, scores.argmax(axis=1)
+        rows = np.arange(stop - start)
+        true = subjects[start:stop]
+        place = np.minimum(np.searchsorted(columns, true), len(columns) - 1)
+        mated = columns[place] == true
+        best = scores.argmax(axis=1)
         mates = np.where(mated, scores[rows, place], -np.inf)
         ranks = np.where(mated, (scores >= mates[:, None]).sum(axis=1), 0)
         parts.append((columns[best], scores[rows, best], mates, ranks))
-        if kept:
+        if most:
             scores[rows[mated], place[mated]] = -np.inf
-            wrong = _highest(np.concatenate([wrong, scores[scores > -np.inf]]), kept)
+            wrong = np.concatenate([wrong, scores[scores > -np.inf]])
+            if len(wrong) > most:
+                wrong = np.partition(wrong, len(wrong) - most)[len(wrong) - most :]
     wrong = np.sort(wrong)[::-1]
     return _Search(*(np.concatenate(column) for column in zip(*parts, strict=True)), wrong)
-
-
-def _highest(values, count):
-    """The highest values, in any order."""
-    if len(values) <= count:
-        return values
-    return np.partition(values, len(values) - count)[len(values) - count :]
 
 
 def _blocks(count: int, width: int) -> Iterator[tuple[int, int]]:
@@ -237,33 +254,19 @@ def _blocks(count: int, width: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, count)
 
 
-def _open_set(found, fpirs):
-    """{fpir: (tpir, fpir reached)} of one gallery, which has mated probes and others."""
-    mated = found.ranks > 0
-    strangers = np.sort(found.best_scores[~mated])[::-1]
-    first, rates = found.ranks == 1, {}
+def _open_set(search: _Search, fpirs: Sequence[float]) -> dict[float, tuple[float, float]]:
+    """Returns {fpir: (tpir, fpir reached)} of one gallery, which has mated probes and others."""
+    mated = search.ranks > 0
+    strangers = np.sort(search.best_scores[~mated])[::-1]
+    first = search.ranks == 1
+    rates = {}
     for fpir in fpirs:
         allowed = math.floor(round(fpir * len(strangers), 9))
         threshold = strangers[allowed] if allowed < len(strangers) else -np.inf
-        accepted = first[mated] & (found.mate_scores[mated] > threshold)
+        accepted = first[mated] & (search.mate_scores[mated] > threshold)
         rates[fpir] = float(accepted.mean()), float(np.mean(strangers > threshold))
     return rates
 
 
-def _by_pairs(joined, fpirs):
-    count = len(joined.mate_scores)
-    rates = {}
-    for fpir in fpirs:
-        place = math.ceil(round(fpir * count, 9)) - 1
-        if 0 <= place < len(joined.wrong):
-            rates[fpir] = float(np.mean(joined.mate_scores > joined.wrong[place]))
-    return rates
-
-
-def _mean(pairs):
-    tpir, reached = np.mean(pairs, axis=0)
-    return float(tpir), float(reached)
-
-
-def _percent(value):
+def _percent(value: float) -> str:
     return f"{100 * value:6.2f}"

@@ -45,7 +45,7 @@ class FullLoss(MeanMetric):
     def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
         if batch.losses is None:
             raise ConfigError(
-                "full_loss needs the loss of each example, found none",
+                "full_loss needs the loss of each example, and the batch has none",
                 fix="update the metrics with losses of Searcher(..., full_loss=True)",
             )
         return {"full_loss": batch.losses}

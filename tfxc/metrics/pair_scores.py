@@ -1,6 +1,6 @@
 """From embeddings to distances and scores of pairs, and to templates, block by block."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.sparse
@@ -8,7 +8,8 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 
 # Embeddings, and pairs of them, handled at a time: the latter fit into a processor's cache.
-_BLOCK, _PAIRS = 1 << 15, 1 << 10
+_BLOCK = 1 << 15
+_PAIRS = 1 << 10
 
 
 def add_halves(embeddings: np.ndarray) -> np.ndarray:
@@ -23,14 +24,14 @@ def add_halves(embeddings: np.ndarray) -> np.ndarray:
     """
     width = embeddings.shape[1]
     if width % 2:
-        raise DataError(f"embeddings of an even width expected, found {width}")
+        raise DataError(f"the width of the embeddings, {width}, is odd: it holds no two halves")
     return embeddings[:, : width // 2] + embeddings[:, width // 2 :]
 
 
 def pair_distances(
     embeddings: np.ndarray, pairs: Sequence[Sequence[int]] | np.ndarray
 ) -> np.ndarray:
-    """Squared distances of the embeddings of each pair after scaling them to length 1.
+    """Returns the squared distances of the embeddings of each pair after scaling them to length 1.
 
     Args:
         embeddings: float (m, dim), not scaled; where an image and its mirror image are used,
@@ -46,7 +47,7 @@ def pair_distances(
     """
     lengths = _lengths(embeddings)
 
-    def distance(left, right):
+    def distance(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         left = embeddings[left] / lengths[left, None]
         return np.square(left - embeddings[right] / lengths[right, None]).sum(axis=1)
 
@@ -54,15 +55,15 @@ def pair_distances(
 
 
 def pair_scores(embeddings: np.ndarray, pairs: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
-    """Dot products of the embeddings (m, dim) of each pair, float64 (n,)."""
+    """Returns dot products of the embeddings (m, dim) of each pair, float64 (n,)."""
 
-    def score(left, right):
+    def score(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         return np.vecdot(embeddings[left], embeddings[right])
 
     return _over_pairs(score, len(embeddings), pairs)
 
 
-def _lengths(embeddings):
+def _lengths(embeddings: np.ndarray) -> np.ndarray:
     parts = [np.zeros(0)]
     for start in range(0, len(embeddings), _BLOCK):
         block = np.asarray(embeddings[start : start + _BLOCK], np.float64)
@@ -71,14 +72,18 @@ def _lengths(embeddings):
     return np.maximum(np.concatenate(parts), np.finfo(np.float64).tiny)
 
 
-def _over_pairs(function, num_rows, pairs):
+def _over_pairs(
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    num_rows: int,
+    pairs: Sequence[Sequence[int]] | np.ndarray,
+) -> np.ndarray:
     pairs = np.asarray(pairs)
     if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise DataError(f"pairs of shape (n, 2) expected, found {pairs.shape}")
+        raise DataError(f"the pairs have the shape {pairs.shape}, not (n, 2)")
     if pairs.size and not 0 <= pairs.min() <= pairs.max() < num_rows:
         raise DataError(
-            f"pairs of row numbers from 0 to {num_rows - 1} expected, found {pairs.min()} to "
-            f"{pairs.max()}",
+            f"the pairs have row numbers from {pairs.min()} to {pairs.max()}, but there are only "
+            f"rows 0 to {num_rows - 1}",
             fix="check that pairs and embeddings belong together",
         )
     result = np.empty(len(pairs))
@@ -94,7 +99,7 @@ def pool_templates(
     media_ids: Sequence[int] | np.ndarray,
     weights: Sequence[float] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One vector per template: means within each medium, summed over the media, of length 1.
+    """Pools a vector per template: means within each medium, summed over the media, of length 1.
 
     Averaging within a medium (a video, or one image) first keeps long videos from outweighing
     single images. Lengths of the embeddings are kept: they say how sure the encoder is.
@@ -120,8 +125,9 @@ def pool_templates(
     sizes = [len(embeddings), len(template_ids), len(media_ids), len(weights)]
     if len(set(sizes)) > 1:
         raise DataError(
-            "one template, one medium and one weight per embedding expected, found "
-            f"{sizes[0]:,} embeddings, {sizes[1]:,}, {sizes[2]:,} and {sizes[3]:,}"
+            f"there are {sizes[0]:,} embeddings, but {sizes[1]:,} template ids, {sizes[2]:,} "
+            f"medium ids and {sizes[3]:,} weights",
+            fix="give one of each for every embedding",
         )
     ids, rows = np.unique(template_ids, return_inverse=True)
     medias, media = np.unique(media_ids, return_inverse=True)

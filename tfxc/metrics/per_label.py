@@ -10,6 +10,7 @@ from tfxc.metrics.base import RankedBatch, ratio, zero_padded
 from tfxc.metrics.classification import Classification, Decision
 
 _MAX_PAIRS = 1_000_000
+_Wrong = tuple[int, np.ndarray, np.ndarray, np.ndarray]  # row, predicted ids, scores, true ids
 
 
 class PerLabel:
@@ -43,10 +44,14 @@ class PerLabel:
         most: int | None = None,
         positive: int | None = None,
     ) -> None:
-        self.num_labels, self.decision, self.most = num_labels, decision or Decision(), most
+        self.num_labels = num_labels
+        self.decision = decision or Decision()
+        self.most = most
         self.classification = Classification(self.decision, num_labels, positive)
-        self.num_examples, self.num_wrong, self.pairs_left_out = 0, 0, False
-        self._wrong_ones: list = []
+        self.num_examples = 0
+        self.num_wrong = 0
+        self.pairs_left_out = False
+        self._wrong_ones: list[tuple[float, int, _Wrong]] = []
         self._pairs: dict[tuple[int, int], int] = {}
 
     @property
@@ -65,7 +70,7 @@ class PerLabel:
         return self._known("hits")
 
     @property
-    def wrong(self) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    def wrong(self) -> list[_Wrong]:
         """List of (row, predicted ids, scores, true ids) of wrong examples, in order."""
         return sorted((entry for *_, entry in self._wrong_ones), key=lambda entry: entry[0])
 
@@ -86,8 +91,8 @@ class PerLabel:
         batch = RankedBatch.of(ids, scores, labels, 1, losses)
         if self.classification.truncated(batch).any():
             raise ConfigError(
-                f"fewer than {batch.ids.shape[1]} labels above the threshold expected, found an "
-                "example with at least as many",
+                f"an example has {batch.ids.shape[1]} labels above the threshold, as many as were "
+                "searched, so that it may have more",
                 where="--threshold",
                 fix="raise it, or search more labels with --labels",
             )
@@ -98,25 +103,17 @@ class PerLabel:
         if self.decision.threshold is not None:
             good = (right == np.count_nonzero(predicted, axis=1)) & (right == batch.num_true)
         for row in np.flatnonzero(~good):
-            self._wrong(batch, predicted, row)
+            chosen = np.flatnonzero(predicted[row])
+            taken = batch.ids[row, chosen]
+            true = batch.labels[row][batch.labels[row] >= 0]
+            self._keep(self.num_examples + int(row), taken, batch.scores[row, chosen], true)
         self.num_examples += len(batch)
 
-    def _known(self, key):
+    def _known(self, key: str) -> np.ndarray:
         return zero_padded(self.classification.state[key], self.num_labels)[: self.num_labels]
 
-    def _wrong(self, batch, predicted, row):
-        chosen = np.flatnonzero(predicted[row])
-        ids, true = batch.ids[row, chosen], batch.labels[row][batch.labels[row] >= 0]
-        scores = batch.scores[row, chosen]
-        self._keep(self.num_examples + int(row), ids, scores, true)
-        for missed in np.setdiff1d(true, ids):
-            for taken in np.setdiff1d(ids, true):
-                pair = int(missed), int(taken)
-                self._pairs[pair] = self._pairs.get(pair, 0) + 1
-        if self.most is not None and len(self._pairs) > 2 * _MAX_PAIRS:
-            self._forget_pairs()
-
-    def _keep(self, row, ids, scores, true):
+    def _keep(self, row: int, ids: np.ndarray, scores: np.ndarray, true: np.ndarray) -> None:
+        """Remembers a wrong example and its pairs of confused labels."""
         self.num_wrong += 1
         entry = (max(scores.tolist(), default=-np.inf), -row, (row, ids, scores, true))
         if self.most is None:
@@ -125,24 +122,29 @@ class PerLabel:
             heapq.heappush(self._wrong_ones, entry)
         else:
             heapq.heappushpop(self._wrong_ones, entry)
-
-    def _forget_pairs(self):
-        kept = heapq.nlargest(_MAX_PAIRS, self._pairs, key=self._pairs.get)
-        self._pairs = {pair: self._pairs[pair] for pair in kept}
-        self.pairs_left_out = True
+        for missed in np.setdiff1d(true, ids):
+            for taken in np.setdiff1d(ids, true):
+                pair = int(missed), int(taken)
+                self._pairs[pair] = self._pairs.get(pair, 0) + 1
+        if self.most is not None and len(self._pairs) > 2 * _MAX_PAIRS:
+            frequent = heapq.nlargest(_MAX_PAIRS, self._pairs.items(), key=lambda pair: pair[1])
+            self._pairs = dict(frequent)
+            self.pairs_left_out = True
 
     def confusions(self) -> np.ndarray:
-        """int64 (pairs, 3): true label missed, label predicted in its place, examples; most first.
+        """Returns int64 (pairs, 3): true label missed, label predicted in its place, examples.
 
-        An example with several of either counts for each pair of them.
+        The most frequent pairs come first. An example with several of either counts for each pair.
         """
         pairs = [(*pair, count) for pair, count in self._pairs.items()]
         pairs.sort(key=lambda pair: (-pair[2], pair[0], pair[1]))
         return np.array(pairs, np.int64).reshape(-1, 3)
 
     def precision_recall_f1(self) -> tuple[np.ndarray, ...]:
-        """Three float64 (N,); NaN for labels that neither occur nor are predicted."""
-        hits, predicted, true = self.hits, self.predicted, self.true
+        """Returns three float64 (N,); NaN for labels that neither occur nor are predicted."""
+        hits = self.hits
+        predicted = self.predicted
+        true = self.true
         never = (true == 0) & (predicted == 0)
         values = ratio(hits, predicted), ratio(hits, true), ratio(2 * hits, predicted + true)
         return tuple(np.where(never, np.nan, value) for value in values)

@@ -60,7 +60,7 @@ class PropensityScoredMetric(Metric):
         super().__init__()
 
     def discounts(self) -> np.ndarray:
-        """float64 (largest k,): what a hit at each rank counts."""
+        """Returns float64 (largest k,): what a hit at each rank counts."""
         raise NotImplementedError
 
     def initial_state(self) -> dict[str, Any]:
@@ -85,12 +85,12 @@ class PropensityScoredMetric(Metric):
     def support(self) -> dict[str, int]:
         return dict.fromkeys(self.names, int(self.state["examples"]))
 
-    def _weights(self, ids):
+    def _weights(self, ids: np.ndarray) -> np.ndarray:
         counts = counts_of(ids, self.label_counts)
         return 1 / propensities(counts, self.num_examples, *self.constants)
 
-    def _sums(self, gains):
-        """(len(ks),): discounted sum of the first k columns, over all rows."""
+    def _sums(self, gains: np.ndarray) -> np.ndarray:
+        """Returns (len(ks),): discounted sum of the first k columns, over all rows."""
         discounted = gains.sum(axis=0) * self.discounts()[: gains.shape[1]]
         return np.array([discounted[:k].sum() for k in self.ks])
 

@@ -33,11 +33,11 @@ class RankingMetric(MeanMetric):
         super().__init__()
 
     def name_at(self, k: int) -> str:
-        """Name of the value at cut-off k."""
+        """Returns the name of the value at cut-off k."""
         return f"{self.prefix}@{k}"
 
     def values_at(self, batch: "RankedBatch", k: int) -> np.ndarray:
-        """float64 (batch,): the value of each example at cut-off k, NaN to leave it out."""
+        """Returns float64 (batch,): the value of each example at cut-off k, NaN to leave it out."""
         raise NotImplementedError
 
     def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
@@ -139,5 +139,5 @@ class NDCG(RankingMetric):
 
 
 def rank_discounts(k: int) -> np.ndarray:
-    """float64 (k,): ``1 / log2(rank + 1)`` of the ranks 1 … k."""
+    """Returns float64 (k,): ``1 / log2(rank + 1)`` of the ranks 1 … k."""
     return 1 / np.log2(np.arange(2, k + 2))

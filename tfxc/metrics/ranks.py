@@ -33,7 +33,8 @@ class Ranks(Metric):
     """
 
     def __init__(self, ks: Sequence[int] = (1, 10), slices: "LabelSlices | None" = None) -> None:
-        self.ks, self.slices = checked_ks(ks), slices
+        self.ks = checked_ks(ks)
+        self.slices = slices
         self._parts = ("", *(f"/{name}" for name in (slices.names if slices else ())))
         kinds = ("MRR", *(f"H@{k}" for k in self.ks))
         self.names = tuple(f"{kind}{part}" for part in self._parts for kind in kinds)
@@ -49,7 +50,7 @@ class Ranks(Metric):
     def update_ranked(self, batch: "RankedBatch") -> None:
         if batch.ranks is None:
             raise ConfigError(
-                "MRR needs the rank of each true label, found none",
+                "MRR needs the rank of each true label, and the batch has none",
                 fix="update the metrics with ranks of Searcher(..., ranks=True)",
             )
         exists = batch.labels >= 0
@@ -66,8 +67,8 @@ class Ranks(Metric):
         return named(self.names, ratio(self.state["sum"], self._counts()))
 
     def support(self) -> dict[str, int]:
-        """Numbers of pairs."""
+        """Returns numbers of pairs."""
         return named(self.names, self._counts())
 
-    def _counts(self):
+    def _counts(self) -> np.ndarray:
         return np.repeat(self.state["count"], 1 + len(self.ks))

@@ -56,15 +56,17 @@ class Reliability(Metric):
 
     def __init__(self, num_bins: int = 15, best_only: bool = True) -> None:
         if num_bins < 1:
-            raise ConfigError(f"at least 1 bin expected, found {num_bins}", where="num_bins")
-        self.num_bins, self.best_only = num_bins, best_only
+            raise ConfigError(f"{num_bins} is less than 1", where="num_bins")
+        self.num_bins = num_bins
+        self.best_only = best_only
         super().__init__()
 
     def settings(self) -> tuple[Any, ...]:
         return self.num_bins, self.best_only
 
     def initial_state(self) -> dict[str, np.ndarray]:
-        whole, real = np.zeros(self.num_bins, np.int64), np.zeros(self.num_bins)
+        whole = np.zeros(self.num_bins, np.int64)
+        real = np.zeros(self.num_bins)
         return {"count": whole, "hits": whole.copy(), "probability": real}
 
     def update_ranked(self, batch: "RankedBatch") -> None:
@@ -82,11 +84,11 @@ class Reliability(Metric):
         return named(self.names, [ratio(gaps, self.state["count"].sum())])
 
     def support(self) -> dict[str, int]:
-        """The number of predictions."""
+        """Returns the number of predictions."""
         return named(self.names, [self.state["count"].sum()])
 
     def bins(self) -> list[Bin]:
-        """Those with predictions, in ascending order."""
+        """Returns those with predictions, in ascending order."""
         count = self.state["count"]
         means = [ratio(self.state[name], count) for name in ("probability", "hits")]
         edges = np.linspace(0, 1, self.num_bins + 1)

@@ -25,7 +25,7 @@ class Roc:
 
     @classmethod
     def of(cls, scores: Sequence[float] | np.ndarray, same: Sequence[bool] | np.ndarray) -> "Roc":
-        """The curve of scores (n,), larger for more similar, and same flags (n,).
+        """Returns the curve of scores (n,), larger for more similar, and same flags (n,).
 
         Raises:
             DataError: there are no same or no different pairs, a score is not finite, or the
@@ -38,22 +38,25 @@ class Roc:
         return cls(far, tar)
 
     def area(self) -> float:
-        """Area under the curve: the chance that a same pair scores above a different one."""
+        """Returns the area under the curve: the chance that a same pair scores above a different
+        one.
+        """
         return float(np.trapezoid(self.tar, self.far))
 
     def equal_error_rate(self) -> float:
-        """The rate at which false accepts and false rejects are equally frequent.
+        """Returns the rate at which false accepts and false rejects are equally frequent.
 
         The curve is followed linearly between its points.
         """
         excess = self.far - (1 - self.tar)  # ascends from -1 to 1
         right = max(int(np.argmax(excess >= 0)), 1)
-        below, above = excess[right - 1], excess[right]
+        below = excess[right - 1]
+        above = excess[right]
         share = -below / (above - below)
         return float(self.far[right - 1] + share * (self.far[right] - self.far[right - 1]))
 
     def tar_at(self, far: float) -> tuple[float, float]:
-        """The true accept rate at a false accept rate, and the rate it really belongs to.
+        """Returns the true accept rate at a false accept rate, and the rate it really belongs to.
 
         It is the curve's point whose rate is nearest to ``far`` on either side, as in the scripts
         for IJB: nothing is interpolated, and a rate that few different pairs cannot express is
@@ -75,24 +78,25 @@ class Roc:
 def checked(
     values: Sequence[float] | np.ndarray, same: Sequence[bool] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores or distances as float64 (n,), flags as bool (n,).
+    """Returns scores or distances as float64 (n,), flags as bool (n,).
 
     Raises:
         DataError: the lengths differ, a value is not finite, or one of the two kinds is missing.
     """
-    values, same = np.asarray(values, np.float64), np.asarray(same, bool)
+    values = np.asarray(values, np.float64)
+    same = np.asarray(same, bool)
     if values.ndim != 1 or values.shape != same.shape:
         raise DataError(
-            f"one value and one flag per pair expected, found shapes {values.shape} and "
-            f"{same.shape}"
+            f"the shapes of values and flags, {values.shape} and {same.shape}, are not one of each "
+            "per pair"
         )
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise DataError(f"finite embeddings expected, found NaN or infinity in pair {row + 1}")
+        raise DataError(f"the value of pair {row + 1} is NaN or infinite")
     if same.all() or not same.any():
         kind = "different" if same.all() else "same"
         raise DataError(
-            f"same and different pairs expected, found no {kind} ones among {len(same):,}",
+            f"there are no {kind} pairs among {len(same):,}, and both kinds are needed",
             fix="check the flags",
         )
     return values, same
@@ -122,7 +126,7 @@ def draw_roc(path: str | Path, curve: "Roc", title: str) -> None:
 
 
 def check_plot_path(path: str | Path) -> type:
-    """matplotlib's ``Figure``, once it is clear that a plot can be written to ``path``.
+    """Returns matplotlib's ``Figure``, once it is clear that a plot can be written to ``path``.
 
     Raises:
         ConfigError: matplotlib is not installed or does not know the format.
@@ -132,12 +136,12 @@ def check_plot_path(path: str | Path) -> type:
     known = Figure().canvas.get_supported_filetypes()
     if _ending(path) not in known:
         raise ConfigError(
-            f"a plot's name ending in one of {', '.join(sorted(known))} expected",
+            "the ending of the name says no format of plots",
             where=path,
-            fix="choose e.g. roc.png",
+            fix=f"choose one of {', '.join(sorted(known))}",
         )
     return Figure
 
 
-def _ending(path):
+def _ending(path: str | Path) -> str:
     return str(path).rpartition(".")[2].lower()

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +31,7 @@ def build_metrics(
     classification: Classification | None = None,
     more: Sequence[Metric] = (),
 ) -> "MetricSuite":
-    """The metrics that the given facts allow.
+    """Returns the metrics that the given facts allow.
 
     Always P, normalised P, R and nDCG at each k. With ``label_counts`` also label coverage and R
     and P by frequency slice; with ``num_train_examples`` also PSP and PSnDCG.
@@ -86,15 +86,15 @@ def build_metrics(
 
 
 def metrics_of_pairs(ks: Sequence[int], trained: "LabelSlices | None", ranks: bool) -> list[Metric]:
-    """Metrics of labels with and without training examples apart, and of ranks.
+    """Returns metrics of labels with and without training examples apart, and of ranks.
 
     Args:
         ks: cut-offs.
         trained: ``labels.slices.trained_slices``; None where all have training examples.
         ranks: adds MRR and H@k over all pairs; batches then come with ``ranks``.
     """
-    found: list[Metric] = [] if trained is None else [TrainedRecall(trained, ks)]
-    return [*found, Ranks(ks, trained)] if ranks else found
+    metrics: list[Metric] = [] if trained is None else [TrainedRecall(trained, ks)]
+    return [*metrics, Ranks(ks, trained)] if ranks else metrics
 
 
 class MetricSuite(Metric):
@@ -117,15 +117,15 @@ class MetricSuite(Metric):
         self.names = tuple(name for metric in self.metrics for name in metric.names)
         twice = {name for name in self.names if self.names.count(name) > 1}
         if twice:
-            raise ConfigError(f"distinct metrics expected, found {', '.join(sorted(twice))} twice")
+            raise ConfigError(f"several metrics report {', '.join(sorted(twice))}")
         self.min_predictions = max((m.min_predictions for m in self.metrics), default=1)
         self.num_examples = 0
 
     @property
     def decision(self) -> Decision:
         """The ``Decision`` of its ``Classification``; the best label alone without one."""
-        found = (m.decision for m in self.metrics if isinstance(m, Classification))
-        return next(found, Decision())
+        decisions = (m.decision for m in self.metrics if isinstance(m, Classification))
+        return next(decisions, Decision())
 
     def settings(self) -> tuple[Any, ...]:
         return tuple(metric.settings() for metric in self.metrics)
@@ -146,7 +146,7 @@ class MetricSuite(Metric):
         """
         if not isinstance(other, MetricSuite) or self.settings() != other.settings():
             raise ConfigError(
-                "suites of the same metrics expected, found different ones",
+                "the suites hold different metrics",
                 fix="build both with the same arguments",
             )
         for mine, theirs in zip(self.metrics, other.metrics, strict=True):
@@ -171,11 +171,11 @@ class MetricSuite(Metric):
         return _join(metric.support() for metric in self.metrics)
 
     def counts(self) -> dict[str, int]:
-        """Number of examples, of those left out, and of what else is to be reported."""
+        """Returns the number of examples, of those left out, and of what else is to be reported."""
         return {"examples": self.num_examples} | _join(m.counts() for m in self.metrics)
 
     def best_is_larger(self, name: str) -> bool:
-        """Whether a larger value is a better one; False for ``loss`` and names ending in it.
+        """Says whether a larger value is a better one; False for ``loss`` and names ending in it.
 
         Raises:
             ConfigError: the suite reports no such metric.
@@ -185,15 +185,18 @@ class MetricSuite(Metric):
                 return metric.larger_is_better
         if name.endswith("loss"):
             return False
-        spelled = {own.lower(): own for own in self.names}
+        spelled = {known.lower(): known for known in self.names}
         near = difflib.get_close_matches(name.lower(), spelled, n=1)
+        names = ", ".join(self.names)
         raise ConfigError(
-            f"one of {', '.join(self.names)} expected, found {name!r}",
-            fix=f"write {spelled[near[0]]!r}" if near else "choose one of these",
+            f"there is no metric {name!r}",
+            fix=f"write {spelled[near[0]]!r}, or another of {names}"
+            if near
+            else f"choose one of {names}",
         )
 
     def table(self) -> str:
-        """The result as text: percentages, one row per metric and one column per cut-off.
+        """Returns the result as text: percentages, one row per metric and one column per cut-off.
 
         A value with nothing to average over is shown as a dash. What is not a percentage has a line
         of its own.
@@ -211,19 +214,29 @@ class MetricSuite(Metric):
             examples without labels: 0
         """
         rows, others = self.cells()
-        lines = _aligned(rows, [column for cells in rows.values() for column in cells])
+        columns = {column for cells in rows.values() for column in cells}
+        # Metrics without a cut-off share the first column instead of having an empty one.
+        numbered = sorted(columns - {""}, key=lambda column: int(column[1:])) or [""]
+        width = max([len(row) for row in rows] + [1])
+        lines = ["%".ljust(width) + "".join(column.rjust(8) for column in numbered)]
+        for row, cells in rows.items():
+            texts = [cells[""]] if "" in cells else [cells.get(c, "") for c in numbered]
+            lines.append(row.ljust(width) + "".join(text.rjust(8) for text in texts))
+        lines = [line.rstrip() for line in lines]
         lines += [f"{name}: {text}" for name, text in others.items()]
         counts = [f"{name}: {number:,}" for name, number in self.counts().items()]
         return "\n".join([*lines, *counts])
 
     def cells(self) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-        """What ``table`` shows: ``{row: {column: text}}``, and ``{name: text}`` of other values.
+        """Returns what ``table`` shows: ``{row: {column: text}}``, and ``{name: text}`` of other
+        values.
 
         Columns are called ``@1`` and so on, and the empty string for a metric without cut-off.
         """
         rows: dict[str, dict[str, str]] = {}
         others = {}
-        values, support = self.result(), self.support()
+        values = self.result()
+        support = self.support()
         shares = {name for metric in self.metrics if metric.is_share for name in metric.names}
         for name, value in values.items():
             if name not in shares:
@@ -234,26 +247,16 @@ class MetricSuite(Metric):
         return rows, others
 
 
-def _join(parts):
-    joined = {}
+def _join(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    joined: dict[str, Any] = {}
     for part in parts:
         joined |= part
     return joined
 
 
-def _cell(name):
-    """Row and column of a metric's name: ``R@5/tail`` is in row ``R/tail``, column ``@5``."""
+def _cell(name: str) -> tuple[str, str]:
+    """Returns the row and column of a metric's name: ``R@5/tail`` is in row ``R/tail``, column
+    ``@5``.
+    """
     at = re.fullmatch(r"(.*)@(\d+)(.*)", name)
     return (at[1] + at[3], f"@{at[2]}") if at else (name, "")
-
-
-def _aligned(rows, columns):
-    columns = sorted(set(columns), key=lambda column: int(column[1:] or 0))
-    width = max([len(row) for row in rows] + [1])
-    # Metrics without a cut-off share the first column instead of having an empty one.
-    numbered = [column for column in columns if column] or [""]
-    lines = ["%".ljust(width) + "".join(column.rjust(8) for column in numbered)]
-    for row, cells in rows.items():
-        texts = [cells[""]] if "" in cells else [cells.get(c, "") for c in numbered]
-        lines.append(row.ljust(width) + "".join(text.rjust(8) for text in texts))
-    return [line.rstrip() for line in lines]

@@ -38,6 +38,7 @@ __all__ = [
 
 #: False accept rates at which the true accept rate is reported.
 FARS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+_Fold = tuple[np.ndarray, np.ndarray]  # distances, and which pairs are the same
 _ACCURACY_THRESHOLDS = np.arange(400) / 100
 _VAL_THRESHOLDS = np.arange(4000) / 1000
 
@@ -58,17 +59,17 @@ class ScoresResult:
     num_same: int
     auc: float
     eer: float
-    tar: dict
+    tar: dict[float, tuple[float, float]]
     roc: Roc
 
     def to_dict(self) -> dict[str, Any]:
-        """The metrics as a dict for JSON."""
+        """Returns the metrics as a dict for JSON."""
         tar = {f"{far:.0e}": {"tar": t, "far": reached} for far, (t, reached) in self.tar.items()}
         values = {"num_pairs": self.num_pairs, "num_same": self.num_same}
         return {**values, "auc": self.auc, "eer": self.eer, "tar_at_far": tar}
 
     def table(self) -> str:
-        """The metrics in percent, one line each."""
+        """Returns the metrics in percent, one line each."""
         lines = [f"AUC       {_percent(self.auc)}", f"EER       {_percent(self.eer)}"]
         for far, (tar, reached) in self.tar.items():
             lines.append(f"TAR@{far:.0e} {_percent(tar)}  at FAR {reached:.2e}")
@@ -112,7 +113,7 @@ class PairsResult(ScoresResult):
         return "\n".join([*lines, super().table()])
 
 
-def _percent(value):
+def _percent(value: float) -> str:
     return f"{100 * value:6.2f}"
 
 
@@ -121,7 +122,7 @@ def verify_scores(
     same: Sequence[bool] | np.ndarray,
     fars: Sequence[float] = FARS,
 ) -> "ScoresResult":
-    """Curve, area, equal error rate and true accept rates of scored pairs.
+    """Returns the curve, area, equal error rate and true accept rates of scored pairs.
 
     Args:
         scores: float (n,), larger for more similar.
@@ -141,7 +142,9 @@ def verify_scores(
     return ScoresResult(**_metrics_of(Roc.of(scores, same), same, fars))
 
 
-def _metrics_of(roc, same, fars):
+def _metrics_of(
+    roc: Roc, same: np.ndarray | Sequence[bool], fars: Sequence[float]
+) -> dict[str, Any]:
     return {
         "num_pairs": len(same),
         "num_same": int(np.count_nonzero(same)),
@@ -159,7 +162,7 @@ def verify_pairs(
     far: float = 1e-3,
     fars: Sequence[float] = FARS,
 ) -> "PairsResult":
-    """The protocol of LFW: thresholds chosen on all folds but one, scored on that one.
+    """Follows the protocol of LFW: thresholds chosen on all folds but one, scored on that one.
 
     A pair counts as the same if its distance is below a threshold. Folds are contiguous
     and in the order given. The threshold for accuracy is the smallest of 0, 0.01 … 3.99 with the
@@ -188,10 +191,14 @@ def verify_pairs(
     """
     distances, same = checked(distances, same)
     if not 2 <= folds <= len(same):
-        raise ConfigError(f"2 to {len(same)} folds expected for {len(same)} pairs, found {folds}")
+        raise ConfigError(
+            f"{folds} folds are impossible for {len(same)} pairs", fix=f"give 2 to {len(same)}"
+        )
     parts = list(zip(np.array_split(distances, folds), np.array_split(same, folds), strict=True))
     sizes = np.array([[np.count_nonzero(flags), np.count_nonzero(~flags)] for _, flags in parts])
-    chosen = _best_thresholds(parts, sizes)
+    below = _accepted(parts, _ACCURACY_THRESHOLDS)
+    right = below[:, 0] + sizes[:, 1, None] - below[:, 1]
+    chosen = _ACCURACY_THRESHOLDS[np.argmax(right.sum(axis=0) - right, axis=1)]
     correct = [(d < t) == flags for (d, flags), t in zip(parts, chosen, strict=True)]
     accuracies = [part.mean() for part in correct]
     accepted = _at_far(parts, sizes, far)
@@ -210,36 +217,24 @@ def verify_pairs(
     )
 
 
-def _best_thresholds(parts, sizes):
-    accepted = _accepted(parts, _ACCURACY_THRESHOLDS)
-    right = accepted[:, 0] + sizes[:, 1, None] - accepted[:, 1]
-    return _ACCURACY_THRESHOLDS[np.argmax(right.sum(axis=0) - right, axis=1)]
-
-
-def _at_far(parts, sizes, far):
-    """Accepted same and different pairs (folds, 2) at each fold's threshold for ``far``."""
+def _at_far(parts: Sequence[_Fold], sizes: np.ndarray, far: float) -> np.ndarray:
+    """Returns accepted same and different pairs (folds, 2) at each fold's threshold for ``far``."""
     wrong = _accepted(parts, _VAL_THRESHOLDS)[:, 1]
     others = np.maximum(sizes[:, 1].sum() - sizes[:, 1], 1)[:, None]
     rates = (wrong.sum(axis=0) - wrong) / others
     result = []
     for part, rate in zip(parts, rates, strict=True):
-        threshold = np.array([_crossing(rate, far)])
-        result.append(_accepted([part], threshold)[0, :, 0])
+        right = int(np.argmax(rate >= far))
+        threshold = _VAL_THRESHOLDS[0]  # also where the rate is never reached
+        if right > 0:
+            ends = slice(right - 1, right + 1)
+            threshold = np.interp(far, rate[ends], _VAL_THRESHOLDS[ends])
+        result.append(_accepted([part], np.array([threshold]))[0, :, 0])
     return np.array(result)
 
 
-def _crossing(rates, far):
-    right = int(np.argmax(rates >= far))
-    if rates[right] < far:
-        return 0.0
-    if right == 0:
-        return _VAL_THRESHOLDS[0]
-    ends = slice(right - 1, right + 1)
-    return np.interp(far, rates[ends], _VAL_THRESHOLDS[ends])
-
-
-def _accepted(parts, thresholds):
-    """Same and different pairs below each threshold, int (folds, 2, thresholds)."""
+def _accepted(parts: Sequence[_Fold], thresholds: np.ndarray) -> np.ndarray:
+    """Returns same and different pairs below each threshold, int (folds, 2, thresholds)."""
     counts = [
         [np.searchsorted(np.sort(d[kind]), thresholds) for kind in (flags, ~flags)]
         for d, flags in parts

@@ -1,6 +1,6 @@
 """Functions of batches in TensorFlow's graph, called with arrays."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,30 +29,34 @@ class BatchFunction:
         self._function = function
         self._compiled: dict[tuple, tuple[list[Any], Callable[..., Any]]] = {}
 
-    def __call__(self, *batch: Mapping[str, Any] | np.ndarray | tf.Tensor, **settings: Any) -> Any:
-        """What the function returns, as arrays.
+    def __call__(
+        self, *batch: Mapping[str, Any] | np.ndarray | tf.Tensor, **settings: Hashable
+    ) -> Any:
+        """Calls the function with arrays, and returns arrays.
 
         Args:
             batch: arrays, or nested dicts and lists of them; their first dimension may change.
-            settings: hashable.
+            settings: see ``function``.
         """
         function = self._function_for(tf.nest.map_structure(open_spec, list(batch)), settings)
-        found = function(*tf.nest.map_structure(tf.constant, list(batch)))
-        return tf.nest.map_structure(lambda tensor: tensor.numpy(), found)
+        tensors = function(*tf.nest.map_structure(tf.constant, list(batch)))
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), tensors)
 
-    def _function_for(self, signature, settings):
-        """The compiled function that accepts a signature."""
+    def _function_for(
+        self, signature: list[Any], settings: Mapping[str, Hashable]
+    ) -> Callable[..., Any]:
+        """Returns the compiled function that accepts a signature."""
         specs = tf.nest.flatten(signature)
         key = (*((spec.dtype, spec.shape.rank) for spec in specs), *settings.items())
         if key in self._compiled:
             known, function = self._compiled[key]
             pairs = list(zip(tf.nest.flatten(known), specs, strict=True))
-            if all(one.shape.is_compatible_with(other.shape) for one, other in pairs):
+            if all(old.shape.is_compatible_with(new.shape) for old, new in pairs):
                 return function
-            specs = [one.most_specific_common_supertype([other]) for one, other in pairs]
+            specs = [old.most_specific_common_supertype([new]) for old, new in pairs]
             signature = tf.nest.pack_sequence_as(signature, specs)
 
-        def traced(*tensors):
+        def traced(*tensors: Any) -> Any:
             with without_gradients():
                 return self._function(*tensors, **settings)
 
@@ -64,7 +68,7 @@ class BatchFunction:
 
 
 def open_spec(array: np.ndarray | tf.Tensor) -> tf.TensorSpec:
-    """A signature that fits every batch: the first dimension is open.
+    """Returns a signature that fits every batch: the first dimension is open.
 
     So is the second of tokens and labels, int32 (batch, length), which hardly ever stays the same.
     """

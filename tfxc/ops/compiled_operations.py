@@ -10,7 +10,6 @@ A compiled file's name holds a hash of its content. It is loaded only if that is
 else could have written it: loading runs code, and a cut-off library ends the process.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -61,7 +60,8 @@ class CompiledOperation:
         self.all.append(self)
 
     def get(self, retry: bool = False) -> Callable[..., Any] | None:
-        """The operation as a function, or None if it cannot be made; always the same answer.
+        """Returns the operation as a function, or None if it cannot be made; always the same
+        answer.
 
         Args:
             retry: whether to compile again what did not compile before.
@@ -88,14 +88,16 @@ class CompiledOperation:
         return self._operation
 
     def forget(self) -> None:
-        """As if this process had not asked for it yet."""
+        """Makes it as if this process had not asked for it yet."""
         self.requested = False
         self.problem = None
         self._operation = None
 
 
-def _compiler():
-    """The compiler's command as a list, of ``CXX`` as a shell would split it; None without one."""
+def _compiler() -> list[str] | None:
+    """Returns the compiler's command as a list, of ``CXX`` as a shell would split it; None without
+    one.
+    """
     try:
         command = shlex.split(os.environ.get("CXX") or "g++")
     except ValueError:  # an open quotation mark
@@ -103,8 +105,8 @@ def _compiler():
     return command if command and shutil.which(command[0]) else None
 
 
-def _library(compiler, source, what, retry=False):
-    """Path of the compiled file, made if it is not there or damaged.
+def _library(compiler: list[str], source: Path, what: str, retry: bool = False) -> Path:
+    """Returns the path of the compiled file, made if it is not there or damaged.
 
     Raises:
         MachineError: it does not compile, now or when it was last tried.
@@ -114,10 +116,13 @@ def _library(compiler, source, what, retry=False):
     failure = folder / f"{name}.failed"
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     _refuse_others(folder)
-    with _alone(folder / f"{name}.lock"):
-        path = _intact(folder, name)
-        if path is not None:
-            return path
+    with open(folder / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for path in folder.glob(f"{name}-*.so"):
+            _refuse_others(path)
+            if path.stem == f"{name}-{checksum(path)[:32]}":
+                return path
+            path.unlink()
         if failure.exists() and not retry:
             raise MachineError(f"{failure.read_text()} (tfxc doctor tries it again)")
         NOTES.info("compiling the faster %s into %s, about 15 seconds ...", what, folder)
@@ -140,52 +145,38 @@ def _library(compiler, source, what, retry=False):
         return path
 
 
-def _command(compiler, source, output):
-    """What compiles a source, as a list. The compiler may bring an ``-march`` of its own."""
+def _command(compiler: list[str], source: Path, output: str | Path) -> list[str]:
+    """Returns the command that compiles a source; the compiler may have its own ``-march``."""
     flags = [*tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
     return [*compiler, *_FLAGS, str(source), "-o", str(output), *flags]
 
 
-def _intact(folder, name):
-    """The file whose content is what its name says, or None; damaged ones are removed."""
-    for path in folder.glob(f"{name}-*.so"):
-        _refuse_others(path)
-        if path.stem == f"{name}-{checksum(path)[:32]}":
-            return path
-        path.unlink()
-    return None
-
-
-def _refuse_others(path):
+def _refuse_others(path: Path) -> None:
     """Refuses a file or folder that another user may have changed.
 
     Raises:
         UserError: it is someone else's, or anybody may write to it.
     """
-    found = path.stat()
-    if found.st_uid not in (os.getuid(), 0):
+    status = path.stat()
+    if status.st_uid not in (os.getuid(), 0):
         raise UserError("belongs to another user", where=path, fix="set TFXC_CACHE to your own")
-    folder = stat.S_ISDIR(found.st_mode)
+    folder = stat.S_ISDIR(status.st_mode)
     # Who may write to a folder can replace a file, but not by one of ours; where the sticky bit is
     # set, as in /tmp, not even that.
-    others = stat.S_IWOTH if folder else stat.S_IWOTH | stat.S_IWGRP
-    if found.st_mode & others and not (folder and found.st_mode & stat.S_ISVTX):
+    writers = stat.S_IWOTH if folder else stat.S_IWOTH | stat.S_IWGRP
+    if status.st_mode & writers and not (folder and status.st_mode & stat.S_ISVTX):
         raise UserError("other users may write to it", where=path, fix=f"run chmod go-w {path}")
 
 
-@contextlib.contextmanager
-def _alone(path):
-    with open(path, "w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-def _fingerprint(compiler, source):
+def _fingerprint(compiler: list[str], source: Path) -> str:
     """Changes with whatever the compiled file depends on."""
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True)
-    # The processor, as CXX may hold -march=native.
-    parts = [source.read_text(), _CLONES.read_text(), *compiler, version.stdout, processor()]
-    parts += [
+    parts = [
+        source.read_text(),
+        _CLONES.read_text(),
+        *compiler,
+        version.stdout,
+        processor(),  # as CXX may hold -march=native
         *_FLAGS,
         tf.version.VERSION,
         tf.version.GIT_VERSION,

@@ -11,9 +11,12 @@ from tfxc.core.errors import DataError, UserError
 from tfxc.core.resources import require_memory
 from tfxc.core.storage.reading import MALFORMED, archive_errors
 
+#: Rows of numbers, dense or sparse.
+Matrix = np.ndarray | scipy.sparse.csr_matrix
+
 
 def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Where each of the lists begins and ends, as the ``indptr`` of a CSR matrix.
+    """Says where each of the lists begins and ends, as the ``indptr`` of a CSR matrix.
 
     Args:
         counts: (n,) how long each list is.
@@ -31,7 +34,7 @@ def bounds_of(counts: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def as_csr(vectors: np.ndarray) -> scipy.sparse.csr_matrix:
-    """A dense matrix with all its entries as float32 CSR."""
+    """Returns a dense matrix with all its entries as float32 CSR."""
     rows, width = vectors.shape
     columns = np.tile(np.arange(width, dtype=np.int32), rows)
     splits = np.arange(rows + 1, dtype=np.int64) * width
@@ -40,7 +43,7 @@ def as_csr(vectors: np.ndarray) -> scipy.sparse.csr_matrix:
 
 
 def unit_rows(matrix: scipy.sparse.csr_matrix, norm: str = "l2") -> scipy.sparse.csr_matrix:
-    """A float32 matrix with its rows scaled to norm 1, in place; rows of zeros stay.
+    """Returns a float32 matrix with its rows scaled to norm 1, in place; rows of zeros stay.
 
     Bit for bit what ``sklearn.preprocessing.normalize`` makes of it.
 
@@ -64,7 +67,7 @@ def unit_rows(matrix: scipy.sparse.csr_matrix, norm: str = "l2") -> scipy.sparse
 def summed_entries(
     matrix: scipy.sparse.csr_matrix, where: str | Path, first_row: int = 0
 ) -> scipy.sparse.csr_matrix:
-    """The matrix with one entry for each place: entries stored twice are summed.
+    """Returns the matrix with one entry for each place: entries stored twice are summed.
 
     Args:
         matrix: CSR; it is left as it is.
@@ -103,7 +106,7 @@ def summed_entries(
 
 
 def entry_place(matrix: scipy.sparse.csr_matrix, entry: int, first_row: int = 0) -> str:
-    """Where an entry stands, for messages; rows and columns are counted from 1.
+    """Says where an entry stands, for messages; rows and columns are counted from 1.
 
     Args:
         matrix: CSR.
@@ -115,7 +118,7 @@ def entry_place(matrix: scipy.sparse.csr_matrix, entry: int, first_row: int = 0)
 
 
 def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
-    """The matrix of a file, CSR, its indices within its shape and its row bounds ascending.
+    """Returns the matrix of a file, CSR, its indices within its shape and its row bounds ascending.
 
     Raises:
         DataError: the file is missing or damaged, or holds no sparse matrix.
@@ -124,10 +127,10 @@ def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
     _check_archive(path)
     try:
         with archive_errors(path):
-            found = scipy.sparse.load_npz(path)
-            if hasattr(found, "check_format"):
-                found.check_format(full_check=True)
-            return scipy.sparse.csr_matrix(found)
+            matrix = scipy.sparse.load_npz(path)
+            if hasattr(matrix, "check_format"):
+                matrix.check_format(full_check=True)
+            return scipy.sparse.csr_matrix(matrix)
     except (*MALFORMED, OSError) as error:
         if isinstance(error, UserError):
             raise
@@ -135,7 +138,7 @@ def load_sparse(path: str | Path) -> scipy.sparse.csr_matrix:
 
 
 def sparse_shape(path: str | Path) -> tuple[int, int]:
-    """(rows, columns) of the matrix of a file, without reading the rest.
+    """Returns (rows, columns) of the matrix of a file, without reading the rest.
 
     Raises:
         DataError: as ``load_sparse``.
@@ -151,7 +154,7 @@ def sparse_shape(path: str | Path) -> tuple[int, int]:
         raise _no_matrix(path, error) from error
 
 
-def _check_archive(path):
+def _check_archive(path: str | Path) -> None:
     """Refuses a file that is missing or no archive, and one whose arrays exceed the memory."""
     try:
         with archive_errors(path), zipfile.ZipFile(path) as archive:
@@ -161,9 +164,9 @@ def _check_archive(path):
     require_memory(size, path)
 
 
-def _no_matrix(path, error):
+def _no_matrix(path: str | Path, error: BaseException) -> DataError:
     return DataError(
-        f"a matrix written by scipy.sparse.save_npz expected ({error})",
+        f"the file holds no sparse matrix ({error})",
         where=path,
         fix="write it with scipy.sparse.save_npz",
     )

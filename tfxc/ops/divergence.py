@@ -11,28 +11,28 @@ if TYPE_CHECKING:
 _NOTHING = -1e30  # a logit whose probability is 0
 
 
-def symmetric_divergence(one: "LogitGroup", other: "LogitGroup", link: str) -> tf.Tensor:
-    """``KL(p || q) + KL(q || p)``, summed over the columns, float32 (batch,).
+def symmetric_divergence(first: "LogitGroup", second: "LogitGroup", link: str) -> tf.Tensor:
+    """Returns ``KL(p || q) + KL(q || p)``, summed over the columns, float32 (batch,).
 
     Both directions together are ``sum (p - q) (log p - log q)``, and for probabilities of single
     columns ``sum (p - q) (z_p - z_q)`` with their logits z.
 
     Args:
-        one, other: ``LogitGroup``s with the same columns.
+        first, second: ``LogitGroup``s with the same columns.
         link: ``"softmax"``: p and q are distributions over the columns; ``"sigmoid"``: each
             column is a yes or no by itself.
 
     Example:
         >>> from tfxc.ops.logit_group import LogitGroup
-        >>> one, other = (LogitGroup(tf.constant([[z]]), None) for z in (0.0, 2.0))
-        >>> round(float(symmetric_divergence(one, other, "sigmoid")[0]), 4)
+        >>> first, second = (LogitGroup(tf.constant([[z]]), None) for z in (0.0, 2.0))
+        >>> round(float(symmetric_divergence(first, second, "sigmoid")[0]), 4)
         0.7616
     """
-    log_weights = 0.0 if one.log_weights is None else one.log_weights
-    logits = [tf.cast(group.logits, tf.float32) for group in (one, other)]
+    log_weights = 0.0 if first.log_weights is None else first.log_weights
+    logits = [tf.cast(group.logits, tf.float32) for group in (first, second)]
     counts = (logits[0] > float("-inf")) & (logits[1] > float("-inf"))
-    if one.valid is not None:
-        counts &= one.valid
+    if first.valid is not None:
+        counts &= first.valid
     logits = [tf.where(counts, z, _NOTHING) for z in logits]
     if link == "softmax":
         logits = [tf.nn.log_softmax(z + log_weights) for z in logits]
@@ -47,7 +47,8 @@ def symmetric_divergence(one: "LogitGroup", other: "LogitGroup", link: str) -> t
 def teacher_divergence(
     student: tf.Tensor, teacher: tf.Tensor, temperature: tf.Tensor, link: str, distance: str
 ) -> tf.Tensor:
-    """Distance of a student's logits from a teacher's, summed over the columns, float32 (batch,).
+    """Returns the distance of a student's logits from a teacher's, summed over the columns, float32
+    (batch,).
 
     With p the teacher's and q the student's probabilities at a temperature T (of logits / T):
     ``"kl"`` is ``sum p (log p - log q)``; ``"ce"`` is ``- sum p log q``, which has the same
@@ -71,21 +72,24 @@ def teacher_divergence(
     if distance == "mse":
         return tf.reduce_mean(tf.square(student - teacher), axis=1)
     temperature = tf.reshape(temperature, [-1, 1])
-    student, teacher = student / temperature, teacher / temperature
+    student = student / temperature
+    teacher = teacher / temperature
     if link == "softmax":
-        log_q, log_p = tf.nn.log_softmax(student), tf.nn.log_softmax(teacher)
-        parts, own = -tf.exp(log_p) * log_q, -tf.exp(log_p) * log_p
+        log_q = tf.nn.log_softmax(student)
+        log_p = tf.nn.log_softmax(teacher)
+        parts = -tf.exp(log_p) * log_q
+        entropy = -tf.exp(log_p) * log_p
     else:
         p = tf.sigmoid(teacher)
         parts = tf.nn.sigmoid_cross_entropy_with_logits(p, student)
-        own = tf.nn.sigmoid_cross_entropy_with_logits(p, teacher)
-    return tf.reduce_sum(parts - own if distance == "kl" else parts, axis=1)
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits(p, teacher)
+    return tf.reduce_sum(parts - entropy if distance == "kl" else parts, axis=1)
 
 
 def difficulty(
     student: tf.Tensor, teacher: tf.Tensor, scheduler: str, gamma: float = 1.0
 ) -> tf.Tensor:
-    """What a temperature scheduler uses, float32 (batch,), without a gradient.
+    """Measures what a temperature scheduler uses, float32 (batch,), without a gradient.
 
     * ``"flsw"``: ``(1 - cosine of the two logit vectors) ^ gamma``: how far they are apart.
     * ``"cwsm"``: ``1 / (q + 0.001)``, q the student's largest probability at temperature 1.
@@ -107,7 +111,7 @@ def difficulty(
     if scheduler == "flsw":
         lengths = tf.norm(student, axis=1) * tf.norm(teacher, axis=1)
         cosine = tf.math.divide_no_nan(tf.reduce_sum(student * teacher, axis=1), lengths)
-        found = tf.pow(tf.maximum(1 - cosine, 0.0), gamma)
+        values = tf.pow(tf.maximum(1 - cosine, 0.0), gamma)
     else:
-        found = 1 / (tf.reduce_max(tf.nn.softmax(student), axis=1) + 1e-3)
-    return tf.stop_gradient(found)
+        values = 1 / (tf.reduce_max(tf.nn.softmax(student), axis=1) + 1e-3)
+    return tf.stop_gradient(values)

@@ -23,7 +23,7 @@ def handle_empty_batches(answered: bool) -> Iterator[None]:
 def with_one_example(
     features: Mapping[str, tf.Tensor] | tf.Tensor,
 ) -> tuple[Mapping[str, tf.Tensor] | tf.Tensor, tf.Tensor | None]:
-    """A batch of features that has an example: an empty one is added where there is none.
+    """Returns a batch of features that has an example: an empty one is added where there is none.
 
     A batch whose size is known while the graph is built, and not 0, is returned as it is.
 
@@ -51,10 +51,10 @@ def with_one_example(
     missing = 1 - tf.minimum(batch, 1)
     if bags:
         return {**features, "row_splits": tf.concat([tensor, tensor[:missing]], 0)}, batch
-    return tf.nest.map_structure(lambda tensor: _with_zeros(tensor, missing), features), batch
 
+    def with_zeros(tensor: tf.Tensor) -> tf.Tensor:
+        tensor = tf.convert_to_tensor(tensor)
+        added = tf.concat([tf.expand_dims(missing, 0), tf.shape(tensor, tf.int64)[1:]], 0)
+        return tf.concat([tensor, tf.zeros(added, tensor.dtype)], 0)
 
-def _with_zeros(tensor, count):
-    tensor = tf.convert_to_tensor(tensor)
-    added = tf.concat([tf.expand_dims(count, 0), tf.shape(tensor, tf.int64)[1:]], 0)
-    return tf.concat([tensor, tf.zeros(added, tensor.dtype)], 0)
+    return tf.nest.map_structure(with_zeros, features), batch

@@ -1,17 +1,19 @@
 """Vectors of many texts whose activations need the memory of a few."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from tfxc.ops.gradients import custom_gradient
 from tfxc.ops.randomness import rows_of_labels
 
+_Encode = Callable[[tf.Tensor], tf.Tensor]
+_Gradient = tf.Tensor | tf.IndexedSlices | None
 
-def encoded_in_chunks(
-    encode: Callable[[tf.Tensor], tf.Tensor], ids: tf.Tensor, chunks: int
-) -> tf.Tensor:
-    """The vectors of texts, a chunk after the other, without their activations.
+
+def encoded_in_chunks(encode: _Encode, ids: tf.Tensor, chunks: int) -> tf.Tensor:
+    """Returns the vectors of texts, a chunk after the other, without their activations.
 
     In the backward pass each chunk is encoded once more: time is saved for memory. The dropout
     masks of a text are those it has in one piece, see ``ops.randomness.rows_of_labels``.
@@ -38,10 +40,12 @@ def encoded_in_chunks(
             return encode(ids)
 
     @custom_gradient
-    def vectors(ids):
+    def vectors(ids: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         cut = _Cut(ids, chunks)
 
-        def gradient(upstream, variables=()):
+        def gradient(
+            upstream: tf.Tensor, variables: Sequence[tf.Variable] = ()
+        ) -> tuple[list[None], list[_Gradient]]:
             return [None], _gradients(encode, cut, list(variables), upstream)
 
         return _vectors(encode, cut), gradient
@@ -52,11 +56,13 @@ def encoded_in_chunks(
 class _Cut:
     """Ids in chunks of nearly equal size."""
 
-    def __init__(self, ids, chunks):
-        self.ids, self.chunks, self.count = ids, chunks, tf.size(ids, tf.int64)
+    def __init__(self, ids: tf.Tensor, chunks: int) -> None:
+        self.ids = ids
+        self.chunks = chunks
+        self.count = tf.size(ids, tf.int64)
 
-    def encoded(self, encode, number):
-        """The vectors of a chunk, and which rows of all they are."""
+    def encoded(self, encode: _Encode, number: int | tf.Tensor) -> tuple[tf.Tensor, slice]:
+        """Returns the vectors of a chunk, and which rows of all they are."""
         number = tf.cast(number, tf.int64)
         begin, end = (at * self.count // self.chunks for at in (number, number + 1))
         with rows_of_labels(begin):
@@ -65,12 +71,12 @@ class _Cut:
         return some[: end - begin], slice(begin, end)
 
 
-def _vectors(encode, cut):
+def _vectors(encode: _Encode, cut: _Cut) -> tf.Tensor:
     # The first chunk is outside of the loop: it tells the loop what an encoder returns.
     first, _ = cut.encoded(encode, 0)
     parts = _list_of(first, cut.chunks)
 
-    def body(number, parts):
+    def body(number: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
         return number + 1, parts.write(number, cut.encoded(encode, number)[0])
 
     # One after the other: side by side they would need the memory of all.
@@ -82,10 +88,12 @@ def _vectors(encode, cut):
     return tf.ensure_shape(parts.concat(), [cut.ids.shape[0], first.shape[1]])
 
 
-def _gradients(encode, cut, variables, upstream):
-    """Of the variables, where each chunk is encoded again: tensors, rows of tables, or None."""
+def _gradients(
+    encode: _Encode, cut: _Cut, variables: list[tf.Variable], upstream: tf.Tensor
+) -> list[_Gradient]:
+    """Encodes each chunk again for the variables' gradients: tensors, rows of tables, or None."""
 
-    def of_chunk(number):
+    def of_chunk(number: tf.Tensor) -> list[_Gradient]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             again, rows = cut.encoded(encode, number)
@@ -96,7 +104,7 @@ def _gradients(encode, cut, variables, upstream):
         first = of_chunk(tf.constant(0))
     sums = [_begun(gradient, cut.chunks) for gradient in first]
 
-    def body(number, sums):
+    def body(number: tf.Tensor, sums: list[Any]) -> tuple[tf.Tensor, list[Any]]:
         added = [_added(*pair, number) for pair in zip(sums, of_chunk(number), strict=True)]
         return number + 1, added
 
@@ -108,8 +116,8 @@ def _gradients(encode, cut, variables, upstream):
     return [_ended(total, gradient) for total, gradient in zip(sums, first, strict=True)]
 
 
-def _begun(gradient, chunks):
-    """What a sum of gradients is in the loop: of rows of a table, they are listed."""
+def _begun(gradient: _Gradient, chunks: int) -> Any:
+    """Returns what a sum of gradients is in the loop: of rows of a table, they are listed."""
     if gradient is None:
         return ()
     if isinstance(gradient, tf.IndexedSlices):
@@ -117,7 +125,7 @@ def _begun(gradient, chunks):
     return gradient
 
 
-def _added(total, gradient, number):
+def _added(total: Any, gradient: _Gradient, number: tf.Tensor) -> Any:
     if gradient is None:
         return ()
     if isinstance(gradient, tf.IndexedSlices):
@@ -126,7 +134,7 @@ def _added(total, gradient, number):
     return total + gradient
 
 
-def _ended(total, gradient):
+def _ended(total: Any, gradient: _Gradient) -> _Gradient:
     if gradient is None:
         return None
     if isinstance(gradient, tf.IndexedSlices):
@@ -135,8 +143,8 @@ def _ended(total, gradient):
     return total
 
 
-def _list_of(first, length):
-    """A list of tensors, of which the first is known, as wide as it and of any length."""
+def _list_of(first: tf.Tensor, length: int) -> tf.TensorArray:
+    """Returns a list of tensors, of which the first is known, as wide as it and of any length."""
     shape = tf.TensorShape([None]).concatenate(first.shape[1:])
     parts = tf.TensorArray(first.dtype, length, infer_shape=False, element_shape=shape)
     return parts.write(0, first)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-_NUMBERS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO,
-    errno.EMFILE, errno.ENFILE, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG,
-)  # fmt: skip
-_NAMES = {os.strerror(number): number for number in _NUMBERS}
+_ERRORS = (
+    "ENOSPC EDQUOT EROFS EACCES EPERM EFBIG EIO EMFILE ENFILE EISDIR ENOTDIR ELOOP ENAMETOOLONG"
+)
+_NUMBERS = {os.strerror(vars(errno)[name]): vars(errno)[name] for name in _ERRORS.split()}
 
 
 @contextlib.contextmanager
@@ -31,7 +30,7 @@ def os_errors(path: str | Path) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         # The message ends with the system's own words: "...; No space left on device".
-        found = next((number for name, number in _NAMES.items() if name in str(error)), None)
-        if found is None:
+        number = next((number for name, number in _NUMBERS.items() if name in str(error)), None)
+        if number is None:
             raise
-        raise OSError(found, error.message, str(path)) from error
+        raise OSError(number, error.message, str(path)) from error

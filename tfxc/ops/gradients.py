@@ -27,7 +27,7 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     with_gradient = tf.custom_gradient(function)
 
     @functools.wraps(function)
-    def call(*arguments):
+    def call(*arguments: Any) -> Any:
         if getattr(_local, "none", False):
             return function(*arguments)[0]
         return with_gradient(*arguments)
@@ -53,7 +53,8 @@ def without_gradients() -> Iterator[None]:
 def sum_repeated_rows(
     gradient: tf.Tensor | tf.IndexedSlices, on_gpu: bool = False
 ) -> tf.Tensor | tf.IndexedSlices:
-    """An ``IndexedSlices`` with each row once, repeated rows summed; a dense tensor as it is.
+    """Returns an ``IndexedSlices`` with each row once, repeated rows summed; a dense tensor as it
+    is.
 
     Args:
         gradient: of a variable.
@@ -63,7 +64,7 @@ def sum_repeated_rows(
         return gradient
     rows, places = tf.unique(tf.cast(gradient.indices, tf.int64), tf.int64)
 
-    def summed():
+    def summed() -> tf.Tensor:
         return tf.math.unsorted_segment_sum(gradient.values, places, tf.size(rows))
 
     # Elsewhere it is worth a look: on one device the rows are mostly distinct already, and in this
@@ -74,7 +75,7 @@ def sum_repeated_rows(
 
 
 def global_norm(gradients: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor:
-    """Euclidean norm over all gradients; rows must be distinct."""
+    """Returns the Euclidean norm over all gradients; rows must be distinct."""
     values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients]
     # One pass without a copy of the gradient, unlike the sum of its squares.
     return tf.sqrt(2 * tf.add_n([tf.nn.l2_loss(value) for value in values]))
@@ -83,23 +84,23 @@ def global_norm(gradients: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor:
 def scale(
     gradient: tf.Tensor | tf.IndexedSlices, factor: float | tf.Tensor
 ) -> tf.Tensor | tf.IndexedSlices:
-    """A gradient times a scalar."""
+    """Returns a gradient times a scalar."""
     if isinstance(gradient, tf.IndexedSlices):
         return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
     return gradient * factor
 
 
 def add(
-    one: tf.Tensor | tf.IndexedSlices | None, other: tf.Tensor | tf.IndexedSlices | None
+    first: tf.Tensor | tf.IndexedSlices | None, second: tf.Tensor | tf.IndexedSlices | None
 ) -> tf.Tensor | tf.IndexedSlices | None:
-    """Sum of two gradients, either may be None.
+    """Returns the sum of two gradients, either may be None.
 
     Rows are only listed one after the other, for ``sum_repeated_rows`` to sum up.
     """
-    if one is None or other is None:
-        return other if one is None else one
-    if isinstance(one, tf.IndexedSlices) and isinstance(other, tf.IndexedSlices):
-        values = tf.concat([one.values, other.values], axis=0)
-        indices = tf.concat([one.indices, other.indices], axis=0)
-        return tf.IndexedSlices(values, indices, one.dense_shape)
-    return tf.convert_to_tensor(one) + tf.convert_to_tensor(other)
+    if first is None or second is None:
+        return second if first is None else first
+    if isinstance(first, tf.IndexedSlices) and isinstance(second, tf.IndexedSlices):
+        values = tf.concat([first.values, second.values], axis=0)
+        indices = tf.concat([first.indices, second.indices], axis=0)
+        return tf.IndexedSlices(values, indices, first.dense_shape)
+    return tf.convert_to_tensor(first) + tf.convert_to_tensor(second)

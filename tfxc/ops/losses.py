@@ -9,7 +9,7 @@ from tfxc.ops.gradients import custom_gradient
 
 
 def gather_positives(logits: tf.Tensor, positives: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Logits of the positive columns.
+    """Returns logits of the positive columns.
 
     Args:
         logits: float (batch, columns).
@@ -25,7 +25,7 @@ def gather_positives(logits: tf.Tensor, positives: tf.Tensor) -> tuple[tf.Tensor
 
 
 def places_of(positives: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Row and column of each entry of ``positives``, as one list.
+    """Returns the row and column of each entry of ``positives``, as one list.
 
     Padding repeats a true column of its row, where what is written twice is the same; in a row
     without one it is column 0. So the length of the list is known; a GPU would have to be asked how
@@ -58,7 +58,7 @@ def _with_value(
 ) -> tuple[tf.Tensor, Callable[..., Any]]:
     places, _, exists = places_of(positives)
 
-    def written(into, new):
+    def written(into: tf.Tensor, new: tf.Tensor | float) -> tf.Tensor:
         there = tf.where(exists, new, tf.gather_nd(into, places))
         return tf.tensor_scatter_nd_update(into, places, there)
 
@@ -66,7 +66,8 @@ def _with_value(
 
 
 def set_at_positives(values: tf.Tensor, positives: tf.Tensor, value: float) -> tf.Tensor:
-    """``values`` with the same number in each positive column, where no gradient comes through.
+    """Returns ``values`` with the same number in each positive column, where no gradient comes
+    through.
 
     Args:
         values: float32 (batch, columns).
@@ -81,7 +82,8 @@ def set_at_positives(values: tf.Tensor, positives: tf.Tensor, value: float) -> t
 
 
 def add_at_positives(values: tf.Tensor, positives: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
-    """``values`` with an amount added at each positive column, in place where nobody else reads it.
+    """Returns ``values`` with an amount added at each positive column, in place where nobody else
+    reads it.
 
     Padding adds 0 to the first column: leaving it out would make a tensor of unknown length, which
     a GPU has to ask the host for.
@@ -107,7 +109,7 @@ def add_at_positives(values: tf.Tensor, positives: tf.Tensor, amounts: tf.Tensor
 def sigmoid_cross_entropy(
     logits: tf.Tensor, positives: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[..., Any]]:
-    """Sum over columns of the binary cross-entropy, (batch,).
+    """Returns the sum over columns of the binary cross-entropy, (batch,).
 
     ``sum_j softplus(z_j) - sum_{j true} z_j``: equal to the cross-entropy with a multi-hot
     target, without that target. The gradient ``sigmoid(z) - target`` is built by scattering the
@@ -120,7 +122,7 @@ def sigmoid_cross_entropy(
     of_positives, _ = gather_positives(logits, positives)
     loss = tf.reduce_sum(tf.nn.softplus(logits), axis=1) - tf.reduce_sum(of_positives, axis=1)
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
         spread = tf.sigmoid(logits) * upstream[:, None]
         minus = tf.broadcast_to(-upstream[:, None], tf.shape(positives))
         return add_at_positives(spread, positives, minus), None
@@ -131,7 +133,7 @@ def sigmoid_cross_entropy(
 def weighted_sigmoid_cross_entropy(
     logits: tf.Tensor, positives: tf.Tensor, log_weights: tf.Tensor
 ) -> tf.Tensor:
-    """``sigmoid_cross_entropy`` where each column stands for ``exp(log_weights)`` columns.
+    """Computes ``sigmoid_cross_entropy``, a column standing for ``exp(log_weights)`` columns.
 
     Args:
         logits, positives: as there.
@@ -149,7 +151,8 @@ def softmax_cross_entropy(
     log_weights: float | tf.Tensor = 0.0,
     true_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Mean over the true columns of ``logsumexp(z) - z_true``, (batch,); 0 without true columns.
+    """Returns the mean over the true columns of ``logsumexp(z) - z_true``, (batch,); 0 without true
+    columns.
 
     With several true columns the target is the uniform distribution over them.
 
@@ -166,7 +169,8 @@ def softmax_cross_entropy(
     of_positives, mask = gather_positives(logits, positives)
     count = tf.reduce_sum(tf.cast(mask, logits.dtype), axis=1)
     if true_weights is None:
-        mean, factor = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), count), 1.0
+        mean = tf.math.divide_no_nan(tf.reduce_sum(of_positives, axis=1), count)
+        factor = 1.0
     else:
         factors = tf.where(mask, true_weights, 0.0)
         mean = tf.math.divide_no_nan(tf.reduce_sum(factors * of_positives, axis=1), count)

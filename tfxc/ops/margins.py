@@ -12,7 +12,7 @@ from tfxc.ops.losses import places_of
 def angular_margin(
     cosines: tf.Tensor, m1: float = 1.0, m2: float | tf.Tensor = 0.5, m3: float = 0.0
 ) -> tf.Tensor:
-    """``cos(m1 t + m2) - m3`` of the angles t with the given cosines.
+    """Returns ``cos(m1 t + m2) - m3`` of the angles t with the given cosines.
 
     Where ``m1 t + m2`` passes pi the cosine would rise again; from there on the value is the
     cosine itself minus ``r sin r``, where ``r = pi - (pi - m2) / m1`` is the margin at that angle.
@@ -55,7 +55,7 @@ def angular_margin(
 
 
 def least_scale(num_classes: int, probability: float = 0.9999) -> float:
-    """The least scale of cosines with which a softmax can reach a probability.
+    """Returns the least scale of cosines with which a softmax can reach a probability.
 
     With the true class at cosine 1 and the others at 0, the true one of C classes has the
     probability p where ``s = log((C - 1) p / (1 - p))``. A smaller scale keeps the loss up even
@@ -77,7 +77,7 @@ def least_scale(num_classes: int, probability: float = 0.9999) -> float:
 
 
 def turned_cosine(cosines: tf.Tensor, angles: tf.Tensor) -> tf.Tensor:
-    """``cos(t + angles)`` of the angles t with the given cosines, the sum cut to [0, pi].
+    """Returns ``cos(t + angles)`` of the angles t with the given cosines, the sum cut to [0, pi].
 
     Values and gradients are finite at the cosines -1 and 1; where the sum is cut, the slope is 0.
 
@@ -96,8 +96,8 @@ def turned_cosine(cosines: tf.Tensor, angles: tf.Tensor) -> tf.Tensor:
     return tf.where((angles > 0) & (cosines < -tf.cos(angles)), -1.0, turned)
 
 
-def _sine(cosines):
-    """Sine of angles in [0, pi], with slope 0 where it is 0."""
+def _sine(cosines: tf.Tensor) -> tf.Tensor:
+    """Returns the sine of angles in [0, pi], with slope 0 where it is 0."""
     squares = 1 - tf.square(cosines)
     inside = squares > 0
     return tf.where(inside, tf.sqrt(tf.where(inside, squares, 1.0)), 0.0)
@@ -131,7 +131,9 @@ def at_positives(
     rows = places[:, 0]
 
     @custom_gradient
-    def changed(values, *of_rows):
+    def changed(
+        values: tf.Tensor, *of_rows: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, ...]]]:
         inputs = [tf.gather_nd(values, places)]
         inputs += [tf.gather(row, rows) for row in of_rows]
         with tf.GradientTape() as tape:
@@ -139,7 +141,7 @@ def at_positives(
             moved = tf.where(exists, change(*inputs), inputs[0])
         slopes = tape.gradient(moved, inputs, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
             true = tf.gather_nd(upstream, places)
             of_values = tf.tensor_scatter_nd_update(upstream, places, true * slopes[0])
             count = tf.shape(values)[0]
@@ -154,7 +156,8 @@ def at_positives(
 
 
 def row_lengths(vectors: tf.Tensor) -> tf.Tensor:
-    """Lengths of vectors (batch, dim), float32 (batch,); the slope at a vector of zeros is 0.
+    """Returns lengths of vectors (batch, dim), float32 (batch,); the slope at a vector of zeros is
+    0.
 
     Example:
         >>> row_lengths(tf.constant([[3.0, 4.0], [0.0, 0.0]])).numpy().tolist()
@@ -166,7 +169,7 @@ def row_lengths(vectors: tf.Tensor) -> tf.Tensor:
 
 
 def unit_rows(vectors: tf.Tensor) -> tf.Tensor:
-    """Float32 vectors of length 1; zeros stay zeros.
+    """Scales vectors to length 1, float32; zeros stay zeros.
 
     Example:
         >>> unit_rows(tf.constant([[3.0, 4.0], [0.0, 0.0]])).numpy().round(4).tolist()

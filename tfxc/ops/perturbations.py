@@ -31,7 +31,7 @@ def perturbations(
 
 
 def read_rows(table: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-    """Rows of a table, and what ``perturbations`` adds to them.
+    """Returns rows of a table, and what ``perturbations`` adds to them.
 
     Args:
         table: float (num_rows, dim) variable or tensor.
@@ -69,7 +69,7 @@ class RowPerturbation(NamedTuple):
     def from_gradient(
         cls, gradient: tf.Tensor | tf.IndexedSlices, rows: tf.Tensor | None = None
     ) -> "RowPerturbation":
-        """A gradient, dense or rows of it, in this form.
+        """Returns a gradient, dense or rows of it, in this form.
 
         Args:
             rows: take these; those of the gradient are among them.
@@ -83,11 +83,11 @@ class RowPerturbation(NamedTuple):
         return cls(rows, values)
 
     def __call__(self, ids: tf.Tensor) -> tf.Tensor:
-        """What is added at ``ids``; 0 at rows without a perturbation."""
+        """Returns what is added at ``ids``; 0 at rows without a perturbation."""
         if self.rows is None:
             return tf.gather(self.values, ids)
         flat = tf.cast(tf.reshape(ids, [-1]), self.rows.dtype)
         places = tf.minimum(tf.searchsorted(self.rows, flat), tf.size(self.rows) - 1)
         here = tf.gather(self.rows, places) == flat
-        found = tf.where(here[:, None], tf.gather(self.values, places), 0)
-        return tf.reshape(found, tf.concat([tf.shape(ids), tf.shape(self.values)[1:]], axis=0))
+        values = tf.where(here[:, None], tf.gather(self.values, places), 0)
+        return tf.reshape(values, tf.concat([tf.shape(ids), tf.shape(self.values)[1:]], axis=0))

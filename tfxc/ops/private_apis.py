@@ -24,7 +24,7 @@ __all__ = ["UninitializedVariable", "execute_operation", "in_stateless_scope"]
 def execute_operation(
     name: str, num_outputs: int, inputs: Sequence[tf.Tensor], attributes: Sequence[Any]
 ) -> list[tf.Tensor]:
-    """The outputs of an operation.
+    """Returns the outputs of an operation.
 
     Args:
         name: of the operation, e.g. ``"Unique"``.

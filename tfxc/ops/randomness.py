@@ -8,12 +8,9 @@ to save. The hash is the finaliser of MurmurHash3 (Appleby, public domain descri
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tensorflow as tf
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _local = threading.local()
 _FIRST_LABEL = 1 << 31  # rows of labels follow those of any batch
@@ -55,24 +52,24 @@ def rows_of_labels(first: tf.Tensor | int = 0) -> Iterator[None]:
 
 
 def in_training_step() -> bool:
-    """Whether this is inside a ``step_scope``."""
+    """Says whether this is inside a ``step_scope``."""
     return getattr(_local, "scope", None) is not None
 
 
 def current_step() -> tf.Tensor:
-    """The number of the step of this ``step_scope``, uint32 scalar.
+    """Returns the number of the step of this ``step_scope``, uint32 scalar.
 
     Raises:
         RuntimeError: this is not inside of one.
     """
     scope = getattr(_local, "scope", None)
     if scope is None:
-        raise RuntimeError("a step_scope expected, found none")
+        raise RuntimeError("this is not inside of a step_scope")
     return scope[0]
 
 
 def draws() -> dict[int, int]:
-    """What was drawn so far in this ``step_scope``, for ``drawn_again``."""
+    """Returns what was drawn so far in this ``step_scope``, for ``drawn_again``."""
     scope = getattr(_local, "scope", None)
     return dict(scope[2]) if scope else {}
 
@@ -107,7 +104,7 @@ def dropout(values: tf.Tensor, rate: float, seed: int) -> tf.Tensor:
 
 
 def keep_mask(rows: tf.Tensor, columns: tf.Tensor, rate: float, seed: int) -> tf.Tensor:
-    """Which of the places (row, column) stay, each with probability ``1 - rate``.
+    """Says which of the places (row, column) stay, each with probability ``1 - rate``.
 
     Args:
         rows: int, number of the example within the values seen here; broadcasts with columns.
@@ -122,7 +119,7 @@ def keep_mask(rows: tf.Tensor, columns: tf.Tensor, rate: float, seed: int) -> tf
 def random_bits(
     rows: tf.Tensor, columns: tf.Tensor, seed: int, *, shared: bool = False
 ) -> tf.Tensor:
-    """Random numbers of the places (row, column), uniform over all uint32.
+    """Returns random numbers of the places (row, column), uniform over all uint32.
 
     Args:
         rows, columns: as in ``keep_mask``.
@@ -139,7 +136,7 @@ def random_bits(
 
 
 def random_key(seed: int, first_row: int = 0) -> tf.Tensor:
-    """What ``random_bits(..., shared=True)`` mixes with the places, uint32 scalar.
+    """Returns what ``random_bits(..., shared=True)`` mixes with the places, uint32 scalar.
 
     A second call with the same seed in one step returns another, as a second one of that does.
 
@@ -151,25 +148,23 @@ def random_key(seed: int, first_row: int = 0) -> tf.Tensor:
     return _key_and_first_row(seed)[0] + _u32(first_row * _ROW_FACTOR)
 
 
-def _key_and_first_row(seed):
-    step, first_row, passes = getattr(_local, "scope", None) or _anywhere()
+def _key_and_first_row(seed: int) -> tuple[tf.Tensor, tf.Tensor]:
+    scope = getattr(_local, "scope", None)
+    if scope is None:
+        scope = tf.cast(tf.random.uniform([], 0, 2**31 - 1, tf.int32), tf.uint32), _u32(0), {}
+    step, first_row, passes = scope
     passes[seed] = passes.get(seed, 0) + 1
     number = _u32(seed * 0x85EBCA77 + passes[seed] * 0xC2B2AE3D)
     return _mix(step * _u32(0x9E3779B1) + number), first_row
 
 
-def _anywhere():
-    step = tf.random.uniform([], 0, 2**31 - 1, tf.int32)
-    return tf.cast(step, tf.uint32), _u32(0), {}
-
-
-def _mix(x):
+def _mix(x: tf.Tensor) -> tf.Tensor:
     x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, _u32(16))) * _u32(0x85EBCA6B)
     x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, _u32(13))) * _u32(0xC2B2AE35)
     return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, _u32(16)))
 
 
-def _u32(value):
+def _u32(value: int) -> tf.Tensor:
     return tf.constant(value & 0xFFFFFFFF, tf.uint32)
 
 
@@ -193,6 +188,8 @@ def examples_of(batch: Mapping[str, Any]) -> Iterator[None]:
         _local.index = before
 
 
-def current_examples() -> "tf.Tensor | None":
-    """int64 (batch,), each example's row number in the training split; None outside of training."""
+def current_examples() -> tf.Tensor | None:
+    """Returns int64 (batch,), each example's row number in the training split; None outside of
+    training.
+    """
     return getattr(_local, "index", None)

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -29,14 +29,14 @@ def bags_as(form: str | None) -> Iterator[None]:
 
 
 def for_other_runtimes() -> bool:
-    """Whether this is inside of ``bags_as``."""
+    """Says whether this is inside of ``bags_as``."""
     return getattr(_local, "form", None) is not None
 
 
 def bag_matmul(
     ids: tf.Tensor, weights: tf.Tensor, row_splits: tf.Tensor, table: tf.Tensor
 ) -> tf.Tensor:
-    """Weighted sum of table rows for each bag, as ``csr_matrix @ table``.
+    """Returns the weighted sum of table rows for each bag, as ``csr_matrix @ table``.
 
     The gradient of ``table`` is an ``IndexedSlices`` over the distinct ids of the batch; they are
     read once each, by ``ops.perturbations.read_rows``. The product runs on TensorFlow's CSR
@@ -69,8 +69,11 @@ def bag_matmul(
 
 
 @custom_gradient
-def _csr_matmul(columns, weights, row_splits, rows):
-    row_numbers, batch = row_ids(row_splits, columns), tf.size(row_splits, tf.int64) - 1
+def _csr_matmul(
+    columns: tf.Tensor, weights: tf.Tensor, row_splits: tf.Tensor, rows: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]:
+    row_numbers = row_ids(row_splits, columns)
+    batch = tf.size(row_splits, tf.int64) - 1
     # The kernel divides by the number of rows, which ends the process where there are none: a batch
     # of no bags is multiplied as one empty bag.
     shape = tf.stack([tf.maximum(batch, 1), tf.shape(rows, tf.int64)[0]])
@@ -80,7 +83,7 @@ def _csr_matmul(columns, weights, row_splits, rows):
         dense_shape=shape,
     )
 
-    def gradient(upstream):
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
         # Unused parts are pruned from the graph: no one pays for the gradient of the weights.
         by_weight = tf.reduce_sum(
             tf.gather(rows, columns) * tf.gather(upstream, row_numbers), axis=1
@@ -94,17 +97,13 @@ def _csr_matmul(columns, weights, row_splits, rows):
         return None, by_weight, None, of_rows
 
     result = _product(matrix, rows)[:batch]
-    result.set_shape([_length(row_splits), rows.shape[1]])
+    size = row_splits.shape[0]
+    result.set_shape([None if size is None else size - 1, rows.shape[1]])
     return result, gradient
 
 
-def _length(row_splits):
-    size = row_splits.shape[0]
-    return None if size is None else size - 1
-
-
 def transposed_product(matrix: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
-    """``matrix.T @ dense``, with sums in the same order whatever the threads do.
+    """Returns ``matrix.T @ dense``, with sums in the same order whatever the threads do.
 
     The transposition inside the product's own kernel adds up the threads' parts in the order they
     come in, and takes 2 to 4 times as long.
@@ -120,7 +119,7 @@ def transposed_product(matrix: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
     return _product(turned, dense)
 
 
-def _product(matrix, dense):
+def _product(matrix: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.SparseMatrixMatMul(
         a=matrix,
         b=dense,
@@ -134,7 +133,7 @@ def _product(matrix, dense):
 
 
 def row_ids(row_splits: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Row number of every value: ``[0, 2, 3] -> [0, 0, 1]``, int64 (nnz,).
+    """Returns the row number of every value: ``[0, 2, 3] -> [0, 0, 1]``, int64 (nnz,).
 
     Args:
         row_splits: int64 (batch + 1,).
@@ -149,7 +148,7 @@ def row_ids(row_splits: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
 
 def unit_rows(weights: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
-    """Weights of bags, those of each bag divided by their length; an empty bag stays empty.
+    """Returns weights of bags, those of each bag divided by their length; an empty bag stays empty.
 
     Args:
         weights: float32 (nnz,).
@@ -165,20 +164,22 @@ def unit_rows(weights: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
     squares = tf.square(weights)
     if getattr(_local, "form", None) == "products":
         sums = tf.reduce_sum(_spread(squares, row_splits), axis=1, keepdims=True)
-        own = tf.reduce_sum(sums * _spread(tf.ones_like(weights), row_splits), axis=0)
+        of_entries = tf.reduce_sum(sums * _spread(tf.ones_like(weights), row_splits), axis=0)
     else:
-        own = tf.gather(_sums(squares, row_splits), row_ids(row_splits, weights))
-    return tf.math.divide_no_nan(weights, tf.sqrt(own))
+        of_entries = tf.gather(_sums(squares, row_splits), row_ids(row_splits, weights))
+    return tf.math.divide_no_nan(weights, tf.sqrt(of_entries))
 
 
-def _sums(values, row_splits):
-    """Sums over bags of values (nnz, …)."""
-    rows, batch = row_ids(row_splits, values), tf.size(row_splits, tf.int64) - 1
+def _sums(values: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
+    """Returns sums over bags of values (nnz, …)."""
+    rows = row_ids(row_splits, values)
+    batch = tf.size(row_splits, tf.int64) - 1
     return tf.math.unsorted_segment_sum(values, rows, batch)
 
 
-def _spread(values, row_splits):
-    """The values of each bag in their places, 0 elsewhere: float32 (batch, nnz)."""
+def _spread(values: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
+    """Returns the values of each bag in their places, 0 elsewhere: float32 (batch, nnz)."""
     places = tf.expand_dims(tf.range(tf.size(values, tf.int64)), 0)
-    first, last = tf.expand_dims(row_splits[:-1], 1), tf.expand_dims(row_splits[1:], 1)
+    first = tf.expand_dims(row_splits[:-1], 1)
+    last = tf.expand_dims(row_splits[1:], 1)
     return tf.where((places >= first) & (places < last), tf.expand_dims(values, 0), 0.0)

@@ -1,7 +1,9 @@
 """Shapes of the pretrained networks, read from ``config.json``."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.pretrained.folder import read_hub_config
@@ -18,28 +20,36 @@ _USUAL = {
 # Keys that have another name in a family; ``dropout`` and its like may be missing.
 _NAMES = {
     "distilbert": {
-        "hidden_dim": "dim", "num_layers": "n_layers", "num_heads": "n_heads",
-        "feed_forward_dim": "hidden_dim", "activation": "activation", "dropout": "dropout",
+        "hidden_dim": "dim",
+        "num_layers": "n_layers",
+        "num_heads": "n_heads",
+        "feed_forward_dim": "hidden_dim",
+        "activation": "activation",
+        "dropout": "dropout",
         "attention_dropout": "attention_dropout",
     },
     "xlnet": {
-        "hidden_dim": "d_model", "num_layers": "n_layer", "num_heads": "n_head",
-        "feed_forward_dim": "d_inner", "activation": "ff_activation", "dropout": "dropout",
+        "hidden_dim": "d_model",
+        "num_layers": "n_layer",
+        "num_heads": "n_head",
+        "feed_forward_dim": "d_inner",
+        "activation": "ff_activation",
+        "dropout": "dropout",
         "attention_dropout": "dropout",
     },
-}  # fmt: skip
+}
 _DEFAULTS = {"dropout": 0.1, "attention_dropout": 0.1, "activation": "gelu"}
 _EPSILON = {"roberta": 1e-5, "xlm-roberta": 1e-5, "deberta-v2": 1e-7}
-# What a config may not say, as these networks are not built here: key, allowed values.
-_FIXED = (
-    ("position_embedding_type", ("absolute",)),
-    ("conv_kernel_size", (0,)),
-    ("is_decoder", (False,)),
-    ("inner_group_num", (1,)),
-    ("untie_r", (True,)),
-    ("attn_type", ("bi",)),
-    ("bi_data", (False,)),
-)
+# The only values with which networks are built here.
+_FIXED = {
+    "position_embedding_type": "absolute",
+    "conv_kernel_size": 0,
+    "is_decoder": False,
+    "inner_group_num": 1,
+    "untie_r": True,
+    "attn_type": "bi",
+    "bi_data": False,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,17 +115,26 @@ def read_architecture(folder: Path) -> "Architecture":
         ConfigError: config.json is missing, of another model type, lacks a size, or describes a
             variant that is not built here.
     """
-    config, where = read_hub_config(folder), folder / "config.json"
+    config = read_hub_config(folder)
+    where = folder / "config.json"
     family = config["model_type"]
-    for key, allowed in _FIXED:
-        if config.get(key, allowed[0]) not in allowed:
-            raise ConfigError(f"{key} {allowed[0]!r} expected, found {config[key]!r}", where=where)
+    for key, only in _FIXED.items():
+        if config.get(key, only) != only:
+            raise ConfigError(
+                f"{key} is {config[key]!r}, but only networks with {only!r} can be built",
+                where=where,
+                fix="choose another model",
+            )
     names = {**_USUAL, **_NAMES.get(family, {})}
     values = {**_DEFAULTS, **{ours: config[key] for ours, key in names.items() if key in config}}
     missing = [key for ours, key in names.items() if ours not in values]
     missing += [key for key in ("vocab_size",) if key not in config]
     if missing:
-        raise ConfigError(f"the key {missing[0]!r} expected, found none", where=where)
+        raise ConfigError(
+            f"the key {missing[0]!r} is missing",
+            where=where,
+            fix="copy the model's folder as a whole",
+        )
     architecture = Architecture(
         family=family,
         vocabulary_size=config["vocab_size"],
@@ -124,36 +143,35 @@ def read_architecture(folder: Path) -> "Architecture":
         initial_std=config.get("initializer_range", 0.02),
         padding=config["pad_token_id"],
         **values,
-        **_of_family(family, config, where),
+        **_family_values(config, where),
     )
     if architecture.hidden_dim % values["num_heads"]:
         raise ConfigError(
-            f"a hidden size that is a multiple of the {architecture.num_heads} heads expected, "
-            f"found {architecture.hidden_dim}",
+            f"the hidden size {architecture.hidden_dim} is not a multiple of the "
+            f"{architecture.num_heads} heads",
             where=where,
+            fix="copy the model's folder as a whole",
         )
     return architecture
 
 
-def _of_family(family, config, where):
-    """Keys of single families."""
+def _family_values(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """Attributes of ``Architecture`` that single families have, or read in another way."""
+    family = config["model_type"]
     if family == "xlnet":
         return {"max_positions": 0, "clamp": max(0, config.get("clamp_len", 0))}
     positions = config.get("max_position_embeddings", 512)
-    if family == "deberta-v2":
-        return _of_deberta(config, positions, where)
     if family in ("roberta", "xlm-roberta"):
-        positions -= config["pad_token_id"] + 1  # positions are counted from after the padding's
-    found = {"max_positions": positions}
+        # Positions are counted from after the padding's.
+        return {"max_positions": positions - config["pad_token_id"] - 1}
     if family == "albert":
-        found["shared_layers"] = config.get("num_hidden_groups", 1)
-    return found
-
-
-def _of_deberta(config, positions, where):
+        shared = config.get("num_hidden_groups", 1)
+        return {"max_positions": positions, "shared_layers": shared}
+    if family != "deberta-v2":
+        return {"max_positions": positions}
     kinds = config.get("pos_att_type") or []
     kinds = kinds.split("|") if isinstance(kinds, str) else kinds
-    wanted = {
+    properties = {
         "relative_attention": config.get("relative_attention", False) is True,
         "share_att_key": config.get("share_att_key", False) is True,
         "pos_att_type c2p, p2c": sorted(kinds) == ["c2p", "p2c"],
@@ -162,9 +180,13 @@ def _of_deberta(config, positions, where):
         "type_vocab_size 0": not config.get("type_vocab_size", 0),
         "position_buckets": config.get("position_buckets", -1) > 0,
     }
-    for what, there in wanted.items():
-        if not there:
-            raise ConfigError(f"DeBERTa of version 3 with {what} expected", where=where)
+    for name, present in properties.items():
+        if not present:
+            raise ConfigError(
+                f"the model lacks {name}: only DeBERTa of version 3 can be built",
+                where=where,
+                fix="choose another model",
+            )
     distance = config.get("max_relative_positions", -1)
     return {
         "max_positions": positions,

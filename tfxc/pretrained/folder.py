@@ -35,14 +35,16 @@ def open_folder(written: str | os.PathLike, where: str) -> Path:
         ConfigError: there is no such folder or preset.
     """
     if not isinstance(written, str | os.PathLike):
-        raise ConfigError(f"the path of a folder expected, found {written!r}", where=where)
+        raise ConfigError(
+            f"{written!r} is not a path", where=where, fix="give the folder of a pretrained model"
+        )
     text = os.fspath(written)
     folder = model_path(text)
     if folder is None:
         return preset_folder(text.removeprefix(PREFIX), where)
     if not folder.is_dir():
         raise ConfigError(
-            f"the folder of a pretrained model expected, found none at {folder}",
+            f"there is no folder of a pretrained model at {folder}",
             where=where,
             fix="download the model, or set TFXC_MODELS to the folder above it",
         )
@@ -70,7 +72,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ConfigError(
-            f"a pretrained model's folder expected, the file {path.name} is missing",
+            f"the file {path.name} is missing",
             where=path.parent,
             fix="copy the model's folder as a whole",
         )
@@ -87,9 +89,9 @@ def read_hub_config(folder: Path) -> dict[str, Any]:
     family = config.get("model_type")
     if not isinstance(family, str) or family not in PADDING:
         raise ConfigError(
-            f"a model_type of {', '.join(PADDING)} expected, found {family!r}",
+            f"tfxc cannot load a model of model_type {family!r}",
             where=folder / "config.json",
-            fix="give the folder of such a model",
+            fix=f"give the folder of a model of type {', '.join(PADDING)}",
         )
     if config.get("pad_token_id") is None:
         config["pad_token_id"] = PADDING[family]
@@ -117,7 +119,7 @@ def tokeniser_folder(folder: Path) -> Path:
     return _part_of(folder, "text_tokenizer")
 
 
-def _part_of(folder, name):
+def _part_of(folder: Path, name: str) -> Path:
     for matcher in (folder, folder / "text_encoder"):
         if (matcher / "text_tokenizer").is_dir() and (matcher / "text_encoder").is_dir():
             return matcher / name

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from tfxc.core.errors import ConfigError
 
-_NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
+# Types of pieces.
+_NORMAL = 1
+_UNKNOWN = 2
+_CONTROL = 3
 # The library builds its index of pieces by one call in another for each byte.
 _LONGEST_PIECE = 1000
 
@@ -51,14 +54,14 @@ def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
 
 
 @functools.cache
-def _message_class():
+def _message_class() -> type[Message]:
     """What is read of a model, as a class of protocol buffers.
 
     Source: https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
     """
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="tfxc/pieces.proto", package="tfxc")
-    fields = {
+    fields: dict[str, list[tuple[str, int, Any, str | None]]] = {
         "Piece": [("piece", 1, field.TYPE_BYTES, None), ("type", 3, field.TYPE_INT32, None)],
         "Normalizer": [("rules", 2, field.TYPE_BYTES, None)],
         "Model": [
@@ -66,18 +69,18 @@ def _message_class():
             ("normalizer", 3, field.TYPE_MESSAGE, ".tfxc.Normalizer"),
         ],
     }
-    for message, own in fields.items():
-        described = file.message_type.add(name=message)
-        for name, number, kind, of in own:
+    for message_name, own_fields in fields.items():
+        message = file.message_type.add(name=message_name)
+        for name, number, kind, type_name in own_fields:
             label = field.LABEL_REPEATED if name == "pieces" else field.LABEL_OPTIONAL
-            described.field.add(name=name, number=number, type=kind, label=label, type_name=of)
+            message.field.add(name=name, number=number, type=kind, label=label, type_name=type_name)
     file.message_type[0].field[1].default_value = str(_NORMAL)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tfxc.Model"))
 
 
-def _rules_are_sound(table):
+def _rules_are_sound(table: bytes) -> bool:
     """Whether no text leads out of the rules' trie, or to a replacement that is not there.
 
     The library follows the trie unchecked. It is a double array: bytes of its size, its units, and
@@ -94,12 +97,12 @@ def _rules_are_sound(table):
     units = np.frombuffer(table, "<u4", size // 4, 4)
     has_children = units < 1 << 31
     has_children[0] = True
-    own = units[has_children]
-    offsets = (own >> 10) << ((own & 1 << 9) >> 6)
+    parents = units[has_children]
+    offsets = (parents >> 10) << ((parents & 1 << 9) >> 6)
     children = np.flatnonzero(has_children) ^ offsets.astype(np.int64)
     if (children >= len(units)).any():
         return False
-    replacements = units[children[own & 1 << 8 > 0]] & (1 << 31) - 1
+    replacements = units[children[parents & 1 << 8 > 0]] & (1 << 31) - 1
     return bool((replacements < len(table) - 4 - size).all())
 
 
@@ -127,22 +130,22 @@ def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
     table = next((s["precompiled_charsmap"] for s in steps if "precompiled_charsmap" in s), None)
     if table is None:
         raise ConfigError(
-            "a normalizer with precompiled_charsmap expected, found none", where=where
+            "the normalizer of tokenizer.json has no precompiled_charsmap",
+            where=where,
+            fix="copy the model's SentencePiece file, too",
         )
     rules = _bytes(1, b"custom") + _bytes(2, base64.b64decode(table))
     # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
     rules += b"\x18\x01\x20\x01\x28\x01"
     # trainer_spec: model_type unigram, the names of the special pieces
     trainer = b"\x18\x01" + _bytes(45, content["model"]["vocab"][unknown][0].encode("utf-8"))
-    trainer += (
-        b"\xc0\x02"
-        + _varint(unknown)
-        + b"".join(_varint(number << 3) + _varint(2**64 - 1) for number in (41, 42, 43))
-    )  # no ids of begin, end and padding: texts are cut without them
+    trainer += b"\xc0\x02" + _varint(unknown)
+    # Texts are cut without pieces for begin, end and padding: these have no ids.
+    trainer += b"".join(_varint(number << 3) + _varint(2**64 - 1) for number in (41, 42, 43))
     return b"".join(parts) + _bytes(2, trainer) + _bytes(3, rules)
 
 
-def _varint(value):
+def _varint(value: int) -> bytes:
     parts = []
     while value > 127:
         parts.append(value & 127 | 128)
@@ -150,5 +153,5 @@ def _varint(value):
     return bytes([*parts, value])
 
 
-def _bytes(number, content):
+def _bytes(number: int, content: bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(content)) + content

@@ -2,37 +2,43 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.reading import existing_file, read_errors
-from tfxc.pretrained.folder import (
-    network_folder,
-    read_hub_config,
-    read_json,
-    tokeniser_folder,
-)
+from tfxc.pretrained.folder import network_folder, read_hub_config, read_json, tokeniser_folder
 from tfxc.pretrained.sentencepiece import model_of_pieces, read_pieces
 
-_WORDPIECE = {"kind": "wordpiece", "lowercase": True, "split_chinese": True}
 _SPECIAL = {
     "[]": {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]", "pad_token": "[PAD]"},
     "<s>": {"cls_token": "<s>", "sep_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
     "albert": {
-        "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "<unk>", "pad_token": "<pad>",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
     },
     "xlnet": {
-        "cls_token": "<cls>", "sep_token": "<sep>", "unk_token": "<unk>", "pad_token": "<pad>",
+        "cls_token": "<cls>",
+        "sep_token": "<sep>",
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
     },
-}  # fmt: skip
-_STYLES = {
-    "roberta": "<s>", "xlm-roberta": "<s>", "albert": "albert", "xlnet": "xlnet",
-}  # fmt: skip
+}
+_STYLES = {"roberta": "<s>", "xlm-roberta": "<s>", "albert": "albert", "xlnet": "xlnet"}
 _CLASSES = {
-    "Bert": "bert", "DistilBert": "bert", "Electra": "bert", "Roberta": "roberta",
-    "XLMRoberta": "xlm-roberta", "Albert": "albert", "XLNet": "xlnet", "DebertaV2": "deberta-v2",
-}  # fmt: skip
+    "Bert": "bert",
+    "DistilBert": "bert",
+    "Electra": "bert",
+    "Roberta": "roberta",
+    "XLMRoberta": "xlm-roberta",
+    "Albert": "albert",
+    "XLNet": "xlnet",
+    "DebertaV2": "deberta-v2",
+}
 _MODEL_FILES = ("sentencepiece.bpe.model", "spiece.model", "spm.model")
+_COPY = "copy the tokeniser's files as a whole"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,72 +75,64 @@ def read_subwords(folder: Path) -> "Subwords":
     with read_errors(folder, fix=fix, error=ConfigError):
         path = folder / "tokenizer_config.json"
         options = read_json(path) if path.is_file() else {}
-        family = _family(config, options, path)
+        family = config["model_type"]
+        name = options.get("tokenizer_class")
+        if name is not None:
+            family = _CLASSES.get(name.removesuffix("Fast").removesuffix("Tokenizer"))
+        if family is None:
+            raise ConfigError(
+                f"tfxc cannot read a tokeniser of class {name!r}",
+                where=path,
+                fix=f"give one of class {', '.join(f'{known}Tokenizer' for known in _CLASSES)}",
+            )
         if family in ("bert", "distilbert", "electra"):
-            found = _word_pieces(folder, options)
+            subwords = _word_pieces(folder, options)
         elif family == "roberta":
-            found = _byte_pairs(folder, options)
+            subwords = _byte_pairs(folder, options)
         else:
-            found = _sentence_pieces(folder, family, options)
-        special = _special_names(folder, options, family)
-        return _with_special(found, special, family, config, folder)
+            subwords = _sentence_pieces(folder, family, options)
+        return _with_special_ids(subwords, folder, family, options, config["pad_token_id"])
 
 
-def _family(config, options, path):
-    name = options.get("tokenizer_class")
-    if name is None:
-        return config["model_type"]
-    family = _CLASSES.get(name.removesuffix("Fast").removesuffix("Tokenizer"))
-    if family is None:
-        known = ", ".join(f"{name}Tokenizer" for name in _CLASSES)
-        raise ConfigError(f"a tokenizer_class of {known} expected, found {name!r}", where=path)
-    return family
-
-
-def _special_names(folder, options, family):
-    """Names of the special tokens: from the files, else those of the family."""
-    names = dict(_SPECIAL[_STYLES.get(family, "[]")])
+def _with_special_ids(
+    subwords: Subwords, folder: Path, family: str, options: dict[str, Any], padding: int
+) -> Subwords:
+    """Subwords with the ids of special tokens, whose names are the files', else the family's."""
+    special = dict(_SPECIAL[_STYLES.get(family, "[]")])
     path = folder / "special_tokens_map.json"
     for source in (read_json(path) if path.is_file() else {}, options):
-        for key in names:
+        for key in special:
             value = source.get(key)
             value = value.get("content") if isinstance(value, dict) else value
-            names[key] = value or names[key]
-    return names
-
-
-def _with_special(found, special, family, config, folder):
-    number = {}
-    for place, piece in enumerate(found.pieces):
-        number.setdefault(piece, place)
-    missing = [name for name in special.values() if name not in number]
+            special[key] = value or special[key]
+    ids: dict[str, int] = {}
+    for number, piece in enumerate(subwords.pieces):
+        ids.setdefault(piece, number)
+    missing = [name for name in special.values() if name not in ids]
     if missing:
+        raise ConfigError(f"the vocabulary lacks {', '.join(missing)}", where=folder, fix=_COPY)
+    if ids[special["pad_token"]] != padding:
         raise ConfigError(
-            f"a vocabulary with {', '.join(special.values())} expected, {missing[0]} is missing",
+            f"config.json says pad_token_id {padding}, but {special['pad_token']} has the id "
+            f"{ids[special['pad_token']]} in the vocabulary",
             where=folder,
-            fix="copy the tokeniser's files as a whole",
+            fix="copy config.json and the tokeniser's files of one model",
         )
-    first, last = number[special["cls_token"]], number[special["sep_token"]]
-    padding = number[special["pad_token"]]
-    if padding != config["pad_token_id"]:
-        raise ConfigError(
-            f"pad_token_id {padding} (the id of {special['pad_token']} in the vocabulary) "
-            f"expected in config.json, found {config['pad_token_id']}",
-            where=folder,
-        )
+    first = ids[special["cls_token"]]
+    last = ids[special["sep_token"]]
     settings = {
-        **found.settings,
+        **subwords.settings,
         "padding": padding,
-        "unknown": number[special["unk_token"]],
+        "unknown": ids[special["unk_token"]],
         "prefix": [] if family == "xlnet" else [first],
         "suffix": [last, first] if family == "xlnet" else [last],
     }
-    return dataclasses.replace(found, settings=settings)
+    return dataclasses.replace(subwords, settings=settings)
 
 
-def _word_pieces(folder, options):
+def _word_pieces(folder: Path, options: dict[str, Any]) -> Subwords:
     settings = {
-        **_WORDPIECE,
+        "kind": "wordpiece",
         "lowercase": options.get("do_lower_case", True),
         "split_chinese": options.get("tokenize_chinese_chars", True),
     }
@@ -152,18 +150,20 @@ def _word_pieces(folder, options):
         accents = normalizer.get("strip_accents")
     if len({*pieces}) < len(pieces):
         raise ConfigError(
-            "the vocabulary has a piece twice", where=folder, fix="copy its file once more"
+            "the vocabulary has a piece twice", where=folder, fix="copy its file again"
         )
     settings["strip_accents"] = settings["lowercase"] if accents is None else accents
     return Subwords(settings, pieces)
 
 
-def _byte_pairs(folder, options):
+def _byte_pairs(folder: Path, options: dict[str, Any]) -> Subwords:
     from tfxc.ops.text.subwords_bpe import byte_letters
 
     if options.get("add_prefix_space"):
         raise ConfigError(
-            "add_prefix_space false expected, found true", where=folder / "tokenizer_config.json"
+            "tfxc cannot read a tokeniser with add_prefix_space",
+            where=folder / "tokenizer_config.json",
+            fix="give one whose add_prefix_space is false",
         )
     if (folder / "vocab.json").is_file():
         vocabulary = read_json(folder / "vocab.json")
@@ -188,14 +188,14 @@ def _byte_pairs(folder, options):
         parts = merge.split(" ")
         if len(parts) != 2 or not {*parts, "".join(parts)} <= vocabulary.keys():
             raise ConfigError(
-                f"merges of pieces of the vocabulary expected, found {merge!r}",
+                f"the merge {merge!r} is not of two pieces of the vocabulary",
                 where=folder,
                 fix="copy vocab.json and merges.txt of one model",
             )
     return Subwords({"kind": "bpe"}, pieces, merges=merges)
 
 
-def _sentence_pieces(folder, family, options):
+def _sentence_pieces(folder: Path, family: str, options: dict[str, Any]) -> Subwords:
     albert = family in ("albert", "xlnet")
     settings = {
         "kind": "sentencepiece",
@@ -218,51 +218,50 @@ def _sentence_pieces(folder, family, options):
         unknown = content["model"]["unk_id"]
         model = model_of_pieces(content, folder)
         read_pieces(model, folder / "tokenizer.json")  # refuses what the library cannot load
-        settings |= {"lowercase": False, "strip_accents": False, "plain_quotes": False}
-        settings |= _json_preparation(content)
+        # What the file's normalizer does in addition to the model's own.
+        normalizer = content.get("normalizer") or {}
+        steps = [step["type"] for step in normalizer.get("normalizers", [normalizer]) if step]
+        settings["lowercase"] = "Lowercase" in steps
+        settings["strip_accents"] = "StripAccents" in steps
+        settings["plain_quotes"] = "StripAccents" in steps
     settings["model_unknown"] = unknown
     return Subwords(settings, pieces, model=model)
 
 
-def _json_preparation(content):
-    """What the normalizer of tokenizer.json does in addition to the model's own."""
-    normalizer = content.get("normalizer") or {}
-    steps = [step["type"] for step in normalizer.get("normalizers", [normalizer]) if step]
-    return {
-        "lowercase": "Lowercase" in steps,
-        "strip_accents": "StripAccents" in steps,
-        "plain_quotes": "StripAccents" in steps,
-    }
-
-
-def _tokenizer_json(folder, kind, usual):
+def _tokenizer_json(folder: Path, kind: str, usual: str) -> dict[str, Any]:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ConfigError(
-            f"{usual} or tokenizer.json expected, found neither",
+            f"the folder has neither {usual} nor tokenizer.json",
             where=folder,
             fix="copy the tokeniser's files next to config.json",
         )
     content = read_json(path)
-    found = (content.get("model") or {}).get("type")
-    if found != kind:
-        raise ConfigError(f"a tokeniser of type {kind} expected, found {found!r}", where=path)
+    model_kind = (content.get("model") or {}).get("type")
+    if model_kind != kind:
+        raise ConfigError(
+            f"the tokeniser is of type {model_kind!r} instead of {kind}", where=path, fix=_COPY
+        )
     return content
 
 
-def _by_id(vocabulary, where):
+def _by_id(vocabulary: dict[str, int], where: Path) -> list[str]:
     """Pieces in the order of their ids."""
-    pieces = sorted(vocabulary, key=vocabulary.get)
-    if [vocabulary[piece] for piece in pieces] != list(range(len(pieces))):
-        raise ConfigError("a vocabulary with the ids 0, 1, 2 … expected", where=where)
-    return pieces
+    items = sorted(vocabulary.items(), key=lambda item: item[1])
+    if [number for _, number in items] != list(range(len(items))):
+        raise ConfigError(
+            "the ids of the vocabulary are not 0, 1, 2 and so on", where=where, fix=_COPY
+        )
+    return [piece for piece, _ in items]
 
 
-def _text(path):
+def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"UTF-8 text expected ({error})", where=path) from None
+        raise ConfigError(
+            f"the file cannot be read as UTF-8 text: {error}", where=path, fix=_COPY
+        ) from None
 
 
 def save_subwords(subwords: "Subwords", folder: Path) -> None:
@@ -282,7 +281,9 @@ def load_subwords(folder: Path) -> "Subwords":
     path = folder / "subwords.json"
     try:
         content = read_json(path)
-        settings, pieces, merges = (content[key] for key in ("settings", "pieces", "merges"))
+        settings = content["settings"]
+        pieces = content["pieces"]
+        merges = content["merges"]
         if not all(isinstance(piece, str) for piece in pieces):
             raise TypeError("a piece is no text")
         model = None
@@ -296,7 +297,7 @@ def load_subwords(folder: Path) -> "Subwords":
             raise ValueError(f"unknown kind {settings['kind']!r}")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"saved text features expected ({error})",
+            f"the saved text features are damaged: {error}",
             where=path,
             fix="copy the run's text_features folder as a whole",
         ) from None

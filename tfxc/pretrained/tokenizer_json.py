@@ -44,86 +44,71 @@ def tokenizer_json(subwords: Subwords, pieces: list[str], max_length: int) -> di
     for number, piece in enumerate(pieces):
         vocabulary.setdefault(piece, number)
     unknown = subwords.pieces[settings["unknown"]]
-    cut = _of_words if settings["kind"] == "wordpiece" else _of_byte_pairs
-    truncation = {
-        "direction": "Right",
-        "max_length": max_length,
-        "strategy": "LongestFirst",
-        "stride": 0,
-    }
+    prefix = [subwords.pieces[number] for number in settings["prefix"]]
+    suffix = [subwords.pieces[number] for number in settings["suffix"]]
+    steps: list[dict[str, Any]] = [
+        *({"SpecialToken": {"id": name, "type_id": 0}} for name in prefix),
+        {"Sequence": {"id": "A", "type_id": 0}},
+        *({"SpecialToken": {"id": name, "type_id": 0}} for name in suffix),
+    ]
+    if settings["kind"] == "wordpiece":
+        parts: dict[str, Any] = {
+            "normalizer": {
+                "type": "BertNormalizer",
+                "clean_text": True,
+                "handle_chinese_chars": settings["split_chinese"],
+                "strip_accents": settings["strip_accents"],
+                "lowercase": settings["lowercase"],
+            },
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "model": {
+                "type": "WordPiece",
+                "unk_token": unknown,
+                "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": _LONGEST_WORD,
+                "vocab": vocabulary,
+            },
+        }
+    else:
+        parts = {
+            "normalizer": None,
+            "pre_tokenizer": {
+                "type": "ByteLevel",
+                "add_prefix_space": False,
+                "trim_offsets": True,
+                "use_regex": True,
+            },
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": unknown,
+                "continuing_subword_prefix": "",
+                "end_of_word_suffix": "",
+                "fuse_unk": False,
+                "byte_fallback": False,
+                "vocab": vocabulary,
+                "merges": [merge.split(" ") for merge in subwords.merges or ()],
+            },
+        }
     return {
         "version": "1.0",
-        "truncation": truncation,
+        "truncation": {
+            "direction": "Right",
+            "max_length": max_length,
+            "strategy": "LongestFirst",
+            "stride": 0,
+        },
         "padding": None,
         "added_tokens": [],
-        "post_processor": _around(subwords, vocabulary),
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": steps,
+            "pair": [*steps, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {
+                name: {"id": name, "ids": [vocabulary[name]], "tokens": [name]}
+                for name in (*prefix, *suffix)
+            },
+        },
         "decoder": None,
-        **cut(subwords, vocabulary, unknown),
-    }
-
-
-def _of_words(subwords, vocabulary, unknown):
-    settings = subwords.settings
-    return {
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": settings["split_chinese"],
-            "strip_accents": settings["strip_accents"],
-            "lowercase": settings["lowercase"],
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "model": {
-            "type": "WordPiece",
-            "unk_token": unknown,
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": _LONGEST_WORD,
-            "vocab": vocabulary,
-        },
-    }
-
-
-def _of_byte_pairs(subwords, vocabulary, unknown):
-    return {
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "ByteLevel",
-            "add_prefix_space": False,
-            "trim_offsets": True,
-            "use_regex": True,
-        },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": unknown,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "vocab": vocabulary,
-            "merges": [merge.split(" ") for merge in subwords.merges],
-        },
-    }
-
-
-def _around(subwords, vocabulary):
-    """The special ids before and after each text."""
-    settings = subwords.settings
-    names = {
-        end: [subwords.pieces[number] for number in settings[end]] for end in ("prefix", "suffix")
-    }
-    steps: list[dict[str, Any]] = []
-    steps += [{"SpecialToken": {"id": name, "type_id": 0}} for name in names["prefix"]]
-    steps += [{"Sequence": {"id": "A", "type_id": 0}}]
-    steps += [{"SpecialToken": {"id": name, "type_id": 0}} for name in names["suffix"]]
-    special = {
-        name: {"id": name, "ids": [vocabulary[name]], "tokens": [name]}
-        for end in names.values()
-        for name in end
-    }
-    return {
-        "type": "TemplateProcessing",
-        "single": steps,
-        "pair": [*steps, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": special,
+        **parts,
     }

@@ -8,8 +8,9 @@ PyTorch's notes). Only the pickle is read at once; a tensor is read when it is a
 import errno
 import math
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -17,17 +18,26 @@ from tfxc.core.errors import DataError
 from tfxc.core.storage.pickles import PICKLE_FAILURES, Allowed, RestrictedUnpickler
 from tfxc.core.storage.reading import existing_file, read_errors
 
-_LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_VERSION = 1001
 _BFLOAT16 = "BFloat16Storage"
 _MAX_REPEATED = 2**24  # elements of a tensor that repeats those of a smaller storage
 _STORAGES = {
-    "FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", _BFLOAT16: "u2",
-    "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1",
-    "ByteStorage": "u1", "BoolStorage": "?",
-}  # fmt: skip
+    "FloatStorage": "f4",
+    "DoubleStorage": "f8",
+    "HalfStorage": "f2",
+    _BFLOAT16: "u2",
+    "LongStorage": "i8",
+    "IntStorage": "i4",
+    "ShortStorage": "i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+_SAVE = "save them with torch.save(model.state_dict(), file)"
 
 
-def _refuse_state(self, state):
+def _refuse_state(self: object, state: object) -> None:
     """A pickle may set no attributes: the sizes have been checked."""
     raise ValueError(f"attributes of a {type(self).__name__.strip('_')}")
 
@@ -45,7 +55,10 @@ class TorchTensor:
     def __init__(
         self, storage: "_Storage", offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
     ) -> None:
-        self._storage, self._offset, self._strides, self.shape = storage, offset, strides, shape
+        self._storage = storage
+        self._offset = offset
+        self._strides = strides
+        self.shape = shape
         self.dtype = storage.result
 
     def array(self) -> np.ndarray:
@@ -68,21 +81,23 @@ class TorchTensor:
 
 
 class _Storage:
-    """Memory of tensors: ``count`` elements; ``position`` in the file becomes known later."""
+    """Memory of tensors: ``count`` elements; ``position`` in the file is -1 until it is known."""
 
     __setstate__ = _refuse_state
 
-    def __init__(self, path, kind, order, count):
-        self.path, self.count, self.is_bfloat16 = path, count, kind == _BFLOAT16
+    def __init__(self, path: Path, kind: str, order: str, count: int) -> None:
+        self.path = path
+        self.count = count
+        self.is_bfloat16 = kind == _BFLOAT16
         self.stored = np.dtype(order + _STORAGES[kind])
         self.result = np.dtype("f4") if self.is_bfloat16 else self.stored.newbyteorder("=")
-        self.position = None
+        self.position = -1
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> int:
         return self.count * self.stored.itemsize
 
-    def read(self):
+    def read(self) -> np.ndarray:
         values = np.memmap(self.path, self.stored, "r", self.position, (self.count,))
         return values if self.stored.isnative else values.astype(self.stored.newbyteorder("="))
 
@@ -90,7 +105,7 @@ class _Storage:
 class _Dict(dict):
     """In place of an ``OrderedDict``; what state dicts keep in its attributes is left out."""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: object) -> None:
         pass
 
 
@@ -99,13 +114,22 @@ class _Storages(Allowed):
 
     __slots__ = ("kind",)
 
-    def __init__(self, kind):
+    def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind
 
 
-def _rebuild_tensor(storage, offset, size, stride, requires_grad=False, hooks=None, metadata=None):
-    size, stride = tuple(size), tuple(stride)
+def _rebuild_tensor(
+    storage: object,
+    offset: int,
+    size: Sequence[int],
+    stride: Sequence[int],
+    requires_grad: object = False,
+    hooks: object = None,
+    metadata: object = None,
+) -> TorchTensor:
+    size = tuple(size)
+    stride = tuple(stride)
     numbers = [offset, *size, *stride]
     if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in numbers):
         raise ValueError("a tensor has an impossible size")
@@ -120,13 +144,11 @@ def _rebuild_tensor(storage, offset, size, stride, requires_grad=False, hooks=No
     return TorchTensor(storage, offset, size, stride)
 
 
-def _rebuild_parameter(tensor, requires_grad=False, hooks=None):
-    return tensor
-
-
 _ALLOWED = {
     ("torch._utils", "_rebuild_tensor_v2"): Allowed(_rebuild_tensor),
-    ("torch._utils", "_rebuild_parameter"): Allowed(_rebuild_parameter),
+    ("torch._utils", "_rebuild_parameter"): Allowed(
+        lambda tensor, requires_grad=False, hooks=None: tensor
+    ),
     ("collections", "OrderedDict"): _Dict,
     ("torch", "Size"): tuple,
     **{("torch", kind): _Storages(kind) for kind in _STORAGES},
@@ -138,24 +160,34 @@ class _Refused(Exception):
 
 
 class _Unpickler(RestrictedUnpickler):
-    """Reads a pickle of tensors and plain values."""
+    """Reads a pickle of tensors and plain values.
 
-    def __init__(self, stream, storage=None):
+    Args:
+        stream: file that is at the pickle.
+        storage: function of a storage's kind, key, number of elements and view, which returns a
+            ``_Storage``; None where the pickle has no tensors.
+    """
+
+    def __init__(
+        self,
+        stream: IO[bytes],
+        storage: Callable[[str, str, int, Sequence[int] | None], _Storage] | None = None,
+    ) -> None:
         super().__init__(stream, encoding="utf-8")
         self._storage = storage
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         try:
             return _ALLOWED[module, name]
         except KeyError:
             raise _Refused(f"{module}.{name}") from None
 
-    def persistent_load(self, saved):
+    def persistent_load(self, saved: Sequence[Any]) -> _Storage:
         word, kind, key, _, count, *view = saved
         if word != "storage" or not isinstance(kind, _Storages) or self._storage is None:
-            raise ValueError("a storage expected")
+            raise ValueError("it refers to something else than a storage")
         if type(key) is not str or type(count) is not int or count < 0:
-            raise ValueError("the key and the size of a storage expected")
+            raise ValueError("a storage has an impossible key or size")
         return self._storage(kind.kind, key, count, view[0] if view else None)
 
 
@@ -182,30 +214,27 @@ def load_torch(path: str | Path) -> Any:
     """
     path = existing_file(path)
     with read_errors(path), path.open("rb") as stream:
-        return _load(path, stream)
-
-
-def _load(path, stream):
-    try:
-        if stream.read(4) == b"PK\x03\x04":
-            return _load_zip(path, stream)
-        stream.seek(0)
-        return _load_legacy(path, stream)
-    except _Refused as error:
-        raise DataError(
-            f"tensors in dicts, lists and tuples expected, found {error}, which is not imported",
-            where=path,
-            fix="save the tensors alone with PyTorch: torch.save(model.state_dict(), file)",
-        ) from None
-    except (*PICKLE_FAILURES, zipfile.BadZipFile, NotImplementedError, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that of a bad position
-            raise
-        raise DataError(
-            f"a file of torch.save expected; it is truncated or damaged, or of another kind "
-            f"({str(error) or type(error).__name__})",
-            where=path,
-            fix="copy or download it again",
-        ) from error
+        try:
+            if stream.read(4) == b"PK\x03\x04":
+                return _load_zip(path, stream)
+            stream.seek(0)
+            return _load_legacy(path, stream)
+        except _Refused as error:
+            raise DataError(
+                f"the file names {error}, which is not imported: only tensors in dicts, lists and "
+                "tuples are read",
+                where=path,
+                fix="save the tensors alone with PyTorch: torch.save(model.state_dict(), file)",
+            ) from None
+        except (*PICKLE_FAILURES, zipfile.BadZipFile, NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that of a bad position
+                raise
+            raise DataError(
+                "the file is truncated or damaged, or was not written by torch.save "
+                f"({str(error) or type(error).__name__})",
+                where=path,
+                fix="copy or download it again",
+            ) from error
 
 
 def load_state_dict(path: str | Path) -> dict[str, TorchTensor]:
@@ -230,23 +259,24 @@ def load_state_dict(path: str | Path) -> dict[str, TorchTensor]:
             break
     if not isinstance(content, dict):
         raise DataError(
-            f"a dict of tensors expected, found {type(content).__name__}",
+            f"the file holds a {type(content).__name__} instead of a dict of tensors",
             where=path,
-            fix="save them with torch.save(model.state_dict(), file)",
+            fix=_SAVE,
         )
     tensors = {name: value for name, value in content.items() if isinstance(value, TorchTensor)}
     if not tensors or not all(isinstance(name, str) for name in tensors):
         raise DataError(
-            f"tensors by name expected, found {', '.join(map(str, list(content)[:5])) or 'none'}",
+            f"the file does not hold tensors by name, but "
+            f"{', '.join(map(str, list(content)[:5])) or 'nothing'}",
             where=path,
-            fix="save them with torch.save(model.state_dict(), file)",
+            fix=_SAVE,
         )
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors
 
 
-def _load_zip(path, stream):
+def _load_zip(path: Path, stream: IO[bytes]) -> Any:
     with zipfile.ZipFile(stream) as archive:
         members = {info.filename: info for info in archive.infolist()}
         prefix = next((n[: -len("data.pkl")] for n in members if n.endswith("/data.pkl")), None)
@@ -256,29 +286,29 @@ def _load_zip(path, stream):
         if f"{prefix}byteorder" in members:
             with archive.open(_stored(members[f"{prefix}byteorder"])) as member:
                 order = {b"little": "<", b"big": ">"}[member.read(8)]
-        found = {}
+        storages: dict[str, _Storage] = {}
 
-        def storage(kind, key, count, view):
-            if key not in found:
-                found[key] = _Storage(path, kind, order, count)
+        def storage(kind: str, key: str, count: int, view: Sequence[int] | None) -> _Storage:
+            if key not in storages:
+                storages[key] = _Storage(path, kind, order, count)
                 info = _stored(members[f"{prefix}data/{key}"])
-                if info.file_size < found[key].num_bytes:
+                if info.file_size < storages[key].num_bytes:
                     raise ValueError(f"{info.filename} has {info.file_size} bytes")
-                found[key].position = _data_position(stream, info)
-            return found[key]
+                storages[key].position = _data_position(stream, info)
+            return storages[key]
 
         with archive.open(_stored(members[f"{prefix}data.pkl"])) as pickled:
             return _Unpickler(pickled, storage).load()
 
 
-def _stored(info):
+def _stored(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
     """A member as PyTorch writes them; a compressed one could be a thousand times as large."""
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise ValueError(f"{info.filename} is compressed or encrypted")
     return info
 
 
-def _data_position(stream, info):
+def _data_position(stream: IO[bytes], info: zipfile.ZipInfo) -> int:
     """Where a stored member's bytes begin; its local header may differ from the central one."""
     stream.seek(info.header_offset)
     header = stream.read(30)
@@ -291,33 +321,34 @@ def _data_position(stream, info):
     return position
 
 
-def _load_legacy(path, stream):
+def _load_legacy(path: Path, stream: IO[bytes]) -> Any:
     if [_Unpickler(stream).load() for _ in range(2)] != [_LEGACY_MAGIC, _LEGACY_VERSION]:
         raise ValueError("it has no PyTorch header")
     order = "<" if _Unpickler(stream).load()["little_endian"] else ">"
-    found, views = {}, []
+    storages: dict[str, _Storage] = {}
+    views: list[tuple[_Storage, _Storage, int]] = []
 
-    def storage(kind, key, count, view):
-        if key not in found:
-            found[key] = _Storage(path, kind, order, count)
+    def storage(kind: str, key: str, count: int, view: Sequence[int] | None) -> _Storage:
+        if key not in storages:
+            storages[key] = _Storage(path, kind, order, count)
         if view is None:
-            return found[key]
+            return storages[key]
         _, offset, size = view
         part = _Storage(path, kind, order, size)
         if type(offset) is not int or not 0 <= offset <= offset + size <= count:
             raise ValueError("a view exceeds its storage")
-        views.append((part, found[key], offset))
+        views.append((part, storages[key], offset))
         return part
 
     content = _Unpickler(stream, storage).load()
     for key in _Unpickler(stream).load():
         count = int.from_bytes(stream.read(8), "little" if order == "<" else "big")
-        if count != found[key].count:
+        if count != storages[key].count:
             raise ValueError(f"storage {key} has {count} elements")
-        found[key].position = stream.tell()
-        stream.seek(found[key].num_bytes, 1)
+        storages[key].position = stream.tell()
+        stream.seek(storages[key].num_bytes, 1)
     end = stream.tell()
-    if any(one.position is None for one in found.values()) or end > stream.seek(0, 2):
+    if any(part.position < 0 for part in storages.values()) or end > stream.seek(0, 2):
         raise ValueError("its storage is truncated")
     for part, root, offset in views:
         part.position = root.position + offset * root.stored.itemsize

@@ -32,9 +32,11 @@ _ALBERT = {
 _DEBERTA = {
     **_BERT,
     "attention_in": (
-        "attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj",
+        "attention.self.query_proj",
+        "attention.self.key_proj",
+        "attention.self.value_proj",
     ),
-}  # fmt: skip
+}
 _XLNET = {
     "attention_norm": ("rel_attn.layer_norm",),
     "feed_forward_in": ("ff.layer_1",),

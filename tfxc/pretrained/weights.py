@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,15 +15,29 @@ from tfxc.pretrained.torch_files import load_state_dict
 from tfxc.pretrained.weight_names import WORDS, layer_prefix, layer_weight_names
 
 if TYPE_CHECKING:
+    import safetensors
+
     from tfxc.pretrained.architecture import Architecture
 
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _PREFIXES = {
-    "bert": "bert.", "distilbert": "distilbert.", "roberta": "roberta.", "albert": "albert.",
-    "xlm-roberta": "roberta.", "electra": "electra.", "deberta-v2": "deberta.",
+    "bert": "bert.",
+    "distilbert": "distilbert.",
+    "roberta": "roberta.",
+    "albert": "albert.",
+    "xlm-roberta": "roberta.",
+    "electra": "electra.",
+    "deberta-v2": "deberta.",
     "xlnet": "transformer.",
-}  # fmt: skip
+}
+_POOLERS = {
+    "bert": "pooler.dense",
+    "roberta": "pooler.dense",
+    "xlm-roberta": "pooler.dense",
+    "albert": "pooler",
+}
+_ONE_MODEL = "check that config.json and the weights are of one model"
 _OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
 
 
@@ -44,52 +58,59 @@ class Weight(NamedTuple):
 
 def stem_weights(architecture: "Architecture") -> "list[Weight]":
     """The weights in front of the layers, without the table of words."""
-    a, family = architecture, architecture.family
+    a = architecture
+    family = a.family
     if family == "xlnet":
         return []
     deberta = family == "deberta-v2"  # its words are made wider before the norm
     wide = a.hidden_dim if deberta else a.embedding_dim
-    found = _norm("embedding_norm", wide, "embeddings.LayerNorm")
+    weights = _norm("embedding_norm", wide, "embeddings.LayerNorm")
     if deberta:
-        rows, name = 2 * a.num_buckets, "encoder.rel_embeddings.weight"
+        rows = 2 * a.num_buckets
+        name = "encoder.rel_embeddings.weight"
         shape = (rows, a.hidden_dim)
-        found.append(Weight("distances", shape, lambda tensors: tensors.get(name)[:rows]))
-        found += _norm("distance_norm", a.hidden_dim, "encoder.LayerNorm")
+        weights.append(Weight("distances", shape, lambda tensors: tensors.get(name)[:rows]))
+        weights += _norm("distance_norm", a.hidden_dim, "encoder.LayerNorm")
         if a.embedding_dim != a.hidden_dim:
-            found.append(_kernel("projection", "embeddings.embed_proj", a.embedding_dim, a))
-        return found
+            weights.append(_kernel("projection", "embeddings.embed_proj", a.embedding_dim, a))
+        return weights
     shape = (a.max_positions, a.embedding_dim)
-    found.append(Weight("positions", shape, lambda tensors: _positions(tensors, a)))
+    weights.append(Weight("positions", shape, lambda tensors: _positions(tensors, a)))
     theirs = {"albert": "encoder.embedding_hidden_mapping_in", "electra": "embeddings_project"}
     if family == "albert" or a.embedding_dim != a.hidden_dim:
         if family not in theirs:
             raise ConfigError(
-                f"embedding_size {a.hidden_dim} (the hidden_size) expected for {family}, found "
-                f"{a.embedding_dim}"
+                f"a model of type {family} cannot have embedding_size {a.embedding_dim} and "
+                f"hidden_size {a.hidden_dim}: they have to be equal",
+                fix="copy the model's folder as a whole",
             )
-        found.append(_kernel("projection", theirs[family], a.embedding_dim, a))
-        found.append(_vector("projection_bias", (a.hidden_dim,), f"{theirs[family]}.bias"))
-    return found
+        weights.append(_kernel("projection", theirs[family], a.embedding_dim, a))
+        weights.append(_vector("projection_bias", (a.hidden_dim,), f"{theirs[family]}.bias"))
+    return weights
 
 
 def layer_weights(architecture: "Architecture", number: int) -> "list[Weight]":
     """The weights of one layer."""
-    a, family = architecture, architecture.family
-    start, parts = layer_prefix(family, number), layer_weight_names(family)
-    wide, inner, heads = a.hidden_dim, a.feed_forward_dim, a.heads_wide(number)
+    family = architecture.family
+    start = layer_prefix(family, number)
+    wide = architecture.hidden_dim
+    inner = architecture.feed_forward_dim
+    heads = architecture.heads_wide(number)
     shapes = {
-        "attention_in": (wide, 3 * heads), "attention_out": (heads, wide),
-        "feed_forward_in": (wide, inner), "feed_forward_out": (inner, wide),
-    }  # fmt: skip
-    found = _relative_attention(start, wide, heads) if family == "xlnet" else []
-    for name, theirs in parts.items():
+        "attention_in": (wide, 3 * heads),
+        "attention_out": (heads, wide),
+        "feed_forward_in": (wide, inner),
+        "feed_forward_out": (inner, wide),
+    }
+    weights = _relative_attention(start, wide, heads) if family == "xlnet" else []
+    for name, theirs in layer_weight_names(family).items():
         written = [start + part for part in theirs]
         if name.endswith("norm"):
-            found += _norm(name, wide, written[0])
+            weights += _norm(name, wide, written[0])
         else:
-            found.append(_joined(f"{name}_kernel", shapes[name], written, "weight"))
-            found.append(_joined(f"{name}_bias", shapes[name][1:], written, "bias"))
-    return found
+            weights.append(_joined(f"{name}_kernel", shapes[name], written, "weight"))
+            weights.append(_joined(f"{name}_bias", shapes[name][1:], written, "bias"))
+    return weights
 
 
 def pooler_weights(architecture: "Architecture") -> list[Weight]:
@@ -101,16 +122,13 @@ def pooler_weights(architecture: "Architecture") -> list[Weight]:
         ConfigError: the family has none.
     """
     a = architecture
-    names = {"bert": "pooler.dense", "roberta": "pooler.dense", "xlm-roberta": "pooler.dense",
-             "albert": "pooler"}  # fmt: skip
-    if a.family not in names:
+    if a.family not in _POOLERS:
         raise ConfigError(
-            f"a model of one of the families {', '.join(names)} expected, found {a.family}, which "
-            "has no pooler",
+            f"a model of type {a.family} has no pooler",
             where="encoder.pooling",
-            fix="set pooling to first or mean",
+            fix=f"set pooling to first or mean, or use a model of type {', '.join(_POOLERS)}",
         )
-    layer = names[a.family]
+    layer = _POOLERS[a.family]
 
     def if_there(weight: Weight) -> Weight:
         def read(tensors: "Tensors") -> np.ndarray | None:
@@ -124,54 +142,54 @@ def pooler_weights(architecture: "Architecture") -> list[Weight]:
     ]
 
 
-def _relative_attention(start, wide, heads):
+def _relative_attention(start: str, wide: int, heads: int) -> list[Weight]:
     """Those of XLNet's attention, whose kernels are (model, heads, head) and have no bias."""
-    names = [f"{start}rel_attn.{letter}" for letter in "qkv"]
 
-    def flat(tensors, name):
-        return tensors.get(name).reshape(wide, wide)
+    def flat(tensors: "Tensors", letter: str) -> np.ndarray:
+        return tensors.get(f"{start}rel_attn.{letter}").reshape(wide, wide)
 
-    def joined(tensors):
-        return np.concatenate([flat(tensors, name) for name in names], axis=1)
+    def joined(tensors: "Tensors") -> np.ndarray:
+        return np.concatenate([flat(tensors, letter) for letter in "qkv"], axis=1)
 
     return [
         Weight("attention_in_kernel", (wide, 3 * heads), joined),
-        Weight("attention_out_kernel", (heads, wide), lambda t: flat(t, f"{start}rel_attn.o").T),
-        Weight("distance_kernel", (wide, heads), lambda t: flat(t, f"{start}rel_attn.r")),
+        Weight("attention_out_kernel", (heads, wide), lambda tensors: flat(tensors, "o").T),
+        Weight("distance_kernel", (wide, heads), lambda tensors: flat(tensors, "r")),
         _vector("content_bias", (heads,), f"{start}rel_attn.r_w_bias"),
         _vector("distance_bias", (heads,), f"{start}rel_attn.r_r_bias"),
     ]
 
 
-def _positions(tensors, a):
+def _positions(tensors: "Tensors", architecture: "Architecture") -> np.ndarray:
     """Rows of the positions of ids, that of the only token type added to each."""
-    first = a.padding + 1 if a.family in ("roberta", "xlm-roberta") else 0
-    rows = tensors.get("embeddings.position_embeddings.weight")[first : first + a.max_positions]
-    if a.family == "distilbert":
+    first = architecture.padding + 1 if architecture.family in ("roberta", "xlm-roberta") else 0
+    last = first + architecture.max_positions
+    rows = tensors.get("embeddings.position_embeddings.weight")[first:last]
+    if architecture.family == "distilbert":
         return rows
     return rows + tensors.get("embeddings.token_type_embeddings.weight")[0]
 
 
-def _norm(name, wide, theirs):
+def _norm(name: str, wide: int, theirs: str) -> list[Weight]:
     return [
         _vector(f"{name}_gamma", (wide,), f"{theirs}.weight"),
         _vector(f"{name}_beta", (wide,), f"{theirs}.bias"),
     ]
 
 
-def _kernel(name, theirs, rows, a):
-    shape = (rows, a.hidden_dim)
+def _kernel(name: str, theirs: str, rows: int, architecture: "Architecture") -> Weight:
+    shape = (rows, architecture.hidden_dim)
     return Weight(f"{name}_kernel", shape, lambda tensors: tensors.get(f"{theirs}.weight").T)
 
 
-def _vector(name, shape, theirs):
+def _vector(name: str, shape: tuple[int, ...], theirs: str) -> Weight:
     return Weight(name, shape, lambda tensors: tensors.get(theirs).reshape(shape))
 
 
-def _joined(name, shape, theirs, kind):
+def _joined(name: str, shape: tuple[int, ...], theirs: list[str], kind: str) -> Weight:
     """Several linear maps side by side."""
 
-    def read(tensors):
+    def read(tensors: "Tensors") -> np.ndarray:
         return np.concatenate([tensors.get(f"{part}.{kind}").T for part in theirs], axis=-1)
 
     return Weight(name, shape, read)
@@ -200,21 +218,30 @@ class Tensors:
     """
 
     def __init__(self, folder: Path, family: str) -> None:
-        self._folder, self._files = folder, _files_of(folder)
+        self._folder = folder
+        self._read: dict[str, Callable[[], np.ndarray]] = {}
+        for path in find_files(folder):
+            if path.suffix == ".bin":
+                tensors = load_state_dict(path)
+                self._read |= {name: tensor.array for name, tensor in tensors.items()}
+            else:
+                with _opened(path) as opened:
+                    names = opened.keys()
+                self._read |= {name: functools.partial(_safetensor, path, name) for name in names}
         known = "word_embedding.weight" if family == "xlnet" else WORDS
         # LightXML, and what was built on it, calls any family's network bert.
         prefixes = ("", _PREFIXES[family], _PREFIXES["bert"])
-        prefix = next((p for p in prefixes if p + known in self._files), None)
+        prefix = next((p for p in prefixes if p + known in self._read), None)
         if prefix is None:
             raise ConfigError(
-                f"the weights of a {family} model expected, {known} is missing",
+                f"the weights lack {known}, so they are not of model_type {family}",
                 where=folder,
-                fix="check that config.json and the weights are of one model",
+                fix=_ONE_MODEL,
             )
         self._prefix = prefix
 
     def __contains__(self, name: str) -> bool:
-        return self._prefix + name in self._files
+        return self._prefix + name in self._read
 
     def get(self, name: str) -> np.ndarray:
         """The array of that name, float32.
@@ -224,15 +251,11 @@ class Tensors:
         """
         written = self._prefix + name
         for new, old in _OLD_NAMES.items():
-            if written not in self._files and written.endswith(new):
+            if written not in self._read and written.endswith(new):
                 written = written.removesuffix(new) + old
-        if written not in self._files:
-            raise ConfigError(
-                f"a weight {name} expected, found none",
-                where=self._folder,
-                fix="check that config.json and the weights are of one model",
-            )
-        return self._files[written](written).astype(np.float32)
+        if written not in self._read:
+            raise ConfigError(f"the weight {name} is missing", where=self._folder, fix=_ONE_MODEL)
+        return self._read[written]().astype(np.float32)
 
 
 def find_files(folder: Path) -> list[Path]:
@@ -246,51 +269,28 @@ def find_files(folder: Path) -> list[Path]:
         if (folder / name).is_file():
             return [folder / name]
         if index.is_file():
-            return [_present(folder / part) for part in _parts(index)]
+            # The weights of a large model are in several files.
+            files = read_json(index).get("weight_map")
+            parts = list(files.values()) if isinstance(files, dict) else []
+            if not parts or not all(isinstance(p, str) and Path(p).name == p for p in parts):
+                raise ConfigError(
+                    "weight_map does not name a file of the same folder for each tensor",
+                    where=index,
+                    fix="copy or download it again",
+                )
+            return [_present(folder / part) for part in sorted(set(parts))]
     return [_present(folder / _FILES[0])]
 
 
-def _parts(index):
-    """Names of the files that a large model's weights are in."""
-    files = read_json(index).get("weight_map")
-    names = list(files.values()) if isinstance(files, dict) else []
-    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
-        raise ConfigError(
-            "a weight_map from names of tensors to files of the same folder expected",
-            where=index,
-            fix="copy or download it again",
-        )
-    return sorted(set(names))
-
-
-def _present(path):
+def _present(path: Path) -> Path:
     if not path.is_file():
         raise ConfigError(
-            f"a pretrained model's folder expected, the file {path.name} is missing",
-            where=path.parent,
-            fix="download it as well",
+            f"the file {path.name} is missing", where=path.parent, fix="download it as well"
         )
     return path
 
 
-def _files_of(folder):
-    """Function that reads a tensor by its name, by that name."""
-    found = {}
-    for path in find_files(folder):
-        if path.suffix == ".bin":
-            tensors = load_state_dict(path)
-            found |= dict.fromkeys(tensors, _reader_of(tensors))
-        else:
-            with _opened(path) as opened:
-                found |= dict.fromkeys(opened.keys(), functools.partial(_safetensor, path))
-    return found
-
-
-def _reader_of(tensors):
-    return lambda name: tensors[name].array()
-
-
-def _safetensor(path, name):
+def _safetensor(path: Path, name: str) -> np.ndarray:
     with _opened(path) as opened:
         try:
             return opened.get_tensor(name)
@@ -304,7 +304,7 @@ def _safetensor(path, name):
 
 
 @contextlib.contextmanager
-def _opened(path):
+def _opened(path: Path) -> "Iterator[safetensors.safe_open]":
     with missing_package("hub", where="encoder"):
         import safetensors
     fix = "copy the file again; it may be a Git LFS pointer"

@@ -36,15 +36,15 @@ class Plan(NamedTuple):
     needs: Sequence[int] | None = None
 
     def admits(self, block: int, waiting: Collection[tuple[Future, int]]) -> bool:
-        """Whether a block may start while others, (future, number), are not yet written."""
+        """Says whether a block may start while others, (future, number), are not yet written."""
         if self.budget is None or self.needs is None or not waiting:
             return True
-        held = sum(_held(work) if work.done() else self.needs[one] for work, one in waiting)
+        held = sum(_held(work) if work.done() else self.needs[number] for work, number in waiting)
         return held + self.needs[block] <= self.budget
 
 
-def _held(work):
-    """Bytes of solved blocks."""
+def _held(work: Future) -> int:
+    """Returns bytes of solved blocks."""
     return sum(part.nbytes for block in work.result() for part in block[:4])
 
 
@@ -60,10 +60,10 @@ class Solver(Protocol):
     child_splits: np.ndarray
 
     def spans(self, first: int) -> Iterator[tuple[int, int]]:
-        """(first, last) of the blocks of each task, from a block on."""
+        """Returns (first, last) of the blocks of each task, from a block on."""
 
     def task(self, first: int, last: int, plan: Plan) -> tuple[Any, ...]:
-        """A function and its arguments, which returns the list of a span's ``Block``s."""
+        """Returns a function and its arguments, which returns the list of a span's ``Block``s."""
 
 
 class Pause(NamedTuple):
@@ -91,7 +91,7 @@ def write_blocks(solver: Solver, writer: "LayerWriter", plan: "Plan", progress: 
 def blocks_written(
     solver: Solver, writer: "LayerWriter", plan: "Plan", progress: "Progress"
 ) -> Iterator[Pause]:
-    """``write_blocks``, which leaves the waiting to whoever iterates over it.
+    """Does what ``write_blocks`` does, and leaves the waiting to whoever iterates over it.
 
     A block is started when all that may be in memory with it keeps to the plan's budget: blocks
     that are being solved with what they need at most, solved ones with what they are.
@@ -116,12 +116,14 @@ def blocks_written(
                 waiting.append((pool.submit(*solver.task(*following, plan)), following[0]))
                 following = next(spans, None)
             if not waiting[0][0].done():
-                running = [one for one, _ in waiting if not one.done()]
+                running = [work for work, _ in waiting if not work.done()]
                 yield Pause(running, following is None)
                 continue
             blocks = waiting.popleft()[0].result()
             while blocks:
-                _write(blocks.pop(0), writer)
+                *arrays, late = blocks.pop(0)
+                writer.notes["unfinished"] = writer.notes.get("unfinished", 0) + late
+                writer.append(*arrays)
                 nodes = solver.child_splits[writer.blocks - 1 : writer.blocks + 1]
                 progress.advance(int(nodes[1] - nodes[0]))
 
@@ -150,7 +152,7 @@ def finished(layers: Iterable[Generator[Pause, None, Any]], most: int) -> list[A
     following = enumerate(layers)
     rest = True
 
-    def resume(number):
+    def resume(number: int) -> None:
         try:
             pauses[number] = next(active[number])
         except StopIteration as end:
@@ -166,18 +168,12 @@ def finished(layers: Iterable[Generator[Pause, None, Any]], most: int) -> list[A
                 if layer is not None:
                     active[number] = layer
                     resume(number)
-            running = [one for pause in pauses.values() for one in pause.running]
+            running = [work for pause in pauses.values() for work in pause.running]
             if running:
                 wait(running, return_when=FIRST_COMPLETED)
-            for number in [n for n, p in pauses.items() if any(one.done() for one in p.running)]:
+            for number in [n for n, p in pauses.items() if any(w.done() for w in p.running)]:
                 resume(number)
     finally:
         for layer in active.values():
             layer.close()  # what it has given out is cancelled
     return [results[number] for number in sorted(results)]
-
-
-def _write(block, writer):
-    *arrays, late = block
-    writer.notes["unfinished"] = writer.notes.get("unfinished", 0) + late
-    writer.append(*arrays)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -46,8 +45,11 @@ class Calibration:
         slope: float = 0.0,
         intercept: float = 0.0,
     ) -> None:
-        self.method, self.slope, self.intercept = method, float(slope), float(intercept)
-        self.scores, self.values = np.asarray(scores, float), np.asarray(values, float)
+        self.method = method
+        self.slope = float(slope)
+        self.intercept = float(intercept)
+        self.scores = np.asarray(scores, float)
+        self.values = np.asarray(values, float)
 
     @classmethod
     def fit(
@@ -76,11 +78,12 @@ class Calibration:
         from sklearn.linear_model import LogisticRegression
 
         check_choice("method", method, METHODS)
-        scores, hits = np.asarray(scores, float), np.asarray(hits, bool)
+        scores = np.asarray(scores, float)
+        hits = np.asarray(hits, bool)
         if not len(scores) or not np.isfinite(scores).all() or hits.all() or not hits.any():
             raise DataError(
-                "finite scores of both true and other labels expected, found "
-                f"{hits.sum()} true ones among {len(hits)}",
+                f"{hits.sum()} of {len(hits)} labels are true, and a calibration needs finite "
+                "scores of both true and other ones",
                 where="calibration pairs",
             )
         if method == "isotonic":
@@ -92,23 +95,22 @@ class Calibration:
         slope = fitted.coef_[0, 0] / spread
         if slope < 0:
             raise DataError(
-                "scores that increase with the share of true labels expected, found decreasing "
-                "ones",
+                "the share of true labels falls where the scores rise",
                 where="calibration pairs",
                 fix="check that scores and labels belong together",
             )
         return cls(method, slope=slope, intercept=fitted.intercept_[0])
 
     def apply(self, scores: float | np.ndarray) -> np.ndarray:
-        """Probabilities float32 of scores of any shape; minus infinity (no label) stays."""
+        """Returns probabilities float32 of scores of any shape; minus infinity (no label) stays."""
         scores = np.asarray(scores, float)
         if self.method == "isotonic":
-            found = np.interp(scores, self.scores, self.values)
+            probabilities = np.interp(scores, self.scores, self.values)
         else:
             margins = self.slope * np.where(np.isneginf(scores), 0, scores) + self.intercept
             small = np.exp(-np.abs(margins))
-            found = np.where(margins < 0, small, 1) / (1 + small)
-        return np.where(np.isneginf(scores), -np.inf, found).astype(np.float32)
+            probabilities = np.where(margins < 0, small, 1) / (1 + small)
+        return np.where(np.isneginf(scores), -np.inf, probabilities).astype(np.float32)
 
     def save(self, path: str | Path) -> None:
         """Writes a JSON file."""
@@ -129,19 +131,26 @@ class Calibration:
         content = read_json(path, fix=_TRAIN)
         try:
             if content.pop("format") != 1:
-                raise ValueError("format 1 expected")
-            found = cls(**content)
+                raise ValueError("its format is not 1")
+            calibration = cls(**content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"a calibration expected ({error})", where=path) from error
-        lengths = (len(found.scores), len(found.values))
-        if found.method == "isotonic" and (lengths[0] != lengths[1] or not lengths[0]):
-            raise DataError(f"as many values as scores expected, found {lengths}", where=path)
-        check_choice(str(path), found.method, METHODS)
-        return found
+            raise DataError(f"this is no calibration ({error})", where=path, fix=_TRAIN) from error
+        num_scores = len(calibration.scores)
+        num_values = len(calibration.values)
+        if calibration.method == "isotonic" and (num_scores != num_values or not num_scores):
+            raise DataError(
+                f"a calibration of {num_scores} scores has {num_values} values",
+                where=path,
+                fix=_TRAIN,
+            )
+        check_choice(str(path), calibration.method, METHODS)
+        return calibration
 
 
-def pairs_of(ids: np.ndarray, scores: np.ndarray, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(score, is true) of all candidates.
+def pairs_of(
+    ids: np.ndarray, scores: np.ndarray, labels: np.ndarray | scipy.sparse.spmatrix
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (score, is true) of all candidates.
 
     Args:
         ids: int (N, k) predicted labels, padded with −1.
@@ -166,7 +175,7 @@ def pairs_of(ids: np.ndarray, scores: np.ndarray, labels: Any) -> tuple[np.ndarr
 def at_least(
     ids: np.ndarray, scores: np.ndarray, min_score: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lists without the labels whose score is below ``min_score``.
+    """Returns lists without the labels whose score is below ``min_score``.
 
     Args:
         ids: int (N, k), best first, padded with −1.
@@ -176,5 +185,5 @@ def at_least(
     Returns:
         ids and scores of the same shape: −1 and minus infinity where a label was left out.
     """
-    kept = scores >= min_score
-    return np.where(kept, ids, np.int32(-1)), np.where(kept, scores, np.float32(-np.inf))
+    reached = scores >= min_score
+    return np.where(reached, ids, np.int32(-1)), np.where(reached, scores, np.float32(-np.inf))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -24,6 +24,7 @@ from tfxc.ranker.store import PARAMETERS, write_parameters
 
 if TYPE_CHECKING:
     from tfxc.labels.cluster_tree import ClusterTree
+    from tfxc.ops.linear.solver import SolverSettings
 
 
 def train_ranker(
@@ -92,11 +93,11 @@ def train_ranker(
         numbers = range(len(chain.levels))
         arguments = (chain.arguments(layer, folder, limits, shared) for layer in numbers)
         if workers() is None or chain.is_stepwise:
-            found = [train_layer(*positional, **named) for positional, named in arguments]
+            layer_reports = [train_layer(*positional, **named) for positional, named in arguments]
         else:
             layers = (layer_steps(*positional, **named) for positional, named in arguments)
-            found = finished(layers, AT_A_TIME)
-    reports = [report._asdict() for report in found]
+            layer_reports = finished(layers, AT_A_TIME)
+    reports = [report._asdict() for report in layer_reports]
     reports[0]["without_features"] = without_features
     write_parameters(folder, chain.parameters())
     return reports
@@ -105,36 +106,81 @@ def train_ranker(
 class _Chain:
     """The matrices of all levels and the settings of all layers, checked."""
 
-    def __init__(self, features, labels, tree, settings, relevance, negatives):
-        _check_shapes(features, labels, tree)
-        self.features, self.tree, self.settings = features, tree, settings
+    def __init__(
+        self,
+        features: scipy.sparse.csr_matrix,
+        labels: scipy.sparse.csr_matrix,
+        tree: "ClusterTree",
+        settings: RankerSettings,
+        relevance: scipy.sparse.csr_matrix | None,
+        negatives: Mapping[int, scipy.sparse.csr_matrix] | None,
+    ) -> None:
+        if labels.shape[0] != features.shape[0]:
+            raise DataError(
+                f"there are labels of {labels.shape[0]:,} examples, but features of "
+                f"{features.shape[0]:,}",
+                where="labels",
+            )
+        if labels.shape[1] != tree.sizes[-1]:
+            raise DataError(
+                f"there are {labels.shape[1]:,} labels, but {tree.sizes[-1]:,} in the tree",
+                where="labels",
+            )
+        if 0 in features.shape:
+            raise DataError(
+                f"a matrix of shape {features.shape} has no examples or no features",
+                where="features",
+            )
+        self.features = features
+        self.tree = tree
+        self.settings = settings
         self.negatives = negatives or {}
         self.levels = settings.levels(len(tree.sizes))
         self.sizes = [tree.sizes[level] for level in self.levels]
         self.values = settings.of_layers(self.sizes)
         self.solvers = settings.solvers(self.sizes)
-        self._check_negatives()
+        for layer, level in enumerate(self.levels):
+            scheme = scheme_of(self.values["negatives"][layer])
+            if "man" in scheme and layer == 0 and level > 0:
+                raise ConfigError(
+                    "negatives of the scheme man are predicted by the layer above, and the first "
+                    "layer of mode ranker has none",
+                    where="negatives[0]",
+                    fix="give the predictions as `negatives` and use usn",
+                )
+            if "usn" in scheme and level > 0:
+                shape = (features.shape[0], tree.sizes[level - 1])
+                matrix = self.negatives.get(level)
+                if matrix is None or matrix.shape != shape:
+                    problem = "is missing" if matrix is None else f"has the shape {matrix.shape}"
+                    raise DataError(
+                        f"the matrix for usn {problem}",
+                        where=f"negatives[{level}]",
+                        fix=f"give one of shape {shape}",
+                    )
         self.targets = tree.multi_resolution(_positives(labels))
         self.relevance = relevance_of(
             self.targets, tree, settings.relevance_mode, settings.relevance_norm, relevance
         )
-        self._predicted = None
+        self._predicted: scipy.sparse.csr_matrix | None = None
 
     @property
-    def is_stepwise(self):
+    def is_stepwise(self) -> bool:
         """Whether a layer learns from what those above it predict, so that they come first."""
         return any("man" in scheme_of(scheme) for scheme in self.values["negatives"])
 
-    def arguments(self, layer, folder, limits, shared):
-        """Those of ``train_layer`` for a layer, by position and by name."""
+    def arguments(
+        self, layer: int, folder: Path, limits: Limits, shared: SharedFiles
+    ) -> tuple[tuple[LayerProblem, Path, "SolverSettings"], dict[str, Any]]:
+        """Returns the arguments of ``train_layer`` for a layer, by position and by name."""
         problem = self.problem(layer, self.examples(layer, folder, limits.threads))
         problem = problem._replace(digest=self._digest)
         title = f"layer {layer + 1} of {len(self.levels)}"
         named = {"limits": limits, "held": self.held(), "title": title, "shared": shared}
         return (problem, folder / f"layer-{layer}", self.solvers[layer]), named
 
-    def problem(self, layer, examples):
-        """The ``LayerProblem`` of a layer with these examples."""
+    def problem(self, layer: int, examples: scipy.sparse.csc_matrix | None) -> LayerProblem:
+        """Returns the ``LayerProblem`` of a layer with these examples."""
         level = self.levels[layer]
         return LayerProblem(
             self.features,
@@ -145,17 +191,21 @@ class _Chain:
         )
 
     @cached_property
-    def _digest(self):
+    def _digest(self) -> str:
         return features_digest(self.features)
 
-    def examples(self, layer, folder, threads):
-        """M of a layer, or None under one root; predicts where this or a later layer needs it."""
+    def examples(
+        self, layer: int, folder: Path, threads: int | None
+    ) -> scipy.sparse.csc_matrix | None:
+        """Returns M of a layer, or None under one root; predicts where this or a later layer needs
+        it.
+        """
         wanted_below = self.values["negatives"][layer:]
         if layer and any("man" in scheme_of(later) for later in wanted_below):
             self._predict(layer - 1, folder, threads)
         return self._examples(layer)
 
-    def _examples(self, layer):
+    def _examples(self, layer: int) -> scipy.sparse.csc_matrix | None:
         level = self.levels[layer]
         if level == 0:
             return None
@@ -166,8 +216,8 @@ class _Chain:
             given=self.negatives.get(level),
         )
 
-    def _predict(self, layer, folder, threads):
-        """Nodes that the layers down to this one predict for the training examples."""
+    def _predict(self, layer: int, folder: Path, threads: int | None) -> None:
+        """Returns nodes that the layers down to this one predict for the training examples."""
         self._predicted = search(
             [load_layer(folder / f"layer-{layer}")],
             self.features,
@@ -178,8 +228,8 @@ class _Chain:
             threads=threads,
         )
 
-    def held(self):
-        """Bytes of the matrices that stay in memory while a layer is trained."""
+    def held(self) -> int:
+        """Returns bytes of the matrices that stay in memory while a layer is trained."""
         matrices = [*self.targets, *self.relevance, self._predicted]
         arrays = [
             array
@@ -189,7 +239,7 @@ class _Chain:
         ]
         return sum(array.nbytes for array in arrays)
 
-    def check_budget(self, budget):
+    def check_budget(self, budget: int) -> None:
         """Refuses a budget that is too small, as far as the blocks are known before training.
 
         Raises:
@@ -204,8 +254,8 @@ class _Chain:
         if least > budget:
             raise BudgetError(least, budget)
 
-    def parameters(self):
-        """The content of ``param.json``."""
+    def parameters(self) -> dict[str, Any]:
+        """Returns the content of ``param.json``."""
         return {
             "format": FORMAT,
             "num_features": self.features.shape[1],
@@ -215,50 +265,11 @@ class _Chain:
             "settings": self.values,
         }
 
-    def _check_negatives(self):
-        for layer, level in enumerate(self.levels):
-            scheme = scheme_of(self.values["negatives"][layer])
-            if "man" in scheme and layer == 0 and level > 0:
-                raise ConfigError(
-                    "negatives other than man expected in the first layer of mode ranker, which "
-                    "has no layer above it to predict them",
-                    where="negatives[0]",
-                    fix="give the predictions as `negatives` and use usn",
-                )
-            if "usn" in scheme and level > 0:
-                expected = (self.features.shape[0], self.tree.sizes[level - 1])
-                given = self.negatives.get(level)
-                found = "none" if given is None else given.shape
-                if found != expected:
-                    raise DataError(
-                        f"a matrix of shape {expected} expected for usn, found {found}",
-                        where=f"negatives[{level}]",
-                    )
 
-
-def _check_shapes(features, labels, tree):
-    if labels.shape[0] != features.shape[0]:
-        raise DataError(
-            f"labels of {features.shape[0]:,} examples, as many as in the features, expected, "
-            f"found {labels.shape[0]:,}",
-            where="labels",
-        )
-    if labels.shape[1] != tree.sizes[-1]:
-        raise DataError(
-            f"{tree.sizes[-1]:,} labels expected as in the tree, found {labels.shape[1]:,}",
-            where="labels",
-        )
-    if 0 in features.shape:
-        raise DataError(
-            f"at least one example and one feature expected, found shape {features.shape}",
-            where="features",
-        )
-
-
-def _positives(labels):
-    """Ones where the labels are not 0."""
-    found = scipy.sparse.csr_matrix(labels, copy=True)
-    found.sum_duplicates()
-    found.eliminate_zeros()
-    found.data = np.ones(found.nnz, np.float32)
-    return found
+def _positives(labels: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+    """Returns ones where the labels are not 0."""
+    positives = scipy.sparse.csr_matrix(labels, copy=True)
+    positives.sum_duplicates()
+    positives.eliminate_zeros()
+    positives.data = np.ones(positives.nnz, np.float32)
+    return positives

@@ -14,14 +14,17 @@ from tfxc.core.cli import ENSEMBLES
 from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError, DataError
 
+#: Lists of a model: ids and scores (N, k), or a CSR matrix (N, L) of scores.
+Prediction = tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix
+
 
 def combine(
-    predictions: Sequence[tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix],
+    predictions: Sequence[Prediction],
     method: str = "average",
     k: int | None = None,
     weights: Sequence[float] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ensemble of top-k lists.
+    """Combines top-k lists.
 
     Args:
         predictions: one entry per model: ``(ids, scores)`` of shape (N, k), ids padded with −1,
@@ -56,26 +59,41 @@ def combine(
         ([[3, 5]], [[-0.125, -0.75]])
     """
     check_choice("method", method, ENSEMBLES)
-    if not predictions or (k is not None and k < 1):
-        raise ConfigError(f"models and k of at least 1 expected, found {len(predictions)} and {k}")
+    if not predictions:
+        raise ConfigError("there is no model to combine", fix="give at least one")
+    if k is not None and k < 1:
+        raise ConfigError(f"{k} is less than 1", where="k", fix="give 1 or more")
     shares = check_weights(weights, method, len(predictions))
-    lists = [_Lists(found, number) for number, found in enumerate(predictions)]
+    lists = [_Lists(prediction, number) for number, prediction in enumerate(predictions)]
     examples = lists[0].examples
-    for number, found in enumerate(lists):
-        if found.examples != examples:
-            raise DataError(f"{examples} examples expected, found {found.examples}",
-                            where=f"model {number}")  # fmt: skip
-    rows, labels = (np.concatenate([getattr(one, name) for one in lists])
-                    for name in ("rows", "labels"))  # fmt: skip
+    for number, model in enumerate(lists):
+        if model.examples != examples:
+            raise DataError(
+                f"its predictions are of {model.examples} examples, those of model 0 of {examples}",
+                where=f"model {number}",
+            )
+    rows = np.concatenate([model.rows for model in lists])
+    labels = np.concatenate([model.labels for model in lists])
     num_labels = int(labels.max(initial=0)) + 1
     keys, places = np.unique(rows * num_labels + labels, return_inverse=True)
+    rows = keys // num_labels
+    labels = keys % num_labels
     listed = np.bincount(places, minlength=len(keys))
-    scores = _scores(lists, method, shares, places, keys // num_labels)
-    return _best(keys // num_labels, keys % num_labels, scores, listed, examples, k)
+    scores = _scores(lists, method, shares, places, rows)
+    order = np.lexsort((labels, -listed, -scores, rows))
+    lengths = np.bincount(rows, minlength=examples)
+    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    k = int(lengths.max(initial=0)) if k is None else k
+    chosen = order[ranks < k]
+    ids = np.full((examples, k), -1, np.int32)
+    best = np.full((examples, k), -np.inf, np.float32)
+    ids[rows[chosen], ranks[ranks < k]] = labels[chosen]
+    best[rows[chosen], ranks[ranks < k]] = scores[chosen]
+    return ids, best
 
 
 def label_map(names: Sequence[str], first: Sequence[str], where: str) -> np.ndarray:
-    """For each label id of a model the id of the same name in the first one.
+    """Finds, for each label id of a model, the id of the same name in the first one.
 
     Args:
         names: the model's label names, by id.
@@ -93,11 +111,11 @@ def label_map(names: Sequence[str], first: Sequence[str], where: str) -> np.ndar
         [1, 0]
     """
     number = {name: place for place, name in enumerate(first)}
-    other = [name for name in names if name not in number]
-    if other or len(names) != len(number):
+    unknown = [name for name in names if name not in number]
+    if unknown or len(names) != len(number):
         raise ConfigError(
-            f"the {len(number):,} labels of the first run expected, found {len(names):,}"
-            + (f", among them {other[0]!r}" if other else ""),
+            f"its {len(names):,} labels are not the {len(number):,} of the first run"
+            + (f", which has no {unknown[0]!r}" if unknown else ""),
             where=where,
             fix="combine runs that were trained on the same labels",
         )
@@ -107,28 +125,33 @@ def label_map(names: Sequence[str], first: Sequence[str], where: str) -> np.ndar
 class _Lists:
     """One model's lists, flat and ranked: rows, labels, scores, ranks, and lengths by row."""
 
-    def __init__(self, found, number):
+    def __init__(self, prediction: Prediction, number: int) -> None:
         where = f"model {number}"
-        if scipy.sparse.issparse(found):
-            found = found.tocsr()
-            self.examples, lengths = found.shape[0], np.diff(found.indptr)
-            rows = np.repeat(np.arange(self.examples), lengths)
-            labels, scores = found.indices.astype(np.int64), found.data
+        if scipy.sparse.issparse(prediction):
+            matrix = prediction.tocsr()
+            self.examples = matrix.shape[0]
+            rows = np.repeat(np.arange(self.examples), np.diff(matrix.indptr))
+            labels = matrix.indices.astype(np.int64)
+            scores = matrix.data
         else:
-            ids, scores = (np.asarray(array) for array in found)
+            ids, scores = (np.asarray(array) for array in prediction)
             if ids.ndim != 2 or ids.shape != scores.shape:
                 raise DataError(
-                    f"ids and scores of one shape (examples, k) expected, found {ids.shape} "
-                    f"and {scores.shape}",
+                    f"the shapes of ids and scores, {ids.shape} and {scores.shape}, are not both "
+                    "(examples, k)",
                     where=where,
                 )
-            self.examples, (rows, columns) = len(ids), np.nonzero(ids >= 0)
-            labels, scores = ids[rows, columns].astype(np.int64), scores[rows, columns]
+            self.examples = len(ids)
+            rows, columns = np.nonzero(ids >= 0)
+            labels = ids[rows, columns].astype(np.int64)
+            scores = scores[rows, columns]
         scores = scores.astype(np.float64)
         if not np.isfinite(scores).all():
-            raise DataError("finite scores expected, found NaN or infinity", where=where)
+            raise DataError("a score is NaN or infinite", where=where)
         order = np.lexsort((-scores, rows))
-        self.rows, self.labels, self.scores = rows, labels[order], scores[order]
+        self.rows = rows
+        self.labels = labels[order]
+        self.scores = scores[order]
         self.lengths = np.bincount(rows, minlength=self.examples)
         self.starts = np.cumsum(self.lengths) - self.lengths
         self.ranks = np.arange(len(rows)) - np.repeat(self.starts, self.lengths)
@@ -137,17 +160,16 @@ class _Lists:
         if again.any():
             label = self.labels[by_label][1:][again][0]
             raise DataError(
-                f"distinct labels in each list expected, found {label} twice in that of example "
-                f"{rows[1:][again][0]}",
+                f"label {label} is twice in the list of example {rows[1:][again][0]}",
                 where=where,
             )
 
-    def row_sums(self, values):
-        """Sum of one value per entry over every row."""
+    def row_sums(self, values: np.ndarray) -> np.ndarray:
+        """Returns the sum of one value per entry over every row."""
         return np.bincount(self.rows, values, minlength=self.examples)
 
-    def lowest(self):
-        """Lowest score of every row; 0 where the list is empty."""
+    def lowest(self) -> np.ndarray:
+        """Returns the lowest score of every row; 0 where the list is empty."""
         last = np.zeros(self.examples)
         filled = self.lengths > 0
         last[filled] = self.scores[(self.starts + self.lengths - 1)[filled]]
@@ -157,7 +179,7 @@ class _Lists:
 def check_weights(
     weights: Sequence[float] | np.ndarray | None, method: str, count: int
 ) -> np.ndarray | None:
-    """The weights of ``count`` models as shares of 1; None if all are alike.
+    """Returns the weights of ``count`` models as shares of 1; None if all are alike.
 
     Raises:
         ConfigError: ``method`` takes no mean, or the weights are not a number of at least 0 for
@@ -172,68 +194,61 @@ def check_weights(
     weights = np.asarray(weights, np.float64)
     if method == "round_robin":
         raise ConfigError(
-            "a method that takes a mean expected with weights, found 'round_robin'",
+            "the method round_robin takes no mean, which weights are for",
             where="weights",
             fix="leave the weights out, or choose another method",
         )
     if weights.shape != (count,) or not (np.isfinite(weights) & (weights >= 0)).all():
         raise ConfigError(
-            f"a number of at least 0 for each of {count} models expected, found {weights.tolist()}",
+            f"{weights.tolist()} is not a number of at least 0 for each of {count} models",
             where="weights",
         )
     if not weights.any():
-        raise ConfigError("a weight above 0 expected, found none", where="weights")
+        raise ConfigError("all are 0", where="weights", fix="give at least one above 0")
     return weights / weights.sum()
 
 
-def _scores(lists, method, shares, places, rows):
-    """Combined score of every (row, label) that is listed; ``places`` are the entries'."""
-    longest = max((int(one.lengths.max(initial=0)) for one in lists), default=0)
+def _scores(
+    lists: list[_Lists],
+    method: str,
+    shares: np.ndarray | None,
+    places: np.ndarray,
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Combines the scores of every (row, label) that is listed; ``places`` are the entries'."""
+    longest = max((int(model.lengths.max(initial=0)) for model in lists), default=0)
     if method == "round_robin":
         count = len(lists)
         values = [
-            (longest - one.ranks + (count - number) / (count + 1)) / count
-            for number, one in enumerate(lists)
+            (longest - model.ranks + (count - number) / (count + 1)) / count
+            for number, model in enumerate(lists)
         ]
         scores = np.zeros(len(rows))
         np.maximum.at(scores, places, np.concatenate(values))
         return scores
     missing = np.zeros(lists[0].examples)  # what a label in no list would have
     values = []
-    for number, one in enumerate(lists):
-        value = _values(one, method, longest)
+    for number, model in enumerate(lists):
+        value = _values(model, method, longest)
         share = 1.0 if shares is None else shares[number]
         if method == "average":
-            lowest = one.lowest()
+            lowest = model.lowest()
             missing += share * lowest
-            value = value - lowest[one.rows]
+            value = value - lowest[model.rows]
         values.append(share * value)
     total = np.bincount(places, np.concatenate(values), minlength=len(rows))
     return (missing[rows] + total) / (len(lists) if shares is None else 1)
 
 
-def _values(one, method, longest):
+def _values(model: _Lists, method: str, longest: int) -> np.ndarray:
     if method == "average":
-        return one.scores
+        return model.scores
     if method == "rank_average":
-        return (longest - one.ranks).astype(np.float64)
+        return (longest - model.ranks).astype(np.float64)
     if method == "sigmoid_average":
-        small = np.exp(-np.abs(one.scores))
-        return np.where(one.scores < 0, small, 1) / (1 + small)
-    best = np.zeros(one.examples)
-    best[one.lengths > 0] = one.scores[one.starts[one.lengths > 0]]
-    powers = np.exp(one.scores - best[one.rows])
-    return powers / one.row_sums(powers)[one.rows]
-
-
-def _best(rows, labels, scores, listed, examples, k):
-    order = np.lexsort((labels, -listed, -scores, rows))
-    lengths = np.bincount(rows, minlength=examples)
-    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    k = int(lengths.max(initial=0)) if k is None else k
-    kept = order[ranks < k]
-    ids = np.full((examples, k), -1, np.int32)
-    best = np.full((examples, k), -np.inf, np.float32)
-    ids[rows[kept], ranks[ranks < k]] = labels[kept]
-    best[rows[kept], ranks[ranks < k]] = scores[kept]
-    return ids, best
+        small = np.exp(-np.abs(model.scores))
+        return np.where(model.scores < 0, small, 1) / (1 + small)
+    best = np.zeros(model.examples)
+    best[model.lengths > 0] = model.scores[model.starts[model.lengths > 0]]
+    powers = np.exp(model.scores - best[model.rows])
+    return powers / model.row_sums(powers)[model.rows]

@@ -26,7 +26,8 @@ def extend_layer(
     *,
     limits: "Limits" = NO_LIMITS,
 ) -> ChunkedLayer:
-    """A layer whose affected blocks are trained again; the weights of all others are the old ones.
+    """Returns a layer whose affected blocks are trained again; the weights of all others are the
+    old ones.
 
     Args:
         old: ``ChunkedLayer`` of the first nodes.
@@ -41,9 +42,11 @@ def extend_layer(
     Raises:
         DataError, ConfigError, UserError: see ``train_layer``.
     """
-    parents, affected = np.asarray(problem.parents), np.asarray(affected)
+    parents = np.asarray(problem.parents)
+    affected = np.asarray(affected)
     nodes = np.flatnonzero(np.isin(parents, affected))
-    examples, relevance = problem.examples, problem.relevance
+    examples = problem.examples
+    relevance = problem.relevance
     part = LayerProblem(
         problem.features,
         problem.targets.tocsc()[:, nodes],
@@ -72,8 +75,10 @@ def extend_layer(
     )
 
 
-def _block(layer, parent):
-    """Rows of a parent's block, entries of each, their columns and values."""
+def _block(
+    layer: ChunkedLayer, parent: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns rows of a parent's block, entries of each, their columns and values."""
     first, last = layer.row_splits[parent : parent + 2]
     splits = layer.entry_splits[first : last + 1]
     entries = slice(int(splits[0]), int(splits[-1]))

@@ -18,31 +18,28 @@ def check_features(features: scipy.sparse.csr_matrix, where: str = "features") -
         DataError: no float32 CSR matrix, NaN or infinity, or unsorted or repeated entries.
     """
     if not (scipy.sparse.issparse(features) and features.format == "csr"):
-        raise DataError(f"a CSR matrix expected, found {type(features).__name__}", where=where)
+        raise DataError(f"{type(features).__name__} is not a CSR matrix", where=where)
     if features.dtype != np.float32:
-        raise DataError(f"float32 expected, found {features.dtype}", where=where)
+        raise DataError(f"the features are {features.dtype}, not float32", where=where)
     rows = max(1, int(_ENTRIES * features.shape[0] / max(features.nnz, 1)))
     for begin in range(0, features.shape[0], rows):
         splits = features.indptr[begin : begin + rows + 1].astype(np.int64)
-        _check_window(features, begin, splits, where)
-    return int((np.diff(features.indptr) == 0).sum())
-
-
-def _check_window(features, begin, splits, where):
-    values, ids = (part[splits[0] : splits[-1]] for part in (features.data, features.indices))
-    wrong = ~np.isfinite(values)
-    problem, found = "finite numbers expected", "found NaN or infinity"
-    if not wrong.any() and len(ids):
-        wrong = np.zeros(len(ids), bool)
-        wrong[1:] = ids[1:] <= ids[:-1]
+        ids = features.indices[splits[0] : splits[-1]]
+        infinite = ~np.isfinite(features.data[splits[0] : splits[-1]])
+        unordered = np.zeros(len(ids), bool)
+        unordered[1:] = ids[1:] <= ids[:-1]
         starts = splits[:-1] - splits[0]
-        wrong[starts[starts < len(ids)]] = False
-        problem, found = "ascending feature numbers expected", "found unsorted or repeated ones"
-    if wrong.any():
-        entry = splits[0] + int(np.flatnonzero(wrong)[0])
-        row = begin + int(np.searchsorted(splits, entry, side="right")) - 1
-        raise DataError(
-            f"{problem}, {found}",
-            where=f"{where}, row {row}",
-            fix="correct the row" if "NaN" in found else "call sum_duplicates() on the matrix",
-        )
+        unordered[starts[starts < len(ids)]] = False
+        for wrong, problem, fix in (
+            (infinite, "a feature is NaN or infinite", "correct the row"),
+            (
+                unordered,
+                "the feature numbers do not ascend, or one is repeated",
+                "call sum_duplicates() on the matrix",
+            ),
+        ):
+            if wrong.any():
+                entry = splits[0] + int(np.flatnonzero(wrong)[0])
+                row = begin + int(np.searchsorted(splits, entry, side="right")) - 1
+                raise DataError(problem, where=f"{where}, row {row}", fix=fix)
+    return int((np.diff(features.indptr) == 0).sum())

@@ -95,7 +95,7 @@ def layer_steps(
     title: str = "training a layer",
     shared: SharedFiles | None = None,
 ) -> Generator[Pause, None, LayerReport]:
-    """``train_layer`` for ``block_queue.finished``, which trains several layers at a time.
+    """Does what ``train_layer`` does, for ``block_queue.finished``, several layers at a time.
 
     Args:
         problem, folder, settings, limits, held, title, shared: see ``train_layer``.
@@ -114,8 +114,23 @@ def layer_steps(
         writer = LayerWriter(folder, work.children, work.child_splits, print_of_all)
         try:
             nodes = int(work.child_splits[writer.blocks])
-            with Progress(title, total=len(trained), unit="nodes", start=nodes) as progress:
-                yield from _solved(work, writer, limits, held, progress, shared)
+            with (
+                Progress(title, total=len(trained), unit="nodes", start=nodes) as progress,
+                contextlib.ExitStack() as files,
+            ):
+                if shared is None:
+                    shared = files.enter_context(SharedFiles(work.features, writer.folder.parent))
+                cluster = workers()
+                if cluster is None:
+                    plan = work.plan(limits.memory_budget, held, thread_count(limits.threads))
+                    yield from blocks_written(work, writer, plan, progress)
+                else:
+                    # One block at a time has to fit into a worker; how many workers there are is
+                    # nothing to it.
+                    plan = work.plan(cluster.memory, 0, 1)
+                    plan = plan._replace(blocks=cluster.tasks, budget=None)
+                    part = files.enter_context(shared.layer(work, writer.folder.name))
+                    yield from blocks_written(SharedBlocks(work, part), writer, plan, progress)
             with limited_threads(thread_count(limits.threads)):
                 writer.finish(trained)
         finally:
@@ -124,24 +139,8 @@ def layer_steps(
     return LayerReport(int(trained.sum()), int((~trained).sum()), unfinished)
 
 
-def _solved(work, writer, limits, held, progress, shared):
-    """Solves the blocks that are missing, here or on the cluster."""
-    with contextlib.ExitStack() as own:
-        if shared is None:
-            shared = own.enter_context(SharedFiles(work.features, writer.folder.parent))
-        found = workers()
-        if found is None:
-            plan = work.plan(limits.memory_budget, held, thread_count(limits.threads))
-            yield from blocks_written(work, writer, plan, progress)
-            return
-        # One block at a time has to fit into a worker; how many workers there are is nothing to it.
-        plan = work.plan(found.memory, 0, 1)._replace(blocks=found.tasks, budget=None)
-        with shared.layer(work, writer.folder.name) as folder:
-            yield from blocks_written(SharedBlocks(work, folder), writer, plan, progress)
-
-
 def min_budget(problem: LayerProblem, settings: SolverSettings, budget: int, held: int) -> int:
-    """The ``memory_budget`` that training a layer needs: the one given if it suffices.
+    """Returns the ``memory_budget`` that training a layer needs: the one given if it suffices.
 
     Args:
         problem, settings, held: see ``train_layer``.

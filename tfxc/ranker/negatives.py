@@ -1,7 +1,5 @@
 """Which examples a cluster's children are trained on: negatives of every layer."""
 
-from typing import Any
-
 import numpy as np
 import scipy.sparse
 
@@ -11,7 +9,7 @@ PARTS = ("tfn", "man", "usn")
 
 
 def scheme_of(text: str, where: str = "negatives") -> tuple[str, ...]:
-    """The parts of a scheme such as ``"tfn+man"``.
+    """Returns the parts of a scheme such as ``"tfn+man"``.
 
     ``tfn`` (teacher forcing): examples with a label under the parent. ``man`` (matcher aware):
     examples for which the layers above predict the parent. ``usn``: pairs provided by the user.
@@ -26,7 +24,9 @@ def scheme_of(text: str, where: str = "negatives") -> tuple[str, ...]:
     parts = tuple(str(text).split("+"))
     if not set(parts) <= set(PARTS) or len(set(parts)) < len(parts):
         raise ConfigError(
-            f"one or some of {', '.join(PARTS)} joined by + expected, found {text!r}", where=where
+            f"{text!r} is no scheme of negatives",
+            where=where,
+            fix=f"give one or some of {', '.join(PARTS)}, joined by +",
         )
     return parts
 
@@ -38,7 +38,8 @@ def examples_of(
     predicted: scipy.sparse.csr_matrix | None = None,
     given: scipy.sparse.csr_matrix | None = None,
 ) -> scipy.sparse.csc_matrix:
-    """M: the parents whose children an example is trained on, other than those of its own labels.
+    """Returns M: the parents whose children an example is trained on, other than those of its own
+    labels.
 
     Args:
         scheme: what ``scheme_of`` returns.
@@ -60,19 +61,19 @@ def examples_of(
         [[True, False], [False, False]]
     """
     sources = {"tfn": above, "man": predicted, "usn": given}
-    total: Any = None
+    total: scipy.sparse.csr_matrix | None = None
     for part in scheme:
         matrix = sources[part]
         if matrix is None:
-            raise DataError(f"a matrix (examples, parents) expected for {part}, found none")
+            raise DataError(f"the matrix (examples, parents) for {part} is missing")
         matrix = scipy.sparse.csr_matrix(matrix)
         ones = np.ones(len(matrix.indices), bool)
         pattern = scipy.sparse.csr_matrix((ones, matrix.indices, matrix.indptr), matrix.shape)
         if total is not None and total.shape != pattern.shape:
             raise DataError(
-                f"a matrix of shape {total.shape} expected for {part}, found {pattern.shape}"
+                f"the matrix for {part} has the shape {pattern.shape}, others {total.shape}"
             )
         total = pattern if total is None else total + pattern
-    found = total.tocsc()
-    found.sort_indices()
-    return found
+    examples = total.tocsc()
+    examples.sort_indices()
+    return examples

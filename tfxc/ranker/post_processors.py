@@ -33,7 +33,7 @@ class PostProcessor:
     power: int = 1
 
     def transform(self, margins: Sequence[float] | np.ndarray) -> np.ndarray:
-        """Scores float32 of margins, without a parent."""
+        """Returns scores float32 of margins, without a parent."""
         margins = np.asarray(margins, np.float32)
         if self.code == 0:
             return margins
@@ -48,7 +48,9 @@ class PostProcessor:
     def combine(
         self, scores: float | np.ndarray, parent_scores: float | np.ndarray
     ) -> float | np.ndarray:
-        """Scores of children from their own, as ``transform`` returns them, and their parents'."""
+        """Returns scores of children from their own, as ``transform`` returns them, and their
+        parents'.
+        """
         if self.code == 0:
             return scores
         return scores * parent_scores if self.code in (1, 3) else scores + parent_scores
@@ -63,7 +65,7 @@ POST_PROCESSORS = {known.name: known for known in _KNOWN}
 def post_processor(
     name: "str | PostProcessor", where: str | Path = "post_processor"
 ) -> "PostProcessor":
-    """The rule of that name.
+    """Returns the rule of that name.
 
     Args:
         name: one of ``POST_PROCESSORS``, or such a rule itself.

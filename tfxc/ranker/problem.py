@@ -1,7 +1,7 @@
 """What the classifiers of a layer learn from, and its blocks: one problem for each parent."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -25,16 +25,15 @@ class BudgetError(ConfigError):
 
     Args:
         least: bytes that suffice.
-        found: bytes of the budget.
+        budget: bytes of the budget.
     """
 
-    def __init__(self, least: int, found: int) -> None:
+    def __init__(self, least: int, budget: int) -> None:
         self.least = least
         super().__init__(
-            f"at least {least:,} bytes expected for the labels' matrices and the largest block, "
-            f"found {found:,}",
+            f"{budget:,} bytes are too few for the labels' matrices and the largest block",
             where="memory_budget",
-            fix="allow that many",
+            fix=f"allow at least {least:,}",
         )
 
 
@@ -75,41 +74,39 @@ class Blocks:
 
     def __init__(self, problem: LayerProblem, settings: SolverSettings) -> None:
         features, targets, parents, examples, relevance, self._digest = problem
-        self.features, self.settings, self.parents = features, settings, np.asarray(parents)
+        self.features = features
+        self.settings = settings
+        self.parents = np.asarray(parents)
         self.num_parents = 1 if examples is None else examples.shape[1]
         self._counted: dict[int, int] = {}
-        self._check_shapes(targets, examples)
+        for name, matrix in (("targets", targets), ("examples", examples)):
+            if matrix is not None and matrix.shape[0] != features.shape[0]:
+                raise DataError(
+                    f"it has {matrix.shape[0]:,} rows, the features {features.shape[0]:,}",
+                    where=name,
+                )
+        if len(self.parents) != targets.shape[1]:
+            raise DataError(
+                f"there are {len(self.parents):,} parents for {targets.shape[1]:,} nodes",
+                where="parents",
+                fix="give one for each node",
+            )
+        known = (self.parents >= 0) & (self.parents < self.num_parents)
+        if not known.all():
+            raise DataError(
+                f"they go from {self.parents.min()} to {self.parents.max()}",
+                where="parents",
+                fix=f"give numbers from 0 to {self.num_parents - 1}",
+            )
         self.targets = _positives(targets)
         self.relevance = None if relevance is None else aligned(relevance, self.targets)
         self.examples = None if examples is None else _ascending(examples)
         self.children = np.argsort(self.parents, kind="stable").astype(np.int32)
         self.child_splits = bounds_of(np.bincount(self.parents, minlength=self.num_parents))
 
-    def _check_shapes(self, targets, examples):
-        for name, matrix in (("targets", targets), ("examples", examples)):
-            if matrix is not None and matrix.shape[0] != self.features.shape[0]:
-                raise DataError(
-                    f"{self.features.shape[0]:,} rows expected, as many as the features have, "
-                    f"found {matrix.shape[0]:,}",
-                    where=name,
-                )
-        parents = self.parents
-        if len(parents) != targets.shape[1]:
-            raise DataError(
-                f"a parent for each of the {targets.shape[1]:,} nodes expected, "
-                f"found {len(parents):,}",
-                where="parents",
-            )
-        if len(parents) and not (parents.min() >= 0 and parents.max() < self.num_parents):
-            raise DataError(
-                f"parents from 0 to {self.num_parents - 1} expected, "
-                f"found {parents.min()} to {parents.max()}",
-                where="parents",
-            )
-
     def fingerprint(self) -> str:
-        """Text that changes with whatever the weights depend on: all of it is read."""
-        arrays = {"parents": self.parents}
+        """Returns the text that changes with whatever the weights depend on: all of it is read."""
+        arrays: dict[str, np.ndarray] = {"parents": self.parents}
         for key, matrix in (("targets", self.targets), ("examples", self.examples)):
             if matrix is not None:
                 arrays |= {f"{key} indptr": matrix.indptr, f"{key} indices": matrix.indices}
@@ -120,7 +117,7 @@ class Blocks:
         return f"{' '.join(digests)} {features.shape} {self.settings}"
 
     def plan(self, budget: int | None, held: int, threads: int) -> Plan:
-        """The widest ``Plan`` that keeps to what is left of the budget.
+        """Returns the widest ``Plan`` that keeps to what is left of the budget.
 
         Raises:
             BudgetError: there is none.
@@ -135,10 +132,17 @@ class Blocks:
         if budget is None:
             return plans[0]
         left = budget - held
-        needs = [self._bound(plans[0], *size) for size in self._largest_sizes()]
+        needs = self._upper_bounds(plans[0])
         if sum(sorted(needs)[-plans[0].blocks * AHEAD :]) <= left:
             return plans[0]._replace(budget=left, needs=needs)
-        sizes, least = [self._block_size(parent) for parent in range(self.num_parents)], []
+        indptr = self.features.indptr
+        sizes = []
+        for parent in range(self.num_parents):
+            rows, _, positives, _ = self._problem(parent)
+            entries = (indptr[rows + 1] - indptr[rows]).sum(dtype=np.int64)
+            whole = len(rows) == self.features.shape[0]
+            sizes.append((len(rows), int(entries), len(positives), whole))
+        least = []
         for plan in plans:
             needs = [self._need(plan, parent, left, *size) for parent, size in enumerate(sizes)]
             if max(needs, default=0) <= left:
@@ -155,20 +159,20 @@ class Blocks:
         return rows * groups * (self.features.nnz / max(1, self.features.shape[0]))
 
     def spans(self, first: int) -> Iterator[tuple[int, int]]:
-        """Each block by itself."""
+        """Yields each block by itself."""
         for parent in range(first, self.num_parents):
             yield parent, parent + 1
 
     def task(self, first: int, last: int, plan: Plan) -> tuple[Any, ...]:
-        """``solve`` of a span, in this process."""
+        """Returns ``solve_span`` and its arguments, for this process."""
         return self.solve_span, first, last, plan
 
     def solve_span(self, first: int, last: int, plan: Plan) -> list[Block]:
-        """The ``Block``s of some parents."""
+        """Solves the ``Block``s of some parents."""
         return [self.solve(parent, plan) for parent in range(first, last)]
 
     def solve(self, parent: int, plan: Plan) -> Block:
-        """The ``Block`` of a parent."""
+        """Solves the ``Block`` of a parent."""
         rows, members, positives, relevance = self._problem(parent)
         part = len(rows) < self.features.shape[0]
         features = self.features[rows] if part else self.features
@@ -183,83 +187,91 @@ class Blocks:
             threads=plan.threads,
         )
 
-    def _problem(self, parent):
-        """Rows of a block; which of them belong to all children; positives and relevance."""
+    def _problem(
+        self, parent: int
+    ) -> tuple[np.ndarray, np.ndarray | None, list[np.ndarray], list[np.ndarray] | None]:
+        """Returns a block's rows; which of them belong to all children; positives, relevance."""
         nodes = self.children[self.child_splits[parent] : self.child_splits[parent + 1]]
-        starts, ends = self.targets.indptr[nodes], self.targets.indptr[nodes + 1]
+        starts = self.targets.indptr[nodes]
+        ends = self.targets.indptr[nodes + 1]
         parts = [slice(*ends_of) for ends_of in zip(starts, ends, strict=True)]
-        own = [self.targets.indices[part] for part in parts]
+        positives = [self.targets.indices[part] for part in parts]
         relevance = None
         if self.relevance is not None:
             relevance = [self.relevance.data[part] for part in parts]
         if self.examples is None:
-            return np.arange(self.features.shape[0]), None, own, relevance
+            return np.arange(self.features.shape[0]), None, positives, relevance
         splits = self.examples.indptr[parent : parent + 2]
-        rows, members = self.examples.indices[slice(*splits)], None
-        positive = np.concatenate([np.empty(0, np.int32), *own])
+        rows = self.examples.indices[slice(*splits)]
+        members = None
+        positive = np.concatenate([np.empty(0, np.int32), *positives])
         if not len(positive):
-            return rows[:0], None, own, relevance
-        if not _all_in(positive, rows):
-            shared, rows = rows, np.union1d(rows, positive)
+            return rows[:0], None, positives, relevance
+        places = np.searchsorted(rows, positive)
+        if places.max() >= len(rows) or (rows[places] != positive).any():
+            shared = rows
+            rows = np.union1d(rows, positive)
             members = np.zeros(len(rows), bool)
             members[np.searchsorted(rows, shared)] = True
-        places, splits = np.searchsorted(rows, positive), np.cumsum(ends - starts).tolist()
-        own = [places[begin:end] for begin, end in zip([0, *splits], splits, strict=False)]
-        return rows, members, own, relevance
+            places = np.searchsorted(rows, positive)
+        splits = np.cumsum(ends - starts).tolist()
+        positives = [places[begin:end] for begin, end in zip([0, *splits], splits, strict=False)]
+        return rows, members, positives, relevance
 
-    def _largest_sizes(self):
-        """Of every block: upper bounds of its rows and entries, and its children; in a fraction of
-        the time that ``_block_size`` takes."""
-        children, (most, _) = np.diff(self.child_splits), self.features.shape
+    def _upper_bounds(self, plan: Plan) -> list[int]:
+        """Returns bytes that each block takes at most, from upper bounds of its rows and entries.
+
+        They take a fraction of the time that counting these does.
+        """
+        most = self.features.shape[0]
+        children = np.diff(self.child_splits)
         if self.examples is None:
-            return [(most, self.features.nnz, int(children[0]))]
+            return [self._need(plan, None, 0, most, self.features.nnz, int(children[0]), True)]
         lengths = np.diff(self.features.indptr)
-        shared, own = self.examples, self.targets
-        rows = np.diff(shared.indptr) + self._by_parent(np.diff(own.indptr))
-        entries = _entries_of(shared, lengths) + self._by_parent(_entries_of(own, lengths))
-        rows, entries = np.minimum(rows, most), np.minimum(entries, self.features.nnz)
-        return zip(rows.tolist(), entries.tolist(), children.tolist(), strict=True)
+        rows = np.diff(self.examples.indptr) + self._by_parent(np.diff(self.targets.indptr))
+        rows = np.minimum(rows, most)
+        entries = _entries_of(self.examples, lengths)
+        entries = entries + self._by_parent(_entries_of(self.targets, lengths))
+        entries = np.minimum(entries, self.features.nnz)
+        sizes = zip(rows.tolist(), entries.tolist(), children.tolist(), strict=True)
+        return [
+            max(self._need(plan, None, 0, *size, whole) for whole in {False, size[0] == most})
+            for size in sizes
+        ]
 
-    def _by_parent(self, counts):
-        """Sums of counts of nodes."""
+    def _by_parent(self, counts: np.ndarray) -> np.ndarray:
+        """Returns sums of counts of nodes."""
         return np.bincount(self.parents, counts, self.num_parents).astype(np.int64)
 
-    def _bound(self, plan, rows, entries, children):
-        """``_need`` of a block that is at most so large."""
-        whole = {True} if self.examples is None else {False, rows == self.features.shape[0]}
-        return max(self._need(plan, None, 0, rows, entries, children, one) for one in whole)
-
-    def _block_size(self, parent):
-        """Rows, entries, children, and whether these are all examples."""
-        rows, _, positives, _ = self._problem(parent)
-        indptr = self.features.indptr
-        entries = int((indptr[rows + 1] - indptr[rows]).sum(dtype=np.int64))
-        whole = len(rows) == self.features.shape[0]
-        return len(rows), entries, len(positives), whole
-
-    def _need(self, plan, parent, budget, rows, entries, children, whole):
-        """Bytes that a block takes at most; its features are counted where that may matter, and
-        where its parent is given."""
+    def _need(
+        self,
+        plan: Plan,
+        parent: int | None,
+        budget: int,
+        rows: int,
+        entries: int,
+        children: int,
+        whole: bool,
+    ) -> int:
+        """Returns bytes that a block takes at most; its features are counted where that may matter,
+        and where its parent is given."""
         problem = (rows, entries, self.features.shape[1], children, self.settings)
         options = {"compress": plan.compress or not whole, "threads": plan.threads}
         copied = 0 if whole else rows * 32
         need = block_memory(*problem, **options) + copied
         if need <= budget or parent is None:
             return need
-        return block_memory(*problem, **options, occurring=self._occurring(parent)) + copied
-
-    def _occurring(self, parent):
-        """How many features occur in a block."""
         if parent not in self._counted:
-            seen, rows = np.zeros(self.features.shape[1], bool), self._problem(parent)[0]
-            for begin in range(0, len(rows), _ROWS):
-                seen[self.features[rows[begin : begin + _ROWS]].indices] = True
-            self._counted[parent] = int(seen.sum())
-        return self._counted[parent]
+            occurs = np.zeros(self.features.shape[1], bool)
+            block = self._problem(parent)[0]
+            for begin in range(0, len(block), _ROWS):
+                occurs[self.features[block[begin : begin + _ROWS]].indices] = True
+            self._counted[parent] = int(occurs.sum())
+        return block_memory(*problem, **options, occurring=self._counted[parent]) + copied
 
 
 def features_digest(features: scipy.sparse.csr_matrix) -> str:
-    """Text that changes with the features; all of them are read, once for all layers.
+    """Returns the text that changes with the features; all of them are read, once for all layers.
 
     Args:
         features: CSR (N, D).
@@ -271,7 +283,7 @@ def features_digest(features: scipy.sparse.csr_matrix) -> str:
     return _digest({name: getattr(features, name) for name in ("indptr", "indices", "data")})
 
 
-def _digest(arrays):
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
     total = hashlib.sha256()
     for name, array in arrays.items():
         total.update(f"{name} {array.dtype} {array.shape} ".encode())
@@ -280,9 +292,10 @@ def _digest(arrays):
     return total.hexdigest()
 
 
-def _entries_of(matrix, lengths):
-    """Of each column of a CSC matrix: the sum of the lengths of its rows, int64."""
-    before, total = np.zeros(len(matrix.indptr), np.int64), 0
+def _entries_of(matrix: scipy.sparse.csc_matrix, lengths: np.ndarray) -> np.ndarray:
+    """Sums, for each column of a CSC matrix, the lengths of its rows, int64."""
+    before = np.zeros(len(matrix.indptr), np.int64)
+    total = 0
     for begin in range(0, matrix.nnz, _AT_ONCE):
         rows = matrix.indices[begin : min(begin + _AT_ONCE, matrix.nnz)]
         sums = total + np.cumsum(lengths[rows], dtype=np.int64)
@@ -292,31 +305,26 @@ def _entries_of(matrix, lengths):
     return np.diff(before)
 
 
-def _all_in(numbers, ascending):
-    places = np.searchsorted(ascending, numbers)
-    return places.max() < len(ascending) and bool((ascending[places] == numbers).all())
-
-
-def _is_mapped(array):
-    """Whether an array is on the disk, as are the parts of a mapped matrix of SciPy's."""
+def _is_mapped(array: np.ndarray | None) -> bool:
+    """Says whether an array is on the disk, as are the parts of a mapped matrix of SciPy's."""
     while array is not None and not isinstance(array, np.memmap):
         array = getattr(array, "base", None)
     return array is not None
 
 
-def _ascending(matrix):
-    """A matrix as CSC with ascending indices and no repeated ones."""
-    found = scipy.sparse.csc_matrix(matrix)
-    if not found.has_canonical_format:
-        found = found.copy()
-        found.sum_duplicates()
-    return found
+def _ascending(matrix: scipy.sparse.spmatrix) -> scipy.sparse.csc_matrix:
+    """Returns a matrix as CSC with ascending indices and no repeated ones."""
+    columns = scipy.sparse.csc_matrix(matrix)
+    if not columns.has_canonical_format:
+        columns = columns.copy()
+        columns.sum_duplicates()
+    return columns
 
 
-def _positives(matrix):
-    """The same without explicit zeros."""
-    found = _ascending(matrix)
-    if found.nnz and not found.data.all():
-        found = found.copy()
-        found.eliminate_zeros()
-    return found
+def _positives(matrix: scipy.sparse.spmatrix) -> scipy.sparse.csc_matrix:
+    """Returns the same without explicit zeros."""
+    columns = _ascending(matrix)
+    if columns.nnz and not columns.data.all():
+        columns = columns.copy()
+        columns.eliminate_zeros()
+    return columns

@@ -24,7 +24,7 @@ def relevance_of(
     norm: str = "l1",
     given: scipy.sparse.csr_matrix | None = None,
 ) -> list[scipy.sparse.csr_matrix | None]:
-    """Relevance of the positives of every level.
+    """Returns the relevance of the positives of every level.
 
     With ``"induce"`` a cluster's relevance is the sum of its children's. Each level is divided by
     the rows' norms, so that with l1 an example's positives cost as much as one.
@@ -48,7 +48,7 @@ def relevance_of(
     Search", KDD 2021; Zhang et al., NeurIPS 2021, arXiv 2110.00685.
     """
     check_names(mode, norm)
-    levels = [None] * len(targets)
+    levels: list[scipy.sparse.csr_matrix | None] = [None] * len(targets)
     if mode == "disable" or (mode == "ranker-only" and given is None):
         return levels
     labels = targets[-1]
@@ -60,7 +60,17 @@ def relevance_of(
     if mode == "induce":
         for level in range(len(targets) - 1, 0, -1):
             levels[level - 1] = levels[level] @ tree.matrix(level)
-    return [None if matrix is None else _normalised(matrix, norm) for matrix in levels]
+    for matrix in levels:
+        if matrix is None or norm == "none":
+            continue
+        if norm == "max":
+            sizes = np.asarray(matrix.max(axis=1).todense()).ravel()
+        else:
+            power = 1 if norm == "l1" else 2
+            sums = np.asarray(abs(matrix).power(power).sum(axis=1)).ravel()
+            sizes = sums ** (1 / power)
+        matrix.data /= np.repeat(np.where(sizes > 0, sizes, 1), np.diff(matrix.indptr))
+    return levels
 
 
 def check_names(mode: str, norm: str) -> None:
@@ -77,7 +87,7 @@ def aligned(
     given: scipy.sparse.csc_matrix | scipy.sparse.csr_matrix,
     labels: scipy.sparse.csc_matrix | scipy.sparse.csr_matrix,
 ) -> scipy.sparse.csc_matrix | scipy.sparse.csr_matrix:
-    """The relevance of the positives only, its entries in their order.
+    """Returns the relevance of the positives only, its entries in their order.
 
     Args:
         given: sparse (N, K), relevance.
@@ -90,28 +100,16 @@ def aligned(
         DataError: another shape, or relevance that is not finite and above 0 for each positive.
     """
     if given.shape != labels.shape:
-        raise DataError(f"relevance of shape {labels.shape} expected, found {given.shape}")
+        raise DataError(
+            f"the relevance has the shape {given.shape}, the labels have {labels.shape}"
+        )
     pattern = labels.copy()
     pattern.data = np.ones(labels.nnz, np.float32)
-    found = pattern.multiply(given).asformat(labels.format).astype(np.float32)
-    found.sort_indices()
-    good = np.isfinite(found.data) & (found.data > 0)
+    relevance = pattern.multiply(given).asformat(labels.format).astype(np.float32)
+    relevance.sort_indices()
+    good = np.isfinite(relevance.data) & (relevance.data > 0)
     if good.sum() != labels.nnz:
         raise DataError(
-            f"a finite relevance above 0 expected for each of the {labels.nnz:,} positives, "
-            f"found for {good.sum():,}"
+            f"only {good.sum():,} of {labels.nnz:,} positives have a relevance above 0 and finite"
         )
-    return found
-
-
-def _normalised(matrix, norm):
-    if norm == "none":
-        return matrix
-    if norm == "max":
-        sizes = np.asarray(matrix.max(axis=1).todense()).ravel()
-    else:
-        power = 1 if norm == "l1" else 2
-        sums = np.asarray(abs(matrix).power(power).sum(axis=1)).ravel()
-        sizes = sums ** (1 / power)
-    matrix.data /= np.repeat(np.where(sizes > 0, sizes, 1), np.diff(matrix.indptr))
-    return matrix
+    return relevance

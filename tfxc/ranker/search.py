@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pydantic
@@ -15,7 +15,7 @@ from tfxc.ops.search.beam_search import beam_search
 from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer, column_of
 from tfxc.ops.search.pair_scores import PairScores
 from tfxc.ranker.calibration import at_least
-from tfxc.ranker.post_processors import post_processor
+from tfxc.ranker.post_processors import PostProcessor, post_processor
 from tfxc.ranker.store import PARAMETERS, RESTORE
 
 if TYPE_CHECKING:
@@ -30,12 +30,15 @@ def search(
     features: "scipy.sparse.csr_matrix",
     only_topk: Sequence[int],
     post_processors: Sequence[str],
-    **options: Any,
+    *,
+    bias: float | None = None,
+    csr_codes: "scipy.sparse.csr_matrix | None" = None,
+    threads: int | None = None,
 ) -> "scipy.sparse.csr_matrix":
-    """``tfxc.ops.search.beam_search.beam_search.search`` with post-processors by name.
+    """Calls ``ops.search.beam_search.beam_search.search`` with post-processors by name.
 
     Args:
-        layers: see there, as all but the post-processors.
+        layers, features, only_topk, bias, csr_codes, threads: see there.
         post_processors: a name per layer.
 
     Returns:
@@ -45,7 +48,9 @@ def search(
         ConfigError, DataError: see there; an unknown post-processor.
     """
     rules = [post_processor(name) for name in post_processors]
-    return beam_search.search(layers, features, only_topk, rules, **options)
+    return beam_search.search(
+        layers, features, only_topk, rules, bias=bias, csr_codes=csr_codes, threads=threads
+    )
 
 
 _Count = Annotated[int, pydantic.Field(ge=1, lt=1 << 31)]
@@ -100,7 +105,9 @@ class Ranker:
         self._pairs = functools.cache(
             lambda: PairScores(layers, num_features, bias=bias, native=native)
         )
-        self.num_features, self.bias, self.sizes = num_features, bias, self._search.sizes
+        self.num_features = num_features
+        self.bias = bias
+        self.sizes = self._search.sizes
         self.num_labels = self.sizes[-1]
         self.only_topk = list(only_topk)
         self.post_processors = [post_processor(name) for name in post_processors]
@@ -125,27 +132,30 @@ class Ranker:
                 f"its format is {param.format}, not {FORMAT}", where=path, fix="train it again"
             )
         depth = param.layers
-        found: dict[str, Any] = {
-            "bias": param.bias,
-            "only_topk": param.settings.only_topk,
-            "post_processors": param.settings.post_processor,
-        }
-        for name in ("only_topk", "post_processors"):
-            if len(found[name]) != depth:
+        only_topk = param.settings.only_topk
+        rules = param.settings.post_processor
+        for name, values in (("only_topk", only_topk), ("post_processors", rules)):
+            if len(values) != depth:
                 raise DataError(
-                    f"{depth} values expected, one for each layer, found {len(found[name])}",
-                    where=f"{path}, {name}",
+                    f"there are {len(values)} values for {depth} layers", where=f"{path}, {name}"
                 )
-        for name in found["post_processors"]:
-            post_processor(name, where=path)
+        for rule in rules:
+            post_processor(rule, where=path)
         layers = [load_layer(folder / f"layer-{number}") for number in range(depth)]
         try:
-            ranker = cls(layers, param.num_features, **found, native=native)
+            ranker = cls(
+                layers,
+                param.num_features,
+                bias=param.bias,
+                only_topk=only_topk,
+                post_processors=rules,
+                native=native,
+            )
         except DataError as error:
             raise DataError(str(error), where=folder) from error
         if ranker.num_labels != param.num_labels:
             raise DataError(
-                f"{param.num_labels} labels expected, found {ranker.num_labels} in the last layer",
+                f"num_labels is {param.num_labels}, but the last layer has {ranker.num_labels}",
                 where=path,
             )
         return ranker
@@ -161,7 +171,7 @@ class Ranker:
         csr_codes: "scipy.sparse.csr_matrix | None" = None,
         threads: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best labels of every row.
+        """Returns the best labels of every row.
 
         Args:
             features: float32 CSR (N, D), or a dense array.
@@ -182,10 +192,14 @@ class Ranker:
             DataError: another number of features, NaN or infinity in them.
         """
         if not 1 <= k <= self.num_labels:
-            raise ConfigError(f"1..{self.num_labels} (the labels) expected, found {k}", where="k")
+            raise ConfigError(
+                f"{k} is out of range, as there are {self.num_labels} labels",
+                where="k",
+                fix=f"give 1 to {self.num_labels}",
+            )
         if beam_size is not None and beam_size < 1:
             raise ConfigError(
-                f"an integer of at least 1 expected, found {beam_size}", where="beam_size"
+                f"{beam_size} is less than 1", where="beam_size", fix="give 1 or more"
             )
         inner = self.only_topk[:-1] if beam_size is None else [beam_size] * (len(self.sizes) - 1)
         rules = self._rules(post_processor)
@@ -194,7 +208,8 @@ class Ranker:
         )
         if len(counts) and counts.min() < k:
             short = np.arange(k) >= counts[:, None]
-            ids[short], scores[short] = -1, -np.inf
+            ids[short] = -1
+            scores[short] = -np.inf
         return (ids, scores) if min_score is None else at_least(ids, scores, min_score)
 
     def score_pairs(
@@ -205,7 +220,7 @@ class Ranker:
         post_processor: str | None = None,
         threads: int | None = None,
     ) -> "scipy.sparse.csr_matrix":
-        """Scores of chosen labels, whether or not a search would find them.
+        """Returns scores of chosen labels, whether or not a search would find them.
 
         Args:
             features: float32 CSR (N, D), or a dense array.
@@ -223,15 +238,15 @@ class Ranker:
         return self._pairs().score(features, pairs, self._rules(post_processor), threads)
 
     def weights_of(self, label: int) -> "scipy.sparse.csr_matrix":
-        """The weights of a label in the last layer, without the bias, float32 CSR (1, D)."""
+        """Returns a label's weights in the last layer, without the bias, float32 CSR (1, D)."""
         return column_of(self._last, label, self.num_features)
 
-    def _rules(self, name):
+    def _rules(self, name: str | None) -> list[PostProcessor]:
         return self.post_processors if name is None else [post_processor(name)] * len(self.sizes)
 
 
 def load_layer(folder: str | Path) -> ChunkedLayer:
-    """A ``ChunkedLayer`` whose arrays are mapped into memory.
+    """Returns a ``ChunkedLayer`` whose arrays are mapped into memory.
 
     Raises:
         DataError: a file is missing or damaged.

@@ -10,8 +10,8 @@ from tfxc.ops.linear.solver import Loss, SolverSettings
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.post_processors import post_processor
 
-_OF_ALL_LAYERS = ("bias", "mode", "ranker_levels", "relevance_mode", "relevance_norm", "seed")
-_OF_THE_SOLVER = {field.name for field in fields(SolverSettings)}
+_COMMON_SETTINGS = ("bias", "mode", "ranker_levels", "relevance_mode", "relevance_norm", "seed")
+_SOLVER_SETTINGS = {field.name for field in fields(SolverSettings)}
 
 
 @checked
@@ -61,7 +61,7 @@ class RankerSettings:
     seed: Natural = 0
 
     def of_layers(self, sizes: Sequence[int]) -> dict[str, list[Any]]:
-        """``{name: list}`` of the settings that a layer has of its own.
+        """Returns ``{name: list}`` of the settings that a layer has of its own.
 
         Args:
             sizes: number of nodes of each layer, for the message.
@@ -69,26 +69,27 @@ class RankerSettings:
         Raises:
             ConfigError: a list of another length, or a value that is not allowed.
         """
-        found = {}
+        settings = {}
         for name, value in asdict(self).items():
-            if name in _OF_ALL_LAYERS:
+            if name in _COMMON_SETTINGS:
                 continue
             if not isinstance(value, (list, tuple)):
                 value = [value] * len(sizes)
             if len(value) != len(sizes):
                 raise ConfigError(
-                    f"one value, or {len(sizes)}, one for each layer (of {_listed(sizes)} nodes) "
-                    f"expected, found {len(value)}",
+                    f"there are {len(value)} values for {len(sizes)} layers "
+                    f"(of {', '.join(f'{size:,}' for size in sizes)} nodes)",
                     where=name,
+                    fix="give one for each layer, or a single one for all",
                 )
-            found[name] = list(value)
-        for number, name in enumerate(found["post_processor"]):
+            settings[name] = list(value)
+        for number, name in enumerate(settings["post_processor"]):
             post_processor(name, where=f"post_processor[{number}]")
-            scheme_of(found["negatives"][number], where=f"negatives[{number}]")
-        return found
+            scheme_of(settings["negatives"][number], where=f"negatives[{number}]")
+        return settings
 
     def solvers(self, sizes: Sequence[int]) -> list[SolverSettings]:
-        """``SolverSettings`` of every layer.
+        """Returns ``SolverSettings`` of every layer.
 
         Raises:
             ConfigError: see ``of_layers``.
@@ -98,7 +99,7 @@ class RankerSettings:
             SolverSettings(
                 bias=self.bias,
                 seed=self.seed * 64 + layer,
-                **{name: values[name][layer] for name in values if name in _OF_THE_SOLVER},
+                **{name: values[name][layer] for name in values if name in _SOLVER_SETTINGS},
             )
             for layer in range(len(sizes))
         ]
@@ -117,7 +118,7 @@ class RankerSettings:
             self.solvers(sizes)
 
     def levels(self, depth: int) -> range:
-        """The levels of the tree to train, a range.
+        """Returns the levels of the tree to train, a range.
 
         Raises:
             ConfigError: an unknown mode, or no level is left.
@@ -126,13 +127,9 @@ class RankerSettings:
             return range(depth)
         if not 1 <= self.ranker_levels < depth:
             raise ConfigError(
-                f"1 to {depth - 1} expected, as the tree has {depth} levels, "
-                f"found {self.ranker_levels}",
+                f"{self.ranker_levels} is out of range, as the tree has {depth} levels",
                 where="ranker_levels",
+                fix=f"give 1 to {depth - 1}",
             )
         first = depth - self.ranker_levels
         return range(first, depth) if self.mode == "ranker" else range(first)
-
-
-def _listed(sizes):
-    return ", ".join(f"{size:,}" for size in sizes)

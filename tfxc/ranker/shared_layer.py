@@ -20,7 +20,7 @@ from tfxc.parallel import not_on_storage
 from tfxc.ranker.block_queue import Plan
 from tfxc.ranker.problem import Blocks, LayerProblem
 
-_OF_LAYER = ("targets", "examples", "relevance")
+_LAYER_MATRICES = ("targets", "examples", "relevance")
 _ARRAYS = ("data", "indices", "indptr")
 _SETTINGS = "settings.json"
 _PREFIX = ".shared-"
@@ -42,7 +42,8 @@ class SharedFiles:
     """
 
     def __init__(self, features: scipy.sparse.csr_matrix, parent: Path) -> None:
-        self._features, self._parent = features, parent
+        self._features = features
+        self._parent = parent
         self._folder = parent / f"{_PREFIX}{secrets.token_hex(4)}"
         self._written: list[Any] | None = None
 
@@ -75,25 +76,21 @@ class SharedFiles:
                 if self._written is None:
                     shape = _write_matrix(self._folder, "features", self._features)
                     self._written = [str(self._folder), *shape]
-                self._write(blocks, folder)
+                shapes = {}
+                for part in _LAYER_MATRICES:
+                    matrix = getattr(blocks, part)
+                    if matrix is not None:
+                        shapes[part] = _write_matrix(folder, part, matrix)
+                write_array(folder / "parents.npy", blocks.parents)
+                settings = dataclasses.asdict(blocks.settings)
+                content = {"settings": settings, "features": self._written, "shapes": shapes}
+                write_json(folder / _SETTINGS, content)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _write(self, blocks, folder):
-        matrices = {name: getattr(blocks, name) for name in _OF_LAYER}
-        shapes = {
-            name: _write_matrix(folder, name, matrix)
-            for name, matrix in matrices.items()
-            if matrix is not None
-        }
-        write_array(folder / "parents.npy", blocks.parents)
-        settings = dataclasses.asdict(blocks.settings)
-        content = {"settings": settings, "features": self._written, "shapes": shapes}
-        write_json(folder / _SETTINGS, content)
 
-
-def _write_matrix(folder, name, matrix):
+def _write_matrix(folder: Path, name: str, matrix: scipy.sparse.spmatrix) -> list[Any]:
     """Writes the arrays; returns format and shape."""
     for part in _ARRAYS:
         write_array(folder / f"{name}-{part}.npy", getattr(matrix, part))
@@ -109,8 +106,10 @@ class SharedBlocks:
     """
 
     def __init__(self, blocks: Blocks, folder: Path) -> None:
-        self.num_parents, self.child_splits = blocks.num_parents, blocks.child_splits
-        self._folder, self._ends = str(folder), np.cumsum(blocks.entries())
+        self.num_parents = blocks.num_parents
+        self.child_splits = blocks.child_splits
+        self._folder = str(folder)
+        self._ends = np.cumsum(blocks.entries())
 
     def spans(self, first: int) -> Iterator[tuple[int, int]]:
         """As many blocks as a worker solves in about a second."""
@@ -122,12 +121,12 @@ class SharedBlocks:
             first = last
 
     def task(self, first: int, last: int, plan: Plan) -> tuple[Any, ...]:
-        """``solve_shared`` of a span."""
+        """Returns ``solve_shared`` and its arguments, for a worker."""
         return solve_shared, self._folder, first, last, plan
 
 
 def solve_shared(folder: str, first: int, last: int, plan: Plan) -> list[Block]:
-    """The ``Block``s of some parents, in a worker.
+    """Solves the ``Block``s of some parents, in a worker.
 
     Args:
         folder: of ``SharedFiles.layer``.
@@ -141,19 +140,21 @@ def solve_shared(folder: str, first: int, last: int, plan: Plan) -> list[Block]:
 
 
 @functools.lru_cache(maxsize=AT_A_TIME)
-def _opened(folder):
+def _opened(folder: str) -> Blocks:
     path = Path(folder)
     if not (path / _SETTINGS).is_file():
         raise not_on_storage("the layer that is trained", path)
-    found = read_json(path / _SETTINGS, fix=_AGAIN)
-    problem = {name: _matrix(path, name, *shape) for name, shape in found["shapes"].items()}
-    features, *shape = found["features"]
+    content = read_json(path / _SETTINGS, fix=_AGAIN)
+    problem: dict[str, Any] = {
+        name: _matrix(path, name, *shape) for name, shape in content["shapes"].items()
+    }
+    features, *shape = content["features"]
     problem["features"] = _matrix(Path(features), "features", *shape)
     problem["parents"] = read_array(path / "parents.npy", fix=_AGAIN)
-    return Blocks(LayerProblem(**problem), SolverSettings(**found["settings"]))
+    return Blocks(LayerProblem(**problem), SolverSettings(**content["settings"]))
 
 
-def _matrix(folder, name, kind, *shape):
+def _matrix(folder: Path, name: str, kind: str, *shape: int) -> scipy.sparse.spmatrix:
     parts = [read_array(folder / f"{name}-{part}.npy", fix=_AGAIN, mapped=True) for part in _ARRAYS]
     kinds = {"csr": scipy.sparse.csr_matrix, "csc": scipy.sparse.csc_matrix}
     return kinds[kind](tuple(parts), shape=tuple(shape), copy=False)

@@ -10,7 +10,7 @@ _HEADER = ("layer", "nodes", "non-zeros", "MB on disk", "beam", "post-processor"
 
 
 def size_lines(folder: str | Path) -> list[str]:
-    """A table of a ranker's layers: nodes, weights, bytes, and how it is searched.
+    """Returns a table of a ranker's layers: nodes, weights, bytes, and how it is searched.
 
     Args:
         folder: run folder, or another that holds ``ranker/``.
@@ -31,11 +31,13 @@ def size_lines(folder: str | Path) -> list[str]:
     folder = Path(folder)
     if not os.path.lexists(folder / "ranker" / "param.json"):
         return []
-    ranker, total = Ranker.load(folder), 0
+    ranker = Ranker.load(folder)
+    total = 0
     rows: list[tuple[Any, ...]] = [_HEADER]
     depth = len(ranker.sizes)
     for number, rule in enumerate(ranker.post_processors):
-        path, last = folder / "ranker" / f"layer-{number}", number == depth - 1
+        path = folder / "ranker" / f"layer-{number}"
+        last = number == depth - 1
         layer = load_layer(path)
         total += len(layer.values)
         nodes = f"{len(layer.children):,} {'labels' if last else 'clusters'}"

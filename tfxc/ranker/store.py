@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import scipy.sparse
@@ -72,9 +72,14 @@ class LayerWriter:
             "child_splits": np.asarray(child_splits, np.int64),
         }
         widest = int(np.diff(child_splits).max(initial=0))
-        self._types = {**_GROWING, "columns": np.uint16 if widest <= 1 << 16 else np.int32}
+        self._types: dict[str, type] = {
+            **_GROWING,
+            "columns": np.uint16 if widest <= 1 << 16 else np.int32,
+        }
         self.fingerprint = fingerprint
-        self.blocks, self._rows, self._entries = 0, 0, 0
+        self.blocks = 0
+        self._rows = 0
+        self._entries = 0
         self.notes: dict[str, Any] = {}
         with write_errors(self.folder), contextlib.ExitStack() as files:
             if not self._resumed():
@@ -82,10 +87,20 @@ class LayerWriter:
                 self._scratch.mkdir(parents=True)
                 (self._scratch / "fingerprint").write_text(fingerprint, encoding="utf-8")
             lengths = self._lengths()
-            self._files = {}
+            self._files: dict[str, IO[bytes]] = {}
             for name in self._types:
-                self._files[name] = files.enter_context(_opened(self._scratch / f"{name}.npy"))
-                self._seek(name, lengths[name])
+                path = self._scratch / f"{name}.npy"
+                mode = "r+b" if path.exists() else "w+b"
+                stream = files.enter_context(open(path, mode, buffering=0))
+                if not self.blocks:
+                    start = np.zeros(lengths[name], self._types[name])  # the first split
+                    stream.truncate(0)
+                    stream.seek(0)
+                    _write(stream, _header(self._types[name], 0) + start.tobytes())
+                # What is after the last finished block is cut off.
+                stream.truncate(self._size(name, lengths[name]))
+                stream.seek(self._size(name, lengths[name]))
+                self._files[name] = stream
             self._journal = files.enter_context(open(self._scratch / "journal", "ab", buffering=0))
             self._opened = files.pop_all()
 
@@ -144,13 +159,13 @@ class LayerWriter:
         """Closes the files; what is journalled stays for the next writer."""
         self._opened.close()
 
-    def _resumed(self):
+    def _resumed(self) -> bool:
         try:
-            found = (self._scratch / "fingerprint").read_text(encoding="utf-8")
+            fingerprint = (self._scratch / "fingerprint").read_text(encoding="utf-8")
             lines = (self._scratch / "journal").read_text(encoding="utf-8").splitlines(True)
         except FileNotFoundError:
             return False
-        if found != self.fingerprint:
+        if fingerprint != self.fingerprint:
             NOTES.info(f"{self.folder}: starting over, with other data or settings")
             return False
         whole = [line for line in lines if line.endswith("\n")]
@@ -160,14 +175,18 @@ class LayerWriter:
             except (ValueError, TypeError):
                 NOTES.info(f"{self.folder}: starting over, its journal is damaged")
                 return False
-        sizes = {name: self._size(name, count) for name, count in self._lengths().items()}
-        if any(_length(self._scratch / f"{name}.npy") < size for name, size in sizes.items()):
-            self.blocks, self._rows, self._entries, self.notes = 0, 0, 0, {}
-            return False
+        for name, count in self._lengths().items():
+            path = self._scratch / f"{name}.npy"
+            if not path.exists() or path.stat().st_size < self._size(name, count):
+                self.blocks = 0
+                self._rows = 0
+                self._entries = 0
+                self.notes = {}
+                return False
         (self._scratch / "journal").write_text("".join(whole), encoding="utf-8")
         return True
 
-    def _lengths(self):
+    def _lengths(self) -> dict[str, int]:
         return {
             "rows": self._rows,
             "row_splits": self.blocks + 1,
@@ -176,23 +195,12 @@ class LayerWriter:
             "values": self._entries,
         }
 
-    def _size(self, name, length):
+    def _size(self, name: str, length: int) -> int:
         return _HEADER_BYTES + length * np.dtype(self._types[name]).itemsize
-
-    def _seek(self, name, length):
-        """Cuts off what is after the last finished block, or begins the file."""
-        stream = self._files[name]
-        if not self.blocks:
-            start = np.zeros(length, self._types[name])  # the first split
-            stream.truncate(0)
-            stream.seek(0)
-            _write(stream, _header(self._types[name], 0) + start.tobytes())
-        stream.truncate(self._size(name, length))
-        stream.seek(self._size(name, length))
 
 
 def is_complete(folder: str | Path, fingerprint: str) -> bool:
-    """Whether a layer's folder was finished by a training run with this fingerprint.
+    """Says whether a layer's folder was finished by a training run with this fingerprint.
 
     Raises:
         DataError: it was, and one of its files is missing or damaged.
@@ -205,7 +213,7 @@ def is_complete(folder: str | Path, fingerprint: str) -> bool:
 
 
 def notes_of(folder: str | Path) -> dict[str, Any]:
-    """The ``notes`` of the writer that finished the folder."""
+    """Returns the ``notes`` of the writer that finished the folder."""
     return read_json(Path(folder) / "notes.json", fix="delete the layer's folder and train again")
 
 
@@ -230,7 +238,7 @@ def write_parameters(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def weight_matrix(layer: ChunkedLayer, num_features: int) -> scipy.sparse.csc_matrix:
-    """A layer's weights as one matrix; the inverse of ``chunked_layer.chunks_of``.
+    """Returns a layer's weights as one matrix; the inverse of ``chunked_layer.chunks_of``.
 
     Args:
         layer: ``ChunkedLayer``.
@@ -247,23 +255,15 @@ def weight_matrix(layer: ChunkedLayer, num_features: int) -> scipy.sparse.csc_ma
     return scipy.sparse.csc_matrix((layer.values, (rows, columns)), shape)
 
 
-def _opened(path):
-    return open(path, "r+b" if path.exists() else "w+b", buffering=0)
-
-
-def _write(stream, content):
+def _write(stream: IO[bytes], content: bytes | memoryview) -> None:
     """Writes all of it; what a buffer holds on a full disk would fail once more when closed."""
     view = memoryview(content)
     while len(view):
         view = view[stream.write(view) :]
 
 
-def _length(path):
-    return path.stat().st_size if path.exists() else 0
-
-
-def _header(kind, length):
-    """The header of an .npy file, always of the same length: the shape is known last."""
+def _header(kind: type, length: int) -> bytes:
+    """Returns the header of an .npy file, always of the same length: the shape is known last."""
     fields = f"{{'descr': '{np.dtype(kind).str}', 'fortran_order': False, 'shape': ({length},), }}"
     size = _HEADER_BYTES - 10
     return b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + f"{fields:<{size - 1}}\n".encode()

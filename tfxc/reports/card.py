@@ -4,7 +4,7 @@ Format: https://huggingface.co/docs/hub/model-cards and its specification of ``m
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfxc.core.escaping import json_text, markdown_text
@@ -14,10 +14,13 @@ from tfxc.reports.tables import average_rows, markdown
 
 FILE = "card.md"
 #: The Hub's name of each metric of the headline that it knows.
-_OF_THE_HUB = {
-    "accuracy": "accuracy", "micro-F1": "f1", "macro-F1": "f1",
-    "micro-precision": "precision", "micro-recall": "recall",
-}  # fmt: skip
+_HUB_METRICS = {
+    "accuracy": "accuracy",
+    "micro-F1": "f1",
+    "macro-F1": "f1",
+    "micro-precision": "precision",
+    "micro-recall": "recall",
+}
 _TASKS = {"image": ("image-classification", "Image Classification")}
 _TEXT = ("text-classification", "Text Classification")
 _FEATURES = ("tabular-classification", "Tabular Classification")
@@ -30,7 +33,7 @@ def model_card(
     tags: Sequence[str] = (),
     name: str | None = None,
 ) -> str:
-    """The card as text.
+    """Returns the card as text.
 
     Args:
         measured: whose results it holds.
@@ -48,13 +51,9 @@ def model_card(
 
 
 def front_matter(
-    measured: Measured,
-    license_name: str,
-    languages: Sequence[str],
-    tags: Sequence[str],
-    name: str,
+    measured: Measured, license_name: str, languages: Sequence[str], tags: Sequence[str], name: str
 ) -> dict[str, Any]:
-    """What the Hub reads, see ``model_card``."""
+    """Returns what the Hub reads, see ``model_card``."""
     task, task_name = _task(measured)
     data = measured.loaded.manifest["name"]
     results = _results(measured)
@@ -62,20 +61,20 @@ def front_matter(
     if languages:
         head["language"] = list(languages)
     several = "multi-class" if measured.loaded.single_label else "multi-label"
-    own = ["tfxc", "extreme-classification", several, *(m for _, m in measured.methods())]
-    known = sorted({_OF_THE_HUB[each] for each in results if each in _OF_THE_HUB})
+    tags_of_run = ["tfxc", "extreme-classification", several, *(m for _, m in measured.methods())]
+    known = sorted({_HUB_METRICS[each] for each in results if each in _HUB_METRICS})
     result = {
         "task": {"type": task, "name": task_name},
         "dataset": {"type": _slug(data), "name": data, "split": measured.name},
         "metrics": [
-            {"type": _OF_THE_HUB.get(each, _slug(each)), "name": each, "value": round(value, 6)}
+            {"type": _HUB_METRICS.get(each, _slug(each)), "name": each, "value": round(value, 6)}
             for each, value in results.items()
         ],
     }
     return head | {
         "library_name": "tfxc",
         "pipeline_tag": task,
-        "tags": list(dict.fromkeys([*own, *tags])),
+        "tags": list(dict.fromkeys([*tags_of_run, *tags])),
         "datasets": [_slug(data)],
         "metrics": known,
         "model-index": [{"name": name, "results": [result]}],
@@ -83,7 +82,7 @@ def front_matter(
 
 
 def yaml_text(value: Mapping[str, Any], indent: str = "") -> str:
-    """A dict of texts, numbers, lists and dicts as YAML; texts are quoted as JSON has them.
+    """Returns a dict of texts, numbers, lists and dicts as YAML; texts are quoted as JSON has them.
 
     Example:
         >>> print(yaml_text({"tags": ["a", "b: c"], "size": {"labels": 3}}), end="")
@@ -105,35 +104,35 @@ def yaml_text(value: Mapping[str, Any], indent: str = "") -> str:
     return "".join(lines)
 
 
-def _item(value, indent):
+def _item(value: object, indent: str) -> str:
     if not isinstance(value, Mapping):
         return f"{json_text(value)}\n"
     return yaml_text(value, indent + "  ").lstrip(" ")
 
 
-def _results(measured):
-    """The headline, with micro precision and recall; what is no share is left out."""
-    found = measured.headline()
-    averages = measured.decisions.found.classification.result()
+def _results(measured: Measured) -> dict[str, float]:
+    """Returns the headline, with micro precision and recall; what is no share is left out."""
+    averages = measured.decisions.per_label.classification.result()
     more = {name: averages[name] for name in ("micro-precision", "micro-recall")}
-    return found | more
+    return measured.headline() | more
 
 
-def _task(measured):
+def _task(measured: Measured) -> tuple[str, str]:
     loaded = measured.loaded
     if loaded.text_features is not None:
         return _TEXT
     return _TASKS.get(KINDS[loaded.manifest["feature_kind"]].name, _FEATURES)
 
 
-def _slug(name):
-    """A name as the Hub writes it: letters, digits and dashes."""
+def _slug(name: str) -> str:
+    """Returns a name as the Hub writes it: letters, digits and dashes."""
     return re.sub(r"[^\w.]+", "-", name).strip("-").lower() or "data"
 
 
-def _body(measured, name):
+def _body(measured: Measured, name: str) -> Iterator[str]:
     loaded = measured.loaded
-    manifest, summary = loaded.manifest, measured.summary()
+    manifest = loaded.manifest
+    summary = measured.summary()
     yield f"# {markdown_text(name)}\n"
     methods = ", ".join(f"{kind} `{method}`" for kind, method in measured.methods())
     yield (
@@ -142,9 +141,12 @@ def _body(measured, name):
     )
     yield f"## Results on {markdown_text(measured.name)}\n"
     rows = [(metric, float(value)) for metric, value in _results(measured).items()]
-    yield f"{measured.metrics.num_examples:,} examples. {_decision(measured)}\n"
+    yield (
+        f"{measured.metrics.num_examples:,} examples. Precision, recall and F1 are those of the "
+        f"{measured.decisions.per_label.decision}.\n"
+    )
     yield markdown(("metric", "value"), rows) + "\n"
-    averages = average_rows(measured.decisions.found, loaded.vocabulary.names)
+    averages = average_rows(measured.decisions.per_label, loaded.vocabulary.names)
     yield markdown(("average", "precision", "recall", "F1"), averages) + "\n"
     yield "By the frequency of the labels in training, a third of all occurrences each:\n"
     shown = [tuple("" if cell is None else cell for cell in row) for row in measured.slices()]
@@ -153,25 +155,17 @@ def _body(measured, name):
     yield "FOLDER is the run's folder, FILE one of examples.\n"
     yield "## Training\n"
     splits = [
-        (split, found["examples"], found["labels"], loaded.manifest["sources"].get(split, {}))
-        for split, found in manifest["splits"].items()
+        (split, sizes["examples"], sizes["labels"], loaded.manifest["sources"].get(split, {}))
+        for split, sizes in manifest["splits"].items()
     ]
-    rows = [(s, e, n, source.get("sha256") or "") for s, e, n, source in splits]
-    yield markdown(("split", "examples", "labels of examples", "SHA-256 of the file"), rows) + "\n"
+    files = [(s, e, n, source.get("sha256") or "") for s, e, n, source in splits]
+    yield markdown(("split", "examples", "labels of examples", "SHA-256 of the file"), files) + "\n"
     steps = f"{summary['steps']:,} steps, " if "steps" in summary else ""
     yield f"{steps}{summary.get('seconds', 0):,} s, seed {loaded.config.seed}.\n"
     environment = loaded.folder.environment()
     if environment is not None:
         facts = {"tfxc": environment.tfxc, **environment.packages, **environment.machine()}
         yield markdown(("", ""), [*facts.items()]) + "\n"
-    config = _fenced(loaded.config.to_json())
+    # Three backquotes would end the fence; in JSON they are in texts only.
+    config = loaded.config.to_json().replace("`", "\\u0060")
     yield f"<details><summary>Config</summary>\n\n```json\n{config}\n```\n\n</details>\n"
-
-
-def _decision(measured):
-    return f"Precision, recall and F1 are those of the {measured.decisions.found.decision}."
-
-
-def _fenced(text):
-    """JSON inside a fence, which three backquotes would end; in JSON they are in texts only."""
-    return text.replace("`", "\\u0060")

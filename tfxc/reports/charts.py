@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 from tfxc.reports.curves import Curve
 
-WIDTH, HEIGHT = 480, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 28, 12, 42
+WIDTH = 480
+HEIGHT = 270
+_LEFT = 52
+_RIGHT = 28
+_TOP = 12
+_BOTTOM = 42
 _MOST_POINTS = 400
 
 
@@ -28,18 +32,20 @@ class Axis:
 
     @classmethod
     def around(cls, label: str, values: Sequence[float], logarithmic: bool = False) -> "Axis":
-        """The axis that holds all of ``values``, with some space where they are all the same."""
-        low, high = min(values), max(values)
+        """Returns the axis that holds all ``values``, with some space where they are the same."""
+        low = min(values)
+        high = max(values)
         if low == high:
-            low, high = low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5)
+            low = low - (abs(low) / 2 or 0.5)
+            high = high + (abs(high) / 2 or 0.5)
         return cls(label, low, high, logarithmic)
 
     def share(self, value: float) -> float:
-        """Where a value is between the ends, 0 to 1."""
+        """Returns where a value is between the ends, 0 to 1."""
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Values to mark, and their texts.
+        """Returns values to mark, and their texts.
 
         Example:
             >>> Axis("epoch", 0, 4).ticks()
@@ -96,11 +102,11 @@ class Chart:
     diagonal: bool = False
 
     def left(self, value: float) -> float:
-        """The place of a value of ``x``."""
+        """Returns the place of a value of ``x``."""
         return round(_LEFT + self.x.share(value) * (WIDTH - _LEFT - _RIGHT), 1)
 
     def top(self, value: float) -> float:
-        """The place of a value of ``y``."""
+        """Returns the place of a value of ``y``."""
         return round(HEIGHT - _BOTTOM - self.y.share(value) * (HEIGHT - _TOP - _BOTTOM), 1)
 
     @property
@@ -109,38 +115,42 @@ class Chart:
         return _LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM
 
     def lines(self) -> list[str]:
-        """The points of each curve, as SVG's polylines have them."""
+        """Returns the points of each curve, as SVG's polylines have them."""
         return [
             " ".join(f"{self.left(x)},{self.top(y)}" for x, y in _thinned(curve.points))
             for curve in self.curves
         ]
 
     def dots(self) -> list[list[Mark]]:
-        """The points of each curve with few of them."""
+        """Returns the points of each curve with few of them."""
         return [
             [
-                Mark(self.left(x), self.top(y), f"{curve.name}: {_text(y)} at {self._x_text(x)}")
+                Mark(
+                    self.left(x),
+                    self.top(y),
+                    f"{curve.name}: {_text(y)} at {self.x.label} "
+                    f"{_text(10**x if self.x.logarithmic else x)}",
+                )
                 for x, y in (curve.points if len(curve.points) <= 60 else ())
             ]
             for curve in self.curves
         ]
 
-    def _x_text(self, value):
-        return f"{self.x.label} {_text(10**value if self.x.logarithmic else value)}"
-
     def boxes(self) -> list[Mark]:
-        """The bars."""
+        """Returns the bars."""
         floor = self.top(self.y.low)
-        found = []
+        marks = []
         for low, high, value, text in self.bars:
-            left, top = self.left(low), self.top(value)
-            width, height = round(self.left(high) - left, 1), round(floor - top, 1)
-            found.append(Mark(left, top, text, width, height))
-        return found
+            left = self.left(low)
+            top = self.top(value)
+            width = round(self.left(high) - left, 1)
+            height = round(floor - top, 1)
+            marks.append(Mark(left, top, text, width, height))
+        return marks
 
 
 def line_chart(title: str, label: str, curves: Sequence[Curve], unit: bool = False) -> Chart:
-    """Curves over axes that hold all their points.
+    """Returns curves over axes that hold all their points.
 
     Args:
         title: of the chart.
@@ -153,22 +163,22 @@ def line_chart(title: str, label: str, curves: Sequence[Curve], unit: bool = Fal
     return Chart(title, x, y, curves)
 
 
-def _thinned(points):
-    """At most as many points as a drawing has room for, the first and the last among them."""
+def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """Returns as many points as a drawing has room for, the first and the last among them."""
     if len(points) <= _MOST_POINTS:
         return points
     step = (len(points) - 1) / (_MOST_POINTS - 1)
     return [points[round(number * step)] for number in range(_MOST_POINTS)]
 
 
-def _step(wanted):
-    """The smallest of 1, 2, 5, 10, ... times a power of ten that is at least ``wanted``."""
+def _step(wanted: float) -> float:
+    """Returns the smallest of 1, 2, 5, 10, ... times a power of ten that is at least ``wanted``."""
     power = 10.0 ** math.floor(math.log10(wanted))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wanted * 0.999)
 
 
-def _text(value):
-    """A number for people: few digits, thousands separated."""
+def _text(value: float) -> str:
+    """Returns a number for people: few digits, thousands separated."""
     if value == 0:
         return "0"
     size = abs(value)

@@ -1,7 +1,7 @@
 """The curves of a report, whatever draws them."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Curve(NamedTuple):
 
 
 def learning_curves(metrics_file: str | Path) -> list[tuple[str, list[Curve]]]:
-    """The curves of a training run over its epochs: losses, dev metrics, learning rate.
+    """Returns the curves of a training run over its epochs: losses, dev metrics, learning rate.
 
     Args:
         metrics_file: a run's ``metrics.jsonl``.
@@ -37,28 +37,28 @@ def learning_curves(metrics_file: str | Path) -> list[tuple[str, list[Curve]]]:
     losses = [k for k in names if k.endswith("loss")]
     rates = [k for k in names if k == "learning_rate"]
     groups = [g for g in (losses, shares[:_MAX_CURVES], rates) if g]
-    drawn = [(g[0] if len(g) == 1 else "", _curves(lines, g)) for g in groups]
-    return [(title, found) for title, found in drawn if any(len(c.points) > 1 for c in found)]
+    drawn = []
+    for group in groups:
+        sharing: dict[tuple, list[str]] = {}  # names of the same points
+        for name in group:
+            points = tuple(
+                (x.get("epoch", x["step"]), x[name]) for x in lines if x.get(name) is not None
+            )
+            sharing.setdefault(points, []).append(name)
+        curves = [Curve(_joined(same), points) for points, same in sharing.items()]
+        if any(len(curve.points) > 1 for curve in curves):
+            drawn.append((group[0] if len(group) == 1 else "", curves))
+    return drawn
 
 
-def _curves(lines, names):
-    found: dict[tuple, list[str]] = {}
-    for name in names:
-        points = tuple(
-            (x.get("epoch", x["step"]), x[name]) for x in lines if x.get(name) is not None
-        )
-        found.setdefault(points, []).append(name)
-    return [Curve(_joined(names), points) for points, names in found.items()]
-
-
-def _joined(names):
+def _joined(names: Sequence[str]) -> str:
     return ", ".join([names[0], *(name.removeprefix("dev ") for name in names[1:])])
 
 
 def means_by_frequency(
     counts: np.ndarray, values: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[int, int, dict[str, float]]]:
-    """Means over the labels of each power of ten of training examples.
+    """Yields means over the labels of each power of ten of training examples.
 
     Args:
         counts: (num_labels,) training examples of each label.
@@ -70,5 +70,5 @@ def means_by_frequency(
     power = np.floor(np.log10(np.maximum(counts, 1))).astype(int)
     for each in np.unique(power).tolist():
         there = power == each
-        means = {name: float(found[there].mean()) for name, found in values.items()}
+        means = {name: float(of_labels[there].mean()) for name, of_labels in values.items()}
         yield each, int(np.count_nonzero(there)), means

@@ -24,28 +24,28 @@ class Decisions:
         most: wrong examples to keep.
 
     Attributes:
-        found: ``PerLabel``.
+        per_label: ``PerLabel``.
         reliability: {what is counted: ``Reliability``}, where scores are probabilities.
     """
 
     def __init__(self, decision: "Decision", names: Sequence[str], most: int) -> None:
         self.decision = decision
-        self.found = PerLabel(len(names), decision, most, positive_label(names))
+        self.per_label = PerLabel(len(names), decision, most, positive_label(names))
         self.reliability: dict[str, Reliability] = {}
         if decision.probabilities:
             self.reliability["best label of each example"] = Reliability()
             if decision.threshold is not None:
                 self.reliability["all labels searched"] = Reliability(best_only=False)
 
-    def update(self, found: "SearchResult") -> None:
-        """Counts what was found for a batch.
+    def update(self, result: "SearchResult") -> None:
+        """Counts the labels of a batch.
 
         Raises:
             ConfigError: as ``PerLabel.update``.
         """
-        self.found.update(*found)
+        self.per_label.update(*result)
         for metric in self.reliability.values():
-            metric.update(*found)
+            metric.update(*result)
 
     @property
     def scores(self) -> str:
@@ -56,9 +56,10 @@ class Decisions:
         self, folder: str | Path, loaded: "LoadedRun", texts: Mapping[int, str]
     ) -> tuple[list[tuple[Any, ...]], ...]:
         """Writes the three tables; arguments see ``write``; returns the rows of the three."""
-        names, counts = loaded.vocabulary.names, loaded.label_counts
+        names = loaded.vocabulary.names
+        counts = loaded.label_counts
         assert counts is not None  # see ``LoadedRun.require_counts``
-        return write_tables(folder, self.found, names, counts, texts, self.scores)
+        return write_tables(folder, self.per_label, names, counts, texts, self.scores)
 
     def write(self, folder: str | Path, loaded: "LoadedRun", texts: Mapping[int, str]) -> str:
         """Writes the three tables.
@@ -73,10 +74,11 @@ class Decisions:
         """
         from tfxc.core.storage.files import atomic_files
 
-        folder, found = Path(folder), self.found
+        folder = Path(folder)
+        per_label = self.per_label
         with atomic_files(folder) as scratch:
             self.write_tables(scratch, loaded, texts)
-        rows = average_rows(found, loaded.vocabulary.names)
+        rows = average_rows(per_label, loaded.vocabulary.names)
         width = max(len(name) for name, *_ in rows)
         lines = [
             f"of the {self.decision}, in %:",
@@ -85,13 +87,14 @@ class Decisions:
         for name, *values in rows:
             cells = "".join(f"{100 * value:9.2f}" for value in values)
             lines.append(f"{name.ljust(width)}  {cells}")
-        lines.append(f"accuracy: {100 * found.classification.result()['accuracy']:.2f}")
-        kept = len(found.wrong)
-        if kept < found.num_wrong:
+        lines.append(f"accuracy: {100 * per_label.classification.result()['accuracy']:.2f}")
+        num_kept = len(per_label.wrong)
+        if num_kept < per_label.num_wrong:
             lines.append(
-                f"of {found.num_wrong:,} wrong examples the {kept:,} most confident are kept"
+                f"of {per_label.num_wrong:,} wrong examples the {num_kept:,} most confident are "
+                "kept"
             )
-        if found.pairs_left_out:
+        if per_label.pairs_left_out:
             lines.append("of the confused pairs the most frequent million is kept")
         lines.append(f"written: {folder}/labels.csv, confusions.csv and wrong.csv")
         return "\n".join(lines)

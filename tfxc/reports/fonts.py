@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 
-_OWN = "DejaVu Sans"
+_DEFAULT_FONT = "DejaVu Sans"
 
 
 def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -18,25 +18,21 @@ def drawable(names: Sequence[str]) -> tuple[list[str], list[str]]:
         The names, ``#7`` in place of the name of label 7 if some character of it is in no font; and
         the families of fonts to draw them with, for the parameter ``family``.
     """
-    missing = set("".join(names)) - _characters(_file_of_own())
-    families = [_OWN]
+    from matplotlib import font_manager
+
+    missing = set("".join(names)) - _characters(font_manager.findfont(_DEFAULT_FONT))
+    families = [_DEFAULT_FONT]
     for family, path in _installed_fonts() if missing else ():
-        if found := missing & _characters(path):
+        if drawn := missing & _characters(path):
             families.append(family)
-            missing -= found
+            missing -= drawn
         if not missing:
             break
     shown = [f"#{n}" if missing.intersection(name) else name for n, name in enumerate(names)]
     return shown, families
 
 
-def _file_of_own():
-    from matplotlib import font_manager
-
-    return font_manager.findfont(_OWN)
-
-
-def _characters(path):
+def _characters(path: str) -> set[str]:
     from matplotlib import font_manager
 
     with contextlib.suppress(OSError, RuntimeError):  # a file that is gone since, or damaged
@@ -45,7 +41,7 @@ def _characters(path):
 
 
 def _installed_fonts() -> Iterator[tuple[str, str]]:
-    """(family, file) of the installed upright fonts, in the order of their names.
+    """Yields (family, file) of the installed upright fonts, in the order of their names.
 
     Those of pictures, as of colour emoji, are not among them: matplotlib cannot draw them. The font
     of last resort has every character, as a box.

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from tfxc.data.formats.base import Reader
     from tfxc.data.label_texts.exclusions import Exclusions
-    from tfxc.data.sources.base import Source
+    from tfxc.data.rows import Rows
+    from tfxc.data.sources.base import RowStream, Source
     from tfxc.inference.searcher import Agreement, Examples
+    from tfxc.labels.slices import LabelSlices
     from tfxc.metrics.classification import Decision
     from tfxc.metrics.suite import MetricSuite
     from tfxc.reports.decisions import Decisions
@@ -86,8 +88,8 @@ class Measurement:
     def of_options(cls, options: "argparse.Namespace") -> "Measurement":
         """From a command line with options of the same names (``cli.add_measurement_options``)."""
         names = {field.name for field in dataclasses.fields(cls)}
-        given = {name: value for name, value in vars(options).items() if name in names}
-        return cls(reader_options=dict(options.reader_option), **given)
+        values = {name: value for name, value in vars(options).items() if name in names}
+        return cls(reader_options=dict(options.reader_option), **values)
 
     def set_search(self, loaded: "LoadedRun") -> None:
         """Makes the run search as wanted.
@@ -99,7 +101,7 @@ class Measurement:
         loaded.approximate_with(self.search, self.search_buckets, self.search_min_count)
 
     def examples(self, loaded: "LoadedRun") -> "tuple[str, Examples]":
-        """The name of the split or the file, and the examples.
+        """Returns the name of the split or the file, and the examples.
 
         Raises:
             ConfigError: there is no such split, or labels were added to the run.
@@ -111,23 +113,21 @@ class Measurement:
             reader = self._reader(loaded)
             unknown: list[str] = []
 
-            def read():
+            def read() -> "Iterator[Rows]":
                 unknown.clear()
                 return loaded.rows(reader, unknown=unknown)
 
             return str(self.data), RowStream(read, unknown)
         if self.features:
             raise ConfigError(
-                "a file of examples expected with this option, found a split",
+                "this option is for a file of examples, not for a split",
                 where="--features",
                 fix="name the file with --data; a split has its own features",
             )
-        return self._split(loaded)
-
-    def _split(self, loaded):
         from tfxc.data.sources.shards import open_source
 
-        splits, split = loaded.manifest["splits"], self._split_of(loaded)
+        splits = loaded.manifest["splits"]
+        split = self._split_of(loaded)
         if split not in splits:
             raise ConfigError(
                 f"the run's data have no split {split!r}",
@@ -136,8 +136,8 @@ class Measurement:
             )
         return split, open_source(self._prepared_data(loaded, split, "--split"), split)
 
-    def _prepared_data(self, loaded, split, where):
-        """The prepared folder, which has the examples of a split that the run was made with."""
+    def _prepared_data(self, loaded: "LoadedRun", split: str, where: str) -> Path:
+        """Returns the prepared folder, with the examples of a split that the run was made with."""
         from tfxc.data.manifest import Manifest
         from tfxc.data.preparation import ensure_prepared
 
@@ -151,17 +151,17 @@ class Measurement:
         loaded.folder.check_data(folder, {"labels", "text features", f"records of {split}"})
         return folder
 
-    def _split_of(self, loaded):
+    def _split_of(self, loaded: "LoadedRun") -> str:
         splits = loaded.manifest["splits"]
         return self.split or next(s for s in ("test", "dev", "train") if s in splits)
 
-    def _reader(self, loaded):
-        """A new reader of ``data``."""
+    def _reader(self, loaded: "LoadedRun") -> "Reader":
+        """Returns a new reader of ``data``."""
         assert self.data is not None, "callers read a file"
         return reader_of_file(loaded, self.data, self.reader, self.reader_options, self.features)
 
     def texts(self, loaded: "LoadedRun", split: str, wanted: set[int]) -> dict[int, str]:
-        """{example: text} of some of ``examples``, where they are texts.
+        """Returns {example: text} of some of ``examples``, where they are texts.
 
         Args:
             loaded: the run.
@@ -178,7 +178,7 @@ class Measurement:
         return texts_of(lambda: open_split(loaded.config.data, split), wanted)
 
     def metrics(self, loaded: "LoadedRun") -> "MetricSuite":
-        """The metrics of the run, not yet updated.
+        """Returns the metrics of the run, not yet updated.
 
         Raises:
             ConfigError: a cut-off is larger than the number of labels.
@@ -186,9 +186,19 @@ class Measurement:
         from tfxc.metrics.suite import build_metrics, metrics_of_pairs
         from tfxc.training.evaluation import classification_of, measures_full_loss
 
-        settings, splits = loaded.config.evaluation, loaded.manifest["splits"]
-        num_labels, counts = loaded.manifest["num_labels"], loaded.label_counts
-        ks = self._ks(settings, num_labels)
+        settings = loaded.config.evaluation
+        splits = loaded.manifest["splits"]
+        num_labels = loaded.manifest["num_labels"]
+        counts = loaded.label_counts
+        # As in training, a config's cut-offs that a small label set has not are left out.
+        ks = tuple(self.k or (k for k in settings.k if k <= num_labels))
+        too_large = [k for k in ks if k > num_labels]
+        if too_large:
+            raise ConfigError(
+                f"k is {too_large[0]}, but the run has only {num_labels} labels",
+                where="--k",
+                fix=f"choose k up to {num_labels}",
+            )
         return build_metrics(
             ks=ks,
             label_counts=counts,
@@ -204,8 +214,8 @@ class Measurement:
             more=metrics_of_pairs(ks, self._trained(loaded), settings.ranks),
         )
 
-    def _trained(self, loaded):
-        """Labels with and without training examples, where the latter have texts."""
+    def _trained(self, loaded: "LoadedRun") -> "LabelSlices | None":
+        """Returns labels with and without training examples, where the latter have texts."""
         from tfxc.labels.slices import trained_slices
 
         counts = loaded.label_counts
@@ -243,10 +253,12 @@ class Measurement:
         if not kinds:
             return None
         if not self.data:
-            folder = self._prepared_data(loaded, "train", "--exclude")
-            own = open_source(folder, "train")
-            return exclusions(folder, self._split_of(loaded), kinds, cast("Source", rows), own)
-        folder = train = None
+            prepared = self._prepared_data(loaded, "train", "--exclude")
+            examples = cast("Source", rows)
+            training = open_source(prepared, "train")
+            return exclusions(prepared, self._split_of(loaded), kinds, examples, training)
+        folder: Path | None = None
+        train: Source | None = None
         if "train" in kinds:
             folder = self._prepared_data(loaded, "train", "--exclude")
             train = open_source(folder, "train")
@@ -254,14 +266,20 @@ class Measurement:
             if SPLIT in kind:
                 kinds[place] = kind.replace(SPLIT, self._split_of_file(loaded, kind))
         return exclusions_of_file(
-            self._reader(loaded), kinds, loaded.vocabulary, loaded.label_texts, data.self_part,
-            folder, train,
-        )  # fmt: skip
+            self._reader(loaded),
+            kinds,
+            loaded.vocabulary,
+            loaded.label_texts,
+            data.self_part,
+            folder,
+            train,
+        )
 
-    def _split_of_file(self, loaded, kind):
-        """The split of the run's data that a file is."""
+    def _split_of_file(self, loaded: "LoadedRun", kind: str) -> str:
+        """Returns the split of the run's data that a file is."""
         from tfxc.data.source_files import source_path
 
+        assert self.data is not None, "callers read a file"
         for split in ("dev", "test", "train"):
             source = getattr(loaded.config.data, split)
             if not source:
@@ -275,32 +293,20 @@ class Measurement:
             fix="name the file for these examples, or give the option without a word for none",
         )
 
-    def _ks(self, settings, num_labels):
-        # As in training, a config's cut-offs that a small label set has not are left out.
-        ks = tuple(self.k or (k for k in settings.k if k <= num_labels))
-        too_large = [k for k in ks if k > num_labels]
-        if too_large:
-            raise ConfigError(
-                f"at most {num_labels} (the run's labels) expected, found {too_large[0]}",
-                where="--k",
-                fix=f"choose k up to {num_labels}",
-            )
-        return ks
-
     def batch_size_for(self, loaded: "LoadedRun") -> int:
-        """Examples per batch."""
+        """Returns examples per batch."""
         return self.batch_size or loaded.config.evaluation.batch_size
 
     def decision(self, loaded: "LoadedRun") -> "Decision":
-        """The rule by which labels count as predicted."""
+        """Returns the rule by which labels count as predicted."""
         from tfxc.training.evaluation import decision_of
 
-        given = loaded.config.evaluation.threshold
-        given = given if self.threshold is None else self.threshold
-        return decision_of(loaded.model, loaded.single_label, given)
+        of_config = loaded.config.evaluation.threshold
+        threshold = of_config if self.threshold is None else self.threshold
+        return decision_of(loaded.model, loaded.single_label, threshold)
 
     def decisions(self, loaded: "LoadedRun") -> "Decisions":
-        """``Decisions`` of the run, not yet updated."""
+        """Returns ``Decisions`` of the run, not yet updated."""
         from tfxc.reports.decisions import Decisions
 
         return Decisions(self.decision(loaded), loaded.vocabulary.names, self.max_wrong)
@@ -322,7 +328,10 @@ class Measurement:
         Raises:
             DataError: there is no example.
         """
+        from tfxc.data.manifest import UNSEEN_LABELS_FILE
+        from tfxc.data.preparation import ensure_prepared
         from tfxc.inference.searcher import Searcher
+        from tfxc.labels.vocabulary import LabelVocabulary
 
         num_labels = loaded.manifest["num_labels"]
         rule = decisions.decision if decisions else metrics.decision
@@ -330,9 +339,15 @@ class Measurement:
         full_loss = "full_loss" in metrics.names
         probabilities = decisions is not None and rule.probabilities
         searcher = Searcher(
-            loaded.model, depth, self.search, full_loss, probabilities,
-            ranks="MRR" in metrics.names, excluded=self.excluded(loaded, rows), compared=compared,
-        )  # fmt: skip
+            loaded.model,
+            depth,
+            self.search,
+            full_loss,
+            probabilities,
+            ranks="MRR" in metrics.names,
+            excluded=self.excluded(loaded, rows),
+            compared=compared,
+        )
         parts = []
         unknown = Counter[int]()
         watch = curve.update if curve else None
@@ -344,24 +359,18 @@ class Measurement:
             unknown.update(batch.labels[batch.labels >= num_labels].tolist())
         if not parts:
             raise DataError(
-                "at least one example to evaluate expected, found none",
+                "there is no example to evaluate",
                 where=self.data or self.split,
                 fix="check the file and the reader's options",
             )
         values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        names = self._unknown_names(loaded, rows) if unknown else ()
+        names: Sequence[str] = ()  # of the labels from num_labels on
+        if unknown and self.data:
+            names = cast("RowStream", rows).unknown
+        elif unknown:
+            folder = ensure_prepared(loaded.config.data, self.prepared)
+            names = LabelVocabulary.load(folder / UNSEEN_LABELS_FILE).names
         return values, Counter({names[id_ - num_labels]: n for id_, n in unknown.items()})
-
-    def _unknown_names(self, loaded, rows):
-        """Names of the labels from ``num_labels`` on."""
-        if self.data:
-            return rows.unknown
-        from tfxc.data.manifest import UNSEEN_LABELS_FILE
-        from tfxc.data.preparation import ensure_prepared
-        from tfxc.labels.vocabulary import LabelVocabulary
-
-        folder = ensure_prepared(loaded.config.data, self.prepared)
-        return LabelVocabulary.load(folder / UNSEEN_LABELS_FILE).names
 
 
 def of_unknown_labels(counts: Counter[str], loaded: "LoadedRun") -> str:
@@ -392,7 +401,7 @@ def reader_of_file(
     options: Mapping[str, Any] | None = None,
     features: str | None = None,
 ) -> "Reader":
-    """The reader of a file for a run; what is not given is as in the run's own data.
+    """Returns the reader of a file for a run; what is not given is as in the run's own data.
 
     Args:
         loaded: the run.
@@ -409,10 +418,13 @@ def reader_of_file(
     from tfxc.data.given_features import with_features
     from tfxc.data.source_files import options_of_file
 
-    data, arguments, longest = loaded.config.data, {}, MAX_LINE_BYTES
+    data = loaded.config.data
+    arguments = {}
+    longest = MAX_LINE_BYTES
     # What was said about the training file says nothing about a file of another format.
     if name is None and ending_of(path) == ending_of(data.train):
-        name, longest = data.reader, data.max_line_bytes
+        name = data.reader
+        longest = data.max_line_bytes
         arguments = options_of_file(data, path)
     arguments = {**arguments, **(options or {})}
     reader = open_reader(path, name, longest, **arguments)

@@ -32,6 +32,7 @@ from tfxc.tuning.results import shown_cells
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
 
     from tfxc.metrics.reliability import Reliability
 
@@ -46,7 +47,7 @@ _MOST_CHARACTERS = 2000
 
 
 def page_template(otherwise: str = "add --no-page") -> "Template":
-    """The template of the page.
+    """Returns the template of the page.
 
     Args:
         otherwise: for the message: how to go without a page.
@@ -95,20 +96,20 @@ def write_page(folder: Path, measured: Measured) -> None:
         stream.write(text)
 
 
-def _shown(value: Any) -> Any:
-    """What the template writes in place of a value: control characters as their escapes."""
+def _shown(value: object) -> object:
+    """Returns what the template writes in place of a value: control characters as their escapes."""
     return several_lines(value) if type(value) is str else value
 
 
-def _part(name):
+def _part(name: str) -> "Markup":
     from markupsafe import Markup
 
     text = resources.files("tfxc.reports").joinpath("templates", name).read_text("utf-8")
     return Markup(text)  # our own file: nothing of it is escaped
 
 
-def _policy():
-    """The Content-Security-Policy: no request at all, and this style and script alone."""
+def _policy() -> str:
+    """Returns the Content-Security-Policy: no request at all, and this style and script alone."""
     sums = {
         name: base64.b64encode(hashlib.sha256(_part(name).encode()).digest()).decode()
         for name in ("report.css", "report.js")
@@ -120,8 +121,9 @@ def _policy():
     )
 
 
-def _head(measured):
-    loaded, summary = measured.loaded, measured.summary()
+def _head(measured: Measured) -> dict[str, Any]:
+    loaded = measured.loaded
+    summary = measured.summary()
     manifest = loaded.manifest
     facts = {"model": ", ".join(f"{kind} {name}" for kind, name in measured.methods())}
     facts["data"] = f"{manifest['name']}: {manifest['num_labels']:,} labels"
@@ -131,39 +133,41 @@ def _head(measured):
     return {
         "title": f"{loaded.folder.path} on {measured.name}",
         "facts": facts,
-        "tiles": _tiles(measured),
+        "tiles": [
+            (name, f"{value:.3f}" if name == "ECE" else f"{100 * value:.1f} %")
+            for name, value in measured.headline().items()
+        ],
         "num_examples": measured.metrics.num_examples,
     }
 
 
-def _tiles(measured):
-    return [
-        (name, f"{value:.3f}" if name == "ECE" else f"{100 * value:.1f} %")
-        for name, value in measured.headline().items()
-    ]
-
-
-def _metrics(measured):
+def _metrics(measured: Measured) -> dict[str, Any]:
     rows, others = measured.metrics.cells()
     columns = sorted({c for cells in rows.values() for c in cells if c}, key=lambda c: int(c[1:]))
     table = [
         # A metric without cut-off stands in the first column, as in ``MetricSuite.table``.
-        (name, [cells.get(column, cells.get("", "") if not place else "")
-                for place, column in enumerate(columns)])
+        (
+            name,
+            [
+                cells.get(column, cells.get("", "") if not place else "")
+                for place, column in enumerate(columns)
+            ],
+        )
         for name, cells in rows.items()
-    ]  # fmt: skip
-    names, found = measured.loaded.vocabulary.names, measured.decisions.found
+    ]
+    names = measured.loaded.vocabulary.names
+    per_label = measured.decisions.per_label
     counts = {name: f"{value:,}" for name, value in measured.metrics.counts().items()}
     return {
         "metric_columns": columns,
         "metric_rows": table,
         "metric_values": {**others, **counts},
-        "decision": str(found.decision),
-        "averages": average_rows(found, names),
+        "decision": str(per_label.decision),
+        "averages": average_rows(per_label, names),
     }
 
 
-def _charts(measured):
+def _charts(measured: Measured) -> dict[str, Any]:
     log = measured.loaded.folder / "metrics.jsonl"
     curves = [
         line_chart(
@@ -186,25 +190,27 @@ def _charts(measured):
     }
 
 
-def _search(measured):
-    """The best settings of the search that the run is of, and which keys matter."""
-    found = measured.search()
-    if found is None:
+def _search(measured: Measured) -> dict[str, Any]:
+    """Returns the best settings of the search that the run is of, and which keys matter."""
+    search = measured.search()
+    if search is None:
         return {"settings": None}
-    keys = list(found["settings"][0]["changes"])
+    keys = list(search["settings"][0]["changes"])
     return {
-        "settings": [shown_cells(row, keys) for row in found["settings"][:_MOST_SETTINGS]],
-        "setting_columns": [f"dev {found['metric']}", *keys],
-        "num_settings": len(found["settings"]),
-        "place": found["place"],
-        "importance": found["importance"],
+        "settings": [shown_cells(row, keys) for row in search["settings"][:_MOST_SETTINGS]],
+        "setting_columns": [f"dev {search['metric']}", *keys],
+        "num_settings": len(search["settings"]),
+        "place": search["place"],
+        "importance": search["importance"],
     }
 
 
-def _frequency_chart(measured):
-    """Mean precision and recall by the power of ten of the training examples; None of one power."""
-    found, counts = measured.decisions.found, measured.loaded.label_counts
-    values = dict(zip(("precision", "recall", "F1"), found.precision_recall_f1(), strict=True))
+def _frequency_chart(measured: Measured) -> Chart | None:
+    """Draws mean precision and recall by the power of ten of the training examples, if several."""
+    per_label = measured.decisions.per_label
+    counts = measured.loaded.label_counts
+    assert counts is not None  # see ``LoadedRun.require_counts``
+    values = dict(zip(("precision", "recall", "F1"), per_label.precision_recall_f1(), strict=True))
     known = ~np.isnan(values["F1"])
     groups = [*means_by_frequency(counts[known], {n: v[known] for n, v in values.items()})]
     if len(groups) < 2:
@@ -220,22 +226,24 @@ def _frequency_chart(measured):
 def _reliability_chart(metric: "Reliability") -> Chart:
     bars = [
         (
-            found.low,
-            found.high,
-            found.correct,
-            f"{found.size:,} predictions of {found.low:.2f} to {found.high:.2f}: "
-            f"mean probability {found.confidence:.3f}, right {found.correct:.3f}",
+            bin.low,
+            bin.high,
+            bin.correct,
+            f"{bin.size:,} predictions of {bin.low:.2f} to {bin.high:.2f}: "
+            f"mean probability {bin.confidence:.3f}, right {bin.correct:.3f}",
         )
-        for found in metric.bins()
+        for bin in metric.bins()
     ]
     axes = Axis("probability", 0, 1), Axis("share that is right", 0, 1)
     return Chart("reliability diagram", *axes, bars=bars, diagonal=True)
 
 
-def _labels(measured):
-    """The table of labels: columns for the script, and the first rows for those who have none."""
-    loaded, found = measured.loaded, measured.decisions.found
-    rows = label_rows(found, loaded.vocabulary.names, loaded.label_counts)
+def _labels(measured: Measured) -> dict[str, Any]:
+    """Returns the table of labels: columns for the script, and first rows for those without it."""
+    loaded = measured.loaded
+    per_label = measured.decisions.per_label
+    assert loaded.label_counts is not None  # see ``LoadedRun.require_counts``
+    rows = label_rows(per_label, loaded.vocabulary.names, loaded.label_counts)
     num_labels = len(rows)
     if num_labels > _MOST_LABELS:
         rows = sorted(rows, key=lambda row: -row[2])[:_MOST_LABELS]
@@ -250,8 +258,9 @@ def _labels(measured):
     }
 
 
-def _mistakes(measured):
-    found, names = measured.decisions.found, measured.loaded.vocabulary.names
+def _mistakes(measured: Measured) -> dict[str, Any]:
+    per_label = measured.decisions.per_label
+    names = measured.loaded.vocabulary.names
     wrong = [
         {
             "number": row + 1,
@@ -263,23 +272,25 @@ def _mistakes(measured):
                 for label, score in zip(ids.tolist(), scores.tolist(), strict=True)
             ],
         }
-        for row, ids, scores, true in most_confident(found)[:MOST_WRONG]
+        for row, ids, scores, true in most_confident(per_label)[:MOST_WRONG]
     ]
     return {
         "confusion_columns": CONFUSION_COLUMNS,
-        "pairs_of_labels": confusion_rows(found, names, _MOST_PAIRS),
-        "num_pairs": len(found.confusions()),
+        "pairs_of_labels": confusion_rows(per_label, names, _MOST_PAIRS),
+        "num_pairs": len(per_label.confusions()),
         "wrong": wrong,
-        "num_wrong": found.num_wrong,
+        "num_wrong": per_label.num_wrong,
         "scores": measured.decisions.scores,
     }
 
 
-def _facts(measured):
+def _facts(measured: Measured) -> dict[str, Any]:
     loaded = measured.loaded
-    manifest, environment = loaded.manifest, loaded.folder.environment()
+    manifest = loaded.manifest
+    environment = loaded.folder.environment()
     times = {"training": f"{measured.summary().get('seconds', 0):,} s"}
-    machine = versions = {}
+    machine = {}
+    versions = {}
     if environment is not None:
         times["finished"] = environment.finished
         versions = {"tfxc": environment.tfxc, "python": environment.python} | environment.packages
@@ -295,5 +306,5 @@ def _facts(measured):
     }
 
 
-def _cut(text):
+def _cut(text: str) -> str:
     return text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + " …"

@@ -13,26 +13,26 @@ _SIDE = 96
 
 
 def pictures_of(open_examples: "Callable[[], Examples]", wanted: set[int]) -> dict[int, str]:
-    """{example: data URI of a PNG} of the wanted images.
+    """Returns {example: data URI of a PNG} of the wanted images.
 
     Args:
         open_examples: function that returns all examples in order; they are images.
         wanted: set of example numbers.
     """
     first = 0
-    found: dict[int, str] = {}
+    pictures: dict[int, str] = {}
     for batch in open_examples().sequential(256) if wanted else ():
         images = batch["features"]
         numbers = [n for n in range(len(images)) if first + n in wanted]
-        found |= {first + n: data_uri(images[n]) for n in numbers}
+        pictures |= {first + n: data_uri(images[n]) for n in numbers}
         first += len(images)
-        if len(found) == len(wanted):
+        if len(pictures) == len(wanted):
             break
-    return found
+    return pictures
 
 
 def data_uri(image: "np.ndarray") -> str:
-    """An image as the address that an ``img`` element takes; large ones are made smaller.
+    """Returns an image as the address that an ``img`` element takes; large ones are made smaller.
 
     Args:
         image: uint8 (height, width, channels), 1 or 3 channels.

@@ -19,7 +19,7 @@ _MAX_LABELS = 60  # of a confusion matrix
 
 
 def pyplot(otherwise: str = "add --no-plots") -> Any:
-    """matplotlib's pyplot, drawing into files.
+    """Returns matplotlib's pyplot, drawing into files.
 
     Args:
         otherwise: for the message: how to go without plots.
@@ -61,8 +61,9 @@ def learning_curves(metrics_file: str | Path, path: str | Path) -> bool:
     if not groups:
         return False
     plots = pyplot()
-    figure, axes = plots.subplots(1, len(groups), figsize=(4.6 * len(groups), 3.6),
-                                  layout="constrained", squeeze=False)  # fmt: skip
+    figure, axes = plots.subplots(
+        1, len(groups), figsize=(4.6 * len(groups), 3.6), layout="constrained", squeeze=False
+    )
     for axis, (title, drawn) in zip(axes[0], groups, strict=True):
         for curve in drawn:
             marker = "." if len(curve.points) < 60 else None
@@ -102,19 +103,20 @@ def curve_of_repetitions(
     plots.close(figure)
 
 
-def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str | Path) -> None:
+def labels_by_frequency(per_label: "PerLabel", label_counts: np.ndarray, path: str | Path) -> None:
     """Draws each label's precision and recall over the number of its training examples.
 
     Where all labels have about as many, it draws the values in ascending order.
     """
-    precision, recall, _ = found.precision_recall_f1()
+    precision, recall, _ = per_label.precision_recall_f1()
     plots = pyplot()
     figure, axes = plots.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
-    occurring = {"precision": found.predicted > 0, "recall": found.true > 0}
+    occurring = {"precision": per_label.predicted > 0, "recall": per_label.true > 0}
     for axis, (name, values) in zip(
         axes, {"precision": precision, "recall": recall}.items(), strict=True
     ):
-        counts, values = label_counts[occurring[name]], values[occurring[name]]
+        counts = label_counts[occurring[name]]
+        values = values[occurring[name]]
         if counts.max(initial=0) < 2 * max(1, counts.min(initial=2**31)):
             axis.plot(np.sort(values), ".", markersize=4)
             axis.set(xlabel="labels, lowest first", title=name)
@@ -131,17 +133,17 @@ def labels_by_frequency(found: "PerLabel", label_counts: np.ndarray, path: str |
     plots.close(figure)
 
 
-def confusion_matrix(found: "PerLabel", names: Sequence[str], path: str | Path) -> bool:
+def confusion_matrix(per_label: "PerLabel", names: Sequence[str], path: str | Path) -> bool:
     """Draws which labels are confused with which, for at most 60 labels; False if there are more.
 
     Rows are true labels and sum to 1; correct predictions are on the diagonal. A name that no font
     of this machine has all characters of is replaced by the label's number.
     """
-    if found.num_labels > _MAX_LABELS:
+    if per_label.num_labels > _MAX_LABELS:
         return False
-    matrix = np.diag(found.hits).astype(np.float64)
-    for true, predicted, count in found.confusions().tolist():
-        if true < found.num_labels:
+    matrix = np.diag(per_label.hits).astype(np.float64)
+    for true, predicted, count in per_label.confusions().tolist():
+        if true < per_label.num_labels:
             matrix[true, predicted] += count
     matrix /= np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     plots = pyplot()
@@ -149,7 +151,8 @@ def confusion_matrix(found: "PerLabel", names: Sequence[str], path: str | Path) 
     figure, axis = plots.subplots(figsize=(side + 0.6, side), layout="constrained")
     image = axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
     places = range(len(matrix))
-    texts, fonts = drawable([one_line(_short(name)) for name in names])
+    short = [name if len(name) <= 18 else name[:17] + "…" for name in names]
+    texts, fonts = drawable([one_line(name) for name in short])
     shown = [plot_text(text) for text in texts]
     axis.set_xticks(places, shown, rotation=90, fontsize=6, family=fonts)
     axis.set_yticks(places, shown, fontsize=6, family=fonts)
@@ -158,7 +161,3 @@ def confusion_matrix(found: "PerLabel", names: Sequence[str], path: str | Path) 
     figure.savefig(path, dpi=130)
     plots.close(figure)
     return True
-
-
-def _short(name):
-    return name if len(name) <= 18 else name[:17] + "…"

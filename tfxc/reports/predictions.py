@@ -30,7 +30,7 @@ KS = tuple(range(1, 11))
 def ranked(
     matrix: scipy.sparse.csr_matrix, k: int, in_order: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k entries of greatest value of each row.
+    """Returns the k entries of greatest value of each row.
 
     Args:
         matrix: CSR (n, num_labels), without an entry twice; explicit zeros count as entries.
@@ -52,11 +52,13 @@ def ranked(
     # Unsigned integers and booleans have no negative.
     order = np.lexsort((ties, -matrix.data.astype(np.float64), rows))
     ranks = np.arange(len(rows)) - matrix.indptr[rows]
-    kept = ranks < k
+    first = ranks < k
     ids = np.full((len(counts), k), -1, np.int32)
     scores = np.full((len(counts), k), -np.inf, np.float32)
-    places, kept_order = (rows[kept], ranks[kept]), order[kept]
-    ids[places], scores[places] = matrix.indices[kept_order], matrix.data[kept_order]
+    places = (rows[first], ranks[first])
+    entries = order[first]
+    ids[places] = matrix.indices[entries]
+    scores[places] = matrix.data[entries]
     return ids, scores
 
 
@@ -71,7 +73,7 @@ def measure_predictions(
     reader: str | None = None,
     reader_options: Mapping[str, Any] | None = None,
 ) -> tuple[MetricSuite, dict[str, np.ndarray]]:
-    """Metrics of a file of predictions against the true labels.
+    """Returns metrics of a file of predictions against the true labels.
 
     Args:
         predictions: see ``read_predictions``; entries of a matrix are the scores of the predicted
@@ -100,7 +102,9 @@ def measure_predictions(
         >>> round(100 * suite.result()["P@1"], 2)    # doctest: +SKIP
         84.36
     """
-    sources = {truth: _read_labels(truth, "test", reader, reader_options or {})}
+    sources: dict[str | Path, Any] = {
+        truth: _read_labels(truth, "test", reader, reader_options or {})
+    }
     if train_labels is not None:
         sources[train_labels] = _read_labels(train_labels, "train", reader, reader_options or {})
     predicted: Any = read_predictions(predictions)
@@ -118,28 +122,32 @@ def measure_predictions(
     _check_shape(predicted.shape == labels.shape, predicted, labels, predictions, truth)
     if not predicted.shape[0]:
         raise DataError("there is no row", where=predictions, fix="give a row for each example")
-    counts = rows = None
+    counts = None
+    rows = None
     if train_labels is not None:
         train = sources[train_labels]
         fits = train.shape[1] == labels.shape[1]
         _check_shape(fits, train, labels, train_labels, truth)
-        counts, rows = np.bincount(train.indices, minlength=train.shape[1]), train.shape[0]
+        counts = np.bincount(train.indices, minlength=train.shape[1])
+        rows = train.shape[0]
     plain = build_metrics(ks, counts, rows, propensity)
     suite = MetricSuite([*plain.metrics, RecallOfAll(ks)])
     parts = []
     with Progress("evaluating", labels.shape[0], "examples") as progress:
         for start in range(0, labels.shape[0], _BATCH):
             true = labels[start : start + _BATCH]
-            found = ranked(predicted[start : start + _BATCH], max(ks), in_order=by_name)
-            batch = (*found, pad_labels(true.indptr, true.indices))
+            best = ranked(predicted[start : start + _BATCH], max(ks), in_order=by_name)
+            batch = (*best, pad_labels(true.indptr, true.indices))
             suite.update(*batch)
             parts.append(suite.per_example(*batch))
             progress.advance(true.shape[0])
     return suite, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _read_labels(path, role, reader, options):
-    """A matrix of labels, or a list of the names of each example's labels."""
+def _read_labels(
+    path: str | Path, role: str, reader: str | None, options: Mapping[str, Any]
+) -> scipy.sparse.csr_matrix | list[list[str]]:
+    """Returns a matrix of labels, or a list of the names of each example's labels."""
     if Path(path).suffix == ".npz" and reader is None:
         return label_matrix(load_sparse(path), path)
     wanted = Wanted(options.get("text_field"), options.get("labels_field"))
@@ -153,8 +161,8 @@ def _read_labels(path, role, reader, options):
     ]
 
 
-def _columns(sources, label_names):
-    """{name: column} of the labels of matrices and lists; of lists alone, of all their names."""
+def _columns(sources: Sequence[Any], label_names: str | Path | None) -> dict[str, int]:
+    """Returns {name: column} of the labels of matrices and lists; of lists alone, of all names."""
     width = next((source.shape[1] for source in sources if scipy.sparse.issparse(source)), None)
     if label_names is not None:
         names = LabelVocabulary.load(label_names).names
@@ -165,15 +173,17 @@ def _columns(sources, label_names):
                 fix="give one name per line, for every column",
             )
     elif width is not None:
-        names = map(str, range(width))
+        names = [str(column) for column in range(width)]
     else:
         lists = (s.labels if isinstance(s, ListedLabels) else s for s in sources)
         names = sorted({name for rows in lists for row in rows for name in row})
     return {name: column for column, name in enumerate(names)}
 
 
-def _matrix_of_names(lists, columns, path):
-    """The matrix of true labels; those without a column get the next ones: none is predicted."""
+def _matrix_of_names(
+    lists: list[list[str]], columns: dict[str, int], path: str | Path
+) -> scipy.sparse.csr_matrix:
+    """Returns the matrix of true labels; those without a column, never predicted, get the next."""
     if any(lists) and not any(name in columns for row in lists for name in row):
         raise _no_column(next(filter(None, lists))[0], path)
     ids = [sorted({columns.setdefault(name, len(columns)) for name in row}) for row in lists]
@@ -184,8 +194,10 @@ def _matrix_of_names(lists, columns, path):
     )
 
 
-def _matrix_of_predictions(predicted, columns, path):
-    """The matrix of scores, entries of a row in the order of the file."""
+def _matrix_of_predictions(
+    predicted: ListedLabels, columns: Mapping[str, int], path: str | Path
+) -> scipy.sparse.csr_matrix:
+    """Returns the matrix of scores, entries of a row in the order of the file."""
     names = list(itertools.chain.from_iterable(predicted.labels))
     wrong = next((name for name in names if name not in columns), None)
     if wrong is not None:
@@ -196,7 +208,7 @@ def _matrix_of_predictions(predicted, columns, path):
     return scipy.sparse.csr_matrix((scores, indices, bounds), (len(predicted.labels), len(columns)))
 
 
-def _no_column(name, path):
+def _no_column(name: str, path: str | Path) -> DataError:
     return DataError(
         f"the label {name!r} has no column in the matrices",
         where=path,
@@ -204,7 +216,13 @@ def _no_column(name, path):
     )
 
 
-def _check_shape(fits, matrix, truth, path, where_truth):
+def _check_shape(
+    fits: bool,
+    matrix: scipy.sparse.csr_matrix,
+    truth: scipy.sparse.csr_matrix,
+    path: str | Path,
+    where_truth: str | Path,
+) -> None:
     if fits:
         return
     raise DataError(
@@ -215,5 +233,5 @@ def _check_shape(fits, matrix, truth, path, where_truth):
     )
 
 
-def _shown(matrix):
+def _shown(matrix: scipy.sparse.csr_matrix) -> str:
     return f"{matrix.shape[0]:,} x {matrix.shape[1]:,}"

@@ -32,7 +32,8 @@ class RepetitionCurve:
 
     def update(self, batch: Mapping[str, Any]) -> None:
         """Searches a batch, as ``RunModel.stream`` yields it, with each number of repetitions."""
-        scores, head = self._model.search_scores(batch["features"]), self._model.head
+        scores = self._model.search_scores(batch["features"])
+        head = self._model.head
         for count, suite in enumerate(self._suites, start=1):
             k = suite.min_predictions
             ids, totals = head.search_top_k(scores, k, self._method, most=count)
@@ -51,7 +52,7 @@ class RepetitionCurve:
 
         names = [n for n in self._suites[0].names if n.startswith("P@") and "/" not in n]
         results = [suite.result() for suite in self._suites]
-        table = [(r, *(found[n] for n in names)) for r, found in enumerate(results, start=1)]
+        table = [(r, *(result[n] for n in names)) for r, result in enumerate(results, start=1)]
         columns = ("repetitions", *names)
         with atomic_files(folder) as scratch:
             write_csv(scratch / "repetitions.csv", columns, table)

@@ -4,7 +4,7 @@ Or, with a penalty below zero, how much they have to be preferred: labels withou
 are never wrong in training, and may rank first for examples they do not belong to.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
 _AWAY = 4.0  # more than two cosines can differ by
-_STEPS, _MOST = 100, 1.0  # of the penalties that are tried, in either direction
+# of the penalties that are tried, in either direction
+_STEPS = 100
+_MOST = 1.0
 
 
 class Calibrated(NamedTuple):
@@ -33,7 +35,7 @@ class Calibrated(NamedTuple):
     before: tuple[float, float]
     after: tuple[float, float]
 
-    def __str__(self):
+    def __str__(self) -> str:
         parts = (f"{100 * a:.2f} / {100 * b:.2f}" for a, b in (self.before, self.after))
         return (
             f"seen_penalty {self.penalty:g}: R@1 of trained / untrained labels {' -> '.join(parts)}"
@@ -43,7 +45,7 @@ class Calibrated(NamedTuple):
 def calibrate_penalty(
     loaded: "LoadedRun", rows: "Examples", batch_size: int, excluded: "Excluded | None" = None
 ) -> Calibrated:
-    """The penalty with the highest harmonic mean of the recall of trained and untrained labels.
+    """Finds the penalty with the best harmonic mean of the recall of trained and untrained labels.
 
     The loaded model searches with it from then on. Each example is searched twice, for its best
     label of either kind; the penalty decides between the two.
@@ -61,22 +63,27 @@ def calibrate_penalty(
     ECCV 2016, arXiv 1605.04253 ("calibrated stacking").
     """
     head = loaded.model.head
-    found: list[_Best] = []
-    for sign in (-1.0, 1.0):
-        head.penalty.assign(sign * _AWAY)
-        found.append(_best(loaded, rows, batch_size, excluded))
-    trained, untrained = found
+    head.penalty.assign(-_AWAY)
+    trained = _best(loaded, rows, batch_size, excluded)
+    head.penalty.assign(_AWAY)
+    untrained = _best(loaded, rows, batch_size, excluded)
     if not trained.true.any() or not untrained.true.any():
         missing = "untrained" if trained.true.any() else "trained"
         raise ConfigError(
-            f"examples of trained and of untrained labels expected, found none of {missing} ones",
+            f"there are no examples of {missing} labels, and a penalty weighs trained against "
+            "untrained ones",
             where="--calibrate",
             fix="train with data.held_out_labels, or name a file with such examples",
         )
     scale = float(head.scale)
     margin = trained.scores / scale - _AWAY - (untrained.scores / scale)
-    recalls = {penalty: _recalls(trained, untrained, margin > penalty) for penalty in _grid()}
-    best = max(recalls, key=lambda penalty: (_harmonic_mean(*recalls[penalty]), -abs(penalty)))
+    grid = [_MOST * step / _STEPS for step in range(-_STEPS, _STEPS + 1)]
+    recalls = {penalty: _recalls(trained, untrained, margin > penalty) for penalty in grid}
+    means = {
+        penalty: 2 * first * second / (first + second) if first + second else 0.0
+        for penalty, (first, second) in recalls.items()
+    }
+    best = max(means, key=lambda penalty: (means[penalty], -abs(penalty)))
     head.penalty.assign(best)
     return Calibrated(best, recalls[0.0], recalls[best])
 
@@ -93,20 +100,12 @@ def check_run(loaded: "LoadedRun", option: str) -> None:
     """
     head = loaded.config.head
     if head is None or head.name != "label_text":
-        found = "none" if head is None else repr(head.name)
+        of_run = "no head" if head is None else f"head {head.name!r}"
         raise ConfigError(
-            f"a run with head 'label_text' expected with {option}, found one with head {found}",
+            f"{option} is for head 'label_text', but the run has {of_run}",
             where=loaded.folder.path,
             fix="leave it out",
         )
-
-
-def _harmonic_mean(one, other):
-    return 2 * one * other / (one + other) if one + other else 0.0
-
-
-def _grid():
-    return [_MOST * step / _STEPS for step in range(-_STEPS, _STEPS + 1)]
 
 
 class _Best(NamedTuple):
@@ -117,7 +116,9 @@ class _Best(NamedTuple):
     true: np.ndarray
 
 
-def _best(loaded: Any, rows: Any, batch_size: int, excluded: Any) -> _Best:
+def _best(
+    loaded: "LoadedRun", rows: "Examples", batch_size: int, excluded: "Excluded | None"
+) -> _Best:
     searcher = Searcher(loaded.model, 1, excluded=excluded)
     is_trained = loaded.model.head.trained.numpy() > 0
     wanted = float(loaded.model.head.penalty.value) < 0  # the kind that comes first
@@ -132,9 +133,9 @@ def _best(loaded: Any, rows: Any, batch_size: int, excluded: Any) -> _Best:
 
 
 def _recalls(trained: _Best, untrained: _Best, chosen: np.ndarray) -> tuple[float, float]:
-    """Recall of the best label where the trained one is chosen, and of the others."""
-    found = []
+    """Returns recall of the best label where the trained one is chosen, and of the others."""
+    recalls = []
     for kind, mask in ((trained, chosen), (untrained, ~chosen)):
         some = kind.true > 0
-        found.append(float(ratio(kind.hits & mask, kind.true)[some].mean()))
-    return found[0], found[1]
+        recalls.append(float(ratio(kind.hits & mask, kind.true)[some].mean()))
+    return recalls[0], recalls[1]

@@ -1,7 +1,7 @@
 """The tables of a report: CSV files, and their most telling rows as Markdown."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ WRONG_COLUMNS = ("example", "true", "predicted", "scores", "text")
 
 def write_tables(
     folder: str | Path,
-    found: "PerLabel",
+    per_label: "PerLabel",
     names: Sequence[str],
     label_counts: np.ndarray,
     texts: Mapping[int, str],
@@ -31,7 +31,7 @@ def write_tables(
 
     Args:
         folder: an existing folder.
-        found: ``metrics.per_label.PerLabel``.
+        per_label: ``metrics.per_label.PerLabel``.
         names: label names by id.
         label_counts: (num_labels,) training examples of each.
         texts: {example: text} of wrong examples, possibly empty.
@@ -41,9 +41,9 @@ def write_tables(
         The rows of the three.
     """
     rows = (
-        label_rows(found, names, label_counts),
-        confusion_rows(found, names),
-        wrong_rows(found, names, texts),
+        label_rows(per_label, names, label_counts),
+        confusion_rows(per_label, names),
+        wrong_rows(per_label, names, texts),
     )
     heads = (LABEL_COLUMNS, CONFUSION_COLUMNS, wrong_columns(scores))
     for name, head, part in zip(("labels", "confusions", "wrong"), heads, rows, strict=True):
@@ -52,17 +52,18 @@ def write_tables(
 
 
 def wrong_columns(scores: str) -> tuple[str, ...]:
-    """The head of the table of wrong examples, whose scores are called so."""
+    """Returns the head of the table of wrong examples, whose scores are called so."""
     return tuple(scores if name == "scores" else name for name in WRONG_COLUMNS)
 
 
-def average_rows(found: "PerLabel", names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """Rows of average, precision, recall and F1: micro, macro, samples; of two labels also binary.
+def average_rows(per_label: "PerLabel", names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Returns precision, recall and F1 of micro, macro, samples; of two labels also of binary.
 
     See ``tfxc.metrics.classification.Classification``.
     """
-    classification = found.classification
-    values, rows = classification.result(), []
+    classification = per_label.classification
+    values = classification.result()
+    rows = []
     titles = {average: average for average in ("binary", "micro", "macro", "samples")}
     if classification.positive is not None:
         titles["binary"] = f"binary ({one_line(names[classification.positive])})"
@@ -73,22 +74,22 @@ def average_rows(found: "PerLabel", names: Sequence[str]) -> list[tuple[Any, ...
 
 
 def label_rows(
-    found: "PerLabel", names: Sequence[str], label_counts: np.ndarray
+    per_label: "PerLabel", names: Sequence[str], label_counts: np.ndarray
 ) -> list[tuple[Any, ...]]:
-    """A row per label that occurs or is predicted, rarest F1 first.
+    """Returns a row per label that occurs or is predicted, rarest F1 first.
 
     Args:
-        found: ``metrics.per_label.PerLabel``.
+        per_label: ``metrics.per_label.PerLabel``.
         names: label names by id.
         label_counts: (num_labels,) training examples of each.
 
     Returns:
         List of tuples, see ``LABEL_COLUMNS``.
     """
-    precision, recall, f1 = found.precision_recall_f1()
+    precision, recall, f1 = per_label.precision_recall_f1()
     shown = np.flatnonzero(~np.isnan(f1))
-    shown = shown[np.lexsort((shown, -found.true[shown], f1[shown]))]
-    columns = (label_counts, found.true, found.predicted, found.hits)
+    shown = shown[np.lexsort((shown, -per_label.true[shown], f1[shown]))]
+    columns = (label_counts, per_label.true, per_label.predicted, per_label.hits)
     return [
         (
             names[label],
@@ -100,30 +101,30 @@ def label_rows(
 
 
 def confusion_rows(
-    found: "PerLabel", names: Sequence[str], most: int | None = None
+    per_label: "PerLabel", names: Sequence[str], most: int | None = None
 ) -> list[tuple[Any, ...]]:
-    """A row per pair of confused labels, most frequent first; see ``CONFUSION_COLUMNS``.
+    """Returns a row per pair of confused labels, most frequent first; see ``CONFUSION_COLUMNS``.
 
     Args:
-        found: ``metrics.per_label.PerLabel``.
+        per_label: ``metrics.per_label.PerLabel``.
         names: label names by id.
         most: at most this many; None = all.
     """
     return [
         (label_name(names, a), label_name(names, b), n)
-        for a, b, n in found.confusions()[:most].tolist()
+        for a, b, n in per_label.confusions()[:most].tolist()
     ]
 
 
-def most_confident(found: "PerLabel") -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """``PerLabel.wrong``, highest score first."""
-    return sorted(found.wrong, key=lambda wrong: -max(wrong[2], default=-np.inf))
+def most_confident(per_label: "PerLabel") -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Returns ``PerLabel.wrong``, highest score first."""
+    return sorted(per_label.wrong, key=lambda wrong: -max(wrong[2], default=-np.inf))
 
 
 def wrong_rows(
-    found: "PerLabel", names: Sequence[str], texts: Mapping[int, str]
+    per_label: "PerLabel", names: Sequence[str], texts: Mapping[int, str]
 ) -> list[tuple[Any, ...]]:
-    """A row per wrong example, the most confident first; see ``WRONG_COLUMNS``.
+    """Returns a row per wrong example, the most confident first; see ``WRONG_COLUMNS``.
 
     Args:
         texts: {example: text}, possibly empty.
@@ -136,7 +137,7 @@ def wrong_rows(
             "; ".join(f"{score:.4g}" for score in scores.tolist()),
             texts.get(row, ""),
         )
-        for row, ids, scores, true in most_confident(found)
+        for row, ids, scores, true in most_confident(per_label)
     ]
 
 
@@ -149,7 +150,7 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Sequence[tuple[Any
 
 
 def markdown(columns: Sequence[str], rows: Sequence[tuple[Any, ...]], most: int = 20) -> str:
-    """The first rows as a Markdown table; the number of rows left out is given.
+    """Returns the first rows as a Markdown table; the number of rows left out is given.
 
     Example:
         >>> print(markdown(("a", "b"), [("x", 0.5)]))
@@ -164,11 +165,11 @@ def markdown(columns: Sequence[str], rows: Sequence[tuple[Any, ...]], most: int 
     return "\n".join(lines)
 
 
-def _line(cells):
+def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _cell(value):
+def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     text = " ".join(str(value).split())
@@ -176,5 +177,5 @@ def _cell(value):
 
 
 def label_name(names: Sequence[str], label: int) -> str:
-    """The name of a label, or what stands for one that training does not know."""
+    """Returns the name of a label, or what stands for one that training does not know."""
     return names[label] if label < len(names) else "(not seen in training)"

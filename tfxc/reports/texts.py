@@ -10,20 +10,20 @@ if TYPE_CHECKING:
 
 
 def texts_of(open_reader: "Callable[[], Reader]", wanted: set[int]) -> dict[int, str]:
-    """{example: text} of the wanted examples; empty if they are not texts, or the file is gone.
+    """Returns {example: text} of the wanted examples; empty without texts, or without the file.
 
     Args:
         open_reader: function that returns a ``Reader`` of all examples in order.
         wanted: set of example numbers.
     """
     first = 0
-    found: dict[int, str] = {}
+    texts: dict[int, str] = {}
     try:
         for chunk in open_reader().chunks() if wanted else ():
             if chunk.texts is None:
                 return {}
-            found |= {first + n: t for n, t in enumerate(chunk.texts) if first + n in wanted}
+            texts |= {first + n: t for n, t in enumerate(chunk.texts) if first + n in wanted}
             first += len(chunk)
     except UserError:
         return {}
-    return found
+    return texts

@@ -35,7 +35,9 @@ class CheckpointFiles:
     """
 
     def __init__(self, folder: Path, prefix: str, variables: "Sequence[tf.Variable]" = ()) -> None:
-        self.folder, self.prefix, self._variables = folder, prefix, list(variables)
+        self.folder = folder
+        self.prefix = prefix
+        self._variables = list(variables)
 
     @functools.cached_property
     def checkpoint(self) -> "tf.train.Checkpoint":
@@ -51,7 +53,7 @@ class CheckpointFiles:
         return tf.train.Checkpoint(variables=small)
 
     @functools.cached_property
-    def _tables(self):
+    def _tables(self) -> "dict[str, tf.Variable]":
         """The large variables by name."""
         from tfxc.ops.tables.saved_tables import is_large
 
@@ -88,12 +90,12 @@ class CheckpointFiles:
         others = table_shapes(f"{self._path(step)}{_TABLES}").keys() - self._tables.keys()
         if others:
             raise ValueError(
-                f"{len(self._tables)} large variables expected, found {len(others)} more"
+                f"the checkpoint has {len(others)} large variables more than the model"
             )
         read_tables(f"{self._path(step)}{_TABLES}", self._tables)
 
     def shapes(self, step: int) -> dict[int, list[int]]:
-        """Shapes of the variables of a step, by their places.
+        """Returns shapes of the variables of a step, by their places.
 
         Raises:
             ValueError, tf.errors.OpError: the files cannot be read.
@@ -104,8 +106,8 @@ class CheckpointFiles:
 
         path = str(self._path(step))
         small = tf.train.load_checkpoint(path).get_variable_to_shape_map()
-        found = {**small, **table_shapes(f"{path}{_TABLES}")}
-        places = ((re.fullmatch(_name(r"(\d+)"), name), shape) for name, shape in found.items())
+        shapes = {**small, **table_shapes(f"{path}{_TABLES}")}
+        places = ((re.fullmatch(_name(r"(\d+)"), name), shape) for name, shape in shapes.items())
         return {int(place[1]): shape for place, shape in places if place}
 
     def load_weights(self, step: int, model: "XCModel") -> None:
@@ -128,7 +130,7 @@ class CheckpointFiles:
         places = (self.content(step) or {}).get("progress", {}).get("weights")
         if places is None:
             raise CheckpointError(
-                "all weights in one file expected, found weights sharded over replicas",
+                "the weights of this checkpoint are sharded over replicas",
                 where=path,
                 fix="evaluate the finished run",
             )
@@ -140,7 +142,8 @@ class CheckpointFiles:
                 where=path,
                 fix="restore the run's own config.json",
             )
-        values, tables = tf.train.load_checkpoint(str(path)), {}
+        values = tf.train.load_checkpoint(str(path))
+        tables = {}
         for variable, place in zip(variables, places, strict=True):
             if is_large(variable):
                 tables[_name(place)] = variable
@@ -149,11 +152,11 @@ class CheckpointFiles:
         read_tables(f"{path}{_TABLES}", tables)
 
     def finished(self, step: int) -> bool:
-        """Whether all files of a step were once written."""
+        """Tells whether all files of a step were once written."""
         return self._path(step).with_name(f"{self._path(step).name}.json").is_file()
 
     def content(self, step: int) -> dict[str, Any] | None:
-        """What the ``.json`` file of a step holds; None if it is damaged."""
+        """Returns what the ``.json`` file of a step holds; None if it is damaged."""
         try:
             content = read_json(f"{self._path(step)}.json")
             written = content.pop("sha256")
@@ -162,7 +165,7 @@ class CheckpointFiles:
         return content if written == _hash(content) else None
 
     def problem(self, step: int, hashes: bool = True) -> str | None:
-        """What is wrong with the files of a finished step, or None.
+        """Returns what is wrong with the files of a finished step, or None.
 
         Args:
             hashes: whether the files are read; their sizes are looked at in any case.
@@ -170,32 +173,32 @@ class CheckpointFiles:
         content = self.content(step)
         if content is None:
             return f"{self._path(step).name}.json is damaged"
-        for name, expected in content["files"].items():
+        for name, record in content["files"].items():
             path = self.folder / name
             if not path.is_file():
                 return f"{name} is missing"
             size = path.stat().st_size
-            if size != expected["size"]:
-                return f"{name} has {size:,} bytes, {expected['size']:,} expected"
-            if hashes and checksum(path) != expected["sha256"]:
+            if size != record["size"]:
+                return f"{name} has {size:,} bytes instead of {record['size']:,}"
+            if hashes and checksum(path) != record["sha256"]:
                 return f"{name} is damaged: its SHA-256 checksum does not match"
         return None
 
     def steps(self) -> set[int]:
-        """Steps of which there are any files, a set."""
+        """Returns steps of which there are any files, a set."""
         names = [path.name for path in self.folder.glob(f"{self.prefix}-*")]
-        found = (re.fullmatch(rf"{self.prefix}-(\d+)(\..*|_temp.*)", name) for name in names)
-        return {int(match[1]) for match in found if match}
+        matches = (re.fullmatch(rf"{self.prefix}-(\d+)(\..*|_temp.*)", name) for name in names)
+        return {int(match[1]) for match in matches if match}
 
     def finished_steps(self) -> list[int]:
-        """Steps of which all files were once written, ascending."""
+        """Returns steps of which all files were once written, ascending."""
         return sorted(step for step in self.steps() if self.finished(step))
 
     def remove_all_but(self, step: int, count: int) -> None:
         """Removes all but the files of the last ``count`` finished steps up to ``step``."""
-        known = [other for other in self.finished_steps() if other <= step]
-        for other in self.steps() - set(known[max(0, len(known) - count) :]):
-            self.remove(other)
+        finished = [number for number in self.finished_steps() if number <= step]
+        for number in self.steps() - set(finished[max(0, len(finished) - count) :]):
+            self.remove(number)
 
     def remove(self, step: int) -> None:
         """Removes the files of a step, and what a failed ``save`` has left of them."""
@@ -206,17 +209,17 @@ class CheckpointFiles:
             else:
                 path.unlink(missing_ok=True)
 
-    def _path(self, step):
+    def _path(self, step: int) -> Path:
         return self.folder / f"{self.prefix}-{step}"
 
 
 def shard_prefixes(folder: Path) -> set[str]:
-    """Prefixes of the files of shards, of all steps."""
+    """Returns prefixes of the files of shards, of all steps."""
     return {path.stem.rpartition("-")[0] for path in folder.glob("shard-*.json")}
 
 
 def problem_of_shards(folder: Path, step: int) -> str | None:
-    """What is wrong with the shards of a step's checkpoint, or None; there may be no shards."""
+    """Returns what is wrong with the shards, if any, of a step's checkpoint, or None."""
     files = {name: CheckpointFiles(folder, name) for name in sorted(shard_prefixes(folder))}
     there = [name for name, shard in files.items() if shard.finished(step)]
     counts = {int(name.rpartition("-")[2]) for name in there}
@@ -228,11 +231,11 @@ def problem_of_shards(folder: Path, step: int) -> str | None:
     return next((problem for problem in problems if problem), None)
 
 
-def _hash(content):
+def _hash(content: dict[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _name(place):
-    """The name of a variable in TensorFlow's files."""
+def _name(place: int | str) -> str:
+    """Returns the name of a variable in TensorFlow's files."""
     return f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE"

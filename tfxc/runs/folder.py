@@ -3,9 +3,9 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tfxc.core.config import Config, parse_config
 from tfxc.core.environment import Environment
@@ -14,14 +14,7 @@ from tfxc.core.messages import OUTPUT
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local, is_inside, make_folder, write_errors
 from tfxc.core.storage.locks import holder, is_held, locked, sweep
-from tfxc.core.storage.ownership import (
-    LOCKS,
-    check_kind,
-    check_own,
-    clear_owned,
-    is_kind,
-    lock_of,
-)
+from tfxc.core.storage.ownership import LOCKS, check_kind, check_own, clear_owned, is_kind, lock_of
 from tfxc.core.storage.reading import (
     existing_file,
     read_errors,
@@ -54,12 +47,16 @@ _RESTORE = "restore it from a copy, or train again with --fresh"
 _FREE_KEYS = {
     "": {"about", "run", "evaluation"},
     "training": {
-        "log_every", "evaluate_every", "checkpoint_every", "devices", "keep_checkpoints",
+        "log_every",
+        "evaluate_every",
+        "checkpoint_every",
+        "devices",
+        "keep_checkpoints",
         "trackers",
     },
     "data": {"where", "rehearsal", "max_line_bytes"},
     "recipe": {"memory_gb", "threads"},
-}  # fmt: skip
+}
 
 
 class RunFolder(RunWriter):
@@ -107,18 +104,18 @@ class RunFolder(RunWriter):
                     self._remove_scratch()
             yield
 
-    def _busy(self, process):
+    def _busy(self, process: str) -> NoReturn:
         raise CheckpointError(
             f"{process} is writing into this run",
             where=self.path,
             fix="wait until it has ended, stop it, or choose another folder with --set run=...",
         )
 
-    def _remove_scratch(self):
+    def _remove_scratch(self) -> None:
         """Removes what an earlier process left when it was killed, locks of runs in it as well."""
         sweep(self.path, LOCKS, alone=True)
-        found = [*self.path.glob(f".new-{WEIGHTS}"), *self.path.glob(".removed-*")]
-        for path in [*found, *self.path.glob("checkpoints/*_temp")]:
+        leftovers = [*self.path.glob(f".new-{WEIGHTS}"), *self.path.glob(".removed-*")]
+        for path in [*leftovers, *self.path.glob("checkpoints/*_temp")]:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -127,7 +124,7 @@ class RunFolder(RunWriter):
     def finished(
         self, config: Config, data_folder: str | Path, fresh: bool = False
     ) -> dict[str, Any] | None:
-        """The summary if the run is finished, which is reported; None if there is work to do.
+        """Returns the summary if the run is finished, and says so; None if there is work to do.
 
         Args:
             config: ``Config``.
@@ -169,10 +166,14 @@ class RunFolder(RunWriter):
         self.check(config, fresh)
         self.check_data(data_folder, fresh=fresh)
         extended = not fresh and self.extended_from(config)
-        other = fresh or (self._changed(config) and not extended)
-        if self.path.exists() and (other or self._changed_data(data_folder)):
+        replaced = fresh or (self._changed(config) and not extended)
+        if self.path.exists() and (replaced or self._changed_data(data_folder)):
             with self.locked():
-                self._check_inner_runs_unlocked()
+                # A part of the run may be in training by another process.
+                for part in self._inner_runs():
+                    process = holder(lock_of(part.path))
+                    if process is not None:
+                        part._busy(process)
                 clear_owned(self.path, KIND, keep=() if fresh else (TEACHER,))
         self.mark()
         if extended:
@@ -210,17 +211,18 @@ class RunFolder(RunWriter):
         if fresh or changed:
             check_own(self.path, KIND)
         if not fresh and changed and self.has_progress() and not self.extended_from(config):
-            old, new = _tree(self.config()), _tree(config)
+            old = _tree(self.config())
+            new = _tree(config)
             shown = ", ".join(f"{k} ({old.get(k)!r} -> {new.get(k)!r})" for k in changed[:4])
             alone = " and without --repetition" if self._inner_runs() else ""
             raise CheckpointError(
-                f"contains a run of another config; changed: {shown}",
+                f"this run was trained with other settings: {shown}",
                 where=self.path,
                 fix=f"choose another folder with --set run=..., or start over with --fresh{alone}",
             )
 
     def extended_from(self, config: Config) -> float | None:
-        """Epochs of the run, where all that a config changes of it is more of them; else None."""
+        """Returns the epochs of the run where a config has more of them, and nothing else new."""
         if not is_kind(self.path, KIND) or self._changed(config) != ["training.epochs"]:
             return None
         epochs = self.config().training.epochs
@@ -237,22 +239,21 @@ class RunFolder(RunWriter):
             part.check_extendable()
         if not parts and self.summary() and not self.has_checkpoint():
             raise CheckpointError(
-                "a checkpoint of the end of the training expected, from which more epochs go on, "
-                "found none",
+                "this finished run has kept no checkpoint from which more epochs could go on",
                 where=self.path,
                 fix="begin another run from its weights with recipe.start, or train it again with "
                 "--fresh and training.keep_checkpoints=1",
             )
 
     def has_checkpoint(self) -> bool:
-        """Whether a checkpoint was written and kept, intact or not."""
+        """Tells whether a checkpoint was written and kept, intact or not."""
         return bool(self._checkpoints().finished_steps())
 
-    def _checkpoints(self):
+    def _checkpoints(self) -> CheckpointFiles:
         return CheckpointFiles(self / "checkpoints", "ckpt")
 
     def has_step(self, step: int | None) -> bool:
-        """Whether there is a checkpoint of a step; of None, whether the run is finished."""
+        """Tells whether there is a checkpoint of a step; of None, whether the run is finished."""
         if step is None:
             return self.summary() is not None
         return step in self._checkpoints().finished_steps()
@@ -272,9 +273,9 @@ class RunFolder(RunWriter):
             part.check_step(step, where)
         steps = [] if parts else self._checkpoints().finished_steps()
         if not parts and step not in steps:
-            there = f"those of {', '.join(map(str, steps))}" if steps else "none"
+            known = f"those of {', '.join(map(str, steps))}" if steps else "none"
             raise CheckpointError(
-                f"{where}: a checkpoint of step {step} expected, found {there}",
+                f"{where}: there is no checkpoint of step {step}; the run has {known}",
                 where=self.path,
                 fix="choose one of these"
                 if steps
@@ -300,14 +301,13 @@ class RunFolder(RunWriter):
         if problem:
             raise CheckpointError(problem, where=self.path, fix="choose another step")
         steps = self._checkpoints().finished_steps()
-        later = [other for other in steps if other > step]
+        later = [number for number in steps if number > step]
         end = (self.summary() or {}).get("steps", steps[-1]) > step
         if (later or end) and not may_drop:
             lost = ["the weights of the end"] if end and self.summary() else []
-            lost = [*(f"the checkpoint of step {other}" for other in later), *lost]
+            lost = [*(f"the checkpoint of step {number}" for number in later), *lost]
             raise ConfigError(
-                f"--drop-later expected with step {step}, as what comes after it would be "
-                f"removed: {', '.join(lost)}; found none",
+                f"to go back to step {step} removes what comes after it: {', '.join(lost)}",
                 where="--from-step",
                 fix="add --drop-later, or copy the run first",
             )
@@ -324,20 +324,16 @@ class RunFolder(RunWriter):
         if not self.chief:
             return
         steps = self._checkpoints().finished_steps()
-        best = self._best_step(steps[-1])
+        content = self._checkpoints().content(steps[-1]) or {}
+        progress = content.get("progress") or self.summary() or {}
+        best = progress.get("best_step", 0)  # 0 where no weights were the best, or it is not known
         # A finished run must have weights: killed anywhere here, it is an unfinished one.
         self.reopen()
         if self.config().training.keep == "last" or not 0 < best <= step:
             (self / WEIGHTS).unlink(missing_ok=True)
-        for other in sorted((other for other in steps if other > step), reverse=True):
+        for later in sorted((number for number in steps if number > step), reverse=True):
             for name in ("ckpt", *shard_prefixes(self / "checkpoints")):
-                CheckpointFiles(self / "checkpoints", name).remove(other)
-
-    def _best_step(self, newest):
-        """The step of the kept weights; 0 where none was the best, or that is not known."""
-        content = self._checkpoints().content(newest)
-        progress = (content or {}).get("progress") or self.summary() or {}
-        return progress.get("best_step", 0)
+                CheckpointFiles(self / "checkpoints", name).remove(later)
 
     def check_data(
         self, data_folder: str | Path, needed: set[str] | None = None, fresh: bool = False
@@ -364,15 +360,15 @@ class RunFolder(RunWriter):
                 "ones: in another folder, or with --fresh",
             )
 
-    def _changed_data(self, data_folder, needed=None):
-        """Names of the fingerprints in which data differ from the run's; none without a run."""
+    def _changed_data(self, data_folder: str | Path, needed: set[str] | None = None) -> list[str]:
+        """Returns names of the fingerprints in which data differ from those of the run, if any."""
         path = self / "assets" / MANIFEST_FILE
         if not path.is_file():
             return []
-        own = read_record(path, Manifest, fix=_RESTORE, error=CheckpointError).fingerprints
-        found = Manifest.load(data_folder).fingerprints
-        keys = sorted({*own, *found} if needed is None else needed)
-        return [key for key in keys if own and own.get(key) != found.get(key)]
+        of_run = read_record(path, Manifest, fix=_RESTORE, error=CheckpointError).fingerprints
+        of_data = Manifest.load(data_folder).fingerprints
+        keys = sorted({*of_run, *of_data} if needed is None else needed)
+        return [key for key in keys if of_run and of_run.get(key) != of_data.get(key)]
 
     def check_files(self, required: bool = True) -> None:
         """Compares the run's files with their checksums: all sizes, the content of the smaller.
@@ -413,7 +409,7 @@ class RunFolder(RunWriter):
                     self._check_inside(path, "put a copy there, or allow it with --trust")
 
     def place(self, name: str) -> Path:
-        """Where a command writes a folder of the run, unless the user names another one.
+        """Returns where a command writes a folder of the run, unless the user names another one.
 
         Raises:
             CheckpointError: a link leads out of the run.
@@ -421,7 +417,7 @@ class RunFolder(RunWriter):
         self._check_inside(self / name, "name another folder with --output")
         return self / name
 
-    def _check_inside(self, path, fix):
+    def _check_inside(self, path: Path, fix: str) -> None:
         if not is_inside(path, self.path):
             problem = f"a link leads out of the run, to {os.path.realpath(path)}"
             raise CheckpointError(problem, where=path, fix=fix)
@@ -437,26 +433,27 @@ class RunFolder(RunWriter):
             checksums.check(path.parent, _RESTORE, all_files=True)
 
     @contextlib.contextmanager
-    def _recorded(self):
+    def _recorded(self) -> Iterator[None]:
         """Writes checksums of config and assets when they are written; meanwhile there are none.
 
         Those of finished stages stay.
         """
-        kept = {}
+        trees = {}
         with contextlib.suppress(checksums.Unrecorded):
             entries = checksums.entries_of(self.path, _RESTORE)
-            kept = {name: entries[name] for name in entries if Path(name).match("tree*.npz")}
+            trees = {name: entries[name] for name in entries if Path(name).match("tree*.npz")}
             (self / checksums.FILE).unlink(missing_ok=True)
         yield
-        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in kept.items()}
+        known = {name: (entry["bytes"], entry["sha256"]) for name, entry in trees.items()}
         self._record(["config.json"], known)
 
-    def _changed(self, config):
-        """Keys in which the folder's config differs; none where it holds no run."""
+    def _changed(self, config: Config) -> list[str]:
+        """Returns keys in which the folder's config differs; none where it holds no run."""
         if not (self / "config.json").exists():
             return []
         try:
-            old, new = _tree(self.config()), _tree(config)
+            old = _tree(self.config())
+            new = _tree(config)
         except UserError as error:
             raise CheckpointError(
                 error.problem,
@@ -467,7 +464,7 @@ class RunFolder(RunWriter):
         return [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
 
     def has_progress(self) -> bool:
-        """Whether something would be lost with this run."""
+        """Tells whether something would be lost with this run."""
         if any(next(self.path.glob(name), None) for name in PROGRESS):
             return True
         return any(part.has_progress() for part in self._inner_runs())
@@ -477,27 +474,26 @@ class RunFolder(RunWriter):
         """Whether it consists of folds or repetitions with run folders of their own."""
         return bool(self._inner_runs())
 
-    def _inner_runs(self):
-        """Runs inside this one: its folds, levels or repetitions."""
-        found = (part for name in RUNS_INSIDE for part in self.path.glob(name) if part.is_dir())
-        return [RunFolder(part) for part in found]
-
-    def _check_inner_runs_unlocked(self):
-        """Refuses to remove a run of which a part is being trained by another process."""
-        for part in self._inner_runs():
-            process = holder(lock_of(part.path))
-            if process is not None:
-                part._busy(process)
+    def _inner_runs(self) -> "list[RunFolder]":
+        """Returns runs inside this one: its folds, levels or repetitions."""
+        parts = (part for name in RUNS_INSIDE for part in self.path.glob(name) if part.is_dir())
+        return [RunFolder(part) for part in parts]
 
     def config(self) -> Config:
-        """The run's ``Config``.
+        """Returns the run's ``Config``.
 
         Raises:
             CheckpointError: this is not a run folder, or its config is damaged.
             MachineError: it cannot be read.
         """
-        _check_is_run(self.path)
-        tree = read_run_json(path := self / "config.json")
+        path = self / "config.json"
+        if not path.is_file() and not path.is_symlink():  # reading a link says where it leads
+            raise CheckpointError(
+                "this is not a run folder: it has no config.json",
+                where=self.path,
+                fix="give a folder of tfxc train",
+            )
+        tree = read_run_json(path)
         try:
             return parse_config(tree, where=str(path))
         except ConfigError as error:
@@ -505,15 +501,15 @@ class RunFolder(RunWriter):
             raise CheckpointError(problem, where=error.where or path, fix=_RESTORE) from error
 
     def architecture(self) -> dict[str, Any] | None:
-        """The shape of the encoder's network where its config does not say it, else None.
+        """Returns the shape of the encoder's network where its config does not say it, else None.
 
         With it the run's model is built without the folder of the pretrained one.
         """
-        found = sorted([*self.path.glob(ARCHITECTURE), *self.path.glob(f"*/{ARCHITECTURE}")])
-        if not found:
+        paths = sorted([*self.path.glob(ARCHITECTURE), *self.path.glob(f"*/{ARCHITECTURE}")])
+        if not paths:
             return None
-        checksums.check_file(found[0].parents[1], ARCHITECTURE, _RESTORE)
-        return read_run_json(found[0])
+        checksums.check_file(paths[0].parents[1], ARCHITECTURE, _RESTORE)
+        return read_run_json(paths[0])
 
     def check_weights(self) -> None:
         """Refuses a run without weights of the end, or with damaged ones.
@@ -525,9 +521,7 @@ class RunFolder(RunWriter):
         path = self / WEIGHTS
         if not path.exists():
             raise CheckpointError(
-                "trained weights expected, found none",
-                where=self.path,
-                fix="finish training first",
+                "this run has no trained weights yet", where=self.path, fix="finish training first"
             )
         existing_file(path, fix=_UNFIT, error=CheckpointError)
         checksums.check_file(self.path, WEIGHTS, _RESTORE)
@@ -545,7 +539,8 @@ class RunFolder(RunWriter):
         if self.step is not None:
             self._checkpoints().load_weights(self.step, model)
             return
-        path, fix = self / WEIGHTS, _UNFIT
+        path = self / WEIGHTS
+        fix = _UNFIT
         if check:
             self.check_weights()
         try:
@@ -559,7 +554,7 @@ class RunFolder(RunWriter):
             raise _unfit_weights(path, error, fix) from error
 
     def summary(self) -> dict[str, Any] | None:
-        """The summary of a finished training run, or None."""
+        """Returns the summary of a finished training run, or None."""
         path = self / SUMMARY
         if not os.path.lexists(path):
             return None
@@ -580,14 +575,14 @@ class RunFolder(RunWriter):
         return read_record(path, Environment, fix=_RESTORE, error=CheckpointError)
 
 
-def _remove_empty(folders):
+def _remove_empty(folders: Iterable[Path]) -> None:
     with contextlib.suppress(OSError):  # the others are not empty either
         for folder in folders:
             folder.rmdir()
 
 
 def read_run_json(path: str | Path) -> dict[str, Any]:
-    """The object in a JSON file of a run.
+    """Returns the object in a JSON file of a run.
 
     Raises:
         CheckpointError: it is missing or damaged.
@@ -596,27 +591,15 @@ def read_run_json(path: str | Path) -> dict[str, Any]:
     return read_json(path, fix=_RESTORE, error=CheckpointError)
 
 
-def _unfit_weights(path, error, fix):
+def _unfit_weights(path: Path, error: Exception, fix: str) -> CheckpointError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     problem = f"does not fit the model of config.json ({reason})"
     return CheckpointError(problem, where=path, fix=fix)
 
 
-def _check_is_run(path):
-    if (path / "config.json").is_symlink():
-        return  # reading it says where it leads
-    if not (path / "config.json").is_file():
-        raise CheckpointError(
-            "a run folder expected, found no config.json",
-            where=path,
-            fix="give a folder of tfxc train",
-        )
-
-
-def _tree(config):
-    """What defines the run, flattened to ``{"a.b": value}``."""
-    assert isinstance(config, Config)
-    flat = {}
+def _tree(config: Config) -> dict[str, Any]:
+    """Returns what defines the run, flattened to ``{"a.b": value}``."""
+    flat: dict[str, Any] = {}
     for key, value in config.model_dump(mode="json").items():
         if key in _FREE_KEYS[""]:
             continue

@@ -34,7 +34,7 @@ from tfxc.data.manifest import (
 )
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import load_text_features
-from tfxc.inference.protocol import RankerModel
+from tfxc.inference.protocol import RankerModel, RunModel
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.csr import bounds_of
 from tfxc.runs.folder import RunFolder
@@ -51,10 +51,6 @@ if TYPE_CHECKING:
 
 
 _RESTORE = "restore it from a copy, or train again with --fresh"
-
-
-def _reads_label_texts(model):
-    return getattr(getattr(model, "head", None), "reads_label_texts", False)
 
 
 class LoadedRun:
@@ -90,7 +86,8 @@ class LoadedRun:
         self.streamed = False
         self._search: tuple[int | None, str | None] | None = None
         self._head_settings: dict[str, int] = {}
-        self.folder, self.trust = RunFolder(Path(path)), trust or _trusting.get()
+        self.folder = RunFolder(Path(path))
+        self.trust = trust or _trusting.get()
         self.folder.check_files()
         self.config = self.folder.config()
         if not self.trust:
@@ -136,8 +133,14 @@ class LoadedRun:
                 f"{self.folder.path}: the training to {self.config.training.epochs:g} "
                 "epochs is not finished: these are the last weights it has saved"
             )
-        if self.folder.step is not None and _reads_label_texts(model):
-            self._encode_label_texts(model)
+        if self.folder.step is not None and getattr(
+            getattr(model, "head", None), "reads_label_texts", False
+        ):
+            # A checkpoint has the labels' vectors of the last evaluation.
+            texts = self.label_texts
+            rows = features_of(texts, self.text_features)
+            model.head.read_texts(LabelTexts(rows, text_keys(texts)))
+            model.refresh()
         if self.counted is not None:
             model.head.count_only(self.counted)
         if self._search is not None:
@@ -154,29 +157,22 @@ class LoadedRun:
         texts = label_texts_by_name(self.folder / "assets")
         return [texts.get(name, "") for name in self.vocabulary.names]
 
-    def _encode_label_texts(self, model):
-        """Makes the labels' vectors anew: a checkpoint has those of the last evaluation."""
-        in_order = self.label_texts
-        rows = features_of(in_order, self.text_features)
-        model.head.read_texts(LabelTexts(rows, text_keys(in_order)))
-        model.refresh()
-
     def replaced(
         self,
-        model: Any,
+        model: RunModel,
         manifest: dict[str, Any],
         vocabulary: LabelVocabulary,
         label_counts: np.ndarray | None,
     ) -> "LoadedRun":
-        """This run with other parts, in memory.
+        """Returns this run with other parts, in memory.
 
         Args:
             model, manifest, vocabulary, label_counts: see the attributes.
         """
-        found = copy.copy(self)
-        found.manifest = manifest
-        found.__dict__ |= {"model": model, "vocabulary": vocabulary, "label_counts": label_counts}
-        return found
+        run = copy.copy(self)
+        run.manifest = manifest
+        run.__dict__ |= {"model": model, "vocabulary": vocabulary, "label_counts": label_counts}
+        return run
 
     def release(self) -> None:
         """Forgets the model, so that its memory is free.
@@ -200,17 +196,17 @@ class LoadedRun:
             ConfigError: the head has none, or none of these.
             CheckpointError: none of them is trained.
         """
-        where, section = "--repetitions", self.config.head.section() if self.config.head else {}
+        where = "--repetitions"
+        section = self.config.head.section() if self.config.head else {}
         known = registry.arguments(registry.get("head", section["name"])) if section else {}
         if "num_repetitions" not in known:
-            found = f"head {section['name']!r}" if section else "none"
-            problem = f"a run with a hashed head expected, found {found}"
-            raise ConfigError(problem, where=where, fix="leave it out")
+            head = f"head {section['name']!r}" if section else "a run without a head"
+            raise ConfigError(f"{head} has no repetitions", where=where, fix="leave it out")
         count = section.get("num_repetitions", known["num_repetitions"])
         outside = [number for number in wanted or () if number >= count]
         if outside:
-            problem = f"repetitions from 0 to {count - 1} expected, found {outside[0]}"
-            raise ConfigError(problem, where=where, fix="choose from these")
+            problem = f"the head has no repetition {outside[0]}"
+            raise ConfigError(problem, where=where, fix=f"choose from 0 to {count - 1}")
         recipe = registry.create("recipe", self.config.recipe.section())
         trained = set(recipe.finished_repetitions(self.folder, count))
         numbers = range(count) if wanted is None else wanted
@@ -218,12 +214,12 @@ class LoadedRun:
         missing = [number for number in numbers if number not in trained]
         if not self.counted:
             raise CheckpointError(
-                f"a trained repetition expected, found none of {number_spans(missing)}",
+                f"none of the repetitions {number_spans(missing)} is trained",
                 where=self.folder.path,
                 fix=f"train them, e.g. with --repetition {missing[0]}",
             )
-        found = f"{len(self.counted)} of {count} repetitions count: {number_spans(self.counted)}"
-        return f"{found}; not trained: {number_spans(missing)}" if missing else found
+        line = f"{len(self.counted)} of {count} repetitions count: {number_spans(self.counted)}"
+        return f"{line}; not trained: {number_spans(missing)}" if missing else line
 
     def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
         """Searches with another beam or post-processor from now on, where the model is a ranker.
@@ -239,8 +235,8 @@ class LoadedRun:
         for option, value in (("--beam", beam), ("--post-processor", post_processor)):
             if value is not None and not isinstance(self.model, RankerModel):
                 raise ConfigError(
-                    "a run with a linear ranker expected, found one of recipe "
-                    f"{self.config.recipe.name!r}",
+                    f"a run of recipe {self.config.recipe.name!r} has no linear ranker, which this "
+                    "option is for",
                     where=option,
                     fix="leave it out",
                 )
@@ -261,14 +257,15 @@ class LoadedRun:
         Raises:
             ConfigError: one is given, and the search is another, or the head has none such.
         """
-        given = {"search_buckets": buckets, "search_min_count": min_count}
-        for name, value in given.items():
+        settings = {"search_buckets": buckets, "search_min_count": min_count}
+        for name, value in settings.items():
             if value is None:
                 continue
             where = f"--{name.replace('_', '-')}"
             if search != "approximate":
                 raise ConfigError(
-                    f"the approximate search expected with this option, found {search or 'auto'!r}",
+                    f"this option is for the approximate search, but the search is "
+                    f"{search or 'auto'!r}",
                     where=where,
                     fix="add --search approximate, or leave it out",
                 )
@@ -294,8 +291,7 @@ class LoadedRun:
         """
         if self.config.network_sections[part] is None:
             raise ConfigError(
-                f"a run with {part} expected, found one of recipe {self.config.recipe.name!r}, "
-                "which has none",
+                f"a run of recipe {self.config.recipe.name!r} has no {part}",
                 where=where,
                 fix="give a run of another recipe",
             )
@@ -308,7 +304,7 @@ class LoadedRun:
         """
         if not self.manifest["num_labels"]:
             raise ConfigError(
-                "labels expected, found a run without any",
+                "this run has no labels: it only encodes",
                 where=self.folder.path,
                 fix="use encode or verify, or import it again with its class centres or last layer",
             )
@@ -318,9 +314,9 @@ class LoadedRun:
         """Label names by id."""
         path = existing_file(self.folder / "assets" / LABELS_FILE, fix=_RESTORE)
         with read_errors(path, fix=_RESTORE):
-            found = LabelVocabulary.load(path)
-        self._check_count(path, len(found), "names")
-        return found
+            vocabulary = LabelVocabulary.load(path)
+        self._check_count(path, len(vocabulary), "names")
+        return vocabulary
 
     @functools.cached_property
     def label_counts(self) -> np.ndarray | None:
@@ -328,15 +324,15 @@ class LoadedRun:
         path = self.folder / "assets" / LABEL_COUNTS_FILE
         if not path.exists() and not path.is_symlink():
             return None
-        found = read_array(path, fix=_RESTORE, error=CheckpointError)
-        self._check_count(path, len(found) if found.ndim == 1 else found.shape, "counts")
-        return found
+        counts = read_array(path, fix=_RESTORE, error=CheckpointError)
+        self._check_count(path, len(counts) if counts.ndim == 1 else counts.shape, "counts")
+        return counts
 
-    def _check_count(self, path, found, what):
-        if found != self.manifest["num_labels"]:
+    def _check_count(self, path: Path, count: int | tuple[int, ...], what: str) -> None:
+        if count != self.manifest["num_labels"]:
             raise CheckpointError(
-                f"{what} of {self.manifest['num_labels']:,} labels as in the run's manifest "
-                f"expected, found {found}",
+                f"the file has {count} {what}, but the run's manifest has "
+                f"{self.manifest['num_labels']:,} labels",
                 where=path,
                 fix=_RESTORE,
             )
@@ -355,7 +351,7 @@ class LoadedRun:
         """
         if self.label_counts is None:
             raise ConfigError(
-                "a run with label frequencies expected, found one without",
+                "this run does not know how frequent its labels are",
                 where=where,
                 fix="import it again with --train-labels",
             )
@@ -391,8 +387,8 @@ class LoadedRun:
         """What an example is, a name in ``tfxc.data.kinds.INPUTS``."""
         if self.text_features is None:
             return self.manifest["feature_kind"]
-        given = given_terms(self.text_features)
-        return TEXT.name if given is None else TEXT_AND_FEATURES.name
+        terms = given_terms(self.text_features)
+        return TEXT.name if terms is None else TEXT_AND_FEATURES.name
 
     @property
     def encoder_takes(self) -> str:
@@ -400,12 +396,14 @@ class LoadedRun:
         return self.input_kind if self._tokens is None else TEXT.name
 
     @functools.cached_property
-    def _tokens(self):
+    def _tokens(self) -> "TextFeatures | None":
         """The text features of an encoder of tokens that has no use for given features, or None."""
         if given_terms(self.text_features) is None:
             return None
+        assert self.config.encoder is not None, "only a recipe with an encoder reads joined texts"
         input_kind = registry.get("encoder", self.config.encoder.name).input_kind
-        return self.text_features.tokens if input_kind == TOKENS.name else None
+        joined: Any = self.text_features
+        return joined.tokens if input_kind == TOKENS.name else None
 
     def embedder(self, where: str, flip: bool = False) -> "Embedder":
         """Computes the vectors of the run's encoder, in float32.
@@ -423,15 +421,15 @@ class LoadedRun:
         return Embedder(self._in_float32.model, flip)
 
     @functools.cached_property
-    def _in_float32(self):
+    def _in_float32(self) -> "LoadedRun":
         """This run, or where it computes in another precision one that does so in float32."""
         if self.config.training.precision == "float32":
             return self
         training = self.config.training.model_copy(update={"precision": "float32"})
-        found = copy.copy(self)
-        found.__dict__.pop("model", None)
-        found.config = self.config.model_copy(update={"training": training})
-        return found
+        run = copy.copy(self)
+        run.__dict__.pop("model", None)
+        run.config = self.config.model_copy(update={"training": training})
+        return run
 
     @property
     def images(self) -> "ImageConverter | None":
@@ -468,7 +466,7 @@ class LoadedRun:
     def features_of(
         self, chunk: "Chunk", where: str = "input"
     ) -> dict[str, np.ndarray] | np.ndarray:
-        """The features of a chunk of raw examples, as a batch of the data pipeline has them.
+        """Returns the features of raw examples, as a batch of the data pipeline has them.
 
         Args:
             chunk: ``Chunk``; its labels do not matter.
@@ -491,17 +489,17 @@ class LoadedRun:
         return rows.batch()["features"]
 
     @functools.cached_property
-    def _tokens_alone(self):
+    def _tokens_alone(self) -> Converter:
         size = self.manifest["vocabulary_size"]
         return Converter(
             numbering=_NoLabels(), num_features=size, kind=TOKENS, text_features=self._tokens
         )
 
     @functools.cached_property
-    def _unlabelled(self):
+    def _unlabelled(self) -> Converter:
         return self._converter(_NoLabels())
 
-    def _converter(self, numbering):
+    def _converter(self, numbering: "_NoLabels | _Numbering") -> Converter:
         return Converter(
             numbering=numbering,
             num_features=self.manifest["num_features"],
@@ -515,20 +513,20 @@ class LoadedRun:
 class _NoLabels:
     """Numbering of examples whose labels do not matter."""
 
-    def convert(self, label_lists):
-        """Empty label lists."""
+    def convert(self, label_lists: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns empty label lists."""
         return np.zeros(len(label_lists) + 1, np.int64), np.zeros(0, np.int32)
 
 
 class _Numbering:
     """Label names to ids; new names get the next free id, and are appended to ``unknown``."""
 
-    def __init__(self, names, unknown):
+    def __init__(self, names: Sequence[str], unknown: list[str]) -> None:
         self._ids = {name: number for number, name in enumerate(names)}
         self._unknown = unknown
 
-    def convert(self, label_lists):
-        """``indptr`` and ``ids`` of label lists; numbers use their name, e.g. 7 by "7"."""
+    def convert(self, label_lists: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns ``indptr`` and ``ids`` of label lists; numbers use their name, e.g. 7 by "7"."""
         ids = self._ids
         known = len(ids)
         lists = [sorted({ids.setdefault(str(x), len(ids)) for x in row}) for row in label_lists]
@@ -561,7 +559,7 @@ def trusting(trust: bool) -> Iterator[None]:
 
 
 def fingerprint_of_run(path: str | Path) -> str:
-    """Text that changes with what a run's model computes: config, assets or weights.
+    """Returns text that changes with what a run's model computes: config, assets or weights.
 
     Args:
         path: run folder.

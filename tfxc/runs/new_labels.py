@@ -48,8 +48,19 @@ def add_labels_by_text(loaded: "LoadedRun", path: str | Path, output: str | Path
     """
     check_run(loaded, output)
     texts = read_label_texts(path)
-    _refuse_known(loaded, texts, path)
-    extended, names = with_labels(loaded, texts), list(texts)
+    if not texts:
+        raise DataError("the file has no labels", where=path, fix="name a file with labels")
+    known = [name for name in texts if name in loaded.vocabulary]
+    if known:
+        shown = ", ".join(map(repr, known[:_SHOWN]))
+        shown += " and others" if len(known) > _SHOWN else ""
+        raise DataError(
+            f"the run knows {len(known):,} of these labels already: {shown}",
+            where=path,
+            fix="remove them",
+        )
+    extended = with_labels(loaded, texts)
+    names = list(texts)
     manifest = Manifest.model_validate(extended.manifest)
     with new_run(output) as run:
         run.write_config(loaded.config.model_copy(update={"run": str(output)}))
@@ -67,7 +78,7 @@ def add_labels_by_text(loaded: "LoadedRun", path: str | Path, output: str | Path
 
 
 def with_labels(loaded: "LoadedRun", texts: Mapping[str, str]) -> "LoadedRun":
-    """A run that finds more labels, in memory; the other one stays as it is.
+    """Returns a run that finds more labels, in memory; the other one stays as it is.
 
     Args:
         loaded: ``LoadedRun`` of recipe ``fit`` with head ``label_text``.
@@ -79,7 +90,8 @@ def with_labels(loaded: "LoadedRun", texts: Mapping[str, str]) -> "LoadedRun":
     Example:
         >>> extended = with_labels(loaded, {"order_pizza": "order a pizza"})  # doctest: +SKIP
     """
-    old, vectors = loaded.manifest["num_labels"], encoded_texts(loaded, list(texts.values()))
+    old = loaded.manifest["num_labels"]
+    vectors = encoded_texts(loaded, list(texts.values()))
     manifest = {**loaded.manifest, "num_labels": old + len(texts)}
     with without_starts():
         model = build_model(
@@ -102,41 +114,26 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
     """
     if not takes_labels(loaded):
         head = loaded.config.head
-        found = "none" if head is None else repr(head.name)
+        with_head = "without a head" if head is None else f"with head {head.name!r}"
         raise ConfigError(
-            "a run of recipe 'fit' with head 'label_text' expected with --label-texts, found one "
-            f"of {loaded.config.recipe.name!r} with head {found}",
+            f"a run of recipe {loaded.config.recipe.name!r} {with_head} cannot get labels by their "
+            "texts (--label-texts)",
             where=loaded.folder.path,
-            fix="train such a run; to a linear ranker labels are added with --data",
+            fix="train one of recipe 'fit' with head 'label_text'; to a linear ranker labels are "
+            "added with --data",
         )
     if Path(output).exists():
-        raise ConfigError(
-            "a new folder expected, found an existing one", where=output, fix="choose another one"
-        )
+        raise ConfigError("this folder exists already", where=output, fix="choose another one")
 
 
 def takes_labels(loaded: "LoadedRun") -> bool:
-    """Whether ``with_labels`` can add labels to a run."""
+    """Tells whether ``with_labels`` can add labels to a run."""
     head = loaded.config.head
     return head is not None and head.name == "label_text" and loaded.config.recipe.name == "fit"
 
 
-def _refuse_known(loaded, texts, path):
-    known = [name for name in texts if name in loaded.vocabulary]
-    if known or not texts:
-        shown = ", ".join(map(repr, known[:_SHOWN])) + (
-            " and others" if len(known) > _SHOWN else ""
-        )
-        raise DataError(
-            "labels that are new to the run expected, found "
-            + (f"{len(known):,} that it knows: {shown}" if known else "none"),
-            where=path,
-            fix="remove them" if known else "name a file with labels",
-        )
-
-
 def encoded_texts(loaded: "LoadedRun", texts: list[str]) -> np.ndarray:
-    """Vectors of texts as a run's head compares them: float32 (texts, dim), of length 1.
+    """Returns vectors of texts as a run's head compares them: float32 (texts, dim), of length 1.
 
     Args:
         loaded: of a run with head ``label_text`` and text features.

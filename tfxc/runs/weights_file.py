@@ -45,9 +45,10 @@ class _DeferredErrorFile(io.BytesIO):
         failure: the first ``OSError``, or None.
     """
 
-    def __init__(self, file):
+    def __init__(self, file: "io.FileIO") -> None:
         super().__init__()
-        self._file, self.failure = file, None
+        self._file = file
+        self.failure: OSError | None = None
 
     def __str__(self):
         return str(self._file.name)

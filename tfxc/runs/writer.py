@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +15,7 @@ from tfxc.core.config import Config
 from tfxc.core.environment import Environment
 from tfxc.core.escaping import json_text
 from tfxc.core.storage import checksums
-from tfxc.core.storage.files import (
-    atomic_file,
-    make_folder,
-    write_array,
-    write_errors,
-    write_json,
-)
+from tfxc.core.storage.files import atomic_file, make_folder, write_array, write_errors, write_json
 from tfxc.core.storage.ownership import atomic_folder, mark
 from tfxc.data.label_texts.prepared import TEXTS_FILE, write_texts
 from tfxc.data.manifest import (
@@ -47,26 +41,50 @@ SUMMARY = "summary.json"
 ENVIRONMENT = "environment.json"
 KIND = "run"
 # What a finished run is read from, apart from assets and folders with checksums of their own.
-_OF_A_FINISHED_RUN = (CONFIG, WEIGHTS, ENVIRONMENT, "tree*.npz", "calibration.json")
+_FINISHED_RUN_FILES = (CONFIG, WEIGHTS, ENVIRONMENT, "tree*.npz", "calibration.json")
 
 # What there is once a first step is done, in addition to the same in the folders of the parts.
 PROGRESS = (
-    WEIGHTS, SUMMARY, "calibration.json", "tree.npz", "tree-preliminary.npz",
-    "checkpoints/*", "embeddings/*", "ranker/*",
-)  # fmt: skip
+    WEIGHTS,
+    SUMMARY,
+    "calibration.json",
+    "tree.npz",
+    "tree-preliminary.npz",
+    "checkpoints/*",
+    "embeddings/*",
+    "ranker/*",
+)
 RUNS_INSIDE = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
 TEACHER = "*teacher_logits*"  # is used again only if it is of the same teachers and data
 _BEGINNING = (
-    CONFIG, "assets", "log.txt", "metrics.jsonl", "teachers.txt", "tensorboard", "trackers.json",
+    CONFIG,
+    "assets",
+    "log.txt",
+    "metrics.jsonl",
+    "teachers.txt",
+    "tensorboard",
+    "trackers.json",
     "wandb",
-)  # fmt: skip
+)
 # What else commands write into a run unless they are given another place.
-_DERIVED = (
-    checksums.FILE, ENVIRONMENT, "evaluation-*", "report", "card.md", "savedmodel", "onnx",
-    "onnx-*", "litert", "litert-*", ".repetition-*", "start", "concat",
-    "*embeddings.npy*", "matched.npz",  # of a level of an XR-Transformer
-)  # fmt: skip
-NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_DERIVED)
+_OUTPUTS = (
+    checksums.FILE,
+    ENVIRONMENT,
+    "evaluation-*",
+    "report",
+    "card.md",
+    "savedmodel",
+    "onnx",
+    "onnx-*",
+    "litert",
+    "litert-*",
+    ".repetition-*",
+    "start",
+    "concat",
+    "*embeddings.npy*",
+    "matched.npz",  # of a level of an XR-Transformer
+)
+NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_OUTPUTS)
 NAMES += (f".new-{WEIGHTS}",)
 
 
@@ -107,9 +125,10 @@ class RunWriter:
     """
 
     def __init__(self, path: str | Path, chief: bool = True) -> None:
-        self.path, self.chief = Path(path), chief
+        self.path = Path(path)
+        self.chief = chief
 
-    def __truediv__(self, name):
+    def __truediv__(self, name: str) -> Path:
         return self.path / name
 
     def mark(self) -> None:
@@ -160,7 +179,8 @@ class RunWriter:
 
         Repetitions that start together do so at the same time; each file is written atomically.
         """
-        data_folder, assets = Path(data_folder), self / "assets"
+        data_folder = Path(data_folder)
+        assets = self / "assets"
         names = [data_folder / name for name in (MANIFEST_FILE, LABELS_FILE, LABEL_COUNTS_FILE)]
         names += [*(data_folder / LABEL_TEXTS_FOLDER).glob(TEXTS_FILE)]
         texts = (data_folder / "text_features").rglob("*")
@@ -181,22 +201,15 @@ class RunWriter:
             for table in model.sharded_tables:
                 collected.enter_context(table.collected(keep=self.chief))
             if self.chief:
-                self._write_weights(model)
-
-    def _write_weights(self, model):
-        scratch = self / f".new-{WEIGHTS}"
-        try:
-            with write_errors(self / WEIGHTS):
-                write_weights(model, scratch)
-                scratch.replace(self / WEIGHTS)
-                self._write_architecture(model.encoder)
-        finally:
-            scratch.unlink(missing_ok=True)
-
-    def _write_architecture(self, encoder):
-        """Writes the shape of a network that was read from elsewhere, see ``architecture``."""
-        if encoder.architecture is not None:
-            write_json(self / ARCHITECTURE, encoder.architecture)
+                scratch = self / f".new-{WEIGHTS}"
+                try:
+                    with write_errors(self / WEIGHTS):
+                        write_weights(model, scratch)
+                        scratch.replace(self / WEIGHTS)
+                        if model.encoder.architecture is not None:
+                            write_json(self / ARCHITECTURE, model.encoder.architecture)
+                finally:
+                    scratch.unlink(missing_ok=True)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes ``summary.json``; its presence says that training is finished.
@@ -206,32 +219,30 @@ class RunWriter:
         """
         if not self.chief:
             return
-        self._write_environment()
-        text = json_text(summary, indent=2)
-        content = text.encode()
-        found = [path for name in _OF_A_FINISHED_RUN for path in self.path.glob(name)]
-        names = [path.relative_to(self.path).as_posix() for path in found]
-        known = {SUMMARY: (len(content), hashlib.sha256(content).hexdigest())}
-        self._record(names, known)
-        with atomic_file(self / SUMMARY) as stream:
-            stream.write(text)
-
-    def _write_environment(self):
-        """Writes when, by which versions and on what machine the run was finished."""
         devices = []
         if "tensorflow" in sys.modules:  # what does without it uses no GPU
             import tensorflow as tf
 
             details = tf.config.experimental.get_device_details
-            found = tf.config.list_physical_devices("GPU")
-            devices = [details(device).get("device_name", device.name) for device in found]
+            gpus = tf.config.list_physical_devices("GPU")
+            devices = [details(gpu).get("device_name", gpu.name) for gpu in gpus]
         write_json(self / ENVIRONMENT, Environment.now(devices).model_dump())
+        text = json_text(summary, indent=2)
+        content = text.encode()
+        paths = [path for name in _FINISHED_RUN_FILES for path in self.path.glob(name)]
+        names = [path.relative_to(self.path).as_posix() for path in paths]
+        known = {SUMMARY: (len(content), hashlib.sha256(content).hexdigest())}
+        self._record(names, known)
+        with atomic_file(self / SUMMARY) as stream:
+            stream.write(text)
 
     def record_file(self, name: str) -> None:
         """Adds the checksum of a finished stage's file, from which a later start resumes."""
         checksums.add(self.path, name)
 
-    def _record(self, names, known=None):
+    def _record(
+        self, names: Iterable[str], known: dict[str, tuple[int, str]] | None = None
+    ) -> None:
         assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
         names = [*names, *(path.relative_to(self.path).as_posix() for path in assets)]
         checksums.record(self.path, names, known)
@@ -265,7 +276,7 @@ def manifest_of(
     text_features: "TextFeatures | None" = None,
     **features: Any,
 ) -> Manifest:
-    """The ``Manifest`` of a run without prepared data.
+    """Returns the ``Manifest`` of a run without prepared data.
 
     Args:
         name: of the data.
@@ -289,7 +300,7 @@ def manifest_of(
 
 
 def split_of(lengths: Sequence[int] | np.ndarray) -> SplitInfo:
-    """What is known of training examples by their numbers of labels, none of them prepared.
+    """Returns what is known of training examples by their numbers of labels, none of them prepared.
 
     Args:
         lengths: labels of each example, int (n,); empty if the examples are unknown.

@@ -32,9 +32,9 @@ with missing_package("serve"):
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-_FIELDS = ("features", "images", "k", "model", "texts")
-_OF_NEIGHBOURS = ("k", "label", "model")
-_OF_LABELS = ("label", "text")
+_PREDICT_FIELDS = ("features", "images", "k", "model", "texts")
+_NEIGHBOUR_FIELDS = ("k", "label", "model")
+_LABEL_FIELDS = ("label", "text")
 # Pages load nothing from other hosts and run no script but their own.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -47,7 +47,7 @@ _PARSED_AT_ONCE = 32 << 10
 _MOST_LISTS = 1 << 20
 # Whoever made a run has written the script of its report, which sorts tables. It gets an origin of
 # its own, to which the server does not answer, and no connection.
-_OF_REPORTS = (
+_REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
@@ -73,11 +73,14 @@ class Application:
     """
 
     def __init__(self, catalog: Catalog, metrics: Metrics, hosts: Hosts | None = None) -> None:
-        self.catalog, self.metrics, self.draining = catalog, metrics, False
+        self.catalog = catalog
+        self.metrics = metrics
+        self.draining = False
         self.hosts = hosts or Hosts()
         self._held = 0  # bytes of the bodies of all requests that are not answered yet
         self._parser = concurrent.futures.ThreadPoolExecutor(1, "parse")
-        model, version = "/v1/models/{name}", "/versions/{version}"
+        model = "/v1/models/{name}"
+        version = "/versions/{version}"
         routes = [
             Route("/", self._page("page.html")),
             Route("/docs", self._page("interface.html")),
@@ -146,58 +149,72 @@ class Application:
         return Response(self.metrics.text(self.catalog), media_type=CONTENT_TYPE)
 
     async def _models(self, _: Request) -> Response:
-        return _json({
-            "models": [
-                {
-                    "name": name,
-                    "version": slot.current.number,
-                    "examples": list(slot.current.forms.fields),
-                    "num_labels": slot.current.num_labels,
-                    "probabilities": slot.current.probabilities,
-                    "k": slot.current.k,
-                    "max_k": slot.current.max_k,
-                    "neighbours": slot.current.neighbours,
-                    "takes_labels": slot.current.takes_labels,
-                    "report": _report_of(slot.current),
-                }
-                for name, slot in self.catalog.slots.items()
-            ]
-        })  # fmt: skip
+        return _json(
+            {
+                "models": [
+                    {
+                        "name": name,
+                        "version": slot.current.number,
+                        "examples": list(slot.current.forms.fields),
+                        "num_labels": slot.current.num_labels,
+                        "probabilities": slot.current.probabilities,
+                        "k": slot.current.k,
+                        "max_k": slot.current.max_k,
+                        "neighbours": slot.current.neighbours,
+                        "takes_labels": slot.current.takes_labels,
+                        "report": _report_of(slot.current),
+                    }
+                    for name, slot in self.catalog.slots.items()
+                ]
+            }
+        )
 
     async def _predict(self, request: Request) -> Response:
         def read(body: bytearray) -> tuple[ServedRun, Any, int, None]:
-            fields = _parsed(body, _FIELDS)
+            fields = _parsed(body, _PREDICT_FIELDS)
             served = self.catalog.find(fields.get("model"))
             k = served.checked_k(fields.get("k"))
             return served, served.forms.simple(fields), k, None
 
         async with self._in_time(request) as body:
             served, ids, scores, _ = await self._answered(body, read)
-        return _json({
-            "model": served.name,
-            "version": served.number,
-            "probabilities": served.probabilities,
-            "predictions": listed(served, ids, scores),
-        })  # fmt: skip
+        return _json(
+            {
+                "model": served.name,
+                "version": served.number,
+                "probabilities": served.probabilities,
+                "predictions": listed(served, ids, scores),
+            }
+        )
 
     async def _neighbours(self, request: Request) -> Response:
         async with self._in_time(request) as body:
-            fields = await self._apart(body, _parsed, body, _OF_NEIGHBOURS)
+            fields = await self._apart(body, _parsed, body, _NEIGHBOUR_FIELDS)
             served = self.catalog.find(fields.get("model"))
             k = served.checked_k(fields.get("k"))
-            found = await served.similar_labels(fields.get("label"), k)
-        (neighbours,) = listed(served, *found)
-        return _json({
-            "model": served.name,
-            "version": served.number,
-            "label": fields["label"],
-            "neighbours": neighbours,
-        })  # fmt: skip
+            ids, scores = await served.similar_labels(fields.get("label"), k)
+        (neighbours,) = listed(served, ids, scores)
+        return _json(
+            {
+                "model": served.name,
+                "version": served.number,
+                "label": fields["label"],
+                "neighbours": neighbours,
+            }
+        )
 
     async def _add_label(self, request: Request) -> Response:
-        _refuse_forms(request)
+        # A page of another host may have sent a form; browsers ask before they send JSON.
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        if kind != "application/json":
+            raise RequestError(
+                415,
+                f"the Content-Type is {kind[:60] or 'missing'}",
+                where="header",
+                fix="send application/json with this header",
+            )
         async with self._in_time(request) as body:
-            fields = await self._apart(body, _parsed, body, _OF_LABELS)
+            fields = await self._apart(body, _parsed, body, _LABEL_FIELDS)
             name, text = checked_label(fields.get("label"), fields.get("text"))
             # Where the time is over, the label is there a little later.
             adding = asyncio.ensure_future(self.catalog.add_label(name, text))
@@ -223,22 +240,22 @@ class Application:
         return _json(tensorflow_serving.metadata_of(name, self._named(request)))
 
     async def _report(self, request: Request) -> Response:
-        """A file of the run's report."""
+        """Sends a file of the run's report."""
         path = _report_file(self._named(request), request.path_params["file"])
         if path is None:
             raise HTTPException(404)
         kind = "text/plain; charset=utf-8" if path.endswith(".md") else None
-        return FileResponse(path, media_type=kind, headers={"Content-Security-Policy": _OF_REPORTS})
+        return FileResponse(
+            path, media_type=kind, headers={"Content-Security-Policy": _REPORT_POLICY}
+        )
 
     def _named(self, request: Request) -> ServedRun:
-        return self.catalog.find(
-            request.path_params["name"], request.path_params.get("version")
-        )  # fmt: skip
+        return self.catalog.find(request.path_params["name"], request.path_params.get("version"))
 
     async def _answered(
         self, body: bytearray, read: Callable[[bytearray], tuple[ServedRun, Any, int, Any]]
     ) -> tuple[ServedRun, Any, Any, Any]:
-        """The labels of the examples of a request.
+        """Returns the labels of the examples of a request.
 
         Args:
             body: of the request.
@@ -256,21 +273,24 @@ class Application:
         ids, scores = await served.batcher.submit(chunk, k)
         return served, ids, scores, form
 
-    async def _apart(self, body: bytearray, function: Callable[..., Any], *given: Any) -> Any:
-        """``function(*given)``, which reads a body; one large body at a time, in a thread."""
+    async def _apart(self, body: bytearray, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls what reads a body; of large bodies one at a time, in a thread."""
         if len(body) <= _PARSED_AT_ONCE:
-            return function(*given)
+            return function(*arguments)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._parser, _uncollected, function, *given)
+        return await loop.run_in_executor(self._parser, _uncollected, function, *arguments)
 
     @contextlib.asynccontextmanager
     async def _in_time(self, request: Request) -> AsyncIterator[bytearray]:
         """Yields the body; what is done inside must end within the time limit."""
-        status, problem, body = 408, "the request was not complete", bytearray()
+        status = 408
+        problem = "the request was not complete"
+        body = bytearray()
         try:
             async with asyncio.timeout(self._limits.seconds):
                 await self._receive(request, body)
-                status, problem = 504, "there was no answer"
+                status = 504
+                problem = "there was no answer"
                 yield body
         except TimeoutError:
             raise RequestError(
@@ -307,7 +327,8 @@ class _Observed:
     """Counts and times requests, and asks clients to close connections when the server ends."""
 
     def __init__(self, inner: ASGIApp, routes: list[Route], application: Application) -> None:
-        self._inner, self._application = inner, application
+        self._inner = inner
+        self._application = application
         self._metrics = application.metrics
         # Addresses with a version are counted with those without one, which come later.
         self._patterns: dict[Any, str] = {route.endpoint: route.path for route in routes}
@@ -316,7 +337,8 @@ class _Observed:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
-        begun, status = time.perf_counter(), 500
+        begun = time.perf_counter()
+        status = 500
 
         async def send_on(message: Message) -> None:
             nonlocal status
@@ -325,9 +347,7 @@ class _Observed:
                 # A body that is not read to its end leaves no place for another request.
                 if self._application.draining or status in (408, 413, 503):
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
-                message["headers"] = [
-                    *message["headers"], (b"x-content-type-options", b"nosniff")
-                ]  # fmt: skip
+                message["headers"] = [*message["headers"], (b"x-content-type-options", b"nosniff")]
             await send(message)
 
         inner = self._inner
@@ -349,14 +369,14 @@ def _too_large(size: str, most: int) -> RequestError:
     return RequestError(413, f"the body has {size} bytes", where="body", fix=fix)
 
 
-def _uncollected(function, *given):
-    """``function(*given)``, without the collector of cycles.
+def _uncollected(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls ``function(*arguments)`` without the collector of cycles.
 
     That would look at every list of a large body several times, while no other thread runs.
     """
     gc.disable()
     try:
-        return function(*given)
+        return function(*arguments)
     except UserError as error:
         error.__context__ = None  # it holds what the body was parsed into, as the traceback does
         raise error.with_traceback(None) from None
@@ -365,7 +385,7 @@ def _uncollected(function, *given):
 
 
 def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
-    """The JSON object in a request's body, which has some of the known fields."""
+    """Returns the JSON object in a request's body, which has some of the known fields."""
     lists = body.count(b"[") + body.count(b"{")
     if lists > _MOST_LISTS:
         raise RequestError(
@@ -377,7 +397,13 @@ def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
     try:
         fields = from_json(body, allow_inf_nan=False, cache_strings="none")
     except ValueError as error:
-        problem = _json_problem(str(error)) if body else "it is empty"
+        # In words that are not the parser's.
+        problem = str(error).replace("invalid unicode code point", "bytes that are not UTF-8")
+        if "number out of range" in problem:
+            problem = "a number of too many digits"
+        elif "bytes that are not UTF-8" not in problem:
+            problem = problem[:100]
+        problem = problem if body else "it is empty"
         raise bad_request(f"this is not JSON ({problem})", "body") from None
     if not isinstance(fields, dict):
         raise bad_request(
@@ -393,34 +419,13 @@ def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
     return fields
 
 
-def _refuse_forms(request):
-    """Refuses a form that a page of another host may have sent: browsers ask for JSON first."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip()
-    if kind != "application/json":
-        raise RequestError(
-            415,
-            f"the Content-Type is {kind[:60] or 'missing'}",
-            where="header",
-            fix="send application/json with this header",
-        )
-
-
-def _json_problem(problem):
-    """What is wrong with a text that is no JSON, in words that are not the parser's."""
-    if "number out of range" in problem:
-        return "a number of too many digits"
-    if "unicode code point" in problem:
-        return problem.replace("invalid unicode code point", "bytes that are not UTF-8")
-    return problem[:100]
-
-
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     content = json_text(value).encode("utf-8")
     return Response(content, status, headers, media_type="application/json")
 
 
 def _report_file(served: ServedRun, name: str) -> str | None:
-    """The path of a file in the run's own folder ``report``; None if a link leads elsewhere.
+    """Returns the path of a file in the run's folder ``report``; None if a link leads elsewhere.
 
     Runs may come from other people, and a link in them could lead to any file of this machine.
     """
@@ -430,7 +435,7 @@ def _report_file(served: ServedRun, name: str) -> str | None:
 
 
 def _report_of(served: ServedRun) -> str | None:
-    """The address of the run's report, or None."""
+    """Returns the address of the run's report, or None."""
     for file in ("report.html", "report.md"):
         if _report_file(served, file):
             return f"/reports/{served.name}/{file}"
@@ -438,11 +443,11 @@ def _report_of(served: ServedRun) -> str | None:
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    """Of a wrong address or method."""
+    """Answers to a wrong address or method."""
     text = f"{request.method} {request.url.path[:200]}: {error.detail}"
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
-        text = f"{request.url.path[:200]}: {allowed} expected, found {request.method}"
+        text = f"{request.url.path[:200]}: {request.method} is not allowed. Use {allowed}."
     elif error.status_code == 404:
         text = f"{request.url.path[:200]}: no such address. See /docs."
     return _json({"error": text}, error.status_code, error.headers)
@@ -467,5 +472,5 @@ async def _gone(_: Request, error: ClientDisconnect) -> Response:
 
 
 async def _bug(_: Request, error: Exception) -> Response:
-    """The server goes on, and writes the traceback to its log."""
+    """Answers where the server is at fault, which goes on, and logs the traceback."""
     return _json({"error": "an error of the server; its log says more"}, 500)

@@ -49,10 +49,10 @@ class Batcher:
         ...     return np.zeros((len(chunk), k), np.int32), np.ones((len(chunk), k), np.float32)
         >>> async def ask():
         ...     batcher = Batcher(search, Limits())
-        ...     found = await batcher.submit(Chunk([[]], texts=["owl"]), 1)
+        ...     ids, scores = await batcher.submit(Chunk([[]], texts=["owl"]), 1)
         ...     batcher.close()
-        ...     return found
-        >>> asyncio.run(ask())[0].tolist()
+        ...     return ids
+        >>> asyncio.run(ask()).tolist()
         [[0]]
     """
 
@@ -62,10 +62,13 @@ class Batcher:
         limits: Limits,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
-        self._search, self._limits, self.on_batch = search, limits, on_batch
+        self._search = search
+        self._limits = limits
+        self.on_batch = on_batch
         self._jobs: dict[asyncio.Future[Found], _Job] = {}  # in the order in which they came
         self._waiting = 0
-        self._busy = self._planned = False
+        self._busy = False
+        self._planned = False
         self.closed = False
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "search")
 
@@ -75,7 +78,7 @@ class Batcher:
         return self._waiting
 
     def submit(self, chunk: "Chunk", k: int) -> "asyncio.Future[Found]":
-        """The labels of examples, soon; in the event loop.
+        """Returns the labels of examples, soon; in the event loop.
 
         A future that is cancelled before its search is not searched, and its examples are dropped.
 
@@ -86,8 +89,7 @@ class Batcher:
         if self._waiting and self._waiting + len(chunk) > self._limits.queue:
             raise RequestError(
                 429,
-                f"at most {self._limits.queue:,} waiting examples expected, found "
-                f"{self._waiting:,} already",
+                f"{self._waiting:,} examples wait already, and at most {self._limits.queue:,} may",
                 where="queue",
                 fix="send this request again later",
             )
@@ -103,20 +105,20 @@ class Batcher:
             loop.call_later(self._limits.wait, self._start_planned)
         return job.answer
 
-    def between(self, call: Callable[..., Any], *given: Any) -> "asyncio.Future[Any]":
-        """The result of ``call(*given)`` in the thread of the searches: none runs meanwhile."""
-        return asyncio.wrap_future(self._thread.submit(call, *given))
+    def between(self, call: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
+        """Calls ``call(*arguments)`` in the thread of the searches: none runs meanwhile."""
+        return asyncio.wrap_future(self._thread.submit(call, *arguments))
 
     def close(self) -> None:
         """Ends the thread when everything submitted is answered."""
         self.closed = True
         self._start()
 
-    def _start_planned(self):
+    def _start_planned(self) -> None:
         self._planned = False
         self._start()
 
-    def _start(self):
+    def _start(self) -> None:
         """Hands the next batch to the thread, unless it is busy."""
         if self._busy:
             return
@@ -134,9 +136,10 @@ class Batcher:
             lambda done: loop.call_soon_threadsafe(self._deliver, jobs, done)
         )
 
-    def _take(self):
-        """Jobs of one batch, without those that nobody waits for any more."""
-        jobs, size = [], 0
+    def _take(self) -> list[_Job]:
+        """Returns jobs of one batch, without those that nobody waits for any more."""
+        jobs = []
+        size = 0
         while self._jobs:
             job = next(iter(self._jobs.values()))
             if size and size + len(job.chunk) > self._limits.batch:
@@ -147,13 +150,15 @@ class Batcher:
                 size += len(job.chunk)
         return jobs
 
-    def _remove(self, answer):
+    def _remove(self, answer: "asyncio.Future[Found]") -> None:
         """Drops a job, and its examples, from those that wait."""
         job = self._jobs.pop(answer, None)
         if job is not None:
             self._waiting -= len(job.chunk)
 
-    def _deliver(self, jobs, done):
+    def _deliver(
+        self, jobs: list[_Job], done: "concurrent.futures.Future[list[Found | DataError]]"
+    ) -> None:
         self._busy = False
         error = done.exception()
         answers = [error] * len(jobs) if error else done.result()
@@ -167,8 +172,8 @@ class Batcher:
         self._start()
 
 
-def _answers(search, jobs):
-    """For each job what was found, or the ``DataError`` of its examples."""
+def _answers(search: "Callable[[Chunk, int], Found]", jobs: list[_Job]) -> list[Found | DataError]:
+    """Returns for each job its labels, or the ``DataError`` of its examples."""
     k = max(job.k for job in jobs)
     try:
         ids, scores = search(join_chunks([job.chunk for job in jobs]), k)

@@ -36,7 +36,7 @@ _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def checked_connections(wanted: int | None) -> int:
-    """How many connections a server of this process takes at a time.
+    """Returns how many connections a server of this process takes at a time.
 
     Args:
         wanted: a number; None for the usual one, or less where the process may open fewer files.
@@ -84,8 +84,10 @@ class Acceptor:
         protocol: Callable[[], asyncio.Protocol],
         limits: Limits,
     ) -> None:
-        self._listener, self._connections = listener, connections
-        self._protocol, self._limits = protocol, limits
+        self._listener = listener
+        self._connections = connections
+        self._protocol = protocol
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[Any]] = set()  # accepted, and not among connections yet
         self._pause: asyncio.TimerHandle | None = None
@@ -112,23 +114,23 @@ class Acceptor:
         self._listener.close()
         await asyncio.gather(*self._beginning, return_exceptions=True)
 
-    def _resume(self):
+    def _resume(self) -> None:
         self._pause = None
         self._loop.add_reader(self._listener, self._accept)
 
-    def _wait(self, seconds):
+    def _wait(self, seconds: float) -> None:
         """Accepts nothing for a while."""
         self._loop.remove_reader(self._listener)
         self._pause = self._loop.call_later(seconds, self._resume)
 
-    def _say(self, problem):
+    def _say(self, problem: str) -> None:
         """Prints a line, once a minute at most."""
         now = self._loop.time()
         if self._said is None or now - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = now
             NOTES.warning(f"{problem}; further ones wait or are refused")
 
-    def _accept(self):
+    def _accept(self) -> None:
         """Accepts some of the clients that wait."""
         for _ in range(_ACCEPTED_AT_ONCE):
             count = len(self._connections) + len(self._beginning)
@@ -147,8 +149,8 @@ class Acceptor:
                 self._wait(_SECONDS_WITHOUT_FILES)
                 return
 
-    def _accept_one(self):
-        """Whether a client has waited."""
+    def _accept_one(self) -> bool:
+        """Accepts a client; tells whether one has waited."""
         try:
             accepted, _ = self._listener.accept()
         except BlockingIOError:
@@ -158,7 +160,7 @@ class Acceptor:
         task.add_done_callback(self._beginning.discard)
         return True
 
-    async def _begin(self, accepted):
+    async def _begin(self, accepted: socket.socket) -> None:
         with contextlib.suppress(OSError):  # the client has gone
             await self._loop.connect_accepted_socket(self._protocol, accepted)
 
@@ -200,14 +202,16 @@ class Connection(HttpToolsProtocol):
         limits: ``Limits``.
         full: ASGI application that answers on a connection too many, and closes it.
         silent: all connections without any request, the first to come first; they enter themselves.
-        given: arguments of uvicorn.
+        arguments: of uvicorn.
     """
 
     def __init__(
-        self, *, limits: Limits, full: ASGIApp, silent: dict["Connection", None], **given: Any
+        self, *, limits: Limits, full: ASGIApp, silent: dict["Connection", None], **arguments: Any
     ) -> None:
-        super().__init__(**given)
-        self._limits, self._full, self._silent = limits, full, silent
+        super().__init__(**arguments)
+        self._limits = limits
+        self._full = full
+        self._silent = silent
         self._received = 0  # bytes since the first one of a head that is not complete
         self._size = 0  # bytes of the parsed part of a head
         self._in_head = False
@@ -250,7 +254,7 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
 
     def is_closing(self) -> bool:
-        """Whether nothing is answered any more."""
+        """Tells whether nothing is answered any more."""
         return self._left is not None or self._socket.is_closing()
 
     def close(self) -> None:
@@ -284,24 +288,24 @@ class Connection(HttpToolsProtocol):
             self._sending = self.loop.call_later(self._limits.seconds, self._too_slow)
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Begins a head, with the first byte of a request."""
         super().on_message_begin()
         self._in_head = True
         self._received = 0
         self._size = 0
 
     def on_url(self, url: bytes) -> None:
-        """A part of the address of a request."""
+        """Counts a part of the address of a request."""
         super().on_url(url)
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header of a request."""
+        """Counts a header of a request."""
         super().on_header(name, value)
         self._count(len(name) + len(value) + len(": \r\n"))
 
     def on_headers_complete(self) -> None:
-        """From here on the application watches the time."""
+        """Ends the wait for a head: from here on the application watches the time."""
         self._in_head = False
         self._silent.pop(self, None)
         if self._sending:
@@ -310,26 +314,26 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def pause_writing(self) -> None:
-        """Something waits to be read by the client."""
+        """Begins to wait for a client that does not read."""
         super().pause_writing()
         if self._reading is None:
             self._wait_for_reader(None)
 
     def resume_writing(self) -> None:
-        """Everything is read, or on its way."""
+        """Ends that wait: everything is read, or on its way."""
         super().resume_writing()
         if self._reading:
             self._reading.cancel()
             self._reading = None
 
     def send_400_response(self, msg: str) -> None:
-        """Of what is no HTTP, or has too long a head."""
+        """Answers what is no HTTP, or has too long a head."""
         if self._size > _LONGEST_HEAD:
             self._refuse_head()
         else:
             self._refuse(400, "this is not HTTP")
 
-    def _make_room(self):
+    def _make_room(self) -> bool:
         """Closes the connection that has waited longest without a request; whether there is one."""
         if not self._silent:
             return False
@@ -338,12 +342,12 @@ class Connection(HttpToolsProtocol):
         longest._socket.close()
         return True
 
-    def _count(self, size):
+    def _count(self, size: int) -> None:
         self._size += size
         if self._size > _LONGEST_HEAD:
             raise ValueError("a head that is too long")  # ends the parser, see send_400_response
 
-    def _drop(self, size):
+    def _drop(self, size: int) -> None:
         """Drops what a refused client still sends, and ends the connection in the end."""
         if self._left is None or self._ending is None:
             return
@@ -354,14 +358,14 @@ class Connection(HttpToolsProtocol):
         else:
             self._ending = self.loop.call_later(_SECONDS_OF_SILENCE, self._socket.close)
 
-    def _too_slow(self):
+    def _too_slow(self) -> None:
         self._sending = None
         if not self._in_head:
             self._socket.close()  # nothing was asked
             return
         self._refuse(408, f"the headers were not complete within {self._limits.seconds:g} seconds")
 
-    def _wait_for_reader(self, size):
+    def _wait_for_reader(self, size: int | None) -> None:
         """Closes the connection unless less than ``size`` bytes wait; None at first."""
         waiting = self._socket.get_write_buffer_size()
         if size is not None and waiting >= size:
@@ -369,11 +373,11 @@ class Connection(HttpToolsProtocol):
             return
         self._reading = self.loop.call_later(self._limits.seconds, self._wait_for_reader, waiting)
 
-    def _refuse_head(self):
+    def _refuse_head(self) -> None:
         self._refuse(431, f"the headers have more than {_LONGEST_HEAD:,} bytes")
 
-    def _refuse(self, status, problem):
-        """An answer to what has not become a request."""
+    def _refuse(self, status: int, problem: str) -> None:
+        """Answers what has not become a request."""
         body = json_text({"error": str(RequestError(status, problem, where="request"))}).encode()
         head = (
             f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\nconnection: close\r\n"

@@ -8,7 +8,8 @@ row (``instances``) or by column (``inputs``); the signatures are those of ``tfx
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse
@@ -65,18 +66,18 @@ class ExampleForms:
         self,
         input_kind: str,
         sizes: Mapping[str, Any],
-        where: Any,
+        where: str | Path,
         most: int = Limits.examples,
     ) -> None:
         self.input = INPUTS[input_kind]
         if self.input not in _SERVED:
             raise ConfigError(
-                f"a run on {', '.join(kind.description for kind in _SERVED)} expected, found one "
-                f"on {self.input.description}",
+                f"this run reads {self.input.description}, which cannot be sent in a request",
                 where=where,
                 fix="serve another run",
             )
-        self._sizes, self._most = sizes, most
+        self._sizes = sizes
+        self._most = most
         self.signatures = {DEFAULT_SIGNATURE: self.input.tensors(sizes)}
         if self.input is IMAGE:
             self.signatures["encoded"] = ENCODED.tensors(sizes)
@@ -86,67 +87,75 @@ class ExampleForms:
         self.fields = both if self.input is TEXT_AND_FEATURES else (self.input.chunk_field,)
 
     def simple(self, body: Mapping[str, Any]) -> Chunk:
-        """The examples of a request in the simple form.
+        """Returns the examples of a request in the simple form.
 
         Raises:
             RequestError: 400, they are missing or malformed; 413, they are too many, which is said
                 before they are converted.
         """
-        found = {field: _items(body, field) for field in self.fields}
-        lengths = {field: len(items) for field, items in found.items()}
+        items_of_field: dict[str, list[Any]] = {}
+        for field in self.fields:
+            items = body.get(field)
+            if not isinstance(items, list) or not items:
+                raise unfit(items, "a list of at least one example", field)
+            items_of_field[field] = items
+        lengths = {field: len(items) for field, items in items_of_field.items()}
         if len(set(lengths.values())) > 1:
-            raise bad_request(f"lists of one length expected, found {lengths}", "texts, features")
+            shown = " and ".join(f"{count} {field}" for field, count in lengths.items())
+            raise bad_request(
+                f"the request has {shown}", "texts, features", "send one of each per example"
+            )
         self._check_number(max(lengths.values()))
         parsed: dict[str, Any] = {}
-        for field, items in found.items():
+        for field, items in items_of_field.items():
             places = [f"{field}[{number}]" for number in range(len(items))]
             parsed[field] = self._field(field, items, places)
-        return Chunk([[] for _ in next(iter(found.values()))], **parsed)
+        return Chunk([[] for _ in next(iter(items_of_field.values()))], **parsed)
 
-    def rows(self, instances: Any, signature: str) -> Chunk:
-        """The examples of ``instances``: values of the only input, or objects of all inputs.
+    def rows(self, instances: object, signature: str) -> Chunk:
+        """Reads the examples of ``instances``: values of the only input, or objects of all inputs.
 
         Raises:
             RequestError: 400 and 413, as ``simple``.
         """
         tensors = self._tensors(signature)
         if not isinstance(instances, list) or not instances:
-            raise _expected("a list of at least one example", instances, "instances")
+            raise unfit(instances, "a list of at least one example", "instances")
         self._check_number(len(instances))
         names = [tensor.name for tensor in tensors]
         if any("batch" not in tensor.axes for tensor in tensors):
             raise bad_request(
-                f"the column form expected for the inputs {', '.join(names)}, found rows",
+                f"the inputs {', '.join(names)} cannot be sent by row",
                 "instances",
-                f"send them as {_BY_COLUMN}",
+                f"send them by column, as {_BY_COLUMN}",
             )
         columns: dict[str, list[Any]] = {name: [] for name in names}
         for number, row in enumerate(instances):
             place = f"instances[{number}]"
-            given = _by_name(row, names, place)
+            values = _by_name(row, names, place)
             for name in names:
-                columns[name].append(given[name])
+                columns[name].append(values[name])
         return self._from_columns(columns, tensors, "instances")
 
-    def columns(self, inputs: Any, signature: str) -> Chunk:
-        """The examples of ``inputs``: a batch of the only input, or an object of all of them.
+    def columns(self, inputs: object, signature: str) -> Chunk:
+        """Reads the examples of ``inputs``: a batch of the only input, or an object of all of them.
 
         Raises:
             RequestError: 400 and 413, as ``simple``.
         """
         tensors = self._tensors(signature)
         names = [tensor.name for tensor in tensors]
-        given = _by_name(inputs, names, "inputs")
-        for name, values in given.items():
+        columns = _by_name(inputs, names, "inputs")
+        for name, values in columns.items():
             if not isinstance(values, list) or not values:
-                raise _expected("a list of at least one value", values, f"inputs.{name}")
+                raise unfit(values, "a list of at least one value", f"inputs.{name}")
         for tensor in tensors:
             if tensor.axes[0] in ("batch", "batch + 1"):
-                self._check_number(len(given[tensor.name]) - (tensor.axes[0] == "batch + 1"))
-        return self._from_columns(given, tensors, "inputs")
+                self._check_number(len(columns[tensor.name]) - (tensor.axes[0] == "batch + 1"))
+        return self._from_columns(columns, tensors, "inputs")
 
     def example(self) -> Chunk:
-        """Two examples that the run accepts, to try it with."""
+        """Returns two examples that the run accepts, to try it with."""
         labels: list[list[Any]] = [[], []]
         if self.input is TEXT:
             return Chunk(labels, texts=["some text", "another"])
@@ -162,7 +171,7 @@ class ExampleForms:
         shape = (2, self._sizes["num_features"])
         return Chunk(labels, features=scipy.sparse.csr_matrix(parts, shape))
 
-    def _check_number(self, count):
+    def _check_number(self, count: int) -> None:
         if count > self._most:
             raise RequestError(
                 413,
@@ -171,7 +180,7 @@ class ExampleForms:
                 fix=f"send at most {self._most:,} at once",
             )
 
-    def _field(self, field, items, places):
+    def _field(self, field: str, items: list[Any], places: list[str]) -> Any:
         if field == "texts":
             return [_text(item, place) for item, place in zip(items, places, strict=True)]
         if field == "images":
@@ -182,22 +191,28 @@ class ExampleForms:
         bags = [_bag(item, width, place) for item, place in zip(items, places, strict=True)]
         return _matrix(bags, width)
 
-    def _tensors(self, signature):
+    def _tensors(self, signature: str) -> tuple[Tensor, ...]:
         if signature not in self.signatures:
-            known = ", ".join(self.signatures)
             raise bad_request(
-                f"one of {known} expected, found {as_shown(signature)}", "signature_name"
+                f"there is no signature {as_shown(signature)}",
+                "signature_name",
+                f"use one of {', '.join(self.signatures)}",
             )
         return self.signatures[signature]
 
-    def _from_columns(self, columns, tensors, where):
-        arrays = {t.name: _column(columns[t.name], t, f"{where}.{t.name}") for t in tensors}
+    def _from_columns(
+        self, columns: Mapping[str, list[Any]], tensors: Sequence[Tensor], where: str
+    ) -> Chunk:
+        arrays: dict[str, Any] = {
+            t.name: _column(columns[t.name], t, f"{where}.{t.name}") for t in tensors
+        }
         if "image_bytes" in arrays:
             files = arrays["image_bytes"]
             return Chunk([[] for _ in files], images=files)
         if self.input is IMAGE:
             return Chunk([[] for _ in arrays["images"]], images=arrays["images"])
-        features = texts = None
+        features: Any = None
+        texts = None
         if self.input is DENSE:
             features = arrays["features"]
         elif self.input is not TEXT:
@@ -207,35 +222,42 @@ class ExampleForms:
         count = len(texts) if texts is not None else features.shape[0]
         if features is not None and features.shape[0] != count:
             raise bad_request(
-                f"features of the {count} texts expected, found those of {features.shape[0]}",
+                f"there are features of {features.shape[0]} examples, but {count} texts",
                 f"{where}.row_splits",
             )
         return Chunk([[] for _ in range(count)], texts=texts, features=features)
 
-    def _bags(self, arrays, where):
+    def _bags(self, arrays: Mapping[str, np.ndarray], where: str) -> scipy.sparse.csr_matrix:
         ids, weights, splits = (arrays[name] for name in ("ids", "weights", "row_splits"))
-        width, right = self._sizes["num_features"], len(ids) == len(weights)
-        right = right and splits[0] == 0 and splits[-1] == len(ids) and (np.diff(splits) >= 0).all()
+        width = self._sizes["num_features"]
+        right = bool(
+            len(ids) == len(weights)
+            and splits[0] == 0
+            and splits[-1] == len(ids)
+            and (np.diff(splits) >= 0).all()
+        )
         if not right or len(splits) < 2:
             raise bad_request(
-                "row_splits that rise from 0 to the number of ids and weights expected, found "
-                f"{as_shown(splits.tolist())} for {len(ids)} ids and {len(weights)} weights",
+                f"{as_shown(splits.tolist())} does not rise from 0 to the number of ids and of "
+                f"weights, which are {len(ids)} and {len(weights)}",
                 f"{where}.row_splits",
             )
         if len(ids) and not 0 <= ids.min() <= ids.max() < width:
             raise bad_request(
-                f"ids from 0 to {width - 1} expected, found {ids.min()} to {ids.max()}",
+                f"the ids are {ids.min()} to {ids.max()}, but the run has 0 to {width - 1}",
                 f"{where}.ids",
             )
         shape = (len(splits) - 1, width)
         matrix = scipy.sparse.csr_matrix((weights, ids, splits), shape, dtype=np.float32)
-        if _repeats(matrix):
-            raise bad_request("distinct ids in a row expected, found one twice", f"{where}.ids")
+        summed = matrix.copy()
+        summed.sum_duplicates()
+        if summed.nnz < matrix.nnz:
+            raise bad_request("an id is in a row twice", f"{where}.ids")
         return matrix
 
 
 def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
-    """The examples of several requests to one run as one chunk.
+    """Returns the examples of several requests to one run as one chunk.
 
     Example:
         >>> join_chunks([Chunk([[]], texts=["a"]), Chunk([[]], texts=["b"])]).texts
@@ -244,41 +266,30 @@ def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
     first = chunks[0]
     if len(chunks) == 1:
         return first
-    found: dict[str, Any] = {"labels": [row for chunk in chunks for row in chunk.labels]}
+    joined: dict[str, Any] = {"labels": [row for chunk in chunks for row in chunk.labels]}
     if first.texts is not None:
-        found["texts"] = [text for chunk in chunks for text in chunk.texts or ()]
+        joined["texts"] = [text for chunk in chunks for text in chunk.texts or ()]
     if first.images is not None:
-        found["images"] = [image for chunk in chunks for image in _listed(chunk.images)]
+        joined["images"] = [image for chunk in chunks for image in cast(Any, chunk.images)]
     if first.features is not None:
         stack = scipy.sparse.vstack if scipy.sparse.issparse(first.features) else np.concatenate
-        found["features"] = stack([chunk.features for chunk in chunks])
-    if scipy.sparse.issparse(found.get("features")):
-        found["features"] = found["features"].tocsr()
-    return Chunk(**found)
+        joined["features"] = stack([chunk.features for chunk in chunks])
+    if scipy.sparse.issparse(joined.get("features")):
+        joined["features"] = joined["features"].tocsr()
+    return Chunk(**joined)
 
 
-def _listed(images):
-    return images if isinstance(images, list) else list(images)
+def _by_name(value: Any, names: Sequence[str], where: str) -> dict[str, Any]:
+    """Returns the value of each input; the name of the only one may be left out."""
+    named = isinstance(value, dict) and set(value) != {_BASE64}
+    values = value if named else {names[0]: value} if len(names) == 1 else {}
+    if set(values) != set(names):
+        raise unfit(value, f"an object with {', '.join(names)}", where)
+    return values
 
 
-def _items(body, field):
-    items = body.get(field)
-    if not isinstance(items, list) or not items:
-        raise _expected("a list of at least one example", items, field)
-    return items
-
-
-def _by_name(value, names, where):
-    """The value of each input; the name of the only one may be left out."""
-    named = _is_object(value) and set(value) != {_BASE64}
-    given = value if named else {names[0]: value} if len(names) == 1 else {}
-    if set(given) != set(names):
-        raise _expected(f"an object with {', '.join(names)}", value, where)
-    return given
-
-
-def _column(values, tensor, where):
-    """The values of a tensor: a list of texts or files, or an array of its type and shape."""
+def _column(values: list[Any], tensor: Tensor, where: str) -> list[Any] | np.ndarray:
+    """Reads the values of a tensor: a list of texts or files, or an array of its shape."""
     places = [f"{where}[{number}]" for number in range(len(values))]
     if tensor.dtype == "string":
         read = _file if tensor.name == "image_bytes" else _text
@@ -286,125 +297,128 @@ def _column(values, tensor, where):
     return _array(values, tensor, where)
 
 
-def _array(values: Any, tensor: Tensor, where: str) -> np.ndarray:
-    """Numbers as an array of the tensor's type and shape.
+def _array(values: list[Any], tensor: Tensor, where: str) -> np.ndarray:
+    """Returns numbers as an array of the tensor's type and shape.
 
     Types and lengths are compared before anything is converted: NumPy would make an array of texts
     in which each takes as much memory as the longest.
     """
-    numbers, shape = values, [len(values)]
+    numbers = values
+    shape = [len(values)]
     for length in tensor.shape()[1:]:
         if not all(isinstance(row, list) for row in numbers):
-            raise _expected(f"numbers ({tensor})", values, where)
+            raise unfit(values, f"a list of numbers ({tensor})", where)
         lengths = set(map(len, numbers))
         if len(lengths) != 1 or length not in (None, *lengths):
-            found = " or ".join(map(str, sorted(lengths)[:2]))
-            raise bad_request(f"has rows of {found} values", where, f"send numbers ({tensor})")
+            shown = " or ".join(map(str, sorted(lengths)[:2]))
+            raise bad_request(f"has rows of {shown} values", where, f"send numbers ({tensor})")
         shape.append(*lengths)
         numbers = [number for row in numbers for number in row]
     kinds = set(map(type, numbers))
     if not kinds <= ({int, float} if tensor.dtype == "float32" else {int}):
-        raise _expected(f"numbers ({tensor})", values, where)
+        raise unfit(values, f"a list of numbers ({tensor})", where)
     if tensor.dtype != "float32":
         limits = np.iinfo(tensor.dtype)
-        low, high = min(numbers, default=0), max(numbers, default=0)
+        low = min(numbers, default=0)
+        high = max(numbers, default=0)
         if low < limits.min or high > limits.max:
             raise bad_request(
-                f"numbers from {limits.min} to {limits.max} expected, found {as_shown(low)} to "
-                f"{as_shown(high)}",
+                f"the numbers are {as_shown(low)} to {as_shown(high)}, but may be {limits.min} to "
+                f"{limits.max}",
                 where,
             )
     elif not all(map(_is_number, numbers)):
-        raise _expected(f"finite numbers ({tensor})", values, where)
+        raise unfit(values, f"a list of finite numbers ({tensor})", where)
     return np.array(numbers, tensor.dtype).reshape(shape)
 
 
-def _text(value, where):
-    if _is_object(value) and set(value) == {_BASE64}:
+def _text(value: object, where: str) -> str:
+    if isinstance(value, dict) and set(value) == {_BASE64}:
         try:
             value = _file(value, where).decode("utf-8")
         except UnicodeDecodeError:
-            raise bad_request("UTF-8 text expected, found other bytes", where) from None
+            raise bad_request("the bytes are not a text in UTF-8", where) from None
     if not isinstance(value, str):
-        raise _expected("a text", value, where)
+        raise unfit(value, "a text", where)
     return value
 
 
-def _file(value, where):
-    """The bytes of ``"..."`` or ``{"b64": "..."}``."""
-    coded = value[_BASE64] if _is_object(value) and set(value) == {_BASE64} else value
+def _file(value: object, where: str) -> bytes:
+    """Returns the bytes of ``"..."`` or ``{"b64": "..."}``."""
+    coded = value[_BASE64] if isinstance(value, dict) and set(value) == {_BASE64} else value
     if not isinstance(coded, str):
-        raise _expected('base64, as {"b64": "..."},', value, where)
+        raise unfit(value, 'base64, as {"b64": "..."}', where)
     try:
         return base64.b64decode(coded, validate=True)
     except (binascii.Error, ValueError):
-        raise _expected("base64", coded, where) from None
+        raise unfit(coded, "base64", where) from None
 
 
-def _vectors(items, width, places):
+def _vectors(items: list[Any], width: int, places: list[str]) -> np.ndarray:
     rows = []
     for item, place in zip(items, places, strict=True):
-        if not isinstance(item, list) or len(item) != width or not all(map(_is_number, item)):
-            found = f"{len(item)} values" if isinstance(item, list) else as_shown(item)
-            raise bad_request(f"a list of {width} finite numbers expected, found {found}", place)
+        if not isinstance(item, list):
+            raise unfit(item, f"a list of {width} finite numbers", place)
+        if len(item) != width:
+            raise bad_request(f"it has {len(item)} values instead of {width}", place)
+        if not all(map(_is_number, item)):
+            raise bad_request("not all of its values are finite numbers", place)
         rows.append(item)
     return np.array(rows, np.float32)
 
 
-def _bag(item, width, where):
-    """Sorted ids and weights of ``{"3": 1.0, "17": 0.5}``."""
-    if not _is_object(item):
-        raise _expected('an object such as {"3": 1.0, "17": 0.5}', item, where)
-    found = {}
+def _bag(item: object, width: int, where: str) -> list[tuple[int, float]]:
+    """Returns sorted ids and weights of ``{"3": 1.0, "17": 0.5}``."""
+    if not isinstance(item, dict):
+        raise unfit(item, 'an object such as {"3": 1.0, "17": 0.5}', where)
+    weights = {}
     for name, weight in item.items():
         if not (name.isascii() and name.isdecimal() and len(name) < 12 and int(name) < width):
-            raise bad_request(f"ids from 0 to {width - 1} expected, found {as_shown(name)}", where)
+            raise unfit(name, f"an id from 0 to {width - 1}", where)
         if not _is_number(weight):
-            raise _expected("a finite number", weight, f"{where}.{name}")
-        found[int(name)] = weight
-    return sorted(found.items())
+            raise unfit(weight, "a finite number", f"{where}.{name}")
+        weights[int(name)] = weight
+    return sorted(weights.items())
 
 
-def _matrix(bags, width):
+def _matrix(bags: list[list[tuple[int, float]]], width: int) -> scipy.sparse.csr_matrix:
     ends = np.cumsum([0, *map(len, bags)])
     ids = np.array([number for bag in bags for number, _ in bag], np.int32)
     weights = np.array([weight for bag in bags for _, weight in bag], np.float32)
     return scipy.sparse.csr_matrix((weights, ids, ends), (len(bags), width))
 
 
-def _repeats(matrix):
-    """Whether an id is in a row twice."""
-    summed = matrix.copy()
-    summed.sum_duplicates()
-    return summed.nnz < matrix.nnz
+def _is_number(value: object) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return -_LARGEST <= value <= _LARGEST
 
 
-def _is_number(value):
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and -_LARGEST <= value <= _LARGEST
+def unfit(value: object, wanted: str, where: str) -> RequestError:
+    """Returns the error of a request with another value in a place than the wanted one.
+
+    Example:
+        >>> print(unfit(5, "a text", "texts[0]"))
+        texts[0]: 5 is not a text
+    """
+    if value is None:
+        return bad_request("it is missing", where, f"send {wanted}")
+    return bad_request(f"{as_shown(value)} is not {wanted}", where)
 
 
-def _is_object(value):
-    return isinstance(value, dict)
-
-
-def _expected(wanted, found, where):
-    return bad_request(f"{wanted} expected, found {as_shown(found)}", where)
-
-
-def as_shown(value: Any) -> str:
-    """A value of a request in a message, as JSON and cut: it may be megabytes long."""
+def as_shown(value: object) -> str:
+    """Returns a value of a request in a message, as JSON and cut: it may be megabytes long."""
     if value is None:
         return "none"
     if isinstance(value, str):
         value = value[: _SHOWN + 1]
     elif isinstance(value, (list, dict)):
         parts = value if isinstance(value, list) else [*value, *value.values()]
-        if len(parts) > 8 or any(map(_is_long, parts)):
+        long = any(
+            isinstance(part, (list, dict)) or (isinstance(part, str) and len(part) > _SHOWN)
+            for part in parts
+        )
+        if long or len(parts) > 8:
             return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} values"
     text = one_line(json_text(value))
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-
-
-def _is_long(value):
-    return isinstance(value, (list, dict)) or (isinstance(value, str) and len(value) > _SHOWN)

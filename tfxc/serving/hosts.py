@@ -77,13 +77,17 @@ Start it with --allow-host evil.example if that is right.
         """
         named = [value.decode("latin-1") for name, value in headers if name == b"host"]
         if len(named) != 1:
-            found = "this has none" if not named else f"this has {len(named)}"
-            raise bad_request(f"a request needs one Host header, {found}", "Host", "send one")
+            count = f"has {len(named)}" if named else "has none"
+            raise bad_request(f"a request needs one Host header, this {count}", "Host", "send one")
         host = _split(named[0])
-        if host is None or not self._answers_to(host[0]):
+        known = host is not None and (
+            host[0] in self._names or (self._any_address and _is_address(host[0]))
+        )
+        if host is None or not known:
             shown = named[0][:_SHOWN]
-            fix = f"start it with --allow-host {host[0][:_SHOWN]} if that is right" if host else (
-                "send the name or the address of the server")  # fmt: skip
+            fix = "send the name or the address of the server"
+            if host:
+                fix = f"start it with --allow-host {host[0][:_SHOWN]} if that is right"
             raise RequestError(421, f"this server is not known as {shown!r}", where="Host", fix=fix)
         origins = [value.decode("latin-1") for name, value in headers if name == b"origin"]
         for origin in origins:
@@ -95,11 +99,8 @@ Start it with --allow-host evil.example if that is right.
                     fix="start it with --allow-host and the page's host if they should",
                 )
 
-    def _answers_to(self, name):
-        return name in self._names or (self._any_address and _is_address(name))
-
-    def _welcomes(self, origin, host):
-        """Whether a page is one of this server's, or of a host that is allowed."""
+    def _welcomes(self, origin: str, host: tuple[str, str | None]) -> bool:
+        """Tells whether a page is one of this server's, or of a host that is allowed."""
         parts = _ORIGIN.fullmatch(origin)
         page = _split(parts[2]) if parts else None
         if parts is None or page is None:
@@ -109,19 +110,19 @@ Start it with --allow-host evil.example if that is right.
         return same or page[0] in self._allowed
 
 
-def _split(authority):
-    """Name and port, perhaps None, of ``NAME:PORT``; None if it is no such text."""
+def _split(authority: str) -> tuple[str, str | None] | None:
+    """Returns name and port, perhaps None, of ``NAME:PORT``; None if it is no such text."""
     parts = _AUTHORITY.fullmatch(authority)
     return (_name(parts[1]), parts[2]) if parts else None
 
 
-def _name(text):
-    """One spelling of a host's name or address."""
+def _name(text: str) -> str:
+    """Returns one spelling of a host's name or address."""
     text = text.strip("[]").removesuffix(".").lower()
     return str(ipaddress.ip_address(text)) if _is_address(text) else text
 
 
-def _is_address(text):
+def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -129,7 +130,7 @@ def _is_address(text):
     return True
 
 
-def _allowed(host):
+def _allowed(host: str) -> str:
     if _is_address(host):
         return _name(host)
     parts = _split(host)

@@ -42,8 +42,8 @@ class RequestError(UserError):
         problem, fix, where: see ``UserError``.
 
     Example:
-        >>> print(RequestError(400, "a text expected, found 5", where="texts[0]"))
-        texts[0]: a text expected, found 5
+        >>> print(RequestError(400, "5 is not a text", where="texts[0]"))
+        texts[0]: 5 is not a text
     """
 
     def __init__(
@@ -54,5 +54,5 @@ class RequestError(UserError):
 
 
 def bad_request(problem: str, where: str | None = None, fix: str | None = None) -> RequestError:
-    """The error of a request that is malformed: status 400."""
+    """Returns the error of a request that is malformed: status 400."""
     return RequestError(400, problem, where=where, fix=fix)

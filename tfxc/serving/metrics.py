@@ -45,13 +45,19 @@ class Metrics:
             "tfxc_requests", "requests answered", ["route", "status"], registry=registry
         )
         self._seconds = Histogram(
-            "tfxc_request_seconds", "from a request to its answer", ["route"],
-            buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
+            "tfxc_request_seconds",
+            "from a request to its answer",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self._batches = Histogram(
-            "tfxc_batch_examples", "examples searched at once", ["model"],
-            buckets=_EXAMPLES, registry=registry,
-        )  # fmt: skip
+            "tfxc_batch_examples",
+            "examples searched at once",
+            ["model"],
+            buckets=_EXAMPLES,
+            registry=registry,
+        )
         self._gauges = {
             name: Gauge(f"tfxc_{name}", text, ["model"], registry=registry)
             for name, text in (

@@ -1,10 +1,11 @@
 """Labels that a server's runs find in addition, by their texts, in a file that requests add to."""
 
+import contextlib
 import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text, one_line
@@ -15,7 +16,7 @@ from tfxc.core.storage.files import write_errors
 from tfxc.core.storage.locks import locked
 from tfxc.data.label_texts.file import read_label_texts, text_of_name
 from tfxc.data.parsing.label_checks import check_label_name
-from tfxc.serving.examples import as_shown
+from tfxc.serving.examples import unfit
 from tfxc.serving.limits import RequestError, bad_request
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ class NewLabels:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()  # a link stays one
         if self.path.suffix.lower() in COMPRESSED or not self.path.parent.is_dir():
-            kind = "folder" if not self.path.parent.is_dir() else "file that is not compressed"
+            reason = (
+                "its folder is not there" if not self.path.parent.is_dir() else "it is compressed"
+            )
             raise ConfigError(
-                f"a {kind} expected, to which labels are added, found {str(path)!r}",
+                f"no labels can be added to {str(path)!r}: {reason}",
                 where="--label-texts",
                 fix="name a .jsonl file in a folder that is there",
             )
@@ -67,7 +70,7 @@ class NewLabels:
         self._load()
 
     def missing_in(self, loaded: "LoadedRun") -> dict[str, str]:
-        """The texts of those that a run does not know."""
+        """Returns the texts of those that a run does not know."""
         return {name: t for name, t in self.texts.items() if name not in loaded.vocabulary}
 
     def add(self, name: str, text: str) -> None:
@@ -92,15 +95,15 @@ class NewLabels:
                 _append(self.path, line)
         self.texts[name] = text
 
-    def _load(self):
+    def _load(self) -> None:
         if self.path.exists():
             self.texts = {**self.texts, **read_label_texts(self.path)}
 
-    def _locked(self):
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
         """Holds off other servers, which need the file for milliseconds."""
         return locked(self.path.with_name(f".{self.path.name}.lock"), busy=lambda _: None)
 
-    def _drop_cut_line(self):
+    def _drop_cut_line(self) -> None:
         rest = _unended(self.path)
         if _is_cut(rest):
             NOTES.warning(
@@ -109,11 +112,15 @@ class NewLabels:
             )
             os.truncate(self.path, self.path.stat().st_size - len(rest))
 
-    def _check_readable(self, line):
+    def _check_readable(self, line: bytes) -> None:
         """Refuses what the file's own reader would refuse behind the lines that are there."""
+        first = b""  # the first line that is not blank
+        if self.path.exists():
+            with self.path.open("rb") as stream:
+                first = next((row.rstrip(b"\n") + b"\n" for row in stream if row.strip()), b"")
         with tempfile.TemporaryDirectory(prefix="tfxc-label-") as folder:
             trial = Path(folder, "trial.jsonl")
-            trial.write_bytes(_first_line(self.path) + line)
+            trial.write_bytes(first + line)
             try:
                 read_label_texts(trial)
             except DataError as error:
@@ -122,8 +129,8 @@ class NewLabels:
                 ) from None
 
 
-def _unended(path):
-    """What stands behind the last line break of a file: a line that was cut off, or never ended."""
+def _unended(path: Path) -> bytes:
+    """Returns what stands behind the last line break: a line that was cut off, or never ended."""
     if not path.exists():
         return b""
     with path.open("rb") as stream:
@@ -131,8 +138,8 @@ def _unended(path):
         return stream.read().rpartition(b"\n")[2]
 
 
-def _is_cut(line):
-    """Whether a line without a line break is not JSON, as one that was written by hand may be."""
+def _is_cut(line: bytes) -> bool:
+    """Tells whether a line that never ended was cut off: it is not JSON, unlike one by hand."""
     if not line.strip():
         return False
     try:
@@ -142,15 +149,7 @@ def _is_cut(line):
     return False
 
 
-def _first_line(path):
-    """The first line of a file that is not blank, with its line break; b"" if there is none."""
-    if not path.exists():
-        return b""
-    with path.open("rb") as stream:
-        return next((line.rstrip(b"\n") + b"\n" for line in stream if line.strip()), b"")
-
-
-def _append(path, line):
+def _append(path: Path, line: bytes) -> None:
     """Appends a line as a whole, or nothing of it."""
     separator = b"\n" if _unended(path) else b""
     with write_errors(path), path.open("ab") as stream:
@@ -164,8 +163,8 @@ def _append(path, line):
             raise
 
 
-def checked_label(name: Any, text: Any) -> tuple[str, str]:
-    """The name and the text of a label that a request adds.
+def checked_label(name: object, text: object) -> tuple[str, str]:
+    """Returns the name and the text of a label that a request adds.
 
     Args:
         name: of the label.
@@ -179,13 +178,11 @@ def checked_label(name: Any, text: Any) -> tuple[str, str]:
         ('order_pizza', 'order pizza')
     """
     if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST_NAME:
-        raise bad_request(
-            f"a name of 1 to {_LONGEST_NAME} characters expected, found {as_shown(name)}", "label"
-        )
+        raise unfit(name, f"a name of 1 to {_LONGEST_NAME} characters", "label")
     name = name.strip()
     text = text_of_name(name) if text is None else text
     if not isinstance(text, str) or not text.strip():
-        raise bad_request(f"a text expected, found {as_shown(text)}", "text")
+        raise unfit(text, "a text", "text")
     if len(text) > _LONGEST_TEXT:
         raise bad_request(
             f"the text has {len(text):,} characters", "text", f"send at most {_LONGEST_TEXT:,}"

@@ -25,19 +25,21 @@ _PLAIN = ("Label", "Models", "Health", "Status", "Metadata")
 
 
 def openapi_document(catalog: "Catalog") -> dict[str, Any]:
-    """The OpenAPI document of a server.
+    """Returns the OpenAPI document of a server.
 
     Args:
         catalog: its runs, from which examples are made.
     """
-    model, version = "/v1/models/{name}", "/versions/{version}"
-    name, number = _in_path("name", list(catalog.slots)), _in_path("version")
+    model = "/v1/models/{name}"
+    version = "/versions/{version}"
+    name = _in_path("name", list(catalog.slots))
+    number = _in_path("version")
     served = {
         ":predict": {"post": _predict_served(catalog)},
         "": {"get": _operation("version and state of a model", "Status")},
         "/metadata": {"get": _operation("inputs and outputs of a model", "Metadata")},
     }
-    paths = {
+    paths: dict[str, Any] = {
         "/predict": {"post": _predict(catalog)},
         "/neighbours": {"post": _neighbours(catalog)},
         "/labels": {"post": _labels()},
@@ -62,24 +64,16 @@ def openapi_document(catalog: "Catalog") -> dict[str, Any]:
     }
 
 
-def _schemas(catalog):
-    error = {"type": "object", "properties": {"error": {"type": "string"}}}
-    return {
-        "Error": error,
-        "Predict": _request_schema(catalog),
-        "Predictions": _predictions_schema(),
-        "Neighbours": _neighbours_schema(),
-        **{name: {"type": "object"} for name in _PLAIN},
+def _schemas(catalog: "Catalog") -> dict[str, Any]:
+    limits = catalog.limits
+    texts = {"type": "array", "items": {"type": "string"}}
+    features = {
+        "oneOf": [
+            {"type": "object", "description": "weight by the number of the feature"},
+            {"type": "array", "items": {"type": "number"}, "description": "a dense vector"},
+        ]
     }
-
-
-def _request_schema(catalog):
-    limits, texts = catalog.limits, {"type": "array", "items": {"type": "string"}}
-    features = {"oneOf": [
-        {"type": "object", "description": "weight by the number of the feature"},
-        {"type": "array", "items": {"type": "number"}, "description": "a dense vector"},
-    ]}  # fmt: skip
-    return {
+    request = {
         "type": "object",
         "additionalProperties": False,
         "properties": {
@@ -90,47 +84,38 @@ def _request_schema(catalog):
             "model": {"type": "string", "enum": list(catalog.slots)},
         },
     }
-
-
-_FOUND = {
-    "type": "object",
-    "properties": {
-        "label": {"type": "string"},
-        "id": {"type": "integer"},
-        "score": {"type": "number"},
-    },
-}
-
-
-def _predictions_schema():
-    return {
+    label = {
         "type": "object",
         "properties": {
-            "model": {"type": "string"},
-            "version": {"type": "integer"},
-            "probabilities": {"type": "boolean"},
-            "predictions": {"type": "array", "items": {"type": "array", "items": _FOUND}},
-        },
-    }
-
-
-def _neighbours_schema():
-    return {
-        "type": "object",
-        "properties": {
-            "model": {"type": "string"},
-            "version": {"type": "integer"},
             "label": {"type": "string"},
-            "neighbours": {"type": "array", "items": _FOUND},
+            "id": {"type": "integer"},
+            "score": {"type": "number"},
         },
+    }
+    labels = {"type": "array", "items": label}
+    served = {"model": {"type": "string"}, "version": {"type": "integer"}}
+    predictions = {
+        **served,
+        "probabilities": {"type": "boolean"},
+        "predictions": {"type": "array", "items": labels},
+    }
+    neighbours = {**served, "label": {"type": "string"}, "neighbours": labels}
+    return {
+        "Error": {"type": "object", "properties": {"error": {"type": "string"}}},
+        "Predict": request,
+        "Predictions": {"type": "object", "properties": predictions},
+        "Neighbours": {"type": "object", "properties": neighbours},
+        **{name: {"type": "object"} for name in _PLAIN},
     }
 
 
-def _predict(catalog):
+def _predict(catalog: "Catalog") -> dict[str, Any]:
     served = next(iter(catalog.slots.values())).current
     fields: dict[str, Any] = {
-        "texts": ["some text"], "features": [{"0": 1.0, "7": 0.5}], "images": ["iVBORw0K..."],
-    }  # fmt: skip
+        "texts": ["some text"],
+        "features": [{"0": 1.0, "7": 0.5}],
+        "images": ["iVBORw0K..."],
+    }
     example = {field: fields[field] for field in served.forms.fields}
     body = _content({"$ref": "#/components/schemas/Predict"}, {**example, "k": served.k})
     return {
@@ -139,7 +124,7 @@ def _predict(catalog):
     }
 
 
-def _neighbours(catalog):
+def _neighbours(catalog: "Catalog") -> dict[str, Any]:
     served = next(iter(catalog.slots.values())).current
     example = {"label": served.names[0], "k": served.k}
     return {
@@ -148,7 +133,7 @@ def _neighbours(catalog):
     }
 
 
-def _labels():
+def _labels() -> dict[str, Any]:
     example = {"label": "order_pizza", "text": "order a pizza"}
     operation = _operation("adds a label, which is found by its text", "Label", errors=True)
     error = _content({"$ref": "#/components/schemas/Error"})
@@ -160,7 +145,7 @@ def _labels():
     return {**operation, "requestBody": {"required": True, "content": content}}
 
 
-def _predict_served(catalog):
+def _predict_served(catalog: "Catalog") -> dict[str, Any]:
     served = next(iter(catalog.slots.values())).current
     names = [tensor.name for tensor in served.forms.signatures["serving_default"]]
     example: dict[str, Any] = {"inputs": {name: ["..."] for name in names}}
@@ -172,7 +157,7 @@ def _predict_served(catalog):
     }
 
 
-def _operation(summary, schema=None, errors=False):
+def _operation(summary: str, schema: str | None = None, errors: bool = False) -> dict[str, Any]:
     good: dict[str, Any] = {"description": summary}
     if schema:
         good["content"] = _content({"$ref": f"#/components/schemas/{schema}"})
@@ -183,11 +168,13 @@ def _operation(summary, schema=None, errors=False):
     return {"summary": summary, "responses": responses}
 
 
-def _content(schema, example=None):
-    found = {"schema": schema} if example is None else {"schema": schema, "example": example}
-    return {"application/json": found}
+def _content(schema: dict[str, Any], example: dict[str, Any] | None = None) -> dict[str, Any]:
+    content = {"schema": schema}
+    if example is not None:
+        content["example"] = example
+    return {"application/json": content}
 
 
-def _in_path(name, known=None):
+def _in_path(name: str, known: list[str] | None = None) -> dict[str, Any]:
     schema = {"type": "string", "enum": known} if known else {"type": "string"}
     return {"name": name, "in": "path", "required": True, "schema": schema}

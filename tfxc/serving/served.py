@@ -17,7 +17,7 @@ from tfxc.runs.loaded import LoadedRun, load_run
 from tfxc.runs.new_labels import takes_labels, with_labels
 from tfxc.runs.writer import SUMMARY
 from tfxc.serving.batching import Batcher, Found
-from tfxc.serving.examples import ExampleForms, as_shown
+from tfxc.serving.examples import ExampleForms, as_shown, unfit
 from tfxc.serving.limits import Limits, RequestError, bad_request
 from tfxc.serving.new_labels import NewLabels
 
@@ -43,7 +43,7 @@ class Version(NamedTuple):
 
 
 def newest_version(path: str | Path, finished: bool = True) -> Version | None:
-    """The run to serve of a folder: that folder, or the highest of the runs 1, 2, ... in it.
+    """Returns the run to serve: a folder, or the highest of the runs 1, 2, ... in it.
 
     Args:
         path: a run folder, or a folder of numbered ones.
@@ -59,7 +59,11 @@ def newest_version(path: str | Path, finished: bool = True) -> Version | None:
     path = Path(path)
     if finished and not path.exists():
         return None
-    numbered = [(int(p.name), p) for p in path.glob("[0-9]*") if _is_version(p)]
+    numbered = [
+        (int(p.name), p)
+        for p in path.glob("[0-9]*")
+        if (p.name.isdecimal() and (p / "config.json").is_file())
+    ]
     for number, folder in sorted(numbered, reverse=True):
         if not finished or (folder / SUMMARY).is_file():
             return Version(number, folder, _files_of(folder))
@@ -68,17 +72,13 @@ def newest_version(path: str | Path, finished: bool = True) -> Version | None:
     return Version(None, path, _files_of(path))
 
 
-def _is_version(path):
-    return path.name.isdecimal() and (path / "config.json").is_file()
-
-
-def _files_of(folder):
-    """Identity of the record of a run's files, which is written when the run is complete."""
+def _files_of(folder: Path) -> tuple[int, ...]:
+    """Returns what identifies the record of a run's files, written when the run is complete."""
     try:
-        found = (folder / checksums.FILE).stat()
+        state = (folder / checksums.FILE).stat()
     except FileNotFoundError:
         return ()
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return state.st_ino, state.st_mtime_ns, state.st_size
 
 
 class ServedRun:
@@ -115,14 +115,18 @@ class ServedRun:
         options: "RunOptions",
         loaded: LoadedRun | None = None,
     ) -> None:
-        self.name, self.version, self.number = name, version, number
+        self.name = name
+        self.version = version
+        self.number = number
         loaded = load_run(version.folder, options.trust) if loaded is None else loaded
         loaded.search_with()
         self.takes_labels = options.new_labels is not None and takes_labels(loaded)
         missing = options.new_labels.missing_in(loaded) if options.new_labels else {}
         if self.takes_labels and missing:
             loaded = with_labels(loaded, missing)
-        self._limits, self._options, self._loaded = limits, options, loaded
+        self._limits = limits
+        self._options = options
+        self._loaded = loaded
         self.num_labels = loaded.manifest["num_labels"]
         self.max_k = min(limits.k, self.num_labels)
         self.k = min(_DEFAULT_K if options.k is None else options.k, self.max_k)
@@ -141,7 +145,7 @@ class ServedRun:
         self.batcher = Batcher(self.search, limits)
 
     def search(self, chunk: "Chunk", k: int) -> Found:
-        """The best labels of examples.
+        """Returns the best labels of examples.
 
         Models are compiled for each k, so there are few of them: the next larger one is searched.
 
@@ -159,8 +163,8 @@ class ServedRun:
         ids, scores = self._predictors[step].find(chunk, "request")
         return ids[:, :k], scores[:, :k]
 
-    async def similar_labels(self, label: Any, k: int) -> Found:
-        """The neighbours of a label, see ``RunModel.similar_labels``; in the event loop.
+    async def similar_labels(self, label: object, k: int) -> Found:
+        """Returns the neighbours of a label, see ``RunModel.similar_labels``; in the event loop.
 
         Args:
             label: its name.
@@ -174,39 +178,37 @@ class ServedRun:
         """
         if not self.neighbours:
             raise bad_request(
-                f"a run whose labels have weights of their own expected, found {self.name}",
+                f"the labels of {self.name} have no weights of their own, and so no neighbours",
                 "model",
             )
         if not isinstance(label, str):
-            raise bad_request(f"a text expected, found {as_shown(label)}", "label")
+            raise unfit(label, "a text", "label")
         number = self._numbers.get(label)
         if number is None:
-            problem = f"a label of {self.name} expected, found {label[:60]!r}"
-            raise RequestError(404, problem, where="label")
+            raise RequestError(404, f"{self.name} has no label {label[:60]!r}", where="label")
         ids, scores = await self.batcher.between(self._model.similar_labels, number, k)
         return ids[None], scores[None]
 
     @functools.cached_property
-    def _numbers(self):
+    def _numbers(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.names)}
 
     def with_label(self, name: str, text: str) -> "ServedRun":
-        """This version with another label.
+        """Returns this version with another label.
 
         Args:
             name: new to the run.
             text: by which it is found.
         """
         loaded = with_labels(self._loaded, {name: text})
-        given = self.version, self.number, self._limits, self._options
-        return ServedRun(self.name, *given, loaded)
+        return ServedRun(self.name, self.version, self.number, self._limits, self._options, loaded)
 
     def knows(self, label: str) -> bool:
-        """Whether it is a name of one of the labels."""
+        """Tells whether it is a name of one of the labels."""
         return label in self._numbers
 
-    def checked_k(self, k: Any) -> int:
-        """The number of labels that a request asks for.
+    def checked_k(self, k: object) -> int:
+        """Returns the number of labels that a request asks for.
 
         Raises:
             RequestError: 400, it is no integer from 1 to ``max_k``.
@@ -214,14 +216,12 @@ class ServedRun:
         if k is None:
             return self.k
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.max_k:
-            raise bad_request(
-                f"an integer from 1 to {self.max_k} expected, found {as_shown(k)}", "k"
-            )
+            raise unfit(k, f"an integer from 1 to {self.max_k}", "k")
         return k
 
 
-def _steps(first, last):
-    """The numbers of labels that are searched for: ``first``, doubled until ``last``.
+def _steps(first: int, last: int) -> list[int]:
+    """Returns the numbers of labels that are searched for: ``first``, doubled until ``last``.
 
     Example:
         >>> _steps(5, 18)
@@ -261,7 +261,9 @@ class Slot:
     """
 
     def __init__(self, name: str, path: str | Path, current: ServedRun) -> None:
-        self.name, self.path, self.current = name, Path(path), current
+        self.name = name
+        self.path = Path(path)
+        self.current = current
 
 
 class Catalog:
@@ -285,8 +287,10 @@ class Catalog:
         options: RunOptions | None = None,
         on_batch: Callable[[str, int], None] | None = None,
     ) -> None:
-        self.limits, self._options = limits or Limits(), options or RunOptions()
-        self._on_batch, self._changing = on_batch, asyncio.Lock()
+        self.limits = limits or Limits()
+        self._options = options or RunOptions()
+        self._on_batch = on_batch
+        self._changing = asyncio.Lock()
         self.slots: dict[str, Slot] = {}
         for name, path in paths.items():
             version = newest_version(path, finished=False)
@@ -294,28 +298,28 @@ class Catalog:
             self.slots[name] = Slot(name, path, self._load(name, version, 1))
         if self._options.new_labels is not None and not self._taking():
             raise ConfigError(
-                "a run with head 'label_text' expected, found none",
+                "no run has head 'label_text', which finds labels by their texts",
                 where="--label-texts",
                 fix="leave it out",
             )
 
-    def _taking(self):
-        """The slots whose runs take new labels."""
+    def _taking(self) -> list[Slot]:
+        """Returns the slots whose runs take new labels."""
         return [slot for slot in self.slots.values() if slot.current.takes_labels]
 
-    def _load(self, name, version, number):
-        number = number if version.number is None else version.number
+    def _load(self, name: str, version: Version, fallback: int) -> ServedRun:
+        number = fallback if version.number is None else version.number
         return self._observed(ServedRun(name, version, number, self.limits, self._options))
 
-    def _observed(self, served):
-        """``served``, whose batches are counted."""
+    def _observed(self, served: ServedRun) -> ServedRun:
+        """Returns ``served``, whose batches are counted."""
         if self._on_batch:
             report = self._on_batch
             served.batcher.on_batch = lambda size: report(served.name, size)
         return served
 
-    def find(self, name: Any = None, version: str | None = None) -> ServedRun:
-        """The run of a name; of None the first.
+    def find(self, name: object = None, version: str | None = None) -> ServedRun:
+        """Returns the run of a name; of None the first.
 
         Raises:
             RequestError: 404, there is no such model or version; those there are are named.
@@ -325,16 +329,19 @@ class Catalog:
         if not isinstance(name, str) or name not in self.slots:
             raise RequestError(
                 404,
-                f"one of {', '.join(self.slots)} expected, found {as_shown(name)}",
+                f"there is no model {as_shown(name)}",
                 where="model",
+                fix=f"use one of {', '.join(self.slots)}",
             )
-        found = self.slots[name].current
-        if version is not None and version != str(found.number):
+        served = self.slots[name].current
+        if version is not None and version != str(served.number):
             raise RequestError(
-                404, f"version {found.number} of {name} expected, found {version[:60]}",
-                where="version", fix="leave the version out to get the newest",
-            )  # fmt: skip
-        return found
+                404,
+                f"{name} has no version {version[:60]}, but {served.number}",
+                where="version",
+                fix="leave the version out to get the newest",
+            )
+        return served
 
     async def reload(self) -> list[str]:
         """Loads runs that are complete and newer than what is served; in the event loop.
@@ -349,27 +356,30 @@ class Catalog:
         async with self._changing:
             return await self._reload()
 
-    async def _reload(self):
+    async def _reload(self) -> list[str]:
         changed = []
         for slot in self.slots.values():
             try:
                 version = newest_version(slot.path)
                 if version is None or version == slot.current.version:
                     continue
-                loop, number = asyncio.get_running_loop(), slot.current.number + 1
+                loop = asyncio.get_running_loop()
+                number = slot.current.number + 1
                 if self._options.new_labels is not None:
                     self._options.new_labels.read()
                 new = await loop.run_in_executor(None, self._load, slot.name, version, number)
             except (UserError, OSError) as error:
-                NOTES.warning(f"{slot.name}: version {slot.current.number} stays, as the newer "
-                      f"one cannot be loaded: {error}")  # fmt: skip
+                NOTES.warning(
+                    f"{slot.name}: version {slot.current.number} stays, as the newer "
+                    f"one cannot be loaded: {error}"
+                )
                 continue
             self._replace(slot, new)
             changed.append(slot.name)
             OUTPUT.info(f"{slot.name}: version {new.number}, {version.folder}")
         return changed
 
-    def _replace(self, slot, new):
+    def _replace(self, slot: Slot, new: ServedRun) -> None:
         slot.current.batcher.close()
         slot.current = new
         # Models are parts of cycles. When the last answer of the old one is given, it is freed.
@@ -387,22 +397,24 @@ class Catalog:
         Raises:
             RequestError: 404, no run takes labels; 409, all that do know it.
         """
-        new_labels, taking = self._options.new_labels, self._taking()
+        new_labels = self._options.new_labels
+        taking = self._taking()
         if new_labels is None or not taking:
-            problem = "a server that takes new labels expected, found one that does not"
+            problem = "this server takes no new labels"
             raise RequestError(404, problem, where="label", fix="start it with --label-texts")
         async with self._changing:
             slots = [slot for slot in taking if not slot.current.knows(name)]
             if not slots:
-                problem = f"a new label expected, found {name[:60]!r}, which is known"
+                problem = f"the label {name[:60]!r} is known already"
                 raise RequestError(409, problem, where="label")
-            loop, found = asyncio.get_running_loop(), []
+            loop = asyncio.get_running_loop()
+            extended_runs = []
             for slot in slots:
                 extended = await loop.run_in_executor(None, slot.current.with_label, name, text)
-                found.append(self._observed(extended))
+                extended_runs.append(self._observed(extended))
             await loop.run_in_executor(None, new_labels.add, name, text)
-            for slot, new in zip(slots, found, strict=True):
-                self._replace(slot, new)
+            for slot, extended in zip(slots, extended_runs, strict=True):
+                self._replace(slot, extended)
             return [slot.name for slot in slots]
 
     def close(self) -> None:
@@ -412,7 +424,7 @@ class Catalog:
 
 
 def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
-    """The folders of ``RUN`` and ``NAME=RUN`` by name; without one that of the folder.
+    """Returns the folders of ``RUN`` and ``NAME=RUN`` by name; without one that of the folder.
 
     Raises:
         ConfigError: two runs have one name, or a name cannot stand in an address.
@@ -421,29 +433,28 @@ def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
         >>> [str(path) for path in paths_by_name(["runs/a", "best=runs/b"]).values()]
         ['runs/a', 'runs/b']
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for run in runs:
         name, sign, path = run.partition("=")
         if not sign or "/" in name:
-            name, path = Path(run).resolve().name, run
+            name = Path(run).resolve().name
+            path = run
         if not name or set(name) & set("/:?#%\\") or not name.isprintable():
             raise ConfigError(
-                f"a name without / : ? # % expected, found {name!r}",
+                f"{name!r} cannot be the name of a model, which stands in addresses",
                 where="RUN",
-                fix="give it as NAME=RUN",
+                fix="give another one, without / : ? # %, as NAME=RUN",
             )
-        if name in found:
+        if name in paths:
             raise ConfigError(
-                f"distinct names expected, found two runs {name!r}",
-                where="RUN",
-                fix="give one of them as NAME=RUN",
+                f"two runs have the name {name!r}", where="RUN", fix="give one of them as NAME=RUN"
             )
-        found[name] = Path(path)
-    return found
+        paths[name] = Path(path)
+    return paths
 
 
 def listed(served: ServedRun, ids: np.ndarray, scores: np.ndarray) -> list[list[dict[str, Any]]]:
-    """For each example the labels found, as objects ``label``, ``id`` and ``score``."""
+    """Returns for each example its labels, as objects ``label``, ``id`` and ``score``."""
     names = served.names
     return [
         [

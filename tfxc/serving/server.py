@@ -7,7 +7,7 @@ import functools
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from tfxc.core.errors import ConfigError, missing_package
@@ -38,7 +38,7 @@ class Timing(NamedTuple):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket at an address, which nobody can connect to before the server runs.
+    """Returns a socket at an address, which nobody can connect to before the server runs.
 
     Args:
         host: name or address.
@@ -55,9 +55,9 @@ def listen(host: str, port: int) -> socket.socket:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM
         )
-        found = socket.socket(family, kind, protocol)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
     except (OSError, OverflowError) as error:
         problem = f"cannot listen at {host}:{port} ({error})"
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
@@ -67,7 +67,7 @@ def listen(host: str, port: int) -> socket.socket:
             where="--host, --port",
             fix="choose another one, e.g. --port 0 for any free port",
         ) from None
-    return found
+    return listener
 
 
 def serve(application: "Application", listener: socket.socket, timing: Timing) -> None:
@@ -99,7 +99,8 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, application: "Application", timing: Timing) -> None:
         super().__init__(config)
-        self._application, self._timing = application, timing
+        self._application = application
+        self._timing = timing
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task] = set()
 
@@ -142,28 +143,29 @@ class _Server(uvicorn.Server):
         for task in self._tasks:
             task.cancel()
 
-    def _begin(self, work):
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _end(self):
+    def _end(self) -> None:
         if self._application.draining:
-            self.should_exit = self.force_exit = True
+            self.should_exit = True
+            self.force_exit = True
             return
         NOTES.info("tfxc: ending; requests in flight are finished")
         self._application.draining = True
         self._begin(self._drain())
 
-    async def _drain(self):
+    async def _drain(self) -> None:
         await asyncio.sleep(self._timing.drain)
         self.should_exit = True
 
-    async def _reload(self):
+    async def _reload(self) -> None:
         async with self._reloading:
             await self._application.catalog.reload()
 
-    async def _poll(self):
+    async def _poll(self) -> None:
         while True:
             await asyncio.sleep(self._timing.poll)
             if not self._reloading.locked():

@@ -3,17 +3,16 @@
 Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.serving.examples import DEFAULT_SIGNATURE, as_shown
+from tfxc.serving.examples import DEFAULT_SIGNATURE, unfit
 from tfxc.serving.limits import bad_request
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
-    from tfxc.data.kinds import Tensor
     from tfxc.serving.served import ServedRun
 
 
@@ -30,27 +29,27 @@ FIELDS = ("signature_name", "instances", "inputs")
 
 
 def examples_of(body: Mapping[str, Any], served: "ServedRun") -> "Chunk":
-    """The examples of a ``:predict`` request.
+    """Returns the examples of a ``:predict`` request.
 
     Raises:
         RequestError: 400, it is malformed.
     """
-    given = [name for name in ("instances", "inputs") if name in body]
-    if len(given) != 1:
-        found = " and ".join(given) or "none"
-        raise bad_request(f"either instances or inputs expected, found {found}", "body")
+    names = [name for name in ("instances", "inputs") if name in body]
+    if len(names) != 1:
+        problem = "both instances and inputs are" if names else "neither instances nor inputs are"
+        raise bad_request(f"{problem} given", "body", "send one of them")
     signature = body.get("signature_name", DEFAULT_SIGNATURE)
     if not isinstance(signature, str):
-        raise bad_request(f"a text expected, found {as_shown(signature)}", "signature_name")
+        raise unfit(signature, "a text", "signature_name")
     signature = signature or DEFAULT_SIGNATURE
-    read = served.forms.rows if given == ["instances"] else served.forms.columns
-    return read(body[given[0]], signature)
+    read = served.forms.rows if names == ["instances"] else served.forms.columns
+    return read(body[names[0]], signature)
 
 
 def answer_of(
     served: "ServedRun", ids: np.ndarray, scores: np.ndarray, by_column: bool
 ) -> dict[str, Any]:
-    """The answer, by row or by column as the request.
+    """Returns the answer, by row or by column as the request.
 
     Args:
         served: what found the labels.
@@ -71,17 +70,22 @@ def answer_of(
 
 
 def status_of(served: "ServedRun") -> dict[str, Any]:
-    """The answer to ``GET /v1/models/NAME``."""
+    """Returns the answer to ``GET /v1/models/NAME``."""
     status = {"error_code": "OK", "error_message": ""}
     version = {"version": str(served.number), "state": "AVAILABLE", "status": status}
     return {"model_version_status": [version]}
 
 
 def metadata_of(name: str, served: "ServedRun") -> dict[str, Any]:
-    """The answer to ``GET /v1/models/NAME/metadata``."""
+    """Returns the answer to ``GET /v1/models/NAME/metadata``."""
     signatures = {
         signature: {
-            "inputs": {tensor.name: _tensor(signature, tensor) for tensor in tensors},
+            "inputs": {
+                tensor.name: _described(
+                    tensor.dtype, tensor.shape(), f"{signature}_{tensor.name}:0"
+                )
+                for tensor in tensors
+            },
             "outputs": {
                 output: _described(dtype, [None, served.k], f"StatefulPartitionedCall:{number}")
                 for number, (output, dtype) in enumerate(_OUTPUTS.items())
@@ -91,17 +95,10 @@ def metadata_of(name: str, served: "ServedRun") -> dict[str, Any]:
         for signature, tensors in served.forms.signatures.items()
     }
     spec = {"name": name, "signature_name": "", "version": str(served.number)}
-    return {
-        "model_spec": spec,
-        "metadata": {"signature_def": {"signature_def": signatures}},
-    }
+    return {"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}}
 
 
-def _tensor(signature: str, tensor: "Tensor") -> dict[str, Any]:
-    return _described(tensor.dtype, tensor.shape(), f"{signature}_{tensor.name}:0")
-
-
-def _described(dtype, shape, name):
+def _described(dtype: str, shape: Sequence[int | None], name: str) -> dict[str, Any]:
     sizes = [{"size": "-1" if size is None else str(size), "name": ""} for size in shape]
     return {
         "dtype": _TYPES[dtype],

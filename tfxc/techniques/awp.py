@@ -135,7 +135,7 @@ def _write(
             update = scatter if is_sparse else assign
             strategy.extended.update(weight, update, args=arguments, group=False)
 
-    # What is None cannot be handed over.
+    # ``merge_call`` hands no None over.
     context.merge_call(
         update_all, args=([numbers for numbers in rows if numbers is not None], values)
     )

@@ -69,7 +69,8 @@ class Callbacks:
         batch_size: int,
     ) -> None:
         self._callbacks = list(callbacks)
-        self._num_examples, self._batch_size = num_examples, batch_size
+        self._num_examples = num_examples
+        self._batch_size = batch_size
         steps = math.ceil(num_examples / batch_size)
         for callback in self._callbacks:
             _check(callback)
@@ -94,7 +95,7 @@ class Callbacks:
             self._call("on_epoch_begin", epoch, {})
         self._call("on_train_batch_begin", batch, {})
 
-    def after(self, step: int, loss: float, measured: Mapping[str, float]) -> None:
+    def after(self, step: int, loss: float | None, measured: Mapping[str, float]) -> None:
         """``step`` batches are trained, and what follows the last of them is measured and logged.
 
         Args:
@@ -115,45 +116,43 @@ class Callbacks:
         """The training is finished."""
         self._call("on_train_end", {})
 
-    def _place(self, step):
+    def _place(self, step: int) -> tuple[int, int]:
         """Epoch of the batch with this number, and the batch's number within it."""
         epoch = step * self._batch_size // self._num_examples
         first = -(-epoch * self._num_examples // self._batch_size)  # rounded up
         return epoch, step - first
 
-    def _call(self, hook, *arguments):
+    def _call(self, hook: str, *arguments: object) -> None:
         for callback in self._callbacks:
             getattr(callback, hook)(*arguments)
             if getattr(self._model, "stop_training", False):
                 raise ConfigError(
-                    f"a callback that only watches expected, found {type(callback).__name__}, "
-                    "which stops the training",
+                    f"{type(callback).__name__} stops the training, which callbacks only watch",
                     where="callbacks",
                     fix="set training.early_stopping or training.epochs",
                 )
 
 
-def _check(callback):
+def _check(callback: object) -> None:
     if not isinstance(callback, _KERAS.Callback):
         raise ConfigError(
-            f"keras.callbacks.Callback expected, found {type(callback).__name__}",
+            f"{type(callback).__name__} is no Keras callback",
             where="callbacks",
             fix="derive it from keras.callbacks.Callback",
         )
     for known, fix in _INSTEAD.items():
         if isinstance(callback, known):
             raise ConfigError(
-                f"callbacks that only watch expected, found {type(callback).__name__}, which a "
-                "resumed training would not repeat",
+                f"{type(callback).__name__} changes the training, and a resumed training would "
+                "not repeat that",
                 where="callbacks",
                 fix=fix,
             )
     for name in dir(_KERAS.Callback):
-        own = getattr(type(callback), name) is not getattr(_KERAS.Callback, name)
-        if name.startswith("on_") and name not in _HOOKS and own:
+        overridden = getattr(type(callback), name) is not getattr(_KERAS.Callback, name)
+        if name.startswith("on_") and name not in _HOOKS and overridden:
             raise ConfigError(
-                f"hooks of the training expected, found {name} of {type(callback).__name__}, which "
-                "is never called",
+                f"{name} of {type(callback).__name__} is no hook of a training: it is never called",
                 where="callbacks",
                 fix=f"use {', '.join(_HOOKS[:6])}",
             )

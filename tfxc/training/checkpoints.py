@@ -59,8 +59,11 @@ class Checkpoints:
         strategy: tf.distribute.Strategy | None = None,
         keep: int = 0,
     ) -> None:
-        self.folder, self.chief, self.count = Path(folder), chief, count
-        self.identity, self._strategy = identity, strategy
+        self.folder = Path(folder)
+        self.chief = chief
+        self.count = count
+        self.identity = identity
+        self._strategy = strategy
         self.progress: dict[str, Any] = {}
         self._variables = list(variables)
         self._files = CheckpointFiles(self.folder, "ckpt", self._variables)
@@ -68,7 +71,8 @@ class Checkpoints:
             CheckpointFiles(self.folder, f"shard-{number}-of-{count}", held)
             for number, held in (shards or {}).items()
         ]
-        self.keep, self._open = keep, contextlib.ExitStack()
+        self.keep = keep
+        self._open = contextlib.ExitStack()
         self._scratch = None if chief else self._open.enter_context(scratch_folder("worker"))
 
     def save(self, step: int, progress: Mapping[str, Any] | None = None) -> None:
@@ -82,7 +86,7 @@ class Checkpoints:
             MachineError: the disk is full or refuses to be written to; the previous checkpoint
                 stays.
         """
-        kept = [*self._shards, self._files] if self.chief else self._shards
+        written = [*self._shards, self._files] if self.chief else self._shards
         with write_errors(self.folder):
             try:
                 with os_errors(self.folder):
@@ -96,10 +100,10 @@ class Checkpoints:
                         assert self._scratch is not None
                         self._files.checkpoint.write(str(self._scratch / "ckpt"))
             except OSError:
-                for files in kept:
+                for files in written:
                     files.remove(step)
                 raise
-        for files in kept:
+        for files in written:
             files.remove_all_but(step, max(_KEPT, self.keep))
 
     def restore(self, report: Callable[[str], Any] = print, only: int | None = None) -> bool:
@@ -119,9 +123,8 @@ class Checkpoints:
         damaged = None
         for step in self._steps() if only is None else [only]:
             problem = self._problem(step)
-            others = from_all_workers(self._strategy, [problem is not None]).any()
-            if not others:
-                self._read(step)
+            if not from_all_workers(self._strategy, [problem is not None]).any():
+                self._restore(step)
                 return True
             if self._files.finished(step):
                 damaged = damaged or problem or "another worker found it damaged"
@@ -129,19 +132,19 @@ class Checkpoints:
             report(f"{where}: skipped: {problem or 'another worker found it damaged'}")
         if damaged:
             raise CheckpointError(
-                f"at least one intact checkpoint expected, found none: {damaged}",
+                f"no checkpoint is intact: {damaged}",
                 where=self.folder,
                 fix=f"{_SHARDS if self.count else _COPY}, or {_FRESH}",
             )
         return False
 
-    def _steps(self):
+    def _steps(self) -> list[int]:
         """Steps of which there are files, newest first; the same list in all workers."""
         seen = sorted(self._files.steps(), reverse=True)[: 2 * _KEPT]
         seen += [-1] * (2 * _KEPT - len(seen))
         return [int(step) for step in from_all_workers(self._strategy, seen).max(0) if step >= 0]
 
-    def _problem(self, step):
+    def _problem(self, step: int) -> str | None:
         """Why a checkpoint cannot be used, or None."""
         if not self._files.finished(step):
             return "it was not finished when the process ended"
@@ -149,22 +152,31 @@ class Checkpoints:
         for number in range(self.count):
             shard = CheckpointFiles(self.folder, f"shard-{number}-of-{self.count}")
             if not shard.finished(step):
-                found = self._shards_found()
-                return f"the files of {self.count} shards expected, found {found}"
-            if all(shard.prefix != own.prefix for own in self._shards):
+                counts = {
+                    path.name.split("-of-")[1].split("-")[0] for path in self.folder.glob("shard-*")
+                }
+                present = f"those of {' and '.join(sorted(counts))}" if counts else "none"
+                return f"it needs the files of {self.count} shards, and there are {present}"
+            if all(shard.prefix != held.prefix for held in self._shards):
                 files.append(shard)
-        own = (self._files, *self._shards)
-        problems = (each.problem(step, hashes=each in own) for each in files)
+        here = (self._files, *self._shards)
+        problems = (each.problem(step, hashes=each in here) for each in files)
         return next((problem for problem in problems if problem), None)
 
-    def _shards_found(self):
-        """The shards' files there are, in words."""
-        numbers = {path.name.split("-of-")[1].split("-")[0] for path in self.folder.glob("shard-*")}
-        return f"those of {' and '.join(sorted(numbers))}" if numbers else "none"
-
-    def _read(self, step):
-        content, where = self._files.content(step), self.folder / f"ckpt-{step}"
-        _check_identity(content.get("identity"), self.identity, where)
+    def _restore(self, step: int) -> None:
+        content = self._files.content(step)
+        assert content is not None, "it was looked for before"
+        where = self.folder / f"ckpt-{step}"
+        if self.identity is not None:
+            written = content.get("identity") or {}
+            names = {**written, **self.identity}
+            changed = [name for name in names if written.get(name) != self.identity.get(name)]
+            if changed:
+                raise CheckpointError(
+                    f"was written by a different training; changed: {', '.join(changed)}",
+                    where=where,
+                    fix=f"use what the run was started with, or {_FRESH}",
+                )
         try:
             for files in (*self._shards, self._files):
                 files.restore(step)
@@ -201,21 +213,3 @@ class Checkpoints:
     def close(self) -> None:
         """Removes a worker's scratch folder."""
         self._open.close()
-
-
-def _check_identity(written, own, where):
-    """Refuses a checkpoint of another identity.
-
-    Raises:
-        CheckpointError: the names that differ are given.
-    """
-    if own is None:
-        return
-    written = written or {}
-    changed = [name for name in {**written, **own} if written.get(name) != own.get(name)]
-    if changed:
-        raise CheckpointError(
-            f"was written by a different training; changed: {', '.join(changed)}",
-            where=where,
-            fix=f"use what the run was started with, or {_FRESH}",
-        )

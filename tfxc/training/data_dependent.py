@@ -33,14 +33,14 @@ def data_dependent_arguments(
     """
 
     @functools.cache
-    def parts():
+    def parts() -> dict[str, Any]:
         encoder, head, objective = make_components(config, feature_kind=feature_kind, **known)
         return {"head": head, "encoder": encoder, "objective": objective}
 
-    def part(kind):
+    def part(kind: str) -> Any:
         return parts()[kind]
 
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for kind in _KINDS:
         section = getattr(config, kind).section()
         method = registry.get(kind, section["name"])
@@ -48,11 +48,11 @@ def data_dependent_arguments(
         data = TrainingData(source, known, settings, config.seed, functools.partial(part, kind))
         for name in method.data_dependent_arguments:
             provider = method.providers.get(name, PROVIDERS.get(name))
-            if provider is not None and name not in known | found:
+            if provider is not None and name not in known | values:
                 value = provider(data)
                 if value is not None:
-                    found[name] = value
-    return found
+                    values[name] = value
+    return values
 
 
 def resolved(config: "Config", num_labels: int) -> "Config":
@@ -68,5 +68,5 @@ def resolved(config: "Config", num_labels: int) -> "Config":
     if config.head is None:
         return config
     section = config.head.section()
-    found = registry.get("head", section["name"]).resolved(section, num_labels)
-    return config.model_copy(update={"head": config.head.model_copy(update=found)})
+    changes = registry.get("head", section["name"]).resolved(section, num_labels)
+    return config.model_copy(update={"head": config.head.model_copy(update=changes)})

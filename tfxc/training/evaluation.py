@@ -61,7 +61,9 @@ class Evaluation:
     ) -> None:
         settings = config.evaluation
         num_labels = model.num_labels
-        self._dev, self._test, self._batch_size = dev, test, settings.batch_size
+        self._dev = dev
+        self._test = test
+        self._batch_size = settings.batch_size
         self.full_loss = measures_full_loss(settings, model)
         ks = tuple(k for k in settings.k if k <= num_labels)
         single_label, names = labels
@@ -99,11 +101,11 @@ class Evaluation:
 
     def of_dev(self) -> dict[str, float]:
         """Results on the dev split, ``{name: value}``; empty without one."""
-        return self._of(self._dev, "dev")
+        return self._results_of(self._dev, "dev")
 
     def of_test(self) -> dict[str, float]:
         """Results on the test split, ``{name: value}``; empty without one."""
-        return self._of(self._test, "test")
+        return self._results_of(self._test, "test")
 
     def of_training(self) -> dict[str, float]:
         """The loss over all labels on the slice of the training split; empty without it."""
@@ -113,7 +115,7 @@ class Evaluation:
         known = losses[~np.isnan(losses)]
         return {"full_loss": float(known.mean(dtype=np.float64))} if len(known) else {}
 
-    def _of(self, source, split):
+    def _results_of(self, source: "Source | None", split: str) -> dict[str, float]:
         if source is None:
             return {}
         self.metrics.reset()
@@ -152,12 +154,12 @@ def evaluation_of_texts(
     if has_label_texts(data_folder):
         counts = read_array(Path(data_folder) / LABEL_COUNTS_FILE)
         trained = None if (counts > 0).all() else trained_slices(counts)
-    found = {
+    excluded = {
         name: exclusions(data_folder, name, kinds, source, train)
         for name, source in splits.items()
         if kinds and train is not None
     }
-    return EvaluationOfTexts(trained, found)
+    return EvaluationOfTexts(trained, excluded)
 
 
 def decision_of(model: RunModel, single_label: bool, threshold: float | None = None) -> Decision:
@@ -201,8 +203,8 @@ def classification_of(
     Returns:
         ``Classification``, or None.
     """
-    given = decision.threshold is not None and not decision.probabilities
-    if not (given or single_label):
+    has_threshold = decision.threshold is not None and not decision.probabilities
+    if not (has_threshold or single_label):
         return None
     return Classification(decision, num_labels, positive_label(names))
 

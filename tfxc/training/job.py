@@ -1,7 +1,6 @@
 """One training from a config and prepared data: the piece every recipe is built from."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -80,10 +79,13 @@ class TrainingJob:
         parent_run: Path | None = None,
         start: Start | None = None,
     ) -> None:
-        self.config, self.data_folder = config, data_folder
+        self.config = config
+        self.data_folder = data_folder
         self.folder = RunFolder(run_path, is_chief())
         self.parent = RunFolder(parent_run, self.folder.chief) if parent_run else None
-        self.repetition, self.start, self.resumes = repetition, start, False
+        self.repetition = repetition
+        self.start = start
+        self.resumes = False
 
     def run(
         self,
@@ -110,15 +112,19 @@ class TrainingJob:
                 of other data.
             ConfigError: a section of the config is invalid, e.g. more buckets than labels.
         """
-        config, data_folder = self.config, self.data_folder
+        config = self.config
+        data_folder = self.data_folder
         with self.folder.locked():
             strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
             if self.parent:
                 self.parent.check(config, fresh_parent)
                 self.parent.check_data(data_folder, fresh=fresh_parent)
-            anew, drops = fresh or fresh_parent, False
+            anew = fresh or fresh_parent
+            drops = False  # whether something after ``from_step`` has to be removed
             if from_step is not None:
-                drops = self._check_go_back(from_step, drop_later)
+                self.folder.check(config)
+                self.folder.check_data(data_folder)
+                drops = self.folder.check_go_back(from_step, drop_later)
             finished = None if drops else self.folder.finished(config, data_folder, anew)
             if finished:
                 return finished
@@ -130,27 +136,20 @@ class TrainingJob:
             if from_step is not None or epochs:
                 trainer.check_resume(from_step)
             remarks = [trainer.extended(epochs)] if epochs else []
-            if drops:
-                by_chief(strategy, lambda: self._drop_later(from_step))
-            by_chief(strategy, lambda: self._begin(fresh, fresh_parent))
+
+            def begin() -> None:
+                if drops:
+                    assert from_step is not None
+                    if self.parent:
+                        self.parent.reopen()
+                    self.folder.drop_later(from_step)
+                if self.parent:
+                    self.parent.start(config, data_folder, fresh_parent)
+                self.folder.start(config, data_folder, fresh)
+
+            by_chief(strategy, begin)
             self.on_begin()
             return trainer.fit(self.title, remarks)
-
-    def _check_go_back(self, step, may_drop):
-        """Whether something after a step has to be removed, and may be; nothing is written."""
-        self.folder.check(self.config)
-        self.folder.check_data(self.data_folder)
-        return self.folder.check_go_back(step, may_drop)
-
-    def _drop_later(self, step):
-        if self.parent:
-            self.parent.reopen()
-        self.folder.drop_later(step)
-
-    def _begin(self, fresh, fresh_parent):
-        if self.parent:
-            self.parent.start(self.config, self.data_folder, fresh_parent)
-        self.folder.start(self.config, self.data_folder, fresh)
 
     def trainer(self, strategy: "tf.distribute.Strategy") -> Trainer:
         """Data, model, techniques and evaluation, put together.
@@ -162,11 +161,12 @@ class TrainingJob:
             ConfigError: a section of the config is invalid, or does not fit the data.
             DataError: the data cannot be read.
         """
-        config, manifest = self.config, Manifest.load(self.data_folder)
+        config = self.config
+        assert config.objective is not None, "a network is trained"
+        manifest = Manifest.load(self.data_folder)
         source = self.open_source("train")
-        _refuse_one_label(config, manifest)
-        if self.folder.chief:
-            _report_unlabelled(config, manifest)
+        if registry.get("objective", config.objective.name).link == "softmax":
+            _check_labels_of_softmax(config.objective.name, manifest, self.folder.chief)
         dimensions = {**manifest.dimensions, "num_examples": source.num_examples}
         dimensions |= self.data_dependent_arguments(source, dimensions)
         if config.training.group_by_length:
@@ -180,7 +180,12 @@ class TrainingJob:
             else:
                 texts = self.data_folder / "text_features"
                 start_from_vectors(model, config, lambda: load_text_features(texts))
-                start_from_label_texts(model, config, partial(self._label_texts, manifest))
+                kind = KINDS[manifest.feature_kind]
+                start_from_label_texts(
+                    model,
+                    config,
+                    lambda: load_label_texts(self.data_folder, kind, manifest.num_features),
+                )
         return Trainer(
             model,
             source,
@@ -191,10 +196,6 @@ class TrainingJob:
             evaluation=self.evaluation(model, source, manifest),
             data_fingerprint=manifest.fingerprints or None,
         )
-
-    def _label_texts(self, manifest):
-        kind, width = KINDS[manifest.feature_kind], manifest.num_features
-        return load_label_texts(self.data_folder, kind, width)
 
     def open_source(self, split: str) -> Source:
         """The examples of a split."""
@@ -218,8 +219,21 @@ class TrainingJob:
     def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> Evaluation | None:
         """What is measured during training, or None."""
         splits = self.splits(manifest)
-        _refuse_missing_splits(self.config, splits)
-        names = ("dev", "test") if self.config.evaluation.test_on_improvement else ("dev",)
+        training = self.config.training
+        tests = self.config.evaluation.test_on_improvement
+        for where, is_set, needed in (
+            ("training.early_stopping", training.early_stopping, ["dev"]),
+            ("training.watch", training.watch, ["dev"]),
+            ("evaluation.test_on_improvement", tests, ["dev", "test"]),
+        ):
+            missing = [split for split in needed if split not in splits]
+            if is_set and missing:
+                raise ConfigError(
+                    f"it needs a {missing[0]} split, which the data does not have",
+                    where=where,
+                    fix=f"name a file in data.{missing[0]}, or remove {where.split('.')[1]}",
+                )
+        names = ("dev", "test") if tests else ("dev",)
         measured = {name: self.open_source(name) for name in names if name in splits}
         labels = labels_of(self.data_folder, model.num_labels)
         kinds = self.config.evaluation.exclude
@@ -254,7 +268,9 @@ class StageJob(TrainingJob):
         title: str = "training",
     ) -> None:
         super().__init__(config, data_folder, run_path, start=start)
-        self._arguments, self._source, self.title = arguments, source, title
+        self._arguments = arguments
+        self._source = source
+        self.title = title
 
     def open_source(self, split: str) -> Source:
         """The source that was given, or the training split."""
@@ -264,8 +280,8 @@ class StageJob(TrainingJob):
         self, source: Source, dimensions: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The arguments that were given, and what providers find in addition."""
-        given = dict(self._arguments)
-        return given | super().data_dependent_arguments(source, {**dimensions, **given})
+        arguments = dict(self._arguments)
+        return arguments | super().data_dependent_arguments(source, {**dimensions, **arguments})
 
     def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> None:
         """None."""
@@ -292,42 +308,18 @@ def try_one_step(
         return trainer.one_step(), trainer.total_steps
 
 
-def _refuse_missing_splits(config, splits):
-    """Refuses settings that need a split the data does not have."""
-    needs = {
-        "training.early_stopping": (config.training.early_stopping, "early stopping", ["dev"]),
-        "training.watch": (config.training.watch, "a metric to watch", ["dev"]),
-        "evaluation.test_on_improvement": (
-            config.evaluation.test_on_improvement, "test on improvement", ["dev", "test"],
-        ),
-    }  # fmt: skip
-    for where, (given, what, needed) in needs.items():
-        missing = [split for split in needed if split not in splits]
-        if given and missing:
-            raise ConfigError(
-                f"a {missing[0]} split expected for {what}, found none in the data",
-                where=where,
-                fix=f"name a file in data.{missing[0]}, or remove {where.split('.')[1]}",
-            )
-
-
-def _report_unlabelled(config, manifest):
-    """Warns of training examples without a label if nothing is learned from these."""
-    without, total = manifest.split("train").without_labels, manifest.split("train").examples
-    if without and registry.get("objective", config.objective.name).link == "softmax":
-        NOTES.warning(
-            f"{without:,} of {total:,} training examples have no label: with objective "
-            f"{config.objective.name!r} their loss is 0 and nothing is learned from them; leave "
-            "them out, or use 'sigmoid', which also learns from absent labels"
-        )
-
-
-def _refuse_one_label(config, manifest):
-    link = registry.get("objective", config.objective.name).link
-    if manifest.num_labels == 1 and link == "softmax":
+def _check_labels_of_softmax(objective: str, manifest: Manifest, warns: bool) -> None:
+    """Refuses a single label; warns of training examples without one."""
+    if manifest.num_labels == 1:
         raise ConfigError(
-            f"at least two labels expected by objective {config.objective.name!r}, found one: "
-            "the loss would always be 0",
+            f"there is one label only: the loss of objective {objective!r} would always be 0",
             where="data.train",
             fix="check the labels, or use an objective with a binary decision per label",
+        )
+    split = manifest.split("train")
+    if split.without_labels and warns:
+        NOTES.warning(
+            f"{split.without_labels:,} of {split.examples:,} training examples have no label: with "
+            f"objective {objective!r} their loss is 0 and nothing is learned from them; leave "
+            "them out, or use 'sigmoid', which also learns from absent labels"
         )

@@ -4,7 +4,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from tfxc.runs.folder import RunFolder
     from tfxc.techniques.base import Technique
     from tfxc.training.evaluation import Evaluation
+    from tfxc.training.step import StepResult
 
 # Without training.log_every: steps between lines of metrics.jsonl, and how many there are at least.
-_LOG_EVERY, _LOGGED = 50, 10
+_LOG_EVERY = 50
+_LOGGED = 10
 
 
 class Trainer:
@@ -79,11 +81,21 @@ class Trainer:
         data_fingerprint: Mapping[str, str] | None = None,
     ) -> None:
         check_examples(model.objective, source)
-        self.model, self.source, self.config, self.run = model, source, config, run
+        self.model = model
+        self.source = source
+        self.config = config
+        self.run = run
         self.settings = settings = config.training
-        self.evaluation, self.data_fingerprint = evaluation, data_fingerprint
+        self.evaluation = evaluation
+        self.data_fingerprint = data_fingerprint
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.techniques = [*extra_techniques, *map(_technique, config.techniques)]
+        self.techniques: list[Technique] = [
+            *extra_techniques,
+            *(
+                registry.create("technique", method.section(), f"techniques.{method.name}")
+                for method in config.techniques
+            ),
+        ]
         self._reordering = [t for t in self.techniques if overrides(type(t), "reorders")]
         self.augmentation = build_augmentation(
             settings.augmentation, config.seed, source.image_shape
@@ -104,22 +116,18 @@ class Trainer:
             )
             measured = evaluation if evaluation is not None and evaluation.has_dev else None
             self.watch = BestMetric(settings, measured.metrics if measured else None)
-        self.checkpoints = self._checkpoints()
-        self._refreshed: int | None = None  # the step at which the labels' vectors were made
-
-    def _checkpoints(self):
-        kept = [*self.step_function.variables_to_save, self.watch.variable]
         shards = self.step_function.shard_variables
-        return Checkpoints(
-            self.run / "checkpoints",
-            kept,
-            self.run.chief,
+        self.checkpoints = Checkpoints(
+            run / "checkpoints",
+            [*self.step_function.variables_to_save, self.watch.variable],
+            run.chief,
             shards,
             count=self.strategy.num_replicas_in_sync if shards else 0,
-            identity=self.data_fingerprint,
+            identity=data_fingerprint,
             strategy=self.strategy,
-            keep=self.settings.keep_checkpoints,
+            keep=settings.keep_checkpoints,
         )
+        self._refreshed: int | None = None  # the step at which the labels' vectors were made
 
     def check_resume(self, step: int | None = None) -> None:
         """Refuses checkpoints that do not fit this model or these data; nothing is written.
@@ -176,7 +184,7 @@ class Trainer:
         with _source_errors(self.source), lost_workers(self.strategy):
             return self._fit(title, list(remarks))
 
-    def _fit(self, title, remarks):
+    def _fit(self, title: str, remarks: list[str]) -> dict[str, Any]:
         if self.data_fingerprint is not None:
             check_same(self.strategy, self.data_fingerprint, "data")
         check_checkpoint(self.model.objective, self.checkpoints)
@@ -184,8 +192,7 @@ class Trainer:
         if self.settings.keep == "best" and not (self.run / WEIGHTS).exists():
             self.watch.forget()  # they went with the steps after this one
         start = int(self.step_function.step.numpy())
-        sizes = (start, self.total_steps, self.settings.batch_size)
-        reporter = Reporter(self.run, *sizes, title)
+        reporter = Reporter(self.run, start, self.total_steps, self.settings.batch_size, title)
         if start:
             remarks.append(f"resumed at step {start:,} of {self.total_steps:,}")
             changes = numerics_changes(self.checkpoints.progress.get("arithmetic"))
@@ -223,7 +230,7 @@ class Trainer:
             >>> trainer.step_function.run(iter(trainer.batches()))  # doctest: +SKIP
         """
 
-        def make(context=None):
+        def make(context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
             replicas = self.strategy.num_replicas_in_sync
             pipelines = context.num_input_pipelines if context else 1
             here = replicas // pipelines
@@ -238,19 +245,27 @@ class Trainer:
                 augmentation=self.augmentation,
             )
 
-        if not tf.distribute.has_strategy() and not _distributes(self.strategy):
+        is_default = isinstance(self.strategy, type(tf.distribute.get_strategy()))
+        distributes = self.strategy.num_replicas_in_sync > 1 or not is_default
+        if not tf.distribute.has_strategy() and not distributes:
             return copied_ahead(make(), GPU) if has_gpu() else make()
         return self.strategy.distribute_datasets_from_function(make)
 
-    def _train(self, start, reporter, signals):
-        iterator = None
-        before, results, step = self.checkpoints.progress, {}, start
+    def _train(self, start: int, reporter: Reporter, signals: StopSignals) -> dict[str, Any]:
+        iterator: Iterator[Any] | None = None
+        before = self.checkpoints.progress
+        results: dict[str, dict[str, Any]] = {}
+        step = start
         clock = time.monotonic()
-        began, losses = clock - before.get("seconds", 0.0), Losses(before.get("loss"))
-        stopped_early, stopped_by = self.watch.patience_is_over, None
+        began = clock - before.get("seconds", 0.0)
+        losses = Losses(before.get("loss"))
+        stopped_early = self.watch.patience_is_over
+        stopped_by = None
         self._callbacks.begin()
         while step < self.total_steps and not stopped_early:
-            self._begin_epoch(step)
+            if self._begins_epoch(step):
+                epoch = self._epoch(step) + 1
+                self.model.objective.on_epoch(epoch, math.ceil(self.settings.epochs))
             self._callbacks.before(step)
             if iterator is not None and self._reordering and self._begins_epoch(step):
                 self._read(step, losses, reporter)  # while the batches behind them are known
@@ -258,7 +273,12 @@ class Trainer:
             if iterator is None or any(reorders):
                 iterator = iter(self.batches(step))
             step = self._call(iterator, step, losses, signals)
-            stopped_by = self._stopped_by(signals)
+            stopped_by = signals.received
+            if has_workers(self.strategy):  # all stop at the same step
+                outcome = self.step_function.outcome
+                assert outcome is not None, "a step is done"
+                stops = outcome.stops
+                stopped_by = (stopped_by or signal.SIGTERM) if stops else None
             if stopped_by or self._looks_at(step) or losses.are_old or has_workers(self.strategy):
                 self._read(step, losses, reporter)
             if self._logs(step):
@@ -275,15 +295,22 @@ class Trainer:
             if saves or stopped_early or stopped_by:
                 self.checkpoints.save(step, self._progress(losses.last, began))
             if stopped_by and step < self.total_steps:
-                self._together()
+                self._wait_for_chief()
                 raise Stopped(step, stopped_by)
         self._callbacks.end()
         return self._finish(reporter, step, losses.last, results, time.monotonic() - began)
 
-    def _call(self, iterator, step, losses, signals):
+    def _call(
+        self, iterator: Iterator[Any], step: int, losses: Losses, signals: StopSignals
+    ) -> int:
         """Trains the steps of one call behind ``step``; returns the number of the last one."""
         function = self.step_function
-        function.count = self._steps_of_call(step)
+        most = min(self.settings.steps_per_call, self.total_steps - step)
+        # Until something is due, or a call is full.
+        ends = (
+            n for n in range(1, most) if self._looks_at(step + n) or self._begins_epoch(step + n)
+        )
+        function.count = next(ends, most)
         step += function.count
         function.wants_stop = signals.received is not None
         function.wants_loss = losses.last is None or self._logs(step)
@@ -292,15 +319,7 @@ class Trainer:
             technique.after_step(step)
         return step
 
-    def _steps_of_call(self, step):
-        """How many steps are trained until something is due, or a call is full."""
-        most = min(self.settings.steps_per_call, self.total_steps - step)
-        ends = (
-            n for n in range(1, most) if self._looks_at(step + n) or self._begins_epoch(step + n)
-        )
-        return next(ends, most)
-
-    def _looks_at(self, step):
+    def _looks_at(self, step: int) -> bool:
         """Whether somebody wants to know of this step, or keeps what it has led to.
 
         Elsewhere the device is not asked: a GPU would have to finish before it is given more.
@@ -309,80 +328,66 @@ class Trainer:
         saves = self._due(step, self.settings.checkpoint_every)
         return self._logs(step) or evaluates or saves or bool(self._callbacks)
 
-    def _read(self, step, losses, reporter):
+    def _read(self, step: int, losses: Losses, reporter: Reporter) -> None:
         """Reads the losses of the steps up to this one; nothing is saved before."""
         results = list(losses.read())
         for number, result in enumerate(results, step - len(results) + 1):
             self._check_finite(number, result)
         reporter.advance(step, losses.last, len(results))
 
-    def _progress(self, loss, began):
+    def _progress(self, loss: float | None, began: float) -> dict[str, Any]:
         """What a resumed training run needs in addition to the variables."""
+        weights = None  # where in the checkpoint those are that the model is judged by
+        if not self.step_function.shard_variables:
+            variables = self.step_function.variables_to_save
+            places = {id(variable): place for place, variable in enumerate(variables)}
+            lent = {id(w): average for t in self.techniques for w, average in t.lent_weights()}
+            values = [variable.value for variable in self.model.variables]
+            weights = [places[id(lent.get(id(value), value))] for value in values]
         return {
             "loss": loss,
             "seconds": time.monotonic() - began,
             "arithmetic": numerics(),
             "best_step": int(self.watch.variable.numpy()[1]),
-            "weights": self._places_of_weights(),
+            "weights": weights,
         }
 
-    def _places_of_weights(self):
-        """Where in the checkpoint the weights are that the model is judged by; None if sharded."""
-        if self.step_function.shard_variables:
-            return None
-        kept = self.step_function.variables_to_save
-        places = {id(variable): place for place, variable in enumerate(kept)}
-        lent = {id(w): average for t in self.techniques for w, average in t.lent_weights()}
-        own = [variable.value for variable in self.model.variables]
-        return [places[id(lent.get(id(variable), variable))] for variable in own]
-
-    def _stopped_by(self, signals):
-        """The signal that ends training at this step, in all workers at the same one."""
-        if not has_workers(self.strategy):
-            return signals.received
-        if not self.step_function.outcome.stops:
-            return None
-        return signals.received or signal.SIGTERM
-
-    def _together(self):
+    def _wait_for_chief(self) -> None:
         """Waits until every worker has come here: what the chief wrote before is written."""
         from_all_workers(self.strategy, [1.0])
 
     @property
-    def _evaluates(self):
+    def _evaluates(self) -> bool:
         return self.evaluation is not None and self.evaluation.has_any
 
-    def _logs(self, step):
+    def _logs(self, step: int) -> bool:
         """Whether loss and speed are logged: a short training shows its course as well."""
         if self.settings.log_every is not None:
             return self._due(step, self.settings.log_every)
         return step == 1 or self._due(step, min(_LOG_EVERY, max(1, self.total_steps // _LOGGED)))
 
-    def _due(self, step, every):
+    def _due(self, step: int, every: int | None) -> bool:
         """Whether something is due after a step, of every so many; None: where an epoch ends."""
         if step == self.total_steps:
             return True
         return self._begins_epoch(step) if every is None else step % every == 0
 
-    def _begins_epoch(self, step):
+    def _begins_epoch(self, step: int) -> bool:
         """Whether the step after this many is the first of an epoch."""
         return step == 0 or self._epoch(step) != self._epoch(step - 1)
 
-    def _epoch(self, step):
+    def _epoch(self, step: int) -> int:
         return step * self.settings.batch_size // self.source.num_examples
 
-    def _begin_epoch(self, step):
-        if self._begins_epoch(step):
-            self.model.objective.on_epoch(self._epoch(step) + 1, math.ceil(self.settings.epochs))
-
-    def _check_finite(self, step, result):
+    def _check_finite(self, step: int, result: "StepResult") -> None:
         if result.finite:
             return
-        what, loss = f"the loss is {result.loss}", result.loss
-        if loss is None:
+        if result.loss is None:
             what = "the gradient is not finite"
-        elif math.isfinite(loss):
-            what = f"the gradient is not finite, with a loss of {loss:.4g},"
+        elif math.isfinite(result.loss):
+            what = f"the gradient is not finite, with a loss of {result.loss:.4g},"
+        else:
+            what = f"the loss is {result.loss}"
         batch = self.source.batch(self.config.seed, step - 1, self.settings.batch_size)
         ids = np.asarray(batch["example_index"])
         shown = ", ".join(map(str, ids[:20])) + (", ..." if len(ids) > 20 else "")
@@ -394,7 +399,7 @@ class Trainer:
             "checkpoint is untouched",
         )
 
-    def _check_weights(self, step):
+    def _check_weights(self, step: int) -> None:
         """Refuses weights that are not finite, before they are measured or saved.
 
         An update of finite gradients may overflow or divide by 0, and a loss shows that only if its
@@ -404,7 +409,14 @@ class Trainer:
         weights = [(v.path, v.value) for part in parts for v in part.variables]
         for table in self.model.head.sharded_tables:
             weights += [(f"shard {number} of the head", v) for number, v in table.shards.items()]
-        wrong = [name for name, weight in weights if not self._is_finite(weight)]
+        wrong = []
+        for name, weight in weights:
+            replica = self.strategy.experimental_local_results(weight)[0]
+            # A sum of all numbers needs no memory, unlike a look at each.
+            if replica.dtype.is_floating and not math.isfinite(
+                float(tf.reduce_sum(read_once(replica)))
+            ):
+                wrong.append(name)
         if wrong:
             raise NonFiniteLossError(
                 f"after step {step:,} there are weights that are not finite: {', '.join(wrong)}",
@@ -413,15 +425,9 @@ class Trainer:
                 "the last checkpoint is untouched",
             )
 
-    def _is_finite(self, weight):
-        """Whether a sum of all numbers is, which needs no memory, unlike a look at each."""
-        replica = self.strategy.experimental_local_results(weight)[0]
-        if not replica.dtype.is_floating:
-            return True
-        return math.isfinite(float(tf.reduce_sum(read_once(replica))))
-
-    def _log(self, reporter, step, losses, clock):
-        now, (count, loss) = time.monotonic(), losses.take()
+    def _log(self, reporter: Reporter, step: int, losses: Losses, clock: float) -> float:
+        now = time.monotonic()
+        count, loss = losses.take()
         rate = count * self.settings.batch_size / max(now - clock, 1e-9)
         learning_rate = self.step_function.learning_rate(tf.constant(step - 1, tf.int64))
         values = {
@@ -434,44 +440,48 @@ class Trainer:
         reporter.metrics(step, values)
         return now
 
-    def _evaluate(self, reporter, step):
+    def _evaluate(self, reporter: Reporter, step: int) -> dict[str, dict[str, Any]]:
         """Measures the splits; returns ``{split: results}``."""
+        assert self.evaluation is not None, "it evaluates"
         with self._evaluation_weights():
             self._refresh(step)
             results = {"dev": self.evaluation.of_dev(), "train": self.evaluation.of_training()}
             improved = bool(results["dev"]) and self.watch.improved(results["dev"], step)
-            improved = self._chief_result(improved)
+            if has_workers(self.strategy):
+                # The chief decides: another machine may round differently.
+                measured = [float(improved), *self.watch.variable.numpy()]
+                chief_improved, *best = from_all_workers(self.strategy, measured)[0]
+                improved = bool(chief_improved)
+                self.watch.variable.assign(best)
             if self.settings.keep == "best" and improved:
                 self.run.save_weights(self.model)
             if self.config.evaluation.test_on_improvement and improved:
                 results["test"] = self.evaluation.of_test()
-        epoch, watched = step / self.steps_per_epoch, self.watch.metric
-        reporter.results(step, epoch, results, improved, watched)
+        epoch = step / self.steps_per_epoch
+        reporter.results(step, epoch, results, improved, self.watch.metric)
         return results
 
-    def _refresh(self, step):
+    def _refresh(self, step: int) -> None:
         """Brings what the model keeps of the labels' texts up to date, once at a step."""
         if self._refreshed != step:
             self.model.refresh()
             self._refreshed = step
 
-    def _chief_result(self, improved):
-        """The chief's judgement of an evaluation: another machine may round differently."""
-        if not has_workers(self.strategy):
-            return improved
-        own = [float(improved), *self.watch.variable.numpy()]
-        improved, *values = from_all_workers(self.strategy, own)[0]
-        self.watch.variable.assign(values)
-        return bool(improved)
-
     @contextlib.contextmanager
-    def _evaluation_weights(self):
+    def _evaluation_weights(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             for technique in self.techniques:
                 stack.enter_context(technique.evaluation_weights())
             yield
 
-    def _finish(self, reporter, step, loss, results, seconds):
+    def _finish(
+        self,
+        reporter: Reporter,
+        step: int,
+        loss: float | None,
+        results: Mapping[str, dict[str, Any]],
+        seconds: float,
+    ) -> dict[str, Any]:
         # All workers save together, so they agree on whether weights are missing: those of the
         # best step are where a run was killed while it was taken back to an earlier checkpoint.
         missing = from_all_workers(self.strategy, [not (self.run / WEIGHTS).exists()]).any()
@@ -480,8 +490,9 @@ class Trainer:
             if self.settings.keep == "last" or self.watch.metric is None or missing:
                 self.run.save_weights(self.model)
         # Those of the kept weights, perhaps measured before a kill: it is the log that knows.
-        kept = step if self.settings.keep == "last" else self.watch.summary().get("best_step", step)
-        results = {s: reporter.recorded(kept, s) or results.get(s) for s in ("dev", "train")}
+        best = self.watch.summary().get("best_step", step)
+        kept_step = step if self.settings.keep == "last" else best
+        results = {s: reporter.recorded(kept_step, s) or results.get(s) for s in ("dev", "train")}
         summary = {
             "steps": step,
             "epochs": round(step / self.steps_per_epoch, 4),
@@ -496,7 +507,7 @@ class Trainer:
         if tested:
             summary["test"] = tested
         self.run.write_summary(summary)
-        self._together()
+        self._wait_for_chief()
         self.checkpoints.finish(step)
         remark = self.model.objective.final_message()
         if remark:
@@ -505,12 +516,8 @@ class Trainer:
         return summary
 
 
-def _technique(method):
-    return registry.create("technique", method.section(), f"techniques.{method.name}")
-
-
 @contextlib.contextmanager
-def _source_errors(source):
+def _source_errors(source: "Source") -> Iterator[None]:
     """Raises the error that stopped the input pipeline instead of TensorFlow's report of it."""
     try:
         yield
@@ -518,9 +525,3 @@ def _source_errors(source):
         if source.failure is None:
             raise
         raise source.failure from error
-
-
-def _distributes(strategy):
-    return strategy.num_replicas_in_sync > 1 or not isinstance(
-        strategy, type(tf.distribute.get_strategy())
-    )

@@ -23,8 +23,11 @@ def numerics_changes(before: Mapping[str, Any] | None) -> str | None:
     if not isinstance(before, dict):
         return None
     now = numerics(before.get("optimizer step") is not None)
-    changed = [f"{name} {before.get(name)} -> {now[name]}" for name in now
-               if before.get(name) != now[name]]  # fmt: skip
+    changed = [
+        f"{name} {before.get(name)} -> {value}"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
     if not changed:
         return None
     return (

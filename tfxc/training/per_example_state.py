@@ -16,10 +16,11 @@ def check_examples(objective: "Objective", source: "Source") -> None:
     Raises:
         DataError: they differ.
     """
-    entries, found = objective.num_examples, source.num_examples
-    if entries not in (None, found):
+    if objective.num_examples not in (None, source.num_examples):
         raise DataError(
-            f"{_requirement(objective)}, the training split has {found:,}",
+            f"objective {type(objective).__name__} keeps a value for each training example and was "
+            f"built for {objective.num_examples:,} of them, but the training split has "
+            f"{source.num_examples:,}",
             where="data.train",
             fix="build the model for this data, e.g. by tfxc train with its config",
         )
@@ -33,17 +34,12 @@ def check_checkpoint(objective: "Objective", checkpoints: "Checkpoints") -> None
     """
     if not objective.tables:
         return
-    shape, entries = checkpoints.saved_shape(objective.tables[0].value), objective.num_examples
+    shape = checkpoints.saved_shape(objective.tables[0].value)
+    entries = objective.num_examples
     if shape is not None and len(shape) == 1 and shape[0] != entries:
         raise CheckpointError(
-            f"a value for each of {entries:,} training examples expected, found {shape[0]:,}",
+            f"the checkpoint has values of {shape[0]:,} training examples, the data has "
+            f"{entries:,}",
             where=checkpoints.folder,
             fix="continue with the data of this run, or start over with --fresh",
         )
-
-
-def _requirement(objective):
-    return (
-        f"objective {type(objective).__name__} keeps a value for each training example and was "
-        f"built for {objective.num_examples:,} of them"
-    )

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from tfxc.core.errors import ConfigError, MachineError
@@ -20,6 +20,8 @@ from tfxc.core.errors import ConfigError, MachineError
 _MAX_BYTES = 1 << 24  # of a message
 _PATIENCE = 0.5  # seconds between two looks at what has come
 _print_at_once = functools.partial(print, flush=True)
+
+Guest = tuple[socket.socket, Mapping[str, Any]]  # a worker's connection, and what it has said
 
 
 def wait_limit() -> float:
@@ -33,9 +35,9 @@ def wait_limit() -> float:
         if 0 < float(text) < float("inf"):
             return float(text)
     raise ConfigError(
-        f"a number of seconds expected, found {text!r}",
+        f"{text!r} is no number of seconds",
         where="TFXC_WAIT",
-        fix="set e.g. TFXC_WAIT=600",
+        fix="set it to a positive number, e.g. TFXC_WAIT=600",
     )
 
 
@@ -61,10 +63,18 @@ class Rendezvous:
         limit: float,
         report: Callable[[str], Any] = _print_at_once,
     ) -> None:
-        self.addresses, self.task, self.leader = addresses, task, next(iter(addresses))
-        self.limit, self.report, self._reported = limit, report, None
-        own = {"task": task, "addresses": addresses, "content": content}
-        self._own = {**own, "process": f"process {os.getpid()} on {socket.gethostname()}"}
+        self.addresses = addresses
+        self.task = task
+        self.leader = next(iter(addresses))
+        self.limit = limit
+        self.report = report
+        self._reported: str | None = None
+        self._message: dict[str, Any] = {
+            "task": task,
+            "addresses": addresses,
+            "content": content,
+            "process": f"process {os.getpid()} on {socket.gethostname()}",
+        }
 
     def meet(self) -> None:
         """Returns when all workers are there.
@@ -74,20 +84,14 @@ class Rendezvous:
             MachineError: a worker did not come in time.
         """
         self._deadline = time.monotonic() + self.limit
-        with self._listening() as server:
-            if self.task == self.leader:
-                self._lead(server)
-        if self.task != self.leader:
-            self._follow()
-
-    def _listening(self):
-        """A socket at the own address; TensorFlow takes its place afterwards."""
         port = _host_and_port(self.addresses[self.task])[1]
-        families = {"family": socket.AF_INET6, "dualstack_ipv6": True}
-        try:
-            return socket.create_server(
-                ("", port), **(families if socket.has_dualstack_ipv6() else {})
-            )
+        try:  # a socket at the own address; TensorFlow takes its place afterwards
+            if socket.has_dualstack_ipv6():
+                server = socket.create_server(
+                    ("", port), family=socket.AF_INET6, dualstack_ipv6=True
+                )
+            else:
+                server = socket.create_server(("", port))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise MachineError(
@@ -98,107 +102,112 @@ class Rendezvous:
                 where="TF_CONFIG",
                 fix="give each process its own task, and end those of earlier training runs",
             ) from error
+        with server:
+            if self.task == self.leader:
+                self._lead(server)
+        if self.task != self.leader:
+            self._follow()
 
-    def _lead(self, server):
+    def _lead(self, server: socket.socket) -> None:
         """Waits until all have come, and says to all how it ended."""
         server.settimeout(_PATIENCE)
-        present, verdict = {}, None
+        present: dict[str, Guest] = {}
+        verdict = None
         try:
             while verdict is None and len(present) < len(self.addresses) - 1:
-                verdict = self._admit(server, present) or self._overdue(present)
-                _forget_gone(present)
+                verdict = self._admit(server, present)
+                if verdict is None and time.monotonic() >= self._deadline:
+                    verdict = self._late(self._missing(present))
+                # Waits again for workers that left: a restarted one would find the meeting over.
+                for task in [task for task, guest in present.items() if _is_gone(guest[0])]:
+                    present.pop(task)[0].close()
             verdict = verdict or self._difference(present)
             _send_all(present, {"verdict": verdict or {}})
         finally:
             for connection, _ in present.values():
-                _drain(connection)
+                # The other side closes first: the leader's port is needed at once.
+                with contextlib.suppress(OSError):
+                    connection.settimeout(2)
+                    connection.recv(1)
+                connection.close()
         _raise(verdict)
 
-    def _admit(self, server, present):
+    def _missing(self, present: Collection[str]) -> list[str]:
+        return [task for task in self.addresses if task not in {self.leader, *present}]
+
+    def _admit(self, server: socket.socket, present: "dict[str, Guest]") -> dict[str, Any] | None:
         """Takes in one worker; returns the verdict where it cannot be."""
-        missing = [task for task in self.addresses if task not in {self.leader, *present}]
-        self._say(missing, present)
+        self._say(self._missing(present), present)
         try:
             connection = server.accept()[0]
         except TimeoutError:
             return None
         connection.settimeout(10)
-        guest = _receive(connection)
-        if guest is None or "task" not in guest:  # someone else's
+        message = _receive(connection)
+        if message is None or "task" not in message:  # someone else's
             connection.close()
             return None
-        before = present.get(guest["task"])
-        if before and not _is_gone(before[0]):
-            _send_all({"": (connection, None)}, {"verdict": _twice(guest, before[1])})
-            return _twice(guest, before[1])
-        present[guest["task"]] = (connection, guest)
-        return self._misplaced(guest)
-
-    def _misplaced(self, guest):
-        """The verdict on a worker that belongs to another cluster, or takes the leader's part."""
-        if guest["addresses"] != self.addresses or guest["task"] not in self.addresses:
+        task = message["task"]
+        if task in present and not _is_gone(present[task][0]):
+            verdict = _twice(message, present[task][1])
+            _send_all({task: (connection, message)}, {"verdict": verdict})
+            return verdict
+        present[task] = (connection, message)
+        if message["addresses"] != self.addresses or task not in self.addresses:
             return _error(
-                f"{guest['task']} was given another cluster than {self.leader}: "
-                f"{_shown(guest['addresses'])} against {_shown(self.addresses)}",
+                f"{task} was given another cluster than {self.leader}: "
+                f"{_shown(message['addresses'])} against {_shown(self.addresses)}",
                 "TF_CONFIG",
                 "give all workers the same cluster, and each its own task",
             )
-        if guest["task"] == self.leader:
-            return _twice(guest, self._own)
-        return None
+        return _twice(message, self._message) if task == self.leader else None
 
-    def _difference(self, present):
+    def _difference(self, present: "Mapping[str, Guest]") -> dict[str, Any] | None:
         """The verdict where a worker was given something else than the leader."""
-        for task in sorted(present):
-            guest = present[task][1]
-            own, other = self._own["content"], guest["content"]
-            keys = [key for key in {**own, **other} if own.get(key) != other.get(key)]
+        leaders = self._message["content"]
+        for task, (_, message) in sorted(present.items()):
+            guests = message["content"]
+            keys = [key for key in {**leaders, **guests} if leaders.get(key) != guests.get(key)]
             if keys:
-                return self._other_config(guest, keys)
+                shown = ", ".join(
+                    f"{key} ({leaders.get(key)!r} at {self.leader}, {guests.get(key)!r} at {task})"
+                    for key in keys[:4]
+                )
+                more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+                return _error(
+                    f"the workers have different configs: {shown}{more}",
+                    task,
+                    "start all workers with the same config and the same --set",
+                )
         return None
 
-    def _other_config(self, guest, keys):
-        own, other = self._own["content"], guest["content"]
-        shown = ", ".join(
-            f"{key} ({own.get(key)!r} at {self.leader}, {other.get(key)!r} at {guest['task']})"
-            for key in keys[:4]
+    def _late(self, tasks: list[str]) -> dict[str, Any]:
+        error = _error(
+            f"{self._named(tasks)} did not come within {self.limit:,.0f} s",
+            "TF_CONFIG",
+            "find out why it has not started, or set TFXC_WAIT to more seconds",
         )
-        more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
-        return _error(
-            f"the workers have different configs: {shown}{more}",
-            guest["task"],
-            "start all workers with the same config and the same --set",
-        )
+        return {**error, "machine": True}
 
-    def _overdue(self, present):
-        if time.monotonic() < self._deadline:
-            return None
-        missing = [task for task in self.addresses if task not in {self.leader, *present}]
-        return _late(self._named(missing), self.limit)
-
-    def _follow(self):
+    def _follow(self) -> None:
         """Goes to the leader and waits for the verdict; a leader that was restarted is found."""
         verdict = None
         while verdict is None:
             if time.monotonic() >= self._deadline:
-                _raise(_late(self._named([self.leader]), self.limit))
-            connection = self._connect()
-            if connection is None:
+                _raise(self._late([self.leader]))
+            try:
+                address = _host_and_port(self.addresses[self.leader])
+                connection = socket.create_connection(address, timeout=5)
+            except OSError:
                 self._say([self.leader])
                 time.sleep(_PATIENCE)
                 continue
             with connection:
-                _send_all({"": (connection, None)}, self._own)
+                _send_all({self.leader: (connection, {})}, self._message)
                 verdict = self._listen_to(connection)
         _raise(verdict)
 
-    def _connect(self):
-        try:
-            return socket.create_connection(_host_and_port(self.addresses[self.leader]), timeout=5)
-        except OSError:
-            return None
-
-    def _listen_to(self, connection):
+    def _listen_to(self, connection: socket.socket) -> dict[str, Any] | None:
         """The leader's verdict, ``{}`` if all is well; None if it is gone."""
         connection.settimeout(self.limit + 15)  # the leader's own limit comes first
         while True:
@@ -209,34 +218,34 @@ class Rendezvous:
                 return message["verdict"]
             self._print(message["waiting"])
 
-    def _say(self, missing, present=()):
+    def _say(self, missing: list[str], present: "Mapping[str, Guest] | None" = None) -> None:
         line = f"waiting for {self._named(missing)}, at most {self.limit:,.0f} s"
         if line != self._reported:
-            _send_all(present and dict(present), {"waiting": line})
+            _send_all(present or {}, {"waiting": line})
             self._print(line)
 
-    def _print(self, line):
+    def _print(self, line: str) -> None:
         if line != self._reported:
             self.report(line)
         self._reported = line
 
-    def _named(self, tasks):
+    def _named(self, tasks: list[str]) -> str:
         return " and ".join(f"{task} ({self.addresses[task]})" for task in tasks)
 
 
-def _host_and_port(address):
+def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
 
-def _send_all(present, message):
+def _send_all(guests: "Mapping[str, Guest]", message: Mapping[str, Any]) -> None:
     data = json.dumps(message).encode() + b"\n"
-    for connection, _ in dict(present).values():
+    for connection, _ in guests.values():
         with contextlib.suppress(OSError):
             connection.sendall(data)
 
 
-def _receive(connection):
+def _receive(connection: socket.socket) -> dict[str, Any] | None:
     """The next message; None if the other side is gone or sends something else."""
     line = b""
     try:
@@ -251,13 +260,7 @@ def _receive(connection):
     return message if isinstance(message, dict) else None
 
 
-def _forget_gone(present):
-    """Waits again for workers that left: a restarted one would find the meeting over."""
-    for task in [task for task, (connection, _) in present.items() if _is_gone(connection)]:
-        present.pop(task)[0].close()
-
-
-def _is_gone(connection):
+def _is_gone(connection: socket.socket) -> bool:
     try:
         connection.setblocking(False)
         return not connection.recv(1, socket.MSG_PEEK)
@@ -269,38 +272,23 @@ def _is_gone(connection):
         connection.settimeout(10)
 
 
-def _drain(connection):
-    """Lets the other side close first: the leader's port is needed at once."""
-    with contextlib.suppress(OSError):
-        connection.settimeout(2)
-        connection.recv(1)
-    connection.close()
-
-
-def _error(problem, where, fix):
+def _error(problem: str, where: str, fix: str) -> dict[str, Any]:
     return {"problem": problem, "where": where, "fix": fix}
 
 
-def _twice(one, other):
+def _twice(second: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
     return _error(
-        f"two processes claim to be {one['task']}: {other['process']} and {one['process']}",
+        f"two processes claim to be {second['task']}: {first['process']} and {second['process']}",
         "TF_CONFIG",
         "give each process its own index",
     )
 
 
-def _late(names, limit):
-    fix = "find out why it has not started, or set TFXC_WAIT to more seconds"
-    problem = f"all workers expected within {limit:,.0f} s, found no {names}"
-    error = _error(problem, "TF_CONFIG", fix)
-    return {**error, "machine": True}
-
-
-def _shown(addresses):
+def _shown(addresses: Mapping[str, str]) -> str:
     return ", ".join(f"{task} {address}" for task, address in addresses.items())
 
 
-def _raise(verdict):
+def _raise(verdict: dict[str, Any] | None) -> None:
     if verdict:
         kind = MachineError if verdict.pop("machine", False) else ConfigError
         raise kind(verdict.pop("problem"), **verdict)

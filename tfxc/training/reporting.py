@@ -1,10 +1,11 @@
 """What a training run reports: progress line, log.txt, metrics.jsonl, trackers."""
 
+import contextlib
 import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,7 +56,8 @@ class Losses:
 
     def read(self) -> "Iterator[StepResult]":
         """Yields the results that are not read yet; waits until their steps are trained."""
-        unread, self._unread = self._unread, []
+        unread = self._unread
+        self._unread = []
         for results in unread:
             for result in results.read():
                 if result.loss is not None:
@@ -66,7 +68,8 @@ class Losses:
 
     def take(self) -> tuple[int, float]:
         """Number of the steps read since the last call of this, and the mean of their losses."""
-        window, self._window = self._window, []
+        window = self._window
+        self._window = []
         return len(window), float(np.nanmean(window))
 
 
@@ -89,13 +92,22 @@ class Reporter:
         batch_size: int,
         title: str = "training",
     ) -> None:
-        self.run, self.batch_size = run, batch_size
+        self.run = run
+        self.batch_size = batch_size
         self._progress = Progress(
             title, total_steps * batch_size, "examples", start_step * batch_size
         )
         self._trackers: Trackers | None = None
-        if run.chief:
-            _drop_later_lines(run / "metrics.jsonl", start_step)
+        path = run / "metrics.jsonl"
+        if run.chief and path.exists():
+            # A killed run may have reported beyond its last checkpoint.
+            with read_errors(path):
+                lines = existing_file(path).read_text("utf-8", errors="replace").splitlines()
+            with atomic_file(path) as stream:
+                for line in lines:
+                    with contextlib.suppress(ValueError, KeyError, TypeError):  # it was cut short
+                        if json.loads(line)["step"] <= start_step:
+                            stream.write(f"{line}\n")
 
     def track(self, config: "Config", start_step: int) -> None:
         """Passes all metrics on to the trackers of a config from now on.
@@ -106,7 +118,7 @@ class Reporter:
         """
         self._trackers = Trackers(config, self.run, start_step, self.log)
 
-    def advance(self, step: int, loss: float, steps: int = 1) -> None:
+    def advance(self, step: int, loss: float | None, steps: int = 1) -> None:
         """Moves the progress line by so many steps, to ``step``."""
         if self.run.chief:
             self._progress.advance(steps * self.batch_size, f"step {step:,}, loss {loss:.4f}")
@@ -138,8 +150,8 @@ class Reporter:
             improved: whether the dev split has a new best.
             watched: the metric that determines on it, which is always reported.
         """
-        found = {f"{split} {name}": v for split, of in results.items() for name, v in of.items()}
-        self.metrics(step, {"epoch": round(epoch, 4), **found})
+        named = {f"{s} {name}": value for s, of in results.items() for name, value in of.items()}
+        self.metrics(step, {"epoch": round(epoch, 4), **named})
         shown = [f"{split} {headline(of, watched)}" for split, of in results.items() if of]
         mark = " *" if improved else ""
         self.log(f"step {step:,}, epoch {epoch:.2f}: {', '.join(shown)}{mark}")
@@ -147,14 +159,18 @@ class Reporter:
     def recorded(self, step: int | None, split: str) -> dict[str, float]:
         """Results of a split that were written at a step, ``{name: value}``, possibly empty."""
         path = self.run / "metrics.jsonl"
-        found: dict[str, float] = {}
         if not self.run.chief or not path.exists():
-            return found
-        for values in read_json_lines(path, fix="delete the damaged line"):
-            if values.get("step") == step:
-                found |= {k: v for k, v in values.items() if k.startswith(f"{split} ")}
-        known = {name: value for name, value in found.items() if value is not None}
-        return {name.removeprefix(f"{split} "): value for name, value in known.items()}
+            return {}
+        values: dict[str, Any] = {}
+        for line in read_json_lines(path, fix="delete the damaged line"):
+            if line.get("step") == step:
+                values |= line
+        start = f"{split} "
+        return {
+            name.removeprefix(start): value
+            for name, value in values.items()
+            if name.startswith(start) and value is not None
+        }
 
     def log(self, text: str) -> None:
         """Prints a line above the progress line and appends it to log.txt."""
@@ -165,7 +181,7 @@ class Reporter:
         OUTPUT.info(text)
         self._append("log.txt", text)
 
-    def _append(self, name, line):
+    def _append(self, name: str, line: str) -> None:
         path = self.run / name
         with write_errors(path), open(path, "a", encoding="utf-8") as stream:
             stream.write(line + "\n")
@@ -195,21 +211,3 @@ def headline(results: Mapping[str, float], watched: str | None = None) -> str:
     shown = [f"{name} {100 * results[name]:.2f}" for name in ranked]
     shown += [f"{name} {value:.4f}" for name, value in results.items() if name.endswith("loss")]
     return "  ".join(shown)
-
-
-def _drop_later_lines(path, step):
-    """A killed run may have reported beyond its last checkpoint."""
-    if not path.exists():
-        return
-    with read_errors(path):
-        lines = existing_file(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    kept = [line for line in lines if _step_of(line) <= step]
-    with atomic_file(path) as stream:
-        stream.writelines(line + "\n" for line in kept)
-
-
-def _step_of(line):
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):  # the line a kill cut short
-        return float("inf")

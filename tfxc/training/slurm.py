@@ -6,14 +6,14 @@ GPUs. So what Slurm says is read here.
 """
 
 import os
-import re
 import subprocess
 from collections.abc import Mapping
 
 from tfxc.core.errors import ConfigError, MachineError
 from tfxc.core.escaping import json_text
 
-_FIRST_PORT, _PORTS = 15_000, 15_000  # below those that systems give to outgoing connections
+_FIRST_PORT = 15_000
+_PORTS = 15_000  # below those that systems give to outgoing connections
 _WANTED = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE", "SLURM_NODEID",
            "SLURM_LOCALID", "SLURM_PROCID", "SLURM_STEP_ID")  # fmt: skip
 
@@ -43,26 +43,39 @@ def tf_config_of_step(variables: Mapping[str, str], hosts: list[str] | None = No
         >>> step = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "n[2,10]",
         ...         "SLURM_STEP_TASKS_PER_NODE": "2,1", "SLURM_NODEID": "1", "SLURM_LOCALID": "0",
         ...         "SLURM_PROCID": "2"}
-        >>> found = tf_config_of_step(step, ["n2", "n10"])
-        >>> found["cluster"]["worker"]
+        >>> content = tf_config_of_step(step, ["n2", "n10"])
+        >>> content["cluster"]["worker"]
         ['n2:15112', 'n2:15113', 'n10:15112']
-        >>> found["task"]
+        >>> content["task"]
         {'type': 'worker', 'index': 2}
     """
     missing = [name for name in _WANTED if name not in variables]
     if missing:
         raise MachineError(
-            f"the variable {missing[0]} of a Slurm step expected, found none",
+            f"the variable {missing[0]} of a Slurm step is not set",
             where="multi_worker",
             fix="start the command with srun, or set TF_CONFIG",
         )
-    hosts = _hosts(variables["SLURM_STEP_NODELIST"]) if hosts is None else hosts
-    counts = _task_counts(variables["SLURM_STEP_TASKS_PER_NODE"])
+    if hosts is None:
+        command = ["scontrol", "show", "hostnames", variables["SLURM_STEP_NODELIST"]]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise MachineError(
+                f"`{' '.join(command)}` failed: {error}",
+                where="multi_worker",
+                fix="set TF_CONFIG yourself, or put scontrol into the PATH",
+            ) from error
+        hosts = done.stdout.split()
+    counts = []  # [3, 3, 2] of "3(x2),2"
+    for part in variables["SLURM_STEP_TASKS_PER_NODE"].split(","):
+        count, _, times = part.partition("(x")
+        counts += [int(count)] * int(times.rstrip(")") or 1)
     node, place, rank = (int(variables[name]) for name in _WANTED[3:6])
     if sum(counts[:node]) + place != rank:
         raise ConfigError(
-            f"tasks in blocks expected, i.e. number {sum(counts[:node]) + place} here, found "
-            f"number {rank}",
+            f"this is task {rank}, which would be task {sum(counts[:node]) + place} if the tasks "
+            "were distributed in blocks",
             where="SLURM_PROCID",
             fix="start them with srun --distribution=block",
         )
@@ -75,24 +88,3 @@ def tf_config_of_step(variables: Mapping[str, str], hosts: list[str] | None = No
         for number in range(count)
     ]
     return {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
-
-
-def _hosts(node_list):
-    command = ["scontrol", "show", "hostnames", node_list]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise MachineError(
-            f"`{' '.join(command)}` failed: {error}",
-            where="multi_worker",
-            fix="set TF_CONFIG yourself, or put scontrol into the PATH",
-        ) from error
-
-
-def _task_counts(text):
-    """[3, 3, 2] of ``"3(x2),2"``."""
-    counts = []
-    for part in text.split(","):
-        count, times = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part).groups()
-        counts += [int(count)] * int(times or 1)
-    return counts

@@ -3,7 +3,7 @@
 import copy
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
@@ -57,23 +57,23 @@ class StepResults:
     They stay on the device until they are read, so that it need not wait for the next call.
 
     Args:
-        found: float32 (steps, 4): loss, whether the gradient was at fault, whether to stop, whether
+        rows: float32 (steps, 4): loss, whether the gradient was at fault, whether to stop, whether
             the loss was computed.
     """
 
-    def __init__(self, found: tf.Tensor) -> None:
-        self._found = found
+    def __init__(self, rows: tf.Tensor) -> None:
+        self._rows = rows
 
     def read(self) -> list[StepResult]:
         """The results, one per step; waits for the last of them."""
         return [
             StepResult(float(loss) if asked else None, bool(bad == 0), bool(stop > 0))
-            for loss, bad, stop, asked in self._found.numpy()
+            for loss, bad, stop, asked in self._rows.numpy()
         ]
 
     def __float__(self):
         """The loss of the last step; NaN where it was not computed."""
-        return float(self._found.numpy()[-1, 0])
+        return float(self._rows.numpy()[-1, 0])
 
 
 class TrainStep:
@@ -116,8 +116,12 @@ class TrainStep:
         strategy: tf.distribute.Strategy,
         techniques: "Sequence[Technique]" = (),
     ) -> None:
-        self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.settings, self.strategy, self.techniques = settings, strategy, techniques
+        self.model = model
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.settings = settings
+        self.strategy = strategy
+        self.techniques = techniques
         check_together([type(technique) for technique in techniques])
         check_calls(settings, list(map(type, techniques)), model.encoder, model.head)
         self.step = _counter(0, tf.int64)
@@ -126,12 +130,32 @@ class TrainStep:
         for technique in techniques:
             technique.build(model, strategy)
         fused = list(map(plain_variable, model.head.fused_variables))
-        self.fused_head = self._fused_head() if fused else None
-        own = {id(variable) for variable in fused}
+        self.fused_head: FusedHead | None = None
+        if fused:
+            check_fused(
+                type(model.objective),
+                optimizer,
+                settings,
+                [type(technique) for technique in techniques],
+                model.head.fused_variables[0].dtype,
+                model.head.fused_learning_rate,
+            )
+            self.fused_head = FusedHead(model, optimizer, settings)
+        fused_ids = {id(variable) for variable in fused}
         trained = [variable.value for variable in model.trainable_variables]
-        self.variables = [variable for variable in trained if id(variable) not in own]
+        self.variables = [variable for variable in trained if id(variable) not in fused_ids]
         self.variables += [v for technique in techniques for v in technique.trainable_variables]
-        self._of_encoder = self._encoder_places()
+        encoder_ids = {id(variable.value) for variable in model.encoder.trainable_variables}
+        if settings.clip_part == "encoder" and not encoder_ids:
+            raise ConfigError(
+                "clip_part is 'encoder', but the encoder has no trainable weights",
+                where="training.clip_part",
+                fix="leave it out",
+            )
+        # Which of ``variables`` belong to the encoder.
+        self._encoder_places = {
+            place for place, variable in enumerate(self.variables) if id(variable) in encoder_ids
+        }
         factors = self._rate_factors(trained)
         every = [*self.variables, *fused]
         optimizer.build(every, [factors[variable.ref()] for variable in every], fused)
@@ -139,10 +163,12 @@ class TrainStep:
         self._losses_of = self._loss_function()
         # AutoGraph would take seconds to translate code that has nothing for it to do.
         self._traced = tf.function(self._run, autograph=False)
-        self.wants_stop, self.wants_loss, self.count = False, True, 1
+        self.wants_stop = False
+        self.wants_loss = True
+        self.count = 1
         self.results: StepResults | None = None
 
-    def run(self, iterator: Any) -> StepResults:
+    def run(self, iterator: Iterator[Any]) -> StepResults:
         """Trains ``count`` steps on the next batches of the iterator; a float of it is the loss."""
         staged = [t for t in self.techniques if overrides(type(t), "before_step")]
         step = int(self.step.numpy()) if staged else 0  # a GPU has to be asked for it
@@ -153,7 +179,7 @@ class TrainStep:
         """The graph of the first step, a ``ConcreteFunction``; nothing is trained."""
         return self._traced.get_concrete_function(iterator, *self._arguments(0))
 
-    def _arguments(self, step):
+    def _arguments(self, step: int) -> tuple[Any, ...]:
         stages = tuple(technique.before_step(step) for technique in self.techniques)
         wants = tf.constant(float(self.wants_stop)), tf.constant(self.wants_loss)
         return stages, *wants, tf.constant(self.count)
@@ -166,7 +192,7 @@ class TrainStep:
     def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
         """The rate of the update behind ``step`` others, float32: as scheduled, by techniques."""
 
-        def scheduled(step):
+        def scheduled(step: tf.Tensor) -> tf.Tensor:
             return self.optimizer.learning_rate * self.schedule(step)
 
         rate_at = scheduled
@@ -177,70 +203,54 @@ class TrainStep:
     @property
     def variables_to_save(self) -> list[tf.Variable]:
         """Everything a checkpoint holds: weights, objective state, slots, techniques, step."""
-        kept = [v.value for v in self.model.variables]
-        kept += self.optimizer.variables_to_save
+        variables = [v.value for v in self.model.variables]
+        variables += self.optimizer.variables_to_save
         for technique in self.techniques:
-            kept += technique.variables_to_save
+            variables += technique.variables_to_save
         if self.loss_scale:
-            kept += [self.loss_scale.scale, self.loss_scale.good_steps]
-        return [*kept, self.step]
+            variables += [self.loss_scale.scale, self.loss_scale.good_steps]
+        return [*variables, self.step]
 
-    def _fused_head(self):
-        """What updates the head's own variables."""
-        kinds = [type(technique) for technique in self.techniques]
-        head: Any = self.model.head
-        objective = type(self.model.objective)
-        of_head = head.fused_variables[0].dtype, head.fused_learning_rate
-        check_fused(objective, self.optimizer, self.settings, kinds, *of_head)
-        return FusedHead(self.model, self.optimizer, self.settings)
-
-    def _encoder_places(self):
-        """Which of ``variables`` belong to the encoder."""
-        own = {id(variable.value) for variable in self.model.encoder.trainable_variables}
-        if self.settings.clip_part == "encoder" and not own:
-            raise ConfigError(
-                "clip_part 'encoder' needs an encoder with trainable weights, found none",
-                where="training.clip_part",
-                fix="leave it out",
-            )
-        return {place for place, variable in enumerate(self.variables) if id(variable) in own}
-
-    def _rate_factors(self, trained):
+    def _rate_factors(self, trained: list[tf.Variable]) -> dict[Any, float]:
         """Factors of the learning rate by variable or shard, those of techniques 1."""
         parts = (self.model.encoder, self.model.head, self.model.objective)
         factors = self.optimizer.rates.of(trained_weights(*parts))
-        of_variables = {variable.ref(): 1.0 for variable in self.variables}
+        by_variable = {variable.ref(): 1.0 for variable in self.variables}
         refs = [variable.ref() for variable in trained]
-        of_variables |= zip(refs, factors[: len(refs)], strict=True)
+        by_variable |= zip(refs, factors[: len(refs)], strict=True)
         for table, factor in zip(self.tables, factors[len(refs) :], strict=True):
-            of_variables |= {shard.ref(): factor for shard in table.shards.values()}
-        return of_variables
+            by_variable |= {shard.ref(): factor for shard in table.shards.values()}
+        return by_variable
 
-    def _build_shards(self, factors):
+    def _build_shards(self, factors: Mapping[Any, float]) -> dict[int, list[tf.Variable]]:
         """Shards and their slots by replica number; they belong into files of their own."""
         if not self.tables or self.fused_head is not None:
             numbers = self.tables[0].shards if self.tables else ()
             return {n: [table.shards[n] for table in self.tables] for n in numbers}
         if not self.model.objective.over_shards or self.techniques:
-            names = ", ".join(map(method_name, map(type, self.techniques)))
+            unsuited: list[object] = [*self.techniques]
+            if not self.model.objective.over_shards:
+                unsuited.insert(0, self.model.objective)
+            names = ", ".join(method_name(type(method)) for method in unsuited)
             raise ConfigError(
-                "objective 'softmax' and no techniques expected with weights sharded over replicas"
-                + (f", found {names}" if names else ""),
+                f"{names} cannot train weights that are sharded over replicas",
                 where="head.sharded",
-                fix="leave it out, or choose another objective and remove the techniques",
+                fix="leave it out, or use objective 'softmax' and no techniques",
             )
-        self._shard_slots, kept = {}, {}
+        self._shard_slots: dict[int, list[tf.Variable]] = {}
+        variables = {}
         (table,) = self.tables
         for number, shard in table.shards.items():
             shard_optimizer = copy.copy(self.optimizer)
             shard_optimizer.slots = {}
             factor = [factors[shard.ref()]]
-            table.on_device_of(number, lambda b=shard_optimizer, s=shard, f=factor: b.build([s], f))
+            build = functools.partial(shard_optimizer.build, [shard], factor)
+            table.on_device_of(number, build)
             self._shard_slots[number] = shard_optimizer.slots[shard.ref()]
-            kept[number] = [shard, *shard_optimizer.variables_to_save]
-        return kept
+            variables[number] = [shard, *shard_optimizer.variables_to_save]
+        return variables
 
-    def _loss_function(self):
+    def _loss_function(self) -> Callable[..., tf.Tensor]:
         """Function (batch, update_state=...) -> losses, the techniques in it."""
         groups_of: Any = self.model.groups_of_passes
         for technique in reversed(self.techniques):
@@ -250,31 +260,45 @@ class TrainStep:
                 return functools.partial(technique.losses, self.model, groups_of)
         return functools.partial(self.model.losses_of, groups_of=groups_of)
 
-    def _run(self, iterator, _stages, stop, with_loss, count):
+    def _run(
+        self,
+        iterator: Iterator[Any],
+        _stages: tuple[Any, ...],
+        stop: tf.Tensor,
+        with_loss: tf.Tensor,
+        count: tf.Tensor,
+    ) -> tf.Tensor:
         # Another stage of a technique is another trace.
         if self.settings.steps_per_call == 1:
             return self._one_step(iterator, stop, with_loss)[None]
 
-        def body(number, found):
+        def body(number: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             last = tf.equal(number, count - 1)
-            return number + 1, found.write(number, self._one_step(iterator, stop, with_loss & last))
+            return number + 1, rows.write(number, self._one_step(iterator, stop, with_loss & last))
 
         start = tf.constant(0), tf.TensorArray(tf.float32, count, element_shape=[4])
-        found = tf.while_loop(lambda number, _: number < count, body, start, parallel_iterations=1)
-        return found[1].stack()
+        _, rows = tf.while_loop(
+            lambda number, _: number < count, body, start, parallel_iterations=1
+        )
+        return rows.stack()
 
-    def _one_step(self, iterator, stop, with_loss):
+    def _one_step(
+        self, iterator: Iterator[Any], stop: tf.Tensor, with_loss: tf.Tensor
+    ) -> tf.Tensor:
         batches = [next(iterator) for _ in range(self.settings.accumulate)]
-        found = self.strategy.run(self._replica_step, args=(batches, stop, with_loss))
+        sums = self.strategy.run(self._replica_step, args=(batches, stop, with_loss))
         asked = with_loss if self.fused_head is not None else tf.constant(True)
-        found = self.strategy.reduce("SUM", found, axis=None)
-        return tf.concat([found, [tf.cast(asked, tf.float32)]], axis=0)
+        sums = self.strategy.reduce("SUM", sums, axis=None)
+        return tf.concat([sums, [tf.cast(asked, tf.float32)]], axis=0)
 
-    def _replica_step(self, batches, stop, with_loss):
+    def _replica_step(
+        self, batches: Sequence[Mapping[str, Any]], stop: tf.Tensor, with_loss: tf.Tensor
+    ) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
         replicas = self.strategy.num_replicas_in_sync
         rows = self.settings.batch_size // self.settings.accumulate
-        loss, total = tf.constant(0.0), None
+        loss = tf.constant(0.0)
+        total = None
         for number, batch in enumerate(batches):
             first = number * rows + context.replica_id_in_sync_group * (rows // replicas)
             # One after the other: side by side they would need all their memory at once.
@@ -286,24 +310,26 @@ class TrainStep:
                 part, gradients = self._computation(with_loss)(batch)
             loss += part
             total = gradients if total is None else list(map(add, total, gradients))
+        assert total is not None, "there is a batch"
         healthy = self._update(context, total)
         return tf.stack([loss, 1 - tf.cast(healthy, tf.float32), stop])
 
-    def _computation(self, with_loss):
+    def _computation(self, with_loss: tf.Tensor) -> Callable[..., tuple[tf.Tensor, list[Any]]]:
         """Function of a micro-batch -> (loss, gradients), the techniques around it."""
-        compute = _Passes(functools.partial(self._gradients, with_loss))
+        compute: Callable[..., Any] = _Passes(functools.partial(self._gradients, with_loss))
         for technique in reversed(self.techniques):
-            compute = _wrapped(technique, compute)
+            compute = functools.partial(technique.gradients, compute)
         return compute
 
-    def _gradients(self, with_loss, batch, update_state):
+    def _gradients(
+        self, with_loss: tf.Tensor, batch: Mapping[str, Any], update_state: bool
+    ) -> tuple[tf.Tensor, list[Any]]:
         if self.fused_head is not None:
             with examples_of(batch):
                 rate = self.learning_rate(self.step)
                 return self.fused_head.gradients(batch, self.variables, rate, with_loss)
         scale_by = self.loss_scale.scale if self.loss_scale else 1.0
-        variables = self.variables
-        variables = [*variables, *(table.shards[_number()] for table in self.tables)]
+        variables = [*self.variables, *(table.shards[_number()] for table in self.tables)]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             with examples_of(batch):
@@ -312,8 +338,9 @@ class TrainStep:
             scaled = loss * scale_by
         return loss, tape.gradient(scaled, variables)
 
-    def _update(self, context, gradients):
-        mirrored, extra = gradients[: len(self.variables)], gradients[len(self.variables) :]
+    def _update(self, context: tf.distribute.ReplicaContext, gradients: Sequence[Any]) -> tf.Tensor:
+        mirrored = gradients[: len(self.variables)]
+        extra = gradients[len(self.variables) :]
         of_shard, of_vectors = ([], extra) if self.fused_head else (extra, [])
         used = [i for i, g in enumerate(mirrored) if g is not None]
         summed = [mirrored[i] for i in used]
@@ -328,45 +355,54 @@ class TrainStep:
         finite = tf.math.is_finite(norm)
         # Where a loss is scaled, it is the scale that may be too large; a tiny one is not.
         healthy = finite | (self.loss_scale.scale > MIN_SCALE) if self.loss_scale else finite
-        summed = self._clipped(used, summed, norm)
+        limit = self.settings.clip_norm
+        if limit:
+            clipped = list(range(len(summed)))
+            if self.settings.clip_part == "encoder":
+                clipped = [n for n, index in enumerate(used) if index in self._encoder_places]
+                norm = global_norm([summed[n] for n in clipped])
+            factor = limit / tf.maximum(norm, limit)
+            summed = [scale(g, factor) if n in clipped else g for n, g in enumerate(summed)]
         for gradient in summed[len(used) :]:
             self._update_shard(gradient, finite)
         context.merge_call(self._apply, args=(used, summed[: len(used)], finite))
         return healthy
 
-    def _clipped(self, used, gradients, norm):
-        """The gradients, those that ``clip_part`` names scaled down to ``clip_norm`` together."""
-        limit, places = self.settings.clip_norm, range(len(gradients))
-        if not limit:
-            return gradients
-        if self.settings.clip_part == "encoder":
-            places = [place for place, index in enumerate(used) if index in self._of_encoder]
-            norm = global_norm([gradients[place] for place in places])
-        factor = limit / tf.maximum(norm, limit)
-        return [scale(g, factor) if place in places else g for place, g in enumerate(gradients)]
-
-    def _norm(self, context, mirrored, of_replica):
+    def _norm(
+        self,
+        context: tf.distribute.ReplicaContext,
+        mirrored: Sequence[Any],
+        of_replica: Sequence[Any],
+    ) -> tf.Tensor:
         """Euclidean norm of the whole gradient, the same on all replicas."""
         if not of_replica or self.strategy.num_replicas_in_sync == 1:
             return global_norm([*mirrored, *of_replica])
         of_shards = context.all_reduce("SUM", tf.square(global_norm(of_replica)))
         return tf.sqrt(tf.square(global_norm(mirrored)) + of_shards if mirrored else of_shards)
 
-    def _update_shard(self, gradient, finite):
-        number, rate = _number(), self.learning_rate(self.step)
-        shard, slots = self.tables[0].shards[number], self._shard_slots[number]
+    def _update_shard(self, gradient: tf.Tensor | tf.IndexedSlices, finite: tf.Tensor) -> None:
+        number = _number()
+        rate = self.learning_rate(self.step)
+        shard = self.tables[0].shards[number]
+        slots = self._shard_slots[number]
 
-        def update():
+        def update() -> tf.Tensor:
             self.optimizer.update(shard, gradient, slots, rate, self.step + 1)
             return tf.constant(True)
 
         tf.cond(finite, update, lambda: tf.constant(False))
 
-    def _apply(self, strategy, used, gradients, finite):
+    def _apply(
+        self,
+        strategy: tf.distribute.Strategy,
+        used: list[int],
+        gradients: list[Any],
+        finite: tf.Tensor,
+    ) -> None:
         rate = self.learning_rate(self.step)
         count = self.step + 1
 
-        def update_all():
+        def update_all() -> tf.Tensor:
             for index, gradient in zip(used, gradients, strict=True):
                 variable = self.variables[index]
                 slots = self.optimizer.slots[variable.ref()]
@@ -399,7 +435,9 @@ class LossScale:
         new = tf.where(finite, tf.where(doubled, 2.0, 1.0), 0.5) * self.scale
         steps = tf.where(tf.logical_and(finite, ~doubled), self.good_steps + 1, 0)
         for variable, value in ((self.scale, new), (self.good_steps, steps)):
-            strategy.extended.update(variable, _assign, args=(value,), group=False)
+            strategy.extended.update(
+                variable, lambda variable, value: variable.assign(value), (value,), group=False
+            )
 
 
 def check_calls(
@@ -421,16 +459,15 @@ def check_calls(
     """
     if head.reads_label_texts and settings.accumulate > 1:
         raise ConfigError(
-            "1 expected with head 'label_text', whose columns are labels of the whole batch, "
-            f"found {settings.accumulate}",
+            f"accumulate is {settings.accumulate}, but the columns of head 'label_text' are the "
+            "labels of the whole batch",
             where="training.accumulate",
             fix="remove it; head.label_chunk saves the memory of label texts",
         )
     if settings.steps_per_call > 1 and settings.strategy != "none":
         # TensorFlow's collective operations of several replicas fail inside of a loop.
         raise ConfigError(
-            "training.strategy 'none' expected with several steps in a call, found "
-            f"{settings.strategy!r}",
+            f"training.strategy {settings.strategy!r} cannot train several steps in a call",
             where="training.steps_per_call",
             fix="leave it out, or train on one device",
         )
@@ -439,29 +476,25 @@ def check_calls(
         if hooked and settings.steps_per_call > 1:
             called = technique.setting or f"technique {method_name(technique)}"
             raise ConfigError(
-                f"one step in a call expected with {called}, which acts between steps, found "
-                f"{settings.steps_per_call}",
+                f"there are {settings.steps_per_call} steps in a call, but {called} acts between "
+                "steps",
                 where="training.steps_per_call",
                 fix=f"leave it out, or remove {technique.setting or 'the technique'}",
             )
     if settings.compile_encoder and not encoder.compilable:
-        found = encoder if isinstance(encoder, type) else type(encoder)
+        method = encoder if isinstance(encoder, type) else type(encoder)
         raise ConfigError(
-            f"encoder pretrained or transformer expected, found {method_name(found)}",
+            f"encoder {method_name(method)} cannot be compiled",
             where="training.compile_encoder",
-            fix="leave it out",
+            fix="leave it out, or choose encoder pretrained or transformer",
         )
 
 
-def _number():
+def _number() -> int:
     return replica_number(tf.distribute.get_replica_context())
 
 
-def _assign(variable, value):
-    variable.assign(value)
-
-
-def _counter(start, dtype):
+def _counter(start: float, dtype: tf.DType) -> tf.Variable:
     kind = tf.VariableAggregation.ONLY_FIRST_REPLICA
     return tf.Variable(start, dtype=dtype, trainable=False, aggregation=kind)
 
@@ -469,13 +502,11 @@ def _counter(start, dtype):
 class _Passes:
     """Lets the state of the examples move in the first pass over a micro-batch only."""
 
-    def __init__(self, gradients):
-        self.gradients, self.first = gradients, True
+    def __init__(self, gradients: Callable[..., Any]) -> None:
+        self.gradients = gradients
+        self.first = True
 
-    def __call__(self, batch):
-        first, self.first = self.first, False
+    def __call__(self, batch: Mapping[str, Any]) -> tuple[tf.Tensor, list[Any]]:
+        first = self.first
+        self.first = False
         return self.gradients(batch, first)
-
-
-def _wrapped(technique, compute):
-    return lambda batch: technique.gradients(compute, batch)

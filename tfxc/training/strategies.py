@@ -49,16 +49,19 @@ def make_strategy(
         MachineError: another worker did not start in time.
     """
     if settings.devices is not None:
-        _check_devices(settings)
+        _check_devices(settings.devices, settings.strategy)
     if settings.strategy == "none":
-        return _checked(tf.distribute.get_strategy(), settings)
-    if settings.strategy == "multi_worker":
+        strategy = tf.distribute.get_strategy()
+    elif settings.strategy == "multi_worker":
         check_tf_config()
         if not _multi_worker.cache_info().currsize:
-            Rendezvous(_addresses(), _own_task(), _shared_keys(config), wait_limit()).meet()
-        return _checked(_multi_worker(), settings)
-    _make_logical_cpus(settings.devices)
-    return _checked(_mirrored(tuple(settings.devices or ())), settings)
+            Rendezvous(_addresses(), _task_name(), _shared_keys(config), wait_limit()).meet()
+        strategy = _multi_worker()
+    else:
+        _make_logical_cpus(settings.devices or ())
+        strategy = _mirrored(tuple(settings.devices or ()))
+    check_batch_size(settings, strategy.num_replicas_in_sync)
+    return strategy
 
 
 def replicas_here(settings: "TrainingSettings") -> int:
@@ -86,15 +89,15 @@ def num_workers(settings: "TrainingSettings") -> int:
     return len(_addresses())
 
 
-def _check_devices(settings):
+def _check_devices(devices: Sequence[str], strategy: str) -> None:
     """Refuses devices of another strategy, and devices that do not exist.
 
     TensorFlow would place what belongs to a missing GPU on the CPU.
     """
-    where, devices = "training.devices", settings.devices
-    if settings.strategy != "mirrored":
+    where = "training.devices"
+    if strategy != "mirrored":
         raise ConfigError(
-            f"strategy 'mirrored' expected with devices, found {settings.strategy!r}",
+            f"strategy {strategy!r} cannot be given devices",
             where=where,
             fix="remove training.devices, or set training.strategy=mirrored",
         )
@@ -106,24 +109,30 @@ def _check_devices(settings):
         for device, name in zip(devices, names, strict=True)
         if name is None or (name.startswith("GPU") and name not in gpus)
     ]
-    if missing or not devices or len(set(names)) < len(names):
-        found = f"found {', '.join(map(repr, devices)) or 'none'}"
-        there = ", ".join(["CPU:0", *gpus])
-        raise ConfigError(
-            f"unknown device {missing[0]!r}" if missing else f"distinct devices expected, {found}",
-            where=where,
-            fix=f"choose from the available devices ({there}), or leave it out",
-        )
+    if missing:
+        problem = f"unknown device {missing[0]!r}"
+    elif not devices:
+        problem = "the list of devices is empty"
+    elif len(set(names)) < len(names):
+        problem = f"a device is named twice: {', '.join(map(repr, devices))}"
+    else:
+        return
+    available = ", ".join(["CPU:0", *gpus])
+    raise ConfigError(
+        problem,
+        where=where,
+        fix=f"choose from the available devices ({available}), or leave it out",
+    )
 
 
 @functools.cache
-def _mirrored(devices):
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
     """One strategy per process: TensorFlow's collectives mistake those of a second one for it."""
     return tf.distribute.MirroredStrategy(list(devices) or None)
 
 
 @functools.cache
-def _multi_worker():
+def _multi_worker() -> tf.distribute.Strategy:
     """One per process: it is this process' part in the cluster."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     # TensorFlow's own handler only records SIGTERM: outside training it has to end us.
@@ -143,48 +152,50 @@ def check_tf_config() -> None:
     use_slurm_step()
     text = os.environ.get("TF_CONFIG")
     if not text:
-        raise _tf_config_error("a cluster expected by strategy 'multi_worker', found none")
+        raise _tf_config_error("strategy 'multi_worker' needs a cluster, and none is set")
     try:
-        found = json.loads(text)
-        cluster, kind, index = found["cluster"], found["task"]["type"], found["task"]["index"]
+        content = json.loads(text)
+        cluster = content["cluster"]
+        kind = content["task"]["type"]
+        index = content["task"]["index"]
     except (json.JSONDecodeError, KeyError, TypeError):
-        raise _tf_config_error("JSON with 'cluster' and 'task' expected") from None
+        raise _tf_config_error("it is not JSON with 'cluster' and 'task'") from None
     _check_cluster(cluster)
     if kind not in cluster:
         raise _tf_config_error(
-            f"a task.type of {' or '.join(cluster)}, as in the cluster, expected, found {kind!r}"
+            f"task.type is {kind!r}, but the cluster has {' and '.join(cluster)} only"
         )
     count = len(cluster[kind])
     if type(index) is not int or not 0 <= index < count:
         raise _tf_config_error(
-            f"a task.index from 0 to {count - 1} expected, as the cluster has "
-            f"{count} {kind}{'s' if count > 1 else ''}, found {index!r}"
+            f"task.index is {index!r}, but the cluster has {count} "
+            f"{kind}{'s' if count > 1 else ''}, numbered from 0"
         )
 
 
-def _check_cluster(cluster):
-    shape = 'a \'cluster\' {"worker": ["host:port", ...]} expected'
+def _check_cluster(cluster: object) -> None:
     if not isinstance(cluster, dict):
-        raise _tf_config_error(f"{shape}, found {cluster!r}")
-    others = [kind for kind in cluster if kind not in ("chief", "worker")]
-    if others:
-        raise _tf_config_error(f'{shape}, perhaps with "chief", found {others[0]!r} in it')
+        raise _tf_config_error(f"cluster is no object, but {cluster!r}")
     for kind, hosts in cluster.items():
+        if kind not in ("chief", "worker"):
+            raise _tf_config_error(f"the cluster has {kind!r}, which is neither chief nor worker")
         texts = isinstance(hosts, list) and all(isinstance(host, str) for host in hosts)
         if not texts or not hosts:
-            raise _tf_config_error(f"{shape}, found {hosts!r} for {kind!r}")
+            raise _tf_config_error(f"the cluster's {kind!r} is no list of addresses, but {hosts!r}")
         for host in hosts:
             if not re.fullmatch(r".+:\d{1,5}", host) or int(host.rpartition(":")[2]) > 65535:
-                raise _tf_config_error(f"{shape}, found {host!r}")
+                raise _tf_config_error(f"{host!r} in the cluster is no host:port")
     if len(cluster.get("chief", "1")) > 1:
-        raise _tf_config_error(f"one chief expected, found {len(cluster['chief'])}")
+        raise _tf_config_error(f"the cluster has {len(cluster['chief'])} chiefs instead of one")
     addresses = [host for hosts in cluster.values() for host in hosts]
     twice = [host for host in addresses if addresses.count(host) > 1]
     if not addresses or twice:
-        raise _tf_config_error(f"{shape}, found {twice[0]!r} twice" if twice else shape)
+        raise _tf_config_error(
+            f"the cluster names {twice[0]!r} twice" if twice else "the cluster is empty"
+        )
 
 
-def _tf_config_error(problem):
+def _tf_config_error(problem: str) -> ConfigError:
     example = (
         'set e.g. TF_CONFIG=\'{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
         '"task": {"type": "worker", "index": 0}}\''
@@ -192,7 +203,7 @@ def _tf_config_error(problem):
     return ConfigError(problem, where="TF_CONFIG", fix=example)
 
 
-def _addresses():
+def _addresses() -> dict[str, str]:
     """{task: address} of the cluster, the chief first."""
     cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
     return {
@@ -202,15 +213,15 @@ def _addresses():
     }
 
 
-def _own_task():
+def _task_name() -> str:
     return f"{_task().get('type', 'worker')} {_task().get('index', 0)}"
 
 
-def _shared_keys(config):
+def _shared_keys(config: "Config | None") -> dict[str, Any]:
     """``{"a.b": value}`` of what may not differ between workers; paths may."""
     free = {"about", "run", "data.where", "data.rehearsal", "training.log_every"}
     free |= {"recipe.memory_gb", "recipe.threads"}
-    flat = {}
+    flat: dict[str, Any] = {}
     tree = config.model_dump(mode="json") if config is not None else {}
     for section, value in tree.items():
         if isinstance(value, dict):
@@ -232,7 +243,7 @@ def is_chief() -> bool:
     )
 
 
-def _task():
+def _task() -> dict[str, Any]:
     return json.loads(os.environ["TF_CONFIG"]).get("task", {})
 
 
@@ -272,13 +283,13 @@ def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
     if from_all_workers(strategy, [0.0]).any():
         raise MachineError(
             "the chief has failed or was stopped",
-            where=_own_task(),
+            where=_task_name(),
             fix="read the chief's messages, then start all workers again",
         )
 
 
 def from_all_workers(
-    strategy: tf.distribute.Strategy | None, values: Sequence[float]
+    strategy: tf.distribute.Strategy | None, values: Sequence[float] | np.ndarray
 ) -> np.ndarray:
     """The values that each worker contributes; waits for all of them.
 
@@ -307,10 +318,10 @@ def from_all_workers(
 
 
 @functools.cache
-def _gathering(strategy):
+def _gathering(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
     """What gathers a row of each replica; traced once for a width, TensorFlow warns of more."""
 
-    def gather(row):
+    def gather(row: tf.Tensor) -> tf.Tensor:
         here = tf.identity(row)  # on a device: arguments have none
         return tf.distribute.get_replica_context().all_gather(here, axis=0)
 
@@ -331,12 +342,12 @@ def check_same(strategy: tf.distribute.Strategy, values: Mapping[str, str], wher
     text = json.dumps(values, sort_keys=True).encode()
     longest = int(from_all_workers(strategy, [len(text)]).max())
     rows = from_all_workers(strategy, list(text.ljust(longest)))
-    every = [json.loads(bytes(row.astype(np.uint8))) for row in rows]
-    names = {name for one in every for name in {**one, **every[0]}}
-    changed = [name for name in sorted(names) if len({one.get(name) for one in every}) > 1]
+    dicts = [json.loads(bytes(row.astype(np.uint8))) for row in rows]
+    names = sorted({name for texts in dicts for name in texts})
+    changed = [name for name in names if len({texts.get(name) for texts in dicts}) > 1]
     if changed:
         raise ConfigError(
-            f"the same data for all workers expected, found differences in: {', '.join(changed)}",
+            f"the workers have different data: {', '.join(changed)}",
             where=where,
             fix="give all workers the same files",
         )
@@ -356,10 +367,10 @@ def lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if not has_workers(strategy) or not lost:
             raise
         named = re.findall(r"/job:(\w+)/replica:\d+/task:(\d+)", error.message)
-        others = {" ".join(name) for name in named} - {_own_task()}
+        others = {" ".join(name) for name in named} - {_task_name()}
         raise MachineError(
             f"{' and '.join(sorted(others)) or 'another worker'} has ended or cannot be reached",
-            where=_own_task(),
+            where=_task_name(),
             fix="read the other workers' messages, then start all of them again: training "
             "resumes from its last checkpoint",
         ) from error
@@ -405,9 +416,22 @@ def choose_gpu(number: int | None, memory_share: float | None) -> None:
     if memory_share is None:
         return
     if not 0 < memory_share <= 1:
-        raise ConfigError(f"a number in (0, 1] expected, found {memory_share}", where="--gpu_usage")
+        raise ConfigError(
+            f"{memory_share} is no share of the memory",
+            where="--gpu_usage",
+            fix="give a number above 0, of at most 1",
+        )
     for gpu in gpus:
-        tf.config.set_logical_device_configuration(gpu, [_limit(gpu, memory_share)])
+        try:
+            total = _memory_mb(gpu, "memory.total")
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+            raise ConfigError(
+                f"nvidia-smi does not tell the memory of {gpu.name}",
+                where="--gpu_usage",
+                fix="leave --gpu_usage out",
+            ) from error
+        limit = tf.config.LogicalDeviceConfiguration(memory_limit=int(total * memory_share))
+        tf.config.set_logical_device_configuration(gpu, [limit])
 
 
 def gpu_bytes() -> list[int]:
@@ -415,39 +439,27 @@ def gpu_bytes() -> list[int]:
 
     Empty without a GPU, and where the driver does not say.
     """
-    found = []
+    sizes = []
     for gpu in tf.config.get_visible_devices("GPU"):
-        limits = tf.config.get_logical_device_configuration(gpu) or []
-        own = sum(part.memory_limit or 0 for part in limits)
+        parts = tf.config.get_logical_device_configuration(gpu) or []
+        limit = sum(part.memory_limit or 0 for part in parts)
         try:
-            found.append((own or _of_driver(gpu, "memory.free")) * 2**20)
+            sizes.append((limit or _memory_mb(gpu, "memory.free")) * 2**20)
         except (OSError, ValueError, subprocess.CalledProcessError):
             return []
-    return found
+    return sizes
 
 
-def _of_driver(gpu, what):
-    """A number that nvidia-smi knows of a GPU: of memory in MB."""
+def _memory_mb(gpu: tf.config.PhysicalDevice, what: str) -> int:
+    """What nvidia-smi knows of a GPU's memory, ``memory.total`` or ``memory.free``, in MB."""
     number = gpu.name.rsplit(":", 1)[-1]
     query = ["nvidia-smi", f"--id={number}", f"--query-gpu={what}"]
     command = [*query, "--format=csv,nounits,noheader"]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def _limit(gpu, share):
-    try:
-        total = _of_driver(gpu, "memory.total")
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        raise ConfigError(
-            f"the memory size of {gpu.name} expected from nvidia-smi, found none",
-            where="--gpu_usage",
-            fix="leave --gpu_usage out",
-        ) from error
-    return tf.config.LogicalDeviceConfiguration(memory_limit=int(total * share))
-
-
-def _make_logical_cpus(devices):
-    wanted = [int(d.rsplit(":", 1)[-1]) + 1 for d in devices or [] if "CPU" in d.upper()]
+def _make_logical_cpus(devices: Sequence[str]) -> None:
+    wanted = [int(d.rsplit(":", 1)[-1]) + 1 for d in devices if "CPU" in d.upper()]
     if not wanted or max(wanted) < 2:
         return
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -463,11 +475,6 @@ def _make_logical_cpus(devices):
             ) from None
 
 
-def _checked(strategy, settings):
-    check_batch_size(settings, strategy.num_replicas_in_sync)
-    return strategy
-
-
 def check_batch_size(settings: "TrainingSettings", replicas: int) -> None:
     """Refuses a batch that cannot be divided evenly.
 
@@ -481,8 +488,7 @@ def check_batch_size(settings: "TrainingSettings", replicas: int) -> None:
     parts = replicas * settings.accumulate
     if settings.batch_size % parts:
         raise ConfigError(
-            f"a multiple of {parts} (micro-batches times replicas) expected, found "
-            f"{settings.batch_size}",
+            f"{settings.batch_size} is no multiple of {parts}, the micro-batches times replicas",
             where="training.batch_size",
             fix=f"use {max(1, settings.batch_size // parts) * parts}",
         )

@@ -36,7 +36,9 @@ class Results:
     """
 
     def __init__(self, folder: str | Path, metric: str, smaller: bool = False) -> None:
-        self._folder, self._metric, self._smaller = Path(folder), metric, smaller
+        self._folder = Path(folder)
+        self._metric = metric
+        self._smaller = smaller
         self.rows: list[dict[str, Any]] = []
         self._importance: dict[str, float] | None = None
         self._lock = threading.Lock()
@@ -55,11 +57,11 @@ class Results:
             self._importance = dict(shares)
             self._write()
 
-    def _write(self):
-        found = {"metric": self._metric, "settings": self.rows, "importance": self._importance}
-        write_json(self._folder / FILE, found, indent=1)
+    def _write(self) -> None:
+        content = {"metric": self._metric, "settings": self.rows, "importance": self._importance}
+        write_json(self._folder / FILE, content, indent=1)
 
-    def _rank(self, row):
+    def _rank(self, row: Mapping[str, Any]) -> float:
         if not is_value(row["result"]):
             return math.inf
         return row["result"] if self._smaller else -row["result"]
@@ -70,7 +72,7 @@ class Results:
         return any(is_value(row["result"]) for row in self.rows)
 
     def table(self) -> str:
-        """All settings as text, and the run of the best."""
+        """Returns all settings as text, and the run of the best."""
         if not self.rows:
             return "nothing is trained yet"
         keys = list(self.rows[0]["changes"])
@@ -86,12 +88,12 @@ class Results:
 
 
 def is_value(result: float | str | None) -> bool:
-    """Whether the result of a setting is a number."""
+    """Tells whether the result of a setting is a number."""
     return result is not None and result != PRUNED
 
 
 def shown_cells(row: Mapping[str, Any], keys: list[str]) -> list[str]:
-    """The result of a setting and its values, as texts.
+    """Returns the result of a setting and its values, as texts.
 
     Example:
         >>> shown_cells({"result": 0.5, "changes": {"seed": 1, "link": "softmax"}}, ["link"])
@@ -102,13 +104,13 @@ def shown_cells(row: Mapping[str, Any], keys: list[str]) -> list[str]:
     return [shown, *(value_text(row["changes"][key]) for key in keys)]
 
 
-def value_text(value: Any) -> str:
-    """A config value as ``--set`` reads it."""
+def value_text(value: object) -> str:
+    """Returns a config value as ``--set`` reads it."""
     return value if isinstance(value, str) else json_text(value)
 
 
 def read_results(folder: str | Path) -> dict[str, Any] | None:
-    """What ``Results`` has written to a folder; None if there is nothing.
+    """Returns what ``Results`` has written to a folder; None if there is nothing.
 
     Returns:
         A dict ``metric``, ``settings`` (the rows, best first) and ``importance`` ({key: share}, or
@@ -121,23 +123,20 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     fix = "search again, or move it away"
-    found = read_json(path, fix=fix)
-    if not _is_ours(found):
-        raise DataError("the results of `tfxc search` expected", where=path, fix=fix)
-    return found
-
-
-def _is_ours(found):
-    rows, keys = found.get("settings"), {"run", "changes", "result"}
-    return (
-        {"metric", "importance"} <= found.keys()
+    results = read_json(path, fix=fix)
+    rows = results.get("settings")
+    keys = {"run", "changes", "result"}
+    if not (
+        {"metric", "importance"} <= results.keys()
         and isinstance(rows, list)
         and all(isinstance(row, dict) and keys <= row.keys() for row in rows)
-    )
+    ):
+        raise DataError("this file does not hold the results of `tfxc search`", where=path, fix=fix)
+    return results
 
 
 def result_of(run: Path, metric: str) -> float | None:
-    """Dev value of a run at its best step, None for one that has not finished.
+    """Returns dev value of a run at its best step, None for one that has not finished.
 
     Raises:
         ConfigError: the run has no such metric.
@@ -156,5 +155,5 @@ def result_of(run: Path, metric: str) -> float | None:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether a run was trained to its end."""
+    """Tells whether a run was trained to its end."""
     return (run / "summary.json").is_file()

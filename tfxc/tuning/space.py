@@ -6,11 +6,14 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
 
 
 class Values(NamedTuple):
@@ -32,7 +35,7 @@ class Values(NamedTuple):
     integers: bool = False
 
     def draw(self, generator: random.Random) -> Any:
-        """A value, from ``random.Random``."""
+        """Returns a value, from ``random.Random``."""
         if self.choices is not None:
             return generator.choice(self.choices)
         if self.logarithmic:
@@ -41,8 +44,8 @@ class Values(NamedTuple):
             value = generator.uniform(self.low, self.high)
         return round(value) if self.integers else float(f"{value:.4g}")
 
-    def suggest(self, trial: Any) -> Any:
-        """The value that Optuna's trial has for the key."""
+    def suggest(self, trial: "Trial") -> Any:
+        """Returns the value that Optuna's trial has for the key."""
         if self.choices is not None:
             trial.suggest_categorical(self.key, list(dict.fromkeys(map(json_text, self.choices))))
         elif self.integers:
@@ -52,7 +55,7 @@ class Values(NamedTuple):
         return self.value_of(trial.params)
 
     def value_of(self, params: Mapping[str, Any]) -> Any:
-        """The value among those of a trial, where choices are JSON."""
+        """Returns the value among those of a trial, where choices are JSON."""
         value = params[self.key]
         if self.choices is not None:
             return json.loads(value)
@@ -60,7 +63,7 @@ class Values(NamedTuple):
 
 
 def settings(tried: Sequence[Values], count: int | None, seed: int) -> list[dict[str, Any]]:
-    """The changes of every training, ``[{key: value}]``; none twice.
+    """Returns the changes of every training, ``[{key: value}]``; none twice.
 
     Args:
         tried: list of ``Values``.
@@ -74,15 +77,13 @@ def settings(tried: Sequence[Values], count: int | None, seed: int) -> list[dict
     for key in keys:
         if keys.count(key) > 1:
             raise ConfigError(
-                f"distinct keys expected, found {key!r} twice",
-                where="--try",
-                fix="name each key once",
+                f"the key {key!r} is given twice", where="--try", fix="name each key once"
             )
     if count is None:
         for values in tried:
             if values.choices is None:
                 raise ConfigError(
-                    f"a list of values expected, found a range for {values.key!r}",
+                    f"{values.key!r} has a range, of which not all values can be tried",
                     where="--try",
                     fix="add --random NUMBER, or list values",
                 )
@@ -94,48 +95,50 @@ def settings(tried: Sequence[Values], count: int | None, seed: int) -> list[dict
 
 
 def values_of(text: str) -> Values:
-    """``Values`` of the text after ``--try``."""
-    key, sign, given = text.partition("=")
-    if not (key and sign and given):
-        raise argparse.ArgumentTypeError(f"KEY=VALUES expected, found {text!r}")
-    listed = _value(given)
+    """Returns ``Values`` of the text after ``--try``."""
+    key, _, choices = text.partition("=")
+    if not (key and choices):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUES")
+    listed = _value(choices)
     if not isinstance(listed, list):
-        if ".." in given and "/" not in given:  # which a path may have
-            return _range(key, given)
-        listed = [_value(part) for part in given.split(",")]
+        if ".." in choices and "/" not in choices:  # which a path may have
+            return _range(key, choices)
+        listed = [_value(part) for part in choices.split(",")]
     if not listed:
-        raise argparse.ArgumentTypeError(f"{key}: values expected, found none")
+        raise argparse.ArgumentTypeError(f"{key} has no values to try")
     return Values(key, listed)
 
 
-def _range(key, given):
-    logarithmic = given.startswith("log:")
-    low, _, high = given.removeprefix("log:").partition("..")
+def _range(key: str, text: str) -> Values:
+    logarithmic = text.startswith("log:")
+    low, _, high = text.removeprefix("log:").partition("..")
     try:
         ends = [json.loads(low), json.loads(high)]
         integers = all(isinstance(end, int) for end in ends)
-        low, high = map(float, ends)
+        least, most = map(float, ends)
     except (TypeError, ValueError):
-        raise argparse.ArgumentTypeError(f"{key}: LOW..HIGH expected, found {given!r}") from None
-    if not low < high < math.inf or low == -math.inf or (logarithmic and low <= 0):
-        least = "0 < LOW" if logarithmic else "LOW"
-        raise argparse.ArgumentTypeError(f"{key}: {least} < HIGH expected, found {given!r}")
-    return Values(key, None, low, high, logarithmic, integers)
+        raise argparse.ArgumentTypeError(
+            f"{key}: {text!r} is not of the form LOW..HIGH, two numbers"
+        ) from None
+    if not least < most < math.inf or least == -math.inf or (logarithmic and least <= 0):
+        rule = "LOW must be above 0 and below HIGH" if logarithmic else "LOW must be below HIGH"
+        raise argparse.ArgumentTypeError(f"{key}: {text!r} is not a range: {rule}")
+    return Values(key, None, least, most, logarithmic, integers)
 
 
-def _value(text):
+def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
 
 
-def _distinct(trials):
+def _distinct(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({json_text(trial, sort_keys=True): trial for trial in trials}.values())
 
 
 def name_of(tree: Mapping[str, Any]) -> str:
-    """A name for files that depends only on what a mapping holds.
+    """Returns a name for files that depends only on what a mapping holds.
 
     Example:
         >>> name_of({"seed": 1, "head.beam": 2}) == name_of({"head.beam": 2, "seed": 1})

@@ -48,7 +48,9 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.tried = tried
-        self._seed, self._jobs, self._asking = 0, 1, threading.Lock()
+        self._seed = 0
+        self._jobs = 1
+        self._asking = threading.Lock()
         space = [values._asdict() for values in tried]
         tree = config.model_dump(mode="json", exclude={"about", "run"})
         self._study = optuna.create_study(
@@ -68,9 +70,11 @@ class Study:
         Returns:
             (changes, result or None, whether it was ended early) of each.
         """
-        self._seed, self._jobs = seed, jobs
+        self._seed = seed
+        self._jobs = jobs
         self._study.pruner = optuna.pruners.MedianPruner(_STARTED, n_warmup_steps=1)
-        done, again = [], set(self._study.user_attrs.get(_AGAIN, ()))
+        done = []
+        again = set(self._study.user_attrs.get(_AGAIN, ()))
         for trial in self._study.get_trials(deepcopy=False):
             pruned = trial.state == TrialState.PRUNED
             if pruned or trial.state == TrialState.COMPLETE:
@@ -87,27 +91,24 @@ class Study:
         return done
 
     def ask(self) -> tuple[Trial, dict[str, Any]]:
-        """The next trial, and its setting.
+        """Returns the next trial, and its setting.
 
         Trial n is drawn by the seed and n, from the results of those before it: one at a time, a
         search that was killed goes on with the settings of one that was not.
         """
         with self._asking:
-            seed = self._seed + self._number_of_next()
+            # Trials that were interrupted or tried again count once.
+            asked = sum(
+                trial.state not in (TrialState.FAIL, TrialState.WAITING)
+                or _FAILED in trial.user_attrs
+                for trial in self._study.get_trials(deepcopy=False)
+            )
+            seed = self._seed + asked - len(self._study.user_attrs.get(_AGAIN, ()))
             self._study.sampler = optuna.samplers.TPESampler(
                 seed=seed, constant_liar=self._jobs > 1
             )
             trial = self._study.ask()
             return trial, {values.key: values.suggest(trial) for values in self.tried}
-
-    def _number_of_next(self):
-        """How many were asked for, those that were interrupted or tried again counted once."""
-        trials = self._study.get_trials(deepcopy=False)
-        asked = (
-            trial.state not in (TrialState.FAIL, TrialState.WAITING) or _FAILED in trial.user_attrs
-            for trial in trials
-        )
-        return sum(asked) - len(self._study.user_attrs.get(_AGAIN, ()))
 
     def report(self, trial: Trial, result: float | None, code: int = 0) -> None:
         """Ends a trial.
@@ -128,7 +129,7 @@ class Study:
         self._study.tell(trial, state=TrialState.PRUNED)
 
     def importance(self) -> tuple[int, dict[str, float] | None]:
-        """Which share of the differences between results each key explains, by fANOVA.
+        """Returns which share of the differences between results each key explains, by fANOVA.
 
         Returns:
             The number of finished trials, and {key: share} by falling share; None unless two of
@@ -154,8 +155,11 @@ class DevCurve:
     """
 
     def __init__(self, trial: Trial, run: Path, metric: str) -> None:
-        self._trial, self._path, self._name = trial, run / "metrics.jsonl", f"dev {metric}"
-        self._count, self.pruned = 0, False
+        self._trial = trial
+        self._path = run / "metrics.jsonl"
+        self._name = f"dev {metric}"
+        self._count = 0
+        self.pruned = False
 
     def is_hopeless(self) -> bool:
         """Reports new values; whether the trial is worse than the others were at that time."""

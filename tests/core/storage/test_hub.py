@@ -76,6 +76,6 @@ def test_wrong_names(datasets, cache):
     with pytest.raises(DataError, match=r"hf:~/no/such: no such folder"):
         stage("hf:~/no/such")
     (cache / "empty").mkdir()
-    with pytest.raises(DataError, match=f"hf:{cache}/empty: a data set of the Hub or a folder exp"):
+    with pytest.raises(DataError, match=f"hf:{cache}/empty: there is no such data set on the Hub"):
         stage(f"hf:{cache}/empty")
     assert not (cache / "cache" / "remote").exists()

@@ -117,5 +117,5 @@ def test_verify_reads_every_value(tmp_path, monkeypatch):
     stored.flush()
     monkeypatch.setattr(checksums, "_HASHED_BYTES", 0)  # as for a set that is too large
     assert open_source(folder, "dev").num_examples == 9
-    with pytest.raises(DataError, match=r"dev/features\.npy: changed or damaged: SHA-256"):
+    with pytest.raises(DataError, match=r"dev/features\.npy: changed or damaged: its SHA-256"):
         verify(folder)

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.encoders.base import Encoder
+from tfxc.encoders.bases.image import ImageShape
 
 
 def smooth_images(count, height, width, channels=3, seed=0):
@@ -47,9 +48,8 @@ class FlatImage(Encoder):
     """The pixels of an image as one vector: an encoder without weights."""
 
     input_kind = "image"
-    data_dependent_arguments = ("image_shape",)
 
-    def __init__(self, image_shape, **kwargs):
+    def __init__(self, image_shape: ImageShape, **kwargs):
         super().__init__(**kwargs)
         self.image_shape = tuple(image_shape)
 
@@ -61,7 +61,3 @@ class FlatImage(Encoder):
     def compute_output_shape(self, input_shape):
         """Shape of what ``call`` gives."""
         return (None, int(np.prod(self.image_shape)))
-
-    def get_config(self):
-        """The constructor's arguments."""
-        return {**super().get_config(), "image_shape": self.image_shape}

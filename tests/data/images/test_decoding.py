@@ -169,7 +169,7 @@ def test_only_bad_images():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"images": {"height": 3}}, r"both height and width expected, width is missing"),
+        ({"images": {"height": 3}}, r"height and width go together, and width is missing"),
         ({"images": {"channels": 2}}, r"data\.images\.channels: .*found 2"),
         ({"images": {"hight": 3}}, r"unknown key 'data\.images\.hight', did you mean 'height'"),
         ({"images": {}, "normalise": "l2"}, "normalise: this key does not apply to images"),

@@ -71,17 +71,17 @@ def test_bad_arguments(wrong):
 
 
 def test_no_words():
-    with pytest.raises(ValueError, match="none"):
+    with pytest.raises(ValueError, match="the texts hold no word"):
         TextCopies(["", " "])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--drop", "1.5"], "--drop: a probability from 0 to 1 expected, found '1.5'"),
-        (["--cut", "x"], "--cut: a probability from 0 to 1 expected, found 'x'"),
+        (["--drop", "1.5"], "--drop: '1.5' is not a probability from 0 to 1"),
+        (["--cut", "x"], "--cut: 'x' is not a probability from 0 to 1"),
         (["--unit", "syllable"], "--unit: invalid choice"),
-        (["--copies", "0"], "--copies: an integer of at least 1 expected"),
+        (["--copies", "0"], "--copies: must be an integer of at least 1"),
         (["--output", "copies.csv"], "'copies.csv' does not end in .jsonl"),
     ],
 )
@@ -94,7 +94,7 @@ def test_bad_options_of_the_command(options, message, capsys):
 def test_texts_without_a_word(tmp_path):
     data = tmp_path / "train.jsonl"
     data.write_text('{"text": " ", "labels": ["a"]}\n')
-    with pytest.raises(DataError, match=r"train\.jsonl.*at least one word"):
+    with pytest.raises(DataError, match=r"train\.jsonl: the texts hold no word"):
         copy_texts.main([str(data), "--output", str(tmp_path / "copies.jsonl")])
     assert not (tmp_path / "copies.jsonl").exists()
 

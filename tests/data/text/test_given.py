@@ -91,11 +91,11 @@ def test_sets_that_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"have no features, but texts\. Name"):
         prepare(plain, tmp_path / "prepared")
     narrow = {**GIVEN, "terms": {"name": "given", "num_features": 3}}
-    with pytest.raises(DataError, match=f"at most 3 features expected, found {WIDTH}"):
+    with pytest.raises(DataError, match=f"there are {WIDTH} features, but .*num_features is 3"):
         prepare(settings_of(tmp_path / "set", text_features=narrow), tmp_path / "prepared")
     wide = scipy.sparse.hstack([features_of(), features_of()])
     scipy.sparse.save_npz(tmp_path / "set" / "given" / "X.tst.npz", wide)
-    with pytest.raises(DataError, match=f"{WIDTH} features as in the training split expected"):
+    with pytest.raises(DataError, match=f"but {WIDTH} in the training split"):
         prepare(settings_of(tmp_path / "set"), tmp_path / "prepared")
     assert not (tmp_path / "prepared").exists()
 
@@ -111,9 +111,11 @@ def test_rows_of_texts_and_features():
     assert (rows.terms != features_of(2)).nnz == 0 and rows.shape == (2, WIDTH)
     narrow = features_of(2)[:, : WIDTH - 1]
     assert joined.transform(texts, features=narrow).shape == (2, WIDTH)
-    with pytest.raises(DataError, match=f"X: {WIDTH} features .* found {WIDTH - 1} dense ones"):
+    with pytest.raises(
+        DataError, match=f"X: there are {WIDTH - 1} dense features, but {WIDTH} in the"
+    ):
         joined.transform(texts, features=narrow.toarray(), where="X")
-    with pytest.raises(DataError, match="found texts alone"):
+    with pytest.raises(DataError, match="the texts have no features next to them"):
         joined.transform(texts)
     with pytest.raises(ConfigError, match=r"^data\.text_features\.tokens: unknown kind"):
         build_text_features({"name": "joined", "tokens": {"name": "given"}, "terms": WORDS})

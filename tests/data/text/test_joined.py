@@ -120,10 +120,13 @@ def test_nothing_to_learn_reads_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"terms": TFIDF}, r"^data.text_features.tokens: a section with a name expected, found No"),
-        ({"tokens": WORDS}, r"^data.text_features.terms: a section .* tfidf, pecos_tfidf, hashing"),
-        ({"tokens": "words", "terms": TFIDF}, r"^data.text_features.tokens: .* found 'words'"),
-        ({"tokens": {}, "terms": TFIDF}, r"^data.text_features.tokens: .* with a name expected"),
+        ({"terms": TFIDF}, r"^data.text_features: .* 'joined' needs tokens"),
+        ({"tokens": WORDS}, r"^data.text_features: .* needs terms\. Add 'terms'"),
+        (
+            {"tokens": "words", "terms": TFIDF},
+            r"^data.text_features.tokens: must be a section, not 'words'",
+        ),
+        ({"tokens": {}, "terms": TFIDF}, r"^data.text_features.tokens: the section names no kind"),
         (
             {"tokens": TFIDF, "terms": TFIDF},
             r"^data.text_features.tokens: unknown kind of text features 'tfidf'.*characters, words",
@@ -135,17 +138,17 @@ def test_nothing_to_learn_reads_nothing(tmp_path):
         ),
         (
             {"tokens": {**WORDS, "length": 3}, "terms": TFIDF},
-            r"^data.text_features.tokens: unknown argument of words 'length'",
+            r"^data.text_features.tokens.length: text features 'words' has no argument 'length'",
         ),
         (
             {"tokens": {**WORDS, "max_length": 0}, "terms": TFIDF},
-            r"^data.text_features.tokens.max_length: an integer of at least 1 expected",
+            r"^data.text_features.tokens.max_length: must be an integer of at least 1, not 0",
         ),
         (
             {"tokens": WORDS, "terms": {**TFIDF, "min_df": -1}},
-            r"^data.text_features.terms.min_df: a positive integer or a share",
+            r"^data.text_features.terms.min_df: must be an integer of at least 1 or a number",
         ),
-        ({"tokens": WORDS, "terms": TFIDF, "bags": TFIDF}, "unknown argument of joined 'bags'"),
+        ({"tokens": WORDS, "terms": TFIDF, "bags": TFIDF}, "'joined' has no argument 'bags'"),
         (
             {"tokens": {"name": "pretrained", "folder": "absent"}, "terms": TFIDF},
             r"^data.text_features.tokens.folder: ",
@@ -156,7 +159,7 @@ def test_nothing_to_learn_reads_nothing(tmp_path):
         ),
         (
             {"tokens": WORDS, "terms": {**TFIDF, "min_df": 99}},
-            r"^data.text_features.terms: max_df of at least|^data.text_features.terms: none of",
+            r"^data.text_features.terms: max_df means|^data.text_features.terms: none of",
         ),
     ],
 )
@@ -173,7 +176,7 @@ def test_parts_of_different_runs_are_refused(tmp_path):
         load_text_features(tmp_path / "one")
     swapped = (tmp_path / "two/tokens/features.json").read_text()
     (tmp_path / "one/tokens/features.json").write_text(swapped)
-    with pytest.raises(DataError, match=r"the tokens that .* describes expected, found others"):
+    with pytest.raises(DataError, match=r"these are not the tokens that .* describes"):
         load_text_features(tmp_path / "one")
 
 

@@ -111,11 +111,11 @@ def test_cut_texts_are_counted():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"min_chars": 3}, r"max_chars: min_chars and max_chars, .* found 3 and 0"),
-        ({"min_chars": 4, "max_chars": 3}, "found 4 and 3"),
-        ({"buckets": 0}, "buckets: an integer from 1"),
-        ({"word_ngrams": 0}, "word_ngrams: an integer of at least 1"),
-        ({"fill": True}, "unknown argument of fasttext 'fill'"),
+        ({"min_chars": 3}, r"max_chars: min_chars 3 and max_chars 0 are no range"),
+        ({"min_chars": 4, "max_chars": 3}, "min_chars 4 and max_chars 3"),
+        ({"buckets": 0}, "buckets: must be an integer from 1"),
+        ({"word_ngrams": 0}, "word_ngrams: must be an integer of at least 1"),
+        ({"fill": True}, "'fasttext' has no argument 'fill'"),
     ],
 )
 def test_bad_settings(section, message):

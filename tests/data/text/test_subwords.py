@@ -202,14 +202,14 @@ def write(name, content):
     ("change", "message"),
     [
         (remove("config.json"), "the file config.json is missing"),
-        (remove("vocab.txt"), "vocab.txt or tokenizer.json expected, found neither"),
-        (write("vocab.txt", "a\nb\n"), r"a vocabulary with \[CLS\].* expected, \[CLS\] is missing"),
-        (write("config.json", {"model_type": "t5"}), "a model_type of"),
-        (write("config.json", {"model_type": "bert", "pad_token_id": 3}), "id 0 .*found 3"),
-        (write("tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}), "found 'T5Tokenizer'"),
-        (write("tokenizer_config.json", "[]"), "a JSON object expected"),
-        (write("config.json", {"model_type": "roberta"}), "vocab.json or tokenizer.json expected"),
-        (write("config.json", {"model_type": "albert"}), "bpe.model or tokenizer.json expected"),
+        (remove("vocab.txt"), "the folder has neither vocab.txt nor tokenizer.json"),
+        (write("vocab.txt", "a\nb\n"), r"the vocabulary lacks \[CLS\], \[SEP\], \[UNK\], \[PAD\]"),
+        (write("config.json", {"model_type": "t5"}), "cannot load a model of model_type 't5'"),
+        (write("config.json", {"model_type": "bert", "pad_token_id": 3}), "id 3, but .* the id 0"),
+        (write("tokenizer_config.json", {"tokenizer_class": "T5Tokenizer"}), "class 'T5Tokenizer'"),
+        (write("tokenizer_config.json", "[]"), "not a JSON object"),
+        (write("config.json", {"model_type": "roberta"}), "neither vocab.json nor tokenizer.json"),
+        (write("config.json", {"model_type": "albert"}), "bpe.model nor tokenizer.json"),
     ],
     ids=["config", "vocab", "special", "type", "padding", "class", "list", "bpe", "spm"],
 )  # fmt: skip
@@ -234,20 +234,20 @@ def test_damaged_files(tmp_path):
     with pytest.raises(ConfigError, match="the vocabulary lacks 254 of the 256 bytes"):
         build_text_features(features).fit([])
     (tmp_path / "model" / "vocab.json").write_text(json.dumps({"a": 0, "b": 7}))
-    with pytest.raises(ConfigError, match="a vocabulary with the ids 0, 1, 2"):
+    with pytest.raises(ConfigError, match="the ids of the vocabulary are not 0, 1, 2"):
         build_text_features(features).fit([])
 
 
 def test_settings(tmp_path):
     write_folder(tmp_path / "model")
     section = {"name": "pretrained", "folder": str(tmp_path / "model")}
-    with pytest.raises(ConfigError, match="max_length: an integer of at least 3"):
+    with pytest.raises(ConfigError, match="max_length: must be an integer of at least 3"):
         build_text_features(section | {"max_length": 2})
-    with pytest.raises(ConfigError, match="with checksum 00000000 expected, found"):
+    with pytest.raises(ConfigError, match=r"the checksum .* instead of 00000000"):
         build_text_features(section | {"checksum": "00000000"}).fit([])
     with pytest.raises(ConfigError, match="have not been fitted"):
         build_text_features(section).transform(["a"])
-    with pytest.raises(ConfigError, match=r"text_features\.folder: .* found none at .*absent"):
+    with pytest.raises(ConfigError, match=r"text_features\.folder: there is no folder .*absent"):
         build_text_features(section | {"folder": "absent"}).fit([])
     features = build_text_features(section).fit([])
     again = build_text_features({"name": "pretrained", **features.settings()}).fit([])
@@ -261,10 +261,10 @@ def test_damaged_run(tmp_path):
     path = tmp_path / "saved" / "subwords.json"
     text = path.read_text()
     path.write_text(text.replace("fox", "fix"))
-    with pytest.raises(DataError, match="a vocabulary with checksum"):
+    with pytest.raises(DataError, match="the vocabulary has the checksum"):
         load_text_features(tmp_path / "saved")
     path.write_text(text[:40])
-    with pytest.raises(DataError, match="saved text features expected"):
+    with pytest.raises(DataError, match="the saved text features are damaged"):
         load_text_features(tmp_path / "saved")
 
 
@@ -273,7 +273,7 @@ def test_variables_in_the_path(tmp_path, monkeypatch):
     (tmp_path / "tiny").mkdir()
     assert open_folder("${TFXC_MODELS}/tiny", "folder") == tmp_path / "tiny"
     monkeypatch.delenv("TFXC_MODELS")
-    with pytest.raises(ConfigError, match=r"found none at models/tiny.*set TFXC_MODELS"):
+    with pytest.raises(ConfigError, match=r"pretrained model at models/tiny.*set TFXC_MODELS"):
         open_folder("${TFXC_MODELS}/tiny", "folder")
 
 

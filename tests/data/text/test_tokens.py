@@ -128,15 +128,28 @@ def test_padding():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"name": "characters", "max_length": 0}, "max_length: an integer of at least 1"),
-        ({"name": "words", "min_count": 1.5}, "min_count: an integer of at least 1"),
+        (
+            {"name": "characters", "max_length": 0},
+            "data.text_features.max_length: must be an integer of at least 1",
+        ),
+        ({"name": "words", "min_count": 1.5}, "min_count: must be an integer of at least 1"),
         ({"name": "words", "token_pattern": "(a)(b)"}, "at most one group"),
-        ({"name": "words", "segmenter": "mecab"}, "one of None, jieba expected, found 'mecab'"),
-        ({"name": "words", "stop_words": "no/such/file"}, "a file with one word per line"),
-        ({"name": "words", "stop_words": [3]}, "a list of words or a file's path expected"),
-        ({"name": "words", "dictionary": ["x"]}, "a segmenter expected with a dictionary"),
-        ({"name": "characters", "raw": True, "letters_only": True}, "either raw or letters_only"),
-        ({"name": "words", "minimum": 3}, "unknown argument of words 'minimum'"),
+        ({"name": "words", "segmenter": "mecab"}, "segmenter: must be 'jieba', not 'mecab'"),
+        (
+            {"name": "words", "stop_words": "no/such/file"},
+            "'no/such/file' cannot be read as a file of words",
+        ),
+        (
+            {"name": "words", "stop_words": [3]},
+            "stop_words: must be a text or a list, each item a text, not",
+        ),
+        ({"name": "words", "stop_words": ["a", " "]}, "stop_words: a word of the list is blank"),
+        ({"name": "words", "dictionary": ["x"]}, "a dictionary has no effect without a segmenter"),
+        (
+            {"name": "characters", "raw": True, "letters_only": True},
+            "letters_only cannot be combined with raw",
+        ),
+        ({"name": "words", "minimum": 3}, "text features 'words' has no argument 'minimum'"),
     ],
 )
 def test_bad_settings(section, message):
@@ -163,7 +176,7 @@ def test_nothing_left():
 def test_damaged_vocabulary(tmp_path, content):
     build_text_features({"name": "characters"}).fit([["a"]]).save(tmp_path / "saved")
     (tmp_path / "saved" / "vocabulary.txt").write_text(content)
-    with pytest.raises(DataError, match=r"a vocabulary from .PAD. to .UNK. expected"):
+    with pytest.raises(DataError, match=r"does not go from .PAD. to .UNK."):
         load_text_features(tmp_path / "saved")
     (tmp_path / "saved" / "vocabulary.txt").unlink()
     with pytest.raises(DataError, match="no such file"):

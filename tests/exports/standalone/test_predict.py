@@ -55,7 +55,7 @@ def test_other_files_are_left_to_pillow(tmp_path, monkeypatch):
     path.write_bytes(file_of(smooth(20, 20, 3))[:200])  # cut off
     assert read_png(path.read_bytes()) is None
     path.write_bytes(b"no picture")
-    with pytest.raises(Problem, match="an image expected, found something else"):
+    with pytest.raises(Problem, match="this is not an image, or a damaged one"):
         read_image(path, (20, 20, 3))
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(Problem, match="Install it: pip install pillow"):
@@ -67,7 +67,7 @@ def test_lines(tmp_path):
     path.write_bytes("\ufeffa\u2028b\r\n\n\ufefflast".encode())
     assert list(predict.read_texts(path)) == ["a\u2028b", "", "\ufefflast"]
     path.write_bytes(b"good\n\xff\n")
-    with pytest.raises(Problem, match=r"texts\.txt:2: UTF-8 expected"):
+    with pytest.raises(Problem, match=r"texts\.txt:2: the line is not UTF-8"):
         list(predict.read_texts(path))
 
 
@@ -119,9 +119,9 @@ def test_dense_features_and_mistakes(tmp_path, exported, monkeypatch, capsys):
     assert code == 0 and len(found) == 7 and {len(one["scores"]) for one in found} == {2}
     np.save(tmp_path / "x.npy", np.eye(6))
     for arguments, message in [
-        ((tmp_path / "x.npy",), r"shape (n, 7) expected, found (6, 6)"),
+        ((tmp_path / "x.npy",), r"the array has shape (6, 6) instead of (n, 7)"),
         ((tmp_path / "gone.npy",), "gone.npy: No such file"),
-        ((tmp_path / "x.npy", "--k", 4), "--k: 1 to 3 labels"),
+        ((tmp_path / "x.npy", "--k", 4), "--k: 4 is not from 1 to 3"),
     ]:
         code, found, err = called(monkeypatch, capsys, folder, *arguments)
         assert code == 2 and not found and message in err and err.count("\n") == 1
@@ -153,10 +153,10 @@ def test_damaged_arrays_and_pictures_are_one_line(tmp_path):
             with pytest.raises(Problem, match="file: "):
                 list(predict._batches([str(path)], {"input_kind": kind, **more}, 4))
     path.write_bytes(file_of(smooth(20, 20, 3), "JPEG")[:-200])
-    with pytest.raises(Problem, match="an image expected"):
+    with pytest.raises(Problem, match="this is not an image, or a damaged one"):
         read_image(path, (20, 20, 3))
     image = bytearray(file_of(smooth(20, 20, 3), "GIF"))
     image[6:10] = b"\xff\xff\xff\xff"
     path.write_bytes(image)
-    with pytest.raises(Problem, match="scale it down"):
+    with pytest.raises(Problem, match="Scale it down"):
         read_image(path, (20, 20, 3))

@@ -5,7 +5,8 @@ from tfxc.commands.train import check_config
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.imports.text_classifier.mapping import mapped, read_project
+from tfxc.imports.text_classifier.mapping import mapped
+from tfxc.imports.text_classifier.project import read_project
 
 
 def found(folder, model_type="TextCNN", **changes):
@@ -111,18 +112,18 @@ def test_losses_without_effect_are_listed(tmp_path, changes, listed):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("train_file", 3, "train_file: a text expected, found 3"),
-        ("checkpoints_dir", ["x"], "a text expected"),
-        ("weight", 0.5, "weight: a list expected, found 0.5"),
-        ("dropout_round", "5", "dropout_round: an integer expected, found '5'"),
-        ("num_warmup_steps", "1", "num_warmup_steps: an integer expected"),
-        ("s_epoch", True, "epoch: an integer expected, found True"),
-        ("s_learning_rate", "1e-3", "learning_rate: a number expected"),
-        ("use_focal_loss", "no", "use_focal_loss: True or False expected"),
-        ("optimizer", 1, "optimizer: a text expected"),
-        ("classes", {"a": 0}, "a list of texts, expected, found {'a': 0}"),
-        ("classes", "ab", "a list of texts, expected, found 'ab'"),
-        ("classes", ["a", 1], "a list of texts, expected, found 1 in it"),
+        ("train_file", 3, "train_file: 3 is not a text"),
+        ("checkpoints_dir", ["x"], "is not a text"),
+        ("weight", 0.5, "weight: 0.5 is not a list"),
+        ("dropout_round", "5", "dropout_round: '5' is not an integer"),
+        ("num_warmup_steps", "1", "num_warmup_steps: '1' is not an integer"),
+        ("s_epoch", True, "epoch: True is not an integer"),
+        ("s_learning_rate", "1e-3", "learning_rate: '1e-3' is not a number"),
+        ("use_focal_loss", "no", r"use_focal_loss: 'no' is not a truth value \(True or False\)"),
+        ("optimizer", 1, "optimizer: 1 is not a text"),
+        ("classes", {"a": 0}, "the classes are {'a': 0} instead of a list of texts"),
+        ("classes", "ab", "the classes are 'ab' instead of a list of texts"),
+        ("classes", ["a", 1], "1 in the list of classes is not a text"),
     ],
 )
 def test_values_of_wrong_types(tmp_path, key, value, message):
@@ -160,9 +161,9 @@ def test_pretrained_networks_become_configs(tmp_path):
         ("'train_small_model'", "'prune'", "stage 'prune' has no section prune_configure"),
         ("'train_small_model'", "'prunes'", "stage 'prunes' is none of train_small_model, finet"),
         ("'train_small_model'", "['prune']", r"stage \['prune'\] is none of"),
-        ("'classes'", "'labels'", "train_configure with classes, a list of texts, expected"),
-        ("'TextCNN'", "'LSTM'", "found 'LSTM'"),
-        ("'num_filters': 3", "'num_filters': None", "found none for num_filters"),
+        ("'classes'", "'labels'", "there is no train_configure with the list of classes"),
+        ("'TextCNN'", "'LSTM'", "'LSTM' is none of the networks that tfxc can build"),
+        ("'num_filters': 3", "'num_filters': None", "TextCNN has no num_filters"),
     ],
 )
 def test_other_projects(tmp_path, old, new, message):
@@ -295,12 +296,12 @@ def test_pruning(tmp_path, where, sizes, min_count):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"student_model_type": "LSTM"}, "'LSTM' is no network that is known here"),
+        ({"student_model_type": "LSTM"}, "'LSTM' is no network that tfxc knows"),
         ({"intermediate_matches": [{"layer_T": 1}]}, "lacks layer_T, layer_S or loss"),
         ({"intermediate_matches": [{"layer_T": "1", "layer_S": 1, "loss": "cos"}]},
          "number 1: layer_T is '1', which is no number of a layer"),
         ({"intermediate_matches": [{"layer_T": 1, "layer_S": 1, "loss": "best"}]}, "best"),
-        ({"distill_mlm_config": 3}, "a dict expected, found 3"),
+        ({"distill_mlm_config": 3}, "distill_mlm_config: 3 is not a dict"),
     ],
 )  # fmt: skip
 def test_distillations_that_cannot_be(tmp_path, change, message):

@@ -52,7 +52,7 @@ def test_scores_are_the_original_networks(tmp_path, capsys, model_type, attentio
     write_checkpoint(tmp_path / "checkpoints" / "model.bin", tensors)
     outcome = call(capsys, import_model, "text_classifier", config, "--run", run)
     assert outcome.out.splitlines()[-1] == f"{run}: {model_type}, 3 labels, 5 tokens"
-    assert "no equivalent: use_cuda = True: devices are found" in outcome.out
+    assert "no equivalent: use_cuda = True: tfxc uses the devices there are" in outcome.out
     own = expected(model_type, tensors, attention=attention)
     np.testing.assert_allclose(scores_of(run), own, rtol=1e-5, atol=1e-5)
 
@@ -130,17 +130,17 @@ def test_checkpoints_that_do_not_fit(tmp_path, capsys):
     arguments = (capsys, import_model, "text_classifier", config, "--run", tmp_path / "run")
     write_checkpoint(path, {**tensors, "fc3.bias": np.zeros(3, "f4")})
     assert (
-        "the FastText of config.py expected, found others (1 unknown: fc3.bias)"
+        "these are not the tensors of the FastText of config.py (1 unknown: fc3.bias)"
         in call(*arguments).problem()
     )
     write_checkpoint(path, {**tensors, "fc1.bias": np.zeros(5, "f4")})
     assert "1 of another shape: fc1.bias (5,) for (4,)" in call(*arguments).problem()
     write_checkpoint(path, {**tensors, "word_embeddings.weight": np.zeros((9, 6), "f4")})
-    assert "a table of 8 rows, for the 5 tokens" in call(*arguments).problem()
+    assert "has 9 rows instead of 8, for the 5 tokens" in call(*arguments).problem()
     write_project(tmp_path, "Transformer", encoder_num=1, head_num=2)
     assert "runs over the texts of a batch" in call(*arguments).problem()
     write_project(tmp_path, "FastText", stop_words=True, stop_words_file="stop.txt")
-    assert "characters without stop words expected" in call(*arguments).problem()
+    assert "tfxc cannot leave stop words out of texts" in call(*arguments).problem()
     assert not (tmp_path / "run").exists()
 
 
@@ -160,18 +160,18 @@ def test_a_config_to_train_with(tmp_path, capsys):
         (tmp_path / "other.labels.txt").write_text("")
         arguments = (config, "--run", "runs/mine", "--write-config", name)
         problem = call(capsys, import_model, "text_classifier", *arguments).problem()
-        assert "a file that does not exist yet expected, found one" in problem
+        assert "the file already exists" in problem
     assert config.read_bytes() == written and not (tmp_path / "other.json").exists()
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a\t1\nb\n[PAD]\t0\n[UNK]\t2\n", "token2id:2: character<TAB>id expected, found 'b'"),
-        ("a\t1\nbc\t2\n[PAD]\t0\n[UNK]\t3\n", "token2id:2: character<TAB>id expected"),
-        ("a\t1\na\t2\n[PAD]\t0\n[UNK]\t3\n", "token2id:2: each token and each id once"),
-        ("a\t1\n[PAD]\t0\n[UNK]\t3\n", r"the ids 0 to 2, \[PAD\] the first"),
-        ("", "expected, found others"),
+        ("a\t1\nb\n[PAD]\t0\n[UNK]\t2\n", "token2id:2: the line 'b' is not of the form character"),
+        ("a\t1\nbc\t2\n[PAD]\t0\n[UNK]\t3\n", "token2id:2: .* is not of the form character<TAB>id"),
+        ("a\t1\na\t2\n[PAD]\t0\n[UNK]\t3\n", "token2id:2: an earlier line has the token or the id"),
+        ("a\t1\n[PAD]\t0\n[UNK]\t3\n", r"the ids are not 0 to 2, from \[PAD\] to \[UNK\]"),
+        ("", "the ids are not 0 to 0"),
     ],
 )
 def test_damaged_vocabularies(tmp_path, content, message):

@@ -133,7 +133,7 @@ def test_values_have_to_be_finite(value):
     vectors = random_vectors(5)
     vectors.data[0] = value
     for found in (vectors, vectors.toarray()):
-        with pytest.raises(DataError, match="finite"):
+        with pytest.raises(DataError, match="NaN or infinity"):
             Bisection(found, seed=0)
 
 

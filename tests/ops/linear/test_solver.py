@@ -104,7 +104,7 @@ def test_a_child_whose_positives_do_not_count_gets_no_weights(native, loss):
 
 def test_the_logistic_loss_is_not_compiled():
     matrix, positives = drawn(children=7)
-    with pytest.raises(ConfigError, match=r"squared-hinge or hinge expected by|not built"):
+    with pytest.raises(ConfigError, match=r"no logistic, only squared-hinge and hinge|not built"):
         solve_block(matrix, positives, SolverSettings(loss="logistic"), native=True)
     shape = (120, matrix.nnz, 90, 7)
     plain, logistic = (

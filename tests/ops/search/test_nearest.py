@@ -112,7 +112,7 @@ def test_fewer_rows_than_wanted():
 
 def test_probabilities_of_a_softmax_need_all_labels():
     pytest.importorskip("faiss", reason="needs the extra approximate")
-    with pytest.raises(ConfigError, match="--search: scores expected with the approximate search"):
+    with pytest.raises(ConfigError, match="--search: the approximate search has no probabilities"):
         model_of(Dense(N)).find_top_k(VECTORS, 5, True, "approximate")
     model = model_of(Dense(N), Sigmoid())
     ids, likely = model.find_top_k(VECTORS, 5, True, "approximate")

@@ -100,5 +100,5 @@ def test_no_pairs_and_no_queries(native):
 def test_pairs_of_another_shape():
     scorer = PairScores(layers_of(random_chain(5)), NUM_FEATURES)
     features, pairs = queries_and_pairs(4, 69)
-    with pytest.raises(DataError, match=r"pairs of shape \(4, 70\) expected.*found \(4, 69\)"):
+    with pytest.raises(DataError, match=r"shape is \(4, 69\) instead of \(4, 70\)"):
         scorer.score(features, pairs, [POST_PROCESSORS["noop"]] * 3)

@@ -54,9 +54,9 @@ def test_what_is_not_there_or_of_another_shape_is_refused(tables, tmp_path):
     write_tables(tmp_path / "t", {"one": tables["one"]})
     assert table_shapes(tmp_path / "t") == {"one": [700, 16]}
     assert table_shapes(tmp_path / "other") == {}
-    with pytest.raises(ValueError, match=r"two of shape \(40, 10, 20\) expected, found None"):
+    with pytest.raises(ValueError, match=r"two has the shape None, not \(40, 10, 20\)"):
         read_tables(tmp_path / "t", tables)
-    with pytest.raises(ValueError, match=r"\(40, 10, 20\) expected, found \[700, 16\]"):
+    with pytest.raises(ValueError, match=r"the shape \[700, 16\], not \(40, 10, 20\)"):
         read_tables(tmp_path / "t", {"one": tables["two"]})
 
 

@@ -61,17 +61,17 @@ def put(place, value, kind="<u4"):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        (W, lambda content: b"", "a file of blocks by libpecos expected"),
-        (W, lambda content: content[:-1], "a file of blocks by libpecos expected"),
-        (W, put(-16, 0), "a file of blocks by libpecos expected"),
-        (W, put(-8, 1 << 40, "<u8"), "11 blocks expected, found 0"),
-        (W, put(0x00, 5), r"bytes in block 4 expected, found"),
-        (W, put(272, 99), "a sparse matrix expected, found another content"),
-        (W, put(0x44, 1), "chunks that follow one another up to column 17 expected"),
-        (W, put(1872, 77), "columns inside their chunk expected"),
-        (C, put(0x20, 1 << 40, "<u8"), "bytes in block 5 expected"),
-        (C, put(0x40, 99), "a sparse matrix expected|bytes in block"),
-        (PERM, put(0x70, 99), "each of 17 nodes once expected, found others"),
+        (W, lambda content: b"", "no file of blocks by libpecos"),
+        (W, lambda content: content[:-1], "no file of blocks by libpecos"),
+        (W, put(-16, 0), "no file of blocks by libpecos"),
+        (W, put(-8, 1 << 40, "<u8"), "0 blocks instead of 11"),
+        (W, put(0x00, 5), "block 4 has 192 bytes instead of 160"),
+        (W, put(272, 99), "no sparse matrix"),
+        (W, put(0x44, 1), "chunks do not follow one another up to column 17"),
+        (W, put(1872, 77), "column 77 is outside its chunk"),
+        (C, put(0x20, 1 << 40, "<u8"), "block 5 has 68 bytes"),
+        (C, put(0x40, 99), "no sparse matrix|block . has"),
+        (PERM, put(0x70, 99), "does not hold each of 17 nodes once"),
     ],
 )
 def test_damage_is_reported(tmp_path, name, change, message):

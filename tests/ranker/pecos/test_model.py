@@ -74,8 +74,8 @@ def test_the_command(pecos_model, tmp_path, capsys):
     [
         ("ranker/param.json", None, "ranker/param.json: no such file"),
         ("ranker/param.json", b"{", "ranker/param.json: damaged"),
-        ("ranker/param.json", b"[]", "a JSON object expected"),
-        ("ranker/param.json", b"{}", "a PECOS HierarchicalMLModel expected, found None"),
+        ("ranker/param.json", b"[]", "not a JSON object"),
+        ("ranker/param.json", b"{}", "the model is None, not PECOS's"),
         ("ranker/1.model/W.npz", None, r"1\.model/W\.npz: no such file"),
         ("ranker/1.model/C.npz", None, r"1\.model/C\.npz: no such file"),
         ("ranker/1.model/W.npz", b"no zip", r"1\.model/W\.npz: .*damaged"),
@@ -93,8 +93,8 @@ def test_files_missing_or_damaged(damaged, tmp_path, name, content, message):
     ("key", "value", "error", "message"),
     [
         ("post_processor", "l5-hinge", ConfigError, "one of noop, sigmoid, .*, found 'l5-hinge'"),
-        ("nr_features", 31, DataError, "num_features 30 expected as in the first layer, found 31"),
-        ("bias", -1.0, DataError, "bias 1.0 expected as in the first layer, found None"),
+        ("nr_features", 31, DataError, "num_features is 31, in the first layer 30"),
+        ("bias", -1.0, DataError, "bias is None, in the first layer 1.0"),
     ],
 )
 def test_settings_that_do_not_fit(damaged, pecos_model, tmp_path, key, value, error, message):
@@ -109,10 +109,10 @@ def test_settings_that_do_not_fit(damaged, pecos_model, tmp_path, key, value, er
 @pytest.mark.parametrize(
     ("name", "matrix", "message"),
     [
-        ("W", np.ones((30, 22)), r"shape \(31, 22\) expected .* found \(30, 22\)"),
-        ("W", np.full((31, 22), np.nan), "finite weights expected"),
-        ("C", np.ones((22, 9)), "8 columns expected, the nodes of the layer above, found 9"),
-        ("C", np.eye(22, 8), "one parent for every node expected, found 0 for node 8"),
+        ("W", np.ones((30, 22)), r"its shape is \(30, 22\), not \(31, 22\)"),
+        ("W", np.full((31, 22), np.nan), "a weight is NaN"),
+        ("C", np.ones((22, 9)), "it has 9 columns, but the layer above has 8 nodes"),
+        ("C", np.eye(22, 8), "node 8 has 0 parents"),
     ],
 )
 def test_matrices_that_do_not_fit(damaged, tmp_path, name, matrix, message):

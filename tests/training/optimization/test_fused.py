@@ -274,12 +274,12 @@ def test_memory_counts_no_gradient_of_the_chunks(tmp_path):
 REFUSED = {
     "adam": (
         {"optimizer": Adam()},
-        r"head.learning_rate, or optimizer sgd .* found adam",
+        r"optimizer adam does not .* Set head.learning_rate",
     ),
-    "momentum": ({"optimizer": SGD(momentum=0.9)}, "found sgd with momentum 0.9"),
-    "accumulate": ({"accumulate": 2}, "found training.accumulate 2"),
-    "clip": ({"clip_norm": 1.0}, "clipping of the encoder only .* clip_norm of all weights"),
-    "float16": ({"precision": "mixed_float16"}, "a scale of the loss .* mixed_float16"),
+    "momentum": ({"optimizer": SGD(momentum=0.9)}, "optimizer sgd with momentum 0.9 does not"),
+    "accumulate": ({"accumulate": 2}, "training.accumulate 2 does not"),
+    "clip": ({"clip_norm": 1.0}, "clip_norm of all weights does not .*clip_part to 'encoder'"),
+    "float16": ({"precision": "mixed_float16"}, "the scale of the loss in mixed_float16 does not"),
 }
 
 
@@ -296,7 +296,9 @@ def test_refused_settings(name):
 )
 def test_refused_techniques(technique, dtype):
     model = model_of(Softmax(), update="fused", weights=dtype)
-    with pytest.raises(ConfigError, match=f"found technique {type(technique).__name__.lower()}"):
+    with pytest.raises(
+        ConfigError, match=f"technique {type(technique).__name__.lower()}.* does not go"
+    ):
         training(model, technique)
 
 
@@ -304,19 +306,19 @@ def test_averages_of_what_replicas_share_out_are_refused(tmp_path):
     tree = changes("float32") | {"techniques": [{"name": "ema"}]}
     check_config(parse_config(tiny.tiny_tree(tmp_path, **tree)))
     tree["training"] |= {"strategy": "mirrored"}
-    with pytest.raises(ConfigError, match=r"found technique ema with training.strategy 'mirrored'"):
+    with pytest.raises(ConfigError, match=r"technique ema with training.strategy 'mirrored' does"):
         check_config(parse_config(tiny.tiny_tree(tmp_path, **tree)))
 
 
 def test_a_config_is_refused_before_the_data_are_read(tmp_path):
     tree = tiny.tiny_tree(tmp_path, head={"update": "fused"})
-    with pytest.raises(ConfigError, match=r"sgd without momentum, .* found adam"):
+    with pytest.raises(ConfigError, match=r"optimizer adam does not go with"):
         check_config(parse_config(tree))
     check_config(parse_config(tiny.tiny_tree(tmp_path, **changes("bfloat16"))))
 
 
 def test_refused_objectives():
-    with pytest.raises(ConfigError, match=r"objective sigmoid, .* found focal"):
+    with pytest.raises(ConfigError, match=r"objective focal does not .* objective sigmoid, "):
         training(model_of(Focal(), update="fused"))
 
 

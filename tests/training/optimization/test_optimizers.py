@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.core.arguments import from_section
+from tfxc.core.declared import from_section
 from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import sum_repeated_rows
 from tfxc.training.optimization import row_optimizer
@@ -219,14 +219,14 @@ def test_from_config_section():
     [
         (
             {"name": "adan"},
-            "unknown optimizer 'adan', did you mean 'adam'.*choose one of: sgd, adagr",
+            "unknown optimizer 'adan', did you mean 'adam'.*Choose one of: sgd, adagr",
         ),
-        ({"name": "adam", "beta1": 0.9}, "unknown key 'beta1', did you mean 'beta_1'"),
+        ({"name": "adam", "beta1": 0.9}, "no argument 'beta1', did you mean 'beta_1'"),
         (
             {"name": "adam", "learning_rate": 0},
-            "learning_rate: .*positive number expected, found 0",
+            "learning_rate: must be a positive number, not 0",
         ),
-        ({"name": "sgd", "nesterov": True}, "momentum expected with nesterov.*set momentum"),
+        ({"name": "sgd", "nesterov": True}, "nesterov needs momentum.*Set momentum"),
     ],
 )
 def test_bad_sections(section, message):
@@ -239,7 +239,7 @@ def test_what_is_decided_elsewhere_is_no_key():
         return total, rate
 
     assert from_section(factory, {"rate": 2.0}, "place", total=3) == (3, 2.0)
-    with pytest.raises(ConfigError, match=r"place\.total: unknown key 'total'.*use one of: rate"):
+    with pytest.raises(ConfigError, match=r"place\.total: unknown key 'total'.*Use one of: rate"):
         from_section(factory, {"total": 2}, "place", total=3)
 
 

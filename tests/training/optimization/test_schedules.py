@@ -118,9 +118,9 @@ def test_a_single_step():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "cosin"}, "name: one of .* expected, found 'cosin', did you mean 'cosine'"),
-        ({"warmup": 1.0}, r"warmup: .*a number in \[0, 1\) expected, found 1.0"),
-        ({"name": "exponential"}, "a positive number expected by schedule 'exponential'"),
+        ({"name": "cosin"}, "name: must be one of .*, not 'cosin', did you mean 'cosine'"),
+        ({"warmup": 1.0}, r"warmup: must be a number in \[0, 1\), not 1.0"),
+        ({"name": "exponential"}, "must be a positive number with schedule 'exponential'"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -133,8 +133,8 @@ def test_bad_arguments(arguments, message):
     [
         ({"name": "cosine", "power": 2}, r"schedule\.power: .*'cosine' does not use power"),
         ({"name": "constant", "end": 0.1}, "does not use end.*or choose schedule linear or cosine"),
-        ({"name": "polynomial", "power": "2"}, "power: a number expected, found '2'"),
-        ({"name": "linear", "warm_up": 0.1}, "unknown key 'warm_up', did you mean 'warmup'"),
+        ({"name": "polynomial", "power": "2"}, "power: must be a number, not '2'"),
+        ({"name": "linear", "warm_up": 0.1}, "no argument 'warm_up', did you mean 'warmup'"),
     ],
 )
 def test_bad_sections(section, message):

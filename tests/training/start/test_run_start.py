@@ -109,7 +109,7 @@ def test_the_encoder_alone_for_other_labels(folder):
     section = {"name": "fit", "start": str(folder / "first")}
     context = context_of(folder, "named", seed=5, data=data, recipe=section)
     with pytest.raises(
-        ConfigError, match=r"recipe.start: the 30 labels of .*first, in their order"
+        ConfigError, match=r"recipe.start: the data's 30 labels are not the 30 labels of .*first"
     ):
         recipe_of(context).run(context)
     assert not (folder / "named").exists()
@@ -138,16 +138,16 @@ def test_each_repetition_with_its_own(folder):
     for weight in found:  # names in the file are Keras' own: the same array is somewhere in it
         assert any(np.array_equal(weight, array) for array in stored)
     wrong = TrainingJob(context.config, context.data_folder, context.run, repetition=0, start=start)
-    with pytest.raises(ConfigError, match=r"head: hashes of the seeds \[1\] expected.*found \[0\]"):
+    with pytest.raises(ConfigError, match=r"head hashes by seeds \[0\], but \[1\] in"):
         started(wrong)
     start = RunStart(folder / "hashed", repetition=0)  # others may have begun: it is still checked
     job = TrainingJob(context.config, context.data_folder, context.run, repetition=0, start=start)
-    with pytest.raises(ConfigError, match=r"finished run expected, found none in .*repetition-00"):
+    with pytest.raises(ConfigError, match=r"there is no finished run in .*repetition-00"):
         job.run()
     assert not context.run.exists()
     section = {"name": "repetitions", "start": str(folder / "hashed")}
     context = context_of(folder, "again", seed=5, recipe=section, **MACH)
-    with pytest.raises(ConfigError, match=r"finished run expected, found none in .*repetition-00"):
+    with pytest.raises(ConfigError, match=r"there is no finished run in .*repetition-00"):
         recipe_of(context).run(context)
 
 
@@ -156,10 +156,13 @@ def test_each_repetition_with_its_own(folder):
     [
         (
             {"encoder": {"hidden": [8]}},
-            r"encoder/table: shape \(60, 32\) expected, as in .*first, found \(60, 8\)",
+            r"encoder/table has shape \(60, 8\), but \(60, 32\) in .*first",
         ),
-        ({"encoder": {"hidden": [32, 32]}}, r"encoder: 2 weights expected.*found 4"),
-        ({"head": {"name": "sampled"}, "objective": {"name": "softmax"}}, r"head: Dense expected"),
+        ({"encoder": {"hidden": [32, 32]}}, r"encoder has weights: 4, but 2 in"),
+        (
+            {"head": {"name": "sampled"}, "objective": {"name": "softmax"}},
+            r"head is Sampled, but Dense in",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_before_anything_is_written(folder, changes, message):
@@ -173,13 +176,13 @@ def test_what_does_not_fit_is_named_before_anything_is_written(folder, changes, 
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"start": "{}/nothing"}, r"recipe.start: a finished run expected, found none in"),
-        ({"start": "{}/first"}, r"recipe.start: another run than this one expected"),
-        ({"start": "{}/first/inside"}, r"recipe.start: .*first/inside, which is inside it"),
+        ({"start": "{}/nothing"}, r"recipe.start: there is no finished run in"),
+        ({"start": "{}/first"}, r"recipe.start: .*first is this run itself"),
+        ({"start": "{}/first/inside"}, r"recipe.start: .*first/inside is inside this run"),
         ({"start": "{}/first", "start_part": "head"}, r"recipe.start_part"),
         (
             {"name": "distill", "teachers": "x", "start": "y", "start_layers": [1]},
-            r"recipe.start_layers: either start or start_layers expected",
+            r"recipe.start_layers: start and start_layers do not go together",
         ),
     ],
 )
@@ -204,7 +207,7 @@ def test_the_other_run_is_needed_for_the_start_only(folder, tmp_path, capsys):
     outcome = call(capsys, train, *command, "--set", "training.epochs=0.5")
     assert "extended from 0.2 to 0.5 epochs" in outcome.out
     before = listing(tmp_path / "run")
-    assert "found none" in call(capsys, train, *command, "--fresh").problem()
+    assert "there is no finished run" in call(capsys, train, *command, "--fresh").problem()
     assert listing(tmp_path / "run") == before
 
 

@@ -43,7 +43,8 @@ def record(
     Raises:
         MachineError: the folder cannot be written to.
     """
-    folder, known = Path(folder), dict(known or {})
+    folder = Path(folder)
+    known = dict(known or {})
     if names is None:
         files = (path for path in folder.rglob("*") if path.is_file())
         names = [path.relative_to(folder).as_posix() for path in files]
@@ -92,14 +93,7 @@ def entries_of(folder: str | Path, fix: str) -> dict[str, dict[str, Any]]:
         problem = f"its format is {content.get('format')!r}, not {FORMAT}"
         raise DataError(problem, where=path, fix=fix)
     entries = content.get("files")
-    if content.get("sha256") != _digest(entries) or not _is_listing(entries):
-        raise DataError("the checksum file is damaged", where=path, fix=fix)
-    return entries
-
-
-def _is_listing(entries):
-    """Whether these are files in the folder, with a size and a checksum each."""
-    return isinstance(entries, dict) and all(
+    lists_files = isinstance(entries, dict) and all(
         isinstance(entry, dict)
         and type(entry.get("bytes")) is int
         and isinstance(entry.get("sha256"), str)
@@ -107,6 +101,9 @@ def _is_listing(entries):
         and ".." not in Path(name).parts
         for name, entry in entries.items()
     )
+    if content.get("sha256") != _digest(entries) or not lists_files:
+        raise DataError("the checksum file is damaged", where=path, fix=fix)
+    return entries
 
 
 def check(
@@ -126,10 +123,12 @@ def check(
     Raises:
         DataError: names the first file that is missing or differs, or the record itself.
     """
-    folder, entries = Path(folder), entries_of(folder, fix)
+    folder = Path(folder)
+    entries = entries_of(folder, fix)
     for name, entry in entries.items():
         _check_size(folder / name, entry, fix)
-    left, chosen = _HASHED_BYTES, []
+    left = _HASHED_BYTES
+    chosen = []
     for name in sorted(entries, key=lambda name: entries[name]["bytes"]):
         left -= entries[name]["bytes"]
         if all_files or (left >= 0 and name not in elsewhere):
@@ -166,10 +165,10 @@ def of_files(folder: str | Path, paths: Iterable[Path]) -> str:
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _measured(folder, names):
+def _measured(folder: Path, names: list[str]) -> dict[str, tuple[int, str]]:
     """Bytes and SHA-256 of files, several read at a time."""
 
-    def measured(name):
+    def measured(name: str) -> tuple[int, str]:
         return (folder / name).stat().st_size, checksum(folder / name)
 
     pool = ThreadPoolExecutor(min(thread_count(), _AT_ONCE))
@@ -179,23 +178,24 @@ def _measured(folder, names):
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _digest(entries):
+def _digest(entries: object) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
-def _check_size(path, entry, fix):
+def _check_size(path: Path, entry: Mapping[str, Any], fix: str) -> None:
     if not path.is_file():
         raise DataError("no such file, though checksums.json lists it", where=path, fix=fix)
-    found, expected = path.stat().st_size, entry["bytes"]
-    if found != expected:
-        raise DataError(f"{expected:,} bytes expected, found {found:,}", where=path, fix=fix)
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        problem = f"the file has {size:,} bytes instead of {entry['bytes']:,}"
+        raise DataError(problem, where=path, fix=fix)
 
 
-def _check_content(path, entry, fix):
-    found = checksum(path)
-    if found != entry["sha256"]:
+def _check_content(path: Path, entry: Mapping[str, Any], fix: str) -> None:
+    digest = checksum(path)
+    if digest != entry["sha256"]:
         raise DataError(
-            f"changed or damaged: SHA-256 {entry['sha256'][:12]}… expected, found {found[:12]}…",
+            f"changed or damaged: its SHA-256 is {digest[:12]}… instead of {entry['sha256'][:12]}…",
             where=path,
             fix=fix,
         )

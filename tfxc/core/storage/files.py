@@ -46,7 +46,7 @@ _REASONS = {
 }
 
 
-def write_json(path: str | Path, value: Any, **options: Any) -> None:
+def write_json(path: str | Path, value: object, **options: Any) -> None:
     """Writes a value atomically as a JSON file; NaN and infinity become null.
 
     Args:
@@ -77,7 +77,7 @@ def check_local(path: str | Path, where: str | None = None) -> None:
     """
     if re.match(r"^[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise ConfigError(
-            f"a path on this machine expected, found {str(path)!r}",
+            f"{str(path)!r} is the address of a remote storage",
             where=where,
             fix="copy the data here, or mount the storage and give the path of the mount",
         )
@@ -101,7 +101,7 @@ def atomic_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     encoding = None if "b" in mode else "utf-8"
     with write_errors(path):
-        handle = _of_a_stream(path)
+        handle = _stream_handle(path)
     if handle is not None:
         with write_errors(path), os.fdopen(handle, mode, encoding=encoding) as stream:
             yield stream
@@ -109,7 +109,8 @@ def atomic_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     target = regular_target(path)
     with ensured_parent(target):
         sweep(target.parent, SCRATCH.format(glob.escape(target.name)))
-        name, handle = new_neighbour(target, _new_file)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        name, handle = new_neighbour(target, lambda path: os.open(path, flags, 0o666))
     try:
         with owned(name), write_errors(path):
             with os.fdopen(handle, mode, encoding=encoding) as stream:
@@ -124,17 +125,17 @@ def atomic_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
-def _of_a_stream(path):
+def _stream_handle(path: Path) -> int | None:
     """An open handle of what cannot be replaced by a file; None of anything else."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     for stream in (1, 2):
         with contextlib.suppress(OSError):  # it is closed
-            if os.path.samestat(found, os.fstat(stream)):
+            if os.path.samestat(status, os.fstat(stream)):
                 return os.dup(stream)  # where it is: a shell's >> keeps what the file had
-    if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
         return None
     return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
@@ -149,7 +150,7 @@ def regular_target(path: Path) -> Path:
     with write_errors(path):
         kind = kind_of(path)
     if kind not in ("file", None):
-        raise path_conflict(path, expected="file", found=kind)
+        raise path_conflict(path, wanted="file", present=kind)
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
@@ -175,10 +176,6 @@ def new_neighbour(path: Path, make: Callable[[Path], Any]) -> tuple[Path, Any]:
         neighbour = path.with_name(f"{scratch_prefix(path)}{secrets.token_hex(4)}")
         with contextlib.suppress(FileExistsError):
             return neighbour, make(neighbour)
-
-
-def _new_file(path):
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
 def write_array(path: str | Path, array: "np.ndarray") -> None:
@@ -234,7 +231,8 @@ def copy_folder(source: str | Path, target: str | Path) -> None:
     Raises:
         OSError: a file cannot be written.
     """
-    source, target = Path(source), Path(target)
+    source = Path(source)
+    target = Path(target)
     target.mkdir(parents=True)
     for path in sorted(source.rglob("*")):
         if path.is_dir():
@@ -322,7 +320,7 @@ def ensured_parent(path: Path) -> Iterator[None]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise path_conflict(path.parent, expected="folder", found="file") from None
+            raise path_conflict(path.parent, wanted="folder", present="file") from None
         yield
 
 
@@ -336,15 +334,15 @@ def make_folder(path: Path) -> None:
     with ensured_parent(path := Path(path)), contextlib.suppress(FileExistsError):
         path.mkdir()
     if not path.is_dir():
-        raise path_conflict(path, expected="folder", found="file")
+        raise path_conflict(path, wanted="folder", present="file")
 
 
-def path_conflict(path: str | Path, *, expected: str, found: str) -> UserError:
+def path_conflict(path: str | Path, *, wanted: str, present: str) -> UserError:
     """The ``UserError`` of a path at which there is something else than is to be written."""
     return UserError(
-        f"there is a {found} where a {expected} is to be written",
+        f"there is a {present} where a {wanted} is to be written",
         where=path,
-        fix=f"choose another name or move the {found} away",
+        fix=f"choose another name or move the {present} away",
     )
 
 
@@ -354,7 +352,10 @@ def write_errors(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        number = error.errno or _named_number(error)
+        number = error.errno
+        if not number:  # HDF5 and TensorFlow write it into their messages of failed calls
+            named = re.search(r"errno = (\d+)", str(error))
+            number = int(named[1]) if named else None
         if number not in _REASONS or not _concerns(error.filename, path):
             raise
         problem, fix = _REASONS[number]
@@ -381,11 +382,12 @@ def captured_standard_error() -> Iterator[IO[bytes]]:
             os.close(before)
 
 
-def _concerns(name, path):
+def _concerns(name: object, path: str | Path) -> bool:
     """Whether the file an error names is written for ``path``: it, in it, above it, or scratch."""
     if not isinstance(name, (str, bytes, os.PathLike)):
         return True  # a stream does not know its name
-    name, path = Path(os.path.abspath(os.fsdecode(name))), Path(os.path.abspath(path))
+    name = Path(os.path.abspath(os.fsdecode(name)))
+    path = Path(os.path.abspath(path))
     below = path.parent in name.parents and name.relative_to(path.parent).parts[0].startswith(".")
     return below or name.is_relative_to(path) or path.is_relative_to(name)
 
@@ -405,9 +407,3 @@ def system_error(error: OSError) -> UserError:
         return MachineError(reason, where=where, fix="check its permissions")
     problem, fix = _REASONS.get(error.errno, (reason, "check the machine, then start again"))
     return MachineError(problem, where=where, fix=fix)
-
-
-def _named_number(error):
-    """The number that HDF5 and TensorFlow write into their messages of failed calls, or None."""
-    found = re.search(r"errno = (\d+)", str(error))
-    return int(found.group(1)) if found else None

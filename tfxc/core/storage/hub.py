@@ -3,9 +3,12 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError, DataError, MachineError, missing_package
+
+if TYPE_CHECKING:
+    import datasets
 
 _PREFIX = "hf:"
 _PATHS = ("/", ".", "~")  # beginnings of folders, but not of names of the Hub
@@ -39,7 +42,7 @@ def one_name(address: str) -> str:
     return f"{_PREFIX}{folder.resolve()}" if folder.is_dir() else address
 
 
-def builder_of(address: str, where: str | None = None) -> Any:
+def builder_of(address: str, where: str | None = None) -> "datasets.DatasetBuilder":
     """The ``datasets.DatasetBuilder`` of an address; its ``cache_dir`` names one version of it.
 
     Args:
@@ -57,17 +60,17 @@ def builder_of(address: str, where: str | None = None) -> Any:
     name = address.removeprefix(_PREFIX)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        name, configuration = str(folder), None
+        name = str(folder)
+        configuration = None
     elif name.startswith(_PATHS):
         raise DataError("no such folder", where=address, fix="check the path")
     else:
-        name, _, found = name.partition(":")
-        configuration = found or None
+        name, _, configuration = name.partition(":")
     with _errors(address):
-        return datasets.load_dataset_builder(name, configuration)
+        return datasets.load_dataset_builder(name, configuration or None)
 
 
-def save(builder: Any, address: str, folder: Path) -> None:
+def save(builder: "datasets.DatasetBuilder", address: str, folder: Path) -> None:
     """Downloads and converts a data set, and writes it as ``save_to_disk`` does.
 
     Args:
@@ -93,13 +96,13 @@ def _errors(address: str) -> Iterator[None]:
         yield
     except datasets.exceptions.DatasetGenerationError as error:
         raise DataError(
-            f"files that datasets can read expected: {_reason(error.__cause__ or error)}",
+            f"datasets cannot read its files: {_reason(error.__cause__ or error)}",
             where=address,
             fix="correct the files",
         ) from error
     except FileNotFoundError as error:  # also its DatasetNotFoundError
         raise DataError(
-            f"a data set of the Hub or a folder expected, found none: {_reason(error)}",
+            f"there is no such data set on the Hub, and no such folder: {_reason(error)}",
             where=address,
             fix="check the name; a private set needs `huggingface-cli login`",
         ) from error
@@ -119,5 +122,5 @@ def _errors(address: str) -> Iterator[None]:
         ) from error
 
 
-def _reason(error):
+def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tfxc.core.messages import NOTES
 
-_held: set = set()  # lock files of this process
+_held: set[str] = set()  # lock files of this process
 # File systems without locks say one of these.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
@@ -48,7 +48,9 @@ def locked(path: str | Path, busy: Callable[[str], object]) -> Iterator[None]:
     try:
         if handle is not None:
             os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(_myself()).encode(), 0)
+            since = datetime.datetime.now().isoformat(" ", "seconds")
+            content = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
+            os.pwrite(handle, json.dumps(content).encode(), 0)
         yield
     finally:
         _held.discard(os.path.realpath(path))
@@ -136,44 +138,45 @@ def sweep(folder: str | Path, pattern: str, *, alone: bool = False) -> None:
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         for name in fnmatch.filter(os.listdir(folder), pattern):
-            _remove_if_free(os.path.join(folder, name), alone)
+            path = os.path.join(folder, name)
+            try:
+                handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            except OSError:  # gone, a link, or someone else's
+                continue
+            try:
+                is_mine = os.fstat(handle).st_uid == os.getuid()
+                if is_mine and (alone or not _is_new(handle)) and try_lock(handle):
+                    if os.path.isdir(path):
+                        # Its killed owner's processes may still write there; they cannot under
+                        # another name.
+                        aside = path[:-8] + secrets.token_hex(4)
+                        os.rename(path, aside)
+                        shutil.rmtree(aside, ignore_errors=True)
+                    else:
+                        os.unlink(path)
+            except OSError:
+                continue
+            finally:
+                os.close(handle)
 
 
-def _remove_if_free(path, alone):
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:  # gone, a link, or someone else's
-        return
-    try:
-        if os.fstat(handle).st_uid != os.getuid() or (not alone and _is_new(handle)):
-            return
-        if not try_lock(handle):
-            return
-        if os.path.isdir(path):
-            # Its killed owner's processes may still write there; they cannot under another name.
-            aside = path[:-8] + secrets.token_hex(4)
-            os.rename(path, aside)
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            os.unlink(path)
-    except OSError:
-        return
-    finally:
-        os.close(handle)
-
-
-def _is_new(handle):
+def _is_new(handle: int) -> bool:
     age = datetime.datetime.now().timestamp() - os.fstat(handle).st_mtime
     return 0 <= age < 2
 
 
-def _acquire(path, busy):
+def _acquire(path: Path, busy: Callable[[str], object]) -> int | None:
     """An open and locked handle of the lock file, or None if there are no locks."""
     waiting = False
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not _try_lock_repeatedly(handle):
+            # A few times: someone may only be looking whether the lock is free.
+            for _ in range(3):
+                if is_locked := try_lock(handle):
+                    break
+                time.sleep(0.02)
+            if not is_locked:
                 if not waiting:
                     busy(_holder(path))
                 waiting = True
@@ -195,11 +198,6 @@ def _acquire(path, busy):
         os.close(handle)  # its last holder has removed it: a new one is needed
 
 
-def _try_lock_repeatedly(handle):
-    """As ``try_lock``, a few times: someone may only be looking whether the lock is free."""
-    return any(try_lock(handle) or time.sleep(0.02) for _ in range(3))
-
-
 def is_same(handle: int, path: str | Path) -> bool:
     """Whether an open file is still the one of that name."""
     try:
@@ -208,15 +206,10 @@ def is_same(handle: int, path: str | Path) -> bool:
         return False
 
 
-def _myself():
-    now = datetime.datetime.now().isoformat(" ", "seconds")
-    return {"process": os.getpid(), "host": socket.gethostname(), "since": now}
-
-
-def _holder(path):
+def _holder(path: str | Path) -> str:
     """Words for whoever has written the lock file."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        return "process {process} on {host} (since {since})".format(**found)
+        written = json.loads(Path(path).read_text(encoding="utf-8"))
+        return "process {process} on {host} (since {since})".format(**written)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "another process"

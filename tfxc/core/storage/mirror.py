@@ -12,9 +12,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tfxc.core.errors import DataError, MachineError, UserError
 from tfxc.core.messages import NOTES
@@ -33,7 +33,8 @@ from tfxc.core.storage.remote import (
 )
 
 _PROBE = ".tfxc-probe"
-_STATE, _LOCK = "mirror.json", ".mirror.lock"
+_STATE = "mirror.json"
+_LOCK = ".mirror.lock"
 _SECONDS = 5.0  # between two looks at what a training has finished
 _PATIENCE = 0.1  # seconds between two looks at whether another process is done
 _LAST = ("checksums.json", "summary.json")  # which say that everything else is there
@@ -47,7 +48,8 @@ def mirror_path(address: str) -> Path:
         address: e.g. ``"s3://bucket/runs/mine"``; the copy has its last name.
     """
     address = address.rstrip("/")
-    key, name = hashlib.sha256(address.encode()).hexdigest()[:16], address.rpartition("/")[2]
+    key = hashlib.sha256(address.encode()).hexdigest()[:16]
+    name = address.rpartition("/")[2]
     return cache_of() / "mirrors" / key / ("run" if name in ("", ".", "..") else name)
 
 
@@ -59,7 +61,8 @@ def mirrors() -> Iterator[None]:
         MachineError: the storage cannot be reached; what is here stays here.
     """
     global _open
-    before, _open = _open, []
+    before = _open
+    _open = []
     try:
         yield
     except BaseException:
@@ -72,11 +75,11 @@ def mirrors() -> Iterator[None]:
         _open = before
 
 
-def _close_all():
+def _close_all() -> None:
     assert _open is not None
     with contextlib.ExitStack() as stack:
-        for one in _open:
-            stack.callback(one.close)
+        for mirror in _open:
+            stack.callback(mirror.close)
 
 
 def mirrored(address: str, where: str, *, writes: bool = False, watch: bool = False) -> Path:
@@ -94,19 +97,19 @@ def mirrored(address: str, where: str, *, writes: bool = False, watch: bool = Fa
         MachineError: the storage cannot be reached, or refuses.
     """
     assert _open is not None, "inside of mirrors()"
-    found = next((one for one in _open if one.address == address.rstrip("/")), None)
-    if found is None:
-        found = Mirror(address, where)
-        is_copy(found.path, found.address)
-        _open.append(found)
-        found.begin()
+    mirror = next((known for known in _open if known.address == address.rstrip("/")), None)
+    if mirror is None:
+        mirror = Mirror(address, where)
+        is_copy(mirror.path, mirror.address)
+        _open.append(mirror)
+        mirror.begin()
     if writes:
-        found.try_to_write(inside=watch)
+        mirror.try_to_write(inside=watch)
     if watch:
-        found.watch()
+        mirror.watch()
     else:
-        found.rest()
-    return found.path
+        mirror.rest()
+    return mirror.path
 
 
 class Mirror:
@@ -125,13 +128,16 @@ class Mirror:
     """
 
     def __init__(self, address: str, where: str) -> None:
-        self.address, self.path = address.rstrip("/"), mirror_path(address)
+        self.address = address.rstrip("/")
+        self.path = mirror_path(address)
         self._folder = self.path.parent  # of the copy, what is known of it and the lock
         self._storage, self._place = storage_of(self.address, where)
-        self._mutex, self._held = threading.Lock(), contextlib.ExitStack()
+        self._mutex = threading.Lock()
+        self._held = contextlib.ExitStack()
         self._thread: threading.Thread | None = None
-        self._end, self._copied = threading.Event(), 0
-        self._owner = self._waits = False
+        self._end = threading.Event()
+        self._copied = 0
+        self._owner = False
         self._there: dict[str, Any] = {}
         self._here: dict[str, Any] = {}
         self._sent: dict[str, Any] = {}  # as they were here; how they are there is not known yet
@@ -139,9 +145,15 @@ class Mirror:
     def begin(self) -> None:
         """Brings the copy up to date, unless another process keeps it so."""
         make_folder(self._folder)
-        self._own()
+        self._take_over()
+        waits = False
         while not self._owner and not (self._folder / _STATE).exists():
-            self._wait_for_first_copy()
+            if not waits:
+                process = holder(self._folder / _LOCK) or "another process"
+                NOTES.info(f"{self.address}: waiting for {process}, which copies it")
+            waits = True
+            time.sleep(_PATIENCE)
+            self._take_over()
         if self._owner:
             self.synchronise()
             if not (self._folder / _STATE).exists():
@@ -168,7 +180,7 @@ class Mirror:
     def watch(self) -> None:
         """Synchronises in the background from now on, or from when no other process does."""
         if self._thread is None:
-            self._own()
+            self._take_over()
             before = (self._milestones(),)
             self._thread = threading.Thread(target=self._watch, args=before, daemon=True)
             self._thread.start()
@@ -185,7 +197,7 @@ class Mirror:
         if self._thread is not None:
             self._thread.join()
         with self._held:
-            self._own()
+            self._take_over()
             if not self._owner:
                 return
             try:
@@ -205,13 +217,14 @@ class Mirror:
             MachineError: the storage cannot be reached, or refuses.
         """
         with self._mutex:
-            there, here = self._found_there(), self._found_here()
+            there = self._files_there()
+            here = self._files_here()
             self._note_sent(there)
             changed_there = _changed(self._there, there)
             changed_here = _changed(self._here, here)
             if self._there and not there and self.path.exists():
                 raise DataError(
-                    f"the {len(self._there):,} files that were there expected, found none",
+                    f"the {len(self._there):,} files that were there are gone",
                     where=self.address,
                     fix=f"copy them there from {self._folder}, or delete that to start over",
                 )
@@ -223,48 +236,57 @@ class Mirror:
             try:
                 for name in _in_order(changed_there - changed_here):
                     self._fetch(name, there.get(name))
-                self._send(_in_order(changed_here - changed_there), here)
+                for name in _in_order(changed_here - changed_there):
+                    with remote_errors(self.address, "write"):
+                        if name in here and self._put(self._local(name), self._remote(name)):
+                            self._sent[name] = here[name]
+                            self._copied += 1
+                        elif name not in here:
+                            with contextlib.suppress(FileNotFoundError):
+                                self._storage.rm_file(self._remote(name))
+                            _forget(name, self._there, self._here)
             finally:
                 self._write_state()
             if self._sent:
-                self._note_sent(self._found_there())
+                self._note_sent(self._files_there())
 
-    def _write_state(self):
+    def _write_state(self) -> None:
         state = {"address": self.address, "there": self._there, "here": self._here}
         write_json(self._folder / _STATE, state)
 
-    def _note_sent(self, there):
+    def _note_sent(self, there: Mapping[str, Any]) -> None:
         """Notes how the files that were sent are there, if that is not known yet."""
         if self._sent:
             for name in self._sent.keys() & there.keys():
-                self._there[name], self._here[name] = there[name], self._sent[name]
+                self._there[name] = there[name]
+                self._here[name] = self._sent[name]
             self._sent = {}
             self._write_state()
 
-    def _own(self):
+    def _take_over(self) -> None:
         """Becomes the process that synchronises, if there is none."""
         if not self._owner:
             with contextlib.suppress(_Busy):
                 self._held.enter_context(locked(self._folder / _LOCK, _busy))
                 self._owner = True
-                self._read_state()
+                with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                    state = json.loads((self._folder / _STATE).read_text("utf-8"))
+                    if (state["there"], state["here"]) == (self._there, self._here):
+                        return  # nobody has synchronised meanwhile: what is gone was removed since
+                    # Files that are not in the copy any more were removed from the cache, which is
+                    # no reason to remove them there as well: they are brought here again. Only what
+                    # is removed from now on is removed there.
+                    names = self._files_here().keys() & state["here"].keys()
+                    self._there = {n: state["there"][n] for n in names if n in state["there"]}
+                    self._here = {name: state["here"][name] for name in names}
 
-    def _wait_for_first_copy(self):
-        """What is there is not here yet: another process is copying it."""
-        process = holder(self._folder / _LOCK) or "another process"
-        if not self._waits:
-            NOTES.info(f"{self.address}: waiting for {process}, which copies it")
-        self._waits = True
-        time.sleep(_PATIENCE)
-        self._own()
-
-    def _watch(self, seen):
+    def _watch(self, seen: Mapping[str, Any]) -> None:
         """Synchronises whenever a training has finished something."""
         said = ""
         while not self._end.wait(_SECONDS):
             now = self._milestones()
             if now != seen:
-                self._own()
+                self._take_over()
             if now == seen or not self._owner:
                 continue
             try:
@@ -275,47 +297,34 @@ class Mirror:
                     NOTES.warning(str(error))
                 said = str(error)
 
-    def _milestones(self):
+    def _milestones(self) -> dict[str, list[int]]:
         """The finished files of JSON, and their times."""
-        found = self._found_here()
-        return {name: stat for name, stat in found.items() if name.endswith(".json")}
+        return {name: stat for name, stat in self._files_here().items() if name.endswith(".json")}
 
-    def _read_state(self):
-        """Reads what was the same at last, except of files that are not in the copy any more.
-
-        Those were removed from the cache, which is no reason to remove them there as well: they
-        are brought here again. Only what is removed from now on is removed there.
-        """
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            state = json.loads((self._folder / _STATE).read_text("utf-8"))
-            if (state["there"], state["here"]) == (self._there, self._here):
-                return  # nobody has synchronised meanwhile: what is gone was removed since then
-            kept = self._found_here().keys() & state["here"].keys()
-            self._there = {name: state["there"][name] for name in kept if name in state["there"]}
-            self._here = {name: state["here"][name] for name in kept}
-
-    def _found_there(self):
+    def _files_there(self) -> dict[str, dict[str, Any]]:
         with remote_errors(self.address):
             try:
-                found = files_at(self._storage, self._place)
+                files = files_at(self._storage, self._place)
             except FileNotFoundError:
                 return {}
-        return {name: marks(info) for name, info in found.items()}
+        return {name: marks(info) for name, info in files.items()}
 
-    def _found_here(self):
+    def _files_here(self) -> dict[str, list[int]]:
         """{name: [size, time]} of the files of the copy; of one file the name is empty."""
         if self.path.is_file():
             return {"": _stat(self.path)}
-        found = {}
+        files = {}
         for folder, _, names in os.walk(self.path):
             for file in (Path(folder, name) for name in names):
-                name = file.relative_to(self.path).as_posix()
-                if not is_hidden(name) and not _is_unfinished(name):
+                relative = file.relative_to(self.path)
+                # TensorFlow writes the parts of a checkpoint into folders of such names.
+                is_unfinished = any("_temp" in parent for parent in relative.parts[:-1])
+                if not is_hidden(relative.as_posix()) and not is_unfinished:
                     with contextlib.suppress(FileNotFoundError):
-                        found[name] = _stat(file)
-        return found
+                        files[relative.as_posix()] = _stat(file)
+        return files
 
-    def _settle(self, name, there, here):
+    def _settle(self, name: str, there: Mapping[str, Any], here: Mapping[str, list[int]]) -> bool:
         """What has changed on both sides is fine where it is the same now, or was continued here.
 
         A process that is killed between sending a file and noting that leaves it so.
@@ -338,27 +347,27 @@ class Mirror:
                     self._here[name] = here[name]
                 return not same
         raise DataError(
-            f"a file that was changed in one place expected, found {name or 'it'!r} changed there "
-            f"and in {self._folder}",
+            f"{name or 'it'} was changed there and in {self._folder}",
             where=self.address,
             fix=f"delete {self._folder} to use what is there, or what is there to use that; write "
             "from one machine at a time",
         )
 
-    def _fetch(self, name, found):
+    def _fetch(self, name: str, original: dict[str, Any] | None) -> None:
         """Brings a file here, or removes it here."""
         file = self._local(name)
-        if found is None:
+        if original is None:
             file.unlink(missing_ok=True)
             _forget(name, self._there, self._here)
             return
         if not file.resolve().is_relative_to(self.path.resolve()):
-            raise DataError("names inside the folder expected", where=f"{self.address}/{name}")
+            raise DataError("its name leads out of the folder", where=f"{self.address}/{name}")
         with atomic_file(file, "wb") as copy:
             self._read(name, copy)
-        self._there[name], self._here[name] = found, _stat(file)
+        self._there[name] = original
+        self._here[name] = _stat(file)
 
-    def _read(self, name, copy):
+    def _read(self, name: str, copy: IO[bytes]) -> None:
         with (
             remote_errors(self.address),
             self._storage.open(self._remote(name), "rb") as source,
@@ -368,19 +377,7 @@ class Mirror:
                 copy.write(block)
                 progress.advance(len(block))
 
-    def _send(self, names, here):
-        """Brings files there, or removes there what is not here any more."""
-        for name in names:
-            with remote_errors(self.address, "write"):
-                if name in here and self._put(self._local(name), self._remote(name)):
-                    self._sent[name] = here[name]
-                    self._copied += 1
-                elif name not in here:
-                    with contextlib.suppress(FileNotFoundError):
-                        self._storage.rm_file(self._remote(name))
-                    _forget(name, self._there, self._here)
-
-    def _put(self, file, place):
+    def _put(self, file: Path, place: str) -> bool:
         """Whether a file was copied; False if it was removed meanwhile, as old checkpoints are."""
         try:
             self._storage.put_file(str(file), place)
@@ -395,10 +392,10 @@ class Mirror:
             self._storage.put_file(str(file), place)
         return True
 
-    def _local(self, name):
+    def _local(self, name: str) -> Path:
         return self.path / name if name else self.path
 
-    def _remote(self, name):
+    def _remote(self, name: str) -> str:
         return f"{self._place.rstrip('/')}/{name}" if name else self._place
 
 
@@ -406,7 +403,7 @@ class _Busy(Exception):
     """Another process synchronises."""
 
 
-def _busy(_):
+def _busy(_: str) -> None:
     raise _Busy
 
 
@@ -414,30 +411,25 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
     return {name for name in {*before, *now} if before.get(name) != now.get(name)}
 
 
-def _is_unfinished(name):
-    """Whether a file is a part of a checkpoint that TensorFlow is writing."""
-    return any("_temp" in folder for folder in name.split("/")[:-1])
-
-
-def _compared(beginning, file):
+def _compared(beginning: Path, file: Path) -> tuple[bool, bool]:
     """Whether a file begins with another one, and whether both are the same."""
-    with open(beginning, "rb") as one, open(file, "rb") as other:
-        while block := one.read(BLOCK):
-            if other.read(len(block)) != block:
+    with open(beginning, "rb") as first, open(file, "rb") as second:
+        while block := first.read(BLOCK):
+            if second.read(len(block)) != block:
                 return False, False
-        return True, not other.read(1)
+        return True, not second.read(1)
 
 
-def _in_order(names):
+def _in_order(names: Iterable[str]) -> list[str]:
     """What says that other files are complete comes after them."""
     return sorted(names, key=lambda name: (name in _LAST, name.endswith(".json"), name))
 
 
-def _forget(name, *known):
-    for each in known:
-        each.pop(name, None)
+def _forget(name: str, *known: dict[str, Any]) -> None:
+    for entries in known:
+        entries.pop(name, None)
 
 
-def _stat(file):
-    found = file.stat()
-    return [found.st_size, found.st_mtime_ns]
+def _stat(file: Path) -> list[int]:
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns]

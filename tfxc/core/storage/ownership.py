@@ -11,8 +11,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
 from tfxc.core.errors import UserError
 from tfxc.core.storage.files import (
@@ -29,7 +30,8 @@ from tfxc.core.storage.locks import holder, is_held, locked, owned, sweep
 from tfxc.core.storage.reading import kind_of, read_json
 from tfxc.version import __version__
 
-MARKER, LOCKS = ".tfxc.json", ".*.lock"
+MARKER = ".tfxc.json"
+LOCKS = ".*.lock"
 _REMOVED = ".removed-"
 
 
@@ -56,9 +58,9 @@ def atomic_folder(
     if path.is_symlink():  # which stays
         path = Path(os.path.realpath(path))
     with write_errors(path):
-        found = kind_of(path)
-    if found not in ("folder", None):
-        raise path_conflict(path, expected="folder", found=found)
+        present = kind_of(path)
+    if present not in ("folder", None):
+        raise path_conflict(path, wanted="folder", present=present)
     if os.path.realpath(path) == os.getcwd():
         raise UserError("the current folder cannot be replaced", where=path, fix="name another one")
     check_own(path, kind)
@@ -67,33 +69,25 @@ def atomic_folder(
             stack.enter_context(_locked_folder(path))
             sweep(path.parent, SCRATCH.format(glob.escape(path.name)), alone=True)
             scratch, _ = new_neighbour(path, os.mkdir)
-        yield from _filled(path, scratch, kind, names)
+        try:
+            with owned(scratch), with_final_path(scratch, path), write_errors(path):
+                yield scratch
+                check_own(path, kind)  # something may have been put there in the meantime
+                names = names or sorted(entry.name for entry in scratch.iterdir())
+                (scratch / MARKER).write_text(_marker_text(kind, names), encoding="utf-8")
+                _swap_in(scratch, path)
+        except BaseException:
+            # Under another name: what other processes still write to it has no place any more.
+            folders = [scratch]
+            with contextlib.suppress(OSError):
+                folders.append(new_neighbour(path, os.mkdir)[0])
+                os.replace(*folders)
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
-def _filled(path, scratch, kind, names):
-    try:
-        with owned(scratch), with_final_path(scratch, path), write_errors(path):
-            yield scratch
-            check_own(path, kind)  # something may have been put there in the meantime
-            names = names or sorted(entry.name for entry in scratch.iterdir())
-            (scratch / MARKER).write_text(_marker_text(kind, names), encoding="utf-8")
-            _swap_in(scratch, path)
-    except BaseException:
-        _discard(scratch, path)
-        raise
-
-
-def _discard(scratch, path):
-    """Removes the folder; what other processes still write to it has no place any more."""
-    folders = [scratch]
-    with contextlib.suppress(OSError):
-        folders.append(new_neighbour(path, os.mkdir)[0])
-        os.replace(*folders)
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _swap_in(scratch, path):
+def _swap_in(scratch: Path, path: Path) -> None:
     if not path.exists():
         os.replace(scratch, path)
         return
@@ -122,7 +116,7 @@ def mark(folder: str | Path, kind: str, names: Iterable[str]) -> None:
         stream.write(_marker_text(kind, names))
 
 
-def _marker_text(kind, names):
+def _marker_text(kind: str, names: Iterable[str]) -> str:
     marker = {"holds": kind, "written_by": f"tfxc {__version__}", "names": list(names)}
     return json.dumps(marker, indent=2) + "\n"
 
@@ -147,16 +141,16 @@ def check_kind(folder: str | Path, kind: str) -> list[str]:
         return []
     marker = _marker(folder)
     if marker is None or marker["holds"] != kind:
-        found = "other files" if marker is None else f"a tfxc {marker['holds']}"
+        content = "other files" if marker is None else f"a tfxc {marker['holds']}"
         raise UserError(
-            f"an empty folder or a tfxc {kind} expected, found {found}; nothing was removed",
+            f"the folder is for a tfxc {kind}, but holds {content}; nothing was removed",
             where=folder,
             fix="choose another folder",
         )
-    return _known(marker)
+    return _known_names(marker)
 
 
-def _known(marker):
+def _known_names(marker: Mapping[str, Any]) -> list[str]:
     """Patterns of the names that may be in a folder with this marker."""
     names = [*marker["names"], MARKER, LOCKS, MOVED_IN]
     return [*names, *(SCRATCH.format(name) for name in names), _REMOVED + "*"]
@@ -189,41 +183,44 @@ def check_own(folder: str | Path, kind: str) -> None:
         )
 
 
-def _foreign(folder):
+def _foreign(folder: Path) -> list[str]:
     """Paths relative to a marked folder of what does not belong to it, or to one in it."""
-    known, found = _known(_marker(folder)), []
+    marker = _marker(folder)
+    assert marker is not None, "it is marked"
+    known = _known_names(marker)
+    paths = []
     for entry in folder.iterdir():
         if not _matches(entry.name, known):
-            found.append(entry.name)
+            paths.append(entry.name)
         elif entry.is_dir() and not entry.is_symlink() and _marker(entry) is not None:
-            found += [f"{entry.name}/{name}" for name in _foreign(entry)]
-    return found
+            paths += [f"{entry.name}/{name}" for name in _foreign(entry)]
+    return paths
 
 
 def lock_of(folder: str | Path) -> Path:
     """The lock file of a folder, next to it: there only while a process writes to the folder."""
     path = Path(os.path.realpath(folder))
     if not path.name:
-        raise UserError("a folder expected, found the root", where=folder, fix="name another one")
+        raise UserError("the root has no lock", where=folder, fix="name a folder in it")
     return path.with_name(f".{path.name}.lock")
 
 
 @contextlib.contextmanager
-def _locked_folder(folder):
+def _locked_folder(folder: Path) -> Iterator[None]:
     """Holds the lock of a folder, unless this process has it; refuses one that is written to.
 
     Raises:
         UserError: another process writes to the folder, or to a run in it; it is named.
     """
 
-    def refuse(process):
+    def refuse(process: str) -> NoReturn:
         raise UserError(
             f"{process} is writing to this folder",
             where=folder,
             fix="wait until it has ended, stop it, or choose another folder",
         )
 
-    folder, lock = Path(folder), lock_of(folder)
+    lock = lock_of(folder)
     for part in folder.glob(LOCKS):
         process = holder(part)
         if process is not None:
@@ -258,15 +255,15 @@ def clear_owned(folder: str | Path, kind: str, keep: Iterable[str] = ()) -> None
         shutil.rmtree(aside)
 
 
-def _matches(name, patterns):
+def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _marker(folder):
+def _marker(folder: str | Path) -> dict[str, Any] | None:
     """The marker of a folder as a dict, or None."""
     try:
-        found = read_json(Path(folder) / MARKER)
-        known = isinstance(found["holds"], str) and isinstance(found["names"], list)
-        return found if known else None
+        marker = read_json(Path(folder) / MARKER)
+        is_whole = isinstance(marker["holds"], str) and isinstance(marker["names"], list)
+        return marker if is_whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

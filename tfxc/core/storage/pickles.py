@@ -52,7 +52,7 @@ class Allowed:
             raise pickle.UnpicklingError("a call of something that is no function")
         return self._function(*arguments)
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         raise pickle.UnpicklingError("attributes of something that has none")
 
 
@@ -85,8 +85,8 @@ class _PlainUnpickler(RestrictedUnpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAYS:
             raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not imported")
-        found = super().find_class(module, name)
-        return Allowed(found) if isinstance(found, types.FunctionType) else found
+        value = super().find_class(module, name)
+        return Allowed(value) if isinstance(value, types.FunctionType) else value
 
 
 def load_plain(stream: IO[bytes], where: str | Path) -> Any:
@@ -106,8 +106,8 @@ def load_plain(stream: IO[bytes], where: str | Path) -> Any:
         return _PlainUnpickler(io.BytesIO(stream.read()), encoding="bytes").load()
     except PICKLE_FAILURES as error:
         raise DataError(
-            f"a pickle of plain values and arrays expected; it is truncated or damaged, or of "
-            f"another kind ({error})",
+            "the pickle is truncated or damaged, or holds something else than plain values and "
+            f"arrays ({error})",
             where=where,
             fix="copy or download it again",
         ) from error

@@ -64,7 +64,7 @@ def existing_file(
         path.stat()
         kind = kind_of(path)
     if kind != "file":
-        raise error(f"a file expected, found a {kind}", where=path, fix=fix)
+        raise error(f"it is a {kind}, not a file", where=path, fix=fix)
     return path
 
 
@@ -108,12 +108,16 @@ def read_errors(
         raise
     except OSError as problem:
         if problem.errno in NO_FILE:
-            found = os.strerror(problem.errno).lower()
-            found = "no such file" if problem.errno == errno.ENOENT else found
-            raise error(found, where=path, fix=fix) from problem
+            is_missing = problem.errno == errno.ENOENT
+            reason = "no such file" if is_missing else os.strerror(problem.errno).lower()
+            raise error(reason, where=path, fix=fix) from problem
         if problem.errno is None:  # NumPy's and HDF5's of a malformed file
             raise _damaged(path, problem, fix, error) from problem
-        raise _unreadable(path, problem) from problem
+        raise MachineError(
+            f"cannot read: {os.strerror(problem.errno).lower()}",
+            where=path,
+            fix="check the disk and the permissions of the file and its folders",
+        ) from problem
     except MALFORMED as problem:
         raise _damaged(path, problem, fix, error) from problem
 
@@ -184,7 +188,7 @@ def read_json(
         value = json.loads(text.removeprefix("\ufeff"))  # as some editors begin a file
         if not isinstance(value, kind):
             name = _JSON_NAMES.get(kind, "value of another type")
-            raise TypeError(f"a JSON {name} expected, found {text[:40]!r}")
+            raise TypeError(f"not a JSON {name}: {text[:40]!r}")
         return value
 
 
@@ -246,17 +250,17 @@ def read_json_lines(
         UserError, MachineError: as ``read_errors``; a damaged line is named.
     """
     *lines, cut_short = read_text(path, fix=fix, error=error).split("\n")
-    found = []
+    values = []
     for number, line in enumerate(lines, 1):
         with read_errors(f"{path}:{number}", fix=fix, error=error):
             value = json.loads(line)
             if not isinstance(value, dict):
-                raise TypeError(f"a JSON object expected, found {line[:40]!r}")
-            found.append(value)
+                raise TypeError(f"not a JSON object: {line[:40]!r}")
+            values.append(value)
     with contextlib.suppress(ValueError):
         value = json.loads(cut_short)
-        found += [value] if isinstance(value, dict) else []
-    return found
+        values += [value] if isinstance(value, dict) else []
+    return values
 
 
 def read_array(
@@ -282,7 +286,7 @@ def read_array(
         with open(path, "rb") as stream:
             if stream.read(2) == b"PK":
                 raise error(
-                    "a .npy file expected, found an archive of several arrays",
+                    "it is an archive of several arrays, not an .npy file",
                     where=path,
                     fix="save the array alone with numpy.save",
                 )
@@ -291,19 +295,11 @@ def read_array(
         return np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
 
 
-def _damaged(path, problem, fix, error):
+def _damaged(path: str | Path, problem: Exception, fix: str, error: type[UserError]) -> UserError:
     reason = str(problem).strip().splitlines() or [type(problem).__name__]
     if isinstance(problem, UnicodeDecodeError):
         reason = [f"the byte at offset {problem.start:,} is not UTF-8"]
     return error(f"damaged, or of another format ({reason[0][:200]})", where=path, fix=fix)
-
-
-def _unreadable(path, problem):
-    return MachineError(
-        f"cannot read: {os.strerror(problem.errno).lower()}",
-        where=path,
-        fix="check the disk and the permissions of the file and its folders",
-    )
 
 
 def checksum(path: str | Path) -> str:

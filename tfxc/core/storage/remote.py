@@ -6,9 +6,9 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError, DataError, MachineError, missing_package
 from tfxc.core.progress import Progress
@@ -16,6 +16,9 @@ from tfxc.core.storage.cache import cache_of
 from tfxc.core.storage.files import atomic_files, write_errors, write_json
 from tfxc.core.storage.hub import builder_of, is_dataset, one_name, save, saved_folder
 from tfxc.core.storage.ownership import MARKER
+
+if TYPE_CHECKING:
+    import fsspec
 
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
 BLOCK = 8 << 20
@@ -87,7 +90,12 @@ def stage(address: str, where: str | None = None) -> Path:
         MachineError: the storage cannot be reached, or refuses; or the disk is full.
     """
     if is_dataset(address):
-        return _stage_dataset(address, where)
+        target = staged_path(address)
+        if target == saved_folder(address):
+            return target
+        builder = builder_of(address, where)
+        state = {"address": address, "version": builder.cache_dir}
+        return _staged(target, state, lambda path: save(builder, address, path))
     storage, place = storage_of(address, where)
     with remote_errors(address):
         files = files_at(storage, place)
@@ -98,20 +106,13 @@ def stage(address: str, where: str | None = None) -> Path:
     return _staged(target, state, lambda path: _copy(storage, address, files, path))
 
 
-def _stage_dataset(address, where):
-    target = staged_path(address)
-    if target == saved_folder(address):
-        return target
-    builder = builder_of(address, where)
-    state = {"address": address, "version": builder.cache_dir}
-    return _staged(target, state, lambda path: save(builder, address, path))
-
-
-def _staged(target, state, write):
+def _staged(target: Path, state: dict[str, Any], write: Callable[[Path], None]) -> Path:
     """``target``, written anew unless it is there in this state."""
     is_copy(target, state["address"])
-    if target.exists() and _state_of(target) == state:
-        return target
+    with contextlib.suppress(OSError, ValueError):
+        written = json.loads((target.parent / _STATE).read_text("utf-8"))
+        if written == state and target.exists():
+            return target
     with atomic_files(target.parent) as scratch:
         write(scratch / target.name)
         write_json(scratch / _STATE, state)
@@ -120,7 +121,7 @@ def _staged(target, state, write):
     return target
 
 
-def storage_of(address: str, where: str | None = None) -> tuple[Any, str]:
+def storage_of(address: str, where: str | None = None) -> "tuple[fsspec.AbstractFileSystem, str]":
     """The fsspec file system of an address, and the path in it.
 
     Args:
@@ -135,13 +136,13 @@ def storage_of(address: str, where: str | None = None) -> tuple[Any, str]:
     protocol = address.partition(":")[0]
     if is_dataset(address):
         raise ConfigError(
-            f"a folder or the address of a storage expected, found the data set {address!r}",
+            f"{address!r} is a data set, not a place to write to",
             where=where,
             fix="name one where files can be written, such as s3://bucket/run",
         )
     if not address.startswith(f"{protocol}://"):  # fsspec would take it for a folder here
         raise ConfigError(
-            f"an address that begins with {protocol}:// expected, found {address!r}",
+            f"the address {address!r} does not begin with {protocol}://",
             where=where,
             fix="write both slashes",
         )
@@ -156,13 +157,13 @@ def storage_of(address: str, where: str | None = None) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise ConfigError(
-            f"a storage that fsspec knows expected, found {protocol!r}",
+            f"fsspec knows no storage {protocol!r}",
             where=where or address,
             fix="correct the address, or copy the data here",
         ) from error
 
 
-def files_at(storage: Any, place: str) -> dict[str, Any]:
+def files_at(storage: "fsspec.AbstractFileSystem", place: str) -> dict[str, Any]:
     """{name relative to a place: what the storage says of the file}; of one file the name is empty.
 
     Hidden files are left out, except tfxc's marker of a folder.
@@ -174,10 +175,10 @@ def files_at(storage: Any, place: str) -> dict[str, Any]:
     info = storage.info(place)
     if info["type"] == "file":
         return {"": info}
-    found = storage.find(place, detail=True)
+    infos = storage.find(place, detail=True)
     root = place.rstrip("/") + "/"
-    names = {path: path.removeprefix(root) for path in sorted(found)}
-    return {name: found[path] for path, name in names.items() if not is_hidden(name)}
+    names = {path: path.removeprefix(root) for path in sorted(infos)}
+    return {name: infos[path] for path, name in names.items() if not is_hidden(name)}
 
 
 def is_hidden(name: str) -> bool:
@@ -199,44 +200,35 @@ def marks(info: Mapping[str, Any]) -> dict[str, Any]:
     return {"size": info.get("size"), **known}
 
 
-def _state_of(target):
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((target.parent / _STATE).read_text("utf-8"))
-    return None
-
-
-def _copy(storage, address, files, scratch):
+def _copy(
+    storage: "fsspec.AbstractFileSystem", address: str, files: Mapping[str, Any], scratch: Path
+) -> None:
     sizes = [info.get("size") for info in files.values()]
     total = None if None in sizes else sum(sizes)
     with Progress(f"copying {address}", total, "bytes") as progress:
         for name, info in files.items():
             target = scratch / name if name else scratch
             if not target.resolve().is_relative_to(scratch.parent.resolve()):
-                raise DataError("names inside the folder expected", where=f"{address}/{name}")
+                raise DataError("its name leads out of the folder", where=f"{address}/{name}")
             with write_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
-            copied = _copy_file(storage, address, info, target, progress)
+            copied = 0
+            with (
+                remote_errors(address),
+                storage.open(info["name"], "rb") as source,
+                write_errors(target),
+                open(target, "wb") as copy,
+            ):
+                while block := source.read(BLOCK):
+                    copy.write(block)
+                    copied += len(block)
+                    progress.advance(len(block))
             if info.get("size") not in (None, copied):
                 raise DataError(
-                    f"{info['size']:,} bytes expected, found {copied:,}",
+                    f"{copied:,} of {info['size']:,} bytes arrived",
                     where=f"{address}/{name}" if name else address,
                     fix="start again when nothing writes to it any more",
                 )
-
-
-def _copy_file(storage, address, info, target, progress):
-    copied = 0
-    with (
-        remote_errors(address),
-        storage.open(info["name"], "rb") as source,
-        write_errors(target),
-        open(target, "wb") as copy,
-    ):
-        while block := source.read(BLOCK):
-            copy.write(block)
-            copied += len(block)
-            progress.advance(len(block))
-    return copied
 
 
 @contextlib.contextmanager
@@ -258,11 +250,11 @@ def remote_errors(address: str, what: str = "read") -> Iterator[None]:
         raise _missing(address) from error
     except NotImplementedError as error:
         raise ConfigError(
-            f"a storage to {what} expected, found one of another kind",
+            f"this kind of storage cannot be used to {what}",
             where=address,
             fix="name a folder, or another storage such as s3:// or gs://",
         ) from error
-    except _raised() as error:
+    except _storage_errors() as error:
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise MachineError(
             f"cannot {what}: {reason}",
@@ -271,12 +263,10 @@ def remote_errors(address: str, what: str = "read") -> Iterator[None]:
         ) from error
 
 
-def _raised() -> tuple[type[BaseException], ...]:
-    known: list[Any] = [OSError]
-    for module, name in _ERRORS.items():
-        known.append(getattr(sys.modules.get(module), name, OSError))
-    return tuple(known)
+def _storage_errors() -> tuple[type[BaseException], ...]:
+    known = (getattr(sys.modules.get(module), name, OSError) for module, name in _ERRORS.items())
+    return OSError, *known
 
 
-def _missing(address):
+def _missing(address: str) -> DataError:
     return DataError("no such file or folder", where=address, fix="check the address")

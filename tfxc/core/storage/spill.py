@@ -40,7 +40,7 @@ class Spill:
         """Bytes on disk."""
         return self._ends[-1] if self._ends else 0
 
-    def append(self, thing: Any) -> None:
+    def append(self, thing: object) -> None:
         """Adds an object, as ``pickle`` writes it.
 
         Raises:

@@ -4,9 +4,11 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tfxc.core.arguments import COUNT, Integer, checked
+from annotated_types import Ge, Le
+
+from tfxc.core.declared import Count, Natural, checked
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import NONE_GIVEN
@@ -88,21 +90,16 @@ class VowpalWabbit(SVMLight):
             return options | {"num_hashed_features": _HASHED}
         return options | {"num_features": cls(path, **options).num_features}
 
-    @checked(
-        label_base=Integer(0),
-        first_feature=Integer(0, 1),
-        num_features=COUNT | None,
-        num_hashed_features=COUNT | None,
-    )
+    @checked
     def __init__(
         self,
         path: str | Path,
         *,
-        label_base: int = 1,
-        first_feature: int = 0,
-        num_features: int | None = None,
-        num_hashed_features: int | None = None,
-        max_line_bytes: int = MAX_LINE_BYTES,
+        label_base: Natural = 1,
+        first_feature: Annotated[int, Ge(0), Le(1)] = 0,
+        num_features: Count | None = None,
+        num_hashed_features: Count | None = None,
+        max_line_bytes: Count = MAX_LINE_BYTES,
     ) -> None:
         for name, value in (("num_features", num_features), ("first_feature", first_feature)):
             if num_hashed_features and value:

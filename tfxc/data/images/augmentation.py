@@ -11,13 +11,22 @@ What happens to an image is a function of (seed, step, row of the global batch) 
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import tensorflow as tf
+from annotated_types import Ge, Gt, Le, Lt
 
-from tfxc.core.arguments import SHARE, Integer, Number, checked, from_section
-from tfxc.core.errors import ConfigError
-from tfxc.core.registry import nearest
+from tfxc.core.declared import (
+    Natural,
+    NotNegative,
+    Positive,
+    Share,
+    ShareAboveZero,
+    checked,
+    from_section,
+)
+from tfxc.core.errors import ConfigError, nearest
 from tfxc.data.images.decoding import ACCURATE, decode, decode_batch, resized, with_channels
 from tfxc.ops.randomness import random_bits, step_scope
 
@@ -30,7 +39,12 @@ _TRIES = 10
 # Share of red, green and blue in the brightness of a colour (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
 
-_COLOUR = Number(0, 255)
+#: Value of one of the colours of a pixel.
+Colour = Annotated[float, Ge(0), Le(255)]
+#: Degrees by which vertical lines are slanted.
+Slant = Annotated[float, Gt(-90), Lt(90)]
+#: Draws float32 (batch, columns) from [0, 1).
+Draw = Callable[[int], tf.Tensor]
 
 
 class RandomCrop:
@@ -41,11 +55,12 @@ class RandomCrop:
         fill: value of the border.
     """
 
-    @checked(padding=Integer(0), fill=_COLOUR)
-    def __init__(self, padding: int = 4, fill: float = 0) -> None:
-        self.padding, self.fill = padding, fill
+    @checked
+    def __init__(self, padding: Natural = 4, fill: Colour = 0) -> None:
+        self.padding = padding
+        self.fill = fill
 
-    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
         _, height, width, _ = images.shape
         offsets = tf.cast(draw(2) * (2 * self.padding + 1), tf.int32)
         border = [[0, 0], [self.padding] * 2, [self.padding] * 2, [0, 0]]
@@ -61,11 +76,11 @@ class HorizontalFlip:
         probability: of doing so.
     """
 
-    @checked(probability=SHARE)
-    def __init__(self, probability: float = 0.5) -> None:
+    @checked
+    def __init__(self, probability: Share = 0.5) -> None:
         self.probability = probability
 
-    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
         flipped = tf.cast(draw(1)[:, 0] < self.probability, tf.int32)
         # Three times as fast as tf.where: whole images are copied instead of values compared.
         count = tf.shape(images)[0]
@@ -85,21 +100,22 @@ class RandomResizedCrop:
         ratio: range of the part's width over its height.
     """
 
+    @checked
     def __init__(
-        self, scale: Sequence[float] = (0.08, 1.0), ratio: Sequence[float] = (3 / 4, 4 / 3)
+        self,
+        scale: Sequence[ShareAboveZero] = (0.08, 1.0),
+        ratio: Sequence[Positive] = (3 / 4, 4 / 3),
     ) -> None:
-        self.scale = _range("scale", scale, above=0)
-        self.ratio = _range("ratio", ratio, above=0)
-        if self.scale[1] > 1:
-            raise ConfigError(
-                f"a range up to 1 expected, found {self.scale[1]}", where="scale", fix="lower it"
-            )
+        self.scale = _range("scale", scale)
+        self.ratio = _range("ratio", ratio)
 
-    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
         _, height, width, _ = images.shape
         windows = self._windows(draw(2 * _TRIES + 2), [height, width])
         top, left, rows, columns = tf.unstack(tf.cast(windows, tf.float32), axis=1)
-        down, right, zeros = rows / height, columns / width, tf.zeros_like(rows)
+        down = rows / height
+        right = columns / width
+        zeros = tf.zeros_like(rows)
         # Whole pixels are covered: their centres lie half a pixel inside.
         return _resample(
             images,
@@ -107,34 +123,29 @@ class RandomResizedCrop:
             fill_mode="NEAREST",
         )
 
-    def from_files(
-        self, files: tf.Tensor, draw: Callable[[int], tf.Tensor], shape: tuple[int, ...]
-    ) -> tf.Tensor:
+    def from_files(self, files: tf.Tensor, draw: Draw, shape: tuple[int, ...]) -> tf.Tensor:
         """The same, straight from encoded files; uint8 (batch, *shape)."""
 
-        def one(pair):
+        def decoded(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             file, uniform = pair
-            part = tf.cond(
-                tf.io.is_jpeg(file),
-                lambda: self._part_of_jpeg(file, uniform),
-                lambda: self._part_of_any(file, uniform),
-            )
+
+            def part_of_jpeg() -> tf.Tensor:
+                # Only the part is decoded in full.
+                window = self._windows(uniform[None], tf.io.extract_jpeg_shape(file)[:2])[0]
+                return tf.io.decode_and_crop_jpeg(file, window, dct_method=ACCURATE)
+
+            def part_of_any() -> tf.Tensor:
+                image = decode(file)
+                window = self._windows(uniform[None], tf.shape(image)[:2])[0]
+                return tf.slice(image, [window[0], window[1], 0], [window[2], window[3], -1])
+
+            part = tf.cond(tf.io.is_jpeg(file), part_of_jpeg, part_of_any)
             return with_channels(resized(part, shape[:2]), shape[2])
 
         pairs = (files, draw(2 * _TRIES + 2))
-        return tf.map_fn(one, pairs, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+        return tf.map_fn(decoded, pairs, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
 
-    def _part_of_jpeg(self, file, uniform):
-        # Only the part is decoded in full.
-        window = self._windows(uniform[None], tf.io.extract_jpeg_shape(file)[:2])[0]
-        return tf.io.decode_and_crop_jpeg(file, window, dct_method=ACCURATE)
-
-    def _part_of_any(self, file, uniform):
-        image = decode(file)
-        window = self._windows(uniform[None], tf.shape(image)[:2])[0]
-        return tf.slice(image, [window[0], window[1], 0], [window[2], window[3], -1])
-
-    def _windows(self, uniform, size):
+    def _windows(self, uniform: tf.Tensor, size: Sequence[int] | tf.Tensor) -> tf.Tensor:
         """Tops, lefts, heights and widths int32 (batch, 4) inside images of one size."""
         height, width = tf.unstack(tf.cast(size, tf.float32))
         area = _spread(uniform[:, :_TRIES], self.scale) * height * width
@@ -143,9 +154,9 @@ class RandomResizedCrop:
         sides = tf.round(tf.stack([tf.sqrt(area / ratio), tf.sqrt(area * ratio)], axis=2))
         fits = tf.reduce_all((sides >= 1) & (sides <= [height, width]), axis=2)
         first = tf.argmax(tf.cast(fits, tf.int32), axis=1)
-        central = tf.round(tf.stack([
-            tf.minimum(height, width / self.ratio[0]), tf.minimum(width, height * self.ratio[1])
-        ]))  # fmt: skip
+        tallest = tf.minimum(height, width / self.ratio[0])
+        widest = tf.minimum(width, height * self.ratio[1])
+        central = tf.round(tf.stack([tallest, widest]))
         some = tf.reduce_any(fits, axis=1)[:, None]
         sides = tf.where(some, tf.gather(sides, first, axis=1, batch_dims=1), central[None])
         free = tf.stack([height, width])[None] - sides
@@ -166,28 +177,22 @@ class Affine:
         fill: value of what comes into view from outside.
     """
 
-    @checked(fill=_COLOUR)
+    @checked
     def __init__(
         self,
-        rotation: float | Sequence[float] = 0.0,
-        scale: Sequence[float] = (1.0, 1.0),
-        shear: float | Sequence[float] = 0.0,
-        translate: float | Sequence[float] = 0.0,
-        fill: float = 0.0,
+        rotation: NotNegative | Sequence[float] = 0.0,
+        scale: Sequence[Positive] = (1.0, 1.0),
+        shear: Annotated[float, Ge(0), Lt(90)] | Sequence[Slant] = 0.0,
+        translate: NotNegative | Sequence[float] = 0.0,
+        fill: Colour = 0.0,
     ) -> None:
-        self.rotation = _range("rotation", rotation)
-        self.scale = _range("scale", scale, above=0)
-        self.shear = _range("shear", shear)
-        self.translate = _range("translate", translate)
+        self.rotation = _range("rotation", rotation, centre=0)
+        self.scale = _range("scale", scale)
+        self.shear = _range("shear", shear, centre=0)
+        self.translate = _range("translate", translate, centre=0)
         self.fill = fill
-        if max(map(abs, self.shear)) >= 90:
-            raise ConfigError(
-                f"degrees between -90 and 90 expected, found {self.shear}",
-                where="shear",
-                fix="lower them",
-            )
 
-    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
+    def __call__(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
         _, height, width, _ = images.shape
         uniform = draw(5)
         angle = _spread(uniform[:, 0], self.rotation) * (math.pi / 180)
@@ -195,10 +200,12 @@ class Affine:
         scale = _spread(uniform[:, 2], self.scale)
         right = _spread(uniform[:, 3], self.translate) * width
         down = _spread(uniform[:, 4], self.translate) * height
-        sine, cosine = tf.sin(angle) / scale, tf.cos(angle) / scale
+        sine = tf.sin(angle) / scale
+        cosine = tf.cos(angle) / scale
         # Each pixel of the result asks where it came from: the inverse of scale·turn·shear.
         matrix = [cosine + slant * sine, sine - slant * cosine, -sine, cosine]
-        middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+        middle_x = (width - 1) / 2
+        middle_y = (height - 1) / 2
         from_x = middle_x - matrix[0] * (middle_x + right) - matrix[1] * (middle_y + down)
         from_y = middle_y - matrix[2] * (middle_x + right) - matrix[3] * (middle_y + down)
         return _resample(images, [*matrix[:2], from_x, *matrix[2:], from_y], fill=self.fill)
@@ -213,17 +220,22 @@ class ColorJitter:
             brightness, saturation that from the pixel's brightness.
     """
 
+    @checked
     def __init__(
         self,
-        brightness: float | Sequence[float] = 0.0,
-        contrast: float | Sequence[float] = 0.0,
-        saturation: float | Sequence[float] = 0.0,
+        brightness: Share | Sequence[NotNegative] = 0.0,
+        contrast: Share | Sequence[NotNegative] = 0.0,
+        saturation: Share | Sequence[NotNegative] = 0.0,
     ) -> None:
-        given = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-        self.factors = {name: _factors(name, value) for name, value in given.items()}
+        self.factors = {
+            "brightness": _range("brightness", brightness, centre=1),
+            "contrast": _range("contrast", contrast, centre=1),
+            "saturation": _range("saturation", saturation, centre=1),
+        }
 
-    def __call__(self, images: tf.Tensor, draw: Callable[[int], tf.Tensor]) -> tf.Tensor:
-        shape, uniform = tf.shape(images), draw(3)
+    def __call__(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+        shape = tf.shape(images)
+        uniform = draw(3)
         # Flat rows: broadcasting over four axes takes several times as long.
         flat = tf.reshape(tf.cast(images, tf.float32), [shape[0], -1])
         for number, (name, limits) in enumerate(self.factors.items()):
@@ -233,7 +245,7 @@ class ColorJitter:
                 flat = tf.clip_by_value(middle + factor * (flat - middle), 0, 255)
         return tf.reshape(flat, shape)
 
-    def _middle(self, name, flat, channels):
+    def _middle(self, name: str, flat: tf.Tensor, channels: int) -> tf.Tensor | float:
         """What a factor leaves as it is: (batch, 1 or values of an image), or nothing."""
         if name == "brightness":
             return 0.0
@@ -255,7 +267,9 @@ METHODS = {
 }
 
 
-def _resample(images, inverse, fill_mode="CONSTANT", fill=0):
+def _resample(
+    images: tf.Tensor, inverse: Sequence[tf.Tensor], fill_mode: str = "CONSTANT", fill: float = 0
+) -> tf.Tensor:
     """float32 images whose pixel (x, y) is taken, by linear interpolation, from ``inverse``'s.
 
     Args:
@@ -272,34 +286,24 @@ def _resample(images, inverse, fill_mode="CONSTANT", fill=0):
     )
 
 
-def _spread(uniform, limits):
+def _spread(uniform: tf.Tensor, limits: Sequence[float]) -> tf.Tensor:
     return limits[0] + uniform * (limits[1] - limits[0])
 
 
-def _range(name, value, above=-math.inf):
-    """(low, high); one number d is (-d, d)."""
-    low, high = _limits(name, value, lambda number: (-number, number))
-    if not above < low <= high < math.inf:
-        limit = "" if above == -math.inf else f" above {above}"
-        raise ConfigError(f"a range [low, high]{limit} expected, found {value}", where=name)
-    return float(low), float(high)
-
-
-def _factors(name, value):
-    low, high = _limits(name, value, lambda number: (1 - number, 1 + number))
-    if low < 0:
-        raise ConfigError(f"factors of at least 0 expected, found {value}", where=name)
-    return _range(name, (low, high))
-
-
-def _limits(name, value, of_number):
-    """Both ends of a range, which one number may stand for."""
-    if isinstance(value, int | float):
-        return of_number(value)
-    pair = isinstance(value, list | tuple) and len(value) == 2
-    if not pair or not all(isinstance(end, int | float) for end in value):
-        raise ConfigError(f"a number or a range [low, high] expected, found {value!r}", where=name)
-    return value
+def _range(
+    name: str, value: float | Sequence[float], centre: float | None = None
+) -> tuple[float, float]:
+    """(low, high); one number d is (centre - d, centre + d)."""
+    limits = np.asarray(value, np.float64).ravel().tolist()
+    if centre is not None and np.ndim(value) == 0:
+        return centre - limits[0], centre + limits[0]
+    if len(limits) != 2 or limits[0] > limits[1]:
+        raise ConfigError(
+            f"must be a range [low, high], not {value!r}",
+            where=name,
+            fix="give two numbers, the lower first",
+        )
+    return limits[0], limits[1]
 
 
 class Augmentation:
@@ -312,7 +316,8 @@ class Augmentation:
     """
 
     def __init__(self, transforms: Sequence[Any], seed: int, shape: Sequence[int]) -> None:
-        self.transforms, self.shape = transforms, tuple(shape)
+        self.transforms = transforms
+        self.shape = tuple(shape)
         self._seeds = [(seed << 16) + 0x5EED00 + number for number in range(len(transforms))]
 
     def __call__(self, images: tf.Tensor, step: Any, first_row: Any) -> tf.Tensor:
@@ -357,15 +362,13 @@ def build_augmentation(
     transforms = check_augmentation(methods)
     if image_shape is None:
         if transforms:
-            raise ConfigError(
-                "images expected, found other features", where=_WHERE, fix="remove it"
-            )
+            raise ConfigError("there are no images to change", where=_WHERE, fix="remove it")
         return None
     for number, transform in enumerate(transforms):
         jitters = isinstance(transform, ColorJitter)
         if jitters and image_shape[2] == 1 and transform.factors["saturation"] != (1.0, 1.0):
             raise ConfigError(
-                "colour images expected, found grey ones",
+                "the images are grey, so there is no saturation to change",
                 where=f"{_WHERE}.{number}.saturation",
                 fix="remove it",
             )
@@ -374,21 +377,22 @@ def build_augmentation(
 
 def check_augmentation(methods: "Sequence[Method]") -> list[Any]:
     """Makes the transforms of ``training.augmentation``; raises as ``build_augmentation``."""
-    return [_made(method.section(), f"{_WHERE}.{i}") for i, method in enumerate(methods)]
+    transforms = []
+    for number, method in enumerate(methods):
+        section = method.section()
+        name = section.pop("name")
+        where = f"{_WHERE}.{number}"
+        if name not in METHODS:
+            raise ConfigError(
+                f"unknown augmentation {name!r}{nearest(name, METHODS)}",
+                where=where,
+                fix=f"choose one of: {', '.join(METHODS)}",
+            )
+        transforms.append(from_section(METHODS[name], section, where))
+    return transforms
 
 
-def _made(section, where):
-    name = section.pop("name")
-    if name not in METHODS:
-        raise ConfigError(
-            f"unknown augmentation {name!r}{nearest(name, METHODS)}",
-            where=where,
-            fix=f"choose one of: {', '.join(METHODS)}",
-        )
-    return from_section(METHODS[name], section, where)
-
-
-def _uniform(rows, seed, columns):
+def _uniform(rows: tf.Tensor, seed: int, columns: int) -> tf.Tensor:
     """float32 (rows, columns) from [0, 1)."""
     bits = random_bits(tf.range(rows)[:, None], tf.range(columns)[None, :], seed)
     return tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) / 2**24

@@ -3,12 +3,15 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
-from tfxc.core.arguments import SHARE, OneOf, checked
+from tfxc.core.declared import Natural, Share, checked
 
-SHORTEST, LONGEST = 1, 5
+# Units that are left of a text that is cut.
+SHORTEST = 1
+LONGEST = 5
 # Thai, Lao, Burmese, Khmer; kana, Chinese characters, also compatible and rare ones.
 _WITHOUT_SPACES = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
@@ -43,22 +46,26 @@ class TextCopies:
     tokens, which only some models know, and without their tagger of parts of speech.
     """
 
-    @checked(drop=SHARE, replace=SHARE, cut=SHARE, unit=OneOf("word", "character"))
+    @checked
     def __init__(
         self,
         texts: Sequence[str],
         *,
-        drop: float = 0.1,
-        replace: float = 0.1,
-        cut: float = 0.25,
-        unit: str = "word",
-        seed: int = 0,
+        drop: Share = 0.1,
+        replace: Share = 0.1,
+        cut: Share = 0.25,
+        unit: Literal["word", "character"] = "word",
+        seed: Natural = 0,
     ) -> None:
-        self._drop, self._replace, self._cut, self._unit = drop, replace, cut, unit
+        self._drop = drop
+        self._replace = replace
+        self._cut = cut
+        self._unit = unit
         self._rng = np.random.default_rng(seed)
-        counts = Counter(self._plain(part) for text in texts for part in self._units(text))
+        units = (part for text in texts for part in self._units(text))
+        counts = Counter(part.strip() if unit == "word" else part for part in units)
         if not counts:
-            raise ValueError("texts with at least one word expected, found none")
+            raise ValueError("the texts hold no word")
         self._known = list(counts)
         self._below = np.cumsum(list(counts.values()))
 
@@ -70,30 +77,27 @@ class TextCopies:
         chances = self._rng.random(len(units))
         if (chances < self._drop).all():
             chances[self._rng.integers(len(units))] = 1
-        kept = [
+        changed = [
             self._drawn(unit) if chance < self._drop + (1 - self._drop) * self._replace else unit
             for unit, chance in zip(units, chances, strict=True)
             if chance >= self._drop
         ]
         if self._rng.random() < self._cut:
             length = int(self._rng.integers(SHORTEST, LONGEST + 1))
-            start = self._rng.integers(max(len(kept) - length, 0) + 1)
-            kept = kept[start : start + length]
-        copy = "".join(kept)
+            start = self._rng.integers(max(len(changed) - length, 0) + 1)
+            changed = changed[start : start + length]
+        copy = "".join(changed)
         return copy.strip() if self._unit == "word" else copy
 
-    def _units(self, text):
+    def _units(self, text: str) -> list[str]:
         """Units in order; a word includes the space before it."""
         if self._unit == "character":
             return list(text)
         parts = _WORDS.findall(text)
         return [f" {part.strip()}" if part[0].isspace() else part for part in parts]
 
-    def _plain(self, unit):
-        return unit.strip() if self._unit == "word" else unit
-
-    def _drawn(self, unit):
+    def _drawn(self, unit: str) -> str:
         """Another unit in the place of this one, with the space that it had."""
         place = self._rng.integers(self._below[-1])
-        found = self._known[np.searchsorted(self._below, place, side="right")]
-        return f" {found}" if self._unit == "word" and unit.startswith(" ") else found
+        drawn = self._known[np.searchsorted(self._below, place, side="right")]
+        return f" {drawn}" if self._unit == "word" and unit.startswith(" ") else drawn

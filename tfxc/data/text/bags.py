@@ -4,16 +4,28 @@ Unlike scikit-learn's own, the TF-IDF vectoriser is fitted on a stream, so that 
 has to fit in memory; and it is saved without pickle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import scipy.sparse
+from annotated_types import Ge, Le
 
+from tfxc.core.declared import Count, Share
 from tfxc.core.errors import ConfigError
-from tfxc.data.text.base import TOKEN_PATTERN, Learner, TextFeatures, known_terms, read_terms
+from tfxc.data.text.base import (
+    TOKEN_PATTERN,
+    BagFeatures,
+    Learner,
+    Norm,
+    known_terms,
+    read_terms,
+)
 from tfxc.data.text.terms import (
     CutTexts,
     TermCounter,
+    TermCounts,
     TermMatrix,
     WordTerms,
     cut_bags,
@@ -22,10 +34,8 @@ from tfxc.data.text.terms import (
 from tfxc.ops.csr import unit_rows
 from tfxc.ops.text.token_patterns import TokenPattern
 
-_ANALYSIS = ("token_pattern", "ngram_range", "lowercase")
 
-
-class TfidfFeatures(TextFeatures):
+class TfidfFeatures(BagFeatures):
     """TF-IDF weighted n-grams of words; with these arguments those of scikit-learn's vectoriser.
 
     scikit-learn cuts words at marks, such as the vowel signs of Hindi; here they stay whole, see
@@ -58,27 +68,17 @@ class TfidfFeatures(TextFeatures):
 
     def __init__(
         self,
-        ngram_range: Sequence[int] = (1, 1),
-        min_df: float = 1,
-        max_df: float = 1.0,
-        max_features: int | None = None,
+        ngram_range: Sequence[Count] = (1, 1),
+        min_df: Count | Share = 1,
+        max_df: Count | Share = 1.0,
+        max_features: Count | None = None,
         sublinear_tf: bool = True,
         lowercase: bool = True,
         token_pattern: str = TOKEN_PATTERN,
-        norm: str | None = "l2",
+        norm: Norm = "l2",
         use_idf: bool = True,
     ) -> None:
-        super().__init__(
-            ngram_range=ngram_range,
-            min_df=min_df,
-            max_df=max_df,
-            max_features=max_features,
-            sublinear_tf=sublinear_tf,
-            lowercase=lowercase,
-            token_pattern=token_pattern,
-            norm=norm,
-            use_idf=use_idf,
-        )
+        super().__init__()
         self._vocabulary: list[str] | None = None
         self._idf: np.ndarray | None = None
 
@@ -91,9 +91,8 @@ class TfidfFeatures(TextFeatures):
         """
         counter = TermCounter()
 
-        def finish():
-            self._take(counter.counts())
-            return counter.ids(self._vocabulary, first=0, missing=-1)
+        def finish() -> np.ndarray:
+            return counter.ids(self._choose(counter.counts()), first=0, missing=-1)
 
         return Learner(counter.add, finish)
 
@@ -106,17 +105,26 @@ class TfidfFeatures(TextFeatures):
         assert self.num_features is not None, "fit comes first"
         return self._weighted(known_terms(indptr, ids, values, self.num_features))
 
-    def _take(self, counts):
-        pruning = {key: self._settings[key] for key in ("min_df", "max_df", "max_features")}
-        kept = select_terms(counts, **pruning)
-        self._vocabulary = [counts.terms[index] for index in kept]
-        if any("\n" in term for term in self._vocabulary):
+    def _choose(self, counts: TermCounts) -> list[str]:
+        """Chooses the vocabulary, and returns it."""
+        places = select_terms(
+            counts,
+            self._settings["min_df"],
+            self._settings["max_df"],
+            self._settings["max_features"],
+        )
+        vocabulary = [counts.terms[index] for index in places]
+        if any("\n" in term for term in vocabulary):
             raise ConfigError(
-                "terms without line breaks expected, found one", where="token_pattern"
+                "a term contains a line break, at which the saved vocabulary would split it",
+                where="token_pattern",
+                fix="change the pattern so that no word contains one",
             )
-        self._idf = np.log((counts.num_texts + 1) / (counts.documents[kept] + 1)) + 1
-        self.num_features = len(kept)
+        self._vocabulary = vocabulary
+        self._idf = np.log((counts.num_texts + 1) / (counts.documents[places] + 1)) + 1
+        self.num_features = len(places)
         self._cached_vectorizer = None
+        return vocabulary
 
     def vocabulary(self) -> list[str] | None:
         return self._vocabulary
@@ -125,28 +133,30 @@ class TfidfFeatures(TextFeatures):
     def idf(self) -> np.ndarray | None:
         return self._idf if self._settings["use_idf"] else None
 
-    def _terms(self):
-        return WordTerms(*(self._settings[key] for key in _ANALYSIS))
+    def _terms(self) -> WordTerms:
+        settings = self._settings
+        return WordTerms(settings["token_pattern"], settings["ngram_range"], settings["lowercase"])
 
-    def _build_vectorizer(self):
+    def _build_vectorizer(self) -> TermMatrix:
+        assert self._vocabulary is not None, "fit comes first"
         return TermMatrix(self._vocabulary, self._terms())
 
-    def _rows(self, texts):
+    def _rows(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
         return self._weighted(super()._rows(texts))
 
-    def _weighted(self, rows):
+    def _weighted(self, rows: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
         if self._settings["sublinear_tf"]:
             rows.data = np.log(rows.data) + 1
         if self.idf is not None:
             rows.data *= self.idf[rows.indices]
         return unit_rows(rows, self._settings["norm"]) if self._settings["norm"] else rows
 
-    def _load(self, folder):
+    def _load(self, folder: Path) -> None:
         self._vocabulary, self._idf = read_terms(folder, self._settings["use_idf"])
         self.num_features = len(self._vocabulary)
 
 
-class HashingFeatures(TextFeatures):
+class HashingFeatures(BagFeatures):
     """Bags of n-grams hashed to a fixed number of columns, as ``HashingVectorizer`` returns.
 
     The column of a term is |h| mod ``num_features`` with h the signed 32-bit MurmurHash3 of its
@@ -169,38 +179,34 @@ class HashingFeatures(TextFeatures):
 
     def __init__(
         self,
-        num_features: int = 2**18,
-        ngram_range: Sequence[int] = (1, 1),
+        num_features: Annotated[int, Ge(1), Le(2**31 - 1)] = 2**18,
+        ngram_range: Sequence[Count] = (1, 1),
         lowercase: bool = True,
         token_pattern: str = TOKEN_PATTERN,
         alternate_sign: bool = False,
-        norm: str | None = "l2",
+        norm: Norm = "l2",
     ) -> None:
-        super().__init__(
-            num_features=num_features,
-            ngram_range=ngram_range,
-            lowercase=lowercase,
-            token_pattern=token_pattern,
-            alternate_sign=alternate_sign,
-            norm=norm,
-        )
-        self.num_features = num_features
+        super().__init__()
+        self.num_features = self._settings["num_features"]
 
     def learner(self) -> None:
         """None: the texts are not read."""
         return None
 
-    def _build_vectorizer(self):
+    def _build_vectorizer(self) -> Callable[[Sequence[str]], scipy.sparse.csr_matrix]:
         from sklearn.feature_extraction.text import HashingVectorizer
 
         settings = self.settings()
-        settings |= {
-            "tokenizer": TokenPattern(settings["token_pattern"]),
-            "token_pattern": None,
-        }
         return HashingVectorizer(
-            n_features=settings.pop("num_features"), dtype=np.float32, **settings
+            n_features=settings["num_features"],
+            ngram_range=tuple(settings["ngram_range"]),
+            lowercase=settings["lowercase"],
+            tokenizer=TokenPattern(settings["token_pattern"]),
+            token_pattern=None,
+            alternate_sign=settings["alternate_sign"],
+            norm=settings["norm"],
+            dtype=np.float32,
         ).transform
 
-    def _load(self, folder):
+    def _load(self, folder: Path) -> None:
         """There is nothing but the settings."""

@@ -2,22 +2,20 @@
 
 import abc
 import contextlib
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.arguments import COUNT, Integer, OneOf, check_values
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.declared import Declared, check_section
+from tfxc.core.errors import ConfigError, DataError, inside, nearest
 from tfxc.core.progress import Progress
-from tfxc.core.registry import nearest
 from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_array, read_json, read_text
-from tfxc.data.kinds import SPARSE
+from tfxc.data.kinds import SPARSE, FeatureKind
 from tfxc.data.text.terms import CutTexts
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
@@ -26,20 +24,16 @@ if TYPE_CHECKING:
     from tfxc.ops.text.bags import TextBag
 
 
-#: Version of the saved form.
-FILE_VERSION = 1
 #: scikit-learn's: words of two or more word characters.
 TOKEN_PATTERN = r"(?u)\b\w\w+\b"
-# What to do where a file of saved text features is missing or damaged.
-_COPY = "copy the run's text_features folder as a whole, or train again"
+#: What to do where saved text features are damaged.
+COPY_AGAIN = "copy the run's text_features folder as a whole"
+#: By what the rows of a bag are divided.
+Norm = Literal["l1", "l2"] | None
 
+_VERSION = 1  # of the saved form
+_COPY_OR_TRAIN = f"{COPY_AGAIN}, or train again"  # where a file is missing
 _SECTION = "data.text_features"
-_CHECKS = {
-    "max_features": COUNT | None,
-    "max_length": COUNT | None,
-    "norm": OneOf("l1", "l2", None),
-    "num_features": Integer(1, 2**31 - 1),
-}
 
 
 class Learner(NamedTuple):
@@ -66,11 +60,13 @@ def learners_of(features: Any) -> dict[str, Learner]:
     Raises:
         ConfigError: as the parts; ``where`` says which one.
     """
-    found = {}
+    learners = {}
     for name, part in parts_of(features).items():
         with part_errors(name):
-            found[name] = part.learner()
-    return {name: learner for name, learner in found.items() if learner is not None}
+            learner = part.learner()
+        if learner is not None:
+            learners[name] = learner
+    return learners
 
 
 def fitted(features: Any, text_lists: Iterable[Sequence[str]]) -> Any:
@@ -80,9 +76,10 @@ def fitted(features: Any, text_lists: Iterable[Sequence[str]]) -> Any:
         features: text features; if there is nothing to learn from texts, these are not read.
         text_lists: iterable of lists of texts, read once.
     """
-    learners, parts = learners_of(features), parts_of(features)
+    learners = learners_of(features)
     if not learners:
         return features
+    parts = parts_of(features)
     with Progress("counting terms", unit="texts") as progress:
         for texts in text_lists:
             for name, learner in learners.items():
@@ -110,37 +107,68 @@ def part_errors(name: str) -> Iterator[None]:
         raise type(error)(error.problem, where=where, fix=error.fix) from error
 
 
-class TextFeatures(abc.ABC):
-    """What the kinds of bags of n-grams share.
+@contextlib.contextmanager
+def saving(folder: str | Path, name: str | None, settings: Mapping[str, Any]) -> Iterator[Path]:
+    """Makes the folder of saved text features, which holds their name and settings.
+
+    The folder is written atomically and replaces an existing one.
+
+    Args:
+        folder: where they are saved.
+        name: the name in configs.
+        settings: arguments of the constructor.
+
+    Yields:
+        The ``Path`` of the folder, until it is complete.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    with atomic_folder(folder, "set of text features") as scratch:
+        head = {"version": _VERSION, "name": name, "settings": settings}
+        write_json(scratch / "features.json", head)
+        yield scratch
+
+
+def check_fitted(num_features: int | None) -> int:
+    """The number of features of text features that have been fitted.
+
+    Args:
+        num_features: None before ``fit``.
+
+    Raises:
+        ConfigError: it is None.
+    """
+    if num_features is None:
+        raise ConfigError("the text features have not been fitted", fix="call fit first")
+    return num_features
+
+
+class TextFeatures(Declared, abc.ABC):
+    """Base of what turns texts into features.
 
     Attributes:
         name: the name in configs.
         kind: the ``FeatureKind`` of what they make.
         num_features: columns of the rows, or None before ``fit``.
-        blocks: where blocks of columns that are scaled on their own begin, except the first.
     """
 
     name: str | None = None
-    kind = SPARSE
+    kind: FeatureKind
     num_features: int | None = None
-    blocks: Sequence[int] = ()
 
-    def __init__(self, **settings: Any) -> None:
-        settings["ngram_range"] = self._checked_range(settings["ngram_range"])
-        for name in ("min_df", "max_df"):
-            if name in settings:
-                _check_share(settings[name], name)
-        check_values(_CHECKS, settings)
-        if "token_pattern" in settings:
-            TokenPattern(settings["token_pattern"])
-        self._settings = settings
-        self._cached_vectorizer = None
+    def __init__(self) -> None:
+        # What files hold, and what processes are sent.
+        self._settings = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in self.get_config().items()
+        }
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as a dict."""
         return dict(self._settings)
 
-    def fit(self, text_lists: Iterable[Sequence[str]]) -> "TextFeatures":
+    def fit(self, text_lists: Iterable[Sequence[str]]) -> Self:
         """Learns from texts.
 
         Args:
@@ -167,6 +195,90 @@ class TextFeatures(abc.ABC):
         """What a ``Learner`` learns from; it depends on the settings alone."""
         raise TypeError(f"{self.name} does not learn from texts")
 
+    @abc.abstractmethod
+    def transform(self, texts: Sequence[str]) -> Any:
+        """One row per text, in the form of the kind of features.
+
+        Raises:
+            ConfigError: ``fit`` has not been called.
+        """
+
+    @abc.abstractmethod
+    def graph(self, folder: Path) -> Any:
+        """What turns texts into the same features in a graph, padded as batches are.
+
+        Args:
+            folder: ``Path`` of the folder that ``save`` wrote.
+
+        Returns:
+            ``tf.Module``, a function of string (batch,).
+
+        Raises:
+            ConfigError: the graph cannot cut texts in that way.
+        """
+
+    @abc.abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Writes ``features.json`` and what was learned.
+
+        The folder is written atomically and replaces an existing one.
+
+        Raises:
+            ConfigError: ``fit`` has not been called.
+            UserError: the folder cannot be written.
+        """
+
+    @abc.abstractmethod
+    def _load(self, folder: Path) -> None:
+        """Reads what ``save`` wrote, except for the settings."""
+
+    def vocabulary(self) -> list[str] | None:
+        """The list of terms by feature id, or None if features have no terms."""
+        return None
+
+    @property
+    def idf(self) -> np.ndarray | None:
+        """float64 (num_features,) weights of the terms, or None if terms are not weighted."""
+        return None
+
+
+class BagFeatures(TextFeatures):
+    """What the kinds of bags of n-grams share.
+
+    Attributes:
+        blocks: where blocks of columns that are scaled on their own begin, except the first.
+    """
+
+    kind: FeatureKind = SPARSE
+    blocks: Sequence[int] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("min_df", "max_df"):
+            if self._settings.get(name) == 0 and isinstance(self._settings[name], int):
+                raise ConfigError(
+                    "0 is neither a count of at least 1 nor a share such as 0.0",
+                    where=name,
+                    fix="change it",
+                )
+        for ngram_range in self._ranges:
+            if len(ngram_range) != 2 or ngram_range[0] > ngram_range[1]:
+                raise ConfigError(
+                    f"must be two integers, the first not above the second, not {ngram_range}",
+                    where="ngram_range",
+                    fix="change it, e.g. to [1, 2]",
+                )
+        if "token_pattern" in self._settings:
+            TokenPattern(self._settings["token_pattern"])
+        self._cached_vectorizer: Callable[[Sequence[str]], Any] | None = None
+
+    @property
+    def _ranges(self) -> list[list[int]]:
+        """Smallest and largest n of the n-grams, for each vectoriser."""
+        ngram_range = self._settings["ngram_range"]
+        several = ngram_range and isinstance(ngram_range[0], list)
+        return ngram_range if several else [ngram_range]
+
     def rows_of(
         self, indptr: np.ndarray, ids: np.ndarray, values: np.ndarray
     ) -> scipy.sparse.csr_matrix:
@@ -189,79 +301,39 @@ class TextFeatures(abc.ABC):
         Raises:
             ConfigError: ``fit`` has not been called.
         """
-        self._check_fitted()
+        num_features = check_fitted(self.num_features)
         if not texts:
-            return scipy.sparse.csr_matrix((0, self.num_features), dtype=np.float32)
+            return scipy.sparse.csr_matrix((0, num_features), dtype=np.float32)
         return self._rows(texts)
 
     def graph(self, folder: Path) -> "TextBag":
-        """What turns texts into the same features in a graph, padded as batches are.
-
-        Args:
-            folder: ``Path`` of the folder that ``save`` wrote.
-
-        Returns:
-            ``tf.Module``, a function of string (batch,).
-
-        Raises:
-            ConfigError: the graph cannot cut texts in that way.
-        """
         # TensorFlow is imported here: preparation does without.
         from tfxc.ops.text.bags import TextBag
 
-        assert self.num_features is not None, "fit comes first"
+        num_features = check_fitted(self.num_features)
         vocabulary = None if self.vocabulary() is None else folder / "vocabulary.txt"
-        return TextBag(self.settings(), self.num_features, vocabulary, self.idf, self.blocks)
-
-    def vocabulary(self) -> list[str] | None:
-        """The list of terms by feature id, or None if features have no terms."""
-        return None
-
-    @property
-    def idf(self) -> np.ndarray | None:
-        """float64 (num_features,) weights of the terms, or None if terms are not weighted."""
-        return None
+        return TextBag(self.settings(), num_features, vocabulary, self.idf, self.blocks)
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``features.json``, and where there are any ``vocabulary.txt`` and ``idf.npy``.
-
-        The folder is written atomically and replaces an existing one.
-
-        Raises:
-            ConfigError: ``fit`` has not been called.
-            UserError: the folder cannot be written.
-        """
-        self._check_fitted()
-        head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder, "set of text features") as scratch:
-            write_json(scratch / "features.json", head)
+        """Writes ``features.json``, and where there are any ``vocabulary.txt`` and ``idf.npy``."""
+        check_fitted(self.num_features)
+        with saving(folder, self.name, self.settings()) as scratch:
             terms = self.vocabulary()
             if terms is not None:
-                lines = "".join(f"{term}\n" for term in terms)
-                (scratch / "vocabulary.txt").write_bytes(lines.encode("utf-8"))
+                write_lines(scratch / "vocabulary.txt", terms)
             if self.idf is not None:
                 write_array(scratch / "idf.npy", self.idf)
 
-    def _checked_range(self, value):
-        return check_ngram_range(value)
-
-    def _rows(self, texts):
-        return scipy.sparse.csr_matrix(self._vectorizer()(texts))
-
-    def _vectorizer(self):
+    def _rows(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
         if self._cached_vectorizer is None:
             self._cached_vectorizer = self._build_vectorizer()
-        return self._cached_vectorizer
+        return scipy.sparse.csr_matrix(self._cached_vectorizer(texts))
 
     @abc.abstractmethod
     def _build_vectorizer(self) -> Callable[[Sequence[str]], Any]:
         """A function of texts that returns a row of counts for each."""
 
-    def _check_fitted(self):
-        if self.num_features is None:
-            raise ConfigError("the text features have not been fitted", fix="call fit first")
-
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         # The vectoriser repeats the vocabulary as a dict: half of what a process would be sent.
         return self.__dict__ | {"_cached_vectorizer": None}
 
@@ -277,97 +349,88 @@ def known_terms(
     known = ids >= 0
     rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[known]
     bounds = bounds_of(np.bincount(rows, minlength=len(indptr) - 1))
-    parts = (values[known], ids[known], bounds)
-    found = scipy.sparse.csr_matrix(parts, (len(indptr) - 1, num_features), dtype=np.float32)
-    found.sort_indices()
-    return found
+    arrays = (values[known], ids[known], bounds)
+    bags = scipy.sparse.csr_matrix(arrays, (len(indptr) - 1, num_features), dtype=np.float32)
+    bags.sort_indices()
+    return bags
 
 
-def is_positive(value: float) -> bool:
-    """Whether ``value`` is an integer above 0 (and no bool)."""
-    return type(value) is int and value > 0
+def write_lines(path: Path, terms: Iterable[str]) -> None:
+    """Writes one term per line, as UTF-8."""
+    path.write_bytes("".join(f"{term}\n" for term in terms).encode("utf-8"))
 
 
-def _check_share(value, where):
-    """Refuses what is neither a count nor a share of documents.
-
-    Raises:
-        ConfigError: naming the argument ``where``.
-    """
-    if is_positive(value) or (type(value) is float and 0 <= value <= 1):
-        return
-    raise ConfigError(
-        f"a positive integer or a share of 0.0 to 1.0 expected, found {value!r}", where=where
-    )
-
-
-def check_ngram_range(value: Sequence[int]) -> tuple[int, int]:
-    """A range of n-grams as a pair.
+def read_lines(path: Path) -> list[str]:
+    """The terms that ``write_lines`` wrote.
 
     Raises:
-        ConfigError: it is none.
+        DataError: there is no such file, or it is not UTF-8.
     """
-    if len(value) == 2 and all(map(is_positive, value)) and value[0] <= value[1]:
-        return value[0], value[1]
-    raise ConfigError(
-        f"two positive integers, the first not above the second, expected, found {value!r}",
-        where="ngram_range",
-    )
+    return read_text(path, fix=_COPY_OR_TRAIN).split("\n")[:-1]
 
 
 def read_terms(folder: Path, with_idf: bool) -> tuple[list[str], np.ndarray | None]:
-    """The terms that ``TextFeatures.save`` wrote, and their weights or None.
+    """The terms that ``BagFeatures.save`` wrote, and their weights or None.
 
     Raises:
         DataError: a file is missing or damaged, or there is not a weight per term.
     """
-    content = read_text(folder / "vocabulary.txt", fix=_COPY)
-    terms = content.split("\n")[:-1]
+    terms = read_lines(folder / "vocabulary.txt")
     if not with_idf:
         return terms, None
     path = folder / "idf.npy"
-    idf = read_array(path, fix=_COPY)
+    idf = read_array(path, fix=_COPY_OR_TRAIN)
     if idf.dtype.kind != "f" or idf.shape != (len(terms),):
         raise DataError(
-            f"{len(terms):,} weights, one for each term of vocabulary.txt, expected, found "
-            f"{idf.size:,}",
+            f"vocabulary.txt has {len(terms):,} terms, but there are {idf.size:,} weights",
             where=path,
+            fix=_COPY_OR_TRAIN,
         )
     return terms, idf
 
 
-def build_of(kinds: Mapping[str, type[Any]], config: Mapping[str, Any]) -> Any:
+def build_of(
+    kinds: Mapping[str, type[Any]], section: Mapping[str, Any], where: str = _SECTION
+) -> Any:
     """Text features of one of several kinds, see ``tfxc.data.text.registry.build_text_features``.
 
     Args:
-        kinds: dict of the classes by name.
-        config: dict of the name and the arguments.
+        kinds: the classes by name.
+        section: the name and the arguments.
+        where: config key of the section, for messages.
     """
-    arguments = dict(config)
-    name = arguments.pop("name", None)
-    _check_known([name], kinds, "kind of text features")
-    _check_known(arguments, inspect.signature(kinds[name]).parameters, f"argument of {name}")
-    return kinds[name](**arguments)
+    name = section.get("name")
+    if not isinstance(name, str) or name not in kinds:
+        raise ConfigError(
+            "the section names no kind of text features"
+            if name is None
+            else f"unknown kind of text features {name!r}{nearest(name, kinds)}",
+            where=where,
+            fix=f"choose one of: {', '.join(kinds)}",
+        )
+    check_section(kinds[name], section, where, f"text features {name!r}", others=["name"])
+    arguments = {key: value for key, value in section.items() if key != "name"}
+    with inside(where, arguments):
+        return kinds[name](**arguments)
 
 
 def load_of(kinds: Mapping[str, type[Any]], folder: Path) -> Any:
     """Saved text features of one of several kinds, see ``load_text_features``."""
-    head = read_json(path := folder / "features.json", fix=_COPY)
+    path = folder / "features.json"
+    head = read_json(path, fix=_COPY_OR_TRAIN)
     try:
-        version, name, settings = (head[key] for key in ("version", "name", "settings"))
+        version = head["version"]
+        section = {"name": head["name"], **head["settings"]}
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError("saved text features expected", where=path) from error
-    if version != FILE_VERSION:
-        raise DataError(f"version {FILE_VERSION} expected, found {version!r}", where=path)
-    features = build_of(kinds, {"name": name, **settings})
+        raise DataError(
+            "this file does not describe text features", where=path, fix=_COPY_OR_TRAIN
+        ) from error
+    if version != _VERSION:
+        raise DataError(
+            f"the text features are of version {version!r} instead of {_VERSION}",
+            where=path,
+            fix="use the tfxc that wrote them, or train again",
+        )
+    features = build_of(kinds, section)
     features._load(folder)
     return features
-
-
-def _check_known(names, known, what):
-    for name in names:
-        if name not in known:
-            raise ConfigError(
-                f"unknown {what} {name!r}{nearest(name, known)}",
-                fix=f"choose one of: {', '.join(known)}",
-            )

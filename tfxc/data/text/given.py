@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.arguments import COUNT, checked
-from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.storage.files import write_json
-from tfxc.core.storage.ownership import atomic_folder
+from tfxc.core.declared import Count, checked
+from tfxc.core.errors import DataError
 from tfxc.data.kinds import SPARSE, kind_of_features
-from tfxc.data.text.base import FILE_VERSION
+from tfxc.data.text.base import check_fitted, saving
 from tfxc.ops.csr import as_csr
 
 
@@ -37,8 +35,8 @@ class GivenTerms:
     kind = SPARSE
     idf = None
 
-    @checked(num_features=COUNT | None)
-    def __init__(self, num_features: int | None = None) -> None:
+    @checked
+    def __init__(self, num_features: Count | None = None) -> None:
         self.num_features = num_features
 
     def settings(self) -> dict[str, Any]:
@@ -62,9 +60,10 @@ class GivenTerms:
         self.num_features = self.num_features or width
         if width > self.num_features:
             raise DataError(
-                f"at most {self.num_features:,} features expected, found {width:,}",
+                f"there are {width:,} features, but data.text_features.terms.num_features is "
+                f"{self.num_features:,}",
                 where=where,
-                fix="raise data.text_features.terms.num_features, or remove it",
+                fix="raise it, or remove it",
             )
 
     def rows(
@@ -80,21 +79,20 @@ class GivenTerms:
             ConfigError: the number of columns is not known.
             DataError: another number of columns.
         """
-        if self.num_features is None:
-            raise ConfigError("the text features have not been fitted", fix="call fit first")
+        num_features = check_fitted(self.num_features)
         kind = kind_of_features(features, where)
         width = kind.width(features)
-        if not kind.fits(width, self.num_features):
+        if not kind.fits(width, num_features):
             raise DataError(
-                f"{self.num_features:,} features as in the training split expected, found "
-                f"{width:,} {kind.name} ones",
+                f"there are {width:,} {kind.name} features, but {num_features:,} in the "
+                "training split",
                 where=where,
                 fix="give the features that the run was trained on",
             )
         if isinstance(features, np.ndarray):
             return as_csr(features)
-        parts = (features.data, features.indices, features.indptr)
-        return scipy.sparse.csr_matrix(parts, (features.shape[0], self.num_features))
+        arrays = (features.data, features.indices, features.indptr)
+        return scipy.sparse.csr_matrix(arrays, (features.shape[0], num_features))
 
     def vocabulary(self) -> None:
         """None: the columns have no names."""
@@ -107,11 +105,9 @@ class GivenTerms:
             ConfigError: the number of columns is not known.
             UserError: the folder cannot be written.
         """
-        if self.num_features is None:
-            raise ConfigError("the text features have not been fitted", fix="call fit first")
-        head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder, "set of text features") as scratch:
-            write_json(scratch / "features.json", head)
+        check_fitted(self.num_features)
+        with saving(folder, self.name, self.settings()):
+            """There is nothing but the settings."""
 
-    def _load(self, folder):
+    def _load(self, folder: Path) -> None:
         """There is nothing but the settings."""

@@ -1,19 +1,16 @@
 """Texts to lists of token ids and to bags of terms at once, for methods that need both."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import scipy.sparse
 
-from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.escaping import json_text
-from tfxc.core.storage.files import write_json
-from tfxc.core.storage.ownership import atomic_folder
+from tfxc.core.declared import checked
+from tfxc.core.errors import DataError
 from tfxc.data.kinds import JOINED
-from tfxc.data.text.base import FILE_VERSION, build_of, fitted, load_of, part_errors
+from tfxc.data.text.base import COPY_AGAIN, build_of, fitted, load_of, saving
 from tfxc.data.text.given import GivenTerms
 from tfxc.data.text.names import TERMS, TOKENS
 from tfxc.data.text.tokens import TokenRows
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
     from tfxc.ops.text.joined import JoinedTexts, TextsWithFeatures
 
 
-_SECTION = "data.text_features"
 _KINDS = {"tokens": TOKENS, "terms": TERMS}
 
 
@@ -76,12 +72,10 @@ class JoinedFeatures:
     name = "joined"
     kind = JOINED
 
-    def __init__(
-        self,
-        tokens: Mapping[str, Any] | str | None = None,
-        terms: Mapping[str, Any] | str | None = None,
-    ) -> None:
-        self.tokens, self.terms = _built("tokens", tokens), _built("terms", terms)
+    @checked
+    def __init__(self, tokens: Mapping[str, Any], terms: Mapping[str, Any]) -> None:
+        self.tokens = build_of(TOKENS, tokens, "data.text_features.tokens")
+        self.terms = build_of(TERMS, terms, "data.text_features.terms")
 
     @property
     def given(self) -> GivenTerms | None:
@@ -133,8 +127,8 @@ class JoinedFeatures:
             terms = self.terms.transform(texts)
         elif features is None:
             raise DataError(
-                "texts with features next to them expected (data.text_features.terms is 'given'), "
-                "found texts alone",
+                "the texts have no features next to them, which data.text_features.terms 'given' "
+                "needs",
                 where=where,
                 fix="name their file with --features or in the reader's option features",
             )
@@ -162,20 +156,18 @@ class JoinedFeatures:
             ConfigError: ``fit`` has not been called.
             UserError: the folder cannot be written.
         """
-        head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder, "set of text features") as scratch:
-            write_json(scratch / "features.json", head)
+        with saving(folder, self.name, self.settings()) as scratch:
             for name, part in self.parts.items():
                 part.save(scratch / name)
 
-    def _load(self, folder):
+    def _load(self, folder: Path) -> None:
         for name, part in self.parts.items():
-            loaded, path = load_of(_KINDS[name], folder / name), folder / name / "features.json"
-            if (loaded.name, _plain(loaded)) != (part.name, _plain(part)):
+            loaded = load_of(_KINDS[name], folder / name)
+            if (loaded.name, loaded.settings()) != (part.name, part.settings()):
                 raise DataError(
-                    f"the {name} that {folder / 'features.json'} describes expected, found others",
-                    where=path,
-                    fix="copy the run's text_features folder as a whole",
+                    f"these are not the {name} that {folder / 'features.json'} describes",
+                    where=folder / name / "features.json",
+                    fix=COPY_AGAIN,
                 )
             setattr(self, name, loaded)
 
@@ -183,22 +175,6 @@ class JoinedFeatures:
     def parts(self) -> dict[str, Any]:
         """The two parts by name."""
         return {"tokens": self.tokens, "terms": self.terms}
-
-
-def _plain(part):
-    """Settings as a file has them: tuples become lists."""
-    return json.loads(json_text(part.settings()))
-
-
-def _built(name, section):
-    if not isinstance(section, dict) or not isinstance(section.get("name"), str):
-        raise ConfigError(
-            f"a section with a name expected, found {section!r}",
-            where=f"{_SECTION}.{name}",
-            fix=f"choose one of: {', '.join(_KINDS[name])}",
-        )
-    with part_errors(name):
-        return build_of(_KINDS[name], section)
 
 
 def given_terms(features: Any) -> GivenTerms | None:

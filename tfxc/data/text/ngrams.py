@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge, Le
 
-from tfxc.core.arguments import COUNT, Integer, checked
+from tfxc.core.declared import Count, Natural
 from tfxc.core.errors import ConfigError
+from tfxc.data.text.base import check_fitted
 from tfxc.data.text.tokens import UNKNOWN, TokenRows, WordTokens
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import WORDS
@@ -15,7 +17,8 @@ from tfxc.ops.text.token_patterns import WORDS
 if TYPE_CHECKING:
     from tfxc.ops.text.ngrams import TextNgrams
 
-FNV_OFFSET, FNV_PRIME = 2166136261, 16777619
+FNV_OFFSET = 2166136261
+FNV_PRIME = 16777619
 WORD_FACTOR = 116049371
 _REMEMBERED = 1 << 20  # words
 
@@ -41,10 +44,10 @@ class FastTextTokens(WordTokens):
         ConfigError: an argument has an impossible value.
 
     Example:
-        >>> found = FastTextTokens(min_count=1, buckets=100).fit([["red fox"]])
-        >>> found.vocabulary(), found.num_features
+        >>> tokens = FastTextTokens(min_count=1, buckets=100).fit([["red fox"]])
+        >>> tokens.vocabulary(), tokens.num_features
         (['[PAD]', 'fox', 'red', '[UNK]'], 104)
-        >>> found.transform(["red hen"]).tokens.tolist()  # red, then "red hen"
+        >>> tokens.transform(["red hen"]).tokens.tolist()  # red, then "red hen"
         [2, 24]
 
     Reference: Bojanowski et al. 2017 (arXiv 1607.04606); Joulin et al. 2017 (arXiv 1607.01759).
@@ -52,36 +55,29 @@ class FastTextTokens(WordTokens):
 
     name = "fasttext"
 
-    @checked(
-        word_ngrams=COUNT, min_chars=Integer(0), max_chars=Integer(0), buckets=Integer(1, 2**30)
-    )
     def __init__(
         self,
-        max_length: int = 256,
-        min_count: int = 2,
+        max_length: Count = 256,
+        min_count: Count = 2,
         lowercase: bool = True,
         token_pattern: str = WORDS,
-        stop_words: Sequence[str] = (),
-        segmenter: str | None = None,
-        dictionary: Sequence[str] = (),
-        word_ngrams: int = 2,
-        min_chars: int = 0,
-        max_chars: int = 0,
-        buckets: int = 200_000,
+        stop_words: str | Sequence[str] = (),
+        segmenter: Literal["jieba"] | None = None,
+        dictionary: str | Sequence[str] = (),
+        word_ngrams: Count = 2,
+        min_chars: Natural = 0,
+        max_chars: Natural = 0,
+        buckets: Annotated[int, Ge(1), Le(2**30)] = 200_000,
     ) -> None:
         super().__init__(
             max_length, min_count, lowercase, token_pattern, stop_words, segmenter, dictionary
         )
         if (min_chars == 0) != (max_chars == 0) or min_chars > max_chars:
             raise ConfigError(
-                "min_chars and max_chars, the first not above the second, or 0 for both, expected, "
-                f"found {min_chars} and {max_chars}",
+                f"min_chars {min_chars} and max_chars {max_chars} are no range",
                 where="max_chars",
-                fix="e.g. 3 and 6",
+                fix="give a range such as 3 and 6, or 0 for both",
             )
-        own = {"word_ngrams": word_ngrams, "min_chars": min_chars, "max_chars": max_chars}
-        self._settings |= {**own, "buckets": buckets}
-        del self._settings["fill"]
         self._known: dict[str, tuple[int, np.ndarray]] = {}
 
     @property
@@ -90,60 +86,49 @@ class FastTextTokens(WordTokens):
         return False
 
     def transform(self, texts: Sequence[str]) -> TokenRows:
-        """``TokenRows`` of a list of texts, see the class.
-
-        Raises:
-            ConfigError: ``fit`` has not been called.
-        """
-        if self.num_features is None:
-            raise ConfigError("the text features have not been fitted", fix="call fit first")
-        found = self._words_of([self._prepared(text) for text in texts])
-        rows = [self._row(words) for words in found]
+        num_features = check_fitted(self.num_features)
+        word_lists = self._words_of([self._prepared(text) for text in texts])
+        rows = [self._row(words) for words in word_lists]
         indptr = bounds_of(np.fromiter(map(len, rows), np.int64, len(rows)))
         tokens = np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int32)
-        return TokenRows(indptr, tokens, self.num_features)
+        return TokenRows(indptr, tokens, num_features)
 
     def graph(self, folder: Path) -> "TextNgrams":
-        """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
         from tfxc.ops.text.ngrams import TextNgrams
 
         assert self._vocabulary is not None, "fit comes first"
         return TextNgrams(self.settings(), folder / "vocabulary.txt", len(self._vocabulary))
 
-    def _row(self, words):
+    def _row(self, words: Sequence[str]) -> np.ndarray:
         """The ids of one text."""
-        most, table = self._settings["max_length"], self._table
+        most = self._settings["max_length"]
         self.num_truncated += len(words) > most
         words = words[:most]
-        ids = np.array([table[word] for word in words if word in table], np.int32)
-        hashes, subwords = [], [ids]
-        for word in words:
-            number, ngrams = self._hashed(word)
-            hashes.append(number)
-            subwords.append(ngrams)
-        hashes, longest = np.array(hashes, np.uint32), self._settings["word_ngrams"]
-        ngrams = word_ngrams(hashes, longest) % np.uint64(self._settings["buckets"])
+        ids = np.array([self._table[word] for word in words if word in self._table], np.int32)
+        known = [self._hashed(word) for word in words]
+        hashes = np.array([word_hash for word_hash, _ in known], np.uint32)
+        ngrams = word_ngrams(hashes, self._settings["word_ngrams"])
+        ngrams = ngrams % np.uint64(self._settings["buckets"])
         first = len(self._vocabulary or ())
-        return np.concatenate([*subwords, first + ngrams.astype(np.int32)])
+        subwords = [subword_ids for _, subword_ids in known]
+        return np.concatenate([ids, *subwords, first + ngrams.astype(np.int32)])
 
-    def _hashed(self, word):
+    def _hashed(self, word: str) -> tuple[int, np.ndarray]:
         """A word's hash, and the ids of its n-grams of characters; words come again."""
         if word not in self._known:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            least, most = self._settings["min_chars"], self._settings["max_chars"]
-            hashes = np.array(subword_hashes(word, least, most), np.uint32)
-            ids = len(self._vocabulary or ()) + (hashes % self._settings["buckets"]).astype(
-                np.int64
-            )
-            self._known[word] = fnv1a(word.encode("utf-8", "replace")), ids.astype(np.int32)
+            hashes = subword_hashes(word, self._settings["min_chars"], self._settings["max_chars"])
+            places = np.array(hashes, np.uint32) % self._settings["buckets"]
+            ids = len(self._vocabulary or ()) + places.astype(np.int64)
+            self._known[word] = (fnv1a(word.encode("utf-8", "replace")), ids.astype(np.int32))
         return self._known[word]
 
     @property
-    def _after(self):
+    def _after(self) -> list[str]:
         return [UNKNOWN]
 
-    def _take(self, tokens):
+    def _take(self, tokens: list[str]) -> None:
         super()._take(tokens)
         self.num_features = len(tokens) + self._settings["buckets"]
         self._known.clear()
@@ -180,15 +165,15 @@ def subword_hashes(word: str, least: int, most: int) -> list[int]:
         True
     """
     parts = [character.encode("utf-8", "replace") for character in f"<{word}>"]
-    found = []
+    hashes = []
     for start in range(len(parts) if most else 0):
         state = FNV_OFFSET
         for length, part in enumerate(parts[start : start + most], 1):
             state = fnv1a(part, state)
             mark = length == 1 and start in (0, len(parts) - 1)
             if length >= least and not mark:
-                found.append((length, start, state))
-    return [state for _, _, state in sorted(found)]
+                hashes.append((length, start, state))
+    return [state for _, _, state in sorted(hashes)]
 
 
 def word_ngrams(hashes: np.ndarray, longest: int) -> np.ndarray:
@@ -207,10 +192,11 @@ def word_ngrams(hashes: np.ndarray, longest: int) -> np.ndarray:
         True
     """
     signed = hashes.astype(np.uint32).view(np.int32).astype(np.int64).view(np.uint64)
-    state, found = signed, [signed[:0]]
+    state = signed
+    ngrams = [signed[:0]]
     for length in range(1, longest):
         with np.errstate(over="ignore"):
             state = state[: max(len(signed) - length, 0)] * np.uint64(WORD_FACTOR)
             state = state + signed[length : length + len(state)]
-        found.append(state)
-    return np.concatenate(found)
+        ngrams.append(state)
+    return np.concatenate(ngrams)

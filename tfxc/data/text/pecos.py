@@ -7,34 +7,32 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.arguments import OneOf
+from tfxc.core.declared import Count, Share
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.reading import read_json, read_text
-from tfxc.data.text.base import (
-    Learner,
-    TextFeatures,
-    check_ngram_range,
-    known_terms,
-    read_terms,
-)
-from tfxc.data.text.terms import CutTexts, TermCounter, TermMatrix, cut_bags
+from tfxc.data.text.base import BagFeatures, Learner, Norm, known_terms, read_terms
+from tfxc.data.text.terms import CutTexts, TermCounter, TermCounts, TermMatrix, cut_bags
 from tfxc.ops.csr import unit_rows
+
+Analyzer = Literal["word", "char", "char_wb"]
+#: A range of lengths of n-grams, and what these are made of.
+Block = tuple[list[int], Analyzer]
 
 _LINE_BREAKS = re.compile(r"[\r\n]")
 # Of saved vectorisers.
-_ANALYZERS = {10: "word", 20: "char", 30: "char_wb"}
+_ANALYZERS: dict[int, Analyzer] = {10: "word", 20: "char", 30: "char_wb"}
 _SHARED = ("binary", "sublinear_tf", "max_length", "norm_p")
-_SINGLE = "one vectoriser, or several of the same settings over n-grams of different lengths"
 _COPY = "copy the whole vectoriser"
 
 
-class PecosTfidfFeatures(TextFeatures):
+class PecosTfidfFeatures(BagFeatures):
     """TF-IDF weighted n-grams of words or characters, as by the ``tfidf`` vectoriser of libpecos.
 
     A word is what is between spaces, case and punctuation kept; a line break counts as a
@@ -82,27 +80,38 @@ class PecosTfidfFeatures(TextFeatures):
 
     def __init__(
         self,
-        analyzer: str | Sequence[str] = "word",
-        ngram_range: Sequence[int | Sequence[int]] = (1, 1),
-        min_df: float = 1,
-        max_df: float = 1.0,
-        max_features: int | None = None,
+        analyzer: Analyzer | Sequence[Analyzer] = "word",
+        ngram_range: Sequence[Count] | Sequence[Sequence[Count]] = (1, 1),
+        min_df: Count | Share = 1,
+        max_df: Count | Share = 1.0,
+        max_features: Count | None = None,
         keep_frequent: bool = True,
         binary: bool = False,
         sublinear_tf: bool = False,
         use_idf: bool = True,
         smooth_idf: bool = True,
         add_one_idf: bool = False,
-        norm: str | None = "l2",
-        max_length: int | None = None,
+        norm: Norm = "l2",
+        max_length: Count | None = None,
     ) -> None:
-        super().__init__(
-            analyzer=analyzer, ngram_range=ngram_range, min_df=min_df, max_df=max_df,
-            max_features=max_features, keep_frequent=keep_frequent, binary=binary,
-            sublinear_tf=sublinear_tf, use_idf=use_idf, smooth_idf=smooth_idf,
-            add_one_idf=add_one_idf, norm=norm, max_length=max_length,
-        )  # fmt: skip
-        self._check_analyzers()
+        super().__init__()
+        names = self._settings["analyzer"]
+        ranges = self._settings["ngram_range"]
+        several = isinstance(ranges[0], list)
+        if not isinstance(names, str) and (not several or len(names) != len(ranges)):
+            raise ConfigError(
+                f"a list needs a range in ngram_range for each of its {len(names)} names",
+                where="analyzer",
+                fix="give one name, or one for each of several ranges",
+            )
+        for (first, first_name), (second, second_name) in itertools.combinations(self._blocks(), 2):
+            alike = (first_name == "word") == (second_name == "word")
+            if alike and first[0] <= second[1] and second[0] <= first[1]:
+                raise ConfigError(
+                    f"the ranges {first} and {second} overlap",
+                    where="ngram_range",
+                    fix="give ranges without common lengths",
+                )
         self._vocabulary: list[str] | None = None
         self._idf: np.ndarray | None = None
 
@@ -114,9 +123,8 @@ class PecosTfidfFeatures(TextFeatures):
         """
         counter = TermCounter()
 
-        def finish():
-            self._take(counter.counts())
-            return counter.ids(self._vocabulary, first=0, missing=-1)
+        def finish() -> np.ndarray:
+            return counter.ids(self._choose(counter.counts()), first=0, missing=-1)
 
         return Learner(counter.add, finish)
 
@@ -134,18 +142,20 @@ class PecosTfidfFeatures(TextFeatures):
         assert self.num_features is not None, "fit comes first"
         return self._weighted(known_terms(indptr, ids, values, self.num_features))
 
-    def _take(self, counts):
-        settings = self._settings
-        kept = [self._select(counts, *block) for block in self._blocks()]
-        kept = np.concatenate(kept).astype(np.int64)
-        if not kept.size:
+    def _choose(self, counts: TermCounts) -> list[str]:
+        """Chooses the vocabulary, and returns it."""
+        selected = [self._select(counts, *block) for block in self._blocks()]
+        columns = np.concatenate(selected).astype(np.int64)
+        if not columns.size:
             raise DataError(
                 f"none of {len(counts.terms):,} terms in {counts.num_texts:,} texts is left",
                 fix="lower min_df or raise max_df",
             )
-        documents = counts.documents[kept] + settings["smooth_idf"]
-        idf = np.maximum(np.log(counts.num_texts / documents), 0) + settings["add_one_idf"]
-        self.set_vocabulary([counts.terms[index] for index in kept], idf)
+        documents = counts.documents[columns] + self._settings["smooth_idf"]
+        idf = np.maximum(np.log(counts.num_texts / documents), 0) + self._settings["add_one_idf"]
+        vocabulary = [counts.terms[index] for index in columns]
+        self.set_vocabulary(vocabulary, idf)
+        return vocabulary
 
     def set_vocabulary(self, terms: Sequence[str], idf: np.ndarray | None) -> "PecosTfidfFeatures":
         """Takes a vocabulary and weights that were learned elsewhere; the columns keep their order.
@@ -162,7 +172,7 @@ class PecosTfidfFeatures(TextFeatures):
             DataError: a term is there twice, or its n-gram is of no range or of an earlier one.
         """
         if len(set(terms)) < len(terms):
-            raise DataError("distinct terms expected, found one twice")
+            raise DataError("the vocabulary holds a term twice")
         lengths = np.fromiter(map(_length, terms), np.int64, len(terms))
         of_characters = np.fromiter((term[:1] == " " for term in terms), bool, len(terms))
         blocks = np.full(len(terms), -1)
@@ -170,9 +180,10 @@ class PecosTfidfFeatures(TextFeatures):
             alike = of_characters == (analyzer != "word")
             blocks[alike & (lengths >= least) & (lengths <= most)] = block
         if (blocks < 0).any() or (np.diff(blocks) < 0).any():
-            raise DataError("terms in the order of the ranges of ngram_range expected")
+            raise DataError("the terms are not in the order of the ranges of ngram_range")
         self.blocks = np.searchsorted(blocks, range(1, len(self._blocks()))).tolist()
-        self._vocabulary, self._idf = list(terms), idf if self._settings["use_idf"] else None
+        self._vocabulary = list(terms)
+        self._idf = idf if self._settings["use_idf"] else None
         self.num_features = len(terms)
         self._cached_vectorizer = None
         return self
@@ -184,71 +195,47 @@ class PecosTfidfFeatures(TextFeatures):
     def idf(self) -> np.ndarray | None:
         return self._idf
 
-    def _checked_range(self, value):
-        if not all(isinstance(part, (list, tuple)) for part in value) or not len(value):
-            return check_ngram_range(value)
-        return tuple(map(check_ngram_range, value))
+    def _blocks(self) -> list[Block]:
+        """The blocks of columns."""
+        names = self._settings["analyzer"]
+        names = [names] * len(self._ranges) if isinstance(names, str) else names
+        return list(zip(self._ranges, names, strict=True))
 
-    def _check_analyzers(self):
-        """Refuses unknown analyzers, too many of them, and ranges that overlap."""
-        given, ranges = self._settings["analyzer"], self._settings["ngram_range"]
-        several = isinstance(ranges[0], tuple)
-        if not isinstance(given, str):
-            self._settings["analyzer"] = given = tuple(given)
-            if not several or len(given) != len(ranges):
-                raise ConfigError(
-                    "one name, or one for each of several ranges of ngram_range, expected, found "
-                    f"{len(given)} for {len(ranges) if several else 1}",
-                    where="analyzer",
-                )
-        for name in [given] if isinstance(given, str) else given:
-            OneOf(*_ANALYZERS.values()).check("analyzer", name)
-        for (one, first), (other, second) in itertools.combinations(self._blocks(), 2):
-            alike = (first == "word") == (second == "word")
-            if alike and one[0] <= other[1] and other[0] <= one[1]:
-                raise ConfigError(
-                    f"ranges that do not overlap expected, found {one} and {other}",
-                    where="ngram_range",
-                )
-
-    def _blocks(self):
-        """``((least, most), analyzer)`` of each block of columns."""
-        ranges, given = self._settings["ngram_range"], self._settings["analyzer"]
-        ranges = ranges if isinstance(ranges[0], tuple) else (ranges,)
-        names = [given] * len(ranges) if isinstance(given, str) else given
-        return list(zip(ranges, names, strict=True))
-
-    def _select(self, counts, lengths, analyzer):
+    def _select(self, counts: TermCounts, lengths: Sequence[int], analyzer: Analyzer) -> list[int]:
         """Indices of the terms of one block in the order of their columns."""
-        lowest, highest = (
-            _rounded(self._settings[key], counts.num_texts) for key in ("min_df", "max_df")
-        )
-        known = np.flatnonzero((counts.documents >= lowest) & (counts.documents <= highest))
-        found = []
-        for index in known.tolist():
+        bounds = []
+        for key in ("min_df", "max_df"):
+            bound = self._settings[key]
+            if isinstance(bound, float):  # PECOS holds shares in single precision, rounds halves up
+                bound = math.floor(float(np.float32(bound)) * counts.num_texts + 0.5)
+            bounds.append(bound)
+        within = (counts.documents >= bounds[0]) & (counts.documents <= bounds[1])
+        terms = []
+        for index in np.flatnonzero(within).tolist():
             term = counts.terms[index]
             length = _length(term)
             if lengths[0] <= length <= lengths[1] and (term[0] == " ") == (analyzer != "word"):
                 # Words are compared one by one: a space would count as a character of the first.
                 tokens = term if term[0] == " " else term.split(" ")
-                found.append((counts.documents[index], length, tokens, index))
-        found.sort()
-        most = self._settings["max_features"] or len(found)
-        found = found[-most:] if self._settings["keep_frequent"] else found[:most]
-        return [index for *_, index in found]
+                terms.append((counts.documents[index], length, tokens, index))
+        terms.sort()
+        most = self._settings["max_features"] or len(terms)
+        terms = terms[-most:] if self._settings["keep_frequent"] else terms[:most]
+        return [index for *_, index in terms]
 
-    def _terms(self, learning):
+    def _terms(self, learning: bool) -> Callable[[str], list[str]]:
         return functools.partial(
             _terms, blocks=self._blocks(), most=self._settings["max_length"], learning=learning
         )
 
-    def _build_vectorizer(self):
+    def _build_vectorizer(self) -> TermMatrix:
+        assert self._vocabulary is not None, "fit comes first"
         return TermMatrix(self._vocabulary, self._terms(learning=False))
 
-    def _rows(self, texts):
+    def _rows(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
         return self._weighted(super()._rows(texts))
 
-    def _weighted(self, rows):
+    def _weighted(self, rows: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
         if self._settings["binary"]:
             rows.data[:] = 1
         elif self._settings["sublinear_tf"]:
@@ -257,12 +244,12 @@ class PecosTfidfFeatures(TextFeatures):
             rows.data *= self._idf[rows.indices]
         norm = self._settings["norm"]
         if norm and self.blocks:
-            parts = itertools.pairwise([0, *self.blocks, self.num_features])
-            parts = [unit_rows(rows[:, begin:end], norm) for begin, end in parts]
+            bounds = itertools.pairwise([0, *self.blocks, self.num_features])
+            parts = [unit_rows(rows[:, begin:end], norm) for begin, end in bounds]
             rows = scipy.sparse.hstack(parts, format="csr")
         return unit_rows(rows, norm) if norm else rows
 
-    def _load(self, folder):
+    def _load(self, folder: Path) -> None:
         self.set_vocabulary(*read_terms(folder, self._settings["use_idf"]))
 
 
@@ -277,41 +264,35 @@ def split_at_blanks(text: str, most: int | None = None) -> list[str]:
     return words[:most]
 
 
-def _terms(text, blocks, most, learning):
+def _terms(text: str, blocks: Sequence[Block], most: int | None, learning: bool) -> list[str]:
     """The terms of a text, block by block.
 
     Args:
         text: string.
-        blocks: list of ``((least, most), analyzer)``.
+        blocks: ranges and what their n-grams are made of.
         most: words or characters to look at, or None.
         learning: whether ``"char_wb"`` takes single words with spaces around instead of the text.
     """
-    words, characters = split_at_blanks(text, most), _LINE_BREAKS.sub(" ", text)[:most]
-    found = []
+    words = split_at_blanks(text, most)
+    characters = _LINE_BREAKS.sub(" ", text)[:most]
+    terms = []
     for (shortest, longest), analyzer in blocks:
+        parts = [characters]
+        if learning and analyzer == "char_wb":
+            parts = [f" {word} " for word in characters.split(" ") if word]
         for n in range(shortest, longest + 1):
-            if analyzer == "word":
-                starts = range(len(words) - n + 1)
-                found += words if n == 1 else [" ".join(words[i : i + n]) for i in starts]
-                continue
-            alone = learning and analyzer == "char_wb"
-            parts = (
-                [f" {word} " for word in characters.split(" ") if word] if alone else [characters]
-            )
-            found += [f" {part[i : i + n]}" for part in parts for i in range(len(part) - n + 1)]
-    return found
+            if analyzer != "word":
+                terms += [f" {part[i : i + n]}" for part in parts for i in range(len(part) - n + 1)]
+            elif n == 1:
+                terms += words
+            else:
+                terms += [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return terms
 
 
-def _length(term):
+def _length(term: str) -> int:
     """Words or characters of a term."""
     return len(term) - 1 if term[:1] == " " else term.count(" ") + 1
-
-
-def _rounded(bound, num_texts):
-    """A number of documents; PECOS holds shares in single precision and rounds halves up."""
-    if not isinstance(bound, float):
-        return bound
-    return math.floor(float(np.float32(bound)) * num_texts + 0.5)
 
 
 def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
@@ -340,24 +321,43 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
         (1, 29443)
     """
     folder = Path(folder)
-    meta = _read(folder / "meta.json", "kwargs")
+    meta = _read_section(folder / "meta.json", "kwargs")
     count = meta.get("num_base_vect")
     if not isinstance(count, int) or count < 1:
-        raise DataError("the key num_base_vect expected, found none", where=folder / "meta.json")
+        raise DataError(
+            "num_base_vect is no number of vectorisers", where=folder / "meta.json", fix=_COPY
+        )
     bases = [folder / f"{number}.base" for number in range(count)]
-    settings = [_read(base / "vectorizer" / "config.json", "kwargs") for base in bases]
-    ranges = [found.get("ngram_range") for found in settings]
+    settings = [_read_section(base / "vectorizer" / "config.json", "kwargs") for base in bases]
+    ranges = [of_base.get("ngram_range") for of_base in settings]
     first = settings[0] | {"norm_p": f"l{meta.get('norm_p')}"}
-    for base, found in zip(bases, settings, strict=True):
-        compared = found if count > 1 else first
-        if any(compared.get(key) != first.get(key) for key in _SHARED):
-            raise DataError(f"{_SINGLE} expected, found others", where=base / "vectorizer")
-    analyzers = [_analyzer_of(base / "tokenizer" / "config.json") for base in bases]
-    terms, weights = [], []
-    for base, analyzer in zip(bases, analyzers, strict=True):
-        found, idf = _columns(base, analyzer)
-        terms += found
-        weights += idf
+    for base, of_base in zip(bases, settings, strict=True):
+        compared = of_base if count > 1 else first
+        differing = [key for key in _SHARED if compared.get(key) != first.get(key)]
+        if differing:
+            raise DataError(
+                f"this vectoriser has other settings than the first ({', '.join(differing)}), "
+                "which tfxc cannot represent",
+                where=base / "vectorizer",
+                fix="train vectorisers that differ in analyzer and ngram_range only",
+            )
+    analyzers = []
+    terms = []
+    weights = []
+    for base in bases:
+        path = base / "tokenizer" / "config.json"
+        kind = _read_section(path).get("token_type")
+        if not isinstance(kind, int) or kind not in _ANALYZERS:
+            raise DataError(
+                f"the token_type {kind!r} is none of words (10), characters (20) and characters "
+                "of words (30)",
+                where=path,
+                fix=_COPY,
+            )
+        analyzers.append(_ANALYZERS[kind])
+        for term, weight in _columns(base, _ANALYZERS[kind]):
+            terms.append(term)
+            weights.append(weight)
     try:
         features = PecosTfidfFeatures(
             analyzer=analyzers if len(set(analyzers)) > 1 else analyzers[0],
@@ -369,63 +369,67 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
         )
         return features.set_vocabulary(terms, np.array(weights))
     except (ConfigError, DataError, KeyError, TypeError) as error:
-        raise DataError(f"{_SINGLE} expected: {error}", where=folder) from error
-
-
-def _read(path, key=None):
-    try:
-        content = read_json(path, fix=_COPY)
-        content = content[key] if key else content
-        if isinstance(content, dict):
-            return content
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-    raise DataError("a vectoriser saved by PECOS expected", where=path)
-
-
-def _analyzer_of(path):
-    """What the tokens of a base vectoriser are."""
-    kind = _read(path).get("token_type")
-    if kind not in _ANALYZERS:
         raise DataError(
-            f"words, characters or characters of words as tokens expected, found {kind!r}",
-            where=path,
-            fix=_COPY,
-        )
-    return _ANALYZERS[kind]
+            f"this is no vectoriser that tfxc can represent ({error})",
+            where=folder,
+            fix="train one, or several of the same settings over n-grams of different lengths",
+        ) from error
 
 
-def _columns(base, analyzer):
+def _read_section(path: Path, key: str | None = None) -> dict[str, Any]:
+    content = read_json(path, fix=_COPY)
+    if key and isinstance(content, dict):
+        content = content.get(key)
+    if not isinstance(content, dict):
+        raise DataError("this is no file of a vectoriser of PECOS", where=path, fix=_COPY)
+    return content
+
+
+def _columns(base: Path, analyzer: Analyzer) -> list[tuple[str, float]]:
     """Terms and weights of a base vectoriser, by column."""
     start, between = ("", " ") if analyzer == "word" else (" ", "")
     path = base / "tokenizer" / "vocab.txt"
     words = {number: word for _, (number, word) in _lines(path, parts=2)}
     path = base / "vectorizer" / "tfidf-model.txt"
-    found = {}
+    columns = {}
     for line, (column, idf, length, ids) in _lines(path, parts=4):
         numbers = ids.split(" ")
         if length != str(len(numbers)) or not all(number in words for number in numbers):
-            raise DataError(f"{length} words of vocab.txt expected", where=f"{path}:{line}")
+            raise DataError(
+                f"the n-gram {ids!r} is not of {length} words of vocab.txt",
+                where=f"{path}:{line}",
+                fix=_COPY,
+            )
         term = start + between.join(words[number] for number in numbers)
         try:
-            found[int(column)] = term, float(idf)
+            columns[int(column)] = (term, float(idf))
         except ValueError as error:
-            raise DataError("a column and its weight expected", where=f"{path}:{line}") from error
-    if sorted(found) != list(range(len(found))):
-        raise DataError("columns without gaps expected", where=path)
-    columns = [found[column] for column in range(len(found))]
-    return [term for term, _ in columns], [idf for _, idf in columns]
+            raise DataError(
+                f"the column {column!r} or its weight {idf!r} is no number",
+                where=f"{path}:{line}",
+                fix=_COPY,
+            ) from error
+    if sorted(columns) != list(range(len(columns))):
+        raise DataError("columns are missing", where=path, fix=_COPY)
+    return [columns[column] for column in range(len(columns))]
 
 
-def _lines(path, parts):
+def _lines(path: Path, parts: int) -> Iterator[tuple[int, list[str]]]:
     """Number and parts of each line; the first line says how many follow."""
     content = read_text(path, fix=_COPY)
     head, *lines = content.split("\n")[:-1] or [""]
     if not head.isdecimal() or int(head) != len(lines):
-        raise DataError(f"{head or 'some'} lines expected, found {len(lines)}", where=path)
+        raise DataError(
+            f"the first line announces {head or 'no'} lines, but {len(lines)} follow",
+            where=path,
+            fix=_COPY,
+        )
     for number, line in enumerate(lines, 2):
-        found = line.split("\t", parts - 1)
-        if len(found) != parts:
-            raise DataError(f"{parts} parts with tabs between expected", where=f"{path}:{number}")
-        yield number, found
+        cells = line.split("\t", parts - 1)
+        if len(cells) != parts:
+            raise DataError(
+                f"the line has {len(cells)} parts with tabs between instead of {parts}",
+                where=f"{path}:{number}",
+                fix=_COPY,
+            )
+        yield number, cells

@@ -2,18 +2,17 @@
 
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
+from annotated_types import Ge
 
-from tfxc.core.arguments import Integer, checked
+from tfxc.core.declared import Natural
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.storage.files import write_json
-from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.kinds import TOKENS
-from tfxc.data.text.base import FILE_VERSION, Learner, fitted
+from tfxc.data.text.base import COPY_AGAIN, Learner, TextFeatures, check_fitted, saving
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
 from tfxc.data.text.terms import CutTexts
 from tfxc.data.text.tokens import TokenRows
@@ -22,6 +21,8 @@ from tfxc.pretrained.folder import open_folder
 from tfxc.pretrained.tokenizer_files import load_subwords, read_subwords, save_subwords
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from tfxc.ops.text.subwords import SubwordIds
     from tfxc.pretrained.tokenizer_files import Subwords
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _BATCH = 4096
 
 
-class PretrainedTokens:
+class PretrainedTokens(TextFeatures):
     """Subwords as a pretrained model was trained with, its special tokens around each text.
 
     There is little to learn from the texts: ``fit`` reads the folder. What was read is saved with
@@ -63,28 +64,18 @@ class PretrainedTokens:
 
     name = "pretrained"
     kind = TOKENS
-    num_features: int | None = None
-    idf = None
 
-    @checked(max_length=Integer(3), min_count=Integer(0))
     def __init__(
         self,
         folder: str | Path,
-        max_length: int = 128,
+        max_length: Annotated[int, Ge(3)] = 128,
         checksum: str | None = None,
-        min_count: int = 0,
+        min_count: Natural = 0,
     ) -> None:
-        self._settings: dict[str, Any] = {
-            "folder": folder, "max_length": max_length, "checksum": checksum,
-            "min_count": min_count,
-        }  # fmt: skip
+        super().__init__()
         self._subwords: Subwords | None = None
         self._where = folder
         self.num_truncated = 0
-
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments as a dict, after ``fit`` with the checksum."""
-        return dict(self._settings)
 
     @property
     def subwords(self) -> "Subwords | None":
@@ -95,9 +86,9 @@ class PretrainedTokens:
         """The list of pieces by id, None before ``fit``."""
         return None if self._subwords is None else vocabulary_of(self._subwords)
 
-    def fit(self, text_lists: Iterable[Sequence[str]]) -> "PretrainedTokens":
+    def fit(self, text_lists: Iterable[Sequence[str]]) -> Self:
         """Reads the folder; returns ``self``. The texts are read with ``min_count`` only."""
-        return fitted(self, text_lists)
+        return super().fit(text_lists)
 
     def learner(self) -> Learner | None:
         """Reads the folder; a ``tfxc.data.text.base.Learner`` with ``min_count``, else None."""
@@ -108,12 +99,20 @@ class PretrainedTokens:
         assert self.num_features is not None, "the folder has been read"
         counts = np.zeros(self.num_features, np.int64)
 
-        def add(cut):
+        def add(cut: CutTexts) -> np.ndarray:
             counts[:] += cut.totals
             return np.zeros(0, np.int32)
 
-        def finish():
-            self._leave_out_rare(counts)
+        def finish() -> np.ndarray:
+            assert self._subwords is not None, "the folder has been read"
+            kept = kept_ids(self._subwords, counts, self._settings["min_count"])
+            pruned = without(self._subwords, kept)
+            if "kept" not in pruned.settings:
+                pruned.settings["checksum"] = checksum(pruned)
+            self._subwords = pruned
+            self.num_features = len(kept)
+            self.num_truncated = 0
+            self.__dict__.pop("_in_graph", None)  # cuts into the pieces of before
             return np.zeros(0, np.int32)
 
         return Learner(add, finish)
@@ -129,31 +128,22 @@ class PretrainedTokens:
         totals = np.bincount(rows.tokens, minlength=rows.num_features)
         return CutTexts(rows.indptr, rows.tokens, None, [], None, totals)
 
-    def _leave_out_rare(self, counts):
-        kept = kept_ids(self._subwords, counts, self._settings["min_count"])
-        pruned = without(self._subwords, kept)
-        if "kept" not in pruned.settings:
-            pruned.settings["checksum"] = checksum(pruned)
-        self._subwords, self.num_features = pruned, len(kept)
-        self.num_truncated = 0
-        self.__dict__.pop("_in_graph", None)
-
     def transform(self, texts: Sequence[str]) -> TokenRows:
         """``TokenRows`` of a list of texts.
 
         Raises:
             ConfigError: ``fit`` has not been called, or tensorflow-text is missing.
         """
-        if self.num_features is None:
-            raise ConfigError("the text features have not been fitted", fix="call fit first")
-        lengths, tokens = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+        num_features = check_fitted(self.num_features)
+        lengths = [np.zeros(0, np.int64)]
+        tokens = [np.zeros(0, np.int32)]
         for first in range(0, len(texts), _BATCH):
-            found, sizes, num_truncated = self._in_graph(texts[first : first + _BATCH])
-            tokens.append(found.numpy())
+            ids, sizes, num_truncated = self._in_graph(texts[first : first + _BATCH])
+            tokens.append(ids.numpy())
             lengths.append(sizes.numpy())
             self.num_truncated += int(num_truncated)
         indptr = bounds_of(np.concatenate(lengths))
-        return TokenRows(indptr, np.concatenate(tokens), self.num_features)
+        return TokenRows(indptr, np.concatenate(tokens), num_features)
 
     def graph(self, folder: str | Path | None = None) -> "SubwordIds":
         """``tfxc.ops.text.subwords.SubwordIds``, which turns texts into the same ids in a graph.
@@ -183,14 +173,14 @@ class PretrainedTokens:
             ) from error
 
     @functools.cached_property
-    def _in_graph(self):
+    def _in_graph(self) -> "Callable[[Sequence[str]], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]":
         """Compiled function of texts -> ids, lengths, number of texts cut."""
         import tensorflow as tf
 
         ids = self.graph()
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-        def cut(texts):
+        def cut(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             ragged, num_truncated = ids.ragged(texts)
             return ragged.flat_values, ragged.row_lengths(), num_truncated
 
@@ -198,42 +188,34 @@ class PretrainedTokens:
         return lambda texts: cut([text.encode("utf-8", "replace") for text in texts])
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``features.json`` and what cuts the texts.
-
-        The folder is written atomically and replaces an existing one.
-
-        Raises:
-            ConfigError: ``fit`` has not been called.
-            UserError: the folder cannot be written.
-        """
-        if self._subwords is None:
-            raise ConfigError("the text features have not been fitted", fix="call fit first")
-        head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder, "set of text features") as scratch:
-            write_json(scratch / "features.json", head)
+        check_fitted(self.num_features)
+        assert self._subwords is not None, "it is fitted"
+        with saving(folder, self.name, self.settings()) as scratch:
             save_subwords(self._subwords, scratch)
 
-    def _load(self, folder):
+    def _load(self, folder: Path) -> None:
         try:
             self._take(load_subwords(folder), folder)
         except ConfigError as error:
-            raise DataError(error.problem, where=folder, fix=error.fix) from None
+            raise DataError(error.problem, where=folder, fix=COPY_AGAIN) from None
 
-    def _take(self, subwords, where):
-        # The digits among the settings are those of the whole vocabulary.
+    def _take(self, subwords: "Subwords", where: str | Path) -> None:
         self._where = where
-        own = subwords.settings.get("checksum")
-        found, expected = checksum(subwords), own or self._settings["checksum"]
-        if expected not in (None, found):
+        digits = checksum(subwords)
+        pruned = subwords.settings.get("checksum")
+        wanted = pruned or self._settings["checksum"]
+        if wanted not in (None, digits):
             raise ConfigError(
-                f"a vocabulary with checksum {expected} expected, found {found}",
+                f"the vocabulary has the checksum {digits} instead of {wanted}",
                 where=where,
                 fix="give the folder of the model the checksum was taken of, or remove checksum",
             )
-        self._settings["checksum"] = self._settings["checksum"] if own else found
-        self._subwords, self.num_features = subwords, len(vocabulary_of(subwords))
+        if not pruned:  # the digits among the settings are those of the whole vocabulary
+            self._settings["checksum"] = digits
+        self._subwords = subwords
+        self.num_features = len(vocabulary_of(subwords))
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "_in_graph"}
 
 

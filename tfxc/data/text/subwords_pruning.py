@@ -1,7 +1,8 @@
 """Subwords of a pretrained model without the pieces that the data does not need."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +16,8 @@ _MASKS = ("[MASK]", "<mask>")
 
 def ordered_pieces(subwords: "Subwords") -> list[str]:
     """All pieces by id, padding first."""
-    pieces, padding = list(subwords.pieces), subwords.settings["padding"]
+    pieces = list(subwords.pieces)
+    padding = subwords.settings["padding"]
     pieces[0], pieces[padding] = pieces[padding], pieces[0]
     return pieces
 
@@ -31,7 +33,8 @@ def kept_ids(subwords: "Subwords", counts: np.ndarray, min_count: int) -> np.nda
     Returns:
         int64, ascending.
     """
-    settings, pieces = subwords.settings, ordered_pieces(subwords)
+    settings = subwords.settings
+    pieces = ordered_pieces(subwords)
     special = [settings["unknown"], *settings["prefix"], *settings["suffix"]]
     stay = np.asarray(counts) >= min_count
     stay[[0, *(_id(settings, place) for place in special)]] = True
@@ -50,13 +53,14 @@ def without(subwords: "Subwords", kept: np.ndarray) -> "Subwords":
         subwords: as the model's folder has them.
         kept: see ``kept_ids``.
     """
-    settings, pieces = dict(subwords.settings), ordered_pieces(subwords)
+    settings = dict(subwords.settings)
+    pieces = ordered_pieces(subwords)
     if settings["kind"] != "wordpiece":
         settings["kept"] = kept.tolist()
         return dataclasses.replace(subwords, settings=settings)
     place = {number: new for new, number in enumerate(kept.tolist())}
 
-    def moved(number):
+    def moved(number: int) -> int:
         return place[_id(subwords.settings, number)]
 
     for name in ("prefix", "suffix"):
@@ -67,10 +71,11 @@ def without(subwords: "Subwords", kept: np.ndarray) -> "Subwords":
 
 def vocabulary_of(subwords: "Subwords") -> list[str]:
     """The pieces by id, padding first; of pruned subwords those that are left."""
-    pieces, kept = ordered_pieces(subwords), subwords.settings.get("kept")
+    pieces = ordered_pieces(subwords)
+    kept = subwords.settings.get("kept")
     return pieces if kept is None else [pieces[number] for number in kept]
 
 
-def _id(settings, place):
+def _id(settings: Mapping[str, Any], place: int) -> int:
     """The id of a place in the files: padding and 0 change theirs."""
     return {0: settings["padding"], settings["padding"]: 0}.get(place, place)

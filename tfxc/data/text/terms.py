@@ -47,9 +47,10 @@ class WordTerms:
     """
 
     def __init__(
-        self, token_pattern: str, ngram_range: tuple[int, int] = (1, 1), lowercase: bool = True
+        self, token_pattern: str, ngram_range: Sequence[int] = (1, 1), lowercase: bool = True
     ) -> None:
-        self._words, self._range = TokenPattern(token_pattern), ngram_range
+        self._words = TokenPattern(token_pattern)
+        self._range = ngram_range
         self._lowercase = lowercase
 
     def __call__(self, text: str) -> list[str]:
@@ -80,18 +81,21 @@ class TermMatrix:
 
     def __call__(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
         """Float32 CSR (texts, terms) with sorted indices."""
-        known, lengths = self._columns, []
-        columns, values = array.array("i"), array.array("f")
+        known = self._columns
+        lengths = []
+        columns = array.array("i")
+        values = array.array("f")
         for text in texts:
-            found = (known[term] for term in self._analyse(text) if term in known)
-            counts = collections.Counter(found)
+            counts = collections.Counter(
+                known[term] for term in self._analyse(text) if term in known
+            )
             columns.extend(counts)
             values.extend(counts.values())
             lengths.append(len(counts))
-        arrays = np.array(values), np.array(columns), bounds_of(lengths)
-        found = scipy.sparse.csr_matrix(arrays, (len(lengths), len(known)))
-        found.sort_indices()
-        return found
+        arrays = (np.array(values), np.array(columns), bounds_of(lengths))
+        rows = scipy.sparse.csr_matrix(arrays, (len(lengths), len(known)))
+        rows.sort_indices()
+        return rows
 
 
 @dataclasses.dataclass
@@ -174,15 +178,16 @@ def first_of_each(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """The first ``most`` entries of each list: bounds, entries, and how many lists were cut."""
     lengths = np.diff(indptr)
-    kept = np.arange(len(ids)) - np.repeat(indptr[:-1], lengths) < most
-    return bounds_of(np.minimum(lengths, most)), ids[kept], int((lengths > most).sum())
+    within = np.arange(len(ids)) - np.repeat(indptr[:-1], lengths) < most
+    return bounds_of(np.minimum(lengths, most)), ids[within], int((lengths > most).sum())
 
 
-def _numbered(term_lists):
+def _numbered(term_lists: Iterable[Sequence[str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Bounds, numbers (int32) and distinct terms of texts."""
     numbers: collections.defaultdict[str, int] = collections.defaultdict()
     numbers.default_factory = numbers.__len__
-    ids, lengths = array.array("i"), []
+    ids = array.array("i")
+    lengths = []
     for terms in term_lists:
         ids.extend(map(numbers.__getitem__, terms))
         lengths.append(len(terms))
@@ -203,14 +208,15 @@ class TermCounter:
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
-        self._documents = self._totals = np.zeros(0, np.int64)
+        self._documents = np.zeros(0, np.int64)
+        self._totals = np.zeros(0, np.int64)
         self._num_texts = 0
 
     def add(self, cut: CutTexts) -> np.ndarray:
         """Counts texts; returns int32 (terms,), the number of each of their terms among all."""
         known = self._numbers
-        found = (known.setdefault(term, len(known)) for term in cut.terms)
-        numbers = np.fromiter(found, np.int32, len(cut.terms))
+        terms = (known.setdefault(term, len(known)) for term in cut.terms)
+        numbers = np.fromiter(terms, np.int32, len(cut.terms))
         self._totals = _added(self._totals, numbers, cut.totals, len(known))
         if cut.documents is not None:
             self._documents = _added(self._documents, numbers, cut.documents, len(known))
@@ -232,14 +238,14 @@ class TermCounter:
             first: id of the first one.
             missing: id of those that are not among them.
         """
-        found = np.full(len(self._numbers), missing, np.int32)
+        ids = np.full(len(self._numbers), missing, np.int32)
         for number, term in enumerate(terms, first):
             if term in self._numbers:
-                found[self._numbers[term]] = number
-        return found
+                ids[self._numbers[term]] = number
+        return ids
 
 
-def _added(totals, numbers, counts, size):
+def _added(totals: np.ndarray, numbers: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:
     """``totals`` with counts added at distinct numbers; grown, with room to grow, if needed."""
     if size > len(totals):
         totals = np.concatenate([totals, np.zeros(size + size // 4 - len(totals), np.int64)])
@@ -270,7 +276,7 @@ def select_terms(
     )
     if highest < lowest:
         raise DataError(
-            f"max_df of at least min_df ({lowest:g} texts) expected, found {highest:g} texts",
+            f"max_df means {highest:g} texts, fewer than min_df ({lowest:g} texts)",
             fix="lower min_df or raise max_df",
         )
     kept = np.flatnonzero((counts.documents >= lowest) & (counts.documents <= highest))

@@ -4,20 +4,25 @@ import abc
 import dataclasses
 import functools
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tfxc.core.arguments import COUNT, OneOf, check_values, checked
+from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError, DataError, missing_package
 from tfxc.core.messages import NOTES
-from tfxc.core.storage.files import write_json
-from tfxc.core.storage.ownership import atomic_folder
-from tfxc.core.storage.reading import read_text
 from tfxc.data.kinds import TOKENS
-from tfxc.data.text.base import FILE_VERSION, Learner, fitted
+from tfxc.data.text.base import (
+    COPY_AGAIN,
+    Learner,
+    TextFeatures,
+    check_fitted,
+    read_lines,
+    saving,
+    write_lines,
+)
 from tfxc.data.text.terms import (
     CutTexts,
     TermCounter,
@@ -29,10 +34,14 @@ from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import WORDS, TokenPattern
 
 if TYPE_CHECKING:
+    import jieba
+
     from tfxc.ops.text.tokens import TextTokens
 
 
-PADDING, FILL, UNKNOWN = "[PAD]", "[FILL]", "[UNK]"
+PADDING = "[PAD]"
+FILL = "[FILL]"
+UNKNOWN = "[UNK]"
 _CODE_POINTS = 0x110000
 _LETTERS = TokenPattern(WORDS)
 _LINE_BREAKS = frozenset("\n\r")  # in no line of a vocabulary's file
@@ -58,7 +67,7 @@ class TokenRows:
         return len(self.indptr) - 1, self.num_features
 
 
-class TokenFeatures(abc.ABC):
+class TokenFeatures(TextFeatures):
     """Base of what turns texts into token ids by a vocabulary learned from the training texts.
 
     Id 0 is ``[PAD]``, which no text holds, the last id ``[UNK]``, any token that is not in the
@@ -81,55 +90,40 @@ class TokenFeatures(abc.ABC):
         ConfigError: an argument has an impossible value.
     """
 
-    name: str | None = None
     kind = TOKENS
-    num_features: int | None = None
-    idf = None
 
-    def __init__(self, **settings: Any) -> None:
-        check_values({"max_length": COUNT, "min_count": COUNT}, settings)
-        self._settings = settings
+    def __init__(self) -> None:
+        super().__init__()
         self._vocabulary: list[str] | None = None
         self._table: Any = None
         self.num_truncated = 0
 
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments as a dict."""
-        return dict(self._settings)
-
     def vocabulary(self) -> list[str] | None:
-        """The list of tokens by id, None before ``fit``."""
         return self._vocabulary
-
-    def fit(self, text_lists: Iterable[Sequence[str]]) -> "TokenFeatures":
-        """Learns the vocabulary.
-
-        Args:
-            text_lists: iterable of lists of texts, read once.
-
-        Returns:
-            ``self``.
-
-        Raises:
-            DataError: no token is left.
-        """
-        return fitted(self, text_lists)
 
     def learner(self) -> Learner:
         """The ``Learner`` of ``fit``."""
         counter = TermCounter()
 
-        def finish():
+        def finish() -> np.ndarray:
             counts = counter.counts()
-            self._choose(counts.terms, counts.totals)
-            return counter.ids(self._learnt, first=1, missing=self.num_features - 1)
+            places = [
+                index
+                for index in np.argsort(-counts.totals, kind="stable")
+                if counts.totals[index] >= self._settings["min_count"]
+                and not _LINE_BREAKS & set(counts.terms[index])
+            ]
+            if not places:
+                raise DataError(
+                    f"none of {len(counts.terms):,} tokens is left",
+                    fix="lower min_count or check the texts",
+                )
+            tokens = [counts.terms[index] for index in places]
+            self.use_vocabulary(tokens)
+            assert self.num_features is not None, "that of the vocabulary"
+            return counter.ids(tokens, first=1, missing=self.num_features - 1)
 
         return Learner(counter.add, finish)
-
-    @property
-    def cuts_once(self) -> bool:
-        """Whether ``rows_of`` makes the rows of texts from what ``cut`` has found in them."""
-        return True
 
     def cut(self, texts: Sequence[str]) -> CutTexts:
         """What a ``Learner`` learns from; it depends on the settings alone."""
@@ -144,20 +138,11 @@ class TokenFeatures(abc.ABC):
         assert self.num_features is not None, "fit comes first"
         if not self._settings["fill"]:
             return TokenRows(indptr, ids, self.num_features)
-        count, most = len(indptr) - 1, self._settings["max_length"]
+        count = len(indptr) - 1
+        most = self._settings["max_length"]
         filled = np.full((count, most), self.num_features - 2, np.int32)
         filled[np.arange(most) < np.diff(indptr)[:, None]] = ids
         return TokenRows(np.arange(count + 1) * most, filled.ravel(), self.num_features)
-
-    def _choose(self, tokens, counts):
-        least = self._settings["min_count"]
-        kept = [index for index in np.argsort(-counts, kind="stable")
-                if counts[index] >= least and not _LINE_BREAKS & set(tokens[index])]  # fmt: skip
-        if not kept:
-            raise DataError(
-                f"none of {len(tokens):,} tokens is left", fix="lower min_count or check the texts"
-            )
-        self.use_vocabulary([tokens[index] for index in kept])
 
     def use_vocabulary(self, tokens: Sequence[str]) -> "TokenFeatures":
         """Takes the tokens from elsewhere, instead of ``fit``.
@@ -176,13 +161,8 @@ class TokenFeatures(abc.ABC):
         return self
 
     def transform(self, texts: Sequence[str]) -> "TokenRows":
-        """``TokenRows`` of a list of texts.
-
-        Raises:
-            ConfigError: ``fit`` has not been called.
-        """
-        if self.num_features is None:
-            raise ConfigError("the text features have not been fitted", fix="call fit first")
+        """``TokenRows`` of a list of texts."""
+        check_fitted(self.num_features)
         lengths, tokens = self._ids([self._prepared(text) for text in texts])
         most = self._settings["max_length"]
         indptr, tokens, truncated = first_of_each(bounds_of(lengths), tokens, most)
@@ -190,7 +170,6 @@ class TokenFeatures(abc.ABC):
         return self.rows_of(indptr, tokens)
 
     def graph(self, folder: Path) -> "TextTokens":
-        """What turns texts into the same features in a graph; see ``TextFeatures.graph``."""
         from tfxc.ops.text.tokens import TextTokens
 
         assert self.name is not None and self.num_features is not None, "fit comes first"
@@ -198,62 +177,47 @@ class TokenFeatures(abc.ABC):
         return TextTokens(self.name, self.settings(), vocabulary, self.num_features)
 
     def save(self, folder: str | Path) -> None:
-        """Writes ``features.json`` and ``vocabulary.txt``, one token per line.
-
-        The folder is written atomically and replaces an existing one.
-
-        Raises:
-            UserError: the folder cannot be written.
-        """
+        """Writes ``features.json`` and ``vocabulary.txt``, one token per line."""
         assert self._vocabulary is not None, "fit comes first"
-        head = {"version": FILE_VERSION, "name": self.name, "settings": self.settings()}
-        with atomic_folder(folder, "set of text features") as scratch:
-            write_json(scratch / "features.json", head)
-            lines = "".join(f"{token}\n" for token in self._vocabulary)
-            (scratch / "vocabulary.txt").write_bytes(lines.encode("utf-8"))
+        with saving(folder, self.name, self.settings()) as scratch:
+            write_lines(scratch / "vocabulary.txt", self._vocabulary)
 
-    def _load(self, folder):
+    def _load(self, folder: Path) -> None:
         path = folder / "vocabulary.txt"
-        fix = "copy the run's text_features folder as a whole, or train again"
-        tokens = read_text(path, fix=fix).split("\n")[:-1]
+        tokens = read_lines(path)
         last = len(self._after)
         if len(tokens) < 1 + last or tokens[0] != PADDING or tokens[-last:] != self._after:
             raise DataError(
-                f"a vocabulary from {PADDING} to {' and '.join(self._after)} expected, found "
-                "something else",
+                f"the vocabulary does not go from {PADDING} to {' and '.join(self._after)}",
                 where=path,
-                fix="copy the run's text_features folder as a whole",
+                fix=COPY_AGAIN,
             )
         self._take(tokens)
 
-    def _take(self, tokens):
-        self._vocabulary, self.num_features = tokens, len(tokens)
-        self._table = self._make_table(self._learnt)
+    def _take(self, tokens: list[str]) -> None:
+        self._vocabulary = tokens
+        self.num_features = len(tokens)
+        self._table = self._make_table(tokens[1 : -len(self._after)])
 
     @property
-    def _after(self):
+    def _after(self) -> list[str]:
         """The names after the tokens."""
         return [FILL, UNKNOWN] if self._settings["fill"] else [UNKNOWN]
 
-    @property
-    def _learnt(self):
-        """The tokens whose ids are 1, 2 and so on."""
-        return self._vocabulary[1 : -len(self._after)]
-
-    def _prepared(self, text):
+    def _prepared(self, text: str) -> str:
         """The text as it is cut into tokens."""
         return text.lower() if self._settings["lowercase"] else text
 
     @abc.abstractmethod
-    def _cut(self, texts):
+    def _cut(self, texts: Sequence[str]) -> CutTexts:
         """``CutTexts`` of prepared texts."""
 
     @abc.abstractmethod
-    def _make_table(self, tokens):
+    def _make_table(self, tokens: Sequence[str]) -> Any:
         """What ``_ids`` looks tokens up in, those with the ids 1, 2 and so on."""
 
     @abc.abstractmethod
-    def _ids(self, texts):
+    def _ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Number of tokens of each prepared text, int64 (n,), and the ids of all, int32."""
 
 
@@ -280,8 +244,8 @@ class CharacterTokens(TokenFeatures):
 
     def __init__(
         self,
-        max_length: int = 256,
-        min_count: int = 1,
+        max_length: Count = 256,
+        min_count: Count = 1,
         lowercase: bool | None = None,
         letters_only: bool = False,
         raw: bool = False,
@@ -289,20 +253,14 @@ class CharacterTokens(TokenFeatures):
     ) -> None:
         if raw and letters_only:
             raise ConfigError(
-                "either raw or letters_only expected, found both",
+                "letters_only cannot be combined with raw",
                 where="letters_only",
                 fix="remove it: characters that the vocabulary lacks are [UNK]",
             )
-        super().__init__(
-            max_length=max_length,
-            min_count=min_count,
-            lowercase=not raw if lowercase is None else lowercase,
-            letters_only=letters_only,
-            raw=raw,
-            fill=fill,
-        )
+        super().__init__()
+        self._settings["lowercase"] = not raw if lowercase is None else lowercase
 
-    def _prepared(self, text):
+    def _prepared(self, text: str) -> str:
         text = super()._prepared(text)
         if self._settings["raw"]:
             return text.replace("\0", " ")
@@ -310,29 +268,30 @@ class CharacterTokens(TokenFeatures):
             return " ".join(_LETTERS(text.replace("_", " ")))
         return " ".join(text.replace("\0", " ").split())
 
-    def _cut(self, texts):
+    def _cut(self, texts: Sequence[str]) -> CutTexts:
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         points, ids = np.unique(_code_points(texts), return_inverse=True)
         terms = [chr(point) for point in points.tolist()]
         most = self._settings["max_length"]
         return cut_numbers(bounds_of(lengths), ids.astype(np.int32), terms, most)
 
-    def _make_table(self, tokens):
+    def _make_table(self, tokens: Sequence[str]) -> np.ndarray:
+        assert self.num_features is not None, "that of the vocabulary"
         table = np.full(_CODE_POINTS, self.num_features - 1, np.int32)
         table[[ord(token) for token in tokens]] = np.arange(1, len(tokens) + 1)
         return table
 
-    def _ids(self, texts):
+    def _ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         return lengths, self._table[_code_points(texts)]
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_table": None}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self._vocabulary is not None:
-            self._table = self._make_table(self._learnt)
+            self._take(self._vocabulary)
 
 
 class WordTokens(TokenFeatures):
@@ -358,60 +317,72 @@ class WordTokens(TokenFeatures):
 
     name = "words"
 
-    @checked(segmenter=OneOf(None, "jieba"))
     def __init__(
         self,
-        max_length: int = 256,
-        min_count: int = 2,
+        max_length: Count = 256,
+        min_count: Count = 2,
         lowercase: bool = True,
         token_pattern: str = WORDS,
-        stop_words: Sequence[str] = (),
-        segmenter: str | None = None,
-        dictionary: Sequence[str] = (),
+        stop_words: str | Sequence[str] = (),
+        segmenter: Literal["jieba"] | None = None,
+        dictionary: str | Sequence[str] = (),
         fill: bool = False,
     ) -> None:
+        super().__init__()
         TokenPattern(token_pattern)
-        if dictionary and segmenter is None:
+        if self._settings["dictionary"] and segmenter is None:
             raise ConfigError(
-                "a segmenter expected with a dictionary, found none",
+                "a dictionary has no effect without a segmenter",
                 where="dictionary",
                 fix="add segmenter 'jieba', or remove the dictionary",
             )
-        super().__init__(
-            max_length=max_length,
-            min_count=min_count,
-            lowercase=lowercase,
-            token_pattern=token_pattern,
-            stop_words=sorted(set(_words_of(stop_words, "stop_words", str.split))),
-            segmenter=segmenter,
-            dictionary=_words_of(dictionary, "dictionary", str.splitlines),
-            fill=fill,
-        )
-        self._stop_words = frozenset(self._settings["stop_words"])
+        self._stop_words = frozenset(self._listed("stop_words", str.split))
+        self._settings["stop_words"] = sorted(self._stop_words)
+        self._settings["dictionary"] = self._listed("dictionary", str.splitlines)
 
-    def _prepared(self, text):
+    def _listed(self, name: str, words_in: Callable[[str], list[str]]) -> list[str]:
+        """The words of an argument or, by ``words_in`` of its content, of the file it names."""
+        words = self._settings[name]
+        if isinstance(words, str):
+            try:
+                with open(words, encoding="utf-8-sig") as stream:
+                    return [word for word in words_in(stream.read()) if word.strip()]
+            except (OSError, UnicodeError) as error:
+                raise ConfigError(
+                    f"{words!r} cannot be read as a file of words ({error})",
+                    where=name,
+                    fix="give a list of words, or a file with one per line",
+                ) from None
+        if not all(word.strip() for word in words):
+            raise ConfigError("a word of the list is blank", where=name, fix="remove it")
+        return words
+
+    def _prepared(self, text: str) -> str:
         text = super()._prepared(text)
         if self._settings["segmenter"] is None:
             return text
         # Other white space at the ends is a token of its own, as in text_classifier_torch.
         return " ".join(_jieba(tuple(self._settings["dictionary"])).cut(text.strip(" ")))
 
-    def _cut(self, texts):
+    def _cut(self, texts: Sequence[str]) -> CutTexts:
         return cut_sequences(self._words_of(texts), self._settings["max_length"])
 
-    def _words_of(self, texts):
+    def _words_of(self, texts: Sequence[str]) -> list[list[str]]:
         """Lists of the words of prepared texts that count."""
-        words, left_out = TokenPattern(self._settings["token_pattern"]).of(texts), self._stop_words
+        word_lists = TokenPattern(self._settings["token_pattern"]).of(texts)
+        left_out = self._stop_words
         if not left_out:
-            return words
-        return [[word for word in found if word not in left_out] for found in words]
+            return word_lists
+        return [[word for word in words if word not in left_out] for words in word_lists]
 
-    def _make_table(self, tokens):
+    def _make_table(self, tokens: Sequence[str]) -> dict[str, int]:
         return {token: number for number, token in enumerate(tokens, 1)}
 
-    def _ids(self, texts):
-        table, unknown = self._table, self.num_features - 1
-        rows = [[table.get(word, unknown) for word in found] for found in self._words_of(texts)]
+    def _ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        assert self.num_features is not None, "fit comes first"
+        table = self._table
+        unknown = self.num_features - 1
+        rows = [[table.get(word, unknown) for word in words] for words in self._words_of(texts)]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return lengths, np.fromiter((i for row in rows for i in row), np.int32, lengths.sum())
 
@@ -426,41 +397,25 @@ def report_truncated(features: Any, cut: int, count: int, split: str) -> None:
         split: its name.
     """
     if cut:
-        part, settings = features.kind.component_named(TOKENS.name), features.settings()
-        settings = settings if part is None else settings[part]
+        part = features.kind.component_named(TOKENS.name)
+        settings = features.settings() if part is None else features.settings()[part]
         NOTES.info(
             f"{split}: {cut:,} of {count:,} texts were cut off after {settings['max_length']:,} "
             f"tokens (data.text_features.{'' if part is None else f'{part}.'}max_length)"
         )
 
 
-def _code_points(texts):
+def _code_points(texts: Sequence[str]) -> np.ndarray:
     return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
-def _words_of(given, where, words_in):
-    """The words of a list or, by ``words_in`` of its content, of a file."""
-    if isinstance(given, str):
-        try:
-            with open(given, encoding="utf-8-sig") as stream:
-                given = words_in(stream.read())
-        except (OSError, UnicodeError) as error:
-            raise ConfigError(
-                f"a file with one word per line expected ({error})", where=where
-            ) from None
-        given = [line for line in given if line.strip()]
-    if not all(isinstance(word, str) and word.strip() for word in given):
-        raise ConfigError("a list of words or a file's path expected", where=where)
-    return list(given)
-
-
 @functools.lru_cache(maxsize=4)
-def _jieba(dictionary):
+def _jieba(dictionary: tuple[str, ...]) -> "jieba.Tokenizer":
     """A segmenter of its own, so that no other one learns the words."""
     with missing_package("zh", where="segmenter"):
         import jieba
     jieba.setLogLevel("WARNING")
-    found = jieba.Tokenizer()
+    segmenter = jieba.Tokenizer()
     if dictionary:
-        found.load_userdict(io.StringIO("\n".join(dictionary)))
-    return found
+        segmenter.load_userdict(io.StringIO("\n".join(dictionary)))
+    return segmenter

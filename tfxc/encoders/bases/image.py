@@ -87,7 +87,7 @@ class ImageEncoder(Encoder):
         """Length of an output vector."""
         raise TypeError(f"{type(self).__name__} must define dim")
 
-    def build(self, _input_shape: Any = None) -> None:
+    def build(self, _input_shape: object = None) -> None:
         """Makes the network."""
         self.network = self.make_network()
 
@@ -117,6 +117,6 @@ class ImageEncoder(Encoder):
         """The network's layers with weights in the order in which ``make_network`` makes them."""
         return [] if self._layer_factory is None else self._layer_factory.weighted
 
-    def compute_output_shape(self, _input_shape: Any) -> tuple[None, int]:
+    def compute_output_shape(self, _input_shape: object) -> tuple[None, int]:
         """(batch, dim)."""
         return (None, self.dim)

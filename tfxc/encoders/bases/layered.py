@@ -129,8 +129,9 @@ class LayeredEncoder(TokenEncoder):
         """
         if type(teacher) is not type(self) or len(layers) != self.depth:
             raise ValueError(
-                f"{len(layers)} layers of a {type(teacher).__name__} cannot start {self.depth} of "
-                f"a {type(self).__name__}; give one layer of the same kind for each"
+                f"a {type(self).__name__} with {self.depth} layers cannot start from "
+                f"{len(layers)} of a {type(teacher).__name__}; give one for each, of the same kind "
+                "of network"
             )
         for layer in layers:
             if not 1 <= layer <= teacher.depth:

@@ -26,7 +26,7 @@ class Repeated(Encoder):
         self.encoders = list(encoders)
         self.compilable = all(encoder.compilable for encoder in self.encoders)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: object = None) -> None:
         """Builds each encoder."""
         for encoder in self.encoders:
             if not encoder.built:

@@ -73,27 +73,25 @@ class BidirectionalLSTM(keras.layers.Layer):
 
     def call(self, x: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """States of all words."""
-        states = [self._states(x, lengths, direction) for direction in (0, 1)]
-        return tf.cast(tf.concat(states, axis=2), self.compute_dtype)
-
-    def _states(self, x: tf.Tensor, lengths: tf.Tensor, direction: int) -> tf.Tensor:
-        """States of one direction (1 is backwards), float32 (batch, length, hidden_dim)."""
         batch = tf.shape(x)[0]
         length = tf.shape(x)[1]
-        kernel = tf.cast(self.kernels[direction].value, x.dtype)
-        # Which word each step reads, int32 (batch, length); the order is its own inverse.
-        order = tf.broadcast_to(tf.range(length), tf.stack([batch, length]))
-        if direction == 1:
-            order = tf.where(order < lengths[:, None], lengths[:, None] - 1 - order, order)
-        into = tf.transpose(tf.range(batch)[:, None] * length + order)
-        back = order * batch + tf.range(batch)[:, None]
-        words = _rearranged(tf.reshape(x, [-1, x.shape[2]]), into, back)
-        products = tf.cast(tf.matmul(words, kernel), tf.float32) + self.biases[direction].value
-        gates = tf.reshape(products, tf.stack([length, batch, 4 * self.hidden_dim]))
-        recurrent = tf.convert_to_tensor(self.recurrent_kernels[direction].value)
-        states = _recur(gates, recurrent)
-        states = _rearranged(tf.reshape(states, [-1, self.hidden_dim]), back, into)
-        return tf.reshape(states, tf.stack([batch, length, self.hidden_dim]))
+        # Which word each step reads, int32 (batch, length); each order is its own inverse.
+        forwards = tf.broadcast_to(tf.range(length), tf.stack([batch, length]))
+        is_word = forwards < lengths[:, None]
+        backwards = tf.where(is_word, lengths[:, None] - 1 - forwards, forwards)
+        states_of_both = []
+        for direction, order in enumerate((forwards, backwards)):
+            kernel = tf.cast(self.kernels[direction].value, x.dtype)
+            into = tf.transpose(tf.range(batch)[:, None] * length + order)
+            back = order * batch + tf.range(batch)[:, None]
+            words = _rearranged(tf.reshape(x, [-1, x.shape[2]]), into, back)
+            products = tf.cast(tf.matmul(words, kernel), tf.float32) + self.biases[direction].value
+            gates = tf.reshape(products, tf.stack([length, batch, 4 * self.hidden_dim]))
+            recurrent = tf.convert_to_tensor(self.recurrent_kernels[direction].value)
+            states = tf.reshape(_recur(gates, recurrent), [-1, self.hidden_dim])
+            states = _rearranged(states, back, into)
+            states_of_both.append(tf.reshape(states, tf.stack([batch, length, self.hidden_dim])))
+        return tf.cast(tf.concat(states_of_both, axis=2), self.compute_dtype)
 
 
 def lstm_layers(encoder: "TokenEncoder", input_dim: int) -> "list[BidirectionalLSTM]":

@@ -21,7 +21,7 @@ import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,17 @@ _SMALLEST = 1000 * np.finfo(np.float32).tiny
 # What JSON leaves as it is: controls, separators of lines, what reorders text, halves of pairs.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# What NumPy raises over a damaged file.
+_DAMAGED_ARRAY = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Problem(ValueError):
@@ -89,20 +100,19 @@ class Predictor:
         """
         inputs = self._inputs(examples)
         if self.about["batch"] == 1:
-            parts = [self._run(one) for one in _single(inputs)]
+            parts = [self._run(single) for single in _single(inputs)]
             empty = [np.zeros((0, self.about["k"]), kind) for kind in (np.int32, np.float32)]
             ids, scores = (np.concatenate(part) for part in zip(empty, *parts, strict=True))
         else:
             ids, scores = self._run(inputs)
         answers = []
         for row, values in zip(ids[:, :k].tolist(), scores[:, :k].tolist(), strict=True):
-            found = [
-                (self._names[i], value) for i, value in zip(row, values, strict=True) if i >= 0
-            ]
-            answers.append(Prediction([n for n, _ in found], [value for _, value in found]))
+            pairs = [(i, score) for i, score in zip(row, values, strict=True) if i >= 0]
+            labels = [self._names[i] for i, _ in pairs]
+            answers.append(Prediction(labels, [score for _, score in pairs]))
         return answers
 
-    def _converter(self, folder):
+    def _converter(self, folder: Path) -> Callable[[Any], Inputs]:
         """Function of examples -> the model's inputs."""
         kind = self.about["input_kind"]
         if kind == "text":
@@ -120,7 +130,7 @@ class Predictor:
         return lambda examples: {"images" if kind == "image" else "features": examples}
 
 
-def _check_files(folder):
+def _check_files(folder: Path) -> None:
     """Compares every file with what the export has recorded of it in ``checksums.json``."""
     again = "Copy the whole folder again, or export again"
     path = folder / "checksums.json"
@@ -129,37 +139,50 @@ def _check_files(folder):
         files = content["files"]
         digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
         whole = digest == content["sha256"]
+        for name, entry in files.items() if whole else ():
+            path = folder / name
+            hasher = hashlib.sha256()
+            with open(path, "rb") as stream:
+                while block := stream.read(1 << 20):
+                    hasher.update(block)
+            if hasher.hexdigest() != entry["sha256"]:
+                raise Problem(f"{path}: changed or damaged since the export. {again}")
+    except Problem:
+        raise
     except OSError as error:
         raise Problem(f"{path}: cannot be read ({error.strerror}). {again}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
         raise Problem(f"{path}: damaged. {again}")
-    for name, entry in files.items():
-        found = hashlib.sha256()
-        try:
-            with open(folder / name, "rb") as stream:
-                while block := stream.read(1 << 20):
-                    found.update(block)
-        except OSError as error:
-            raise Problem(f"{folder / name}: cannot be read ({error.strerror}). {again}") from None
-        if found.hexdigest() != entry["sha256"]:
-            raise Problem(f"{folder / name}: changed or damaged since the export. {again}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Answers all files and returns the exit code."""
-    options = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="- reads standard input")
+    parser.add_argument("--k", type=int, help="labels per example (default: all exported)")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="examples at a time (default: %(default)s)"
+    )
+    options = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     try:
         predictor = Predictor()
-        _check_k(options.k, predictor.about["k"])
+        most = predictor.about["k"]
+        if options.k is not None and not 1 <= options.k <= most:
+            raise Problem(
+                f"--k: {options.k} is not from 1 to {most}, the number of labels that were "
+                "exported. Lower it, or export again with a larger --k"
+            )
         for names, examples in _batches(options.files, predictor.about, options.batch_size):
-            for place, found in enumerate(predictor(examples, options.k)):
+            for place, prediction in enumerate(predictor(examples, options.k)):
                 answer: dict[str, Any] = {"name": names[place]} if names else {}
-                answer["labels"] = found.labels
-                answer["scores"] = [round(score, 6) for score in found.scores]
+                answer["labels"] = prediction.labels
+                answer["scores"] = [round(score, 6) for score in prediction.scores]
                 print(json_line(answer), flush=True)
     except Problem as problem:
         print(f"predict.py: {problem}", file=sys.stderr)
@@ -173,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def json_line(answer: dict[str, Any]) -> str:
     """JSON that can be printed: other scripts readable, what would steer a terminal escaped."""
     text = json.dumps(answer, ensure_ascii=False)
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def read_texts(path: str) -> Iterator[str]:
@@ -192,7 +215,7 @@ def read_texts(path: str) -> Iterator[str]:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise Problem(
-                    f"{path}:{number}: UTF-8 expected, found {error.reason}. Convert the file"
+                    f"{path}:{number}: the line is not UTF-8 ({error.reason}). Convert the file"
                 ) from None
 
 
@@ -220,9 +243,9 @@ def read_png(content: bytes) -> np.ndarray | None:
     place = len(_PNG)
     while place + 8 <= len(content):
         (size,) = struct.unpack(">I", content[place : place + 4])
-        name, start = content[place + 4 : place + 8], place + 8
-        chunks[name] = chunks.get(name, b"") + content[start : start + size]
-        place = start + size + 4
+        name = content[place + 4 : place + 8]
+        chunks[name] = chunks.get(name, b"") + content[place + 8 : place + 8 + size]
+        place += size + 12
     try:
         width, height, depth, colour, _, _, laced = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
         raw = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8)
@@ -249,10 +272,10 @@ def fit(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """
     height, width, channels = shape
     image = with_channels(image, channels)
-    found = np.array(image.shape[:2], np.float64)
-    scale = (np.array([height, width]) / found).max()
-    size = np.maximum(np.round(scale * found).astype(int), [height, width])
-    if (size != found).any():
+    old = np.array(image.shape[:2], np.float64)
+    scale = (np.array([height, width]) / old).max()
+    size = np.maximum(np.round(scale * old).astype(int), [height, width])
+    if (size != old).any():
         image = resized(image, size)
     top, left = (size - [height, width]) // 2
     return image[top : top + height, left : left + width]
@@ -277,7 +300,7 @@ def resized(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
 
 
-def _mixing(old, new):
+def _mixing(old: int, new: int) -> np.ndarray:
     """Share of every old row in every new one, float32 (new, old)."""
     step = np.float32(1) / (np.float32(new) / np.float32(old))
     reach = max(step, np.float32(1))
@@ -287,7 +310,7 @@ def _mixing(old, new):
     return shares / np.maximum(shares.sum(axis=1, keepdims=True), _SMALLEST)
 
 
-def _unfiltered(raw, step):
+def _unfiltered(raw: np.ndarray, step: int) -> np.ndarray:
     """Rows of bytes out of those of a PNG, each after the number of its filter."""
     rows = np.zeros((len(raw), raw.shape[1] - 1), np.uint8)
     above = np.zeros(raw.shape[1] - 1, np.uint8)
@@ -299,11 +322,12 @@ def _unfiltered(raw, step):
             line = line + above
         elif kind > 2:
             line = _predicted(kind, line.tolist(), above.tolist(), step)
-        rows[row] = above = np.asarray(line, np.uint8)
+        above = np.asarray(line, np.uint8)
+        rows[row] = above
     return rows
 
 
-def _predicted(kind, line, above, step):
+def _predicted(kind: int, line: list[int], above: list[int], step: int) -> list[int]:
     """A row filtered by the average of the pixels to the left and above, or by Paeth's choice."""
     for place, value in enumerate(line):
         left = line[place - step] if place >= step else 0
@@ -313,12 +337,13 @@ def _predicted(kind, line, above, step):
         else:
             corner = above[place - step] if place >= step else 0
             slope = left + up - corner
-            guess = min((left, up, corner), key=lambda one, slope=slope: abs(slope - one))
+            distances = [abs(slope - near) for near in (left, up, corner)]
+            guess = (left, up, corner)[distances.index(min(distances))]
         line[place] = (value + guess) & 255
     return line
 
 
-def _read_with_pillow(path):
+def _read_with_pillow(path: str) -> np.ndarray:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
@@ -336,11 +361,13 @@ def _read_with_pillow(path):
         if isinstance(error, OSError) and error.filename:  # it cannot be opened
             raise
         raise Problem(
-            f"{path}: an image expected, found something else. Give a PNG or JPEG file"
+            f"{path}: this is not an image, or a damaged one. Give a PNG or JPEG file"
         ) from None
 
 
-def _batches(files, about, size):
+def _batches(
+    files: Sequence[str], about: dict[str, Any], size: int
+) -> Iterator[tuple[Sequence[str] | None, Any]]:
     """Yields (names or None, examples) of all files."""
     kind = about["input_kind"]
     for path in files:
@@ -349,8 +376,15 @@ def _batches(files, about, size):
         elif kind == "sparse":
             yield from ((None, rows) for rows in _sparse_rows(path, size))
         elif kind == "dense":
+            width = about["num_features"]
             with _array_errors(path):
-                rows = _checked_rows(np.load(path), about["num_features"], path)
+                rows = np.load(path)
+                if rows.ndim != 2 or rows.shape[1] != width:
+                    raise Problem(
+                        f"{path}: the array has shape {rows.shape} instead of (n, {width}). Give "
+                        "features of the space the model was trained on"
+                    )
+                rows = rows.astype(np.float32)
             starts = range(0, len(rows), size)
             yield from ((None, rows[start : start + size]) for start in starts)
     if kind == "image":
@@ -359,35 +393,27 @@ def _batches(files, about, size):
 
 
 @contextlib.contextmanager
-def _array_errors(path):
+def _array_errors(path: str) -> Iterator[None]:
     """Turns what NumPy raises over a damaged file into a ``Problem``."""
     try:
         yield
     except Problem:
         raise
-    except (ValueError, TypeError, AttributeError, EOFError, KeyError, MemoryError,
-            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+    except _DAMAGED_ARRAY as error:
         raise Problem(f"{path}: not as NumPy writes it ({error}). Write it again") from None
 
 
-def _checked_rows(rows, width, path):
-    if rows.ndim != 2 or rows.shape[1] != width:
-        raise Problem(
-            f"{path}: an array of shape (n, {width}) expected, found {rows.shape}. Give "
-            "features of the space the model was trained on"
-        )
-    return rows.astype(np.float32)
-
-
-def _sparse_rows(path, size):
+def _sparse_rows(path: str, size: int) -> Iterator[Inputs]:
     """Batches of a CSR matrix as SciPy saves it."""
     with _array_errors(path), np.load(path) as saved:
         if "indptr" not in saved or saved["format"].item() not in (b"csr", "csr"):
             raise Problem(
-                f"{path}: a CSR matrix as scipy.sparse.save_npz writes it expected, found another "
-                "file. Save matrix.tocsr()"
+                f"{path}: this is not a CSR matrix as scipy.sparse.save_npz writes it. Save "
+                "matrix.tocsr()"
             )
-        splits, ids, weights = saved["indptr"], saved["indices"], saved["data"]
+        splits = saved["indptr"]
+        ids = saved["indices"]
+        weights = saved["data"]
     for first in range(0, len(splits) - 1, size):
         rows = splits[first : first + size + 1].astype(np.int64)
         part = slice(rows[0], rows[-1])
@@ -398,8 +424,8 @@ def _sparse_rows(path, size):
         }
 
 
-def _grouped(items, size):
-    group = []
+def _grouped(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    group: list[str] = []
     for item in items:
         group.append(item)
         if len(group) == size:
@@ -409,7 +435,7 @@ def _grouped(items, size):
         yield group
 
 
-def _single(inputs):
+def _single(inputs: Inputs) -> Iterator[Inputs]:
     """The inputs of one example after the other."""
     if "row_splits" not in inputs:
         count = len(next(iter(inputs.values())))
@@ -438,9 +464,9 @@ def _open_litert(path: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]
         raise _missing("ai-edge-litert") from None
     runner = Interpreter(str(path)).get_signature_runner("serving_default")
 
-    def run(inputs):
-        found = runner(**inputs)
-        return found["label_ids"], found["scores"]
+    def run(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+        outputs = runner(**inputs)
+        return outputs["label_ids"], outputs["scores"]
 
     return run
 
@@ -448,28 +474,8 @@ def _open_litert(path: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]
 _OPEN = {"onnx": _open_onnx, "litert": _open_litert}
 
 
-def _missing(package):
-    return Problem(f"the package {package} expected, found none. Install it: pip install {package}")
-
-
-def _check_k(k, most):
-    if k is not None and not 1 <= k <= most:
-        raise Problem(
-            f"--k: it must be from 1 to {most}, as many labels as were exported, not {k}. "
-            "Lower it, or export again with a larger --k"
-        )
-
-
-def _parser():
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("files", nargs="+", metavar="FILE", help="- reads standard input")
-    options.add_argument("--k", type=int, help="labels per example (default: all exported)")
-    options.add_argument(
-        "--batch-size", type=int, default=64, help="examples at a time (default: %(default)s)"
-    )
-    return options
+def _missing(package: str) -> Problem:
+    return Problem(f"the package {package} is not installed. Install it: pip install {package}")
 
 
 if __name__ == "__main__":

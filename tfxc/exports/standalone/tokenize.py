@@ -40,12 +40,14 @@ def load(folder: str | Path) -> Callable[[Sequence[str]], Inputs]:
     folder = Path(folder)
     head = json.loads((folder / "features.json").read_text(encoding="utf-8"))
     if head["name"] not in KINDS:
-        raise ValueError(f"one of {', '.join(KINDS)} expected, found {head['name']!r}")
+        raise ValueError(
+            f"this program does not know text features {head['name']!r}, only {', '.join(KINDS)}"
+        )
     known = head.get("unicode", unicodedata.unidata_version)
     if known != unicodedata.unidata_version:
         print(
-            f"the tables of Unicode {known} expected, found {unicodedata.unidata_version}: new "
-            "letters may be read differently",
+            f"the training texts were cut with the tables of Unicode {known}, this Python has "
+            f"{unicodedata.unidata_version}: new letters may be read differently",
             file=sys.stderr,
         )
     return KINDS[head["name"]](folder, {**head["settings"], "word": head.get("word")})
@@ -62,13 +64,15 @@ class Characters:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         names = read_lines(folder / "vocabulary.txt")
         special = 2 if settings.get("fill") else 1
-        self._settings, self._unknown = settings, len(names) - 1
+        self._settings = settings
+        self._unknown = len(names) - 1
         self._table = {token: number for number, token in enumerate(names[1:-special], 1)}
-        self._find = finder(settings["word"]) if settings["word"] else None
+        self._find = finder(settings["word"] or "")
 
     def __call__(self, texts: Sequence[str]) -> Inputs:
         """``tokens``: int32 (texts, length), padded with 0."""
-        most, rows = self._settings["max_length"], []
+        most = self._settings["max_length"]
+        rows = []
         for text in texts:
             tokens = itertools.islice(self._tokens(text), most)
             row = [self._table.get(token, self._unknown) for token in tokens]
@@ -77,7 +81,7 @@ class Characters:
             rows.append(row)
         return {"tokens": padded(rows)}
 
-    def _tokens(self, text):
+    def _tokens(self, text: str) -> Iterable[str]:
         settings = self._settings
         text = text.lower() if settings["lowercase"] else text
         if settings["raw"]:
@@ -92,11 +96,11 @@ class Words(Characters):
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         if settings["segmenter"] is not None:
-            raise ValueError(f"no segmenter expected, found {settings['segmenter']!r}")
+            raise ValueError(f"this program does not have the segmenter {settings['segmenter']!r}")
         super().__init__(folder, settings)
         self._stop_words = frozenset(settings["stop_words"])
 
-    def _tokens(self, text):
+    def _tokens(self, text: str) -> list[str]:
         text = text.lower() if self._settings["lowercase"] else text
         return [word for word in self._find(text) if word not in self._stop_words]
 
@@ -112,7 +116,7 @@ class FastText(Words):
     def __call__(self, texts: Sequence[str]) -> Inputs:
         return {"tokens": padded([self._row(text) for text in texts])}
 
-    def _row(self, text):
+    def _row(self, text: str) -> list[int]:
         settings = self._settings
         words = self._tokens(text)[: settings["max_length"]]
         ids = [self._table[word] for word in words if word in self._table]
@@ -124,16 +128,17 @@ class FastText(Words):
         state = hashes
         for length in range(1, settings["word_ngrams"]):
             pairs = zip(state, hashes[length:], strict=False)
-            state = [(before * 116049371 + one) % 2**64 for before, one in pairs]
+            state = [(before * 116049371 + last) % 2**64 for before, last in pairs]
             ids += [self._first + ngram % settings["buckets"] for ngram in state]
         return ids
 
-    def _hashed(self, word):
+    def _hashed(self, word: str) -> tuple[int, list[int]]:
         """A word's hash, and those of its n-grams of characters."""
         if word not in self._known:
             if len(self._known) >= _WORD_HASHES:
                 self._known.clear()
-            least, most = self._settings["min_chars"], self._settings["max_chars"]
+            least = self._settings["min_chars"]
+            most = self._settings["max_chars"]
             parts = [character.encode("utf-8", "replace") for character in f"<{word}>"]
             lengths = range(least, most + 1) if most else ()
             spans = ((start, n) for n in lengths for start in range(len(parts) - n + 1))
@@ -161,7 +166,8 @@ class Bags:
 
     def __call__(self, texts: Sequence[str]) -> Inputs:
         """``ids`` int32 (nnz,), ``weights`` float32 (nnz,), ``row_splits`` int64 (texts + 1,)."""
-        ids, weights = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+        ids = [np.zeros(0, np.int32)]
+        weights = [np.zeros(0, np.float32)]
         for text in texts:
             counts = self._counts(text)
             columns = np.array(sorted(counts), np.int32)
@@ -175,11 +181,11 @@ class Bags:
             "row_splits": splits,
         }
 
-    def _counts(self, text):
+    def _counts(self, text: str) -> Mapping[int, int]:
         """How often each column occurs in a text, or with which sign."""
         raise NotImplementedError
 
-    def _weights(self, columns, counts):
+    def _weights(self, columns: np.ndarray, counts: np.ndarray) -> np.ndarray:
         if self._settings.get("binary"):
             counts = np.ones_like(counts)
         elif self._settings.get("sublinear_tf"):
@@ -198,7 +204,7 @@ class Tfidf(Bags):
         self._columns = {term: column for column, term in enumerate(terms)}
         self._find = finder(settings["word"])
 
-    def _counts(self, text):
+    def _counts(self, text: str) -> Mapping[int, int]:
         known = self._columns
         return collections.Counter(
             known[term] for term in word_ngrams(text, self._find, self._settings) if term in known
@@ -212,8 +218,9 @@ class Hashing(Bags):
         super().__init__(folder, settings)
         self._find = finder(settings["word"])
 
-    def _counts(self, text):
-        size, counts = self._settings["num_features"], collections.Counter()
+    def _counts(self, text: str) -> Mapping[int, int]:
+        size = self._settings["num_features"]
+        counts: collections.Counter[int] = collections.Counter()
         for term in word_ngrams(text, self._find, self._settings):
             number = murmur3(term.encode("utf-8"))
             sign = -1 if self._settings["alternate_sign"] and number < 0 else 1
@@ -228,7 +235,8 @@ class PecosTfidf(Bags):
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         super().__init__(folder, settings)
-        ranges, kinds = settings["ngram_range"], settings["analyzer"]
+        ranges = settings["ngram_range"]
+        kinds = settings["analyzer"]
         ranges = ranges if isinstance(ranges[0], list) else [ranges]
         kinds = [kinds] * len(ranges) if isinstance(kinds, str) else kinds
         self._blocks = list(zip(ranges, kinds, strict=True))
@@ -236,7 +244,7 @@ class PecosTfidf(Bags):
         self._columns = {term: column for column, term in enumerate(terms)}
         self._block_of = np.array([self._block(term) for term in terms], np.int64)
 
-    def _block(self, term):
+    def _block(self, term: str) -> int:
         """Number of the range a term is from."""
         of_characters = term[:1] == " "
         length = len(term) - 1 if of_characters else term.count(" ") + 1
@@ -246,11 +254,13 @@ class PecosTfidf(Bags):
             if least <= length <= most and of_characters == (kind != "word")
         )
 
-    def _counts(self, text):
-        known, most = self._columns, self._settings["max_length"]
+    def _counts(self, text: str) -> Mapping[int, int]:
+        known = self._columns
+        most = self._settings["max_length"]
         plain = _LINE_BREAK.sub(" ", text)
         words = [word for word in plain.split(" ") if word][:most]
-        plain, terms = plain[:most], []
+        plain = plain[:most]
+        terms = []
         for (least, longest), kind in self._blocks:
             for n in range(least, longest + 1):
                 if kind == "word":
@@ -259,8 +269,9 @@ class PecosTfidf(Bags):
                     terms += [f" {plain[i : i + n]}" for i in range(len(plain) - n + 1)]
         return collections.Counter(known[term] for term in terms if term in known)
 
-    def _weights(self, columns, counts):
-        weights, norm = super()._weights(columns, counts), self._settings["norm"]
+    def _weights(self, columns: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        weights = super()._weights(columns, counts)
+        norm = self._settings["norm"]
         if len(self._blocks) == 1 or norm is None:
             return weights
         blocks = self._block_of[columns]
@@ -285,7 +296,7 @@ class PretrainedSubwords:
     def __call__(self, texts: Sequence[str]) -> Inputs:
         """``tokens``: int32 (texts, length), padded with 0."""
         texts = [_SURROGATES.sub("?", text.replace("\0", "")) for text in texts]
-        return {"tokens": padded([found.ids for found in self._tokenizer.encode_batch(texts)])}
+        return {"tokens": padded([cut.ids for cut in self._tokenizer.encode_batch(texts)])}
 
 
 #: By ``name`` in ``features.json``.
@@ -313,10 +324,10 @@ def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
         (2, 8)
     """
     longest = max(map(len, rows), default=0)
-    found = np.zeros((len(rows), max(1, -(-longest // _MULTIPLE)) * _MULTIPLE), np.int32)
+    tokens = np.zeros((len(rows), max(1, -(-longest // _MULTIPLE)) * _MULTIPLE), np.int32)
     for place, row in enumerate(rows):
-        found[place, : len(row)] = row
-    return found
+        tokens[place, : len(row)] = row
+    return tokens
 
 
 def finder(pattern: str) -> Callable[[str], Iterable[str]]:
@@ -327,7 +338,7 @@ def finder(pattern: str) -> Callable[[str], Iterable[str]]:
     """
     find = re.compile(pattern).findall
 
-    def words(text):
+    def words(text: str) -> list[str]:
         text = _SURROGATES.sub("\ufffd", _NO_TEXT.sub(" ", text))
         return [word for word in find(text) if word]
 
@@ -377,7 +388,8 @@ def murmur3(text: bytes) -> int:
         >>> murmur3(b"red")
         -347068675
     """
-    state, tail = 0, len(text) % 4
+    state = 0
+    tail = len(text) % 4
     for start in range(0, len(text) - tail, 4):
         state ^= _mixed(int.from_bytes(text[start : start + 4], "little"))
         state = (state << 13 | state >> 19) & 0xFFFFFFFF
@@ -391,7 +403,7 @@ def murmur3(text: bytes) -> int:
     return state - (state >> 31 << 32)
 
 
-def _mixed(block):
+def _mixed(block: int) -> int:
     block = block * 0xCC9E2D51 & 0xFFFFFFFF
     block = (block << 15 | block >> 17) & 0xFFFFFFFF
     return block * 0x1B873593 & 0xFFFFFFFF

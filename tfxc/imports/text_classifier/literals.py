@@ -33,8 +33,10 @@ def read_literals(path: str | Path) -> dict[str, Any]:
         body = ast.parse(read_text(path, error=ConfigError)).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
-        raise ConfigError(f"Python code expected ({error})", where=f"{path}:{line}") from None
-    found = {}
+        raise ConfigError(
+            f"this is not Python code: {error}", where=f"{path}:{line}", fix="correct the file"
+        ) from None
+    values = {}
     for statement in body:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             continue
@@ -43,39 +45,34 @@ def read_literals(path: str | Path) -> dict[str, Any]:
         assigned = _assigned(statement)
         if assigned is None:
             raise ConfigError(
-                f"name = value expected, found {_shown(statement)}",
+                f"the line gives no value to a name: {_shown(statement)}",
                 where=f"{path}:{statement.lineno}",
                 fix=_LITERALS,
             )
-        name, value = assigned
-        found[name] = _value_of(value, path)
-    return found
+        name, node = assigned
+        try:
+            values[name] = ast.literal_eval(node)
+        except _NO_LITERAL:
+            wrong = _not_literal(node)
+            raise ConfigError(
+                f"{_shown(wrong)} would have to be computed",
+                where=f"{path}:{wrong.lineno}",
+                fix=_LITERALS,
+            ) from None
+    return values
 
 
-def _assigned(statement):
+def _assigned(statement: ast.stmt) -> tuple[str, ast.expr] | None:
     """The one name that a statement assigns to, and the value; or None."""
-    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        target = statement.target
-    elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target = statement.targets[0]
-    else:
-        return None
-    return (target.id, statement.value) if isinstance(target, ast.Name) else None
+    match statement:
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            return name, value
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return name, value
+    return None
 
 
-def _value_of(node, path):
-    try:
-        return ast.literal_eval(node)
-    except _NO_LITERAL:
-        wrong = _not_literal(node)
-        raise ConfigError(
-            f"a literal value expected, found {_shown(wrong)}",
-            where=f"{path}:{wrong.lineno}",
-            fix=_LITERALS,
-        ) from None
-
-
-def _not_literal(node):
+def _not_literal(node: ast.expr) -> ast.expr:
     """The innermost part of a value that is no literal."""
     while True:
         parts = (part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
@@ -85,7 +82,7 @@ def _not_literal(node):
         node = inner
 
 
-def _is_literal(node):
+def _is_literal(node: ast.expr) -> bool:
     try:
         ast.literal_eval(node)
     except _NO_LITERAL:
@@ -93,7 +90,7 @@ def _is_literal(node):
     return True
 
 
-def _shown(node):
+def _shown(node: ast.AST) -> str:
     try:
         return ast.unparse(node).splitlines()[0][:80]
     except RecursionError:

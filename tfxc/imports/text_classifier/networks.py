@@ -2,13 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.imports.torch_weights import Source, linear_sources
 from tfxc.pretrained.torch_files import TorchTensor, load_state_dict
+
+if TYPE_CHECKING:
+    from tfxc.encoders.fasttext import FastText
+    from tfxc.encoders.textcnn import TextCNN
+    from tfxc.encoders.textrcnn import TextRCNN
+    from tfxc.encoders.textrnn import TextRNN
+    from tfxc.model import XCModel
 
 _AVERAGED = "n_averaged"  # PyTorch's AveragedModel counts there
 _TABLE = "word_embeddings.weight"
@@ -23,11 +30,10 @@ def read_tensors(path: str | Path) -> dict[str, TorchTensor]:
     Raises:
         DataError: see ``load_state_dict``.
     """
-    found = load_state_dict(path)
-    averaged = found.pop(_AVERAGED, None) is not None
-    return {
-        name.removeprefix("module.") if averaged else name: tensor for name, tensor in found.items()
-    }
+    tensors = load_state_dict(path)
+    if tensors.pop(_AVERAGED, None) is None:
+        return tensors
+    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
 def rows_of_table(tensors: Mapping[str, TorchTensor]) -> int:
@@ -37,7 +43,7 @@ def rows_of_table(tensors: Mapping[str, TorchTensor]) -> int:
 
 
 def network_sources(
-    model: Any, model_type: str, rows: int, *, unknown: int, length: int
+    model: "XCModel", model_type: str, rows: int, *, unknown: int, length: int
 ) -> list[Source]:
     """Where a model's weights come from; with them it scores texts as the original does.
 
@@ -51,7 +57,8 @@ def network_sources(
         unknown: the original's row of unknown tokens.
         length: tokens of every text.
     """
-    encoder, head = model.encoder, model.head
+    encoder = model.encoder
+    head = model.head
 
     def table(values: np.ndarray) -> np.ndarray:
         tokens = np.arange(1, encoder.vocabulary_size - 2)
@@ -59,18 +66,18 @@ def network_sources(
         chosen[0] = 0
         return chosen
 
-    factor, own = 1.0, _SOURCES[model_type](encoder)
+    factor = 1.0
     if model_type == "TextRNN" and not encoder.attention:
         factor = float(length)  # the states are added up there, averaged here
-    name, width = "fc2" if model_type == "FastText" else "fc", encoder.output_dim
+    name = "fc2" if model_type == "FastText" else "fc"
 
     def kernel(values: np.ndarray) -> np.ndarray:
         return factor * values.T
 
     return [
         Source(encoder.table, {_TABLE: (rows, encoder.embedding_dim)}, table),
-        *own,
-        Source(head.kernel, {f"{name}.weight": (head.num_labels, width)}, kernel),
+        *_SOURCES[model_type](encoder),
+        Source(head.kernel, {f"{name}.weight": (head.num_labels, encoder.output_dim)}, kernel),
         Source(head.bias, {f"{name}.bias": (head.num_labels,)}, np.asarray),
     ]
 
@@ -83,61 +90,57 @@ def refuse_network(model_type: str, where: str | Path) -> None:
     """
     if model_type in _SOURCES:
         return
-    why = "the weights of pretrained networks are not mapped"
+    why = "its weights are those of a pretrained network, which are not mapped"
     if model_type == "Transformer":
         why = "its attention runs over the texts of a batch, not over the words of a text, so that "
         why += "a text's scores depend on its neighbours"
     raise ConfigError(
-        f"a checkpoint of {', '.join(_SOURCES)} expected, found {model_type}: {why}",
+        f"a checkpoint of {model_type} cannot be imported: {why}",
         where=where,
-        fix="write its config with --write-config, and train it with tfxc",
+        fix="write its config with --write-config, and train it with tfxc; checkpoints of "
+        f"{', '.join(_SOURCES)} can be imported",
     )
 
 
-def _fasttext(encoder):
+def _fasttext(encoder: "FastText") -> list[Source]:
     return linear_sources("fc1", encoder.kernel, encoder.bias)
 
 
-def _textcnn(encoder):
-    found, biases = [], {}
+def _textcnn(encoder: "TextCNN") -> list[Source]:
+    sources = []
+    biases = {}
     for number, kernel in enumerate(encoder.kernels, 1):
         width, dim, filters = kernel.shape
-        shape = (filters, 1, width, dim)
-        found.append(Source(kernel, {f"conv{number}.weight": shape}, _filters))
+        weight = {f"conv{number}.weight": (filters, 1, width, dim)}
+        sources.append(Source(kernel, weight, lambda values: values[:, 0].transpose(1, 2, 0)))
         biases[f"conv{number}.bias"] = (filters,)
-    return [*found, Source(encoder.bias, biases, lambda *values: np.concatenate(values))]
+    return [*sources, Source(encoder.bias, biases, lambda *values: np.concatenate(values))]
 
 
-def _filters(values):
-    return values[:, 0].transpose(1, 2, 0)
-
-
-def _textrnn(encoder):
-    found = _lstm(encoder)
+def _textrnn(encoder: "TextRNN") -> list[Source]:
+    sources = _lstm(encoder)
     if encoder.attention:
         width = encoder.output_dim
-        found.append(Source(encoder.attention_kernel, {"W_w": (width, width)}, np.asarray))
-        found.append(Source(encoder.attention_vector, {"u_w": (width, 1)}, np.asarray))
-    return found
+        sources.append(Source(encoder.attention_kernel, {"W_w": (width, width)}, np.asarray))
+        sources.append(Source(encoder.attention_vector, {"u_w": (width, 1)}, np.asarray))
+    return sources
 
 
-def _lstm(encoder):
-    (layer,), gates, found = encoder.layers, 4 * encoder.hidden_dim, []
+def _lstm(encoder: "TextRNN | TextRCNN") -> list[Source]:
+    (layer,) = encoder.layers
+    gates = 4 * encoder.hidden_dim
+    sources = []
     for number, suffix in enumerate(("", "_reverse")):
         variables = {"ih": layer.kernels[number], "hh": layer.recurrent_kernels[number]}
         for kind, variable in variables.items():
-            shape = (gates, variable.shape[0])
-            found.append(Source(variable, {f"rnn.weight_{kind}_l0{suffix}": shape}, _kernel))
+            weight = {f"rnn.weight_{kind}_l0{suffix}": (gates, variable.shape[0])}
+            sources.append(Source(variable, weight, lambda values: _ordered(values).T))
         biases = {f"rnn.bias_{kind}_l0{suffix}": (gates,) for kind in variables}
-        found.append(Source(layer.biases[number], biases, lambda *both: _ordered(sum(both))))
-    return found
+        sources.append(Source(layer.biases[number], biases, lambda *both: _ordered(sum(both))))
+    return sources
 
 
-def _kernel(gates):
-    return _ordered(gates).T
-
-
-def _ordered(gates):
+def _ordered(gates: np.ndarray) -> np.ndarray:
     """Gates input, forget, cell, output of PyTorch in the order input, forget, output, cell."""
     enter, keep, cell, out = np.split(gates, 4)
     return np.concatenate([enter, keep, out, cell])

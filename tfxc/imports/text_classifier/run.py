@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tfxc.core import registry
 from tfxc.core.config import Config, parse_config
@@ -12,13 +12,14 @@ from tfxc.core.storage.reading import read_text
 from tfxc.data.kinds import TOKENS
 from tfxc.data.text.registry import build_text_features
 from tfxc.data.text.tokens import PADDING, UNKNOWN
-from tfxc.imports.text_classifier.mapping import Mapped, Project, mapped, read_project
+from tfxc.imports.text_classifier.mapping import Mapped, mapped
 from tfxc.imports.text_classifier.networks import (
     network_sources,
     read_tensors,
     refuse_network,
     rows_of_table,
 )
+from tfxc.imports.text_classifier.project import Project, read_project
 from tfxc.imports.torch_weights import fill
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
@@ -26,7 +27,11 @@ from tfxc.recipes.kfold.recipe import KFold
 from tfxc.runs.writer import RunWriter, manifest_of, new_run, split_of
 
 if TYPE_CHECKING:
+    from tfxc.data.text.base import TextFeatures
     from tfxc.model import XCModel
+
+
+_ANOTHER_FILE = "give the file that token_file of config.py names"
 
 
 class Imported(NamedTuple):
@@ -84,34 +89,33 @@ def import_text_classifier(
     """
     project = read_project(path)
     refuse_network(project.model_type, project.path)
-    found = mapped(project, output, Path(output) / "assets" / "labels.txt", fill=True)
+    names = Path(output) / "assets" / "labels.txt"
+    tree, without_equivalent = mapped(project, output, names, fill=True)
     characters = project.value("token_level", "char") != "word"
     if project.value("stop_words", False) and characters:
         raise ConfigError(
-            "characters without stop words expected: they are not left out here",
+            "tfxc cannot leave stop words out of texts that it cuts into characters",
             where=f"{project.path}: stop_words",
             fix="train it with tfxc: --write-config writes its config",
         )
     file = token_file or project.place(project.value("token_file", ""))
     tokens = read_token_file(file, one_character=characters)
-    section = found.tree["data"]["text_features"]
-    features = build_text_features(section).use_vocabulary(tokens)
-    found.tree["data"]["text_features"] = {"name": features.name, **features.settings()}
+    features = build_text_features(tree["data"]["text_features"]).use_vocabulary(tokens)
+    tree["data"]["text_features"] = {"name": features.name, **features.settings()}
     source = Path(checkpoint or project.checkpoint)
     parts = [source]
-    recipe = found.tree.get("recipe", {})
+    recipe = tree.get("recipe", {})
     if recipe.get("name") == "kfold":
         count = recipe["folds"]
         parts = [source.with_name(f"{source.name}_{fold}") for fold in range(1, count + 1)]
     else:
-        found.tree.pop("recipe", None)  # the network's teacher is no run
-    config = parse_config(found.tree, where=str(project.path))
+        tree.pop("recipe", None)  # the network's teacher is no run
+    config = parse_config(tree, where=str(project.path))
     unknown = len(tokens) + (2 if built_vocabulary else 1)
     models = [_model(config, project, part, features, unknown) for part in parts]
     _write(output, config, project, features, parts, models)
-    return Imported(
-        project.model_type, len(project.train["classes"]), len(tokens), found.without_equivalent
-    )
+    num_labels = len(project.train["classes"])
+    return Imported(project.model_type, num_labels, len(tokens), without_equivalent)
 
 
 def write_config(path: str | Path, output: str | Path, run: str | Path) -> Mapped:
@@ -130,24 +134,26 @@ def write_config(path: str | Path, output: str | Path, run: str | Path) -> Mappe
         ConfigError: the config cannot be read, or has no equivalent.
         UserError: a file is there already, or cannot be written.
     """
-    project, output = read_project(path), Path(output)
+    project = read_project(path)
+    output = Path(output)
     labels = output.with_suffix(".labels.txt")
     for file in (output, labels):
         if file.exists():
             raise UserError(
-                "a file that does not exist yet expected, found one",
+                "the file already exists",
                 where=file,
                 fix="remove it, or name another one with --write-config",
             )
-    found = mapped(project, run, labels, fill=False)
-    config = parse_config(found.tree, where=str(project.path))
+    mapping = mapped(project, run, labels, fill=False)
+    config = parse_config(mapping.tree, where=str(project.path))
     registry.create("recipe", config.recipe.section())  # refuses what it cannot be
     vocabulary = LabelVocabulary(project.train["classes"], project.path)
     with write_errors(output.parent):
         vocabulary.save(labels)
-    tree = {key: value for key, value in found.tree.items() if value or key == "seed"}
-    write_json(output, tree)
-    return found
+    write_json(
+        output, {key: value for key, value in mapping.tree.items() if value or key == "seed"}
+    )
+    return mapping
 
 
 def read_token_file(path: str | Path, one_character: bool) -> list[str]:
@@ -166,42 +172,54 @@ def read_token_file(path: str | Path, one_character: bool) -> list[str]:
     for number, line in enumerate(lines.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         if not line.strip():
             continue
-        token, sign, given = line.strip().partition("\t")
+        token, tab, digits = line.strip().partition("\t")
         special = token in (PADDING, UNKNOWN)
-        if not sign or not given.isdecimal() or (one_character and not special and len(token) > 1):
+        if not tab or not digits.isdecimal() or (one_character and not special and len(token) > 1):
             kind = "character" if one_character else "token"
-            raise DataError(f"{kind}<TAB>id expected, found {line!r}", where=f"{path}:{number}")
-        if int(given) in ids or token in known:
             raise DataError(
-                f"each token and each id once expected, found {line!r} again",
+                f"the line {line!r} is not of the form {kind}<TAB>id",
                 where=f"{path}:{number}",
+                fix=_ANOTHER_FILE,
             )
-        ids[int(given)] = token
+        if int(digits) in ids or token in known:
+            raise DataError(
+                f"an earlier line has the token or the id of {line!r}",
+                where=f"{path}:{number}",
+                fix=_ANOTHER_FILE,
+            )
+        ids[int(digits)] = token
         known.add(token)
-    expected = [PADDING, *(ids.get(n) for n in range(1, len(ids) - 1)), UNKNOWN]
-    if len(ids) < 3 or [ids.get(n) for n in range(len(ids))] != expected or None in expected:
+    tokens = [ids.get(number) for number in range(len(ids))]
+    if len(ids) < 3 or None in tokens or tokens[0] != PADDING or tokens[-1] != UNKNOWN:
         raise DataError(
-            f"the ids 0 to {max(len(ids) - 1, 0)}, {PADDING} the first and {UNKNOWN} the last, "
-            f"expected, found others",
+            f"the ids are not 0 to {max(len(ids) - 1, 0)}, from {PADDING} to {UNKNOWN}",
             where=path,
-            fix="give the file that token_file of config.py names",
+            fix=_ANOTHER_FILE,
         )
     return [ids[number] for number in range(1, len(ids) - 1)]
 
 
-def _model(config: Config, project: Project, path: Path, features: Any, unknown: int) -> "XCModel":
-    tensors, tokens = read_tensors(path), features.num_features - 3
+def _model(
+    config: Config, project: Project, path: Path, features: "TextFeatures", unknown: int
+) -> "XCModel":
+    tensors = read_tensors(path)
+    assert features.num_features is not None, "the vocabulary is given"
+    tokens = features.num_features - 3
     rows = rows_of_table(tensors)
     if rows not in (tokens + 2, tokens + 3) or unknown >= rows:
         raise DataError(
-            f"a table of {tokens + 3:,} rows, for the {tokens:,} tokens of the vocabulary, "
-            f"expected, found {rows:,}",
+            f"the table of word vectors has {rows:,} rows instead of {tokens + 3:,}, for the "
+            f"{tokens:,} tokens of the vocabulary",
             where=path,
             fix="give the vocabulary's file that the checkpoint was trained with (--tokens)",
         )
-    sizes: dict[str, Any] = {"num_labels": len(project.train["classes"])}
-    sizes["num_features"] = features.num_features
-    model = build_model(config, feature_kind=TOKENS.name, num_examples=0, **sizes)
+    model = build_model(
+        config,
+        feature_kind=TOKENS.name,
+        num_examples=0,
+        num_labels=len(project.train["classes"]),
+        num_features=features.num_features,
+    )
     length = features.settings()["max_length"]
     kind = project.model_type
     sources = network_sources(model, kind, rows, unknown=unknown, length=length)
@@ -213,7 +231,7 @@ def _write(
     output: str | Path,
     config: Config,
     project: Project,
-    features: Any,
+    features: "TextFeatures",
     parts: Sequence[Path],
     models: Sequence["XCModel"],
 ) -> None:
@@ -228,7 +246,7 @@ def _write(
         num_features=features.num_features,
     )
 
-    def write(run, source, model):
+    def write(run: RunWriter, source: Path, model: "XCModel | None") -> None:
         run.write_config(config)
         run.write_assets(manifest, vocabulary, None, features)
         if model is not None:
@@ -238,7 +256,7 @@ def _write(
     with new_run(output) as run:
         if len(parts) > 1:
             for number, (path, model) in enumerate(zip(parts, models, strict=True)):
-                one = RunWriter(KFold().path_of(run.path, number))
-                one.mark()
-                write(one, path, model)
+                fold = RunWriter(KFold().path_of(run.path, number))
+                fold.mark()
+                write(fold, path, model)
         write(run, project.checkpoint, models[0] if len(parts) == 1 else None)

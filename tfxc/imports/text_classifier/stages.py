@@ -3,13 +3,14 @@
 from typing import Any
 
 from tfxc.core.errors import ConfigError
+from tfxc.imports.text_classifier.project import Reading
 
 
-def distillation(reading: Any, training: dict[str, Any]) -> dict[str, Any]:
+def distillation(reading: Reading, training: dict[str, Any]) -> dict[str, Any]:
     """The section ``recipe`` of stage ``distillation``.
 
     Args:
-        reading: the keys, see ``mapping``; what has no equivalent is noted there.
+        reading: the keys, see ``Reading``; what has no equivalent is noted there.
         training: section ``training``; with folds its epochs are multiplied, a part for each.
 
     Raises:
@@ -50,7 +51,7 @@ def distillation(reading: Any, training: dict[str, Any]) -> dict[str, Any]:
     return recipe
 
 
-def _match(reading, number, section):
+def _match(reading: Reading, number: int, section: object) -> dict[str, Any]:
     """One of ``intermediate_matches`` as a match of recipe ``distill``."""
     where = f"{reading.project.path}: intermediate_matches, number {number}"
     if not isinstance(section, dict) or not {"layer_T", "layer_S", "loss"} <= section.keys():
@@ -82,11 +83,11 @@ def _match(reading, number, section):
     return match
 
 
-def pruning(reading: Any, text_features: dict[str, Any]) -> dict[str, Any]:
+def pruning(reading: Reading, text_features: dict[str, Any]) -> dict[str, Any]:
     """The section ``recipe`` of stage ``prune``.
 
     Args:
-        reading: the keys, see ``mapping``; what has no equivalent is noted there.
+        reading: the keys, see ``Reading``; what has no equivalent is noted there.
         text_features: section ``data.text_features``, which says what the vocabulary loses.
     """
     where = reading.of_section("where", "vocabulary")

@@ -18,7 +18,7 @@ _ROWS = 8192  # of the product that are computed at once
 
 
 def has_native() -> bool:
-    """Whether the compiled kernel is there (``python setup.py build_ext --inplace``)."""
+    """Says whether the compiled kernel is there (``python setup.py build_ext --inplace``)."""
     return _aggregation is not None
 
 
@@ -30,7 +30,7 @@ def pruned_product(
     threads: int | None = None,
     native: bool | None = None,
 ) -> scipy.sparse.csr_matrix:
-    """``left @ right`` with the entries of the greatest magnitude of each row.
+    """Returns ``left @ right`` with the entries of the greatest magnitude of each row.
 
     Blocks of rows are multiplied, so that the whole product is never there. Of entries of the same
     magnitude those of the smaller columns are kept.
@@ -51,15 +51,13 @@ def pruned_product(
         >>> pruned_product(left, right, 2).toarray().tolist()
         [[2.0, 0.0, 2.0]]
     """
-    multiply = _native if (has_native() if native is None else native) else _plain
-    starts = range(0, left.shape[0], _ROWS)
-    blocks = (left[begin : begin + _ROWS] for begin in starts)
-    if multiply is _plain:
-        parts = [_plain(block, right, most) for block in blocks]
-    else:
+    blocks = (left[begin : begin + _ROWS] for begin in range(0, left.shape[0], _ROWS))
+    if has_native() if native is None else native:
         prepared = _arrays(right)
         with ThreadPoolExecutor(thread_count(threads)) as pool:
             parts = list(pool.map(partial(_native, right=prepared, most=most), blocks))
+    else:
+        parts = [_plain(block, right, most) for block in blocks]
     if not parts:
         return scipy.sparse.csr_matrix((0, right.shape[1]), dtype=np.float32)
     counts, columns, values = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -67,34 +65,40 @@ def pruned_product(
     return scipy.sparse.csr_matrix((values, columns, bounds_of(counts)), shape)
 
 
-def _arrays(matrix):
-    """Row starts, columns and values as the kernel takes them, and the width."""
-    starts, columns = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32, copy=False)
+def _arrays(matrix: scipy.sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Returns the row starts, columns and values as the kernel takes them, and the width."""
+    starts = matrix.indptr.astype(np.int64)
+    columns = matrix.indices.astype(np.int32, copy=False)
     return starts, columns, matrix.data.astype(np.float32, copy=False), matrix.shape[1]
 
 
-def _native(block, right, most):
+def _native(
+    block: scipy.sparse.csr_matrix, right: tuple[np.ndarray, np.ndarray, np.ndarray, int], most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts by row, columns and values of a block's product."""
     starts, members, factors, _ = _arrays(block)
     rows = block.shape[0]
     counts = np.zeros(rows, np.int64)
-    columns, values = np.empty(rows * most, np.int32), np.empty(rows * most, np.float32)
-    found = _aggregation.greatest_of_sums(
+    columns = np.empty(rows * most, np.int32)
+    values = np.empty(rows * most, np.float32)
+    enough_memory = _aggregation.greatest_of_sums(
         starts, members, factors, *right, most, counts, columns, values
     )
-    if not found:
+    if not enough_memory:
         raise MemoryError(f"no memory for sums of {right[-1]:,} columns")
-    kept = np.arange(most) < counts[:, None]
-    return counts, columns.reshape(rows, most)[kept], values.reshape(rows, most)[kept]
+    filled = np.arange(most) < counts[:, None]
+    return counts, columns.reshape(rows, most)[filled], values.reshape(rows, most)[filled]
 
 
-def _plain(block, right, most):
-    """The same by SciPy and NumPy."""
+def _plain(
+    block: scipy.sparse.csr_matrix, right: scipy.sparse.csr_matrix, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the same by SciPy and NumPy."""
     product = (block @ right).tocsr()
     product.sort_indices()
     rows = np.repeat(np.arange(product.shape[0]), np.diff(product.indptr))
     order = np.lexsort((product.indices, -np.abs(product.data), rows))
     ranks = np.arange(len(order)) - product.indptr[rows]
-    kept = np.sort(order[ranks < most])
-    counts = np.bincount(rows[kept], minlength=product.shape[0])
-    return counts, product.indices[kept].astype(np.int32), product.data[kept]
+    chosen = np.sort(order[ranks < most])
+    counts = np.bincount(rows[chosen], minlength=product.shape[0])
+    return counts, product.indices[chosen].astype(np.int32), product.data[chosen]

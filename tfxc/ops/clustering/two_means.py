@@ -12,6 +12,7 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.core.resources import thread_count
+from tfxc.ops.csr import Matrix
 
 try:
     from tfxc.ops.clustering import _two_means
@@ -20,7 +21,7 @@ except ImportError:  # not built: NumPy does the work
 
 
 def has_native() -> bool:
-    """Whether the compiled kernel is there (``python setup.py build_ext --inplace``)."""
+    """Says whether the compiled kernel is there (``python setup.py build_ext --inplace``)."""
     return _two_means is not None
 
 
@@ -62,10 +63,17 @@ class Bisection:
     ) -> None:
         self.order = np.arange(vectors.shape[0], dtype=np.int32)
         self._generator = np.random.default_rng(seed)
-        self._spherical, self._rounds = spherical, rounds
+        self._spherical = spherical
+        self._rounds = rounds
         self._threads = thread_count(threads)
         self._native = has_native() if native is None else native
-        self._vectors = _checked(vectors)
+        if scipy.sparse.issparse(vectors):
+            self._vectors = scipy.sparse.csr_matrix(vectors, dtype=np.float32)
+            values = self._vectors.data
+        else:
+            self._vectors = values = np.ascontiguousarray(vectors, np.float32)
+        if not np.isfinite(values).all():
+            raise DataError("the label vectors hold NaN or infinity")
         if self._native:
             self._arrays = _flat(self._vectors)
 
@@ -87,56 +95,52 @@ class Bisection:
         if not len(nodes):
             return
         if self._native:
-            values, starts, columns, width = self._arrays
-            width = _two_means.halve_nodes(
-                values, starts, columns, width, self.order, nodes, draws, luck, sample_rate,
-                self._spherical, self._rounds, self._threads,
-            )  # fmt: skip
-            self._arrays = values, starts, columns, width
+            *rows, width = self._arrays
+            options = (sample_rate, self._spherical, self._rounds, self._threads)
+            width = _two_means.halve_nodes(*rows, width, self.order, nodes, draws, luck, *options)
+            self._arrays = (*rows, width)
             return
         for (begin, end, left), draw in zip(nodes, draws, strict=True):
             rows = self.order[begin:end]
             chosen = np.flatnonzero(luck[rows] < sample_rate)
             chosen = chosen if len(chosen) > 1 else np.arange(len(rows))
-            vectors = _compact(self._vectors[rows])
+            vectors = self._vectors[rows]
+            if scipy.sparse.issparse(vectors) and 4 * vectors.nnz <= vectors.shape[1]:
+                # Without the columns that are empty in it.
+                used, columns = np.unique(vectors.indices, return_inverse=True)
+                shape = (len(rows), max(1, len(used)))
+                vectors = scipy.sparse.csr_matrix((vectors.data, columns, vectors.indptr), shape)
             is_left = _halve(vectors, chosen, left, draw, self._spherical, self._rounds)
             self.order[begin:end] = np.concatenate([rows[is_left], rows[~is_left]])
 
 
-def _checked(vectors):
-    if scipy.sparse.issparse(vectors):
-        vectors = scipy.sparse.csr_matrix(vectors, dtype=np.float32)
-        values = vectors.data
-    else:
-        values = vectors = np.ascontiguousarray(vectors, np.float32)
-    if not np.isfinite(values).all():
-        raise DataError("label vectors of finite numbers expected, found NaN or infinity")
-    return vectors
-
-
-def _flat(vectors):
-    """Values, row starts, an own copy of the columns, and the width, as the kernel takes them."""
+def _flat(vectors: Matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int]:
+    """Returns values, row starts, an own copy of the columns, and the width, as the kernel takes
+    them.
+    """
     if not scipy.sparse.issparse(vectors):
         # The kernel needs an address even where there is no value.
         values = vectors.ravel() if vectors.size else np.zeros(1, np.float32)
         return values, np.zeros(1, np.int64), None, vectors.shape[1]
-    values, columns = vectors.data, np.array(vectors.indices, np.int32)
+    values = vectors.data
+    columns = np.array(vectors.indices, np.int32)
     if not len(values):
-        values, columns = np.zeros(1, np.float32), np.zeros(1, np.int32)
+        values = np.zeros(1, np.float32)
+        columns = np.zeros(1, np.int32)
     return values, vectors.indptr.astype(np.int64), columns, max(1, vectors.shape[1])
 
 
-def _compact(vectors):
-    """A small sparse matrix without the columns that are empty in it."""
-    if not scipy.sparse.issparse(vectors) or 4 * vectors.nnz > vectors.shape[1]:
-        return vectors
-    used, columns = np.unique(vectors.indices, return_inverse=True)
-    shape = (vectors.shape[0], max(1, len(used)))
-    return scipy.sparse.csr_matrix((vectors.data, columns, vectors.indptr), shape)
-
-
-def _halve(vectors, chosen, left, draw, spherical, rounds):
-    """Mask of the ``left`` rows nearer to the first of two centres, found from ``chosen`` rows."""
+def _halve(
+    vectors: Matrix,
+    chosen: np.ndarray,
+    left: int,
+    draw: np.ndarray,
+    spherical: bool,
+    rounds: int,
+) -> np.ndarray:
+    """Returns the mask of the ``left`` rows nearer to the first of two centres, found from
+    ``chosen`` rows.
+    """
     sample = vectors if len(chosen) == vectors.shape[0] else vectors[chosen]
     count = len(chosen)
     sample_left = max(1, min(count - 1, count * left // vectors.shape[0]))
@@ -148,40 +152,41 @@ def _halve(vectors, chosen, left, draw, spherical, rounds):
             of_left = sample.T @ is_left.astype(np.float64)
             direction = _centre(total - of_left, count - sample_left, spherical)
             direction -= _centre(of_left, sample_left, spherical)
-        before, is_left = is_left, _lowest(sample @ direction, sample_left)
+        before = is_left
+        is_left = _lowest(sample @ direction, sample_left)
         if before is not None and (is_left == before).all():
             break
     return is_left if sample is vectors else _lowest(vectors @ direction, left)
 
 
-def _lowest(scores, left):
+def _lowest(scores: np.ndarray, left: int) -> np.ndarray:
     is_left = np.zeros(len(scores), bool)
     is_left[np.argsort(scores, kind="stable")[:left]] = True
     return is_left
 
 
-def _centre(total, count, spherical):
+def _centre(total: np.ndarray, count: int, spherical: bool) -> np.ndarray:
     if not spherical:
         return total / count
     norm = np.linalg.norm(total)
     return total / norm if norm > 0 else total
 
 
-def _first_direction(vectors, draw_one, draw_other):
-    """From a random row to one that is drawn by its squared distance to it."""
+def _first_direction(vectors: Matrix, first_draw: float, second_draw: float) -> np.ndarray:
+    """Points from a random row to one that is drawn by its squared distance to it."""
     count = vectors.shape[0]
-    one = min(int(draw_one * count), count - 1)
+    first = min(int(first_draw * count), count - 1)
     squares = vectors.multiply(vectors) if scipy.sparse.issparse(vectors) else vectors * vectors
     norms = np.asarray(squares.sum(axis=1, dtype=np.float64)).ravel()
-    far = np.maximum(norms[one] + norms - 2 * (vectors @ _dense_row(vectors, one)), 0)
-    far[one] = 0
+    far = np.maximum(norms[first] + norms - 2 * (vectors @ _dense_row(vectors, first)), 0)
+    far[first] = 0
     sums = np.cumsum(far)
-    other = (one + 1) % count
+    second = (first + 1) % count
     if sums[-1] > 0:
-        other = min(int(np.searchsorted(sums, draw_other * sums[-1], "right")), count - 1)
-    return _dense_row(vectors, other) - _dense_row(vectors, one)
+        second = min(int(np.searchsorted(sums, second_draw * sums[-1], "right")), count - 1)
+    return _dense_row(vectors, second) - _dense_row(vectors, first)
 
 
-def _dense_row(vectors, row):
-    found = vectors[row : row + 1]
-    return (found.toarray() if scipy.sparse.issparse(found) else found)[0].astype(np.float64)
+def _dense_row(vectors: Matrix, row: int) -> np.ndarray:
+    rows = vectors[row : row + 1]
+    return (rows.toarray() if scipy.sparse.issparse(rows) else rows)[0].astype(np.float64)

@@ -1,5 +1,6 @@
 """Columns of a logit group that are sharded over the replicas of a strategy."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -16,7 +17,7 @@ class CrossReplica(NamedTuple):
     """
 
     @property
-    def _context(self):
+    def _context(self) -> tf.distribute.ReplicaContext:
         return tf.distribute.get_replica_context()
 
     @property
@@ -30,11 +31,13 @@ class CrossReplica(NamedTuple):
         return self._context.num_replicas_in_sync
 
     def gather(self, rows: tf.Tensor) -> tf.Tensor:
-        """The rows of all replicas, which have equally many each, float (count · batch, dim)."""
+        """Returns the rows of all replicas, which have equally many each, float (count · batch,
+        dim).
+        """
 
         @tf.custom_gradient
-        def gathered(values):
-            def gradient(upstream):
+        def gathered(values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            def gradient(upstream: tf.Tensor) -> tf.Tensor:
                 return self.local_rows(self._context.all_reduce("SUM", upstream))
 
             return self._context.all_gather(values, axis=0), gradient
@@ -42,33 +45,33 @@ class CrossReplica(NamedTuple):
         return gathered(rows)
 
     def gather_labels(self, labels: tf.Tensor) -> tf.Tensor:
-        """Padded label rows of all replicas, int64 (count · batch, longest row anywhere)."""
+        """Gathers padded label rows of all replicas, int64 (count · batch, longest row)."""
         lengths = tf.fill(tf.shape(labels)[:1], tf.shape(labels, tf.int64)[1])
         flat = self._context.all_gather(tf.reshape(labels, [-1]), axis=0)
         lengths = self._context.all_gather(lengths, axis=0)
         return tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False).to_tensor(-1)
 
     def sum(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Sums of a list of tensors over the replicas; gradients flow to all of them."""
+        """Returns sums of a list of tensors over the replicas; gradients flow to all of them."""
         return self._context.all_reduce("SUM", tensors)
 
     def max(self, values: tf.Tensor) -> tf.Tensor:
-        """Largest values of a vector over the replicas, without a gradient."""
+        """Returns the largest values of a vector over the replicas, without a gradient."""
         return tf.reduce_max(self._context.all_gather(tf.stop_gradient(values)[None], 0), axis=0)
 
     def local_rows(self, rows: tf.Tensor) -> tf.Tensor:
-        """The part of all replicas' rows that this replica has brought."""
+        """Returns the part of all replicas' rows that this replica has brought."""
         size = tf.shape(rows)[0] // self.count
         return rows[self.number * size : (self.number + 1) * size]
 
 
 def replica_number(context: tf.distribute.ReplicaContext) -> int:
-    """A replica's number as a Python int."""
+    """Returns a replica's number as a Python int."""
     return int(tf.get_static_value(context.replica_id_in_sync_group))
 
 
 def labels_everywhere(labels: tf.Tensor) -> tf.Tensor:
-    """The labels of all replicas of the running step as a vector, with padding.
+    """Returns the labels of all replicas of the running step as a vector, with padding.
 
     Args:
         labels: int32 (batch, max_labels) of this replica.
@@ -77,7 +80,7 @@ def labels_everywhere(labels: tf.Tensor) -> tf.Tensor:
 
 
 def rows_everywhere(rows: tf.Tensor) -> tf.Tensor:
-    """The rows of all replicas of the running step, without a gradient."""
+    """Returns the rows of all replicas of the running step, without a gradient."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return rows
@@ -90,7 +93,7 @@ def softmax_over_shards(
     cross_replica: CrossReplica,
     label_smoothing: float = 0.0,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """``ops.losses.softmax_cross_entropy`` where each replica has some of the columns.
+    """Computes ``ops.losses.softmax_cross_entropy`` where each replica has some columns.
 
     Args:
         logits: float (examples of all replicas, own columns); -inf marks a column that does not

@@ -1,14 +1,17 @@
 """Where a step runs: some of TensorFlow's operations have no kernel for a GPU, or wait for one."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    import keras
 
 GPU = "/GPU:0"  # where TensorFlow places what nobody places elsewhere
 
 
-def on_gpu(variable: Any) -> bool:
-    """Whether a variable is in a GPU's memory.
+def on_gpu(variable: "tf.Variable | keras.Variable") -> bool:
+    """Says whether a variable is in a GPU's memory.
 
     Example:
         >>> on_gpu(tf.Variable(1.0)) == bool(tf.config.list_logical_devices("GPU"))
@@ -18,5 +21,5 @@ def on_gpu(variable: Any) -> bool:
 
 
 def has_gpu() -> bool:
-    """Whether TensorFlow uses a GPU, on which it then places the variables of a model."""
+    """Says whether TensorFlow uses a GPU, on which it then places the variables of a model."""
     return bool(tf.config.list_logical_devices("GPU"))

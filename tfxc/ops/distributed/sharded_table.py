@@ -42,12 +42,15 @@ class ShardedTable:
         start: Callable[[int, int], tf.Tensor],
         name: str = "table",
     ) -> None:
-        self.strategy, self.shape, self.size = strategy, tuple(shape), size
-        self.name, self.count = name, strategy.num_replicas_in_sync
+        self.strategy = strategy
+        self.shape = tuple(shape)
+        self.size = size
+        self.name = name
+        self.count = strategy.num_replicas_in_sync
         self._whole: np.ndarray | None = None
         self._devices = _devices_of(strategy)
 
-        def make(number):
+        def make(number: int) -> tf.Variable:
             begin, end = self.rows_of(number)
             rows = tf.pad(start(begin, end), [[0, size - (end - begin)], [0, 0]])
             return tf.Variable(rows, name=name)
@@ -59,9 +62,9 @@ class ShardedTable:
         self._dtype = next(iter(self.shards.values())).dtype.as_numpy_dtype
 
     def on_device_of(self, number: int, make: Callable[[], Any]) -> Any:
-        """What ``make()`` returns; its variables are plain ones on the device of a shard."""
+        """Calls ``make()``, whose variables are then plain ones on the device of a shard."""
 
-        def on_device():
+        def on_device() -> Any:
             with tf.device(self._devices[number]):
                 return make()
 
@@ -70,7 +73,7 @@ class ShardedTable:
             return thread.submit(on_device).result()
 
     def rows_of(self, number: int) -> tuple[int, int]:
-        """First row of a shard and the one after its last; equal where it has none."""
+        """Returns the first row of a shard and the one after its last; equal where it has none."""
         return min(number * self.size, self.shape[0]), min((number + 1) * self.size, self.shape[0])
 
     def on_every_shard(self, function: Callable[..., Any], *tensors: tf.Tensor) -> Any:
@@ -85,23 +88,22 @@ class ShardedTable:
             The results of all shards, stacked: (count, ...).
         """
 
-        def on_replica(*tensors):
-            context = _context()
+        def on_replica(*tensors: tf.Tensor) -> Any:
+            context = tf.distribute.get_replica_context()
             number = replica_number(context)
-            found = function(number, self.shards[number], *tensors)
-            return tf.nest.map_structure(lambda x: context.all_gather(x[None], axis=0), found)
+            results = function(number, self.shards[number], *tensors)
+            return tf.nest.map_structure(lambda x: context.all_gather(x[None], axis=0), results)
 
-        def run(*tensors):
-            found = self.strategy.run(on_replica, args=tensors)
-            return tf.nest.map_structure(self._here, found)
+        def run(*tensors: tf.Tensor) -> Any:
+            results = self.strategy.run(on_replica, args=tensors)
+            return tf.nest.map_structure(
+                lambda value: self.strategy.experimental_local_results(value)[0], results
+            )
 
         return (tf.function(run, autograph=False) if tf.executing_eagerly() else run)(*tensors)
 
-    def _here(self, value):
-        return self.strategy.experimental_local_results(value)[0]
-
     def gathered(self) -> np.ndarray:
-        """The complete table as a NumPy array. Every process must take part."""
+        """Returns the complete table as a NumPy array. Every process must take part."""
         if self._whole is not None:
             return self._whole
         table = np.empty((self.count, self.size, self.shape[1]), self._dtype)
@@ -128,7 +130,7 @@ class ShardedTable:
         finally:
             self._whole = None
 
-    def _blocks(self):
+    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (first row within a shard, those rows of all shards)."""
         if len(self.shards) == self.count:
             for begin in range(0, self.size, _BLOCK):
@@ -149,7 +151,7 @@ class ShardedTable:
     def assign(self, table: np.ndarray) -> None:
         """Gives every shard its rows of a whole table (rows, columns)."""
         if tuple(table.shape) != self.shape:
-            raise ValueError(f"a table of shape {self.shape} expected, found {table.shape}")
+            raise ValueError(f"the table has the shape {table.shape} instead of {self.shape}")
         for number, shard in self.shards.items():
             begin, end = self.rows_of(number)
             rows = np.asarray(table[begin:end], self._dtype)
@@ -157,14 +159,10 @@ class ShardedTable:
 
 
 @functools.cache
-def _devices_of(strategy):
-    """{replica number: device} of the replicas of this process."""
+def _devices_of(strategy: tf.distribute.Strategy) -> dict[int, str]:
+    """Returns {replica number: device} of the replicas of this process."""
     numbers = tf.function(strategy.run, autograph=False)(
-        lambda: _context().replica_id_in_sync_group
+        lambda: tf.distribute.get_replica_context().replica_id_in_sync_group
     )
     numbers = [int(number) for number in strategy.experimental_local_results(numbers)]
     return dict(zip(numbers, strategy.extended.worker_devices, strict=True))
-
-
-def _context():
-    return tf.distribute.get_replica_context()

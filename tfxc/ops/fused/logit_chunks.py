@@ -35,8 +35,10 @@ class LogitChunks:
         num_columns: int | None = None,
         cross_replica: CrossReplica | None = None,
     ) -> None:
-        self._logits_of, self._columns = logits_of, list(columns)
-        self.positives, self._cross_replica = positives, cross_replica
+        self._logits_of = logits_of
+        self._columns = list(columns)
+        self.positives = positives
+        self._cross_replica = cross_replica
         self.num_columns = self._columns[-1][1] if num_columns is None else num_columns
 
     def ranges(self) -> Iterator[tuple[int, tf.Tensor]]:
@@ -46,7 +48,7 @@ class LogitChunks:
             yield begin, tf.where(inside, self.positives - begin, -1)
 
     def fold(self, function: Callable[..., Any], start: Any) -> Any:
-        """``function(state, logits, positives)`` over all chunks, one after the other.
+        """Applies ``function(state, logits, positives)`` to all chunks, one after the other.
 
         No two chunks' logits are held at a time.
 
@@ -61,7 +63,8 @@ class LogitChunks:
         return state
 
     def log_sum(self, largest: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
-        """Logarithm of a sum of exponentials over the columns of all replicas, float32 (batch,).
+        """Returns the logarithm of a sum of exponentials over the columns of all replicas, float32
+        (batch,).
 
         Args:
             largest: float32 (batch,), finite, what the exponents of ``total`` are relative to.
@@ -73,12 +76,12 @@ class LogitChunks:
         return highest + tf.math.log(self.sum(total * tf.exp(largest - highest)))
 
     def sum(self, values: tf.Tensor) -> tf.Tensor:
-        """Sum over all replicas of what each has found in its chunks."""
+        """Returns the sum over all replicas of what each has found in its chunks."""
         return values if self._cross_replica is None else self._cross_replica.sum([values])[0]
 
 
 def plain_variable(variable: keras.Variable | tf.Variable) -> tf.Variable:
-    """The variable of TensorFlow in one of Keras; of a shard the shard itself."""
+    """Returns the variable of TensorFlow in one of Keras; of a shard the shard itself."""
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
@@ -114,10 +117,10 @@ class ChunkObjective(Protocol):
     """What an objective defines that can be computed chunk by chunk; see ``objectives.base``."""
 
     def begin(self, chunks: LogitChunks) -> Any:
-        """What the other methods need of all columns."""
+        """Returns what the other methods need of all columns."""
 
     def loss_of_logits(self, logits: tf.Tensor, positives: tf.Tensor, state: Any) -> tf.Tensor:
-        """A chunk's share of the losses."""
+        """Returns a chunk's share of the losses."""
 
     def gradient_of_logits(self, logits: tf.Tensor, positives: tf.Tensor, state: Any) -> tf.Tensor:
-        """Gradient with respect to a chunk's logits."""
+        """Returns the gradient with respect to a chunk's logits."""

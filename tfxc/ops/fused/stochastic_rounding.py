@@ -18,7 +18,8 @@ rounded_descent = CompiledOperation(
 
 
 def round_stochastically(values: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
-    """bfloat16 numbers next to float32 ones: the upper one as often as the value is near to it.
+    """Returns bfloat16 numbers next to float32 ones: the upper one as often as the value is near to
+    it.
 
     Rounding to the nearest loses every change of less than half the distance of two numbers,
     1/256 of the value; so the mean of many small changes is lost.
@@ -50,7 +51,7 @@ def descend(
     seed: int,
     first_row: int = 0,
 ) -> tf.Operation | None:
-    """``w = kept w - rate gradient`` of a bfloat16 matrix, rounded stochastically.
+    """Assigns ``w = kept w - rate gradient`` to a bfloat16 matrix, rounded stochastically.
 
     The noise is fresh: a function of seed, training step and place. On a CPU with a compiler this
     is one pass in C++, elsewhere a dozen of TensorFlow's operations with the same noise.

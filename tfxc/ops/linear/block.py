@@ -38,7 +38,7 @@ def assembled(
     num_children: int,
     unfinished: int,
 ) -> "Block":
-    """The ``Block`` of pieces.
+    """Returns the ``Block`` of pieces.
 
     Args:
         pieces: list of (child, positions in ``ids`` int32, values float32), at most one of each
@@ -57,11 +57,13 @@ def assembled(
     for child, places, _ in pieces:
         splits[child + 1] = len(places)
     np.cumsum(splits, out=splits)
-    indices, data = np.empty(splits[-1], np.int32), np.empty(splits[-1], np.float32)
+    indices = np.empty(splits[-1], np.int32)
+    data = np.empty(splits[-1], np.float32)
     while pieces:
         child, places, values = pieces.pop()
         part = slice(splits[child], splits[child + 1])
-        indices[part], data[part] = places, values
+        indices[part] = places
+        data[part] = values
         del places, values  # the last holds those of its whole group
     # A counting sort, by which a feature's weights come in the order of the children.
     counts, columns, data = (_by_place if _linear_solver is None else _linear_solver.by_place)(
@@ -71,15 +73,17 @@ def assembled(
     return Block(ids[used], counts[used].astype(np.int64), columns, data, unfinished)
 
 
-def _by_place(splits, places, values, num_places):
-    """``_linear_solver.by_place`` by SciPy."""
+def _by_place(
+    splits: np.ndarray, places: np.ndarray, values: np.ndarray, num_places: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Does what ``_linear_solver.by_place`` does, by SciPy."""
     shape = (len(splits) - 1, num_places)
     matrix = scipy.sparse.csr_matrix((values, places, splits), shape).tocsc()
     return np.diff(matrix.indptr), matrix.indices.astype(np.int32, copy=False), matrix.data
 
 
 def greatest(places: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of a child's weights the ``count`` of the greatest magnitude; all for 0.
+    """Picks the ``count`` of a child's weights of the greatest magnitude; all for 0.
 
     Returns:
         ``(places, values)``.
@@ -88,5 +92,5 @@ def greatest(places: np.ndarray, values: np.ndarray, count: int) -> tuple[np.nda
         return places, values
     if len(values) <= count:  # copies, since the arrays may be parts of much longer ones
         return places.copy(), values.copy()
-    kept = np.argsort(-np.abs(values), kind="stable")[:count]
-    return places[kept], values[kept]
+    order = np.argsort(-np.abs(values), kind="stable")[:count]
+    return places[order], values[order]

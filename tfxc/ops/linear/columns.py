@@ -14,7 +14,7 @@ except ImportError:  # not built: nothing needs them
     _linear_solver = None  # type: ignore[assignment]
 
 _ROWS = 1024  # examples whose norms are computed at once
-_KINDS_OF_SINGLES = (np.int32, np.int32, np.float32)  # rows, columns, values
+_SINGLE_TYPES = (np.int32, np.int32, np.float32)  # rows, columns, values
 
 
 class Columns:
@@ -44,12 +44,25 @@ class Columns:
         size, num_features = features.shape
         squared = np.zeros(size)
         self.row_splits = features.indptr.astype(np.int64)
-        self._singles = [np.empty(0, kind) for kind in _KINDS_OF_SINGLES]
+        own = np.zeros(size)
         if compress:
-            own = self._separate(features, squared, compress == "in place")
+            in_place = compress == "in place"
+            self.slots = features.indices.astype(np.int32, copy=not in_place)
+            self.values = features.data if in_place else features.data.copy()
+            slots = np.empty(num_features, np.int32)
+            self.ids, self._places = _linear_solver.number_columns(self.slots, slots)
+            self.num_slots = len(self._places) - 1
+            singles = len(self.ids) - 1 - self.num_slots
+            self._singles = [np.empty(singles, kind) for kind in _SINGLE_TYPES]
+            new_splits = np.empty_like(self.row_splits)
+            rows = (self.row_splits, self.slots, self.values)
+            _linear_solver.separate(*rows, slots, new_splits, *self._singles, own, squared)
+            self.row_splits = new_splits
         else:
+            self._singles = [np.empty(0, kind) for kind in _SINGLE_TYPES]
             self.ids = np.arange(num_features + 1, dtype=np.int32)
-            self._places, self.num_slots, own = self.ids, num_features, np.zeros(size)
+            self._places = self.ids
+            self.num_slots = num_features
             self.slots = features.indices.astype(np.int32, copy=False)
             self.values = features.data.astype(np.float32, copy=False)
             for begin in range(0, size, _ROWS):  # the values may be on the disk
@@ -60,27 +73,10 @@ class Columns:
         self.own = own.astype(np.float32)
         self.norms = (squared + bias * bias).astype(np.float32)
 
-    def _separate(self, features, squared, in_place):
-        num_features = features.shape[1]
-        self.slots = features.indices.astype(np.int32, copy=not in_place)
-        self.values = features.data if in_place else features.data.copy()
-        slots = np.empty(num_features, np.int32)
-        self.ids, self._places = _linear_solver.number_columns(self.slots, slots)
-        self.num_slots = len(self._places) - 1
-        singles = len(self.ids) - 1 - self.num_slots
-        self._singles = [np.empty(singles, kind) for kind in _KINDS_OF_SINGLES]
-        own, new_splits = np.zeros(len(squared)), np.empty_like(self.row_splits)
-        _linear_solver.separate(
-            self.row_splits, self.slots, self.values, slots, new_splits, *self._singles, own,
-            squared,
-        )  # fmt: skip
-        self.row_splits = new_splits
-        return own
-
     def kept(
         self, weights: np.ndarray, duals: np.ndarray, terms: np.ndarray, least: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The weights of at least the magnitude ``least``, above 0, lane by lane.
+        """Returns the weights of at least the magnitude ``least``, above 0, lane by lane.
 
         Args:
             weights, duals, terms: (slots + 1, 16) and (n, 16), of ``_linear_solver.solve``.

@@ -13,10 +13,11 @@ at once, and a feature that only one example has costs nothing. Without it sciki
 ``LinearSVC`` does the work, some 50 times as slowly.
 """
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -38,15 +39,17 @@ except ImportError:  # not built: scikit-learn does the work
     _linear_solver = None  # type: ignore[assignment]
 
 Loss = Literal["squared-hinge", "hinge", "logistic"]
+_Piece = tuple[int, np.ndarray, np.ndarray]  # child, positions of its weights, weights
 _COMPILED = ("squared-hinge", "hinge")
 _LANES = 16
 _OVERHEAD = 1 << 18  # bytes of objects whatever the sizes are
-_COPIED, _SOLVED = 16, 36  # bytes of an entry: in rows that are chosen and stacked; in liblinear
+_COPIED = 16  # bytes of an entry in rows that are chosen and stacked
+_SOLVED = 36  # bytes of an entry in liblinear
 _SINGLE_PRECISION = 1e-3  # the least epsilon that float32 reaches
 
 
 def has_native() -> bool:
-    """Whether the compiled solver is there (``python setup.py build_ext --inplace``)."""
+    """Says whether the compiled solver is there (``python setup.py build_ext --inplace``)."""
     return _linear_solver is not None
 
 
@@ -132,7 +135,7 @@ def solve_block(
         )
     if native and settings.loss not in _COMPILED:
         raise ConfigError(
-            f"{' or '.join(_COMPILED)} expected by the compiled solver, found {settings.loss}",
+            f"the compiled solver has no {settings.loss}, only {' and '.join(_COMPILED)}",
             where="loss",
             fix="leave `native` at None",
         )
@@ -146,18 +149,20 @@ def solve_block(
     if has_native() if native is None else native:
         columns = Columns(features, settings.bias, compress)
         groups = [order[begin : begin + _LANES] for begin in range(0, len(order), _LANES)]
-        ids, solve = columns.ids, lambda children: problem.native(columns, children)
+        ids = columns.ids
+        solve = functools.partial(problem.native, columns)
     else:
-        groups, ids = list(order[:, None]), np.arange(features.shape[1] + 1, dtype=np.int32)
+        groups = list(order[:, None])
+        ids = np.arange(features.shape[1] + 1, dtype=np.int32)
         solve = problem.solve_with_sklearn
     if threads > 1 and len(groups) > 1:
         with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(solve, groups))
+            solved = list(pool.map(solve, groups))
     else:
-        found = [solve(children) for children in groups]
-    pieces = [piece for group, _ in found for piece in group]
-    unfinished = sum(late for _, late in found)
-    del found
+        solved = [solve(children) for children in groups]
+    pieces = [piece for group, _ in solved for piece in group]
+    unfinished = sum(late for _, late in solved)
+    del solved
     return assembled(pieces, ids, len(positives), unfinished)
 
 
@@ -172,7 +177,7 @@ def block_memory(
     threads: int = 1,
     occurring: int | None = None,
 ) -> int:
-    """Bytes that ``solve_block`` takes at most, the copy of its features included.
+    """Returns bytes that ``solve_block`` takes at most, the copy of its features included.
 
     How many weights are kept is known only when they are found, so all may be.
 
@@ -188,30 +193,34 @@ def block_memory(
     shared = nonzeros // 2 if occurring is None else nonzeros - occurring
     columns = 1 + most
     if compress:  # a feature of one row has no slot
-        slots, copied = 1 + min(most, shared), nonzeros * 8 + num_features * 5
+        slots = 1 + min(most, shared)
+        copied = nonzeros * 8 + num_features * 5
     else:
-        slots, copied = num_features + 1, num_features * 16
+        slots = num_features + 1
+        copied = num_features * 16
     group = _LANES * (slots * width + num_rows * (width + 4)) + num_rows * 16
-    found = min(_LANES, children) * columns * PIECE_BYTES
-    kept = children * min(columns, settings.max_nonzeros or columns)
+    pieces = min(_LANES, children) * columns * PIECE_BYTES
+    weights = children * min(columns, settings.max_nonzeros or columns)
     groups = -(-children // _LANES)
     active = min(threads, groups)
-    solving = active * (group + found) + kept * PIECE_BYTES * (groups - active) // groups
+    solving = active * (group + pieces) + weights * PIECE_BYTES * (groups - active) // groups
     if settings.loss not in _COMPILED:  # scikit-learn's copies, of one child at a time
         solving += nonzeros * (_COPIED * min(threads, children) + _SOLVED)
     fixed = num_rows * 60 + copied + columns * 60 + children * 500 + _OVERHEAD
-    return fixed + max(solving, 2 * kept * PIECE_BYTES)
+    return fixed + max(solving, 2 * weights * PIECE_BYTES)
 
 
-class _Problem:
+class _Problem(NamedTuple):
     """The children's examples and costs; solves some of the children at a time."""
 
-    def __init__(self, features, positives, settings, relevance, members):
-        self.features, self.positives, self.settings = features, positives, settings
-        self.relevance, self.members = relevance, members
+    features: "scipy.sparse.csr_matrix"
+    positives: Sequence[Sequence[int] | np.ndarray]
+    settings: SolverSettings
+    relevance: Sequence[np.ndarray] | None
+    members: np.ndarray | None
 
-    def costs(self, child):
-        """Rows and costs of a child's positives that count."""
+    def costs(self, child: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns rows and costs of a child's positives that count."""
         rows = np.asarray(self.positives[child])
         if self.relevance is None:
             return rows, np.full(len(rows), self.settings.cost_positive)
@@ -219,9 +228,12 @@ class _Problem:
         counts = relevance > 0
         return rows[counts], self.settings.cost_positive * relevance[counts]
 
-    def native(self, columns, children):
-        """Kept weights of up to 16 children as pieces, and how many children are unfinished."""
-        settings, size = self.settings, self.features.shape[0]
+    def native(self, columns: Columns, children: np.ndarray) -> tuple[list[_Piece], int]:
+        """Returns kept weights of up to 16 children as pieces, and how many children are
+        unfinished.
+        """
+        settings = self.settings
+        size = self.features.shape[0]
         kind = np.float32 if settings.epsilon >= _SINGLE_PRECISION else np.float64
         terms = np.full((size, _LANES), self._term(-settings.cost_negative), np.float32)
         present = np.full(size, 0xFFFF, np.uint16)
@@ -237,12 +249,14 @@ class _Problem:
             terms[rows, lane] = self._term(costs)
         weights = cache_aligned(columns.num_slots + 1, _LANES, kind)
         duals = cache_aligned(size, _LANES, kind)
+        features = (columns.row_splits, columns.slots, columns.values, columns.own, columns.norms)
+        lanes_taken = (1 << len(children)) - 1
+        squared = settings.loss == "squared-hinge"
+        rules = (settings.bias, squared, settings.epsilon, settings.max_passes)
+        seed = _seed(settings.seed, children[0])
         unfinished = _linear_solver.solve(
-            columns.row_splits, columns.slots, columns.values, columns.own, columns.norms,
-            terms, present, (1 << len(children)) - 1, settings.bias,
-            settings.loss == "squared-hinge", settings.epsilon, settings.max_passes,
-            _seed(settings.seed, children[0]), weights, duals,
-        )  # fmt: skip
+            *features, terms, present, lanes_taken, *rules, seed, weights, duals
+        )
         least = max(settings.threshold, np.finfo(np.float32).tiny)
         bounds, places, values = columns.kept(weights, duals, terms, least)
         most = settings.max_nonzeros
@@ -253,31 +267,33 @@ class _Problem:
         ]
         return pieces, int(unfinished).bit_count()
 
-    def _term(self, signed_cost):
-        """What the compiled solver takes for a cost: its bound or, halved, its inverse."""
+    def _term(self, signed_cost: float | np.ndarray) -> float | np.ndarray:
+        """Returns what the compiled solver takes for a cost: its bound or, halved, its inverse."""
         return 0.5 / signed_cost if self.settings.loss == "squared-hinge" else signed_cost
 
-    def solve_with_sklearn(self, children):
-        """The same of one child by scikit-learn."""
+    def solve_with_sklearn(self, children: np.ndarray) -> tuple[list[_Piece], int]:
+        """Returns the same of one child by scikit-learn."""
         (child,) = children
         size = self.features.shape[0]
         taken = np.ones(size, bool) if self.members is None else self.members.copy()
-        costs, signs = np.full(size, self.settings.cost_negative), np.full(size, -1)
+        costs = np.full(size, self.settings.cost_negative)
+        signs = np.full(size, -1)
         positive = np.asarray(self.positives[child])
-        taken[positive], signs[positive] = False, 1
+        taken[positive] = False
+        signs[positive] = 1
         rows, costs_of_rows = self.costs(child)
-        taken[rows], costs[rows] = True, costs_of_rows
+        taken[rows] = True
+        costs[rows] = costs_of_rows
         seed = _seed(self.settings.seed, child) % 2**32
-        found, late = sklearn_solver.solve(
+        weights, late = sklearn_solver.solve(
             self.features[taken], signs[taken], costs[taken], self.settings, seed
         )
-        places = np.flatnonzero((np.abs(found) >= self.settings.threshold) & (found != 0))
-        kept = greatest(places.astype(np.int32), found[places], self.settings.max_nonzeros)
-        return [(child, *kept)], late
+        places = np.flatnonzero((np.abs(weights) >= self.settings.threshold) & (weights != 0))
+        piece = greatest(places.astype(np.int32), weights[places], self.settings.max_nonzeros)
+        return [(child, *piece)], late
 
 
-def _seed(seed, child):
-    """A 64-bit number above zero that differs between the groups of a block."""
-    return (seed * 0x9E3779B97F4A7C15 + int(child) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % (
-        2**64
-    ) or 1
+def _seed(seed: int, child: int) -> int:
+    """Returns a 64-bit number above zero that differs between the groups of a block."""
+    number = seed * 0x9E3779B97F4A7C15 + int(child) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB
+    return number % 2**64 or 1

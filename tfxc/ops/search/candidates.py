@@ -22,7 +22,7 @@ class Candidates(NamedTuple):
 
 
 def best_columns(scores: tf.Tensor, positives: tf.Tensor, count: int) -> tf.Tensor:
-    """The columns of the best scores, the true ones first.
+    """Returns the columns of the best scores, the true ones first.
 
     Args:
         scores: float32 (batch, columns), at most 0; -inf marks a column that does not count.
@@ -45,13 +45,13 @@ def best_columns(scores: tf.Tensor, positives: tf.Tensor, count: int) -> tf.Tens
 
 
 def take(values: tf.Tensor, columns: tf.Tensor, empty: float) -> tf.Tensor:
-    """``values`` of each row at its columns; ``empty`` where a column is -1."""
-    found = tf.gather(values, tf.maximum(columns, 0), batch_dims=1)
-    return tf.where(columns >= 0, found, tf.constant(empty, found.dtype))
+    """Returns ``values`` of each row at its columns; ``empty`` where a column is -1."""
+    taken = tf.gather(values, tf.maximum(columns, 0), batch_dims=1)
+    return tf.where(columns >= 0, taken, tf.constant(empty, taken.dtype))
 
 
 def sample_with_true(bits: tf.Tensor, true: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The true columns of each row first, then others at random without replacement.
+    """Returns the true columns of each row first, then others at random without replacement.
 
     Args:
         bits: uint32 (batch, columns), random.
@@ -75,7 +75,7 @@ def sample_with_true(bits: tf.Tensor, true: tf.Tensor, count: int) -> tuple[tf.T
 def children_with_positives(
     parents: tf.Tensor, positives: tf.Tensor, size: int, num_nodes: int
 ) -> "Candidates":
-    """The children of the candidate parents, and every positive among them.
+    """Returns the children of the candidate parents, and every positive among them.
 
     The children of node n are ``n·size .. n·size + size − 1``. A positive whose parent is no
     candidate takes the place of the first candidate that is not true; if there are more positives
@@ -116,7 +116,7 @@ def children_with_positives(
 
 
 def find(wanted: tf.Tensor, listed: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where each row's wanted values are in its list.
+    """Says where each row's wanted values are in its list.
 
     Args:
         wanted: int64 (batch, wanted).
@@ -131,8 +131,8 @@ def find(wanted: tf.Tensor, listed: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tens
     return tf.argmax(same, axis=2, output_type=wanted.dtype), tf.reduce_any(same, axis=2)
 
 
-def _slots(parts, positives):
-    """(batch, count, size) as (batch, slots) with at least as many slots as positives."""
+def _slots(parts: tf.Tensor, positives: tf.Tensor) -> tf.Tensor:
+    """Reshapes (batch, count, size) to (batch, slots), as many slots as positives at least."""
     empty = tf.constant(False if parts.dtype == tf.bool else -1, parts.dtype)
     slots = parts.shape[1] * parts.shape[2]
     parts = tf.reshape(parts, [tf.shape(parts)[0], slots])
@@ -140,14 +140,16 @@ def _slots(parts, positives):
     return tf.pad(parts, [[0, 0], [0, extra]], constant_values=empty)
 
 
-def _true_places(columns, mask):
-    """Index pairs of the entries where the mask holds: into ``columns``, and (row, column)."""
+def _true_places(columns: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the index pairs of the entries where the mask holds: into ``columns``, and (row,
+    column).
+    """
     places = tf.cast(tf.where(mask), columns.dtype)
     return places, tf.stack([places[:, 0], tf.gather_nd(columns, places)], axis=1)
 
 
 def distinct(numbers: tf.Tensor) -> tf.Tensor:
-    """The distinct non-negative numbers of a vector, ascending."""
+    """Returns the distinct non-negative numbers of a vector, ascending."""
     return tf.sort(tf.unique(tf.boolean_mask(numbers, numbers >= 0)).y)
 
 
@@ -164,13 +166,13 @@ def distinct_or_zero(numbers: tf.Tensor) -> tf.Tensor:
 
 
 def ranks_in(ordered: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-    """Places of a matrix of numbers within an ordered vector that holds them, int64."""
+    """Returns places of a matrix of numbers within an ordered vector that holds them, int64."""
     wanted = tf.cast(tf.reshape(numbers, [-1]), ordered.dtype)
     return tf.reshape(tf.searchsorted(ordered, wanted, out_type=tf.int64), tf.shape(numbers))
 
 
 def distinct_with_counts(nodes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The distinct nodes of each row, and how often each occurs.
+    """Returns the distinct nodes of each row, and how often each occurs.
 
     Args:
         nodes: int64 (batch, n) padded with -1.
@@ -190,7 +192,7 @@ def distinct_with_counts(nodes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def union(*parts: tf.Tensor) -> tf.Tensor:
-    """The distinct nodes of several lists in each row, only as wide as the batch needs.
+    """Returns the distinct nodes of several lists in each row, only as wide as the batch needs.
 
     Args:
         parts: int64 (batch, n) padded with -1.
@@ -215,7 +217,7 @@ def children_candidates(
     children: tf.Tensor,
     ranks: tf.Tensor,
 ) -> Candidates:
-    """The children of chosen parents, and every positive.
+    """Returns the children of chosen parents, and every positive.
 
     Args:
         parents: int64 (batch, count), distinct, -1 for none.
@@ -236,7 +238,8 @@ def children_candidates(
         >>> found.nodes.numpy().tolist(), found.positives.numpy().tolist()
         ([[0, 2, 1]], [[1, 2]])
     """
-    most, true = children.shape[1], positives >= 0
+    most = children.shape[1]
+    true = positives >= 0
     slots = tf.shape(parents)[1] * most
     below = tf.cast(tf.gather(children, tf.maximum(parents, 0)), parents.dtype)
     nodes = tf.where(parents[:, :, None] >= 0, below, -1)

@@ -10,7 +10,7 @@ _TILE_VALUES = 4_194_304  # gathered bucket scores a tile holds per example bloc
 
 
 def sum_of(parts: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Sum of tensors in their order, to the bit as ``gather.top_k`` adds them up."""
+    """Returns the sum of tensors in their order, to the bit as ``gather.top_k`` adds them up."""
     total = parts[0]
     for part in parts[1:]:
         total = total + part
@@ -24,7 +24,8 @@ def top_k_of_buckets(
     k: int,
     combine: Callable[[list[tf.Tensor]], tf.Tensor] = sum_of,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Best k labels, exact, where a label's score joins the scores of its bucket in each table.
+    """Returns the best k labels, exact, where a label's score joins the scores of its bucket in
+    each table.
 
     Args:
         tables: float32 (batch, buckets) each, the scores of the buckets.
@@ -45,7 +46,7 @@ def top_k_of_buckets(
         [[2, 1]]
     """
 
-    def score(begin, end):
+    def score(begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         columns = buckets_between(begin, end)
         pairs = zip(tables, columns, strict=True)
         return combine([tf.gather(table, buckets, axis=1) for table, buckets in pairs])

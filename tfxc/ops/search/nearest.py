@@ -32,7 +32,7 @@ class InnerProducts(NamedTuple):
 def of_linear_scores(
     rows: Callable[[int, int], tf.Tensor], bias: tf.Tensor | None, dim: int
 ) -> InnerProducts:
-    """Scores of weights and biases; a bias counts as the weight of a feature that is 1.
+    """Returns scores of weights and biases; a bias counts as the weight of a feature that is 1.
 
     Args:
         rows: (begin, end) -> float (end - begin, dim), weights of a range of labels.
@@ -48,11 +48,11 @@ def of_linear_scores(
     if bias is None:
         return InnerProducts(rows, lambda features: tf.cast(features, tf.float32), dim)
 
-    def biased(begin, end):
-        own = tf.cast(bias[begin:end, None], tf.float32)
-        return tf.concat([tf.cast(rows(begin, end), tf.float32), own], axis=1)
+    def biased(begin: int, end: int) -> tf.Tensor:
+        column = tf.cast(bias[begin:end, None], tf.float32)
+        return tf.concat([tf.cast(rows(begin, end), tf.float32), column], axis=1)
 
-    def queries(features):
+    def queries(features: tf.Tensor) -> tf.Tensor:
         ones = tf.ones([tf.shape(features)[0], 1])
         return tf.concat([tf.cast(features, tf.float32), ones], axis=1)
 
@@ -102,7 +102,7 @@ class NearestRows:
                 progress.advance(len(rows))
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best rows of each query.
+        """Returns the best rows of each query.
 
         Args:
             queries: float32 (batch, width).
@@ -123,6 +123,6 @@ class NearestRows:
         return ids.astype(np.int32), scores
 
 
-def _between(products, begin, count):
-    """Some rows, float32."""
+def _between(products: InnerProducts, begin: int, count: int) -> tf.Tensor:
+    """Returns some rows, float32."""
     return tf.cast(products.rows(begin, min(begin + _AT_ONCE, count)), tf.float32)

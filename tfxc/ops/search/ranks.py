@@ -16,7 +16,7 @@ def tiled_ranks(
     tile: int,
     unrolled: bool = False,
 ) -> tf.Tensor:
-    """The rank of each label of an example: 1 + better columns + half of the equal ones.
+    """Returns the rank of each label of an example: 1 + better columns + half of the equal ones.
 
     The example's other labels and its excluded columns do not count.
 
@@ -44,35 +44,39 @@ def tiled_ranks(
     others = tf.concat([labels, excluded], axis=1)
     known = (others >= 0) & (others < num_columns)
 
-    def gathered(begin, end, found):
+    def gathered(begin: tf.Tensor, end: tf.Tensor, so_far: tf.Tensor) -> tuple[tf.Tensor]:
         inside = (others >= begin) & (others < end)
         places = tf.where(inside, others - begin, 0)
-        return (
-            found + tf.where(inside, tf.gather(score_tile(begin, end), places, batch_dims=1), 0),
-        )
+        here = tf.gather(score_tile(begin, end), places, batch_dims=1)
+        return (so_far + tf.where(inside, here, 0),)
 
-    start, open_shape = tf.zeros(tf.shape(others)), tf.TensorShape([None, None])
+    start = tf.zeros(tf.shape(others))
+    open_shape = tf.TensorShape([None, None])
     (scores,) = over_tiles(gathered, (start,), [open_shape], num_columns, tile, unrolled)
-    own = scores[:, :count, None]
+    label_scores = scores[:, :count, None]
 
-    def counted(begin, end, above, equal):
+    def counted(
+        begin: tf.Tensor, end: tf.Tensor, above: tf.Tensor, equal: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         # Sorted, as a comparison of each label with each column would take their product of memory.
         fresh = tf.sort(score_tile(begin, end), axis=1)
-        upto = tf.searchsorted(fresh, own[:, :, 0], side="right")
-        below = tf.searchsorted(fresh, own[:, :, 0], side="left")
-        more, same = tf.shape(fresh)[1] - upto, upto - below
+        upto = tf.searchsorted(fresh, label_scores[:, :, 0], side="right")
+        below = tf.searchsorted(fresh, label_scores[:, :, 0], side="left")
+        more = tf.shape(fresh)[1] - upto
+        same = upto - below
         return above + tf.cast(more, tf.float32), equal + tf.cast(same, tf.float32)
 
     start = tf.zeros(tf.shape(labels))
     above, equal = over_tiles(
         counted, (start, start), [open_shape, open_shape], num_columns, tile, unrolled
     )
-    rivals, exist = scores[:, None, :], known[:, None, :]
-    above -= _count((rivals > own) & exist)
-    equal -= _count(tf.equal(rivals, own) & exist)  # itself, too
+    rivals = scores[:, None, :]
+    exist = known[:, None, :]
+    above -= _count((rivals > label_scores) & exist)
+    equal -= _count(tf.equal(rivals, label_scores) & exist)  # itself, too
     ranks = tf.where(labels < num_columns, 1 + above + 0.5 * equal, math.inf)
     return tf.where(labels >= 0, ranks, math.nan)
 
 
-def _count(mask):
+def _count(mask: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(mask, tf.float32), axis=2)

@@ -13,7 +13,7 @@ _TILE_VALUES = 1 << 24  # numbers in the rows that are compared at once: 64 MB
 def cosines_to_row(
     rows_between: Callable[[int, int], tf.Tensor], row: int, count: int
 ) -> np.ndarray:
-    """Cosines of one row of a table and all rows; 0 to a row of zeros.
+    """Returns cosines of one row of a table and all rows; 0 to a row of zeros.
 
     Args:
         rows_between: (begin, end) -> float (end - begin, width), rows of the table; not all at
@@ -30,17 +30,17 @@ def cosines_to_row(
         >>> [f"{cosine:.3f}" for cosine in found]
         ['1.000', '0.000', '0.707']
     """
-    one = unit_rows(rows_between(row, row + 1))[0]
-    step = max(1, _TILE_VALUES // max(1, one.shape[0]))
+    direction = unit_rows(rows_between(row, row + 1))[0]
+    step = max(1, _TILE_VALUES // max(1, direction.shape[0]))
     parts = [
-        tf.linalg.matvec(unit_rows(rows_between(begin, min(begin + step, count))), one)
+        tf.linalg.matvec(unit_rows(rows_between(begin, min(begin + step, count))), direction)
         for begin in range(0, count, step)
     ]
     return tf.concat(parts, axis=0).numpy()
 
 
 def most_similar(similarities: np.ndarray, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k labels that are most similar to one, without itself.
+    """Returns the k labels that are most similar to one, without itself.
 
     Args:
         similarities: float32 (num_labels,), to the label.

@@ -19,7 +19,7 @@ def tiled_softmax(
     tile: int,
     unrolled: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Best k columns and what a cross-entropy needs, from one pass over the scores.
+    """Returns the best k columns and what a cross-entropy needs, from one pass over the scores.
 
     The sum of the exponentials is kept relative to the largest score so far, so it neither
     overflows nor vanishes.
@@ -44,18 +44,30 @@ def tiled_softmax(
         (2, 8.0)
     """
 
-    def sums(begin, end, fresh, largest, total, of_positives):
+    def sums(
+        begin: tf.Tensor | int,
+        end: tf.Tensor | int,
+        fresh: tf.Tensor,
+        largest: tf.Tensor,
+        total: tf.Tensor,
+        of_positives: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         new = tf.maximum(largest, tf.reduce_max(fresh, axis=1))
         total *= tf.exp(largest - new)
         total += tf.reduce_sum(tf.exp(fresh - new[:, None]), axis=1)
-        return new, total, of_positives + _in_tile(fresh, positives, begin, end)
+        inside = (positives >= begin) & (positives < end)
+        values = tf.gather(fresh, tf.where(inside, positives - begin, 0), batch_dims=1)
+        return new, total, of_positives + tf.where(inside, values, 0.0)
 
-    def body(begin, end, ids, scores, *state):
+    def body(
+        begin: tf.Tensor, end: tf.Tensor, ids: tf.Tensor, scores: tf.Tensor, *state: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         fresh = score_tile(begin, end)
         best = merged_with_tile(ids, scores, fresh, begin, end, k)
         return *best, *sums(begin, end, fresh, *state)
 
-    batch, first = tf.shape(positives)[0], first_tile(num_columns, k, tile, unrolled)
+    batch = tf.shape(positives)[0]
+    first = first_tile(num_columns, k, tile, unrolled)
     fresh = score_tile(0, first)
     nothing = tf.fill([batch], LEAST), tf.zeros([batch]), tf.zeros(tf.shape(positives))
     state = sums(0, first, fresh, *nothing)
@@ -72,7 +84,7 @@ def tiled_softmax(
 def log_sum_and_top_k(
     score_tile: Callable[..., tf.Tensor], num_columns: int, batch: tf.Tensor, k: int, tile: int
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """``tiled_softmax`` without positives, and without a loop where there is one tile only.
+    """Does what ``tiled_softmax`` does, without positives, and without a loop for one tile.
 
     Args:
         batch: int32 scalar.
@@ -89,7 +101,8 @@ def log_sum_and_top_k(
 
 
 def mean_cross_entropy(log_sum: tf.Tensor, of_positives: tf.Tensor, exist: tf.Tensor) -> tf.Tensor:
-    """Mean over the true columns of ``log_sum - score``, (batch,); NaN without true columns.
+    """Returns the mean over the true columns of ``log_sum - score``, (batch,); NaN without true
+    columns.
 
     With several true columns the target is the uniform distribution over them, as in
     ``losses.softmax_cross_entropy``.
@@ -101,10 +114,3 @@ def mean_cross_entropy(log_sum: tf.Tensor, of_positives: tf.Tensor, exist: tf.Te
     """
     count = tf.reduce_sum(tf.cast(exist, tf.float32), axis=1)
     return log_sum - tf.reduce_sum(of_positives, axis=1) / tf.where(count > 0, count, math.nan)
-
-
-def _in_tile(fresh, positives, begin, end):
-    """Scores of the positives that are in a tile, 0 elsewhere."""
-    inside = (positives >= begin) & (positives < end)
-    values = tf.gather(fresh, tf.where(inside, positives - begin, 0), batch_dims=1)
-    return tf.where(inside, values, 0.0)

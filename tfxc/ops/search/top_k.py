@@ -14,7 +14,7 @@ def tiled_top_k(
     tile: int,
     unrolled: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Best k of ``num_columns`` scores that are computed tile by tile.
+    """Returns the best k of ``num_columns`` scores that are computed tile by tile.
 
     Args:
         score_tile: function of (begin, end) int32 scalars -> float32 (batch, end - begin).
@@ -32,7 +32,9 @@ def tiled_top_k(
     if first == num_columns:
         return ids, scores
 
-    def body(begin, end, ids, scores):
+    def body(
+        begin: tf.Tensor, end: tf.Tensor, ids: tf.Tensor, scores: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         return merged_with_tile(ids, scores, score_tile(begin, end), begin, end, k)
 
     shapes = tf.TensorShape([None, k]), tf.TensorShape([None, k])
@@ -41,7 +43,7 @@ def tiled_top_k(
 
 
 def first_tile(num_columns: int, k: int, tile: int, unrolled: bool = False) -> int:
-    """Columns that a search for the best k starts with, before it goes on tile by tile.
+    """Returns columns that a search for the best k starts with, before it goes on tile by tile.
 
     In a loop the state is k columns wide from the start, so they are as many whole tiles as hold k.
     """
@@ -52,7 +54,7 @@ def first_tile(num_columns: int, k: int, tile: int, unrolled: bool = False) -> i
 def merged_with_tile(
     ids: tf.Tensor, scores: tf.Tensor, fresh: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, k: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The best k of all tiles so far.
+    """Returns the best k of all tiles so far.
 
     Args:
         ids, scores: those of the tiles before.
@@ -76,7 +78,7 @@ def over_tiles(
     unrolled: bool = False,
     first: int = 0,
 ) -> tuple[tf.Tensor, ...]:
-    """The state of a search after all tiles of columns, one after the other.
+    """Returns the state of a search after all tiles of columns, one after the other.
 
     Args:
         body: function of (begin, end, *state) -> the next state.
@@ -94,14 +96,19 @@ def over_tiles(
         5
     """
     if not unrolled:
-        found = tf.while_loop(
+
+        def next_state(begin: tf.Tensor, *state: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            end = tf.minimum(begin + tile, num_columns)
+            return (end, *body(begin, end, *state))
+
+        _, *state = tf.while_loop(
             lambda begin, *_: begin < num_columns,
-            lambda begin, *state: _with_end(body, begin, tile, num_columns, state),
+            next_state,
             (tf.constant(first), *start),
             shape_invariants=(tf.TensorShape([]), *shapes),
             parallel_iterations=1,
         )
-        return tuple(found[1:])
+        return tuple(state)
     state = tuple(start)
     for begin in range(first, num_columns, tile):
         # Side by side the tiles would need the memory of all scores.
@@ -110,13 +117,9 @@ def over_tiles(
     return state
 
 
-def _with_end(body, begin, tile, num_columns, state):
-    end = tf.minimum(begin + tile, num_columns)
-    return (end, *body(begin, end, *state))
-
-
 def read_once(table: tf.Tensor) -> tf.Tensor:
-    """The value of a variable for a loop over tiles, read here without a copy; a tensor as it is.
+    """Returns the value of a variable for a loop over tiles, read here without a copy; a tensor as
+    it is.
 
     A variable that was gathered from or scattered into copies itself whenever it is read: in the
     body of a loop the whole table for each tile, which makes the cost of a search grow with the
@@ -133,7 +136,7 @@ def read_once(table: tf.Tensor) -> tf.Tensor:
 
 
 def rows_between(table: tf.Tensor, begin: int, end: int) -> tf.Tensor:
-    """``table[begin:end]``, without a copy where that is the whole table.
+    """Returns ``table[begin:end]``, without a copy where that is the whole table.
 
     Args:
         table: tensor.
@@ -144,7 +147,7 @@ def rows_between(table: tf.Tensor, begin: int, end: int) -> tf.Tensor:
 
 
 def merge_top_k(ids: tf.Tensor, scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Best k of the best of several parts.
+    """Returns the best k of the best of several parts.
 
     Args:
         ids: int32 (parts, batch, n), ascending from part to part.

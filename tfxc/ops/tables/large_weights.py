@@ -3,8 +3,8 @@
 import contextlib
 import math
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import keras
@@ -12,6 +12,11 @@ import tensorflow as tf
 
 from tfxc.ops.private_apis import in_stateless_scope
 from tfxc.ops.tables.row_start import RowStart
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tfxc.ops.tables.row_start import Rows
 
 _PIECE = 2**26  # bytes started, read or written at a time
 _local = threading.local()
@@ -32,7 +37,7 @@ def without_starts() -> Iterator[None]:
 
 
 def starts_are_left_out() -> bool:
-    """Whether this is inside ``without_starts``."""
+    """Says whether this is inside ``without_starts``."""
     return getattr(_local, "left_out", False)
 
 
@@ -44,8 +49,8 @@ class LargeWeights(keras.layers.Layer):
     """
 
     def add_weight(
-        self, shape: Any = None, initializer: Any = None, *args: Any, **more: Any
-    ) -> "keras.Variable":
+        self, shape: Sequence[int] | None = None, initializer: Any = None, *args: Any, **more: Any
+    ) -> keras.Variable:
         """As of a Keras layer."""
         if starts_are_left_out():
             return super().add_weight(shape, "zeros", *args, **more)
@@ -58,8 +63,17 @@ class LargeWeights(keras.layers.Layer):
 
     def save_own_variables(self, store: Any) -> None:
         """As of a Keras layer."""
+        # An HDF5 group of Keras, into which a large variable is written some rows at a time.
+        group = getattr(store, "_h5_entry_group", None)
         for number, variable in enumerate(self._own_variables):
-            _store(store, str(number), variable)
+            pieces = pieces_of(variable.shape, variable.dtype)
+            if not isinstance(group, h5py.Group) or not pieces:
+                store[str(number)] = variable
+                continue
+            values = shared_value(variable.value)
+            written = group.create_dataset(str(number), tuple(variable.shape), "float32")
+            for begin, end in pieces:
+                written[begin:end] = values[begin:end].numpy()
 
     def load_own_variables(self, store: Any) -> None:
         """As of a Keras layer."""
@@ -72,12 +86,13 @@ class LargeWeights(keras.layers.Layer):
             assign_in_pieces(variable, _stored(store, name))
 
     @property
-    def _own_variables(self):
+    def _own_variables(self) -> list[keras.Variable]:
         return self._trainable_variables + self._non_trainable_variables
 
 
-def pieces_of(shape: Any, dtype: str = "float32") -> list[tuple[int, int]]:
-    """The ranges of rows of the pieces of a large weight; empty for one that is handled whole.
+def pieces_of(shape: Sequence[int] | None, dtype: str = "float32") -> list[tuple[int, int]]:
+    """Returns the ranges of rows of the pieces of a large weight; empty for one that is handled
+    whole.
 
     Args:
         shape: of the weight.
@@ -95,8 +110,8 @@ def pieces_of(shape: Any, dtype: str = "float32") -> list[tuple[int, int]]:
     return [(begin, min(begin + rows, shape[0])) for begin in range(0, shape[0], rows)]
 
 
-def largest_piece(shape: Any, dtype: str = "float32") -> int:
-    """Bytes of the largest piece of a weight, or of the weight if it is handled whole.
+def largest_piece(shape: Sequence[int], dtype: str = "float32") -> int:
+    """Returns bytes of the largest piece of a weight, or of the weight if it is handled whole.
 
     Args:
         shape, dtype: as of ``pieces_of``.
@@ -111,37 +126,23 @@ def largest_piece(shape: Any, dtype: str = "float32") -> int:
     return whole
 
 
-def _store(store, name, variable):
-    """Writes a variable into an HDF5 group of Keras, of a large one some rows at a time."""
-    group, pieces = (
-        getattr(store, "_h5_entry_group", None),
-        pieces_of(variable.shape, variable.dtype),
-    )
-    if not isinstance(group, h5py.Group) or not pieces:
-        store[name] = variable
-        return
-    values = shared_value(variable.value)
-    written = group.create_dataset(name, tuple(variable.shape), "float32")
-    for begin, end in pieces:
-        written[begin:end] = values[begin:end].numpy()
-
-
-def _stored(store, name):
-    """The data set itself, whose rows can be read; as Keras returns it, it is read as a whole.
+def _stored(store: Any, name: str) -> Any:
+    """Returns the data set itself, whose rows can be read; as Keras returns it, it is read as a
+    whole.
 
     What refers to another file is left to Keras, which refuses it.
     """
     group = getattr(store, "_h5_entry_group", None)
     if isinstance(group, h5py.Group) and isinstance(group.get(name, getlink=True), h5py.HardLink):
-        found = group[name]
-        plain = isinstance(found, h5py.Dataset) and not (found.external or found.is_virtual)
-        if plain and found.dtype == "float32" and "dtype" not in found.attrs:
-            return found
+        data = group[name]
+        plain = isinstance(data, h5py.Dataset) and not (data.external or data.is_virtual)
+        if plain and data.dtype == "float32" and "dtype" not in data.attrs:
+            return data
     return store[name]
 
 
 def shared_value(variable: tf.Variable) -> tf.Tensor:
-    """The value of a variable, which shares its memory, and so do slices of rows.
+    """Returns the value of a variable, which shares its memory, and so do slices of rows.
 
     While it exists, an assignment to the variable copies the whole.
 
@@ -152,11 +153,11 @@ def shared_value(variable: tf.Variable) -> tf.Tensor:
 
 
 def copies_of(variable: tf.Variable) -> list[tf.Variable]:
-    """The variables of the replicas that are here, of one that is not distributed itself."""
+    """Returns the variables of the replicas that are here; itself where it is not distributed."""
     return list(getattr(variable, "values", None) or [variable])
 
 
-def assign_in_pieces(variable: Any, values: Any) -> None:
+def assign_in_pieces(variable: keras.Variable, values: "np.ndarray | h5py.Dataset | Rows") -> None:
     """Assigns values to a Keras variable, of a large one some rows at a time.
 
     Args:
@@ -174,7 +175,7 @@ def assign_in_pieces(variable: Any, values: Any) -> None:
         assign_rows(variable.value, begin, values[begin:end])
 
 
-def assign_rows(variable: tf.Variable, begin: int, values: Any) -> None:
+def assign_rows(variable: tf.Variable, begin: int, values: "np.ndarray | tf.Tensor") -> None:
     """Assigns some rows of a variable in place, in all replicas that are here.
 
     Args:

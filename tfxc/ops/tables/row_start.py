@@ -35,18 +35,20 @@ class RowStart(keras.initializers.Initializer):
     """
 
     def __init__(self, kind: str, size: float, seed: int) -> None:
-        self.kind, self.size, self.seed = kind, size, seed
+        self.kind = kind
+        self.size = size
+        self.seed = seed
 
-    def __call__(self, shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
-        """All rows."""
+    def __call__(self, shape: Sequence[int], dtype: str | tf.DType | None = None) -> tf.Tensor:
+        """Returns all rows."""
         return tf.cast(self.rows(shape, 0, shape[0]), dtype or tf.float32)
 
     def of_shape(self, shape: Sequence[int]) -> "Rows":
-        """The rows of a table of this shape, drawn when they are asked for."""
+        """Returns the rows of a table of this shape, drawn when they are asked for."""
         return Rows(self, tuple(shape))
 
     def rows(self, shape: Sequence[int], begin: int, end: int) -> tf.Tensor:
-        """The rows ``begin`` to ``end`` of a table of this shape, float32."""
+        """Returns the rows ``begin`` to ``end`` of a table of this shape, float32."""
         height = max(1, _BLOCK // max(math.prod(shape[1:]), 1))
         first = begin // height * height
         blocks = [
@@ -57,11 +59,11 @@ class RowStart(keras.initializers.Initializer):
             )
             for block in range(first, end, height)
         ] or [tf.zeros((0, *shape[1:]))]
-        found = blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=0)
-        return found[begin - first : end - first]
+        rows = blocks[0] if len(blocks) == 1 else tf.concat(blocks, axis=0)
+        return rows[begin - first : end - first]
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns constructor arguments."""
         return {"kind": self.kind, "size": self.size, "seed": self.seed}
 
 
@@ -74,9 +76,10 @@ class Rows:
     """
 
     def __init__(self, start: RowStart, shape: tuple[int, ...]) -> None:
-        self.start, self.shape = start, shape
+        self.start = start
+        self.shape = shape
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: slice | tuple[()]) -> tf.Tensor:
         if key == ():
             return self.start(self.shape)
         return self.start.rows(self.shape, key.start, key.stop)

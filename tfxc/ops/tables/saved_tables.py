@@ -9,7 +9,7 @@ from tfxc.ops.tables.large_weights import assign_rows, pieces_of, shared_value
 
 
 def is_large(variable: tf.Variable) -> bool:
-    """Whether a variable is written in slices.
+    """Says whether a variable is written in slices.
 
     TensorFlow's own checkpoints need the memory of a variable twice when they are read.
     """
@@ -26,7 +26,9 @@ def write_tables(path: str | Path, tables: Mapping[str, tf.Variable]) -> None:
     Example:
         >>> write_tables("checkpoints/ckpt-7.tables", {"0": variable})  # doctest: +SKIP
     """
-    names, places, values = [], [], []
+    names = []
+    places = []
+    values = []
     for name, variable in tables.items():
         value = shared_value(variable)
         for begin, end in pieces_of(variable.shape, variable.dtype):
@@ -47,10 +49,10 @@ def read_tables(path: str | Path, tables: Mapping[str, tf.Variable]) -> None:
         ValueError: one is missing, or has another shape.
         tf.errors.OpError: they cannot be read.
     """
-    found = table_shapes(path)
+    shapes = table_shapes(path)
     for name, variable in tables.items():
-        if found.get(name) != variable.shape.as_list():
-            raise ValueError(f"{name} of shape {variable.shape} expected, found {found.get(name)}")
+        if shapes.get(name) != variable.shape.as_list():
+            raise ValueError(f"{name} has the shape {shapes.get(name)}, not {variable.shape}")
     for name, variable in tables.items():
         for begin, end in pieces_of(variable.shape, variable.dtype):
             (rows,) = tf.raw_ops.RestoreV2(
@@ -63,7 +65,8 @@ def read_tables(path: str | Path, tables: Mapping[str, tf.Variable]) -> None:
 
 
 def table_shapes(path: str | Path) -> dict[str, list[int]]:
-    """Shapes of the variables that ``write_tables`` wrote, by name; empty if there are none.
+    """Returns shapes of the variables that ``write_tables`` wrote, by name; empty if there are
+    none.
 
     Args:
         path: see there.
@@ -76,6 +79,8 @@ def table_shapes(path: str | Path) -> dict[str, list[int]]:
     return dict(tf.train.load_checkpoint(str(path)).get_variable_to_shape_map())
 
 
-def _place(shape, begin, end):
-    """A slice of rows as TensorFlow writes it, e.g. ``"10 3 4,2:-"`` for rows 4 and 5 of 10."""
+def _place(shape: tf.TensorShape, begin: int, end: int) -> str:
+    """Returns a slice of rows as TensorFlow writes it, e.g. ``"10 3 4,2:-"`` for rows 4 and 5 of
+    10.
+    """
     return f"{' '.join(map(str, shape))} {begin},{end - begin}" + ":-" * (len(shape) - 1)

@@ -21,7 +21,7 @@ _BY_LOCALE = "IJİĮÌÍĨ"
 
 
 def lower(texts: tf.Tensor) -> tf.Tensor:
-    """Lower case as ``str.lower`` returns it, whatever the server's locale.
+    """Lowers the case as ``str.lower`` does, whatever the server's locale.
 
     Args:
         texts: string tensor; NUL characters must be replaced before.
@@ -32,7 +32,7 @@ def lower(texts: tf.Tensor) -> tf.Tensor:
 
 
 def words(texts: tf.Tensor, token_pattern: str, lowercase: bool = True) -> tf.RaggedTensor:
-    """The words of each text, in order.
+    """Returns the words of each text, in order.
 
     Args:
         texts: string (batch,); bytes that are not UTF-8 count as U+FFFD.
@@ -59,7 +59,7 @@ def words(texts: tf.Tensor, token_pattern: str, lowercase: bool = True) -> tf.Ra
 
 
 def words_between_blanks(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
-    """The words of each text as PECOS cuts it, see ``tfxc.data.text.pecos``.
+    """Returns the words of each text as PECOS cuts it, see ``tfxc.data.text.pecos``.
 
     Args:
         texts: string (batch,); bytes that are not UTF-8 count as U+FFFD.
@@ -78,7 +78,7 @@ def words_between_blanks(texts: tf.Tensor, most: int | None = None) -> tf.Ragged
 
 
 def characters(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
-    """The characters of each text, a line break counted as a space.
+    """Returns the characters of each text, a line break counted as a space.
 
     Args:
         texts: string (batch,); bytes that are not UTF-8 count as U+FFFD.
@@ -97,7 +97,7 @@ def characters(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
 
 
 def terms(texts: tf.Tensor, settings: Mapping[str, Any]) -> tf.RaggedTensor:
-    """The n-grams of each text: words joined by a space, or characters after a space.
+    """Returns the n-grams of each text: words joined by a space, or characters after a space.
 
     Args:
         texts: string (batch,).
@@ -110,28 +110,30 @@ def terms(texts: tf.Tensor, settings: Mapping[str, Any]) -> tf.RaggedTensor:
     ranges = settings["ngram_range"]
     ranges = ranges if isinstance(ranges[0], (list, tuple)) else [ranges]
     if "token_pattern" in settings:
-        found = words(texts, settings["token_pattern"], settings["lowercase"])
-        return _ngrams(found, ranges)
-    given, most = settings["analyzer"], settings["max_length"]
-    kinds = [given] * len(ranges) if isinstance(given, str) else given
+        return _ngrams(words(texts, settings["token_pattern"], settings["lowercase"]), ranges)
+    analyzer = settings["analyzer"]
+    most = settings["max_length"]
+    kinds = [analyzer] * len(ranges) if isinstance(analyzer, str) else analyzer
     of_words = [span for span, kind in zip(ranges, kinds, strict=True) if kind == "word"]
     of_characters = [span for span, kind in zip(ranges, kinds, strict=True) if kind != "word"]
-    found = []
+    parts = []
     if of_words:
-        found.append(_ngrams(words_between_blanks(texts, most), of_words))
+        parts.append(_ngrams(words_between_blanks(texts, most), of_words))
     if of_characters:
         grams = _ngrams(characters(texts, most), of_characters, between="")
-        found.append(tf.strings.join([" ", grams]))
-    return tf.concat(found, 1) if len(found) > 1 else found[0]
+        parts.append(tf.strings.join([" ", grams]))
+    return tf.concat(parts, 1) if len(parts) > 1 else parts[0]
 
 
-def _ngrams(tokens, ranges, between=" "):
+def _ngrams(
+    tokens: tf.RaggedTensor, ranges: Sequence[Sequence[int]], between: str = " "
+) -> tf.RaggedTensor:
     lengths = tuple(n for smallest, largest in ranges for n in range(smallest, largest + 1))
     return tokens if lengths == (1,) else tf.strings.ngrams(tokens, lengths, separator=between)
 
 
 def murmurhash3_32(texts: tf.Tensor) -> tf.Tensor:
-    """Signed 32-bit MurmurHash3 of the UTF-8 bytes, seed 0.
+    """Returns the signed 32-bit MurmurHash3 of the UTF-8 bytes, seed 0.
 
     Args:
         texts: string (n,).
@@ -146,11 +148,16 @@ def murmurhash3_32(texts: tf.Tensor) -> tf.Tensor:
     Reference: A. Appleby, MurmurHash3 (public domain), x86_32 variant.
     """
     lengths = tf.strings.length(texts)
-    blocks = _blocks(texts, lengths)
+    # All texts' bytes, each text padded with zeros to whole blocks. They are cut out of a longer
+    # constant: TensorFlow drops the NULs at the end of a string constant.
+    filling = tf.fill(tf.shape(texts), b"\0\0\0.")
+    zeros = tf.strings.substr(filling, tf.zeros_like(lengths), -lengths % 4)
+    joined = tf.strings.reduce_join(tf.strings.join([texts, zeros]), axis=0)
+    blocks = tf.bitcast(tf.io.decode_raw(joined, tf.int32), tf.uint32)
     starts = tf.cumsum(-(-lengths // 4), exclusive=True)
     whole = lengths // 4
 
-    def mix_block(number, hashes):
+    def mix_block(number: tf.Tensor, hashes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         longer = tf.where(whole > number)[:, 0]
         block = _scramble(tf.gather(blocks, tf.gather(starts, longer) + number))
         mixed = _rotate(tf.bitwise.bitwise_xor(tf.gather(hashes, longer), block), 13)
@@ -164,36 +171,23 @@ def murmurhash3_32(texts: tf.Tensor) -> tf.Tensor:
     tail = _scramble(tf.gather(blocks, tf.gather_nd(starts + whole, rest)))
     tail = tf.bitwise.bitwise_xor(tf.gather_nd(hashes, rest), tail)
     hashes = tf.tensor_scatter_nd_update(hashes, rest, tail)
-    return tf.bitcast(_finish(hashes, lengths), tf.int32)
-
-
-def _blocks(texts, lengths):
-    """All texts' bytes, each text padded with zeros to whole blocks, as uint32 (total,)."""
-    # Cut out of a longer constant: TensorFlow drops the NULs at the end of a string constant.
-    filling = tf.fill(tf.shape(texts), b"\0\0\0.")
-    zeros = tf.strings.substr(filling, tf.zeros_like(lengths), -lengths % 4)
-    joined = tf.strings.reduce_join(tf.strings.join([texts, zeros]), axis=0)
-    return tf.bitcast(tf.io.decode_raw(joined, tf.int32), tf.uint32)
-
-
-def _scramble(block):
-    return _rotate(block * _u32(0xCC9E2D51), 15) * _u32(0x1B873593)
-
-
-def _finish(hashes, lengths):
     hashes = tf.bitwise.bitwise_xor(hashes, tf.cast(lengths, tf.uint32))
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         shifted = tf.bitwise.right_shift(hashes, _u32(shift))
         hashes = tf.bitwise.bitwise_xor(hashes, shifted) * _u32(factor)
-    return hashes
+    return tf.bitcast(hashes, tf.int32)
 
 
-def _rotate(values, bits):
+def _scramble(block: tf.Tensor) -> tf.Tensor:
+    return _rotate(block * _u32(0xCC9E2D51), 15) * _u32(0x1B873593)
+
+
+def _rotate(values: tf.Tensor, bits: int) -> tf.Tensor:
     left = tf.bitwise.left_shift(values, _u32(bits))
     return tf.bitwise.bitwise_or(left, tf.bitwise.right_shift(values, _u32(32 - bits)))
 
 
-def _u32(value):
+def _u32(value: int) -> tf.Tensor:
     return tf.constant(value, tf.uint32)
 
 
@@ -225,7 +219,8 @@ class TextBag(tf.Module):
         blocks: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self._settings, self._num_features = dict(settings), num_features
+        self._settings = dict(settings)
+        self._num_features = num_features
         self._blocks = [int(first) for first in blocks]
         self._idf = None if idf is None else tf.Variable(idf, trainable=False, dtype=tf.float64)
         self._vocabulary = None
@@ -240,15 +235,29 @@ class TextBag(tf.Module):
             self._vocabulary = tf.lookup.StaticHashTable(lines, default_value=-1)
 
     def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The rows of texts (batch,): dict ids int32, weights float32, row_splits int64."""
-        found = terms(texts, self._settings)
-        rows, ids, values = self._occurrences(found.value_rowids(), found.flat_values)
+        """Returns the rows of texts (batch,): dict ids int32, weights float32, row_splits int64."""
+        terms_of_texts = terms(texts, self._settings)
+        # Row, column and value of every occurrence of a term that has a column.
+        rows = terms_of_texts.value_rowids()
+        if self._vocabulary is not None:
+            ids = self._vocabulary.lookup(terms_of_texts.flat_values)
+            known = tf.where(ids >= 0)
+            rows = tf.gather_nd(rows, known)
+            ids = tf.gather_nd(ids, known)
+            values = tf.ones_like(ids, tf.float64)
+        else:
+            hashes = tf.cast(murmurhash3_32(terms_of_texts.flat_values), tf.int64)
+            ids = tf.abs(hashes) % self._num_features
+            values = tf.ones_like(hashes, tf.float64)
+            if self._settings["alternate_sign"]:
+                values = tf.where(hashes < 0, -values, values)
         # Sorted by row, then column, as the training data is: equal rows give equal scores.
         keys, places = tf.unique(rows * self._num_features + ids)
         order = tf.argsort(keys)
         keys = tf.gather(keys, order)
         sums = tf.math.unsorted_segment_sum(values, places, tf.size(places))
-        rows, ids = keys // self._num_features, keys % self._num_features
+        rows = keys // self._num_features
+        ids = keys % self._num_features
         batch = tf.shape(texts, tf.int64)[0]
         weights = self._weighted(tf.gather(sums, order), rows, ids, batch)
         lengths = tf.math.unsorted_segment_sum(tf.ones_like(rows), rows, batch)
@@ -258,20 +267,9 @@ class TextBag(tf.Module):
             "row_splits": tf.concat([[0], tf.cumsum(lengths)], 0),
         }
 
-    def _occurrences(self, rows, found):
-        """Row, column and value of every occurrence of a term that has a column."""
-        if self._vocabulary is not None:
-            ids = self._vocabulary.lookup(found)
-            known = tf.where(ids >= 0)
-            rows, ids = tf.gather_nd(rows, known), tf.gather_nd(ids, known)
-            return rows, ids, tf.ones_like(ids, tf.float64)
-        hashes = tf.cast(murmurhash3_32(found), tf.int64)
-        values = tf.ones_like(hashes, tf.float64)
-        if self._settings["alternate_sign"]:
-            values = tf.where(hashes < 0, -values, values)
-        return rows, tf.abs(hashes) % self._num_features, values
-
-    def _weighted(self, values, rows, ids, batch):
+    def _weighted(
+        self, values: tf.Tensor, rows: tf.Tensor, ids: tf.Tensor, batch: tf.Tensor
+    ) -> tf.Tensor:
         if self._settings.get("binary"):
             values = tf.ones_like(values)
         elif self._settings.get("sublinear_tf"):
@@ -286,7 +284,7 @@ class TextBag(tf.Module):
             values = self._scaled(values, rows * count + block, batch * count)
         return self._scaled(values, rows, batch)
 
-    def _scaled(self, values, groups, num_groups):
+    def _scaled(self, values: tf.Tensor, groups: tf.Tensor, num_groups: tf.Tensor) -> tf.Tensor:
         squared = self._settings["norm"] == "l2"
         sizes = tf.square(values) if squared else tf.abs(values)
         norms = tf.math.unsorted_segment_sum(sizes, groups, num_groups)

@@ -18,10 +18,11 @@ class JoinedTexts(tf.Module):
 
     def __init__(self, tokens: tf.Module, terms: "TextBag") -> None:
         super().__init__()
-        self._tokens, self._terms = tokens, terms
+        self._tokens = tokens
+        self._terms = terms
 
     def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Dict ``tokens``, ``ids``, ``weights``, ``row_splits`` of texts (batch,)."""
+        """Returns ``tokens``, ``ids``, ``weights`` and ``row_splits`` of texts (batch,)."""
         return {**self._terms(texts), "tokens": self._tokens(texts)}
 
 
@@ -39,6 +40,6 @@ class TextsWithFeatures(tf.Module):
     def __call__(
         self, texts: tf.Tensor, ids: tf.Tensor, weights: tf.Tensor, row_splits: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Dict ``tokens``, ``ids``, ``weights``, ``row_splits`` of texts (batch,) and bags."""
+        """Returns ``tokens``, ``ids``, ``weights``, ``row_splits`` of texts (batch,) and bags."""
         bag = {"ids": ids, "weights": weights, "row_splits": row_splits}
         return {**bag, "tokens": self._tokens(texts)}

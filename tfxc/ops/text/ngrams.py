@@ -8,7 +8,9 @@ import tensorflow as tf
 
 from tfxc.ops.text.tokens import TextTokens, padded
 
-_OFFSET, _PRIME, _WORD_FACTOR = 2166136261, 16777619, 116049371
+_OFFSET = 2166136261
+_PRIME = 16777619
+_WORD_FACTOR = 116049371
 
 
 class TextNgrams(tf.Module):
@@ -35,59 +37,53 @@ class TextNgrams(tf.Module):
 
     def __init__(self, settings: Mapping[str, Any], vocabulary_file: str | Path, size: int) -> None:
         super().__init__()
-        self._settings, self._size = dict(settings), size
+        self._settings = dict(settings)
+        self._size = size
         self._words = TextTokens("words", settings, vocabulary_file, size)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
+        """Returns ids of texts (batch,): int32 (batch, length), 0-padded to a multiple of 8."""
         words = self._words.tokens_of(texts)
         ids = self._words.ids_of(words)
         parts = [tf.ragged.boolean_mask(ids, ids != self._size - 1)]
         if self._settings["max_chars"]:
             parts.append(self._subwords(words))
         if self._settings["word_ngrams"] > 1:
-            parts += self._word_ngrams(words)
+            # The n-grams of each length.
+            signed = tf.cast(tf.bitcast(fnv1a(words.flat_values), tf.int32), tf.int64)
+            state = signed = tf.bitcast(signed, tf.uint64)
+            rows = words.value_rowids()
+            ends = tf.gather(words.row_splits, rows + 1)
+            places = tf.range(tf.size(signed, tf.int64))
+            for length in range(1, self._settings["word_ngrams"]):
+                behind = tf.concat([signed[length:], tf.zeros_like(signed[:length])], axis=0)
+                state = state * tf.constant(_WORD_FACTOR, tf.uint64) + behind
+                inside = places + length < ends
+                values = self._bucket(tf.boolean_mask(state, inside))
+                rows_inside = tf.boolean_mask(rows, inside)
+                parts.append(tf.RaggedTensor.from_value_rowids(values, rows_inside, words.nrows()))
         return padded(tf.concat(parts, axis=1))
 
-    def _subwords(self, words):
+    def _subwords(self, words: tf.RaggedTensor) -> tf.RaggedTensor:
         different, places = tf.unique(words.flat_values)
         lengths = range(self._settings["min_chars"], self._settings["max_chars"] + 1)
-        found = [tf.strings.unicode_split(different, "UTF-8")] if 1 in lengths else []
+        parts = [tf.strings.unicode_split(different, "UTF-8")] if 1 in lengths else []
         lengths = tuple(length for length in lengths if length > 1)
         if lengths:
             whole = tf.strings.unicode_split(tf.strings.join(["<", different, ">"]), "UTF-8")
-            found.append(tf.strings.ngrams(whole, lengths, separator=""))
-        ngrams = tf.concat(found, axis=1)
+            parts.append(tf.strings.ngrams(whole, lengths, separator=""))
+        ngrams = tf.concat(parts, axis=1)
         ids = ngrams.with_flat_values(self._bucket(fnv1a(ngrams.flat_values)))
         return tf.gather(ids, words.with_flat_values(places)).merge_dims(1, 2)
 
-    def _word_ngrams(self, words):
-        """The n-grams of each length."""
-        signed = tf.cast(tf.bitcast(fnv1a(words.flat_values), tf.int32), tf.int64)
-        signed = tf.bitcast(signed, tf.uint64)
-        rows = words.value_rowids()
-        ends = tf.gather(words.row_splits, rows + 1)
-        places, state, found = tf.range(tf.size(signed, tf.int64)), signed, []
-        for length in range(1, self._settings["word_ngrams"]):
-            behind = tf.concat([signed[length:], tf.zeros_like(signed[:length])], axis=0)
-            state = state * tf.constant(_WORD_FACTOR, tf.uint64) + behind
-            inside = places + length < ends
-            found.append(
-                tf.RaggedTensor.from_value_rowids(
-                    self._bucket(tf.boolean_mask(state, inside)),
-                    tf.boolean_mask(rows, inside),
-                    words.nrows(),
-                )
-            )
-        return found
-
-    def _bucket(self, hashes):
+    def _bucket(self, hashes: tf.Tensor) -> tf.Tensor:
         buckets = tf.constant(self._settings["buckets"], hashes.dtype)
         return self._size + tf.cast(tf.math.floormod(hashes, buckets), tf.int32)
 
 
 def fnv1a(texts: tf.Tensor) -> tf.Tensor:
-    """fastText's 32-bit FNV-1a hash of the bytes of each text, see ``tfxc.data.text.ngrams.fnv1a``.
+    """Returns fastText's 32-bit FNV-1a hash of the bytes of each text, see
+    ``tfxc.data.text.ngrams.fnv1a``.
 
     Args:
         texts: string (n,).
@@ -104,7 +100,7 @@ def fnv1a(texts: tf.Tensor) -> tf.Tensor:
     signed = tf.io.decode_raw(texts, tf.int8, fixed_length=width)
     numbers = tf.bitcast(tf.cast(signed, tf.int32), tf.uint32)
 
-    def mix(place, hashes):
+    def mix(place: tf.Tensor, hashes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mixed = tf.bitwise.bitwise_xor(hashes, numbers[:, place]) * tf.constant(_PRIME, tf.uint32)
         return place + 1, tf.where(place < lengths, mixed, hashes)
 

@@ -54,7 +54,9 @@ class SubwordIds(tf.Module):
         merges: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        self._settings, self._max_length = dict(settings), max_length
+        self._settings = dict(settings)
+        self._max_length = max_length
+        self._cut: WordPieces | SentencePieces | BytePairs
         if settings["kind"] == "wordpiece":
             self._cut = WordPieces(settings, pieces)
         elif settings["kind"] == "sentencepiece":
@@ -68,21 +70,23 @@ class SubwordIds(tf.Module):
             self._renumbered = tf.constant(_renumbered(settings, len(pieces)), tf.int32)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
+        """Returns ids of texts (batch,): int32 (batch, length), 0-padded to a multiple of 8."""
         ragged, _ = self.ragged(texts)
         longest = tf.cast(ragged.bounding_shape(axis=1), tf.int32)
         width = tf.maximum(1, -(-longest // 8)) * 8
         return ragged.to_tensor(0, shape=tf.stack([tf.shape(texts)[0], width]))
 
     def ragged(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
-        """Ids of texts (batch,), an int32 ``RaggedTensor``, and how many texts were cut."""
+        """Returns ids of texts (batch,), an int32 ``RaggedTensor``, and how many texts were cut."""
         settings = self._settings
         pieces = self._cut(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
-        prefix, suffix = settings["prefix"], settings["suffix"]
+        prefix = settings["prefix"]
+        suffix = settings["suffix"]
         most = self._max_length - len(prefix) - len(suffix)
         num_truncated = tf.math.count_nonzero(pieces.row_lengths() > most)
         pieces = pieces[:, :most]
-        padding, unknown = settings["padding"], settings["unknown"]
+        padding = settings["padding"]
+        unknown = settings["unknown"]
         pieces = pieces.with_flat_values(
             tf.where(pieces.flat_values == padding, unknown, pieces.flat_values)
         )
@@ -118,14 +122,14 @@ class WordPieces(tf.Module):
         )
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Ids, an int32 ``RaggedTensor`` (batch, pieces)."""
+        """Returns ids, an int32 ``RaggedTensor`` (batch, pieces)."""
         words = tf.strings.split(self._prepared(texts))
         long = tf.strings.length(words.flat_values, "UTF8_CHAR") > _LONGEST_WORD
         unknown = tf.constant("x" * (4 * _LONGEST_WORD + 1))
         words = words.with_flat_values(tf.where(long, unknown, words.flat_values))
         return self._pieces.tokenize(words).merge_dims(1, 2)
 
-    def _prepared(self, texts):
+    def _prepared(self, texts: tf.Tensor) -> tf.Tensor:
         texts = tf.strings.regex_replace(texts, r"[\t\n\r\p{Z}]", " ")
         texts = tf.strings.regex_replace(texts, r"[\p{Cc}\p{Cf}\p{Co}\x{fffd}]", "")
         if self._settings["split_chinese"]:
@@ -155,7 +159,7 @@ class SentencePieces(tf.Module):
         self._pieces = require_text().SentencepieceTokenizer(model=model, out_type=tf.int32)
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Ids, an int32 ``RaggedTensor`` (batch, pieces)."""
+        """Returns ids, an int32 ``RaggedTensor`` (batch, pieces)."""
         settings = self._settings
         if settings["plain_quotes"]:
             texts = tf.strings.regex_replace(texts, "``|''", '"')
@@ -164,37 +168,37 @@ class SentencePieces(tf.Module):
             texts = tf.strings.regex_replace(texts, f"[{_accents()}]", "")
         if settings["lowercase"]:
             texts = _lower_each(tf.strings.regex_replace(texts, "\0", ""))
-        found = self._pieces.tokenize(texts)
-        ids = found.flat_values
+        pieces = self._pieces.tokenize(texts)
+        ids = pieces.flat_values
         moved = tf.where(
             ids == settings["model_unknown"], settings["unknown"], ids + settings["offset"]
         )
-        return found.with_flat_values(moved)
+        return pieces.with_flat_values(moved)
 
 
-def _renumbered(settings, size):
-    """The new id of each id of the whole vocabulary."""
-    unknown = {0: settings["padding"], settings["padding"]: 0}
-    unknown = unknown.get(settings["unknown"], settings["unknown"])
-    found = np.full(size, settings["kept"].index(unknown))
-    found[settings["kept"]] = np.arange(len(settings["kept"]))
-    return found
+def _renumbered(settings: Mapping[str, Any], size: int) -> np.ndarray:
+    """Returns the new id of each id of the whole vocabulary."""
+    swapped = {0: settings["padding"], settings["padding"]: 0}
+    unknown = swapped.get(settings["unknown"], settings["unknown"])
+    numbers = np.full(size, settings["kept"].index(unknown))
+    numbers[settings["kept"]] = np.arange(len(settings["kept"]))
+    return numbers
 
 
-def _lower_each(texts):
-    """Lower case letter by letter: sigma at the end of a word is as any other."""
+def _lower_each(texts: tf.Tensor) -> tf.Tensor:
+    """Lowers the case letter by letter: sigma at the end of a word is as any other."""
     return lower(tf.strings.regex_replace(texts, "\u03a3", "\u03c3"))
 
 
 @functools.cache
-def _accents():
+def _accents() -> str:
     """Characters that combine with the one before, as an RE2 character class."""
     points = (c for c in range(sys.maxunicode + 1) if unicodedata.combining(chr(c)))
     return "".join(f"\\x{{{point:x}}}" for point in points)
 
 
 def require_text() -> Any:
-    """The module ``tensorflow_text``.
+    """Returns the module ``tensorflow_text``.
 
     Raises:
         ConfigError: it is not installed.

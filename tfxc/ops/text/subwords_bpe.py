@@ -1,7 +1,7 @@
 """Byte pair encoding in the graph."""
 
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
 
 import tensorflow as tf
 
@@ -27,12 +27,13 @@ class BytePairs(tf.Module):
     et al. 2016, arXiv 1508.07909.
     """
 
-    def __init__(self, pieces: Sequence[str], merges: Sequence[str], text: Any) -> None:
+    def __init__(self, pieces: Sequence[str], merges: Sequence[str], text: ModuleType) -> None:
         super().__init__()
         self._regex_split = text.regex_split
         number = {piece: place for place, piece in enumerate(pieces)}
         self._of_byte = [number[letter] for letter in byte_letters()]
-        self._size, self._num_merges = len(pieces), len(merges)
+        self._size = len(pieces)
+        self._num_merges = len(merges)
         pairs = [merge.split(" ") for merge in merges]
         self._joined = [number[left + right] for left, right in pairs]
         keys = [number[left] * self._size + number[right] for left, right in pairs]
@@ -42,7 +43,7 @@ class BytePairs(tf.Module):
         self._ranks = tf.lookup.StaticHashTable(ranks, default_value=len(keys))
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Ids, an int32 ``RaggedTensor`` (batch, pieces)."""
+        """Returns ids, an int32 ``RaggedTensor`` (batch, pieces)."""
         # The last space of several belongs to the word after it.
         texts = tf.strings.regex_replace(texts, rf"{_MARK}|\x00", "")
         texts = tf.strings.regex_replace(
@@ -53,7 +54,7 @@ class BytePairs(tf.Module):
         pieces = self._join(different)
         return words.with_flat_values(tf.gather(pieces, places)).merge_dims(1, 2)
 
-    def _join(self, words):
+    def _join(self, words: tf.Tensor) -> tf.RaggedTensor:
         words = tf.strings.substr(words, 0, _LONGEST_WORD)
         lengths = tf.strings.length(words)
         width = tf.maximum(tf.reduce_max(tf.concat([lengths, [0]], 0)), 2)
@@ -68,23 +69,24 @@ class BytePairs(tf.Module):
         )
         return tf.RaggedTensor.from_tensor(ids, tf.math.count_nonzero(ids >= 0, axis=1))
 
-    def _join_once(self, _more, ids):
-        left, right = tf.cast(ids[:, :-1], tf.int64), tf.cast(ids[:, 1:], tf.int64)
+    def _join_once(self, _more: tf.Tensor, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        left = tf.cast(ids[:, :-1], tf.int64)
+        right = tf.cast(ids[:, 1:], tf.int64)
         keys = tf.where(right >= 0, left * self._size + right, -1)
         ranks = self._ranks.lookup(keys)
         best = tf.reduce_min(ranks, axis=1)
         place = tf.argmin(ranks, axis=1, output_type=tf.int32)
-        found = best < self._num_merges
-        place = tf.where(found, place, tf.shape(ids)[1])[:, None]
+        known = best < self._num_merges
+        place = tf.where(known, place, tf.shape(ids)[1])[:, None]
         joined = tf.gather(self._joined, tf.minimum(best, self._num_merges - 1))[:, None]
         column = tf.range(tf.shape(ids)[1])
         moved = tf.concat([ids[:, 1:], tf.fill([tf.shape(ids)[0], 1], -1)], axis=1)
         ids = tf.where(column < place, ids, tf.where(column == place, joined, moved))
-        return tf.reduce_any(found), ids
+        return tf.reduce_any(known), ids
 
 
 def byte_letters() -> list[str]:
-    """The letter that stands for each of the 256 bytes, in order.
+    """Returns the letter that stands for each of the 256 bytes, in order.
 
     Example:
         >>> byte_letters()[32], byte_letters()[97]

@@ -19,7 +19,7 @@ import functools
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,12 +34,13 @@ if TYPE_CHECKING:
 _RUNS = re.compile(r"(?:\(\?u\))?(\\b)?(?:(?P<each>(?:\\w)+)\+|\\w\{(?P<least>\d+),\})(\\b)?")
 # Around each match. Texts have it replaced by a space, as U+0000: neither is a character of text.
 MARK = "\uffff"
-WORD, BLANK = r"\w", r"\s"
+WORD = r"\w"
+BLANK = r"\s"
 #: All runs of word characters, single ones too.
 WORDS = r"\w+"
 _JOINERS = "\u200c\u200d"
 # Planes of Unicode that hold marks; to ask of all characters takes ten times as long.
-_POINTS_OF_MARKS = (range(0x300, 0x20000), range(0xE0000, 0xE1000))
+_MARK_PLANES = (range(0x300, 0x20000), range(0xE0000, 0xE1000))
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 _MAX = 1000  # repetitions, as RE2 has it
 _REPLACEMENT = rf"{MARK}\1{MARK}"
@@ -48,7 +49,8 @@ _REFUSED = {"b": "word boundaries", "B": "word boundaries", "C": "single bytes",
 
 
 def shortest_run(pattern: str) -> int | None:
-    r"""Length of the shortest word of a pattern that finds runs of word characters, else None.
+    r"""Returns the length of the shortest word of a pattern that finds runs of word characters,
+    else None.
 
     Example:
         >>> shortest_run(r"(?u)\b\w\w+\b"), shortest_run("[a-z]+")
@@ -62,36 +64,36 @@ def shortest_run(pattern: str) -> int | None:
 
 @functools.cache
 def combining_marks() -> frozenset[str]:
-    """The marks that belong to words, as this Python's tables of Unicode have them."""
+    """Returns the marks that belong to words, as this Python's tables of Unicode have them."""
     return frozenset(
         chr(point)
-        for points in _POINTS_OF_MARKS
+        for points in _MARK_PLANES
         for point in points
         if unicodedata.category(chr(point)) in ("Mn", "Mc") and point not in _VARIATION_SELECTORS
     )
 
 
 @functools.cache
-def _torn_by_python():
-    """The characters that are part of words here, but not to Python's ``re``."""
-    return combining_marks() | set(_JOINERS)
+def _torn_by_python() -> frozenset[str]:
+    """Returns the characters that are part of words here, but not to Python's ``re``."""
+    return combining_marks().union(_JOINERS)
 
 
 @functools.cache
 def character_class(escape: str) -> str:
-    r"""What ``\w``, ``\d``, ``\s`` or their opposites match, inside of RE2's ``[...]``."""
+    r"""Returns what ``\w``, ``\d``, ``\s`` or their opposites match, inside of RE2's ``[...]``."""
     ranges = _ranges(escape)
     return "".join(f"\\x{{{first:x}}}-\\x{{{last:x}}}" for first, last in ranges)
 
 
-def _ranges(escape):
-    """First and last code points of the ranges of characters that an escape matches."""
+def _ranges(escape: str) -> list[tuple[int, int]]:
+    """Returns the first and last code points of the ranges of characters that an escape matches."""
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
     matched = np.zeros(sys.maxunicode + 2, bool)  # the last one ends a range
     for run in re.finditer(f"{escape.lower()}+", everything):
         matched[run.start() : run.end()] = True
     if escape.lower() == WORD:
-        matched[_points_of(combining_marks())] = True
+        matched[[ord(mark) for mark in combining_marks()]] = True
     if escape.isupper():
         matched[:-1] = ~matched[:-1]
     matched[0xD800:0xE000] = False  # halves of surrogate pairs are no characters
@@ -99,13 +101,9 @@ def _ranges(escape):
     return [(first, end - 1) for first, end in edges.reshape(-1, 2).tolist()]
 
 
-def _points_of(characters):
-    return np.fromiter(map(ord, characters), np.int64)
-
-
 @functools.cache
 def separators() -> str:
-    r"""What lies between runs of ``\w``, as a pattern of RE2.
+    r"""Returns what lies between runs of ``\w``, as a pattern of RE2.
 
     A joiner separates where a word character is missing on one of its sides.
     """
@@ -116,7 +114,8 @@ def separators() -> str:
 
 @functools.cache
 def python_pattern(pattern: str) -> str:
-    r"""A pattern for Python's ``re``, which finds the same words if it knows the pattern at all.
+    r"""Returns a pattern for Python's ``re``, which finds the same words if it knows the pattern at
+    all.
 
     Args:
         pattern: see the module.
@@ -135,8 +134,10 @@ def python_pattern(pattern: str) -> str:
 
 
 @functools.cache
-def _python_class(escape):
-    r"""What ``\w``, ``\d``, ``\s`` or their opposites match, inside of ``[...]`` of Python's re."""
+def _python_class(escape: str) -> str:
+    r"""Returns what ``\w``, ``\d``, ``\s`` or their opposites match, inside of ``[...]`` of
+    Python's re.
+    """
     if escape == WORD:
         return WORD + "".join(sorted(combining_marks()))
     if escape != WORD.upper():
@@ -146,7 +147,7 @@ def _python_class(escape):
 
 @functools.cache
 def re2_pattern(pattern: str) -> str:
-    r"""A pattern for RE2 whose first group is the word.
+    r"""Returns a pattern for RE2 whose first group is the word.
 
     Args:
         pattern: see the module.
@@ -161,7 +162,7 @@ def re2_pattern(pattern: str) -> str:
     parts, groups = _parts(pattern.removeprefix("(?u)"), character_class)
     if groups > 1:
         raise ConfigError(
-            f"at most one group expected, found {groups}",
+            f"{pattern!r} has {groups} groups, of which only one can be the word",
             where="token_pattern",
             fix="write (?:...) for groups that are not the word",
         )
@@ -170,9 +171,14 @@ def re2_pattern(pattern: str) -> str:
     return translated if groups else f"({translated})"
 
 
-def _parts(pattern, class_of):
-    """The pattern's pieces, and its groups; ``class_of`` writes out an escape inside ``[...]``."""
-    parts, groups, in_class, place = [], 0, False, 0
+def _parts(pattern: str, class_of: Callable[[str], str]) -> tuple[list[str], int]:
+    """Returns the pattern's pieces, and its groups; ``class_of`` writes out an escape inside
+    ``[...]``.
+    """
+    parts = []
+    groups = 0
+    in_class = False
+    place = 0
     while place < len(pattern):
         piece = pattern[place : place + 2] if pattern[place] == "\\" else pattern[place]
         rest = pattern[place + 1 :]
@@ -186,9 +192,11 @@ def _parts(pattern, class_of):
                 place += end + 2
             in_class = piece != "]"
         elif piece == "[":
-            in_class, opening = True, re.match(r"\^?\]?", rest).group()
-            piece += opening
-            place += len(opening)
+            in_class = True
+            length = int(rest.startswith("^"))
+            length += rest.startswith("]", length)  # at this place it does not end the class
+            piece += rest[:length]
+            place += length
         elif piece == "(":
             groups += not rest.startswith("?") or rest.startswith(("?P<", "?<"))
         parts.append(piece)
@@ -196,10 +204,10 @@ def _parts(pattern, class_of):
     return parts, groups
 
 
-def _escape(escape, in_class, pattern, class_of):
+def _escape(escape: str, in_class: bool, pattern: str, class_of: Callable[[str], str]) -> str:
     if escape[1:] in _REFUSED:
         raise ConfigError(
-            f"{escape} ({_REFUSED[escape[1:]]}) cannot be used, found in {pattern!r}",
+            f"{pattern!r} has {escape} ({_REFUSED[escape[1:]]}), which cannot be used",
             where="token_pattern",
             fix=r"leave it out: matches are as long as they can be; \b\w\w+\b is allowed",
         )
@@ -208,7 +216,7 @@ def _escape(escape, in_class, pattern, class_of):
     return escape
 
 
-def _check(pattern, translated):
+def _check(pattern: str, translated: str) -> None:
     import tensorflow as tf
 
     try:
@@ -218,14 +226,14 @@ def _check(pattern, translated):
         reason = error.message.rpartition("error: ")[2].partition(" [Op:")[0]
         reason = reason.replace(translated, "the pattern")
         raise ConfigError(
-            f"a regular expression of RE2 expected, found {pattern!r}: {reason[:200]}",
+            f"{pattern!r} is no regular expression of RE2: {reason[:200]}",
             where="token_pattern",
             fix='see docs/data.md, "Patterns of words"',
         ) from None
 
 
 def marked(texts: "tf.Tensor", pattern: str) -> "tf.Tensor":
-    """The texts with each match replaced by its group, between two ``MARK``.
+    """Returns the texts with each match replaced by its group, between two ``MARK``.
 
     Args:
         texts: string tensor (n,), valid UTF-8.
@@ -253,21 +261,20 @@ class TokenPattern:
 
     def __init__(self, pattern: str) -> None:
         if not isinstance(pattern, str):
-            raise ConfigError(
-                f"a regular expression expected, found {pattern!r}", where="token_pattern"
-            )
-        self.pattern, least = pattern, shortest_run(pattern)
+            raise ConfigError(f"{pattern!r} is no regular expression", where="token_pattern")
+        self.pattern = pattern
+        least = shortest_run(pattern)
         # Without \b each letter of a run that is too short would be tried as its first one.
         self._run = None if least is None else rf"(?u)\b\w{{{least},}}"
         if self._run is None:
             re2_pattern(pattern)
 
     def __call__(self, text: str) -> list[str]:
-        """The words of a text, in order."""
+        """Returns the words of a text, in order."""
         return self.of([text])[0]
 
     def of(self, texts: Sequence[str]) -> list[list[str]]:
-        """Lists of the words of texts."""
+        """Returns lists of the words of texts."""
         if self._run:
             # Most texts have no marks, and without them Python's \w is three times as fast.
             find = re.compile(self._run).findall
@@ -280,14 +287,14 @@ class TokenPattern:
             ]
         import tensorflow as tf
 
-        given = tf.constant([_utf8(text) for text in texts], tf.string)
-        found = tf.strings.regex_replace(given, re2_pattern(self.pattern), _REPLACEMENT)
-        parts = (text.decode("utf-8").split(MARK)[1::2] for text in found.numpy())
+        encoded = tf.constant([_utf8(text) for text in texts], tf.string)
+        replaced = tf.strings.regex_replace(encoded, re2_pattern(self.pattern), _REPLACEMENT)
+        parts = (text.decode("utf-8").split(MARK)[1::2] for text in replaced.numpy())
         return [[word for word in words if word] for words in parts]
 
 
-def _utf8(text):
-    """A text as ``marked`` has it, in bytes."""
+def _utf8(text: str) -> bytes:
+    """Returns a text as ``marked`` has it, in bytes."""
     text = text.replace("\0", " ").replace(MARK, " ")
     try:
         return text.encode("utf-8")

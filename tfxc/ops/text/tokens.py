@@ -43,8 +43,7 @@ class TextTokens(tf.Module):
         if name == "words":
             if settings["segmenter"] is not None:
                 raise ConfigError(
-                    "a segmenter that works in a served model expected, found "
-                    f"{settings['segmenter']!r}",
+                    f"the segmenter {settings['segmenter']!r} does not work in a served model",
                     where="data.text_features.segmenter",
                     fix="predict from the run with tfxc predict, or train on characters",
                 )
@@ -58,11 +57,12 @@ class TextTokens(tf.Module):
             tf.int64,
             tf.lookup.TextFileIndex.LINE_NUMBER,
         )
-        self._size, self._fill = size, size - 2 if settings.get("fill") else 0
+        self._size = size
+        self._fill = size - 2 if settings.get("fill") else 0
         self._vocabulary = tf.lookup.StaticHashTable(lines, default_value=size - 1)
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        """Ids of texts (batch,): int32 (batch, length), padded with 0 to a multiple of 8."""
+        """Returns ids of texts (batch,): int32 (batch, length), 0-padded to a multiple of 8."""
         ragged = self.ids_of(self.tokens_of(texts))
         if self._fill:
             shape = tf.stack([tf.shape(texts)[0], self._settings["max_length"]])
@@ -71,18 +71,18 @@ class TextTokens(tf.Module):
         return padded(ragged)
 
     def tokens_of(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """The tokens of texts (batch,), cut off: a string ``RaggedTensor``."""
+        """Returns the tokens of texts (batch,), cut off: a string ``RaggedTensor``."""
         tokens = self._cut(tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
         return tokens[:, : self._settings["max_length"]]
 
     def ids_of(self, tokens: tf.RaggedTensor) -> tf.RaggedTensor:
-        """Ids of tokens, an int32 ``RaggedTensor``."""
+        """Returns ids of tokens, an int32 ``RaggedTensor``."""
         ids = tf.cast(self._vocabulary.lookup(tokens.flat_values), tf.int32)
         # A text may spell a name that stands for no token.
         ids = tf.where((ids == 0) | (ids == self._fill), self._size - 1, ids)
         return tokens.with_flat_values(ids)
 
-    def _characters(self, texts):
+    def _characters(self, texts: tf.Tensor) -> tf.RaggedTensor:
         texts = tf.strings.regex_replace(texts, "\0", " ")
         if self._settings["lowercase"]:
             texts = lower(texts)
@@ -97,15 +97,15 @@ class TextTokens(tf.Module):
         texts = tf.strings.regex_replace(texts, "^ | $", "")
         return tf.strings.unicode_split(texts, "UTF-8")
 
-    def _words(self, texts):
+    def _words(self, texts: tf.Tensor) -> tf.RaggedTensor:
         settings = self._settings
-        found = words(texts, settings["token_pattern"], settings["lowercase"])
-        kept = self._stop_words.lookup(found.flat_values) == 0
-        return tf.ragged.boolean_mask(found, found.with_flat_values(kept))
+        tokens = words(texts, settings["token_pattern"], settings["lowercase"])
+        counts = self._stop_words.lookup(tokens.flat_values) == 0
+        return tf.ragged.boolean_mask(tokens, tokens.with_flat_values(counts))
 
 
 def padded(ids: tf.RaggedTensor) -> tf.Tensor:
-    """Lists of ids as a batch has them: int32, padded with 0 to a multiple of 8.
+    """Returns lists of ids as a batch has them: int32, padded with 0 to a multiple of 8.
 
     Example:
         >>> padded(tf.ragged.constant([[3], []])).shape

@@ -6,7 +6,9 @@ model compiled for memory mapping, ``W.mmap_store``, ``C.mmap_store`` and, where
 neighbours, ``perm.mmap_store``. PECOS is not needed to read it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -76,18 +78,18 @@ def write_pecos_model(folder: str | Path, output: Path) -> ClusterTree:
     return tree
 
 
-def _layers(source):
-    """All layers, from the top, which fit together."""
+def _layers(source: Path) -> list["_Layer"]:
+    """Returns all layers, from the top, which fit together."""
     path = source / "param.json"
     param = read_json(path, fix=COPY)
     if param.get("model") != "HierarchicalMLModel":
         raise DataError(
-            f"a PECOS HierarchicalMLModel expected, found {param.get('model')}", where=path
+            f"the model is {param.get('model')}, not PECOS's HierarchicalMLModel", where=path
         )
     depth = param.get("depth", len(list(source.glob("*.model"))))
     if not isinstance(depth, int) or depth < 1:
-        raise DataError(f"a depth of at least 1 expected, found {depth!r}", where=path)
-    kind = _MappedLayer if param.get("is_mmap") else _Layer
+        raise DataError(f"the depth {depth!r} is no number of layers", where=path)
+    kind: type[_Layer] = _MappedLayer if param.get("is_mmap") else _Layer
     layers = [kind(source / f"{number}.model") for number in range(depth)]
     for layer in layers[1:]:
         layer.check_same(layers[0])
@@ -97,8 +99,9 @@ def _layers(source):
 class _Layer:
     """One layer's folder: its ``param.json``, and on demand its matrices."""
 
-    def __init__(self, folder):
-        self.folder, self.path = folder, folder / "param.json"
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "param.json"
         param = read_json(self.path, fix=COPY)
         try:
             bias = float(param["bias"])
@@ -107,44 +110,47 @@ class _Layer:
             self.only_topk = int(param["pred_kwargs"]["only_topk"] or 0)
             name = param["pred_kwargs"]["post_processor"]
         except KeyError as error:
-            raise DataError(f"the key {error} expected", where=self.path) from error
+            raise DataError(f"the key {error} is missing", where=self.path, fix=COPY) from error
+        except DataError:
+            raise
         except (TypeError, ValueError) as error:
-            raise DataError(f"settings of a layer expected ({error})", where=self.path) from error
+            raise DataError(
+                f"these are no settings of a layer ({error})", where=self.path
+            ) from error
         self.post_processor = post_processor(name, where=self.path).name
 
-    def check_same(self, first):
-        """All layers see the same features, with the same bias."""
+    def check_same(self, first: "_Layer") -> None:
+        """Refuses other features than the first layer's, or another bias."""
         for name in ("num_features", "bias"):
-            expected, found = getattr(first, name), getattr(self, name)
-            if expected != found:
+            value = getattr(self, name)
+            if value != getattr(first, name):
                 raise DataError(
-                    f"{name} {expected} expected as in the first layer, found {found}",
+                    f"{name} is {value}, in the first layer {getattr(first, name)}",
                     where=self.path,
                 )
 
-    def _features(self, param):
+    def _features(self, param: Mapping[str, Any]) -> int:
         """Features without the bias."""
         return int(param["nr_features"])
 
-    def parents(self, above):
-        """Parent of every node, int32 (K,), from C."""
+    def parents(self, above: int) -> np.ndarray:
+        """Returns the parent of every node, int32 (K,), from C."""
         path = self.folder / "C.npz"
         return parents_of(_matrix(path), above, path)
 
-    def weights(self, nodes):
-        """W, float32 (D or D + 1, K)."""
+    def weights(self, nodes: int) -> scipy.sparse.csc_matrix:
+        """Returns W, float32 (D or D + 1, K)."""
         matrix, path = self._weights()
-        expected = (self.num_features + (self.bias is not None), nodes)
-        if matrix.shape != expected:
+        shape = (self.num_features + (self.bias is not None), nodes)
+        if matrix.shape != shape:
             raise DataError(
-                f"shape {expected} expected (features and bias, nodes), found {matrix.shape}",
-                where=path,
+                f"its shape is {matrix.shape}, not {shape} (features and bias, nodes)", where=path
             )
         if not np.isfinite(matrix.data).all():
-            raise DataError("finite weights expected, found NaN or infinity", where=path)
+            raise DataError("a weight is NaN or infinite", where=path)
         return matrix
 
-    def _weights(self):
+    def _weights(self) -> tuple[scipy.sparse.csc_matrix, Path]:
         path = self.folder / "W.npz"
         return _matrix(path), path
 
@@ -152,21 +158,21 @@ class _Layer:
 class _MappedLayer(_Layer):
     """One layer of a model that was compiled for memory mapping."""
 
-    def _features(self, param):
+    def _features(self, param: Mapping[str, Any]) -> int:
         return mapped_rows(self.folder / "W.mmap_store") - (self.bias is not None)
 
-    def parents(self, above):
-        """Parent of every node, int32 (K,), from C."""
+    def parents(self, above: int) -> np.ndarray:
+        """Returns the parent of every node, int32 (K,), from C."""
         path = self.folder / "C.mmap_store"
-        found = parents_of(mapped_matrix(path), above, path)
-        parents = np.empty_like(found)
-        parents[self._order(len(found))] = found
+        in_order = parents_of(mapped_matrix(path), above, path)
+        parents = np.empty_like(in_order)
+        parents[self._order(len(in_order))] = in_order
         return parents
 
-    def _order(self, nodes):
+    def _order(self, nodes: int) -> np.ndarray:
         return mapped_order(self.folder / "perm.mmap_store", nodes)
 
-    def _weights(self):
+    def _weights(self) -> tuple[scipy.sparse.csc_matrix, Path]:
         path = self.folder / "W.mmap_store"
         matrix = mapped_weights(path)
         place = np.empty(matrix.shape[1], np.int64)
@@ -174,7 +180,7 @@ class _MappedLayer(_Layer):
         return matrix[:, place], path
 
 
-def _matrix(path):
+def _matrix(path: Path) -> scipy.sparse.csc_matrix:
     matrix = scipy.sparse.csc_matrix(load_sparse(existing_file(path, fix=COPY)))
     matrix.sum_duplicates()
     return matrix

@@ -120,7 +120,7 @@ class TreeSettings:
                 where=f"{self._where}.max_nonzeros",
                 fix="remove it",
             )
-        useless = [] if features and kind == "pifa" else list(self.joined)
+        useless: list[str] = [] if features and kind == "pifa" else list(self.joined)
         if features and kind == "pii":
             useless = ["label_features"]
         if useless:
@@ -282,7 +282,8 @@ def ranker_settings(
             )
     check_section(RankerSettings, _section(given, where), where, "the ranker")
     settings = RankerSettings(**{"seed": seed, **(given or {})})
-    schemes = settings.negatives if isinstance(settings.negatives, list) else [settings.negatives]
+    negatives = settings.negatives
+    schemes = [negatives] if isinstance(negatives, str) else list(negatives)
     parts = {part for one in schemes for part in scheme_of(one, where=f"{where}.negatives")}
     modes = {settings.relevance_mode}
     for key, value, used in (("negatives", "usn", parts), ("relevance_mode", "ranker-only", modes)):

@@ -141,8 +141,7 @@ def estimate(
     held = allocated(config, manifest, repetition, **data_dependent)
     replicas = replicas_here(config.training)
     check_batch_size(config.training, replicas)
-    arguments = (config, data_folder, manifest, repetition, replicas, data_dependent)
-    model = TracedModel(*arguments)
+    model = TracedModel(config, data_folder, manifest, repetition, replicas, data_dependent)
     step, batch = model.training_bytes()
     search = model.search_bytes()
     tensors = held.weights + held.slots + held.averages + held.tables
@@ -173,19 +172,35 @@ def allocated(
     """
     dimensions = manifest.dimensions | data_dependent
     encoder, head, objective = make_components(config, **dimensions, repetition=repetition)
-    shapes, replicas = weight_shapes(encoder, head), replicas_here(config.training)
+    shapes = weight_shapes(encoder, head)
+    replicas = replicas_here(config.training)
     parameters = sum(weight.size for weight in shapes)
     weights = sum(weight.bytes for weight in shapes)
     fused = [weight_of(variable) for variable in head.fused_variables]
     trained = (parameters - sum(weight.size for weight in fused)) * _FLOAT
-    shared = [weight_of(variable) for variable in _shared(head, config.training)]
-    # Each of them is held once by all replicas together.
+    is_shared = head.sharded and config.training.strategy != "none"
+    # Of these each replica has a part only: they are held once by all replicas together.
+    shared = [weight_of(variable) for variable in head.trainable_weights if is_shared]
     copies = replicas - 1 / num_workers(config.training)
     held = replicas * weights - copies * sum(weight.bytes for weight in shared)
     without = 0 if fused else sum(weight.size for weight in shared)  # those fused have no slots
     moved = replicas * trained - copies * _FLOAT * without
     slots = len(get_optimizer(config.training.optimizer.section()).slot_names)
     averages = sum(method.name in ("ema", "swa") for method in config.techniques)
+    with keras.StatelessScope(initialize_variables=False):
+        objective.build(None)
+    tables = sum(math.prod(table.shape) for table in objective.tables) * _FLOAT
+    # Of each split that training opens at most ``training.memory_gb``.
+    opened = ("train", "dev", *(["test"] if config.evaluation.test_on_improvement else []))
+    splits = [split for name, split in manifest.splits.items() if name in opened]
+    sizes = (
+        manifest.row_kind.memory_bytes(
+            split.examples, split.labels, split.nonzeros, sum(s.tokens for s in split.shards)
+        )
+        for split in splits
+    )
+    data = sum(min(int(config.training.memory_gb * 2**30), size) for size in sizes)
+    label_texts, lists = _label_text_bytes(head, config.training.batch_size, manifest)
     # Chunks of a fused head are written one by one; `shapes` has them as one matrix.
     written = (*encoder.trainable_weights, *head.trainable_weights)
     largest = max(
@@ -197,61 +212,55 @@ def allocated(
         slots=int(slots * moved),
         averages=replicas * averages * weights,
         activations=0,
-        tables=replicas * (_table_bytes(objective) + _queue_bytes(head, config))
-        + _hard_bytes(head, manifest),
-        data=_data_bytes(config, manifest),
+        tables=replicas * (tables + label_texts) + lists,
+        data=data,
         saving=2 * largest,
         fragments=0,
         runtime=resident_bytes() + _STARTED,
     )
 
 
-def _shared(head, settings):
-    """The weights of which each replica has a part only."""
-    return head.trainable_weights if head.sharded and settings.strategy != "none" else []
+def _label_text_bytes(head: "Head", batch_size: int, manifest: Manifest) -> tuple[int, int]:
+    """What head ``label_text`` takes beyond its weights.
 
-
-def _queue_bytes(head, config):
-    """Columns of batches before, and what a step makes of them, see head ``label_text``."""
-    batches = getattr(head, "pre_batch", 0)
-    if not batches:
-        return 0
-    size = config.training.batch_size
-    slots = (batches + 1) * head.most_columns(size)
-    width = head.label_vectors.shape[1] * _FLOAT
+    Returns:
+        Bytes of the columns of batches before, and of what a step makes of them, on a replica;
+        bytes of what is kept of the training examples.
+    """
+    if not head.reads_label_texts:
+        return 0, 0
+    label_text: Any = head
+    width = label_text.label_vectors.shape[1]
+    slots = (label_text.pre_batch + 1) * label_text.most_columns(batch_size)
     # Two copies of the vectors where they are replaced; products, logits, and their gradient.
-    return 2 * slots * (width + 8) + 3 * slots * size * _FLOAT
-
-
-def _hard_bytes(head, manifest):
-    """Of training examples, see head ``label_text``: lists of mined labels, and their copy; where
-    batches are near ones, vectors, and what clustering makes of them."""
-    lists = 2 * head.mined_candidates if getattr(head, "mined", 0) else 0
-    near = getattr(head, "batching", None) == "near"
-    vectors = 1.25 * head.label_vectors.shape[1] if near else 0
-    return int(manifest.splits["train"].examples * (lists + vectors) * _FLOAT)
+    queue = 2 * slots * (width * _FLOAT + 8) + 3 * slots * batch_size * _FLOAT
+    # Lists of mined labels, and their copy; of near batches vectors, and what clustering makes.
+    lists = 2 * label_text.mined_candidates if label_text.mined else 0
+    vectors = 1.25 * width if label_text.batching == "near" else 0
+    examples = int(manifest.splits["train"].examples * (lists + vectors) * _FLOAT)
+    return queue if label_text.pre_batch else 0, examples
 
 
 def memory_lines(
-    training: Memory, settings: "TrainingSettings", found: Estimate | None
+    training: Memory, settings: "TrainingSettings", whole: Estimate | None
 ) -> Iterator[str]:
     """What is estimated, as lines.
 
     Args:
         training: parts of the memory of training.
         settings: ``TrainingSettings``.
-        found: of preparation, evaluation and export as well, or None.
+        whole: of preparation, evaluation and export as well, or None.
     """
     for name in training._fields[1:]:
         yield f"  {name:11} {getattr(training, name) / 2**20:10,.0f} MB"
     for where, needed, available in needs(training, settings):
         there = f"{available / 2**20:,.0f} MB available"
         yield f"  {where:11} {needed / 2**20:10,.0f} MB of {there}"
-    if found is not None:
+    if whole is not None:
         yield "of preparation, evaluation and export, each in a process of its own:"
-        yield f"  {'preparation':11} {found.preparation / 2**20:10,.0f} MB"
-        yield f"  {'evaluation':11} {found.evaluation / 2**20:10,.0f} MB"
-        yield f"  {'export':11} {found.export / 2**20:10,.0f} MB"
+        yield f"  {'preparation':11} {whole.preparation / 2**20:10,.0f} MB"
+        yield f"  {'evaluation':11} {whole.evaluation / 2**20:10,.0f} MB"
+        yield f"  {'export':11} {whole.export / 2**20:10,.0f} MB"
 
 
 def rate_groups(
@@ -299,40 +308,17 @@ def weight_shapes(encoder: "Encoder", head: "Head") -> list[WeightShape]:
     with keras.StatelessScope(initialize_variables=False):
         encoder.build(None)
         head.build(encoder.compute_output_shape((None, encoder.num_features)))
-    found = [weight_of(v) for v in (*encoder.trainable_weights, *head.trainable_weights)]
+    shapes = [weight_of(v) for v in (*encoder.trainable_weights, *head.trainable_weights)]
     chunks = [weight_of(v) for v in head.fused_variables if len(v.shape) == 2]
     if not chunks:
-        return found
+        return shapes
     rows = sum(chunk.shape[0] for chunk in chunks)
     whole = chunks[0]._replace(name="kernel", shape=(rows, chunks[0].shape[1]))
-    first = found.index(chunks[0], len(encoder.trainable_weights))
-    return [*found[:first], whole, *found[first + len(chunks) :]]
+    first = shapes.index(chunks[0], len(encoder.trainable_weights))
+    return [*shapes[:first], whole, *shapes[first + len(chunks) :]]
 
 
 def weight_of(variable: "keras.Variable") -> WeightShape:
     """The ``WeightShape`` of a Keras variable."""
     itemsize = 2 if variable.dtype in ("bfloat16", "float16") else _FLOAT
     return WeightShape(variable.name, tuple(variable.shape), itemsize)
-
-
-def _table_bytes(objective):
-    with keras.StatelessScope(initialize_variables=False):
-        objective.build(None)
-    return sum(math.prod(table.shape) for table in objective.tables) * _FLOAT
-
-
-def _data_bytes(config, manifest):
-    """Examples of the splits that training opens: each at most ``training.memory_gb``."""
-    measured = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
-    most = int(config.training.memory_gb * 2**30)
-    return sum(
-        min(most, _split_bytes(manifest, name))
-        for name in ("train", *measured)
-        if name in manifest.splits
-    )
-
-
-def _split_bytes(manifest, name):
-    split = manifest.splits[name]
-    tokens = sum(shard.tokens for shard in split.shards)
-    return manifest.row_kind.memory_bytes(split.examples, split.labels, split.nonzeros, tokens)

@@ -2,7 +2,7 @@
 
 import collections
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ _IN_PLACE = {
     "Softmax", "Softplus", "SoftplusGrad", "Sqrt", "SqrtGrad", "Square", "SquaredDifference", "Sub",
     "Tanh", "TanhGrad", "TensorScatterAdd", "TensorScatterUpdate", "Xdivy", "Xlogy", "ZerosLike",
 }  # fmt: skip
-_OF_SHAPES = {"Shape", "ShapeN", "Size", "Rank"}
+_SHAPE_OPERATIONS = {"Shape", "ShapeN", "Size", "Rank"}
 _SPARSE_MATRICES = {"SparseTensorToCSRSparseMatrix", "SparseMatrixTranspose", "SparseMatrixMatMul"}
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 _BRANCHES = {"If", "StatelessIf"}
@@ -64,7 +64,7 @@ class Known(NamedTuple):
         return math.prod(self.shape) * self.dtype.size
 
 
-def peak_of(function: Any, arguments: Sequence[Any]) -> int:
+def peak_of(function: tf.types.experimental.ConcreteFunction, arguments: Sequence[Any]) -> int:
     """Bytes that the tensors of a function hold at most, its arguments included.
 
     Operations run in the order in which they become ready. A tensor is held until the last
@@ -82,26 +82,24 @@ def peak_of(function: Any, arguments: Sequence[Any]) -> int:
         512
     """
     graph = function.graph
-    given = [_known(value) for value in arguments]
-    captured = [
-        Known((), outer.dtype, variable=id(outer))
-        if outer.dtype == tf.resource
-        else _of_capture(outer)
-        for outer, _ in graph.captures
-    ]
+    known_arguments = [_known(value) for value in arguments]
+    captured = []
+    for outer, _ in graph.captures:
+        if outer.dtype == tf.resource:
+            captured.append(Known((), outer.dtype, variable=id(outer)))
+        else:
+            unknown = tf.is_symbolic_tensor(outer) or outer.dtype in _WITHOUT_NUMBERS
+            value = None if unknown else outer.numpy()
+            captured.append(Known(_bounded(outer.shape, ()), outer.dtype, value))
+    inputs = [*known_arguments, *captured]
     walk = _Walk(graph)
-    walk.run(graph, [*given, *captured])  # which finds the variables that are used by rows
-    return walk.run(graph, [*given, *captured]).peak + sum(one.bytes for one in given)
+    walk.run(graph, inputs)  # which finds the variables that are used by rows
+    return walk.run(graph, inputs).peak + sum(known.bytes for known in known_arguments)
 
 
-def _known(value):
+def _known(value: object) -> Known:
     array = np.asarray(value)
     return Known(array.shape, tf.as_dtype(array.dtype), array)
-
-
-def _of_capture(tensor):
-    unknown = tf.is_symbolic_tensor(tensor) or tensor.dtype in _WITHOUT_NUMBERS
-    return Known(_bounded(tensor.shape, ()), tensor.dtype, None if unknown else tensor.numpy())
 
 
 class _Ran(NamedTuple):
@@ -110,12 +108,18 @@ class _Ran(NamedTuple):
     peak: int
     results: list[Known]
 
+    @property
+    def beyond(self) -> int:
+        """Of the peak, what the results do not hold."""
+        return max(0, self.peak - sum(known.bytes for known in self.results))
+
 
 class _Buffer:
     """Memory that tensors share."""
 
-    def __init__(self, size):
-        self.size, self.readers = size, 0
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.readers = 0
 
 
 class _Walk:
@@ -126,31 +130,47 @@ class _Walk:
             TensorFlow copies them where they are read as a whole.
     """
 
-    def __init__(self, graph):
-        self._outer, self.by_rows = graph, set()
+    def __init__(self, graph: tf.Graph) -> None:
+        self._outer = graph
+        self.by_rows: set[Any] = set()
 
-    def run(self, graph, inputs):
+    def run(self, graph: tf.Graph, inputs: Sequence[Known]) -> _Ran:
         """Walks a graph in the order in which operations become ready."""
         return _Run(self, graph, inputs).run()
 
-    def graph_of(self, name):
-        """The graph of a function that is called."""
-        return self._outer._get_function(name).graph
+    def call(self, name: str, inputs: Sequence[Known]) -> _Ran:
+        """Walks the graph of a function that is called."""
+        return self.run(self._outer._get_function(name).graph, inputs)
 
 
 class _Run:
-    def __init__(self, walk, graph, inputs):
-        self._walk, self._graph = walk, graph
-        self._known, self._buffers, self._held, self._peak = {}, {}, 0, 0
-        self._operations = _needed(graph)
+    """One walk of a graph, in the order in which its operations become ready."""
+
+    def __init__(self, walk: _Walk, graph: tf.Graph, inputs: Sequence[Known]) -> None:
+        self._walk = walk
+        self._graph = graph
+        self._known: dict[int, Known] = {}
+        self._buffers: dict[int, _Buffer] = {}
+        self._held = 0
+        self._peak = 0
+        # Those that results and effects depend on.
+        needed = {id(tensor.op) for tensor in graph.outputs}
+        needed |= {id(op) for op in graph.control_outputs}
+        operations = graph.get_operations()
+        for op in reversed(operations):  # inputs come before what reads them
+            if id(op) in needed:
+                needed |= {id(tensor.op) for tensor in op.inputs} | set(map(id, op.control_inputs))
+        self._operations = [op for op in operations if id(op) in needed]
         self._readers = collections.Counter(
             id(tensor) for op in self._operations for tensor in op.inputs
         )
         for tensor, known in zip(graph.inputs, inputs, strict=True):
             # The caller counts them.
-            self._known[id(tensor)], self._buffers[id(tensor)] = known, _Buffer(0)
+            self._known[id(tensor)] = known
+            self._buffers[id(tensor)] = _Buffer(0)
 
-    def run(self):
+    def run(self) -> _Ran:
+        """Peak and results of the graph."""
         for tensor in self._graph.outputs:
             self._readers[id(tensor)] += 1  # held to the end
         for tensor in self._graph.inputs:
@@ -162,7 +182,7 @@ class _Run:
         results = [self._known[id(tensor)] for tensor in self._graph.outputs]
         return _Ran(self._peak, results)
 
-    def _operation(self, op):
+    def _operation(self, op: tf.Operation) -> None:
         inputs = [self._known[id(tensor)] for tensor in op.inputs]
         if op.type.startswith(_BY_ROWS):
             self._walk.by_rows.add(inputs[0].variable)
@@ -170,7 +190,8 @@ class _Run:
         buffers = [self._buffer(op, number, inputs, known) for number, known in enumerate(outputs)]
         self._peak = max(self._peak, self._held + scratch)
         for tensor, known, buffer in zip(op.outputs, outputs, buffers, strict=True):
-            self._known[id(tensor)], self._buffers[id(tensor)] = known, buffer
+            self._known[id(tensor)] = known
+            self._buffers[id(tensor)] = buffer
             buffer.readers += self._readers[id(tensor)]
         for buffer in {id(b): b for b in buffers}.values():
             self._drop_unread(buffer)
@@ -179,12 +200,14 @@ class _Run:
             buffer.readers -= 1
             self._drop_unread(buffer)
 
-    def _drop_unread(self, buffer):
+    def _drop_unread(self, buffer: _Buffer) -> None:
         if buffer.readers == 0 and buffer.size:
             self._held -= buffer.size
             buffer.size = 0
 
-    def _buffer(self, op, number, inputs, known):
+    def _buffer(
+        self, op: tf.Operation, number: int, inputs: Sequence[Known], known: Known
+    ) -> _Buffer:
         """The memory of an output: that of an input, or new."""
         size = known.bytes
         if op.type in _ALIASES and number < len(op.inputs):
@@ -194,75 +217,53 @@ class _Run:
         elif op.type == "Const":
             size = 0
         elif op.type in _IN_PLACE and number == 0:
-            for tensor, given in zip(op.inputs, inputs, strict=True):
+            for tensor, source in zip(op.inputs, inputs, strict=True):
                 buffer = self._buffers[id(tensor)]
-                if buffer.readers == 1 and buffer.size == size and given.dtype == known.dtype:
+                if buffer.readers == 1 and buffer.size == size and source.dtype == known.dtype:
                     return buffer
         self._held += size
         return _Buffer(size)
 
-    def _outputs(self, op, inputs):
+    def _outputs(self, op: tf.Operation, inputs: Sequence[Known]) -> tuple[int, Sequence[Known]]:
         """Bytes needed while it runs beyond its outputs, and what is known of these."""
         if op.type in _CALLS:
-            ran = self._call(op.get_attr("f").name, inputs)
-            return self._beyond(ran), ran.results
-        if op.type in _BRANCHES:
-            return self._branches(op, inputs)
+            ran = self._walk.call(op.get_attr("f").name, inputs)
+            return ran.beyond, ran.results
         if op.type in _LOOPS:
-            ran = self._call(op.get_attr("body").name, inputs)  # as in the first round
-            return self._beyond(ran), [
-                _larger(one, other) for one, other in zip(inputs, ran.results, strict=True)
-            ]
+            ran = self._walk.call(op.get_attr("body").name, inputs)  # as in the first round
+            return ran.beyond, list(map(_larger, inputs, ran.results))
+        if op.type in _BRANCHES:
+            names = [op.get_attr(name).name for name in ("then_branch", "else_branch")]
+            if inputs[0].value is not None:
+                names = names[:1] if inputs[0].value else names[1:]
+            branches = [self._walk.call(name, inputs[1:]) for name in names]
+            results: Sequence[Known] = branches[0].results
+            for branch in branches[1:]:
+                results = list(map(_larger, results, branch.results))
+            return max(branch.beyond for branch in branches), results
         return 0, _results(op, inputs)
 
-    def _call(self, name, inputs):
-        return self._walk.run(self._walk.graph_of(name), inputs)
 
-    def _beyond(self, ran):
-        return max(0, ran.peak - sum(one.bytes for one in ran.results))
-
-    def _branches(self, op, inputs):
-        names = [op.get_attr(name).name for name in ("then_branch", "else_branch")]
-        if inputs[0].value is not None:
-            names = names[:1] if inputs[0].value else names[1:]
-        ran = [self._call(name, inputs[1:]) for name in names]
-        results = ran[0].results
-        for other in ran[1:]:
-            results = [_larger(a, b) for a, b in zip(results, other.results, strict=True)]
-        return max(map(self._beyond, ran)), results
-
-
-def _larger(one, other):
+def _larger(first: Known, second: Known) -> Known:
     """What holds of both: the larger shape, no value."""
-    if one.dtype == tf.resource:
-        return one
-    shape = one.shape if math.prod(one.shape) >= math.prod(other.shape) else other.shape
-    return Known(shape, one.dtype)
+    if first.dtype == tf.resource:
+        return first
+    shape = max(first.shape, second.shape, key=math.prod)  # the first of equal ones
+    return Known(shape, first.dtype)
 
 
-def _needed(graph):
-    """Operations that results and effects depend on, in the order of the graph."""
-    wanted = {id(tensor.op) for tensor in graph.outputs}
-    wanted |= {id(op) for op in graph.control_outputs}
-    operations = graph.get_operations()
-    for op in reversed(operations):  # inputs come before what reads them
-        if id(op) in wanted:
-            wanted |= {id(one.op) for one in op.inputs} | {id(one) for one in op.control_inputs}
-    return [op for op in operations if id(op) in wanted]
-
-
-def _ready_order(operations):
+def _ready_order(operations: Sequence[tf.Operation]) -> Iterator[tf.Operation]:
     """The operations in the order in which all they wait for is done, first come first served."""
-    waiting, readers = {}, collections.defaultdict(list)
+    waiting = {}
+    readers = collections.defaultdict(list)
     here = {id(op) for op in operations}
     for op in operations:
-        before = {id(one.op): None for one in op.inputs} | {
-            id(one): None for one in op.control_inputs
-        }
-        before = [one for one in before if one in here]
-        waiting[id(op)] = len(before)
-        for one in before:
-            readers[one].append(op)
+        # A dict keeps their order.
+        before = dict.fromkeys([*(id(t.op) for t in op.inputs), *map(id, op.control_inputs)])
+        awaited = [number for number in before if number in here]
+        waiting[id(op)] = len(awaited)
+        for number in awaited:
+            readers[number].append(op)
     queue = collections.deque(op for op in operations if not waiting[id(op)])
     while queue:
         op = queue.popleft()
@@ -273,20 +274,33 @@ def _ready_order(operations):
                 queue.append(reader)
 
 
-def _results(op, inputs):
+def _results(op: tf.Operation, inputs: Sequence[Known]) -> Sequence[Known]:
     """What is known of the outputs of an operation."""
     if op.type == "Const":
         return [_known(tf.make_ndarray(op.get_attr("value")))]
-    if op.type in _OF_SHAPES:
-        return [_known(one) for one in _of_shapes(op, inputs)]
+    if op.type in _SHAPE_OPERATIONS:
+        values: list[Any] = [known.shape for known in inputs]
+        if op.type in ("Rank", "Size"):
+            values = [len(inputs[0].shape) if op.type == "Rank" else math.prod(inputs[0].shape)]
+        return [
+            _known(np.asarray(value, tensor.dtype.as_numpy_dtype))
+            for value, tensor in zip(values, op.outputs, strict=True)
+        ]
     if op.type in _SPARSE_MATRICES:
         return [_sparse_matrix(op, inputs)]
     if op.type in ("Identity", "IdentityN"):
         return inputs
     if inputs and inputs[0].different is not None:
-        found = _of_different(op, inputs[0])
-        if found is not None:
-            return found
+        # Numbers that are looked up, such as hashes of features: how many different ones at most.
+        dtype = op.outputs[0].dtype
+        if op.type == "Cast":
+            return [inputs[0]._replace(dtype=dtype)]
+        if op.type == "Unique":
+            numbers, places = np.unique(inputs[0].different, return_inverse=True)
+            return [
+                Known(numbers.shape, dtype, different=numbers),
+                Known(places.shape, op.outputs[1].dtype, places),
+            ]
     computed = _computed(op, inputs)
     if computed is not None:
         return computed
@@ -297,45 +311,20 @@ def _results(op, inputs):
         if shapes[0].rank == rank and op.outputs[0].dtype.is_integer:
             return [Known(inputs[1].shape, op.outputs[0].dtype, different=inputs[1].value)]
     elif not all(shape.is_fully_defined() for shape in shapes):
-        found = _inferred(op, inputs)
-        shapes = [one.merge_with(other) for one, other in zip(shapes, found, strict=True)]
-    return [
-        Known(_bounded(shape, inputs), tensor.dtype, variable=_variable(op, inputs, tensor))
-        for shape, tensor in zip(shapes, op.outputs, strict=True)
-    ]
+        inferred = _inferred(op, inputs)
+        shapes = [shape.merge_with(more) for shape, more in zip(shapes, inferred, strict=True)]
+    results = []
+    for shape, tensor in zip(shapes, op.outputs, strict=True):
+        variable = inputs[0].variable if tensor.dtype == tf.resource and inputs else None
+        results.append(Known(_bounded(shape, inputs), tensor.dtype, variable=variable))
+    return results
 
 
-def _of_shapes(op, inputs):
-    """Values that depend on shapes alone."""
-    if op.type in ("Shape", "ShapeN"):
-        found = [one.shape for one in inputs]
-    else:
-        found = [len(inputs[0].shape) if op.type == "Rank" else math.prod(inputs[0].shape)]
-    return [
-        np.asarray(one, tensor.dtype.as_numpy_dtype)
-        for one, tensor in zip(found, op.outputs, strict=True)
-    ]
-
-
-def _of_different(op, given):
-    """What is known of the outputs of an operation on numbers that are looked up, such as hashes of
-    features: how many different ones there are at most. None if the operation keeps no count."""
-    dtype = op.outputs[0].dtype
-    if op.type == "Cast":
-        return [given._replace(dtype=dtype)]
-    if op.type == "Unique":
-        numbers, places = np.unique(given.different, return_inverse=True)
-        return [
-            Known(numbers.shape, dtype, different=numbers),
-            Known(places.shape, op.outputs[1].dtype, places),
-        ]
-    return None
-
-
-def _sparse_matrix(op, inputs):
+def _sparse_matrix(op: tf.Operation, inputs: Sequence[Known]) -> Known:
     """What is known of a sparse matrix (its shape as a matrix), or of its product."""
     if op.type == "SparseMatrixMatMul":
-        (rows, _), (_, columns) = inputs[0].shape, inputs[1].shape
+        rows, _ = inputs[0].shape
+        _, columns = inputs[1].shape
         return Known((rows, columns), op.outputs[0].dtype)
     if op.type == "SparseMatrixTranspose":
         return inputs[0]._replace(shape=inputs[0].shape[::-1])
@@ -344,17 +333,14 @@ def _sparse_matrix(op, inputs):
     return Known(size, tf.variant, held=12 * indices.shape[0] + 8 * size[0])
 
 
-def _variable(op, inputs, tensor):
-    return inputs[0].variable if tensor.dtype == tf.resource and inputs else None
-
-
-def _computed(op, inputs):
+def _computed(op: tf.Operation, inputs: Sequence[Known]) -> list[Known] | None:
     """The outputs' values, where those of all inputs are known and it is cheap; or None."""
-    if not inputs or op.op_def.is_stateful or any(one.value is None for one in inputs):
+    values = [known.value for known in inputs if known.value is not None]
+    if not inputs or op.op_def.is_stateful or len(values) < len(inputs):
         return None
     if any(tensor.dtype in _WITHOUT_NUMBERS for tensor in op.outputs):
         return None
-    if sum(one.value.size for one in inputs) > _MOST_COMPUTED:
+    if sum(value.size for value in values) > _MOST_COMPUTED:
         return None
     if any(
         t.shape.num_elements() is not None and t.shape.num_elements() > _MOST_COMPUTED
@@ -365,37 +351,39 @@ def _computed(op, inputs):
     for name in op.node_def.attr:
         if not name.startswith("_"):
             attributes += [name, op.get_attr(name)]
-    tensors = [tf.constant(one.value, one.dtype) for one in inputs]
-    found = execute_operation(op.type, len(op.outputs), tensors, attributes)
-    return [Known(tuple(t.shape), t.dtype, t.numpy()) for t in found]
+    tensors = [tf.constant(known.value, known.dtype) for known in inputs]
+    outputs = execute_operation(op.type, len(op.outputs), tensors, attributes)
+    return [Known(tuple(t.shape), t.dtype, t.numpy()) for t in outputs]
 
 
-def _inferred(op, inputs):
+def _inferred(op: tf.Operation, inputs: Sequence[Known]) -> list[tf.TensorShape]:
     """Shapes of the outputs for inputs of known shapes, some of known values."""
     with tf.Graph().as_default() as graph:
         tensors = [
-            tf.constant(one.value, one.dtype)
-            if one.value is not None and one.value.size < 1000
-            else tf.compat.v1.placeholder(one.dtype, one.shape)
-            for one in inputs
+            tf.constant(known.value, known.dtype)
+            if known.value is not None and known.value.size < 1000
+            else tf.compat.v1.placeholder(known.dtype, known.shape)
+            for known in inputs
         ]
         try:
             copy = graph._create_op_internal(
-                op.type, tensors, [t.dtype for t in op.outputs],
-                attrs=dict(op.node_def.attr), op_def=op.op_def,
-            )  # fmt: skip
+                op.type,
+                tensors,
+                [t.dtype for t in op.outputs],
+                attrs=dict(op.node_def.attr),
+                op_def=op.op_def,
+            )
         except ValueError:  # lists and the like know more of themselves than is written in them
             return [tensor.shape for tensor in op.outputs]
         return [tensor.shape for tensor in copy.outputs]
 
 
-def _bounded(shape, inputs):
+def _bounded(shape: tf.TensorShape, inputs: Sequence[Known]) -> tuple[int, ...]:
     """A shape with numbers in place of what only values say: as large as the largest input."""
+    largest: tuple[int, ...] = max((known.shape for known in inputs), key=math.prod, default=(0,))
     if shape.rank is None:
-        largest = max((one.shape for one in inputs), key=math.prod, default=())
-        return largest
-    known = math.prod(length for length in shape if length is not None)
-    most = max((math.prod(one.shape) for one in inputs), default=0)
+        return largest if inputs else ()
+    size = math.prod(length for length in shape if length is not None)
     unknown = sum(length is None for length in shape)
-    share = math.ceil((most / max(known, 1)) ** (1 / unknown)) if unknown else 0
+    share = math.ceil((math.prod(largest) / max(size, 1)) ** (1 / unknown)) if unknown else 0
     return tuple(share if length is None else length for length in shape)

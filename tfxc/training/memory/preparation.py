@@ -23,7 +23,8 @@ def preparation_bytes(manifest: Manifest, settings: DataSettings) -> int:
         manifest: sizes of the set.
         settings: section ``data`` of the config.
     """
-    kind, images = manifest.row_kind, manifest.image_shape is not None
+    kind = manifest.row_kind
+    images = manifest.image_shape is not None
     split = manifest.split("train")
     tokens = sum(shard.tokens for shard in split.shards)
     total = kind.memory_bytes(split.examples, split.labels, split.nonzeros, tokens)

@@ -24,6 +24,7 @@ from tfxc.training.step import TrainStep
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.manifest import Manifest
+    from tfxc.heads.label_text.head import LabelText
 
 
 _LOOKED_AT = 32  # batches, of which the largest is traced, where their sizes differ
@@ -50,10 +51,16 @@ class TracedModel:
         replicas: int,
         data_dependent: Mapping[str, Any],
     ) -> None:
-        self.config, self.replicas = config, replicas
-        self.source = open_source(data_folder, "train", _read_bytes(manifest))
+        self.config = config
+        self.replicas = replicas
+        shards = [shard.memory_bytes(manifest.row_kind) for shard in manifest.split("train").shards]
+        memory = WINDOWS_IN_MEMORY * max(shards, default=2**26)  # for some of the examples
+        self.source = open_source(data_folder, "train", memory)
         sizes = {**manifest.dimensions, **data_dependent}
-        if config.head is not None and _reads_texts(config):
+        if (
+            config.head is not None
+            and registry.get("head", config.head.name).reads_label_texts  # so does a step
+        ):
             sizes |= data_dependent_arguments(config, self.source, **sizes)
         with unallocated(), in_a_graph():
             self.model = build_model(config, repetition=repetition, **sizes)
@@ -63,17 +70,26 @@ class TracedModel:
 
     def training_bytes(self) -> tuple[int, int]:
         """Bytes of the tensors of a training step on one replica, and of its largest batch."""
-        batch = self._largest_batch()
         settings = self.config.training
+        batch = self._largest_batch()
         batches = [batch] * settings.accumulate
         specs = tf.nest.map_structure(_spec, batches)
-        step = self._step()
+        optimizer = get_optimizer(settings.optimizer.section())
+        schedule = get_schedule(settings.schedule.section(), 1000, 100.0)
+        techniques = [
+            registry.create("technique", method.section()) for method in self.config.techniques
+        ]
+        for technique in techniques:
+            technique.on_train_begin(100.0, 1000)
+        strategy = tf.distribute.get_strategy()
+        with unallocated():
+            step = TrainStep(self.model, optimizer, schedule, settings, strategy, techniques)
 
-        def run(*batches):
-            def replica(*batches):
+        def run(*batches: Mapping[str, Any]) -> tf.Tensor:
+            def replica(*batches: Mapping[str, Any]) -> tf.Tensor:
                 return step._replica_step(batches, tf.constant(0.0), tf.constant(True))
 
-            return step.strategy.run(replica, args=batches)
+            return strategy.run(replica, args=batches)
 
         function = tf.function(run, autograph=False).get_concrete_function(*specs)
         return peak_of(function, tf.nest.flatten(batches)), _bytes(batch)
@@ -84,7 +100,7 @@ class TracedModel:
         batch = next(iter(self.source.sequential(size)))
         features = tf.nest.map_structure(tf.constant, batch["features"])
 
-        def run(features):
+        def run(features: Mapping[str, Any] | tf.Tensor) -> tf.Tensor | tuple[tf.Tensor, ...]:
             with without_gradients():
                 if self.model.head.search_methods:
                     return self.model._scores_to_search(features)
@@ -94,22 +110,10 @@ class TracedModel:
         function = tf.function(run, autograph=False).get_concrete_function(specs)
         return peak_of(function, tf.nest.flatten(features))
 
-    def _step(self):
-        settings = self.config.training
-        optimizer = get_optimizer(settings.optimizer.section())
-        schedule = get_schedule(settings.schedule.section(), 1000, 100.0)
-        techniques = [
-            registry.create("technique", method.section()) for method in self.config.techniques
-        ]
-        for technique in techniques:
-            technique.on_train_begin(100.0, 1000)
-        strategy = tf.distribute.get_strategy()
-        with unallocated():
-            return TrainStep(self.model, optimizer, schedule, settings, strategy, techniques)
-
-    def _largest_batch(self):
+    def _largest_batch(self) -> dict[str, Any]:
         """Of some batches the one with the most bytes: that of the longest texts."""
-        config, settings = self.config, self.config.training
+        config = self.config
+        settings = self.config.training
         size = settings.batch_size
         if settings.group_by_length:
             self.source.group_by_length(size)
@@ -118,35 +122,28 @@ class TracedModel:
             settings.augmentation, config.seed, self.source.image_shape
         )
         batches = training_dataset(
-            self.source, batch_size=size, seed=config.seed, num_steps=steps,
-            micro_batches=settings.accumulate * self.replicas, augmentation=augmentation,
-        )  # fmt: skip
+            self.source,
+            batch_size=size,
+            seed=config.seed,
+            num_steps=steps,
+            micro_batches=settings.accumulate * self.replicas,
+            augmentation=augmentation,
+        )
         specs = tf.nest.flatten(self.source.kind.specs(self.source.sizes, 1))
         if all(spec.shape.is_fully_defined() for spec in specs):
             batches = batches.take(1)
         return max(batches, key=_bytes)
 
 
-def _reads_texts(config):
-    """Whether a step depends on the texts of labels."""
-    return registry.get("head", config.head.name).reads_label_texts
-
-
-def _candidates(head, examples):
+def _candidates(head: "LabelText", examples: tf.Tensor) -> tf.Tensor:
     """As many labels for each example as a search may find, those of one unlike another's."""
     listed = tf.range(head.mined, dtype=examples.dtype)
     return (examples[:, None] * head.mined + listed) % head.num_labels
 
 
-def _read_bytes(manifest):
-    """Memory for reading some of the training examples."""
-    sizes = [shard.memory_bytes(manifest.row_kind) for shard in manifest.split("train").shards]
-    return WINDOWS_IN_MEMORY * max(sizes, default=2**26)
-
-
-def _spec(tensor):
+def _spec(tensor: tf.Tensor) -> tf.TensorSpec:
     return tf.TensorSpec(tensor.shape, tensor.dtype)
 
 
-def _bytes(batch):
+def _bytes(batch: Mapping[str, Any]) -> int:
     return sum(tensor.dtype.size * int(tf.size(tensor)) for tensor in tf.nest.flatten(batch))

@@ -1,7 +1,7 @@
 """Models whose weights take no memory: they can be traced, but not run."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -49,20 +49,26 @@ class _Unallocated(UninitializedVariable):
         return self
 
 
-def _without_memory(make: Any, **arguments: Any) -> tf.Variable:
-    initial, dtype = arguments.get("initial_value"), arguments.get("dtype")
+def _without_memory(make: Callable[..., tf.Variable], **arguments: Any) -> tf.Variable:
+    initial = arguments.get("initial_value")
+    dtype = arguments.get("dtype")
     if callable(initial):
         with tf.Graph().as_default():
             initial = tf.convert_to_tensor(initial(), dtype)
-            shape, dtype = initial.shape, initial.dtype
+            shape = initial.shape
+            dtype = initial.dtype
     elif isinstance(initial, tf.Tensor | tf.Variable | np.ndarray):
-        shape, dtype = tf.TensorShape(initial.shape), dtype or initial.dtype
+        shape = tf.TensorShape(initial.shape)
+        dtype = dtype or initial.dtype
     else:
         return make(**arguments)
     if shape.num_elements() < _SMALL:
         return make(**arguments)
     with tf.init_scope():
         return _Unallocated(
-            trainable=arguments.get("trainable"), name=arguments.get("name"), shape=shape,
-            dtype=tf.as_dtype(dtype), aggregation=arguments.get("aggregation"),
-        )  # fmt: skip
+            trainable=arguments.get("trainable"),
+            name=arguments.get("name"),
+            shape=shape,
+            dtype=tf.as_dtype(dtype),
+            aggregation=arguments.get("aggregation"),
+        )

@@ -28,15 +28,15 @@ def check_hard_labels(config: "Config") -> None:
     kind = registry.get("head", config.head.name)
     if not kind.reads_label_texts:
         return
-    given = {**registry.arguments(kind), **config.head.section()}
-    near = given.get("batching") == "near"
+    arguments = {**registry.arguments(kind), **config.head.section()}
+    near = arguments.get("batching") == "near"
     if near:
         _refuse_other_order(config)
     last = math.ceil(config.training.epochs) - 1
-    if given.get("mined"):
-        check_first(given["mine_from"], last, *MINED)
+    if arguments.get("mined"):
+        check_first(arguments["mine_from"], last, *MINED)
     if near:
-        check_first(given["mine_from"], last, *NEAR)
+        check_first(arguments["mine_from"], last, *NEAR)
 
 
 def techniques_of(head: "Head | Any", config: "Config", source: "Source") -> "list[Technique]":
@@ -53,22 +53,22 @@ def techniques_of(head: "Head | Any", config: "Config", source: "Source") -> "li
     if not head.reads_label_texts:
         return []
     size = config.training.batch_size
-    found: list[Technique] = []
+    techniques: list[Technique] = []
     times = RefreshTimes(head, source.num_examples, size)
     if head.batching == "near":
         _refuse_other_order(config)
-        found.append(NearBatches(source, times, size, config.seed))
+        techniques.append(NearBatches(source, times, size, config.seed))
     if head.pre_batch:
-        found.append(PreBatch(size))
+        techniques.append(PreBatch(size))
     if head.mined:
-        found.append(MinedLabels(source, times, config.evaluation.batch_size))
-    return found
+        techniques.append(MinedLabels(source, times, config.evaluation.batch_size))
+    return techniques
 
 
-def _refuse_other_order(config):
+def _refuse_other_order(config: "Config") -> None:
     if config.training.group_by_length:
         raise ConfigError(
-            "false expected with head.batching 'near', found true",
+            "it contradicts head.batching 'near'",
             where="training.group_by_length",
             fix="remove one of them: both say which examples make a batch",
         )

@@ -1,6 +1,7 @@
 """Labels that are hard to tell from the true ones, found by searching the training examples."""
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,9 @@ class MinedLabels(Technique):
     setting = "head.mined"
 
     def __init__(self, source: Source, times: RefreshTimes, batch_size: int) -> None:
-        self._source, self._times, self._batch_size = source, times, batch_size
+        self._source = source
+        self._times = times
+        self._batch_size = batch_size
         self._mined_at: int | None = None
 
     def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
@@ -51,7 +54,8 @@ class MinedLabels(Technique):
 
     def build(self, model: "XCModel", strategy: tf.distribute.Strategy) -> None:
         """Makes the lists, which are empty at first."""
-        self._model, head = model, _head_of(model)
+        self._model = model
+        head = _head_of(model)
         shape = (self._source.num_examples, head.mined_candidates)
         kind = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self.candidates = tf.Variable(
@@ -62,28 +66,27 @@ class MinedLabels(Technique):
 
     def before_step(self, step: int) -> None:
         """Searches where it is due."""
-        if step != self._mined_at and self._times.is_due(step):
-            self._mined_at = step
-            self.candidates.assign(self._mined())
-
-    def _mined(self):
-        """The lists of all examples."""
-        model, head = self._model, _head_of(self._model)
-        model.refresh()
+        if step == self._mined_at or not self._times.is_due(step):
+            return
+        self._mined_at = step
+        head = _head_of(self._model)
+        self._model.refresh()
         penalty = float(head.penalty.numpy())
         head.penalty.assign(_FIRST)
-        found = np.full(self.candidates.shape, -1, np.int32)
+        candidates = np.full(self.candidates.shape, -1, np.int32)
         try:
-            with Progress("mining labels", len(found), "examples") as progress:
+            with Progress("mining labels", len(candidates), "examples") as progress:
                 for batch in self._source.sequential(self._batch_size):
-                    some = self._of_batch(batch["features"], np.asarray(batch["labels"]))
-                    found[batch["example_index"]] = some
-                    progress.advance(len(some))
+                    lists = self._batch_candidates(batch["features"], np.asarray(batch["labels"]))
+                    candidates[batch["example_index"]] = lists
+                    progress.advance(len(lists))
         finally:
             head.penalty.assign(penalty)
-        return found
+        self.candidates.assign(candidates)
 
-    def _of_batch(self, features, labels):
+    def _batch_candidates(
+        self, features: Mapping[str, Any] | np.ndarray, labels: np.ndarray
+    ) -> np.ndarray:
         head = _head_of(self._model)
         labels = np.where(labels < head.num_labels, labels, -1)
         groups, sizes = head.text_groups
@@ -95,10 +98,11 @@ class MinedLabels(Technique):
         ids, _ = Searcher(self._model, depth)({"features": features})
         left_out = hits(groups[ids], true)
         order = np.argsort(left_out, axis=1, kind="stable")[:, : head.mined_candidates]
-        ids, left_out = np.take_along_axis(ids, order, 1), np.take_along_axis(left_out, order, 1)
-        kept = np.full((len(ids), head.mined_candidates), -1, np.int32)
-        kept[:, : ids.shape[1]] = np.where(left_out, -1, ids)
-        return kept
+        ids = np.take_along_axis(ids, order, 1)
+        left_out = np.take_along_axis(left_out, order, 1)
+        candidates = np.full((len(ids), head.mined_candidates), -1, np.int32)
+        candidates[:, : ids.shape[1]] = np.where(left_out, -1, ids)
+        return candidates
 
 
 def _head_of(model: "XCModel") -> Any:

@@ -39,8 +39,11 @@ class NearBatches(Technique):
     setting = "head.batching"
 
     def __init__(self, source: Source, times: RefreshTimes, batch_size: int, seed: int) -> None:
-        self._source, self._times, self._batch_size = source, times, batch_size
-        self._seed, self._applied = seed, False
+        self._source = source
+        self._times = times
+        self._batch_size = batch_size
+        self._seed = seed
+        self._applied = False
 
     def on_train_begin(self, steps_per_epoch: float, total_steps: int) -> None:
         """Checks that there are groups at all.
@@ -56,39 +59,41 @@ class NearBatches(Technique):
         Raises:
             ConfigError: the training split does not fit into memory, or would be one group.
         """
-        count, size = self._source.num_examples, _head_of(model).near_size
+        count = self._source.num_examples
+        size = _head_of(model).near_size
         if size >= count:
             raise ConfigError(
-                f"a number below {count:,} expected, that of the training examples, so that there "
-                f"are several groups, found {size:,}",
+                f"a group of {size:,} would hold all {count:,} training examples",
                 where="head.near_size",
-                fix="lower it",
+                fix=f"give less than {count:,}",
             )
-        self._model, self._strategy = model, strategy
-        one = np.zeros(self._source.num_examples, np.int32)
-        self._source.group_near(self._batch_size, one)
+        self._model = model
+        self._strategy = strategy
+        group = np.zeros(count, np.int32)
+        self._source.group_near(self._batch_size, group)
         kind = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        self.clusters = tf.Variable(one, trainable=False, aggregation=kind, name="near_groups")
+        self.clusters = tf.Variable(group, trainable=False, aggregation=kind, name="near_groups")
         self.variables_to_save = [self.clusters]
 
     def reorders(self, step: int) -> bool:
         """Makes groups where they are due, and takes those of a checkpoint."""
         due = self._times.is_due(step)
         if due:
-            self.clusters.assign(self._found(step))
+            head = _head_of(self._model)
+            rows = self._source.rows()
+            vectors = vectors_of_texts(self._model, rows, "encoding examples", "examples")
+            drawn = np.random.SeedSequence((self._seed, step)).generate_state(1)[0]
+            settings = ClusteringSettings(
+                nr_splits=2, max_leaf_size=head.near_size, seed=int(drawn)
+            )
+            groups = build_tree(vectors, settings).parents[-1]
+            # Another machine may round differently: all take the chief's, so no example is lost.
+            chiefs = from_all_workers(self._strategy, groups)[0]
+            self.clusters.assign(chiefs.astype(np.int32))
         if due or not self._applied:
             self._source.group_near(self._batch_size, self.clusters.numpy())
         self._applied = True
         return due
-
-    def _found(self, step):
-        rows, head = self._source.rows(), _head_of(self._model)
-        vectors = vectors_of_texts(self._model, rows, "encoding examples", "examples")
-        drawn = np.random.SeedSequence((self._seed, step)).generate_state(1)[0]
-        settings = ClusteringSettings(nr_splits=2, max_leaf_size=head.near_size, seed=int(drawn))
-        groups = build_tree(vectors, settings).parents[-1]
-        # Another machine may round differently: all take the chief's, so that no example is lost.
-        return from_all_workers(self._strategy, groups)[0].astype(np.int32)
 
 
 def _head_of(model: "XCModel") -> Any:

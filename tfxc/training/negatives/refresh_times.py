@@ -1,11 +1,14 @@
 """When what a training finds wrong labels by is made anew."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError
 
-MINED = "labels are mined at all", "head.mined to 0"
-NEAR = "batches are near ones at all", "head.batching to 'random'"
+if TYPE_CHECKING:
+    from tfxc.heads.label_text.head import LabelText
+
+MINED = "labels are mined", "head.mined to 0"
+NEAR = "batches are near ones", "head.batching to 'random'"
 
 
 def check_first(first: int, last: int, purpose: str, otherwise: str) -> None:
@@ -21,8 +24,7 @@ def check_first(first: int, last: int, purpose: str, otherwise: str) -> None:
     """
     if first > last:
         raise ConfigError(
-            f"at most {last} expected, the number of the last epoch, counted from 0, so that "
-            f"{purpose}; found {first}",
+            f"{first} is after the last epoch, {last} counted from 0, so that never {purpose}",
             where="head.mine_from",
             fix=f"lower it, train for more epochs, or set {otherwise}",
         )
@@ -43,8 +45,10 @@ class RefreshTimes:
         [2, 6, 10]
     """
 
-    def __init__(self, head: Any, num_examples: int, batch_size: int) -> None:
-        self._head, self._num_examples, self._batch_size = head, num_examples, batch_size
+    def __init__(self, head: "LabelText", num_examples: int, batch_size: int) -> None:
+        self._head = head
+        self._num_examples = num_examples
+        self._batch_size = batch_size
 
     def check(self, total_steps: int, purpose: str, otherwise: str) -> None:
         """As ``check_first``, of a training of so many steps."""
@@ -54,10 +58,10 @@ class RefreshTimes:
         """Whether it is made anew before the step after so many."""
         return self._period(step) > self._period(step - 1)
 
-    def _period(self, step):
+    def _period(self, step: int) -> int:
         """How many times were due before this one; -1 before the first."""
         return max(-1, (self._epoch(step) - self._head.mine_from) // self._head.refresh_every)
 
-    def _epoch(self, step):
+    def _epoch(self, step: int) -> int:
         """In integers, as the training loop counts them; -1 before the first step."""
         return step * self._batch_size // self._num_examples

@@ -1,7 +1,7 @@
 """Steps of a head that updates its own weights: what they need, and what they cannot do."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -45,58 +45,43 @@ def check_fused(
     Raises:
         ConfigError: the first thing that does not.
     """
-    for expected, found, fix in (
-        *_conflicts(objective, settings),
-        *(_conflicts_of_optimizer(optimizer) if learning_rate is None else ()),
-        *_conflicts_of_techniques(techniques, weights, settings.strategy),
-    ):
+    conflicts = []  # (what does not go with it, what to do)
+    if not objective.fused:
+        fix = "choose objective sigmoid, softmax, decoupled_softmax, hinge or squared_hinge"
+        conflicts.append((f"objective {method_name(objective)}", fix))
+    if settings.accumulate > 1:
+        fix = "remove it: a step holds the logits of one chunk only"
+        conflicts.append((f"training.accumulate {settings.accumulate}", fix))
+    if settings.clip_norm and settings.clip_part == "all":
+        conflicts.append(("clip_norm of all weights", "set training.clip_part to 'encoder'"))
+    if settings.precision == "mixed_float16":
+        what = "the scale of the loss in mixed_float16"
+        conflicts.append((what, "use float32 or mixed_bfloat16"))
+    momentum = optimizer.momentum if isinstance(optimizer, SGD) else 0
+    if learning_rate is None and (momentum or not isinstance(optimizer, SGD)):
+        name = type(optimizer).__name__.lower()
+        what = f"optimizer {name} with momentum {momentum:g}" if momentum else f"optimizer {name}"
+        fix = "set head.learning_rate, or training.optimizer to {'name': 'sgd'}"
+        conflicts.append((what, fix))
+    for technique in techniques:
+        name = f"technique {method_name(technique)}"
+        averages = issubclass(technique, WeightAverage)
+        if technique.losses or any(overrides(technique, hook) for hook in _PASSES):
+            what = f"{name}, which needs more than one pass of the plain loss,"
+            conflicts.append((what, "remove it"))
+        elif weights != "float32" and averages:
+            fix = "remove it, or use weights 'float32'"
+            conflicts.append((f"{name} with weights {weights!r}", fix))
+        elif settings.strategy != "none" and averages:
+            # Nobody has the average of what the others hold.
+            what = f"{name} with training.strategy {settings.strategy!r}"
+            conflicts.append((what, "train on one device"))
+    for what, fix in conflicts:
         raise ConfigError(
-            f"{expected} expected with head.update 'fused', found {found}",
+            f"{what} does not go with head.update 'fused'",
             where=_WHERE,
             fix=f"{fix}, or leave head.update out",
         )
-
-
-def _conflicts(objective, settings):
-    """Yields (what is expected, what was found, what to do)."""
-    if not objective.fused:
-        found = method_name(objective)
-        known = "objective sigmoid, softmax, decoupled_softmax, hinge or squared_hinge"
-        yield known, found, "choose one of them"
-    if settings.accumulate > 1:
-        found = f"training.accumulate {settings.accumulate}"
-        yield "one micro-batch", found, "remove it: a step holds the logits of one chunk only"
-    if settings.clip_norm and settings.clip_part == "all":
-        fix = "set training.clip_part to 'encoder'"
-        yield "clipping of the encoder only", "clip_norm of all weights", fix
-    if settings.precision == "mixed_float16":
-        fix = "use float32 or mixed_bfloat16"
-        yield "a precision without a scale of the loss", "mixed_float16", fix
-
-
-def _conflicts_of_optimizer(optimizer):
-    """As ``_conflicts``, of a head that shares the optimizer's learning rate."""
-    momentum = isinstance(optimizer, SGD) and optimizer.momentum
-    if not isinstance(optimizer, SGD) or momentum:
-        found = f"sgd with momentum {momentum:g}" if momentum else type(optimizer).__name__.lower()
-        fix = "set head.learning_rate, or training.optimizer to {'name': 'sgd'}"
-        yield "head.learning_rate, or optimizer sgd without momentum,", found, fix
-
-
-def _conflicts_of_techniques(techniques, weights, strategy):
-    """As ``_conflicts``."""
-    for kind in techniques:
-        found = f"technique {method_name(kind)}"
-        passes = any(overrides(kind, name) for name in _PASSES)
-        if passes or kind.losses:
-            yield "one pass of the plain loss in each step", found, "remove it"
-        elif weights != "float32" and issubclass(kind, WeightAverage):
-            found = f"{found} with weights {weights!r}"
-            yield "an average of float32 weights", found, "remove it, or use weights 'float32'"
-        elif strategy != "none" and issubclass(kind, WeightAverage):
-            # Nobody has the average of what the others hold.
-            found = f"{found} with training.strategy {strategy!r}"
-            yield "no average of weights that replicas share out", found, "train on one device"
 
 
 class FusedHead:
@@ -111,11 +96,13 @@ class FusedHead:
     def __init__(
         self, model: "XCModel", optimizer: "Optimizer", settings: "TrainingSettings"
     ) -> None:
-        self._model, self._optimizer, self._settings = model, optimizer, settings
+        self._model = model
+        self._optimizer = optimizer
+        self._settings = settings
 
     def gradients(
         self,
-        batch: Any,
+        batch: Mapping[str, Any],
         variables: Sequence[tf.Variable],
         rate: tf.Tensor,
         with_loss: tf.Tensor,
@@ -132,16 +119,25 @@ class FusedHead:
             Loss of the batch, NaN where it is not computed; the gradients of ``variables``, and
             last that with respect to the encoder's vectors, float32 (batch, dim).
         """
-        model, index = self._model, batch.get("example_index")
+        model = self._model
+        index = batch.get("example_index")
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             vectors = model.encoder(batch["features"], training=True)
         share = tf.fill(tf.shape(vectors)[:1], 1.0 / self._settings.batch_size)
         if model.objective.example_weights is not None and index is not None:
             share *= tf.gather(model.objective.example_weights, index)
-        update = ChunkUpdate(
-            model.objective, share, lambda variable: self._rates(variable, rate), with_loss
-        )
+
+        def rates(variable: tf.Variable) -> Rates:
+            head_rate = model.head.fused_learning_rate
+            scheduled = (
+                rate if head_rate is None else rate * (head_rate / self._optimizer.learning_rate)
+            )
+            scheduled = self._optimizer.rate_of(variable, scheduled)
+            decay = self._optimizer.decay_of(variable)
+            return Rates(scheduled, 1 - scheduled * decay if decay else 1.0)
+
+        update = ChunkUpdate(model.objective, share, rates, with_loss)
         with without_gradients():
             losses, of_vectors = model.head.fused_step(vectors, batch["labels"], update)
         upstream = tf.cast(of_vectors, vectors.dtype)
@@ -149,11 +145,3 @@ class FusedHead:
         gradients = tape.gradient(vectors, variables, upstream) if variables else []
         loss = tf.where(with_loss, tf.reduce_sum(losses * share), math.nan)
         return loss, [*gradients, of_vectors]
-
-    def _rates(self, variable: tf.Variable, rate: tf.Tensor) -> Rates:
-        own = self._model.head.fused_learning_rate
-        if own is not None:
-            rate *= own / self._optimizer.learning_rate
-        rate = self._optimizer.rate_of(variable, rate)
-        decay = self._optimizer.decay_of(variable)
-        return Rates(rate, 1 - rate * decay if decay else 1.0)

@@ -53,11 +53,13 @@ class SGD(Optimizer):
         super().__init__(learning_rate, weight_decay, no_decay)
         if nesterov and not momentum:
             raise ConfigError(
-                "momentum expected with nesterov, found none",
+                "nesterov needs momentum, which is 0",
                 where="nesterov",
                 fix="set momentum, e.g. 0.9, or remove nesterov",
             )
-        self.momentum, self.nesterov, self.coupled = momentum, nesterov, coupled
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.coupled = coupled
         self.slot_names = ("momentum",) if momentum else ()
 
     def row_update(
@@ -100,10 +102,11 @@ class Adagrad(Optimizer):
                 where="epsilon",
                 fix="set it to e.g. 1e-7, or initial_accumulator to e.g. 0.1",
             )
-        self.initial_accumulator, self.epsilon = initial_accumulator, epsilon
+        self.initial_accumulator = initial_accumulator
+        self.epsilon = epsilon
 
-    def _new_slot(self, variable, name):
-        def start():
+    def _new_slot(self, variable: tf.Variable, name: str) -> tf.Variable:
+        def start() -> tf.Tensor:
             return tf.fill(variable.shape, tf.constant(self.initial_accumulator, tf.float32))
 
         return tf.Variable(start, trainable=False, name=name)
@@ -146,7 +149,9 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
         self.lazy = lazy
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
 
     def scalars(self, rate: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """Bias-corrected rate and epsilon: w -= rate' m / (sqrt(v) + epsilon')."""
@@ -162,7 +167,14 @@ class Adam(Optimizer):
         second = slots[1] + (1 - self.beta_2) * (tf.square(gradient) - slots[1])
         return [first, second], scalars["rate"] * first / (tf.sqrt(second) + scalars["epsilon"])
 
-    def _update_rows(self, variable, gradient, slots, rate, scalars):
+    def _update_rows(
+        self,
+        variable: tf.Variable,
+        gradient: tf.IndexedSlices,
+        slots: Sequence[tf.Variable],
+        rate: tf.Tensor,
+        scalars: Mapping[str, tf.Tensor],
+    ) -> Sequence[tf.Tensor] | None:
         compiled = None if on_gpu(variable) else row_adam.get()
         if compiled is None:
             return super()._update_rows(variable, gradient, slots, rate, scalars)
@@ -240,7 +252,9 @@ class RMSprop(Optimizer):
         no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
-        self.rho, self.momentum, self.epsilon = rho, momentum, epsilon
+        self.rho = rho
+        self.momentum = momentum
+        self.epsilon = epsilon
         self.slot_names = ("mean_square", "momentum") if momentum else ("mean_square",)
 
     def row_update(
@@ -277,7 +291,8 @@ class Adadelta(Optimizer):
         no_decay: Sequence[str] = (),
     ) -> None:
         super().__init__(learning_rate, weight_decay, no_decay)
-        self.rho, self.epsilon = rho, epsilon
+        self.rho = rho
+        self.epsilon = epsilon
 
     def row_update(
         self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], scalars: Mapping[str, tf.Tensor]

@@ -89,22 +89,22 @@ class RateFactors:
                 raise ConfigError(
                     f"no weight matches {pattern!r}{nearest(pattern, names)}",
                     where=f"{_WHERE}.rates",
-                    fix=f"use the names of the weights: {_some(sorted(set(paths)))}",
+                    fix=f"use the names of the weights: {_shortened(sorted(set(paths)))}",
                 )
         if self.layer_decay != 1 and all(weight.above is None for weight in weights):
             raise ConfigError(
-                "a trained encoder 'pretrained' or 'transformer' with layers expected, found none",
+                "the encoder has no trained layers",
                 where=f"{_WHERE}.layer_decay",
-                fix="remove it, or set rates",
+                fix="remove it, set rates, or train an encoder 'pretrained' or 'transformer'",
             )
-        return [self._of_one(weight) for weight in weights]
-
-    def _of_one(self, weight):
-        factor = self.layer_decay ** (weight.above or 0)
-        for pattern, given in self.rates.items():
-            if _fits(pattern, weight.path):
-                factor *= given
-        return float(factor)
+        factors = []
+        for weight in weights:
+            factor = self.layer_decay ** (weight.above or 0)
+            for pattern, rate in self.rates.items():
+                if _fits(pattern, weight.path):
+                    factor *= rate
+            factors.append(float(factor))
+        return factors
 
 
 def trained_weights(
@@ -114,19 +114,17 @@ def trained_weights(
 
     What a head shards over replicas comes last.
     """
-    found = []
+    weights = []
     above = encoder.layers_above
     for kind, part in (("encoder", encoder), ("head", head), ("objective", objective)):
         if part is None:
             continue
         for weight in part.trainable_weights:
-            size = math.prod(weight.shape)
-            found.append(
-                TrainedWeight(weight_name(kind, part, weight), above.get(id(weight)), size)
-            )
+            name = weight_name(kind, part, weight)
+            weights.append(TrainedWeight(name, above.get(id(weight)), math.prod(weight.shape)))
     for table in head.sharded_tables:
-        found.append(TrainedWeight(f"head/{table.name}", None, math.prod(table.shape)))
-    return found
+        weights.append(TrainedWeight(f"head/{table.name}", None, math.prod(table.shape)))
+    return weights
 
 
 def weight_name(kind: str, part: "keras.layers.Layer", weight: "keras.Variable") -> str:
@@ -138,8 +136,8 @@ def weight_name(kind: str, part: "keras.layers.Layer", weight: "keras.Variable")
         weight: one of its variables.
     """
     path = weight.path.split("/")
-    own = path[path.index(part.name) + 1 :] if part.name in path else path[-1:]
-    return "/".join([kind, *own])
+    inside = path[path.index(part.name) + 1 :] if part.name in path else path[-1:]
+    return "/".join([kind, *inside])
 
 
 def rate_lines(optimizer: "Optimizer", weights: "Sequence[TrainedWeight]") -> Iterator[str]:
@@ -158,14 +156,14 @@ def rate_lines(optimizer: "Optimizer", weights: "Sequence[TrainedWeight]") -> It
     for factor in sorted(groups):
         size = sum(weight.size for weight in groups[factor])
         rate = f"{factor * optimizer.learning_rate:.4g}"
-        names = _some([weight.path for weight in groups[factor]], most=3)
+        names = _shortened([weight.path for weight in groups[factor]], most=3)
         yield f"  {rate:>10} ({factor:.4g} times) {size:>13,} parameters: {names}"
 
 
-def _fits(pattern, path):
+def _fits(pattern: str, path: str) -> bool:
     return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, f"{pattern}/*")
 
 
-def _some(names, most=12):
+def _shortened(names: list[str], most: int = 12) -> str:
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

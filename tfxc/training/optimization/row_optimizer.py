@@ -39,7 +39,8 @@ class Optimizer(tf.Module):
     ) -> None:
         super().__init__()
         self.learning_rate = learning_rate
-        self.weight_decay, self.no_decay = weight_decay, list(no_decay)
+        self.weight_decay = weight_decay
+        self.no_decay = list(no_decay)
         self.slots: dict[Any, list[tf.Variable]] = {}  # by the variables' references
         self._undecayed: set[Any] = set()
         self._names_checked = False
@@ -63,9 +64,20 @@ class Optimizer(tf.Module):
         Raises:
             ConfigError: a name in ``no_decay`` fits no variable.
         """
-        if self.no_decay:
-            self._exempt(variables)
         copies = tf.distribute.get_strategy().experimental_local_results
+        if self.no_decay:
+            names = [variable.name.split(":")[0].split("/")[-1] for variable in variables]
+            for pattern in self.no_decay:
+                if not (self._names_checked or fnmatch.filter(names, pattern)):
+                    raise ConfigError(
+                        f"no weight matches {pattern!r}",
+                        where="training.optimizer.no_decay",
+                        fix=f"use the names of the weights: {', '.join(sorted(set(names)))}",
+                    )
+            self._names_checked = True  # what is built later, e.g. a table's shards, has others
+            for name, variable in zip(names, variables, strict=True):
+                if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.no_decay):
+                    self._undecayed |= {copy.ref() for copy in copies(variable)}
         for variable, factor in zip(variables, factors, strict=True) if factors else ():
             # ``update`` sees the copy of a replica, not the variable that holds all copies.
             self._factors |= {copy.ref(): factor for copy in copies(variable)}
@@ -76,21 +88,6 @@ class Optimizer(tf.Module):
                     self._new_slot(variable, name) for name in self.slot_names
                 ]
 
-    def _exempt(self, variables):
-        names = [variable.name.split(":")[0].split("/")[-1] for variable in variables]
-        for pattern in self.no_decay:
-            if not (self._names_checked or fnmatch.filter(names, pattern)):
-                raise ConfigError(
-                    f"no weight matches {pattern!r}",
-                    where="training.optimizer.no_decay",
-                    fix=f"use the names of the weights: {', '.join(sorted(set(names)))}",
-                )
-        self._names_checked = True  # what is built later, e.g. shards of a table, has other names
-        copies = tf.distribute.get_strategy().experimental_local_results
-        for name, variable in zip(names, variables, strict=True):
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.no_decay):
-                self._undecayed |= {copy.ref() for copy in copies(variable)}
-
     def decay_of(self, variable: tf.Variable) -> float:
         """The weight decay of a variable."""
         return 0.0 if variable.ref() in self._undecayed else self.weight_decay
@@ -100,7 +97,7 @@ class Optimizer(tf.Module):
         factor = self._factors.get(variable.ref(), 1.0)
         return rate if factor == 1 else rate * factor
 
-    def _new_slot(self, variable, name):
+    def _new_slot(self, variable: tf.Variable, name: str) -> tf.Variable:
         return tf.Variable(lambda: tf.zeros(variable.shape), trainable=False, name=name)
 
     @property
@@ -115,7 +112,7 @@ class Optimizer(tf.Module):
         slots: Sequence[tf.Variable],
         rate: tf.Tensor,
         step: tf.Tensor,
-    ) -> tuple[tf.Tensor, ...] | None:
+    ) -> Sequence[tf.Tensor] | None:
         """Updates one variable on one device.
 
         Args:
@@ -139,12 +136,20 @@ class Optimizer(tf.Module):
         self.dense_update(variable, gradient, slots, scalars)
         return None
 
-    def _update_rows(self, variable, gradient, slots, rate, scalars):
-        count, decay = tf.size(gradient.indices), self.decay_of(variable)
+    def _update_rows(
+        self,
+        variable: tf.Variable,
+        gradient: tf.IndexedSlices,
+        slots: Sequence[tf.Variable],
+        rate: tf.Tensor,
+        scalars: Mapping[str, tf.Tensor],
+    ) -> Sequence[tf.Tensor] | None:
+        count = tf.size(gradient.indices)
+        decay = self.decay_of(variable)
         width = max(1, variable.shape[1:].num_elements())
         chunk = min(_CHUNK_ROWS, max(1, _CHUNK_VALUES // width))
 
-        def update(rows, values):
+        def update(rows: tf.Tensor, values: tf.Tensor) -> list[tf.Operation]:
             old = [tf.gather(slot, rows) for slot in slots]
             if decay and self.coupled:
                 values += decay * tf.gather(variable, rows)
@@ -158,7 +163,7 @@ class Optimizer(tf.Module):
             writes.append(variable.scatter_sub(tf.IndexedSlices(change, rows)))
             return [write for write in writes if write is not None]
 
-        def body(begin):
+        def body(begin: tf.Tensor) -> tuple[tf.Tensor]:
             end = tf.minimum(begin + chunk, count)
             with tf.control_dependencies(
                 update(gradient.indices[begin:end], gradient.values[begin:end])

@@ -65,7 +65,9 @@ class Schedule:
                 where="end",
                 fix="set it to e.g. 0.01",
             )
-        self.name, self.end, self.power = name, end, power
+        self.name = name
+        self.end = end
+        self.power = power
         self.warmup_steps = warmup * total_steps
         self.warmup_start = warmup_start
         self.epoch_steps = steps_per_epoch if per_epoch else None
@@ -75,11 +77,18 @@ class Schedule:
         # Milestones are shares of all steps; other schedules fall behind the warm-up.
         self.decay_start = 0.0 if name == "steps" else self.warmup_steps
         self.decay_steps = max(last - self.decay_start, 1.0)
-        self.milestones, self.gamma = tuple(milestones), gamma
+        self.milestones = tuple(milestones)
+        self.gamma = gamma
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Factor at ``step`` (from 0), a float32 scalar."""
-        place, step = self._place(step), tf.cast(step, tf.float32)
+        if self.epoch_steps is None:
+            place = tf.cast(step, tf.float32)  # the step that determines the decay
+        else:
+            # In float64, as the loop counts its epochs.
+            epoch = tf.floor(tf.cast(step, tf.float64) / self.epoch_steps)
+            place = tf.cast(epoch * self.epoch_steps, tf.float32)
+        step = tf.cast(step, tf.float32)
         done = tf.clip_by_value((place - self.decay_start) / self.decay_steps, 0.0, 1.0)
         factor = getattr(self, f"_{self.name}")(done)
         if not self.warmup_steps:
@@ -87,30 +96,22 @@ class Schedule:
         rise = self.warmup_start + (1 - self.warmup_start) * step / self.warmup_steps
         return tf.where(step < self.warmup_steps, rise, factor)
 
-    def _place(self, step):
-        """The step that determines the decay."""
-        if self.epoch_steps is None:
-            return tf.cast(step, tf.float32)
-        # In float64, as the loop counts its epochs.
-        epoch = tf.floor(tf.cast(step, tf.float64) / self.epoch_steps)
-        return tf.cast(epoch * self.epoch_steps, tf.float32)
-
-    def _constant(self, done):
+    def _constant(self, done: tf.Tensor) -> tf.Tensor:
         return tf.ones_like(done)
 
-    def _linear(self, done):
+    def _linear(self, done: tf.Tensor) -> tf.Tensor:
         return 1 - (1 - self.end) * done
 
-    def _polynomial(self, done):
+    def _polynomial(self, done: tf.Tensor) -> tf.Tensor:
         return self.end + (1 - self.end) * (1 - done) ** self.power
 
-    def _cosine(self, done):
+    def _cosine(self, done: tf.Tensor) -> tf.Tensor:
         return self.end + (1 - self.end) * 0.5 * (1 + tf.cos(math.pi * done))
 
-    def _exponential(self, done):
+    def _exponential(self, done: tf.Tensor) -> tf.Tensor:
         return tf.exp(done * math.log(self.end))
 
-    def _steps(self, done):
+    def _steps(self, done: tf.Tensor) -> tf.Tensor:
         passed = tf.add_n([tf.cast(done >= m, tf.float32) for m in self.milestones])
         return self.gamma**passed
 

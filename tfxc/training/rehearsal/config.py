@@ -10,8 +10,8 @@ from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.core.settings import SPLIT, SPLITS, Config
-from tfxc.data.builtin.synthetic.shapes import SHAPES, find_shape
+from tfxc.core.settings import SPLIT, SPLITS, Config, DataSettings
+from tfxc.data.builtin.synthetic.shapes import SHAPES, Shape, find_shape
 from tfxc.data.feature_sets.preparation import LAYOUT as FEATURE_SET
 from tfxc.data.label_texts import NAMES
 from tfxc.data.manifest import Manifest, SplitInfo
@@ -23,7 +23,8 @@ from tfxc.training.rehearsal.rehearsal import Rehearsal, source_of
 SUFFIX = "-rehearsal"
 # Examples of a split that are enough to plan with, unless a vocabulary is learned from all; fewer
 # where preparing them takes longer.
-SAMPLE, SAMPLE_OF_LONG = 1024, 256
+SAMPLE = 1024
+SAMPLE_OF_LONG = 256
 _LONG = ("texts", "both", "images", "files")
 # Keys of a recipe that name other runs: those of their rehearsals are meant.
 _RUNS = ("teachers", "source", "start")
@@ -51,41 +52,45 @@ def rehearsed(config: Config, share: float, root: str | Path, *, sample: bool = 
     data = config.data
     if data.rehearsal is None:
         raise ConfigError(
-            "the name of a shape expected for a rehearsal, found none",
+            "a rehearsal needs the name of a shape",
             where="data.rehearsal",
             fix=f"set it to one of: {', '.join(SHAPES)}",
         )
     shape = find_shape(data.rehearsal).scaled(share)
     options = {"shape": data.rehearsal, "share": share, "form": _form(config, shape)}
-    labels = _fitting_labels(config, shape)
+    labels = _fitting_labels(config, shape, find_shape(data.rehearsal).labels)
     if labels != shape.labels:
-        shape, options["labels"] = dataclasses.replace(shape, labels=labels), labels
+        shape = dataclasses.replace(shape, labels=labels)
+        options["labels"] = labels
     most = None
     if sample and _kind(data.text_features) not in _LEARNING:
         most = SAMPLE_OF_LONG if options["form"] in _LONG else SAMPLE
     tree = config.model_dump(mode="json", exclude_unset=True)
     tree["run"] = config.run.rstrip("/") + SUFFIX
     models = _replace_models(tree, Path(root) / _MODELS, small=share < 1)
-    splits = _splits(data, shape, most)
-    sets = _replace_data(tree["data"], data, splits, options, Path(root))
+    sets = _replace_data(tree["data"], data, _splits(data, shape, most), options, Path(root))
     tree["data"] |= {} if sets else {"num_labels": shape.labels}
     for key in _RUNS:
-        if tree.get("recipe", {}).get(key):
-            tree["recipe"][key] = _of_rehearsal(tree["recipe"][key])
+        runs = tree.get("recipe", {}).get(key)
+        if runs:
+            texts = isinstance(runs, str)
+            names = [run.rstrip("/") + SUFFIX for run in ([runs] if texts else runs)]
+            tree["recipe"][key] = names[0] if texts else names
     if config.evaluation.exclude:  # files are about other examples
-        kept = [kind for kind in config.evaluation.exclude if SPLIT not in kind]
-        tree["evaluation"]["exclude"] = kept
+        tree["evaluation"]["exclude"] = [
+            kind for kind in config.evaluation.exclude if SPLIT not in kind
+        ]
     return Rehearsal(parse_config(tree, "rehearsal"), shape, share, models, sets)
 
 
-def _fitting_labels(config, shape):
+def _fitting_labels(config: Config, shape: Shape, most: int) -> int:
     """Number of labels: twice as many and so on where recipe or head ask for more.
 
     A list with a setting for each level of a tree of labels fits a tree of so many levels, and a
     head of 10,000 buckets at least as many labels.
     """
     recipe = registry.create("recipe", config.recipe.section())
-    most, labels = find_shape(config.data.rehearsal).labels, shape.labels
+    labels = shape.labels
     while labels < most:
         try:
             lines, _ = recipe.outline(config, _planned_manifest(config, shape, labels))
@@ -99,31 +104,41 @@ def _fitting_labels(config, shape):
     return labels
 
 
-def _planned_manifest(config, shape, labels):
-    total = shape.train
-    split = SplitInfo(
-        examples=total, nonzeros=int(total * shape.nonzeros), min_labels=1,
-        labels=int(total * shape.labels_per_example), max_labels=2, without_labels=0,
-        unseen_labels=0, shards=[],
-    )  # fmt: skip
-    splits = dict.fromkeys(config.data.sources(), split)
-    return Manifest(
-        name=config.data.name, settings_fingerprint="", layout="blocks", num_labels=labels,
-        feature_kind=_feature_kind(config, shape), num_features=shape.features,
-        num_unseen_labels=0, text_features=None, row_normalise=None, sources={}, splits=splits,
-    )  # fmt: skip
-
-
-def _feature_kind(config, shape):
+def _planned_manifest(config: Config, shape: Shape, labels: int) -> Manifest:
     """What the config's recipe sees of the data."""
     texts = config.data.text_features
     if texts is not None:
         kinds = {"joined": "joined", "tfidf": "sparse", "pecos_tfidf": "sparse"}
-        return kinds.get(texts["name"], "tokens")
-    return {"vectors": "dense", "features": "sparse"}.get(shape.forms[0], "image")
+        feature_kind = kinds.get(texts["name"], "tokens")
+    else:
+        kinds = {"vectors": "dense", "features": "sparse"}
+        feature_kind = kinds.get(shape.forms[0], "image")
+    split = SplitInfo(
+        examples=shape.train,
+        nonzeros=int(shape.train * shape.nonzeros),
+        min_labels=1,
+        labels=int(shape.train * shape.labels_per_example),
+        max_labels=2,
+        without_labels=0,
+        unseen_labels=0,
+        shards=[],
+    )
+    return Manifest(
+        name=config.data.name,
+        settings_fingerprint="",
+        layout="blocks",
+        num_labels=labels,
+        feature_kind=feature_kind,
+        num_features=shape.features,
+        num_unseen_labels=0,
+        text_features=None,
+        row_normalise=None,
+        sources={},
+        splits=dict.fromkeys(config.data.sources(), split),
+    )
 
 
-def _kind(text_features):
+def _kind(text_features: Mapping[str, Any] | None) -> str | None:
     """Name of the text features, of joined ones that of the terms."""
     section = text_features or {}
     terms = section.get("terms")
@@ -132,7 +147,7 @@ def _kind(text_features):
     return terms or section.get("name")
 
 
-def _form(config, shape):
+def _form(config: Config, shape: Shape) -> str:
     """In what form the reader of the config delivers its examples, see ``Synthetic``."""
     data = config.data
     form = shape.forms[0]
@@ -142,7 +157,7 @@ def _form(config, shape):
         form = "files" if data.images.store == "encoded" else "images"
     if form not in shape.forms:
         raise ConfigError(
-            f"a shape with {form} expected by this config, found {data.rehearsal!r}, which has "
+            f"this config reads {form}, but the shape {data.rehearsal!r} has "
             f"{' or '.join(shape.forms)}",
             where="data.rehearsal",
             fix="name a shape of such a set",
@@ -150,65 +165,59 @@ def _form(config, shape):
     return form
 
 
-def _splits(data, shape, most):
+def _splits(data: DataSettings, shape: Shape, most: int | None) -> dict[str, dict[str, Any]]:
     """{split: options of ``Synthetic``} of the splits that the config has.
 
     Args:
         most: examples of a sample, or None for all.
     """
-    found = {}
+    options: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         if getattr(data, split):
             source = source_of(split, shape)
-            found[split] = {"split": source}
+            options[split] = {"split": source}
             if most is not None and most < shape.examples(source):
-                found[split]["examples"] = most
-    return found
+                options[split]["examples"] = most
+    return options
 
 
-def _replace_data(tree, data, splits, options, root):
+def _replace_data(
+    tree: dict[str, Any],
+    data: DataSettings,
+    splits: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Any],
+    root: Path,
+) -> dict[Path, dict[str, Any]]:
     """Changes section ``data``; returns the feature sets to make."""
     for key in ("reader", "label_names", "max_line_bytes", "where"):
         tree.pop(key, None)
     if data.label_texts is not None:
         tree["label_texts"] = NAMES  # a stand-in has no file of texts
     tree["name"] = data.name + SUFFIX
-    if data.reader == FEATURE_SET:
-        return _feature_sets(tree, splits, options, root)
-    tree |= dict.fromkeys(splits, f"{BUILTIN}synthetic")
-    tree |= {"reader_options": options, "split_options": splits}
-    return {}
-
-
-def _feature_sets(tree, splits, options, root):
+    if data.reader != FEATURE_SET:
+        tree |= dict.fromkeys(splits, f"{BUILTIN}synthetic")
+        tree |= {"reader_options": options, "split_options": splits}
+        return {}
     key = hashlib.sha256(json_text([options, splits], sort_keys=True).encode()).hexdigest()[:8]
     folder = root / _DATA / f"{options['shape']}-{key}"
     tree |= {split: str(folder / split) for split in splits}
     tree["reader"] = FEATURE_SET
-    return {folder / split: {**options, **own} for split, own in splits.items()}
+    return {folder / split: {**options, **more} for split, more in splits.items()}
 
 
-def _replace_models(tree, root, small):
+def _replace_models(tree: dict[str, Any], root: Path, small: bool) -> dict[Path, str]:
     """Changes the folders of pretrained models that are not there; returns those to make."""
-    found: dict[Path, str] = {}
+    models: dict[Path, str] = {}
     for section in ("encoder", "data.text_features", "data.text_features.tokens"):
         node: Any = tree
         for part in section.split("."):
             node = (node.get(part) if isinstance(node, dict) else None) or {}
         written = node.get("folder") if isinstance(node, dict) else None
-        if not isinstance(written, str) or model_path(written) is None:
-            continue
-        if not model_path(written).is_dir():
+        folder = model_path(written) if isinstance(written, str) else None
+        if isinstance(written, str) and folder is not None and not folder.is_dir():
             name = Path(written).name
             check_model(name, f"{section}.folder")
             folder = root / (f"{name}-small" if small else name)
             node["folder"] = str(folder)
-            found[folder] = name
-    return found
-
-
-def _of_rehearsal(runs):
-    """Names of runs as those of their rehearsals."""
-    if isinstance(runs, str):
-        return runs.rstrip("/") + SUFFIX
-    return [_of_rehearsal(run) for run in runs]
+            models[folder] = name
+    return models

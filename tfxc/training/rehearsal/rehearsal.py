@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tfxc.core.messages import OUTPUT
 from tfxc.core.progress import Progress, duration
@@ -17,12 +17,14 @@ from tfxc.data.builtin.synthetic.reader import Synthetic
 from tfxc.data.builtin.synthetic.shapes import Shape
 from tfxc.data.feature_sets.extraction import read_labels
 from tfxc.data.feature_sets.writer import FeatureWriter
-from tfxc.data.manifest import Manifest
+from tfxc.data.manifest import Manifest, ShardInfo, SplitInfo
 from tfxc.data.preparation import ensure_prepared
 from tfxc.pretrained.stand_in import write_stand_in
 
 if TYPE_CHECKING:
     from tfxc.runs.folder import RunFolder
+
+Sized = TypeVar("Sized", SplitInfo, ShardInfo)
 
 
 @dataclasses.dataclass
@@ -58,13 +60,19 @@ class Rehearsal:
             ConfigError: a package is missing.
             MachineError: the disk is full.
         """
-        shape, share = self.shape, f"{self.share:.4g} of " if self.share < 1 else ""
+        shape = self.shape
+        share = f"{self.share:.4g} of " if self.share < 1 else ""
         OUTPUT.info(
             f"rehearsal on a stand-in for {share}{settings.rehearsal}: "
             f"{shape.train + shape.dev + shape.test:,} examples, {shape.labels:,} labels"
         )
         self._clock = time.monotonic()
-        self._make()
+        for folder, name in self.models.items():
+            if not folder.is_dir():
+                OUTPUT.info(f"{folder}: random weights in place of those of {name}")
+                write_stand_in(folder, name, small=self.share < 1, syllables=SYLLABLES)
+        for folder, options in self.feature_sets.items():
+            _write_feature_set(folder, options)
         folder = ensure_prepared(settings, root)
         self._costs = {
             "shape": settings.rehearsal,
@@ -73,14 +81,6 @@ class Rehearsal:
             "prepared_bytes": sum(map(folder_bytes, {folder, *self.models, *self.feature_sets})),
         }
         return folder
-
-    def _make(self):
-        for folder, name in self.models.items():
-            if not folder.is_dir():
-                OUTPUT.info(f"{folder}: random weights in place of those of {name}")
-                write_stand_in(folder, name, small=self.share < 1, syllables=SYLLABLES)
-        for folder, options in self.feature_sets.items():
-            _write_feature_set(folder, options)
 
     def finished(self, run: "RunFolder", summary: Mapping[str, Any]) -> dict[str, Any]:
         """A summary with what the rehearsal took, also written; that of a finished run as it is.
@@ -106,26 +106,26 @@ class Rehearsal:
         run.write_summary(summary)
         return summary
 
-    def _seconds(self):
+    def _seconds(self) -> float:
         """Since the last call."""
-        before, self._clock = self._clock, time.monotonic()
+        before = self._clock
+        self._clock = time.monotonic()
         return self._clock - before
 
     def enlarged(self, manifest: Manifest) -> Manifest:
         """The manifest of all examples, from that of a sample."""
-        splits = {split: self._enlarged(info, split) for split, info in manifest.splits.items()}
+        sizes = ("examples", "nonzeros", "labels")
+        splits = {}
+        for split, info in manifest.splits.items():
+            total = self.shape.examples(source_of(split, self.shape))
+            factor = total / max(info.examples, 1)
+            shards = [_multiplied(s, factor, *sizes, "tokens", "bytes") for s in info.shards]
+            splits[split] = _multiplied(info, factor, *sizes).model_copy(update={"shards": shards})
         return manifest.model_copy(update={"splits": splits})
 
-    def _enlarged(self, info, split):
-        total = self.shape.examples(source_of(split, self.shape))
-        factor = total / max(info.examples, 1)
 
-        def more(part, *names):
-            return {name: round(getattr(part, name) * factor) for name in names}
-
-        sizes = ("examples", "nonzeros", "labels")
-        shards = [s.model_copy(update=more(s, *sizes, "tokens", "bytes")) for s in info.shards]
-        return info.model_copy(update={**more(info, *sizes), "shards": shards})
+def _multiplied(sizes: Sized, factor: float, *names: str) -> Sized:
+    return sizes.model_copy(update={name: round(getattr(sizes, name) * factor) for name in names})
 
 
 def source_of(split: str, shape: Shape) -> str:
@@ -136,8 +136,8 @@ def source_of(split: str, shape: Shape) -> str:
         >>> source_of("dev", SHAPES["bibtex"])
         'test'
     """
-    other = {"dev": "test", "test": "dev", "train": "train"}[split]
-    return split if shape.examples(split) else other
+    substitute = {"dev": "test", "test": "dev", "train": "train"}[split]
+    return split if shape.examples(split) else substitute
 
 
 def summary_lines(costs: Mapping[str, Any]) -> list[str]:
@@ -155,15 +155,18 @@ def summary_lines(costs: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _write_feature_set(folder, options):
+def _write_feature_set(folder: Path, options: Mapping[str, Any]) -> None:
     """Writes a feature set, or the rest of one that was begun."""
     reader = Synthetic(**options)
     labels = read_labels(reader)
     writer = FeatureWriter(
-        folder, labels=labels.ids, num_features=reader.shape.features,
-        num_labels=labels.count, settings={"fingerprint": reader.source_fingerprint},
+        folder,
+        labels=labels.ids,
+        num_features=reader.shape.features,
+        num_labels=labels.count,
+        settings={"fingerprint": reader.source_fingerprint},
         origin=options,
-    )  # fmt: skip
+    )
     with writer:
         if writer.finished:
             return

@@ -47,14 +47,13 @@ def start_from_label_texts(
     head = model.head
     if not isinstance(head, (Dense, Sampled)) or head.fused_variables:
         raise ConfigError(
-            f"head 'dense' or 'sampled' expected with start {LABEL_TEXTS!r}, and not a fused one, "
-            f"found {type(head).__name__}",
+            f"head {type(head).__name__} has no weights that start {LABEL_TEXTS!r} could set",
             where="head.start",
-            fix="choose another start",
+            fix="choose another start, or head 'dense' or 'sampled', not a fused one",
         )
     if label_texts is None or config.data.label_texts is None:
         raise ConfigError(
-            f"data.label_texts expected with start {LABEL_TEXTS!r}, found none",
+            f"start {LABEL_TEXTS!r} needs data.label_texts, which is not set",
             where="head.start",
             fix="name their file there, or 'names'; or choose another start",
         )
@@ -62,8 +61,8 @@ def start_from_label_texts(
     by_rows = isinstance(head, Sampled)
     kernel = head.kernel.numpy() if by_rows else head.kernel.numpy().T.copy()
     length = float(np.sqrt(np.mean(np.square(kernel).sum(axis=1))))
-    given = np.flatnonzero(texts.given)
-    if len(given):
-        kernel[given] = length * vectors_of_texts(model, texts.rows.select(given))
+    labels = np.flatnonzero(texts.given)
+    if len(labels):
+        kernel[labels] = length * vectors_of_texts(model, texts.rows.select(labels))
     head.kernel.assign(kernel if by_rows else kernel.T)
-    return len(given)
+    return len(labels)

@@ -14,7 +14,11 @@ from tfxc.runs.loaded import LoadedRun, load_run
 from tfxc.training.optimization.rates import weight_name
 
 if TYPE_CHECKING:
+    import keras
+
     from tfxc.core.config import Config
+    from tfxc.encoders.base import Encoder
+    from tfxc.heads.base import Head
 
 PARTS = {"model": ("encoder", "head"), "encoder": ("encoder",)}
 _WHERE = "recipe.start"
@@ -45,7 +49,9 @@ class RunStart:
         trust: bool = False,
         repetition: int | None = None,
     ) -> None:
-        self.path, self.part, self.trust = Path(path), part, trust
+        self.path = Path(path)
+        self.part = part
+        self.trust = trust
         self.repetition = repetition
 
     @property
@@ -64,42 +70,37 @@ class RunStart:
         """
         if not os.path.lexists(self.folder / "summary.json"):
             raise ConfigError(
-                f"a finished run expected, found none in {self.folder.path}",
+                f"there is no finished run in {self.folder.path}",
                 where=_WHERE,
                 fix="train it first",
             )
-        run, start = Path(os.path.realpath(config.run)), Path(os.path.realpath(self.path))
+        run = Path(os.path.realpath(config.run))
+        start = Path(os.path.realpath(self.path))
         if run == start or run in start.parents:
             raise ConfigError(
-                f"another run than this one expected, found {self.path}"
-                + (", which is inside it" if run != start else ""),
+                f"{self.path} is {'this run itself' if run == start else 'inside this run'}",
                 where=_WHERE,
                 fix="name a new folder with --set run=...; more epochs need no start",
             )
         loaded = load_run(self.path, self.trust)
         if not registry.get("recipe", loaded.config.recipe.name).keeps_checkpoints:
             raise ConfigError(
-                "a run that was trained as one network expected, found one of recipe "
-                f"{loaded.config.recipe.name!r}",
+                f"recipe {loaded.config.recipe.name!r} did not train {self.path} as one network",
                 where=_WHERE,
                 fix="name another run",
             )
-        self._check_data(loaded, data_folder)
-
-    def _check_data(self, loaded, data_folder):
         names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
         if self.part == "model" and names != loaded.vocabulary.names:
             raise ConfigError(
-                f"the {len(loaded.vocabulary):,} labels of {self.path}, in their order, expected, "
-                f"found {len(names):,} with other names",
+                f"the data's {len(names):,} labels are not the {len(loaded.vocabulary):,} labels "
+                f"of {self.path} in their order",
                 where=_WHERE,
                 fix="add recipe.start_part='encoder', or name a run on the same labels",
             )
-        own = Manifest.load(data_folder).fingerprints.get("text features")
-        other = loaded.manifest.get("fingerprints", {}).get("text features")
-        if own != other:
+        fingerprint = Manifest.load(data_folder).fingerprints.get("text features")
+        if fingerprint != loaded.manifest.get("fingerprints", {}).get("text features"):
             raise ConfigError(
-                f"the text features of {self.path} expected, with its vocabulary, found others",
+                f"the text features are not those of {self.path}, with its vocabulary",
                 where=_WHERE,
                 fix="give data.text_features and data.train as they are there; for another "
                 "training file, use text features that do not depend on it, such as 'pretrained'",
@@ -120,55 +121,50 @@ class RunStart:
         """
         if model.sharded_tables and self.part == "model":
             raise ConfigError(
-                "a head whose weights are not sharded over replicas expected with start_part "
-                "'model', found one with head.sharded or head.update 'fused'",
+                "start_part 'model' cannot set weights that head.sharded or head.update 'fused' "
+                "shards over replicas",
                 where=_WHERE,
                 fix="leave that out, train on one device, or add recipe.start_part='encoder'",
             )
         with own_precision():
-            other = self._model()
+            loaded: LoadedRun = load_run(self.path, self.trust)
+            if self.repetition is None:
+                trained: Any = loaded.model
+            else:
+                trained = build_model(
+                    loaded.config, **loaded.dimensions, repetition=self.repetition
+                )
+                self.folder.load_weights(trained)
         pairs = [
             pair
             for kind in PARTS[self.part]
-            for pair in self._pairs(kind, getattr(model, kind), getattr(other, kind))
+            for pair in self._pairs(kind, getattr(model, kind), getattr(trained, kind))
         ]
-        own = {id(getattr(model.head, name)) for name in model.head.data_statistics}
+        counted = {id(getattr(model.head, name)) for name in model.head.data_statistics}
         for target, source in pairs:
-            if id(target) not in own:
+            if id(target) not in counted:
                 target.assign(source)
 
-    def _model(self) -> Any:
-        loaded: LoadedRun = load_run(self.path, self.trust)
-        if self.repetition is None:
-            return loaded.model
-        model = build_model(loaded.config, **loaded.dimensions, repetition=self.repetition)
-        self.folder.load_weights(model)
-        return model
-
-    def _pairs(self, kind, own, other):
+    def _pairs(
+        self, kind: str, new: "Encoder | Head", trained: "Encoder | Head"
+    ) -> "list[tuple[keras.Variable, keras.Variable]]":
         """(variable, variable to copy) of two layers that have to be alike."""
-        if type(own) is not type(other):
-            raise self._unlike(f"{kind}: {type(other).__name__} expected", type(own).__name__)
-        if own.hash_seeds != other.hash_seeds:
-            raise self._unlike(
-                f"{kind}: hashes of the seeds {other.hash_seeds} expected", str(own.hash_seeds)
-            )
-        pairs = list(zip(own.weights, other.weights, strict=False))
+        if type(new) is not type(trained):
+            raise self._unlike(f"{kind} is", type(new).__name__, type(trained).__name__)
+        if new.hash_seeds != trained.hash_seeds:
+            raise self._unlike(f"{kind} hashes by seeds", new.hash_seeds, trained.hash_seeds)
+        pairs = list(zip(new.weights, trained.weights, strict=False))
         for target, source in pairs:
             if target.shape != source.shape:
-                name = weight_name(kind, own, target)
-                raise self._unlike(
-                    f"{name}: shape {tuple(source.shape)} expected", str(tuple(target.shape))
-                )
-        if len(own.weights) != len(other.weights):
-            raise self._unlike(
-                f"{kind}: {len(other.weights)} weights expected", str(len(own.weights))
-            )
+                name = weight_name(kind, new, target)
+                raise self._unlike(f"{name} has shape", tuple(target.shape), tuple(source.shape))
+        if len(new.weights) != len(trained.weights):
+            raise self._unlike(f"{kind} has weights:", len(new.weights), len(trained.weights))
         return pairs
 
-    def _unlike(self, expected, found):
+    def _unlike(self, what: str, new: object, trained: object) -> ConfigError:
         return ConfigError(
-            f"{expected}, as in {self.path}, found {found}",
+            f"{what} {new}, but {trained} in {self.path}",
             where=_WHERE,
             fix=f"copy encoder and head from {self.path / 'config.json'}",
         )

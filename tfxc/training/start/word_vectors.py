@@ -46,7 +46,8 @@ def read_vectors(
         >>> read_vectors("wiki.zh.vec", {"你好": 7}, 300)  # doctest: +SKIP
         (array([7]), array([[ 0.12, ...
     """
-    path, found = existing_file(path), {}
+    path = existing_file(path)
+    vectors: dict[int, np.ndarray] = {}
     shown = Progress(f"reading {path.name}", unit="words")
     with (
         read_errors(path),
@@ -61,18 +62,28 @@ def read_vectors(
                 continue
             if len(values) != dim + 1 or _ends_in_number(values[0]):
                 raise DataError(
-                    f"a word and {dim} numbers, as many as encoder.embedding_dim, expected, "
-                    f"found {len(line.split()) - 1}",
+                    f"the line has {len(line.split()) - 1} numbers behind the word, but "
+                    f"encoder.embedding_dim is {dim}",
                     where=f"{path}:{number}",
                     fix="set encoder.embedding_dim to the length of the vectors",
                 )
             row = rows.get(values[0].decode("utf-8", "replace"))
-            if row is not None and row not in found:
-                found[row] = _numbers(values[1:], f"{path}:{number}")
+            if row is not None and row not in vectors:
+                try:
+                    vector = np.array(values[1:], np.float32)
+                except ValueError:
+                    vector = np.array([np.nan], np.float32)
+                if not np.isfinite(vector).all():
+                    raise DataError(
+                        "not all values behind the word are finite numbers",
+                        where=f"{path}:{number}",
+                        fix="correct the line, or remove it",
+                    )
+                vectors[row] = vector
             if number % _PER_REPORT == 0:
                 progress.advance(_PER_REPORT)
-    order = sorted(found)
-    return np.array(order, np.int64), np.array([found[row] for row in order], np.float32)
+    order = sorted(vectors)
+    return np.array(order, np.int64), np.array([vectors[row] for row in order], np.float32)
 
 
 def start_from_vectors(model: "XCModel", config: "Config", text_features: Callable[[], Any]) -> int:
@@ -93,26 +104,28 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
         DataError: see ``read_vectors``; or the file has a vector of no word.
     """
     assert config.encoder is not None
-    encoder, written = model.encoder, config.encoder.section().get("vectors")
+    encoder = model.encoder
+    written = config.encoder.section().get("vectors")
     if not written:
         return 0
     if encoder.input_kind != "tokens" or len(encoder.tables) != 1 or encoder.pretrained:
         raise ConfigError(
-            "an encoder with one table of tokens and a random start expected, e.g. 'textcnn', "
-            f"found {type(encoder).__name__}",
+            f"encoder {type(encoder).__name__} has no table of tokens that begins at random",
             where="encoder.vectors",
-            fix="remove it",
+            fix="remove it, or choose an encoder with such a table, e.g. 'textcnn'",
         )
     features = text_features()
     words = (features if features.kind is TOKENS else features.tokens).vocabulary()
-    path, table = expand(written), encoder.tables[0]
+    path = expand(written)
+    table = encoder.tables[0]
     rows, vectors = read_vectors(
         path, {word: row for row, word in enumerate(words)}, table.shape[1]
     )
-    rows, vectors = rows[rows > 0], vectors[rows > 0]
+    vectors = vectors[rows > 0]
+    rows = rows[rows > 0]
     if not len(rows):
         raise DataError(
-            f"vectors of some of the {len(words):,} tokens expected, found none",
+            f"the file has a vector of none of the {len(words):,} tokens",
             where=path,
             fix="give vectors of the language and the tokens of the data",
         )
@@ -125,20 +138,10 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
     return len(rows)
 
 
-def _ends_in_number(word):
+def _ends_in_number(word: bytes) -> bool:
     """Whether numbers are left over in front of the vector's: it is longer than it should be."""
     _, blank, last = word.rpartition(b" ")
     try:
         return bool(blank) and math.isfinite(float(last))
     except ValueError:
         return False
-
-
-def _numbers(values, where):
-    try:
-        numbers = np.array(values, np.float32)
-    except ValueError:
-        numbers = np.array([np.nan], np.float32)
-    if not np.isfinite(numbers).all():
-        raise DataError("finite numbers expected, found others", where=where)
-    return numbers

@@ -30,7 +30,7 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if list(names).count(name) > 1:
             raise ConfigError(
-                f"distinct trackers expected, found {name!r} twice",
+                f"tracker {name!r} is named twice",
                 where=_KEY,
                 fix="name each once",
             )
@@ -71,7 +71,7 @@ class Trackers:
         """Ends all sessions, see ``Tracker.finish``."""
         self._each(lambda tracker: tracker.finish(finished))
 
-    def _each(self, call):
+    def _each(self, call: "Callable[[Tracker], None]") -> None:
         for name, tracker in list(self._active.items()):
             try:
                 call(tracker)

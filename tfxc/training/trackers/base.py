@@ -130,7 +130,7 @@ def flattened(tree: Mapping[str, Any] | Iterable[Any], key: str = "") -> dict[st
     else:
         plain = isinstance(tree, bool | int | float | str)
         return {key: tree if plain else json_text(tree)}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in items:
-        found |= flattened(value, f"{key}.{name}" if key else str(name))
-    return found
+        values |= flattened(value, f"{key}.{name}" if key else str(name))
+    return values

@@ -6,12 +6,16 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.training.trackers.base import Tracker
 
-_NAME, _EXPERIMENT = "mlflow", "tfxc"
+if TYPE_CHECKING:
+    from tfxc.runs.folder import RunFolder
+
+_NAME = "mlflow"
+_EXPERIMENT = "tfxc"
 _BATCH = 100  # parameters that a server accepts at once
 _LONGEST = 6000  # characters of a value
 
@@ -29,7 +33,7 @@ class MLflow(Tracker):
     _run_id: str
     _last: dict[str, int]
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: "RunFolder") -> None:
         super().__init__(run)
         from mlflow.exceptions import MlflowException
 
@@ -45,7 +49,29 @@ class MLflow(Tracker):
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient()
-        known = self._continued()
+        remembered = self.remembered(_NAME)
+        if remembered:
+            self._run_id = remembered["run_id"]
+            try:
+                run = self._client.get_run(self._run_id)
+            except self.failures as error:
+                raise ConfigError(
+                    f"there is no MLflow run {self._run_id}, which this training has begun "
+                    f"({error})",
+                    where="training.trackers",
+                    fix="set MLFLOW_TRACKING_URI as before, or remove trackers.json from the run",
+                ) from error
+            self._client.update_run(self._run_id, status="RUNNING")
+        else:
+            name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
+            experiment = self._client.get_experiment_by_name(name)
+            number = (
+                experiment.experiment_id if experiment else self._client.create_experiment(name)
+            )
+            run = self._client.create_run(number, run_name=self.title)
+            self._run_id = run.info.run_id
+            self.remember(_NAME, {"run_id": self._run_id})
+        known = run.data
         self._last = {}
         for name in known.metrics:
             history = self._client.get_metric_history(self._run_id, name)
@@ -57,29 +83,6 @@ class MLflow(Tracker):
         for name, text in texts.items():  # parameters cannot be changed there, tags can
             if known.params.get(name, text) != text:
                 self._client.set_tag(self._run_id, f"extended.{name}", text)
-
-    def _continued(self):
-        """The data of the run in the store, which is made unless there is one already."""
-        client, known = self._client, self.remembered(_NAME)
-        if not known:
-            name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
-            experiment = client.get_experiment_by_name(name)
-            number = experiment.experiment_id if experiment else client.create_experiment(name)
-            run = client.create_run(number, run_name=self.title)
-            self._run_id = run.info.run_id
-            self.remember(_NAME, {"run_id": self._run_id})
-            return run.data
-        self._run_id = known["run_id"]
-        try:
-            run = client.get_run(self._run_id)
-        except self.failures as error:
-            raise ConfigError(
-                f"the MLflow run {self._run_id} of this training expected, found none ({error})",
-                where="training.trackers",
-                fix="set MLFLOW_TRACKING_URI as before, or remove trackers.json from the run",
-            ) from error
-        client.update_run(self._run_id, status="RUNNING")
-        return run.data
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
@@ -98,6 +101,6 @@ class MLflow(Tracker):
         self._client.set_terminated(self._run_id, "FINISHED" if finished else "KILLED")
 
 
-def _plain(name):
+def _plain(name: str) -> str:
     """A name with the characters that MLflow allows."""
     return re.sub(r"[^\w./\- ]", "_", name.replace("@", "_at_"))

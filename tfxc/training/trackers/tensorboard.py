@@ -14,9 +14,13 @@ from tensorflow.core.util import event_pb2
 from tfxc.core.storage.files import write_errors
 from tfxc.training.trackers.base import Tracker
 
-_FOLDER, _PATTERN = "tensorboard", "events.out.tfevents.*"
-_PLUGIN, _START, _END = "hparams", "_hparams_/session_start_info", "_hparams_/session_end_info"
-_SUCCESS, _FAILURE = 1, 2
+_FOLDER = "tensorboard"
+_PATTERN = "events.out.tfevents.*"
+_PLUGIN = "hparams"
+_START = "_hparams_/session_start_info"
+_END = "_hparams_/session_end_info"
+_SUCCESS = 1
+_FAILURE = 2
 
 
 class TensorBoard(Tracker):
@@ -35,7 +39,19 @@ class TensorBoard(Tracker):
         described = any(folder.glob(_PATTERN))
         self._writer = tf.summary.create_file_writer(str(folder))
         if not described:
-            self._hyperparameters(_START, 3, _start_of_session(parameters, self.title))
+            # Hyperparameters by name (field 1, a map of struct values), group, and when it began.
+            content = b""
+            for name, value in parameters.items():
+                if isinstance(value, bool):
+                    struct_value = Value(bool_value=value)
+                elif isinstance(value, int | float):
+                    struct_value = Value(number_value=value)
+                else:
+                    struct_value = Value(string_value=value)
+                entry = _field(1, name.encode()) + _field(2, struct_value.SerializeToString())
+                content += _field(1, entry)
+            content += _field(4, self.title.encode()) + _field(5, _double(time.time()), 1)
+            self._hyperparameters(_START, 3, content)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         with self._writer.as_default():
@@ -51,7 +67,7 @@ class TensorBoard(Tracker):
         self._hyperparameters(_END, 4, end)
         self._writer.close()
 
-    def _hyperparameters(self, tag, number, content):
+    def _hyperparameters(self, tag: str, number: int, content: bytes) -> None:
         """Writes a message of the plugin; its classes are in the package tensorboard only."""
         data = summary_pb2.SummaryMetadata.PluginData(
             plugin_name=_PLUGIN, content=_field(number, content)
@@ -75,7 +91,8 @@ def drop_later_events(path: Path, step: int) -> None:
     if not step:
         path.unlink()
         return
-    kept, complete = [], True
+    records = []
+    complete = True
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             event = event_pb2.Event.FromString(record)
@@ -83,38 +100,24 @@ def drop_later_events(path: Path, step: int) -> None:
             if event.step > step or ended:
                 complete = False
             else:
-                kept.append(record)
+                records.append(record)
     except tf.errors.DataLossError:
         complete = False
     if not complete:
         scratch = path.with_name(f".new-{path.name}")
         with tf.io.TFRecordWriter(str(scratch)) as writer:
-            for record in kept:
+            for record in records:
                 writer.write(record)
         scratch.replace(path)
 
 
-def _start_of_session(parameters, title):
-    """Hyperparameters by name (field 1, a map of struct values), group, and when it began."""
-    content = b""
-    for name, value in parameters.items():
-        if isinstance(value, bool):
-            found = Value(bool_value=value)
-        elif isinstance(value, int | float):
-            found = Value(number_value=value)
-        else:
-            found = Value(string_value=value)
-        content += _field(1, _field(1, name.encode()) + _field(2, found.SerializeToString()))
-    return content + _field(4, title.encode()) + _field(5, _double(time.time()), 1)
-
-
-def _field(number, content, wire_type=2):
+def _field(number: int, content: bytes, wire_type: int = 2) -> bytes:
     """A field of a protocol buffer: bytes with their length, or a number as it is."""
     size = _varint(len(content)) if wire_type == 2 else b""
     return _varint(number << 3 | wire_type) + size + content
 
 
-def _varint(value):
+def _varint(value: int) -> bytes:
     parts = []
     while value > 127:
         parts.append(value & 127 | 128)
@@ -122,5 +125,5 @@ def _varint(value):
     return bytes([*parts, value])
 
 
-def _double(value):
+def _double(value: float) -> bytes:
     return struct.pack("<d", value)

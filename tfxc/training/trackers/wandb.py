@@ -3,11 +3,15 @@
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfxc.training.trackers.base import Tracker
 
-_NAME, _PROJECT = "wandb", "tfxc"
+if TYPE_CHECKING:
+    from tfxc.runs.folder import RunFolder
+
+_NAME = "wandb"
+_PROJECT = "tfxc"
 
 
 class WandB(Tracker):
@@ -21,7 +25,7 @@ class WandB(Tracker):
     _session: Any = None
     _step = -1
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: "RunFolder") -> None:
         super().__init__(run)
         from wandb.errors import Error
 

@@ -127,7 +127,7 @@ def test_saved_with_the_model(tmp_path):
 def test_damaged_layers():
     layers = layers_of(random_chain(38))
     layers[1] = layers[1]._replace(rows=layers[1].rows + 91)
-    with pytest.raises(DataError, match="layer 1, rows: numbers from 0 to 90 expected"):
+    with pytest.raises(DataError, match="layer 1, rows: the numbers go from 91 to 181"):
         BeamGraph(
             layers,
             NUM_FEATURES,

@@ -235,16 +235,16 @@ def test_chunks_hold_the_matrix():
         (
             "children",
             lambda found: found + 1,
-            "children: numbers from 0 to 69 expected, found 1 to 70",
+            "children: the numbers go from 1 to 70, but only 0 to 69",
         ),
-        ("rows", lambda found: found.astype(np.int64), "rows: one dimension of int32 expected"),
-        ("rows", lambda found: np.where(found == 9, 91, found), "rows: numbers from 0 to 90"),
-        ("row_splits", lambda found: found[::-1], "row_splits: ascending numbers from 0 to"),
-        ("entry_splits", lambda found: found[1:], "entry_splits: .* entries expected"),
-        ("values", lambda found: found[1:], "entry_splits: ascending numbers from 0 to"),
-        ("columns", lambda found: found[1:], "columns: .* entries expected"),
-        ("columns", lambda found: found.astype(np.int32) + 99, "columns: numbers from 0 to"),
-        ("trained", lambda found: found[1:], "trained: 70 entries expected, found 69"),
+        ("rows", lambda found: found.astype(np.int64), "rows: .* int64 instead of one of int32"),
+        ("rows", lambda found: np.where(found == 9, 91, found), "rows: the numbers go .* 0 to 90"),
+        ("row_splits", lambda found: found[::-1], "row_splits: the numbers do not ascend"),
+        ("entry_splits", lambda found: found[1:], "entry_splits: .* entries instead of"),
+        ("values", lambda found: found[1:], "entry_splits: the numbers do not ascend"),
+        ("columns", lambda found: found[1:], "columns: .* entries instead of"),
+        ("columns", lambda found: found.astype(np.int32) + 99, "columns: the numbers go from"),
+        ("trained", lambda found: found[1:], "trained: there are 69 entries instead of 70"),
     ],
 )
 def test_damaged_layers(name, change, message):
@@ -266,15 +266,19 @@ def test_a_wrong_column_harms_no_memory():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"only_topk": [1, 2]}, ConfigError, "3 values expected, one for each layer"),
-        ({"only_topk": [1, -2, 3]}, ConfigError, "of at least 0 expected, found -2"),
-        ({"post_processors": []}, ConfigError, r"\(of 3, 11, 70 nodes\), found 0"),
+        ({"only_topk": [1, 2]}, ConfigError, "there are 2 values for 3 layers"),
+        ({"only_topk": [1, -2, 3]}, ConfigError, "-2 is no integer of at least 0"),
+        ({"post_processors": []}, ConfigError, r"there are 0 values .*of 3, 11, 70 nodes"),
         ({"order": "label"}, ConfigError, "one of score, index expected"),
         ({"threads": 0}, ConfigError, "threads: an integer of at least 1"),
         ({"features": np.zeros((2, 9), np.float32)}, DataError, "has 90 features"),
-        ({"features": np.full((2, 90), np.nan)}, DataError, "found NaN or infinity"),
-        ({"features": scipy.sparse.csr_matrix(np.full((1, 90), np.inf))}, DataError, "infinity"),
-        ({"csr_codes": scipy.sparse.csr_matrix((2, 4))}, DataError, r"shape \(4, 1\) expected"),
+        ({"features": np.full((2, 90), np.nan)}, DataError, "a weight is NaN or infinite"),
+        ({"features": scipy.sparse.csr_matrix(np.full((1, 90), np.inf))}, DataError, "infinite"),
+        (
+            {"csr_codes": scipy.sparse.csr_matrix((2, 4))},
+            DataError,
+            r"shape is \(2, 4\) instead of \(4, 1\)",
+        ),
     ],
 )
 def test_what_is_refused(options, error, message):
@@ -287,10 +291,10 @@ def test_what_is_refused(options, error, message):
 
 def test_layers_that_do_not_belong_together():
     layers = layers_of(random_chain(25))
-    with pytest.raises(DataError, match="layer 1, child_splits: 4 entries expected, found 12"):
+    with pytest.raises(DataError, match="layer 1, child_splits: there are 12 entries instead of 4"):
         BeamSearch([layers[0], layers[2]], NUM_FEATURES)
-    with pytest.raises(ConfigError, match="at least one layer"):
+    with pytest.raises(ConfigError, match="layers: there is none"):
         BeamSearch([], NUM_FEATURES)
     beam = BeamSearch(layers[1:], NUM_FEATURES)
-    with pytest.raises(ConfigError, match="scores of the 3 parents"):
+    with pytest.raises(ConfigError, match="the first layer has 3 parents"):
         beam.search(random_queries(0, 2), [1, 1], [POST_PROCESSORS["noop"]] * 2)

@@ -195,15 +195,15 @@ def test_refuses_scores_without_an_order(value):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k": 91}, r"k: 1\.\.90"),
-        ({"k": 0}, r"k: 1\.\.90"),
+        ({"k": 91}, "k: .* 1 to 90"),
+        ({"k": 0}, "k: .* 1 to 90"),
         ({"aggregate": "mean"}, "sum, min, median"),
         ({"method": "fast"}, "auto, brute, threshold"),
         ({"threads": 0}, "threads: an integer of at least 1"),
         ({"lookups": np.zeros((3, 90))}, "float64"),
-        ({"lookups": np.full((3, 90), 20, np.uint16)}, r"0\.\.19 expected"),
-        ({"lookups": np.full((3, 90), -1, np.int32)}, r"0\.\.19 expected"),
-        ({"lookups": np.zeros((2, 90), np.uint16)}, "2 repetitions"),
+        ({"lookups": np.full((3, 90), 20, np.uint16)}, "only 0 to 19"),
+        ({"lookups": np.full((3, 90), -1, np.int32)}, "only 0 to 19"),
+        ({"lookups": np.zeros((2, 90), np.uint16)}, "3 repetitions, but lookups of 2"),
         ({"inverse": invert_lookups(np.zeros((3, 90), np.uint16), 7)}, "inverse: class_order"),
     ],
 )
@@ -330,14 +330,14 @@ def test_approximate_refuses(native):
     for change, message in (
         (
             {"candidates": ApproximateSettings(0)},
-            "num_buckets: an integer of at least 1 expected, found 0",
+            "num_buckets: 0 is less than 1",
         ),
         (
             {"candidates": ApproximateSettings(min_count=0)},
-            "min_count: an integer of at least 1 expected, found 0",
+            "min_count: 0 is less than 1",
         ),
         ({"aggregate": "mean"}, "sum, min, median"),
-        ({"k": 91}, r"k: 1\.\.90"),
+        ({"k": 91}, "k: .* 1 to 90"),
     ):
         with pytest.raises(ConfigError, match=message):
             approximate_top_k(scores, lookups, inverse, **{"k": 4, "native": native, **change})

@@ -6,7 +6,7 @@ Below, the features of a query are looked up in the chunks of the nodes kept by 
 without collisions, and the entries of all rows that are found are summed by one sparse product.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
 
 
-_SIGMOID, _HINGE, _LOG_HINGE = 1, 3, 4
+_SIGMOID = 1
+_HINGE = 3
+_LOG_HINGE = 4
 _NONE = -1  # a key that no feature of a chunk has
 _HALF = 1 << HALF  # the lower half comes first, as on all machines that TensorFlow is released for
 _BAG = {
@@ -53,13 +55,16 @@ class BeamGraph(tf.Module):
         post_processors: Sequence[Any],
     ) -> None:
         super().__init__()
-        self._num_features, above, steps = int(num_features), 1, []
+        self._num_features = int(num_features)
+        above = 1
+        steps = []
         settings = zip(layers, only_topk, post_processors, strict=True)
         for number, (layer, kept, rule) in enumerate(settings):
             check_layer(layer, above, num_features, f"layer {number}")
             above = len(layer.children)
             steps.append(_Step(layer, min(kept or above, above), rule))
-        dense, constant = _num_dense(layers, num_features), np.float32(bias or 0)
+        dense = _num_dense(layers, num_features)
+        constant = np.float32(bias or 0)
         self._top = _DenseLayers(steps[:dense], num_features, constant) if dense else None
         self._below = []
         for number in range(dense, len(steps)):
@@ -68,7 +73,7 @@ class BeamGraph(tf.Module):
 
     @tf.function(input_signature=[_BAG], autograph=False)
     def __call__(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """The best nodes of the last layer.
+        """Returns the best nodes of the last layer.
 
         Args:
             features: dict of ``ids`` int32 (nnz,), ``weights`` float32 (nnz,) and ``row_splits``
@@ -78,9 +83,15 @@ class BeamGraph(tf.Module):
             ids int32 and scores float32 (batch, k), by descending score, then ascending id; where
             fewer nodes are found, the rest is id −1 with score minus infinity.
         """
-        queries = _queries(features, self._num_features)
+        sparse = tf.raw_ops.RaggedTensorToSparse(
+            rt_nested_splits=[features["row_splits"]], rt_dense_values=features["weights"]
+        )
+        shape = tf.stack([sparse.sparse_dense_shape[0], self._num_features])
+        ids = tf.cast(features["ids"], tf.int64)
+        queries = _Queries(sparse.sparse_indices[:, 0], ids, features["weights"], shape)
         if self._top is None:
-            nodes, scores = tf.zeros([queries.shape[0], 1], tf.int32), None
+            nodes = tf.zeros([queries.shape[0], 1], tf.int32)
+            scores = None
         else:
             nodes, scores = self._top(queries)
         for layer in self._below:
@@ -105,17 +116,8 @@ class _Queries(NamedTuple):
     shape: tf.Tensor
 
 
-def _queries(features, num_features):
-    found = tf.raw_ops.RaggedTensorToSparse(
-        rt_nested_splits=[features["row_splits"]], rt_dense_values=features["weights"]
-    )
-    shape = tf.stack([found.sparse_dense_shape[0], num_features])
-    ids = tf.cast(features["ids"], tf.int64)
-    return _Queries(found.sparse_indices[:, 0], ids, features["weights"], shape)
-
-
-def _num_dense(layers, num_features):
-    """So many layers from the top that their table has no more numbers than all have weights."""
+def _num_dense(layers: "Sequence[ChunkedLayer]", num_features: int) -> int:
+    """Counts the layers at the top whose table has no more numbers than all have weights."""
     weights = sum(len(layer.values) for layer in layers)
     nodes = np.cumsum([len(layer.children) for layer in layers])
     return int((nodes <= min(MOST_DENSE, weights // max(1, num_features))).sum())
@@ -124,35 +126,27 @@ def _num_dense(layers, num_features):
 class _DenseLayers(tf.Module):
     """The layers at the top: of each node the weights of all features."""
 
-    def __init__(self, steps, num_features, bias):
+    def __init__(self, steps: Sequence[_Step], num_features: int, bias: np.float32) -> None:
         super().__init__()
         layers = [step.layer for step in steps]
-        table = np.concatenate([_dense_weights(layer, num_features + 1) for layer in layers], 1)
-        self._table, self._bias = _constant(table[:-1]), table[-1] * bias
+        tables = []
+        for layer in layers:
+            chunks = np.repeat(_chunks_of(layer), np.diff(layer.entry_splits))
+            rows = np.repeat(layer.rows, np.diff(layer.entry_splits))
+            nodes = layer.children[layer.child_splits[chunks] + layer.columns]
+            weights = np.zeros((num_features + 1, len(layer.children)), np.float32)
+            weights[rows, nodes] = layer.values
+            tables.append(weights)
+        table = np.concatenate(tables, 1)
+        self._table = _constant(table[:-1])
+        self._bias = table[-1] * bias
         self._parents = [parents_of(layer) for layer in layers]
         self._trained = [np.array(layer.trained) for layer in layers]
         self._kept = [step.kept for step in steps]
         self._rules = [step.rule for step in steps]
 
-    def __call__(self, queries):
-        """Ids int32 and scores (batch, kept) of the best nodes of the last of these layers."""
-        scores = wanted = None  # of the layer above; wanted: which nodes are kept, None for all
-        for number, own in enumerate(self._own_scores(queries)):
-            if number:
-                above = tf.gather(scores, self._parents[number], axis=1)
-                own = _combined(self._rules[number], own, above)
-            known = self._known(number, wanted)
-            scores = own if known is None else tf.where(known, own, -np.inf)
-            best, nodes = tf.math.top_k(scores, self._kept[number])
-            wanted = known
-            size = len(self._parents[number])
-            if self._kept[number] < size:
-                wanted = tf.reduce_any(tf.one_hot(nodes, size, True, False), 1)
-                wanted = wanted if known is None else wanted & known
-        return nodes if known is None else tf.where(best > -np.inf, nodes, -1), best
-
-    def _own_scores(self, queries):
-        """Scores of every layer without those above, a list of (batch, K)."""
+    def __call__(self, queries: _Queries) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns ids int32 and scores (batch, kept) of the last layer's best nodes."""
         margins = self._bias + tf.raw_ops.SparseTensorDenseMatMul(
             a_indices=tf.stack([queries.owners, queries.ids], 1),
             a_values=queries.weights,
@@ -161,13 +155,28 @@ class _DenseLayers(tf.Module):
         )
         sizes = [len(parents) for parents in self._parents]
         if len(set(self._rules)) == 1:
-            return tf.split(_scores(self._rules[0], margins), sizes, 1)
-        parts = zip(self._rules, tf.split(margins, sizes, 1), strict=True)
-        return [_scores(rule, part) for rule, part in parts]
+            own_scores = tf.split(_scores(self._rules[0], margins), sizes, 1)
+        else:
+            parts = zip(self._rules, tf.split(margins, sizes, 1), strict=True)
+            own_scores = [_scores(rule, part) for rule, part in parts]
+        scores = wanted = None  # of the layer above; wanted: which nodes are kept, None for all
+        for number, layer_scores in enumerate(own_scores):
+            if number:
+                above = tf.gather(scores, self._parents[number], axis=1)
+                layer_scores = _combined(self._rules[number], layer_scores, above)
+            known = self._known(number, wanted)
+            scores = layer_scores if known is None else tf.where(known, layer_scores, -np.inf)
+            best, nodes = tf.math.top_k(scores, self._kept[number])
+            wanted = known
+            if self._kept[number] < sizes[number]:
+                wanted = tf.reduce_any(tf.one_hot(nodes, sizes[number], True, False), 1)
+                wanted = wanted if known is None else wanted & known
+        return nodes if known is None else tf.where(best > -np.inf, nodes, -1), best
 
-    def _known(self, number, wanted):
-        """Which nodes count: those with a classifier and a parent that is kept; None for all."""
-        trained, parents = self._trained[number], self._parents[number]
+    def _known(self, number: int, wanted: tf.Tensor | None) -> tf.Tensor | None:
+        """Says which nodes count: with a classifier and a parent that is kept; None for all."""
+        trained = self._trained[number]
+        parents = self._parents[number]
         below = None if wanted is None else tf.gather(wanted, parents, axis=1)
         if trained.all():
             return below
@@ -184,42 +193,52 @@ class _HashedLayer(tf.Module):
     scores, the higher code comes first.
     """
 
-    def __init__(self, step, before, num_features, bias):
+    def __init__(
+        self, step: _Step, before: Sequence[_Step], num_features: int, bias: np.float32
+    ) -> None:
         super().__init__()
         layer, self._kept, self._rule = step
-        self._combines, self._num_features = bool(before), num_features
-        self._positive = {one.rule.code for one in (*before, step)} <= {_SIGMOID, _HINGE}
+        self._combines = bool(before)
+        self._num_features = num_features
+        self._positive = {known.rule.code for known in (*before, step)} <= {_SIGMOID, _HINGE}
         self._beam = before[-1].kept if before else 1
         self._width = max(int(np.diff(layer.child_splits).max()), -(-self._kept // self._beam))
         self._children = _constant(_children(layer, self._width, num_features, bias))
         entries, firsts, counts = _entries(layer)
-        self._entries, self._pair_bits = _constant(entries), len(entries).bit_length()
+        self._entries = _constant(entries)
+        self._pair_bits = len(entries).bit_length()
         self._count_bits = self._width.bit_length()
         below = layer.rows < num_features
         keys = (_chunks_of(layer)[below] + 1) * num_features + layer.rows[below]
         hashing = perfect_hash(keys)
         self._multipliers = _constant(hashing.multipliers)
-        self._hash_shift, self._num_slots = np.uint64(hashing.shift), np.uint64(hashing.num_slots)
+        self._hash_shift = np.uint64(hashing.shift)
+        self._num_slots = np.uint64(hashing.num_slots)
         records = np.full((hashing.num_slots, 2), _NONE, np.int64)
         spans = (firsts << self._count_bits) + counts
         records[hashing.slots_of(keys)] = np.stack([keys, spans[below]], 1)
         self._records = _constant(records)
 
-    def __call__(self, queries, nodes, scores):
-        """Ids int32 and scores (batch, kept) of the best children of the nodes (batch, beam)."""
+    def __call__(
+        self, queries: _Queries, nodes: tf.Tensor, scores: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns ids int32 and scores (batch, kept) of the best children of the nodes (batch,
+        beam).
+        """
         chunks = nodes + 1
         codes, bias = tf.unstack(tf.gather(self._children, chunks), axis=-1)
         margins = self._sums(queries, chunks) + tf.bitcast(bias, tf.float32)
-        found = _scores(self._rule, margins)
+        child_scores = _scores(self._rule, margins)
         if self._combines:
-            found = _combined(self._rule, found, scores[:, :, None])
-        return self._best(codes, tf.where(codes < 0, found, -np.inf))
+            child_scores = _combined(self._rule, child_scores, scores[:, :, None])
+        return self._best(codes, tf.where(codes < 0, child_scores, -np.inf))
 
-    def _sums(self, queries, chunks):
+    def _sums(self, queries: _Queries, chunks: tf.Tensor) -> tf.Tensor:
         """Margins float32 (batch, beam, width) without the bias."""
         keys = tf.gather(tf.cast(chunks, tf.int64) * self._num_features, queries.owners)
         keys = tf.reshape(keys + queries.ids[:, None], [-1])
-        number, margins = tf.size(keys, tf.int64), self._beam * self._width
+        number = tf.size(keys, tf.int64)
+        margins = self._beam * self._width
         owners, pairs = self._pairs(keys, number)
         # In the lower half of a number where to add a product, in the upper its feature's weight.
         places = queries.owners[:, None] * margins + np.arange(0, margins, self._width)
@@ -234,9 +253,18 @@ class _HashedLayer(tf.Module):
         )
         return tf.reshape(sums, [-1, self._beam, self._width])
 
-    def _pairs(self, keys, number):
-        """The pairs of entries of all keys' rows, int64 (pairs, 2), and their keys' places."""
-        starts, counts = self._spans(keys)
+    def _pairs(self, keys: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the pairs of entries of the keys' rows, int64 (pairs, 2), and their places."""
+        factors = tf.bitcast(keys, tf.uint64)
+        buckets = tf.bitwise.right_shift(factors * MULTIPLIER, self._hash_shift)
+        multipliers = tf.gather(self._multipliers, tf.bitcast(buckets, tf.int64))
+        half = tf.constant(HALF, tf.uint64)
+        slots = tf.bitwise.right_shift(factors * multipliers, half) * self._num_slots
+        slots = tf.bitcast(tf.bitwise.right_shift(slots, half), tf.int64)
+        hashed, spans = tf.unstack(tf.gather(self._records, slots), axis=1)
+        counts = tf.bitwise.bitwise_and(spans, (1 << self._count_bits) - 1)
+        starts = tf.bitwise.right_shift(spans, self._count_bits)
+        counts = tf.where(hashed == keys, counts, tf.zeros([], tf.int64))  # 0 without such a row
         starts += tf.range(0, number * (1 << self._pair_bits), 1 << self._pair_bits)
         ranges = tf.raw_ops.RaggedRange(
             starts=starts, limits=starts + counts, deltas=tf.constant(1, tf.int64)
@@ -244,24 +272,8 @@ class _HashedLayer(tf.Module):
         pairs = tf.bitwise.bitwise_and(ranges, (1 << self._pair_bits) - 1)
         return tf.bitwise.right_shift(ranges, self._pair_bits), tf.gather(self._entries, pairs)
 
-    def _spans(self, keys):
-        """First pair and number of pairs of every key's row: 0 where there is no such row."""
-        factors = tf.bitcast(keys, tf.uint64)
-        buckets = tf.bitwise.right_shift(factors * MULTIPLIER, self._hash_shift)
-        multipliers = tf.gather(self._multipliers, tf.bitcast(buckets, tf.int64))
-        half = tf.constant(HALF, tf.uint64)
-        slots = tf.bitwise.right_shift(factors * multipliers, half) * self._num_slots
-        slots = tf.bitcast(tf.bitwise.right_shift(slots, half), tf.int64)
-        records = tf.gather(self._records, slots)
-        found, spans = tf.unstack(records, axis=1)
-        counts = tf.bitwise.bitwise_and(spans, (1 << self._count_bits) - 1)
-        return (
-            tf.bitwise.right_shift(spans, self._count_bits),
-            tf.where(found == keys, counts, tf.zeros([], tf.int64)),
-        )
-
-    def _best(self, codes, scores):
-        """The best by numbers that are ordered by score, then code."""
+    def _best(self, codes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the best by numbers that are ordered by score, then code."""
         if not self._positive:
             scores = tf.where(scores == 0, 0.0, scores)  # minus zero is no less than zero
         bits = self._in_order(tf.bitcast(scores, tf.int32))
@@ -271,49 +283,43 @@ class _HashedLayer(tf.Module):
         codes, bits = tf.unstack(tf.bitcast(best, tf.int32), axis=-1)
         return -1 - codes, tf.bitcast(self._in_order(bits), tf.float32)
 
-    def _in_order(self, bits):
-        """Bits of floats as integers of the same order, and back: the negative ones are turned."""
+    def _in_order(self, bits: tf.Tensor) -> tf.Tensor:
+        """Returns bits of floats as integers of the same order, and back: the negative ones are
+        turned.
+        """
         if self._positive:  # but for minus infinity
             return bits
         turned = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits, 31), 0x7FFFFFFF)
         return tf.bitwise.bitwise_xor(bits, turned)
 
 
-def _constant(array):
+def _constant(array: np.ndarray) -> tf.Variable:
     return tf.Variable(array, trainable=False)
 
 
-def _chunks_of(layer):
-    """int64: the chunk of every row."""
+def _chunks_of(layer: "ChunkedLayer") -> np.ndarray:
+    """Returns int64: the chunk of every row."""
     return np.repeat(np.arange(len(layer.row_splits) - 1), np.diff(layer.row_splits))
 
 
-def _dense_weights(layer, height):
-    """float32 (height, K): the weights of every node."""
-    chunks = np.repeat(_chunks_of(layer), np.diff(layer.entry_splits))
-    rows = np.repeat(layer.rows, np.diff(layer.entry_splits))
-    weights = np.zeros((height, len(layer.children)), np.float32)
-    weights[rows, layer.children[layer.child_splits[chunks] + layer.columns]] = layer.values
-    return weights
-
-
-def _children(layer, width, num_features, bias):
-    """int32 (chunks + 1, width, 2), see ``_HashedLayer``."""
-    found = np.zeros((len(layer.child_splits), width, 2), np.int32)
+def _children(layer: "ChunkedLayer", width: int, num_features: int, bias: np.float32) -> np.ndarray:
+    """Returns int32 (chunks + 1, width, 2), see ``_HashedLayer``."""
+    table = np.zeros((len(layer.child_splits), width, 2), np.int32)
     counts = np.diff(layer.child_splits)
     chunks = np.repeat(np.arange(len(counts)), counts)
     places = np.arange(len(chunks)) - layer.child_splits[chunks]
     known = layer.trained[layer.children]
-    found[chunks + 1, places, 0] = np.where(known, -1 - layer.children, 0)
+    table[chunks + 1, places, 0] = np.where(known, -1 - layer.children, 0)
     of_bias = np.repeat(layer.rows == num_features, np.diff(layer.entry_splits))
     chunks = np.repeat(_chunks_of(layer), np.diff(layer.entry_splits))[of_bias]
     values = layer.values[of_bias] * bias
-    found[chunks + 1, layer.columns[of_bias], 1] = values.view(np.int32)
-    return found
+    table[chunks + 1, layer.columns[of_bias], 1] = values.view(np.int32)
+    return table
 
 
-def _entries(layer):
-    """A layer's rows in pairs of entries, int64 (pairs, 2); first pair and pairs of every row.
+def _entries(layer: "ChunkedLayer") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns a layer's rows in pairs of entries, int64 (pairs, 2); first pair and pairs of every
+    row.
 
     An entry's upper half are the bits of the weight, the lower its column; an odd last one is
     paired with a weight of 0.
@@ -321,15 +327,16 @@ def _entries(layer):
     sizes = np.diff(layer.entry_splits)
     counts = (sizes + 1) // 2
     firsts = np.cumsum(counts) - counts
-    found = np.zeros((int(counts.sum()), 2, 2), np.int32)
+    pairs = np.zeros((int(counts.sum()), 2, 2), np.int32)
     places = np.arange(len(layer.values)) + np.repeat(2 * firsts - layer.entry_splits[:-1], sizes)
-    flat = found.reshape(-1, 2)
-    flat[places, 0], flat[places, 1] = layer.columns, layer.values.view(np.int32)
+    flat = pairs.reshape(-1, 2)
+    flat[places, 0] = layer.columns
+    flat[places, 1] = layer.values.view(np.int32)
     return flat.view(np.int64).reshape(-1, 2), firsts, counts
 
 
-def _scores(rule, margins):
-    """``PostProcessor.transform``, rounded where the native search rounds."""
+def _scores(rule: Any, margins: tf.Tensor) -> tf.Tensor:
+    """Does what ``PostProcessor.transform`` does, rounded where the native search rounds."""
     if rule.code in (_HINGE, _LOG_HINGE):
         # Not max(1 - margins, 0): TensorFlow would move the 1 into the sum that the margins are.
         distance = 1 - tf.minimum(margins, 1)
@@ -347,13 +354,13 @@ def _scores(rule, margins):
     return tf.minimum(margins, 0) - _exactly(tf.math.log1p, small)
 
 
-def _exactly(function, values):
-    """A function rounded once: TensorFlow's own float32 ones differ in the last bits."""
+def _exactly(function: Callable[[tf.Tensor], tf.Tensor], values: tf.Tensor) -> tf.Tensor:
+    """Returns a function rounded once: TensorFlow's own float32 ones differ in the last bits."""
     return tf.cast(function(tf.cast(values, tf.float64)), tf.float32)
 
 
-def _combined(rule, scores, parent_scores):
-    """``PostProcessor.combine``."""
+def _combined(rule: Any, scores: tf.Tensor, parent_scores: tf.Tensor) -> tf.Tensor:
+    """Does what ``PostProcessor.combine`` does."""
     if rule.code == 0:
         return scores
     if rule.code in (_SIGMOID, _HINGE):

@@ -17,7 +17,7 @@ import scipy.sparse
 from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.resources import thread_count
-from tfxc.ops.csr import bounds_of
+from tfxc.ops.csr import Matrix, bounds_of
 from tfxc.ops.search.beam_search import beam_search_numpy
 from tfxc.ops.search.beam_search.chunked_layer import check_layer, index_of
 
@@ -32,12 +32,14 @@ except ImportError:  # not built: the NumPy path does the work
 
 ORDERS = ("score", "index")
 
+# Dense rows, or those of a CSR matrix: (splits, ids, weights, D).
+_Rows = np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray, int]
 _TOGETHER = 16  # queries from which on a layer is scored chunk by chunk
 _MAX_MARGINS = 1 << 23  # of a block of queries: 32 MB
 
 
 def has_native() -> bool:
-    """Whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
+    """Says whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
     return _beam_search is not None
 
 
@@ -49,14 +51,16 @@ def search(
     *,
     bias: float | None = None,
     csr_codes: scipy.sparse.csr_matrix | None = None,
-    **options: Any,
+    threads: int | None = None,
+    order: str = "score",
+    native: bool | None = None,
 ) -> scipy.sparse.csr_matrix:
     """Searches once; ``BeamSearch`` is for layers searched again and again.
 
     Args:
         layers: ``ChunkedLayer``s (or anything with these attributes) from the top.
-        features: see ``BeamSearch.search``, as all the rest.
-        bias: weight of the constant last feature; None or 0 for none.
+        features, only_topk, post_processors, csr_codes, threads, order: see ``BeamSearch.search``.
+        bias, native: see ``BeamSearch``.
 
     Returns:
         CSR float32 (N, K): see ``BeamSearch.search``.
@@ -64,9 +68,10 @@ def search(
     Raises:
         ConfigError, DataError: see ``BeamSearch``.
     """
-    native = options.pop("native", None)
     beam = BeamSearch(layers, features.shape[1], bias=bias, native=native)
-    return beam.search(features, only_topk, post_processors, csr_codes=csr_codes, **options)
+    return beam.search(
+        features, only_topk, post_processors, csr_codes=csr_codes, threads=threads, order=order
+    )
 
 
 class BeamSearch:
@@ -95,14 +100,15 @@ class BeamSearch:
         native: bool | None = None,
     ) -> None:
         if not layers:
-            raise ConfigError("at least one layer expected, found none", where="layers")
+            raise ConfigError("there is none", where="layers", fix="give at least one")
         if native and not has_native():
             raise ConfigError(
                 "the compiled kernels of the beam search are not built",
                 where="native",
                 fix="run `python setup.py build_ext --inplace`, or leave `native` at None",
             )
-        self.num_features, self.bias = int(num_features), float(bias or 0)
+        self.num_features = int(num_features)
+        self.bias = float(bias or 0)
         self.sizes = [len(layer.children) for layer in layers]
         self.num_parents = len(layers[0].child_splits) - 1
         above = self.num_parents
@@ -118,7 +124,7 @@ class BeamSearch:
 
     def search(
         self,
-        features: np.ndarray | scipy.sparse.csr_matrix,
+        features: Matrix,
         only_topk: Sequence[int | None],
         post_processors: Sequence[Any],
         *,
@@ -126,7 +132,7 @@ class BeamSearch:
         threads: int | None = None,
         order: str = "score",
     ) -> scipy.sparse.csr_matrix:
-        """Best nodes of the last layer.
+        """Returns the best nodes of the last layer.
 
         Args:
             features: float32 CSR (N, D), or a dense array.
@@ -153,14 +159,14 @@ class BeamSearch:
         splits = bounds_of(counts)
         taken = np.arange(ids.shape[1]) < counts[:, None]
         shape = (len(ids), self.sizes[-1])
-        found = scipy.sparse.csr_matrix((scores[taken], ids[taken], splits), shape)
+        best = scipy.sparse.csr_matrix((scores[taken], ids[taken], splits), shape)
         if order == "index":
-            found.sort_indices()
-        return found
+            best.sort_indices()
+        return best
 
     def top(
         self,
-        features: np.ndarray | scipy.sparse.csr_matrix,
+        features: Matrix,
         only_topk: Sequence[int | None],
         post_processors: Sequence[Any],
         *,
@@ -180,98 +186,105 @@ class BeamSearch:
         if number >= _TOGETHER:
             search = self._kernels.search_together
             block = self._block(settings, int(counts.max()))
-        found = []
-        for first in range(0, number, block) if number else ():
+        if not number:
+            k = settings[-1][1]
+            return np.empty((0, k), np.int32), np.empty((0, k), np.float32), np.empty(0, np.int32)
+        blocks = []
+        for first in range(0, number, block):
             part = slice(first, first + block)
             start = (csr_codes is not None, begins[part], counts[part], *parents)
-            found.append(search(_part_of(rows, part), self.bias, settings, *start, threads))
-        if len(found) == 1:
-            return found[0]
-        kept = settings[-1][1]
-        none = (np.empty((0, kept), np.int32), np.empty((0, kept), np.float32))
-        found = found or [(*none, np.empty(0, np.int32))]
-        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+            blocks.append(search(_part_of(rows, part), self.bias, settings, *start, threads))
+        if len(blocks) == 1:
+            return blocks[0]
+        return tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
 
-    def _settings(self, only_topk, post_processors):
+    def _settings(
+        self, only_topk: Sequence[int | None], post_processors: Sequence[Any]
+    ) -> list[tuple[Any, int]]:
         for name, values in (("only_topk", only_topk), ("post_processors", post_processors)):
             if len(values) != len(self.sizes):
                 raise ConfigError(
-                    f"{len(self.sizes)} values expected, one for each layer (of "
-                    f"{', '.join(map(str, self.sizes))} nodes), found {len(values)}",
+                    f"there are {len(values)} values for {len(self.sizes)} layers (of "
+                    f"{', '.join(map(str, self.sizes))} nodes)",
                     where=name,
+                    fix="give one for each layer",
                 )
-        for kept in only_topk:
-            if kept is not None and (kept != int(kept) or kept < 0):
-                raise ConfigError(
-                    f"integers of at least 0 expected, found {kept}", where="only_topk"
-                )
+        for topk in only_topk:
+            if topk is not None and (topk != int(topk) or topk < 0):
+                raise ConfigError(f"{topk} is no integer of at least 0", where="only_topk")
         return [
-            (post, min(int(kept or size), size))
-            for post, kept, size in zip(post_processors, only_topk, self.sizes, strict=True)
+            (rule, min(int(topk or size), size))
+            for rule, topk, size in zip(post_processors, only_topk, self.sizes, strict=True)
         ]
 
-    def _start(self, csr_codes, number):
-        """First and number of every query's parents, the parents, their scores."""
+    def _start(
+        self, csr_codes: scipy.sparse.csr_matrix | None, number: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the first and number of every query's parents, the parents, their scores."""
         if csr_codes is None:
             if self.num_parents != 1:
                 raise ConfigError(
-                    f"scores of the {self.num_parents} parents of the first layer expected, found "
-                    "None",
+                    f"the first layer has {self.num_parents} parents, whose scores are missing",
                     where="csr_codes",
+                    fix="give the scores of the nodes to begin with",
                 )
-            root, score = np.zeros(1, np.int32), np.ones(1, np.float32)
+            root = np.zeros(1, np.int32)
+            score = np.ones(1, np.float32)
             return np.zeros(number, np.int64), np.ones(number, np.int32), root, score
         if csr_codes.shape != (number, self.num_parents):
             raise DataError(
-                f"shape {(number, self.num_parents)} expected, found {csr_codes.shape}",
+                f"the shape is {csr_codes.shape} instead of {(number, self.num_parents)}",
                 where="csr_codes",
             )
         splits, parents, scores, _ = _csr_arrays(csr_codes, "csr_codes")
         return splits[:-1], np.diff(splits).astype(np.int32), parents, scores
 
-    def _block(self, settings, most_parents):
-        """Queries whose margins in any layer fit the memory for them."""
+    def _block(self, settings: Sequence[tuple[Any, int]], most_parents: int) -> int:
+        """Returns queries whose margins in any layer fit the memory for them."""
         widest = 1
-        for width, (_, kept) in zip(self._widths, settings, strict=True):
+        for width, (_, topk) in zip(self._widths, settings, strict=True):
             widest = max(widest, most_parents * width)
-            most_parents = kept
+            most_parents = topk
         return max(_TOGETHER, _MAX_MARGINS // widest)
 
 
-def _checked_features(features, num_features):
-    """(splits, ids, weights, D) of CSR features, or a contiguous float32 matrix."""
+def _checked_features(features: Matrix, num_features: int) -> _Rows:
+    """Returns (splits, ids, weights, D) of CSR features, or a contiguous float32 matrix."""
     if features.ndim != 2 or features.shape[1] != num_features:
         raise DataError(
-            f"shape (queries, {num_features}) expected, as the model has {num_features} features, "
-            f"found {features.shape}",
+            f"the shape is {features.shape}, but the model has {num_features} features",
             where="features",
+            fix=f"give a matrix (queries, {num_features})",
         )
     if scipy.sparse.issparse(features):
-        found = _csr_arrays(features.tocsr(), "features")
-        weights = found[2]
+        arrays = _csr_arrays(features.tocsr(), "features")
+        weights = arrays[2]
     else:
-        found = weights = np.ascontiguousarray(features, np.float32)
+        arrays = weights = np.ascontiguousarray(features, np.float32)
     # A sum is NaN or infinite wherever a weight is, and hardly ever elsewhere.
     with np.errstate(over="ignore", invalid="ignore"):
         finite = np.isfinite(weights.sum())
     if not finite and not np.isfinite(weights).all():
-        raise DataError("finite weights expected, found NaN or infinity", where="features")
-    return found
+        raise DataError("a weight is NaN or infinite", where="features")
+    return arrays
 
 
-def _csr_arrays(matrix, where):
+def _csr_arrays(
+    matrix: scipy.sparse.csr_matrix, where: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     splits = matrix.indptr.astype(np.int64, copy=False)
     ids = np.ascontiguousarray(matrix.indices, np.int32)
     if len(ids) and not (ids.min() >= 0 and ids.max() < matrix.shape[1]):
         raise DataError(
-            f"columns from 0 to {matrix.shape[1] - 1} expected, found {ids.min()} to {ids.max()}",
+            f"the columns go from {ids.min()} to {ids.max()}, but there are only 0 to "
+            f"{matrix.shape[1] - 1}",
             where=where,
         )
     return splits, ids, np.ascontiguousarray(matrix.data, np.float32), matrix.shape[1]
 
 
-def _part_of(rows, part):
+def _part_of(rows: _Rows, part: slice) -> _Rows:
     if isinstance(rows, tuple):
-        splits, *others = rows
-        return (splits[part.start : part.stop + 1], *others)
+        splits, ids, weights, num_features = rows
+        return splits[part.start : part.stop + 1], ids, weights, num_features
     return rows[part]

@@ -29,49 +29,59 @@ class LayerKernels:
         threads: int,
     ) -> tuple[np.ndarray, ...]:
         """See the compiled one; ``threads`` does not matter here."""
-        matrix = _with_bias(features, bias)
+        if isinstance(features, tuple):
+            splits, ids, weights, num_features = features
+            entries = slice(splits[0], splits[-1])
+            parts = (weights[entries], ids[entries], splits - splits[0])
+            features = scipy.sparse.csr_matrix(parts, (len(splits) - 1, num_features))
+        constant = np.full((features.shape[0], 1), bias, np.float32)
+        matrix = scipy.sparse.hstack([scipy.sparse.csr_matrix(features), constant], format="csr")
         queries = np.repeat(np.arange(len(counts)), counts)
         places = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
         places += np.repeat(begins, counts)
-        parents, parent_scores = parents[places], parent_scores[places]
-        for layer, (post_processor, kept) in zip(self._layers, settings, strict=True):
-            found = _children(layer, matrix, queries, parents)
-            queries, nodes, margins, pairs = found
+        parents = parents[places]
+        parent_scores = parent_scores[places]
+        for layer, (post_processor, topk) in zip(self._layers, settings, strict=True):
+            queries, nodes, margins, pairs = _children(layer, matrix, queries, parents)
             scores = post_processor.transform(margins)
             if combines:
                 scores = post_processor.combine(scores, parent_scores[pairs])
             order = np.lexsort((nodes, -scores, queries))
             counts = np.bincount(queries, minlength=len(counts))
             ranks = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-            best = order[ranks < kept]
-            queries, parents, parent_scores = queries[best], nodes[best], scores[best]
-            counts, combines = np.minimum(counts, kept), True
-        return _in_rows(queries, parents, parent_scores, counts, kept)
+            best = order[ranks < topk]
+            queries = queries[best]
+            parents = nodes[best]
+            parent_scores = scores[best]
+            counts = np.minimum(counts, topk)
+            combines = True
+        ids = np.zeros((len(counts), topk), np.int32)
+        best_scores = np.zeros((len(counts), topk), np.float32)
+        ranks = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
+        ids[queries, ranks] = parents
+        best_scores[queries, ranks] = parent_scores
+        return ids, best_scores, counts.astype(np.int32)
 
     search_each = search_together
 
 
-def _with_bias(features, bias):
-    """CSR float32 (N, D + 1) of the features and the constant one."""
-    if isinstance(features, tuple):
-        splits, ids, weights, num_features = features
-        shape = (len(splits) - 1, num_features)
-        begin, end = splits[0], splits[-1]
-        parts = (weights[begin:end], ids[begin:end], splits - begin)
-        features = scipy.sparse.csr_matrix(parts, shape)
-    constant = np.full((features.shape[0], 1), bias, np.float32)
-    return scipy.sparse.hstack([scipy.sparse.csr_matrix(features), constant], format="csr")
-
-
-def _children(layer, matrix, queries, parents):
-    """Query, node, margin and pair of every trained child of the (query, parent) pairs."""
+def _children(
+    layer: "ChunkedLayer", matrix: scipy.sparse.csr_matrix, queries: np.ndarray, parents: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Returns query, node, margin and pair of every trained child of the (query, parent) pairs."""
     parts = []
     order = np.argsort(parents, kind="stable")
-    found, begins = np.unique(parents[order], return_index=True)
-    for parent, pairs in zip(found, np.split(order, begins)[1:], strict=True):
+    distinct, begins = np.unique(parents[order], return_index=True)
+    for parent, pairs in zip(distinct, np.split(order, begins)[1:], strict=True):
         nodes = layer.children[layer.child_splits[parent] : layer.child_splits[parent + 1]]
         columns = np.flatnonzero(layer.trained[nodes])
-        margins = _margins(layer, parent, matrix[queries[pairs]], len(nodes))[:, columns]
+        begin, end = layer.row_splits[parent : parent + 2]
+        splits = layer.entry_splits[begin : end + 1]
+        entries = slice(splits[0], splits[-1])
+        csr = (layer.values[entries], layer.columns[entries].astype(np.int32), splits - splits[0])
+        weights = scipy.sparse.csr_matrix(csr, (end - begin, len(nodes)))
+        margins = (matrix[queries[pairs]][:, layer.rows[begin:end]] @ weights).toarray()
+        margins = margins[:, columns]
         shape = margins.shape
         parts.append(
             (
@@ -85,23 +95,3 @@ def _children(layer, matrix, queries, parents):
         none = np.empty(0, np.int64)
         return none, none, np.empty(0, np.float32), none
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-
-
-def _margins(layer, parent, matrix, width):
-    """Margins float32 (n, width) of a parent's children for CSR rows (n, D + 1)."""
-    begin, end = layer.row_splits[parent : parent + 2]
-    splits = layer.entry_splits[begin : end + 1]
-    entries = slice(splits[0], splits[-1])
-    parts = (layer.values[entries], layer.columns[entries].astype(np.int32), splits - splits[0])
-    weights = scipy.sparse.csr_matrix(parts, (end - begin, width))
-    return (matrix[:, layer.rows[begin:end]] @ weights).toarray()
-
-
-def _in_rows(queries, nodes, scores, counts, kept):
-    """Ids, scores (N, kept) and counts of nodes, query by query, best first."""
-    ids = np.zeros((len(counts), kept), np.int32)
-    best = np.zeros((len(counts), kept), np.float32)
-    ranks = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
-    ids[queries, ranks] = nodes
-    best[queries, ranks] = scores
-    return ids, best, counts.astype(np.int32)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def calibrated(scores: tf.Tensor, calibration: Any) -> tf.Tensor:
-    """``Calibration.apply`` in the graph.
+    """Does what ``Calibration.apply`` does, in the graph.
 
     Args:
         scores: float32 tensor of any shape.
@@ -25,18 +25,15 @@ def calibrated(scores: tf.Tensor, calibration: Any) -> tf.Tensor:
     none = tf.math.is_inf(scores) & (scores < 0)
     exact = tf.cast(tf.where(none, 0.0, scores), tf.float64)
     if calibration.method == "isotonic":
-        found = _interpolated(exact, calibration.scores, calibration.values)
+        # ``numpy.interp`` for ascending scores.
+        known = calibration.scores
+        values = calibration.values
+        points = tf.clip_by_value(exact, known[0], known[-1])
+        slopes = np.append(np.diff(values) / np.diff(known), 0.0)
+        places = tf.searchsorted(tf.constant(known), tf.reshape(points, [-1]), side="right") - 1
+        places = tf.reshape(places, tf.shape(points))
+        first, height, slope = (tf.gather(part, places) for part in (known, values, slopes))
+        probabilities = height + slope * (points - first)
     else:
-        found = tf.sigmoid(calibration.slope * exact + calibration.intercept)
-    return tf.where(none, -np.inf, tf.cast(found, tf.float32))
-
-
-def _interpolated(points, scores, values):
-    """``numpy.interp`` for ascending scores."""
-    points = tf.clip_by_value(points, scores[0], scores[-1])
-    slopes = np.append(np.diff(values) / np.diff(scores), 0.0)
-    flat = tf.reshape(points, [-1])
-    places = tf.searchsorted(tf.constant(scores), flat, side="right") - 1
-    places = tf.reshape(places, tf.shape(points))
-    first, height, slope = (tf.gather(part, places) for part in (scores, values, slopes))
-    return height + slope * (points - first)
+        probabilities = tf.sigmoid(calibration.slope * exact + calibration.intercept)
+    return tf.where(none, -np.inf, tf.cast(probabilities, tf.float32))

@@ -67,7 +67,7 @@ def chunks_of(
     num_parents: int,
     trained: np.ndarray | None = None,
 ) -> "ChunkedLayer":
-    """Chunks of a weight matrix.
+    """Returns chunks of a weight matrix.
 
     Args:
         weights: sparse float32 (D + 1, K); the last row is the bias.
@@ -91,9 +91,13 @@ def chunks_of(
     ordered = scipy.sparse.csc_matrix(weights)[:, children].tocoo()
     chunk = parents[children][ordered.col]
     real = ordered.data != 0
-    chunk, row, column = chunk[real], ordered.row[real], ordered.col[real]
+    chunk = chunk[real]
+    row = ordered.row[real]
+    column = ordered.col[real]
     order = np.lexsort((column, row, chunk))
-    chunk, row, column = chunk[order], row[order], column[order]
+    chunk = chunk[order]
+    row = row[order]
+    column = column[order]
     begins = np.ones(len(row), bool)  # of a row of a chunk
     begins[1:] = (chunk[1:] != chunk[:-1]) | (row[1:] != row[:-1])
     row_counts = np.bincount(chunk[begins], minlength=num_parents)
@@ -112,7 +116,7 @@ def chunks_of(
 
 
 def column_of(layer: "ChunkedLayer", node: int, num_features: int) -> scipy.sparse.csr_matrix:
-    """The weights of one node.
+    """Returns the weights of one node.
 
     Args:
         layer: ``ChunkedLayer``.
@@ -131,16 +135,16 @@ def column_of(layer: "ChunkedLayer", node: int, num_features: int) -> scipy.spar
     parent = int(np.searchsorted(layer.child_splits, place, side="right")) - 1
     first, last = layer.row_splits[parent : parent + 2]
     splits = layer.entry_splits[first : last + 1]
-    own = layer.columns[splits[0] : splits[-1]] == place - layer.child_splits[parent]
-    rows = np.repeat(layer.rows[first:last], np.diff(splits))[own]
-    values = layer.values[splits[0] : splits[-1]][own]
+    of_node = layer.columns[splits[0] : splits[-1]] == place - layer.child_splits[parent]
+    rows = np.repeat(layer.rows[first:last], np.diff(splits))[of_node]
+    values = layer.values[splits[0] : splits[-1]][of_node]
     known = rows < num_features
     bounds = [0, int(known.sum())]
     return scipy.sparse.csr_matrix((values[known], rows[known], bounds), (1, num_features))
 
 
 def parents_of(layer: "ChunkedLayer") -> np.ndarray:
-    """The parent of every node, int32 (K,).
+    """Returns the parent of every node, int32 (K,).
 
     Example:
         >>> weights = scipy.sparse.csc_matrix(np.float32([[1, 0, 2], [0, 3, 0]]))
@@ -166,7 +170,7 @@ def check_layer(layer: "ChunkedLayer", num_parents: int, num_features: int, wher
         if array.ndim != 1 or array.dtype not in types:
             wanted = " or ".join(np.dtype(kind).name for kind in types)
             raise DataError(
-                f"one dimension of {wanted} expected, found {array.ndim} of {array.dtype}",
+                f"there are {array.ndim} dimensions of {array.dtype} instead of one of {wanted}",
                 where=f"{where}, {name}",
             )
     _check_splits(layer.child_splits, num_parents, len(layer.children), f"{where}, child_splits")
@@ -176,7 +180,7 @@ def check_layer(layer: "ChunkedLayer", num_parents: int, num_features: int, wher
     for name, length in (("columns", entries), ("trained", len(layer.children))):
         if len(getattr(layer, name)) != length:
             raise DataError(
-                f"{length} entries expected, found {len(getattr(layer, name))}",
+                f"there are {len(getattr(layer, name))} entries instead of {length}",
                 where=f"{where}, {name}",
             )
     _check_range(layer.children, len(layer.children), f"{where}, children")
@@ -187,7 +191,7 @@ def check_layer(layer: "ChunkedLayer", num_parents: int, num_features: int, wher
 
 
 def index_of(layer: "ChunkedLayer", num_features: int) -> tuple[np.ndarray, ...]:
-    """Index of a layer's rows for the compiled search.
+    """Returns the index of a layer's rows for the compiled search.
 
     Args:
         layer: ``ChunkedLayer``.
@@ -211,16 +215,17 @@ def index_of(layer: "ChunkedLayer", num_features: int) -> tuple[np.ndarray, ...]
     return _chunk_index.index_chunks(layer.rows, layer.row_splits, shifts, splits), splits, shifts
 
 
-def _check_splits(splits, count, total, where):
+def _check_splits(splits: np.ndarray, count: int, total: int, where: str) -> None:
     if len(splits) != count + 1:
-        raise DataError(f"{count + 1} entries expected, found {len(splits)}", where=where)
+        raise DataError(f"there are {len(splits)} entries instead of {count + 1}", where=where)
     if splits[0] != 0 or splits[-1] != total or (splits[1:] < splits[:-1]).any():
-        raise DataError(f"ascending numbers from 0 to {total} expected", where=where)
+        raise DataError(f"the numbers do not ascend from 0 to {total}", where=where)
 
 
-def _check_range(numbers, size, where):
+def _check_range(numbers: np.ndarray, size: int, where: str) -> None:
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < size):
         raise DataError(
-            f"numbers from 0 to {size - 1} expected, found {numbers.min()} to {numbers.max()}",
+            f"the numbers go from {numbers.min()} to {numbers.max()}, but only 0 to {size - 1} "
+            "are possible",
             where=where,
         )

@@ -31,13 +31,13 @@ class PerfectHash(NamedTuple):
     num_slots: int
 
     def slots_of(self, numbers: np.ndarray) -> np.ndarray:
-        """The slot int64 (n,) of every number, int64 (n,)."""
+        """Returns the slot int64 (n,) of every number, int64 (n,)."""
         factors = np.asarray(numbers, np.int64).view(np.uint64)
         return _slots(factors, self.multipliers[_buckets(factors, self.shift)], self.num_slots)
 
 
 def perfect_hash(numbers: np.ndarray) -> PerfectHash:
-    """A hash function for numbers.
+    """Returns a hash function for numbers.
 
     Args:
         numbers: int64 (n,) above 0 (products with 0 are all the same), all different, in any order.
@@ -56,7 +56,8 @@ def perfect_hash(numbers: np.ndarray) -> PerfectHash:
     bits = max(1, (len(factors) // _BUCKET).bit_length())
     buckets = _buckets(factors, 64 - bits)
     order = np.argsort(buckets, kind="stable")
-    sizes, num_slots = np.bincount(buckets, minlength=1 << bits), int(len(factors) / _LOAD) + 1
+    sizes = np.bincount(buckets, minlength=1 << bits)
+    num_slots = int(len(factors) / _LOAD) + 1
     while True:
         multipliers = _multipliers(factors[order], sizes, num_slots)
         if multipliers is not None:
@@ -64,19 +65,21 @@ def perfect_hash(numbers: np.ndarray) -> PerfectHash:
         num_slots += num_slots // 4 + 1
 
 
-def _buckets(factors, shift):
+def _buckets(factors: np.ndarray, shift: int) -> np.ndarray:
     return ((factors * np.uint64(MULTIPLIER)) >> np.uint64(shift)).astype(np.int64)
 
 
-def _slots(factors, multipliers, num_slots):
+def _slots(factors: np.ndarray, multipliers: np.ndarray, num_slots: int) -> np.ndarray:
     upper = (factors * multipliers) >> np.uint64(HALF)
     return ((upper * np.uint64(num_slots)) >> np.uint64(HALF)).astype(np.int64)
 
 
-def _multipliers(factors, sizes, num_slots):
-    """Of every bucket, uint64; None if no function was found for one of them."""
-    firsts, random = np.cumsum(sizes) - sizes, np.random.default_rng(0)
-    found, taken = np.ones(len(sizes), np.uint64), np.zeros(num_slots, bool)
+def _multipliers(factors: np.ndarray, sizes: np.ndarray, num_slots: int) -> np.ndarray | None:
+    """Finds a multiplier for every bucket, uint64; None if there is none for one of them."""
+    firsts = np.cumsum(sizes) - sizes
+    random = np.random.default_rng(0)
+    multipliers = np.ones(len(sizes), np.uint64)
+    taken = np.zeros(num_slots, bool)
     for size in np.unique(sizes[sizes > 0])[::-1]:
         left = np.flatnonzero(sizes == size)
         for _ in range(_TRIES):
@@ -84,20 +87,16 @@ def _multipliers(factors, sizes, num_slots):
             numbers = factors[firsts[left][:, None] + np.arange(size)]
             slots = _slots(numbers, tried[:, None], num_slots)
             free = np.flatnonzero(~taken[slots].any(1))
-            free = free[_undisputed(slots[free], num_slots)]
+            # Those count whose slots are different, and none another one's that counts.
+            places = np.arange(free.size * size).reshape(-1, size)
+            claims = np.empty(num_slots, np.int64)
+            claims[slots[free]] = places
+            free = free[(claims[slots[free]] == places).all(1)]
             taken[slots[free]] = True
-            found[left[free]] = tried[free]
+            multipliers[left[free]] = tried[free]
             left = np.delete(left, free)
             if not len(left):
                 break
         else:
             return None
-    return found
-
-
-def _undisputed(slots, num_slots):
-    """Which rows of slots, bool, have no slot twice, nor one of another row that counts."""
-    claims = np.empty(num_slots, np.int64)
-    own = np.arange(slots.size).reshape(slots.shape)
-    claims[slots] = own
-    return (claims[slots] == own).all(1)
+    return multipliers

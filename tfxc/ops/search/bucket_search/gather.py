@@ -7,7 +7,7 @@ same ids and the same scores to the bit: sums are taken in float32 in the order 
 equal scores go to the lower class id.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,12 +57,13 @@ CANDIDATES = ApproximateSettings()
 
 
 def has_native() -> bool:
-    """Whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
+    """Says whether the compiled kernels are there (``python setup.py build_ext --inplace``)."""
     return gather_native.is_built()
 
 
 def invert_lookups(lookups: np.ndarray, num_buckets: int) -> "InverseLookups":
-    """Inverse of (R, N) lookups, which the threshold method and the approximate one walk.
+    """Returns the inverse of (R, N) lookups, which the threshold method and the approximate one
+    walk.
 
     Args:
         lookups: uint16 or int32 (R, N), bucket of every class in every repetition.
@@ -99,7 +100,7 @@ def top_k(
     threads: int | None = None,
     native: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best classes of every example, exactly.
+    """Returns the k best classes of every example, exactly.
 
     Args:
         bucket_scores: float32 (batch, R, B). Minus infinity is allowed; NaN, infinity and scores
@@ -134,7 +135,8 @@ def top_k(
         >>> ids.tolist(), best.tolist()
         ([[2, 1]], [[3.0, 2.0]])
     """
-    bucket_scores, lookups = _checked_scores(bucket_scores), _checked_lookups(lookups)
+    bucket_scores = _checked_scores(bucket_scores)
+    lookups = _checked_lookups(lookups)
     check_choice("aggregate", aggregate, gather_numpy.AGGREGATES)
     check_choice("method", method, METHODS)
     _check_k(k, lookups.shape[1])
@@ -148,7 +150,25 @@ def top_k(
     if method == "brute" or inverse is None:
         _check_range(lookups, num_buckets)
         return kernels.brute(bucket_scores, lookups, k, aggregate)
-    return _walk_then_brute(kernels, bucket_scores, lookups, inverse, k, aggregate, method)
+    batch = len(bucket_scores)
+    budget = max(int(lookups.size * _WALK_SHARE[method]), _SMALLEST_BUDGET)
+    ids = np.empty((batch, k), np.int32)
+    scores = np.empty((batch, k), np.float32)
+    done = np.zeros(batch, bool)
+
+    def walk(rows: slice) -> None:
+        best = kernels.walk(bucket_scores[rows], lookups, inverse, k, aggregate, budget)
+        ids[rows], scores[rows], done[rows] = best
+
+    probe = slice(0, batch if method == "threshold" else _PROBED_EXAMPLES)
+    walk(probe)
+    if probe.stop < batch and 2 * done[probe].sum() >= probe.stop:
+        walk(slice(probe.stop, batch))
+    if not done.all():
+        _check_range(lookups, num_buckets)
+        left = kernels.brute(bucket_scores[~done], lookups, k, aggregate)
+        ids[~done], scores[~done] = left
+    return ids, scores
 
 
 def approximate_top_k(
@@ -162,7 +182,7 @@ def approximate_top_k(
     threads: int | None = None,
     native: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Top k among the classes of the best buckets only: fast, and not exact.
+    """Returns the top k among the classes of the best buckets only: fast, and not exact.
 
     The candidates get the same scores as in ``top_k``, from their buckets of all repetitions.
     The MACH authors evaluated their largest sets with such candidates; the evaluation they
@@ -186,7 +206,8 @@ def approximate_top_k(
         ConfigError: a number below 1, k > N, shapes that do not fit, a score that is not allowed,
             or an inverse of other lookups.
     """
-    bucket_scores, lookups = _checked_scores(bucket_scores), _checked_lookups(lookups)
+    bucket_scores = _checked_scores(bucket_scores)
+    lookups = _checked_lookups(lookups)
     check_choice("aggregate", aggregate, gather_numpy.AGGREGATES)
     _check_k(k, lookups.shape[1])
     _check_same_repetitions(bucket_scores, lookups)
@@ -194,35 +215,13 @@ def approximate_top_k(
     _check_inverse(inverse, lookups.shape, num_buckets)
     for name, value in candidates._asdict().items():
         if value < 1:
-            raise ConfigError(f"an integer of at least 1 expected, found {value}", where=name)
+            raise ConfigError(f"{value} is less than 1", where=name)
     sizes = min(candidates.num_buckets, num_buckets), candidates.min_count
     kernels = _kernels(native, threads)
     return kernels.approximate(bucket_scores, lookups, inverse, k, aggregate, *sizes)
 
 
-def _walk_then_brute(kernels, bucket_scores, lookups, inverse, k, aggregate, method):
-    batch, _, num_buckets = bucket_scores.shape
-    budget = max(int(lookups.size * _WALK_SHARE[method]), _SMALLEST_BUDGET)
-    ids = np.empty((batch, k), np.int32)
-    scores = np.empty((batch, k), np.float32)
-    done = np.zeros(batch, bool)
-
-    def walk(rows):
-        found = kernels.walk(bucket_scores[rows], lookups, inverse, k, aggregate, budget)
-        ids[rows], scores[rows], done[rows] = found
-
-    probe = slice(0, batch if method == "threshold" else _PROBED_EXAMPLES)
-    walk(probe)
-    if probe.stop < batch and 2 * done[probe].sum() >= probe.stop:
-        walk(slice(probe.stop, batch))
-    if not done.all():
-        _check_range(lookups, num_buckets)
-        left = kernels.brute(bucket_scores[~done], lookups, k, aggregate)
-        ids[~done], scores[~done] = left
-    return ids, scores
-
-
-def _kernels(native, threads):
+def _kernels(native: bool | None, threads: int | None) -> Any:
     threads = thread_count(threads)
     if native and not has_native():
         raise ConfigError(
@@ -234,67 +233,72 @@ def _kernels(native, threads):
     return gather_native.Kernels(threads) if use_native else gather_numpy
 
 
-def _checked_scores(bucket_scores):
+def _checked_scores(bucket_scores: np.ndarray) -> np.ndarray:
     bucket_scores = np.ascontiguousarray(bucket_scores, np.float32)
     if bucket_scores.ndim != 3 or 0 in bucket_scores.shape[1:]:
         raise ConfigError(
-            f"shape (batch, repetitions, buckets) expected, found {bucket_scores.shape}",
+            f"the shape is {bucket_scores.shape}, not (batch, repetitions, buckets)",
             where="bucket_scores",
         )
     limit = np.finfo(np.float32).max / bucket_scores.shape[1]
     highest = bucket_scores.max(initial=-np.inf)
     if not highest < limit:  # also where it is NaN
         raise ConfigError(
-            f"scores below {limit:.3g} without NaN expected, found {highest}",
+            f"the highest score, {highest}, is NaN or not below {limit:.3g}",
             where="bucket_scores",
             fix="look for a diverged repetition, or scale the scores down",
         )
     return bucket_scores
 
 
-def _checked_lookups(lookups):
+def _checked_lookups(lookups: np.ndarray) -> np.ndarray:
     lookups = np.ascontiguousarray(lookups)
     if lookups.ndim != 2 or 0 in lookups.shape or lookups.dtype not in (np.uint16, np.int32):
         raise ConfigError(
-            "uint16 or int32 of shape (repetitions, classes) expected, "
-            f"found {lookups.dtype} of shape {lookups.shape}",
+            f"{lookups.dtype} of shape {lookups.shape} is not uint16 or int32 of shape "
+            "(repetitions, classes)",
             where="lookups",
             fix="make them with tfxc.labels.hashing.bucket_lookups",
         )
     return lookups
 
 
-def _check_range(lookups, num_buckets):
-    lowest, highest = lookups.min(), lookups.max()
+def _check_range(lookups: np.ndarray, num_buckets: int) -> None:
+    lowest = lookups.min()
+    highest = lookups.max()
     if lowest < 0 or highest >= num_buckets:
         raise ConfigError(
-            f"buckets 0..{num_buckets - 1} expected, found {lowest}..{highest}", where="lookups"
+            f"the buckets go from {lowest} to {highest}, but there are only 0 to {num_buckets - 1}",
+            where="lookups",
         )
 
 
-def _check_inverse(inverse, shape, num_buckets):
+def _check_inverse(inverse: InverseLookups, shape: tuple[int, ...], num_buckets: int) -> None:
     class_order, offsets = inverse
-    expected = (np.int32, shape, np.int64, (shape[0], num_buckets + 1))
-    found = (class_order.dtype, class_order.shape, offsets.dtype, offsets.shape)
+    right = (np.int32, shape, np.int64, (shape[0], num_buckets + 1))
+    facts = (class_order.dtype, class_order.shape, offsets.dtype, offsets.shape)
     contiguous = class_order.flags.c_contiguous and offsets.flags.c_contiguous
-    if expected != found or not contiguous:
+    if facts != right or not contiguous:
         raise ConfigError(
-            f"class_order int32 {shape} and offsets int64 {expected[3]} expected, "
-            f"found {found[0]} {found[1]} and {found[2]} {found[3]}",
+            f"class_order is {facts[0]} {facts[1]} and offsets {facts[2]} {facts[3]}, "
+            f"not int32 {right[1]} and int64 {right[3]}, contiguous",
             where="inverse",
             fix="make it from the same lookups and bucket count with invert_lookups",
         )
 
 
-def _check_same_repetitions(bucket_scores, lookups):
+def _check_same_repetitions(bucket_scores: np.ndarray, lookups: np.ndarray) -> None:
     if bucket_scores.shape[1] != len(lookups):
         raise ConfigError(
-            f"scores of {len(lookups)} repetitions expected, as the lookups have, "
-            f"found {bucket_scores.shape[1]}",
+            f"there are {bucket_scores.shape[1]} repetitions, but lookups of {len(lookups)}",
             where="bucket_scores",
         )
 
 
-def _check_k(k, num_labels):
+def _check_k(k: int, num_labels: int) -> None:
     if not 1 <= k <= num_labels:
-        raise ConfigError(f"1..{num_labels} (the number of classes) expected, found {k}", where="k")
+        raise ConfigError(
+            f"{k} is out of range, as there are {num_labels} classes",
+            where="k",
+            fix=f"give 1 to {num_labels}",
+        )

@@ -21,7 +21,7 @@ _NO_CLASS = np.iinfo(np.int32).max
 
 
 def is_built() -> bool:
-    """Whether both extension modules can be imported."""
+    """Says whether both extension modules can be imported."""
     return _gather is not None and _walk is not None
 
 
@@ -39,7 +39,10 @@ class Kernels:
         width = 4 if batch <= 8 else 16
         parts = min(self.threads, -(-lookups.shape[1] // _SMALLEST_PART))
         # Every thread scans its part of the classes for the same few examples: one table.
-        table = _cache_aligned(repetitions * num_buckets * width)
+        size = repetitions * num_buckets * width
+        memory = np.empty(size + 16, np.float32)
+        # It begins on a cache line, so that no row of 16 floats spans two.
+        table = memory[-(memory.ctypes.data // 4) % 16 :][:size]
         staged = np.empty((parts, repetitions * _gather.STAGED_LOOKUPS), np.int32)
         work = np.empty((parts, repetitions * _gather.MEDIAN_VALUES), np.float32)
         ids = np.empty((batch, k), np.int32)
@@ -47,8 +50,8 @@ class Kernels:
         for first in range(0, batch, width):
             group = bucket_scores[first : first + width]
             _gather.interleave(group, table, width, self.threads)
-            found_ids = np.full((parts, len(group), k), _NO_CLASS, np.int32)
-            found_scores = np.full(found_ids.shape, -np.inf, np.float32)
+            part_ids = np.full((parts, len(group), k), _NO_CLASS, np.int32)
+            part_scores = np.full(part_ids.shape, -np.inf, np.float32)
             _gather.scan(
                 table,
                 lookups.view(np.uint8),
@@ -56,14 +59,14 @@ class Kernels:
                 num_buckets,
                 width,
                 AGGREGATES.index(aggregate),
-                found_ids,
-                found_scores,
+                part_ids,
+                part_scores,
                 staged,
                 work,
             )
             rows = slice(first, first + len(group))
             ids[rows], scores[rows] = sorted_best(
-                np.concatenate(found_ids, axis=1), np.concatenate(found_scores, axis=1), k
+                np.concatenate(part_ids, axis=1), np.concatenate(part_scores, axis=1), k
             )
         return ids, scores
 
@@ -122,7 +125,8 @@ class Kernels:
             ConfigError: the inverse or the lookups hold numbers out of range.
         """
         batch, repetitions, _ = bucket_scores.shape
-        threads, num_labels = max(1, min(self.threads, batch)), lookups.shape[1]
+        threads = max(1, min(self.threads, batch))
+        num_labels = lookups.shape[1]
         ids = np.full((batch, k), _NO_CLASS, np.int32)
         scores = np.full((batch, k), -np.inf, np.float32)
         state = np.zeros(batch, np.uint8)
@@ -148,16 +152,10 @@ class Kernels:
         return np.where(ids == _NO_CLASS, np.int32(-1), ids), scores
 
 
-def _check_state(state):
+def _check_state(state: np.ndarray) -> None:
     if (state == _walk.BROKEN_INVERSE).any():
         raise ConfigError(
-            "an inverse of these lookups expected, found numbers out of range",
+            "it holds numbers out of range",
             where="inverse",
             fix="make it from the same lookups and bucket count with invert_lookups",
         )
-
-
-def _cache_aligned(size):
-    """A float32 array that begins on a cache line, so that no row of 16 floats spans two."""
-    memory = np.empty(size + 16, np.float32)
-    return memory[-(memory.ctypes.data // 4) % 16 :][:size]
