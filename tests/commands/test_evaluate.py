@@ -261,7 +261,7 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
         (["--data", "{folder}/texts.jsonl"], "texts.jsonl: the examples have no features, but"),
         (["--data", "{folder}/wide.txt"], "wide.txt: these are 66 sparse features"),
         (["--data", "{folder}/wide.txt", "--reader", "svmligth"], "did you mean 'svmlight'"),
-        (["--data", "{folder}/wide.txt", "--reader-option", "x=1"], "unknown option 'x'"),
+        (["--data", "{folder}/wide.txt", "--reader-option", "x=1"], "has no argument 'x'"),
         (["--run", "{folder}"], "this is not a run folder"),
         (["--run", "{folder}/none"], "this is not a run folder"),
         (["--run", "{folder}/untrained"], "this run has no trained weights yet"),

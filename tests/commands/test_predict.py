@@ -240,7 +240,7 @@ def test_reader_options(text_run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         predict.main([*arguments, "--reader-option", "text_field"])
     assert "'text_field' is not KEY=VALUE" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="unknown option 'body'"):
+    with pytest.raises(ConfigError, match="has no argument 'body'"):
         predict.main([*arguments, "--reader-option", "body=1"])
     with pytest.raises(DataError, match="no such file"):
         predict.main(["--run", str(text_run), str(tmp_path / "missing.jsonl")])

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
 
 from tfxc.core import declared, registry
 from tfxc.core.declared import (
@@ -57,6 +57,8 @@ INFINITE = (math.inf, -math.inf, math.nan)
         ),
         (Mapping[str, Positive], [{}, {"a": 1}], [{"a": 0}, {1: 1}, [], "a"]),
         (str | Sequence[str], ["ab", ["a"]], [["a", 1], 1, None]),
+        (Annotated[Sequence[Count], Len(2, 2)], [[1, 2], (3, 4)], [[1], [1, 2, 3], [0, 1], 12]),
+        (Annotated[str, MinLen(1)] | None, ["a", None], ["", 1, ["a"]]),
         (Any, [None, 1, "a"], []),
     ],
 )
@@ -85,6 +87,12 @@ def test_what_is_accepted(annotation, good, bad):
             Annotated[Sequence[float], MinLen(1)],
             "a list of at least one item, each item a number",
         ),
+        (
+            Annotated[Sequence[Count], Len(2, 2)],
+            "a list of 2 items, each item an integer of at least 1",
+        ),
+        (Annotated[str, MinLen(1)] | None, "a text that is not empty"),
+        (str | Path, "a text or a path"),
         (dict[str, Any], "a section"),
         (np.ndarray | None, "an array"),
         (Declared, "a Declared"),

@@ -95,9 +95,7 @@ def test_images_and_their_names(tmp_path, monkeypatch, images):
         Chunk(labels=labels[part], images=images[part], names=names[part])
         for part in (slice(0, 3), slice(3, 6))
     ]
-    monkeypatch.setattr(
-        "tfxc.data.held_out.open_reader", lambda path, name, **options: Chunks(*halves)
-    )
+    monkeypatch.setattr("tfxc.data.held_out.open_reader", lambda *given, **options: Chunks(*halves))
     settings = settings_of(tmp_path, dev_share=0.34)
     seen = {}
     for split in ("train", "dev"):

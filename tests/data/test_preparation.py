@@ -292,7 +292,9 @@ def test_built_in_set_is_described_by_its_fingerprint(tmp_path, monkeypatch):
 
     opened = []
     monkeypatch.setattr(
-        held_out, "open_reader", lambda path, **options: opened.append(options) or BuiltIn()
+        held_out,
+        "open_reader",
+        lambda *given, **options: opened.append((given, options)) or BuiltIn(),
     )
     settings = DataSettings(
         name="toy", train="builtin:toy", dev="builtin:toy", text_features=TFIDF,
@@ -300,7 +302,7 @@ def test_built_in_set_is_described_by_its_fingerprint(tmp_path, monkeypatch):
     )  # fmt: skip
     source = prepare(settings, tmp_path / "out").sources["train"]
     assert (source.path, source.fingerprint, source.sha256) == ("builtin:toy", "feed", None)
-    expected = {"name": None, "longest_line": 1 << 24, "jobs": 1, "split": "dev"}
+    expected = (("builtin:toy", None, 1 << 24), {"jobs": 1, "split": "dev"})
     assert opened[-1] == expected != opened[0]
     refuse_changed_sources(Manifest.load(tmp_path / "out"), tmp_path / "out")
 

@@ -159,7 +159,7 @@ BAD_CONFIGS = {
         {"training": {"early_stopping": {"metric": "P@2"}}}, "unknown metric 'P@2'"),
     "texts expected": ({"data": TEXTS}, "the examples have no texts, but features"),
     "an unknown reader option": (
-        {"data": {"reader_options": {"colour": 1}}}, "unknown option 'colour'"),
+        {"data": {"reader_options": {"colour": 1}}}, "data.reader_options.colour: reader "),
 }  # fmt: skip
 
 

@@ -166,7 +166,7 @@ def test_the_limit_is_a_setting(tmp_path):
         prepare(DataSettings(**settings, max_line_bytes=99), tmp_path / "p", jobs=1)
     assert prepare(DataSettings(**settings), tmp_path / "p", jobs=1).num_labels == 1
     with pytest.raises(ConfigError, match=r"data\.max_line_bytes: does not apply to ImageFolder"):
-        open_reader(tmp_path, "image_folder", longest_line=99)
+        open_reader(tmp_path, "image_folder", 99)
     with pytest.raises(ConfigError, match="max_line_bytes"):
         open_reader(path, max_line_bytes=0)
 

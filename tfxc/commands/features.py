@@ -57,7 +57,7 @@ def _extract(options: argparse.Namespace) -> None:
     from tfxc.labels.vocabulary import LabelVocabulary
 
     reader_options = dict(options.reader_option)
-    reader = open_reader(staged(options.data, "DATA"), name=options.reader, **reader_options)
+    reader = open_reader(staged(options.data, "DATA"), options.reader, **reader_options)
     encoder: SavedModelEncoder | RunEncoder
     if options.saved_model:
         encoder = SavedModelEncoder(

@@ -201,9 +201,7 @@ def _compare_pairs(
         pairs = open_pairs(options.pairs, images=options.images, embeddings=embeddings, names=names)
     else:
         pairs = pairs_of_reader(
-            open_reader(
-                options.pairs_from_labels, name=options.reader, **dict(options.reader_option)
-            ),
+            open_reader(options.pairs_from_labels, options.reader, **dict(options.reader_option)),
             options.num_pairs or 6000,
             options.seed or 0,
             options.folds or 10,

@@ -12,7 +12,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -250,8 +250,14 @@ def _bounded(annotation: Any, marks: Sequence[Any]) -> str:
     ends = {key: getattr(mark, key) for mark in flat for key in _ENDS if hasattr(mark, key)}
     low, high = ends.get("ge", ends.get("gt")), ends.get("le", ends.get("lt"))
     noun = describe(annotation)
-    if "min_length" in ends and ends["min_length"] == 1 and noun.startswith("a list"):
-        return noun.replace("a list", "a list of at least one item", 1)
+    shortest = ends.get("min_length")
+    if noun.startswith("a list") and shortest is not None:
+        if shortest == ends.get("max_length"):
+            return noun.replace("a list", f"a list of {shortest} items", 1)
+        if shortest == 1:
+            return noun.replace("a list", "a list of at least one item", 1)
+    if noun == "a text" and shortest == 1:
+        return "a text that is not empty"
     if low is None and high is None:
         return noun
     if high is None or high >= 2**63:
@@ -267,7 +273,7 @@ def _bounded(annotation: Any, marks: Sequence[Any]) -> str:
     )
 
 
-_ENDS = ("ge", "gt", "le", "lt", "min_length")
+_ENDS = ("ge", "gt", "le", "lt", "min_length", "max_length")
 
 
 def checked(target: _Target) -> _Target:
@@ -394,6 +400,7 @@ def check_section(
     where: str,
     what: str,
     others: Iterable[str] = (),
+    excluded: Collection[str] = (),
 ) -> None:
     """Checks a config's section against the function or class that it is for.
 
@@ -403,6 +410,7 @@ def check_section(
         where: config key of the section, for messages.
         what: what the section configures, for messages, e.g. ``"head 'mach'"``.
         others: keys that something else has checked.
+        excluded: arguments that the section does not set.
 
     Raises:
         ConfigError: an unknown key, one that depends on the data, a value that is refused, or an
@@ -412,6 +420,7 @@ def check_section(
         >>> check_section(check_k, {"k": 3, "most": 5}, "limits", "the limits")
     """
     arguments = arguments_of(factory)
+    arguments = {name: said for name, said in arguments.items() if name not in excluded}
     known = [name for name, argument in arguments.items() if not argument.from_data]
     others = list(others)
     for key, value in section.items():

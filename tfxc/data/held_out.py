@@ -68,8 +68,8 @@ def _split_of(settings: "DataSettings", split: str) -> Any:
     options = {**settings.reader_options, **split_options.get(name, {})}
     reader = open_reader(
         local_copy(settings.sources()[name]),
-        name=settings.reader,
-        longest_line=settings.max_line_bytes,
+        settings.reader,
+        settings.max_line_bytes,
         **options,
     )
     if share is None:

@@ -427,5 +427,5 @@ def reader_of_file(
         longest = data.max_line_bytes
         arguments = options_of_file(data, path)
     arguments = {**arguments, **(options or {})}
-    reader = open_reader(path, name=name, longest_line=longest, **arguments)
+    reader = open_reader(path, name, longest, **arguments)
     return with_features(reader, features, loaded.input_kind)

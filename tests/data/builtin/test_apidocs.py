@@ -175,7 +175,7 @@ def test_never_imports(package, tmp_path):
 
 
 def test_errors(tmp_path):
-    with pytest.raises(ConfigError, match="there is no split 'trn', only train, dev, test"):
+    with pytest.raises(ConfigError, match="split: must be one of train, dev, test, not 'trn'"):
         ApiDocs("trn", cache_folder=tmp_path)
     with pytest.raises(ConfigError, match="packages: package 'no_such_one' is not installed"):
         ApiDocs("train", ["no_such_one"], tmp_path)

@@ -181,11 +181,11 @@ def test_cache_and_fingerprint(cache, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "trn"}, "split: it is 'trn' instead of one of train, dev, test"),
-        ({"classes": "some"}, "classes: it is 'some' instead of one of all, seen, unseen"),
-        ({"variants": 0}, "variants: it is 0 instead of an integer from 1 to 1000"),
-        ({"image_size": 7}, "image_size: it is 7 instead of an integer from 8"),
-        ({"min_faces": 13}, "min_faces: it is 13 instead of an integer from 1 to 12"),
+        ({"split": "trn"}, "split: must be one of train, dev, test, not 'trn'"),
+        ({"classes": "some"}, "classes: must be one of all, seen, unseen, not 'some'"),
+        ({"variants": 0}, "variants: must be an integer from 1 to 1000, not 0"),
+        ({"image_size": 7}, "image_size: must be an integer from 8 to 512, not 7"),
+        ({"min_faces": 13}, "min_faces: must be an integer from 1 to 12, not 13"),
         (
             {"characters": "\u2d4e"},
             "none of the characters is in 4 typefaces",

@@ -165,13 +165,13 @@ def test_image_files_are_decoded_to_the_images():
     ("options", "problem"),
     [
         ({"shape": "amazon670"}, r"unknown shape 'amazon670', did you mean 'amazon670k'"),
-        ({"split": "tst"}, "there is no split 'tst', only train, dev, test"),
+        ({"split": "tst"}, "split: must be one of train, dev, test, not 'tst'"),
         ({"split": "dev"}, "shape 'amazon670k' has no split 'dev'. Choose one of: train, test"),
-        ({"share": 0}, "share: it is 0 instead of a number above 0 and at most 1"),
+        ({"share": 0}, r"share: must be a number in \(0, 1\], not 0"),
         ({"form": "images"}, "shape 'amazon670k' has no form 'images', only features, texts, both"),
-        ({"labels": 1}, "labels: it is 1 instead of an integer of at least 2"),
-        ({"examples": 2.5}, "examples: it is 2.5 instead of an integer of at least 1"),
-        ({"seed": -1}, "seed: it is -1 instead of an integer of at least 0"),
+        ({"labels": 1}, "labels: must be an integer of at least 2, not 1"),
+        ({"examples": 2.5}, "examples: must be an integer of at least 1, not 2.5"),
+        ({"seed": -1}, "seed: must be an integer of at least 0, not -1"),
     ],
 )
 def test_bad_options(options, problem):

@@ -154,7 +154,7 @@ class TestCifar(ReaderContract):
 
     def test_bad_options(self, tmp_path):
         path = self.write_sample(tmp_path)
-        with pytest.raises(ConfigError, match="split: this set has no 'dev'"):
+        with pytest.raises(ConfigError, match="split: must be one of train, test, not 'dev'"):
             open_reader(path, split="dev")
         with pytest.raises(ConfigError, match="labels: this set has no 'coarse'"):
             open_reader(path, labels="coarse")

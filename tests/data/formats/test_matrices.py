@@ -196,7 +196,7 @@ class TestPecos(ReaderContract):
         split = "{split}{split}/X.npz"  # "..", once the split is in it
         with pytest.raises(ConfigError, match=r"features: .* is not a file inside"):
             open_reader(folder, features=split, split=".", labelled=False)
-        for outside in ("../X.npz", str(folder / "X.trn.npz"), 3):
+        for outside in ("../X.npz", str(folder / "X.trn.npz")):
             with pytest.raises(ConfigError, match=r"features: .* is not a file inside .*data"):
                 open_reader(folder, features=outside)
 

@@ -1,5 +1,6 @@
 """Choosing the format."""
 
+import math
 import re
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 from tests.source_tree import ROOT
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats import detect_format, open_reader
+from tfxc.data.formats import detect_format, open_reader, open_unlabelled
+from tfxc.data.inspection.contents import options_of
 
 DOCUMENT = ROOT / "docs" / "data.md"
 
@@ -151,10 +153,45 @@ def test_unknown_names():
         open_reader("a", "json")
     with pytest.raises(ConfigError, match=r"unknown built-in data set 'apidoc'.*'apidocs'"):
         open_reader("builtin:apidoc")
-    with pytest.raises(ConfigError, match=r"unknown option 'spilt' of ApiDocs.*'split'"):
+    with pytest.raises(ConfigError, match=r"'builtin:apidocs' has no argument 'spilt'.*'split'"):
         open_reader("builtin:apidocs", spilt="dev")
     with pytest.raises(DataError, match="no such file"):
         open_reader("absent.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "problem"),
+    [
+        ("a.csv", "quotes", 1, "must be true or false, not 1"),
+        ("a.csv", "max_line_bytes", math.inf, "must be an integer of at least 1, not inf"),
+        ("a.csv", "delimiter", ";;", "';;' cannot separate cells"),
+        ("a.csv", "labels_field", [], "must be a text or a list of at least one item"),
+        ("a.csv", "label_separator", "", "must be a text that is not empty, not ''"),
+        ("a.jsonl", "text_feild", "x", "reader 'jsonl' has no argument 'text_feild', did you mean"),
+        ("a.svm", "num_features", math.nan, "must be an integer of at least 1, not nan"),
+        ("a.svm", "zero_based", "yes", "must be true or false or 'auto', not 'yes'"),
+        ("a.npz", "labelled", "no", "must be true or false, not 'no'"),
+        # Not names of what opens the reader.
+        ("a.csv", "path", "b.csv", "reader 'delimited' has no argument 'path'"),
+        ("a.csv", "name", "jsonl", "reader 'delimited' has no argument 'name'"),
+        ("a.csv", "longest_line", 3, "reader 'delimited' has no argument 'longest_line'"),
+        ("builtin:synthetic", "share", math.nan, "must be a number in (0, 1], not nan"),
+        ("builtin:synthetic", "forms", "texts", "'builtin:synthetic' has no argument 'forms', did"),
+    ],
+)
+def test_options_are_refused_before_the_file_is_read(tmp_path, name, option, value, problem):
+    path = name if name.startswith("builtin:") else tmp_path / name
+    if path != name:
+        path.write_text("nothing that could be read")
+    pattern = rf"^data\.reader_options\.{option}: .*{re.escape(problem)}"
+    with pytest.raises(ConfigError, match=pattern):
+        open_reader(path, **{option: value})
+    if path != name:
+        with pytest.raises(ConfigError, match=pattern):
+            options_of(path, given={option: value})
+        if option not in ("labels_field", "label_separator"):  # without labels, there are none
+            with pytest.raises(ConfigError, match=pattern):
+                open_unlabelled(path, "text", options={option: value})
 
 
 def test_tables_need_a_package(tmp_path, monkeypatch):

@@ -81,10 +81,10 @@ def test_options_of_a_reader_outside(tmp_path):
     (tmp_path / "a").write_text("one two|x\n")
     (chunk,) = open_reader(tmp_path / "a", NAME).chunks()
     assert (chunk.texts, chunk.labels) == (["x"], [["one", "two"]])
-    with pytest.raises(ConfigError, match=r"unknown option 'sep' of TextsAndLabels.*'separator'"):
+    with pytest.raises(ConfigError, match=r"TextsAndLabels' has no argument 'sep'.*'separator'"):
         open_reader(tmp_path / "a", NAME, sep="#")
     with pytest.raises(ConfigError, match="does not apply to TextsAndLabels, which reads no lines"):
-        open_reader(tmp_path / "a", NAME, longest_line=100)
+        open_reader(tmp_path / "a", NAME, 100)
 
 
 @pytest.mark.parametrize(

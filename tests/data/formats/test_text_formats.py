@@ -269,7 +269,7 @@ def test_a_table_without_a_header(tmp_path):
     options = {"columns": ["text", "label"]}
     chunk = concatenated(open_reader(tmp_path / "a.csv", **options).chunks())
     assert (chunk.texts, chunk.labels) == (["a text", "another"], [["x"], ["y"]])
-    with pytest.raises(ConfigError, match="columns: 'text' is not a list of names"):
+    with pytest.raises(ConfigError, match="columns: must be a list, each item a text, not 'text'"):
         open_reader(tmp_path / "a.csv", columns="text")
 
 

@@ -5,13 +5,12 @@ recognised, is written on its class (``tfxc.data.formats.base.Reader``). A reade
 named ``"module:Class"``.
 """
 
-import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfxc.core import registry
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core import declared, registry
+from tfxc.core.errors import ConfigError, DataError, inside
 from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
 from tfxc.core.storage.compression import decompressed, ending_of
 from tfxc.core.storage.reading import existing_file
@@ -20,15 +19,28 @@ from tfxc.data.formats.base import Reader
 from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.source_files import BUILTIN, is_builtin, options_of_file
 
-__all__ = ["check_options", "detect_format", "open_like", "open_reader", "open_unlabelled"]
+__all__ = [
+    "OPTIONS",
+    "check_options",
+    "detect_format",
+    "open_like",
+    "open_reader",
+    "open_unlabelled",
+]
 
 _KIND = "reader"
+#: The config's section of a reader's options, for messages.
+OPTIONS = "data.reader_options"
 #: The package of the data sets that come with tfxc.
 BUILTIN_PACKAGE = "tfxc.data.builtin"
 
 
 def open_reader(
-    path: str | Path, name: str | None = None, *, longest_line: int = MAX_LINE_BYTES, **options: Any
+    path: str | Path,
+    name: str | None = None,
+    longest_line: int = MAX_LINE_BYTES,
+    /,
+    **options: Any,
 ) -> Reader:
     """Opens a data file, a data folder or a built-in data set.
 
@@ -45,8 +57,8 @@ def open_reader(
         A ``Reader``.
 
     Raises:
-        ConfigError: an unknown format or option, a format without labels, or ``longest_line`` for
-            a format without lines.
+        ConfigError: an unknown format, an unknown option or one that the reader refuses, a format
+            without labels, or ``longest_line`` for a format without lines.
         DataError: the file is missing, or its name does not show its format.
 
     Example:
@@ -55,7 +67,6 @@ def open_reader(
         ...     print(len(chunk), chunk.texts[0], chunk.labels[0])
     """
     path = _local(path)
-    arguments: list[str | Path] = []
     if is_builtin(path):
         builtin = str(path).removeprefix(BUILTIN)
         modules = registry.modules(BUILTIN_PACKAGE, _KIND)
@@ -65,6 +76,8 @@ def open_reader(
                 fix=f"choose one of: {', '.join(sorted(modules))}",
             )
         reader_class = registry.class_in(modules[builtin], Reader)
+        name = str(path)
+        arguments: list[str | Path] = []
     else:
         name = name or detect_format(path)
         reader_class = registry.get(_KIND, name)
@@ -74,9 +87,8 @@ def open_reader(
                 where=path,
                 fix=f"choose one of: {', '.join(_readers(None))}",
             )
-        arguments.append(path)
-    known = _options(reader_class)
-    if "max_line_bytes" in known:
+        arguments = [path]
+    if "max_line_bytes" in declared.arguments_of(reader_class):
         options.setdefault("max_line_bytes", longest_line)
     elif longest_line != MAX_LINE_BYTES:
         raise ConfigError(
@@ -84,8 +96,9 @@ def open_reader(
             where="data.max_line_bytes",
             fix="remove it",
         )
-    check_options(reader_class, options, path, known)
-    return reader_class(*arguments, **options)
+    check_options(reader_class, options, name)
+    with inside(OPTIONS, options):
+        return reader_class(*arguments, **options)
 
 
 def open_unlabelled(
@@ -108,7 +121,7 @@ def open_unlabelled(
         defaults: options that are used where the reader has such ones.
 
     Raises:
-        ConfigError: an unknown format or option.
+        ConfigError: an unknown format, an unknown option or one that the reader refuses.
         DataError: no such file, or its format cannot be recognised.
 
     Example:
@@ -119,15 +132,17 @@ def open_unlabelled(
     path = _local(path)
     if is_builtin(path):
         return open_reader(path, **options)
-    reader_class = registry.get(_KIND, reader or detect_format(path, input_kind))
-    known = _options(reader_class)
-    usable = {key: value for key, value in (defaults or {}).items() if key in known}
+    name = reader or detect_format(path, input_kind)
+    reader_class = registry.get(_KIND, name)
+    known = declared.arguments_of(reader_class).keys()
+    excluded = reader_class.label_options if "labelled" in known else ()
+    check_options(reader_class, options, name, excluded)
+    usable = known - {"path", *excluded}
+    options = {key: value for key, value in (defaults or {}).items() if key in usable} | options
     if "labelled" in known:
-        known = [name for name in known if name not in reader_class.label_options]
-        usable = {key: value for key, value in usable.items() if key in known}
-        usable["labelled"] = False
-    check_options(reader_class, options, path, known)
-    return reader_class(path, **{**usable, **options})
+        options.setdefault("labelled", False)
+    with inside(OPTIONS, options):
+        return reader_class(path, **options)
 
 
 def open_like(
@@ -140,7 +155,7 @@ def open_like(
     """Opens a file of unlabelled examples in a training file's format, where it looks the same.
 
     Args:
-        path, takes, reader, options: see ``open_unlabelled``.
+        path, input_kind, reader, options: see ``open_unlabelled``.
         data: section ``data`` of the config; its reader counts where ``path`` ends as its training
             file does, its options where the format has such ones.
     """
@@ -220,33 +235,22 @@ def _readers(input_kind: str | None) -> dict[str, type[Reader]]:
     return {name: reader for name, reader in readers.items() if input_kind or reader.has_labels}
 
 
-def _options(reader_class: type[Reader]) -> list[str]:
-    return [name for name in inspect.signature(reader_class).parameters if name != "path"]
-
-
 def check_options(
     reader_class: type[Reader],
-    options: Iterable[str],
-    path: str | Path,
-    known: list[str] | None = None,
+    options: Mapping[str, Any],
+    name: str,
+    excluded: Collection[str] = (),
 ) -> None:
-    """Refuses options that a reader has not.
+    """Refuses options that a reader has not, and values that are not as it declares.
 
     Args:
         reader_class: the class of the reader.
-        options: names of options.
-        path: the file, for the message.
-        known: names of those that apply; None = all that the reader has.
+        options: its options.
+        name: of the reader, for messages.
+        excluded: options that do not apply.
 
     Raises:
         ConfigError: naming the option.
     """
-    known = _options(reader_class) if known is None else known
-    for option in options:
-        if option not in known:
-            raise ConfigError(
-                f"unknown option {option!r} of {reader_class.__name__}"
-                f"{registry.nearest(option, known)}",
-                where=path,
-                fix=f"use one of: {', '.join(known)}" if known else "remove it",
-            )
+    what = f"reader {name!r}"
+    declared.check_section(reader_class, options, OPTIONS, what, excluded=("path", *excluded))

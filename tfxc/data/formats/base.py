@@ -6,16 +6,18 @@ import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
+from annotated_types import MinLen
 
+from tfxc.core.declared import Count, Declared
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import NOTES
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.reading import existing_file
 from tfxc.data.chunk import Chunk
-from tfxc.data.parsing.column_guess import Wanted
+from tfxc.data.parsing.column_guess import Columns, Wanted
 from tfxc.data.parsing.lines import BLOCK_BYTES, Lines
 from tfxc.data.parsing.path_probe import PathProbe
 
@@ -24,6 +26,11 @@ T = TypeVar("T")
 # The signs that cp1252 has and Latin-1 has not, read as Latin-1; characters shown around one.
 _CONTROLS = re.compile("[\x80-\x9f]")
 _SHOWN = 12
+#: Options ``labels_field`` and ``label_separator`` of a format with columns.
+LabelsField = str | Annotated[Sequence[str], MinLen(1)]
+LabelSeparator = Annotated[str, MinLen(1)]
+#: Option ``split`` of the data sets that come with tfxc.
+Split = Literal["train", "dev", "test"]
 #: No options.
 NONE_GIVEN: Mapping[str, Any] = types.MappingProxyType({})
 
@@ -42,13 +49,13 @@ class Table(NamedTuple):
     types: Sequence[Any] | None = None
 
 
-class Reader(abc.ABC):
+class Reader(Declared, abc.ABC):
     """A data file as a stream of chunks.
 
     A format is a file of this folder with one class derived from this one; the file's name is the
     format's. The class says how its files are recognised, the constructor's arguments after
-    ``path`` are its options. One that has the option ``labelled`` reads files without labels as
-    well, with ``labelled=False``.
+    ``path`` are its options, which their annotations check. What options of the same name mean in
+    several formats is said here.
 
     Attributes:
         suffixes: endings of the names of its files.
@@ -68,12 +75,20 @@ class Reader(abc.ABC):
 
     Args:
         path: the file or folder to read.
+        labelled: if False, yields the examples without labels, which are optional.
         max_line_bytes: longest line of a text format; longer ones are refused.
-        encoding: of the lines of a format that has this option; None = UTF-8.
+        encoding: of its text, a name that Python knows, such as cp1252; a byte order mark at its
+            beginning comes first. None = UTF-8, and messages do not name this option.
+        text_field: column of the texts; None = ``text`` or ``sentence``.
+        labels_field: column of the labels; None = ``labels`` or ``label``. A list names columns of
+            0 and 1, or of truth values, that are a label each.
+        label_separator: what separates the labels within their cell, e.g. ``";"``; ``"[]"`` = the
+            cell is a list such as ``['law', 'health']``; None = it is one label.
+        id_field: column of the examples' names, which answers can repeat; None = none.
 
     Raises:
-        ConfigError: ``max_line_bytes`` is not an integer of at least 1, or there is no such
-            ``encoding``.
+        ConfigError: an option is not as its annotation says, Python knows no such ``encoding``, or
+            ``labels_field`` names a column twice.
         DataError: there is nothing at ``path``.
     """
 
@@ -149,16 +164,10 @@ class Reader(abc.ABC):
     def __init__(
         self,
         path: str | Path,
-        max_line_bytes: int = MAX_LINE_BYTES,
+        max_line_bytes: Count = MAX_LINE_BYTES,
         encoding: str | None = None,
     ) -> None:
         self.path = Path(path)
-        if type(max_line_bytes) is not int or max_line_bytes < 1:
-            raise ConfigError(
-                f"{max_line_bytes!r} is not an integer of at least 1",
-                where="max_line_bytes",
-                fix="give a number of bytes",
-            )
         if not self.path.is_dir():
             existing_file(self.path)
         self.total_bytes = self.path.stat().st_size if self.path.is_file() else None
@@ -299,6 +308,17 @@ def warn_once(message: str) -> None:
         >>> warn_once("a.csv: example 3 has a control character")     # doctest: +SKIP
     """
     NOTES.warning(message)
+
+
+def column_options(columns: Columns) -> dict[str, Any]:
+    """The options that say where texts and labels are, of a format with columns.
+
+    Example:
+        >>> column_options(Columns("body", "tags", ";"))
+        {'text_field': 'body', 'labels_field': 'tags', 'label_separator': ';'}
+    """
+    options = {"text_field": columns.text, "labels_field": columns.labels}
+    return options | ({"label_separator": columns.separator} if columns.separator else {})
 
 
 def split_error(folder: Path, splits: Sequence[str], split: str | None) -> DataError:

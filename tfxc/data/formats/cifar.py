@@ -8,7 +8,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -71,7 +71,7 @@ class Cifar(PixelReader):
         labels: ``"fine"`` or, in CIFAR-100 only, ``"coarse"``.
 
     Raises:
-        ConfigError: an unknown split or labelling.
+        ConfigError: CIFAR-10 has no ``"coarse"`` labels.
         DataError: a file is missing, truncated, damaged or of another shape, a label has no name.
 
     Source: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009;
@@ -97,7 +97,13 @@ class Cifar(PixelReader):
     def splits_of(cls, path: Path) -> list[str]:
         return ["train", "test"]
 
-    def __init__(self, path: str | Path, *, split: str = "train", labels: str = "fine") -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        split: Literal["train", "test"] = "train",
+        labels: Literal["fine", "coarse"] = "fine",
+    ) -> None:
         super().__init__(path)
         self._files = _files_of(self.path)
         marker = next((name for name in _LAYOUTS if name in self._files), None)
@@ -109,16 +115,12 @@ class Cifar(PixelReader):
                 fix="give the archive or the folder it unpacks to",
             )
         self._layout = _LAYOUTS[marker]
-        for value, choices, option in (
-            (split, self._layout.files, "split"),
-            (labels, self._layout.labels, "labels"),
-        ):
-            if value not in choices:
-                raise ConfigError(
-                    f"this set has no {value!r}",
-                    where=option,
-                    fix=f"choose one of: {', '.join(choices)}",
-                )
+        if labels not in self._layout.labels:
+            raise ConfigError(
+                f"this set has no {labels!r}",
+                where="labels",
+                fix=f"choose one of: {', '.join(self._layout.labels)}",
+            )
         suffix = ".bin" if self._layout.label_bytes else ""
         self._batches = [f"{name}{suffix}" for name in self._layout.files[split]]
         names_file, names_key, self._labels_key = self._layout.labels[labels]

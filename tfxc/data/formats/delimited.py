@@ -9,9 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.base import NONE_GIVEN, Table, TextReader
+from tfxc.data.formats.base import (
+    NONE_GIVEN,
+    LabelSeparator,
+    LabelsField,
+    Table,
+    TextReader,
+    column_options,
+)
 from tfxc.data.parsing.column_guess import (
     TEXT_FIELDS,
     Columns,
@@ -48,12 +56,6 @@ class Delimited(TextReader):
 
     Args:
         path: ``.csv`` or ``.tsv`` file, perhaps compressed.
-        text_field: column of the texts; None = ``text`` or ``sentence``.
-        labels_field: column of the labels; None = ``labels`` or ``label``. A list names columns of
-            0 and 1 that are a label each.
-        id_field: column of the examples' names, which answers can repeat; None = none.
-        label_separator: what separates the labels within their cell, e.g. ``";"``; ``"[]"`` = the
-            cell is a list such as ``['law', 'health']``; None = it is one label.
         delimiter: what separates the cells; None = a tab in ``.tsv`` files, else a comma.
         quotes: whether ``"`` quotes; False takes it as an ordinary character.
         escape: character behind which a quote, a delimiter, a line break and itself are ordinary
@@ -61,14 +63,11 @@ class Delimited(TextReader):
             None = a quote in a quoted cell is doubled.
         columns: names of all columns of a file whose first line is an example already; None = the
             first line names them.
-        labelled: if False, yields the texts without labels, which are optional.
         max_line_bytes: longest line, and longest cell of several lines.
-        encoding: of the file, a name that Python knows, such as cp1252; a byte order mark at its
-            beginning comes first.
 
     Raises:
-        ConfigError: ``label_separator`` or ``delimiter`` is not a proper separator, ``columns``
-            no list of names, ``labels_field`` a list that names no column or one twice.
+        ConfigError: ``delimiter`` or ``escape`` is no single character, or one that means something
+            else.
         DataError: naming file and line: a column is missing, a line has another number of cells,
             a quote is not closed, a cell of labels is no list where one is expected, a label name
             holds a line break, the text is not in its ``encoding``.
@@ -87,16 +86,16 @@ class Delimited(TextReader):
         path: str | Path,
         *,
         text_field: str | None = None,
-        labels_field: str | Sequence[str] | None = None,
+        labels_field: LabelsField | None = None,
         id_field: str | None = None,
-        label_separator: str | None = None,
+        label_separator: LabelSeparator | None = None,
         delimiter: str | None = None,
         quotes: bool = True,
         escape: str | None = None,
         columns: Sequence[str] | None = None,
         labelled: bool = True,
-        max_line_bytes: int = MAX_LINE_BYTES,
-        encoding: str = UTF_8,
+        max_line_bytes: Count = MAX_LINE_BYTES,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         self._row_labels = RowLabels(labels_field, label_separator)
@@ -124,14 +123,6 @@ class Delimited(TextReader):
         self.delimiter = delimiter
         self.quotes = quotes
         self.escape = escape
-        if columns is not None and (
-            isinstance(columns, str) or not all(isinstance(name, str) for name in columns)
-        ):
-            raise ConfigError(
-                f"{columns!r} is not a list of names",
-                where="columns",
-                fix="list the names of all columns",
-            )
         self.columns = columns
         self._labelled = labelled
 
@@ -170,8 +161,7 @@ class Delimited(TextReader):
                         where=where,
                         fix="rename all but one of them",
                     )
-        options |= {"text_field": columns.text, "labels_field": columns.labels}
-        return options | ({"label_separator": columns.separator} if columns.separator else {})
+        return options | column_options(columns)
 
     def table(self) -> Table:
         rows = (row for _, row in self._rows())

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
@@ -23,9 +24,6 @@ class FastTextLines(TextReader):
         prefix: what a label begins with.
         labelled: if False, yields the texts without labels, which are optional; a blank line is an
             empty text then.
-        max_line_bytes: longest line.
-        encoding: of the file, a name that Python knows, such as cp1252; a byte order mark at its
-            beginning comes first.
 
     Raises:
         ConfigError: ``prefix`` is empty or holds white space.
@@ -57,11 +55,11 @@ class FastTextLines(TextReader):
         *,
         prefix: str = _PREFIX,
         labelled: bool = True,
-        max_line_bytes: int = MAX_LINE_BYTES,
-        encoding: str = UTF_8,
+        max_line_bytes: Count = MAX_LINE_BYTES,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
-        if not isinstance(prefix, str) or not prefix or prefix.split() != [prefix]:
+        if prefix.split() != [prefix]:
             raise ConfigError(
                 f"{prefix!r} is not a word",
                 where="prefix",

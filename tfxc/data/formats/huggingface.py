@@ -25,11 +25,7 @@ class SavedDataset(Parquet):
 
     Args:
         path: folder with ``state.json``, or with ``dataset_dict.json`` and a folder per split.
-        text_field: column of the texts; None = ``text`` or ``sentence``.
-        labels_field: column of the labels; None = ``labels`` or ``label``.
-        label_separator: what separates the labels in a column of texts; None = the text is one.
         split: of a ``DatasetDict``: name of the split.
-        labelled: if False, yields the texts without labels, which are optional.
 
     Raises:
         DataError: as ``Parquet``; or the folder is not as ``save_to_disk`` writes it, or holds a

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Len
 
+from tfxc.core.declared import Count, Natural
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import PixelReader
@@ -33,10 +35,9 @@ class ImageArrays(PixelReader):
         classes: [first, last): only the images of these label ids, which then count from 0.
         class_names: JSON file with the list of the names of all label ids; relative to the folder
             of ``path``. The labels come as names then.
-        labelled: if False, yields the images without labels, which are optional.
 
     Raises:
-        ConfigError: an option is malformed.
+        ConfigError: ``classes`` does not ascend, or options of labels are given without labels.
         DataError: the file is damaged, an array is missing or of another shape or type, a label
             is negative or has no name.
 
@@ -60,24 +61,18 @@ class ImageArrays(PixelReader):
         *,
         images: str = "images",
         labels: str = "labels",
-        packed_shape: Sequence[int] | None = None,
+        packed_shape: Annotated[Sequence[Count], Len(2, 2)] | None = None,
         invert: bool = False,
-        classes: Sequence[Any] | None = None,
-        class_names: str | None = None,
+        classes: Annotated[Sequence[Natural], Len(2, 2)] | None = None,
+        class_names: str | Path | None = None,
         labelled: bool = True,
     ) -> None:
         super().__init__(path)
-        if packed_shape is not None and not _is_pair(packed_shape, 1):
-            raise ConfigError(
-                f"{packed_shape!r} is not [height, width]",
-                where="packed_shape",
-                fix="give two numbers of at least 1",
-            )
-        if classes is not None and not (_is_pair(classes, 0) and classes[0] < classes[1]):
+        if classes is not None and classes[0] >= classes[1]:
             raise ConfigError(
                 f"{classes!r} is not [first, last) of label ids",
                 where="classes",
-                fix="give two ids, from 0 and ascending",
+                fix="give two ids that ascend",
             )
         if not labelled and (classes is not None or class_names is not None):
             raise ConfigError(
@@ -176,7 +171,7 @@ class ImageArrays(PixelReader):
             )
         return labels.astype(np.int64)
 
-    def _load_names(self, class_names: str) -> list[str]:
+    def _load_names(self, class_names: str | Path) -> list[str]:
         path = self.path.parent / expand(str(class_names))
         if not path.is_file():
             raise DataError("no such file", where=path, fix="correct class_names")
@@ -199,11 +194,3 @@ class ImageArrays(PixelReader):
 
     def _error(self, problem: str) -> DataError:
         return array_error(self.path, problem)
-
-
-def _is_pair(value: object, lowest: int) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == 2
-        and all(type(item) is int and item >= lowest for item in value)
-    )

@@ -4,6 +4,9 @@ import collections
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import MinLen
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.reading import existing_file, read_errors
@@ -28,12 +31,12 @@ class ImageFolder(EncodedImageReader):
     Args:
         path: the folder with one sub-folder per class.
         split: of a folder with one folder per split, called train, val and so on: the one to read.
-        extensions: endings of image files, in lower case; upper case is read too.
+        extensions: endings of image files, or a single one, in lower case; upper case is read too.
         skip_empty: leave sub-folders without images out.
         labelled: False reads all images at any depth, without labels.
 
     Raises:
-        ConfigError: ``extensions`` is not a list of endings.
+        ConfigError: one of the ``extensions`` is empty.
         DataError: the path is not a folder, a class has no image, an image is outside the classes,
             there are no images at all.
 
@@ -58,16 +61,16 @@ class ImageFolder(EncodedImageReader):
         path: str | Path,
         *,
         split: str | None = None,
-        extensions: Sequence[str] = IMAGE_SUFFIXES,
+        extensions: str | Annotated[Sequence[str], MinLen(1)] = IMAGE_SUFFIXES,
         skip_empty: bool = False,
         labelled: bool = True,
     ) -> None:
         super().__init__(path)
         names = [extensions] if isinstance(extensions, str) else extensions
-        self._extensions = tuple("." + str(name).lower().lstrip(".") for name in names)
-        if not self._extensions or "." in self._extensions:
+        self._extensions = tuple("." + name.lower().lstrip(".") for name in names)
+        if "." in self._extensions:
             raise ConfigError(
-                f"{extensions!r} is not a list of endings",
+                f"an ending is empty in {extensions!r}",
                 where="extensions",
                 fix="list endings such as .jpg",
             )

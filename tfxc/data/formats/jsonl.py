@@ -2,13 +2,21 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tfxc.core.declared import Count
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.base import NONE_GIVEN, Table, TextReader
+from tfxc.data.formats.base import (
+    NONE_GIVEN,
+    LabelSeparator,
+    LabelsField,
+    Table,
+    TextReader,
+    column_options,
+)
 from tfxc.data.parsing.column_guess import Wanted, first_values, guess_columns
 from tfxc.data.parsing.label_cells import RowLabels, columns_of
 from tfxc.data.parsing.label_checks import check_labels, check_unicode
@@ -32,17 +40,9 @@ class JSONLines(TextReader):
         text_field: key of the text.
         labels_field: key of the labels. A list names keys of 0 and 1, or of true and false, that
             are a label each.
-        label_separator: what separates the labels in a text, e.g. ``";"``; ``"[]"`` = the text is
-            a list such as ``['law', 'health']``; None = it is one label.
         id_field: key of a name or number of the example, which answers can repeat.
-        labelled: if False, yields the texts without labels, which are optional.
-        max_line_bytes: longest line.
-        encoding: of the file, a name that Python knows, such as cp1252; a byte order mark at its
-            beginning comes first. None = UTF-8, and messages do not name this option.
 
     Raises:
-        ConfigError: ``label_separator`` is empty, or ``labels_field`` is a list that names no key
-            or one twice; Python knows no such ``encoding``.
         DataError: naming file and line: no JSON object, a key is missing or of another type, a
             label name holds a line break, the text is not in its ``encoding``.
 
@@ -60,11 +60,11 @@ class JSONLines(TextReader):
         path: str | Path,
         *,
         text_field: str = "text",
-        labels_field: str | Sequence[str] = "labels",
-        label_separator: str | None = None,
+        labels_field: LabelsField = "labels",
+        label_separator: LabelSeparator | None = None,
         id_field: str | None = None,
         labelled: bool = True,
-        max_line_bytes: int = MAX_LINE_BYTES,
+        max_line_bytes: Count = MAX_LINE_BYTES,
         encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
@@ -95,9 +95,7 @@ class JSONLines(TextReader):
         columns = {key: [row[number] for row in values] for number, key in enumerate(first)}
         guess = guess_columns(columns, wanted, f"{path}:1", kind="key")
         usual = {"text_field": "text", "labels_field": "labels"}
-        options = {"text_field": guess.text, "labels_field": guess.labels}
-        options = {key: name for key, name in options.items() if name != usual[key]}
-        return options | ({"label_separator": guess.separator} if guess.separator else {})
+        return {k: value for k, value in column_options(guess).items() if value != usual.get(k)}
 
     def table(self) -> Table:
         """A column for each key, for which the file is read once."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfxc.core.declared import Count
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
@@ -21,10 +22,6 @@ class LibMultiLabel(TextReader):
     Args:
         path: ``.txt`` or ``.tsv`` file, perhaps compressed; a ``.tsv`` file is taken for one
             of ``delimited`` unless this format is named.
-        labelled: if False, yields the texts without labels.
-        max_line_bytes: longest line.
-        encoding: of the file, a name that Python knows, such as cp1252; a byte order mark at its
-            beginning comes first.
 
     Raises:
         ConfigError: Python knows no such ``encoding``.
@@ -54,8 +51,8 @@ class LibMultiLabel(TextReader):
         path: str | Path,
         *,
         labelled: bool = True,
-        max_line_bytes: int = MAX_LINE_BYTES,
-        encoding: str = UTF_8,
+        max_line_bytes: Count = MAX_LINE_BYTES,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         self._labelled = labelled

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfxc.core.declared import Count
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import TextReader
 from tfxc.data.kinds import INPUTS, TEXT
@@ -18,9 +19,6 @@ class PlainTexts(TextReader):
 
     Args:
         path: the file, perhaps compressed.
-        max_line_bytes: longest line.
-        encoding: of the file, a name that Python knows, such as cp1252; a byte order mark at its
-            beginning comes first.
 
     Raises:
         ConfigError: Python knows no such ``encoding``.
@@ -46,7 +44,11 @@ class PlainTexts(TextReader):
         return parse_header(probe.first_line) is None
 
     def __init__(
-        self, path: str | Path, *, max_line_bytes: int = MAX_LINE_BYTES, encoding: str = UTF_8
+        self,
+        path: str | Path,
+        *,
+        max_line_bytes: Count = MAX_LINE_BYTES,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc.core.declared import Count
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
@@ -29,7 +30,6 @@ class DenseMatrix(Reader):
 
     Args:
         path: ``.npz`` file of ``numpy.savez`` or ``numpy.savez_compressed``.
-        labelled: if False, yields the features without labels, which are optional.
         max_line_bytes: longest row of ``features`` and of padded ``labels``.
 
     Raises:
@@ -46,7 +46,7 @@ class DenseMatrix(Reader):
     summary = ".npz with features"
 
     def __init__(
-        self, path: str | Path, *, labelled: bool = True, max_line_bytes: int = MAX_LINE_BYTES
+        self, path: str | Path, *, labelled: bool = True, max_line_bytes: Count = MAX_LINE_BYTES
     ) -> None:
         super().__init__(path, max_line_bytes)
         self._labelled = labelled

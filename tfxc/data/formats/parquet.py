@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats.base import NONE_GIVEN, Reader, Table, TextReader, split_error
+from tfxc.data.formats.base import (
+    NONE_GIVEN,
+    LabelSeparator,
+    LabelsField,
+    Reader,
+    Table,
+    TextReader,
+    column_options,
+    split_error,
+)
 from tfxc.data.parsing.arrow_tables import SUFFIXES, TableFile
 from tfxc.data.parsing.column_guess import (
     TEXT_FIELDS,
@@ -41,17 +50,10 @@ class Parquet(TextReader):
 
     Args:
         path: the file or folder.
-        text_field: column of the texts; None = ``text`` or ``sentence``.
-        labels_field: column of the labels; None = ``labels`` or ``label``. A list names columns of
-            0 and 1, or of truth values, that are a label each.
-        label_separator: what separates the labels in a column of texts, e.g. ``";"``; ``"[]"`` =
-            the text is a list such as ``['law', 'health']``; None = it is one label.
         split: of a folder with several: the one to read.
-        labelled: if False, yields the texts without labels, which are optional.
 
     Raises:
-        ConfigError: pyarrow is not installed, ``label_separator`` is empty, or ``labels_field`` is
-            a list that names no column or one twice.
+        ConfigError: pyarrow is not installed, or ``split`` is given with a file.
         DataError: naming file and row: a column is missing or of another type, a text is null, a
             label name is impossible, a file is damaged; or a folder holds several splits.
 
@@ -90,16 +92,15 @@ class Parquet(TextReader):
         values = first_values(row for _, row in table.rows(table.readable))
         columns = {name: [row[at] for row in values] for at, name in enumerate(table.readable)}
         guess = guess_columns(columns, wanted, str(table.path), unreadable=table.unreadable)
-        options = {"text_field": guess.text, "labels_field": guess.labels}
-        return options | ({"label_separator": guess.separator} if guess.separator else {})
+        return column_options(guess)
 
     def __init__(
         self,
         path: str | Path,
         *,
         text_field: str | None = None,
-        labels_field: str | Sequence[str] | None = None,
-        label_separator: str | None = None,
+        labels_field: LabelsField | None = None,
+        label_separator: LabelSeparator | None = None,
         split: str | None = None,
         labelled: bool = True,
     ) -> None:

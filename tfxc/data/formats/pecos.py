@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
@@ -86,8 +87,8 @@ class PecosFolder(Reader):
         split: str = _TRAIN,
         features: str | None = None,
         labelled: bool = True,
-        max_line_bytes: int = MAX_LINE_BYTES,
-        encoding: str = UTF_8,
+        max_line_bytes: Count = MAX_LINE_BYTES,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         self._encoding = encoding
@@ -121,8 +122,8 @@ class PecosFolder(Reader):
             names = (f"X.{split}.npz", f"X.{split}.npy", f"X.{split}")
             path = next(filter(None, map(self._optional, names)), None)
             return None if path is None else FeatureFile(path)
-        name = Path(str(named).replace("{split}", split))
-        if not isinstance(named, str) or name.is_absolute() or ".." in name.parts:
+        name = Path(named.replace("{split}", split))
+        if name.is_absolute() or ".." in name.parts:
             raise ConfigError(
                 f"{named!r} is not a file inside {self.path}",
                 where="features",

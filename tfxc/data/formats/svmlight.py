@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.declared import Count
 from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
@@ -37,10 +37,8 @@ class SVMLight(Reader):
         zero_based: whether feature ids count from 0 (True) or 1 (False); ``"auto"`` = from 1 if
             id 0 does not occur.
         num_features: number of features; None = as many as the highest id needs.
-        max_line_bytes: longest line.
 
     Raises:
-        ConfigError: ``zero_based`` or ``num_features`` has another value.
         DataError: naming file and line: an id out of range, another label next to +1 and −1, an
             unparsable or duplicate feature, a value that is NaN or infinite.
 
@@ -65,23 +63,11 @@ class SVMLight(Reader):
         self,
         path: str | Path,
         *,
-        zero_based: bool | str = "auto",
-        num_features: int | None = None,
-        max_line_bytes: int = MAX_LINE_BYTES,
+        zero_based: bool | Literal["auto"] = "auto",
+        num_features: Count | None = None,
+        max_line_bytes: Count = MAX_LINE_BYTES,
     ) -> None:
         super().__init__(path, max_line_bytes)
-        if zero_based not in ("auto", True, False):
-            raise ConfigError(
-                f"{zero_based!r} is none of 'auto', true and false",
-                where="zero_based",
-                fix="choose one of these",
-            )
-        if num_features is not None and num_features < 1:
-            raise ConfigError(
-                f"{num_features!r} is below 1",
-                where="num_features",
-                fix="give the number of features, or leave it out",
-            )
         self.num_features = num_features
         if self._labels_are_signs():
             self.num_labels = len(SIGNS)

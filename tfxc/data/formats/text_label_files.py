@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tfxc.core.declared import Count
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.compression import COMPRESSED
@@ -33,8 +34,6 @@ class TextLabelFiles(TextReader):
         split: what the names of the files begin with.
         labelled: if False, yields the texts without labels, whose file is optional.
         max_line_bytes: longest line of either file.
-        encoding: of both files, a name that Python knows, such as cp1252; a byte order mark at
-            their beginning comes first.
 
     Raises:
         ConfigError: Python knows no such ``encoding``.
@@ -73,8 +72,8 @@ class TextLabelFiles(TextReader):
         *,
         split: str = _TRAIN,
         labelled: bool = True,
-        max_line_bytes: int = MAX_LINE_BYTES,
-        encoding: str = UTF_8,
+        max_line_bytes: Count = MAX_LINE_BYTES,
+        encoding: str | None = UTF_8,
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         if not self.path.is_dir():
@@ -87,7 +86,7 @@ class TextLabelFiles(TextReader):
 
     def _file(self, split: str, endings: Sequence[str]) -> Path:
         names = sorted(file.name for file in self.path.iterdir())
-        name = _splits(names, endings).get(str(split))
+        name = _splits(names, endings).get(split)
         if name is None:
             raise DataError(
                 f"the folder has no file {split}{endings[-1]}, only {', '.join(names) or 'none'}",

@@ -36,7 +36,6 @@ class WebDataset(EncodedImageReader):
         path: a ``.tar`` file, perhaps compressed, a folder of them, a pattern with ``*``,
             ``?`` or ``[...]``, or a range: ``shards/{000..146}.tar``.
         label_key: key of the label in the ``json`` members: a name, an id, or a list of either.
-        labelled: if False, yields the images without labels, which are optional.
         catalog: CSV file of keys and labels.
         key_column, label_column: names of its columns.
 

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfxc.core.declared import Count
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
@@ -22,7 +23,6 @@ class XCRepository(Reader):
 
     Args:
         path: ``.txt`` file, perhaps compressed.
-        max_line_bytes: longest line.
 
     Raises:
         DataError: naming file and line: no header, more or fewer points than it says, an id beyond
@@ -44,7 +44,7 @@ class XCRepository(Reader):
     def recognises(cls, probe: PathProbe) -> bool:
         return super().recognises(probe) and parse_header(probe.first_line) is not None
 
-    def __init__(self, path: str | Path, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+    def __init__(self, path: str | Path, *, max_line_bytes: Count = MAX_LINE_BYTES) -> None:
         super().__init__(path, max_line_bytes)
         line = self._lines.first()
         header = parse_header(line)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from tfxc.core import registry
-from tfxc.core.errors import DataError
+from tfxc.core.errors import DataError, inside
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats import check_options, detect_format, open_reader
+from tfxc.data.formats import OPTIONS, check_options, detect_format, open_reader
 from tfxc.data.formats.base import NONE_GIVEN, Reader
 from tfxc.data.kinds import IMAGE, TEXT, kind_of_features
 from tfxc.data.parsing.column_guess import Wanted
@@ -146,7 +146,7 @@ def options_of(
             it is not among them.
 
     Raises:
-        ConfigError: the format has no such option.
+        ConfigError: the format has no such option, or refuses its value.
         DataError: the file is missing, empty or of no known format, or a folder has no such split.
     """
     if is_builtin(source):
@@ -156,7 +156,7 @@ def options_of(
         raise DataError("the file is empty", where=source, fix="check it")
     name = reader or detect_format(source)
     reader_class = registry.get("reader", name)
-    check_options(reader_class, given, source)
+    check_options(reader_class, given, name)
     split = given.get("split") or splits_of(source, name).get(role)
     if split is None and (splits := reader_class.splits_of(source)):
         raise DataError(
@@ -165,7 +165,8 @@ def options_of(
             fix="name the one to read: --set data.reader_options.split=NAME",
         )
     options = {} if split is None else {"split": split}
-    return name, options | reader_class.options_of(source, wanted or Wanted(), split, given)
+    with inside(OPTIONS, given):
+        return name, options | reader_class.options_of(source, wanted or Wanted(), split, given)
 
 
 def splits_of(source: str | Path, reader: str | None) -> dict[str, str]:

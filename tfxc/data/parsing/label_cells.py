@@ -37,7 +37,7 @@ class RowLabels:
         names: the labels, where each has a column; else None.
 
     Raises:
-        ConfigError: the separator is empty, or as ``columns_of``.
+        ConfigError: as ``columns_of``.
 
     Example:
         >>> RowLabels("tags", ";").read(["law; health;"], "a.csv:2")
@@ -47,8 +47,6 @@ class RowLabels:
     """
 
     def __init__(self, columns: str | Sequence[str] | None, separator: str | None) -> None:
-        if separator == "":
-            raise ConfigError("the text is empty", where="label_separator", fix="leave it out")
         several = columns is not None and not isinstance(columns, str)
         self.names = columns_of(columns) if several else None
         self._columns = columns

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.progress import Progress
@@ -25,7 +26,7 @@ from tfxc.core.storage.files import write_json
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_json
 from tfxc.data.builtin.apidocs.documents import documents_of_file
-from tfxc.data.formats.base import TextReader
+from tfxc.data.formats.base import Split, TextReader
 from tfxc.data.formats.jsonl import JSONLines
 from tfxc.parallel import map_ordered
 
@@ -67,7 +68,7 @@ class ApiDocs(TextReader):
         source_fingerprint: hexadecimal key of packages, versions and extraction.
 
     Raises:
-        ConfigError: the split is unknown, or a package is not installed.
+        ConfigError: a package is not installed.
 
     Example:
         >>> reader = ApiDocs("train")                     # doctest: +SKIP
@@ -77,15 +78,11 @@ class ApiDocs(TextReader):
 
     def __init__(
         self,
-        split: str = "train",
+        split: Split = "train",
         packages: Sequence[str] | None = None,
         cache_folder: str | Path | None = None,
-        jobs: int | None = None,
+        jobs: Count | None = None,
     ) -> None:
-        if split not in _SPLITS:
-            raise ConfigError(
-                f"there is no split {split!r}, only {', '.join(_SPLITS)}", where="split"
-            )
         packages = tuple(_PACKAGES if packages is None else packages)
         sources = {}
         for package in packages:

@@ -9,11 +9,13 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import scipy
+from annotated_types import Ge, Le
 
+from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.progress import Progress
@@ -32,12 +34,11 @@ from tfxc.data.builtin.glyphs.faces import (
     looks_of_face,
 )
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.base import Reader
+from tfxc.data.formats.base import Reader, Split
 from tfxc.data.row_writer import array_header
 from tfxc.parallel import map_ordered
 
 _SPLITS = ("train", "dev", "test")
-_PARTS = ("all", "seen", "unseen")
 _GLYPHS_PER_TASK = 256
 # One class in so many is unseen.
 _UNSEEN = 5
@@ -80,7 +81,8 @@ class Glyphs(Reader):
         label_names: names of the classes, e.g. ``"U+0041 LATIN CAPITAL LETTER A"``.
 
     Raises:
-        ConfigError: an impossible option, or matplotlib or Pillow is not installed.
+        ConfigError: none of the ``characters`` can be drawn, or matplotlib or Pillow is not
+            installed.
 
     Example:
         >>> reader = Glyphs("train")                      # doctest: +SKIP
@@ -90,16 +92,15 @@ class Glyphs(Reader):
 
     def __init__(
         self,
-        split: str = "train",
-        classes: str = "all",
-        variants: int = 4,
-        image_size: int = 32,
-        min_faces: int = 4,
+        split: Split = "train",
+        classes: Literal["all", "seen", "unseen"] = "all",
+        variants: Annotated[int, Ge(1), Le(1000)] = 4,
+        image_size: Annotated[int, Ge(8), Le(512)] = 32,
+        min_faces: Annotated[int, Ge(1), Le(len(FACES))] = 4,
         characters: str | None = None,
         cache_folder: str | Path | None = None,
-        jobs: int | None = None,
+        jobs: Count | None = None,
     ) -> None:
-        _check(split, classes, variants, image_size, min_faces)
         codes = None if characters is None else sorted(set(map(ord, characters)))
         options = {
             "variants": variants,
@@ -148,22 +149,6 @@ class Glyphs(Reader):
                 labels=[[self._names[row[0]]] for row in index],
                 images=images[self._rows[start : start + size]],
                 names=[f"U+{code:04X} {FACES[face]} {variant}" for _, code, face, variant in index],
-            )
-
-
-def _check(split: str, classes: str, variants: int, image_size: int, min_faces: int) -> None:
-    for name, value, known in (("split", split, _SPLITS), ("classes", classes, _PARTS)):
-        if value not in known:
-            raise ConfigError(f"it is {value!r} instead of one of {', '.join(known)}", where=name)
-    limits = (
-        ("variants", variants, 1, 1000),
-        ("image_size", image_size, 8, 512),
-        ("min_faces", min_faces, 1, len(FACES)),
-    )
-    for name, value, low, high in limits:
-        if not (isinstance(value, int) and low <= value <= high):
-            raise ConfigError(
-                f"it is {value!r} instead of an integer from {low} to {high}", where=name
             )
 
 

@@ -4,17 +4,19 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import scipy.sparse
+from annotated_types import Ge
 
+from tfxc.core.declared import Count, Natural, ShareAboveZero
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.data.builtin.synthetic.drawing import Drawing, Labels
 from tfxc.data.builtin.synthetic.shapes import find_shape
 from tfxc.data.chunk import Chunk
-from tfxc.data.formats.base import Reader
+from tfxc.data.formats.base import Reader, Split
 from tfxc.data.lists import LabelLists
 
 _SPLITS = ("train", "dev", "test")
@@ -49,7 +51,7 @@ class Synthetic(Reader):
         source_fingerprint: hexadecimal key of sizes and options.
 
     Raises:
-        ConfigError: an unknown shape or option, or a form that the set does not have.
+        ConfigError: an unknown shape, or a form or split that the set does not have.
 
     Example:
         >>> reader = Synthetic("test", "eurlex4k")
@@ -59,15 +61,14 @@ class Synthetic(Reader):
 
     def __init__(
         self,
-        split: str = "train",
+        split: Split = "train",
         shape: str = "amazon670k",
-        share: float = 1.0,
+        share: ShareAboveZero = 1.0,
         form: str | None = None,
-        examples: int | None = None,
-        labels: int | None = None,
-        seed: int = 0,
+        examples: Count | None = None,
+        labels: Annotated[int, Ge(2)] | None = None,
+        seed: Natural = 0,
     ) -> None:
-        _check(split, share, examples, labels, seed)
         sizes = find_shape(shape).scaled(share)
         if examples is not None:
             sizes = sizes.with_examples(split, examples)
@@ -200,18 +201,3 @@ def _joined(parts: Sequence[Chunk]) -> Chunk:
     elif first.images is not None:
         fields["images"] = np.concatenate([part.images for part in parts])
     return Chunk(**fields)
-
-
-def _check(split: str, share: float, examples: int | None, labels: int | None, seed: int) -> None:
-    if split not in _SPLITS:
-        raise ConfigError(f"there is no split {split!r}, only {', '.join(_SPLITS)}", where="split")
-    if type(share) not in (int, float) or not 0 < share <= 1:
-        raise ConfigError(
-            f"it is {share!r} instead of a number above 0 and at most 1", where="share"
-        )
-    for name, value, least in (("examples", examples, 1), ("labels", labels, 2), ("seed", seed, 0)):
-        optional = value is None and name != "seed"
-        if not optional and (type(value) is not int or value < least):
-            raise ConfigError(
-                f"it is {value!r} instead of an integer of at least {least}", where=name
-            )
