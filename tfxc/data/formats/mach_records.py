@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.declared import Count, checked
+from tfxc.core.declared import Count
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
 from tfxc.data.chunk import Chunk
@@ -49,7 +49,6 @@ class MachRecords(Reader):
 
     suffixes = (".tfrecords",)
 
-    @checked
     def __init__(self, path: str | Path, *, num_features: Count | None = None) -> None:
         super().__init__(path)
         self._bytes_read = 0

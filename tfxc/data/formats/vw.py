@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from tfxc.core.declared import Count, Natural, checked
+from tfxc.core.declared import Count, Natural
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.formats.base import NONE_GIVEN
@@ -90,7 +90,6 @@ class VowpalWabbit(SVMLight):
             return options | {"num_hashed_features": _HASHED}
         return options | {"num_features": cls(path, **options).num_features}
 
-    @checked
     def __init__(
         self,
         path: str | Path,
