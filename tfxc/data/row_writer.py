@@ -95,7 +95,7 @@ class RowWriter:
         # Through JSON, so that it equals what is loaded (tuples become lists).
         self._computation = json.loads(json_text(computation))
         self._scratch, self._progress = unfinished_files(self.path)
-        self._file: int | None = None
+        self._file = -1  # until it is open
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self._waiting_bytes = 0
         self._marks = np.zeros(num_rows or 0, bool)

@@ -133,6 +133,7 @@ class ImageConverter:
         self, images: Sequence[np.ndarray | bytes], names: Sequence[str], where: str | Path
     ) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the images that can be decoded, and uint8 (decoded, *shape)."""
+        assert self.shape is not None, "the first images are counted"
         encoded = [number for number, image in enumerate(images) if isinstance(image, bytes)]
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images):
@@ -145,7 +146,7 @@ class ImageConverter:
             shape_names = [names[number] for number in numbers]
             pixels[numbers] = self._from_arrays(stacked, shape_names, where)
             arrays += numbers
-        files = [images[number] for number in encoded]
+        files = [image for image in images if isinstance(image, bytes)]
         good, file_pixels, shapes = decode_good(files, self.shape)
         encoded = [encoded[position] for position in good]
         for number, shape in zip(encoded, shapes, strict=True):
@@ -157,6 +158,7 @@ class ImageConverter:
     def _from_arrays(
         self, images: np.ndarray, names: Sequence[str], where: str | Path
     ) -> np.ndarray:
+        assert self.shape is not None, "the first images are counted"
         assert images.dtype == np.uint8 and images.ndim == 4, "uint8 (n, height, width, channels)"
         if images.shape[1:] == self.shape or not len(images):
             return images
@@ -164,6 +166,7 @@ class ImageConverter:
         return fit_arrays(images, self.shape)
 
     def _refuse_other_shape(self, shape: Sequence[int], name: str, where: str | Path) -> None:
+        assert self.shape is not None, "the first images are counted"
         channels = {1: 1, 2: 1}.get(shape[2], 3)  # an alpha channel does not count
         keys = ("height", "width", "channels")
         sizes = (*shape[:2], channels)

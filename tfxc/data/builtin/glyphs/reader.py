@@ -160,10 +160,10 @@ def _check(split: str, classes: str, variants: int, image_size: int, min_faces: 
         ("image_size", image_size, 8, 512),
         ("min_faces", min_faces, 1, len(FACES)),
     )
-    for name, value, low, high in limits:
-        if not (isinstance(value, int) and low <= value <= high):
+    for name, number, low, high in limits:
+        if not (isinstance(number, int) and low <= number <= high):
             raise ConfigError(
-                f"it is {value!r} instead of an integer from {low} to {high}", where=name
+                f"it is {number!r} instead of an integer from {low} to {high}", where=name
             )
 
 
@@ -173,8 +173,8 @@ def _build(folder: Path, options: Mapping[str, Any], jobs: int) -> None:
     codes = None if codes is None else set(codes)
     with Progress("comparing glyphs", len(FACES), unit="faces") as progress:
         looks = []
-        tasks = [(face, codes) for face in range(len(FACES))]
-        for looks_of_one in map_ordered(looks_of_face, tasks, jobs):
+        faces = [(face, codes) for face in range(len(FACES))]
+        for looks_of_one in map_ordered(looks_of_face, faces, jobs):
             looks.append(looks_of_one)
             progress.advance(1)
     classes = classes_of(looks, options["min_faces"])
