@@ -93,9 +93,8 @@ class LayerWriter:
                 mode = "r+b" if path.exists() else "w+b"
                 stream = files.enter_context(open(path, mode, buffering=0))
                 if not self.blocks:
-                    start: np.ndarray = np.zeros(
-                        lengths[name], self._types[name]
-                    )  # the first split
+                    # The first split.
+                    start: np.ndarray = np.zeros(lengths[name], self._types[name])
                     stream.truncate(0)
                     stream.seek(0)
                     _write(stream, _header(self._types[name], 0) + start.tobytes())

@@ -47,9 +47,10 @@ class ImageConverter:
         self.kind = ENCODED if self.store == "encoded" else IMAGE
         self._max_corrupt = settings.max_corrupt
         self._remedy = "fix or remove these files, or raise data.images.max_corrupt"
-        self._wanted = (settings.height, settings.width, settings.channels)
-        known = tuple(size for size in self._wanted if size is not None)
-        self.shape = known if len(known) == len(self._wanted) else None
+        height, width, channels = self._wanted = settings.height, settings.width, settings.channels
+        self.shape: tuple[int, int, int] | None = None
+        if height is not None and width is not None and channels is not None:
+            self.shape = (height, width, channels)
 
     @classmethod
     def of_shape(cls, shape: Sequence[int]) -> "ImageConverter":
@@ -72,9 +73,8 @@ class ImageConverter:
         for image in chunk.images if self.shape is None else ():
             sizes = own_shape(image)
             if sizes is not None:
-                self.shape = tuple(
-                    wanted or size for wanted, size in zip(self._wanted, sizes, strict=True)
-                )
+                height, width, channels = self._wanted
+                self.shape = (height or sizes[0], width or sizes[1], channels or sizes[2])
                 return
 
     def chunk_images(self, most: int) -> int:

@@ -142,7 +142,7 @@ class Glyphs(Reader):
 
     def _read(self, size: int) -> Iterator[Chunk]:
         images = np.load(self.path, mmap_mode="r")
-        for start in range(0, self.num_examples, size):
+        for start in range(0, len(self._rows), size):
             index = self._index[start : start + size].tolist()
             yield Chunk(
                 labels=[[self._names[row[0]]] for row in index],
