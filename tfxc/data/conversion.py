@@ -33,7 +33,7 @@ class Converter:
     """Turns the chunks of a reader into ``Rows`` of one feature space and one label vocabulary.
 
     Args:
-        numbering: numbers the labels, see ``Numbering``.
+        numbering: numbers the labels, see ``Numbering``; None where only ``arrays_of`` is called.
         num_features: width of the feature space, length of the dense vectors or values of an image.
         kind: ``FeatureKind`` of the rows.
         text_features: fitted text features, or None for the features the format gives.
@@ -44,7 +44,7 @@ class Converter:
     def __init__(
         self,
         *,
-        numbering: Numbering,
+        numbering: Numbering | None,
         num_features: int,
         kind: "FeatureKind",
         text_features: Any = None,
@@ -68,6 +68,7 @@ class Converter:
             DataError: features of another kind or width, NaN or infinity, an image that cannot be
                 used.
         """
+        assert self._numbering is not None, "rows have labels"
         first = 0
         for chunk in chunks:
             indptr, ids = self._numbering.convert(chunk.labels)
@@ -95,6 +96,7 @@ class Converter:
             assert isinstance(self._text_features, JoinedFeatures)
             if (given := chunk.features) is not None:
                 check_finite(given, kind_of_features(given, where), where, first)
+            assert chunk.texts is not None, "the kind is checked"
             return self._text_features.transform(chunk.texts, given, where)
         if self._text_features is not None:
             return self._text_features.transform(chunk.texts)

@@ -92,16 +92,16 @@ class FeatureFile:
         with np.errstate(over="ignore"):
             features = values.astype(np.float32)
         self._check_finite(features, start)
-        if scipy.sparse.issparse(features):
+        if not isinstance(features, np.ndarray):
             features.sum_duplicates()
         return features
 
     def _check_finite(self, features: Features, start: int) -> None:
-        if scipy.sparse.issparse(features):
+        if isinstance(features, np.ndarray):
+            rows = np.flatnonzero(~np.isfinite(features).all(axis=1)) + 1
+        else:
             wrong = np.flatnonzero(~np.isfinite(features.data))
             rows = np.searchsorted(features.indptr, wrong, side="right")
-        else:
-            rows = np.flatnonzero(~np.isfinite(features).all(axis=1)) + 1
         if rows.size:
             raise DataError(
                 f"row {start + rows[0]} has a value that is NaN or infinite",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _STREAM = 7
 _LABEL_STREAM = 9
 #: What a field of a ``Chunk`` may be.
-_Values: TypeAlias = "Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix"
+_Values: TypeAlias = "LabelLists | list[Any] | np.ndarray | scipy.sparse.csr_matrix"
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
 
@@ -241,7 +241,7 @@ def _concatenated(parts: "Sequence[_Values]") -> "_Values | None":
     if scipy.sparse.issparse(parts[0]):
         return scipy.sparse.vstack(parts, format="csr")
     if isinstance(parts[0], LabelLists):
-        return LabelLists.joined(parts)
+        return LabelLists.joined([part for part in parts if isinstance(part, Sequence)])
     if all(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate(parts)
     return list(itertools.chain.from_iterable(parts))

@@ -168,6 +168,10 @@ class LabelNumbering:
         [1, 2]
     """
 
+    # Known once ``freeze`` has been called.
+    vocabulary: LabelVocabulary
+    label_counts: np.ndarray
+
     def __init__(
         self,
         num_labels: int | None = None,
@@ -198,8 +202,6 @@ class LabelNumbering:
         self._unseen: dict[str, int] = {}
         self._added: dict[str, int] = {}
         self.most_labels = 0  # of a training example
-        self.vocabulary: LabelVocabulary | None = None
-        self.label_counts: np.ndarray | None = None
 
     def count(self, own: OwnLabels, where: str | Path) -> np.ndarray:
         """Counts labels of training examples.
@@ -287,7 +289,6 @@ class LabelNumbering:
             >>> numbering.vocabulary.names, numbering.label_counts.tolist()
             (['dog', 'cow'], [1, 0])
         """
-        assert self.vocabulary is not None and self.label_counts is not None, "freeze comes first"
         old = self.vocabulary
         new = [name for name in names if name not in old]
         self._added = {name: len(old) + place for place, name in enumerate(new)}
@@ -309,7 +310,6 @@ class LabelNumbering:
         Returns:
             int64 (len(values),).
         """
-        assert self.vocabulary is not None, "freeze comes first"
         are_names = values.dtype == object
         # A code of -1 says that no training example can have the label.
         if not self._codes and are_names:  # training has numbers

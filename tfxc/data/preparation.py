@@ -31,7 +31,7 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.blocks.chunk_file import write_chunk
 from tfxc.data.blocks.converting import BlockConverter, BlockRows
 from tfxc.data.blocks.job import CHUNK, KEYS, LABELS, READ, TERMS, SplitJob
-from tfxc.data.blocks.layout import dealt, in_order, shuffled_order
+from tfxc.data.blocks.layout import Segment, dealt, in_order, shuffled_order
 from tfxc.data.blocks.reading import BlockRead, BlockReader
 from tfxc.data.blocks.tasks import convert_block, read_block
 from tfxc.data.chunk import Chunk
@@ -39,7 +39,7 @@ from tfxc.data.conversion import check_kind, check_width, report_unused_features
 from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.held_out import Subset, open_split, selected
 from tfxc.data.images.conversion import ImageConverter, nothing_decoded
-from tfxc.data.kinds import KINDS
+from tfxc.data.kinds import KINDS, Given
 from tfxc.data.label_ids import LabelNumbering
 from tfxc.data.label_texts.preparation import LabelTextsPreparation
 from tfxc.data.manifest import (
@@ -204,6 +204,7 @@ class _Preparation:
     # Known once the training split is open, and once it is learned.
     numbering: LabelNumbering
     kind: "FeatureKind"
+    num_features: int
 
     def __init__(
         self, settings: DataSettings, sources: dict[str, str | Path], folder: Path, jobs: int
@@ -216,7 +217,6 @@ class _Preparation:
         self.images: ImageConverter | None = None
         self.label_texts: LabelTextsPreparation | None = None
         self.fingerprints: dict[str, str] = {}
-        self.num_features: int | None = None
         self.splits_cells = False
 
     def run(self) -> None:
@@ -227,12 +227,13 @@ class _Preparation:
         vocabulary = self.numbering.vocabulary
         unseen = self.numbering.unseen_vocabulary()
         images = self.images
+        texts = self.label_texts
         where = self.sources["train"]
         if not is_builtin(where):
             for line in warnings_of_names([*vocabulary.names, *unseen.names]):
                 NOTES.warning(f"{where}: {line}")
         text_settings = None
-        if self.text_features is not None:
+        if settings.text_features is not None:
             # Through JSON, so that what is loaded equals what was saved (tuples become lists).
             text_settings = json.loads(
                 json_text({**settings.text_features, **self.text_features.settings()})
@@ -241,19 +242,19 @@ class _Preparation:
         unseen.save(self.folder / UNSEEN_LABELS_FILE)
         if images is not None:
             images.save_corrupt(self.folder)
-        if self.label_texts is not None:
-            self.label_texts.save(self.folder, vocabulary.names, self.text_features)
+        if texts is not None:
+            texts.save(self.folder, vocabulary.names, self.text_features)
         write_array(self.folder / LABEL_COUNTS_FILE, self.numbering.label_counts)
         Manifest(
             name=settings.name,
             settings_fingerprint=fingerprint(settings),
             layout=settings.layout,
             feature_kind=self.kind.decoded.name,
-            image_shape=images and images.shape,
-            image_store=images and images.store,
+            image_shape=None if images is None else images.shape,
+            image_store=None if images is None else images.store,
             num_features=self.num_features,
             num_labels=len(vocabulary),
-            num_trained_labels=self.label_texts and self.label_texts.num_trained,
+            num_trained_labels=None if texts is None else texts.num_trained,
             vocabulary_size=getattr(self.text_features, "vocabulary_size", None),
             num_unseen_labels=len(unseen),
             text_features=text_settings,
@@ -281,8 +282,8 @@ class _Preparation:
         names = None
         if settings.label_names is not None:
             names = LabelVocabulary.load(source_path(settings.label_names))
-        elif getattr(reader, "label_names", None) is not None:
-            names = LabelVocabulary(reader.label_names)  # in the order of the format
+        elif (own_names := getattr(reader, "label_names", None)) is not None:
+            names = LabelVocabulary(own_names)  # in the order of the format
         else:
             self.splits_cells = "label_separator" in getattr(reader, "label_options", ())
         self.numbering = LabelNumbering(
@@ -341,7 +342,7 @@ class _Split:
         self._scratch = preparation.folder / f"scratch-{split}"
         self._learners: dict[str, Learner] = {}
         self._examples: list[int] = []
-        self._kinds: list[tuple[FeatureKind, int]] = []
+        self._kinds: list[tuple[Given, int]] = []
         self._truncated = 0
         self._width = 0
 
@@ -396,7 +397,7 @@ class _Split:
             limit=preparation.numbering.limit,
             features=texts,
             kind=preparation.kind.name if known else None,
-            num_features=preparation.num_features,
+            num_features=preparation.num_features if known else None,
             num_labels=len(preparation.numbering.vocabulary) if known else None,
         )
         self._stage = stage
@@ -510,7 +511,9 @@ class _Split:
         if block.kind is None:
             return
         if text_features is None or given_terms(text_features) is not None:
-            self._kinds.append((KINDS[block.kind], block.width))
+            kind = KINDS[block.kind]
+            assert isinstance(kind, Given), "the kind of given features"
+            self._kinds.append((kind, block.width))
         elif self._training and not number:
             report_unused_features(self._where, self._split)
 
@@ -530,9 +533,9 @@ class _Split:
         if self._kinds:
             kind = self._kinds[-1][0]
             width = max(width, *(block_width for _, block_width in self._kinds), 0)
-        if self._all.text_features is None:
-            for block_kind, block_width in self._kinds:
-                check_width(block_kind, block_width, kind, width, self._where)
+            if self._all.text_features is None:
+                for block_kind, block_width in self._kinds:
+                    check_width(block_kind, block_width, kind, width, self._where)
         self._all.learned(kind, width, sum(self._examples))
         write_array(self._job.label_ids_file, self._all.numbering.ids)
 
@@ -543,19 +546,20 @@ class _Split:
         # Images that were left out took their labels with them.
         recount = self._training and self._all.images is not None
         processes = self._processes(len(numbers))
+        converted: Iterator[BlockRows]
         if processes == 1 or self._all.images is not None:
             converted = (here.convert(number, recount) for number in numbers)
         else:
             tasks = ((str(self._scratch), self._stage, number, recount) for number in numbers)
             converted = map_tasks(convert_block, tasks, processes)
         blocks = [BlockRows(0, 0, 0, None)] * (numbers[-1] + 1)
-        counts = 0
+        counts = np.zeros_like(self._all.numbering.label_counts)
         with Progress(f"preparing {self._split}", sum(self._examples), "examples") as progress:
             for number, block in zip(numbers, converted, strict=True):
                 blocks[number] = block
                 self._truncated += block.truncated
-                if recount:
-                    counts = counts + block.label_counts
+                if block.label_counts is not None:
+                    counts += block.label_counts
                 progress.advance(block.examples)
                 for what in (READ, LABELS):
                     self._job.file(what, number).unlink()
@@ -569,6 +573,7 @@ class _Split:
         sizes = [block.examples for block in blocks]
         most = SHARD_BYTES if preparation.images is None else IMAGE_SHARD_BYTES
         total = sum(block.nbytes for block in blocks)
+        shards: Iterable[list[Segment]]
         if self._training:
             examples = sum(sizes)
             count = max(-(-examples // self._settings.shard_examples), -(-total // most))

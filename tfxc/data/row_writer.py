@@ -95,7 +95,7 @@ class RowWriter:
         # Through JSON, so that it equals what is loaded (tuples become lists).
         self._computation = json.loads(json_text(computation))
         self._scratch, self._progress = unfinished_files(self.path)
-        self._file: int | None = None
+        self._file = -1  # the number of the open file
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self._waiting_bytes = 0
         self._marks = np.zeros(num_rows or 0, bool)
@@ -210,7 +210,7 @@ class RowWriter:
         """
         if self.row_shape is None:
             return
-        assert self._file is not None, "it is open"
+        assert self._file >= 0, "it is open"
         self._put_waiting()
         with write_errors(self.path):
             os.fsync(self._file)
@@ -233,6 +233,7 @@ class RowWriter:
         self._flushed = time.monotonic()
 
     def _description(self) -> dict[str, Any]:
+        assert self.row_shape is not None, "a description is of rows of a known shape"
         return {
             "computation": self._computation,
             "dtype": self.dtype.str,
@@ -247,16 +248,17 @@ class RowWriter:
             return False
         requested_shape = self.row_shape
         description, done = read_progress(self.path)
-        if description is not None and requested_shape is None:
-            self.row_shape = tuple(description["row_shape"])
-        if description is not None and description == self._description():
-            self._measure()
-            size = os.fstat(self._file).st_size
-            needed = self._offset + len(done) * self._row_bytes
-            if size == needed or (self.num_rows is None and size > needed):
-                self._marks = done
-                self._count = len(done)
-                return True
+        if description is not None and done is not None:
+            if requested_shape is None:
+                self.row_shape = tuple(description["row_shape"])
+            if description == self._description():
+                self._measure()
+                size = os.fstat(self._file).st_size
+                needed = self._offset + len(done) * self._row_bytes
+                if size == needed or (self.num_rows is None and size > needed):
+                    self._marks = done
+                    self._count = len(done)
+                    return True
         problem = "the unfinished file is damaged, or belongs to other data or settings"
         NOTES.info(f"{self.path}: starting over; {problem}")
         self.row_shape = requested_shape
@@ -272,10 +274,12 @@ class RowWriter:
 
     def _header(self, num_rows: int) -> bytes:
         """What opens the file."""
+        assert self.row_shape is not None, "the header names the shape"
         return array_header((num_rows, *self.row_shape), self.dtype)
 
     def _measure(self) -> None:
         """Notes the size of the header and of a row."""
+        assert self.row_shape is not None, "the shape says how large a row is"
         self._offset = len(self._header(self.num_rows or 0))
         self._row_bytes = int(np.prod(self.row_shape)) * self.dtype.itemsize
 
@@ -350,9 +354,9 @@ class RowWriter:
         self._close()
 
     def _close(self) -> None:
-        if self._file is not None:
+        if self._file >= 0:
             os.close(self._file)
-            self._file = None
+            self._file = -1
 
 
 class RemainingChunks:

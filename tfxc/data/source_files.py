@@ -256,13 +256,14 @@ def _absent(path: str | Path) -> str | Path | None:
             return None
     except DataError as error:
         return error.where
-    return None if path.exists() else path
+    return None if Path(path).exists() else path
 
 
 def _files(path: str | Path) -> list[Path]:
     """The files of a source; not hidden ones in a folder, nor tfxc's own outputs."""
     if is_shard_pattern(path):
         return shard_files(path)
+    path = Path(path)
     if not path.is_dir():
         return [path]
     files = []
@@ -280,6 +281,7 @@ def _size(path: str | Path) -> int:
 
 
 def _checksum(path: str | Path) -> str:
+    path = Path(path)
     if path.is_file():
         return checksum(path)
     files = (

@@ -84,7 +84,7 @@ def bucket_lookups(num_items: _Number, num_buckets: int, seeds: Iterable[int]) -
     """
     seeds = list(seeds)
     check(Count, "the number of seeds", len(seeds))
-    lookups = np.empty((len(seeds), num_items), _bucket_type(num_buckets))
+    lookups: np.ndarray = np.empty((len(seeds), num_items), _bucket_type(num_buckets))
     for row, seed in enumerate(seeds):
         lookups[row] = bucket_lookup(num_items, num_buckets, seed)
     return lookups

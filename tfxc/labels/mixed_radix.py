@@ -186,7 +186,7 @@ def _pair(total: int, least: int, most: int) -> tuple[int, int] | None:
 
 def _is_count(value: object) -> bool:
     """Says whether this is a positive integer."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value > 0)
 
 
 def _where(

@@ -87,6 +87,7 @@ def _with_digit(
         sums = np.zeros_like(means)
         np.add.at(sums, assigned, differences)
         means = sums / np.bincount(assigned, minlength=values)[:, None].clip(1)
+    assert assigned is not None, "there is at least one round"
     result = np.empty_like(codes)
     for number, block in enumerate(blocks):
         ranked = block[np.lexsort((block, assigned[block]))]

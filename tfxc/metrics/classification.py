@@ -208,6 +208,6 @@ def positive_label(names: Sequence[str]) -> int | None:
 
 
 def _precision_recall_f1(
-    hits: np.ndarray, predicted: np.ndarray, true: np.ndarray
+    hits: np.ndarray | int, predicted: np.ndarray | int, true: np.ndarray | int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ratio(hits, predicted), ratio(hits, true), ratio(2 * hits, predicted + true)

@@ -235,17 +235,17 @@ def _search(
         true = subjects[start:stop]
         place = np.minimum(np.searchsorted(columns, true), len(columns) - 1)
         mated = columns[place] == true
-        best = scores.argmax(axis=1)
+        first = scores.argmax(axis=1)
         mates = np.where(mated, scores[rows, place], -np.inf)
-        ranks = np.where(mated, (scores >= mates[:, None]).sum(axis=1), 0)
-        parts.append((columns[best], scores[rows, best], mates, ranks))
+        places = np.where(mated, (scores >= mates[:, None]).sum(axis=1), 0)
+        parts.append((columns[first], scores[rows, first], mates, places))
         if most:
             scores[rows[mated], place[mated]] = -np.inf
             wrong = np.concatenate([wrong, scores[scores > -np.inf]])
             if len(wrong) > most:
                 wrong = np.partition(wrong, len(wrong) - most)[len(wrong) - most :]
-    wrong = np.sort(wrong)[::-1]
-    return _Search(*(np.concatenate(column) for column in zip(*parts, strict=True)), wrong)
+    best, best_scores, mate_scores, ranks = map(np.concatenate, zip(*parts, strict=True))
+    return _Search(best, best_scores, mate_scores, ranks, np.sort(wrong)[::-1])
 
 
 def _blocks(count: int, width: int) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """Vectors of many texts whose activations need the memory of a few."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -9,7 +9,7 @@ from tfxc.ops.gradients import custom_gradient
 from tfxc.ops.randomness import rows_of_labels
 
 _Encode = Callable[[tf.Tensor], tf.Tensor]
-_Gradient = tf.Tensor | tf.IndexedSlices | None
+_Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices | None
 
 
 def encoded_in_chunks(encode: _Encode, ids: tf.Tensor, chunks: int) -> tf.Tensor:

@@ -149,7 +149,7 @@ def random_key(seed: int, first_row: int = 0) -> tf.Tensor:
 
 
 def _key_and_first_row(seed: int) -> tuple[tf.Tensor, tf.Tensor]:
-    scope = getattr(_local, "scope", None)
+    scope: tuple[tf.Tensor, tf.Tensor, dict[int, int]] | None = getattr(_local, "scope", None)
     if scope is None:
         scope = tf.cast(tf.random.uniform([], 0, 2**31 - 1, tf.int32), tf.uint32), _u32(0), {}
     step, first_row, passes = scope

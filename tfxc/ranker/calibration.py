@@ -163,8 +163,8 @@ def pairs_of(
     ids = np.asarray(ids)
     rows = np.arange(len(ids))[:, None]
     if scipy.sparse.issparse(labels):
-        labels = labels.tocsr().astype(bool)
-        true = np.asarray(labels[np.broadcast_to(rows, ids.shape), np.maximum(ids, 0)].todense())
+        matrix = scipy.sparse.csr_matrix(labels).astype(bool)
+        true = np.asarray(matrix[np.broadcast_to(rows, ids.shape), np.maximum(ids, 0)].todense())
         true = true.reshape(ids.shape)
     else:
         true = (ids[:, :, None] == np.asarray(labels)[:, None, :]).any(axis=2)

@@ -6,6 +6,7 @@ list never counts more there than a listed one, whatever the scores' sign.
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -15,7 +16,7 @@ from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError, DataError
 
 #: Lists of a model: ids and scores (N, k), or a CSR matrix (N, L) of scores.
-Prediction = tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix
+Prediction: TypeAlias = tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix
 
 
 def combine(
@@ -128,7 +129,7 @@ class _Lists:
     def __init__(self, prediction: Prediction, number: int) -> None:
         where = f"model {number}"
         if scipy.sparse.issparse(prediction):
-            matrix = prediction.tocsr()
+            matrix = scipy.sparse.csr_matrix(prediction)
             self.examples = matrix.shape[0]
             rows = np.repeat(np.arange(self.examples), np.diff(matrix.indptr))
             labels = matrix.indices.astype(np.int64)

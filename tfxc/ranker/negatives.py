@@ -74,6 +74,7 @@ def examples_of(
                 f"the matrix for {part} has the shape {pattern.shape}, others {total.shape}"
             )
         total = pattern if total is None else total + pattern
+    assert total is not None, "a scheme has at least one part"
     examples = total.tocsc()
     examples.sort_indices()
     return examples

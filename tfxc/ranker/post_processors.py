@@ -79,4 +79,4 @@ def post_processor(
     """
     if isinstance(name, PostProcessor):
         return name
-    return POST_PROCESSORS[check_choice(where, name, POST_PROCESSORS)]
+    return POST_PROCESSORS[check_choice(str(where), name, POST_PROCESSORS)]

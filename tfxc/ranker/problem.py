@@ -256,9 +256,10 @@ class Blocks:
         """Returns bytes that a block takes at most; its features are counted where that may matter,
         and where its parent is given."""
         problem = (rows, entries, self.features.shape[1], children, self.settings)
-        options = {"compress": plan.compress or not whole, "threads": plan.threads}
+        compress = plan.compress or not whole
+        threads = plan.threads
         copied = 0 if whole else rows * 32
-        need = block_memory(*problem, **options) + copied
+        need = block_memory(*problem, compress=compress, threads=threads) + copied
         if need <= budget or parent is None:
             return need
         if parent not in self._counted:
@@ -267,7 +268,9 @@ class Blocks:
             for begin in range(0, len(block), _ROWS):
                 occurs[self.features[block[begin : begin + _ROWS]].indices] = True
             self._counted[parent] = int(occurs.sum())
-        return block_memory(*problem, **options, occurring=self._counted[parent]) + copied
+        occurring = self._counted[parent]
+        need = block_memory(*problem, compress=compress, threads=threads, occurring=occurring)
+        return need + copied
 
 
 def features_digest(features: scipy.sparse.csr_matrix) -> str:

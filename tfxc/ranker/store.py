@@ -93,7 +93,8 @@ class LayerWriter:
                 mode = "r+b" if path.exists() else "w+b"
                 stream = files.enter_context(open(path, mode, buffering=0))
                 if not self.blocks:
-                    start = np.zeros(lengths[name], self._types[name])  # the first split
+                    # The first split.
+                    start: np.ndarray = np.zeros(lengths[name], self._types[name])
                     stream.truncate(0)
                     stream.seek(0)
                     _write(stream, _header(self._types[name], 0) + start.tobytes())
@@ -125,7 +126,7 @@ class LayerWriter:
         self._entries += len(values)
         with write_errors(self.folder):
             for name, numbers in content.items():
-                array = np.ascontiguousarray(numbers, self._types[name])
+                array: np.ndarray = np.ascontiguousarray(numbers, self._types[name])
                 _write(self._files[name], array.view(np.uint8).data)
             state = [self.blocks, self._rows, self._entries, self.notes]
             _write(self._journal, json_text(state).encode() + b"\n")

@@ -99,6 +99,7 @@ class BlockConverter:
     def _features(self, arrays: Arrays, number: int) -> tuple[Arrays, int]:
         """Arrays of the rows, and how many texts were cut off."""
         kind = self._job.kind
+        assert kind is not None, "all is learned"
         text_features = self._job.text_features
         if arrays.keys() >= kind.arrays.keys():
             return {name: arrays[name] for name in kind.arrays}, 0

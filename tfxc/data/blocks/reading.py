@@ -128,6 +128,7 @@ class BlockReader:
     def _rows(self, chunk: Chunk, first: int) -> tuple[Arrays, dict[str, CutTexts], int]:
         """Features of which nothing has to be learned any more."""
         job = self._job
+        assert job.kind is not None, "all is learned"
         text_features = self._job.text_features
         converter = Converter(
             numbering=None,
@@ -150,7 +151,8 @@ class BlockReader:
 
     def _cut(self, chunk: Chunk, first: int) -> tuple[Arrays, dict[str, CutTexts], int]:
         """Texts, cut by each part of the text features."""
-        arrays = {}
+        assert chunk.texts is not None, "the kind is checked"
+        arrays: Arrays = {}
         cuts = {}
         truncated = 0
         for name, part in parts_of(self._job.text_features).items():

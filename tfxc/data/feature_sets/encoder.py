@@ -148,23 +148,24 @@ class SavedModelEncoder:
     def _scaling(
         self, mean: float | Sequence[float] | None, std: float | Sequence[float] | None
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        wanted = self._shape is not None and self._spec.dtype.is_floating
-        if not wanted and (mean is not None or std is not None):
+        shape = self._shape
+        if shape is None or not self._spec.dtype.is_floating:
+            if mean is None and std is None:
+                return None
             raise ConfigError(
                 "the input of the model is no image of floats, so that it is not scaled",
                 where="mean, std",
                 fix="leave them out",
             )
-        if not wanted:
-            return None
         for name, value in (("mean", mean), ("std", std)):
-            if np.size(value) not in (1, self._shape[2]) or value is None:
+            if value is None or np.size(value) not in (1, shape[2]):
                 raise ConfigError(
                     f"it is {value} instead of one number, or one for each of the "
-                    f"{self._shape[2]} channels",
+                    f"{shape[2]} channels",
                     where=name,
                     fix="give the values of the model's training, for pixels from 0 to 1",
                 )
+        assert mean is not None and std is not None, "both are checked above"
         if np.min(std) <= 0:
             raise ConfigError(f"it is {std}, but must be positive", where="std")
         return np.asarray(mean, np.float32), np.asarray(std, np.float32)
@@ -173,7 +174,7 @@ class SavedModelEncoder:
         known = list(self._function.structured_outputs)
         if output is None and len(known) == 1:
             return known[0]
-        if output not in known:
+        if output is None or output not in known:
             raise _choice("output", known, output, self.path)
         return output
 

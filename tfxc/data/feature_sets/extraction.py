@@ -97,7 +97,7 @@ def _codes(
         )
     labels = [label for (label,) in lists]
     if labels and isinstance(labels[0], str):
-        labels = [codes.setdefault(label, len(codes)) for label in labels]
+        labels = [codes.setdefault(str(label), len(codes)) for label in labels]
     return np.array(labels, np.int32)
 
 

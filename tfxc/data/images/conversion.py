@@ -47,9 +47,10 @@ class ImageConverter:
         self.kind = ENCODED if self.store == "encoded" else IMAGE
         self._max_corrupt = settings.max_corrupt
         self._remedy = "fix or remove these files, or raise data.images.max_corrupt"
-        self._wanted = (settings.height, settings.width, settings.channels)
-        known = tuple(size for size in self._wanted if size is not None)
-        self.shape = known if len(known) == len(self._wanted) else None
+        height, width, channels = self._wanted = settings.height, settings.width, settings.channels
+        self.shape: tuple[int, int, int] | None = None
+        if height is not None and width is not None and channels is not None:
+            self.shape = (height, width, channels)
 
     @classmethod
     def of_shape(cls, shape: Sequence[int]) -> "ImageConverter":
@@ -72,9 +73,8 @@ class ImageConverter:
         for image in chunk.images if self.shape is None else ():
             sizes = own_shape(image)
             if sizes is not None:
-                self.shape = tuple(
-                    wanted or size for wanted, size in zip(self._wanted, sizes, strict=True)
-                )
+                height, width, channels = self._wanted
+                self.shape = (height or sizes[0], width or sizes[1], channels or sizes[2])
                 return
 
     def chunk_images(self, most: int) -> int:
@@ -133,6 +133,7 @@ class ImageConverter:
         self, images: Sequence[np.ndarray | bytes], names: Sequence[str], where: str | Path
     ) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the images that can be decoded, and uint8 (decoded, *shape)."""
+        assert self.shape is not None, "the first images are counted"
         encoded = [number for number, image in enumerate(images) if isinstance(image, bytes)]
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for number, image in enumerate(images):
@@ -145,7 +146,7 @@ class ImageConverter:
             shape_names = [names[number] for number in numbers]
             pixels[numbers] = self._from_arrays(stacked, shape_names, where)
             arrays += numbers
-        files = [images[number] for number in encoded]
+        files = [image for image in images if isinstance(image, bytes)]
         good, file_pixels, shapes = decode_good(files, self.shape)
         encoded = [encoded[position] for position in good]
         for number, shape in zip(encoded, shapes, strict=True):
@@ -157,6 +158,7 @@ class ImageConverter:
     def _from_arrays(
         self, images: np.ndarray, names: Sequence[str], where: str | Path
     ) -> np.ndarray:
+        assert self.shape is not None, "the first images are counted"
         assert images.dtype == np.uint8 and images.ndim == 4, "uint8 (n, height, width, channels)"
         if images.shape[1:] == self.shape or not len(images):
             return images
@@ -164,6 +166,7 @@ class ImageConverter:
         return fit_arrays(images, self.shape)
 
     def _refuse_other_shape(self, shape: Sequence[int], name: str, where: str | Path) -> None:
+        assert self.shape is not None, "the first images are counted"
         channels = {1: 1, 2: 1}.get(shape[2], 3)  # an alpha channel does not count
         keys = ("height", "width", "channels")
         sizes = (*shape[:2], channels)

@@ -112,11 +112,13 @@ def own_shape(image: np.ndarray | bytes) -> tuple[int, int, int] | None:
     """(height, width, 1 or 3) of an array or a file (``bytes``), None if it cannot be decoded."""
     if isinstance(image, bytes):
         try:
-            image = _decode_eagerly(tf.constant(image)).numpy()
+            pixels = _decode_eagerly(tf.constant(image)).numpy()
         except tf.errors.InvalidArgumentError:
             return None
-    height, width, channels = image.shape
-    return (height, width, 1 if channels < 3 else 3) if image.size else None
+    else:
+        pixels = image
+    height, width, channels = pixels.shape
+    return (height, width, 1 if channels < 3 else 3) if pixels.size else None
 
 
 @functools.cache

@@ -292,6 +292,7 @@ def _options_of_split(
     given |= data.get("split_options", {}).get(split, {})
     reader, options = options_of(source, wanted, data.get("reader"), role=split, given=given)
     # What holds for the training file does not for this one where nothing was found in it.
+    assert reader is not None, "a file has a format"
     parameters = signature(registry.get("reader", reader)).parameters
     defaults = {
         key: parameters[key].default

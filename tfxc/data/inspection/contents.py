@@ -290,6 +290,7 @@ class _Sample:
         tokens = "characters" if unspaced and has_long_words else "words"
         lengths = self.lengths[tokens] or [0]
         known = self._labels_are_known()
+        label_names = self.reader.label_names if known else None
         settled = self.several or known or options.get("label_separator", "") is None
         joined = None if settled else joined_labels(map(str, self.names), self.labels_given)
         splits_cells = "label_separator" in self.reader.label_options
@@ -303,7 +304,7 @@ class _Sample:
             options=options,
             kind=self.kind,
             examples=examples,
-            labels=self.reader.num_labels if known else len(self.names),
+            labels=len(self.names if label_names is None else label_names),
             labels_each=1.0 if not self.several else self.labels_given / self.examples,
             complete=self.complete or known,
             unlabelled=self.without,

@@ -65,8 +65,8 @@ class Encoded(Image):
     def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
         return (Tensor("image_bytes", "string", ("batch",)),)
 
-    def _arrays_of(self, features: Sequence[bytes]) -> Arrays:
-        return joined_files(features)
+    def _arrays_of(self, features: Sequence[bytes] | np.ndarray) -> Arrays:
+        return joined_files(list(features))
 
     def tensors_of(self, arrays: Arrays) -> Arrays:
         (files,) = self.columns

@@ -136,11 +136,13 @@ def _excluded(
     pairs_of_kinds = [np.zeros((0, 2), np.int64)]
     for kind in kinds:
         if kind == "self":
-            places = np.flatnonzero(examples.labels_of_own >= 0)
-            pairs_of_kinds.append(
-                np.stack([places, examples.labels_of_own[places].astype(np.int64)], axis=1)
-            )
+            own = examples.labels_of_own
+            assert own is not None, "without texts of labels it is refused"
+            places = np.flatnonzero(own >= 0)
+            pairs_of_kinds.append(np.stack([places, own[places].astype(np.int64)], axis=1))
         elif kind == "train":
+            assert folder is not None and train is not None, "they are given for it"
+            assert examples.keys is not None, "without texts of labels it is refused"
             train_keys = example_keys(folder, "train")
             pairs_of_kinds.append(_with_same_text(train_keys, examples.keys, _pairs(train)))
         else:

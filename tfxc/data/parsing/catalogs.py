@@ -88,7 +88,7 @@ class Catalog:
         return None if number < 0 else self.label_names[number]
 
     def _rows(
-        self, rows: "_csv._reader", key_column: str, label_column: str
+        self, rows: "_csv.Reader", key_column: str, label_column: str
     ) -> Iterator[tuple[str, str]]:
         try:
             header: list[str] = next(rows, [])

@@ -48,6 +48,7 @@ def write_shard(path: str | Path, rows: Rows, layout: str = "blocks") -> None:
         OSError: the disk is full or the folder cannot be written to.
     """
     assert layout in LAYOUTS, layout
+    records: Iterator[bytes]
     if layout == "examples":
         records = (
             encode_example(_example_fields(rows.slice(number, number + 1)))

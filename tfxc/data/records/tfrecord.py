@@ -121,7 +121,7 @@ def _rows_of(
 def _parsed(path: Path, layout: str, kind: "FeatureKind") -> Iterator[Arrays]:
     """Yields, for some thousand rows at a time, a dict of flat NumPy arrays."""
     names = {"label_vals": "float32"}
-    lists = {}
+    lists: dict[str, str] = {}
     for column in (LABELS, *kind.columns):
         names |= column.fields
         lists |= column.counts

@@ -79,7 +79,7 @@ class Source(abc.ABC):
         if not self.num_examples:
             raise ConfigError("there are no examples", where="data")
         position = step * batch_size + part * size
-        pieces = []
+        pieces: list[tuple[Rows, np.ndarray]] = []
         while size:
             epoch, start = divmod(position, self.num_examples)
             stop = min(start + size, self.num_examples)
@@ -264,7 +264,9 @@ class ArraySource(Source):
         draw = np.random.default_rng((seed, epoch, _GROUPING))
         if near is not None:
             return order[near_groups(near[1][order], rest, draw)]
-        return order[length_groups(self._rows.lengths[order], batch_size, rest, draw)]
+        lengths = self._rows.lengths
+        assert lengths is not None, "only rows of tokens are grouped by length"
+        return order[length_groups(lengths[order], batch_size, rest, draw)]
 
     def _pieces(
         self, seed: int, epoch: int, start: int, stop: int

@@ -118,6 +118,7 @@ def training_dataset(
         return tf.nest.flatten(batch)
 
     def finish(number: tf.Tensor, batch: dict[str, Any]) -> dict[str, Any]:
+        assert augmentation is not None and source.image_shape is not None, "these are images"
         step = number // per_step
         element = number % per_step
         part = element // num_parts_here * parts + first_part + element % num_parts_here

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tfxc.ops.text.joined import JoinedTexts, TextsWithFeatures
 
 
-_KINDS = {"tokens": TOKENS, "terms": TERMS}
+_KINDS: dict[str, Mapping[str, type[Any]]] = {"tokens": TOKENS, "terms": TERMS}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -329,7 +329,7 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
         )
     bases = [folder / f"{number}.base" for number in range(count)]
     settings = [_read_section(base / "vectorizer" / "config.json", "kwargs") for base in bases]
-    ranges = [of_base.get("ngram_range") for of_base in settings]
+    ranges = [of_base.get("ngram_range", ()) for of_base in settings]
     first = settings[0] | {"norm_p": f"l{meta.get('norm_p')}"}
     for base, of_base in zip(bases, settings, strict=True):
         compared = of_base if count > 1 else first

@@ -137,6 +137,7 @@ def open_subjects(
         return IdentificationSet(sets[0], sets[1:])
     collected = _Images(images)
     sets = [collected.add(path) for path in (probes, *galleries)]
+    assert collected.where is not None, "the first folder names it"
     source = Examples(collected.where, images=collected.paths)
     return IdentificationSet(sets[0], sets[1:], source)
 

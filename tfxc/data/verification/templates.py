@@ -211,7 +211,7 @@ def _numbers(path: Path, columns: range, dtype: type) -> np.ndarray:
     try:
         with warnings.catch_warnings():  # of an empty file, which is refused below
             warnings.simplefilter("ignore")
-            values = np.loadtxt(
+            values: np.ndarray = np.loadtxt(
                 path, dtype, comments=None, usecols=columns, ndmin=2, encoding="utf-8"
             )
     except ValueError as error:

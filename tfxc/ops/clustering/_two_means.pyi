@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 def halve_nodes(
     values: NDArray[Any],
     starts: NDArray[Any],
-    columns: NDArray[Any],
+    columns: NDArray[Any] | None,
     width: int,
     order: NDArray[Any],
     nodes: NDArray[Any],

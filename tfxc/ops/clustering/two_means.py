@@ -95,10 +95,12 @@ class Bisection:
         if not len(nodes):
             return
         if self._native:
-            *rows, width = self._arrays
+            values, starts, columns, width = self._arrays
             options = (sample_rate, self._spherical, self._rounds, self._threads)
-            width = _two_means.halve_nodes(*rows, width, self.order, nodes, draws, luck, *options)
-            self._arrays = (*rows, width)
+            width = _two_means.halve_nodes(
+                values, starts, columns, width, self.order, nodes, draws, luck, *options
+            )
+            self._arrays = (values, starts, columns, width)
             return
         for (begin, end, left), draw in zip(nodes, draws, strict=True):
             rows = self.order[begin:end]
@@ -107,9 +109,9 @@ class Bisection:
             vectors = self._vectors[rows]
             if scipy.sparse.issparse(vectors) and 4 * vectors.nnz <= vectors.shape[1]:
                 # Without the columns that are empty in it.
-                used, columns = np.unique(vectors.indices, return_inverse=True)
+                used, places = np.unique(vectors.indices, return_inverse=True)
                 shape = (len(rows), max(1, len(used)))
-                vectors = scipy.sparse.csr_matrix((vectors.data, columns, vectors.indptr), shape)
+                vectors = scipy.sparse.csr_matrix((vectors.data, places, vectors.indptr), shape)
             is_left = _halve(vectors, chosen, left, draw, self._spherical, self._rounds)
             self.order[begin:end] = np.concatenate([rows[is_left], rows[~is_left]])
 
@@ -156,6 +158,7 @@ def _halve(
         is_left = _lowest(sample @ direction, sample_left)
         if before is not None and (is_left == before).all():
             break
+    assert is_left is not None, "there is at least one round"
     return is_left if sample is vectors else _lowest(vectors @ direction, left)
 
 

@@ -53,13 +53,15 @@ class Columns:
             self.ids, self._places = _linear_solver.number_columns(self.slots, slots)
             self.num_slots = len(self._places) - 1
             singles = len(self.ids) - 1 - self.num_slots
-            self._singles = [np.empty(singles, kind) for kind in _SINGLE_TYPES]
+            rows, columns, values = (np.empty(singles, kind) for kind in _SINGLE_TYPES)
+            self._singles = (rows, columns, values)
             new_splits = np.empty_like(self.row_splits)
-            rows = (self.row_splits, self.slots, self.values)
-            _linear_solver.separate(*rows, slots, new_splits, *self._singles, own, squared)
+            entries = (self.row_splits, self.slots, self.values)
+            _linear_solver.separate(*entries, slots, new_splits, *self._singles, own, squared)
             self.row_splits = new_splits
         else:
-            self._singles = [np.empty(0, kind) for kind in _SINGLE_TYPES]
+            rows, columns, values = (np.empty(0, kind) for kind in _SINGLE_TYPES)
+            self._singles = (rows, columns, values)
             self.ids = np.arange(num_features + 1, dtype=np.int32)
             self._places = self.ids
             self.num_slots = num_features

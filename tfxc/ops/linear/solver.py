@@ -14,7 +14,7 @@ at once, and a feature that only one example has costs nothing. Without it sciki
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -146,6 +146,7 @@ def solve_block(
     # Labels of similar frequency, which end after similar times, are adjacent.
     order = np.argsort(-counts, kind="stable").astype(np.int32)
     order = order[counts[order] > 0]
+    solve: Callable[[np.ndarray], tuple[list[_Piece], int]]
     if has_native() if native is None else native:
         columns = Columns(features, settings.bias, compress)
         groups = [order[begin : begin + _LANES] for begin in range(0, len(order), _LANES)]
@@ -257,7 +258,7 @@ class _Problem(NamedTuple):
         unfinished = _linear_solver.solve(
             *features, terms, present, lanes_taken, *rules, seed, weights, duals
         )
-        least = max(settings.threshold, np.finfo(np.float32).tiny)
+        least = max(settings.threshold, float(np.finfo(np.float32).tiny))
         bounds, places, values = columns.kept(weights, duals, terms, least)
         most = settings.max_nonzeros
         lanes = map(slice, bounds[:-1].tolist(), bounds[1:].tolist())

@@ -1,7 +1,7 @@
 """Softmax over all columns in the graph, a tile of columns at a time."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -70,7 +70,7 @@ def tiled_softmax(
     first = first_tile(num_columns, k, tile, unrolled)
     fresh = score_tile(0, first)
     nothing = tf.fill([batch], LEAST), tf.zeros([batch]), tf.zeros(tf.shape(positives))
-    state = sums(0, first, fresh, *nothing)
+    state: Sequence[tf.Tensor] = sums(0, first, fresh, *nothing)
     scores, ids = tf.math.top_k(fresh, min(k, first))
     if first < num_columns:
         shapes = [tf.TensorShape([None, k])] * 2 + [value.shape for value in nothing]

@@ -54,7 +54,8 @@ class LargeWeights(keras.layers.Layer):
         """As of a Keras layer."""
         if starts_are_left_out():
             return super().add_weight(shape, "zeros", *args, **more)
-        if not isinstance(initializer, RowStart) or not pieces_of(shape) or in_stateless_scope():
+        is_large = bool(pieces_of(shape)) and not in_stateless_scope()
+        if shape is None or not is_large or not isinstance(initializer, RowStart):
             return super().add_weight(shape, initializer, *args, **more)
         variable = super().add_weight(shape, "zeros", *args, **more)
         with tf.init_scope():

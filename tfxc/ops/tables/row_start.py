@@ -80,6 +80,6 @@ class Rows:
         self.shape = shape
 
     def __getitem__(self, key: slice | tuple[()]) -> tf.Tensor:
-        if key == ():
+        if not isinstance(key, slice):
             return self.start(self.shape)
         return self.start.rows(self.shape, key.start, key.stop)

@@ -68,10 +68,10 @@ class TextNgrams(tf.Module):
         different, places = tf.unique(words.flat_values)
         lengths = range(self._settings["min_chars"], self._settings["max_chars"] + 1)
         parts = [tf.strings.unicode_split(different, "UTF-8")] if 1 in lengths else []
-        lengths = tuple(length for length in lengths if length > 1)
-        if lengths:
+        longer = tuple(length for length in lengths if length > 1)
+        if longer:
             whole = tf.strings.unicode_split(tf.strings.join(["<", different, ">"]), "UTF-8")
-            parts.append(tf.strings.ngrams(whole, lengths, separator=""))
+            parts.append(tf.strings.ngrams(whole, longer, separator=""))
         ngrams = tf.concat(parts, axis=1)
         ids = ngrams.with_flat_values(self._bucket(fnv1a(ngrams.flat_values)))
         return tf.gather(ids, words.with_flat_values(places)).merge_dims(1, 2)

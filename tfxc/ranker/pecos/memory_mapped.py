@@ -133,7 +133,9 @@ class _Blocks:
     def __init__(self, path: str | Path, count: int) -> None:
         self._path = existing_file(path, fix=_FIX)
         with read_errors(path):
-            self._bytes = np.memmap(path, np.uint8, "r") if Path(path).stat().st_size else b""
+            self._bytes: np.ndarray = np.zeros(0, np.uint8)
+            if Path(path).stat().st_size:
+                self._bytes = np.memmap(path, np.uint8, "r")
         size = len(self._bytes)
         if size < 24 or bytes(self._bytes[-16:-8]) != _SIGNATURE:
             raise self.damaged("it is no file of blocks by libpecos, or it is cut off")

@@ -111,7 +111,7 @@ class ApiDocs(TextReader):
     def bytes_read(self) -> int:
         return self._reader.bytes_read
 
-    def _examples(self) -> Iterator[tuple[str, list[Any]]]:
+    def _examples(self) -> Iterator[tuple[str, list[Any]] | tuple[str, list[Any], str]]:
         return self._reader._examples()
 
 

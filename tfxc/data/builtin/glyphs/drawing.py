@@ -59,7 +59,9 @@ def draw(code: int, face: int, variants: Sequence[int] | np.ndarray, size: int) 
 def _drawing(code: int, face: int, size: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Pixels float32, the point of them that belongs in the middle, and the factor to fit in."""
     em = round(_EM * size * _OVERSAMPLING)
-    pixels, top = ink(face, code, em)
+    glyph = ink(face, code, em)
+    assert glyph is not None, "blank glyphs are left out"
+    pixels, top = glyph
     margin = 2 * _OVERSAMPLING
     sharp = np.pad(pixels.astype(np.float32), margin)
     # Without it, three pixels taken for one would be one of them.

@@ -143,7 +143,7 @@ class Glyphs(Reader):
 
     def _read(self, size: int) -> Iterator[Chunk]:
         images = np.load(self.path, mmap_mode="r")
-        for start in range(0, self.num_examples, size):
+        for start in range(0, len(self._rows), size):
             index = self._index[start : start + size].tolist()
             yield Chunk(
                 labels=[[self._names[row[0]]] for row in index],
@@ -158,8 +158,8 @@ def _build(folder: Path, options: Mapping[str, Any], jobs: int) -> None:
     codes = None if codes is None else set(codes)
     with Progress("comparing glyphs", len(FACES), unit="faces") as progress:
         looks = []
-        tasks = [(face, codes) for face in range(len(FACES))]
-        for looks_of_one in map_ordered(looks_of_face, tasks, jobs):
+        faces = [(face, codes) for face in range(len(FACES))]
+        for looks_of_one in map_ordered(looks_of_face, faces, jobs):
             looks.append(looks_of_one)
             progress.advance(1)
     classes = classes_of(looks, options["min_faces"])

@@ -59,6 +59,8 @@ class Synthetic(Reader):
         (3993, (10, 5000))
     """
 
+    num_examples: int
+
     def __init__(
         self,
         split: Split = "train",
@@ -127,7 +129,7 @@ class Synthetic(Reader):
         return rows
 
     def _read(self, size: int) -> Iterator[Chunk]:
-        waiting = []
+        waiting: list[Chunk] = []
         missing = size
         for number, count in self._blocks():
             block = self._block(number)
@@ -177,9 +179,11 @@ def _files(images: np.ndarray) -> list[bytes]:
 def _slice(chunk: Chunk, start: int, end: int) -> Chunk:
     if start == 0 and end == len(chunk):
         return chunk
-    parts = {name: getattr(chunk, name) for name in ("labels", "texts", "features", "images")}
     return Chunk(
-        **{name: None if part is None else part[start:end] for name, part in parts.items()}
+        labels=chunk.labels[start:end],
+        texts=None if chunk.texts is None else chunk.texts[start:end],
+        features=None if chunk.features is None else chunk.features[start:end],
+        images=None if chunk.images is None else chunk.images[start:end],
     )
 
 
@@ -189,15 +193,15 @@ def _joined(parts: Sequence[Chunk]) -> Chunk:
     fields: dict[str, Any] = {"labels": LabelLists.joined([part.labels for part in parts])}
     first = parts[0]
     if first.texts is not None:
-        fields["texts"] = [text for part in parts for text in part.texts]
+        fields["texts"] = [text for part in parts for text in part.texts or ()]
     if first.features is not None:
-        several = [part.features for part in parts]
+        several = [part.features for part in parts if part.features is not None]
         sparse = scipy.sparse.issparse(first.features)
         fields["features"] = (
             scipy.sparse.vstack(several, format="csr") if sparse else np.concatenate(several)
         )
     if isinstance(first.images, list):
-        fields["images"] = [image for part in parts for image in part.images]
+        fields["images"] = [image for part in parts for image in part.images or ()]
     elif first.images is not None:
         fields["images"] = np.concatenate([part.images for part in parts])
     return Chunk(**fields)

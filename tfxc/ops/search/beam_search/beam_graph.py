@@ -230,6 +230,7 @@ class _HashedLayer(tf.Module):
         margins = self._sums(queries, chunks) + tf.bitcast(bias, tf.float32)
         child_scores = _scores(self._rule, margins)
         if self._combines:
+            assert scores is not None, "the layers before give their nodes' scores"
             child_scores = _combined(self._rule, child_scores, scores[:, :, None])
         return self._best(codes, tf.where(codes < 0, child_scores, -np.inf))
 

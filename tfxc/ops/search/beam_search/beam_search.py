@@ -257,7 +257,7 @@ def _checked_features(features: Matrix, num_features: int) -> _Rows:
             fix=f"give a matrix (queries, {num_features})",
         )
     if scipy.sparse.issparse(features):
-        arrays = _csr_arrays(features.tocsr(), "features")
+        arrays: _Rows = _csr_arrays(features.tocsr(), "features")
         weights = arrays[2]
     else:
         arrays = weights = np.ascontiguousarray(features, np.float32)

@@ -33,9 +33,11 @@ class LayerKernels:
             splits, ids, weights, num_features = features
             entries = slice(splits[0], splits[-1])
             parts = (weights[entries], ids[entries], splits - splits[0])
-            features = scipy.sparse.csr_matrix(parts, (len(splits) - 1, num_features))
-        constant = np.full((features.shape[0], 1), bias, np.float32)
-        matrix = scipy.sparse.hstack([scipy.sparse.csr_matrix(features), constant], format="csr")
+            matrix = scipy.sparse.csr_matrix(parts, (len(splits) - 1, num_features))
+        else:
+            matrix = scipy.sparse.csr_matrix(features)
+        constant = np.full((matrix.shape[0], 1), bias, np.float32)
+        matrix = scipy.sparse.hstack([matrix, constant], format="csr")
         queries = np.repeat(np.arange(len(counts)), counts)
         places = np.arange(len(queries)) - np.repeat(np.cumsum(counts) - counts, counts)
         places += np.repeat(begins, counts)

@@ -5,6 +5,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 EXACT: int
+BROKEN_INVERSE: int
 
 def walk(
     bucket_scores: NDArray[Any],
