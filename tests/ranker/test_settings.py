@@ -2,6 +2,7 @@ import pytest
 
 from tfxc.core.errors import ConfigError
 from tfxc.ranker.settings import RankerSettings
+from tfxc.recipes.xr_linear.settings import ranker_settings
 
 SIZES = [4, 60, 4108]
 
@@ -27,9 +28,6 @@ def test_a_list_of_another_length_tells_the_sizes():
     [
         ({"post_processor": ["noop", "noop", "l9"]}, "post_processor[2]"),
         ({"negatives": "near"}, "negatives[0]"),
-        ({"only_topk": [10, 0, 10]}, "only_topk[1]"),
-        ({"relevance_mode": "indcue"}, "relevance_mode"),
-        ({"relevance_norm": "l3"}, "relevance_norm"),
     ],
 )
 def test_values_that_are_not_allowed(changes, where):
@@ -44,6 +42,18 @@ def test_values_that_are_not_allowed(changes, where):
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [{"only_topk": [10, 0, 10]}, {"relevance_mode": "indcue"}, {"relevance_norm": "l3"}],
+)
+def test_values_that_are_not_as_declared(changes):
+    (name,) = changes
+    with pytest.raises(ConfigError, match=f"^{name}: must be "):
+        RankerSettings(**changes)
+    with pytest.raises(ConfigError, match=rf"^recipe\.ranker\.{name}: must be "):
+        ranker_settings(changes)
+
+
+@pytest.mark.parametrize(
     ("mode", "levels"), [("full-model", [0, 1, 2]), ("matcher", [0]), ("ranker", [1, 2])]
 )
 def test_levels_of_a_mode(mode, levels):
@@ -54,4 +64,4 @@ def test_modes_that_leave_nothing():
     with pytest.raises(ConfigError, match=r"ranker_levels: 3 is out of range.* 1 to 2"):
         RankerSettings(mode="matcher", ranker_levels=3).levels(3)
     with pytest.raises(ConfigError, match="full-model"):
-        RankerSettings(mode="all").levels(3)
+        RankerSettings(mode="all")
