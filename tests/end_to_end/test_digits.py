@@ -108,7 +108,7 @@ def test_orders_of_images(order):
         ({"name": "mhp", "heads": [5, 5]}, "25 codes for 30 labels; the nearest that suffice"),
         (
             {"name": "mhs", "heads": [5, 6], "num_sampled_heads": 9},
-            "num_sampled_heads: an integer from 1 to 5 (the blocks) expected",
+            "num_sampled_heads: must be at most 5, as many as there are blocks",
         ),
         (
             {"name": "mhs", "heads": [5, 6], "num_sampled_heads": 2.5},
@@ -117,7 +117,7 @@ def test_orders_of_images(order):
         ({"name": "mhc", "heads": [5, 6], "label_codes": [1]}, "is read from the data"),
         (
             {"name": "mhc", "heads": [5, 6], "initial_std": -1},
-            "head.initial_std: None or a positive number expected, found -1",
+            "head.initial_std: must be a positive number, not -1",
         ),
         (
             {"name": "mhp", "heads": [1, 5000], "label_order": "product"},

@@ -228,7 +228,7 @@ def test_fits_in_threads_leave_the_streams_as_they_are(capsys):
     ({"encoder": {"name": "bag_mlp", "hiden": [3]}}, "no argument 'hiden', did you mean 'hidden'"),
     ({"techniques": ["emma"]}, "unknown technique 'emma'"),
     ({"epochs": 0}, "training.epochs.*greater than 0"),
-    ({"learning_rate": -1.0}, "learning_rate: .*positive number expected"),
+    ({"learning_rate": -1.0}, "learning_rate: .*positive number"),
     ({"text_features": "tf"}, "unknown kind of text features 'tf'"),
 ])  # fmt: skip
 def test_wrong_settings_are_named(settings, problem):

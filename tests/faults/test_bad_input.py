@@ -139,10 +139,10 @@ BAD_CONFIGS = {
         {"training": {"optimizer": {"name": "sgd", "learning_rate": "x"}}}, "found 'x'"),
     "an impossible momentum": (
         {"training": {"optimizer": {"name": "sgd", "momentum": -1}}},
-        "training.optimizer.momentum: a number in [0, 1) expected, found -1"),
+        "training.optimizer.momentum: must be a number in [0, 1), not -1"),
     "a negative weight decay": (
         {"training": {"optimizer": {"name": "adam", "weight_decay": -1}}},
-        "training.optimizer.weight_decay: a number of at least 0 expected, found -1"),
+        "training.optimizer.weight_decay: must be a number of at least 0, not -1"),
     "an impossible schedule": (
         {"training": {"schedule": {"name": "exponential"}}}, "training.schedule.end: "),
     "dropout of all": (

@@ -103,5 +103,5 @@ def test_what_does_not_fit():
         pifa_with_label_features(targets, features, np.ones((9, 3)), "convex")
     with pytest.raises(ConfigError, match="mode: one of concat, convex"):
         pifa_with_label_features(targets, features, features, "sum")
-    with pytest.raises(ConfigError, match=r"alpha: a number in .0, 1. expected"):
+    with pytest.raises(ConfigError, match=r"alpha: must be a number from 0 to 1"):
         pifa_with_label_features(targets, features, features, "convex", 1.1)

@@ -63,7 +63,7 @@ def test_pairs_and_least_score():
 @pytest.mark.parametrize(
     ("pairs", "method", "error", "message"),
     [
-        (([0.0, 1.0], [0, 1]), "platt", ConfigError, "one of isotonic, logistic expected"),
+        (([0.0, 1.0], [0, 1]), "platt", ConfigError, "one of isotonic, logistic"),
         (([], []), "isotonic", DataError, "0 of 0 labels are true"),
         (([0.0, 1.0], [1, 1]), "isotonic", DataError, "2 of 2 labels are true"),
         (([0.0, np.nan], [0, 1]), "logistic", DataError, "finite scores"),

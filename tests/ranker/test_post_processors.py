@@ -35,7 +35,7 @@ def test_names():
     assert len(POST_PROCESSORS) == 11
     assert post_processor(POST_PROCESSORS["sigmoid"]) is POST_PROCESSORS["sigmoid"]
     with pytest.raises(
-        ConfigError, match=r"here: one of noop, .*log-l4-hinge expected, found 'tanh'"
+        ConfigError, match=r"here: must be one of noop, .*log-l4-hinge, not 'tanh'"
     ):
         post_processor("tanh", where="here")
     assert post_processor("log-sigmoid").transform([-200.0]).tolist() == [-200]

@@ -176,7 +176,7 @@ def test_copies_of_a_mirrored_weight():
             {"rates": {"head/kernl": 1}},
             "did you mean 'head/kernel'.*names of the weights: encoder/att.* more",
         ),
-        ({"rates": {"head": -1}}, "rates.'head'.: a number of at least 0 expected, found -1"),
+        ({"rates": {"head": -1}}, "rates: must be a section, each value a number of at least 0"),
         ({"rates": [1]}, r"rates: must be a section, not \[1\]"),
         ({"layer_decay": 0}, r"layer_decay: must be a number in \(0, 1\], not 0"),
         ({"layer_decay": 1.5}, r"layer_decay: must be a number in \(0, 1\], not 1.5"),
