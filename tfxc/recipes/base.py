@@ -47,7 +47,7 @@ class Context:
     fresh: bool = False
     from_step: int | None = None
     drop_later: bool = False
-    command: tuple = ()
+    command: tuple[str, ...] = ()
 
     @functools.cached_property
     def folder(self) -> RunFolder:
@@ -72,8 +72,10 @@ class Context:
     def start_options(self) -> dict[str, Any]:
         """Where a training begins: arguments of ``TrainingJob.run``."""
         return {
-            "fresh": self.fresh, "from_step": self.from_step, "drop_later": self.drop_later
-        }  # fmt: skip
+            "fresh": self.fresh,
+            "from_step": self.from_step,
+            "drop_later": self.drop_later,
+        }
 
     def start(self) -> None:
         """Writes config and assets of the run, by the chief, see ``RunFolder.begin``."""
@@ -127,9 +129,9 @@ class Recipe(Declared):
         for name, section in config.network_sections.items():
             if cls.trains_network and section is None:
                 raise ConfigError(
-                    f"{name!r} expected by recipe {config.recipe.name!r}, found none",
+                    f"recipe {config.recipe.name!r} needs the section {name!r}",
                     where=name,
-                    fix=f"add {name!r}",
+                    fix="add it",
                 )
             if not cls.trains_network and section is not None:
                 raise ConfigError(
@@ -140,8 +142,8 @@ class Recipe(Declared):
 
         if config.evaluation.ranks and config.head is None:
             raise ConfigError(
-                "a head with a score for each label expected for exact ranks, found recipe "
-                f"{config.recipe.name!r}, which has none",
+                "exact ranks need a head with a score for each label, and recipe "
+                f"{config.recipe.name!r} has none",
                 where="evaluation.ranks",
                 fix="remove it",
             )
@@ -183,7 +185,7 @@ class Recipe(Declared):
         """
         if repetition is not None:
             raise ConfigError(
-                f"a recipe that trains several models expected, found {config.recipe.name!r}",
+                f"recipe {config.recipe.name!r} does not train several models",
                 where="--repetition",
                 fix="leave it out, or use recipe 'repetitions'",
             )
@@ -236,7 +238,7 @@ class Recipe(Declared):
         start = self.run_start()
         return [] if start is None else [start]
 
-    def _check_start(self, context):
+    def _check_start(self, context: Context) -> None:
         """Refuses a start that does not fit, unless a training of the run has begun.
 
         Where one of several has, each of the others checks its own, see ``TrainingJob.run``.
@@ -262,13 +264,13 @@ class Recipe(Declared):
         """
         if not cls.keeps_checkpoints:
             raise ConfigError(
-                "a run whose checkpoints hold all that was trained expected, found one of recipe "
-                f"{name!r}, which has several stages",
+                f"recipe {name!r} has several stages, and its checkpoints do not hold all that was "
+                "trained",
                 where=where,
                 fix="leave it out",
             )
 
-    def _check_extension(self, context):
+    def _check_extension(self, context: Context) -> None:
         """Refuses more epochs for a run that cannot be extended."""
         folder = context.folder
         epochs = None if context.fresh else folder.extended_from(context.config)
@@ -276,9 +278,8 @@ class Recipe(Declared):
             return
         if not self.keeps_checkpoints:
             raise CheckpointError(
-                f"{epochs:g} epochs expected, as in the run: one of recipe "
-                f"{context.config.recipe.name!r} cannot be extended; found "
-                f"{context.config.training.epochs:g}",
+                f"the run has {epochs:g} epochs, and one of recipe {context.config.recipe.name!r} "
+                f"cannot be extended to {context.config.training.epochs:g}",
                 where=folder.path,
                 fix="choose another folder with --set run=..., or start over with --fresh",
             )
@@ -372,7 +373,7 @@ class RecipeOfRuns(Recipe):
             self.check(context)
             if context.from_step is not None and not (alone or self.together):
                 raise ConfigError(
-                    f"one {self.unit} expected with --from-step, found all",
+                    f"all {self.unit}s would be trained, and a step is of one of them",
                     where="--from-step",
                     fix="add --repetition R",
                 )
@@ -390,9 +391,9 @@ class RecipeOfRuns(Recipe):
         """
         if number is not None and not 0 <= number < count:
             raise ConfigError(
-                f"a {self.unit} from 0 to {count - 1} expected, found {number}",
+                f"there is no {self.unit} {number}",
                 where="--repetition",
-                fix="choose one of these",
+                fix=f"choose one from 0 to {count - 1}",
             )
 
     def finished_repetitions(self, run: RunFolder, count: int) -> list[int]:
@@ -401,7 +402,7 @@ class RecipeOfRuns(Recipe):
             return super().finished_repetitions(run, count)
         return [number for number in range(count) if self._is_trained(run, number)]
 
-    def _is_trained(self, run, number):
+    def _is_trained(self, run: RunFolder, number: int) -> bool:
         """Whether one of the runs counts in the whole; not while it, or it alone, is extended."""
         folder = RunFolder(self.path_of(run.path, number))
         if run.step is not None or not folder.has_step(None):
@@ -425,8 +426,8 @@ class RecipeOfRuns(Recipe):
         if missing:
             epochs = run.config().training.epochs
             raise CheckpointError(
-                f"weights of all {self.unit}s expected, found none of {number_spans(missing)} "
-                f"after {epochs:g} epochs",
+                f"some {self.unit}s have no weights after {epochs:g} epochs: "
+                f"{number_spans(missing)}",
                 where=run.path,
                 fix=f"train them, e.g. with --repetition {missing[0]}"
                 + (", or evaluate the others with --repetitions" * (self.unit == "repetition")),

@@ -36,22 +36,23 @@ class StreamedFolds(StreamedModel):
         self._build(self._num_examples(0))
         num_labels = self.network.num_labels
         # Scores are float32 whatever the precision of the network.
-        given = Precomputed(num_labels, dtype="float32")
+        scores = Precomputed(num_labels, dtype="float32")
         heads = [GivenScores(num_labels) for _ in self._folders]
-        whole = XCModel(given, Averaged(heads), self.network.objective)
+        whole = XCModel(scores, Averaged(heads), self.network.objective)
         super().__init__(whole, len(self._folders), "fold")
 
-    def _num_examples(self, number):
+    def _num_examples(self, number: int) -> int:
+        """How many examples a fold's model has learned from."""
         return Fold(number, len(self._folders)).num_outside(self._sizes["num_examples"])
 
-    def _build(self, num_examples):
+    def _build(self, num_examples: int) -> None:
         self._built_for = num_examples
         with without_starts():
             sizes = {**self._sizes, "num_examples": num_examples}
             self.network = build_model(self._config, **sizes)
         self._all_scores = BatchFunction(self._scores)
 
-    def _scores(self, features):
+    def _scores(self, features: Any) -> tf.Tensor:
         return self.network.head.all_scores(self.network.encoder(features, training=False))
 
     def load(self, number: int) -> None:

@@ -10,10 +10,15 @@ if TYPE_CHECKING:
 
 
 # Names of weights, and which of their axes the parts lie along.
-_OF_HEADS = {"attention_out_kernel": 0, "distance_kernel": 1, "content_bias": 0, "distance_bias": 0}
-_OF_UNITS = {"feed_forward_in_kernel": 1, "feed_forward_in_bias": 0, "feed_forward_out_kernel": 0}
+_HEAD_AXES = {
+    "attention_out_kernel": 0,
+    "distance_kernel": 1,
+    "content_bias": 0,
+    "distance_bias": 0,
+}
+_UNIT_AXES = {"feed_forward_in_kernel": 1, "feed_forward_in_bias": 0, "feed_forward_out_kernel": 0}
 # Queries, keys and values are side by side.
-_OF_HEADS_THRICE = {"attention_in_kernel": 1, "attention_in_bias": 0}
+_JOINED_HEAD_AXES = {"attention_in_kernel": 1, "attention_in_bias": 0}
 
 
 def layer_sizes(encoder: "LayeredEncoder") -> list[tuple[int, int]]:
@@ -48,13 +53,13 @@ def sliced(
         [2, 3]
     """
     columns = (np.asarray(heads)[:, None] * head_width + np.arange(head_width)).ravel()
-    if name in _OF_HEADS:
-        return np.take(values, columns, axis=_OF_HEADS[name])
-    if name in _OF_HEADS_THRICE:
-        parts = np.split(values, 3, axis=_OF_HEADS_THRICE[name])
-        parts = [np.take(part, columns, axis=_OF_HEADS_THRICE[name]) for part in parts]
-        return np.concatenate(parts, axis=_OF_HEADS_THRICE[name])
-    return np.take(values, units, axis=_OF_UNITS[name]) if name in _OF_UNITS else values
+    if name in _HEAD_AXES:
+        return np.take(values, columns, axis=_HEAD_AXES[name])
+    if name in _JOINED_HEAD_AXES:
+        axis = _JOINED_HEAD_AXES[name]
+        parts = [np.take(part, columns, axis=axis) for part in np.split(values, 3, axis=axis)]
+        return np.concatenate(parts, axis=axis)
+    return np.take(values, units, axis=_UNIT_AXES[name]) if name in _UNIT_AXES else values
 
 
 def smaller_architecture(

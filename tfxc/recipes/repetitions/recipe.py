@@ -1,6 +1,6 @@
 """Trains the R repetitions of a hashed head as R separate models."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfxc.core import registry
 from tfxc.core.declared import Count
@@ -60,11 +60,12 @@ class Repetitions(RecipeOfRuns):
         """That of each repetition, or of all together."""
         if self.together:
             return super().starts(context)
-        given = context.repetition
-        count = repetition_count(context.config)
-        numbers = range(count) if given is None else [given]
-        found = [self.run_start(number) for number in numbers]
-        return [start for start in found if start is not None]
+        if context.repetition is None:
+            numbers = list(range(repetition_count(context.config)))
+        else:
+            numbers = [context.repetition]
+        starts = [self.run_start(number) for number in numbers]
+        return [start for start in starts if start is not None]
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
@@ -89,8 +90,7 @@ class Repetitions(RecipeOfRuns):
         count = repetition_count(config)
         if self.together and repetition is not None:
             raise ConfigError(
-                "recipe.together=false expected, found true, which trains all repetitions in one "
-                "process",
+                "recipe.together is true, which trains all repetitions in one process",
                 where="--repetition",
                 fix="leave it out, or add --set recipe.together=false",
             )
@@ -110,11 +110,8 @@ class Repetitions(RecipeOfRuns):
             count = repetition_count(config)
             train_in_processes(context, self, count, self.parallel)
             return dict.fromkeys(range(count), "finished")
-        return self._run_one(context)
-
-    def _run_one(self, context):
         job = TrainingJob(
-            context.config,
+            config,
             context.data_folder,
             self.path_of(context.run, context.repetition),
             repetition=context.repetition,
@@ -135,13 +132,13 @@ class Repetitions(RecipeOfRuns):
             loaded.folder.load_weights(model)
             return model
         with without_starts():
-            one = build_model(loaded.config, **loaded.dimensions, repetition=0)
+            repetition = build_model(loaded.config, **loaded.dimensions, repetition=0)
         count = repetition_count(loaded.config)
         numbers = range(count) if loaded.counted is None else loaded.counted
         folders = self.trained(loaded.folder, numbers)
         for number, folder in zip(numbers, folders, strict=True):
-            folder.load_weights(one)
-            place_repetition(model, one, number)
+            folder.load_weights(repetition)
+            place_repetition(model, repetition, number)
         return model
 
     def assemble_streamed(self, loaded: "LoadedRun") -> "RunModel":
@@ -157,25 +154,27 @@ class Repetitions(RecipeOfRuns):
         return StreamedRepetitions(loaded, numbers, self.checked(loaded.folder, numbers))
 
 
-def place_repetition(model: "XCModel", one: "XCModel", number: int) -> None:
-    """Copies the weights of the one-repetition model ``one`` into slot ``number`` of ``model``."""
+def place_repetition(model: "XCModel", repetition: "XCModel", number: int) -> None:
+    """Copies the weights of a model of one repetition into slot ``number`` of ``model``."""
     encoder = model.encoder.encoders[number]
-    for target, source in zip(encoder.weights, one.encoder.weights, strict=True):
+    for target, source in zip(encoder.weights, repetition.encoder.weights, strict=True):
         assign_in_pieces(target, shared_value(source.value))
-    for target, source in zip(model.head.weights, one.head.weights, strict=True):
+    for target, source in zip(model.head.weights, repetition.head.weights, strict=True):
         assign_rows(target.value, number, shared_value(source.value)[:1])
 
 
-def repetition_count(config: Any) -> int:
+def repetition_count(config: "Config") -> int:
     """Repetitions of a config's head.
 
     Raises:
         ConfigError: the head has none.
     """
+    assert config.head is not None, "``check_config`` has asked for one"
     known = registry.arguments(registry.get("head", config.head.name))
     if "num_repetitions" not in known:
         raise ConfigError(
-            f"a head with repetitions expected by recipe 'repetitions', found {config.head.name!r}",
+            "recipe 'repetitions' needs a head with repetitions, and "
+            f"{config.head.name!r} has none",
             where="recipe.name",
             fix="use head 'mach', or recipe 'fit'",
         )
