@@ -125,7 +125,10 @@ def test_temperatures_of_examples(scheduler):
         ({"layer": 3}, r"matches.0.layer: a match has no argument 'layer', did you mean"),
         ({"layer_student": "all"}, r"matches.0.layer_student: must be .* not 'all'"),
         ({"layer_student": [1, 2]}, "compares single layers, and .1, 2. is none"),
-        ({"loss": "gram", "layer_teacher": [1]}, "'gram' compares pairs of layers, and .1. is none"),
+        (
+            {"loss": "gram", "layer_teacher": [1]},
+            "'gram' compares pairs of layers, and .1. is none",
+        ),
         ({"feature": "attention"}, "'hidden_mse' compares 'hidden', not 'attention'"),
         ({"projection": "sigmoid"}, "must be one of linear, relu, tanh.*, not 'sigmoid'"),
         ({"loss": "attention_ce", "projection": "relu"}, "only hidden states can be projected"),
@@ -157,7 +160,10 @@ def test_missing_keys_and_other_arguments():
     [
         (MATCH, "equally many values per word, and the student has 6, the teacher 8"),
         ({**MATCH, "layer_teacher": 4}, "the teacher has no layer 4 .* one from 0 to 3"),
-        ({**MATCH, "loss": "attention_mse", "layer_student": 0}, "the student has no layer 0 .* from 1 to 2"),
+        (
+            {**MATCH, "loss": "attention_mse", "layer_student": 0},
+            "the student has no layer 0 .* from 1 to 2",
+        ),
         ({**MATCH, "loss": "attention_mse"}, "equally many heads, and the student has 1"),
     ],
 )

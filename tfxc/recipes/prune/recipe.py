@@ -146,7 +146,7 @@ class Prune(Recipe):
             value = getattr(context.config, name)
             if value != source_value:
                 raise ConfigError(
-                    f"it is {value!r}, and the source's is {source_value!r}",
+                    f"{value!r} differs from the source's {source_value!r}",
                     where=name,
                     fix=f"copy {name} from {path / 'config.json'}",
                 )
@@ -220,7 +220,7 @@ def _refuse_other_texts(settings: Mapping[str, Any] | None, source: LoadedRun) -
             continue
         if before.get(key) != after.get(key):
             raise ConfigError(
-                f"it is {after.get(key)!r}, and the source's is {before.get(key)!r}",
+                f"{after.get(key)!r} differs from the source's {before.get(key)!r}",
                 where=f"data.text_features.{key}",
                 fix="change nothing but min_count",
             )

@@ -67,8 +67,8 @@ def check_targets(
         return
     if encoder.gates is None:
         raise ConfigError(
-            f"a {type(encoder).__name__} has no heads and inner units, as encoders 'pretrained' and "
-            "'transformer' have",
+            f"the encoder, a {type(encoder).__name__}, has no heads and inner units, as "
+            "'pretrained' and 'transformer' have",
             where=where,
             fix="leave num_heads and feed_forward_dim out; its vocabulary can be pruned",
         )
@@ -80,7 +80,7 @@ def check_targets(
     ):
         if target is not None and target > most:
             raise ConfigError(
-                f"it is {target:,}, and each layer of the source has only {most:,}",
+                f"{target:,} is more than each layer of the source has, {most:,}",
                 where=f"recipe.{name}",
                 fix=f"give 1 to {most:,}",
             )

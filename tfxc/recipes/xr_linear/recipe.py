@@ -77,12 +77,11 @@ class XRLinear(StagedRecipe):
             ConfigError: the key is named.
         """
         super().check_config(config)
-        given = config.training
-        plain = TrainingSettings()
+        defaults = TrainingSettings()
         useless = [
             f"training.{key}"
             for key in TrainingSettings.model_fields
-            if getattr(given, key) != getattr(plain, key)
+            if getattr(config.training, key) != getattr(defaults, key)
         ]
         useless += ["techniques"] if config.techniques else []
         useless += ["evaluation.full_loss"] if config.evaluation.full_loss else []

@@ -71,6 +71,7 @@ class TreeSettings:
         seed: where ``given`` has none.
         where: config key, for messages.
         where_shape: the same for what determines the levels' sizes; None means ``where``.
+        above: ``nr_splits`` and ``min_codes`` of a file with leaves only, where ``given`` has none.
 
     Raises:
         ConfigError: an unknown key, an invalid value, or keys that cannot be combined.
@@ -89,23 +90,25 @@ class TreeSettings:
         above: Mapping[str, Any] | None = None,
     ) -> None:
         check_section(TreeSection, _section(given, where), where, "the tree")
-        own = dict(given or {})
+        section = dict(given or {})
         self._where = where
         self._where_shape = where_shape or where
-        self.file = own.pop("file", None)
-        self._above = {key: own.pop(key) for key in _ABOVE if self.file is not None and key in own}
+        self.file = section.pop("file", None)
+        self._above: dict[str, Any] = {}
+        if self.file is not None:
+            self._above = {key: section.pop(key) for key in _ABOVE if key in section}
         self._default_above = dict(above or {})
-        if self.file is not None and own:
+        if self.file is not None and section:
             raise ConfigError(
                 "this key is not used with a tree from a file",
-                where=f"{where}.{next(iter(own))}",
+                where=f"{where}.{next(iter(section))}",
                 fix="remove it, or the file",
             )
-        self.label_embedding = own.pop("label_embedding", "pifa")
-        self.label_features = own.pop("label_features", None)
-        self.max_nonzeros = own.pop("max_nonzeros", 0)
-        self.joined = {key: own.pop(key) for key in ("join", "alpha") if key in own}
-        self.arguments = {"seed": seed, **own}
+        self.label_embedding = section.pop("label_embedding", "pifa")
+        self.label_features = section.pop("label_features", None)
+        self.max_nonzeros = section.pop("max_nonzeros", 0)
+        self.joined = {key: section.pop(key) for key in ("join", "alpha") if key in section}
+        self.arguments = {"seed": seed, **section}
         if "alpha" in self.joined and self.joined.get("join") != "convex":
             raise ConfigError(
                 "this key is used only with join 'convex'",
@@ -133,6 +136,7 @@ class TreeSettings:
             raise ConfigError(
                 "label_embedding 'given' needs label_features",
                 where=f"{self._where}.label_features",
+                fix="name their file there, or use another label_embedding",
             )
 
     def sizes(self, num_labels: int, num_features: int) -> list[int]:
@@ -169,7 +173,7 @@ class TreeSettings:
         if self.reads_texts and data.label_texts is None:
             raise self._no_texts()
 
-    def _no_texts(self):
+    def _no_texts(self) -> ConfigError:
         return ConfigError(
             "'texts' needs data.label_texts",
             where=f"{self._where}.label_features",
@@ -197,10 +201,10 @@ class TreeSettings:
         if self.label_embedding == "given":
             vectors = self._label_features(labels.shape[1], features.shape[1], texts)
         elif self.label_features is not None:
-            given = self._label_features(labels.shape[1], features.shape[1], texts)
+            label_features = self._label_features(labels.shape[1], features.shape[1], texts)
             mode = self.joined.get("join", "concat")
             alpha = self.joined.get("alpha", 0.5)
-            vectors = pifa_with_label_features(labels, features, given, mode, alpha)
+            vectors = pifa_with_label_features(labels, features, label_features, mode, alpha)
         elif self.label_embedding == "pii":
             vectors = pii(labels)
         else:
@@ -208,13 +212,14 @@ class TreeSettings:
         return build_tree(vectors, self._clustering, threads=threads)
 
     @property
-    def _clustering(self):
-        given = {key: value for key, value in self.arguments.items() if key != "threads"}
-        others = [key for key in given if key not in _SHAPE]
-        with inside(self._where, others), inside(self._where_shape, _SHAPE):
-            return ClusteringSettings(**given)
+    def _clustering(self) -> ClusteringSettings:
+        arguments = {key: value for key, value in self.arguments.items() if key != "threads"}
+        not_of_shape = [key for key in arguments if key not in _SHAPE]
+        with inside(self._where, not_of_shape), inside(self._where_shape, _SHAPE):
+            return ClusteringSettings(**arguments)
 
-    def _tree(self, num_labels):
+    def _tree(self, num_labels: int) -> ClusterTree:
+        """The tree of the file, which has to be over this many labels."""
         path = expand(self.file)
         if self._above and not is_leaf_matrix(path):
             raise ConfigError(
@@ -232,7 +237,13 @@ class TreeSettings:
             )
         return tree
 
-    def _label_features(self, num_labels, num_features, texts=None):
+    def _label_features(
+        self,
+        num_labels: int,
+        num_features: int,
+        texts: "Callable[[], scipy.sparse.csr_matrix] | None" = None,
+    ) -> "np.ndarray | scipy.sparse.csr_matrix":
+        """The labels' vectors from the file, or from their texts."""
         if self.reads_texts:
             if texts is None:
                 raise self._no_texts()
@@ -283,7 +294,7 @@ def ranker_settings(
     check_section(RankerSettings, _section(given, where), where, "the ranker")
     settings = RankerSettings(**{"seed": seed, **(given or {})})
     schemes = settings.negatives if isinstance(settings.negatives, list) else [settings.negatives]
-    parts = {part for one in schemes for part in scheme_of(one, where=f"{where}.negatives")}
+    parts = {part for text in schemes for part in scheme_of(text, where=f"{where}.negatives")}
     modes = {settings.relevance_mode}
     for key, value, used in (("negatives", "usn", parts), ("relevance_mode", "ranker-only", modes)):
         if value in used and value not in provided:

@@ -59,9 +59,9 @@ def train(recipe: "XRLinear", context: "Context") -> dict[str, Any]:
     features, labels = stages.training_matrices(data_folder)
     matrices = ExampleMatrices(recipe.ranker)
     names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
-    given = matrices.load(config, context.manifest, labels, names)
+    loaded = matrices.load(config, context.manifest, labels, names)
     texts = partial(stages.label_text_matrix, data_folder)
-    reports = train_layers(recipe, config.seed, run, features, labels, given, texts)
+    reports = train_layers(recipe, config.seed, run, features, labels, loaded, texts)
     seconds = {
         "seconds": round(time.monotonic() - began, 1),
         "processor_seconds": round(time.process_time() - processor, 1),
@@ -94,13 +94,19 @@ def train_layers(
         run: where ``tree.npz`` and ``ranker/`` are written.
         features: X, (examples, num_features).
         labels: Y, CSR (examples, num_labels).
-        given: what ``ExampleMatrices.load`` found.
+        given: what ``ExampleMatrices.load`` returns.
         texts: see ``TreeSettings.build``.
 
     Returns:
         What ``ranker.chain.train_ranker`` reports of each layer.
     """
-    tree = _tree(recipe, seed, run, features, labels, texts)
+    if not (run / TREE).is_file():
+        with Progress("clustering labels", labels.shape[1], "labels") as progress:
+            settings = TreeSettings(recipe.tree, seed)
+            settings.build(features, labels, recipe.threads, texts).save(run / TREE)
+            run.record_file(TREE)
+            progress.advance(labels.shape[1])
+    tree = ClusterTree.load(run / TREE)
     with stages.memory_of_ranker(recipe.memory_gb) as budget:
         return train_ranker(
             scipy.sparse.csr_matrix(features),
@@ -112,14 +118,3 @@ def train_layers(
             negatives=negatives_of(given, tree),
             limits=Limits(budget, recipe.threads),
         )
-
-
-def _tree(recipe, seed, run, features, labels, texts):
-    """The tree of the run folder; built where there is none."""
-    if not (run / TREE).is_file():
-        with Progress("clustering labels", labels.shape[1], "labels") as progress:
-            settings = TreeSettings(recipe.tree, seed)
-            settings.build(features, labels, recipe.threads, texts).save(run / TREE)
-            run.record_file(TREE)
-            progress.advance(labels.shape[1])
-    return ClusterTree.load(run / TREE)

@@ -58,7 +58,7 @@ class EncoderRanker(RankerModel, keras.Model):
         """
         if self._linear[0] is None:
             raise ConfigError(
-                "a run with a ranker expected, found one with an encoder only",
+                "the run has an encoder only, and no ranker",
                 where="recipe.only_encoder",
                 fix="train with only_encoder false",
             )
@@ -113,13 +113,16 @@ class EncoderRanker(RankerModel, keras.Model):
         """See ``RankerModel.score_pairs``; features as of ``find_top_k``."""
         return self.linear.score_pairs(self._joined(features), pairs, probabilities)
 
-    def _joined(self, features):
+    def _joined(self, features: Any) -> dict[str, np.ndarray]:
         """What the ranker reads, as a bag: the terms if there are any, and the encodings."""
         features = tf.nest.map_structure(np.asarray, features)
         vectors = self._embed(features)
         terms = None
         if isinstance(features, dict):
-            terms = _terms(features, self.linear.ranker.num_features - vectors.shape[1])
+            parts = tuple(features[name] for name in ("weights", "ids", "row_splits"))
+            shape = (len(parts[2]) - 1, self.linear.ranker.num_features - vectors.shape[1])
+            terms = scipy.sparse.csr_matrix(parts, shape, dtype=np.float32, copy=True)
+            terms.sum_duplicates()
         both = concatenated(terms, vectors, self._length)
         return {"ids": both.indices, "weights": both.data, "row_splits": both.indptr}
 
@@ -153,15 +156,6 @@ class EncoderRanker(RankerModel, keras.Model):
         bag = {name: ragged.values for name, ragged in joined.items()}
         bag["row_splits"] = joined["ids"].row_splits
         return self.linear.top_k(bag, k, probabilities)
-
-
-def _terms(features, num_features):
-    """The bags of a batch as float32 CSR (batch, num_features)."""
-    parts = tuple(features[name] for name in ("weights", "ids", "row_splits"))
-    shape = (len(parts[2]) - 1, num_features)
-    found = scipy.sparse.csr_matrix(parts, shape, dtype=np.float32, copy=True)
-    found.sum_duplicates()
-    return found
 
 
 def built_encoder(config: "Config", dimensions: Mapping[str, Any]) -> "Encoder":

@@ -29,13 +29,13 @@ class Plan:
     """
 
     count: int
-    negatives: list
-    initial: list
-    epochs: list
-    steps: list
-    warmup_steps: list
+    negatives: list[Negatives]
+    initial: list[Initial]
+    epochs: list[float]
+    steps: list[int | None]
+    warmup_steps: list[int | None]
     only_topk: int
-    ensemble: str
+    ensemble: Ensemble
     threshold: float
     cost_sensitive: bool
     threads: int | None
@@ -57,11 +57,7 @@ def fine_tuned_levels(sizes: Sequence[int], most: int) -> int:
     return count
 
 
-def per_level(
-    value: Any,
-    sizes: Sequence[int],
-    name: str,
-) -> list[Any]:
+def per_level(value: Any, sizes: Sequence[int], name: str) -> list[Any]:
     """One value for each fine-tuned level.
 
     Args:
@@ -82,5 +78,6 @@ def per_level(
             f"there are {len(values)} values for {len(sizes)} fine-tuned levels (of "
             f"{', '.join(f'{size:,}' for size in sizes)} nodes)",
             where=f"recipe.{name}",
+            fix="give one for each, or one for all",
         )
     return values

@@ -77,14 +77,12 @@ class EncodedFeatures(PlainFeatures):
         if path.is_file():
             vectors = np.load(path, mmap_mode="r")
         else:  # deleted, to save space
-            vectors = self._encoded(open_source(data_folder, "train"))
+            source = open_source(data_folder, "train")
+            with scratch_folder("encodings") as folder:
+                path = Path(folder) / "train.npy"
+                write_embeddings(path, self._embed, source, self._batch_size, "embedding")
+                vectors = np.load(path)
         return self._concatenated(terms, vectors), labels
-
-    def _encoded(self, source):
-        with scratch_folder("encodings") as folder:
-            path = Path(folder) / "train.npy"
-            write_embeddings(path, self._embed, source, self._batch_size, "embedding")
-            return np.load(path)
 
     def of_rows(
         self, rows: "Rows", num_labels: int
@@ -101,10 +99,12 @@ class EncodedFeatures(PlainFeatures):
         return scipy.sparse.csr_matrix(features[:, : self._loaded.manifest["num_features"]])
 
     @property
-    def _batch_size(self):
+    def _batch_size(self) -> int:
         return self._loaded.config.evaluation.batch_size
 
-    def _concatenated(self, terms, vectors):
+    def _concatenated(
+        self, terms: scipy.sparse.csr_matrix, vectors: np.ndarray
+    ) -> scipy.sparse.csr_matrix:
         return concatenated(terms, vectors, self._recipe.encoding_length)
 
 
