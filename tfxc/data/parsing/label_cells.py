@@ -19,9 +19,9 @@ _LIST = re.compile(r"""\[\s*(?:["'\d].*)?\]""", re.DOTALL)
 _WITHOUT_COMMA = re.compile(r"""(["'])\s+\1""")
 # What the cells of a column that is a label may hold, in lower case.
 _FLAGS = {
-    "0": False, "0.0": False, "false": False, "": False, "nan": False,
-    "1": True, "1.0": True, "true": True,
-}  # fmt: skip
+    **dict.fromkeys(("0", "0.0", "false", "", "nan"), False),
+    **dict.fromkeys(("1", "1.0", "true"), True),
+}
 
 
 class RowLabels:
@@ -66,8 +66,18 @@ class RowLabels:
                 column that is a label.
         """
         if self.names is not None:
-            pairs = zip(self.names, values, strict=True)
-            return [name for name, value in pairs if _flag(name, value, where)]
+            labels = []
+            for name, value in zip(self.names, values, strict=True):
+                flag = _FLAGS.get(_flag_key(value))
+                if flag is None:
+                    raise DataError(
+                        f"column {name!r}, which is a label, holds {str(value)[:60]!r}",
+                        where=where,
+                        fix="write 1 for a label of the row, else 0 or nothing",
+                    )
+                if flag:
+                    labels.append(name)
+            return labels
         (value,) = values
         if isinstance(value, str):
             return list(dict.fromkeys(split_labels(value, self._separator, where)))
@@ -112,7 +122,7 @@ def labels_of(value: Any, where: str) -> list[Any]:
         (['law'], [3])
     """
     values = value if isinstance(value, (list, tuple)) else [value]
-    labels = (label_of(each, where) for each in values)
+    labels = (label_of(item, where) for item in values)
     return list(dict.fromkeys(label for label in labels if label is not None))
 
 
@@ -166,14 +176,26 @@ def split_labels(cell: str, separator: str | None, where: str) -> list[str]:
         where: file and line, for the message.
 
     Raises:
-        DataError: a list is expected, and the cell is none of texts or whole numbers.
+        DataError: the separator is ``"[]"``, and the cell is no list of texts or whole numbers.
 
     Example:
         >>> split_labels("law; health;", ";", "a.csv:2"), split_labels("['law']", "[]", "a.csv:2")
         (['law', 'health'], ['law'])
     """
     if separator == LIST:
-        return [str(label) for label in labels_of(_items(cell, where), where)]
+        if not cell.strip():
+            return []
+        try:
+            items = None if _WITHOUT_COMMA.search(cell) else ast.literal_eval(cell.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            items = None
+        if not isinstance(items, list):
+            raise DataError(
+                f"{cell[:80]!r} is no list of labels, such as ['law', 'health']",
+                where=where,
+                fix="correct the cell, or name what separates labels as label_separator",
+            )
+        return [str(label) for label in labels_of(items, where)]
     parts = [cell] if separator is None else cell.split(separator)
     return [name for part in parts if (name := part.strip())]
 
@@ -202,32 +224,5 @@ def are_flags(values: Iterable[Any]) -> bool:
     return keys <= _FLAGS.keys() and not keys <= {"", "nan"}
 
 
-def _flag(name, value, where):
-    flag = _FLAGS.get(_flag_key(value))
-    if flag is None:
-        raise DataError(
-            f"column {name!r}, which is a label, holds {str(value)[:60]!r}",
-            where=where,
-            fix="write 1 for a label of the row, else 0 or nothing",
-        )
-    return flag
-
-
-def _flag_key(value):
+def _flag_key(value: Any) -> str:
     return "" if value is None else str(value).strip().lower()
-
-
-def _items(cell, where):
-    if not cell.strip():
-        return []
-    try:
-        items = None if _WITHOUT_COMMA.search(cell) else ast.literal_eval(cell.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        items = None
-    if not isinstance(items, list):
-        raise DataError(
-            f"{cell[:80]!r} is no list of labels, such as ['law', 'health']",
-            where=where,
-            fix="correct the cell, or name what separates labels as label_separator",
-        )
-    return items

@@ -187,26 +187,25 @@ class Levels:
             kernel = head.kernels[level - 1].numpy()
             return kernel[parents], head.biases[level - 1].numpy()[parents]
         folder = self._folder(level) / "start"
-        by_chief(self.strategy, lambda: self._train_start(level, predicted, folder))
+
+        def train() -> None:
+            problem = LayerProblem(
+                as_csr(self._embeddings(level - 1)),
+                self.targets[level],
+                self.tree.parents[level],
+                self._examples(level, predicted),
+                self.targets[level] if initial == "weighted-linear" else None,
+            )
+            limits = Limits(threads=self.plan.threads)
+            title = f"level {level + 1}: the head's start"
+            train_layer(
+                problem, folder, SolverSettings(**_START_SOLVER), limits=limits, title=title
+            )
+
+        by_chief(self.strategy, train)
         width = self._embeddings(level - 1).shape[1]
         weights = weight_matrix(load_layer(folder), width).toarray()
         return np.ascontiguousarray(weights[:-1].T), weights[-1]
-
-    def _train_start(
-        self, level: int, predicted: scipy.sparse.csr_matrix | None, folder: Path
-    ) -> None:
-        """Trains the linear layer that a level's head begins with, in ``folder``."""
-        weighted = self.plan.initial[level] == "weighted-linear"
-        problem = LayerProblem(
-            as_csr(self._embeddings(level - 1)),
-            self.targets[level],
-            self.tree.parents[level],
-            self._examples(level, predicted),
-            self.targets[level] if weighted else None,
-        )
-        limits = Limits(threads=self.plan.threads)
-        title = f"level {level + 1}: the head's start"
-        train_layer(problem, folder, SolverSettings(**_START_SOLVER), limits=limits, title=title)
 
     def _examples(
         self, level: int, predicted: scipy.sparse.csr_matrix | None
@@ -237,28 +236,28 @@ class Levels:
     ) -> scipy.sparse.csr_matrix:
         """P of a level: the best nodes of each training text under the best of the level above."""
         path = self._folder(level) / "matched.npz"
-        by_chief(self.strategy, lambda: self._write_best(level, above, path))
-        return scipy.sparse.load_npz(path)
 
-    def _write_best(self, level: int, above: scipy.sparse.csr_matrix | None, path: Path) -> None:
-        """Writes what ``_predict`` returns, unless it is there."""
-        if path.exists():
-            return
-        vectors = self._embeddings(level)
-        predictions = []
-        if self.plan.ensemble != "concat-only":
-            predictions.append(self._by_encoder(level, vectors, above))
-        if self.plan.ensemble != "transformer-only":
-            predictions.append(self._by_both(level, vectors, above))
-        best = predictions[0]
-        if len(predictions) > 1:
-            ids, scores = combine(predictions, self.plan.ensemble, self.plan.only_topk)
-            is_node = ids >= 0
-            splits = bounds_of(is_node.sum(axis=1))
-            parts = (scores[is_node], ids[is_node], splits)
-            best = scipy.sparse.csr_matrix(parts, best.shape)
-        with atomic_file(path, "wb") as stream:
-            scipy.sparse.save_npz(stream, best)
+        def write() -> None:
+            if path.exists():
+                return
+            vectors = self._embeddings(level)
+            predictions = []
+            if self.plan.ensemble != "concat-only":
+                predictions.append(self._by_encoder(level, vectors, above))
+            if self.plan.ensemble != "transformer-only":
+                predictions.append(self._by_both(level, vectors, above))
+            best = predictions[0]
+            if len(predictions) > 1:
+                ids, scores = combine(predictions, self.plan.ensemble, self.plan.only_topk)
+                is_node = ids >= 0
+                splits = bounds_of(is_node.sum(axis=1))
+                parts = (scores[is_node], ids[is_node], splits)
+                best = scipy.sparse.csr_matrix(parts, best.shape)
+            with atomic_file(path, "wb") as stream:
+                scipy.sparse.save_npz(stream, best)
+
+        by_chief(self.strategy, write)
+        return scipy.sparse.load_npz(path)
 
     def _by_encoder(
         self, level: int, vectors: np.ndarray, above: scipy.sparse.csr_matrix | None
