@@ -100,6 +100,8 @@ def guess_columns(
     named = [("--text-column", wanted.text)]
     named += [("--label-column", name) for name in columns_of(wanted.labels)]
     for option, name in named:
+        if name is None:
+            continue
         if name in unreadable:
             raise DataError(
                 f"the {kind} {name!r} is of type {unreadable[name]}, which is neither text nor "
@@ -107,7 +109,7 @@ def guess_columns(
                 where=where,
                 fix="convert it to text or whole numbers, or lists of either",
             )
-        if name is not None and name not in columns:
+        if name not in columns:
             raise DataError(
                 f"there is no {kind} {name!r}, only {_listed(columns)}{nearest(name, columns)}",
                 where=where,

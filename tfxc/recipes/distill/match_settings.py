@@ -61,11 +61,11 @@ def _match(section: Mapping[str, Any], where: str) -> Match:
             where=f"{where}.projection",
             fix="remove it",
         )
-    # Of a distance of pairs one number stands for a pair of the layer with itself.
-    count = 2 if loss in PAIR_DISTANCES else 1
-    layers = []
-    for key in ("layer_teacher", "layer_student"):
+
+    def layers(key: str) -> tuple[int, ...]:
         value = section[key]
+        count = 2 if loss in PAIR_DISTANCES else 1
+        # Of a distance of pairs one number stands for a pair of the layer with itself.
         numbers = (value,) * count if isinstance(value, int) else tuple(value)
         if len(numbers) != count:
             raise ConfigError(
@@ -74,9 +74,10 @@ def _match(section: Mapping[str, Any], where: str) -> Match:
                 where=f"{where}.{key}",
                 fix="give two numbers" if count == 2 else "give one number",
             )
-        layers.append(numbers)
+        return numbers
+
     weight = number_or_pair(section.get("weight", 1.0), 0, 1e6, f"{where}.weight")
-    return Match(*layers, loss, weight, projection, where)
+    return Match(layers("layer_teacher"), layers("layer_student"), loss, weight, projection, where)
 
 
 def number_or_pair(

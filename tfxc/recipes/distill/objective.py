@@ -1,7 +1,7 @@
 """A student's loss: the true labels, and what a teacher says of the same example."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +10,9 @@ from tfxc.core.errors import ConfigError
 from tfxc.ops.divergence import difficulty, teacher_divergence
 from tfxc.recipes.distill.layer_matching import Matches
 from tfxc.techniques.base import Technique
+
+if TYPE_CHECKING:
+    from tfxc.model import XCModel
 
 # Smallest temperature of an example, as a share of T.
 _LEAST_SHARE = 0.1
@@ -76,7 +79,7 @@ class Distillation(Technique):
         """Remembers the length."""
         self._total_steps = total_steps
 
-    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
+    def build(self, model: "XCModel", strategy: tf.distribute.Strategy) -> None:
         """Makes the variables that hold the weights and the temperature of the step."""
         if not model.head.full_softmax or model.head.training_columns != model.head.num_labels:
             raise ConfigError(
@@ -118,7 +121,7 @@ class Distillation(Technique):
 
     def losses(
         self,
-        model: Any,
+        model: "XCModel",
         groups_of: Callable[..., Any],
         batch: Mapping[str, Any],
         update_state: bool,

@@ -205,6 +205,7 @@ class Distill(Recipe):
         assert config.encoder is not None, "``check_config`` has asked for one"
         check_layered(config.encoder.name, "encoder.name")
         teacher_config = load_run(teacher).config
+        assert teacher_config.encoder is not None, "only recipe 'xr_linear' has none"
         check_layered(teacher_config.encoder.name, f"{teacher} encoder.name")
         if teacher_config.recipe.name == "kfold":
             raise ConfigError(
@@ -216,7 +217,7 @@ class Distill(Recipe):
         return Matches(self.matches, lambda: teacher_encoder(teacher), self.start_layers)
 
     def compute_teacher_logits(
-        self, config: Any, data_folder: str | Path, run: "RunFolder"
+        self, config: "Config", data_folder: str | Path, run: "RunFolder"
     ) -> None:
         """Writes the teachers' logits into the ``RunFolder``, unless they are there."""
 
@@ -231,6 +232,7 @@ class Distill(Recipe):
                     write_teacher_logits(run / name, teachers, config.data, manifest, source, names)
 
         by_chief(make_strategy(config.training), write)
+        assert config.objective is not None, "``check_config`` has asked for one"
         if registry.get("objective", config.objective.name).link != "softmax":
             return
         # Nothing is learned at a temperature that leaves nearly nothing of the best label.

@@ -192,6 +192,7 @@ def teacher_columns(run: "LoadedRun", folder: str | Path, names: Sequence[str]) 
         ConfigError: the teacher lacks a label, or its head has no score per label.
     """
     run.require("head", folder)
+    assert run.config.head is not None, "``require`` has asked for it"
     if not registry.get("head", run.config.head.name).full_softmax:
         raise ConfigError(
             f"head {run.config.head.name!r} has no score for each label, as a teacher's has to",

@@ -55,8 +55,8 @@ class ExampleMatrices:
         if isinstance(given, dict):
             self._section = {key: value for key, value in given.items() if key not in MATRIX_FILES}
         settings = self.settings(0)
-        schemes = settings.negatives
-        schemes = schemes if isinstance(schemes, list) else [schemes]
+        negatives = settings.negatives
+        schemes = [negatives] if isinstance(negatives, str) else negatives
         uses_negatives = any("usn" in scheme_of(scheme) for scheme in schemes)
         for key, used, fix in (
             (

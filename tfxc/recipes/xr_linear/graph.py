@@ -37,7 +37,7 @@ class LinearGraph:
         return ids, scores if calibration is None else calibrated(scores, calibration)
 
 
-def _bag(features: Mapping[str, tf.Tensor] | tf.Tensor) -> dict[str, tf.Tensor]:
+def _bag(features: dict[str, tf.Tensor] | tf.Tensor) -> dict[str, tf.Tensor]:
     """Features as a bag; of dense ones every number is an entry."""
     if isinstance(features, dict):
         return {name: features[name] for name in ("ids", "weights", "row_splits")}

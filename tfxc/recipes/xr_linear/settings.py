@@ -107,7 +107,9 @@ class TreeSettings:
         self.label_embedding = section.pop("label_embedding", "pifa")
         self.label_features = section.pop("label_features", None)
         self.max_nonzeros = section.pop("max_nonzeros", 0)
-        self.joined = {key: section.pop(key) for key in ("join", "alpha") if key in section}
+        self.joined: dict[str, Any] = {
+            key: section.pop(key) for key in ("join", "alpha") if key in section
+        }
         self.arguments = {"seed": seed, **section}
         if "alpha" in self.joined and self.joined.get("join") != "convex":
             raise ConfigError(
@@ -123,7 +125,7 @@ class TreeSettings:
                 where=f"{self._where}.max_nonzeros",
                 fix="remove it",
             )
-        useless = [] if features and kind == "pifa" else list(self.joined)
+        useless: list[str] = [] if features and kind == "pifa" else list(self.joined)
         if features and kind == "pii":
             useless = ["label_features"]
         if useless:
@@ -293,7 +295,8 @@ def ranker_settings(
             )
     check_section(RankerSettings, _section(given, where), where, "the ranker")
     settings = RankerSettings(**{"seed": seed, **(given or {})})
-    schemes = settings.negatives if isinstance(settings.negatives, list) else [settings.negatives]
+    negatives = settings.negatives
+    schemes = [negatives] if isinstance(negatives, str) else negatives
     parts = {part for text in schemes for part in scheme_of(text, where=f"{where}.negatives")}
     modes = {settings.relevance_mode}
     for key, value, used in (("negatives", "usn", parts), ("relevance_mode", "ranker-only", modes)):

@@ -245,6 +245,7 @@ def _write_rest(
     written.write_config(loaded.config.model_copy(update={"run": str(output)}))
     copy_folder(run / "assets", assets)
     counts = np.asarray(labels.sum(axis=0)).ravel().astype(np.int64)
+    assert loaded.label_counts is not None, "a run with training data has them"
     counts[: len(loaded.label_counts)] += loaded.label_counts
     manifest = Manifest.load(assets)
     train = manifest.split("train")

@@ -44,7 +44,7 @@ class Planned(NamedTuple):
     layers: list[int]
 
 
-def planned(recipe: "XRTransformer", config: Any, manifest: "Manifest") -> Planned:
+def planned(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> Planned:
     """``Planned`` of a config.
 
     Args:
@@ -56,6 +56,7 @@ def planned(recipe: "XRTransformer", config: Any, manifest: "Manifest") -> Plann
         ConfigError: data or config do not fit the method.
     """
     check_fit(config, manifest)
+    assert config.objective is not None, "``check_config`` has asked for one"
     link = registry.get("objective", config.objective.name).link
     if recipe.ensemble != "concat-only" and link == "softmax":
         raise ConfigError(
@@ -137,12 +138,13 @@ def trial(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> di
     return data_dependent
 
 
-def check_fit(config: Any, manifest: "Manifest") -> None:
+def check_fit(config: "Config", manifest: "Manifest") -> None:
     """Refuses a config or data that the recipe cannot work with.
 
     Raises:
         ConfigError: the key is named.
     """
+    assert config.head is not None, "``check_config`` has asked for one"
     if config.head.name != "tree":
         raise ConfigError(
             f"recipe 'xr_transformer' does not work with head {config.head.name!r}",
@@ -183,7 +185,7 @@ def check_fit(config: Any, manifest: "Manifest") -> None:
 
 
 def tree_settings(
-    recipe: "XRTransformer", config: Any, manifest: "Manifest"
+    recipe: "XRTransformer", config: "Config", manifest: "Manifest"
 ) -> tuple[tuple[TreeSettings, list[int]], tuple[TreeSettings, list[int]]]:
     """How the two trees are built, and the sizes of their levels.
 
@@ -198,6 +200,7 @@ def tree_settings(
     Raises:
         ConfigError: an unknown key, or an impossible value.
     """
+    assert config.head is not None, "``check_fit`` has asked for one"
     head = config.head.section()
     known = registry.arguments(registry.get("head", "tree"))
     shape = {name: head.get(name, known[name]) for name in TREE if name != "seed"}
@@ -233,7 +236,7 @@ def tree_settings(
     return (first, sizes), (second, second_sizes)
 
 
-def plan_of(recipe: "XRTransformer", config: Any, sizes: Sequence[int]) -> Plan:
+def plan_of(recipe: "XRTransformer", config: "Config", sizes: Sequence[int]) -> Plan:
     """The ``Plan`` of the fine-tuned levels.
 
     Args:
@@ -247,6 +250,7 @@ def plan_of(recipe: "XRTransformer", config: Any, sizes: Sequence[int]) -> Plan:
     sizes = sizes[: fine_tuned_levels(sizes, recipe.max_match_clusters)]
     negatives = recipe.negatives
     if negatives is None:
+        assert config.head is not None, "``check_fit`` has asked for one"
         negatives = config.head.section().get("negatives", "tfn+man")
     epochs = per_level(recipe.epochs, sizes, "epochs")
     plan = Plan(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tfxc.recipes.xr_transformer.plan import Plan
 
 
-_START_SOLVER = {"cost_positive": 100.0, "cost_negative": 100.0, "threshold": 0.0}
+_START_SOLVER = SolverSettings(cost_positive=100.0, cost_negative=100.0, threshold=0.0)
 _MARGIN_RULE = "l3-hinge"
 _ROWS = 65_536  # texts that are searched at a time
 
@@ -134,9 +134,12 @@ class Levels:
         if steps is not None:
             # Half a step fewer, so that rounding up gives the number whatever the division does.
             changes["epochs"] = (steps - 0.5) * training.batch_size / self.source.num_examples
-        if self.plan.warmup_steps[level] is not None:
-            share = self.plan.warmup_steps[level] / steps
+        warmup_steps = self.plan.warmup_steps[level]
+        if warmup_steps is not None:
+            assert steps is not None, "``plan_of`` refuses warm-up steps without steps"
+            share = warmup_steps / steps
             changes["schedule"] = Method(**{**training.schedule.section(), "warmup": share})
+        assert self.config.head is not None, "``check_fit`` has asked for one"
         head = {**self.config.head.section(), "negatives": self.plan.negatives[level]}
         return self.config.model_copy(
             update={
@@ -163,7 +166,7 @@ class Levels:
             arguments["matched"] = as_table(predicted, self.plan.only_topk)
         job = StageJob(
             self._config(level),
-            self.data_folder,
+            Path(self.data_folder),
             folder.path,
             arguments=arguments,
             start=_Start(self, level, self._start_values(level, predicted)) if level else None,
@@ -198,9 +201,7 @@ class Levels:
             )
             limits = Limits(threads=self.plan.threads)
             title = f"level {level + 1}: the head's start"
-            train_layer(
-                problem, folder, SolverSettings(**_START_SOLVER), limits=limits, title=title
-            )
+            train_layer(problem, folder, _START_SOLVER, limits=limits, title=title)
 
         by_chief(self.strategy, train)
         width = self._embeddings(level - 1).shape[1]
