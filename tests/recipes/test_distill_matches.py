@@ -144,7 +144,7 @@ def test_missing_keys_and_other_arguments():
     with pytest.raises(ConfigError, match="a match needs layer_student"):
         read_matches([{"layer_teacher": 1, "loss": "cos"}])
     for arguments, message in (
-        ({"matches": 3}, "matches: must be a list .* not 3"),
+        ({"matches": 3}, "matches: must be a list, .* not 3"),
         ({"matches": [3]}, "matches: must be a list"),
         ({"start_layers": "all"}, "start_layers: must be a list of .* not 'all'"),
         ({"teachers": ["a", "b"], "matches": [MATCH]}, "work with one teacher, not with 2"),
@@ -185,8 +185,8 @@ def test_start_from_layers_of_the_teacher():
         assert_equal([w.numpy() for w in own.values()], [w.numpy() for w in theirs.values()])
     for encoder, layers, message in (
         (student, (1,), r"recipe.start_layers: 1 layers of a Transformer cannot start 2"),
-        (student, (1, 4), "layers of the teacher from 1 to 3 expected, found 4"),
-        (model(2, 6), (1, 2), "weights of the teacher's shapes expected, table is"),
+        (student, (1, 4), "the teacher has no layer 4"),
+        (model(2, 6), (1, 2), "table"),
     ):
         with pytest.raises(ConfigError, match=message):
             distillation([], start_layers=layers, body=body)[0].build(encoder, None)

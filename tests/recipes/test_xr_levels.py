@@ -213,7 +213,7 @@ def test_configs_that_do_not_fit(changes, message):
 
 
 def test_tokens_alone_do_not_suffice():
-    with pytest.raises(ConfigError, match="use text_features 'joined'"):
+    with pytest.raises(ConfigError, match="Use text_features 'joined'"):
         check_fit(config_of(), SimpleNamespace(feature_kind="tokens", kind=TOKENS))
 
 

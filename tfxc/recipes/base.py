@@ -149,7 +149,7 @@ class Recipe(Declared):
             )
 
     def outline(self, config: Config, manifest: Manifest) -> tuple[list[str], dict | None]:
-        """What a dry run reports of the stages of training, before parameters and one step.
+        """Returns what a dry run reports of the stages of training, before parameters and one step.
 
         Args:
             config: ``Config``.
@@ -165,15 +165,15 @@ class Recipe(Declared):
         return [], {}
 
     def num_models(self, config: Config) -> int:
-        """How many models of one shape are trained one by one."""
+        """Counts the models of one shape that are trained one by one."""
         return 1
 
     def models_at_once(self, config: Config) -> int:
-        """How many of these are in memory while a finished run is opened, for an export."""
+        """Counts those that are in memory while a finished run is opened, for an export."""
         return self.num_models(config)
 
     def one_model(self, config: Config, repetition: int | None) -> tuple[Config, int | None]:
-        """What one training process trains, for a dry run: (config, repetition or None).
+        """Returns what one training process trains, for a dry run: (config, repetition or None).
 
         The whole model, unless a recipe says otherwise.
 
@@ -222,7 +222,7 @@ class Recipe(Declared):
             return finished or self.train(context)
 
     def run_start(self, repetition: int | None = None) -> "RunStart | None":
-        """``start`` as a ``RunStart``.
+        """Returns ``start`` as a ``RunStart``.
 
         Args:
             repetition: the one that is trained alone, or None.
@@ -234,7 +234,7 @@ class Recipe(Declared):
         return RunStart(self.start, self.start_part, self.trust, repetition)
 
     def starts(self, context: Context) -> "list[RunStart]":
-        """The ``RunStart``s of all trainings of a run."""
+        """Returns the ``RunStart``s of all trainings of a run."""
         start = self.run_start()
         return [] if start is None else [start]
 
@@ -248,7 +248,7 @@ class Recipe(Declared):
                 start.check(context.config, context.data_folder)
 
     def finished_repetitions(self, run: RunFolder, count: int) -> list[int]:
-        """Which of the ``count`` repetitions of a hashed head are trained: all in one model."""
+        """Lists the trained ones of ``count`` repetitions of a hashed head: all, in one model."""
         return list(range(count))
 
     @classmethod
@@ -301,7 +301,7 @@ class Recipe(Declared):
         raise TypeError(f"{type(self).__name__} must define train(context)")
 
     def assemble(self, loaded: LoadedRun) -> RunModel:
-        """The trained model of a run: that of its config with the run's weights."""
+        """Returns the trained model of a run: that of its config with the run's weights."""
         from tfxc.model import build_model
         from tfxc.ops.tables.large_weights import without_starts
 
@@ -311,7 +311,7 @@ class Recipe(Declared):
         return model
 
     def assemble_streamed(self, loaded: LoadedRun) -> RunModel:
-        """``assemble`` for a search of many examples: of several networks one is in memory.
+        """Does as ``assemble`` for a search of many examples: one of several networks is in memory.
 
         See ``RunModel.stream``. The model has no search in the graph then.
         """
@@ -341,7 +341,9 @@ class StagedRecipe(Recipe):
         return summary
 
     def stages(self, context: Context) -> Callable[[], dict]:
-        """What trains: a function that skips the stages whose files are there, returns the summary.
+        """Returns what trains: a function that skips the stages whose files are there.
+
+        The function returns the summary.
 
         It is made before the run starts, and refuses what cannot be.
         """
@@ -363,7 +365,7 @@ class RecipeOfRuns(Recipe):
     together = False
 
     def run(self, context: Context) -> dict[str, Any]:
-        """As of ``Recipe.run``; the runs inside make the strategy and look for what is finished."""
+        """Trains as ``Recipe.run``; the runs inside make the strategy and know what is finished."""
         config, _ = self.one_model(context.config, context.repetition)
         context = dataclasses.replace(context, config=config)
         alone = context.repetition is not None
@@ -380,7 +382,7 @@ class RecipeOfRuns(Recipe):
             return self.train(context)
 
     def path_of(self, run: Path, number: int) -> Path:
-        """Folder of one of the runs."""
+        """Returns the folder of one of the runs."""
         return run / f"{self.unit}-{number:02d}"
 
     def check_number(self, number: int | None, count: int) -> None:
@@ -397,20 +399,20 @@ class RecipeOfRuns(Recipe):
             )
 
     def finished_repetitions(self, run: RunFolder, count: int) -> list[int]:
-        """Those that are trained as long as the run, or have a checkpoint of the step it reads."""
+        """Lists those that are trained as long as the run, or have a checkpoint of its step."""
         if self.together:
             return super().finished_repetitions(run, count)
         return [number for number in range(count) if self._is_trained(run, number)]
 
     def _is_trained(self, run: RunFolder, number: int) -> bool:
-        """Whether one of the runs counts in the whole; not while it, or it alone, is extended."""
+        """Tells whether one of the runs counts in the whole; not while it is extended."""
         folder = RunFolder(self.path_of(run.path, number))
         if run.step is not None or not folder.has_step(None):
             return folder.has_step(run.step)
         return folder.config().training.epochs == run.config().training.epochs
 
     def trained(self, run: RunFolder, numbers: Iterable[int]) -> list[RunFolder]:
-        """The folders of runs inside a run, to load the same step of each.
+        """Returns the folders of runs inside a run, to load the same step of each.
 
         Raises:
             CheckpointError: one is not finished, or has fewer epochs than the run; it is named.
@@ -435,7 +437,7 @@ class RecipeOfRuns(Recipe):
         return folders
 
     def checked(self, run: RunFolder, numbers: Iterable[int]) -> list[RunFolder]:
-        """``trained``, once no weights are missing or damaged: before the first of them has run.
+        """Does as ``trained``, once no weights are missing or damaged: before the first has run.
 
         Raises:
             CheckpointError: one is not finished, or has no weights.

@@ -72,7 +72,7 @@ def guess_columns(
     kind: str = "column",
     unreadable: Mapping[str, str] | None = None,
 ) -> Columns:
-    """The columns of texts and labels: those the user names, else by their names and values.
+    """Finds the columns of texts and labels: as the user names them, else by names and values.
 
     Labels repeat and are short, texts are long. A column whose name shows what it holds comes
     first. Several columns of 0 and 1, and no other that could be the labels, are a label each.
@@ -150,7 +150,7 @@ def find_column(
     option: str,
     where: str | Path,
 ) -> int:
-    """The place of a column among those of a table.
+    """Finds the place of a column among those of a table.
 
     Args:
         columns: names of all columns.
@@ -184,7 +184,7 @@ def find_column(
 def find_label_columns(
     columns: Sequence[str], wanted: str | Sequence[str] | None, where: str | Path
 ) -> list[int]:
-    """The places of the columns that hold the labels, as ``find_column``.
+    """Finds the places of the columns that hold the labels, as ``find_column``.
 
     Args:
         columns: names of all columns.
@@ -207,7 +207,7 @@ def find_label_columns(
 
 
 def first_values(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
-    """The first rows of a table, long cells cut, to find the columns by.
+    """Takes the first rows of a table, long cells cut, to find the columns by.
 
     Args:
         rows: the cells of each row.
@@ -220,7 +220,7 @@ def first_values(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
 
 
 def names_are_values(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line is an example, not the names of the columns.
+    """Tells whether the first line is an example, not the names of the columns.
 
     It is if a cell of it occurs in its column among labels, or is as long as a text.
 
@@ -245,7 +245,7 @@ def _cut(cell: Any) -> Any:
 def _label_columns(
     columns: Mapping[str, Sequence[Any]], text: str | None, where: str, kind: str
 ) -> str | list[str]:
-    """The column that holds the labels, or the columns that are a label each."""
+    """Finds the column that holds the labels, or the columns that are a label each."""
     rest = {name: values for name, values in columns.items() if name != text}
     named = _by_name(rest, LABEL_NAMES)
     if named is not None:
@@ -288,7 +288,7 @@ def _label_columns(
 def _text_column(
     columns: Mapping[str, Sequence[Any]], labels: Sequence[str], where: str, kind: str
 ) -> str:
-    """The column that holds the texts: with some that are more than a number."""
+    """Finds the column that holds the texts: with some that are more than a number."""
     rest = {
         name: values
         for name, values in columns.items()
@@ -307,7 +307,7 @@ def _text_column(
 
 
 def _by_name(columns: Iterable[str], usual: Sequence[str]) -> str | None:
-    """The column with the likeliest of the usual names, or None."""
+    """Finds the column with the likeliest of the usual names, or None."""
     columns_by_name: dict[str, str] = {}
     for column in columns:
         columns_by_name.setdefault(column.strip().lower(), column)
@@ -341,7 +341,7 @@ def _length(values: Sequence[Any]) -> float:
 
 
 def _separator(values: Sequence[Any]) -> str | None:
-    """What separates several labels in a cell; None where a cell is one, or lists hold them."""
+    """Finds what separates several labels in a cell; None where a cell is one, or a list."""
     names = {value.strip() for value in values if isinstance(value, str) and value.strip()}
     if are_lists(name for name in names if len(name) < _CHARACTERS):
         return LIST

@@ -55,7 +55,7 @@ class RowLabels:
         self._separator = separator
 
     def read(self, values: Sequence[Any], where: str) -> list[Any]:
-        """The labels, each once: names (``str``) or numbers (``int``).
+        """Reads the labels, each once: names (``str``) or numbers (``int``).
 
         Args:
             values: of the columns.
@@ -85,7 +85,7 @@ class RowLabels:
 
 
 def columns_of(labels_field: Any) -> list[Any]:
-    """The columns that a reader's option ``labels_field`` names; ``[None]`` where it is None.
+    """Returns the columns that a reader's option ``labels_field`` names; ``[None]`` for None.
 
     Raises:
         ConfigError: it is neither a name nor a list of different names.
@@ -108,7 +108,7 @@ def columns_of(labels_field: Any) -> list[Any]:
 
 
 def labels_of(value: Any, where: str) -> list[Any]:
-    """The labels, each once, in a value of a format that has types, such as JSON or Arrow.
+    """Returns the labels, each once, in a value of a format with types, such as JSON or Arrow.
 
     Args:
         value: a label, or a list of labels: see ``label_of``.
@@ -127,7 +127,7 @@ def labels_of(value: Any, where: str) -> list[Any]:
 
 
 def label_of(value: Any, where: str | None = None) -> str | int | None:
-    """A label as a value of JSON, Arrow or Python means it.
+    """Returns a label as a value of JSON, Arrow or Python means it.
 
     A text is its own name, without the white space around it. A whole number of any type is that
     number, whose name is its digits. Truth values are called as JSON writes them. Nothing (None,
@@ -168,7 +168,7 @@ def label_of(value: Any, where: str | None = None) -> str | int | None:
 
 
 def split_labels(cell: str, separator: str | None, where: str) -> list[str]:
-    """The labels in a cell, without the white space around them and without empty ones.
+    """Splits a cell into labels, without the white space around them and without empty ones.
 
     Args:
         cell: the text of the cell.
@@ -201,7 +201,7 @@ def split_labels(cell: str, separator: str | None, where: str) -> list[str]:
 
 
 def are_lists(cells: Iterable[str]) -> bool:
-    """Whether all cells look like lists, and there is at least one.
+    """Tells whether all cells look like lists, and there is at least one.
 
     Example:
         >>> are_lists(["['law', 'health']", "[]"]), are_lists(["[draft]"])
@@ -212,7 +212,7 @@ def are_lists(cells: Iterable[str]) -> bool:
 
 
 def are_flags(values: Iterable[Any]) -> bool:
-    """Whether all values say yes or no, as those of a column that is a label do, or nothing.
+    """Tells whether all values say yes or no, as those of a column that is a label do, or nothing.
 
     Example:
         >>> are_flags(["0", "1", ""]), are_flags([True, None]), are_flags(["0", "2"])

@@ -132,7 +132,7 @@ def begin_runs(context: "Context") -> Path:
 def parallel_jobs(
     recipe: "RecipeOfRuns", config: "Config", data_folder: str | Path, count: int
 ) -> int:
-    """Processes at a time that memory and cores (or GPUs) hold, at least 1.
+    """Counts the processes at a time that memory and cores (or GPUs) hold, at least 1.
 
     Raises:
         ConfigError: the model of a run cannot be, e.g. it has more buckets than labels.

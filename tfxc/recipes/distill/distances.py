@@ -17,7 +17,7 @@ import tensorflow as tf
 
 
 def hidden_mse(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean squared difference of two hidden states of equal width.
+    """Returns the mean squared difference of two hidden states of equal width.
 
     Example:
         >>> student = tf.constant([[[1.0], [9.0]]])
@@ -31,20 +31,26 @@ def hidden_mse(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Te
 
 
 def cosine(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean of 1 - cosine of the words' states, of equal width (Sanh et al. 2019, DistilBERT)."""
+    """Returns the mean of 1 - cosine of the words' states, of equal width.
+
+    Reference: Sanh et al. 2019 (DistilBERT).
+    """
     student, teacher = map(_unit_vectors, _float32(student, teacher))
     return _mean(1 - tf.reduce_sum(student * teacher, axis=2), mask)
 
 
 def first_words(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Squared distance of the first words' states scaled to length 1 (Sun et al. 2019, PKD)."""
+    """Returns the squared distance of the first words' states scaled to length 1.
+
+    Reference: Sun et al. 2019 (PKD).
+    """
     student, teacher = (_unit_vectors(states[:, 0]) for states in _float32(student, teacher))
     apart = tf.reduce_sum(tf.square(student - teacher), axis=1)
     return tf.where(mask[:, 0], apart, 0.0)
 
 
 def gram(student: Sequence[tf.Tensor], teacher: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
-    """Mean squared difference of ``A^T B / words``, with A and B the states of two layers.
+    """Returns the mean squared difference of ``A^T B / words``, A and B the states of two layers.
 
     Args:
         student, teacher: pairs of hidden states, all of equal width.
@@ -63,7 +69,9 @@ def gram(student: Sequence[tf.Tensor], teacher: Sequence[tf.Tensor], mask: tf.Te
 def word_products(
     student: Sequence[tf.Tensor], teacher: Sequence[tf.Tensor], mask: tf.Tensor
 ) -> tf.Tensor:
-    """Mean squared difference of ``A B^T / dim`` over pairs of words; A and B as in ``gram``.
+    """Returns the mean squared difference of ``A B^T / dim`` over pairs of words.
+
+    A and B are as in ``gram``.
 
     The student's width need not be the teacher's.
 
@@ -78,13 +86,13 @@ def word_products(
 
 
 def attention_mse(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean squared difference of the attention's shares, of equally many heads."""
+    """Returns the mean squared difference of the attention's shares, of equally many heads."""
     apart = tf.exp(_log_shares(student)) - tf.exp(_log_shares(teacher))
     return _mean_of_pairs(tf.reduce_mean(tf.square(apart), axis=1), mask)
 
 
 def attention_mse_sum(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean squared difference of the attention's shares, each summed over its heads."""
+    """Returns the mean squared difference of the attention's shares, each summed over its heads."""
     student, teacher = (
         tf.reduce_sum(tf.exp(_log_shares(scores)), axis=1) for scores in (student, teacher)
     )
@@ -92,13 +100,16 @@ def attention_mse_sum(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -
 
 
 def attention_ce(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean over heads and words of ``- sum p log q``, p the teacher's shares, q the student's."""
+    """Returns the mean over heads and words of ``- sum p log q``.
+
+    p are the teacher's shares, q the student's.
+    """
     entropy = _cross_entropy(_log_shares(student), _log_shares(teacher), mask[:, None])
     return _mean(tf.reduce_mean(entropy, axis=1), mask)
 
 
 def attention_ce_mean(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """As ``attention_ce``, between the means of the shares over the heads."""
+    """Does as ``attention_ce``, between the means of the shares over the heads."""
 
     def mean(scores: tf.Tensor) -> tf.Tensor:
         logs = _log_shares(scores)
@@ -141,19 +152,19 @@ def _log_shares(scores: tf.Tensor) -> tf.Tensor:
 
 
 def _cross_entropy(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """``- sum p log q`` over the words looked at, of logarithms (..., length, length)."""
+    """Returns ``- sum p log q`` over the words looked at, of logarithms (..., length, length)."""
     parts = tf.where(mask[..., None, :], tf.exp(teacher) * student, 0.0)
     return -tf.reduce_sum(parts, axis=-1)
 
 
 def _mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Means of (batch, length) over the words."""
+    """Averages (batch, length) over the words."""
     counts = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)
     return tf.math.divide_no_nan(tf.reduce_sum(tf.where(mask, values, 0.0), axis=1), counts)
 
 
 def _mean_of_pairs(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Means of (batch, length, length) over the pairs of words."""
+    """Averages (batch, length, length) over the pairs of words."""
     counts = tf.square(tf.reduce_sum(tf.cast(mask, tf.float32), axis=1))
     pairs = mask[:, :, None] & mask[:, None, :]
     return tf.math.divide_no_nan(tf.reduce_sum(tf.where(pairs, values, 0.0), axis=(1, 2)), counts)

@@ -108,7 +108,7 @@ class Matches:
     def _projection(
         self, match: Match, student: "LayerOutputs", teacher: "LayerOutputs"
     ) -> tuple[tf.Variable, tf.Variable] | None:
-        """Kernel and bias of a match's projection, or None."""
+        """Returns kernel and bias of a match's projection, or None."""
         axis = 1 if match.feature == "attention" else 2
         student_sizes = {part.shape[axis] for part in _layers_of("student", student, match)}
         teacher_sizes = {part.shape[axis] for part in _layers_of("teacher", teacher, match)}
@@ -139,7 +139,7 @@ class Matches:
     def losses(
         self, student: "LayeredEncoder", features: Any, weights: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The student's vectors, and the sum of the distances by their weights, float32 (batch,).
+        """Returns the student's vectors, and the weighted sum of the distances, float32 (batch,).
 
         Args:
             student: its encoder.
@@ -179,7 +179,7 @@ def _projected(
 def _layers_of(
     who: Literal["student", "teacher"], outputs: "LayerOutputs", match: Match
 ) -> list[tf.Tensor]:
-    """The states or scores of a match's layers."""
+    """Returns the states or scores of a match's layers."""
     numbers = match.layer_student if who == "student" else match.layer_teacher
     first = 1 if match.feature == "attention" else 0
     layers = [None, *outputs.scores] if match.feature == "attention" else outputs.states

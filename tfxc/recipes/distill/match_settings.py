@@ -31,7 +31,7 @@ class MatchSection:
 
 
 def read_matches(sections: Sequence[Mapping[str, Any]]) -> list[Match]:
-    """List of ``Match`` from the config's list of dicts.
+    """Reads the ``Match``es of a config's list of sections.
 
     Raises:
         ConfigError: a key or value that cannot be; it is named.
@@ -44,7 +44,7 @@ def read_matches(sections: Sequence[Mapping[str, Any]]) -> list[Match]:
 
 
 def _match(section: Mapping[str, Any], where: str) -> Match:
-    """The ``Match`` of one section of the config."""
+    """Reads the ``Match`` of one section of the config."""
     check_section(MatchSection, section, where, "a match")
     loss = check_choice(f"{where}.loss", section["loss"], (*STATE_DISTANCES, *ATTENTION_DISTANCES))
     feature = "attention" if loss in ATTENTION_DISTANCES else "hidden"
@@ -83,7 +83,7 @@ def _match(section: Mapping[str, Any], where: str) -> Match:
 def number_or_pair(
     value: float | Sequence[float], least: float, most: float, where: str
 ) -> tuple[float, float]:
-    """(first, last) of a number or a pair of numbers.
+    """Returns (first, last) of a number or a pair of numbers.
 
     Raises:
         ConfigError: it is none, or not within the limits.
@@ -137,6 +137,6 @@ def check_same_features(data_folder: str | Path, teacher: str) -> None:
 
 
 def teacher_encoder(folder: str | Path) -> "Encoder":
-    """The encoder of a finished run; the precision of what is built later stays as it is."""
+    """Opens the encoder of a finished run; the precision of what is built later stays."""
     with own_precision():
         return load_run(folder).model.encoder

@@ -110,13 +110,13 @@ class Distillation(Technique):
             variable.assign(first + (last - first) * share)
 
     def turn_at(self, step: int) -> int:
-        """Number of the teacher whose turn it is after ``step`` updates, from 0."""
+        """Returns the number of the teacher whose turn it is after ``step`` updates, from 0."""
         done = step / self._total_steps
         passed = int(np.searchsorted(self._ends_of_turns, done, side="right"))
         return min(passed, len(self._ends_of_turns) - 1)
 
     def _teacher_logits(self, index: np.ndarray) -> np.ndarray:
-        """What the teacher says whose turn it is when the step runs, not when it is traced."""
+        """Asks the teacher whose turn it is when the step runs, not when it is traced."""
         return self._teachers[self._turn](index)
 
     def losses(
@@ -151,7 +151,7 @@ class Distillation(Technique):
     def _temperatures(
         self, temperature: tf.Tensor, student: tf.Tensor, teacher: tf.Tensor
     ) -> tf.Tensor:
-        """The temperature, or that of each example."""
+        """Returns the temperature, or that of each example."""
         scheduler, beta, gamma = self._tempering
         if scheduler == "constant":
             return temperature

@@ -143,7 +143,7 @@ class Distill(Recipe):
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """As of ``Recipe``; also refuses a head that does not score all labels in training."""
+        """Checks as ``Recipe`` does; also refuses a head that does not score all labels."""
         super().check_config(config)
         if config.head is not None and config.head.name == "label_text":
             raise ConfigError(
@@ -178,7 +178,7 @@ class Distill(Recipe):
             return job.run(**context.start_options)
 
     def technique(self, context: Context) -> Distillation:
-        """The student's loss with its teachers."""
+        """Returns the student's loss with its teachers."""
         return Distillation(
             [rows_of(Path(context.run) / name) for name in self._teachers_by_file],
             self.hard_weight,
@@ -198,7 +198,7 @@ class Distill(Recipe):
         return {f"turn-{n}-{LOGITS}": [teacher] for n, teacher in enumerate(self.teachers)}
 
     def _matches(self, config: "Config", data_folder: str | Path) -> Matches | None:
-        """What runs the teacher in the student's step, or None."""
+        """Returns what runs the teacher in the student's step, or None."""
         if not (self.matches or self.start_layers):
             return None
         (teacher,) = self.teachers
@@ -273,7 +273,7 @@ class StudentJob(TrainingJob):
         self._technique = technique
 
     def extra_techniques(self) -> list[Distillation]:
-        """The loss with the teachers."""
+        """Returns the loss with the teachers."""
         return [self._technique]
 
     def on_begin(self) -> None:

@@ -97,7 +97,7 @@ def computation_of(
     names: Sequence[str],
     batch_size: int = 64,
 ) -> dict[str, Any]:
-    """What determines the bytes of the logits, a dict; arguments see ``write_teacher_logits``."""
+    """Says what determines the bytes of the logits; arguments see ``write_teacher_logits``."""
     texts = {"data": manifest.model_dump_json(), "labels": json_text(list(names))}
     return {
         **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
@@ -107,7 +107,7 @@ def computation_of(
 
 
 def is_written(path: str | Path, computation: Mapping[str, Any]) -> bool:
-    """Whether the file of logits is there and of this computation."""
+    """Tells whether the file of logits is there and of this computation."""
     try:
         recorded = read_json(_origin(path))
     except (FileNotFoundError, ValueError):
@@ -120,7 +120,7 @@ def _origin(path: str | Path) -> Path:
 
 
 def _sums(path: Path, count: int, computation: Mapping[str, Any]) -> list[Path]:
-    """Files of the sums over the first teachers; those of another computation are removed."""
+    """Names files of the sums over the first teachers; removes those of another computation."""
     text = json_text(computation, sort_keys=True)
     stem = f"{path.stem}-sum-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     for old in path.parent.glob(f"*{path.stem}-sum-*"):
@@ -130,7 +130,7 @@ def _sums(path: Path, count: int, computation: Mapping[str, Any]) -> list[Path]:
 
 
 def _labels_of(source: "Source", num_labels: int) -> Iterator[np.ndarray]:
-    """Ids of the labels of each example that are among the first ``num_labels``."""
+    """Yields the ids of each example's labels that are among the first ``num_labels``."""
     for batch in source.sequential(CHUNK_EXAMPLES):
         for row in batch["labels"]:
             yield row[(row >= 0) & (row < num_labels)]
@@ -178,7 +178,7 @@ def _add_logits(
 
 
 def teacher_columns(run: "LoadedRun", folder: str | Path, names: Sequence[str]) -> np.ndarray:
-    """The teacher's column of each of the student's labels.
+    """Returns the teacher's column of each of the student's labels.
 
     Args:
         run: ``LoadedRun`` of the teacher; its model is not loaded.
@@ -212,13 +212,13 @@ def teacher_columns(run: "LoadedRun", folder: str | Path, names: Sequence[str]) 
 
 
 def rows_of(path: str | Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Function of example indices -> rows of a ``.npy`` file, mapped when first asked, not read."""
+    """Returns a function of example indices -> rows of a ``.npy`` file, mapped when first asked."""
     mapped = functools.cache(lambda: np.load(path, mmap_mode="r"))
     return lambda index: np.asarray(mapped()[index], np.float32)
 
 
 def confidence(path: str | Path, temperature: float) -> float:
-    """Mean of the highest probability that teachers give, at a temperature; softmax over a row.
+    """Averages the highest probability that teachers give, at a temperature; softmax over a row.
 
     Args:
         path: what ``write_teacher_logits`` wrote; the first 10,000 examples count.

@@ -72,7 +72,7 @@ class KFold(RecipeOfRuns):
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """As of ``Recipe``; also refuses a dev share, whose examples would be in no fold.
+        """Checks as ``Recipe`` does; also refuses a dev share, whose examples would be in no fold.
 
         Raises:
             ConfigError: see above.
@@ -94,11 +94,11 @@ class KFold(RecipeOfRuns):
             )
 
     def num_models(self, config: "Config") -> int:
-        """K."""
+        """Returns K."""
         return self.folds
 
     def one_model(self, config: "Config", repetition: int | None) -> "tuple[Config, int | None]":
-        """One fold's model, by default the first.
+        """Returns one fold's model, by default the first.
 
         Raises:
             ConfigError: there is no such fold, or the scores of the head cannot be averaged.
@@ -146,13 +146,13 @@ class KFold(RecipeOfRuns):
         return summary
 
     def _train_fold(self, context: Context, number: int, **options: Any) -> dict[str, Any]:
-        """The summary of a fold; ``options`` are arguments of ``TrainingJob.run``."""
+        """Trains a fold unless it is finished; ``options`` are arguments of ``TrainingJob.run``."""
         fold = Fold(number, self.folds, context.config.seed)
         path = self.path_of(context.run, number)
         return FoldJob(context, path, fold, self.run_start()).run(**options)
 
     def assemble(self, loaded: "LoadedRun") -> XCModel:
-        """One model that averages all folds.
+        """Returns one model that averages all folds.
 
         Raises:
             CheckpointError: a fold has no weights yet; it is named.
@@ -170,7 +170,7 @@ class KFold(RecipeOfRuns):
         return XCModel(encoder, head, models[0].objective)
 
     def assemble_streamed(self, loaded: "LoadedRun") -> "RunModel":
-        """One fold in memory at a time, see ``StreamedFolds``.
+        """Returns a model with one fold in memory at a time, see ``StreamedFolds``.
 
         Raises:
             CheckpointError: a fold has no weights yet; it is named.
@@ -203,11 +203,11 @@ class FoldJob(TrainingJob):
         return self._fold.sources(super().open_source("train"))
 
     def splits(self, manifest: "Manifest") -> set[str]:
-        """Those of the data, and dev."""
+        """Returns those of the data, and dev."""
         return {*manifest.splits, "dev"}
 
     def open_source(self, split: str) -> "Source":
-        """The examples outside the fold for train, those inside for dev."""
+        """Returns the examples outside the fold for train, those inside for dev."""
         if split not in ("train", "dev"):
             return super().open_source(split)
         return self._sources[split == "dev"]

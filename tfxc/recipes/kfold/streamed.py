@@ -42,7 +42,7 @@ class StreamedFolds(StreamedModel):
         super().__init__(whole, len(self._folders), "fold")
 
     def _num_examples(self, number: int) -> int:
-        """How many examples a fold's model has learned from."""
+        """Counts the examples that a fold's model has learned from."""
         return Fold(number, len(self._folders)).num_outside(self._sizes["num_examples"])
 
     def _build(self, num_examples: int) -> None:
@@ -67,17 +67,17 @@ class StreamedFolds(StreamedModel):
         self._folders[number].load_weights(self.network, check=False)
 
     def scores_of(self, features: Any) -> np.ndarray:
-        """Float32 (batch, num_labels)."""
+        """Returns float32 (batch, num_labels)."""
         return self._all_scores(features)
 
     def joined(self, scores: list[np.ndarray]) -> np.ndarray:
-        """Float32 (batch, folds, num_labels)."""
+        """Returns float32 (batch, folds, num_labels)."""
         return np.stack(scores, axis=1)
 
     def find_in_scores(
         self, scores: np.ndarray, k: int, probabilities: bool, method: str | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """By the search of the averaged heads."""
+        """Searches as the averaged heads do."""
         return self._whole.find_top_k(scores, k, probabilities, method)
 
 
@@ -91,5 +91,5 @@ class GivenScores(Head):
         self.num_labels = num_labels
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """The features of a range of labels."""
+        """Returns the features of a range of labels."""
         return lambda begin, end: features[:, begin:end]

@@ -56,7 +56,7 @@ class Importance:
         return list(zip(total[::2], total[1::2], strict=True))
 
     def _of_batch(self, batch: Mapping[str, Any], masks: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        """Sums of the gates' absolute gradients over a batch's examples."""
+        """Sums the gates' absolute gradients over a batch's examples."""
         count = tf.shape(batch["labels"])[0]
         gates = [tf.tile(mask[None], [count, 1]) for mask in masks]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -67,7 +67,7 @@ class Importance:
 
 
 def most_important(importance: np.ndarray, count: int) -> np.ndarray:
-    """The ``count`` most important parts of one layer as a mask; of equal ones the first.
+    """Marks the ``count`` most important parts of one layer in a mask; of equal ones the first.
 
     Example:
         >>> most_important(np.array([1.0, 3.0, 2.0]), 2).tolist()
@@ -79,7 +79,7 @@ def most_important(importance: np.ndarray, count: int) -> np.ndarray:
 
 
 def most_important_overall(importance: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """The ``count`` most important parts of all layers as masks, at least one of each layer.
+    """Marks the ``count`` most important parts of all layers in masks, one of each layer at least.
 
     The importance is divided by its Euclidean norm within the layer first, as the layers' are not
     of one size.
@@ -110,7 +110,7 @@ def shrink(
     targets: tuple[int, int],
     uneven: bool,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The masks after one step of pruning.
+    """Returns the masks after one step of pruning.
 
     Args:
         masks: pairs of bool arrays, see ``Importance``.

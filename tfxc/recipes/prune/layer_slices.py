@@ -39,7 +39,7 @@ def layer_sizes(encoder: "LayeredEncoder") -> list[tuple[int, int]]:
 def sliced(
     name: str, values: np.ndarray, heads: np.ndarray, units: np.ndarray, head_width: int
 ) -> np.ndarray:
-    """What is left of a layer's weight.
+    """Returns what is left of a layer's weight.
 
     Args:
         name: the weight's name without the layer's number.
@@ -65,7 +65,7 @@ def sliced(
 def smaller_architecture(
     encoder: "LayeredEncoder", kept: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> dict[str, Any]:
-    """The argument ``architecture`` of the encoder without the parts that go.
+    """Returns the argument ``architecture`` of the encoder without the parts that go.
 
     Args:
         encoder: a built encoder with ``gates``.

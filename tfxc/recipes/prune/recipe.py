@@ -87,7 +87,7 @@ class Prune(Recipe):
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """As ``Recipe.check_config``; several workers are refused.
+        """Checks as ``Recipe`` does; also refuses several workers.
 
         Raises:
             ConfigError: the key is named.
@@ -101,7 +101,7 @@ class Prune(Recipe):
             )
 
     def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
-        """What is pruned; the sizes of what is then trained are those of the source."""
+        """Says what is pruned; the sizes of what is then trained are those of the source."""
         after = f", then trains {config.training.epochs:g} epochs" if self.finetune else ""
         return [f"prunes the run {self.source}{after}"], None
 

@@ -95,7 +95,7 @@ def choose_kept(
     uneven: bool,
     log: Callable[[str], Any] = print,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The heads and inner units that stay, chosen in ``iters`` steps.
+    """Chooses the heads and inner units that stay, in ``iters`` steps.
 
     Each step measures the importance again, without what is gone, and takes the same share of what
     is to go.
@@ -137,7 +137,7 @@ def smaller_model(
     kept: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
     rows: np.ndarray | None = None,
 ) -> "XCModel":
-    """A new model with what is left of another's weights.
+    """Makes a new model with what is left of another's weights.
 
     Args:
         model: the trained one.
@@ -177,7 +177,7 @@ def smaller_model(
 def vocabulary_rows(
     old: "TextFeatures | None", new: "TextFeatures | None", where: str
 ) -> np.ndarray | None:
-    """For each token of a smaller vocabulary its id in the larger one.
+    """Returns for each token of a smaller vocabulary its id in the larger one.
 
     Args:
         old, new: fitted token features, or None.

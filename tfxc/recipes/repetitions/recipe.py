@@ -57,7 +57,7 @@ class Repetitions(RecipeOfRuns):
         self.trust = trust
 
     def starts(self, context: Context) -> list[RunStart]:
-        """That of each repetition, or of all together."""
+        """Returns that of each repetition, or of all together."""
         if self.together:
             return super().starts(context)
         if context.repetition is None:
@@ -69,20 +69,20 @@ class Repetitions(RecipeOfRuns):
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """As ``Recipe.check_config``; the head has to have repetitions."""
+        """Checks as ``Recipe`` does; also refuses a head without repetitions."""
         super().check_config(config)
         repetition_count(config)
 
     def num_models(self, config: "Config") -> int:
-        """As many as repetitions, or one of all together."""
+        """Counts the repetitions; one if all are trained together."""
         return 1 if self.together else repetition_count(config)
 
     def models_at_once(self, config: "Config") -> int:
-        """All repetitions, and the one that is read, see ``assemble``."""
+        """Counts all repetitions, and the one that is read, see ``assemble``."""
         return self.num_models(config) + (0 if self.together else 1)
 
     def one_model(self, config: "Config", repetition: int | None) -> "tuple[Config, int | None]":
-        """The whole model if all are trained together, else one repetition, by default the first.
+        """Returns the whole model if all are trained together, else one repetition (the first).
 
         Raises:
             ConfigError: there is no such repetition, or it is not trained alone.
@@ -121,7 +121,7 @@ class Repetitions(RecipeOfRuns):
         return job.run(**context.start_options)
 
     def assemble(self, loaded: "LoadedRun") -> "XCModel":
-        """One model with all repetitions side by side; those that do not count are zeros.
+        """Returns one model with all repetitions side by side; those that do not count are zeros.
 
         Raises:
             CheckpointError: a repetition has no weights yet; it is named.
@@ -142,7 +142,7 @@ class Repetitions(RecipeOfRuns):
         return model
 
     def assemble_streamed(self, loaded: "LoadedRun") -> "RunModel":
-        """One repetition in memory at a time, see ``StreamedRepetitions``.
+        """Returns a model with one repetition in memory at a time, see ``StreamedRepetitions``.
 
         Raises:
             CheckpointError: a repetition has no weights yet; it is named.
@@ -164,7 +164,7 @@ def place_repetition(model: "XCModel", repetition: "XCModel", number: int) -> No
 
 
 def repetition_count(config: "Config") -> int:
-    """Repetitions of a config's head.
+    """Counts the repetitions of a config's head.
 
     Raises:
         ConfigError: the head has none.

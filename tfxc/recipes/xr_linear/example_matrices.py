@@ -75,7 +75,7 @@ class ExampleMatrices:
                 )
 
     def settings(self, seed: int) -> "RankerSettings":
-        """``RankerSettings``; ``seed`` where the section has none."""
+        """Returns ``RankerSettings``; ``seed`` where the section has none."""
         provided = {MATRIX_FILES[key] for key in self._files}
         return ranker_settings(self._section, seed, provided=provided)
 
@@ -130,7 +130,7 @@ class ExampleMatrices:
         labels: scipy.sparse.csr_matrix,
         names: Sequence[str],
     ) -> dict[str, scipy.sparse.csr_matrix]:
-        """The matrices by the key of their file, their rows in the order of the prepared ones.
+        """Loads the matrices by the key of their file, rows in the order of the prepared ones.
 
         Args:
             config, manifest: see ``check``, which must have been called.
@@ -163,7 +163,7 @@ class ExampleMatrices:
 def negatives_of(
     matrices: Mapping[str, scipy.sparse.csr_matrix], tree: "ClusterTree"
 ) -> dict[int, scipy.sparse.csr_matrix]:
-    """``negatives`` of ``tfxc.ranker.chain.train_ranker`` out of what ``ExampleMatrices`` loads.
+    """Makes ``negatives`` of ``train_ranker`` out of what ``ExampleMatrices`` loads.
 
     What an example is compared with on a level follows from the levels below: the clusters of its
     labels, and the clusters of those.

@@ -32,7 +32,7 @@ class LinearGraph:
     def top_k(
         self, features: Mapping[str, tf.Tensor] | tf.Tensor, calibration: "Calibration | None"
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Ids and scores of the best labels; probabilities if there is a calibration."""
+        """Returns ids and scores of the best labels; probabilities if there is a calibration."""
         ids, scores = self._graph(_bag(features))
         return ids, scores if calibration is None else calibrated(scores, calibration)
 

@@ -59,7 +59,7 @@ _NAME_BYTES = 100  # bytes of a label's name as a string in a list
 
 
 def clustering_bytes(manifest: "Manifest", tree: "TreeSettings") -> int:
-    """Estimated bytes of the sums of features by which labels are clustered (PIFA); else 0.
+    """Estimates the bytes of the sums by which labels are clustered (PIFA); else 0.
 
     Args:
         manifest: sizes of the data.
@@ -96,7 +96,7 @@ class Weights(NamedTuple):
 
 
 def kept_weights(manifest: "Manifest", sizes: Sequence[int]) -> Weights:
-    """How many weights a training keeps, about, at the threshold 0.1.
+    """Estimates how many weights a training keeps at the threshold 0.1.
 
     Args:
         manifest: sizes of the data.
@@ -130,7 +130,7 @@ def kept_weights(manifest: "Manifest", sizes: Sequence[int]) -> Weights:
 
 
 def evaluation_bytes(manifest: "Manifest", weights: Weights) -> int:
-    """Estimated bytes of ``tfxc evaluate`` on a split; pages of the ranker's files count.
+    """Estimates the bytes of ``tfxc evaluate`` on a split; pages of the ranker's files count.
 
     Args:
         manifest: sizes of the data.
@@ -143,7 +143,7 @@ def evaluation_bytes(manifest: "Manifest", weights: Weights) -> int:
 
 
 def export_bytes(manifest: "Manifest", weights: Weights) -> int:
-    """Estimated bytes of ``tfxc export``: most while the largest layer is given its new form.
+    """Estimates the bytes of ``tfxc export``, most of them while the largest layer is converted.
 
     Args:
         manifest: sizes of the data.
@@ -155,7 +155,7 @@ def export_bytes(manifest: "Manifest", weights: Weights) -> int:
 
 
 def memory_lines(config: "Config", manifest: "Manifest", sizes: Sequence[int]) -> Iterator[str]:
-    """What preparation, evaluation and export will need, as lines.
+    """Yields lines about what preparation, evaluation and export will need.
 
     Args:
         config: ``Config``.
@@ -177,6 +177,6 @@ def memory_lines(config: "Config", manifest: "Manifest", sizes: Sequence[int]) -
 
 
 def _search_bytes(manifest: "Manifest", weights: Weights) -> int:
-    """Of a run that is opened and searched; pages of its files count."""
+    """Estimates the bytes of a run that is opened and searched; pages of its files count."""
     files = weights.all * _WEIGHT_BYTES + weights.rows * (_ROW_BYTES + _INDEX_BYTES)
     return files + _NAME_BYTES * manifest.num_labels

@@ -81,7 +81,7 @@ class LinearModel(RankerModel):
         probabilities: bool = False,
         method: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best labels of a batch by the native search, see ``RunModel.find_top_k``.
+        """Finds the best labels of a batch by the native search, see ``RunModel.find_top_k``.
 
         Args:
             features: arrays ``ids``, ``weights`` and ``row_splits`` in a dict (others in it do not
@@ -103,7 +103,7 @@ class LinearModel(RankerModel):
         return ids, self._calibration.apply(scores)
 
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Labels found for an example whose features are a label's own weights, with their scores.
+        """Finds labels for an example whose features are a label's own weights, with their scores.
 
         See ``RunModel.similar_labels``; none for a label without weights, as one without examples.
         """
@@ -139,7 +139,7 @@ class LinearModel(RankerModel):
     def top_k(
         self, features: "Mapping[str, tf.Tensor]", k: int, probabilities: bool = False
     ) -> "tuple[tf.Tensor, tf.Tensor]":
-        """The same in TensorFlow's graph, with the same features as tensors."""
+        """Does the same in TensorFlow's graph, with the same features as tensors."""
         from tfxc.recipes.xr_linear.graph import LinearGraph
 
         if k not in self._graphs:

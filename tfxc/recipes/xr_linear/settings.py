@@ -142,7 +142,7 @@ class TreeSettings:
             )
 
     def sizes(self, num_labels: int, num_features: int) -> list[int]:
-        """Nodes of every level, from the top; what is in files is held against the data.
+        """Counts the nodes of every level from the top; checks files against the data.
 
         Args:
             num_labels: of the data.
@@ -189,7 +189,7 @@ class TreeSettings:
         threads: int | None = None,
         texts: "Callable[[], scipy.sparse.csr_matrix] | None" = None,
     ) -> ClusterTree:
-        """The ``ClusterTree`` of label matrix Y and feature matrix X.
+        """Builds the ``ClusterTree`` of label matrix Y and feature matrix X.
 
         Args:
             features, labels: of the training examples.
@@ -221,7 +221,7 @@ class TreeSettings:
             return ClusteringSettings(**arguments)
 
     def _tree(self, num_labels: int) -> ClusterTree:
-        """The tree of the file, which has to be over this many labels."""
+        """Loads the tree of the file, which has to be over this many labels."""
         path = expand(self.file)
         if self._above and not is_leaf_matrix(path):
             raise ConfigError(
@@ -245,7 +245,7 @@ class TreeSettings:
         num_features: int,
         texts: "Callable[[], scipy.sparse.csr_matrix] | None" = None,
     ) -> "np.ndarray | scipy.sparse.csr_matrix":
-        """The labels' vectors from the file, or from their texts."""
+        """Loads the labels' vectors from the file, or makes them from their texts."""
         if self.reads_texts:
             if texts is None:
                 raise self._no_texts()
@@ -269,7 +269,7 @@ def ranker_settings(
     where: str = "recipe.ranker",
     provided: Collection[str] = (),
 ) -> RankerSettings:
-    """``RankerSettings`` of a config section.
+    """Returns the ``RankerSettings`` of a config section.
 
     Args:
         given: dict, keys see ``RankerSettings``; those whose value may differ between layers may
@@ -311,7 +311,7 @@ def ranker_settings(
 
 
 def checked_settings(settings: RankerSettings, sizes: Sequence[int]) -> RankerSettings:
-    """The settings of a ranker that finds labels by itself, on levels of these sizes.
+    """Checks the settings of a ranker that finds labels by itself, on levels of these sizes.
 
     Raises:
         ConfigError: they do not fit.

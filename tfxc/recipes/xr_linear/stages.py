@@ -72,7 +72,7 @@ def need_split(manifest: "Manifest", split: str, where: str) -> None:
 
 
 def training_matrices(data_folder: str | Path) -> tuple[Any, scipy.sparse.csr_matrix]:
-    """X and Y of a prepared folder's training split, see ``data.sources.matrices.matrices``."""
+    """Loads X and Y of a prepared folder's training split, see ``data.sources.matrices``."""
     features, labels = matrices(open_source(data_folder, "train", _READ_BYTES))
     if scipy.sparse.issparse(features):
         features.sum_duplicates()
@@ -80,7 +80,7 @@ def training_matrices(data_folder: str | Path) -> tuple[Any, scipy.sparse.csr_ma
 
 
 def label_text_matrix(data_folder: str | Path) -> scipy.sparse.csr_matrix:
-    """The features of the labels' texts, CSR (labels, num_features).
+    """Loads the features of the labels' texts, CSR (labels, num_features).
 
     Raises:
         DataError: the prepared folder has none.
@@ -96,7 +96,7 @@ def label_text_matrix(data_folder: str | Path) -> scipy.sparse.csr_matrix:
 def memory_of_ranker(
     memory_gb: float | None, where: str = "recipe.memory_gb"
 ) -> Iterator[int | None]:
-    """Bytes of ``recipe.memory_gb``; an error about them names that key.
+    """Yields the bytes of ``recipe.memory_gb``; an error about them names that key.
 
     Args:
         memory_gb: as of the recipe; None for no limit.
@@ -151,14 +151,14 @@ def _too_small(least: int, memory_gb: float | None, where: str) -> ConfigError:
 
 
 def _in_gb(count: int) -> float:
-    """Rounded up, so that a budget of it suffices."""
+    """Rounds up, so that a budget of it suffices."""
     return math.ceil(100 * count / 2**30) / 100
 
 
 def _largest_block(
     manifest: "Manifest", sizes: Sequence[int], settings: "RankerSettings", more: int = 0
 ) -> tuple[int, tuple[int, int, int, int, "SolverSettings"]]:
-    """Bytes of the labels' matrices of all levels, and arguments of ``block_memory``.
+    """Returns the bytes of all levels' label matrices, and arguments of ``block_memory``.
 
     These are of the first block, which is the largest.
     """
@@ -171,7 +171,7 @@ def _largest_block(
 
 
 def _entries(manifest: "Manifest", more: int) -> int:
-    """Entries of the feature matrix."""
+    """Counts the entries of the feature matrix."""
     train = manifest.split("train")
     width = manifest.num_features + more
     if manifest.kind is DENSE:
@@ -192,7 +192,7 @@ def estimate_lines(
     more: int = 0,
     clustering: int = 0,
 ) -> list[str]:
-    """What training will need, as lines.
+    """Lists what training will need, as lines.
 
     Args:
         manifest: the data's ``Manifest``.
@@ -234,7 +234,7 @@ def estimate_lines(
 def report_lines(
     reports: Sequence[Mapping[str, int]], seconds: Mapping[str, float]
 ) -> Iterator[str]:
-    """What a training run reports at its end, as lines.
+    """Yields lines about what a training run did.
 
     Args:
         reports: of ``ranker.chain.train_ranker``.
@@ -286,7 +286,7 @@ def calibrate(
 def measure(
     model: "LinearModel", config: "Config", data_folder: str | Path, manifest: "Manifest"
 ) -> dict[str, dict[str, float]]:
-    """Results by split, ``{"dev": {name: value}}``: of dev, and of test where it is requested."""
+    """Measures dev, and test where it is requested; ``{"dev": {name: value}}``."""
     splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
     sources: dict[str, Any] = {
         split: open_source(data_folder, split, _READ_BYTES)
@@ -325,7 +325,7 @@ def log(run: "RunFolder", text: str) -> None:
 
 
 def headline(results: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """The most important results as lines."""
+    """Yields the most important results as lines."""
     for split, metrics in results.items():
         names = [name for name in metrics if name.startswith(("P@", "nDCG@"))][:6]
         yield f"{split} " + "  ".join(f"{name} {100 * metrics[name]:.2f}" for name in names)

@@ -34,7 +34,7 @@ TREE = "tree.npz"
 def checked_plan(
     recipe: "XRLinear", config: "Config", manifest: "Manifest"
 ) -> "tuple[list[int], RankerSettings]":
-    """Sizes of the tree's levels, and ``RankerSettings`` that fit them.
+    """Returns sizes of the tree's levels, and ``RankerSettings`` that fit them.
 
     Raises:
         ConfigError: the config does not fit the data.

@@ -157,7 +157,7 @@ class _Recorded:
         self._known = set(known)
 
     def chunks(self, size: int) -> "Iterator[Chunk]":
-        """The reader's chunks."""
+        """Yields the reader's chunks."""
         for chunk in self._reader.chunks(size):
             for name in (str(label) for row in chunk.labels for label in row):
                 if name not in self._known:
@@ -169,7 +169,7 @@ class _Recorded:
 def _new_examples(
     loaded: "LoadedRun", reader: "Reader", ranker_features: PlainFeatures
 ) -> tuple[list[str], Any, scipy.sparse.csr_matrix]:
-    """New names, X and Y of the file, Y over old and new labels."""
+    """Reads new names, X and Y of the file, Y over old and new labels."""
     recorded = _Recorded(reader, loaded.vocabulary.names)
     blocks = list(loaded.rows(recorded))
     if not recorded.names:
@@ -198,7 +198,7 @@ def _last_problem(
     labels: scipy.sparse.csr_matrix,
     threads: int | None,
 ) -> LayerProblem:
-    """What the last layer of a ranker with these layers learns from."""
+    """Returns what the last layer of a ranker with these layers learns from."""
     values = settings.of_layers(tree.sizes)
     targets = tree.multi_resolution(labels)
     examples = None
@@ -239,7 +239,7 @@ def _write_rest(
     names: Sequence[str],
     labels: scipy.sparse.csr_matrix,
 ) -> None:
-    """Config, assets, calibration, the encoder's weights and summary."""
+    """Writes config, assets, calibration, the encoder's weights and summary."""
     run = loaded.folder.path
     assets = written / "assets"
     written.write_config(loaded.config.model_copy(update={"run": str(output)}))

@@ -45,7 +45,7 @@ class Planned(NamedTuple):
 
 
 def planned(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> Planned:
-    """``Planned`` of a config.
+    """Checks a config against its data, and says what it comes to.
 
     Args:
         recipe: ``XRTransformer``.
@@ -76,7 +76,7 @@ def planned(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> 
 
 
 def stage_lines(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> Iterator[str]:
-    """What the stages will take, as lines; raises as ``planned`` does."""
+    """Yields lines about what the stages will take; raises as ``planned`` does."""
     _, _, plan, ranker, levels, layers = planned(recipe, config, manifest)
     train = manifest.split("train")
     yield from unused_lines(recipe)
@@ -103,7 +103,7 @@ def stage_lines(recipe: "XRTransformer", config: "Config", manifest: "Manifest")
 
 
 def unused_lines(recipe: "XRTransformer") -> Iterator[str]:
-    """A line for each switch that makes other settings of the config ineffective."""
+    """Yields a line for each switch that makes other settings of the config ineffective."""
     of_ranker = ("refined_tree", "ranker", "memory_gb")
     of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")
     unused = {
@@ -187,7 +187,7 @@ def check_fit(config: "Config", manifest: "Manifest") -> None:
 def tree_settings(
     recipe: "XRTransformer", config: "Config", manifest: "Manifest"
 ) -> tuple[tuple[TreeSettings, list[int]], tuple[TreeSettings, list[int]]]:
-    """How the two trees are built, and the sizes of their levels.
+    """Says how the two trees are built, and the sizes of their levels.
 
     Args:
         recipe: ``XRTransformer``.
@@ -237,7 +237,7 @@ def tree_settings(
 
 
 def plan_of(recipe: "XRTransformer", config: "Config", sizes: Sequence[int]) -> Plan:
-    """The ``Plan`` of the fine-tuned levels.
+    """Returns the ``Plan`` of the fine-tuned levels.
 
     Args:
         recipe: ``XRTransformer``.
@@ -279,7 +279,7 @@ def plan_of(recipe: "XRTransformer", config: "Config", sizes: Sequence[int]) -> 
 def settings_of_ranker(
     recipe: "XRTransformer", config: "Config", sizes: Sequence[int]
 ) -> RankerSettings:
-    """``RankerSettings`` that fit the second tree.
+    """Returns ``RankerSettings`` that fit the second tree.
 
     Args:
         recipe: ``XRTransformer``.

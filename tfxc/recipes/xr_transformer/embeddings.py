@@ -80,7 +80,7 @@ def write_embeddings(
 
 
 def origin_of(data_folder: str | Path, run: "RunFolder") -> dict[str, str]:
-    """What determines the vectors of the training texts by a run's encoder.
+    """Says what determines the vectors of the training texts by a run's encoder.
 
     Args:
         data_folder: prepared records.
@@ -92,7 +92,7 @@ def origin_of(data_folder: str | Path, run: "RunFolder") -> dict[str, str]:
 def concatenated(
     terms: scipy.sparse.csr_matrix | None, vectors: np.ndarray, length: float = 1.0
 ) -> scipy.sparse.csr_matrix:
-    """``[X | length · l2(E)]``: bags of terms followed by the vectors, scaled to a length.
+    """Returns ``[X | length · l2(E)]``: bags of terms, then the vectors scaled to a length.
 
     Args:
         terms: X, float32 CSR (n, terms), or None where there are vectors only.
@@ -117,7 +117,7 @@ def concatenated(
 def concatenated_on_disk(
     terms: scipy.sparse.csr_matrix, vectors: np.ndarray, length: float = 1.0
 ) -> Iterator[scipy.sparse.csr_matrix]:
-    """``concatenated`` of many rows, which are never in memory together.
+    """Yields ``concatenated`` of many rows, which are never in memory together.
 
     Args:
         terms, vectors, length: see there; vectors may be mapped from a file.

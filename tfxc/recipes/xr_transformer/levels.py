@@ -113,7 +113,7 @@ class Levels:
         return summaries
 
     def model(self, level: int) -> "XCModel":
-        """The model of a trained level."""
+        """Loads the model of a trained level."""
         folder = self._folder(level)
         dimensions = dict(self.dimensions)
         if folder.architecture() is not None:
@@ -126,7 +126,7 @@ class Levels:
         return RunFolder(self.run / f"level-{level:02}", self.run.chief)
 
     def _config(self, level: int) -> "Config":
-        """The config of a level's training."""
+        """Returns the config of a level's training."""
         training = self.config.training
         steps = self.plan.steps[level]
         changes: dict[str, Any] = {"epochs": self.plan.epochs[level]}
@@ -151,7 +151,7 @@ class Levels:
         )
 
     def _train_level(self, level: int, predicted: scipy.sparse.csr_matrix | None) -> dict[str, Any]:
-        """The summary of a level's training, which is done unless it is finished."""
+        """Trains a level, unless it is finished; returns the summary."""
         folder = self._folder(level)
         summary = folder.summary()
         if summary:
@@ -180,7 +180,7 @@ class Levels:
     def _start_values(
         self, level: int, predicted: scipy.sparse.csr_matrix | None
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Kernel and bias that a level's head begins with, or None for its own."""
+        """Returns kernel and bias that a level's head begins with, or None for its own."""
         initial = self.plan.initial[level]
         if initial == "none" or not level:
             return None
@@ -211,14 +211,14 @@ class Levels:
     def _examples(
         self, level: int, predicted: scipy.sparse.csr_matrix | None
     ) -> scipy.sparse.csc_matrix | None:
-        """M of a level, None for level 0."""
+        """Returns M of a level, None for level 0."""
         if not level:
             return None
         scheme = scheme_of(self.plan.negatives[level])
         return examples_of(scheme, above=self.targets[level - 1], predicted=predicted)
 
     def _embeddings(self, level: int) -> np.ndarray:
-        """The training texts as the encoder of this level sees them, float32 (examples, dim)."""
+        """Encodes the training texts with this level's encoder, float32 (examples, dim)."""
         folder = self._folder(level)
         path = folder / "embeddings.npy"
         if not path.exists():
@@ -235,7 +235,7 @@ class Levels:
     def _predict(
         self, level: int, above: scipy.sparse.csr_matrix | None
     ) -> scipy.sparse.csr_matrix:
-        """P of a level: the best nodes of each training text under the best of the level above."""
+        """Returns P of a level: each text's best nodes under the best of the level above."""
         path = self._folder(level) / "matched.npz"
 
         def write() -> None:
@@ -263,7 +263,7 @@ class Levels:
     def _by_encoder(
         self, level: int, vectors: np.ndarray, above: scipy.sparse.csr_matrix | None
     ) -> scipy.sparse.csr_matrix:
-        """The best nodes by the level's head."""
+        """Finds the best nodes by the level's head."""
         head = self.model(level).head
         weights = np.vstack([head.kernels[level].numpy().T, head.biases[level].numpy()])
         num_parents = self.tree.sizes[level - 1] if level else 1
@@ -279,7 +279,7 @@ class Levels:
     def _by_both(
         self, level: int, vectors: np.ndarray, above: scipy.sparse.csr_matrix | None
     ) -> scipy.sparse.csr_matrix:
-        """The best nodes by a linear layer on vectors and terms."""
+        """Finds the best nodes by a linear layer on vectors and terms."""
         folder = self._folder(level) / "concat"
         relevance = normalize(self.targets[level], "l1") if self.plan.cost_sensitive else None
         with concatenated_on_disk(self.terms, vectors) as both:
@@ -340,7 +340,7 @@ class _Start:
 
 
 def as_table(predicted: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
-    """The nodes of each row of a CSR matrix, int32 (rows, width), padded with -1."""
+    """Returns the nodes of each row of a CSR matrix, int32 (rows, width), padded with -1."""
     counts = np.diff(predicted.indptr)
     table = np.full((predicted.shape[0], width), -1, np.int32)
     rows = np.repeat(np.arange(len(counts)), counts)

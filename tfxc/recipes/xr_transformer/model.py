@@ -89,7 +89,7 @@ class EncoderRanker(RankerModel, keras.Model):
         probabilities: bool = False,
         method: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best labels of a batch, by the native search, see ``RunModel.find_top_k``.
+        """Finds the best labels of a batch by the native search, see ``RunModel.find_top_k``.
 
         Args:
             features: arrays as the data pipeline makes them: a dict ``ids``, ``weights``,
@@ -104,7 +104,7 @@ class EncoderRanker(RankerModel, keras.Model):
         return self.linear.find_top_k(self._joined(features), k, probabilities)
 
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """By the ranker, see ``LinearModel.similar_labels``."""
+        """Asks the ranker, see ``LinearModel.similar_labels``."""
         return self.linear.similar_labels(label, k)
 
     def score_pairs(
@@ -114,7 +114,7 @@ class EncoderRanker(RankerModel, keras.Model):
         return self.linear.score_pairs(self._joined(features), pairs, probabilities)
 
     def _joined(self, features: Any) -> dict[str, np.ndarray]:
-        """What the ranker reads, as a bag: the terms if there are any, and the encodings."""
+        """Makes what the ranker reads, a bag: the terms if there are any, and the encodings."""
         features = tf.nest.map_structure(np.asarray, features)
         vectors = self._embed(features)
         terms = None
@@ -132,7 +132,7 @@ class EncoderRanker(RankerModel, keras.Model):
         k: int,
         probabilities: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same in TensorFlow's graph, with the same features as tensors."""
+        """Does the same in TensorFlow's graph, with the same features as tensors."""
         vectors = tf.cast(self.encoder(features, training=False), tf.float32)
         lengths = tf.norm(vectors, axis=1, keepdims=True)
         vectors = tf.math.divide_no_nan(vectors, lengths) * self._length
@@ -159,7 +159,7 @@ class EncoderRanker(RankerModel, keras.Model):
 
 
 def built_encoder(config: "Config", dimensions: Mapping[str, Any]) -> "Encoder":
-    """The encoder of a config with its first weights.
+    """Builds the encoder of a config with its first weights.
 
     Args:
         config: ``Config``.

@@ -47,7 +47,7 @@ class _Section:
         self._inner: list[_Section] = []
 
     def section(self, key: str) -> "_Section":
-        """The section under a key; empty if there is none."""
+        """Returns the section under a key; empty if there is none."""
         self._read.add(key)
         path = f"{self.path}.{key}".lstrip(".")
         inner = _Section(self._members[0].get(key) or {}, path, self._where, self._notes)
@@ -58,12 +58,12 @@ class _Section:
         return any(member.get(key) is not None for member in self._members)
 
     def values(self, key: str, convert: Callable[[Any], Any] = lambda value: value) -> Any:
-        """The value of a key: of a chain a list, or one value if all are the same."""
+        """Returns the value of a key: of a chain a list, or one value if all are the same."""
         values = self.all_values(key, convert)
         return values[0] if all(value == values[0] for value in values) else values
 
     def all_values(self, key: str, convert: Callable[[Any], Any] = lambda value: value) -> list:
-        """The values of a key, one for each member of the chain."""
+        """Returns the values of a key, one for each member of the chain."""
         self._read.add(key)
         try:
             return [convert(member[key]) for member in self._members]
@@ -76,7 +76,7 @@ class _Section:
             ) from error
 
     def value(self, key: str, convert: Callable[[Any], Any] = lambda value: value) -> Any:
-        """The one value of a key; of a chain with several the first, which is noted."""
+        """Returns the one value of a key; of a chain with several the first, which is noted."""
         value = self.values(key, convert)
         if self.is_chain and isinstance(value, list) and len(value) == len(self._members):
             self._notes.append(f"{self.path}.{key}: one value for all levels here, the first")
@@ -94,7 +94,7 @@ class _Section:
 
 
 def convert_params(path: str | Path, gpus: int = 1) -> tuple[dict[str, Any], list[str]]:
-    """The sections of a config that a file of PECOS's parameters says.
+    """Converts a file of PECOS's parameters into sections of a config.
 
     Only what the file says is converted; where it is silent, tfxc's defaults hold, which are not
     all those of PECOS (docs/coming_from.md).
@@ -137,7 +137,7 @@ def convert_params(path: str | Path, gpus: int = 1) -> tuple[dict[str, Any], lis
 
 
 def _transformer(train: _Section, prediction: _Section, gpus: int) -> dict[str, Any]:
-    """The sections of a config with recipe ``xr_transformer``."""
+    """Returns the sections of a config with recipe ``xr_transformer``."""
     matcher = train.section("matcher_params_chain")
     matcher_prediction = prediction.section("matcher_params_chain")
     config: dict[str, Any] = {
@@ -179,7 +179,7 @@ def _transformer(train: _Section, prediction: _Section, gpus: int) -> dict[str, 
 
 
 def _folder(matcher: _Section) -> str:
-    """The folder of the pretrained model; a checkpoint counts more than a name, as in PECOS."""
+    """Returns the pretrained model's folder; a checkpoint counts more than a name, as in PECOS."""
     checkpoint = matcher.value("init_model_dir", str) if "init_model_dir" in matcher else ""
     name = matcher.value("model_shortcut", str) if "model_shortcut" in matcher else ""
     if checkpoint or not name:
@@ -189,7 +189,7 @@ def _folder(matcher: _Section) -> str:
 
 
 def _pooling(folder: str) -> str:
-    """How PECOS pools the states of a text with the model in this folder."""
+    """Says how PECOS pools the states of a text with the model in this folder."""
     path = model_path(folder) if folder else None
     network = network_folder(path) if path is not None else None
     if network is not None and (network / "config.json").is_file():
@@ -205,7 +205,7 @@ def _objective(name: str) -> dict[str, Any]:
 
 
 def _levels(matcher: _Section, prediction: _Section) -> dict[str, Any]:
-    """What the recipe says of the levels that are fine-tuned."""
+    """Returns what the recipe says of the levels that are fine-tuned."""
     recipe: dict[str, Any] = {}
     if "negative_sampling" in matcher:
         recipe["negatives"] = matcher.values("negative_sampling")
@@ -258,7 +258,7 @@ def _tree(section: _Section) -> dict[str, Any]:
 
 
 def _ranker(train: _Section, prediction: _Section) -> dict[str, Any]:
-    """The section ``ranker`` of both recipes."""
+    """Returns the section ``ranker`` of both recipes."""
     ranker: dict[str, Any] = {}
     norms = {"no-norm": "none", None: "none"}
     if "rel_mode" in train:

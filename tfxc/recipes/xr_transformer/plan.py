@@ -42,7 +42,7 @@ class Plan:
 
 
 def fine_tuned_levels(sizes: Sequence[int], most: int) -> int:
-    """How many levels, from the top, have at most this many nodes.
+    """Counts the levels, from the top, that have at most this many nodes.
 
     Raises:
         ConfigError: not even the first.
@@ -58,7 +58,7 @@ def fine_tuned_levels(sizes: Sequence[int], most: int) -> int:
 
 
 def per_level(value: Any, sizes: Sequence[int], name: str) -> list[Any]:
-    """One value for each fine-tuned level.
+    """Returns one value for each fine-tuned level.
 
     Args:
         value: one for all, or a list.

@@ -176,7 +176,7 @@ class XRTransformer(StagedRecipe):
     def outline(
         self, config: "Config", manifest: "Manifest"
     ) -> "tuple[list[str], dict[str, Any] | None]":
-        """Levels with their steps, what the ranker takes, and the training of the widest level."""
+        """Lists levels with their steps, what the ranker takes, and the widest level's training."""
         lines = list(stage_lines(self, config, manifest))
         return lines, trial(self, config, manifest)
 
@@ -187,11 +187,11 @@ class XRTransformer(StagedRecipe):
             OUTPUT.info(line)
 
     def stages(self, context: Context) -> "_Stages":
-        """Tree, levels, encodings, second tree, ranker."""
+        """Prepares tree, levels, encodings, second tree, ranker."""
         return _Stages(self, context)
 
     def assemble(self, loaded: "LoadedRun") -> EncoderRanker:
-        """Encoder and ranker of the run."""
+        """Returns encoder and ranker of the run."""
         encoder = built_encoder(loaded.config, loaded.dimensions)
         linear = None if self.only_encoder else LinearModel(loaded.folder.path, self.threads)
         model = EncoderRanker(encoder, linear, self.encoding_length)
@@ -221,7 +221,7 @@ class _Stages:
             self.encoder = built_encoder(self.config, self.dimensions)
 
     def __call__(self) -> dict[str, Any]:
-        """All stages, each unless its files are there; returns the summary.
+        """Runs all stages, each unless its files are there; returns the summary.
 
         Only the chief continues after the levels are trained.
         """
@@ -279,7 +279,7 @@ class _Stages:
         features: scipy.sparse.csr_matrix,
         labels: scipy.sparse.csr_matrix,
     ) -> ClusterTree:
-        """The tree of that file; built where there is none."""
+        """Loads the tree of that file; builds it where there is none."""
         path = self.folder / name
         if not path.exists():
             texts = partial(label_text_matrix, self.data_folder)
@@ -320,7 +320,7 @@ class _Stages:
         return reports
 
     def _measured(self, model: EncoderRanker, source: Source) -> dict[str, float]:
-        """Results on the dev split."""
+        """Measures the model on the dev split."""
         if self.recipe.only_encoder or "dev" not in self.manifest.splits:
             return {}
         dev = open_source(self.data_folder, "dev", self.memory)
