@@ -293,7 +293,7 @@ class Recipe(Declared):
         """
 
     def train(self, context: Context) -> dict:
-        """Trains into the run folder; ``context.config`` is what ``one_model`` made of the given.
+        """Trains into the run folder; ``context.config`` is what ``one_model`` returns.
 
         Returns:
             The summary, which is also written.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse
 
+from tfxc.core.declared import check
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.source_files import expand
 from tfxc.ops.csr import load_sparse, sparse_shape
@@ -26,7 +27,7 @@ class ExampleMatrices:
     """The section ``ranker`` of recipe ``xr_linear``: settings, and files of matrices.
 
     Args:
-        given: what ``ranker_settings`` accepts, and of ``MATRIX_FILES``: ``relevance_file``, how
+        section: what ``ranker_settings`` accepts, and of ``MATRIX_FILES``: ``relevance_file``, how
             much each label of an example counts (examples, labels); ``negative_labels_file``, a
             matrix of the same shape whose places say which labels an example is also compared with;
             ``negative_clusters_file``, the same of the clusters right above the labels. Sparse
@@ -41,9 +42,9 @@ class ExampleMatrices:
         'tfn+usn'
     """
 
-    def __init__(self, given: Mapping[str, Any] | None) -> None:
-        plain = given if isinstance(given, dict) else {}
-        self._files = {key: plain[key] for key in MATRIX_FILES if plain.get(key) is not None}
+    def __init__(self, section: Mapping[str, Any] | None) -> None:
+        section = check(Mapping[str, Any], _WHERE, {} if section is None else section)
+        self._files = {key: section[key] for key in MATRIX_FILES if section.get(key) is not None}
         for key, name in self._files.items():
             if not isinstance(name, str) or not name:
                 raise ConfigError(
@@ -51,9 +52,7 @@ class ExampleMatrices:
                     where=f"{_WHERE}.{key}",
                     fix="name a sparse matrix (.npz)",
                 )
-        self._section: Any = given
-        if isinstance(given, dict):
-            self._section = {key: value for key, value in given.items() if key not in MATRIX_FILES}
+        self._section = {key: value for key, value in section.items() if key not in MATRIX_FILES}
         settings = self.settings(0)
         negatives = settings.negatives
         schemes = [negatives] if isinstance(negatives, str) else negatives

@@ -58,7 +58,7 @@ class TreeSettings:
     """How the labels are clustered.
 
     Args:
-        given: what differs from the defaults of ``labels.tree_building.ClusteringSettings``, and
+        section: what differs from the defaults of ``labels.tree_building.ClusteringSettings``, and
             what the labels are clustered by: ``label_embedding``, ``"pifa"``, ``"pii"`` or
             ``"given"``; ``max_nonzeros`` of PIFA, see ``labels.label_embeddings.pifa``;
             ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label, or
@@ -68,10 +68,10 @@ class TreeSettings:
             ``labels.pecos_tree.load_tree``; with
             ``nr_splits`` and ``min_codes`` if it has leaves only. Rows and tree are in the order of
             the prepared data's ``labels.txt``.
-        seed: where ``given`` has none.
+        seed: where ``section`` has none.
         where: config key, for messages.
         where_shape: the same for what determines the levels' sizes; None means ``where``.
-        above: ``nr_splits`` and ``min_codes`` of a file with leaves only, where ``given`` has none.
+        above: ``nr_splits`` and ``min_codes`` of a file with leaves only, unless ``section`` says them.
 
     Raises:
         ConfigError: an unknown key, an invalid value, or keys that cannot be combined.
@@ -83,34 +83,34 @@ class TreeSettings:
 
     def __init__(
         self,
-        given: Mapping[str, Any] | None = None,
+        section: Mapping[str, Any] | None = None,
         seed: int = 0,
         where: str = "recipe.tree",
         where_shape: str | None = None,
         above: Mapping[str, Any] | None = None,
     ) -> None:
-        check_section(TreeSection, _section(given, where), where, "the tree")
-        section = dict(given or {})
+        check_section(TreeSection, _mapping(section, where), where, "the tree")
+        rest = dict(section or {})
         self._where = where
         self._where_shape = where_shape or where
-        self.file = section.pop("file", None)
+        self.file = rest.pop("file", None)
         self._above: dict[str, Any] = {}
         if self.file is not None:
-            self._above = {key: section.pop(key) for key in _ABOVE if key in section}
+            self._above = {key: rest.pop(key) for key in _ABOVE if key in rest}
         self._default_above = dict(above or {})
-        if self.file is not None and section:
+        if self.file is not None and rest:
             raise ConfigError(
                 "this key is not used with a tree from a file",
-                where=f"{where}.{next(iter(section))}",
+                where=f"{where}.{next(iter(rest))}",
                 fix="remove it, or the file",
             )
-        self.label_embedding = section.pop("label_embedding", "pifa")
-        self.label_features = section.pop("label_features", None)
-        self.max_nonzeros = section.pop("max_nonzeros", 0)
+        self.label_embedding = rest.pop("label_embedding", "pifa")
+        self.label_features = rest.pop("label_features", None)
+        self.max_nonzeros = rest.pop("max_nonzeros", 0)
         self.joined: dict[str, Any] = {
-            key: section.pop(key) for key in ("join", "alpha") if key in section
+            key: rest.pop(key) for key in ("join", "alpha") if key in rest
         }
-        self.arguments = {"seed": seed, **section}
+        self.arguments = {"seed": seed, **rest}
         if "alpha" in self.joined and self.joined.get("join") != "convex":
             raise ConfigError(
                 "this key is used only with join 'convex'",
@@ -264,7 +264,7 @@ class TreeSettings:
 
 
 def ranker_settings(
-    given: Mapping[str, Any] | None = None,
+    section: Mapping[str, Any] | None = None,
     seed: int = 0,
     where: str = "recipe.ranker",
     provided: Collection[str] = (),
@@ -272,9 +272,9 @@ def ranker_settings(
     """Returns the ``RankerSettings`` of a config section.
 
     Args:
-        given: dict, keys see ``RankerSettings``; those whose value may differ between layers may
+        section: dict, keys see ``RankerSettings``; those whose value may differ between layers may
             have a list.
-        seed: where ``given`` has none.
+        seed: where ``section`` has none.
         where: config key, for messages.
         provided: values (``"usn"``, ``"ranker-only"``) whose matrices there are.
 
@@ -286,15 +286,16 @@ def ranker_settings(
         >>> ranker_settings({"threshold": 0.01}).threshold
         0.01
     """
+    section = _mapping(section, where)
     for key in MATRIX_FILES:
-        if isinstance(given, dict) and key in given:
+        if key in section:
             raise ConfigError(
                 "only a training with recipe 'xr_linear' reads matrices of the training examples",
                 where=f"{where}.{key}",
                 fix="remove it",
             )
-    check_section(RankerSettings, _section(given, where), where, "the ranker")
-    settings = RankerSettings(**{"seed": seed, **(given or {})})
+    check_section(RankerSettings, section, where, "the ranker")
+    settings = RankerSettings(**{"seed": seed, **section})
     negatives = settings.negatives
     schemes = [negatives] if isinstance(negatives, str) else negatives
     parts = {part for text in schemes for part in scheme_of(text, where=f"{where}.negatives")}
@@ -326,5 +327,5 @@ def checked_settings(settings: RankerSettings, sizes: Sequence[int]) -> RankerSe
     return settings
 
 
-def _section(given: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
-    return check(Mapping[str, Any], where, {} if given is None else given)
+def _mapping(section: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
+    return check(Mapping[str, Any], where, {} if section is None else section)

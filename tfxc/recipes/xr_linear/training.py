@@ -1,7 +1,7 @@
 """Training of XR-Linear: the tree, the blocks of classifiers, the calibration."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,11 +57,10 @@ def train(recipe: "XRLinear", context: "Context") -> dict[str, Any]:
     data_folder = context.data_folder
     run = context.folder
     features, labels = stages.training_matrices(data_folder)
-    matrices = ExampleMatrices(recipe.ranker)
     names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
-    loaded = matrices.load(config, context.manifest, labels, names)
+    matrices = ExampleMatrices(recipe.ranker).load(config, context.manifest, labels, names)
     texts = partial(stages.label_text_matrix, data_folder)
-    reports = train_layers(recipe, config.seed, run, features, labels, loaded, texts)
+    reports = train_layers(recipe, config.seed, run, features, labels, matrices, texts)
     seconds = {
         "seconds": round(time.monotonic() - began, 1),
         "processor_seconds": round(time.process_time() - processor, 1),
@@ -83,7 +82,7 @@ def train_layers(
     run: "RunWriter",
     features: np.ndarray | scipy.sparse.csr_matrix,
     labels: scipy.sparse.csr_matrix,
-    given: dict[str, scipy.sparse.csr_matrix],
+    matrices: Mapping[str, scipy.sparse.csr_matrix],
     texts: "Callable[[], scipy.sparse.csr_matrix] | None" = None,
 ) -> list[dict[str, Any]]:
     """Trains tree and classifiers; files that are there already are taken as they are.
@@ -94,7 +93,7 @@ def train_layers(
         run: where ``tree.npz`` and ``ranker/`` are written.
         features: X, (examples, num_features).
         labels: Y, CSR (examples, num_labels).
-        given: what ``ExampleMatrices.load`` returns.
+        matrices: what ``ExampleMatrices.load`` returns.
         texts: see ``TreeSettings.build``.
 
     Returns:
@@ -114,7 +113,7 @@ def train_layers(
             tree,
             run.path,
             ExampleMatrices(recipe.ranker).settings(seed),
-            relevance=given.get("relevance_file"),
-            negatives=negatives_of(given, tree),
+            relevance=matrices.get("relevance_file"),
+            negatives=negatives_of(matrices, tree),
             limits=Limits(budget, recipe.threads),
         )
