@@ -71,7 +71,7 @@ class TreeSettings:
         seed: where ``section`` has none.
         where: config key, for messages.
         where_shape: the same for what determines the levels' sizes; None means ``where``.
-        above: ``nr_splits`` and ``min_codes`` of a file with leaves only, unless ``section`` says them.
+        above: ``nr_splits`` and ``min_codes`` of a file with leaves only; the section's count more.
 
     Raises:
         ConfigError: an unknown key, an invalid value, or keys that cannot be combined.
