@@ -201,7 +201,7 @@ class RecipeContract:
         context = self.longer(dataclasses.replace(finished, run=run), epochs=1.2 * epochs)
         if not registry.get("recipe", self.name).keeps_checkpoints:
             message = (
-                f"extended: the run has {epochs:g} epochs.*cannot be extended to {1.2 * epochs:g}"
+                f"extended: the run ends at epoch {epochs:g}.* extended to epoch {1.2 * epochs:g}"
             )
             with pytest.raises(CheckpointError, match=message):
                 self.train(context)
@@ -232,7 +232,7 @@ class RecipeContract:
         assert isinstance(model, RunModel)
         assert model.num_labels == finished.manifest.num_labels
         model.check_k(model.num_labels)
-        with pytest.raises(ValueError, match=r"k: 1 to "):
+        with pytest.raises(ValueError, match=r"k: must be from 1 to "):
             model.check_k(model.num_labels + 1)
         features = dev_batch(finished)["features"]
         ids, scores = model.find_top_k(features, K)

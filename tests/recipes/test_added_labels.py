@@ -66,7 +66,7 @@ def test_new_labels(run, tmp_path, capsys):
     assert "100.00" in done.out, "both labels of each"
     again = (tmp_path / "extended", "--data", tmp_path / "new.jsonl", "--output", tmp_path / "more")
     problem = call(capsys, add_labels, *again, "--prepared", run.parent / "prepared").problem()
-    assert "add all new labels at once" in problem
+    assert "Add all new labels at once" in problem
 
 
 def block(layer, parent):

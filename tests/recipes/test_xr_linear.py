@@ -121,8 +121,16 @@ def test_dry_run_and_info_of_a_config(run, capsys):
             {},
             "recipe.ranker.threshold: one value, or 3, one for each layer .of 2, 8, 30 nodes.",
         ),
-        ({"ranker": {"threshold": -1.0}}, {}, "recipe.ranker.threshold: a number of at least 0"),
-        ({"ranker": {"post_processor": "x"}}, {}, r"recipe.ranker.post_processor.0.: one of noop"),
+        (
+            {"ranker": {"threshold": -1.0}},
+            {},
+            "recipe.ranker.threshold: must be a number of at least 0",
+        ),
+        (
+            {"ranker": {"post_processor": "x"}},
+            {},
+            r"recipe.ranker.post_processor.0.: must be one of noop",
+        ),
         (
             {"ranker": {"relevance_mode": "indcue"}},
             {},

@@ -132,7 +132,7 @@ def test_search_in_the_graph_equals_the_native_one(finished):
     rows, labels = np.arange(len(ids)), ids[:, 1]
     pairs = scipy.sparse.csr_matrix((scores[:, 1], (rows, labels)), (len(ids), 56))
     np.testing.assert_allclose(model.score_pairs(features, pairs).data, pairs.data, rtol=1e-5)
-    with pytest.raises(ValueError, match=r"k: 1 to 56 "):
+    with pytest.raises(ValueError, match=r"k: must be from 1 to 56,"):
         model.check_k(57)
     assert not model.has_probabilities
 

@@ -278,8 +278,9 @@ class Recipe(Declared):
             return
         if not self.keeps_checkpoints:
             raise CheckpointError(
-                f"the run has {epochs:g} epochs, and one of recipe {context.config.recipe.name!r} "
-                f"cannot be extended to {context.config.training.epochs:g}",
+                f"the run ends at epoch {epochs:g}, and one of recipe "
+                f"{context.config.recipe.name!r} cannot be extended to epoch "
+                f"{context.config.training.epochs:g}",
                 where=folder.path,
                 fix="choose another folder with --set run=..., or start over with --fresh",
             )
