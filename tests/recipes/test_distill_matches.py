@@ -146,7 +146,7 @@ def test_missing_keys_and_other_arguments():
     for arguments, message in (
         ({"matches": 3}, "matches: must be a list, .* not 3"),
         ({"matches": [3]}, "matches: must be a list"),
-        ({"start_layers": "all"}, "start_layers: must be a list of .* not 'all'"),
+        ({"start_layers": "all"}, "start_layers: must be a list, .* not 'all'"),
         ({"teachers": ["a", "b"], "matches": [MATCH]}, "work with one teacher, not with 2"),
         ({"temperature_scheduler": "cosine"}, "must be one of constant, flsw, cwsm, not"),
         ({"gamma": 0}, "gamma: must be a positive number"),

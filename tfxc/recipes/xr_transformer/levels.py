@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from tfxc.recipes.xr_transformer.plan import Plan
 
 
-_START_SOLVER = SolverSettings(cost_positive=100.0, cost_negative=100.0, threshold=0.0)
 _MARGIN_RULE = "l3-hinge"
 _ROWS = 65_536  # texts that are searched at a time
 
@@ -201,7 +200,8 @@ class Levels:
             )
             limits = Limits(threads=self.plan.threads)
             title = f"level {level + 1}: the head's start"
-            train_layer(problem, folder, _START_SOLVER, limits=limits, title=title)
+            solver = SolverSettings(cost_positive=100.0, cost_negative=100.0, threshold=0.0)
+            train_layer(problem, folder, solver, limits=limits, title=title)
 
         by_chief(self.strategy, train)
         width = self._embeddings(level - 1).shape[1]
