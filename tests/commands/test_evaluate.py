@@ -307,6 +307,6 @@ def test_a_run_that_lacks_a_repetition(tmp_path, capsys):
     command = ["--run", tmp_path / "run", "--prepared", tmp_path / "prepared"]
     problem = call(capsys, evaluate, *command).problem()
     assert problem.startswith(
-        f"{tmp_path / 'run'}: weights of all repetitions expected, found none of 0, 2"
+        f"{tmp_path / 'run'}: some repetitions have no weights after 0.1 epochs: 0, 2."
     )
     assert "Train them, e.g. with --repetition 0" in problem

@@ -176,24 +176,24 @@ def test_a_set_that_is_not_here(tmp_path, capsys, monkeypatch, config):
         (
             SEPARATE,
             ["--repetition", 3],
-            "a repetition from 0 to 2 expected, found 3",
+            "there is no repetition 3. Choose one from 0 to 2",
         ),
         (
             SEPARATE,
             ["--repetition", -1],
-            "--repetition: a repetition from 0 to 2 expected, found -1",
+            "--repetition: there is no repetition -1",
         ),
         (
             {"head": MACH},
             ["--repetition", 0],
-            "a recipe that trains several models expected, found 'fit'",
+            "recipe 'fit' does not train several models",
         ),
         (
             {"head": MACH, "recipe": {"name": "repetitions", "together": True}},
             ["--repetition", 0],
-            "--repetition: recipe.together=false expected, found true",
+            "--repetition: recipe.together is true, which trains all",
         ),
-        ({"recipe": {"name": "repetitions"}}, [], "a head with repetitions expected by"),
+        ({"recipe": {"name": "repetitions"}}, [], "needs a head with repetitions"),
         ({}, ["--gpu_usage", 1.5], "--gpu_usage: 1.5 is no share of the memory"),
     ],
 )

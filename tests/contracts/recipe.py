@@ -200,7 +200,9 @@ class RecipeContract:
         epochs = finished.config.training.epochs
         context = self.longer(dataclasses.replace(finished, run=run), epochs=1.2 * epochs)
         if not registry.get("recipe", self.name).keeps_checkpoints:
-            message = f"extended: {epochs:g} epochs expected.*found {1.2 * epochs:g}"
+            message = (
+                f"extended: the run ends at epoch {epochs:g}.* extended to epoch {1.2 * epochs:g}"
+            )
             with pytest.raises(CheckpointError, match=message):
                 self.train(context)
             return

@@ -34,8 +34,6 @@ def test_formula(name):
 def test_names():
     assert len(POST_PROCESSORS) == 11
     assert post_processor(POST_PROCESSORS["sigmoid"]) is POST_PROCESSORS["sigmoid"]
-    with pytest.raises(
-        ConfigError, match=r"here: must be one of noop, .*log-l4-hinge, not 'tanh'"
-    ):
+    with pytest.raises(ConfigError, match=r"here: must be one of noop, .*log-l4-hinge, not 'tanh'"):
         post_processor("tanh", where="here")
     assert post_processor("log-sigmoid").transform([-200.0]).tolist() == [-200]

@@ -66,7 +66,7 @@ def test_new_labels(run, tmp_path, capsys):
     assert "100.00" in done.out, "both labels of each"
     again = (tmp_path / "extended", "--data", tmp_path / "new.jsonl", "--output", tmp_path / "more")
     problem = call(capsys, add_labels, *again, "--prepared", run.parent / "prepared").problem()
-    assert "add all new labels at once" in problem
+    assert "Add all new labels at once" in problem
 
 
 def block(layer, parent):
@@ -118,9 +118,9 @@ def test_new_labels_behind_an_encoder(fixed, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changed", "key", "value", "message"),
     [
-        ("summary.json", "imported", "folder", "a run with its training data expected"),
+        ("summary.json", "imported", "folder", "the run was imported without its training data"),
         ("config.json", "recipe", {"name": "xr_transformer", "only_encoder": True}, "encoder only"),
-        ("config.json", "recipe", {"name": "fit"}, "a run of recipe 'xr_linear' or 'xr_tra"),
+        ("config.json", "recipe", {"name": "fit"}, "the run is of recipe 'fit', which has no"),
     ],
 )
 def test_runs_that_get_no_labels(run, changed, key, value, message, tmp_path, capsys):
@@ -140,12 +140,12 @@ def test_what_cannot_be_added(run, tmp_path, capsys):
     prepared = ("--prepared", run.parent / "prepared")
     arguments = (run, "--data", run.parent / "dev.jsonl", "--output", tmp_path / "extended")
     problem = call(capsys, add_labels, *arguments, *prepared).problem()
-    assert "labels that are new to the run expected, found none" in problem
+    assert "all labels are known to the run" in problem
     assert not (tmp_path / "extended").exists()
     new = tmp_path / "new.jsonl"
     write_new(new)
     little = (run, "--data", new, "--output", tmp_path / "extended", "--memory-gb", 1e-7, *prepared)
     problem = call(capsys, add_labels, *little).problem()
-    assert problem.startswith("--memory-gb: at least 0.01 expected")
+    assert problem.startswith("--memory-gb: 1e-07 is too little for")
     problem = call(capsys, add_labels, *arguments[:-1], run, *prepared).problem()
-    assert "a new folder expected" in problem
+    assert "the folder already exists" in problem

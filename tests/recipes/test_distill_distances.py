@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.recipes.distill.distances import OF_ATTENTION, OF_PAIRS, OF_STATES
+from tfxc.recipes.distill.distances import ATTENTION_DISTANCES, PAIR_DISTANCES, STATE_DISTANCES
 
 LENGTHS, LENGTH, HEADS = (4, 1, 3, 0), 5, 2
 MASK = np.arange(LENGTH) < np.array(LENGTHS)[:, None]
@@ -61,7 +61,7 @@ def by_hand(loss, student, teacher):
 def expected(loss, student, teacher):
     found = []
     for row, length in enumerate(LENGTHS):
-        if loss in OF_STATES:
+        if loss in STATE_DISTANCES:
             parts = [[layer[row, :length] for layer in each] for each in (student, teacher)]
         else:
             parts = [each[row, :, :length, :length] for each in (student, teacher)]
@@ -69,39 +69,41 @@ def expected(loss, student, teacher):
     return found
 
 
-@pytest.mark.parametrize("loss", OF_STATES)
+@pytest.mark.parametrize("loss", STATE_DISTANCES)
 def test_distances_of_states(loss):
     widths = (3, 4) if loss in ("mmd", "nst") else (3, 3)
     student, teacher = (
         [states(i + 10 * w, w), states(i + 20 * w, w)] for i, w in enumerate(widths)
     )
     given = [[tf.constant(x, tf.float32) for x in each] for each in (student, teacher)]
-    if loss not in OF_PAIRS:
+    if loss not in PAIR_DISTANCES:
         given = [each[0] for each in given]
-    found = OF_STATES[loss](*given, tf.constant(MASK))
+    found = STATE_DISTANCES[loss](*given, tf.constant(MASK))
     np.testing.assert_allclose(found, expected(loss, student, teacher), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", OF_ATTENTION)
+@pytest.mark.parametrize("loss", ATTENTION_DISTANCES)
 def test_distances_of_attention(loss):
     heads = 3 if loss in ("attention_mse_sum", "attention_ce_mean") else HEADS
     student, teacher = attention(0), attention(1, heads)
     given = [tf.constant(each, tf.float32) for each in (student, teacher)]
-    found = OF_ATTENTION[loss](*given, tf.constant(MASK))
+    found = ATTENTION_DISTANCES[loss](*given, tf.constant(MASK))
     np.testing.assert_allclose(found, expected(loss, student, teacher), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [*OF_STATES, *OF_ATTENTION])
+@pytest.mark.parametrize("loss", [*STATE_DISTANCES, *ATTENTION_DISTANCES])
 def test_padding_and_extremes(loss):
     """Nothing flows to the padding, and no gradient is without a number."""
-    of_states = loss in OF_STATES
+    of_states = loss in STATE_DISTANCES
     first = np.where(MASK[:, :, None], states(0) * 0, 99) if of_states else attention(0)
     student = tf.Variable(first, dtype=tf.float32)
     teacher = tf.constant(states(1) if of_states else attention(1), tf.float32)
     with tf.GradientTape() as tape:
-        pair = loss in OF_PAIRS
+        pair = loss in PAIR_DISTANCES
         given = ([student, student], [teacher, teacher]) if pair else (student, teacher)
-        total = tf.reduce_sum((OF_STATES | OF_ATTENTION)[loss](*given, tf.constant(MASK)))
+        total = tf.reduce_sum(
+            (STATE_DISTANCES | ATTENTION_DISTANCES)[loss](*given, tf.constant(MASK))
+        )
     gradient = tape.gradient(total, student).numpy()
     assert np.isfinite(total) and np.isfinite(gradient).all()
     outside = (

@@ -96,7 +96,7 @@ def test_one_fold_alone(config, tmp_path, capsys):
     command = ("--config", config, "--prepared", tmp_path / "prepared")
     assert call(capsys, train, *command, "--repetition", "1").code == 0
     assert [path.name for path in (tmp_path / "run").glob("fold-*")] == ["fold-01"]
-    assert "expected, found 7" in call(capsys, train, *command, "--repetition", "7").problem()
+    assert "there is no fold 7" in call(capsys, train, *command, "--repetition", "7").problem()
 
 
 def test_folds_in_processes(config, tmp_path, capsys):
@@ -119,7 +119,7 @@ def test_folds_in_processes(config, tmp_path, capsys):
 
 @pytest.mark.parametrize("folds", [1, 0])
 def test_too_few_folds(folds):
-    with pytest.raises(ConfigError, match="folds: an integer of at least 2 expected"):
+    with pytest.raises(ConfigError, match="folds: must be an integer of at least 2"):
         KFold(folds=folds)
 
 
@@ -127,7 +127,7 @@ def test_a_head_without_scores_of_all_labels(tmp_path, capsys):
     head = {"name": "mhp", "num_heads": 2}
     config = tiny.write_config(tmp_path, recipe={"name": "kfold"}, head=head)
     command = ("--config", config, "--prepared", tmp_path / "prepared")
-    assert "expected by recipe 'kfold', found 'mhp'" in call(capsys, train, *command).problem()
+    assert "and 'mhp' has none" in call(capsys, train, *command).problem()
 
 
 def test_a_dev_share_would_be_in_no_fold(tmp_path, capsys):
@@ -137,7 +137,7 @@ def test_a_dev_share_would_be_in_no_fold(tmp_path, capsys):
     (tmp_path / "share.json").write_text(json.dumps(tree))
     command = ("--config", tmp_path / "share.json", "--prepared", tmp_path / "prepared")
     problem = call(capsys, train, *command).problem()
-    assert problem.startswith("data.dev_share: no dev share expected by recipe 'kfold'")
+    assert problem.startswith("data.dev_share: no model would learn from the share")
     assert not (tmp_path / "prepared").exists()
     assert call(capsys, train, *command, "--set", "data.dev_share=null", "--dry-run").code == 0
 

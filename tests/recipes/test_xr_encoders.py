@@ -79,9 +79,11 @@ def test_what_does_not_go_together(texts, capsys):
     config.write_text(json.dumps(tree_of_config(texts, "softmax", **changes)))
     asked = (train, "--config", config, "--prepared", texts / "prepared")
     problem = call(capsys, *asked, "--set", "recipe.ensemble=average").problem()
-    assert problem.startswith("recipe.ensemble: an objective that scores each cluster by itself")
+    assert problem.startswith(
+        "recipe.ensemble: 'average' needs an objective that scores each cluster"
+    )
     more = ("--set", "training.group_by_length=true", "--set", "training.memory_gb=1e-9")
     problem = call(capsys, *asked, *more).problem()
     assert problem.startswith("training.group_by_length: only token lists")
     problem = call(capsys, *asked, "--set", "recipe.threshold=-1").problem()
-    assert problem.startswith("recipe.threshold: a number of at least 0 expected, found -1")
+    assert problem.startswith("recipe.threshold: must be a number of at least 0, not -1")

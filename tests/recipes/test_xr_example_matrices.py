@@ -160,15 +160,18 @@ def test_what_cannot_be_used(run, files, tmp_path, capsys):
     induce, usn = {"relevance_mode": "induce"}, {"negatives": "tfn+usn"}
     clusters = {"negative_clusters_file": files["negative_clusters_file"][1]}
     for ranker, message in (
-        ({"relevance_file": relevance[1]}, "relevance_file: a setting that uses this file"),
-        ({"negative_labels_file": negatives[1]}, "negative_labels_file: a setting that uses this"),
-        ({"relevance_file": 3, **induce}, "relevance_file: the name of a file expected, found 3"),
+        ({"relevance_file": relevance[1]}, "relevance_file: no setting uses this file"),
+        ({"negative_labels_file": negatives[1]}, "negative_labels_file: no setting uses this"),
+        ({"relevance_file": 3, **induce}, "relevance_file: 3 is no name of a file"),
         (
             {"relevance_file": str(tmp_path / "short.npz"), **induce},
-            "relevance_file: a matrix of 300 x 30 (training examples x labels) expected, found 299",
+            f"relevance_file: the matrix in {tmp_path}/short.npz is 299 x 30 instead of 300 x 30",
         ),
-        ({"relevance_mode": "ranker-only"}, "relevance_mode: 'ranker-only' needs a matrix, found"),
-        ({**clusters, **usn}, "negative_clusters_file: recipe.tree.file with a level above the"),
+        ({"relevance_mode": "ranker-only"}, "relevance_mode: 'ranker-only' needs a matrix. Leave"),
+        (
+            {**clusters, **usn},
+            "negative_clusters_file: its clusters are numbered as in recipe.tree",
+        ),
     ):
         arguments = command(run.parent, name="bad", recipe={**SECTION, "ranker": ranker})
         for more in ([], ["--dry-run"]):
@@ -210,4 +213,4 @@ def test_a_dev_split_out_of_the_training_file(run, files, capsys):
     config["data"]["dev_share"] = 0.1
     path.write_text(json.dumps(config))
     problem = call(capsys, train, *arguments).problem()
-    assert problem.startswith("data.dev_share: a file in data.dev expected with recipe.ranker.rel")
+    assert problem.startswith("data.dev_share: recipe.ranker.relevance_file has a row for each")

@@ -77,7 +77,7 @@ def test_other_post_processor(run, capsys):
     lines = call(capsys, predict, *arguments, "--post-processor", "noop").out.splitlines()
     np.testing.assert_allclose(json.loads(lines[0])["scores"], scores[0], atol=1e-6)
     problem = call(capsys, predict, *arguments, "--post-processor", "norp").problem()
-    assert problem.startswith("--post-processor: one of noop, sigmoid")
+    assert problem.startswith("--post-processor: must be one of noop, sigmoid")
     more = ("--post-processor", "noop", "--probabilities")
     assert "are not calibrated" in call(capsys, predict, *arguments, *more).problem()
 

@@ -170,7 +170,7 @@ def test_outline(texts, capsys):
         assert (unused in output.out) == frozen
     changes = ("--set", "recipe.epochs=[1,2]", "--dry-run")
     problem = call(capsys, train, "--config", config, *options, *changes).problem()
-    assert problem.startswith("recipe.epochs: one value, or 3, one for each fine-tuned level")
+    assert problem.startswith("recipe.epochs: there are 2 values for 3 fine-tuned levels")
     assert not (texts / "outline").exists()
 
 
@@ -264,7 +264,7 @@ def test_probabilities(texts, method):
 def test_probabilities_need_a_dev_split(texts):
     data = {**tree_of_config(texts)["data"], "dev": None}
     context = work_of(texts, "no-dev", data=data)
-    with pytest.raises(ConfigError, match=r"recipe\.calibrate: a dev split expected"):
+    with pytest.raises(ConfigError, match=r"recipe\.calibrate: the data have no dev split"):
         XRTransformer(calibrate="isotonic").run(context)
     for arguments in ({"calibrate": "platt"}, {"calibrate": "isotonic", "only_encoder": True}):
         with pytest.raises(ConfigError, match=r"^(recipe\.)?calibrate: "):
@@ -288,13 +288,13 @@ def test_encoder_only(texts):
     encoded = Embedder(loaded.model)(batch["features"])
     expected = np.load(context.run / "embeddings" / "train.npy")[:256]
     np.testing.assert_allclose(encoded, expected, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ConfigError, match="a run with a ranker expected"):
+    with pytest.raises(ConfigError, match="the run has an encoder only, and no ranker"):
         loaded.model.find_top_k(batch["features"], 1)
 
 
 def test_impossible_settings_leave_no_run(texts):
     for changes, message in (
-        ({"steps": [3, 4]}, "one value, or 3, .*of 4, 16, 56 nodes"),
+        ({"steps": [3, 4]}, "2 values for 3 .*of 4, 16, 56 nodes"),
         ({"ranker": {"only_topk": [1, 2]}}, "2 values for 3 layers .of 4, 16, 56 nodes"),
     ):
         context = work_of(texts, "impossible")

@@ -332,7 +332,7 @@ def test_near_batches_need_several_groups(tmp_path):
             "training.group_by_length: it contradicts",
         ),
         ({"training": {"accumulate": 2}}, "training.accumulate: accumulate is 2"),
-        ({"recipe": {"name": "repetitions"}}, "recipe.name: a head with repetitions expected"),
+        ({"recipe": {"name": "repetitions"}}, "recipe.name: recipe 'repetitions' needs a head"),
     ],
 )
 def test_contradictions_are_found_before_there_are_data(tmp_path, changes, message):
@@ -608,10 +608,13 @@ def test_texts_are_cut_alike_everywhere(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe": {"name": "distill", "teachers": ["x"]}}, "scores all labels expected"),
+        (
+            {"recipe": {"name": "distill", "teachers": ["x"]}},
+            "does not score all labels in training",
+        ),
         (
             {"recipe": {"name": "kfold", "folds": 2}, "evaluation": {"ranks": True}},
-            r"evaluation\.ranks: a split of the data expected",
+            r"evaluation\.ranks: it needs a split of the data",
         ),
     ],
 )
@@ -622,7 +625,7 @@ def test_recipes_that_have_no_use_for_it_are_refused(tmp_path, changes, message)
 
 
 def test_a_run_with_texts_cannot_be_pruned(trained):
-    with pytest.raises(ConfigError, match="does not read texts of labels expected"):
+    with pytest.raises(ConfigError, match="'label_text' reads texts of labels"):
         check_model(load_run(trained[0] / "run").model, "recipe.source")
 
 

@@ -119,7 +119,7 @@ def test_plan_repetitions(tool, tmp_path, capsys, monkeypatch):
     [
         ({"recipe": {"name": "fit"}}, "recipe.name: train.sh trains recipe 'repetitions', not"),
         ({"recipe": {"name": "repetitions", "together": True}}, "recipe.together"),
-        ({"head": {"name": "dense"}}, "a head with repetitions expected"),
+        ({"head": {"name": "dense"}}, "needs a head with repetitions"),
         ({"head": {"name": "mach", "num_buckets": 99}}, "num_buckets"),
         ({"encoder": {"name": "bag_mlp", "hiden": [3]}}, "did you mean 'hidden'"),
     ],

@@ -47,7 +47,7 @@ class Context:
     fresh: bool = False
     from_step: int | None = None
     drop_later: bool = False
-    command: tuple = ()
+    command: tuple[str, ...] = ()
 
     @functools.cached_property
     def folder(self) -> RunFolder:
@@ -72,8 +72,10 @@ class Context:
     def start_options(self) -> dict[str, Any]:
         """Where a training begins: arguments of ``TrainingJob.run``."""
         return {
-            "fresh": self.fresh, "from_step": self.from_step, "drop_later": self.drop_later
-        }  # fmt: skip
+            "fresh": self.fresh,
+            "from_step": self.from_step,
+            "drop_later": self.drop_later,
+        }
 
     def start(self) -> None:
         """Writes config and assets of the run, by the chief, see ``RunFolder.begin``."""
@@ -127,9 +129,9 @@ class Recipe(Declared):
         for name, section in config.network_sections.items():
             if cls.trains_network and section is None:
                 raise ConfigError(
-                    f"{name!r} expected by recipe {config.recipe.name!r}, found none",
+                    f"recipe {config.recipe.name!r} needs the section {name!r}",
                     where=name,
-                    fix=f"add {name!r}",
+                    fix="add it",
                 )
             if not cls.trains_network and section is not None:
                 raise ConfigError(
@@ -140,14 +142,14 @@ class Recipe(Declared):
 
         if config.evaluation.ranks and config.head is None:
             raise ConfigError(
-                "a head with a score for each label expected for exact ranks, found recipe "
-                f"{config.recipe.name!r}, which has none",
+                "exact ranks need a head with a score for each label, and recipe "
+                f"{config.recipe.name!r} has none",
                 where="evaluation.ranks",
                 fix="remove it",
             )
 
     def outline(self, config: Config, manifest: Manifest) -> tuple[list[str], dict | None]:
-        """What a dry run reports of the stages of training, before parameters and one step.
+        """Returns what a dry run reports of the stages of training, before parameters and one step.
 
         Args:
             config: ``Config``.
@@ -163,15 +165,15 @@ class Recipe(Declared):
         return [], {}
 
     def num_models(self, config: Config) -> int:
-        """How many models of one shape are trained one by one."""
+        """Counts the models of one shape that are trained one by one."""
         return 1
 
     def models_at_once(self, config: Config) -> int:
-        """How many of these are in memory while a finished run is opened, for an export."""
+        """Counts those that are in memory while a finished run is opened, for an export."""
         return self.num_models(config)
 
     def one_model(self, config: Config, repetition: int | None) -> tuple[Config, int | None]:
-        """What one training process trains, for a dry run: (config, repetition or None).
+        """Returns what one training process trains, for a dry run: (config, repetition or None).
 
         The whole model, unless a recipe says otherwise.
 
@@ -183,7 +185,7 @@ class Recipe(Declared):
         """
         if repetition is not None:
             raise ConfigError(
-                f"a recipe that trains several models expected, found {config.recipe.name!r}",
+                f"recipe {config.recipe.name!r} does not train several models",
                 where="--repetition",
                 fix="leave it out, or use recipe 'repetitions'",
             )
@@ -220,7 +222,7 @@ class Recipe(Declared):
             return finished or self.train(context)
 
     def run_start(self, repetition: int | None = None) -> "RunStart | None":
-        """``start`` as a ``RunStart``.
+        """Returns ``start`` as a ``RunStart``.
 
         Args:
             repetition: the one that is trained alone, or None.
@@ -232,11 +234,11 @@ class Recipe(Declared):
         return RunStart(self.start, self.start_part, self.trust, repetition)
 
     def starts(self, context: Context) -> "list[RunStart]":
-        """The ``RunStart``s of all trainings of a run."""
+        """Returns the ``RunStart``s of all trainings of a run."""
         start = self.run_start()
         return [] if start is None else [start]
 
-    def _check_start(self, context):
+    def _check_start(self, context: Context) -> None:
         """Refuses a start that does not fit, unless a training of the run has begun.
 
         Where one of several has, each of the others checks its own, see ``TrainingJob.run``.
@@ -246,7 +248,7 @@ class Recipe(Declared):
                 start.check(context.config, context.data_folder)
 
     def finished_repetitions(self, run: RunFolder, count: int) -> list[int]:
-        """Which of the ``count`` repetitions of a hashed head are trained: all in one model."""
+        """Lists the trained ones of ``count`` repetitions of a hashed head: all, in one model."""
         return list(range(count))
 
     @classmethod
@@ -262,13 +264,13 @@ class Recipe(Declared):
         """
         if not cls.keeps_checkpoints:
             raise ConfigError(
-                "a run whose checkpoints hold all that was trained expected, found one of recipe "
-                f"{name!r}, which has several stages",
+                f"recipe {name!r} has several stages, and its checkpoints do not hold all that was "
+                "trained",
                 where=where,
                 fix="leave it out",
             )
 
-    def _check_extension(self, context):
+    def _check_extension(self, context: Context) -> None:
         """Refuses more epochs for a run that cannot be extended."""
         folder = context.folder
         epochs = None if context.fresh else folder.extended_from(context.config)
@@ -276,8 +278,8 @@ class Recipe(Declared):
             return
         if not self.keeps_checkpoints:
             raise CheckpointError(
-                f"{epochs:g} epochs expected, as in the run: one of recipe "
-                f"{context.config.recipe.name!r} cannot be extended; found "
+                f"the run ends at epoch {epochs:g}, and one of recipe "
+                f"{context.config.recipe.name!r} cannot be extended to epoch "
                 f"{context.config.training.epochs:g}",
                 where=folder.path,
                 fix="choose another folder with --set run=..., or start over with --fresh",
@@ -292,7 +294,7 @@ class Recipe(Declared):
         """
 
     def train(self, context: Context) -> dict:
-        """Trains into the run folder; ``context.config`` is what ``one_model`` made of the given.
+        """Trains into the run folder; ``context.config`` is what ``one_model`` returns.
 
         Returns:
             The summary, which is also written.
@@ -300,7 +302,7 @@ class Recipe(Declared):
         raise TypeError(f"{type(self).__name__} must define train(context)")
 
     def assemble(self, loaded: LoadedRun) -> RunModel:
-        """The trained model of a run: that of its config with the run's weights."""
+        """Returns the trained model of a run: that of its config with the run's weights."""
         from tfxc.model import build_model
         from tfxc.ops.tables.large_weights import without_starts
 
@@ -310,7 +312,7 @@ class Recipe(Declared):
         return model
 
     def assemble_streamed(self, loaded: LoadedRun) -> RunModel:
-        """``assemble`` for a search of many examples: of several networks one is in memory.
+        """Does as ``assemble`` for a search of many examples: one of several networks is in memory.
 
         See ``RunModel.stream``. The model has no search in the graph then.
         """
@@ -340,7 +342,9 @@ class StagedRecipe(Recipe):
         return summary
 
     def stages(self, context: Context) -> Callable[[], dict]:
-        """What trains: a function that skips the stages whose files are there, returns the summary.
+        """Returns what trains: a function that skips the stages whose files are there.
+
+        The function returns the summary.
 
         It is made before the run starts, and refuses what cannot be.
         """
@@ -362,7 +366,7 @@ class RecipeOfRuns(Recipe):
     together = False
 
     def run(self, context: Context) -> dict[str, Any]:
-        """As of ``Recipe.run``; the runs inside make the strategy and look for what is finished."""
+        """Trains as ``Recipe.run``; the runs inside make the strategy and know what is finished."""
         config, _ = self.one_model(context.config, context.repetition)
         context = dataclasses.replace(context, config=config)
         alone = context.repetition is not None
@@ -372,14 +376,14 @@ class RecipeOfRuns(Recipe):
             self.check(context)
             if context.from_step is not None and not (alone or self.together):
                 raise ConfigError(
-                    f"one {self.unit} expected with --from-step, found all",
+                    f"all {self.unit}s would be trained, and a step is of one of them",
                     where="--from-step",
                     fix="add --repetition R",
                 )
             return self.train(context)
 
     def path_of(self, run: Path, number: int) -> Path:
-        """Folder of one of the runs."""
+        """Returns the folder of one of the runs."""
         return run / f"{self.unit}-{number:02d}"
 
     def check_number(self, number: int | None, count: int) -> None:
@@ -390,26 +394,26 @@ class RecipeOfRuns(Recipe):
         """
         if number is not None and not 0 <= number < count:
             raise ConfigError(
-                f"a {self.unit} from 0 to {count - 1} expected, found {number}",
+                f"there is no {self.unit} {number}",
                 where="--repetition",
-                fix="choose one of these",
+                fix=f"choose one from 0 to {count - 1}",
             )
 
     def finished_repetitions(self, run: RunFolder, count: int) -> list[int]:
-        """Those that are trained as long as the run, or have a checkpoint of the step it reads."""
+        """Lists those that are trained as long as the run, or have a checkpoint of its step."""
         if self.together:
             return super().finished_repetitions(run, count)
         return [number for number in range(count) if self._is_trained(run, number)]
 
-    def _is_trained(self, run, number):
-        """Whether one of the runs counts in the whole; not while it, or it alone, is extended."""
+    def _is_trained(self, run: RunFolder, number: int) -> bool:
+        """Tells whether one of the runs counts in the whole; not while it is extended."""
         folder = RunFolder(self.path_of(run.path, number))
         if run.step is not None or not folder.has_step(None):
             return folder.has_step(run.step)
         return folder.config().training.epochs == run.config().training.epochs
 
     def trained(self, run: RunFolder, numbers: Iterable[int]) -> list[RunFolder]:
-        """The folders of runs inside a run, to load the same step of each.
+        """Returns the folders of runs inside a run, to load the same step of each.
 
         Raises:
             CheckpointError: one is not finished, or has fewer epochs than the run; it is named.
@@ -425,8 +429,8 @@ class RecipeOfRuns(Recipe):
         if missing:
             epochs = run.config().training.epochs
             raise CheckpointError(
-                f"weights of all {self.unit}s expected, found none of {number_spans(missing)} "
-                f"after {epochs:g} epochs",
+                f"some {self.unit}s have no weights after {epochs:g} epochs: "
+                f"{number_spans(missing)}",
                 where=run.path,
                 fix=f"train them, e.g. with --repetition {missing[0]}"
                 + (", or evaluate the others with --repetitions" * (self.unit == "repetition")),
@@ -434,7 +438,7 @@ class RecipeOfRuns(Recipe):
         return folders
 
     def checked(self, run: RunFolder, numbers: Iterable[int]) -> list[RunFolder]:
-        """``trained``, once no weights are missing or damaged: before the first of them has run.
+        """Does as ``trained``, once no weights are missing or damaged: before the first has run.
 
         Raises:
             CheckpointError: one is not finished, or has no weights.

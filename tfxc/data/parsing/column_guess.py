@@ -24,13 +24,16 @@ LABEL_NAMES = (
     "topic", "intents", "intent", "targets", "target", "genres", "genre", "sentiment",
 )  # fmt: skip
 #: Names of columns that readers look for where none are given.
-TEXT_FIELDS, LABELS_FIELDS = ("text", "sentence"), ("labels", "label")
-_OTHER_CAUSES = {
+TEXT_FIELDS = ("text", "sentence")
+LABELS_FIELDS = ("labels", "label")
+# What a fix adds to the name of a reader's option.
+_MORE_ADVICE = {
     "text_field": ", or of a table what separates its columns as delimiter",
     "labels_field": ", a list of them where each label has a column of 0 and 1",
 }
 # Rows, and characters of a cell, that are looked at to find the columns.
-_ROWS, _CHARACTERS = 20_000, 500
+_ROWS = 20_000
+_CHARACTERS = 500
 _LONG = 60  # characters of a text, but hardly of a label
 
 
@@ -69,14 +72,14 @@ def guess_columns(
     kind: str = "column",
     unreadable: Mapping[str, str] | None = None,
 ) -> Columns:
-    """The columns of texts and labels: those the user names, else by their names and values.
+    """Finds the columns of texts and labels: as the user names them, else by names and values.
 
     Labels repeat and are short, texts are long. A column whose name shows what it holds comes
     first. Several columns of 0 and 1, and no other that could be the labels, are a label each.
 
     Args:
         columns: the first values of each column by its name; values are text, numbers or lists.
-        wanted: columns that are given.
+        wanted: columns that the user names.
         where: file and line, for messages.
         kind: what a column is called, e.g. ``"key"``.
         unreadable: {name: type} of columns that can be neither texts nor labels.
@@ -94,11 +97,24 @@ def guess_columns(
         ['rude', 'odd']
     """
     unreadable = unreadable or {}
-    given = [("--text-column", wanted.text)]
-    given += [("--label-column", name) for name in columns_of(wanted.labels)]
-    for option, name in given:
-        if name is not None:
-            _refuse_unknown(name, columns, unreadable, option, where, kind)
+    named = [("--text-column", wanted.text)]
+    named += [("--label-column", name) for name in columns_of(wanted.labels)]
+    for option, name in named:
+        if name is None:
+            continue
+        if name in unreadable:
+            raise DataError(
+                f"the {kind} {name!r} is of type {unreadable[name]}, which is neither text nor "
+                "labels",
+                where=where,
+                fix="convert it to text or whole numbers, or lists of either",
+            )
+        if name not in columns:
+            raise DataError(
+                f"there is no {kind} {name!r}, only {_listed(columns)}{nearest(name, columns)}",
+                where=where,
+                fix=f"name one of these as {option}",
+            )
     if len(columns) < 2:
         listed = f"the {kind}s are {_listed(columns)}" if columns else f"there are no {kind}s"
         if unreadable:
@@ -127,21 +143,6 @@ def guess_columns(
     return Columns(text, label_columns, None)
 
 
-def _refuse_unknown(name, columns, unreadable, option, where, kind):
-    if name in unreadable:
-        raise DataError(
-            f"the {kind} {name!r} is of type {unreadable[name]}, which is neither text nor labels",
-            where=where,
-            fix="convert it to text or whole numbers, or lists of either",
-        )
-    if name not in columns:
-        raise DataError(
-            f"there is no {kind} {name!r}, only {_listed(columns)}{nearest(name, columns)}",
-            where=where,
-            fix=f"name one of these as {option}",
-        )
-
-
 def find_column(
     columns: Sequence[str],
     wanted: str | None,
@@ -149,7 +150,7 @@ def find_column(
     option: str,
     where: str | Path,
 ) -> int:
-    """The place of a column among those of a table.
+    """Finds the place of a column among those of a table.
 
     Args:
         columns: names of all columns.
@@ -176,14 +177,14 @@ def find_column(
         if twice
         else f"there is no column {shown}{f', only {_listed(columns)}' if columns else ''}",
         where=where,
-        fix=f"name the right column as {option}{_OTHER_CAUSES.get(option, '')}",
+        fix=f"name the right column as {option}{_MORE_ADVICE.get(option, '')}",
     )
 
 
 def find_label_columns(
     columns: Sequence[str], wanted: str | Sequence[str] | None, where: str | Path
 ) -> list[int]:
-    """The places of the columns that hold the labels, as ``find_column``.
+    """Finds the places of the columns that hold the labels, as ``find_column``.
 
     Args:
         columns: names of all columns.
@@ -206,7 +207,7 @@ def find_label_columns(
 
 
 def first_values(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
-    """The first rows of a table, long cells cut, to find the columns by.
+    """Takes the first rows of a table, long cells cut, to find the columns by.
 
     Args:
         rows: the cells of each row.
@@ -219,7 +220,7 @@ def first_values(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
 
 
 def names_are_values(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line is an example, not the names of the columns.
+    """Tells whether the first line is an example, not the names of the columns.
 
     It is if a cell of it occurs in its column among labels, or is as long as a text.
 
@@ -237,17 +238,21 @@ def names_are_values(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bo
     )
 
 
-def _cut(cell):
+def _cut(cell: Any) -> Any:
     return cell[:_CHARACTERS] if isinstance(cell, str) else cell
 
 
-def _label_columns(columns, text, where, kind):
+def _label_columns(
+    columns: Mapping[str, Sequence[Any]], text: str | None, where: str, kind: str
+) -> str | list[str]:
+    """Finds the column that holds the labels, or the columns that are a label each."""
     rest = {name: values for name, values in columns.items() if name != text}
     named = _by_name(rest, LABEL_NAMES)
     if named is not None:
         return named
     text = text or _by_name(rest, TEXT_NAMES)
-    rest.pop(text, None)
+    if text is not None:
+        rest.pop(text, None)
     if len(rest) == 1:
         return next(iter(rest))
     candidates = [name for name, values in rest.items() if _may_be_labels(values)]
@@ -256,13 +261,13 @@ def _label_columns(columns, text, where, kind):
     if len(candidates) == 1:
         return candidates[0]
     flags = [name for name, values in rest.items() if are_flags(values)]
-    others = [name for name in candidates if name not in flags]
-    if len(flags) > 1 and not others:
+    not_flags = [name for name in candidates if name not in flags]
+    if len(flags) > 1 and not not_flags:
         return flags
     if len(flags) > 1:
         raise DataError(
-            f"several {kind}s could be the labels: {_listed(others)}, or {len(flags)} {kind}s of 0 "
-            f"and 1 ({_shortened(flags)})",
+            f"several {kind}s could be the labels: {_listed(not_flags)}, or {len(flags)} {kind}s "
+            f"of 0 and 1 ({_shortened(flags)})",
             where=where,
             fix=f"name one as --label-column, or, if each of several {kind}s is a label, all of "
             f"them, as in --set 'data.reader_options.labels_field={json_text(flags[:2])}'",
@@ -280,8 +285,16 @@ def _label_columns(columns, text, where, kind):
     )
 
 
-def _text_column(columns, labels, where, kind):
-    rest = {n: values for n, values in columns.items() if n not in labels and _are_texts(values)}
+def _text_column(
+    columns: Mapping[str, Sequence[Any]], labels: Sequence[str], where: str, kind: str
+) -> str:
+    """Finds the column that holds the texts: with some that are more than a number."""
+    rest = {
+        name: values
+        for name, values in columns.items()
+        if name not in labels
+        and any(isinstance(v, str) and v.strip() and not _is_number(v) for v in values)
+    }
     if not rest:
         raise DataError(
             f"no {kind} of texts stands next to the labels in {_shortened(labels)}",
@@ -293,15 +306,15 @@ def _text_column(columns, labels, where, kind):
     return named or max(rest, key=lambda name: (_length(rest[name]), _distinct(rest[name])))
 
 
-def _by_name(columns, usual):
-    """The column with the likeliest of the usual names, or None."""
-    found = {}
-    for name in columns:
-        found.setdefault(name.strip().lower(), name)
-    return next((found[name] for name in usual if name in found), None)
+def _by_name(columns: Iterable[str], usual: Sequence[str]) -> str | None:
+    """Finds the column with the likeliest of the usual names, or None."""
+    columns_by_name: dict[str, str] = {}
+    for column in columns:
+        columns_by_name.setdefault(column.strip().lower(), column)
+    return next((columns_by_name[name] for name in usual if name in columns_by_name), None)
 
 
-def _may_be_labels(values):
+def _may_be_labels(values: Sequence[Any]) -> bool:
     if any(isinstance(value, list) for value in values):
         return True
     if any(isinstance(value, (float, Decimal)) and value % 1 > 0 for value in values):
@@ -311,14 +324,7 @@ def _may_be_labels(values):
     return bool(known) and 2 * distinct <= len(known) and _length(known) <= _LONG
 
 
-def _are_texts(values):
-    """Whether there is a text that is more than a number."""
-    return any(
-        isinstance(value, str) and value.strip() and not _is_number(value) for value in values
-    )
-
-
-def _is_number(text):
+def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
@@ -326,16 +332,16 @@ def _is_number(text):
     return True
 
 
-def _distinct(values):
+def _distinct(values: Sequence[Any]) -> float:
     return len({str(value) for value in values}) / max(1, len(values))
 
 
-def _length(values):
+def _length(values: Sequence[Any]) -> float:
     return sum(len(str(value)) for value in values) / max(1, len(values))
 
 
-def _separator(values):
-    """What separates several labels in a cell; None where a cell is one, or lists hold them."""
+def _separator(values: Sequence[Any]) -> str | None:
+    """Finds what separates several labels in a cell; None where a cell is one, or a list."""
     names = {value.strip() for value in values if isinstance(value, str) and value.strip()}
     if are_lists(name for name in names if len(name) < _CHARACTERS):
         return LIST
@@ -343,9 +349,9 @@ def _separator(values):
     return joined.separator if joined is not None and joined.certain else None
 
 
-def _listed(names):
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _shortened(names):
+def _shortened(names: Sequence[str]) -> str:
     return _listed(names[:3]) + (", ..." if len(names) > 3 else "")

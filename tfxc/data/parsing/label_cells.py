@@ -19,9 +19,9 @@ _LIST = re.compile(r"""\[\s*(?:["'\d].*)?\]""", re.DOTALL)
 _WITHOUT_COMMA = re.compile(r"""(["'])\s+\1""")
 # What the cells of a column that is a label may hold, in lower case.
 _FLAGS = {
-    "0": False, "0.0": False, "false": False, "": False, "nan": False,
-    "1": True, "1.0": True, "true": True,
-}  # fmt: skip
+    **dict.fromkeys(("0", "0.0", "false", "", "nan"), False),
+    **dict.fromkeys(("1", "1.0", "true"), True),
+}
 
 
 class RowLabels:
@@ -53,7 +53,7 @@ class RowLabels:
         self._separator = separator
 
     def read(self, values: Sequence[Any], where: str) -> list[Any]:
-        """The labels, each once: names (``str``) or numbers (``int``).
+        """Reads the labels, each once: names (``str``) or numbers (``int``).
 
         Args:
             values: of the columns.
@@ -64,8 +64,18 @@ class RowLabels:
                 column that is a label.
         """
         if self.names is not None:
-            pairs = zip(self.names, values, strict=True)
-            return [name for name, value in pairs if _flag(name, value, where)]
+            labels = []
+            for name, value in zip(self.names, values, strict=True):
+                flag = _FLAGS.get(_flag_key(value))
+                if flag is None:
+                    raise DataError(
+                        f"column {name!r}, which is a label, holds {str(value)[:60]!r}",
+                        where=where,
+                        fix="write 1 for a label of the row, else 0 or nothing",
+                    )
+                if flag:
+                    labels.append(name)
+            return labels
         (value,) = values
         if isinstance(value, str):
             return list(dict.fromkeys(split_labels(value, self._separator, where)))
@@ -73,7 +83,7 @@ class RowLabels:
 
 
 def columns_of(labels_field: Any) -> list[Any]:
-    """The columns that a reader's option ``labels_field`` names; ``[None]`` where it is None.
+    """Returns the columns that a reader's option ``labels_field`` names; ``[None]`` for None.
 
     Raises:
         ConfigError: it is neither a name nor a list of different names.
@@ -96,7 +106,7 @@ def columns_of(labels_field: Any) -> list[Any]:
 
 
 def labels_of(value: Any, where: str) -> list[Any]:
-    """The labels, each once, in a value of a format that has types, such as JSON or Arrow.
+    """Returns the labels, each once, in a value of a format with types, such as JSON or Arrow.
 
     Args:
         value: a label, or a list of labels: see ``label_of``.
@@ -110,12 +120,12 @@ def labels_of(value: Any, where: str) -> list[Any]:
         (['law'], [3])
     """
     values = value if isinstance(value, (list, tuple)) else [value]
-    labels = (label_of(each, where) for each in values)
+    labels = (label_of(item, where) for item in values)
     return list(dict.fromkeys(label for label in labels if label is not None))
 
 
 def label_of(value: Any, where: str | None = None) -> str | int | None:
-    """A label as a value of JSON, Arrow or Python means it.
+    """Returns a label as a value of JSON, Arrow or Python means it.
 
     A text is its own name, without the white space around it. A whole number of any type is that
     number, whose name is its digits. Truth values are called as JSON writes them. Nothing (None,
@@ -156,7 +166,7 @@ def label_of(value: Any, where: str | None = None) -> str | int | None:
 
 
 def split_labels(cell: str, separator: str | None, where: str) -> list[str]:
-    """The labels in a cell, without the white space around them and without empty ones.
+    """Splits a cell into labels, without the white space around them and without empty ones.
 
     Args:
         cell: the text of the cell.
@@ -164,20 +174,32 @@ def split_labels(cell: str, separator: str | None, where: str) -> list[str]:
         where: file and line, for the message.
 
     Raises:
-        DataError: a list is expected, and the cell is none of texts or whole numbers.
+        DataError: the separator is ``"[]"``, and the cell is no list of texts or whole numbers.
 
     Example:
         >>> split_labels("law; health;", ";", "a.csv:2"), split_labels("['law']", "[]", "a.csv:2")
         (['law', 'health'], ['law'])
     """
     if separator == LIST:
-        return [str(label) for label in labels_of(_items(cell, where), where)]
+        if not cell.strip():
+            return []
+        try:
+            items = None if _WITHOUT_COMMA.search(cell) else ast.literal_eval(cell.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            items = None
+        if not isinstance(items, list):
+            raise DataError(
+                f"{cell[:80]!r} is no list of labels, such as ['law', 'health']",
+                where=where,
+                fix="correct the cell, or name what separates labels as label_separator",
+            )
+        return [str(label) for label in labels_of(items, where)]
     parts = [cell] if separator is None else cell.split(separator)
     return [name for part in parts if (name := part.strip())]
 
 
 def are_lists(cells: Iterable[str]) -> bool:
-    """Whether all cells look like lists, and there is at least one.
+    """Tells whether all cells look like lists, and there is at least one.
 
     Example:
         >>> are_lists(["['law', 'health']", "[]"]), are_lists(["[draft]"])
@@ -188,7 +210,7 @@ def are_lists(cells: Iterable[str]) -> bool:
 
 
 def are_flags(values: Iterable[Any]) -> bool:
-    """Whether all values say yes or no, as those of a column that is a label do, or nothing.
+    """Tells whether all values say yes or no, as those of a column that is a label do, or nothing.
 
     Example:
         >>> are_flags(["0", "1", ""]), are_flags([True, None]), are_flags(["0", "2"])
@@ -200,32 +222,5 @@ def are_flags(values: Iterable[Any]) -> bool:
     return keys <= _FLAGS.keys() and not keys <= {"", "nan"}
 
 
-def _flag(name, value, where):
-    flag = _FLAGS.get(_flag_key(value))
-    if flag is None:
-        raise DataError(
-            f"column {name!r}, which is a label, holds {str(value)[:60]!r}",
-            where=where,
-            fix="write 1 for a label of the row, else 0 or nothing",
-        )
-    return flag
-
-
-def _flag_key(value):
+def _flag_key(value: Any) -> str:
     return "" if value is None else str(value).strip().lower()
-
-
-def _items(cell, where):
-    if not cell.strip():
-        return []
-    try:
-        items = None if _WITHOUT_COMMA.search(cell) else ast.literal_eval(cell.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        items = None
-    if not isinstance(items, list):
-        raise DataError(
-            f"{cell[:80]!r} is no list of labels, such as ['law', 'health']",
-            where=where,
-            fix="correct the cell, or name what separates labels as label_separator",
-        )
-    return items

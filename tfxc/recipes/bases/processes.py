@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from tfxc.core.interrupts import STOP_SIGNALS, Stopped, StopSignals
 from tfxc.core.messages import OUTPUT
 from tfxc.core.progress import duration
 from tfxc.core.resources import available_bytes
-from tfxc.parallel import programs, workers
+from tfxc.parallel import Programs, programs, workers
 from tfxc.training.memory.estimate import estimate
 from tfxc.training.strategies import num_gpus, share_gpus
 
@@ -70,18 +70,35 @@ def train_in_processes(
             f"extended from {epochs:g} to {training.epochs:g} epochs: schedule "
             f"{training.schedule.name!r} is computed for the new length"
         )
-    found = workers()
-    jobs = min(parallel or fit if found is None else found.tasks, count)
+    cluster = workers()
+    jobs = min(parallel or fit if cluster is None else cluster.tasks, count)
     logs = [context.run / f"{unit}-{number:02d}.log" for number in range(count)]
     OUTPUT.info(f"{count} {unit}s, {jobs} at a time; logs: {context.run}/{unit}-*.log")
     with StopSignals() as signals, programs(context.run, jobs) as running:
         futures = {_start(running, context, config, n, jobs, logs[n]): n for n in range(count)}
-        codes = _codes(running, futures, signals, unit)
-    _check(context, codes, signals.received, logs, unit)
+        codes = _exit_codes(running, futures, signals, unit)
+    stopped = {n for n, code in codes.items() if signals.received and code in _STOPPED}
+    failed = sorted(number for number, code in codes.items() if code and number not in stopped)
+    if failed:
+        names = ", ".join(str(logs[number]) for number in failed)
+        raise RunsFailed(
+            f"{len(failed)} of {len(codes)} {unit}s failed: {', '.join(map(str, failed))}",
+            where=context.run,
+            fix=f"read {names}, then run the same command again: finished {unit}s are skipped, the "
+            "others resume from their last checkpoint",
+        )
+    if stopped or len(codes) < count:
+        assert signals.received is not None, "only a signal leaves runs without an exit code"
+        raise RunsStopped(signals.received, unit)
 
 
-def _codes(running, futures, signals, unit):
-    """Exit codes of the runs that were started; reports each as it ends."""
+def _exit_codes(
+    running: Programs,
+    futures: dict[Future[int | None], int],
+    signals: StopSignals,
+    unit: str,
+) -> dict[int, int]:
+    """Waits for the runs that were started, and reports each as it ends; codes by their number."""
     codes = {}
     began = time.monotonic()
     waiting = set(futures)
@@ -93,8 +110,12 @@ def _codes(running, futures, signals, unit):
             code = future.result()
             if code is not None:
                 codes[futures[future]] = code
+                if code in _STOPPED:
+                    ending = "stopped"
+                else:
+                    ending = "finished" if code == 0 else f"failed with exit code {code}"
                 done = f"{len(codes)} of {len(futures)}, {duration(time.monotonic() - began)}"
-                OUTPUT.info(f"{unit} {futures[future]} {_ending(code)} ({done})")
+                OUTPUT.info(f"{unit} {futures[future]} {ending} ({done})")
     return codes
 
 
@@ -111,7 +132,7 @@ def begin_runs(context: "Context") -> Path:
 def parallel_jobs(
     recipe: "RecipeOfRuns", config: "Config", data_folder: str | Path, count: int
 ) -> int:
-    """Processes at a time that memory and cores (or GPUs) hold, at least 1.
+    """Counts the processes at a time that memory and cores (or GPUs) hold, at least 1.
 
     Raises:
         ConfigError: the model of a run cannot be, e.g. it has more buckets than labels.
@@ -123,13 +144,10 @@ def parallel_jobs(
     return int(max(1, min(count, by_memory, gpus or os.cpu_count() or 1)))
 
 
-def _ending(code):
-    if code in _STOPPED:
-        return "stopped"
-    return "finished" if code == 0 else f"failed with exit code {code}"
-
-
-def _start(running, context, config, number, jobs, log):
+def _start(
+    running: Programs, context: "Context", config: Path, number: int, jobs: int, log: Path
+) -> Future[int | None]:
+    """Starts the training of one of the runs."""
     arguments = ["-m", "tfxc.train", "--config", str(config), "--repetition", str(number)]
     environment = {}
     if workers() is None:
@@ -143,19 +161,3 @@ def _start(running, context, config, number, jobs, log):
             # Otherwise the first process takes all of a GPU's memory.
             environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     return running.submit([*arguments, *context.command], log, environment)
-
-
-def _check(context, codes, stopped_by, logs, unit):
-    """Raises an error unless all runs are finished."""
-    stopped = {number for number, code in codes.items() if stopped_by and code in _STOPPED}
-    failed = sorted(number for number, code in codes.items() if code and number not in stopped)
-    if failed:
-        names = ", ".join(str(logs[number]) for number in failed)
-        raise RunsFailed(
-            f"{len(failed)} of {len(codes)} {unit}s failed: {', '.join(map(str, failed))}",
-            where=context.run,
-            fix=f"read {names}, then run the same command again: finished {unit}s are skipped, the "
-            "others resume from their last checkpoint",
-        )
-    if stopped or len(codes) < len(logs):
-        raise RunsStopped(stopped_by, unit)

@@ -17,33 +17,40 @@ import tensorflow as tf
 
 
 def hidden_mse(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean squared difference of two hidden states of equal width.
+    """Returns the mean squared difference of two hidden states of equal width.
 
     Example:
-        >>> one, other = tf.constant([[[1.0], [9.0]]]), tf.constant([[[3.0], [5.0]]])
-        >>> float(hidden_mse(one, other, tf.constant([[True, False]]))[0])
+        >>> student = tf.constant([[[1.0], [9.0]]])
+        >>> teacher = tf.constant([[[3.0], [5.0]]])
+        >>> float(hidden_mse(student, teacher, tf.constant([[True, False]]))[0])
         4.0
     """
-    student, teacher = _wide(student, teacher)
+    student, teacher = _float32(student, teacher)
     apart = tf.reduce_mean(tf.square(student - teacher), axis=2)
     return _mean(apart, mask)
 
 
 def cosine(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean of 1 - cosine of the words' states, of equal width (Sanh et al. 2019, DistilBERT)."""
-    student, teacher = map(_of_length_1, _wide(student, teacher))
+    """Returns the mean of 1 - cosine of the words' states, of equal width.
+
+    Reference: Sanh et al. 2019 (DistilBERT).
+    """
+    student, teacher = map(_unit_vectors, _float32(student, teacher))
     return _mean(1 - tf.reduce_sum(student * teacher, axis=2), mask)
 
 
 def first_words(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Squared distance of the first words' states scaled to length 1 (Sun et al. 2019, PKD)."""
-    student, teacher = (_of_length_1(states[:, 0]) for states in _wide(student, teacher))
+    """Returns the squared distance of the first words' states scaled to length 1.
+
+    Reference: Sun et al. 2019 (PKD).
+    """
+    student, teacher = (_unit_vectors(states[:, 0]) for states in _float32(student, teacher))
     apart = tf.reduce_sum(tf.square(student - teacher), axis=1)
     return tf.where(mask[:, 0], apart, 0.0)
 
 
 def gram(student: Sequence[tf.Tensor], teacher: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
-    """Mean squared difference of ``A^T B / words``, with A and B the states of two layers.
+    """Returns the mean squared difference of ``A^T B / words``, A and B the states of two layers.
 
     Args:
         student, teacher: pairs of hidden states, all of equal width.
@@ -52,9 +59,9 @@ def gram(student: Sequence[tf.Tensor], teacher: Sequence[tf.Tensor], mask: tf.Te
     """
     words = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)[:, None, None]
 
-    def products(pair):
-        one, other = (tf.where(mask[:, :, None], states, 0) for states in _wide(*pair))
-        return tf.math.divide_no_nan(tf.matmul(one, other, transpose_a=True), words)
+    def products(pair: Sequence[tf.Tensor]) -> tf.Tensor:
+        lower, upper = (tf.where(mask[:, :, None], states, 0) for states in _float32(*pair))
+        return tf.math.divide_no_nan(tf.matmul(lower, upper, transpose_a=True), words)
 
     return tf.reduce_mean(tf.square(products(student) - products(teacher)), axis=(1, 2))
 
@@ -62,29 +69,30 @@ def gram(student: Sequence[tf.Tensor], teacher: Sequence[tf.Tensor], mask: tf.Te
 def word_products(
     student: Sequence[tf.Tensor], teacher: Sequence[tf.Tensor], mask: tf.Tensor
 ) -> tf.Tensor:
-    """Mean squared difference of ``A B^T / dim`` over pairs of words; A and B as in ``gram``.
+    """Returns the mean squared difference of ``A B^T / dim`` over pairs of words.
+
+    A and B are as in ``gram``.
 
     The student's width need not be the teacher's.
 
     Reference: Huang and Wang 2017, arXiv 1707.01219 (NST, a maximum mean discrepancy).
     """
 
-    def products(pair):
-        one, other = _wide(*pair)
-        return tf.matmul(one, other, transpose_b=True) / one.shape[2]
+    def products(pair: Sequence[tf.Tensor]) -> tf.Tensor:
+        lower, upper = _float32(*pair)
+        return tf.matmul(lower, upper, transpose_b=True) / lower.shape[2]
 
     return _mean_of_pairs(tf.square(products(student) - products(teacher)), mask)
 
 
 def attention_mse(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean squared difference of the attention's shares, of equally many heads."""
-    student, teacher = map(tf.exp, (_log_shares(student), _log_shares(teacher)))
-    apart = tf.reduce_mean(tf.square(student - teacher), axis=1)
-    return _mean_of_pairs(apart, mask)
+    """Returns the mean squared difference of the attention's shares, of equally many heads."""
+    apart = tf.exp(_log_shares(student)) - tf.exp(_log_shares(teacher))
+    return _mean_of_pairs(tf.reduce_mean(tf.square(apart), axis=1), mask)
 
 
 def attention_mse_sum(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean squared difference of the attention's shares, each summed over its heads."""
+    """Returns the mean squared difference of the attention's shares, each summed over its heads."""
     student, teacher = (
         tf.reduce_sum(tf.exp(_log_shares(scores)), axis=1) for scores in (student, teacher)
     )
@@ -92,15 +100,18 @@ def attention_mse_sum(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -
 
 
 def attention_ce(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean over heads and words of ``- sum p log q``, p the teacher's shares, q the student's."""
+    """Returns the mean over heads and words of ``- sum p log q``.
+
+    p are the teacher's shares, q the student's.
+    """
     entropy = _cross_entropy(_log_shares(student), _log_shares(teacher), mask[:, None])
     return _mean(tf.reduce_mean(entropy, axis=1), mask)
 
 
 def attention_ce_mean(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """As ``attention_ce``, between the means of the shares over the heads."""
+    """Does as ``attention_ce``, between the means of the shares over the heads."""
 
-    def mean(scores):
+    def mean(scores: tf.Tensor) -> tf.Tensor:
         logs = _log_shares(scores)
         heads = tf.cast(tf.shape(logs)[1], tf.float32)
         return tf.reduce_logsumexp(logs, axis=1) - tf.math.log(heads)
@@ -108,7 +119,7 @@ def attention_ce_mean(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -
     return _mean(_cross_entropy(mean(student), mean(teacher), mask), mask)
 
 
-OF_STATES = {
+STATE_DISTANCES = {
     "hidden_mse": hidden_mse,
     "cos": cosine,
     "pkd": first_words,
@@ -117,43 +128,43 @@ OF_STATES = {
     "mmd": word_products,
     "nst": word_products,
 }
-OF_ATTENTION = {
+ATTENTION_DISTANCES = {
     "attention_mse": attention_mse,
     "attention_mse_sum": attention_mse_sum,
     "attention_ce": attention_ce,
     "attention_ce_mean": attention_ce_mean,
 }
 #: These compare pairs of layers.
-OF_PAIRS = ("gram", "fsp", "mmd", "nst")
+PAIR_DISTANCES = ("gram", "fsp", "mmd", "nst")
 
 
-def _wide(*values):
+def _float32(*values: tf.Tensor) -> list[tf.Tensor]:
     return [tf.cast(value, tf.float32) for value in values]
 
 
-def _of_length_1(vectors):
+def _unit_vectors(vectors: tf.Tensor) -> tf.Tensor:
     # The square root of 0 has no gradient.
     return vectors * tf.math.rsqrt(tf.reduce_sum(tf.square(vectors), -1, keepdims=True) + 1e-12)
 
 
-def _log_shares(scores):
+def _log_shares(scores: tf.Tensor) -> tf.Tensor:
     return tf.nn.log_softmax(tf.cast(scores, tf.float32))
 
 
-def _cross_entropy(student, teacher, mask):
-    """``- sum p log q`` over the words looked at, of logarithms (..., length, length)."""
+def _cross_entropy(student: tf.Tensor, teacher: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Returns ``- sum p log q`` over the words looked at, of logarithms (..., length, length)."""
     parts = tf.where(mask[..., None, :], tf.exp(teacher) * student, 0.0)
     return -tf.reduce_sum(parts, axis=-1)
 
 
-def _mean(values, mask):
-    """Means of (batch, length) over the words."""
+def _mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Averages (batch, length) over the words."""
     counts = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1)
     return tf.math.divide_no_nan(tf.reduce_sum(tf.where(mask, values, 0.0), axis=1), counts)
 
 
-def _mean_of_pairs(values, mask):
-    """Means of (batch, length, length) over the pairs of words."""
+def _mean_of_pairs(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Averages (batch, length, length) over the pairs of words."""
     counts = tf.square(tf.reduce_sum(tf.cast(mask, tf.float32), axis=1))
     pairs = mask[:, :, None] & mask[:, None, :]
     return tf.math.divide_no_nan(tf.reduce_sum(tf.where(pairs, values, 0.0), axis=(1, 2)), counts)

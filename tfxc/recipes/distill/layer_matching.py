@@ -1,19 +1,19 @@
 """The teacher's encoder next to the student's: what both compute on the way is compared."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.recipes.distill.distances import OF_ATTENTION, OF_PAIRS, OF_STATES
+from tfxc.recipes.distill.distances import ATTENTION_DISTANCES, PAIR_DISTANCES, STATE_DISTANCES
 
 if TYPE_CHECKING:
-    from tfxc.encoders.bases.layered import LayeredEncoder
+    from tfxc.encoders.bases.layered import LayeredEncoder, LayerOutputs
 
 
 ACTIVATIONS = {"linear": tf.identity, "relu": tf.nn.relu, "tanh": tf.tanh}
-# These take states or attention of different sizes.
+# These compare states or attention of different sizes.
 _ANY_WIDTH = ("mmd", "nst", "attention_mse_sum", "attention_ce_mean")
 
 
@@ -30,17 +30,17 @@ class Match(NamedTuple):
         where: its config key, for messages.
     """
 
-    layer_teacher: tuple
-    layer_student: tuple
+    layer_teacher: tuple[int, ...]
+    layer_student: tuple[int, ...]
     loss: str
-    weight: tuple
+    weight: tuple[float, float]
     projection: str | None
     where: str
 
     @property
     def feature(self) -> str:
         """``"attention"`` or ``"hidden"``."""
-        return "attention" if self.loss in OF_ATTENTION else "hidden"
+        return "attention" if self.loss in ATTENTION_DISTANCES else "hidden"
 
 
 class Matches:
@@ -99,26 +99,34 @@ class Matches:
             self._teacher = None
             return
         ids = tf.constant([[1, 1], [1, 0]])
-        seen = [each.watched(ids, attention=True) for each in (student, self._teacher)]
-        self._projections = [self._projection(match, *seen) for match in self.matches]
+        of_student = student.watched(ids, attention=True)
+        of_teacher = self._teacher.watched(ids, attention=True)
+        self._projections = [
+            self._projection(match, of_student, of_teacher) for match in self.matches
+        ]
 
-    def _projection(self, match, student, teacher):
-        """Kernel and bias of a match's projection, or None."""
-        of_student = _of_layers("student", match.layer_student, student, match)
-        of_teacher = _of_layers("teacher", match.layer_teacher, teacher, match)
-        axis, what = (1, "heads") if match.feature == "attention" else (2, "values per word")
-        sizes = {part.shape[axis] for part in of_student}
-        wanted = {part.shape[axis] for part in of_teacher}
+    def _projection(
+        self, match: Match, student: "LayerOutputs", teacher: "LayerOutputs"
+    ) -> tuple[tf.Variable, tf.Variable] | None:
+        """Returns kernel and bias of a match's projection, or None."""
+        axis = 1 if match.feature == "attention" else 2
+        student_sizes = {part.shape[axis] for part in _layers_of("student", student, match)}
+        teacher_sizes = {part.shape[axis] for part in _layers_of("teacher", teacher, match)}
         if match.projection is None:
-            if match.loss not in _ANY_WIDTH and sizes != wanted:
+            if match.loss not in _ANY_WIDTH and student_sizes != teacher_sizes:
+                what = "heads" if axis == 1 else "values per word"
+                student_size = " and ".join(map(str, sorted(student_sizes)))
+                teacher_size = " and ".join(map(str, sorted(teacher_sizes)))
                 raise ConfigError(
-                    f"the same number of {what} expected by {match.loss!r}, found {_listed(sizes)} "
-                    f"of the student and {_listed(wanted)} of the teacher",
+                    f"{match.loss!r} compares equally many {what}, and the student has "
+                    f"{student_size}, the teacher {teacher_size}",
                     where=match.where,
-                    fix=_fix(match),
+                    fix="use attention_mse_sum or attention_ce_mean"
+                    if axis == 1
+                    else 'add "projection": "linear"',
                 )
             return None
-        shape = (sizes.pop(), wanted.pop())
+        shape = (student_sizes.pop(), teacher_sizes.pop())
         number = self.matches.index(match)
         limit = (6 / sum(shape)) ** 0.5
         start = tf.random.stateless_uniform(shape, (7, number), -limit, limit)
@@ -131,7 +139,7 @@ class Matches:
     def losses(
         self, student: "LayeredEncoder", features: Any, weights: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The student's vectors, and the sum of the distances by their weights, float32 (batch,).
+        """Returns the student's vectors, and the weighted sum of the distances, float32 (batch,).
 
         Args:
             student: its encoder.
@@ -142,47 +150,44 @@ class Matches:
         teacher = self._teacher.watched(features, attention=self._attention)
         total = tf.zeros([tf.shape(seen.mask)[0]])
         for match, weight, projection in zip(self.matches, weights, self._projections, strict=True):
-            own = _of_layers("student", match.layer_student, seen, match)
-            other = [
-                tf.stop_gradient(part)
-                for part in _of_layers("teacher", match.layer_teacher, teacher, match)
-            ]
-            if projection:
+            learned = _layers_of("student", seen, match)
+            targets = [tf.stop_gradient(part) for part in _layers_of("teacher", teacher, match)]
+            if projection and match.projection:
                 kernel, bias = projection
-                own = [_projected(states, kernel, bias, match.projection) for states in own]
-            if match.loss not in OF_PAIRS:
-                (own,) = own
-                (other,) = other
-            distance = (OF_STATES | OF_ATTENTION)[match.loss]
-            total += weight * distance(own, other, seen.mask)
+                activation = ACTIVATIONS[match.projection]
+                learned = [_projected(states, kernel, bias, activation) for states in learned]
+            distance: Callable[..., tf.Tensor]
+            distance = (STATE_DISTANCES | ATTENTION_DISTANCES)[match.loss]
+            if match.loss in PAIR_DISTANCES:
+                total += weight * distance(learned, targets, seen.mask)
+            else:
+                total += weight * distance(learned[0], targets[0], seen.mask)
         return seen.vectors, total
 
 
-def _projected(states, kernel, bias, activation):
+def _projected(
+    states: tf.Tensor,
+    kernel: tf.Variable,
+    bias: tf.Variable,
+    activation: Callable[[tf.Tensor], tf.Tensor],
+) -> tf.Tensor:
     flat = tf.reshape(tf.cast(states, tf.float32), [-1, kernel.shape[0]])
-    flat = ACTIVATIONS[activation](tf.nn.bias_add(tf.matmul(flat, kernel), bias))
+    flat = activation(tf.nn.bias_add(tf.matmul(flat, kernel), bias))
     return tf.reshape(flat, tf.stack([*tf.unstack(tf.shape(states)[:2]), kernel.shape[1]]))
 
 
-def _of_layers(who, layers, seen, match):
-    """The states or scores of the layers of a match."""
-    attention = match.feature == "attention"
-    there = [None, *seen.scores] if attention else seen.states
-    for layer in layers:
-        if not int(attention) <= layer < len(there):
+def _layers_of(
+    who: Literal["student", "teacher"], outputs: "LayerOutputs", match: Match
+) -> list[tf.Tensor]:
+    """Returns the states or scores of a match's layers."""
+    numbers = match.layer_student if who == "student" else match.layer_teacher
+    first = 1 if match.feature == "attention" else 0
+    layers = [None, *outputs.scores] if match.feature == "attention" else outputs.states
+    for number in numbers:
+        if not first <= number < len(layers):
             raise ConfigError(
-                f"a layer of the {who} from {int(attention)} to {len(there) - 1} expected for "
-                f"{match.loss!r}, found {layer}",
+                f"the {who} has no layer {number} for {match.loss!r}",
                 where=f"{match.where}.layer_{who}",
+                fix=f"choose one from {first} to {len(layers) - 1}",
             )
-    return [there[layer] for layer in layers]
-
-
-def _listed(sizes):
-    return " and ".join(map(str, sorted(sizes)))
-
-
-def _fix(match):
-    if match.feature == "attention":
-        return "use attention_mse_sum or attention_ce_mean"
-    return 'add "projection": "linear"'
+    return [layers[number] for number in numbers]

@@ -1,29 +1,37 @@
 """The ``matches`` of a config, checked; and what a teacher must be for them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tfxc.core import registry
-from tfxc.core.declared import check_choice
+from tfxc.core.declared import Natural, check_choice, check_section
 from tfxc.core.errors import ConfigError
-from tfxc.core.registry import nearest
 from tfxc.encoders.bases.layered import LayeredEncoder
 from tfxc.model import own_precision
-from tfxc.recipes.distill.distances import OF_ATTENTION, OF_PAIRS, OF_STATES
-from tfxc.recipes.distill.layer_matching import ACTIVATIONS, Match
+from tfxc.recipes.distill.distances import ATTENTION_DISTANCES, PAIR_DISTANCES, STATE_DISTANCES
+from tfxc.recipes.distill.layer_matching import Match
 from tfxc.runs.loaded import load_run
 
 if TYPE_CHECKING:
     from tfxc.encoders.base import Encoder
 
 
-_NEEDED = ("layer_teacher", "layer_student", "loss")
-_KEYS = (*_NEEDED, "feature", "weight", "projection")
+@dataclasses.dataclass
+class MatchSection:
+    """The keys of a match in a config, see ``recipes.distill.layer_matching.Match``."""
+
+    layer_teacher: Natural | Sequence[Natural]
+    layer_student: Natural | Sequence[Natural]
+    loss: str
+    feature: Literal["hidden", "attention"] | None = None
+    weight: float | Sequence[float] = 1.0
+    projection: Literal["linear", "relu", "tanh"] | None = None
 
 
-def read_matches(given: Sequence[Mapping[str, Any]]) -> list[Match]:
-    """List of ``Match`` from the config's list of dicts.
+def read_matches(sections: Sequence[Mapping[str, Any]]) -> list[Match]:
+    """Reads the ``Match``es of a config's list of sections.
 
     Raises:
         ConfigError: a key or value that cannot be; it is named.
@@ -32,63 +40,50 @@ def read_matches(given: Sequence[Mapping[str, Any]]) -> list[Match]:
         >>> read_matches([{"layer_teacher": 6, "layer_student": 3, "loss": "cos"}])[0].weight
         (1.0, 1.0)
     """
-    if not isinstance(given, list | tuple):
-        raise ConfigError(f"a list of matches expected, found {given!r}", where="recipe.matches")
-    return [_match(section, f"recipe.matches.{number}") for number, section in enumerate(given)]
+    return [_match(section, f"recipe.matches.{number}") for number, section in enumerate(sections)]
 
 
-def _match(section, where):
-    if not isinstance(section, dict):
-        raise ConfigError(
-            f"a section with {', '.join(_KEYS)} expected, found {section!r}", where=where
-        )
-    for key in section:
-        if key not in _KEYS:
-            message = f"unknown key {key!r}{nearest(key, _KEYS)}"
-            raise ConfigError(message, where=where, fix=f"use one of: {', '.join(_KEYS)}")
-    missing = [key for key in _NEEDED if key not in section]
-    if missing:
-        raise ConfigError(f"the key {missing[0]!r} expected, found none", where=where)
-    loss = check_choice(f"{where}.loss", section["loss"], (*OF_STATES, *OF_ATTENTION))
-    feature = "attention" if loss in OF_ATTENTION else "hidden"
+def _match(section: Mapping[str, Any], where: str) -> Match:
+    """Reads the ``Match`` of one section of the config."""
+    check_section(MatchSection, section, where, "a match")
+    loss = check_choice(f"{where}.loss", section["loss"], (*STATE_DISTANCES, *ATTENTION_DISTANCES))
+    feature = "attention" if loss in ATTENTION_DISTANCES else "hidden"
     if section.get("feature", feature) != feature:
         raise ConfigError(
-            f"{feature!r} expected by {loss!r}, found {section['feature']!r}",
+            f"{loss!r} compares {feature!r}, not {section['feature']!r}",
             where=f"{where}.feature",
+            fix="leave it out",
         )
     projection = section.get("projection")
-    if projection is not None:
-        check_choice(f"{where}.projection", projection, ACTIVATIONS)
-        if feature == "attention":
+    if projection is not None and feature == "attention":
+        raise ConfigError(
+            "only hidden states can be projected, and this match is one of attention",
+            where=f"{where}.projection",
+            fix="remove it",
+        )
+
+    def layers(key: str) -> tuple[int, ...]:
+        value = section[key]
+        count = 2 if loss in PAIR_DISTANCES else 1
+        # Of a distance of pairs one number stands for a pair of the layer with itself.
+        numbers = (value,) * count if isinstance(value, int) else tuple(value)
+        if len(numbers) != count:
             raise ConfigError(
-                "a match of hidden states expected with a projection, found one of attention",
-                where=f"{where}.projection",
-                fix="remove it",
+                f"{loss!r} compares {'pairs of layers' if count == 2 else 'single layers'}, and "
+                f"{value!r} is none",
+                where=f"{where}.{key}",
+                fix="give two numbers" if count == 2 else "give one number",
             )
-    layers = [_layers(section, key, loss, where) for key in _NEEDED[:2]]
+        return numbers
+
     weight = number_or_pair(section.get("weight", 1.0), 0, 1e6, f"{where}.weight")
-    return Match(*layers, loss, weight, projection, where)
-
-
-def _layers(section, key, loss, where):
-    """One layer, or the two of a distance of pairs (one stands for a pair with itself)."""
-    count = 2 if loss in OF_PAIRS else 1
-    value = section[key]
-    layers = [value] * count if isinstance(value, int) else value
-    if (
-        not isinstance(layers, list | tuple)
-        or len(layers) != count
-        or not all(type(layer) is int and layer >= 0 for layer in layers)
-    ):
-        expected = "the number of a layer" + (", or two," if count == 2 else "")
-        raise ConfigError(f"{expected} expected, found {value!r}", where=f"{where}.{key}")
-    return tuple(layers)
+    return Match(layers("layer_teacher"), layers("layer_student"), loss, weight, projection, where)
 
 
 def number_or_pair(
     value: float | Sequence[float], least: float, most: float, where: str
 ) -> tuple[float, float]:
-    """(first, last) of a number or a pair of numbers.
+    """Returns (first, last) of a number or a pair of numbers.
 
     Raises:
         ConfigError: it is none, or not within the limits.
@@ -99,7 +94,9 @@ def number_or_pair(
         for v in values
     ):
         raise ConfigError(
-            f"a number from {least:g} to {most:g}, or two, expected, found {value!r}", where=where
+            f"must be a number from {least:g} to {most:g}, or two, not {value!r}",
+            where=where,
+            fix="change it",
         )
     first, last = values
     return float(first), float(last)
@@ -109,10 +106,10 @@ def check_layered(name: str, where: str) -> None:
     """Refuses an encoder without layers of self-attention."""
     if not issubclass(registry.get("encoder", name), LayeredEncoder):
         raise ConfigError(
-            "an encoder with layers of self-attention, 'pretrained' or 'transformer', expected by "
-            f"matches and start_layers, found {name!r}",
+            "matches and start_layers need an encoder with layers of self-attention, and "
+            f"{name!r} has none",
             where=where,
-            fix="choose one, or remove matches and start_layers",
+            fix="use 'pretrained' or 'transformer', or remove matches and start_layers",
         )
 
 
@@ -128,11 +125,11 @@ def check_same_features(data_folder: str | Path, teacher: str) -> None:
         for folder in folders
     ]
     for name in sorted(set(files[0]) | set(files[1])):
-        contents = [found[name].read_bytes() if name in found else None for found in files]
+        contents = [paths[name].read_bytes() if name in paths else None for paths in files]
         if contents[0] != contents[1]:
             raise ConfigError(
-                "a teacher that reads the same features as the student expected, as both run on "
-                f"the same batch; found a different {name} in {folders[0]} and {folders[1]}",
+                "student and teacher read different features, but have to run on the same batch: "
+                f"{name} differs between {folders[0]} and {folders[1]}",
                 where="data.text_features",
                 fix="give both the same data.text_features and training file, or remove matches "
                 "and start_layers",
@@ -140,6 +137,6 @@ def check_same_features(data_folder: str | Path, teacher: str) -> None:
 
 
 def teacher_encoder(folder: str | Path) -> "Encoder":
-    """The encoder of a finished run; the precision of what is built later stays as it is."""
+    """Opens the encoder of a finished run; the precision of what is built later stays."""
     with own_precision():
         return load_run(folder).model.encoder

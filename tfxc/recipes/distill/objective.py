@@ -1,7 +1,7 @@
 """A student's loss: the true labels, and what a teacher says of the same example."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +11,11 @@ from tfxc.ops.divergence import difficulty, teacher_divergence
 from tfxc.recipes.distill.layer_matching import Matches
 from tfxc.techniques.base import Technique
 
-_MIN = 0.1  # smallest temperature of an example, as a share of T
+if TYPE_CHECKING:
+    from tfxc.model import XCModel
+
+# Smallest temperature of an example, as a share of T.
+_LEAST_SHARE = 0.1
 
 
 class TemperatureSettings(NamedTuple):
@@ -75,18 +79,18 @@ class Distillation(Technique):
         """Remembers the length."""
         self._total_steps = total_steps
 
-    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
+    def build(self, model: "XCModel", strategy: tf.distribute.Strategy) -> None:
         """Makes the variables that hold the weights and the temperature of the step."""
         if not model.head.full_softmax or model.head.training_columns != model.head.num_labels:
             raise ConfigError(
-                "a student's head that scores all labels in training expected, found another one",
+                "the student's head does not score all labels in training",
                 where="head.name",
                 fix="use head 'dense'",
             )
         if self._tempering.scheduler == "cwsm" and model.objective.link != "softmax":
             raise ConfigError(
-                "an objective with a softmax over the labels expected by 'cwsm', found "
-                f"{type(model.objective).__name__}",
+                "'cwsm' needs an objective with a softmax over the labels, and "
+                f"{type(model.objective).__name__} has none",
                 where="recipe.temperature_scheduler",
                 fix="choose 'flsw' or 'constant'",
             )
@@ -106,17 +110,18 @@ class Distillation(Technique):
             variable.assign(first + (last - first) * share)
 
     def turn_at(self, step: int) -> int:
-        """Number of the teacher whose turn it is after ``step`` updates, from 0."""
+        """Returns the number of the teacher whose turn it is after ``step`` updates, from 0."""
         done = step / self._total_steps
         passed = int(np.searchsorted(self._ends_of_turns, done, side="right"))
         return min(passed, len(self._ends_of_turns) - 1)
 
-    def _teacher_logits(self, index):
+    def _teacher_logits(self, index: np.ndarray) -> np.ndarray:
+        """Asks the teacher whose turn it is when the step runs, not when it is traced."""
         return self._teachers[self._turn](index)
 
     def losses(
         self,
-        model: Any,
+        model: "XCModel",
         groups_of: Callable[..., Any],
         batch: Mapping[str, Any],
         update_state: bool,
@@ -124,10 +129,10 @@ class Distillation(Technique):
         """Losses of a batch, float32 (batch,)."""
         index = batch["example_index"]
         features = batch["features"]
-        weight, temperature, *others = (tf.identity(value) for value in self._values)
-        if others:
+        weight, temperature, *match_weights = (tf.identity(value) for value in self._values)
+        if match_weights:
             assert self._matches is not None
-            vectors, apart = self._matches.losses(model.encoder, features, others)
+            vectors, apart = self._matches.losses(model.encoder, features, match_weights)
         else:
             vectors = model.encoder(features, training=True)
             apart = 0.0
@@ -136,15 +141,17 @@ class Distillation(Technique):
         teacher = tf.numpy_function(self._teacher_logits, [index], tf.float32)
         teacher = tf.ensure_shape(teacher, [None, self._num_labels])
         (group,) = groups
-        temperature = self._of_examples(temperature, group.logits, teacher)
+        temperature = self._temperatures(temperature, group.logits, teacher)
         soft = teacher_divergence(
             group.logits, teacher, temperature, model.objective.link, self._distance
         )
         soft *= tf.square(temperature) if self._squared else 1.0
         return weight * hard + (1 - weight) * soft + apart
 
-    def _of_examples(self, temperature, student, teacher):
-        """The temperature, or that of each example."""
+    def _temperatures(
+        self, temperature: tf.Tensor, student: tf.Tensor, teacher: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the temperature, or that of each example."""
         scheduler, beta, gamma = self._tempering
         if scheduler == "constant":
             return temperature
@@ -153,4 +160,4 @@ class Distillation(Technique):
         mean = tf.reduce_mean(hard)
         if context.num_replicas_in_sync > 1:
             mean = context.all_reduce("MEAN", mean)
-        return tf.maximum(temperature + beta * (mean - hard), _MIN * temperature)
+        return tf.maximum(temperature + beta * (mean - hard), _LEAST_SHARE * temperature)

@@ -119,28 +119,35 @@ class Distill(Recipe):
                 fix="remove one of them",
             )
         self.teachers = [teachers] if isinstance(teachers, str) else list(teachers)
-        self.turns = _turns(turns, len(self.teachers))
+        count = len(self.teachers)
+        if len(turns) not in (0, count) or not all(share > 0 for share in turns):
+            raise ConfigError(
+                f"must be {count} positive numbers, one for each teacher, not {turns!r}",
+                where="recipe.turns",
+                fix=f"give numbers such as {[1] * count}, or leave it out",
+            )
+        self.turns = tuple(turns)
         self.hard_weight = number_or_pair(hard_weight, 0, 1, "recipe.hard_weight")
         self.temperature = number_or_pair(temperature, 1e-3, 1e3, "recipe.temperature")
         self.distance = distance
         self.squared = squared and distance != "mse"
         self.tempering = TemperatureSettings(temperature_scheduler, float(beta), float(gamma))
         self.matches = read_matches(matches)
-        self.start_layers = _layers(start_layers)
-        if (self.matches or self.start_layers) and len(self.teachers) > 1:
+        self.start_layers = tuple(start_layers)
+        if (self.matches or self.start_layers) and count > 1:
             raise ConfigError(
-                f"matches and start_layers work with one teacher, not with {len(self.teachers)}",
+                f"matches and start_layers work with one teacher, not with {count}",
                 where="recipe.teachers",
                 fix="give one, or remove matches and start_layers",
             )
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """As of ``Recipe``; also refuses a head that does not score all labels in training."""
+        """Checks as ``Recipe`` does; also refuses a head that does not score all labels."""
         super().check_config(config)
         if config.head is not None and config.head.name == "label_text":
             raise ConfigError(
-                "a student whose head scores all labels expected, found head 'label_text'",
+                "head 'label_text' does not score all labels in training, as a student's has to",
                 where="head.name",
                 fix="choose another head; runs with this one can be teachers",
             )
@@ -151,7 +158,7 @@ class Distill(Recipe):
         for teacher in self.teachers:
             if not (Path(teacher) / "config.json").is_file():
                 raise ConfigError(
-                    f"a finished run expected, found none in {teacher}",
+                    f"there is no finished run in {teacher}",
                     where="recipe.teachers",
                     fix="train the teacher first",
                 )
@@ -167,16 +174,13 @@ class Distill(Recipe):
             CheckpointError: a teacher has been trained again since the run began.
         """
         with trusting(self.trust):
-            return self._train(context)
-
-    def _train(self, context):
-        job = StudentJob(self, context, self.technique(context))
-        return job.run(**context.start_options)
+            job = StudentJob(self, context, self.technique(context))
+            return job.run(**context.start_options)
 
     def technique(self, context: Context) -> Distillation:
-        """The student's loss with its teachers."""
+        """Returns the student's loss with its teachers."""
         return Distillation(
-            [rows_of(Path(context.run) / name) for name in self._asked],
+            [rows_of(Path(context.run) / name) for name in self._teachers_by_file],
             self.hard_weight,
             self.temperature,
             self.distance,
@@ -187,22 +191,25 @@ class Distill(Recipe):
         )
 
     @property
-    def _asked(self):
+    def _teachers_by_file(self) -> dict[str, list[str]]:
         """{file of logits: teachers whose mean it is}, in the order of their turns."""
         if not self.turns:
             return {LOGITS: self.teachers}
         return {f"turn-{n}-{LOGITS}": [teacher] for n, teacher in enumerate(self.teachers)}
 
-    def _matches(self, config, data_folder):
-        """What runs the teacher in the student's step, or None."""
+    def _matches(self, config: "Config", data_folder: str | Path) -> Matches | None:
+        """Returns what runs the teacher in the student's step, or None."""
         if not (self.matches or self.start_layers):
             return None
         (teacher,) = self.teachers
+        assert config.encoder is not None, "``check_config`` has asked for one"
         check_layered(config.encoder.name, "encoder.name")
-        check_layered(load_run(teacher).config.encoder.name, f"{teacher} encoder.name")
-        if load_run(teacher).config.recipe.name == "kfold":
+        teacher_config = load_run(teacher).config
+        assert teacher_config.encoder is not None, "only recipe 'xr_linear' has none"
+        check_layered(teacher_config.encoder.name, f"{teacher} encoder.name")
+        if teacher_config.recipe.name == "kfold":
             raise ConfigError(
-                "a single model expected by matches and start_layers, found a run of 'kfold'",
+                "matches and start_layers need a single model, and a run of 'kfold' has several",
                 where="recipe.teachers",
                 fix="give one of its folds' models, trained by itself",
             )
@@ -210,42 +217,44 @@ class Distill(Recipe):
         return Matches(self.matches, lambda: teacher_encoder(teacher), self.start_layers)
 
     def compute_teacher_logits(
-        self, config: Any, data_folder: str | Path, run: "RunFolder"
+        self, config: "Config", data_folder: str | Path, run: "RunFolder"
     ) -> None:
         """Writes the teachers' logits into the ``RunFolder``, unless they are there."""
-        strategy = make_strategy(config.training)
-        by_chief(strategy, lambda: self._write_logits(config, data_folder, run))
-        if registry.get("objective", config.objective.name).link == "softmax":
-            for name in self._asked:
-                self._report_confidence(run / name)
 
-    def _write_logits(self, config, data_folder, run):
-        manifest = Manifest.load(data_folder)
-        names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
-        self._refuse_other_logits(run, manifest, names)
-        save_origin(run / ORIGIN, self.teachers)
-        source = open_source(data_folder, "train", int(config.training.memory_gb * 2**30))
-        with StopAtOnce("finished examples are"):
-            for name, teachers in self._asked.items():
-                write_teacher_logits(run / name, teachers, config.data, manifest, source, names)
+        def write() -> None:
+            manifest = Manifest.load(data_folder)
+            names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
+            self._refuse_other_logits(run, manifest, names)
+            save_origin(run / ORIGIN, self.teachers)
+            source = open_source(data_folder, "train", int(config.training.memory_gb * 2**30))
+            with StopAtOnce("finished examples are"):
+                for name, teachers in self._teachers_by_file.items():
+                    write_teacher_logits(run / name, teachers, config.data, manifest, source, names)
 
-    def _refuse_other_logits(self, run, manifest, names):
+        by_chief(make_strategy(config.training), write)
+        assert config.objective is not None, "``check_config`` has asked for one"
+        if registry.get("objective", config.objective.name).link != "softmax":
+            return
+        # Nothing is learned at a temperature that leaves nearly nothing of the best label.
+        first = self.temperature[0]
+        for turn, name in enumerate(self._teachers_by_file):
+            who = f"teacher of turn {turn}" if self.turns else "teachers"
+            line = f"{who}: highest probability {confidence(run / name, 1.0):.2f} on average"
+            if first != 1:
+                line += f", {confidence(run / name, first):.2f} at temperature {first:g}"
+            OUTPUT.info(line)
+
+    def _refuse_other_logits(
+        self, run: "RunFolder", manifest: Manifest, names: Sequence[str]
+    ) -> None:
         """Refuses to continue a student whose teachers' logits are not there any more."""
-        for name, teachers in self._asked.items() if run.has_progress() else ():
+        for name, teachers in self._teachers_by_file.items() if run.has_progress() else ():
             if not is_written(run / name, computation_of(teachers, manifest, names)):
                 raise CheckpointError(
-                    f"{name} of the student's training expected, found none, or one of other "
-                    "teachers or data",
+                    f"{name} of the student's training is missing, or of other teachers or data",
                     where=run.path,
                     fix="restore the file and the teachers, or start over with --fresh",
                 )
-
-    def _report_confidence(self, path):
-        # Nothing is learned at a temperature that leaves nearly nothing of the best label.
-        first = self.temperature[0]
-        softened = f", {confidence(path, first):.2f} at temperature {first:g}" if first != 1 else ""
-        who = "teachers" if path.name == LOGITS else f"teacher of turn {path.name.split('-')[1]}"
-        OUTPUT.info(f"{who}: highest probability {confidence(path, 1.0):.2f} on average{softened}")
 
 
 class StudentJob(TrainingJob):
@@ -264,30 +273,9 @@ class StudentJob(TrainingJob):
         self._technique = technique
 
     def extra_techniques(self) -> list[Distillation]:
-        """The loss with the teachers."""
+        """Returns the loss with the teachers."""
         return [self._technique]
 
     def on_begin(self) -> None:
         """Asks the teachers."""
         self._recipe.compute_teacher_logits(self.config, self.data_folder, self.folder)
-
-
-def _turns(given, count):
-    """Shares of the steps as a tuple; empty if all teachers speak at once."""
-    fits = isinstance(given, list | tuple) and len(given) in (0, count)
-    if not fits or not all(type(share) in (int, float) and share > 0 for share in given):
-        raise ConfigError(
-            f"a list of {count} positive numbers expected, one for each teacher, found {given!r}",
-            where="recipe.turns",
-            fix=f"e.g. {[1] * count}, or leave it out",
-        )
-    return tuple(given)
-
-
-def _layers(given):
-    if not isinstance(given, list | tuple) or not all(type(layer) is int for layer in given):
-        raise ConfigError(
-            f"a list of the teacher's layers expected, found {given!r}",
-            where="recipe.start_layers",
-        )
-    return tuple(given)

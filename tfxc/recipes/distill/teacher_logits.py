@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings
     from tfxc.data.manifest import Manifest
     from tfxc.data.sources.base import Source
+    from tfxc.runs.loaded import LoadedRun
 
 
 def write_teacher_logits(
@@ -85,8 +86,7 @@ def write_teacher_logits(
                 following = {**options, "computation": None}
                 stack.enter_context(RowWriter([*sums, path][1], **following))
             before = np.load(sums[number - 1], mmap_mode="r") if number else None
-            pass_ = _Pass(load_run(teacher), teacher, data, names, place)
-            pass_.add(total, before, batch_size, len(teachers))
+            _add_logits(teacher, total, before, data, names, place, batch_size, len(teachers))
         if number:
             sums[number - 1].unlink()
 
@@ -97,7 +97,7 @@ def computation_of(
     names: Sequence[str],
     batch_size: int = 64,
 ) -> dict[str, Any]:
-    """What determines the bytes of the logits, a dict; arguments see ``write_teacher_logits``."""
+    """Says what determines the bytes of the logits; arguments see ``write_teacher_logits``."""
     texts = {"data": manifest.model_dump_json(), "labels": json_text(list(names))}
     return {
         **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
@@ -107,20 +107,20 @@ def computation_of(
 
 
 def is_written(path: str | Path, computation: Mapping[str, Any]) -> bool:
-    """Whether the file of logits is there and of this computation."""
+    """Tells whether the file of logits is there and of this computation."""
     try:
-        found = read_json(_origin(path))
+        recorded = read_json(_origin(path))
     except (FileNotFoundError, ValueError):
         return False
-    return found == computation and Path(path).exists()
+    return recorded == computation and Path(path).exists()
 
 
-def _origin(path):
+def _origin(path: str | Path) -> Path:
     return Path(f"{path}.json")
 
 
-def _sums(path, count, computation):
-    """Files of the sums over the first teachers; those of another computation are removed."""
+def _sums(path: Path, count: int, computation: Mapping[str, Any]) -> list[Path]:
+    """Names files of the sums over the first teachers; removes those of another computation."""
     text = json_text(computation, sort_keys=True)
     stem = f"{path.stem}-sum-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     for old in path.parent.glob(f"*{path.stem}-sum-*"):
@@ -129,62 +129,56 @@ def _sums(path, count, computation):
     return [path.with_name(f"{stem}-{number}.npy") for number in range(1, count)]
 
 
-def _labels_of(source, num_labels):
-    """Ids of the labels of each example that are among the first ``num_labels``."""
+def _labels_of(source: "Source", num_labels: int) -> Iterator[np.ndarray]:
+    """Yields the ids of each example's labels that are among the first ``num_labels``."""
     for batch in source.sequential(CHUNK_EXAMPLES):
         for row in batch["labels"]:
             yield row[(row >= 0) & (row < num_labels)]
 
 
-class _Pass:
-    """The way of one teacher through the training file.
+def _add_logits(
+    teacher: str | Path,
+    total: RowWriter,
+    before: np.ndarray | None,
+    data: "DataSettings",
+    names: Sequence[str],
+    place: np.ndarray,
+    batch_size: int,
+    count: int,
+) -> None:
+    """Writes a teacher's logits, divided by the number of teachers and added to ``before``.
 
     Args:
-        run: ``LoadedRun`` of the teacher.
-        folder: its path, for messages.
+        teacher: its run folder.
+        total: what is done in it is left out.
+        before: (examples, labels) sum over the teachers before it, or None.
         data, names: see ``write_teacher_logits``.
         place: int (examples,), row of each example of the training file.
+        batch_size: examples at a time, always the same ones together.
+        count: number of teachers.
     """
+    run = load_run(teacher)
+    columns = teacher_columns(run, teacher, names)
+    scores = tf.function(run.model.__call__, reduce_retracing=True, autograph=False)
+    rest = RemainingChunks(
+        open_split(data, "train"), lambda first, stop: total.done[place[first:stop]].all()
+    )
 
-    def __init__(self, run, folder, data, names, place):
-        self._run = run
-        self._folder = folder
-        self._data = data
-        self._place = place
-        self._columns = teacher_columns(run, folder, names)
+    def compute(features: Any, places: np.ndarray) -> np.ndarray:
+        logits = scores(tf.nest.map_structure(tf.constant, features)).numpy()
+        share = logits[:, columns].astype(np.float32) / count
+        return share if before is None else before[places] + share
 
-    def add(self, total, before, batch_size, count):
-        """Writes its logits, divided by the number of teachers and added to ``before``.
-
-        Args:
-            total: ``RowWriter``; what is done in it is left out.
-            before: (examples, labels) sum over the teachers before it, or None.
-            batch_size: examples at a time, always the same ones together.
-            count: number of teachers.
-        """
-        place = self._place
-        model = self._run.model
-        scores = tf.function(model.__call__, reduce_retracing=True, autograph=False)
-        rest = RemainingChunks(
-            open_split(self._data, "train"), lambda first, stop: total.done[place[first:stop]].all()
-        )
-
-        def compute(features, places):
-            found = scores(tf.nest.map_structure(tf.constant, features)).numpy()
-            found = found[:, self._columns].astype(np.float32) / count
-            return found if before is None else before[places] + found
-
-        title = f"predicting with {self._folder}"
-        start = int(total.done.sum())
-        with Progress(title, len(place), "examples", start=start) as progress:
-            for rows in self._run.rows(rest, CHUNK_EXAMPLES):
-                first = rest.firsts.popleft()
-                places = place[first : first + len(rows)]
-                total.write_missing(rows, places, batch_size, compute, progress)
+    start = int(total.done.sum())
+    with Progress(f"predicting with {teacher}", len(place), "examples", start=start) as progress:
+        for rows in run.rows(rest, CHUNK_EXAMPLES):
+            first = rest.firsts.popleft()
+            places = place[first : first + len(rows)]
+            total.write_missing(rows, places, batch_size, compute, progress)
 
 
-def teacher_columns(run: Any, folder: str | Path, names: Sequence[str]) -> np.ndarray:
-    """The teacher's column of each of the student's labels.
+def teacher_columns(run: "LoadedRun", folder: str | Path, names: Sequence[str]) -> np.ndarray:
+    """Returns the teacher's column of each of the student's labels.
 
     Args:
         run: ``LoadedRun`` of the teacher; its model is not loaded.
@@ -198,9 +192,10 @@ def teacher_columns(run: Any, folder: str | Path, names: Sequence[str]) -> np.nd
         ConfigError: the teacher lacks a label, or its head has no score per label.
     """
     run.require("head", folder)
+    assert run.config.head is not None, "``require`` has asked for it"
     if not registry.get("head", run.config.head.name).full_softmax:
         raise ConfigError(
-            f"a teacher with a score for each label expected, found head {run.config.head.name!r}",
+            f"head {run.config.head.name!r} has no score for each label, as a teacher's has to",
             where=folder,
             fix="use a teacher with head 'dense'",
         )
@@ -208,8 +203,8 @@ def teacher_columns(run: Any, folder: str | Path, names: Sequence[str]) -> np.nd
     missing = [name for name in names if name not in known]
     if missing:
         raise ConfigError(
-            f"a teacher with the student's {len(names):,} labels expected, found one without "
-            f"{len(missing):,} of them, such as {missing[0]!r}",
+            f"the teacher lacks {len(missing):,} of the student's {len(names):,} labels, such as "
+            f"{missing[0]!r}",
             where=folder,
             fix="train the teacher on the same labels",
         )
@@ -217,13 +212,13 @@ def teacher_columns(run: Any, folder: str | Path, names: Sequence[str]) -> np.nd
 
 
 def rows_of(path: str | Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Function of example indices -> rows of a ``.npy`` file, mapped when first asked, not read."""
+    """Returns a function of example indices -> rows of a ``.npy`` file, mapped when first asked."""
     mapped = functools.cache(lambda: np.load(path, mmap_mode="r"))
     return lambda index: np.asarray(mapped()[index], np.float32)
 
 
 def confidence(path: str | Path, temperature: float) -> float:
-    """Mean of the highest probability that teachers give, at a temperature; softmax over a row.
+    """Averages the highest probability that teachers give, at a temperature; softmax over a row.
 
     Args:
         path: what ``write_teacher_logits`` wrote; the first 10,000 examples count.

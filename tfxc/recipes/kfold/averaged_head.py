@@ -44,16 +44,16 @@ class Averaged(Head):
                 head.build((input_shape[0], input_shape[2]))
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Mean of the heads' scores."""
+        """Averages the heads' scores."""
         return self.all_scores(features)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """Function that returns the mean scores of a range of labels."""
+        """Returns a function that returns the mean scores of a range of labels."""
         tiles = [head.tile_scores(features[:, n]) for n, head in enumerate(self.heads)]
         return lambda begin, end: tf.add_n([tile(begin, end) for tile in tiles]) / len(tiles)
 
     def get_config(self) -> dict[str, Any]:
-        """The heads, serialised."""
+        """Serialises the heads."""
         parts = [keras.saving.serialize_keras_object(head) for head in self.heads]
         return {**super().get_config(), "heads": parts}
 

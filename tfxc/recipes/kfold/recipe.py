@@ -25,7 +25,7 @@ from tfxc.training.start.run_start import RunStart
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.manifest import Manifest
-    from tfxc.data.sources.base import Source
+    from tfxc.data.sources.base import ArraySource, Source
     from tfxc.inference.protocol import RunModel
     from tfxc.runs.loaded import LoadedRun
 
@@ -72,7 +72,7 @@ class KFold(RecipeOfRuns):
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """As of ``Recipe``; also refuses a dev share, whose examples would be in no fold.
+        """Checks as ``Recipe`` does; also refuses a dev share, whose examples would be in no fold.
 
         Raises:
             ConfigError: see above.
@@ -81,33 +81,33 @@ class KFold(RecipeOfRuns):
         for key in ("exclude", "ranks"):
             if getattr(config.evaluation, key):
                 raise ConfigError(
-                    "a split of the data expected for it, found the folds of recipe 'kfold'",
+                    "it needs a split of the data, and recipe 'kfold' measures on its folds",
                     where=f"evaluation.{key}",
                     fix="remove it",
                 )
         if config.data.dev_share is not None:
             raise ConfigError(
-                "no dev share expected by recipe 'kfold', whose folds take the place of the dev "
-                f"split, found {config.data.dev_share:g}: no model would learn from that share",
+                f"no model would learn from the share {config.data.dev_share:g}: the folds of "
+                "recipe 'kfold' take the place of the dev split",
                 where="data.dev_share",
                 fix="remove it (--set data.dev_share=null)",
             )
 
     def num_models(self, config: "Config") -> int:
-        """K."""
+        """Returns K."""
         return self.folds
 
-    def one_model(self, config: Any, repetition: int | None) -> "tuple[Config, int | None]":
-        """One fold's model, by default the first.
+    def one_model(self, config: "Config", repetition: int | None) -> "tuple[Config, int | None]":
+        """Returns one fold's model, by default the first.
 
         Raises:
             ConfigError: there is no such fold, or the scores of the head cannot be averaged.
         """
-        head = registry.get("head", config.head.name)
-        if not head.full_softmax:
+        assert config.head is not None, "``check_config`` has asked for one"
+        if not registry.get("head", config.head.name).full_softmax:
             raise ConfigError(
-                "a head with a score for each label expected by recipe 'kfold', found "
-                f"{config.head.name!r}",
+                "recipe 'kfold' needs a head with a score for each label, and "
+                f"{config.head.name!r} has none",
                 where="recipe.name",
                 fix="use such a head, e.g. 'dense'",
             )
@@ -123,11 +123,21 @@ class KFold(RecipeOfRuns):
         """
         if context.repetition is not None:
             return self._train_fold(context, context.repetition, **context.start_options)
-        summaries = self._train_all(context)
+        if self.parallel > 1 or workers() is not None:
+            train_in_processes(context, self, self.folds, self.parallel)
+            folders = self.trained(context.folder, range(self.folds))
+            summaries = [folder.summary() or {} for folder in folders]
+        else:
+            summaries = []
+            for number in range(self.folds):
+                OUTPUT.info(f"fold {number} of 0 .. {self.folds - 1}")
+                # The first fold's start removes an earlier run with all its folds.
+                anew = context.fresh and number == 0
+                summaries.append(self._train_fold(context, number, fresh_parent=anew))
         names = summaries[0].get("dev", {})
-        values = {name: [one["dev"][name] for one in summaries] for name in names}
+        values = {name: [fold["dev"][name] for fold in summaries] for name in names}
         summary = {
-            "steps": sum(one["steps"] for one in summaries),
+            "steps": sum(fold["steps"] for fold in summaries),
             "dev": {name: float(np.mean(v)) for name, v in values.items()},
             "dev_deviation": {name: float(np.std(v, ddof=1)) for name, v in values.items()},
             "folds": summaries,
@@ -135,28 +145,14 @@ class KFold(RecipeOfRuns):
         context.folder.write_summary(summary)
         return summary
 
-    def _train_all(self, context):
-        """Summaries of all folds."""
-        if self.parallel > 1 or workers() is not None:
-            train_in_processes(context, self, self.folds, self.parallel)
-            folders = self.trained(context.folder, range(self.folds))
-            return [folder.summary() for folder in folders]
-        summaries = []
-        for number in range(self.folds):
-            OUTPUT.info(f"fold {number} of 0 .. {self.folds - 1}")
-            # The first fold's start removes an earlier run with all its folds.
-            anew = context.fresh and number == 0
-            summaries.append(self._train_fold(context, number, fresh_parent=anew))
-        return summaries
-
-    def _train_fold(self, context, number, **fresh):
+    def _train_fold(self, context: Context, number: int, **options: Any) -> dict[str, Any]:
+        """Trains a fold unless it is finished; ``options`` are arguments of ``TrainingJob.run``."""
         fold = Fold(number, self.folds, context.config.seed)
         path = self.path_of(context.run, number)
-        start = self.run_start()
-        return FoldJob(context, path, fold, start).run(**fresh)
+        return FoldJob(context, path, fold, self.run_start()).run(**options)
 
     def assemble(self, loaded: "LoadedRun") -> XCModel:
-        """One model that averages all folds.
+        """Returns one model that averages all folds.
 
         Raises:
             CheckpointError: a fold has no weights yet; it is named.
@@ -165,15 +161,16 @@ class KFold(RecipeOfRuns):
         models = []
         sizes = loaded.dimensions
         for number, folder in enumerate(folders):
-            there = Fold(number, self.folds).num_outside(sizes["num_examples"])
+            outside = Fold(number, self.folds).num_outside(sizes["num_examples"])
             with without_starts():
-                models.append(build_model(loaded.config, **{**sizes, "num_examples": there}))
+                models.append(build_model(loaded.config, **{**sizes, "num_examples": outside}))
             folder.load_weights(models[-1])
         encoder = Repeated([model.encoder for model in models])
-        return XCModel(encoder, Averaged([m.head for m in models]), models[0].objective)
+        head = Averaged([model.head for model in models])
+        return XCModel(encoder, head, models[0].objective)
 
     def assemble_streamed(self, loaded: "LoadedRun") -> "RunModel":
-        """One fold in memory at a time, see ``StreamedFolds``.
+        """Returns a model with one fold in memory at a time, see ``StreamedFolds``.
 
         Raises:
             CheckpointError: a fold has no weights yet; it is named.
@@ -202,15 +199,15 @@ class FoldJob(TrainingJob):
         self._fold = fold
 
     @functools.cached_property
-    def _sources(self):
+    def _sources(self) -> "tuple[ArraySource, ArraySource]":
         return self._fold.sources(super().open_source("train"))
 
     def splits(self, manifest: "Manifest") -> set[str]:
-        """Those of the data, and dev."""
+        """Returns those of the data, and dev."""
         return {*manifest.splits, "dev"}
 
     def open_source(self, split: str) -> "Source":
-        """The examples outside the fold for train, those inside for dev."""
+        """Returns the examples outside the fold for train, those inside for dev."""
         if split not in ("train", "dev"):
             return super().open_source(split)
         return self._sources[split == "dev"]

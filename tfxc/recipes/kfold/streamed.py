@@ -36,22 +36,23 @@ class StreamedFolds(StreamedModel):
         self._build(self._num_examples(0))
         num_labels = self.network.num_labels
         # Scores are float32 whatever the precision of the network.
-        given = Precomputed(num_labels, dtype="float32")
+        scores = Precomputed(num_labels, dtype="float32")
         heads = [GivenScores(num_labels) for _ in self._folders]
-        whole = XCModel(given, Averaged(heads), self.network.objective)
+        whole = XCModel(scores, Averaged(heads), self.network.objective)
         super().__init__(whole, len(self._folders), "fold")
 
-    def _num_examples(self, number):
+    def _num_examples(self, number: int) -> int:
+        """Counts the examples that a fold's model has learned from."""
         return Fold(number, len(self._folders)).num_outside(self._sizes["num_examples"])
 
-    def _build(self, num_examples):
+    def _build(self, num_examples: int) -> None:
         self._built_for = num_examples
         with without_starts():
             sizes = {**self._sizes, "num_examples": num_examples}
             self.network = build_model(self._config, **sizes)
         self._all_scores = BatchFunction(self._scores)
 
-    def _scores(self, features):
+    def _scores(self, features: Any) -> tf.Tensor:
         return self.network.head.all_scores(self.network.encoder(features, training=False))
 
     def load(self, number: int) -> None:
@@ -66,17 +67,17 @@ class StreamedFolds(StreamedModel):
         self._folders[number].load_weights(self.network, check=False)
 
     def scores_of(self, features: Any) -> np.ndarray:
-        """Float32 (batch, num_labels)."""
+        """Returns float32 (batch, num_labels)."""
         return self._all_scores(features)
 
     def joined(self, scores: list[np.ndarray]) -> np.ndarray:
-        """Float32 (batch, folds, num_labels)."""
+        """Returns float32 (batch, folds, num_labels)."""
         return np.stack(scores, axis=1)
 
     def find_in_scores(
         self, scores: np.ndarray, k: int, probabilities: bool, method: str | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """By the search of the averaged heads."""
+        """Searches as the averaged heads do."""
         return self._whole.find_top_k(scores, k, probabilities, method)
 
 
@@ -90,5 +91,5 @@ class GivenScores(Head):
         self.num_labels = num_labels
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """The features of a range of labels."""
+        """Returns the features of a range of labels."""
         return lambda begin, end: features[:, begin:end]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tfxc.model import XCModel
 
 
-_MIN = 1e-30
+_LEAST_NORM = 1e-30
 
 
 class Importance:
@@ -45,17 +45,18 @@ class Importance:
         Returns:
             List of pairs of float64 arrays, those of parts that are gone -1.
         """
-        there = [mask for pair in masks for mask in pair]
-        gates = [tf.constant(mask, tf.float32) for mask in there]
-        total = [np.zeros(len(mask)) for mask in there]
+        flat = [mask for pair in masks for mask in pair]
+        gates = [tf.constant(mask, tf.float32) for mask in flat]
+        total = [np.zeros(len(mask)) for mask in flat]
         for batch in self.batches:
             batch = tf.nest.map_structure(tf.constant, batch)
-            for sums, found in zip(total, self._traced(batch, gates), strict=True):
-                sums += found.numpy()
-        total = [np.where(mask, sums, -1.0) for sums, mask in zip(total, there, strict=True)]
+            for sums, gradients in zip(total, self._traced(batch, gates), strict=True):
+                sums += gradients.numpy()
+        total = [np.where(mask, sums, -1.0) for sums, mask in zip(total, flat, strict=True)]
         return list(zip(total[::2], total[1::2], strict=True))
 
-    def _of_batch(self, batch, masks):
+    def _of_batch(self, batch: Mapping[str, Any], masks: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """Sums the gates' absolute gradients over a batch's examples."""
         count = tf.shape(batch["labels"])[0]
         gates = [tf.tile(mask[None], [count, 1]) for mask in masks]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -66,7 +67,7 @@ class Importance:
 
 
 def most_important(importance: np.ndarray, count: int) -> np.ndarray:
-    """The ``count`` most important parts of one layer as a mask; of equal ones the first.
+    """Marks the ``count`` most important parts of one layer in a mask; of equal ones the first.
 
     Example:
         >>> most_important(np.array([1.0, 3.0, 2.0]), 2).tolist()
@@ -78,7 +79,7 @@ def most_important(importance: np.ndarray, count: int) -> np.ndarray:
 
 
 def most_important_overall(importance: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """The ``count`` most important parts of all layers as masks, at least one of each layer.
+    """Marks the ``count`` most important parts of all layers in masks, one of each layer at least.
 
     The importance is divided by its Euclidean norm within the layer first, as the layers' are not
     of one size.
@@ -95,7 +96,7 @@ def most_important_overall(importance: Sequence[np.ndarray], count: int) -> list
     scaled = []
     for values in importance:
         positive = np.maximum(values, 0)
-        values = np.where(values < 0, -1.0, positive / max(np.linalg.norm(positive), _MIN))
+        values = np.where(values < 0, -1.0, positive / max(np.linalg.norm(positive), _LEAST_NORM))
         values[np.argmax(values)] = np.inf  # one stays, whatever it is worth
         scaled.append(values)
     whole = most_important(np.concatenate(scaled), count)
@@ -109,7 +110,7 @@ def shrink(
     targets: tuple[int, int],
     uneven: bool,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The masks after one step of pruning.
+    """Returns the masks after one step of pruning.
 
     Args:
         masks: pairs of bool arrays, see ``Importance``.

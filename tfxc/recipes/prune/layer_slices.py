@@ -10,10 +10,15 @@ if TYPE_CHECKING:
 
 
 # Names of weights, and which of their axes the parts lie along.
-_OF_HEADS = {"attention_out_kernel": 0, "distance_kernel": 1, "content_bias": 0, "distance_bias": 0}
-_OF_UNITS = {"feed_forward_in_kernel": 1, "feed_forward_in_bias": 0, "feed_forward_out_kernel": 0}
+_HEAD_AXES = {
+    "attention_out_kernel": 0,
+    "distance_kernel": 1,
+    "content_bias": 0,
+    "distance_bias": 0,
+}
+_UNIT_AXES = {"feed_forward_in_kernel": 1, "feed_forward_in_bias": 0, "feed_forward_out_kernel": 0}
 # Queries, keys and values are side by side.
-_OF_HEADS_THRICE = {"attention_in_kernel": 1, "attention_in_bias": 0}
+_JOINED_HEAD_AXES = {"attention_in_kernel": 1, "attention_in_bias": 0}
 
 
 def layer_sizes(encoder: "LayeredEncoder") -> list[tuple[int, int]]:
@@ -34,7 +39,7 @@ def layer_sizes(encoder: "LayeredEncoder") -> list[tuple[int, int]]:
 def sliced(
     name: str, values: np.ndarray, heads: np.ndarray, units: np.ndarray, head_width: int
 ) -> np.ndarray:
-    """What is left of a layer's weight.
+    """Returns what is left of a layer's weight.
 
     Args:
         name: the weight's name without the layer's number.
@@ -48,19 +53,19 @@ def sliced(
         [2, 3]
     """
     columns = (np.asarray(heads)[:, None] * head_width + np.arange(head_width)).ravel()
-    if name in _OF_HEADS:
-        return np.take(values, columns, axis=_OF_HEADS[name])
-    if name in _OF_HEADS_THRICE:
-        parts = np.split(values, 3, axis=_OF_HEADS_THRICE[name])
-        parts = [np.take(part, columns, axis=_OF_HEADS_THRICE[name]) for part in parts]
-        return np.concatenate(parts, axis=_OF_HEADS_THRICE[name])
-    return np.take(values, units, axis=_OF_UNITS[name]) if name in _OF_UNITS else values
+    if name in _HEAD_AXES:
+        return np.take(values, columns, axis=_HEAD_AXES[name])
+    if name in _JOINED_HEAD_AXES:
+        axis = _JOINED_HEAD_AXES[name]
+        parts = [np.take(part, columns, axis=axis) for part in np.split(values, 3, axis=axis)]
+        return np.concatenate(parts, axis=axis)
+    return np.take(values, units, axis=_UNIT_AXES[name]) if name in _UNIT_AXES else values
 
 
 def smaller_architecture(
     encoder: "LayeredEncoder", kept: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> dict[str, Any]:
-    """The argument ``architecture`` of the encoder without the parts that go.
+    """Returns the argument ``architecture`` of the encoder without the parts that go.
 
     Args:
         encoder: a built encoder with ``gates``.

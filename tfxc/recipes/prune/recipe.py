@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from tfxc.recipes.prune.smaller_model import (
     vocabulary_rows,
 )
 from tfxc.runs.folder import RunFolder
-from tfxc.runs.loaded import load_run
+from tfxc.runs.loaded import LoadedRun, load_run
 from tfxc.training.evaluation import Evaluation, labels_of, slice_batches
 from tfxc.training.job import TrainingJob
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 # What the two configs have to agree in, as the weights go from one model to the other.
-_SAME = ("seed", "encoder", "head")
+_SHARED_KEYS = ("seed", "encoder", "head")
 _START = "start"  # folder of the pruned weights that the training begins with
 
 
@@ -86,7 +87,7 @@ class Prune(Recipe):
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """As ``Recipe.check_config``; several workers are refused.
+        """Checks as ``Recipe`` does; also refuses several workers.
 
         Raises:
             ConfigError: the key is named.
@@ -94,13 +95,13 @@ class Prune(Recipe):
         super().check_config(config)
         if config.training.strategy == "multi_worker":
             raise ConfigError(
-                "a strategy of one process expected for pruning, found 'multi_worker'",
+                "pruning runs in one process, and 'multi_worker' has several",
                 where="training.strategy",
                 fix="use 'mirrored' or 'none'",
             )
 
     def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
-        """What is pruned; the sizes of what is then trained are those of the source."""
+        """Says what is pruned; the sizes of what is then trained are those of the source."""
         after = f", then trains {config.training.epochs:g} epochs" if self.finetune else ""
         return [f"prunes the run {self.source}{after}"], None
 
@@ -129,35 +130,35 @@ class Prune(Recipe):
         target = Path(context.run)
         if not os.path.lexists(path / "summary.json"):
             raise ConfigError(
-                f"a finished run expected, found none in {path}",
+                f"there is no finished run in {path}",
                 where="recipe.source",
                 fix="train it first",
             )
         if os.path.realpath(path) == os.path.realpath(target):
             raise ConfigError(
-                f"another folder than the source expected, found {path}",
+                f"{path} is the folder of the source itself",
                 where="run",
                 fix="name a new folder",
             )
         source = load_run(path, self.trust)
-        for name in _SAME:
-            own = getattr(source.config, name)
-            other = getattr(context.config, name)
-            if own != other:
+        for name in _SHARED_KEYS:
+            source_value = getattr(source.config, name)
+            value = getattr(context.config, name)
+            if value != source_value:
                 raise ConfigError(
-                    f"the source's {own!r} expected, found {other!r}",
+                    f"{value!r} differs from the source's {source_value!r}",
                     where=name,
                     fix=f"copy {name} from {path / 'config.json'}",
                 )
         names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
         if names != source.vocabulary.names:
             raise ConfigError(
-                f"the source's {len(source.vocabulary):,} labels expected, found others",
+                f"the labels are others than the {len(source.vocabulary):,} of the source",
                 where="data",
                 fix="prune with the data the run was trained on",
             )
 
-    def _prune(self, context, source):
+    def _prune(self, context: Context, source: LoadedRun) -> None:
         """Writes the pruned run, finished unless it is to be trained."""
         config = context.config
         data_folder = context.data_folder
@@ -171,9 +172,10 @@ class Prune(Recipe):
         sizes = (self.num_heads, self.feed_forward_dim)
         if rows is None and sizes == (None, None):
             raise ConfigError(
-                "num_heads, feed_forward_dim, or a data.text_features.min_count that drops tokens "
-                "expected, found none of them",
+                "nothing is to be pruned: neither heads, inner units nor tokens",
                 where="recipe",
+                fix="set num_heads, feed_forward_dim, or a data.text_features.min_count that drops "
+                "tokens",
             )
         model = source.model
         kept = None
@@ -182,7 +184,11 @@ class Prune(Recipe):
         memory = int(config.training.memory_gb * 2**30)
         train = open_source(data_folder, "train", memory)
         if sizes != (None, None):
-            batches = self._batches(train, config, rows)
+            batch_size = config.training.batch_size // config.training.accumulate
+            batches = slice_batches(train, self.examples, batch_size)
+            if rows is not None:
+                for batch in batches:
+                    batch["features"] = rows[batch["features"]].astype("int32")
             kept = choose_kept(model, batches, *sizes, self.iters, self.uneven_heads)
         dimensions = manifest.dimensions
         shape = source.folder.architecture()
@@ -195,39 +201,26 @@ class Prune(Recipe):
             RunFolder(run / _START).save_weights(smaller)
         else:
             run.save_weights(smaller)
-            run.write_summary(_summary(smaller, config, data_folder, manifest, train, memory))
+            dev = open_source(data_folder, "dev", memory) if "dev" in manifest.splits else None
+            labels = labels_of(data_folder, smaller.num_labels)
+            results = Evaluation(smaller, config, labels, train, dev).of_dev()
+            scores = [
+                f"{key} {100 * value:.2f}" for key, value in results.items() if key[:2] == "P@"
+            ]
+            OUTPUT.info(f"pruned; dev {'  '.join(scores)}" if scores else "pruned")
+            run.write_summary({"steps": 0, "epochs": 0.0, "seconds": 0.0, "dev": results})
 
-    def _batches(self, train, config, rows):
-        """Batches of training examples, their tokens by the source's ids."""
-        batch_size = config.training.batch_size // config.training.accumulate
-        batches = slice_batches(train, self.examples, batch_size)
-        for batch in batches if rows is not None else ():
-            batch["features"] = rows[batch["features"]].astype("int32")
-        return batches
 
-
-def _refuse_other_texts(settings, source):
+def _refuse_other_texts(settings: Mapping[str, Any] | None, source: LoadedRun) -> None:
     """Refuses texts that are read in another way than the source's, except the vocabulary."""
-    free = ("min_count", "folder")  # the checksum shows whether a folder is the same
-    own, found = (
-        {key: value for key, value in (given or {}).items() if key not in free}
-        for given in (source.manifest.get("text_features"), settings)
-    )
-    changed = [key for key in {**own, **found} if own.get(key) != found.get(key)]
-    if changed:
-        raise ConfigError(
-            f"the source's {changed[0]} {own.get(changed[0])!r} expected, found "
-            f"{found.get(changed[0])!r}",
-            where=f"data.text_features.{changed[0]}",
-            fix="change nothing but min_count",
-        )
-
-
-def _summary(model, config, data_folder, manifest, train, memory):
-    """What ``Trainer.fit`` would report of a training run without steps."""
-    dev = open_source(data_folder, "dev", memory) if "dev" in manifest.splits else None
-    labels = labels_of(data_folder, model.num_labels)
-    results = Evaluation(model, config, labels, train, dev).of_dev()
-    shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
-    OUTPUT.info(f"pruned; dev {'  '.join(shown)}" if shown else "pruned")
-    return {"steps": 0, "epochs": 0.0, "seconds": 0.0, "dev": results}
+    before = source.manifest.get("text_features") or {}
+    after = settings or {}
+    for key in {**before, **after}:
+        if key in ("min_count", "folder"):  # the checksum shows whether a folder is the same
+            continue
+        if before.get(key) != after.get(key):
+            raise ConfigError(
+                f"{after.get(key)!r} differs from the source's {before.get(key)!r}",
+                where=f"data.text_features.{key}",
+                fix="change nothing but min_count",
+            )

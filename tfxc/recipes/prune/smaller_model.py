@@ -27,19 +27,19 @@ def check_model(model: "XCModel", where: str) -> None:
     """
     if isinstance(model.encoder, Repeated):
         raise ConfigError(
-            "a run with one network expected, found several",
+            "the run has several networks, and one can be pruned",
             where=where,
             fix="train one, with recipe 'fit' and a shared trunk",
         )
     if model.head.reads_label_texts:
         raise ConfigError(
-            "a head that does not read texts of labels expected, found 'label_text'",
+            "head 'label_text' reads texts of labels, and cannot be pruned",
             where=where,
             fix="train a smaller encoder instead, e.g. by recipe 'distill' with another head",
         )
     if model.head.sharded_tables:
         raise ConfigError(
-            "an unsharded head expected, found one sharded over replicas",
+            "the head is sharded over replicas",
             where=where,
             fix="train without head.sharded and head.update",
         )
@@ -67,9 +67,10 @@ def check_targets(
         return
     if encoder.gates is None:
         raise ConfigError(
-            f"an encoder 'pretrained' or 'transformer' expected, found a {type(encoder).__name__}",
+            f"the encoder, a {type(encoder).__name__}, has no heads and inner units, as "
+            "'pretrained' and 'transformer' have",
             where=where,
-            fix="leave num_heads and feed_forward_dim out; the vocabulary of others can be pruned",
+            fix="leave num_heads and feed_forward_dim out; its vocabulary can be pruned",
         )
     heads, units = zip(*layer_sizes(encoder), strict=True)
     most_heads = sum(heads) // len(heads) if uneven else min(heads)
@@ -79,9 +80,9 @@ def check_targets(
     ):
         if target is not None and target > most:
             raise ConfigError(
-                f"1 to {most:,} (what each layer of the source has) expected, found {target:,}",
+                f"{target:,} is more than each layer of the source has, {most:,}",
                 where=f"recipe.{name}",
-                fix="choose a smaller number",
+                fix=f"give 1 to {most:,}",
             )
 
 
@@ -94,7 +95,7 @@ def choose_kept(
     uneven: bool,
     log: Callable[[str], Any] = print,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The heads and inner units that stay, chosen in ``iters`` steps.
+    """Chooses the heads and inner units that stay, in ``iters`` steps.
 
     Each step measures the importance again, without what is gone, and takes the same share of what
     is to go.
@@ -105,7 +106,7 @@ def choose_kept(
         num_heads, feed_forward_dim: of a layer at the end; None leaves them as they are.
         iters: number of steps.
         uneven: whether the layers may end with different numbers of heads.
-        say: called with a line of text after each step.
+        log: called with a line of text after each step.
 
     Returns:
         For each layer with weights of its own a pair of ascending arrays, heads and units.
@@ -113,20 +114,20 @@ def choose_kept(
     sizes = layer_sizes(model.encoder)
     masks: list[tuple[np.ndarray, np.ndarray]]
     masks = [(np.ones(heads, bool), np.ones(units, bool)) for heads, units in sizes]
-    heads = [pair[0] for pair in sizes]
-    keeps_heads = num_heads is None
+    all_heads = sum(heads for heads, _ in sizes)
     importance = Importance(model, batches)
     for step in range(1, iters + 1):
         targets = (num_heads or 0, feed_forward_dim or sizes[0][1])
-        found = shrink(masks, importance(masks), 1 - step / iters, targets, uneven)
-        masks = [(old[0] if keeps_heads else new[0], new[1])
-                 for old, new in zip(masks, found, strict=True)]  # fmt: skip
-        left = [int(mask.sum()) for mask, _ in masks]
+        smaller = shrink(masks, importance(masks), 1 - step / iters, targets, uneven)
+        if num_heads is None:  # all heads stay
+            smaller = [(old[0], new[1]) for old, new in zip(masks, smaller, strict=True)]
+        masks = smaller
+        heads_left = sum(int(heads.sum()) for heads, _ in masks)
         log(
-            f"pruning, step {step} of {iters}: {sum(left):,} of {sum(heads):,} heads, "
+            f"pruning, step {step} of {iters}: {heads_left:,} of {all_heads:,} heads, "
             f"{int(masks[0][1].sum()):,} of {sizes[0][1]:,} inner units per layer"
         )
-    return [(np.flatnonzero(there), np.flatnonzero(units)) for there, units in masks]
+    return [(np.flatnonzero(heads), np.flatnonzero(units)) for heads, units in masks]
 
 
 def smaller_model(
@@ -136,7 +137,7 @@ def smaller_model(
     kept: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
     rows: np.ndarray | None = None,
 ) -> "XCModel":
-    """A new model with what is left of another's weights.
+    """Makes a new model with what is left of another's weights.
 
     Args:
         model: the trained one.
@@ -164,8 +165,8 @@ def smaller_model(
             left = values[id(before)] if id(before) in values else before.numpy()
             if tuple(left.shape) != tuple(after.shape):
                 raise ConfigError(
-                    f"a weight {after.path} of shape {tuple(after.shape)} expected, found "
-                    f"{tuple(left.shape)}",
+                    f"the weight {after.path} has the shape {tuple(left.shape)} in the source and "
+                    f"{tuple(after.shape)} in the smaller model",
                     where="recipe.source",
                     fix="prune with the data the run was trained on",
                 )
@@ -176,7 +177,7 @@ def smaller_model(
 def vocabulary_rows(
     old: "TextFeatures | None", new: "TextFeatures | None", where: str
 ) -> np.ndarray | None:
-    """For each token of a smaller vocabulary its id in the larger one.
+    """Returns for each token of a smaller vocabulary its id in the larger one.
 
     Args:
         old, new: fitted token features, or None.
@@ -199,8 +200,7 @@ def vocabulary_rows(
     missing = [token for token in after if token not in number]
     if missing:
         raise ConfigError(
-            f"tokens of the source's vocabulary expected, found {len(missing):,} others, such as "
-            f"{missing[0]!r}",
+            f"{len(missing):,} tokens are not in the source's vocabulary, such as {missing[0]!r}",
             where=where,
             fix="use the source's data, with a min_count at least as large",
         )

@@ -1,6 +1,6 @@
 """Trains the R repetitions of a hashed head as R separate models."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfxc.core import registry
 from tfxc.core.declared import Count
@@ -57,31 +57,32 @@ class Repetitions(RecipeOfRuns):
         self.trust = trust
 
     def starts(self, context: Context) -> list[RunStart]:
-        """That of each repetition, or of all together."""
+        """Returns that of each repetition, or of all together."""
         if self.together:
             return super().starts(context)
-        given = context.repetition
-        count = repetition_count(context.config)
-        numbers = range(count) if given is None else [given]
-        found = [self.run_start(number) for number in numbers]
-        return [start for start in found if start is not None]
+        if context.repetition is None:
+            numbers = list(range(repetition_count(context.config)))
+        else:
+            numbers = [context.repetition]
+        starts = [self.run_start(number) for number in numbers]
+        return [start for start in starts if start is not None]
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """As ``Recipe.check_config``; the head has to have repetitions."""
+        """Checks as ``Recipe`` does; also refuses a head without repetitions."""
         super().check_config(config)
         repetition_count(config)
 
     def num_models(self, config: "Config") -> int:
-        """As many as repetitions, or one of all together."""
+        """Counts the repetitions; one if all are trained together."""
         return 1 if self.together else repetition_count(config)
 
     def models_at_once(self, config: "Config") -> int:
-        """All repetitions, and the one that is read, see ``assemble``."""
+        """Counts all repetitions, and the one that is read, see ``assemble``."""
         return self.num_models(config) + (0 if self.together else 1)
 
     def one_model(self, config: "Config", repetition: int | None) -> "tuple[Config, int | None]":
-        """The whole model if all are trained together, else one repetition, by default the first.
+        """Returns the whole model if all are trained together, else one repetition (the first).
 
         Raises:
             ConfigError: there is no such repetition, or it is not trained alone.
@@ -89,8 +90,7 @@ class Repetitions(RecipeOfRuns):
         count = repetition_count(config)
         if self.together and repetition is not None:
             raise ConfigError(
-                "recipe.together=false expected, found true, which trains all repetitions in one "
-                "process",
+                "recipe.together is true, which trains all repetitions in one process",
                 where="--repetition",
                 fix="leave it out, or add --set recipe.together=false",
             )
@@ -110,11 +110,8 @@ class Repetitions(RecipeOfRuns):
             count = repetition_count(config)
             train_in_processes(context, self, count, self.parallel)
             return dict.fromkeys(range(count), "finished")
-        return self._run_one(context)
-
-    def _run_one(self, context):
         job = TrainingJob(
-            context.config,
+            config,
             context.data_folder,
             self.path_of(context.run, context.repetition),
             repetition=context.repetition,
@@ -124,7 +121,7 @@ class Repetitions(RecipeOfRuns):
         return job.run(**context.start_options)
 
     def assemble(self, loaded: "LoadedRun") -> "XCModel":
-        """One model with all repetitions side by side; those that do not count are zeros.
+        """Returns one model with all repetitions side by side; those that do not count are zeros.
 
         Raises:
             CheckpointError: a repetition has no weights yet; it is named.
@@ -135,17 +132,17 @@ class Repetitions(RecipeOfRuns):
             loaded.folder.load_weights(model)
             return model
         with without_starts():
-            one = build_model(loaded.config, **loaded.dimensions, repetition=0)
+            repetition = build_model(loaded.config, **loaded.dimensions, repetition=0)
         count = repetition_count(loaded.config)
         numbers = range(count) if loaded.counted is None else loaded.counted
         folders = self.trained(loaded.folder, numbers)
         for number, folder in zip(numbers, folders, strict=True):
-            folder.load_weights(one)
-            place_repetition(model, one, number)
+            folder.load_weights(repetition)
+            place_repetition(model, repetition, number)
         return model
 
     def assemble_streamed(self, loaded: "LoadedRun") -> "RunModel":
-        """One repetition in memory at a time, see ``StreamedRepetitions``.
+        """Returns a model with one repetition in memory at a time, see ``StreamedRepetitions``.
 
         Raises:
             CheckpointError: a repetition has no weights yet; it is named.
@@ -157,25 +154,27 @@ class Repetitions(RecipeOfRuns):
         return StreamedRepetitions(loaded, numbers, self.checked(loaded.folder, numbers))
 
 
-def place_repetition(model: "XCModel", one: "XCModel", number: int) -> None:
-    """Copies the weights of the one-repetition model ``one`` into slot ``number`` of ``model``."""
+def place_repetition(model: "XCModel", repetition: "XCModel", number: int) -> None:
+    """Copies the weights of a model of one repetition into slot ``number`` of ``model``."""
     encoder = model.encoder.encoders[number]
-    for target, source in zip(encoder.weights, one.encoder.weights, strict=True):
+    for target, source in zip(encoder.weights, repetition.encoder.weights, strict=True):
         assign_in_pieces(target, shared_value(source.value))
-    for target, source in zip(model.head.weights, one.head.weights, strict=True):
+    for target, source in zip(model.head.weights, repetition.head.weights, strict=True):
         assign_rows(target.value, number, shared_value(source.value)[:1])
 
 
-def repetition_count(config: Any) -> int:
-    """Repetitions of a config's head.
+def repetition_count(config: "Config") -> int:
+    """Counts the repetitions of a config's head.
 
     Raises:
         ConfigError: the head has none.
     """
+    assert config.head is not None, "``check_config`` has asked for one"
     known = registry.arguments(registry.get("head", config.head.name))
     if "num_repetitions" not in known:
         raise ConfigError(
-            f"a head with repetitions expected by recipe 'repetitions', found {config.head.name!r}",
+            "recipe 'repetitions' needs a head with repetitions, and "
+            f"{config.head.name!r} has none",
             where="recipe.name",
             fix="use head 'mach', or recipe 'fit'",
         )

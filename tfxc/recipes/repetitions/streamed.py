@@ -37,27 +37,27 @@ class StreamedRepetitions(StreamedModel):
         super().__init__(whole, len(self._folders), "repetition")
 
     def load(self, number: int) -> None:
-        """Also makes the encoder hash as that repetition's."""
+        """Loads its weights, and makes the encoder hash as that repetition's."""
         self._folders[number].load_weights(self.network, check=False)
         self.network.encoder.hash_with(self._hashes[number])
 
     def scores_of(self, features: Any) -> np.ndarray:
-        """Float32 (batch, B), scores of the buckets."""
+        """Returns float32 (batch, B), scores of the buckets."""
         return self.network.search_scores(features)[:, 0]
 
     def joined(self, scores: list[np.ndarray]) -> np.ndarray:
-        """Float32 (batch, repetitions that count, B)."""
+        """Returns float32 (batch, repetitions that count, B)."""
         return np.stack(scores, axis=1)
 
     def find_in_scores(
         self, scores: np.ndarray, k: int, probabilities: bool, method: str | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """By the native search of the head."""
+        """Searches as the head does natively."""
         return self.head.search_top_k(scores, k, method or self.search_methods[0])
 
 
 def separate(config: "Config") -> "Config":
-    """A config whose repetitions have an encoder each."""
+    """Returns a config whose repetitions have an encoder each."""
     assert config.head is not None, "``check_config`` has asked for one"
     head = type(config.head).model_validate({**config.head.section(), "trunk": "separate"})
     return config.model_copy(update={"head": head})

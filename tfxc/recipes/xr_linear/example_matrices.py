@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse
 
+from tfxc.core.declared import check
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.source_files import expand
 from tfxc.ops.csr import load_sparse, sparse_shape
@@ -26,7 +27,7 @@ class ExampleMatrices:
     """The section ``ranker`` of recipe ``xr_linear``: settings, and files of matrices.
 
     Args:
-        given: what ``ranker_settings`` accepts, and of ``MATRIX_FILES``: ``relevance_file``, how
+        section: what ``ranker_settings`` accepts, and of ``MATRIX_FILES``: ``relevance_file``, how
             much each label of an example counts (examples, labels); ``negative_labels_file``, a
             matrix of the same shape whose places say which labels an example is also compared with;
             ``negative_clusters_file``, the same of the clusters right above the labels. Sparse
@@ -41,30 +42,21 @@ class ExampleMatrices:
         'tfn+usn'
     """
 
-    def __init__(self, given: Mapping[str, Any] | None) -> None:
-        plain = given if isinstance(given, dict) else {}
-        self._files = {key: plain[key] for key in MATRIX_FILES if plain.get(key) is not None}
+    def __init__(self, section: Mapping[str, Any] | None) -> None:
+        section = check(Mapping[str, Any], _WHERE, {} if section is None else section)
+        self._files = {key: section[key] for key in MATRIX_FILES if section.get(key) is not None}
         for key, name in self._files.items():
             if not isinstance(name, str) or not name:
                 raise ConfigError(
-                    f"the name of a file expected, found {name!r}",
+                    f"{name!r} is no name of a file",
                     where=f"{_WHERE}.{key}",
                     fix="name a sparse matrix (.npz)",
                 )
-        self._given: Any = given
-        if isinstance(given, dict):
-            self._given = {key: value for key, value in given.items() if key not in MATRIX_FILES}
-        self._check_used(self.settings(0))
-
-    def settings(self, seed: int) -> "RankerSettings":
-        """``RankerSettings``; ``seed`` where the section has none."""
-        provided = {MATRIX_FILES[key] for key in self._files}
-        return ranker_settings(self._given, seed, provided=provided)
-
-    def _check_used(self, settings):
-        schemes = settings.negatives
-        schemes = schemes if isinstance(schemes, list) else [schemes]
-        uses_negatives = any("usn" in scheme_of(one) for one in schemes)
+        self._section = {key: value for key, value in section.items() if key not in MATRIX_FILES}
+        settings = self.settings(0)
+        negatives = settings.negatives
+        schemes = [negatives] if isinstance(negatives, str) else negatives
+        uses_negatives = any("usn" in scheme_of(scheme) for scheme in schemes)
         for key, used, fix in (
             (
                 "relevance_file",
@@ -76,10 +68,15 @@ class ExampleMatrices:
         ):
             if key in self._files and not used:
                 raise ConfigError(
-                    "a setting that uses this file expected, found none",
+                    "no setting uses this file",
                     where=f"{_WHERE}.{key}",
                     fix=f"{fix}, or remove the file",
                 )
+
+    def settings(self, seed: int) -> "RankerSettings":
+        """Returns ``RankerSettings``; ``seed`` where the section has none."""
+        provided = {MATRIX_FILES[key] for key in self._files}
+        return ranker_settings(self._section, seed, provided=provided)
 
     def check(
         self, config: "Config", manifest: "Manifest", sizes: Sequence[int], tree: TreeSettings
@@ -98,15 +95,15 @@ class ExampleMatrices:
         """
         if self._files and config.data.dev_share is not None:
             raise ConfigError(
-                f"a file in data.dev expected with recipe.ranker.{next(iter(self._files))}, found "
-                "a dev split out of the training file",
+                f"recipe.ranker.{next(iter(self._files))} has a row for each training example, so "
+                "the dev split cannot be a part of the training file",
                 where="data.dev_share",
                 fix="write the dev examples into a file of their own",
             )
         if "negative_clusters_file" in self._files and (tree.file is None or len(sizes) < 2):
             raise ConfigError(
-                "recipe.tree.file with a level above the labels expected, as the clusters are "
-                "numbered as in it, found none",
+                "its clusters are numbered as in recipe.tree.file, and there is none with a level "
+                "above the labels",
                 where=f"{_WHERE}.negative_clusters_file",
                 fix="name the tree, or use negative_labels_file",
             )
@@ -114,12 +111,12 @@ class ExampleMatrices:
         labels = sizes[-1]
         for key, name in self._files.items():
             columns = sizes[-2] if key == "negative_clusters_file" else labels
-            found = sparse_shape(expand(name))
-            if found != (rows, columns):
+            shape = sparse_shape(expand(name))
+            if shape != (rows, columns):
                 raise ConfigError(
-                    f"a matrix of {rows:,} x {columns:,} (training examples x "
-                    f"{'labels' if columns == labels else 'clusters'}) expected, found "
-                    f"{found[0]:,} x {found[1]:,} in {name}",
+                    f"the matrix in {name} is {shape[0]:,} x {shape[1]:,} instead of {rows:,} x "
+                    f"{columns:,}, training examples x "
+                    f"{'labels' if columns == labels else 'clusters'}",
                     where=f"{_WHERE}.{key}",
                     fix="give a row for each example of the training file and the columns in the "
                     "order of the prepared data's labels.txt, or of the tree",
@@ -132,7 +129,7 @@ class ExampleMatrices:
         labels: scipy.sparse.csr_matrix,
         names: Sequence[str],
     ) -> dict[str, scipy.sparse.csr_matrix]:
-        """The matrices by the key of their file, their rows in the order of the prepared ones.
+        """Loads the matrices by the key of their file, rows in the order of the prepared ones.
 
         Args:
             config, manifest: see ``check``, which must have been called.
@@ -149,23 +146,23 @@ class ExampleMatrices:
 
         order = reading_order(manifest, config.data)
         check_order(np.split(labels.indices, labels.indptr[1:-1]), config.data, names, order)
-        found = {key: load_sparse(expand(name))[order] for key, name in self._files.items()}
-        if "relevance_file" in found:
+        matrices = {key: load_sparse(expand(name))[order] for key, name in self._files.items()}
+        if "relevance_file" in matrices:
             try:
-                aligned(found["relevance_file"], labels)
+                aligned(matrices["relevance_file"], labels)
             except DataError as error:
                 raise DataError(
                     error.problem,
                     where=f"{self._files['relevance_file']} ({_WHERE}.relevance_file)",
                     fix="give each label of a training example a number above 0",
                 ) from error
-        return found
+        return matrices
 
 
 def negatives_of(
     matrices: Mapping[str, scipy.sparse.csr_matrix], tree: "ClusterTree"
 ) -> dict[int, scipy.sparse.csr_matrix]:
-    """``negatives`` of ``tfxc.ranker.chain.train_ranker`` out of what ``ExampleMatrices`` loads.
+    """Makes ``negatives`` of ``train_ranker`` out of what ``ExampleMatrices`` loads.
 
     What an example is compared with on a level follows from the levels below: the clusters of its
     labels, and the clusters of those.
@@ -189,25 +186,26 @@ def negatives_of(
     """
     below = _pattern(matrices.get("negative_labels_file"))
     clusters = _pattern(matrices.get("negative_clusters_file"))
-    found: dict[int, scipy.sparse.csr_matrix] = {}
+    negatives: dict[int, scipy.sparse.csr_matrix] = {}
     for level in range(tree.depth - 1, 0, -1):
         above = None if below is None else _pattern(below @ tree.matrix(level))
         if clusters is not None:
             above = clusters if above is None else _pattern(above + clusters)
             clusters = None
         if above is not None:
-            found[level] = below = above
-    return found
+            negatives[level] = above
+            below = above
+    return negatives
 
 
-def _pattern(matrix):
+def _pattern(matrix: scipy.sparse.csr_matrix | None) -> scipy.sparse.csr_matrix | None:
     """Ones at the places of a matrix's entries, explicit zeros too."""
     if matrix is None:
         return None
     ones = np.ones(len(matrix.indices), np.float32)
     parts = (ones, matrix.indices, matrix.indptr)
     # A copy, as sorting the places in the caller's arrays would part them from their values.
-    found = scipy.sparse.csr_matrix(parts, matrix.shape, copy=True)
-    found.sum_duplicates()
-    found.data[:] = 1
-    return found
+    pattern = scipy.sparse.csr_matrix(parts, matrix.shape, copy=True)
+    pattern.sum_duplicates()
+    pattern.data[:] = 1
+    return pattern

@@ -32,12 +32,12 @@ class LinearGraph:
     def top_k(
         self, features: Mapping[str, tf.Tensor] | tf.Tensor, calibration: "Calibration | None"
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Ids and scores of the best labels; probabilities if there is a calibration."""
+        """Returns ids and scores of the best labels; probabilities if there is a calibration."""
         ids, scores = self._graph(_bag(features))
         return ids, scores if calibration is None else calibrated(scores, calibration)
 
 
-def _bag(features):
+def _bag(features: dict[str, tf.Tensor] | tf.Tensor) -> dict[str, tf.Tensor]:
     """Features as a bag; of dense ones every number is an entry."""
     if isinstance(features, dict):
         return {name: features[name] for name in ("ids", "weights", "row_splits")}

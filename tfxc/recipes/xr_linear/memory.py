@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 _DIFFERENT = 0.6
 _REPEATED = 2.3
 _REPEATED_POWER = 0.38
-_OF_SUM = 16
-_OF_DENSE_SUM = 8
+_SUM_BYTES = 16
+_DENSE_SUM_BYTES = 8
 # A cluster keeps a weight for a share of the features of its examples, counted with repetitions, as
 # long as these are not nearly all features.
-_OF_CLUSTER = 0.045
+_CLUSTER_SHARE = 0.045
 _NEARLY_ALL = 0.85
 # So does a label, for a larger share of fewer features; the share halves where they are so many
 # that most of them have been seen in other examples of the label.
-_OF_LABEL = 0.35
+_LABEL_SHARE = 0.35
 _HALF_SEEN = 2500
 # Rows per weight: features that some node of those under one parent has a weight of. Labels share
 # fewer of them the more features there are for each of their weights.
@@ -45,21 +45,21 @@ _SHARED_POWER = 0.8
 _LEAST_ROWS = 0.1
 # Bytes in the files of a layer, all of which a search has read: a weight and its column; a row's
 # feature and where it ends. And of the index of rows, which is made when a run is opened.
-_OF_WEIGHT = 6
-_OF_ROW = 12
-_OF_INDEX = 16
+_WEIGHT_BYTES = 6
+_ROW_BYTES = 12
+_INDEX_BYTES = 16
 # In an export: a weight with its column, and a row with its place in a hash table. Most is held
 # while places are found for the rows of the largest layer. The layers near the root are a table of
 # all features, which is there twice while it is put together.
-_EXPORTED_WEIGHT = 8
-_EXPORTED_ROW = 18
-_PLACES = 128
-_OF_TABLE = 8
-_NAME = 100  # bytes of a label's name as a string in a list
+_EXPORTED_WEIGHT_BYTES = 8
+_EXPORTED_ROW_BYTES = 18
+_PLACE_BYTES = 128
+_TABLE_BYTES = 8
+_NAME_BYTES = 100  # bytes of a label's name as a string in a list
 
 
 def clustering_bytes(manifest: "Manifest", tree: "TreeSettings") -> int:
-    """Estimated bytes of the sums of features by which labels are clustered (PIFA); else 0.
+    """Estimates the bytes of the sums by which labels are clustered (PIFA); else 0.
 
     Args:
         manifest: sizes of the data.
@@ -71,12 +71,12 @@ def clustering_bytes(manifest: "Manifest", tree: "TreeSettings") -> int:
     width = manifest.num_features
     labels = manifest.num_labels
     if manifest.kind is DENSE:
-        return _OF_DENSE_SUM * labels * width
+        return _DENSE_SUM_BYTES * labels * width
     examples = train.labels / max(1, labels)  # of a label
     features = train.nonzeros / max(1, train.examples)
-    own = features * min(_DIFFERENT * examples, _REPEATED * examples**_REPEATED_POWER)
+    different = features * min(_DIFFERENT * examples, _REPEATED * examples**_REPEATED_POWER)
     most = min(width, tree.max_nonzeros or width)
-    return int(_OF_SUM * labels * min(own, most))
+    return int(_SUM_BYTES * labels * min(different, most))
 
 
 class Weights(NamedTuple):
@@ -96,7 +96,7 @@ class Weights(NamedTuple):
 
 
 def kept_weights(manifest: "Manifest", sizes: Sequence[int]) -> Weights:
-    """How many weights a training keeps, about, at the threshold 0.1.
+    """Estimates how many weights a training keeps at the threshold 0.1.
 
     Args:
         manifest: sizes of the data.
@@ -113,15 +113,15 @@ def kept_weights(manifest: "Manifest", sizes: Sequence[int]) -> Weights:
     rows = []
     parents = 1
     for level, nodes in enumerate(sizes):
-        given = features * min(train.labels, train.examples * nodes) / nodes
+        of_node = features * min(train.labels, train.examples * nodes) / nodes
         if level < len(sizes) - 1:
-            layers.append(nodes * min(_NEARLY_ALL * width, _OF_CLUSTER * given))
+            layers.append(nodes * min(_NEARLY_ALL * width, _CLUSTER_SHARE * of_node))
             rows.append(min(layers[-1] * _CLUSTER_ROWS, width * parents))
             parents = nodes
             continue
-        own = min(width, _OF_LABEL * given / (1 + given / _HALF_SEEN))
-        layers.append(nodes * own)
-        together = own * nodes / parents
+        of_label = min(width, _LABEL_SHARE * of_node / (1 + of_node / _HALF_SEEN))
+        layers.append(nodes * of_label)
+        together = of_label * nodes / parents
         share = _LABEL_ROWS * (max(together, 1.0) / width) ** -_SHARED_POWER
         rows.append(min(layers[-1] * max(share, _LEAST_ROWS), layers[-1], width * parents))
     near = [nodes for nodes in np.cumsum(sizes) if nodes <= min(MOST_DENSE, sum(layers) / width)]
@@ -130,30 +130,32 @@ def kept_weights(manifest: "Manifest", sizes: Sequence[int]) -> Weights:
 
 
 def evaluation_bytes(manifest: "Manifest", weights: Weights) -> int:
-    """Estimated bytes of ``tfxc evaluate`` on a split; pages of the ranker's files count.
+    """Estimates the bytes of ``tfxc evaluate`` on a split; pages of the ranker's files count.
 
     Args:
         manifest: sizes of the data.
         weights: see ``kept_weights``.
     """
-    search = _search_bytes(manifest, weights)
-    return resident_bytes() + search + _split_bytes(manifest)
+    name = next((name for name in ("test", "dev") if name in manifest.splits), "train")
+    split = manifest.splits[name]
+    held = manifest.row_kind.memory_bytes(split.examples, split.labels, split.nonzeros)
+    return resident_bytes() + _search_bytes(manifest, weights) + held
 
 
 def export_bytes(manifest: "Manifest", weights: Weights) -> int:
-    """Estimated bytes of ``tfxc export``: most while the largest layer is given its new form.
+    """Estimates the bytes of ``tfxc export``, most of them while the largest layer is converted.
 
     Args:
         manifest: sizes of the data.
         weights: see ``kept_weights``.
     """
-    exported = weights.all * _EXPORTED_WEIGHT + weights.rows * _EXPORTED_ROW
-    making = weights.most_rows * _PLACES + weights.table * _OF_TABLE
+    exported = weights.all * _EXPORTED_WEIGHT_BYTES + weights.rows * _EXPORTED_ROW_BYTES
+    making = weights.most_rows * _PLACE_BYTES + weights.table * _TABLE_BYTES
     return resident_bytes() + _search_bytes(manifest, weights) + exported + making
 
 
 def memory_lines(config: "Config", manifest: "Manifest", sizes: Sequence[int]) -> Iterator[str]:
-    """What preparation, evaluation and export will need, as lines.
+    """Yields lines about what preparation, evaluation and export will need.
 
     Args:
         config: ``Config``.
@@ -174,14 +176,7 @@ def memory_lines(config: "Config", manifest: "Manifest", sizes: Sequence[int]) -
         yield f"  {phase:19} {size / 2**20:10,.0f} MB"
 
 
-def _search_bytes(manifest, weights):
-    """Of a run that is opened and searched; pages of its files count."""
-    files = weights.all * _OF_WEIGHT + weights.rows * (_OF_ROW + _OF_INDEX)
-    return files + _NAME * manifest.num_labels
-
-
-def _split_bytes(manifest):
-    """Of the split that is measured, which is in memory."""
-    name = next((name for name in ("test", "dev") if name in manifest.splits), "train")
-    split = manifest.splits[name]
-    return manifest.row_kind.memory_bytes(split.examples, split.labels, split.nonzeros)
+def _search_bytes(manifest: "Manifest", weights: Weights) -> int:
+    """Estimates the bytes of a run that is opened and searched; pages of its files count."""
+    files = weights.all * _WEIGHT_BYTES + weights.rows * (_ROW_BYTES + _INDEX_BYTES)
+    return files + _NAME_BYTES * manifest.num_labels

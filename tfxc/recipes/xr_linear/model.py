@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.declared import Count, check
+from tfxc.core.errors import CheckpointError
 from tfxc.inference.protocol import RankerModel
 from tfxc.inference.ranker_calibration import CALIBRATION
 from tfxc.ranker.calibration import Calibration
@@ -43,9 +44,7 @@ class LinearModel(RankerModel):
         folder = Path(folder)
         if not os.path.lexists(folder / "ranker" / "param.json"):
             raise CheckpointError(
-                "a trained ranker expected, found none",
-                where=folder,
-                fix="finish training first",
+                "there is no trained ranker", where=folder, fix="finish training first"
             )
         self.ranker = Ranker.load(folder)
         path = folder / CALIBRATION
@@ -68,8 +67,7 @@ class LinearModel(RankerModel):
 
     def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
         """See ``RankerModel.search_with``."""
-        if beam is not None and beam < 1:
-            raise ConfigError(f"an integer of at least 1 expected, found {beam}", where="--beam")
+        check(Count | None, "--beam", beam)
         if post_processor is not None:
             rule_of(post_processor, where="--post-processor")
         self._beam = beam
@@ -83,7 +81,7 @@ class LinearModel(RankerModel):
         probabilities: bool = False,
         method: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best labels of a batch by the native search, see ``RunModel.find_top_k``.
+        """Finds the best labels of a batch by the native search, see ``RunModel.find_top_k``.
 
         Args:
             features: arrays ``ids``, ``weights`` and ``row_splits`` in a dict (others in it do not
@@ -105,7 +103,7 @@ class LinearModel(RankerModel):
         return ids, self._calibration.apply(scores)
 
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Labels found for an example whose features are a label's own weights, with their scores.
+        """Finds labels for an example whose features are a label's own weights, with their scores.
 
         See ``RunModel.similar_labels``; none for a label without weights, as one without examples.
         """
@@ -120,8 +118,8 @@ class LinearModel(RankerModel):
             post_processor=self._post_processor,
             threads=self._threads,
         )
-        others = (ids[0] >= 0) & (ids[0] != label)
-        return ids[0, others][:k], scores[0, others][:k]
+        is_other_label = (ids[0] >= 0) & (ids[0] != label)
+        return ids[0, is_other_label][:k], scores[0, is_other_label][:k]
 
     def score_pairs(
         self, features: Any, pairs: scipy.sparse.csr_matrix, probabilities: bool = False
@@ -141,23 +139,20 @@ class LinearModel(RankerModel):
     def top_k(
         self, features: "Mapping[str, tf.Tensor]", k: int, probabilities: bool = False
     ) -> "tuple[tf.Tensor, tf.Tensor]":
-        """The same in TensorFlow's graph, with the same features as tensors."""
+        """Does the same in TensorFlow's graph, with the same features as tensors."""
         from tfxc.recipes.xr_linear.graph import LinearGraph
 
         if k not in self._graphs:
-            self._graphs[k] = LinearGraph(self._folder, self.ranker, self._rules(k))
+            depth = len(self.ranker.sizes)
+            rules = self.ranker.post_processors
+            if self._post_processor is not None:
+                rules = [rule_of(self._post_processor)] * depth
+            inner = self.ranker.only_topk[:-1] if self._beam is None else [self._beam] * (depth - 1)
+            options = {"only_topk": [*inner, k], "post_processors": rules}
+            self._graphs[k] = LinearGraph(self._folder, self.ranker, options)
         return self._graphs[k].top_k(features, self._calibration if probabilities else None)
 
-    def _rules(self, k):
-        """Nodes kept in every layer, and the layers' post-processors."""
-        depth = len(self.ranker.sizes)
-        rules = self.ranker.post_processors
-        if self._post_processor is not None:
-            rules = [rule_of(self._post_processor)] * depth
-        inner = self.ranker.only_topk[:-1] if self._beam is None else [self._beam] * (depth - 1)
-        return {"only_topk": [*inner, k], "post_processors": rules}
-
-    def _matrix(self, features):
+    def _matrix(self, features: Any) -> np.ndarray | scipy.sparse.csr_matrix:
         if not isinstance(features, dict):
             return np.asarray(features, np.float32)
         parts = tuple(np.asarray(features[name]) for name in ("weights", "ids", "row_splits"))

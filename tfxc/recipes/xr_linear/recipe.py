@@ -71,18 +71,17 @@ class XRLinear(StagedRecipe):
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """As ``Recipe.check_config``; settings of the training loop do not apply either.
+        """Checks as ``Recipe`` does; also refuses settings of the training loop.
 
         Raises:
             ConfigError: the key is named.
         """
         super().check_config(config)
-        given = config.training
-        plain = TrainingSettings()
+        defaults = TrainingSettings()
         useless = [
             f"training.{key}"
             for key in TrainingSettings.model_fields
-            if getattr(given, key) != getattr(plain, key)
+            if getattr(config.training, key) != getattr(defaults, key)
         ]
         useless += ["techniques"] if config.techniques else []
         useless += ["evaluation.full_loss"] if config.evaluation.full_loss else []
@@ -94,7 +93,7 @@ class XRLinear(StagedRecipe):
             )
 
     def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
-        """Levels, blocks and memory; the clusters are not known before training."""
+        """Lists levels, blocks and memory; the clusters are not known before training."""
         from tfxc.recipes.xr_linear.memory import clustering_bytes, memory_lines
         from tfxc.recipes.xr_linear.stages import estimate_lines
         from tfxc.recipes.xr_linear.training import checked_plan
@@ -115,7 +114,7 @@ class XRLinear(StagedRecipe):
         check_memory(context.manifest, sizes, settings, self.memory_gb)
 
     def stages(self, context: Context) -> Callable[[], dict[str, Any]]:
-        """Tree, blocks of classifiers, calibration.
+        """Prepares tree, blocks of classifiers, calibration.
 
         Returns:
             What returns a dict ``layers`` (what ``ranker.chain.train_ranker`` reports),
@@ -127,5 +126,5 @@ class XRLinear(StagedRecipe):
         return functools.partial(train, self, context)
 
     def assemble(self, loaded: "LoadedRun") -> LinearModel:
-        """The ranker of the run folder, a ``LinearModel``."""
+        """Returns the ranker of the run folder, a ``LinearModel``."""
         return LinearModel(loaded.folder.path, self.threads)

@@ -58,7 +58,7 @@ class TreeSettings:
     """How the labels are clustered.
 
     Args:
-        given: what differs from the defaults of ``labels.tree_building.ClusteringSettings``, and
+        section: what differs from the defaults of ``labels.tree_building.ClusteringSettings``, and
             what the labels are clustered by: ``label_embedding``, ``"pifa"``, ``"pii"`` or
             ``"given"``; ``max_nonzeros`` of PIFA, see ``labels.label_embeddings.pifa``;
             ``label_features``, a ``.npy`` or ``.npz`` file with a row for each label, or
@@ -68,9 +68,10 @@ class TreeSettings:
             ``labels.pecos_tree.load_tree``; with
             ``nr_splits`` and ``min_codes`` if it has leaves only. Rows and tree are in the order of
             the prepared data's ``labels.txt``.
-        seed: where ``given`` has none.
+        seed: where ``section`` has none.
         where: config key, for messages.
         where_shape: the same for what determines the levels' sizes; None means ``where``.
+        above: ``nr_splits`` and ``min_codes`` of a file with leaves only; the section's count more.
 
     Raises:
         ConfigError: an unknown key, an invalid value, or keys that cannot be combined.
@@ -82,30 +83,34 @@ class TreeSettings:
 
     def __init__(
         self,
-        given: Mapping[str, Any] | None = None,
+        section: Mapping[str, Any] | None = None,
         seed: int = 0,
         where: str = "recipe.tree",
         where_shape: str | None = None,
         above: Mapping[str, Any] | None = None,
     ) -> None:
-        check_section(TreeSection, _section(given, where), where, "the tree")
-        own = dict(given or {})
+        check_section(TreeSection, _mapping(section, where), where, "the tree")
+        rest = dict(section or {})
         self._where = where
         self._where_shape = where_shape or where
-        self.file = own.pop("file", None)
-        self._above = {key: own.pop(key) for key in _ABOVE if self.file is not None and key in own}
+        self.file = rest.pop("file", None)
+        self._above: dict[str, Any] = {}
+        if self.file is not None:
+            self._above = {key: rest.pop(key) for key in _ABOVE if key in rest}
         self._default_above = dict(above or {})
-        if self.file is not None and own:
+        if self.file is not None and rest:
             raise ConfigError(
                 "this key is not used with a tree from a file",
-                where=f"{where}.{next(iter(own))}",
+                where=f"{where}.{next(iter(rest))}",
                 fix="remove it, or the file",
             )
-        self.label_embedding = own.pop("label_embedding", "pifa")
-        self.label_features = own.pop("label_features", None)
-        self.max_nonzeros = own.pop("max_nonzeros", 0)
-        self.joined = {key: own.pop(key) for key in ("join", "alpha") if key in own}
-        self.arguments = {"seed": seed, **own}
+        self.label_embedding = rest.pop("label_embedding", "pifa")
+        self.label_features = rest.pop("label_features", None)
+        self.max_nonzeros = rest.pop("max_nonzeros", 0)
+        self.joined: dict[str, Any] = {
+            key: rest.pop(key) for key in ("join", "alpha") if key in rest
+        }
+        self.arguments = {"seed": seed, **rest}
         if "alpha" in self.joined and self.joined.get("join") != "convex":
             raise ConfigError(
                 "this key is used only with join 'convex'",
@@ -133,10 +138,11 @@ class TreeSettings:
             raise ConfigError(
                 "label_embedding 'given' needs label_features",
                 where=f"{self._where}.label_features",
+                fix="name their file there, or use another label_embedding",
             )
 
     def sizes(self, num_labels: int, num_features: int) -> list[int]:
-        """Nodes of every level, from the top; what is in files is held against the data.
+        """Counts the nodes of every level from the top; checks files against the data.
 
         Args:
             num_labels: of the data.
@@ -169,7 +175,7 @@ class TreeSettings:
         if self.reads_texts and data.label_texts is None:
             raise self._no_texts()
 
-    def _no_texts(self):
+    def _no_texts(self) -> ConfigError:
         return ConfigError(
             "'texts' needs data.label_texts",
             where=f"{self._where}.label_features",
@@ -183,7 +189,7 @@ class TreeSettings:
         threads: int | None = None,
         texts: "Callable[[], scipy.sparse.csr_matrix] | None" = None,
     ) -> ClusterTree:
-        """The ``ClusterTree`` of label matrix Y and feature matrix X.
+        """Builds the ``ClusterTree`` of label matrix Y and feature matrix X.
 
         Args:
             features, labels: of the training examples.
@@ -197,10 +203,10 @@ class TreeSettings:
         if self.label_embedding == "given":
             vectors = self._label_features(labels.shape[1], features.shape[1], texts)
         elif self.label_features is not None:
-            given = self._label_features(labels.shape[1], features.shape[1], texts)
+            label_features = self._label_features(labels.shape[1], features.shape[1], texts)
             mode = self.joined.get("join", "concat")
             alpha = self.joined.get("alpha", 0.5)
-            vectors = pifa_with_label_features(labels, features, given, mode, alpha)
+            vectors = pifa_with_label_features(labels, features, label_features, mode, alpha)
         elif self.label_embedding == "pii":
             vectors = pii(labels)
         else:
@@ -208,13 +214,14 @@ class TreeSettings:
         return build_tree(vectors, self._clustering, threads=threads)
 
     @property
-    def _clustering(self):
-        given = {key: value for key, value in self.arguments.items() if key != "threads"}
-        others = [key for key in given if key not in _SHAPE]
-        with inside(self._where, others), inside(self._where_shape, _SHAPE):
-            return ClusteringSettings(**given)
+    def _clustering(self) -> ClusteringSettings:
+        arguments = {key: value for key, value in self.arguments.items() if key != "threads"}
+        not_of_shape = [key for key in arguments if key not in _SHAPE]
+        with inside(self._where, not_of_shape), inside(self._where_shape, _SHAPE):
+            return ClusteringSettings(**arguments)
 
-    def _tree(self, num_labels):
+    def _tree(self, num_labels: int) -> ClusterTree:
+        """Loads the tree of the file, which has to be over this many labels."""
         path = expand(self.file)
         if self._above and not is_leaf_matrix(path):
             raise ConfigError(
@@ -232,7 +239,13 @@ class TreeSettings:
             )
         return tree
 
-    def _label_features(self, num_labels, num_features, texts=None):
+    def _label_features(
+        self,
+        num_labels: int,
+        num_features: int,
+        texts: "Callable[[], scipy.sparse.csr_matrix] | None" = None,
+    ) -> "np.ndarray | scipy.sparse.csr_matrix":
+        """Loads the labels' vectors from the file, or makes them from their texts."""
         if self.reads_texts:
             if texts is None:
                 raise self._no_texts()
@@ -251,17 +264,17 @@ class TreeSettings:
 
 
 def ranker_settings(
-    given: Mapping[str, Any] | None = None,
+    section: Mapping[str, Any] | None = None,
     seed: int = 0,
     where: str = "recipe.ranker",
     provided: Collection[str] = (),
 ) -> RankerSettings:
-    """``RankerSettings`` of a config section.
+    """Returns the ``RankerSettings`` of a config section.
 
     Args:
-        given: dict, keys see ``RankerSettings``; those whose value may differ between layers may
+        section: dict, keys see ``RankerSettings``; those whose value may differ between layers may
             have a list.
-        seed: where ``given`` has none.
+        seed: where ``section`` has none.
         where: config key, for messages.
         provided: values (``"usn"``, ``"ranker-only"``) whose matrices there are.
 
@@ -273,18 +286,19 @@ def ranker_settings(
         >>> ranker_settings({"threshold": 0.01}).threshold
         0.01
     """
+    section = _mapping(section, where)
     for key in MATRIX_FILES:
-        if isinstance(given, dict) and key in given:
+        if key in section:
             raise ConfigError(
                 "only a training with recipe 'xr_linear' reads matrices of the training examples",
                 where=f"{where}.{key}",
                 fix="remove it",
             )
-    check_section(RankerSettings, _section(given, where), where, "the ranker")
-    settings = RankerSettings(**{"seed": seed, **(given or {})})
+    check_section(RankerSettings, section, where, "the ranker")
+    settings = RankerSettings(**{"seed": seed, **section})
     negatives = settings.negatives
-    schemes = [negatives] if isinstance(negatives, str) else list(negatives)
-    parts = {part for one in schemes for part in scheme_of(one, where=f"{where}.negatives")}
+    schemes = [negatives] if isinstance(negatives, str) else negatives
+    parts = {part for text in schemes for part in scheme_of(text, where=f"{where}.negatives")}
     modes = {settings.relevance_mode}
     for key, value, used in (("negatives", "usn", parts), ("relevance_mode", "ranker-only", modes)):
         if value in used and value not in provided:
@@ -298,7 +312,7 @@ def ranker_settings(
 
 
 def checked_settings(settings: RankerSettings, sizes: Sequence[int]) -> RankerSettings:
-    """The settings of a ranker that finds labels by itself, on levels of these sizes.
+    """Checks the settings of a ranker that finds labels by itself, on levels of these sizes.
 
     Raises:
         ConfigError: they do not fit.
@@ -313,5 +327,5 @@ def checked_settings(settings: RankerSettings, sizes: Sequence[int]) -> RankerSe
     return settings
 
 
-def _section(given: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
-    return check(Mapping[str, Any], where, {} if given is None else given)
+def _mapping(section: Mapping[str, Any] | None, where: str) -> Mapping[str, Any]:
+    return check(Mapping[str, Any], where, {} if section is None else section)

@@ -27,6 +27,7 @@ from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.inference.protocol import RunModel
+    from tfxc.ops.linear.solver import SolverSettings
     from tfxc.ranker.settings import RankerSettings
     from tfxc.recipes.xr_linear.model import LinearModel
     from tfxc.runs.folder import RunFolder
@@ -44,7 +45,8 @@ def check_data(config: "Config", manifest: "Manifest", calibrate: str | None) ->
     name = config.recipe.name
     if not manifest.kind.is_matrix:
         raise ConfigError(
-            f"sparse or dense features expected by recipe {name!r}, found {manifest.feature_kind}",
+            f"recipe {name!r} needs sparse or dense features, and these are "
+            f"{manifest.feature_kind}",
             where="data",
             fix="use text features 'tfidf', or give vectors of the images",
         )
@@ -63,14 +65,14 @@ def need_split(manifest: "Manifest", split: str, where: str) -> None:
     """
     if split not in manifest.splits:
         raise ConfigError(
-            f"a {split} split expected, found none in the data",
+            f"the data have no {split} split",
             where=where,
             fix=f"name a file in data.{split}, or remove {where}",
         )
 
 
 def training_matrices(data_folder: str | Path) -> tuple[Any, scipy.sparse.csr_matrix]:
-    """X and Y of a prepared folder's training split, see ``data.sources.matrices.matrices``."""
+    """Loads X and Y of a prepared folder's training split, see ``data.sources.matrices``."""
     features, labels = matrices(open_source(data_folder, "train", _READ_BYTES))
     if scipy.sparse.issparse(features):
         features.sum_duplicates()
@@ -78,7 +80,7 @@ def training_matrices(data_folder: str | Path) -> tuple[Any, scipy.sparse.csr_ma
 
 
 def label_text_matrix(data_folder: str | Path) -> scipy.sparse.csr_matrix:
-    """The features of the labels' texts, CSR (labels, num_features).
+    """Loads the features of the labels' texts, CSR (labels, num_features).
 
     Raises:
         DataError: the prepared folder has none.
@@ -94,7 +96,7 @@ def label_text_matrix(data_folder: str | Path) -> scipy.sparse.csr_matrix:
 def memory_of_ranker(
     memory_gb: float | None, where: str = "recipe.memory_gb"
 ) -> Iterator[int | None]:
-    """Bytes of ``recipe.memory_gb``; an error about them names that key.
+    """Yields the bytes of ``recipe.memory_gb``; an error about them names that key.
 
     Args:
         memory_gb: as of the recipe; None for no limit.
@@ -132,30 +134,34 @@ def check_memory(
     """
     if memory_gb is None or workers() is not None:
         return
-    held, problem = _of_blocks(manifest, sizes, settings)
-    least = held + _smallest(problem)
+    held, problem = _largest_block(manifest, sizes, settings)
+    least = held + _least_bytes(problem)
     if least > int(memory_gb * 2**30):
         raise _too_small(least, memory_gb, "recipe.memory_gb")
 
 
-def _too_small(least, memory_gb, where):
+def _too_small(least: int, memory_gb: float | None, where: str) -> ConfigError:
     needed = _in_gb(least)
     return ConfigError(
-        f"at least {needed:.2f} expected for the labels' matrices and the largest block of "
-        f"classifiers, found {memory_gb:g}",
+        f"{memory_gb:g} is too little for the labels' matrices and the largest block of "
+        f"classifiers, which take {needed:.2f}",
         where=where,
         fix=f"set {where} to {needed:.2f}",
     )
 
 
-def _in_gb(count):
-    """Rounded up, so that a budget of it suffices."""
+def _in_gb(count: int) -> float:
+    """Rounds up, so that a budget of it suffices."""
     return math.ceil(100 * count / 2**30) / 100
 
 
-def _of_blocks(manifest, sizes, settings, more=0):
-    """Bytes of the labels' matrices of all levels; arguments of ``block_memory`` of the first
-    block, which is the largest."""
+def _largest_block(
+    manifest: "Manifest", sizes: Sequence[int], settings: "RankerSettings", more: int = 0
+) -> tuple[int, tuple[int, int, int, int, "SolverSettings"]]:
+    """Returns the bytes of all levels' label matrices, and arguments of ``block_memory``.
+
+    These are of the first block, which is the largest.
+    """
     train = manifest.split("train")
     width = manifest.num_features + more
     matrices = len(sizes) * (2 if settings.relevance_mode == "induce" else 1)
@@ -164,7 +170,8 @@ def _of_blocks(manifest, sizes, settings, more=0):
     return held, (train.examples, entries, width, sizes[0], settings.solvers(sizes)[0])
 
 
-def _entries(manifest, more):
+def _entries(manifest: "Manifest", more: int) -> int:
+    """Counts the entries of the feature matrix."""
     train = manifest.split("train")
     width = manifest.num_features + more
     if manifest.kind is DENSE:
@@ -172,7 +179,7 @@ def _entries(manifest, more):
     return train.nonzeros + train.examples * more
 
 
-def _smallest(problem):
+def _least_bytes(problem: tuple[int, int, int, int, "SolverSettings"]) -> int:
     return min(block_memory(*problem), block_memory(*problem, compress=False))
 
 
@@ -185,7 +192,7 @@ def estimate_lines(
     more: int = 0,
     clustering: int = 0,
 ) -> list[str]:
-    """What training will need, as lines.
+    """Lists what training will need, as lines.
 
     Args:
         manifest: the data's ``Manifest``.
@@ -198,21 +205,21 @@ def estimate_lines(
     train = manifest.split("train")
     entries = _entries(manifest, more)
     joined = 8 * entries if more else 0  # while the columns are appended to the features
-    given = 8 * entries + joined + 8 * train.examples + 36 * train.labels
-    held, problem = _of_blocks(manifest, sizes, settings, more)
-    least = _smallest(problem)
+    matrix_bytes = 8 * entries + joined + 8 * train.examples + 36 * train.labels
+    held, problem = _largest_block(manifest, sizes, settings, more)
+    least = _least_bytes(problem)
     widest = block_memory(*problem, threads=thread_count(threads))
     budget = math.inf if memory_gb is None else int(memory_gb * 2**30)
     process = resident_bytes()
     classifiers = max(least, min(budget - held, widest))
-    total = process + given + max(clustering, held + classifiers)
+    total = process + matrix_bytes + max(clustering, held + classifiers)
     lines = [
         f"layers of {', '.join(f'{size:,}' for size in sizes)} nodes, the last are the labels",
         f"blocks to train: {1 + sum(sizes[:-1]):,}; the first, of all examples, is the largest, "
         "the others depend on the tree",
         "estimated memory of training:",
         f"  the process itself  {process / 2**20:10,.0f} MB",
-        f"  features and labels {given / 2**20:10,.0f} MB",
+        f"  features and labels {matrix_bytes / 2**20:10,.0f} MB",
         *([f"  clustering          {clustering / 2**20:10,.0f} MB, first"] if clustering else []),
         f"  labels by level     {held / 2**20:10,.0f} MB",
         f"  classifiers         {classifiers / 2**20:10,.0f} MB at most",
@@ -227,7 +234,7 @@ def estimate_lines(
 def report_lines(
     reports: Sequence[Mapping[str, int]], seconds: Mapping[str, float]
 ) -> Iterator[str]:
-    """What a training run found, as lines.
+    """Yields lines about what a training run did.
 
     Args:
         reports: of ``ranker.chain.train_ranker``.
@@ -243,7 +250,7 @@ def report_lines(
         yield f"{last['without_positives']:,} labels have no example and are never predicted"
     if reports[0]["without_features"]:
         yield f"{reports[0]['without_features']:,} training examples have no features"
-    unfinished = sum(one["unfinished"] for one in reports)
+    unfinished = sum(report["unfinished"] for report in reports)
     if unfinished:
         yield (
             f"{unfinished:,} classifiers were not done after max_passes: raise "
@@ -279,7 +286,7 @@ def calibrate(
 def measure(
     model: "LinearModel", config: "Config", data_folder: str | Path, manifest: "Manifest"
 ) -> dict[str, dict[str, float]]:
-    """Results by split, ``{"dev": {name: value}}``: of dev, and of test where it is requested."""
+    """Measures dev, and test where it is requested; ``{"dev": {name: value}}``."""
     splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
     sources: dict[str, Any] = {
         split: open_source(data_folder, split, _READ_BYTES)
@@ -292,14 +299,18 @@ def measure(
     texts = evaluation_of_texts(data_folder, kinds, train, **sources)
     evaluation = Evaluation(model, config, labels, None, **sources, label_texts=texts)
     results = {"dev": evaluation.of_dev(), "test": evaluation.of_test()}
-    return {split: found for split, found in results.items() if found}
+    return {split: metrics for split, metrics in results.items() if metrics}
 
 
 def write_metrics(
     run: "RunFolder", seconds: Mapping[str, float], results: Mapping[str, Mapping[str, float]]
 ) -> None:
     """Writes ``metrics.jsonl``: one line, as there is one pass over the data."""
-    values = {f"{split} {name}": v for split, found in results.items() for name, v in found.items()}
+    values = {
+        f"{split} {name}": value
+        for split, metrics in results.items()
+        for name, value in metrics.items()
+    }
     with atomic_file(run / "metrics.jsonl") as stream:
         stream.write(json_text({"step": 1, "epoch": 1.0, **seconds, **values}) + "\n")
 
@@ -314,7 +325,7 @@ def log(run: "RunFolder", text: str) -> None:
 
 
 def headline(results: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
-    """The most important results as lines."""
-    for split, found in results.items():
-        shown = [name for name in found if name.startswith(("P@", "nDCG@"))][:6]
-        yield f"{split} " + "  ".join(f"{name} {100 * found[name]:.2f}" for name in shown)
+    """Yields the most important results as lines."""
+    for split, metrics in results.items():
+        names = [name for name in metrics if name.startswith(("P@", "nDCG@"))][:6]
+        yield f"{split} " + "  ".join(f"{name} {100 * metrics[name]:.2f}" for name in names)

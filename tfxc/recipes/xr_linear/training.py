@@ -1,7 +1,7 @@
 """Training of XR-Linear: the tree, the blocks of classifiers, the calibration."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ TREE = "tree.npz"
 def checked_plan(
     recipe: "XRLinear", config: "Config", manifest: "Manifest"
 ) -> "tuple[list[int], RankerSettings]":
-    """Sizes of the tree's levels, and ``RankerSettings`` that fit them.
+    """Returns sizes of the tree's levels, and ``RankerSettings`` that fit them.
 
     Raises:
         ConfigError: the config does not fit the data.
@@ -57,11 +57,10 @@ def train(recipe: "XRLinear", context: "Context") -> dict[str, Any]:
     data_folder = context.data_folder
     run = context.folder
     features, labels = stages.training_matrices(data_folder)
-    matrices = ExampleMatrices(recipe.ranker)
     names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
-    given = matrices.load(config, context.manifest, labels, names)
+    matrices = ExampleMatrices(recipe.ranker).load(config, context.manifest, labels, names)
     texts = partial(stages.label_text_matrix, data_folder)
-    reports = train_layers(recipe, config.seed, run, features, labels, given, texts)
+    reports = train_layers(recipe, config.seed, run, features, labels, matrices, texts)
     seconds = {
         "seconds": round(time.monotonic() - began, 1),
         "processor_seconds": round(time.process_time() - processor, 1),
@@ -83,7 +82,7 @@ def train_layers(
     run: "RunWriter",
     features: np.ndarray | scipy.sparse.csr_matrix,
     labels: scipy.sparse.csr_matrix,
-    given: dict[str, scipy.sparse.csr_matrix],
+    matrices: Mapping[str, scipy.sparse.csr_matrix],
     texts: "Callable[[], scipy.sparse.csr_matrix] | None" = None,
 ) -> list[dict[str, Any]]:
     """Trains tree and classifiers; files that are there already are taken as they are.
@@ -94,13 +93,19 @@ def train_layers(
         run: where ``tree.npz`` and ``ranker/`` are written.
         features: X, (examples, num_features).
         labels: Y, CSR (examples, num_labels).
-        given: what ``ExampleMatrices.load`` found.
+        matrices: what ``ExampleMatrices.load`` returns.
         texts: see ``TreeSettings.build``.
 
     Returns:
         What ``ranker.chain.train_ranker`` reports of each layer.
     """
-    tree = _tree(recipe, seed, run, features, labels, texts)
+    if not (run / TREE).is_file():
+        with Progress("clustering labels", labels.shape[1], "labels") as progress:
+            settings = TreeSettings(recipe.tree, seed)
+            settings.build(features, labels, recipe.threads, texts).save(run / TREE)
+            run.record_file(TREE)
+            progress.advance(labels.shape[1])
+    tree = ClusterTree.load(run / TREE)
     with stages.memory_of_ranker(recipe.memory_gb) as budget:
         return train_ranker(
             scipy.sparse.csr_matrix(features),
@@ -108,18 +113,7 @@ def train_layers(
             tree,
             run.path,
             ExampleMatrices(recipe.ranker).settings(seed),
-            relevance=given.get("relevance_file"),
-            negatives=negatives_of(given, tree),
+            relevance=matrices.get("relevance_file"),
+            negatives=negatives_of(matrices, tree),
             limits=Limits(budget, recipe.threads),
         )
-
-
-def _tree(recipe, seed, run, features, labels, texts):
-    """The tree of the run folder; built where there is none."""
-    if not (run / TREE).is_file():
-        with Progress("clustering labels", labels.shape[1], "labels") as progress:
-            settings = TreeSettings(recipe.tree, seed)
-            settings.build(features, labels, recipe.threads, texts).save(run / TREE)
-            run.record_file(TREE)
-            progress.advance(labels.shape[1])
-    return ClusterTree.load(run / TREE)

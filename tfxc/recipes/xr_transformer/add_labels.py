@@ -6,8 +6,9 @@ new ones together: from the new ones alone, the labels that already stood there 
 """
 
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -22,6 +23,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
 from tfxc.ranker.extended import extend_layer
 from tfxc.ranker.layer import Limits
 from tfxc.ranker.negatives import examples_of, scheme_of
@@ -31,11 +33,13 @@ from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import PARAMETERS, write_layer, write_parameters
 from tfxc.recipes.xr_linear.stages import memory_of_ranker
 from tfxc.recipes.xr_linear.training import TREE
-from tfxc.recipes.xr_transformer.ranker_features import RECIPES, features_of_ranker
-from tfxc.runs.writer import WEIGHTS, new_run
+from tfxc.recipes.xr_transformer.ranker_features import RECIPES, PlainFeatures, features_of_ranker
+from tfxc.runs.writer import WEIGHTS, RunWriter, new_run
 
 if TYPE_CHECKING:
+    from tfxc.data.chunk import Chunk
     from tfxc.data.formats.base import Reader
+    from tfxc.ranker.settings import RankerSettings
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -48,7 +52,7 @@ class Added(NamedTuple):
         blocks: all blocks of the last layer.
     """
 
-    names: list
+    names: list[str]
     affected: int
     blocks: int
 
@@ -59,7 +63,7 @@ def add_new_labels(
     output: str | Path,
     data_folder: str | Path,
     memory_gb: float | None = None,
-) -> "Added":
+) -> Added:
     """Writes a run that knows the labels of a file as well.
 
     Args:
@@ -77,27 +81,39 @@ def add_new_labels(
         DataError: the file has no label that the run does not know.
     """
     check_run(loaded, output)
-    _check_data(loaded, data_folder)
+    if Manifest.load(data_folder).num_labels != loaded.manifest["num_labels"]:
+        raise ConfigError(
+            "labels were added to this run before",
+            where=loaded.folder.path,
+            fix="add all new labels at once to the trained run",
+        )
+    loaded.folder.check_data(data_folder, {"labels", "text features", "records of train"})
     run = loaded.folder.path
     recipe = registry.create("recipe", loaded.config.recipe.section())
     recipe.memory_gb = recipe.memory_gb if memory_gb is None else memory_gb
-    made = features_of_ranker(loaded, recipe)
-    names, features, labels = _new_examples(loaded, reader, made)
-    old_features, old_labels = made.of_training(data_folder)
+    ranker_features = features_of_ranker(loaded, recipe)
+    names, features, labels = _new_examples(loaded, reader, ranker_features)
+    old_features, old_labels = ranker_features.of_training(data_folder)
     tree = ClusterTree.load(run / TREE)
     known = old_labels.shape[1]
-    old, new = (made.of_tree(part) for part in (old_features, features))
-    centroids = leaf_centroids(tree, pifa(old_labels, old))
-    extended, affected = add_labels(tree, pifa(labels, new)[known:], centroids)
+    centroids = leaf_centroids(tree, pifa(old_labels, ranker_features.of_tree(old_features)))
+    embeddings = pifa(labels, ranker_features.of_tree(features))
+    tree, affected = add_labels(tree, embeddings[known:], centroids)
     old_labels.resize(old_labels.shape[0], labels.shape[1])
-    both = [scipy.sparse.csr_matrix(part) for part in (old_features, features)]
-    both = scipy.sparse.vstack(both, format="csr")
+    matrices = [scipy.sparse.csr_matrix(matrix) for matrix in (old_features, features)]
+    all_features = scipy.sparse.vstack(matrices, format="csr")
     all_labels = scipy.sparse.vstack([old_labels, labels], format="csr")
+    layers = [load_layer(run / "ranker" / f"layer-{number}") for number in range(tree.depth)]
+    settings = ranker_features.settings(tree.sizes)
+    problem = _last_problem(layers, settings, tree, all_features, all_labels, recipe.threads)
     with new_run(output) as written:
-        part = written / "part"
-        layer = _extended_layer(loaded, recipe, made, extended, affected, both, all_labels, part)
-        shutil.rmtree(part)
-        _write_ranker(run, written.path, layer, extended)
+        scratch = written / "part"
+        solver = settings.solvers(tree.sizes)[-1]
+        with memory_of_ranker(recipe.memory_gb, "--memory-gb") as budget:
+            limits = Limits(budget, recipe.threads)
+            layer = extend_layer(layers[-1], affected, problem, scratch, solver, limits=limits)
+        shutil.rmtree(scratch)
+        _write_ranker(run, written.path, layer, tree)
         _write_rest(loaded, written, output, names, labels)
     return Added(names, len(affected), len(layer.child_splits) - 1)
 
@@ -111,47 +127,37 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
     """
     if loaded.config.recipe.name not in RECIPES:
         raise ConfigError(
-            f"a run of recipe {' or '.join(map(repr, RECIPES))} expected, found one of "
-            f"{loaded.config.recipe.name!r}",
+            f"the run is of recipe {loaded.config.recipe.name!r}, which has no linear ranker",
             where=loaded.folder.path,
+            fix=f"choose a run of recipe {' or '.join(map(repr, RECIPES))}",
         )
     if loaded.config.recipe.section().get("only_encoder"):
         raise ConfigError(
-            "a run with a ranker expected, found an encoder only", where=loaded.folder.path
+            "the run has an encoder only, and no ranker",
+            where=loaded.folder.path,
+            fix="choose a run that was trained with recipe.only_encoder false",
         )
     if Path(output).exists():
-        raise ConfigError(
-            "a new folder expected, found an existing one", where=output, fix="choose another one"
-        )
+        raise ConfigError("the folder already exists", where=output, fix="choose another one")
     if "imported" in (loaded.folder.summary() or {}):
         raise ConfigError(
-            "a run with its training data expected, found one that was imported without it",
+            "the run was imported without its training data",
             where=loaded.folder.path,
             fix="train a run on the data; it can reuse this run's tree as recipe.tree.file",
         )
 
 
-def _check_data(loaded, data_folder):
-    if Manifest.load(data_folder).num_labels != loaded.manifest["num_labels"]:
-        raise ConfigError(
-            "a run without added labels expected, found one to which labels were added",
-            where=loaded.folder.path,
-            fix="add all new labels at once to the trained run",
-        )
-    loaded.folder.check_data(data_folder, {"labels", "text features", "records of train"})
-
-
 class _Recorded:
     """A reader that numbers the labels it has not seen in the order in which they come."""
 
-    def __init__(self, reader, known):
+    def __init__(self, reader: "Reader", known: Sequence[str]) -> None:
         self._reader = reader
         self.path = reader.path
-        self.names = []
+        self.names: list[str] = []
         self._known = set(known)
 
-    def chunks(self, size):
-        """The reader's chunks."""
+    def chunks(self, size: int) -> "Iterator[Chunk]":
+        """Yields the reader's chunks."""
         for chunk in self._reader.chunks(size):
             for name in (str(label) for row in chunk.labels for label in row):
                 if name not in self._known:
@@ -160,14 +166,22 @@ class _Recorded:
             yield chunk
 
 
-def _new_examples(loaded, reader, made):
-    """New names, X and Y of the file, Y over old and new labels."""
+def _new_examples(
+    loaded: "LoadedRun", reader: "Reader", ranker_features: PlainFeatures
+) -> tuple[list[str], Any, scipy.sparse.csr_matrix]:
+    """Reads new names, X and Y of the file, Y over old and new labels."""
     recorded = _Recorded(reader, loaded.vocabulary.names)
     blocks = list(loaded.rows(recorded))
     if not recorded.names:
-        raise DataError("labels that are new to the run expected, found none", where=reader.path)
+        raise DataError(
+            "all labels are known to the run",
+            where=reader.path,
+            fix="name a file with examples of new labels",
+        )
     count = loaded.manifest["num_labels"] + len(recorded.names)
-    features, labels = zip(*(made.of_rows(block, count) for block in blocks), strict=True)
+    features, labels = zip(
+        *(ranker_features.of_rows(block, count) for block in blocks), strict=True
+    )
     labels = scipy.sparse.vstack(labels, format="csr")
     if not scipy.sparse.issparse(features[0]):
         return recorded.names, np.concatenate(features), labels
@@ -176,12 +190,17 @@ def _new_examples(loaded, reader, made):
     return recorded.names, features, labels
 
 
-def _extended_layer(loaded, recipe, made, tree, affected, features, labels, folder):
-    """The last layer with the new labels."""
-    settings = made.settings(tree.sizes)
+def _last_problem(
+    layers: Sequence[ChunkedLayer],
+    settings: "RankerSettings",
+    tree: ClusterTree,
+    features: scipy.sparse.csr_matrix,
+    labels: scipy.sparse.csr_matrix,
+    threads: int | None,
+) -> LayerProblem:
+    """Returns what the last layer of a ranker with these layers learns from."""
     values = settings.of_layers(tree.sizes)
     targets = tree.multi_resolution(labels)
-    layers = _layers(loaded.folder.path, tree.depth)
     examples = None
     if tree.depth > 1:
         scheme = scheme_of(values["negatives"][-1])
@@ -193,40 +212,40 @@ def _extended_layer(loaded, recipe, made, tree, affected, features, labels, fold
                 values["only_topk"][:-1],
                 values["post_processor"][:-1],
                 bias=settings.bias,
-                threads=recipe.threads,
+                threads=threads,
             )
         examples = examples_of(scheme, above=targets[-2], predicted=predicted)
     modes = (settings.relevance_mode, settings.relevance_norm)
     relevance = relevance_of(targets, tree, *modes)[-1]
-    problem = LayerProblem(features, targets[-1], tree.parents[-1], examples, relevance)
-    solver = settings.solvers(tree.sizes)[-1]
-    with memory_of_ranker(recipe.memory_gb, "--memory-gb") as budget:
-        limits = Limits(budget, recipe.threads)
-        return extend_layer(layers[-1], affected, problem, folder, solver, limits=limits)
+    return LayerProblem(features, targets[-1], tree.parents[-1], examples, relevance)
 
 
-def _layers(run, depth):
-    return [load_layer(run / "ranker" / f"layer-{number}") for number in range(depth)]
-
-
-def _write_ranker(run, scratch, layer, tree):
+def _write_ranker(run: Path, target: Path, layer: ChunkedLayer, tree: ClusterTree) -> None:
+    """Writes the run's ranker with another last layer, and its tree."""
     last = tree.depth - 1
     for number in range(last):
         name = f"ranker/layer-{number}"
-        copy_folder(run / name, scratch / name)
-    write_layer(layer, scratch / "ranker" / f"layer-{last}")
+        copy_folder(run / name, target / name)
+    write_layer(layer, target / "ranker" / f"layer-{last}")
     param = read_json(run / "ranker" / PARAMETERS, fix="restore the run's own files")
-    write_parameters(scratch / "ranker", {**param, "num_labels": tree.num_labels})
-    tree.save(scratch / TREE)
+    write_parameters(target / "ranker", {**param, "num_labels": tree.num_labels})
+    tree.save(target / TREE)
 
 
-def _write_rest(loaded, written, output, names, labels):
-    """Config, assets, calibration, the encoder's weights and summary."""
+def _write_rest(
+    loaded: "LoadedRun",
+    written: RunWriter,
+    output: str | Path,
+    names: Sequence[str],
+    labels: scipy.sparse.csr_matrix,
+) -> None:
+    """Writes config, assets, calibration, the encoder's weights and summary."""
     run = loaded.folder.path
     assets = written / "assets"
     written.write_config(loaded.config.model_copy(update={"run": str(output)}))
     copy_folder(run / "assets", assets)
     counts = np.asarray(labels.sum(axis=0)).ravel().astype(np.int64)
+    assert loaded.label_counts is not None, "a run with training data has them"
     counts[: len(loaded.label_counts)] += loaded.label_counts
     manifest = Manifest.load(assets)
     train = manifest.split("train")

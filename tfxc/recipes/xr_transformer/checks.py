@@ -14,11 +14,7 @@ from tfxc.model import make_components
 from tfxc.ranker.settings import RankerSettings
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
 from tfxc.recipes.xr_linear.stages import estimate_lines, need_split
-from tfxc.recipes.xr_transformer.plan import (
-    Plan,
-    fine_tuned_levels,
-    per_level,
-)
+from tfxc.recipes.xr_transformer.plan import Plan, fine_tuned_levels, per_level
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -44,12 +40,12 @@ class Planned(NamedTuple):
     second: TreeSettings
     plan: Plan | None
     ranker: RankerSettings
-    levels: list
-    layers: list
+    levels: list[int]
+    layers: list[int]
 
 
-def planned(recipe: "XRTransformer", config: Any, manifest: "Manifest") -> "Planned":
-    """``Planned`` of a config.
+def planned(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> Planned:
+    """Checks a config against its data, and says what it comes to.
 
     Args:
         recipe: ``XRTransformer``.
@@ -60,11 +56,12 @@ def planned(recipe: "XRTransformer", config: Any, manifest: "Manifest") -> "Plan
         ConfigError: data or config do not fit the method.
     """
     check_fit(config, manifest)
+    assert config.objective is not None, "``check_config`` has asked for one"
     link = registry.get("objective", config.objective.name).link
     if recipe.ensemble != "concat-only" and link == "softmax":
         raise ConfigError(
-            "an objective that scores each cluster by itself expected, found "
-            f"{config.objective.name!r}",
+            f"{recipe.ensemble!r} needs an objective that scores each cluster by itself, and "
+            f"{config.objective.name!r} does not",
             where="recipe.ensemble",
             fix="use 'concat-only', or an objective such as squared_hinge or sigmoid",
         )
@@ -79,22 +76,22 @@ def planned(recipe: "XRTransformer", config: Any, manifest: "Manifest") -> "Plan
 
 
 def stage_lines(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> Iterator[str]:
-    """What the stages will take, as lines; raises as ``planned`` does."""
-    found = planned(recipe, config, manifest)
+    """Yields lines about what the stages will take; raises as ``planned`` does."""
+    _, _, plan, ranker, levels, layers = planned(recipe, config, manifest)
     train = manifest.split("train")
     yield from unused_lines(recipe)
-    if found.plan is not None:
-        shown = ", ".join(f"{size:,}" for size in found.levels)
-        yield f"first tree: levels of {shown} nodes, {found.plan.count} of them are fine-tuned on"
-        for level in range(found.plan.count):
-            steps = found.plan.steps[level]
-            epochs = found.plan.epochs[level]
+    if plan is not None:
+        sizes = ", ".join(f"{size:,}" for size in levels)
+        yield f"first tree: levels of {sizes} nodes, {plan.count} of them are fine-tuned on"
+        for level in range(plan.count):
+            steps = plan.steps[level]
+            epochs = plan.epochs[level]
             if steps is None:
                 steps = max(1, math.ceil(epochs * train.examples / config.training.batch_size))
             line = f"  level {level + 1}: {steps:,} steps"
             if level:
-                kinds = found.plan.negatives[level], found.plan.initial[level]
-                line += f", negatives {kinds[0]}, the head begins with {kinds[1]}"
+                line += f", negatives {plan.negatives[level]}"
+                line += f", the head begins with {plan.initial[level]}"
             yield line
     if recipe.only_encoder:
         return
@@ -102,11 +99,11 @@ def stage_lines(recipe: "XRTransformer", config: "Config", manifest: "Manifest")
     width = encoder.compute_output_shape((None, manifest.num_features))[-1]
     memory = recipe.memory_gb
     yield f"ranker on {manifest.num_features:,} terms and vectors of {width:,}:"
-    yield from estimate_lines(manifest, found.layers, found.ranker, memory, recipe.threads, width)
+    yield from estimate_lines(manifest, layers, ranker, memory, recipe.threads, width)
 
 
 def unused_lines(recipe: "XRTransformer") -> Iterator[str]:
-    """A line for each switch that makes other settings of the config ineffective."""
+    """Yields a line for each switch that makes other settings of the config ineffective."""
     of_ranker = ("refined_tree", "ranker", "memory_gb")
     of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")
     unused = {
@@ -115,11 +112,11 @@ def unused_lines(recipe: "XRTransformer") -> Iterator[str]:
         "fix_clustering is true": ("refined_tree",) if recipe.fix_clustering else (),
     }
     for why, names in unused.items():
-        given = [f"recipe.{name}" for name in names if getattr(recipe, name) is not None]
-        if recipe.fix_clustering and "recipe.first_tree" in given:
-            given.remove("recipe.first_tree")  # the ranker's
-        if given:
-            yield f"not used, as recipe.{why}: {', '.join(given)}"
+        keys = [f"recipe.{name}" for name in names if getattr(recipe, name) is not None]
+        if recipe.fix_clustering and "recipe.first_tree" in keys:
+            keys.remove("recipe.first_tree")  # the ranker's
+        if keys:
+            yield f"not used, as recipe.{why}: {', '.join(keys)}"
 
 
 def trial(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> dict[str, Any] | None:
@@ -128,28 +125,29 @@ def trial(recipe: "XRTransformer", config: "Config", manifest: "Manifest") -> di
     Returns:
         dict, or None if nothing is fine-tuned.
     """
-    found = planned(recipe, config, manifest)
-    if found.plan is None:
+    _, _, plan, _, levels, _ = planned(recipe, config, manifest)
+    if plan is None:
         return None
-    last = found.plan.count - 1
-    data_dependent = {"label_tree": tree_in_order(found.levels), "level": last}
+    last = plan.count - 1
+    data_dependent = {"label_tree": tree_in_order(levels), "level": last}
     if last:  # whatever its negatives are: the most that a text sees
-        nodes = min(found.plan.only_topk, found.levels[last - 1])
-        matched = np.full((manifest.split("train").examples, found.plan.only_topk), -1, np.int32)
+        nodes = min(plan.only_topk, levels[last - 1])
+        matched = np.full((manifest.split("train").examples, plan.only_topk), -1, np.int32)
         matched[:, :nodes] = np.arange(nodes)
         data_dependent["matched"] = matched
     return data_dependent
 
 
-def check_fit(config: Any, manifest: "Manifest") -> None:
+def check_fit(config: "Config", manifest: "Manifest") -> None:
     """Refuses a config or data that the recipe cannot work with.
 
     Raises:
-        ConfigError: it says what is expected.
+        ConfigError: the key is named.
     """
+    assert config.head is not None, "``check_config`` has asked for one"
     if config.head.name != "tree":
         raise ConfigError(
-            f"head 'tree' expected, found {config.head.name!r}",
+            f"recipe 'xr_transformer' does not work with head {config.head.name!r}",
             where="head.name",
             fix="use 'tree': its arguments are those of the first label tree",
         )
@@ -162,15 +160,12 @@ def check_fit(config: Any, manifest: "Manifest") -> None:
             )
     if not manifest.kind.holds(SPARSE):
         raise ConfigError(
-            f"joined text features (tokens and terms) expected, found {manifest.feature_kind}",
+            "recipe 'xr_transformer' needs tokens and terms of the texts, and the features are "
+            f"{manifest.feature_kind}",
             where="data.text_features",
             fix="use text_features 'joined'",
         )
-    _refuse_training(config)
-
-
-def _refuse_training(config):
-    """Refuses settings of training that has one model and measures it on the way."""
+    # These are of a training that has one model and measures it on the way.
     training = config.training
     unused = {
         "training.early_stopping": training.early_stopping,
@@ -179,20 +174,20 @@ def _refuse_training(config):
         "evaluation.test_on_improvement": config.evaluation.test_on_improvement,
         "evaluation.full_loss": config.evaluation.full_loss,
     }
-    for where, given in unused.items():
-        if given:
+    for where, is_set in unused.items():
+        if is_set:
             raise ConfigError(
-                "does not apply to recipe 'xr_transformer': its labels are predicted by a ranker, "
-                "which is trained after all levels",
+                "it does not apply to recipe 'xr_transformer', whose labels are predicted by a "
+                "ranker that is trained after all levels",
                 where=where,
                 fix="remove it",
             )
 
 
 def tree_settings(
-    recipe: "XRTransformer", config: Any, manifest: "Manifest"
+    recipe: "XRTransformer", config: "Config", manifest: "Manifest"
 ) -> tuple[tuple[TreeSettings, list[int]], tuple[TreeSettings, list[int]]]:
-    """How the two trees are built, and the sizes of their levels.
+    """Says how the two trees are built, and the sizes of their levels.
 
     Args:
         recipe: ``XRTransformer``.
@@ -205,47 +200,44 @@ def tree_settings(
     Raises:
         ConfigError: an unknown key, or an impossible value.
     """
+    assert config.head is not None, "``check_fit`` has asked for one"
     head = config.head.section()
     known = registry.arguments(registry.get("head", "tree"))
     shape = {name: head.get(name, known[name]) for name in TREE if name != "seed"}
     shape["seed"] = head.get("seed", config.seed)
-    found = []
-    for given, key in ((recipe.first_tree, "first_tree"), (recipe.refined_tree, "refined_tree")):
-        above = {name: shape[name] for name in ("nr_splits", "min_codes")}
-        tree = TreeSettings(given, where=f"recipe.{key}", above=above)
-        if tree.file is None:
-            _refuse_keys(given or {}, key)
-            first = key == "first_tree"
-            where = f"recipe.{key}"
-            places: dict[str, Any] = {"where": where if given or not first else "head"}
-            places["where_shape"] = "head" if first else where
-            tree = TreeSettings({**shape, **(given or {})}, **places)
-        tree.check_texts(config.data)
-        found.append((tree, tree.sizes(manifest.num_labels, manifest.num_features)))
-    first_one, second_one = found
-    return first_one, second_one
+    above = {name: shape[name] for name in ("nr_splits", "min_codes")}
+    first = TreeSettings(recipe.first_tree, where="recipe.first_tree", above=above)
+    if first.file is None:
+        section = recipe.first_tree or {}
+        for name in TREE:
+            if name in section:
+                raise ConfigError(
+                    "this setting belongs to the head",
+                    where=f"recipe.first_tree.{name}",
+                    fix=f"set head.{name}",
+                )
+        where = "recipe.first_tree" if section else "head"
+        first = TreeSettings({**shape, **section}, where=where, where_shape="head")
+    first.check_texts(config.data)
+    sizes = first.sizes(manifest.num_labels, manifest.num_features)
+    second = TreeSettings(recipe.refined_tree, where="recipe.refined_tree", above=above)
+    if second.file is None:
+        section = recipe.refined_tree or {}
+        if section.get("join") == "convex":
+            raise ConfigError(
+                "'convex' needs label features like those of the second tree, which are terms and "
+                "encodings, and labels have no encodings",
+                where="recipe.refined_tree.join",
+                fix="set it to 'concat'",
+            )
+        second = TreeSettings({**shape, **section}, where="recipe.refined_tree")
+    second.check_texts(config.data)
+    second_sizes = second.sizes(manifest.num_labels, manifest.num_features)
+    return (first, sizes), (second, second_sizes)
 
 
-def _refuse_keys(given, key):
-    """Refuses what a section of one of the trees cannot say."""
-    taken = [name for name in TREE if name in given and key == "first_tree"]
-    if taken:
-        raise ConfigError(
-            "this setting belongs to the head",
-            where=f"recipe.{key}.{taken[0]}",
-            fix=f"set head.{taken[0]}",
-        )
-    if given.get("join") == "convex" and key == "refined_tree":
-        raise ConfigError(
-            "'concat' expected, found 'convex': the features of the second tree are terms and "
-            "encodings, which labels do not have",
-            where=f"recipe.{key}.join",
-            fix="set it to 'concat'",
-        )
-
-
-def plan_of(recipe: "XRTransformer", config: Any, sizes: Sequence[int]) -> Plan:
-    """The ``Plan`` of the fine-tuned levels.
+def plan_of(recipe: "XRTransformer", config: "Config", sizes: Sequence[int]) -> Plan:
+    """Returns the ``Plan`` of the fine-tuned levels.
 
     Args:
         recipe: ``XRTransformer``.
@@ -258,6 +250,7 @@ def plan_of(recipe: "XRTransformer", config: Any, sizes: Sequence[int]) -> Plan:
     sizes = sizes[: fine_tuned_levels(sizes, recipe.max_match_clusters)]
     negatives = recipe.negatives
     if negatives is None:
+        assert config.head is not None, "``check_fit`` has asked for one"
         negatives = config.head.section().get("negatives", "tfn+man")
     epochs = per_level(recipe.epochs, sizes, "epochs")
     plan = Plan(
@@ -276,8 +269,9 @@ def plan_of(recipe: "XRTransformer", config: Any, sizes: Sequence[int]) -> Plan:
     for steps, warmup in zip(plan.steps, plan.warmup_steps, strict=True):
         if warmup is not None and (steps is None or warmup >= steps):
             raise ConfigError(
-                f"fewer warm-up steps than the {steps} steps expected, found {warmup}",
+                f"{warmup} warm-up steps are not fewer than the {steps} steps",
                 where="recipe.warmup_steps",
+                fix="choose fewer",
             )
     return plan
 
@@ -285,7 +279,7 @@ def plan_of(recipe: "XRTransformer", config: Any, sizes: Sequence[int]) -> Plan:
 def settings_of_ranker(
     recipe: "XRTransformer", config: "Config", sizes: Sequence[int]
 ) -> RankerSettings:
-    """``RankerSettings`` that fit the second tree.
+    """Returns ``RankerSettings`` that fit the second tree.
 
     Args:
         recipe: ``XRTransformer``.
@@ -295,7 +289,5 @@ def settings_of_ranker(
     Raises:
         ConfigError: a value that is not allowed, or a list of another length than there are levels.
     """
-    given = recipe.ranker
-    if isinstance(given, dict | None):
-        given = {"threshold": 0.001, **(given or {})}
-    return checked_settings(ranker_settings(given, config.seed), sizes)
+    section = {"threshold": 0.001, **(recipe.ranker or {})}
+    return checked_settings(ranker_settings(section, config.seed), sizes)

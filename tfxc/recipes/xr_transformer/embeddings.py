@@ -52,10 +52,18 @@ def write_embeddings(
     """
     known = computation and {**computation, "batch_size": batch_size}
 
-    def compute(features, places):
-        found = encode(features)
-        _check_finite(found, places, path)
-        return found
+    def compute(features: Any, places: np.ndarray) -> np.ndarray:
+        encoded = encode(features)
+        infinite = np.flatnonzero(~np.isfinite(encoded).all(axis=1))
+        if infinite.size:
+            raise DataError(
+                f"the encoder outputs NaN or infinity for example {places[infinite[0]]:,} (counted "
+                "from 0)",
+                where=path,
+                fix="lower training.optimizer.learning_rate or set training.clip_norm, and start "
+                "over with --fresh",
+            )
+        return encoded
 
     with RowWriter(
         path, dtype=np.float32, computation=known, num_rows=source.num_examples
@@ -72,7 +80,7 @@ def write_embeddings(
 
 
 def origin_of(data_folder: str | Path, run: "RunFolder") -> dict[str, str]:
-    """What determines the vectors of the training texts by a run's encoder.
+    """Says what determines the vectors of the training texts by a run's encoder.
 
     Args:
         data_folder: prepared records.
@@ -81,22 +89,10 @@ def origin_of(data_folder: str | Path, run: "RunFolder") -> dict[str, str]:
     return {"data": checksum(Path(data_folder) / MANIFEST_FILE), "weights": checksum(run / WEIGHTS)}
 
 
-def _check_finite(vectors, numbers, path):
-    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if wrong.size:
-        raise DataError(
-            f"finite vectors expected, the encoder outputs NaN or infinity for example "
-            f"{numbers[wrong[0]]:,} (counted from 0)",
-            where=path,
-            fix="lower training.optimizer.learning_rate or set training.clip_norm, and start over "
-            "with --fresh",
-        )
-
-
 def concatenated(
     terms: scipy.sparse.csr_matrix | None, vectors: np.ndarray, length: float = 1.0
 ) -> scipy.sparse.csr_matrix:
-    """``[X | length · l2(E)]``: bags of terms followed by the vectors, scaled to a length.
+    """Returns ``[X | length · l2(E)]``: bags of terms, then the vectors scaled to a length.
 
     Args:
         terms: X, float32 CSR (n, terms), or None where there are vectors only.
@@ -121,7 +117,7 @@ def concatenated(
 def concatenated_on_disk(
     terms: scipy.sparse.csr_matrix, vectors: np.ndarray, length: float = 1.0
 ) -> Iterator[scipy.sparse.csr_matrix]:
-    """``concatenated`` of many rows, which are never in memory together.
+    """Yields ``concatenated`` of many rows, which are never in memory together.
 
     Args:
         terms, vectors, length: see there; vectors may be mapped from a file.
@@ -135,21 +131,21 @@ def concatenated_on_disk(
     """
     bounds = bounds_of(np.diff(terms.indptr) + vectors.shape[1])
     with scratch_folder("features") as folder:
-        paths = folder / "indices", folder / "values"
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(write_errors(folder))
-            files = [stack.enter_context(path.open("wb")) for path in paths]
+        with (
+            write_errors(folder),
+            (folder / "indices").open("wb") as indices_file,
+            (folder / "values").open("wb") as values_file,
+        ):
             for begin in range(0, terms.shape[0], _ROWS):
                 rows = slice(begin, begin + _ROWS)
                 block = concatenated(terms[rows], vectors[rows], length)
-                block.indices.astype(np.int32, copy=False).tofile(files[0])
-                block.data.tofile(files[1])
-        indices, values = (
-            _mapped(*file) for file in zip(paths, (np.int32, np.float32), strict=True)
-        )
+                block.indices.astype(np.int32, copy=False).tofile(indices_file)
+                block.data.tofile(values_file)
+        indices = _mapped(folder / "indices", np.int32)
+        values = _mapped(folder / "values", np.float32)
         shape = (terms.shape[0], terms.shape[1] + vectors.shape[1])
         yield scipy.sparse.csr_matrix((values, indices, bounds), shape, copy=False)
 
 
-def _mapped(path, kind):
-    return np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)
+def _mapped(path: Path, dtype: type[np.generic]) -> np.ndarray:
+    return np.memmap(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)

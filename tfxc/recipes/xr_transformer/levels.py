@@ -18,7 +18,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.model import build_model
 from tfxc.ops.csr import as_csr, bounds_of
 from tfxc.ops.linear.solver import SolverSettings
-from tfxc.ops.search.beam_search.chunked_layer import chunks_of
+from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer, chunks_of
 from tfxc.ranker.ensemble import combine
 from tfxc.ranker.layer import Limits, train_layer
 from tfxc.ranker.negatives import examples_of, scheme_of
@@ -31,12 +31,12 @@ from tfxc.training.job import StageJob
 from tfxc.training.strategies import by_chief
 
 if TYPE_CHECKING:
+    from tfxc.core.settings import Config
     from tfxc.model import XCModel
     from tfxc.recipes.xr_transformer.plan import Plan
 
 
-_START = {"cost_positive": 100.0, "cost_negative": 100.0, "threshold": 0.0}
-_MARGINS = "l3-hinge"
+_MARGIN_RULE = "l3-hinge"
 _ROWS = 65_536  # texts that are searched at a time
 
 
@@ -53,9 +53,9 @@ class LevelData(NamedTuple):
 
     source: Source
     terms: scipy.sparse.csr_matrix
-    targets: list
+    targets: list[scipy.sparse.csr_matrix]
     tree: ClusterTree
-    dimensions: dict
+    dimensions: dict[str, Any]
 
 
 class Levels:
@@ -79,7 +79,7 @@ class Levels:
     def __init__(
         self,
         plan: "Plan",
-        config: Any,
+        config: "Config",
         data_folder: str | Path,
         run: RunFolder,
         data: LevelData,
@@ -112,7 +112,7 @@ class Levels:
         return summaries
 
     def model(self, level: int) -> "XCModel":
-        """The model of a trained level."""
+        """Loads the model of a trained level."""
         folder = self._folder(level)
         dimensions = dict(self.dimensions)
         if folder.architecture() is not None:
@@ -121,21 +121,24 @@ class Levels:
         folder.load_weights(model)
         return model
 
-    def _folder(self, level):
+    def _folder(self, level: int) -> RunFolder:
         return RunFolder(self.run / f"level-{level:02}", self.run.chief)
 
-    def _config(self, level):
-        """The config of a level's training."""
+    def _config(self, level: int) -> "Config":
+        """Returns the config of a level's training."""
         training = self.config.training
-        changes = {"epochs": self.plan.epochs[level]}
         steps = self.plan.steps[level]
+        changes: dict[str, Any] = {"epochs": self.plan.epochs[level]}
         changes["keep_checkpoints"] = 0  # nothing resumes from the end of a level
         if steps is not None:
             # Half a step fewer, so that rounding up gives the number whatever the division does.
             changes["epochs"] = (steps - 0.5) * training.batch_size / self.source.num_examples
-        if self.plan.warmup_steps[level] is not None:
-            share = self.plan.warmup_steps[level] / steps
+        warmup_steps = self.plan.warmup_steps[level]
+        if warmup_steps is not None:
+            assert steps is not None, "``plan_of`` refuses warm-up steps without steps"
+            share = warmup_steps / steps
             changes["schedule"] = Method(**{**training.schedule.section(), "warmup": share})
+        assert self.config.head is not None, "``check_fit`` has asked for one"
         head = {**self.config.head.section(), "negatives": self.plan.negatives[level]}
         return self.config.model_copy(
             update={
@@ -146,20 +149,23 @@ class Levels:
             }
         )
 
-    def _train_level(self, level, predicted):
+    def _train_level(self, level: int, predicted: scipy.sparse.csr_matrix | None) -> dict[str, Any]:
+        """Trains a level, unless it is finished; returns the summary."""
         folder = self._folder(level)
+        summary = folder.summary()
+        if summary:
+            return summary
         nodes = self.tree.sizes[level]
-        if folder.summary():
-            return folder.summary()
         OUTPUT.info(f"level {level + 1} of {self.plan.count}: {nodes:,} clusters")
         if self.run.chief:
             folder.mark()  # what the head begins with is written before the training begins
-        arguments = {"label_tree": self.tree, "level": level}
+        arguments: dict[str, Any] = {"label_tree": self.tree, "level": level}
         if level and "man" in self.plan.negatives[level]:
+            assert predicted is not None, "the level above was searched for it"
             arguments["matched"] = as_table(predicted, self.plan.only_topk)
         job = StageJob(
             self._config(level),
-            self.data_folder,
+            Path(self.data_folder),
             folder.path,
             arguments=arguments,
             start=_Start(self, level, self._start_values(level, predicted)) if level else None,
@@ -170,44 +176,49 @@ class Levels:
         by_chief(self.strategy, lambda: None)  # until its weights are in their file
         return summary
 
-    def _start_values(self, level, predicted):
-        """Kernel and bias that a level's head begins with, or None for its own."""
-        how = self.plan.initial[level]
-        parents = self.tree.parents[level]
-        if how == "none" or not level:
+    def _start_values(
+        self, level: int, predicted: scipy.sparse.csr_matrix | None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns kernel and bias that a level's head begins with, or None for its own."""
+        initial = self.plan.initial[level]
+        if initial == "none" or not level:
             return None
-        if how == "inherit":
+        if initial == "inherit":
             head = self.model(level - 1).head
-            values = head.kernels[level - 1].numpy(), head.biases[level - 1].numpy()
-            return tuple(value[parents] for value in values)
+            parents = self.tree.parents[level]
+            kernel = head.kernels[level - 1].numpy()
+            return kernel[parents], head.biases[level - 1].numpy()[parents]
         folder = self._folder(level) / "start"
-        by_chief(self.strategy, lambda: self._train_start(level, predicted, folder))
+
+        def train() -> None:
+            problem = LayerProblem(
+                as_csr(self._embeddings(level - 1)),
+                self.targets[level],
+                self.tree.parents[level],
+                self._examples(level, predicted),
+                self.targets[level] if initial == "weighted-linear" else None,
+            )
+            limits = Limits(threads=self.plan.threads)
+            title = f"level {level + 1}: the head's start"
+            solver = SolverSettings(cost_positive=100.0, cost_negative=100.0, threshold=0.0)
+            train_layer(problem, folder, solver, limits=limits, title=title)
+
+        by_chief(self.strategy, train)
         width = self._embeddings(level - 1).shape[1]
         weights = weight_matrix(load_layer(folder), width).toarray()
         return np.ascontiguousarray(weights[:-1].T), weights[-1]
 
-    def _train_start(self, level, predicted, folder):
-        weighted = self.plan.initial[level] == "weighted-linear"
-        problem = LayerProblem(
-            as_csr(self._embeddings(level - 1)),
-            self.targets[level],
-            self.tree.parents[level],
-            self._examples(level, predicted),
-            self.targets[level] if weighted else None,
-        )
-        limits = Limits(threads=self.plan.threads)
-        title = f"level {level + 1}: the head's start"
-        train_layer(problem, folder, SolverSettings(**_START), limits=limits, title=title)
-
-    def _examples(self, level, predicted):
-        """M of a level, None for level 0."""
+    def _examples(
+        self, level: int, predicted: scipy.sparse.csr_matrix | None
+    ) -> scipy.sparse.csc_matrix | None:
+        """Returns M of a level, None for level 0."""
         if not level:
             return None
         scheme = scheme_of(self.plan.negatives[level])
         return examples_of(scheme, above=self.targets[level - 1], predicted=predicted)
 
-    def _embeddings(self, level):
-        """The training texts as the encoder of this level sees them, float32 (examples, dim)."""
+    def _embeddings(self, level: int) -> np.ndarray:
+        """Encodes the training texts with this level's encoder, float32 (examples, dim)."""
         folder = self._folder(level)
         path = folder / "embeddings.npy"
         if not path.exists():
@@ -221,41 +232,54 @@ class Levels:
             )
         return np.load(path, mmap_mode="r")
 
-    def _predict(self, level, above):
-        """P of a level: the best nodes of each training text under the best of the level above."""
+    def _predict(
+        self, level: int, above: scipy.sparse.csr_matrix | None
+    ) -> scipy.sparse.csr_matrix:
+        """Returns P of a level: each text's best nodes under the best of the level above."""
         path = self._folder(level) / "matched.npz"
-        by_chief(self.strategy, lambda: self._write_best(level, above, path))
+
+        def write() -> None:
+            if path.exists():
+                return
+            vectors = self._embeddings(level)
+            predictions = []
+            if self.plan.ensemble != "concat-only":
+                predictions.append(self._by_encoder(level, vectors, above))
+            if self.plan.ensemble != "transformer-only":
+                predictions.append(self._by_both(level, vectors, above))
+            best = predictions[0]
+            if len(predictions) > 1:
+                ids, scores = combine(predictions, self.plan.ensemble, self.plan.only_topk)
+                is_node = ids >= 0
+                splits = bounds_of(is_node.sum(axis=1))
+                parts = (scores[is_node], ids[is_node], splits)
+                best = scipy.sparse.csr_matrix(parts, best.shape)
+            with atomic_file(path, "wb") as stream:
+                scipy.sparse.save_npz(stream, best)
+
+        by_chief(self.strategy, write)
         return scipy.sparse.load_npz(path)
 
-    def _write_best(self, level, above, path):
-        if path.exists():
-            return
-        vectors = self._embeddings(level)
-        found = []
-        if self.plan.ensemble != "concat-only":
-            found.append(self._by_encoder(level, vectors, above))
-        if self.plan.ensemble != "transformer-only":
-            found.append(self._by_both(level, vectors, above))
-        best = found[0]
-        if len(found) > 1:
-            best = _csr(*combine(found, self.plan.ensemble, self.plan.only_topk), best.shape)
-        with atomic_file(path, "wb") as stream:
-            scipy.sparse.save_npz(stream, best)
-
-    def _by_encoder(self, level, vectors, above):
+    def _by_encoder(
+        self, level: int, vectors: np.ndarray, above: scipy.sparse.csr_matrix | None
+    ) -> scipy.sparse.csr_matrix:
+        """Finds the best nodes by the level's head."""
         head = self.model(level).head
         weights = np.vstack([head.kernels[level].numpy().T, head.biases[level].numpy()])
         num_parents = self.tree.sizes[level - 1] if level else 1
         layer = chunks_of(scipy.sparse.csc_matrix(weights), self.tree.parents[level], num_parents)
-        rule = _MARGINS if head.link == "hinge" else "sigmoid"
-        found = []
+        rule = _MARGIN_RULE if head.link == "hinge" else "sigmoid"
+        blocks = []
         for begin in range(0, len(vectors), _ROWS):
             rows = slice(begin, begin + _ROWS)
             codes = None if above is None else above[rows]
-            found.append(self._search(layer, as_csr(vectors[rows]), rule, codes))
-        return scipy.sparse.vstack(found, "csr")
+            blocks.append(self._search(layer, as_csr(vectors[rows]), rule, codes))
+        return scipy.sparse.vstack(blocks, "csr")
 
-    def _by_both(self, level, vectors, above):
+    def _by_both(
+        self, level: int, vectors: np.ndarray, above: scipy.sparse.csr_matrix | None
+    ) -> scipy.sparse.csr_matrix:
+        """Finds the best nodes by a linear layer on vectors and terms."""
         folder = self._folder(level) / "concat"
         relevance = normalize(self.targets[level], "l1") if self.plan.cost_sensitive else None
         with concatenated_on_disk(self.terms, vectors) as both:
@@ -273,9 +297,15 @@ class Levels:
                 limits=Limits(threads=self.plan.threads),
                 title=f"level {level + 1} of {self.plan.count}: linear layer",
             )
-            return self._search(load_layer(folder), both, _MARGINS, above)
+            return self._search(load_layer(folder), both, _MARGIN_RULE, above)
 
-    def _search(self, layer, features, rule, above):
+    def _search(
+        self,
+        layer: ChunkedLayer,
+        features: scipy.sparse.csr_matrix,
+        rule: str,
+        above: scipy.sparse.csr_matrix | None,
+    ) -> scipy.sparse.csr_matrix:
         return search(
             [layer],
             features,
@@ -290,15 +320,17 @@ class Levels:
 class _Start:
     """What a level's model begins with: the encoder of the level above, and a head."""
 
-    def __init__(self, levels, level, values):
+    def __init__(
+        self, levels: Levels, level: int, values: tuple[np.ndarray, np.ndarray] | None
+    ) -> None:
         self._levels = levels
         self._level = level
         self._values = values
 
-    def architecture(self):
+    def architecture(self) -> dict[str, Any] | None:
         return self._levels._folder(self._level - 1).architecture()
 
-    def load_weights(self, model):
+    def load_weights(self, model: "XCModel") -> None:
         before = self._levels.model(self._level - 1)
         model.encoder.set_weights(before.encoder.get_weights())
         if self._values is not None:
@@ -308,15 +340,10 @@ class _Start:
 
 
 def as_table(predicted: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
-    """The nodes of each row of a CSR matrix, int32 (rows, width), padded with -1."""
+    """Returns the nodes of each row of a CSR matrix, int32 (rows, width), padded with -1."""
     counts = np.diff(predicted.indptr)
     table = np.full((predicted.shape[0], width), -1, np.int32)
     rows = np.repeat(np.arange(len(counts)), counts)
     places = np.arange(len(rows)) - np.repeat(predicted.indptr[:-1], counts)
     table[rows, places] = predicted.indices
     return table
-
-
-def _csr(ids, scores, shape):
-    splits = bounds_of((ids >= 0).sum(axis=1))
-    return scipy.sparse.csr_matrix((scores[ids >= 0], ids[ids >= 0], splits), shape)

@@ -58,7 +58,7 @@ class EncoderRanker(RankerModel, keras.Model):
         """
         if self._linear[0] is None:
             raise ConfigError(
-                "a run with a ranker expected, found one with an encoder only",
+                "the run has an encoder only, and no ranker",
                 where="recipe.only_encoder",
                 fix="train with only_encoder false",
             )
@@ -89,7 +89,7 @@ class EncoderRanker(RankerModel, keras.Model):
         probabilities: bool = False,
         method: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best labels of a batch, by the native search, see ``RunModel.find_top_k``.
+        """Finds the best labels of a batch by the native search, see ``RunModel.find_top_k``.
 
         Args:
             features: arrays as the data pipeline makes them: a dict ``ids``, ``weights``,
@@ -104,7 +104,7 @@ class EncoderRanker(RankerModel, keras.Model):
         return self.linear.find_top_k(self._joined(features), k, probabilities)
 
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """By the ranker, see ``LinearModel.similar_labels``."""
+        """Asks the ranker, see ``LinearModel.similar_labels``."""
         return self.linear.similar_labels(label, k)
 
     def score_pairs(
@@ -113,13 +113,16 @@ class EncoderRanker(RankerModel, keras.Model):
         """See ``RankerModel.score_pairs``; features as of ``find_top_k``."""
         return self.linear.score_pairs(self._joined(features), pairs, probabilities)
 
-    def _joined(self, features):
-        """What the ranker reads, as a bag: the terms if there are any, and the encodings."""
+    def _joined(self, features: Any) -> dict[str, np.ndarray]:
+        """Makes what the ranker reads, a bag: the terms if there are any, and the encodings."""
         features = tf.nest.map_structure(np.asarray, features)
         vectors = self._embed(features)
         terms = None
         if isinstance(features, dict):
-            terms = _terms(features, self.linear.ranker.num_features - vectors.shape[1])
+            parts = tuple(features[name] for name in ("weights", "ids", "row_splits"))
+            shape = (len(parts[2]) - 1, self.linear.ranker.num_features - vectors.shape[1])
+            terms = scipy.sparse.csr_matrix(parts, shape, dtype=np.float32, copy=True)
+            terms.sum_duplicates()
         both = concatenated(terms, vectors, self._length)
         return {"ids": both.indices, "weights": both.data, "row_splits": both.indptr}
 
@@ -129,7 +132,7 @@ class EncoderRanker(RankerModel, keras.Model):
         k: int,
         probabilities: bool = False,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same in TensorFlow's graph, with the same features as tensors."""
+        """Does the same in TensorFlow's graph, with the same features as tensors."""
         vectors = tf.cast(self.encoder(features, training=False), tf.float32)
         lengths = tf.norm(vectors, axis=1, keepdims=True)
         vectors = tf.math.divide_no_nan(vectors, lengths) * self._length
@@ -155,17 +158,8 @@ class EncoderRanker(RankerModel, keras.Model):
         return self.linear.top_k(bag, k, probabilities)
 
 
-def _terms(features, num_features):
-    """The bags of a batch as float32 CSR (batch, num_features)."""
-    parts = tuple(features[name] for name in ("weights", "ids", "row_splits"))
-    shape = (len(parts[2]) - 1, num_features)
-    found = scipy.sparse.csr_matrix(parts, shape, dtype=np.float32, copy=True)
-    found.sum_duplicates()
-    return found
-
-
 def built_encoder(config: "Config", dimensions: Mapping[str, Any]) -> "Encoder":
-    """The encoder of a config with its first weights.
+    """Builds the encoder of a config with its first weights.
 
     Args:
         config: ``Config``.

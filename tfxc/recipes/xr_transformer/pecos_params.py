@@ -16,7 +16,7 @@ _SOLVERS = {
     "L2R_L1LOSS_SVC_DUAL": "hinge",
     "L2R_LR_DUAL": "logistic",
 }
-_TREE = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
+_TREE_KEYS = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
 _USUAL_DROPOUT = 0.1  # of the networks themselves, as they were published
 _MODELS = "${TFXC_MODELS}/"
 
@@ -34,10 +34,11 @@ class _Section:
     def __init__(self, values: Any, path: str, where: Path, notes: list[str]) -> None:
         self.is_chain = isinstance(values, list)
         self._members = values if self.is_chain else [values or {}]
-        if not self._members or not all(isinstance(one, dict) for one in self._members):
+        if not self._members or not all(isinstance(member, dict) for member in self._members):
             raise ConfigError(
-                f"a section or a list of sections expected, found {values!r}",
+                f"{values!r} is neither a section nor a list of sections",
                 where=f"{where}, {path}",
+                fix="write such a file with --generate-params-skeleton",
             )
         self.path = path
         self._where = where
@@ -46,52 +47,54 @@ class _Section:
         self._inner: list[_Section] = []
 
     def section(self, key: str) -> "_Section":
-        """The section under a key; empty if there is none."""
+        """Returns the section under a key; empty if there is none."""
         self._read.add(key)
         path = f"{self.path}.{key}".lstrip(".")
-        found = _Section(self._members[0].get(key) or {}, path, self._where, self._notes)
-        self._inner.append(found)
-        return found
+        inner = _Section(self._members[0].get(key) or {}, path, self._where, self._notes)
+        self._inner.append(inner)
+        return inner
 
     def __contains__(self, key: str) -> bool:
-        return any(one.get(key) is not None for one in self._members)
+        return any(member.get(key) is not None for member in self._members)
 
     def values(self, key: str, convert: Callable[[Any], Any] = lambda value: value) -> Any:
-        """The value of a key: of a chain a list, or one value if all are the same."""
-        found = self.all_values(key, convert)
-        return found[0] if all(value == found[0] for value in found) else found
+        """Returns the value of a key: of a chain a list, or one value if all are the same."""
+        values = self.all_values(key, convert)
+        return values[0] if all(value == values[0] for value in values) else values
 
     def all_values(self, key: str, convert: Callable[[Any], Any] = lambda value: value) -> list:
-        """The values of a key, one for each member of the chain."""
+        """Returns the values of a key, one for each member of the chain."""
         self._read.add(key)
         try:
-            return [convert(one[key]) for one in self._members]
+            return [convert(member[key]) for member in self._members]
         except (KeyError, TypeError, ValueError) as error:
-            found = [one.get(key) for one in self._members]
+            values = [member.get(key) for member in self._members]
             raise ConfigError(
-                f"a value that can be converted expected, found {found}",
+                f"{values if self.is_chain else values[0]!r} cannot be converted",
                 where=f"{self._where}, {self.path}.{key}",
                 fix="change it, or remove it where PECOS's default is wanted",
             ) from error
 
     def value(self, key: str, convert: Callable[[Any], Any] = lambda value: value) -> Any:
-        """The one value of a key; of a chain with several the first, which is noted."""
-        found = self.values(key, convert)
-        if self.is_chain and isinstance(found, list) and len(found) == len(self._members):
+        """Returns the one value of a key; of a chain with several the first, which is noted."""
+        value = self.values(key, convert)
+        if self.is_chain and isinstance(value, list) and len(value) == len(self._members):
             self._notes.append(f"{self.path}.{key}: one value for all levels here, the first")
-            return found[0]
-        return found
+            return value[0]
+        return value
 
     def unread(self) -> Iterator[str]:
         """Yields the keys that nothing has read."""
-        keys = dict.fromkeys(key for one in self._members for key in one if one[key] is not None)
+        keys = dict.fromkeys(
+            key for member in self._members for key in member if member[key] is not None
+        )
         yield from (f"{self.path}.{key}".lstrip(".") for key in keys if key not in self._read)
         for inner in self._inner:
             yield from inner.unread()
 
 
 def convert_params(path: str | Path, gpus: int = 1) -> tuple[dict[str, Any], list[str]]:
-    """The sections of a config that a file of PECOS's parameters says.
+    """Converts a file of PECOS's parameters into sections of a config.
 
     Only what the file says is converted; where it is silent, tfxc's defaults hold, which are not
     all those of PECOS (docs/coming_from.md).
@@ -126,17 +129,17 @@ def convert_params(path: str | Path, gpus: int = 1) -> tuple[dict[str, Any], lis
             config["recipe"]["tree"] = _tree(root.section("indexer_params"))
     else:
         raise ConfigError(
-            "train_params of pecos.xmc.xtransformer.train or pecos.xmc.xlinear.train expected, "
-            "found none",
+            "there are no train_params of pecos.xmc.xtransformer.train or pecos.xmc.xlinear.train",
             where=path,
             fix="write such a file with --generate-params-skeleton",
         )
     return config, notes + [f"{key}: no equivalent, not used" for key in root.unread()]
 
 
-def _transformer(train, prediction, gpus):
+def _transformer(train: _Section, prediction: _Section, gpus: int) -> dict[str, Any]:
+    """Returns the sections of a config with recipe ``xr_transformer``."""
     matcher = train.section("matcher_params_chain")
-    found = prediction.section("matcher_params_chain")
+    matcher_prediction = prediction.section("matcher_params_chain")
     config: dict[str, Any] = {
         "encoder": {"name": "pretrained"},
         "recipe": {"name": "xr_transformer"},
@@ -146,8 +149,8 @@ def _transformer(train, prediction, gpus):
     if folder:
         config["encoder"]["folder"] = tokens["folder"] = folder
     config["encoder"]["pooling"] = _pooling(folder)
-    if "truncate_length" in found:
-        tokens["max_length"] = found.value("truncate_length")
+    if "truncate_length" in matcher_prediction:
+        tokens["max_length"] = matcher_prediction.value("truncate_length")
     joined = {"name": "joined", "tokens": tokens, "terms": {"name": "given"}}
     config["data"] = {"text_features": joined}
     if "hidden_dropout_prob" in matcher:
@@ -156,7 +159,7 @@ def _transformer(train, prediction, gpus):
         if dropout != _USUAL_DROPOUT:
             config["encoder"]["body_dropout"] = dropout
     first = _tree(train.section("preliminary_indexer_params"))
-    config["head"] = {"name": "tree", **{key: first.pop(key) for key in _TREE if key in first}}
+    config["head"] = {"name": "tree", **{key: first.pop(key) for key in _TREE_KEYS if key in first}}
     if "loss_function" in matcher:
         config["objective"] = matcher.value("loss_function", _objective)
     recipe = config["recipe"]
@@ -166,16 +169,17 @@ def _transformer(train, prediction, gpus):
         refined = _tree(train.section("refined_indexer_params"))
         refined.setdefault("min_codes", refined.get("nr_splits"))  # not the head's
         recipe["refined_tree"] = refined
-    recipe |= _levels(matcher, found)
+    recipe |= _levels(matcher, matcher_prediction)
     config["training"] = _training(matcher, gpus)
     if "ranker_params" in train:
-        ranker = train.section("ranker_params"), prediction.section("ranker_params")
-        recipe["ranker"] = _ranker(*ranker)
+        recipe["ranker"] = _ranker(
+            train.section("ranker_params"), prediction.section("ranker_params")
+        )
     return config
 
 
-def _folder(matcher):
-    """The folder of the pretrained model; a checkpoint counts more than a name, as in PECOS."""
+def _folder(matcher: _Section) -> str:
+    """Returns the pretrained model's folder; a checkpoint counts more than a name, as in PECOS."""
     checkpoint = matcher.value("init_model_dir", str) if "init_model_dir" in matcher else ""
     name = matcher.value("model_shortcut", str) if "model_shortcut" in matcher else ""
     if checkpoint or not name:
@@ -184,8 +188,8 @@ def _folder(matcher):
     return name if is_path else _MODELS + name
 
 
-def _pooling(folder):
-    """How PECOS pools the states of a text with the model in this folder."""
+def _pooling(folder: str) -> str:
+    """Says how PECOS pools the states of a text with the model in this folder."""
     path = model_path(folder) if folder else None
     network = network_folder(path) if path is not None else None
     if network is not None and (network / "config.json").is_file():
@@ -195,24 +199,23 @@ def _pooling(folder):
     return "first" if "distilbert" in family or "xlnet" in family else "pooler"
 
 
-def _objective(name):
-    plain = name.removeprefix("weighted-")
-    found = {"name": _LOSSES[plain]}
-    return {**found, "weighted": True} if plain != name else found
+def _objective(name: str) -> dict[str, Any]:
+    loss = name.removeprefix("weighted-")
+    return {"name": _LOSSES[loss], **({"weighted": True} if loss != name else {})}
 
 
-def _levels(matcher, found):
-    """What the recipe says of the levels that are fine-tuned."""
+def _levels(matcher: _Section, prediction: _Section) -> dict[str, Any]:
+    """Returns what the recipe says of the levels that are fine-tuned."""
     recipe: dict[str, Any] = {}
     if "negative_sampling" in matcher:
         recipe["negatives"] = matcher.values("negative_sampling")
     if "bootstrap_method" in matcher:
         names = {"no-bootstrap": "none"}
-        recipe["initial"] = matcher.values("bootstrap_method", lambda one: names.get(one, one))
-    _take(found, recipe, "only_topk", ensemble="ensemble_method")
+        recipe["initial"] = matcher.values("bootstrap_method", lambda name: names.get(name, name))
+    _take(prediction, recipe, "only_topk", ensemble="ensemble_method")
     _take(matcher, recipe, "threshold", cost_sensitive="cost_sensitive_ranker")
     steps = matcher.all_values("max_steps", int) if "max_steps" in matcher else [0]
-    if all(one > 0 for one in steps):
+    if all(count > 0 for count in steps):
         recipe["steps"] = steps if matcher.is_chain else steps[0]
         if "warmup_steps" in matcher:
             recipe["warmup_steps"] = matcher.values("warmup_steps", int)
@@ -221,7 +224,7 @@ def _levels(matcher, found):
     return recipe
 
 
-def _training(matcher, gpus):
+def _training(matcher: _Section, gpus: int) -> dict[str, Any]:
     training: dict[str, Any] = {}
     if "batch_size" in matcher:
         parts = gpus
@@ -241,33 +244,33 @@ def _training(matcher, gpus):
     return training
 
 
-def _take(section, target, *same, **renamed):
+def _take(section: _Section, target: dict[str, Any], *same: str, **renamed: str) -> None:
     """Copies keys that the section has into ``target``."""
     for ours, theirs in {**{key: key for key in same}, **renamed}.items():
         if theirs in section:
             target[ours] = section.value(theirs)
 
 
-def _tree(section):
-    found: dict[str, Any] = {}
-    _take(section, found, *_TREE, max_iter="kmeans_max_iter")
-    return found
+def _tree(section: _Section) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    _take(section, tree, *_TREE_KEYS, max_iter="kmeans_max_iter")
+    return tree
 
 
-def _ranker(train, prediction):
-    """The section ``ranker`` of both recipes."""
-    found: dict[str, Any] = {}
+def _ranker(train: _Section, prediction: _Section) -> dict[str, Any]:
+    """Returns the section ``ranker`` of both recipes."""
+    ranker: dict[str, Any] = {}
     norms = {"no-norm": "none", None: "none"}
     if "rel_mode" in train:
-        found["relevance_mode"] = train.value("rel_mode")
+        ranker["relevance_mode"] = train.value("rel_mode")
     if "rel_norm" in train:
-        found["relevance_norm"] = train.value("rel_norm", lambda name: norms.get(name, name))
-    _take(train, found, "mode", ranker_levels="ranker_level")
-    if found.get("mode") == "full-model":
-        found.pop("ranker_levels", None)
+        ranker["relevance_norm"] = train.value("rel_norm", lambda name: norms.get(name, name))
+    _take(train, ranker, "mode", ranker_levels="ranker_level")
+    if ranker.get("mode") == "full-model":
+        ranker.pop("ranker_levels", None)
     layers = train.section("hlm_args")
     if "neg_mining_chain" in layers:
-        found["negatives"] = layers.values("neg_mining_chain")
+        ranker["negatives"] = layers.values("neg_mining_chain")
     chain = layers.section("model_chain")
     for ours, theirs, convert in (
         ("cost_positive", "Cp", float),
@@ -279,11 +282,11 @@ def _ranker(train, prediction):
         ("loss", "solver_type", _SOLVERS.__getitem__),
     ):
         if theirs in chain:
-            found[ours] = chain.values(theirs, convert)
+            ranker[ours] = chain.values(theirs, convert)
     if "bias" in chain:
-        found["bias"] = chain.value("bias", lambda value: max(0.0, float(value)))
+        ranker["bias"] = chain.value("bias", lambda value: max(0.0, float(value)))
     chain = prediction.section("hlm_args").section("model_chain")
     for key in ("only_topk", "post_processor"):
         if key in chain:
-            found[key] = chain.values(key)
-    return found
+            ranker[key] = chain.values(key)
+    return ranker

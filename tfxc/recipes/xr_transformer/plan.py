@@ -29,20 +29,20 @@ class Plan:
     """
 
     count: int
-    negatives: list
-    initial: list
-    epochs: list
-    steps: list
-    warmup_steps: list
+    negatives: list[Negatives]
+    initial: list[Initial]
+    epochs: list[float]
+    steps: list[int | None]
+    warmup_steps: list[int | None]
     only_topk: int
-    ensemble: str
+    ensemble: Ensemble
     threshold: float
     cost_sensitive: bool
     threads: int | None
 
 
 def fine_tuned_levels(sizes: Sequence[int], most: int) -> int:
-    """How many levels, from the top, have at most this many nodes.
+    """Counts the levels, from the top, that have at most this many nodes.
 
     Raises:
         ConfigError: not even the first.
@@ -57,12 +57,8 @@ def fine_tuned_levels(sizes: Sequence[int], most: int) -> int:
     return count
 
 
-def per_level(
-    value: Any,
-    sizes: Sequence[int],
-    name: str,
-) -> list[Any]:
-    """One value for each fine-tuned level.
+def per_level(value: Any, sizes: Sequence[int], name: str) -> list[Any]:
+    """Returns one value for each fine-tuned level.
 
     Args:
         value: one for all, or a list.
@@ -82,5 +78,6 @@ def per_level(
             f"there are {len(values)} values for {len(sizes)} fine-tuned levels (of "
             f"{', '.join(f'{size:,}' for size in sizes)} nodes)",
             where=f"recipe.{name}",
+            fix="give one for each, or one for all",
         )
     return values

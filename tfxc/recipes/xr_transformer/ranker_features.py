@@ -39,23 +39,23 @@ class PlainFeatures:
         self._recipe = recipe
 
     def settings(self, sizes: Sequence[int]) -> "RankerSettings":
-        """``RankerSettings`` of the run, for a tree of these level sizes."""
+        """Returns ``RankerSettings`` of the run, for a tree of these level sizes."""
         return ranker_settings(self._recipe.ranker, self._loaded.config.seed)
 
     def of_training(
         self, data_folder: str | Path
     ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-        """X and Y of the training split."""
+        """Returns X and Y of the training split."""
         return training_matrices(data_folder)
 
     def of_rows(
         self, rows: "Rows", num_labels: int
     ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-        """X and Y of ``Rows``, Y with this many columns."""
+        """Returns X and Y of ``Rows``, Y with this many columns."""
         return matrices(ArraySource(rows, num_labels))
 
     def of_tree(self, features: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-        """The part of X by which the labels are clustered."""
+        """Returns the part of X by which the labels are clustered."""
         return features
 
 
@@ -77,14 +77,12 @@ class EncodedFeatures(PlainFeatures):
         if path.is_file():
             vectors = np.load(path, mmap_mode="r")
         else:  # deleted, to save space
-            vectors = self._encoded(open_source(data_folder, "train"))
+            source = open_source(data_folder, "train")
+            with scratch_folder("encodings") as folder:
+                path = Path(folder) / "train.npy"
+                write_embeddings(path, self._embed, source, self._batch_size, "embedding")
+                vectors = np.load(path)
         return self._concatenated(terms, vectors), labels
-
-    def _encoded(self, source):
-        with scratch_folder("encodings") as folder:
-            path = Path(folder) / "train.npy"
-            write_embeddings(path, self._embed, source, self._batch_size, "embedding")
-            return np.load(path)
 
     def of_rows(
         self, rows: "Rows", num_labels: int
@@ -101,10 +99,12 @@ class EncodedFeatures(PlainFeatures):
         return scipy.sparse.csr_matrix(features[:, : self._loaded.manifest["num_features"]])
 
     @property
-    def _batch_size(self):
+    def _batch_size(self) -> int:
         return self._loaded.config.evaluation.batch_size
 
-    def _concatenated(self, terms, vectors):
+    def _concatenated(
+        self, terms: scipy.sparse.csr_matrix, vectors: np.ndarray
+    ) -> scipy.sparse.csr_matrix:
         return concatenated(terms, vectors, self._recipe.encoding_length)
 
 
@@ -115,5 +115,5 @@ RECIPES: dict[str, Callable[..., PlainFeatures]] = {
 
 
 def features_of_ranker(loaded: "LoadedRun", recipe: "XRLinear | XRTransformer") -> "PlainFeatures":
-    """``PlainFeatures`` or ``EncodedFeatures``, whichever the run's ranker was trained on."""
+    """Returns ``PlainFeatures`` or ``EncodedFeatures``, as the run's ranker was trained on."""
     return RECIPES[loaded.config.recipe.name](loaded, recipe)

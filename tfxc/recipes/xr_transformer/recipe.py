@@ -7,18 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import scipy.sparse
 
 from tfxc.core.declared import Count, NotNegative, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import OUTPUT
 from tfxc.data.sources.matrices import matrices
-from tfxc.data.sources.shards import open_source
+from tfxc.data.sources.shards import Source, open_source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
 from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear.model import LinearModel
+from tfxc.recipes.xr_linear.settings import TreeSettings
 from tfxc.recipes.xr_linear.stages import (
     calibrate,
     label_text_matrix,
@@ -37,6 +39,7 @@ from tfxc.training.strategies import by_chief
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.manifest import Manifest
+    from tfxc.encoders.base import Encoder
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -173,7 +176,7 @@ class XRTransformer(StagedRecipe):
     def outline(
         self, config: "Config", manifest: "Manifest"
     ) -> "tuple[list[str], dict[str, Any] | None]":
-        """Levels with their steps, what the ranker takes, and the training of the widest level."""
+        """Lists levels with their steps, what the ranker takes, and the widest level's training."""
         lines = list(stage_lines(self, config, manifest))
         return lines, trial(self, config, manifest)
 
@@ -184,11 +187,11 @@ class XRTransformer(StagedRecipe):
             OUTPUT.info(line)
 
     def stages(self, context: Context) -> "_Stages":
-        """Tree, levels, encodings, second tree, ranker."""
+        """Prepares tree, levels, encodings, second tree, ranker."""
         return _Stages(self, context)
 
     def assemble(self, loaded: "LoadedRun") -> EncoderRanker:
-        """Encoder and ranker of the run."""
+        """Returns encoder and ranker of the run."""
         encoder = built_encoder(loaded.config, loaded.dimensions)
         linear = None if self.only_encoder else LinearModel(loaded.folder.path, self.threads)
         model = EncoderRanker(encoder, linear, self.encoding_length)
@@ -199,7 +202,7 @@ class XRTransformer(StagedRecipe):
 class _Stages:
     """The stages of one run, called when it starts."""
 
-    def __init__(self, recipe, context):
+    def __init__(self, recipe: XRTransformer, context: Context) -> None:
         self.recipe = recipe
         self.config = context.config
         self.data_folder = context.data_folder
@@ -213,12 +216,12 @@ class _Stages:
         self.source = open_source(self.data_folder, "train", self.memory)
         if self.config.training.group_by_length:
             self.source.group_by_length(self.config.training.batch_size)
-        self.encoder = None
+        self.encoder: Encoder | None = None
         if not recipe.do_fine_tune:
             self.encoder = built_encoder(self.config, self.dimensions)
 
-    def __call__(self):
-        """All stages, each unless its files are there; returns the summary.
+    def __call__(self) -> dict[str, Any]:
+        """Runs all stages, each unless its files are there; returns the summary.
 
         Only the chief continues after the levels are trained.
         """
@@ -227,18 +230,24 @@ class _Stages:
         encoder = self.encoder
         terms, labels = matrices(source)
         terms.sum_duplicates()
-        summaries = []
+        summaries: list[dict[str, Any]] = []
         if encoder is None:
             levels = self._levels(source, terms, labels)
             summaries = levels.train()
         if not run.chief:
             return self._summary(summaries, {})
         if encoder is None:
+            assert self.planned.plan is not None, "its levels were trained"
             encoder = levels.model(self.planned.plan.count - 1).encoder
         model = EncoderRanker(encoder, None)
         run.save_weights(model)
-        vectors = self._encode(model, source)
-        layers = []
+        path = run / EMBEDDINGS
+        if not path.exists():
+            size = self.config.evaluation.batch_size
+            origin = origin_of(self.data_folder, run)
+            write_embeddings(path, Embedder(model), source, size, "embedding", origin)
+        vectors = np.load(path, mmap_mode="r")
+        layers: list[dict[str, Any]] = []
         if not self.recipe.only_encoder:
             length = self.recipe.encoding_length
             with concatenated_on_disk(terms, vectors, length) as features:
@@ -250,18 +259,27 @@ class _Stages:
         calibrate(model, self.recipe.calibrate, self.config, self.data_folder, run)
         return {**self._summary(summaries, self._measured(model, source)), "layers": layers}
 
-    def _levels(self, source, terms, labels):
-        arguments = (FIRST_TREE, self.planned.first, terms, labels)
-        by_chief(self.strategy, lambda: self._tree(*arguments))
-        tree = self._tree(*arguments)
+    def _levels(
+        self, source: Source, terms: scipy.sparse.csr_matrix, labels: scipy.sparse.csr_matrix
+    ) -> Levels:
+        assert self.planned.plan is not None, "``do_fine_tune`` is true"
+        settings = self.planned.first
+        by_chief(self.strategy, lambda: self._tree(FIRST_TREE, settings, terms, labels))
+        tree = self._tree(FIRST_TREE, settings, terms, labels)
         targets = tree.multi_resolution(labels)
         data = LevelData(source, terms, targets, tree, self.dimensions)
         return Levels(
             self.planned.plan, self.config, self.data_folder, self.folder, data, self.strategy
         )
 
-    def _tree(self, name, settings, features, labels):
-        """The tree of that file; built where there is none."""
+    def _tree(
+        self,
+        name: str,
+        settings: TreeSettings,
+        features: scipy.sparse.csr_matrix,
+        labels: scipy.sparse.csr_matrix,
+    ) -> ClusterTree:
+        """Loads the tree of that file; builds it where there is none."""
         path = self.folder / name
         if not path.exists():
             texts = partial(label_text_matrix, self.data_folder)
@@ -269,20 +287,13 @@ class _Stages:
             self.folder.record_file(name)
         return ClusterTree.load(path)
 
-    def _encode(self, model, source):
-        path = self.folder / EMBEDDINGS
-        if not path.exists():
-            write_embeddings(
-                path,
-                Embedder(model),
-                source,
-                self.config.evaluation.batch_size,
-                "embedding",
-                origin_of(self.data_folder, self.folder),
-            )
-        return np.load(path, mmap_mode="r")
-
-    def _train_ranker(self, features, terms, labels):
+    def _train_ranker(
+        self,
+        features: scipy.sparse.csr_matrix,
+        terms: scipy.sparse.csr_matrix,
+        labels: scipy.sparse.csr_matrix,
+    ) -> list[dict[str, Any]]:
+        """Trains the ranker on ``features``, terms and vectors; reports of its layers."""
         if self.recipe.fix_clustering:
             tree = self._tree(FIRST_TREE, self.planned.first, terms, labels)
             tree.save(self.folder / LAST_TREE)
@@ -308,8 +319,8 @@ class _Stages:
             log(self.folder, line)
         return reports
 
-    def _measured(self, model, source):
-        """Results on the dev split."""
+    def _measured(self, model: EncoderRanker, source: Source) -> dict[str, float]:
+        """Measures the model on the dev split."""
         if self.recipe.only_encoder or "dev" not in self.manifest.splits:
             return {}
         dev = open_source(self.data_folder, "dev", self.memory)
@@ -318,11 +329,13 @@ class _Stages:
         texts = evaluation_of_texts(self.data_folder, kinds, source, dev=dev)
         evaluation = Evaluation(model, self.config, labels, source, dev, label_texts=texts)
         results = evaluation.of_dev()
-        shown = [f"{name} {100 * value:.2f}" for name, value in results.items() if name[:2] == "P@"]
-        OUTPUT.info(f"dev {'  '.join(shown)}")
+        scores = [f"{key} {100 * value:.2f}" for key, value in results.items() if key[:2] == "P@"]
+        OUTPUT.info(f"dev {'  '.join(scores)}")
         return results
 
-    def _summary(self, summaries, results):
+    def _summary(
+        self, summaries: Sequence[Mapping[str, Any]], results: Mapping[str, float]
+    ) -> dict[str, Any]:
         keys = ("steps", "loss", "seconds")
         return {
             "steps": sum(summary["steps"] for summary in summaries),
