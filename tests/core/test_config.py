@@ -239,7 +239,7 @@ def test_missing_file_names_its_neighbours(tmp_path):
     write(tmp_path, "quickstart.json")
     with pytest.raises(ConfigError, match=r"no such config file.*Configs there: quickstart.json"):
         load_config(tmp_path / "quickstrat.json")
-    with pytest.raises(ConfigError, match=r"no such config file.*check the path"):
+    with pytest.raises(ConfigError, match=r"no such config file.*Check the path"):
         load_config(tmp_path / "absent" / "quickstart.json")
     with pytest.raises(ConfigError, match="it is a folder, not a file"):
         load_config(tmp_path)

@@ -80,7 +80,7 @@ VERBS = {
 def test_commands_refuse_to_import(run, command):
     module, more = VERBS[command]
     (run.parent / "rows.svm").write_text("0 1:1\n")
-    with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'.*give --trust") as caught:
+    with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'.*Give --trust") as caught:
         module.main(["--run", "run", *more])
     assert str(caught.value.where).endswith("run/config.json")
     assert not (run.parent / "mark").exists() and "helper" not in sys.modules

@@ -359,7 +359,7 @@ def test_published_sizes():
         ({"heads": [3, 3]}, r"9 codes for 12 labels.* \[3, 4\]"),
         (
             {"num_candidate_groups": 5},
-            r"num_candidate_groups: an integer from 1 to 4 \(the groups\)",
+            r"must be at most 4, as many as there are groups, not 5",
         ),
         ({"beam": 0}, "beam: must be an integer of at least 1, not 0"),
         ({"parent_weight": 0.5}, "parent_weight: must be 1 with link 'softmax', not 0.5"),

@@ -238,11 +238,11 @@ def test_start():
         ({"num_extra": 3, "extra": "odd"}, "extra: must be one of uniform, frequency"),
         (
             {"num_extra": 12, "extra": "uniform"},
-            r"num_extra: must be an integer from 0 to 11, not 12",
+            r"num_extra: must be below 12, the number of labels, not 12",
         ),
         ({"num_extra": 1, "extra": "uniform", "classes": "all"}, "'all' does not use num_extra"),
         ({"score": "dot"}, "score: must be one of linear, cosine, not 'dot'"),
-        ({"score": "cosine"}, "scale: a positive number, .* by score 'cosine', found None"),
+        ({"score": "cosine"}, "score 'cosine' needs a scale, e\.g\. 64"),
         ({"scale": 2.0}, "score 'linear' does not use scale"),
         ({"m2": 0.3}, "score 'linear' does not use m2"),
         ({"score": "cosine", "scale": 2.0, "bias": True}, "score 'cosine' does not use bias"),

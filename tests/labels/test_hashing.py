@@ -67,9 +67,9 @@ def test_repetitions_have_their_own_seeds():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((100, 0, 4), "num_buckets: an integer of at least 1"),
+        ((100, 0, 4), "num_buckets: must be an integer of at least 1, not 0"),
         ((100, 101, 4), "dense head or fewer buckets"),
-        ((100, 10, 0), "num_repetitions: an integer of at least 1"),
+        ((100, 10, 0), "num_repetitions: must be an integer of at least 1, not 0"),
     ],
 )
 def test_check_buckets_refuses(sizes, message):

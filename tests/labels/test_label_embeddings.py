@@ -101,7 +101,7 @@ def test_what_does_not_fit():
         pifa_with_label_features(targets, features, np.ones((8, 3)))
     with pytest.raises(DataError, match=r"instead of \(9, 25\).*as wide"):
         pifa_with_label_features(targets, features, np.ones((9, 3)), "convex")
-    with pytest.raises(ConfigError, match="mode: one of concat, convex"):
+    with pytest.raises(ConfigError, match="mode: must be one of concat, convex, not 'sum'"):
         pifa_with_label_features(targets, features, features, "sum")
     with pytest.raises(ConfigError, match=r"alpha: must be a number from 0 to 1"):
         pifa_with_label_features(targets, features, features, "convex", 1.1)

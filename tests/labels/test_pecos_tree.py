@@ -76,7 +76,9 @@ def test_as_the_tree_of_a_recipe(tree, tmp_path):
     assert TreeSettings(given, above={"nr_splits": 2}).sizes(40, 7) == [2, 3, 5, 9, 40]
     both = {**given, "nr_splits": 4}
     assert TreeSettings(both, above={"nr_splits": 2}).sizes(40, 7) == [3, 9, 40]
-    with pytest.raises(ConfigError, match=r"recipe\.tree\.nr_splits: an integer of at least 2"):
+    with pytest.raises(
+        ConfigError, match=r"recipe\.tree\.nr_splits: must be an integer of at least 2, not 1"
+    ):
         TreeSettings({**given, "nr_splits": 1}).sizes(40, 7)
     with pytest.raises(ConfigError, match=r"recipe\.tree\.file: a tree over the data's 41 labels"):
         TreeSettings(given).sizes(41, 7)

@@ -93,5 +93,5 @@ def test_damaged_files(tmp_path, content, message):
     with pytest.raises(DataError, match="no such file"):
         Calibration.load(tmp_path / "absent.json")
     path.write_text('{"format": 1, "method": "platt"}')
-    with pytest.raises(ConfigError, match=r"calibration\.json: one of isotonic"):
+    with pytest.raises(ConfigError, match=r"must be one of isotonic, logistic, not 'platt'"):
         Calibration.load(path)

@@ -114,7 +114,7 @@ def test_what_predict_refuses(imported, options, error, message):
         (
             {"settings": {"only_topk": [1] * 4, "post_processor": ["x"] * 4}},
             ConfigError,
-            "found 'x'",
+            "log-l1-hinge, log-l2-hinge, log-l3-hinge, log-l4-hinge, not 'x'",
         ),
     ],
 )

@@ -252,7 +252,9 @@ def test_calibration_needs_labels_without_examples(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path)
     train(tmp_path, training={"epochs": 1}, data={"label_texts": "names"})
-    with pytest.raises(ConfigError, match="found none of untrained ones"):
+    with pytest.raises(
+        ConfigError, match="untrained labels, and a penalty weighs trained against untrained ones"
+    ):
         evaluate.main(["--run", str(tmp_path / "run"), "--split", "train", "--calibrate"])
 
 

@@ -128,7 +128,9 @@ def test_the_estimator_takes_them():
     model = XCClassifier(objective="softmax", epochs=3, batch_size=4)
     model.fit(texts, labels, callbacks=[history])
     assert len(history.history["loss"]) == 3
-    with pytest.raises(ConfigError, match="callbacks: recipe 'fit' expected with this argument"):
+    with pytest.raises(
+        ConfigError, match="callbacks: recipe 'xr_linear' does not take this argument"
+    ):
         XCClassifier(recipe="xr_linear").fit(texts, labels, callbacks=[history])
 
 

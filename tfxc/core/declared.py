@@ -126,7 +126,7 @@ leave it out for the default 10.
     """
     if _accepts(annotation, value):
         return value
-    has_default = default is not inspect.Parameter.empty and default is not None
+    has_default = default is not inspect.Parameter.empty and default not in (None, (), "")
     raise ConfigError(
         f"must be {describe(annotation)}, not {shown(value)}{nearest(value, words(annotation))}",
         where=name,

@@ -96,7 +96,7 @@ class MHP(DigitHead):
     ) -> None:
         if (heads is None) == (num_heads is None):
             raise ValueError(
-                "give either heads, such as [40, 25], or num_heads, not "
+                "give heads, such as [40, 25], or num_heads, but not "
                 + ("neither" if heads is None else "both")
             )
         if num_heads is not None:

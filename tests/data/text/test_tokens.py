@@ -133,7 +133,10 @@ def test_padding():
             "data.text_features.max_length: must be an integer of at least 1",
         ),
         ({"name": "words", "min_count": 1.5}, "min_count: must be an integer of at least 1"),
-        ({"name": "words", "token_pattern": "(a)(b)"}, "at most one group"),
+        (
+            {"name": "words", "token_pattern": "(a)(b)"},
+            "'\(a\)\(b\)' has 2 groups, of which only one can be the word",
+        ),
         ({"name": "words", "segmenter": "mecab"}, "segmenter: must be 'jieba', not 'mecab'"),
         (
             {"name": "words", "stop_words": "no/such/file"},

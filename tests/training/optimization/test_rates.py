@@ -177,10 +177,10 @@ def test_copies_of_a_mirrored_weight():
             "did you mean 'head/kernel'.*names of the weights: encoder/att.* more",
         ),
         ({"rates": {"head": -1}}, "rates: must be a section, each value a number of at least 0"),
-        ({"rates": [1]}, r"rates: must be a section, not \[1\]"),
+        ({"rates": [1]}, r"must be a section, each value a number of at least 0, not \[1\]"),
         ({"layer_decay": 0}, r"layer_decay: must be a number in \(0, 1\], not 0"),
         ({"layer_decay": 1.5}, r"layer_decay: must be a number in \(0, 1\], not 1.5"),
-        ({"layer_deca": 0.5}, "unknown key 'layer_deca', did you mean 'layer_decay'"),
+        ({"layer_deca": 0.5}, "layer_decay, lazy, learning_rate, no_decay, rates, weight_decay"),
     ],
 )
 def test_what_cannot_be(given, message):
