@@ -206,7 +206,7 @@ def test_dense_features():
         (
             {"objective": {"name": "sigmoid", "reduction": "x"}},
             {},
-            "objective\.reduction: must be one of sum, mean, not 'x'",
+            r"objective\.reduction: must be one of sum, mean, not 'x'",
         ),
     ],
 )

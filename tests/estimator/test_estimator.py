@@ -227,7 +227,7 @@ def test_fits_in_threads_leave_the_streams_as_they_are(capsys):
     ({"encoder": 3}, "3 is neither a method's name nor a dict"),
     ({"encoder": {"name": "bag_mlp", "hiden": [3]}}, "no argument 'hiden', did you mean 'hidden'"),
     ({"techniques": ["emma"]}, "unknown technique 'emma'"),
-    ({"epochs": 0}, "XCClassifier: training\.epochs: must be a number in \(0, 1e\+09\], not 0"),
+    ({"epochs": 0}, r"XCClassifier: training\.epochs: must be a number in \(0, 1e\+09\], not 0"),
     ({"learning_rate": -1.0}, "learning_rate: .*positive number"),
     ({"text_features": "tf"}, "unknown kind of text features 'tf'"),
 ])  # fmt: skip

@@ -242,7 +242,7 @@ def test_start():
         ),
         ({"num_extra": 1, "extra": "uniform", "classes": "all"}, "'all' does not use num_extra"),
         ({"score": "dot"}, "score: must be one of linear, cosine, not 'dot'"),
-        ({"score": "cosine"}, "score 'cosine' needs a scale, e\.g\. 64"),
+        ({"score": "cosine"}, r"score 'cosine' needs a scale, e\.g\. 64"),
         ({"scale": 2.0}, "score 'linear' does not use scale"),
         ({"m2": 0.3}, "score 'linear' does not use m2"),
         ({"score": "cosine", "scale": 2.0, "bias": True}, "score 'cosine' does not use bias"),

@@ -96,7 +96,7 @@ def test_files_missing_or_damaged(damaged, tmp_path, name, content, message):
             "post_processor",
             "l5-hinge",
             ConfigError,
-            "log-l4-hinge, not 'l5-hinge', did you mean 'l4-hinge'\? Change it",
+            r"log-l4-hinge, not 'l5-hinge', did you mean 'l4-hinge'\? Change it",
         ),
         ("nr_features", 31, DataError, "num_features is 31, in the first layer 30"),
         ("bias", -1.0, DataError, "bias is None, in the first layer 1.0"),

@@ -79,7 +79,7 @@ def test_tags_and_parameters():
 def test_unknown_double_and_missing(monkeypatch):
     with pytest.raises(ConfigError, match=r"training\.trackers: unknown tracker 'mlfow'.*mlflow"):
         check_trackers(["mlfow"])
-    with pytest.raises(ConfigError, match="training\.trackers: tracker 'mlflow' is named twice"):
+    with pytest.raises(ConfigError, match=r"training\.trackers: tracker 'mlflow' is named twice"):
         check_trackers(["mlflow", "mlflow"])
     for name in ("mlflow", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
