@@ -4,7 +4,7 @@
 import importlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 COMMANDS = {
@@ -50,8 +50,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
-        cli.run(module_of(arguments[0]).main, arguments[1:])
+        cli.run(_command(arguments[0]), arguments[1:])
     cli.run(_without_command, arguments)
+
+
+def _command(name: str) -> Callable[[Sequence[str] | None], int | None]:
+    """The command's ``main``, which is imported where Ctrl-C is handled already."""
+
+    def run(argv: Sequence[str] | None) -> int | None:
+        return module_of(name).main(argv)
+
+    return run
 
 
 def _without_command(argv: Sequence[str] | None) -> int:

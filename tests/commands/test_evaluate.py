@@ -181,7 +181,7 @@ def test_runs_with_other_cut_offs_or_examples(trained, arguments, tmp_path, caps
     compared = outcome.out.partition("paired bootstrap:\n")[2]
     assert "P@1 " in compared and "P@2 " not in compared and "P@3 " not in compared
     problem = call(capsys, evaluate, *command).problem()
-    assert "found shapes (60,) and (2,)" in problem and "the same examples" in problem
+    assert "the shapes (60,) and (2,)" in problem and "the same examples" in problem
     problem = call(capsys, evaluate, *command, "--split", "test").problem()
     assert "the run's data have no split 'test'" in problem
 

@@ -156,7 +156,7 @@ def test_an_error_of_a_worker_leaves_nothing(runs, address, small_tasks, tmp_pat
     np.save(tmp_path / "vectors.npy", np.ones((9, 3), np.float32))
     arguments = ("--run", runs / "first", tmp_path / "vectors.npy", "--output")
     outcome = call(capsys, predict, *arguments, tmp_path / "a.jsonl", "--cluster", address)
-    assert "texts expected" in outcome.problem()
+    assert "the examples have no texts" in outcome.problem()
     assert listing(tmp_path).keys() == {"vectors.npy"}
 
 

@@ -71,9 +71,9 @@ def test_print_config_makes_nothing(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["my.csv", "--rehearse"], r"--rehearse: --config with the config of a published set"),
-        (["--config", "dense_bibtex", "--rehearse", "0"], r"above 0 and at most 1 .* found '0'"),
-        (["--config", "dense_bibtex", "--rehearse", "all"], r"a finite number .* found 'all'"),
+        (["my.csv", "--rehearse"], r"--rehearse: only the config of a published set"),
+        (["--config", "dense_bibtex", "--rehearse", "0"], r"'0' is not a share above 0"),
+        (["--config", "dense_bibtex", "--rehearse", "all"], r"must be a number, not 'all'"),
     ],
 )
 def test_refused(capsys, arguments, problem):

@@ -95,7 +95,7 @@ def test_what_cannot_be_built(files, tmp_path, capsys):
     )
     whole = [*half, "--labels", tmp_path / "y.npz", "--max-leaf-size", 1]
     assert (
-        "max_leaf_size: an integer of at least 2"
+        "max_leaf_size: must be an integer of at least 2"
         in call(capsys, tree_command, "build", *whole).problem()
     )
     for more in (["--vectors", "pii", "--label-features", "z.npz"], ["--alpha", 0.3]):

@@ -112,7 +112,7 @@ def test_orders_of_images(order):
         ),
         (
             {"name": "mhs", "heads": [5, 6], "num_sampled_heads": 2.5},
-            "(the blocks) expected, found 2.5",
+            "num_sampled_heads: must be an integer of at least 1, not 2.5",
         ),
         ({"name": "mhc", "heads": [5, 6], "label_codes": [1]}, "is read from the data"),
         (
@@ -123,7 +123,10 @@ def test_orders_of_images(order):
             {"name": "mhp", "heads": [1, 5000], "label_order": "product"},
             "with heads [1, 5000], 5,000 labels have the same first digit",
         ),
-        ({"name": "mhp", "heads": 30}, "heads: 30 is no list of positive integers"),
+        (
+            {"name": "mhp", "heads": 30},
+            "heads: must be a list, each item an integer of at least 1, not 30",
+        ),
     ],
 )
 def test_what_cannot_be_trained(tmp_path, capsys, head, message):

@@ -136,7 +136,7 @@ BAD_CONFIGS = {
     "an unknown schedule key": (
         {"training": {"schedule": {"name": "linear", "warmpu": 0.1}}}, "did you mean 'warmup'"),
     "a learning rate that is a text": (
-        {"training": {"optimizer": {"name": "sgd", "learning_rate": "x"}}}, "found 'x'"),
+        {"training": {"optimizer": {"name": "sgd", "learning_rate": "x"}}}, "not 'x'"),
     "an impossible momentum": (
         {"training": {"optimizer": {"name": "sgd", "momentum": -1}}},
         "training.optimizer.momentum: must be a number in [0, 1), not -1"),
@@ -218,7 +218,7 @@ def test_encoder_and_features_must_fit(tmp_path, prepared, capsys):
     assert problem.startswith(
         "encoder.name: encoder 'precomputed' reads dense vectors, but the data"
     )
-    assert "use encoder 'bag_mlp'" in problem
+    assert "Use encoder 'bag_mlp'" in problem
     features = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
     np.savez(tmp_path / "dense.npz", features=features, labels=np.arange(20) % 4)
     tree["encoder"] = {"name": "bag_mlp"}

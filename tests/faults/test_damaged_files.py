@@ -212,7 +212,7 @@ def test_files_of_another_run(run, capsys, file):
         else:
             path.write_text("a\nb\nc\n")
         code, line = outcome_of(capsys, *run_arguments("evaluate", run))
-        assert code == 2 and str(path) in line and "of 12 labels" in line
+        assert code == 2 and str(path) in line and "has 12 labels" in line
     finally:
         path.write_bytes(before)
 

@@ -74,7 +74,7 @@ def test_networks_that_do_not_fit(tmp_path, capsys):
     (tmp_path / "names.txt").write_text("a\nb\n")
     names = ("--labels", tmp_path / "names.txt")
     problem = call(*command, "--run", tmp_path / "run", *names).problem()
-    assert "5 names expected, one for each label, found 2" in problem
+    assert "there are 2 names for 5 labels" in problem
     tensors = resnet() | {"fc.weight": np.zeros((), "f4")}
     save(tmp_path / "resnet.pth", tensors)
     problem = call(*command, "--run", tmp_path / "run").problem()

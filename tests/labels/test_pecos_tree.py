@@ -80,7 +80,9 @@ def test_as_the_tree_of_a_recipe(tree, tmp_path):
         ConfigError, match=r"recipe\.tree\.nr_splits: must be an integer of at least 2, not 1"
     ):
         TreeSettings({**given, "nr_splits": 1}).sizes(40, 7)
-    with pytest.raises(ConfigError, match=r"recipe\.tree\.file: a tree over the data's 41 labels"):
+    with pytest.raises(
+        ConfigError, match=r"recipe\.tree\.file: the tree has 40 labels, the data 41"
+    ):
         TreeSettings(given).sizes(41, 7)
     folder = {"file": str(write_chain(tmp_path / "code", tree))}
     assert TreeSettings(folder).sizes(40, 7) == tree.sizes

@@ -111,7 +111,7 @@ def test_labels_without_vectors_get_leaves():
     [
         ({"max_leaf_size": 1}, "max_leaf_size: must be an integer of at least 2, not 1"),
         ({"max_leaf_size": 2.5}, "max_leaf_size"),
-        ({"nr_splits": 1}, "nr_splits: an integer of at least 2"),
+        ({"nr_splits": 1}, "nr_splits: must be an integer of at least 2, not 1"),
         ({"min_codes": 0}, "min_codes: must be an integer of at least 1, not 0"),
         ({"max_iter": True}, "max_iter"),
         ({"min_sample_rate": 0.0}, "min_sample_rate"),

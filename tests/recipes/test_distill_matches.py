@@ -184,7 +184,7 @@ def test_start_from_layers_of_the_teacher():
         own, theirs = student.encoder.weights_of_layer(number), body.weights_of_layer(layer)
         assert_equal([w.numpy() for w in own.values()], [w.numpy() for w in theirs.values()])
     for encoder, layers, message in (
-        (student, (1,), r"recipe.start_layers: 1 layers of a Transformer cannot start 2"),
+        (student, (1,), r"1 of a Transformer; give one for each, of the same kind of network"),
         (student, (1, 4), "the teacher has no layer 4"),
         (model(2, 6), (1, 2), "weight table of the student is"),
     ):

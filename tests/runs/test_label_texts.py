@@ -214,7 +214,9 @@ def test_a_penalty_is_refused_with_another_head(trained, tmp_path, monkeypatch):
     config = tiny.write_config(tmp_path, training={"epochs": 1})
     train_command.main(["--config", str(config)])
     for option in (["--calibrate"], ["--seen-penalty", "0.1"]):
-        with pytest.raises(ConfigError, match=f"'label_text' expected with {option[0]}, found one"):
+        with pytest.raises(
+            ConfigError, match=f"{option[0]} is for head 'label_text', but the run has head"
+        ):
             evaluate.main(["--run", str(trained[0] / "run"), "--compare", "run", *option])
 
 
@@ -661,7 +663,9 @@ def test_linear_rankers_exclude_labels_and_refuse_ranks(tmp_path):
     ranks = config.model_copy(
         update={"evaluation": config.evaluation.model_copy(update={"ranks": True})}
     )
-    with pytest.raises(ConfigError, match=r"evaluation\.ranks: a head with a score"):
+    with pytest.raises(
+        ConfigError, match=r"a head with a score for each label, and recipe 'xr_linear' has none"
+    ):
         registry.get("recipe", "xr_linear").check_config(ranks)
 
 

@@ -158,7 +158,7 @@ def test_the_config_of_a_run_shows_the_scale_of_the_rule(tmp_path, capsys):
     assert run.config.head.section()["scale"] == pytest.approx(expected)
     assert run.model.head.scale == pytest.approx(expected)
     problem = call(capsys, *command, "--set", "head.scale=3.0").problem()
-    assert "changed: head (" in problem and "'scale': 3.0" in problem
+    assert "trained with other settings: head (" in problem and "'scale': 3.0" in problem
 
     features, labels = np.eye(5, dtype=np.float32), np.arange(5)
     model = XCClassifier({"name": "precomputed"}, head, epochs=1).fit(features, labels)

@@ -37,7 +37,8 @@ def test_it_takes_the_place_of_tf_config(monkeypatch):
     for name, value in STEP.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TF_CONFIG", "")  # and back afterwards
-    monkeypatch.setattr(slurm, "_hosts", lambda names: HOSTS)
+    answer = subprocess.CompletedProcess([], 0, stdout="\n".join(HOSTS))
+    monkeypatch.setattr(slurm.subprocess, "run", lambda *command, **options: answer)
     check_tf_config()
     assert not is_chief()
     other = json.dumps(

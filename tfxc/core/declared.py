@@ -379,7 +379,7 @@ def _config_of(cls: type[Declared], given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in saved.items()
-        if not declared[name].from_data or _is_plain(value)
+        if not declared[name].from_data or (value is not None and _is_plain(value))
     }
 
 

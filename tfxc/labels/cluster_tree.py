@@ -179,6 +179,7 @@ class ClusterTree:
                     )
                 sizes = content["sizes"].tolist()
                 parents = [content[f"parents_{level}"] for level in range(len(sizes))]
+                level_sizes = [level.size for level in parents]
         except (*MALFORMED, OSError) as error:
             if isinstance(error, UserError):
                 raise
@@ -187,7 +188,7 @@ class ClusterTree:
                 where=path,
                 fix="build the tree again",
             ) from error
-        if [level.size for level in parents] != sizes:
+        if level_sizes != sizes:
             raise DataError(
                 f"its levels have other sizes than {sizes}",
                 where=path,

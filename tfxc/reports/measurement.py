@@ -328,10 +328,7 @@ class Measurement:
         Raises:
             DataError: there is no example.
         """
-        from tfxc.data.manifest import UNSEEN_LABELS_FILE
-        from tfxc.data.preparation import ensure_prepared
         from tfxc.inference.searcher import Searcher
-        from tfxc.labels.vocabulary import LabelVocabulary
 
         num_labels = loaded.manifest["num_labels"]
         rule = decisions.decision if decisions else metrics.decision
@@ -367,7 +364,11 @@ class Measurement:
         names: Sequence[str] = ()  # of the labels from num_labels on
         if unknown and self.data:
             names = cast("RowStream", rows).unknown
-        elif unknown:
+        elif unknown:  # a linear ranker without such labels needs no TensorFlow
+            from tfxc.data.manifest import UNSEEN_LABELS_FILE
+            from tfxc.data.preparation import ensure_prepared
+            from tfxc.labels.vocabulary import LabelVocabulary
+
             folder = ensure_prepared(loaded.config.data, self.prepared)
             names = LabelVocabulary.load(folder / UNSEEN_LABELS_FILE).names
         return values, Counter({names[id_ - num_labels]: n for id_, n in unknown.items()})

@@ -87,8 +87,8 @@ def test_a_feature_set_is_written_and_continued(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(made.FeatureWriter, "write", stopped)
-        found._make()
-    found._make()
+        found.prepared(found.config.data, tmp_path / "prepared")
+    found.prepared(found.config.data, tmp_path / "prepared")
     train, dev = (FeatureSet(getattr(found.config.data, split)) for split in ("train", "dev"))
     assert (train.num_examples, train.num_features, train.num_labels) == (1363, 128, 256)
     assert dev.num_examples == 1024
