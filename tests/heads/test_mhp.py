@@ -130,7 +130,7 @@ def test_published_sizes():
 def test_num_heads_takes_the_smallest_sizes():
     assert MHP(670_091, num_heads=2).heads == (844, 794)
     for wrong, found in (({}, "neither"), ({"heads": [4, 3], "num_heads": 2}, "both")):
-        with pytest.raises(ValueError, match=f"heads, such as .* found {found}"):
+        with pytest.raises(ValueError, match=f"heads, such as .* but not {found}"):
             MHP(12, **wrong)
 
 

@@ -86,7 +86,7 @@ def test_as_the_tree_of_a_recipe(tree, tmp_path):
         TreeSettings(given).sizes(41, 7)
     folder = {"file": str(write_chain(tmp_path / "code", tree))}
     assert TreeSettings(folder).sizes(40, 7) == tree.sizes
-    with pytest.raises(ConfigError, match="min_codes: this key is used only with a matrix of lab"):
+    with pytest.raises(ConfigError, match="min_codes: this key has no effect on a complete tree"):
         TreeSettings({**folder, "min_codes": 4}).sizes(40, 7)
     with pytest.raises(ConfigError, match="max_leaf_size: this key is not used with a tree"):
         TreeSettings({**given, "max_leaf_size": 4})
