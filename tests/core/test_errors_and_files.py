@@ -390,5 +390,5 @@ def test_json_of_another_type(tmp_path):
     ("kind", "text"), [(cli.seed, "-1"), (cli.seed, "1.5"), (cli.number, "inf"), (cli.number, "x")]
 )
 def test_options_that_are_no_such_numbers(kind, text):
-    with pytest.raises(argparse.ArgumentTypeError, match=f"found '{text}'"):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"not '{text}'"):
         kind(text)
