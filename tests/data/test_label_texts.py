@@ -258,5 +258,5 @@ def test_wrong_files_of_pairs_are_refused(tmp_path, text, message):
 
 
 def test_a_file_of_pairs_has_the_split_in_its_name():
-    with pytest.raises(ValueError, match="'pairs.txt' is neither 'train' nor 'self'"):
+    with pytest.raises(ValueError, match=r"'pairs\.txt' is neither 'train' nor 'self'"):
         EvaluationSettings(exclude=["pairs.txt"])
