@@ -1,11 +1,21 @@
 """The unit in which examples travel from a reader to the record writer."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse
+
+
+class ChunkSource(Protocol):
+    """What yields chunks: a reader, or what looks like one."""
+
+    path: Path
+
+    def chunks(self, size: int) -> "Iterator[Chunk]":
+        """Yields ``Chunk``s of at most ``size`` examples."""
 
 
 @dataclasses.dataclass

@@ -41,8 +41,7 @@ from tfxc.runs.folder import RunFolder
 from tfxc.runs.writer import SUMMARY, WEIGHTS
 
 if TYPE_CHECKING:
-    from tfxc.data.chunk import Chunk
-    from tfxc.data.formats.base import Reader
+    from tfxc.data.chunk import Chunk, ChunkSource
     from tfxc.data.images.conversion import ImageConverter
     from tfxc.data.kinds import FeatureKind
     from tfxc.data.rows import Rows
@@ -442,7 +441,7 @@ class LoadedRun:
         return ImageConverter.of_shape(shape)
 
     def rows(
-        self, reader: "Reader", size: int | None = None, unknown: list[str] | None = None
+        self, reader: "ChunkSource", size: int | None = None, unknown: list[str] | None = None
     ) -> "Iterator[Rows]":
         """Yields ``Rows`` of a reader's examples in the run's feature and label space.
 
@@ -450,7 +449,7 @@ class LoadedRun:
         be found. Images are converted to the run's shape.
 
         Args:
-            reader: a ``Reader``.
+            reader: a ``Reader``, or another source of chunks.
             size: examples in one ``Rows``; None means 4096, or 512 images.
             unknown: takes the names of the unknown labels, in the order of their ids.
 

@@ -492,7 +492,10 @@ class Trainer:
         # Those of the kept weights, perhaps measured before a kill: it is the log that knows.
         best = self.watch.summary().get("best_step", step)
         kept_step = step if self.settings.keep == "last" else best
-        results = {s: reporter.recorded(kept_step, s) or results.get(s) for s in ("dev", "train")}
+        results = {
+            split: reporter.recorded(kept_step, split) or results.get(split, {})
+            for split in ("dev", "train")
+        }
         summary = {
             "steps": step,
             "epochs": round(step / self.steps_per_epoch, 4),

@@ -3,20 +3,17 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.chunk import ChunkSource
 from tfxc.data.conversion import check_kind
 from tfxc.data.images.conversion import ImageConverter
 from tfxc.data.kinds import DENSE, IMAGE
 from tfxc.data.rows import Rows
-
-if TYPE_CHECKING:
-    from tfxc.data.formats.base import Reader
-    from tfxc.data.row_writer import RemainingChunks
 
 
 class SavedModelEncoder:
@@ -93,7 +90,7 @@ class SavedModelEncoder:
             "std": std,
         }
 
-    def rows(self, reader: "Reader | RemainingChunks", size: int) -> Iterator[Rows]:
+    def rows(self, reader: "ChunkSource", size: int) -> Iterator[Rows]:
         """Yields the ``Rows`` of a reader's chunks, without labels.
 
         Raises:

@@ -364,6 +364,7 @@ def bounded(items: Iterable[T], size: int, bytes_of: Callable[[T], int]) -> Iter
 
 
 def _part(chunk: Chunk, start: int, end: int) -> Chunk:
+    assert chunk.images is not None and chunk.names is not None, "chunks of images"
     return Chunk(
         labels=chunk.labels[start:end],
         images=chunk.images[start:end],
@@ -375,5 +376,5 @@ def _joined(parts: Sequence[Chunk]) -> Chunk:
     return Chunk(
         labels=[labels for part in parts for labels in part.labels],
         images=np.ascontiguousarray(np.concatenate([part.images for part in parts])),
-        names=[name for part in parts for name in part.names],
+        names=[name for part in parts for name in part.names or ()],
     )

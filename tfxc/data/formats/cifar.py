@@ -84,6 +84,8 @@ class Cifar(PixelReader):
     """
 
     summary = "CIFAR's archives and folders"
+    num_labels: int
+    label_names: list[str]
     specificity = 40
 
     @classmethod
@@ -149,7 +151,7 @@ class Cifar(PixelReader):
         with self._files[name]() as stream:
             batch = _with_text_keys(load_plain(stream, self._where(name)))
         pixels = batch.get("data")
-        ids = batch.get(self._labels_key)
+        ids: Any = batch.get(self._labels_key)
         if (
             not isinstance(pixels, np.ndarray)
             or pixels.dtype != np.uint8
@@ -191,14 +193,15 @@ class Cifar(PixelReader):
 
     def _load_names(self, name: str, key: str | None) -> list[str]:
         with self._files[name]() as stream:
+            content: Any
             if key is None:
-                names = stream.read().split()
+                content = stream.read().split()
             else:
-                names = _with_text_keys(load_plain(stream, self._where(name))).get(key)
-        if not names or not _is_list_of(str | bytes, names):
+                content = _with_text_keys(load_plain(stream, self._where(name))).get(key)
+        if not content or not _is_list_of(str | bytes, content):
             place = "in the file" if key is None else f"under {key!r}"
             raise self._error(name, f"there is no list of label names {place}")
-        names = [text.decode("latin-1") if isinstance(text, bytes) else text for text in names]
+        names = [text.decode("latin-1") if isinstance(text, bytes) else text for text in content]
         check_label_names(names, self._where(name))
         return names
 
@@ -216,8 +219,11 @@ def _files_of(path: Path) -> dict[str, Callable[[], BinaryIO]]:
     a temporary file that lives as long as the functions.
     """
     if path.is_dir():
-        files = (file for file in path.iterdir() if file.is_file())
-        return {file.name: functools.partial(open, file, "rb") for file in files}
+
+        def file_opener(file: Path) -> Callable[[], BinaryIO]:
+            return lambda: file.open("rb")
+
+        return {file.name: file_opener(file) for file in path.iterdir() if file.is_file()}
     stream = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the function below)
     places = {}
     for member, read in tar_members(path):

@@ -212,7 +212,7 @@ class Delimited(TextReader):
             if row:
                 yield number, row
 
-    def _cells(self, lines: Iterable[str]) -> "_csv._reader":
+    def _cells(self, lines: Iterable[str]) -> "_csv.Reader":
         """The ``csv.reader`` of lines without their endings."""
         if self.escape is not None:
             escape = self.escape
@@ -272,7 +272,7 @@ class Delimited(TextReader):
             fix += r"'data.reader_options.escape=\'; else repair the line"
         return DataError(problem, where=where, fix=fix)
 
-    def _next(self, rows: "_csv._reader") -> list[str] | None:
+    def _next(self, rows: "_csv.Reader") -> list[str] | None:
         """The next row, or None, within the longest line; the limit is the whole process's."""
         before = csv.field_size_limit(self._lines.max_line_bytes)
         try:

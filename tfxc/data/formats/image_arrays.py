@@ -48,6 +48,7 @@ class ImageArrays(PixelReader):
     """
 
     summary = ".npz with images"
+    num_examples: int
     specificity = 10
     label_options = ("classes", "class_names")
 
@@ -182,7 +183,7 @@ class ImageArrays(PixelReader):
             raise DataError(f"the file is not JSON: {error}", where=path, fix=fix) from None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError("the file is not a JSON list of names", where=path, fix=fix)
-        check_label_names(names, path)
+        check_label_names(names, str(path))
         if self._classes is not None and self._classes[1] > len(names):
             raise DataError(
                 f"the file names {len(names)} classes, but classes goes up to "

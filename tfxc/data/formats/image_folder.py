@@ -82,7 +82,7 @@ class ImageFolder(EncodedImageReader):
         self._skipped = collections.Counter[str]()
         if labelled:
             classes = self._classes(skip_empty)
-            self._folders = {**classes}
+            self._folders = dict(classes.items())
             self.label_names = list(classes)
             self.num_labels = len(classes)
         self._skipped.clear()

@@ -109,19 +109,20 @@ class InsightFaceRecords(EncodedImageReader):
 
     def _records(self, stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
         """Yields ``(number, offset, payload)`` of the image records."""
-        if self._offsets is not None:
+        if self._offsets is not None and self._numbers is not None:
             for number, offset in zip(self._numbers, self._offsets.tolist(), strict=True):
                 yield number, offset, self._record(stream, offset, number)
             return
-        numbers = itertools.count() if self._numbers is None else range(self._numbers.stop)
-        for number in numbers:
+        images = self._numbers
+        assert not isinstance(images, np.ndarray), "those of an index have offsets"
+        for number in itertools.count() if images is None else range(images.stop):
             offset = stream.tell()
             payload = read_record(stream, self.path, offset)
-            if payload is None and self._numbers is None:
+            if payload is None and images is None:
                 return
             if payload is None:
                 raise self._early_end(offset, number)
-            if self._numbers is None or number >= self._numbers.start:
+            if images is None or number >= images.start:
                 yield number, offset, payload
 
     def _find_images(self) -> None:
@@ -140,7 +141,8 @@ class InsightFaceRecords(EncodedImageReader):
             )
         images = range(1, int(labels[0]))
         if self._offsets is not None:
-            inside = (self._numbers >= 1) & (self._numbers < images.stop)
+            numbers = np.asarray(self._numbers)
+            inside = (numbers >= 1) & (numbers < images.stop)
             self._offsets = self._offsets[inside]
             if len(self._offsets) != len(images):
                 raise DataError(

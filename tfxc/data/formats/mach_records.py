@@ -132,4 +132,5 @@ def _check(matrix: scipy.sparse.csr_matrix, path: Path, first: int) -> None:
 
 
 def _cut(chunk: Chunk, start: int, end: int) -> Chunk:
+    assert chunk.features is not None
     return Chunk(labels=chunk.labels[start:end], features=chunk.features[start:end])

@@ -42,6 +42,7 @@ class DenseMatrix(Reader):
         768
     """
 
+    num_examples: int
     suffixes = (".npz",)
     summary = ".npz with features"
 

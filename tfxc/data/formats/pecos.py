@@ -4,6 +4,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,7 @@ class PecosFolder(Reader):
     """
 
     summary = "a PECOS folder"
+    num_examples: int
     specificity = 10
 
     @classmethod
@@ -101,7 +103,9 @@ class PecosFolder(Reader):
         if self._text_path is None and self._features is None:
             self._required(f"X.{split}.txt", f"X.{split}.npz")
         feature_path = None if self._features is None else self._features.path
-        self._counted = self._label_path or feature_path or self._text_path
+        counted = self._label_path or feature_path or self._text_path
+        assert counted is not None, "one of them is required"
+        self._counted = counted
         if self._label_path is not None:
             if self._label_path.is_dir():
                 self._label_folder = ArrayFolder(self._label_path)
@@ -114,7 +118,7 @@ class PecosFolder(Reader):
             self.num_examples = sum(1 for _ in self._texts())
         if self._features is not None:
             self.num_features = self._features.num_features
-            self._check_rows(self._features.num_examples, feature_path)
+            self._check_rows(self._features.num_examples, self._features.path)
 
     def _feature_file(self, split: str, named: str | None) -> FeatureFile | None:
         """``FeatureFile`` of the split, or None."""
@@ -133,17 +137,18 @@ class PecosFolder(Reader):
 
     def _read(self, size: int) -> Iterator[Chunk]:
         labels_of = self._labels()
+        assert labels_of is not None, "the matrix is read as a whole"
         rows_of = None if self._features is None else self._features.open()
         texts = self._texts() if self._text_path else None
         for start in range(0, self.num_examples, size):
             chunk = Chunk(labels=labels_of(start, start + size))
             if rows_of is not None:
                 chunk.features = rows_of(start, start + size)
-            if texts is not None:
+            if texts is not None and self._text_path is not None:
                 chunk.texts = list(itertools.islice(texts, len(chunk)))
                 self._check_rows(start + len(chunk.texts), self._text_path, start + len(chunk))
             yield chunk
-        if texts is not None:
+        if texts is not None and self._text_path is not None:
             self._check_rows(self.num_examples + sum(1 for _ in texts), self._text_path)
 
     def ranges(self, folder: Path) -> Callable[[int, int], Chunk] | None:
@@ -168,27 +173,34 @@ class PecosFolder(Reader):
         """
         if self._label_path is None:
             return lambda start, stop: LabelLists.none(min(stop, self.num_examples) - start)
-        names = self._label_names()
+        path = self._label_path
+        names = self._label_names(path)
+        rows: Callable[[int, int], Any] | None
         if self._label_folder is not None:
             rows = self._label_folder.rows
         elif scratch is not None:
-            rows = open_rows(self._label_path, scratch)
+            rows = open_rows(path, scratch)
         else:
-            labels = label_matrix(load_sparse(self._label_path), self._label_path)
+            labels = label_matrix(load_sparse(path), path)
             lists = LabelLists(labels.indptr, labels.indices, names)
             return lambda start, stop: lists[start:stop]
 
+        if rows is None:
+            return None
+        rows_between = rows
+
         def read(start: int, stop: int) -> LabelLists:
-            labels = label_matrix(rows(start, stop), self._label_path, start)
+            labels = label_matrix(rows_between(start, stop), path, start)
             return LabelLists(labels.indptr, labels.indices, names)
 
-        return rows and read
+        return read
 
     def _texts(self) -> Iterator[str]:
+        assert self._text_path is not None
         lines = Lines(self._text_path, self._lines.max_line_bytes, True, self._encoding)
         return (line.split("\t", 1)[0] for _, line in lines.texts())
 
-    def _label_names(self) -> np.ndarray | None:
+    def _label_names(self, label_path: Path) -> np.ndarray | None:
         path = next(filter(None, map(self._optional, _LABEL_FILES)), None)
         if path is None:
             return None
@@ -203,7 +215,7 @@ class PecosFolder(Reader):
             names[name] = number
         if len(names) != self.num_labels:
             raise DataError(
-                f"the file has {len(names):,} label names, {self._label_path.name} "
+                f"the file has {len(names):,} label names, {label_path.name} "
                 f"{self.num_labels:,} columns",
                 where=path,
                 fix="give one name per line, for every column",

@@ -126,6 +126,7 @@ class SVMLight(Reader):
         self.num_examples = num_examples
 
     def _read(self, size: int) -> Iterator[Chunk]:
+        assert self.num_features is not None, "given, or counted when the file was opened"
         for rows in self._rows(size):
             yield rows.to_chunk(self.num_features, self._first_feature, self.label_names)
 

@@ -101,10 +101,10 @@ class TextLabelFiles(TextReader):
                 yield text, []
             return
         pairs = itertools.zip_longest(self._lines.texts(), self._labels.texts())
-        for count, (text, labels) in enumerate(pairs):
-            if text is None or labels is None:
+        for count, (numbered_text, labels) in enumerate(pairs):
+            if numbered_text is None or labels is None:
                 longer = count + 1 + sum(1 for _ in pairs)
-                num_texts = count if text is None else longer
+                num_texts = count if numbered_text is None else longer
                 num_labels = count if labels is None else longer
                 raise DataError(
                     f"{self._lines.path.name} has {num_texts:,} lines, "
@@ -116,7 +116,7 @@ class TextLabelFiles(TextReader):
             names = list(dict.fromkeys(line.split()))
             for name in names:
                 check_label_name(name, f"{self._labels.path}:{number}")
-            yield text[1], names
+            yield numbered_text[1], names
 
 
 def _splits(names: Iterable[str], endings: Sequence[str]) -> dict[str, str]:

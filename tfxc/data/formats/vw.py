@@ -127,7 +127,9 @@ class VowpalWabbit(SVMLight):
             head, bar, tail = line.partition(b"|")
             if not bar:
                 raise _error(where, "there is no bar (|) in front of the features", line)
-            name = _NAMESPACE.match(tail)[0]
+            namespace_match = _NAMESPACE.match(tail)
+            assert namespace_match is not None, "it matches nothing, too"
+            name = namespace_match[0]
             features = tail[len(name) :]
             namespace = name if namespace is None else namespace
             if b"|" in features or name != namespace or b":" in name:

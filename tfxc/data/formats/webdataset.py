@@ -115,7 +115,8 @@ class WebDataset(EncodedImageReader):
                         raise _wrong_members(f"a label ({listed})", parts, where)
                     labels = self._labels(parts[member], member, where)
                     label_type = label_type or next(map(type, labels), None)
-                    check_labels(labels, label_type, where)
+                    if label_type is not None:
+                        check_labels(labels, label_type, where)
                 if self._catalog is not None:
                     key = name.rpartition("/")[2]
                     try:

@@ -36,6 +36,9 @@ class XCRepository(Reader):
         (4880, 1836, 159)
     """
 
+    num_examples: int
+    num_features: int
+    num_labels: int
     suffixes = (".txt",)
     compressed = True
     summary = ".txt with the header of the XC Repository"

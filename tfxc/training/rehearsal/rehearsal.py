@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from tfxc.core.messages import OUTPUT
 from tfxc.core.progress import Progress, duration
 from tfxc.core.resources import peak_resident_bytes
@@ -174,6 +176,7 @@ def _write_feature_set(folder: Path, options: Mapping[str, Any]) -> None:
         with Progress(f"writing {folder.name}", writer.num_examples, "examples") as progress:
             for chunk in reader.chunks():
                 if not writer.is_done(start, start + len(chunk)):
+                    assert isinstance(chunk.features, np.ndarray), "a stand-in of vectors"
                     writer.write(start, chunk.features)
                 start += len(chunk)
                 progress.advance(len(chunk))
