@@ -111,8 +111,11 @@ def _refuse_unwritable(value, key, where):
         except UnicodeEncodeError:
             problem = f"{key}: {value!r} is not a text in UTF-8"
             raise ConfigError(problem, where=where, fix="rename the file or folder") from None
-    items = value.items() if isinstance(value, dict) else ()
-    items = enumerate(value) if isinstance(value, (list, tuple)) else items
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
     for name, item in items:
         _refuse_unwritable(item, f"{key}.{name}" if key else str(name), where)
 

@@ -133,9 +133,13 @@ class Tree(TreeSearch):
         """Makes kernels and biases of the levels, and the tables of the tree."""
         tree = self._start_tree
         self._start_tree = None
-        self.kernels, self.biases, self.parents, self.children, self.ranks = (
-            [None] * len(self.shape) for _ in range(5)
-        )
+        # By level; a level that is not the head's has no weights, the first one no parents.
+        nothing: list[Any] = [None] * len(self.shape)
+        self.kernels = list(nothing)
+        self.biases = list(nothing)
+        self.parents = list(nothing)
+        self.children = list(nothing)
+        self.ranks = list(nothing)
         for level in self.levels:
             seed = self.seed * 1000 + level
             nodes = self.shape[level].nodes

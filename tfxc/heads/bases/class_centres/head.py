@@ -187,6 +187,7 @@ class ClassCentres(Head):
         columns = Columns(None, labels)
         if self.sampling == "partial":
             columns = self._partial(labels, known, tf.reshape(labels, [-1]), first)
+        assert self.sharded_table is not None, "centres are sharded"
         centres = self.sharded_table.shards[cross_replica.number]
         group = self._group(features, columns, centres, known, strength)
         return group._replace(cross_replica=cross_replica)
@@ -241,11 +242,13 @@ class ClassCentres(Head):
 
     def _search(self):
         """A search over the centres of all replicas."""
+        assert self.sharded_table is not None, "centres are sharded"
         layout = ShardLayout(self.num_labels, self.num_labels, self.sharded_table.count)
         return Shards(self.sharded_table, layout, self._shard_scores, TILE)
 
     def _shard_scores(self, number, features):
         """Function that scores a range of a shard's labels; rows beyond the last come last."""
+        assert self.sharded_table is not None, "centres are sharded"
         score = self.tile_scores(features, self.sharded_table.shards[number])
         known = min(self._shard_labels, self.num_labels - number * self._shard_labels)
         if known == self._shard_labels:
