@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -202,6 +203,18 @@ def test_programs_end_if_nobody_watches_them(tmp_path):
     control.write_text("run 0")
     task = (["-c", PROGRAM, str(path)], str(tmp_path / "log"), {}, str(tmp_path), str(control), 2.0)
     assert parallel.run_program(*task) == 128 + signal.SIGTERM
+
+
+def test_programs_of_a_killed_process_stop_when_the_next_one_begins(tmp_path):
+    control, path = tmp_path / ".programs-1-0123abcd", tmp_path / "a"
+    control.write_text("run 0")
+    task = (["-c", PROGRAM, str(path)], str(tmp_path / "log"), {}, str(tmp_path), str(control), None)
+    with ThreadPoolExecutor(1) as thread:
+        code = thread.submit(parallel.run_program, *task)
+        wait_for(path)
+        with parallel.programs(tmp_path, 1):
+            assert code.result(60) == 128 + signal.SIGTERM
+    assert not list(tmp_path.glob(".programs*"))
 
 
 def test_a_program_is_not_started_where_the_run_is_not_seen(address, tmp_path):
