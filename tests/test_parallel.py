@@ -208,7 +208,14 @@ def test_programs_end_if_nobody_watches_them(tmp_path):
 def test_programs_of_a_killed_process_stop_when_the_next_one_begins(tmp_path):
     control, path = tmp_path / ".programs-1-0123abcd", tmp_path / "a"
     control.write_text("run 0")
-    task = (["-c", PROGRAM, str(path)], str(tmp_path / "log"), {}, str(tmp_path), str(control), None)
+    task = (
+        ["-c", PROGRAM, str(path)],
+        str(tmp_path / "log"),
+        {},
+        str(tmp_path),
+        str(control),
+        None,
+    )
     with ThreadPoolExecutor(1) as thread:
         code = thread.submit(parallel.run_program, *task)
         wait_for(path)

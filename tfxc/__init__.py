@@ -16,6 +16,7 @@ from tfxc.version import __version__
 
 _LAZY = {
     "Run": "tfxc.estimator.run",
+    "SearchOptions": "tfxc.inference.search_options",
     "XCClassifier": "tfxc.estimator.classifier",
     "XCModel": "tfxc.model",
     "load_config": "tfxc.data.inspection.completion",

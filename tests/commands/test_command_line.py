@@ -16,6 +16,7 @@ import pytest
 import tfxc
 from docs.hooks import reference
 from tfxc.__main__ import COMMANDS, main, module_of
+from tfxc.commands import completion
 
 FROZEN = Path(__file__).with_suffix("").with_name("command_line.json")
 PACKAGE = Path(__file__).resolve().parents[2] / "tfxc" / "commands"
@@ -77,7 +78,7 @@ def test_negative_numbers_are_values(command, capsys):
 
 
 def test_the_least_score_may_be_negative():
-    parser = module_of("predict")._parser()
+    parser = completion.command_parser("predict")
     assert parser.parse_args(["--run", "r", "--min-score", "-1e9"]).min_score == -1e9
     for text in ("-e9", "-1x", "-k"):  # still options, and unknown ones
         with pytest.raises(SystemExit):
@@ -95,7 +96,7 @@ def test_examples_of_the_help_are_accepted(command, capsys):
     for line in module_of(command).__doc__.replace("\\\n", "").splitlines():
         program, *words = shlex.split(line) if line.startswith("    tfxc ") else [""]
         if program == "tfxc" and not any("://" in word for word in words):
-            parser, until = module_of(words[0])._parser(), ("|", ">")
+            parser, until = completion.command_parser(words[0]), ("|", ">")
             end = next((place for place, word in enumerate(words) if word in until), None)
             assert parser.parse_args(words[1:end]), line
 

@@ -286,11 +286,11 @@ def test_user_errors(trained, arguments, tmp_path, capsys, more, message):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--reader-option", "x"], "argument --reader-option: 'x' is not KEY=VALUE"),
-        (["--k", "0"], "argument --k: must be an integer of at least 1, not '0'"),
-        (["--k", "1,x"], "argument --k: must be an integer of at least 1, not 'x'"),
-        (["--batch-size", "0"], "argument --batch-size: must be an integer of at least 1"),
-        (["--split", "dev", "--data", "x"], "argument --data: not allowed with argument --split"),
+        (["--reader-option", "x"], "--reader-option: 'x' is not KEY=VALUE"),
+        (["--k", "0"], "--k: must be an integer of at least 1, not 0"),
+        (["--k", "1,x"], "--k: must be an integer of at least 1, not 'x'"),
+        (["--batch-size", "0"], "--batch-size: must be an integer of at least 1"),
+        (["--split", "dev", "--data", "x"], "--data: not allowed with argument --split"),
     ],
 )
 def test_impossible_options(arguments, capsys, more, message):

@@ -8,8 +8,7 @@ import pytest
 import tfxc
 from tests.commands.calls import call
 from tests.data.inspection.test_contents import pairs, write
-from tfxc.__main__ import module_of
-from tfxc.commands import evaluate, init, predict, report, train
+from tfxc.commands import completion, evaluate, init, predict, report, train
 from tfxc.data.inspection.completion import load_config
 
 FAST = ("--preset", "fast")
@@ -33,7 +32,7 @@ def test_from_a_table_to_labels(folder, capsys):
     following = [shlex.split(line)[1:] for line in lines[lines.index("next:") + 1 :]]
     assert ["predict", "--run", "runs/mine-fast", "FILE"] in following and len(following) == 4
     for command, *options in following:
-        module_of(command)._parser().parse_args(options)
+        completion.command_parser(command).parse_args(options)
 
     (folder / "new.csv").write_text("text\nred blue fox sea rose number 0\n")
     (answer,) = call(capsys, predict, "--run", "runs/mine-fast", "new.csv").out.splitlines()

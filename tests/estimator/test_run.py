@@ -169,7 +169,7 @@ def test_exports(text_run, tmp_path, capsys):
 
 def test_a_checkpoint_that_is_not_there(text_run):
     with pytest.raises((CheckpointError, ConfigError), match="step"):
-        tfxc.Run(text_run, step=7)
+        tfxc.Run(text_run, options=tfxc.SearchOptions(step=7))
 
 
 def test_saved_by_the_estimator(tmp_path):

@@ -336,9 +336,12 @@ def test_runs_sweep_what_a_kill_left_half_written(tmp_path):
     (run / ".removed-x").mkdir()
     (run / "checkpoints" / "ckpt-7_temp").mkdir(parents=True)
     (run / ".level-02.lock").touch()
+    (run / ".config.json.new-0123abcd").touch()
+    (run / "assets" / "text_features").mkdir(exist_ok=True)
+    (run / "assets" / "text_features" / ".idf.npy.new-0123abcd").touch()
     with locked(run / ".level-01.lock", print), RunFolder(run).locked():
         assert [path.name for path in run.glob(".*.lock")] == [".level-01.lock"], "it is held"
-    assert not list(run.glob(".*-*")) and not list((run / "checkpoints").iterdir())
+    assert not list(run.rglob(".*-*")) and not list((run / "checkpoints").iterdir())
     assert LabelVocabulary.load(run / "assets" / "labels.txt").names == list(NAMES)
     assert np.load(run / "assets" / "label_counts.npy").sum() == len(NAMES)
 

@@ -4,7 +4,6 @@ import argparse
 import json
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -30,7 +29,7 @@ from tfxc.commands import (
 )
 from tfxc.core import registry
 from tfxc.core.errors import CheckpointError, ConfigError
-from tfxc.runs.loaded import load_run, trusting
+from tfxc.runs.loaded import load_run
 from tfxc.runs.writer import RunWriter
 
 HELPER = """
@@ -118,24 +117,6 @@ def test_python_refuses_and_trusts(run):
     loaded = load_run(run, trust=True)
     assert type(loaded.model.encoder).__name__ == "E"
     assert (run.parent / "mark").exists()
-    with trusting(True):
-        load_run(run)
-    with pytest.raises(ConfigError), trusting(False):
-        load_run(run)
-
-
-def test_the_trust_of_a_thread_is_its_own(run):
-    """However the blocks of two threads overlap, none is left trusting."""
-    with ThreadPoolExecutor(1) as other:
-        with trusting(True):
-            with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'"):
-                other.submit(load_run, run).result()
-            block = trusting(True)
-            other.submit(block.__enter__).result()
-        other.submit(block.__exit__, None, None, None).result()
-        for load in (load_run, lambda path: other.submit(load_run, path).result()):
-            with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'"):
-                load(run)
 
 
 def test_a_trusted_run_is_opened_by_commands(run, capsys):

@@ -80,8 +80,7 @@ def test_train_evaluate_and_export(config, tmp_path, capsys):
 
 def _streamed_equals(run, folder):
     """One fold in memory at a time: as all, but for the rounding of sums that TensorFlow fuses."""
-    streamed = load_run(run.folder.path)
-    streamed.streamed = True
+    streamed = run.with_options(streamed=True)
     rows = open_source(ensure_prepared(run.config.data, folder / "prepared"), "dev")
     for options in ({}, {"full_loss": True}, {"probabilities": True}):
         given = Searcher(run.model, 4, **options), Searcher(streamed.model, 4, **options)

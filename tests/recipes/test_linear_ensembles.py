@@ -11,6 +11,7 @@ from tests.small_runs import make_run
 from tfxc.commands import predict
 from tfxc.data.chunk import Chunk
 from tfxc.inference.predictors import RunPredictor
+from tfxc.inference.search_options import SearchOptions
 from tfxc.ranker.ensemble import combine
 from tfxc.runs.loaded import load_run
 
@@ -25,9 +26,7 @@ def other(run, tmp_path_factory):
 
 def lists(path, texts, k, names, **options):
     """Ids of ``names`` and scores of a run alone."""
-    loaded = load_run(path)
-    if "beam" in options:
-        loaded.search_with(options.pop("beam"))
+    loaded = load_run(path, options=SearchOptions(beam=options.pop("beam", None)))
     found = RunPredictor(loaded, k, **options)(Chunk(labels=[[]] * len(texts), texts=texts))
     ids = [[names.index(name) if name else -1 for name in row] for row in found.labels]
     return np.array(ids), found.scores

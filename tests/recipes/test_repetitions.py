@@ -29,6 +29,7 @@ from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import ShardSource
 from tfxc.inference import streamed
+from tfxc.inference.search_options import SearchOptions
 from tfxc.inference.searcher import Searcher
 from tfxc.model import build_model
 from tfxc.recipes.base import Context
@@ -223,12 +224,10 @@ def counted_calls(function, numbers):
 @pytest.mark.parametrize(("search", "counted"), [(None, None), ("approximate", [0, 2])])
 def test_streamed_equals_assembled(alone, monkeypatch, search, counted):
     """But for the order of sums, whatever the size of a block; each is loaded once for a block."""
-    runs = [load_run(alone / "alone") for _ in range(3)]
-    for run in runs:
-        run.counted = counted
-    expected = results(runs[0], alone / "prepared", search)
-    for run, free, blocks in ((runs[1], 2**40, 1), (runs[2], 0, len(expected))):
-        run.streamed = True
+    whole = load_run(alone / "alone", options=SearchOptions(repetitions=counted))
+    expected = results(whole, alone / "prepared", search)
+    for free, blocks in ((2**40, 1), (0, len(expected))):
+        run = whole.with_options(streamed=True)
         network, count = run.model.network, len(counted or range(3))
         loads: list[int] = []
         space = SimpleNamespace(free=free)
@@ -247,8 +246,7 @@ def test_damage_is_found_before_the_first_repetition_runs(alone, tmp_path):
     with (run / "repetition-02" / "model.weights.h5").open("r+b") as file:
         file.seek(-9, os.SEEK_END)
         file.write(b"!")
-    loaded = load_run(run.path)
-    loaded.streamed = True
+    loaded = load_run(run.path, options=SearchOptions(streamed=True))
     with pytest.raises(UserError, match="repetition-02"):
         loaded.model.check_k(1)
 
@@ -306,7 +304,8 @@ def test_a_repetition_of_fewer_epochs_does_not_count(alone, tmp_path):
     part.write_config(longer)
     with pytest.raises(CheckpointError, match=r"have no weights after 3 epochs: 1\."):
         load_run(run.path).model  # noqa: B018
-    assert load_run(run.path).count_repetitions() == (
+    trained = SearchOptions(repetitions=())
+    assert load_run(run.path, options=trained).count_of_repetitions() == (
         "2 of 3 repetitions count: 0, 2; not trained: 1"
     )
     run.reopen()
@@ -322,12 +321,12 @@ def test_a_step_is_asked_of_the_repetitions_that_count(alone, tmp_path):
         shutil.rmtree(run / f"repetition-{number:02d}/checkpoints", ignore_errors=True)
     (run / "repetition-00/checkpoints").mkdir()
     CheckpointFiles(run / "repetition-00/checkpoints", "ckpt", [tf.Variable([1.0])]).save(7)
-    loaded = load_run(run.path, step=7)
-    assert loaded.count_repetitions() == "1 of 3 repetitions count: 0; not trained: 1-2"
+    loaded = load_run(run.path, options=SearchOptions(step=7, repetitions=()))
+    assert loaded.count_of_repetitions() == "1 of 3 repetitions count: 0; not trained: 1-2"
     with pytest.raises(
         CheckpointError, match=r"repetition-01: --step: there is no checkpoint of step 7"
     ):
-        load_run(run.path, step=7).model  # noqa: B018
+        load_run(run.path, options=SearchOptions(step=7)).model  # noqa: B018
 
 
 def test_repetitions_differ_and_share_the_records(alone):

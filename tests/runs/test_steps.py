@@ -13,6 +13,7 @@ from tfxc.commands import evaluate, predict, train
 from tfxc.core.errors import CheckpointError
 from tfxc.core.storage.reading import read_json
 from tfxc.data.preparation import ensure_prepared
+from tfxc.inference.search_options import SearchOptions
 from tfxc.recipes.base import Context, Recipe
 from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.runs.loaded import load_run
@@ -39,7 +40,10 @@ def copied(folder, name):
 
 
 def weights_at(folder, run, step=None):
-    return [variable.numpy() for variable in load_run(folder / run, step=step).model.variables]
+    return [
+        variable.numpy()
+        for variable in load_run(folder / run, options=SearchOptions(step=step)).model.variables
+    ]
 
 
 def same(one, other):
@@ -96,7 +100,7 @@ def test_steps_that_do_not_exist(folder, capsys):
     with pytest.raises(
         CheckpointError, match=r"no checkpoint of step 14; the run has none.*keep_checkpoints=N"
     ):
-        load_run(folder / run, step=14)
+        load_run(folder / run, options=SearchOptions(step=14))
 
 
 def test_a_damaged_step(folder):

@@ -9,6 +9,7 @@ from tests import tiny
 from tests.faults.test_checkpoints import flip
 from tests.training.test_resume import Killed, dies_after
 from tfxc.core.errors import CheckpointError
+from tfxc.inference.search_options import SearchOptions
 from tfxc.ops.tables import large_weights
 from tfxc.runs.loaded import load_run
 
@@ -44,7 +45,10 @@ def pieces(monkeypatch):
 
 
 def weights_of(run, step=None):
-    return [variable.numpy().copy() for variable in load_run(run, step=step).model.variables]
+    return [
+        variable.numpy().copy()
+        for variable in load_run(run, options=SearchOptions(step=step)).model.variables
+    ]
 
 
 def same(one, other):

@@ -7,55 +7,55 @@ with the front matter that the Hugging Face Hub reads (license, language, tags, 
 model-index) from a file called README.md: --output FOLDER/README.md.
 """
 
-import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from tfxc.commands.report import add_run_options, measure
-from tfxc.core import cli
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse
+from tfxc.core.shared_options import RunOption
+from tfxc.inference.search_options import SearchOptions
+from tfxc.reports.measurement import Measurement
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(RunOption):
+    """Options of ``tfxc card``.
+
+    Attributes:
+        output: file to write; None means card.md in the run.
+        name: name of the model; None means that of the run's folder.
+        license: the model's license as the Hub names it, e.g. apache-2.0.
+        language: language of the texts, e.g. en; give it several times for several.
+        tag: tag in addition to those of the run; give it several times for several.
+        measurement: what is measured, and on what
+        search: how labels are searched
+    """
+
+    output: Annotated[str | None, Option("FILE")] = None
+    name: Annotated[str | None, Option("NAME")] = None
+    license: Annotated[str, Option("NAME")] = "unknown"
+    language: Annotated[Sequence[str], Option("CODE", repeated=True)] = ()
+    tag: Annotated[Sequence[str], Option("TAG", repeated=True)] = ()
+    measurement: Measurement = Measurement()
+    search: SearchOptions = SearchOptions()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the card of one run."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "card", __doc__)
     from tfxc.core.storage.files import atomic_file
     from tfxc.reports.card import FILE, model_card
+    from tfxc.reports.measured import measure
+    from tfxc.runs.loaded import load_run
 
-    path = Path(options.output or Path(options.run) / FILE)
-    text = model_card(
-        measure(options, "RUN"), options.license, options.language, options.tag, options.name
-    )
+    search = dataclasses.replace(options.search, streamed=True)
+    loaded = load_run(options.run, options.trust, search)
+    path = Path(options.output or loaded.folder.path / FILE)
+    measured = measure(loaded, options.measurement, "RUN")
+    text = model_card(measured, options.license, options.language, options.tag, options.name)
     with atomic_file(path) as stream:
         stream.write(text)
     print(f"written: {path}")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("card", __doc__)
-    options.add_argument("run", metavar="RUN", help="run folder")
-    add_run_options(options)
-    options.add_argument(
-        "--output", metavar="FILE", help="file to write (default: card.md in the run)"
-    )
-    options.add_argument("--name", help="name of the model (default: that of the run's folder)")
-    options.add_argument(
-        "--license",
-        default="unknown",
-        metavar="NAME",
-        help="the model's license as the Hub names it, e.g. apache-2.0 (default: %(default)s)",
-    )
-    options.add_argument(
-        "--language",
-        action="append",
-        default=[],
-        metavar="CODE",
-        help="language of the texts, e.g. en; give it several times for several (default: none)",
-    )
-    options.add_argument(
-        "--tag",
-        action="append",
-        default=[],
-        help="tag in addition to those of the run; give it several times for several",
-    )
-    return options

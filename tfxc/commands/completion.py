@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 from tfxc.core import cli
+from tfxc.core.command_options import parser_of
 from tfxc.core.errors import missing_package
 
 SHELLS = ("bash", "zsh", "fish")
@@ -28,15 +29,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def whole_parser() -> argparse.ArgumentParser:
     """Returns one parser of all commands, for programs that read parsers."""
-    from tfxc.__main__ import COMMANDS, module_of
+    from tfxc.__main__ import COMMANDS
 
     whole = argparse.ArgumentParser(prog="tfxc")
     whole.add_argument("--version", action="store_true", help="print the version")
     commands = whole.add_subparsers(dest="command")
     for name, help_text in COMMANDS.items():
-        parser = module_of(name)._parser()
+        parser = command_parser(name)
         commands.add_parser(name, help=help_text, parents=[parser], add_help=False)
     return whole
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """Returns the parser of a command."""
+    from tfxc.__main__ import module_of
+
+    module = module_of(name)
+    if hasattr(module, "Options"):
+        return parser_of(module.Options, name, module.__doc__)
+    return module._parser()
 
 
 def _parser() -> argparse.ArgumentParser:

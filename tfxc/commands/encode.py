@@ -9,14 +9,17 @@ batch by batch and may be larger than memory. Run again, the same command resume
 standard input. With --cluster, the workers of a Dask scheduler encode.
 """
 
-import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tfxc.core import cli
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse, restored
 from tfxc.core.errors import DataError
+from tfxc.core.shared_options import FileOptions, RunOption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,9 +31,25 @@ if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(FileOptions, RunOption):
+    """Options of ``tfxc encode``.
+
+    Attributes:
+        output: .npy file to write.
+        unit_norm: scale vectors to length 1.
+        dtype: type of the stored values.
+    """
+
+    run: Annotated[str, Option("RUN")]
+    output: Annotated[str, Option("FILE", read=cli.ending(".npy"))]
+    unit_norm: bool = False
+    dtype: Literal["float32", "float16"] = "float32"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Encodes a file or a pipe."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "encode", __doc__)
     from tfxc.core.interrupts import StopAtOnce, Stopped
 
     try:
@@ -44,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + stop.signal_number
 
 
-def _encode(options: argparse.Namespace) -> int:
+def _encode(options: Options) -> int:
     from tfxc.core.progress import Progress
     from tfxc.data.row_writer import RowWriter
     from tfxc.inference.shared_chunks import shared_answers
@@ -52,7 +71,7 @@ def _encode(options: argparse.Namespace) -> int:
     from tfxc.runs.loaded import load_run
 
     cli.check_keeps_input(options.output, options.file)
-    cli.check_shared_output(options, [options.run])
+    cli.check_shared_output(options.cluster, options.file, options.output, [options.run])
     loaded = load_run(options.run, options.trust)
     loaded.require("encoder", "--run")
     with (
@@ -67,8 +86,10 @@ def _encode(options: argparse.Namespace) -> int:
                 writer.write(first, vectors_of(first, chunk))
                 progress.advance(len(chunk))
         else:
-            job = {**vars(options), "run": os.path.abspath(options.run)}
-            with shared_answers(open_encoder, job, batches, options.output) as answers:
+            job = dataclasses.replace(options, run=os.path.abspath(options.run))
+            with shared_answers(
+                open_encoder, dataclasses.asdict(job), batches, options.output
+            ) as answers:
                 for first, size, vectors in answers:
                     writer.write(first, vectors)
                     progress.advance(size)
@@ -89,7 +110,7 @@ def open_encoder(job: dict[str, Any]) -> "Work":
     """
     from tfxc.runs.loaded import load_run
 
-    options = argparse.Namespace(**job)
+    options = restored(Options, job)
     vectors_of = _vectors_of(options, load_run(options.run, options.trust))
 
     def vectors(first: int, chunks: "Iterator[Chunk]") -> "Iterator[np.ndarray]":
@@ -100,9 +121,7 @@ def open_encoder(job: dict[str, Any]) -> "Work":
     return vectors
 
 
-def _vectors_of(
-    options: argparse.Namespace, loaded: "LoadedRun"
-) -> "Callable[[int, Chunk], np.ndarray]":
+def _vectors_of(options: Options, loaded: "LoadedRun") -> "Callable[[int, Chunk], np.ndarray]":
     """Returns what makes vectors of the number of a batch's first example and its ``Chunk``."""
     embed = loaded.embedder("--run")
     where = "standard input" if options.file == "-" else options.file
@@ -114,7 +133,7 @@ def _vectors_of(
 
 
 def _numbered(
-    options: argparse.Namespace, loaded: "LoadedRun", writer: "RowWriter", progress: "Progress"
+    options: Options, loaded: "LoadedRun", writer: "RowWriter", progress: "Progress"
 ) -> "Iterator[tuple[int, Chunk]]":
     """Yields (number of the first example, ``Chunk``) of batches whose vectors are missing."""
     first = 0
@@ -126,7 +145,7 @@ def _numbered(
         first += len(chunk)
 
 
-def _computation(options: argparse.Namespace) -> dict[str, Any] | None:
+def _computation(options: Options) -> dict[str, Any] | None:
     """Returns what determines the bytes of the output; None if the input cannot be read again."""
     from tfxc.data.source_files import state_of
     from tfxc.runs.loaded import fingerprint_of_run
@@ -136,13 +155,13 @@ def _computation(options: argparse.Namespace) -> dict[str, Any] | None:
     return {
         "run": fingerprint_of_run(options.run),
         "examples": state_of(options.file),
-        "reader": [options.reader, dict(options.reader_option)],
+        "reader": [options.reader, options.reader_options],
         "unit_norm": options.unit_norm,
         "batch_size": options.batch_size,
     }
 
 
-def _chunks(options: argparse.Namespace, loaded: "LoadedRun") -> "Iterator[Chunk]":
+def _chunks(options: Options, loaded: "LoadedRun") -> "Iterator[Chunk]":
     from tfxc.data.formats import open_like
     from tfxc.data.typed_examples import chunks_of_pipe
 
@@ -150,12 +169,12 @@ def _chunks(options: argparse.Namespace, loaded: "LoadedRun") -> "Iterator[Chunk
         width = loaded.manifest["num_features"]
         return chunks_of_pipe(sys.stdin.fileno(), loaded.encoder_takes, width, options.batch_size)
     data = loaded.config.data
-    reader_options = dict(options.reader_option)
+    reader_options = options.reader_options
     reader = open_like(options.file, data, loaded.encoder_takes, options.reader, reader_options)
     return reader.chunks(options.batch_size)
 
 
-def _checked(vectors: "np.ndarray", first: int, options: argparse.Namespace) -> "np.ndarray":
+def _checked(vectors: "np.ndarray", first: int, options: Options) -> "np.ndarray":
     """Returns vectors as they are written.
 
     Raises:
@@ -184,26 +203,3 @@ def _checked(vectors: "np.ndarray", first: int, options: argparse.Namespace) -> 
                 fix=fixes[str(values.dtype)],
             )
     return stored
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("encode", __doc__)
-    cli.add_trust_option(options)
-    options.add_argument("--run", required=True, metavar="RUN", help="run folder")
-    cli.add_file_options(options)
-    cli.add_cluster_option(options)
-    options.add_argument(
-        "--output",
-        required=True,
-        type=cli.ending(".npy"),
-        metavar="FILE",
-        help=".npy file to write",
-    )
-    options.add_argument("--unit-norm", action="store_true", help="scale vectors to length 1")
-    options.add_argument(
-        "--dtype",
-        choices=("float32", "float16"),
-        default="float32",
-        help="type of the stored values (default: %(default)s)",
-    )
-    return options

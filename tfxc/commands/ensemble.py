@@ -8,16 +8,21 @@ Runs of any kind, over labels of the same names; each reads the examples with it
 docs/xr_linear.md, "Ensembles", describes the methods.
 """
 
-import argparse
+import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
-from tfxc.core import cli
+from tfxc.core.bounds import Count, Option
+from tfxc.core.cli import ENSEMBLES
+from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
+from tfxc.core.shared_options import TrustOption
+from tfxc.inference.search_options import SearchOptions
+from tfxc.reports.measurement import ExamplesOptions
 
 if TYPE_CHECKING:
     from tfxc.metrics.suite import MetricSuite
@@ -27,19 +32,45 @@ if TYPE_CHECKING:
 Lists = tuple[np.ndarray, np.ndarray]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(TrustOption):
+    """Options of ``tfxc ensemble``.
+
+    Attributes:
+        runs: run folders.
+        method: method of combination.
+        weights: weight of each run, e.g. 2,1; None means all alike.
+        choose: choose the weights, in tenths, whose mean of P@k on this split is best; take a split
+            that the runs were not trained on and that is not measured.
+        top: number of labels of each run to combine.
+        examples: what is measured
+    """
+
+    runs: Annotated[Sequence[str], Option("RUN", positional=True)]
+    method: Literal[ENSEMBLES] = "softmax_average"  # type: ignore[valid-type]
+    weights: Annotated[Sequence[float] | None, Option("W,W", excludes="weights")] = None
+    choose: Annotated[str | None, Option("SPLIT", excludes="weights")] = None
+    top: Count = 20
+    examples: ExamplesOptions = ExamplesOptions()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints each run's scores and those of the ensemble."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "ensemble", __doc__)
     _check(options)
     from tfxc.ranker.ensemble import combine
     from tfxc.runs.loaded import load_run
 
     first = load_run(options.runs[0], options.trust)
-    ks = options.k or [k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]]
-    options.top = min(max(options.top, *ks), first.manifest["num_labels"])
+    ks = options.examples.k or [
+        k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]
+    ]
+    top = min(max(options.top, *ks), first.manifest["num_labels"])
+    options = dataclasses.replace(options, top=top)
     weights = options.weights
     if options.choose:
-        chosen = argparse.Namespace(**{**vars(options), "split": options.choose, "data": None})
+        examples = dataclasses.replace(options.examples, split=options.choose, data=None)
+        chosen = dataclasses.replace(options, examples=examples)
         weights = best_weights(*lists_of(chosen, first), ks, options.method)
         print(f"weights chosen on {options.choose}: {','.join(map(str, weights))}")
     lists, truth = lists_of(options, first)
@@ -52,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def lists_of(options: argparse.Namespace, first: "LoadedRun") -> tuple[list[Lists], np.ndarray]:
+def lists_of(options: Options, first: "LoadedRun") -> tuple[list[Lists], np.ndarray]:
     """Returns each run's labels and scores of the chosen examples, and the true labels.
 
     Args:
@@ -116,7 +147,7 @@ def best_weights(
 
 
 def predictions(
-    path: str, first: "LoadedRun", options: argparse.Namespace
+    path: str, first: "LoadedRun", options: Options
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns a run's labels, scores and true labels of the examples, by the first run's label ids.
 
@@ -133,16 +164,13 @@ def predictions(
     """
     from tfxc.inference.searcher import Searcher
     from tfxc.ranker.ensemble import label_map
-    from tfxc.reports.measurement import Measurement
     from tfxc.runs.loaded import load_run
 
-    loaded = load_run(path, options.trust)
-    loaded.streamed = True
+    loaded = load_run(path, options.trust, SearchOptions(streamed=True))
     to_first = label_map(loaded.vocabulary.names, first.vocabulary.names, path)
-    measurement = Measurement.of_options(options)
-    _, rows = measurement.examples(loaded)
-    excluded = measurement.excluded(loaded, rows)
-    batch_size = measurement.batch_size_for(loaded)
+    _, rows = options.examples.examples(loaded)
+    excluded = options.examples.excluded(loaded, rows)
+    batch_size = options.examples.batch_size_for(loaded)
     # No name refers to the model, which is released below.
     parts = list(
         Searcher(loaded.model, options.top, excluded=excluded).over(rows, batch_size, str(path))
@@ -165,12 +193,12 @@ def predictions(
     return np.where(ids >= 0, to_first[ids], -1).astype(np.int32), scores, labels.astype(np.int32)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: Options) -> None:
     """Refuses choices that mean nothing."""
     from tfxc.ranker.ensemble import check_weights
 
     check_weights(options.weights, options.method, len(options.runs))
-    if options.choose and options.choose == options.split:
+    if options.choose and options.choose == options.examples.split:
         raise ConfigError(
             f"{options.choose!r} is the split that is measured, as --split says",
             where="--choose",
@@ -220,44 +248,3 @@ def _line_of(metrics: "MetricSuite") -> str:
     """Returns precision as one line."""
     results = metrics.result()
     return "  ".join(f"{n} {100 * v:.2f}" for n, v in results.items() if n.startswith("P@"))
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("ensemble", __doc__)
-    cli.add_trust_option(options)
-    options.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
-    options.add_argument(
-        "--method",
-        choices=cli.ENSEMBLES,
-        default="softmax_average",
-        help="method of combination (default: %(default)s)",
-    )
-    weights = options.add_mutually_exclusive_group()
-    weights.add_argument(
-        "--weights",
-        type=cli.numbers,
-        metavar="W,W",
-        help="weight of each run, e.g. 2,1 (default: all alike)",
-    )
-    weights.add_argument(
-        "--choose",
-        metavar="SPLIT",
-        help="choose the weights, in tenths, whose mean of P@k on this split is best; take a split "
-        "that the runs were not trained on and that is not measured",
-    )
-    cli.add_examples_options(options)
-    options.add_argument(
-        "--k",
-        type=cli.integers,
-        metavar="K,K",
-        help="cut-offs of the metrics, e.g. 1,3,5 (default: those of the first run's config)",
-    )
-    options.add_argument(
-        "--top",
-        type=cli.positive,
-        default=20,
-        help="number of labels of each run to combine (default: %(default)s)",
-    )
-    cli.add_batch_option(options)
-    cli.add_prepared_option(options)
-    return options

@@ -17,25 +17,91 @@ has written (scipy.sparse.save_npz; a row per example, a column per label), whos
 by value, or what predict --output writes (.npz, .jsonl, .csv, .parquet).
 """
 
-import argparse
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tfxc.core import cli
-from tfxc.core.errors import ConfigError, number_spans
+from tfxc.core.bounds import Natural, Option
+from tfxc.core.command_options import given, parse
+from tfxc.core.errors import ConfigError, number_spans, option_of
 from tfxc.core.escaping import json_text
+from tfxc.core.shared_options import TrustOption
+from tfxc.inference.search_options import SearchOptions
+from tfxc.labels.propensity_constants import DATASET_CONSTANTS
+from tfxc.reports.measurement import Measurement
 
 if TYPE_CHECKING:
     from tfxc.inference.searcher import Examples
     from tfxc.metrics.suite import MetricSuite
-    from tfxc.reports.measurement import Measurement
     from tfxc.runs.loaded import LoadedRun
 
-_OPTIONS_OF_PREDICTIONS = {
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictionsOptions:
+    """A file of predictions that is measured instead of a run.
+
+    Attributes:
+        truth: true labels of the examples of --predictions: a matrix (.npz) or a data file.
+        train_labels: labels of the training examples, in a file as --truth, from which
+            propensity-scored metrics, slices and coverage of --predictions are computed; None means
+            without these.
+        label_names: names of the columns of matrices with --predictions, one per line, e.g.
+            RUN/assets/labels.txt; None means numbers from 0.
+        propensity: constants of the propensity model with --train-labels; None means default.
+    """
+
+    truth: Annotated[str | None, Option("FILE", remote=True)] = None
+    train_labels: Annotated[str | None, Option("FILE", remote=True)] = None
+    label_names: Annotated[str | None, Option("FILE")] = None
+    propensity: Literal[tuple(sorted(DATASET_CONSTANTS))] | None = None  # type: ignore[valid-type]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(TrustOption):
+    """Options of ``tfxc evaluate``.
+
+    Attributes:
+        run: run folder.
+        predictions: measure this file of predictions (.npz, .jsonl, .csv, .parquet) instead of a
+            run.
+        compare: second run, to evaluate on the same examples and compare.
+        seed: seed of the bootstrap of --compare.
+        output: folder to write to; None means RUN; with --predictions, nothing is written.
+        json: print the metrics as JSON.
+        tables: write labels.csv, confusions.csv and wrong.csv into this folder, and print
+            precision, recall and F1.
+        curve: print P@k over the number of repetitions of a hashed head, and write it to
+            repetitions.csv and repetitions.png in this folder.
+        calibrate: learn the probabilities of a linear ranker from these examples, and keep them in
+            the run; with head label_text, choose the head.seen_penalty that is best on these
+            examples and measure with it: the run stays as it is, and the files have the penalty in
+            their names.
+        measurement: what is measured, and on what
+        search: how labels are searched
+        of_predictions: with --predictions
+    """
+
+    run: Annotated[
+        str | None, Option("RUN", name="--run", positional=True, excludes="subject!")
+    ] = None
+    predictions: Annotated[str | None, Option("FILE", excludes="subject!", remote=True)] = None
+    compare: Annotated[str | None, Option("RUN2")] = None
+    seed: Natural = 0
+    output: Annotated[str | None, Option("FOLDER")] = None
+    json: bool = False
+    tables: Annotated[str | None, Option("FOLDER")] = None
+    curve: Annotated[str | None, Option("FOLDER")] = None
+    calibrate: bool = False
+    measurement: Measurement = Measurement()
+    search: SearchOptions = SearchOptions()
+    of_predictions: PredictionsOptions = PredictionsOptions()
+
+
+_FOR_PREDICTIONS = {
     "predictions",
     "truth",
     "train_labels",
@@ -51,9 +117,8 @@ _OPTIONS_OF_PREDICTIONS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures one run, or compares two; or measures a file of predictions."""
-    parser = _parser()
-    options = parser.parse_args(argv)
-    _check_options(options, parser)
+    options = parse(Options, argv, "evaluate", __doc__)
+    _check_options(options)
     with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         records = [_measure_predictions(options)] if options.predictions else _measure_runs(options)
     if options.json:
@@ -61,36 +126,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure_runs(options: argparse.Namespace) -> list[dict[str, Any]]:
+def _measure_runs(options: Options) -> list[dict[str, Any]]:
     """Measures a run, or two; returns the records that are written."""
     from tfxc.inference.protocol import RankerModel
     from tfxc.metrics.bootstrap import paired_bootstrap
     from tfxc.reports.seen_penalty import check_run
+    from tfxc.runs.loaded import load_run
 
     if options.curve:
         from tfxc.reports.plots import pyplot
 
         pyplot("leave --curve out")  # before anything is measured
-    first = _load(options.run, options, options.step)
-    second = _load(options.compare, options) if options.compare else None
-    if options.calibrate or options.seen_penalty is not None:
-        for run in [run for run in (first, second) if run]:
-            if not (options.calibrate and isinstance(run.model, RankerModel)):
-                check_run(run, "--calibrate" if options.calibrate else "--seen-penalty")
+    assert options.run is not None, "a run or predictions are given"
+    search = dataclasses.replace(options.search, streamed=True)
+    for_curve = search
+    if options.curve and search.repetitions is None:
+        for_curve = dataclasses.replace(search, repetitions=())  # those that are trained
+    first = load_run(options.run, options.trust, for_curve)
+    second = None
+    if options.compare:
+        # A step is one of the first run.
+        second = load_run(options.compare, options.trust, dataclasses.replace(search, step=None))
+    runs = [first] if second is None else [first, second]
+    for run in runs:  # before anything is measured
+        if run.counted is not None:
+            print(f"{run.folder.path}: {run.count_of_repetitions()}")
+    if options.calibrate:
+        if search.seen_penalty is not None:
+            raise ConfigError(
+                "--calibrate chooses the penalty",
+                where="--seen-penalty",
+                fix="leave one of the two out",
+            )
+        for run in runs:
+            if not isinstance(run.model, RankerModel):
+                check_run(run, "--calibrate")
                 continue
             for name in ("beam", "post_processor", "compare", "step"):
-                if getattr(options, name) is not None:
+                if name in given(options):
                     raise ConfigError(
                         "a linear ranker is calibrated as it is used, by itself",
-                        where=cli.option_of(name),
+                        where=option_of(name),
                         fix="leave it out, or leave --calibrate out",
                     )
     result = _measure(first, options)
     if second is None:
         return [result["record"]]
     first.release()
-    options.tables = None  # tables and curve are those of the first run
-    options.curve = None
+    # Tables and curve are those of the first run.
+    options = dataclasses.replace(options, tables=None, curve=None)
     # In a common output folder the second run's files must not replace the first one's.
     compared = _measure(second, options, "-compared" if options.output else "")
     print(f"{first.folder.path} minus {second.folder.path}, 95 % interval of a paired bootstrap:")
@@ -103,42 +187,31 @@ def _measure_runs(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [result["record"], compared["record"]]
 
 
-def _load(path: str, options: argparse.Namespace, step: int | None = None) -> "LoadedRun":
-    """Returns a run of which the repetitions that count are known; before anything is measured."""
-    from tfxc.runs.loaded import load_run
-
-    loaded = load_run(path, options.trust, step)
-    loaded.streamed = True
-    if options.repetitions or (options.curve and path == options.run):
-        print(f"{path}: {loaded.count_repetitions(options.repetitions)}")
-    return loaded
-
-
-def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+def _check_options(options: Options) -> None:
     """Refuses options that a run, or a file of predictions, has no use for."""
+    of_predictions = options.of_predictions
     if not options.predictions:
-        for name in ("truth", "train_labels", "propensity", "label_names"):
-            if getattr(options, name) is not None:
-                raise ConfigError(
-                    "this option is for --predictions, not for --run",
-                    where=cli.option_of(name),
-                    fix="leave it out",
-                )
+        for name in given(of_predictions):
+            raise ConfigError(
+                "this option is for --predictions, not for --run",
+                where=option_of(name),
+                fix="leave it out",
+            )
         return
-    if options.truth is None:
+    if of_predictions.truth is None:
         raise ConfigError(
             "--predictions are measured against true labels, and no file of them is given",
             where="--truth",
             fix="name it",
         )
-    for name, value in vars(options).items():
-        if name not in _OPTIONS_OF_PREDICTIONS and value != parser.get_default(name):
+    for name in given(options):
+        if name not in _FOR_PREDICTIONS and name != "run":
             raise ConfigError(
                 "this option is for --run, not for --predictions",
-                where=cli.option_of(name),
+                where=option_of(name),
                 fix="leave it out",
             )
-    if options.propensity is not None and options.train_labels is None:
+    if of_predictions.propensity is not None and of_predictions.train_labels is None:
         raise ConfigError(
             "propensities are made of the training labels, and no file of them is given",
             where="--train-labels",
@@ -146,22 +219,26 @@ def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser)
         )
 
 
-def _measure_predictions(options: argparse.Namespace) -> dict[str, Any]:
+def _measure_predictions(options: Options) -> dict[str, Any]:
     """Measures a file of predictions, and prints and writes the results."""
     from tfxc.data.source_files import staged
     from tfxc.reports.predictions import KS, measure_predictions
 
     name = str(options.predictions)
-    paths = {key: getattr(options, key) for key in ("predictions", "truth", "train_labels")}
+    labels = options.of_predictions
+    assert labels.truth is not None, "``_check_options`` has asked for it"
+    train_labels = labels.train_labels
     metrics, values = measure_predictions(
-        **{key: path and staged(path, cli.option_of(key)) for key, path in paths.items()},
-        ks=tuple(options.k or KS),
-        propensity=options.propensity or "default",
-        label_names=options.label_names,
-        reader=options.reader,
-        reader_options=dict(options.reader_option),
+        predictions=staged(name, "--predictions"),
+        truth=staged(labels.truth, "--truth"),
+        train_labels=train_labels and staged(train_labels, "--train-labels"),
+        ks=tuple(options.measurement.k or KS),
+        propensity=labels.propensity or "default",
+        label_names=labels.label_names,
+        reader=options.measurement.reader,
+        reader_options=options.measurement.reader_options,
     )
-    print(f"{name} against {options.truth}: {metrics.num_examples:,} examples")
+    print(f"{name} against {labels.truth}: {metrics.num_examples:,} examples")
     print(metrics.table())
     measured = {"run": None, "data": name}
     if options.output:
@@ -169,25 +246,26 @@ def _measure_predictions(options: argparse.Namespace) -> dict[str, Any]:
     return _record(measured, metrics)
 
 
-def _measure(loaded: "LoadedRun", options: argparse.Namespace, suffix: str = "") -> dict[str, Any]:
+def _measure(loaded: "LoadedRun", options: Options, suffix: str = "") -> dict[str, Any]:
     """Measures a run, or a checkpoint of it; returns its per-example values."""
     from tfxc.inference.searcher import Agreement
-    from tfxc.reports.measurement import Measurement, of_unknown_labels
+    from tfxc.reports.measurement import of_unknown_labels
     from tfxc.reports.repetition_curve import RepetitionCurve
 
     path = loaded.folder.path
-    step = loaded.folder.step
-    measurement = Measurement.of_options(options)
-    measurement.set_search(loaded)
+    step = loaded.options.step
+    measurement = options.measurement
     if options.tables:
         loaded.require_counts("--tables")
     name, rows = measurement.examples(loaded)
-    penalty = _set_penalty(loaded, options, measurement, rows)
+    if options.calibrate:
+        loaded = _calibrated(loaded, measurement, rows)
+    penalty = loaded.options.seen_penalty
     metrics = measurement.metrics(loaded)
     began = time.monotonic()
     decisions = measurement.decisions(loaded) if options.tables else None
     curve = RepetitionCurve(loaded, measurement) if options.curve else None
-    compared = Agreement() if measurement.search == "approximate" else None
+    compared = Agreement() if loaded.options.search == "approximate" else None
     values, unknown = measurement.update(loaded, rows, metrics, decisions, curve, compared)
     seconds = time.monotonic() - began
     of_them = f", {of_unknown_labels(unknown, loaded)}" if unknown else ""
@@ -207,36 +285,34 @@ def _measure(loaded: "LoadedRun", options: argparse.Namespace, suffix: str = "")
     file_name = _file_name(name, step, counted, penalty) + suffix
     record = _write(folder, file_name, record, metrics, values)
     if decisions:
+        assert options.tables is not None
         wanted = {row for row, *_ in decisions.per_label.wrong}
         texts = measurement.texts(loaded, name, wanted)
         print(decisions.write(options.tables, loaded, texts))
     if curve:
+        assert options.curve is not None
         print(curve.write(Path(options.curve)))
     return {"values": values, "support": metrics.support(), "record": record}
 
 
-def _set_penalty(
-    loaded: "LoadedRun", options: argparse.Namespace, measurement: "Measurement", rows: "Examples"
-) -> float | None:
-    """Gives the loaded model the penalty of the options; returns it, or None for the run's.
+def _calibrated(loaded: "LoadedRun", measurement: Measurement, rows: "Examples") -> "LoadedRun":
+    """Returns the run with what is best on these examples.
 
-    A linear ranker has none; it gets a calibration, which the run keeps.
+    A linear ranker gets a calibration, which the run keeps; another run is searched with a penalty.
     """
     from tfxc.inference.protocol import RankerModel
     from tfxc.reports.seen_penalty import calibrate_penalty
     from tfxc.runs.calibrated import calibrate_ranker
 
-    if not options.calibrate:
-        if options.seen_penalty is not None:
-            loaded.model.head.penalty.assign(options.seen_penalty)
-        return options.seen_penalty
     excluded = measurement.excluded(loaded, rows)
+    batch_size = measurement.batch_size_for(loaded)
     if isinstance(loaded.model, RankerModel):
-        print(calibrate_ranker(loaded, rows, measurement.batch_size_for(loaded), excluded))
-        return None
-    chosen = calibrate_penalty(loaded, rows, measurement.batch_size_for(loaded), excluded)
+        print(calibrate_ranker(loaded, rows, batch_size, excluded))
+        return loaded
+    chosen = calibrate_penalty(loaded, rows, batch_size, excluded)
     print(chosen)
-    return chosen.penalty
+    loaded.release()
+    return loaded.with_options(seen_penalty=chosen.penalty)
 
 
 def _write(
@@ -291,97 +367,3 @@ def _comparable(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
         if not slices_differ and (first["support"][name] or second["support"][name]):
             names.append(name)
     return names
-
-
-def _parser() -> argparse.ArgumentParser:
-    from tfxc.labels.propensity_constants import DATASET_CONSTANTS
-
-    options: Any = cli.parser("evaluate", __doc__)
-    options.remote = (*options.remote, "predictions", "truth", "train_labels")
-    cli.add_trust_option(options)
-    subject = options.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--run", metavar="RUN", help="run folder")
-    subject.add_argument(
-        "--predictions",
-        metavar="FILE",
-        help="measure this file of predictions (.npz, .jsonl, .csv, .parquet) instead of a run",
-    )
-    options.add_argument(
-        "--truth",
-        metavar="FILE",
-        help="true labels of the examples of --predictions: a matrix (.npz) or a data file",
-    )
-    options.add_argument(
-        "--train-labels",
-        metavar="FILE",
-        help="labels of the training examples, in a file as --truth, from which propensity-scored "
-        "metrics, slices and coverage of --predictions are computed (default: without these)",
-    )
-    options.add_argument(
-        "--label-names",
-        metavar="FILE",
-        help="names of the columns of matrices with --predictions, one per line, e.g. "
-        "RUN/assets/labels.txt (default: numbers from 0)",
-    )
-    options.add_argument(
-        "--propensity",
-        choices=sorted(DATASET_CONSTANTS),
-        help="constants of the propensity model with --train-labels (default: default)",
-    )
-    cli.add_step_option(options)
-    cli.add_measurement_options(options)
-    options.add_argument(
-        "--repetitions",
-        type=cli.spans,
-        metavar="NUMBERS",
-        help="score labels by these repetitions of a hashed head, e.g. 0-7 (default: by all)",
-    )
-    options.add_argument(
-        "--curve",
-        metavar="FOLDER",
-        help="print P@k over the number of repetitions of a hashed head, and write it to "
-        "repetitions.csv and repetitions.png in this folder",
-    )
-    penalty = options.add_mutually_exclusive_group()
-    penalty.add_argument(
-        "--calibrate",
-        action="store_true",
-        help="learn the probabilities of a linear ranker from these examples, and keep them in "
-        "the run; with head label_text, choose the head.seen_penalty that is best on these "
-        "examples and measure with it: the run stays as it is, and the files have the penalty in "
-        "their names",
-    )
-    penalty.add_argument(
-        "--seen-penalty",
-        type=_penalty,
-        metavar="PENALTY",
-        help="with head label_text, measure with this head.seen_penalty, from -2 to 2, instead of "
-        "the run's (with --compare, of both runs'); the run stays as it is",
-    )
-    options.add_argument(
-        "--compare", metavar="RUN2", help="second run, to evaluate on the same examples and compare"
-    )
-    options.add_argument(
-        "--output",
-        metavar="FOLDER",
-        help="folder to write to (default: RUN; with --predictions, nothing is written)",
-    )
-    options.add_argument(
-        "--seed", type=cli.seed, default=0, help="seed of the bootstrap of --compare (default: 0)"
-    )
-    options.add_argument(
-        "--tables",
-        metavar="FOLDER",
-        help="write labels.csv, confusions.csv and wrong.csv into this folder, and print "
-        "precision, recall and F1",
-    )
-    cli.add_table_options(options)
-    options.add_argument("--json", action="store_true", help="print the metrics as JSON")
-    return options
-
-
-def _penalty(text: str) -> float:
-    penalty = cli.number(text)
-    if not -2 <= penalty <= 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not between -2 and 2")
-    return penalty

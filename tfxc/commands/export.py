@@ -15,15 +15,17 @@ warm it up.
 Before the command reports success, it loads the exported model and compares it with the run's.
 """
 
-import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
-from tfxc.core import cli
+from tfxc.core.bounds import Count, Natural, Option, Share
+from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError
+from tfxc.core.shared_options import RunOption
 from tfxc.exports import FORMATS, MIN_AGREEMENT
 from tfxc.exports.export import (
-    DEFAULT_K,
     QUANTIZED,
     check_quantize,
     default_k,
@@ -31,16 +33,48 @@ from tfxc.exports.export import (
     export,
     report,
 )
+from tfxc.inference.search_options import RankerOptions, SearchOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(RunOption):
+    """Options of ``tfxc export``.
+
+    Attributes:
+        format: format to write; onnx needs the extra 'onnx'.
+        quantize: store weights in 8 bits (onnx and litert).
+        min_agreement: smallest share of dev examples whose best label a quantised model must keep;
+            None means 0.95.
+        output: folder to write; None means RUN/FORMAT.
+        serving: write DIR/VERSION for TensorFlow Serving, with warm-up requests (savedmodel).
+        version: version to write with --serving; None means the next one.
+        k: number of labels per example; None means 5, or all if there are fewer.
+        probabilities: output probabilities instead of scores, as tfxc predict --probabilities.
+        step: weights of the checkpoint of step N; None means those of the end of the training.
+        search: how labels are searched
+    """
+
+    format: Literal[("savedmodel", *FORMATS)] = "savedmodel"  # type: ignore[valid-type]
+    quantize: Literal[QUANTIZED] | None = None  # type: ignore[valid-type]
+    min_agreement: Annotated[Share | None, Option("SHARE")] = None
+    output: Annotated[str | None, Option("FOLDER")] = None
+    serving: Annotated[str | None, Option("DIR")] = None
+    version: Count | None = None
+    k: int | None = None
+    probabilities: bool = False
+    step: Natural | None = None
+    search: RankerOptions = RankerOptions()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exports one run."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "export", __doc__)
     _check(options)
     from tfxc.runs.loaded import load_run
 
-    loaded = load_run(options.run, options.trust)
-    loaded.search_with(options.beam, options.post_processor)
+    search = SearchOptions(step=options.step, **dataclasses.asdict(options.search))
+    loaded = load_run(options.run, options.trust, search)
+    loaded.require_labels()
     folder = Path(
         options.output or loaded.folder.place(default_name(options.format, options.quantize))
     )
@@ -57,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: Options) -> None:
     """Refuses what does not go together."""
     check_quantize(options.quantize, options.format)
     if options.serving and (options.format != "savedmodel" or options.output):
@@ -75,59 +109,3 @@ def _check(options: argparse.Namespace) -> None:
             where="--min-agreement",
             fix="add --quantize int8, or leave it out",
         )
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("export", __doc__)
-    cli.add_trust_option(options)
-    options.add_argument("--run", required=True, metavar="RUN", help="run folder")
-    options.add_argument(
-        "--format",
-        choices=("savedmodel", *FORMATS),
-        default="savedmodel",
-        help="format to write; onnx needs the extra 'onnx' (default: %(default)s)",
-    )
-    options.add_argument(
-        "--quantize", choices=QUANTIZED, help="store weights in 8 bits (onnx and litert)"
-    )
-    options.add_argument(
-        "--min-agreement",
-        type=_share,
-        metavar="SHARE",
-        help="smallest share of dev examples whose best label a quantised model must keep "
-        f"(default: {MIN_AGREEMENT})",
-    )
-    options.add_argument("--output", metavar="FOLDER", help="folder to write (default: RUN/FORMAT)")
-    options.add_argument(
-        "--serving",
-        metavar="DIR",
-        help="write DIR/VERSION for TensorFlow Serving, with warm-up requests (savedmodel)",
-    )
-    options.add_argument(
-        "--version",
-        type=cli.positive,
-        metavar="N",
-        help="version to write with --serving (default: the next one)",
-    )
-    options.add_argument(
-        "--k",
-        type=int,
-        help=f"number of labels per example (default: {DEFAULT_K}, or all if there are fewer)",
-    )
-    options.add_argument(
-        "--probabilities",
-        action="store_true",
-        help="output probabilities instead of scores, as tfxc predict --probabilities",
-    )
-    cli.add_beam_options(options)
-    return options
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return share

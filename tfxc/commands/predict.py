@@ -22,7 +22,6 @@ and .parquet the columns of FILE, then predicted_labels and predicted_scores. ev
 measures all of them but .txt.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import gc
@@ -30,11 +29,15 @@ import os
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from tfxc.core import cli
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.bounds import Count, Option
+from tfxc.core.command_options import given, parse, restored
+from tfxc.core.errors import ConfigError, DataError, option_of
 from tfxc.core.escaping import json_text, one_line
+from tfxc.core.shared_options import FileOptions, TrustOption
+from tfxc.inference.search_options import SearchOptions
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -75,24 +78,84 @@ _OPTIONS_WITHOUT_PAIRS = (
 )
 
 
+def _is_stream(name: str) -> bool:
+    """Tells whether it is a device or a pipe, whose name says nothing of what is written."""
+    return Path(name).is_char_device() or Path(name).is_fifo()
+
+
+def _output_name(text: str) -> str:
+    if text == "-" or _is_stream(text):
+        return text
+    return cli.ending(*_LINES_BY_ENDING, *_FILES)(text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(TrustOption, FileOptions):
+    """Options of ``tfxc predict``.
+
+    Attributes:
+        run: run folder; give it several times to combine runs.
+        model: SavedModel written by tfxc export.
+        features: features of the examples of FILE, .npz (SciPy) or .npy, for runs whose terms are
+            given; None means what FILE has.
+        k: list the best K labels of each example; None means all that the model decides for, or the
+            best 5.
+        probabilities: print probabilities, and refuse a model without any, instead of printing them
+            if the model has any, else scores.
+        scores: print scores even if there are probabilities.
+        min_score: omit labels whose score, or printed probability, is lower; None means omit none.
+        with_id: begin each answer with the example's id: the field that --reader-option
+            id_field=NAME names, else its number from 1.
+        with_text: repeat the text in each answer.
+        ensemble: how to combine the best labels of several runs; None means softmax_average.
+        weights: weight of each of several runs, e.g. 2,1; None means all alike.
+        top: labels to combine from each of several runs; None means 20, at least --k.
+        pairs: score the labels that this matrix (.npz) marks for each example, instead of searching
+            for the best; None means search.
+        output: file to write: .jsonl, .txt, .npz, .csv or .parquet; None means print.
+        format: print one JSON object (jsonl) or one table row per example; None means table on a
+            terminal, else jsonl.
+        search: how labels are searched
+    """
+
+    run: Annotated[Sequence[str], Option("RUN", repeated=True, excludes="model!")] = ()
+    model: Annotated[str | None, Option("FOLDER", excludes="model!")] = None
+    features: Annotated[str | None, Option("MATRIX")] = None
+    k: Annotated[int | None, Option("K")] = None
+    probabilities: Annotated[bool, Option(excludes="units")] = False
+    scores: Annotated[bool, Option(excludes="units")] = False
+    min_score: float | None = None
+    with_id: bool = False
+    with_text: bool = False
+    ensemble: Literal[cli.ENSEMBLES] | None = None  # type: ignore[valid-type]
+    weights: Annotated[Sequence[float] | None, Option("W,W")] = None
+    top: Count | None = None
+    pairs: Annotated[str | None, Option("MATRIX")] = None
+    output: Annotated[str | None, Option("FILE", read=_output_name)] = None
+    format: Literal[_LAYOUTS] | None = None  # type: ignore[valid-type]
+    search: SearchOptions = SearchOptions()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Predicts labels for a file, a pipe or typed lines."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "predict", __doc__)
     if options.output == "-":
-        options.output = None
+        options = dataclasses.replace(options, output=None)
     cli.check_keeps_input(options.output, options.file)
     if options.pairs:
         _score_pairs(options)
         return 0
     _check_output(options)
-    cli.check_shared_output(options, options.run or [options.model])
+    cli.check_shared_output(
+        options.cluster, options.file, options.output, options.run or [str(options.model)]
+    )
     typed = options.file == "-" and sys.stdin.isatty()
     if typed:
         for name in ("output", "format", "with_id", "with_text"):
             if getattr(options, name):
                 raise ConfigError(
                     "this option does not apply to examples that are typed on a terminal",
-                    where=cli.option_of(name),
+                    where=option_of(name),
                     fix="name a file of examples, or leave it out",
                 )
     predictor = _predictor(options, typed)
@@ -125,22 +188,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _predictor(options: argparse.Namespace, typed: bool) -> "Predictor":
+def _predictor(options: Options, typed: bool) -> "Predictor":
     _check_model_options(options)
     if options.model:
         from tfxc.inference.savedmodel import SavedModelPredictor
 
         return SavedModelPredictor(options.model, options.k)
     from tfxc.inference.predictors import DecidingPredictor, EnsemblePredictor, RunPredictor
-    from tfxc.inference.protocol import RankerModel
     from tfxc.metrics.classification import Decision
     from tfxc.runs.loaded import load_run
     from tfxc.training.evaluation import decision_of
 
+    search = dataclasses.replace(options.search, streamed=options.file != "-")
     if len(options.run) == 1:
-        loaded = load_run(options.run[0], options.trust, options.step)
-        loaded.streamed = options.file != "-"
-        loaded.search_with(options.beam, options.post_processor)
+        loaded = load_run(options.run[0], options.trust, search)
+        loaded.require_labels()
         wanted = True if options.probabilities else False if options.scores else None
         likely = loaded.model.has_probabilities if wanted is None else wanted
         if options.k is None and options.min_score is not None:
@@ -153,15 +215,15 @@ def _predictor(options: argparse.Namespace, typed: bool) -> "Predictor":
                 return DecidingPredictor(loaded, decision)
         return RunPredictor(loaded, options.k, likely)
     # Of a file, each run is loaded to check it, and again when its turn comes.
-    runs = {path: load_run(path, options.trust) for path in options.run}
+    plain = dataclasses.replace(search, beam=None, post_processor=None)
+    runs = {path: load_run(path, options.trust, plain) for path in options.run}
+    if search != plain:
+        rankers = [path for path, loaded in runs.items() if loaded.has_ranker]
+        for path in rankers or options.run:  # without a ranker these options are refused
+            runs[path] = load_run(path, options.trust, search)
     predictors = {}
-    with_ranker = 0
     for path, loaded in runs.items():
-        loaded.streamed = options.file != "-"
         loaded.require_labels()
-        if isinstance(loaded.model, RankerModel):
-            with_ranker += 1
-            loaded.search_with(options.beam, options.post_processor)
         listed = options.top or max(_LISTED, options.k or 0)
         listed = min(listed, loaded.manifest["num_labels"])
         try:
@@ -169,15 +231,13 @@ def _predictor(options: argparse.Namespace, typed: bool) -> "Predictor":
         except ConfigError as error:
             where = f"{path}: {error.where}" if error.where else path
             raise ConfigError(error.problem, where=where, fix=error.fix) from None
-        if loaded.streamed:
+        if search.streamed:
             loaded.release()
-    if not with_ranker:
-        loaded.search_with(options.beam, options.post_processor)  # refuses them
     method = options.ensemble or _ENSEMBLE
     return EnsemblePredictor(predictors, method, options.k, options.weights)
 
 
-def _score_pairs(options: argparse.Namespace) -> None:
+def _score_pairs(options: Options) -> None:
     """Scores the labels that a matrix names and writes them as a matrix."""
     import numpy as np
     import scipy.sparse
@@ -186,11 +246,11 @@ def _score_pairs(options: argparse.Namespace) -> None:
     from tfxc.core.storage.files import atomic_file
     from tfxc.data.given_features import with_features
 
-    for name in _OPTIONS_WITHOUT_PAIRS:
-        if getattr(options, name) not in (None, False):
+    for name in given(options):
+        if name in _OPTIONS_WITHOUT_PAIRS:
             raise ConfigError(
                 "this option does not apply to --pairs, which names the labels to score",
-                where=cli.option_of(name),
+                where=option_of(name),
                 fix="leave it out",
             )
     if not (options.output or "").endswith(".npz"):
@@ -213,7 +273,8 @@ def _score_pairs(options: argparse.Namespace) -> None:
             where="--run",
             fix="give --run once",
         )
-    loaded, pairs = _ranker_and_pairs(options)
+    assert options.pairs is not None and options.output is not None
+    loaded, pairs = _ranker_and_pairs(options, options.pairs)
     source = with_features(_open(options, loaded.input_kind), options.features, loaded.input_kind)
     scores = [np.empty(0, np.float32)]
     likely = loaded.model.has_probabilities and not options.scores
@@ -234,15 +295,15 @@ def _score_pairs(options: argparse.Namespace) -> None:
     print(f"written: {options.output}, scores of {pairs.nnz:,} pairs")
 
 
-def _ranker_and_pairs(options: argparse.Namespace) -> "tuple[LoadedRun, scipy.sparse.csr_matrix]":
+def _ranker_and_pairs(options: Options, matrix: str) -> "tuple[LoadedRun, scipy.sparse.csr_matrix]":
     """Returns the run that scores pairs, and these."""
     from tfxc.inference.protocol import RankerModel
     from tfxc.ops.csr import load_sparse
     from tfxc.runs.loaded import load_run
 
-    pairs = load_sparse(options.pairs)
+    pairs = load_sparse(matrix)
     pairs.sum_duplicates()
-    loaded = load_run(options.run[0], options.trust, options.step)
+    loaded = load_run(options.run[0], options.trust, options.search)
     if not isinstance(loaded.model, RankerModel):
         raise ConfigError(
             f"--pairs needs a linear ranker, but this run searches with the "
@@ -250,7 +311,6 @@ def _ranker_and_pairs(options: argparse.Namespace) -> "tuple[LoadedRun, scipy.sp
             where="--run",
             fix="search with --k as many labels as there are",
         )
-    loaded.search_with(None, options.post_processor)
     if options.probabilities:
         loaded.model.check_probabilities()
     num_labels = loaded.manifest["num_labels"]
@@ -263,9 +323,7 @@ def _ranker_and_pairs(options: argparse.Namespace) -> "tuple[LoadedRun, scipy.sp
     return loaded, pairs
 
 
-def _check_rows(
-    options: argparse.Namespace, examples: int | None, pairs: "scipy.sparse.csr_matrix"
-) -> None:
+def _check_rows(options: Options, examples: int | None, pairs: "scipy.sparse.csr_matrix") -> None:
     """Refuses pairs of another number of examples, once that is known."""
     if examples is not None and examples != pairs.shape[0]:
         raise DataError(
@@ -275,18 +333,18 @@ def _check_rows(
         )
 
 
-def _check_model_options(options: argparse.Namespace) -> None:
+def _check_model_options(options: Options) -> None:
     """Refuses options that cannot be combined, before anything is loaded."""
     if options.model:
-        for name in ("probabilities", "scores", "beam", "post_processor", "step"):
-            if getattr(options, name) is not None and getattr(options, name) is not False:
+        for name in given(options):
+            if name in ("probabilities", "scores") or name in given(options.search):
                 raise ConfigError(
                     "a SavedModel can only output the scores of its export",
-                    where=cli.option_of(name),
+                    where=option_of(name),
                     fix="give --run instead of --model"
                     + (", or export with --probabilities" if name == "probabilities" else ""),
                 )
-    runs = [Path(os.path.realpath(run)) for run in options.run or ()]
+    runs = [Path(os.path.realpath(run)) for run in options.run]
     several = len(runs) > 1
     if len(set(runs)) < len(runs):
         raise ConfigError("the same run is given twice", where="--run", fix="name each run once")
@@ -297,7 +355,7 @@ def _check_model_options(options: argparse.Namespace) -> None:
                 where=f"--{name}",
                 fix="give --run several times",
             )
-    if several and options.step is not None:
+    if several and options.search.step is not None:
         raise ConfigError(
             f"a step is one of a single run, but {len(runs)} runs are given",
             where="--step",
@@ -311,11 +369,11 @@ def _check_model_options(options: argparse.Namespace) -> None:
         )
 
 
-def _check_output(options: argparse.Namespace) -> None:
+def _check_output(options: Options) -> None:
     """Refuses a file that has no place for what is asked, before any work."""
     if options.output is None:
         return
-    layout = _layout_of_lines(options)
+    layout = _layout_of_lines(options.output, options.format)
     if options.format not in (None, layout):
         raise ConfigError(
             f"{Path(options.output).name} does not hold the format {options.format}",
@@ -327,7 +385,7 @@ def _check_output(options: argparse.Namespace) -> None:
             if getattr(options, name):
                 raise ConfigError(
                     "this option is for lines (.jsonl, .txt)",
-                    where=cli.option_of(name),
+                    where=option_of(name),
                     fix="leave it out; .csv and .parquet repeat all columns of FILE",
                 )
     if Path(options.output).suffix == ".parquet":
@@ -336,19 +394,14 @@ def _check_output(options: argparse.Namespace) -> None:
         arrow("--output")  # before anything is predicted
 
 
-def _layout_of_lines(options: argparse.Namespace) -> str | None:
+def _layout_of_lines(output: str, layout: str | None) -> str | None:
     """Returns the format of the lines in ``--output``; None where it is a file as a whole."""
-    if _is_stream(options.output):
-        return options.format or "jsonl"
-    return _LINES_BY_ENDING.get(Path(options.output).suffix)
+    if _is_stream(output):
+        return layout or "jsonl"
+    return _LINES_BY_ENDING.get(Path(output).suffix)
 
 
-def _is_stream(name: str) -> bool:
-    """Tells whether it is a device or a pipe, whose name says nothing of what is written."""
-    return Path(name).is_char_device() or Path(name).is_fifo()
-
-
-def _check_input(input_kind: str, options: argparse.Namespace) -> None:
+def _check_input(input_kind: str, options: Options) -> None:
     """Refuses to repeat texts where there are none, and examples that do not fit into lines."""
     from tfxc.data.given_features import with_features
     from tfxc.data.kinds import INPUTS, TEXT
@@ -372,7 +425,7 @@ def _check_input(input_kind: str, options: argparse.Namespace) -> None:
 
 
 def _answers_of_file(
-    predictor: "Predictor", source: "Reader", options: argparse.Namespace
+    predictor: "Predictor", source: "Reader", options: Options
 ) -> "Generator[Answer, None, None]":
     """Yields chunks, each with the ids and scores of its labels."""
     from tfxc.core.progress import Progress
@@ -387,19 +440,23 @@ def _answers_of_file(
                 shown.advance(len(chunk))
 
 
-def _answers_of_workers(
-    source: "Reader", options: argparse.Namespace
-) -> "Generator[Answer, None, None]":
+def _answers_of_workers(source: "Reader", options: Options) -> "Generator[Answer, None, None]":
     """As ``_answers_of_file``, by the workers of a cluster."""
     from tfxc.core.progress import Progress
     from tfxc.inference.shared_chunks import shared_answers
     from tfxc.parallel import cluster
     from tfxc.runs.folder import RunFolder
 
-    several = any(RunFolder(Path(run)).has_runs_inside for run in options.run or ())
+    several = any(RunFolder(Path(run)).has_runs_inside for run in options.run)
     examples = _TASK_OF_SEVERAL_NETWORKS if several else None
-    runs = options.run and [os.path.abspath(run) for run in options.run]
-    job = {**vars(options), "run": runs, "model": options.model and os.path.abspath(options.model)}
+    assert options.output is not None, "``check_shared_output`` has asked for it"
+    job = dataclasses.asdict(
+        dataclasses.replace(
+            options,
+            run=[os.path.abspath(run) for run in options.run],
+            model=options.model and os.path.abspath(options.model),
+        )
+    )
     batches = _numbered(source.chunks(options.batch_size))
     with (
         cluster(options.cluster),
@@ -430,7 +487,7 @@ def open_predictor(job: dict[str, Any]) -> "Work":
     """
     from tfxc.inference.predictors import EnsemblePredictor
 
-    options = argparse.Namespace(**job)
+    options = restored(Options, job)
     predictor = _predictor(options, typed=False)
     several = {"keep": True} if isinstance(predictor, EnsemblePredictor) else {}
 
@@ -442,10 +499,10 @@ def open_predictor(job: dict[str, Any]) -> "Work":
     return answers
 
 
-def _open(options: argparse.Namespace, input_kind: str) -> "Reader":
+def _open(options: Options, input_kind: str) -> "Reader":
     from tfxc.data.formats import open_like, open_unlabelled
 
-    reader_options = dict(options.reader_option)
+    reader_options = options.reader_options
     if not options.run:
         return open_unlabelled(options.file, input_kind, options.reader, reader_options)
     from tfxc.runs.folder import RunFolder
@@ -495,7 +552,7 @@ def _pairs(
 
 
 def _write(
-    options: argparse.Namespace,
+    options: Options,
     names: Sequence[str],
     source: "Reader | None",
     answers: "Iterable[Answer]",
@@ -531,7 +588,7 @@ def _write(
         plain = options.file == "-" or not stream.isatty()
         layout = options.format or ("jsonl" if plain else "table")
         if options.output:
-            layout = _layout_of_lines(options)
+            layout = _layout_of_lines(options.output, options.format) or "jsonl"
         first = 0
         for chunk, (ids, scores) in answers:
             stream.write(_lines(named(ids, scores, names), chunk, first, layout, options))
@@ -540,7 +597,7 @@ def _write(
 
 
 def _lines(
-    predictions: "Predictions", chunk: "Chunk", first: int, layout: str, options: argparse.Namespace
+    predictions: "Predictions", chunk: "Chunk", first: int, layout: str, options: Options
 ) -> str:
     """Writes ``Predictions`` of a ``Chunk`` as lines; ``first`` examples came before."""
     lines = []
@@ -562,92 +619,3 @@ def _lines(
         answer["scores"] = [round(score, 6) for _, score in pairs]
         lines.append(json_text(answer) + "\n")
     return "".join(lines)
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("predict", __doc__)
-    cli.add_trust_option(options)
-    model = options.add_mutually_exclusive_group(required=True)
-    model.add_argument(
-        "--run",
-        action="append",
-        metavar="RUN",
-        help="run folder; give it several times to combine runs",
-    )
-    model.add_argument("--model", metavar="FOLDER", help="SavedModel written by tfxc export")
-    cli.add_step_option(options)
-    cli.add_file_options(options)
-    cli.add_cluster_option(options)
-    cli.add_features_option(options)
-    options.add_argument(
-        "--k",
-        type=int,
-        help="list the best K labels of each example (default: all that the model decides for, or "
-        "the best 5)",
-    )
-    units = options.add_mutually_exclusive_group()
-    units.add_argument(
-        "--probabilities",
-        action="store_true",
-        help="print probabilities, and refuse a model without any (default: print them if the "
-        "model has any, else scores)",
-    )
-    units.add_argument(
-        "--scores", action="store_true", help="print scores even if there are probabilities"
-    )
-    options.add_argument(
-        "--min-score",
-        type=cli.number,
-        help="omit labels whose score, or printed probability, is lower (default: omit none)",
-    )
-    options.add_argument(
-        "--with-id",
-        action="store_true",
-        help="begin each answer with the example's id: the field that --reader-option "
-        "id_field=NAME names, else its number from 1",
-    )
-    options.add_argument(
-        "--with-text", action="store_true", help="repeat the text in each answer (default: no)"
-    )
-    options.add_argument(
-        "--ensemble",
-        choices=cli.ENSEMBLES,
-        help=f"how to combine the best labels of several runs (default: {_ENSEMBLE})",
-    )
-    options.add_argument(
-        "--weights",
-        type=cli.numbers,
-        metavar="W,W",
-        help="weight of each of several runs, e.g. 2,1 (default: all alike)",
-    )
-    options.add_argument(
-        "--top",
-        type=cli.positive,
-        help=f"labels to combine from each of several runs (default: {_LISTED}, at least --k)",
-    )
-    options.add_argument(
-        "--pairs",
-        metavar="MATRIX",
-        help="score the labels that this matrix (.npz) marks for each example, instead of "
-        "searching for the best (default: search)",
-    )
-    cli.add_beam_options(options)
-    options.add_argument(
-        "--output",
-        type=_output_name,
-        metavar="FILE",
-        help="file to write: .jsonl, .txt, .npz, .csv or .parquet (default: print)",
-    )
-    options.add_argument(
-        "--format",
-        choices=_LAYOUTS,
-        help="print one JSON object (jsonl) or one table row per example (default: table on a "
-        "terminal, else jsonl)",
-    )
-    return options
-
-
-def _output_name(text: str) -> str:
-    if text == "-" or _is_stream(text):
-        return text
-    return cli.ending(*_LINES_BY_ENDING, *_FILES)(text)

@@ -8,78 +8,69 @@ examples, data, config and machine), report.md (the same in short) and the compl
 docs/training.md, "What is measured", says which labels count as predicted.
 """
 
+import dataclasses
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tfxc.core import cli
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse
 from tfxc.core.escaping import markdown_text, one_line
+from tfxc.core.shared_options import RunOption
+from tfxc.inference.search_options import SearchOptions
+from tfxc.reports.measurement import Measurement
 
 if TYPE_CHECKING:
-    import argparse
-
     from tfxc.reports.measured import Measured
 
 
 _MAX = 20
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(RunOption):
+    """Options of ``tfxc report``.
+
+    Attributes:
+        output: folder to write to; None means RUN/report.
+        no_plots: draw no plots, which need matplotlib.
+        no_page: write no report.html, which needs Jinja2.
+        measurement: what is measured, and on what
+        search: how labels are searched
+    """
+
+    output: Annotated[str | None, Option("FOLDER")] = None
+    no_plots: bool = False
+    no_page: bool = False
+    measurement: Measurement = Measurement()
+    search: SearchOptions = SearchOptions()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the report of one run."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "report", __doc__)
     from tfxc.core.storage.files import atomic_files
+    from tfxc.reports.measured import measure
     from tfxc.reports.page import FILE, page_template, write_page
     from tfxc.reports.plots import pyplot
-    from tfxc.runs.folder import RunFolder
+    from tfxc.runs.loaded import load_run
 
     if not options.no_plots:
         pyplot()  # before anything is measured
     if not options.no_page:
         page_template()
-    folder = Path(options.output or RunFolder(Path(options.run)).place("report"))
-    measured = measure(options, "--run")
+    loaded = load_run(
+        options.run, options.trust, dataclasses.replace(options.search, streamed=True)
+    )
+    folder = Path(options.output or loaded.folder.place("report"))
+    measured = measure(loaded, options.measurement, "--run")
     with atomic_files(folder) as scratch:
         write(scratch, measured, plots=not options.no_plots)
         if not options.no_page:
             write_page(scratch, measured)
     print(f"written: {folder}/report.md" + ("" if options.no_page else f" and {FILE}"))
     return 0
-
-
-def measure(options: "argparse.Namespace", where: str) -> "Measured":
-    """Loads a run and measures it on the examples that the options choose.
-
-    Args:
-        options: of ``add_run_options``.
-        where: what names the run, for messages.
-    """
-    from tfxc.data.kinds import IMAGE
-    from tfxc.reports.measured import Measured
-    from tfxc.reports.measurement import Measurement, of_unknown_labels
-    from tfxc.reports.page import MOST_WRONG
-    from tfxc.reports.pictures import pictures_of
-    from tfxc.reports.tables import most_confident
-    from tfxc.runs.loaded import load_run
-
-    loaded = load_run(options.run, options.trust)
-    measurement = Measurement.of_options(options)
-    loaded.streamed = True
-    measurement.set_search(loaded)
-    loaded.require_counts(where)
-    name, rows = measurement.examples(loaded)
-    metrics = measurement.metrics(loaded)
-    decisions = measurement.decisions(loaded)
-    _, unknown = measurement.update(loaded, rows, metrics, decisions)
-    if unknown:
-        print(f"{name}: {metrics.num_examples:,} examples, {of_unknown_labels(unknown, loaded)}")
-    wanted = {row for row, *_ in decisions.per_label.wrong}
-    texts = measurement.texts(loaded, name, wanted)
-    pictures = {}
-    if loaded.kind is IMAGE:
-        shown = {row for row, *_ in most_confident(decisions.per_label)[:MOST_WRONG]}
-        pictures = pictures_of(lambda: measurement.examples(loaded)[1], shown)
-    return Measured(loaded, name, metrics, decisions, texts, pictures)
 
 
 def write(folder: Path, measured: "Measured", plots: bool) -> None:
@@ -163,26 +154,3 @@ def _run_lines(measured: "Measured") -> Iterator[str]:
     )
     path = shlex.quote(f"{loaded.folder.path}/config.json")
     yield f"    tfxc train --config {one_line(path)}\n"
-
-
-def add_run_options(options: "argparse.ArgumentParser") -> None:
-    """Adds the options that say what a run is measured on, and how."""
-    cli.add_trust_option(options)
-    cli.add_measurement_options(options)
-    cli.add_table_options(options)
-
-
-def _parser() -> "argparse.ArgumentParser":
-    options = cli.parser("report", __doc__)
-    options.add_argument("--run", required=True, metavar="RUN", help="run folder")
-    add_run_options(options)
-    options.add_argument(
-        "--output", metavar="FOLDER", help="folder to write to (default: RUN/report)"
-    )
-    options.add_argument(
-        "--no-plots", action="store_true", help="draw no plots, which need matplotlib"
-    )
-    options.add_argument(
-        "--no-page", action="store_true", help="write no report.html, which needs Jinja2"
-    )
-    return options

@@ -13,29 +13,58 @@ There is no authentication and no TLS: give --host only behind a proxy that has 
 name the server by its own address; --allow-host adds names.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import gc
 from collections.abc import Sequence
+from typing import Annotated
 
-from tfxc.core import cli
+from tfxc.core.bounds import Count, Natural, NotNegative, Option
+from tfxc.core.command_options import parse
+from tfxc.core.shared_options import TrustOption
+from tfxc.inference.search_options import SearchOptions
 from tfxc.serving.limits import Limits
 
-# Options of numbers, the attribute of ``Limits`` that each sets, and what it says.
-_LIMITS = (
-    ("--max-examples", "examples", "examples in a request; more: 413"),
-    ("--max-bytes", "body_bytes", "bytes of a request's body; more: 413"),
-    ("--max-total-bytes", "total_bytes", "bytes of all bodies that wait for an answer; more: 503"),
-    ("--max-k", "k", "labels per example; more: 400"),
-    ("--max-queue", "queue", "examples that wait for a run; more: 429"),
-    ("--batch-size", "batch", "examples that are searched at once"),
-)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(TrustOption):
+    """Options of ``tfxc serve``.
+
+    Attributes:
+        runs: run folder, or NAME=RUN to give it another name.
+        host: address to listen at.
+        port: port to listen at, 0 for any that is free.
+        allow_host: another name of the server that requests may give as Host, and whose pages may
+            use it, e.g. that of a proxy; repeat it for several; None means none.
+        k: number of labels per example where a request does not say it; None means 5, or all if
+            there are fewer.
+        scores: answer with scores even where there are probabilities.
+        label_texts: let runs with head label_text also find the labels of this file, JSON lines
+            {"label": ..., "text": ...}; the page and POST /labels add labels to it, which anybody
+            who reaches the server may do; None means no labels are added.
+        poll: look for newer versions this often; 0 means only on SIGHUP.
+        drain: after SIGTERM, time for clients to learn that the server ends, before it refuses
+            connections.
+        search: how labels are searched, see docs/scale.md
+        limits: limits
+    """
+
+    runs: Annotated[Sequence[str], Option("RUN", positional=True)]
+    host: Annotated[str, Option("ADDRESS")] = "127.0.0.1"
+    port: Natural = 8501
+    allow_host: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()
+    k: Count | None = None
+    scores: bool = False
+    label_texts: Annotated[str | None, Option("FILE")] = None
+    poll: Annotated[NotNegative, Option("SECONDS")] = 0.0
+    drain: Annotated[NotNegative, Option("SECONDS")] = 1.0
+    search: SearchOptions = SearchOptions()
+    limits: Limits = Limits()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "serve", __doc__)
     from tfxc.serving.application import Application
     from tfxc.serving.connections import checked_connections
     from tfxc.serving.hosts import Hosts
@@ -44,13 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.serving.served import Catalog, RunOptions, paths_by_name
     from tfxc.serving.server import Timing, listen, serve
 
-    numbers = {
-        field: getattr(options, option.removeprefix("--").replace("-", "_"))
-        for option, field, _ in _LIMITS
-    }
-    numbers["connections"] = checked_connections(options.max_connections)
-    limits = Limits(**numbers, seconds=options.timeout, wait=options.batch_wait)
-    limits = dataclasses.replace(limits, k=max(limits.k, options.k or 1))
+    limits = dataclasses.replace(
+        options.limits,
+        connections=checked_connections(
+            None if options.limits.connections == Limits.connections else options.limits.connections
+        ),
+        k=max(options.limits.k, options.k or 1),
+    )
     paths = paths_by_name(options.runs)
     listener = listen(options.host, options.port)
     hosts = Hosts(listener.getsockname()[0], options.host, options.allow_host)
@@ -68,114 +97,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{name}: version {slot.current.number}, {slot.current.version.folder}")
         serve(Application(catalog, metrics, hosts), listener, Timing(options.drain, options.poll))
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("serve", __doc__)
-    cli.add_trust_option(options)
-    options.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folder, or NAME=RUN to give it another name"
-    )
-    options.add_argument(
-        "--host", default="127.0.0.1", help="address to listen at (default: %(default)s)"
-    )
-    options.add_argument(
-        "--port",
-        type=cli.seed,
-        default=8501,
-        help="port to listen at, 0 for any that is free (default: %(default)s)",
-    )
-    options.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="another name of the server that requests may give as Host, and whose pages may use "
-        "it, e.g. that of a proxy; repeat it for several (default: none)",
-    )
-    options.add_argument(
-        "--k",
-        type=cli.positive,
-        help="number of labels per example where a request does not say it (default: 5, or all if "
-        "there are fewer)",
-    )
-    options.add_argument(
-        "--scores",
-        action="store_true",
-        help="answer with scores even where there are probabilities",
-    )
-    options.add_argument(
-        "--search",
-        metavar="METHOD",
-        help="how labels are searched, e.g. approximate, see docs/scale.md (default: exactly)",
-    )
-    options.add_argument(
-        "--label-texts",
-        metavar="FILE",
-        help="let runs with head label_text also find the labels of this file, JSON lines "
-        '{"label": ..., "text": ...}; the page and POST /labels add labels to it, which anybody '
-        "who reaches the server may do (default: no labels are added)",
-    )
-    options.add_argument(
-        "--poll",
-        type=_seconds,
-        default=0.0,
-        metavar="SECONDS",
-        help="look for newer versions this often (default: only on SIGHUP)",
-    )
-    options.add_argument(
-        "--drain",
-        type=_seconds,
-        default=1.0,
-        metavar="SECONDS",
-        help="after SIGTERM, time for clients to learn that the server ends, before it refuses "
-        "connections (default: %(default)s)",
-    )
-    group = options.add_argument_group("limits")
-    for option, field, text in _LIMITS:
-        default = getattr(Limits, field)
-        group.add_argument(
-            option,
-            type=cli.positive,
-            default=default,
-            metavar="N",
-            help=f"{text} (default: {default})",
-        )
-    group.add_argument(
-        "--max-connections",
-        type=cli.positive,
-        metavar="N",
-        help=f"connections at a time; more: 503 (default: {Limits.connections}, or fewer where the "
-        "process may open few files)",
-    )
-    group.add_argument(
-        "--timeout",
-        type=_positive_seconds,
-        default=Limits.seconds,
-        metavar="SECONDS",
-        help="time from a request to its answer, and time in which a client has to send or read; "
-        "longer: 408 or 504, or the connection is closed (default: %(default)s)",
-    )
-    group.add_argument(
-        "--batch-wait",
-        type=_seconds,
-        default=Limits.wait,
-        metavar="SECONDS",
-        help="time that an idle run waits for more requests, to search all together (default: "
-        "%(default)s)",
-    )
-    return options
-
-
-def _seconds(text: str) -> float:
-    seconds = cli.number(text)
-    if seconds < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} seconds are less than 0")
-    return seconds
-
-
-def _positive_seconds(text: str) -> float:
-    seconds = _seconds(text)
-    if not seconds:
-        raise argparse.ArgumentTypeError("0 seconds are too few")
-    return seconds

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tfxc.core.errors import ConfigError, MachineError, UserError, nearest
+from tfxc.core.errors import ConfigError, MachineError, UserError, nearest, option_of
 from tfxc.core.escaping import safe_output
 from tfxc.core.messages import printed
 from tfxc.core.quiet import hide_start_lines
@@ -102,6 +102,7 @@ class _Parser(argparse.ArgumentParser):
             hint = nearest(wrong[1].partition("=")[0], _options_of(self))
         elif choice:
             hint = nearest(choice[1], re.findall(r"[\w.-]+", choice[2]))
+        message = message.removeprefix("argument ")
         self.exit(2, f"{self.prog}: error: {message}{hint}\nSee `{self.prog} --help`.\n")
 
 
@@ -126,16 +127,6 @@ def _in_mirror(text, option, trained):
         return None
     writes = trained or option == "--output"
     return f"{name}{sign}{mirrored(address, option, writes=writes, watch=trained)}"
-
-
-def option_of(name: str) -> str:
-    """The option that sets an attribute of what a parser returns.
-
-    Example:
-        >>> option_of("search_buckets")
-        '--search-buckets'
-    """
-    return f"--{name.replace('_', '-')}"
 
 
 def tool_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -212,38 +203,6 @@ def add_batch_option(options: argparse.ArgumentParser) -> None:
     )
 
 
-def add_file_options(options: argparse.ArgumentParser) -> None:
-    """FILE with its reader and batches, of commands that read examples without labels."""
-    options.add_argument(
-        "file",
-        nargs="?",
-        default="-",
-        metavar="FILE",
-        help="file, or - for standard input (default: -)",
-    )
-    add_reader_options(
-        options,
-        "format of FILE, e.g. lines for plain text (default: by its name)",
-        "text_field=body",
-    )
-    options.add_argument(
-        "--batch-size",
-        type=positive,
-        default=256,
-        help="examples per batch (default: %(default)s)",
-    )
-
-
-def add_step_option(options: argparse.ArgumentParser) -> None:
-    """``--step`` of commands that use a run's model."""
-    options.add_argument(
-        "--step",
-        type=seed,
-        metavar="N",
-        help="weights of the checkpoint of step N (default: those of the end of the training)",
-    )
-
-
 def add_trust_option(options: argparse.ArgumentParser) -> None:
     """``--trust`` of commands that open runs."""
     options.add_argument(
@@ -260,7 +219,7 @@ def add_reader_options(options: argparse.ArgumentParser, help_reader: str, examp
         "--reader-option",
         action="append",
         default=[],
-        type=_key_and_value,
+        type=key_and_value,
         metavar="KEY=VALUE",
         help=f"option of the reader, e.g. {example} (may be given several times)",
     )
@@ -273,16 +232,6 @@ def add_features_option(options: argparse.ArgumentParser) -> None:
         metavar="MATRIX",
         help="features of the examples of FILE, .npz (SciPy) or .npy, for runs whose terms are "
         "given (default: what FILE has)",
-    )
-
-
-def add_cluster_option(options: argparse.ArgumentParser) -> None:
-    """``--cluster`` of commands that answer the examples of a file, batch by batch."""
-    options.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help="Dask scheduler, e.g. tcp://host:8786, whose workers take some batches of FILE at a "
-        "time (default: this machine)",
     )
 
 
@@ -302,27 +251,33 @@ def check_keeps_input(output: str | None, source: str) -> None:
         )
 
 
-def check_shared_output(options: argparse.Namespace, runs: Sequence[str]) -> None:
+def check_shared_output(
+    cluster: str | None, source: str, output: str | None, runs: Sequence[str]
+) -> None:
     """Refuses what the workers of ``--cluster`` cannot share; nothing where there is no cluster.
 
     Args:
-        options: of ``add_cluster_option``, with ``file`` and ``output``.
+        cluster: address of its scheduler, or None.
+        source: file of examples, or ``-``.
+        output: file to write, or None.
         runs: folders that each worker reads.
 
     Raises:
         ConfigError: standard input, no output file, or a remote run or output.
     """
-    if options.cluster is None:
+    if cluster is None:
         return
-    for name, found, what in (("FILE", options.file, "a file of examples"),
-                              ("--output", options.output or "-", "a file to write")):  # fmt: skip
-        if found == "-":
+    for name, file, what in (
+        ("FILE", source, "a file of examples"),
+        ("--output", output or "-", "a file to write"),
+    ):
+        if file == "-":
             raise ConfigError(
                 f"a cluster needs {what}",
                 where=name,
                 fix="name one, or leave --cluster out",
             )
-    for path in (*runs, options.output):
+    for path in (*runs, output):
         if (address := with_addresses(str(path))) != str(path):
             raise ConfigError(
                 f"the workers of a cluster cannot write to {address}",
@@ -331,98 +286,8 @@ def check_shared_output(options: argparse.Namespace, runs: Sequence[str]) -> Non
             )
 
 
-def add_beam_options(options: argparse.ArgumentParser) -> None:
-    """``--beam`` and ``--post-processor`` of commands that search with a linear ranker."""
-    options.add_argument(
-        "--beam",
-        type=positive,
-        metavar="N",
-        help="clusters kept in each layer of a linear ranker (default: the run's)",
-    )
-    options.add_argument(
-        "--post-processor",
-        metavar="NAME",
-        help="function from margins to scores of a linear ranker (default: the run's)",
-    )
-
-
-def add_examples_options(options: argparse.ArgumentParser) -> None:
-    """``--split``, or ``--data`` with its reader, of commands that read labelled examples."""
-    source = options.add_mutually_exclusive_group()
-    source.add_argument("--split", help="split of the run's data (default: test, else dev)")
-    source.add_argument("--data", metavar="FILE", help="readable data file instead of a split")
-    add_reader_options(options, "format of FILE (default: by its name)", "label_separator=,")
-    add_features_option(options)
-    options.add_argument(
-        "--exclude",
-        nargs="*",
-        metavar="KIND",
-        help="labels that do not count for an example: with label texts, those that training gives "
-        "the same text (train) or the one whose text is its own (self); or those of a file of "
-        "lines with an example's number, from 0, and a label, whose path has {split} in it for "
-        "splits; no word for none (default: the config's)",
-    )
-
-
-def add_measurement_options(options: argparse.ArgumentParser) -> None:
-    """Options that say which examples are measured, and by what."""
-    add_examples_options(options)
-    options.add_argument("--k", type=integers, help="cut-offs, e.g. 1,3,5 (default: the config's)")
-    options.add_argument(
-        "--threshold",
-        type=number,
-        help="lowest score of a predicted label, for F1 (default: the config's)",
-    )
-    options.add_argument(
-        "--full-loss",
-        action="store_true",
-        help="also measure the cross-entropy over all labels (default: as in the config)",
-    )
-    add_batch_option(options)
-    options.add_argument(
-        "--search",
-        metavar="METHOD",
-        help="how labels are searched: heads dense, sampled and label_text exact or approximate, "
-        "head mach auto, brute, threshold (all exact) or approximate; the approximate search is "
-        "compared with the exact one (default: exact, auto)",
-    )
-    options.add_argument(
-        "--search-buckets",
-        type=positive,
-        metavar="M",
-        help="number of best buckets per repetition that the approximate search considers "
-        "(default: the run's)",
-    )
-    options.add_argument(
-        "--search-min-count",
-        type=positive,
-        metavar="N",
-        help="number of these buckets that must contain a label for it to be considered "
-        "(default: the run's)",
-    )
-    add_beam_options(options)
-    add_prepared_option(options)
-
-
-def add_table_options(options: argparse.ArgumentParser) -> None:
-    """Options of the tables of labels and wrong examples."""
-    options.add_argument(
-        "--labels",
-        type=positive,
-        default=100,
-        help="labels searched per example if there is a threshold (default: %(default)s)",
-    )
-    options.add_argument(
-        "--max-wrong",
-        type=positive,
-        default=10_000,
-        help="largest number of wrong examples in the tables, highest scores first "
-        "(default: %(default)s)",
-    )
-
-
-def _key_and_value(text):
-    """``(key, value)``; the value is parsed as JSON, or kept as a string where it is not JSON."""
+def key_and_value(text: str) -> tuple[str, Any]:
+    """``(key, value)`` of an option; a value that is not JSON is a text."""
     key, sign, value = text.partition("=")
     if not sign:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")

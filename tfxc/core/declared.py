@@ -16,9 +16,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-import annotated_types
 import pydantic
 
+from tfxc.core.bounds import (  # noqa: F401  (what annotations are written with)
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    Share,
+    ShareAboveZero,
+    ShareBelowOne,
+)
 from tfxc.core.errors import ConfigError, inside, nearest
 
 _T = TypeVar("_T")
@@ -27,14 +35,6 @@ _Target = TypeVar("_Target", bound=Callable[..., Any])
 _FROM_DATA = "read from the data"
 #: Marks an argument that depends on the data: a config may not set it. ``FromData[int]``.
 FromData = Annotated[_T, _FROM_DATA]
-
-Count = Annotated[int, annotated_types.Ge(1)]
-Natural = Annotated[int, annotated_types.Ge(0)]
-Positive = Annotated[float, annotated_types.Gt(0)]
-NotNegative = Annotated[float, annotated_types.Ge(0)]
-Share = Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)]
-ShareAboveZero = Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)]
-ShareBelowOne = Annotated[float, annotated_types.Ge(0), annotated_types.Lt(1)]
 
 # Strict: "3" is no number, 1 is not true, and no number is infinite.
 _STRICT = pydantic.ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -101,13 +101,13 @@ def _arguments(function: Callable[..., Any]) -> dict[str, Argument]:
 
 
 def check(
-    annotation: Any, name: str, value: _T, *, default: object = inspect.Parameter.empty
+    annotation: Any, name: str | None, value: _T, *, default: object = inspect.Parameter.empty
 ) -> _T:
     """Refuses a value that is not as an annotation says.
 
     Args:
         annotation: a type with its bounds, e.g. ``Count`` or ``Literal["l1", "l2"] | None``.
-        name: of the argument or key, for the message.
+        name: of the argument or key, for the message; None where the caller says it.
         value: which is checked. Numbers and arrays of NumPy count as Python's.
         default: what it is where it is left out, for the message.
 

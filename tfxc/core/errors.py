@@ -147,3 +147,13 @@ it: pip install 'tfxc[curves]', or add --no-plots.
             where=where,
             fix=f"{fix}, or {otherwise}" if otherwise else fix,
         ) from error
+
+
+def option_of(name: str) -> str:
+    """The option that sets an attribute of what a parser returns.
+
+    Example:
+        >>> option_of("search_buckets")
+        '--search-buckets'
+    """
+    return f"--{name.replace('_', '-')}"

@@ -1,7 +1,6 @@
 """A linear ranker behind the estimator: recipe ``xr_linear`` on examples in memory."""
 
 import contextlib
-import copy
 import json
 import shutil
 import weakref
@@ -99,8 +98,7 @@ class FittedLinear(FittedModel):
         ids, scores = super().search(rows, k, batch_size, probabilities)
         short = np.flatnonzero(ids[:, -1] < 0)
         if len(short):
-            wide = copy.copy(self.model)  # another thread may be searching with the model itself
-            wide.search_with(beam=wide.num_labels)
+            wide = self.model.searching_with(beam=self.model.num_labels)
             ids[short], scores[short] = best_labels(
                 wide, rows.select(short), k, batch_size, probabilities
             )

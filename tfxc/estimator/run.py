@@ -13,6 +13,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import INPUTS
 from tfxc.estimator.examples import Examples
+from tfxc.inference.search_options import SearchOptions
 from tfxc.runs.loaded import load_run
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Run:
     Args:
         path: run folder, as ``tfxc train`` and ``XCClassifier.save`` write it.
         trust: whether modules that the run's config names may be imported, see docs/trust.md.
-        step: use the weights of this checkpoint; None for those of the end of the training.
+        options: how it is searched, and with which weights, e.g.
+            ``tfxc.SearchOptions(step=1200, beam=20)``.
 
     Attributes:
         labels: list of the labels' names, by id.
@@ -50,10 +52,14 @@ class Run:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, trust: bool = False, step: int | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        trust: bool = False,
+        options: SearchOptions = SearchOptions(),
     ) -> None:
         self.path = Path(path)
-        self._loaded = load_run(self.path, trust, step)
+        self._loaded = load_run(self.path, trust, options)
         self._predictors: dict[tuple[int | None, bool | None], RunPredictor] = {}
 
     def __repr__(self) -> str:

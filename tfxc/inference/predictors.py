@@ -40,7 +40,6 @@ class RunPredictor:
         k: labels per example; None means 5, or all if there are fewer.
         probabilities: whether to return probabilities instead of scores; None if the head has
             any.
-        search: one of the model's ``search_methods``; None means the first.
 
     Attributes:
         input_kind: a name in ``tfxc.data.kinds.INPUTS``.
@@ -61,7 +60,6 @@ class RunPredictor:
         loaded_run: Any,
         k: int | None = None,
         probabilities: bool | None = False,
-        search: str | None = None,
     ) -> None:
         num_labels = loaded_run.manifest["num_labels"]
         self.k = checked_k(min(_DEFAULT_K, num_labels) if k is None else k, num_labels)
@@ -71,7 +69,7 @@ class RunPredictor:
         self._loaded = loaded_run
         model = loaded_run.model
         self._probabilities = model.has_probabilities if probabilities is None else probabilities
-        self._search = search
+        self._search = loaded_run.options.search
         self._searcher(self.k)  # refuses what cannot be found
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:

@@ -127,7 +127,7 @@ class RunModel(Protocol):
 class RankerModel:
     """What the models share that a linear ranker searches, outside TensorFlow and by a beam.
 
-    A subclass has ``num_labels``, ``calibration``, ``search_with``, ``find_top_k``, ``top_k``,
+    A subclass has ``num_labels``, ``calibration``, ``searching_with``, ``find_top_k``, ``top_k``,
     ``similar_labels`` and ``score_pairs``.
     """
 
@@ -175,8 +175,10 @@ class RankerModel:
         """Raises a ``TypeError``: there is no softmax over all labels."""
         raise TypeError(f"{type(self).__name__} has no softmax over all labels")
 
-    def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
-        """Searches with another beam or post-processor than the run's from now on.
+    def searching_with(
+        self, beam: int | None = None, post_processor: str | None = None
+    ) -> "RankerModel":
+        """Returns a model of the same weights that searches with another beam or post-processor.
 
         Args:
             beam: nodes kept in every layer but the last; None keeps the run's.
@@ -185,7 +187,7 @@ class RankerModel:
         Raises:
             ConfigError: an unknown post-processor, or a beam below 1.
         """
-        raise TypeError(f"{type(self).__name__} must define search_with(beam, post_processor)")
+        raise TypeError(f"{type(self).__name__} must define searching_with(beam, post_processor)")
 
     def score_pairs(
         self, features: Any, pairs: "scipy.sparse.csr_matrix", probabilities: bool = False

@@ -419,11 +419,11 @@ class RecipeOfRuns(Recipe):
             CheckpointError: one is not finished, or has fewer epochs than the run; it is named.
         """
         numbers = list(numbers)
-        folders = [RunFolder(self.path_of(run.path, number)) for number in numbers]
+        paths = [self.path_of(run.path, number) for number in numbers]
+        folders = [RunFolder(path, step=run.step) for path in paths]
         if run.step is not None:
             for folder in folders:
                 folder.check_step(run.step, "--step")
-                folder.step = run.step
             return folders
         missing = [number for number in numbers if not self._is_trained(run, number)]
         if missing:

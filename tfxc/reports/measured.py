@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfxc.core.messages import OUTPUT
 from tfxc.labels.slices import LabelSlices, frequency_slices
 from tfxc.metrics.base import ratio
 from tfxc.tuning.results import read_results
@@ -14,6 +15,7 @@ from tfxc.tuning.results import read_results
 if TYPE_CHECKING:
     from tfxc.metrics.suite import MetricSuite
     from tfxc.reports.decisions import Decisions
+    from tfxc.reports.measurement import Measurement
     from tfxc.runs.loaded import LoadedRun
 
 SLICE_COLUMNS = (
@@ -121,3 +123,38 @@ def _mean(values: np.ndarray) -> float | None:
     """Of what is not NaN; None where all are."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None
+
+
+def measure(loaded: "LoadedRun", measurement: "Measurement", where: str) -> Measured:
+    """Measures a run for a report or a card.
+
+    Args:
+        loaded: the run, with the number of examples of each label.
+        measurement: what is measured, and on which examples.
+        where: what names the run, for messages.
+
+    Raises:
+        ConfigError: the run does not know how frequent its labels are.
+    """
+    from tfxc.data.kinds import IMAGE
+    from tfxc.reports.measurement import of_unknown_labels
+    from tfxc.reports.page import MOST_WRONG
+    from tfxc.reports.pictures import pictures_of
+    from tfxc.reports.tables import most_confident
+
+    loaded.require_counts(where)
+    name, rows = measurement.examples(loaded)
+    metrics = measurement.metrics(loaded)
+    decisions = measurement.decisions(loaded)
+    _, unknown = measurement.update(loaded, rows, metrics, decisions)
+    if unknown:
+        OUTPUT.info(
+            f"{name}: {metrics.num_examples:,} examples, {of_unknown_labels(unknown, loaded)}"
+        )
+    wanted = {row for row, *_ in decisions.per_label.wrong}
+    texts = measurement.texts(loaded, name, wanted)
+    pictures = {}
+    if loaded.kind is IMAGE:
+        shown = {row for row, *_ in most_confident(decisions.per_label)[:MOST_WRONG]}
+        pictures = pictures_of(lambda: measurement.examples(loaded)[1], shown)
+    return Measured(loaded, name, metrics, decisions, texts, pictures)

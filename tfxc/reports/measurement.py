@@ -5,16 +5,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import numpy as np
-
+from tfxc.core.bounds import Count, Option
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.settings import MAX_LINE_BYTES, SPLIT, check_exclusion
-from tfxc.core.storage.compression import ending_of
+from tfxc.core.shared_options import ReaderOptions
 
 if TYPE_CHECKING:
-    import argparse
+    import numpy as np
 
     from tfxc.data.formats.base import Reader
     from tfxc.data.label_texts.exclusions import Exclusions
@@ -31,74 +29,33 @@ if TYPE_CHECKING:
 _SHOWN_LABELS = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """The examples a run is measured on, and what is measured.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExamplesOptions(ReaderOptions):
+    """The labelled examples that a run is measured on.
 
     Attributes:
-        split: ``"train"``, ``"dev"`` or ``"test"`` of the run's data; None means test, or dev where
-            there is no test split. Not used with ``data``.
-        data: a readable file with labels instead.
-        reader: format of ``data``; None means by its name.
-        reader_options: of ``reader``.
-        features: matrix of the features of the examples of ``data``, or None.
+        split: split of the run's data; None means test, else dev.
+        data: readable data file instead of a split.
+        reader: format of the data file; None means by its name.
+        reader_options: option of the reader, e.g. label_separator=, (may be given several times).
+        features: features of the examples of the data file, .npz (SciPy) or .npy, for runs whose
+            terms are given; None means what the file has.
+        exclude: labels that do not count for an example: with label texts, those that training
+            gives the same text (train) or the one whose text is its own (self); or those of a file
+            of lines with an example's number, from 0, and a label, whose path has {split} in it for
+            splits; no word for none; None means the config's.
+        k: cut-offs, e.g. 1,3,5; None means the config's.
+        batch_size: examples per batch; None means the config's.
         prepared: folder of prepared records.
-        k: cut-offs; None means the config's.
-        threshold: lowest score of a predicted label; None means the config's.
-        full_loss: whether the loss over all labels is measured even if the config does not.
-        exclude: labels that do not count for an example, see ``evaluation.exclude``; None means
-            the config's.
-        batch_size: None means the config's.
-        search: how a hashed head searches; None means its default.
-        search_buckets: best buckets per repetition of its approximate search, or None.
-        search_min_count: how many of them must contain a label, or None.
-        beam: clusters kept per layer of a linear ranker; None means the run's.
-        post_processor: from its margins to scores; None means the run's.
-        labels: how many labels are searched per example if there is a threshold.
-        max_wrong: how many wrong examples are kept.
-
-    Example:
-        measurement = Measurement(split="dev", k=(1, 5))
-        name, rows = measurement.examples(loaded)
-        metrics = measurement.metrics(loaded)
-        measurement.update(loaded, rows, metrics)
-        metrics.result()["P@1"]
     """
 
-    split: str | None = None
-    data: str | Path | None = None
-    reader: str | None = None
-    reader_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    features: str | None = None
-    prepared: str | Path = "prepared"
-    k: Sequence[int] | None = None
-    threshold: float | None = None
-    full_loss: bool = False
-    exclude: Sequence[str] | None = None
-    batch_size: int | None = None
-    search: str | None = None
-    search_buckets: int | None = None
-    search_min_count: int | None = None
-    beam: int | None = None
-    post_processor: str | None = None
-    labels: int = 100
-    max_wrong: int = 10_000
-
-    @classmethod
-    def of_options(cls, options: "argparse.Namespace") -> "Measurement":
-        """From a command line with options of the same names (``cli.add_measurement_options``)."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        values = {name: value for name, value in vars(options).items() if name in names}
-        return cls(reader_options=dict(options.reader_option), **values)
-
-    def set_search(self, loaded: "LoadedRun") -> None:
-        """Makes the run search as wanted.
-
-        Raises:
-            ConfigError: its head has no such choice.
-        """
-        loaded.search_with(self.beam, self.post_processor)
-        loaded.approximate_with(self.search, self.search_buckets, self.search_min_count)
+    split: Annotated[str | None, Option("SPLIT", excludes="examples")] = None
+    data: Annotated[str | None, Option("FILE", excludes="examples", remote=True)] = None
+    features: Annotated[str | None, Option("MATRIX")] = None
+    exclude: Annotated[Sequence[str] | None, Option("KIND", words=True)] = None
+    k: Annotated[Sequence[Count] | None, Option("K,K")] = None
+    batch_size: Count | None = None
+    prepared: Annotated[str, Option("FOLDER")] = "prepared"
 
     def examples(self, loaded: "LoadedRun") -> "tuple[str, Examples]":
         """Returns the name of the split or the file, and the examples.
@@ -177,52 +134,6 @@ class Measurement:
             return texts_of(lambda: self._reader(loaded), wanted)
         return texts_of(lambda: open_split(loaded.config.data, split), wanted)
 
-    def metrics(self, loaded: "LoadedRun") -> "MetricSuite":
-        """Returns the metrics of the run, not yet updated.
-
-        Raises:
-            ConfigError: a cut-off is larger than the number of labels.
-        """
-        from tfxc.metrics.suite import build_metrics, metrics_of_pairs
-        from tfxc.training.evaluation import classification_of, measures_full_loss
-
-        settings = loaded.config.evaluation
-        splits = loaded.manifest["splits"]
-        num_labels = loaded.manifest["num_labels"]
-        counts = loaded.label_counts
-        # As in training, a config's cut-offs that a small label set has not are left out.
-        ks = tuple(self.k or (k for k in settings.k if k <= num_labels))
-        too_large = [k for k in ks if k > num_labels]
-        if too_large:
-            raise ConfigError(
-                f"k is {too_large[0]}, but the run has only {num_labels} labels",
-                where="--k",
-                fix=f"choose k up to {num_labels}",
-            )
-        return build_metrics(
-            ks=ks,
-            label_counts=counts,
-            num_train_examples=None if counts is None else splits["train"]["examples"],
-            propensity=settings.propensity,
-            full_loss=self.full_loss or measures_full_loss(settings, loaded.model),
-            classification=classification_of(
-                self.decision(loaded),
-                loaded.single_label,
-                num_labels,
-                loaded.vocabulary.names if num_labels == 2 else (),
-            ),
-            more=metrics_of_pairs(ks, self._trained(loaded), settings.ranks),
-        )
-
-    def _trained(self, loaded: "LoadedRun") -> "LabelSlices | None":
-        """Returns labels with and without training examples, where the latter have texts."""
-        from tfxc.labels.slices import trained_slices
-
-        counts = loaded.label_counts
-        if loaded.config.data.label_texts is None or counts is None or (counts > 0).all():
-            return None
-        return trained_slices(counts)
-
     def excluded(self, loaded: "LoadedRun", rows: "Examples") -> "Exclusions | None":
         """Labels that do not count for the examples, see ``evaluation.exclude``.
 
@@ -236,6 +147,7 @@ class Measurement:
             ConfigError: an exclusion that does not exist, or is not known for the file.
             CheckpointError: the training examples are not those of the run.
         """
+        from tfxc.core.settings import SPLIT, check_exclusion
         from tfxc.data.label_texts.exclusions import exclusions, exclusions_of_file
         from tfxc.data.sources.shards import open_source
 
@@ -297,6 +209,76 @@ class Measurement:
         """Returns examples per batch."""
         return self.batch_size or loaded.config.evaluation.batch_size
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measurement(ExamplesOptions):
+    """The examples a run is measured on, and what is measured.
+
+    Attributes:
+        threshold: lowest score of a predicted label, for F1; None means the config's.
+        full_loss: also measure the cross-entropy over all labels, if the config does not.
+        labels: labels searched per example if there is a threshold.
+        max_wrong: largest number of wrong examples in tables, highest scores first.
+
+    Example:
+        measurement = Measurement(split="dev", k=(1, 5))
+        name, rows = measurement.examples(loaded)
+        metrics = measurement.metrics(loaded)
+        measurement.update(loaded, rows, metrics)
+        metrics.result()["P@1"]
+    """
+
+    threshold: float | None = None
+    full_loss: bool = False
+    labels: Count = 100
+    max_wrong: Count = 10_000
+
+    def metrics(self, loaded: "LoadedRun") -> "MetricSuite":
+        """Returns the metrics of the run, not yet updated.
+
+        Raises:
+            ConfigError: a cut-off is larger than the number of labels.
+        """
+        from tfxc.metrics.suite import build_metrics, metrics_of_pairs
+        from tfxc.training.evaluation import classification_of, measures_full_loss
+
+        settings = loaded.config.evaluation
+        splits = loaded.manifest["splits"]
+        num_labels = loaded.manifest["num_labels"]
+        counts = loaded.label_counts
+        # As in training, a config's cut-offs that a small label set has not are left out.
+        ks = tuple(self.k or (k for k in settings.k if k <= num_labels))
+        too_large = [k for k in ks if k > num_labels]
+        if too_large:
+            raise ConfigError(
+                f"k is {too_large[0]}, but the run has only {num_labels} labels",
+                where="--k",
+                fix=f"choose k up to {num_labels}",
+            )
+        return build_metrics(
+            ks=ks,
+            label_counts=counts,
+            num_train_examples=None if counts is None else splits["train"]["examples"],
+            propensity=settings.propensity,
+            full_loss=self.full_loss or measures_full_loss(settings, loaded.model),
+            classification=classification_of(
+                self.decision(loaded),
+                loaded.single_label,
+                num_labels,
+                loaded.vocabulary.names if num_labels == 2 else (),
+            ),
+            more=metrics_of_pairs(ks, self._trained(loaded), settings.ranks),
+        )
+
+    def _trained(self, loaded: "LoadedRun") -> "LabelSlices | None":
+        """Returns labels with and without training examples, where the latter have texts."""
+        from tfxc.labels.slices import trained_slices
+
+        counts = loaded.label_counts
+        if loaded.config.data.label_texts is None or counts is None or (counts > 0).all():
+            return None
+        return trained_slices(counts)
+
     def decision(self, loaded: "LoadedRun") -> "Decision":
         """Returns the rule by which labels count as predicted."""
         from tfxc.training.evaluation import decision_of
@@ -319,7 +301,7 @@ class Measurement:
         decisions: "Decisions | None" = None,
         curve: "RepetitionCurve | None" = None,
         compared: "Agreement | None" = None,
-    ) -> tuple[dict[str, np.ndarray], Counter[str]]:
+    ) -> "tuple[dict[str, np.ndarray], Counter[str]]":
         """Finds the labels of the examples; updates the metrics and all else that is given.
 
         Returns:
@@ -328,6 +310,8 @@ class Measurement:
         Raises:
             DataError: there is no example.
         """
+        import numpy as np
+
         from tfxc.inference.searcher import Searcher
 
         num_labels = loaded.manifest["num_labels"]
@@ -338,7 +322,7 @@ class Measurement:
         searcher = Searcher(
             loaded.model,
             depth,
-            self.search,
+            loaded.options.search,
             full_loss,
             probabilities,
             ranks="MRR" in metrics.names,
@@ -415,6 +399,8 @@ def reader_of_file(
         ConfigError: no such reader, or an option it has not.
         DataError: the file cannot be read.
     """
+    from tfxc.core.settings import MAX_LINE_BYTES
+    from tfxc.core.storage.compression import ending_of
     from tfxc.data.formats import open_reader
     from tfxc.data.given_features import with_features
     from tfxc.data.source_files import options_of_file

@@ -27,8 +27,8 @@ class RepetitionCurve:
 
     def __init__(self, loaded: "LoadedRun", measurement: "Measurement") -> None:
         self._model = loaded.model
-        self._method = measurement.search or self._model.search_methods[0]
-        self._suites = [measurement.metrics(loaded) for _ in self._model.head.counted]
+        self._method = loaded.options.search or self._model.search_methods[0]
+        self._suites = [measurement.metrics(loaded) for _ in loaded.counted or ()]
 
     def update(self, batch: Mapping[str, Any]) -> None:
         """Searches a batch, as ``RunModel.stream`` yields it, with each number of repetitions."""

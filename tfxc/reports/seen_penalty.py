@@ -47,8 +47,8 @@ def calibrate_penalty(
 ) -> Calibrated:
     """Finds the penalty with the best harmonic mean of the recall of trained and untrained labels.
 
-    The loaded model searches with it from then on. Each example is searched twice, for its best
-    label of either kind; the penalty decides between the two.
+    Each example is searched twice, for its best label of either kind; the penalty decides between
+    the two.
 
     Args:
         loaded: ``LoadedRun`` with head ``label_text``.
@@ -63,10 +63,14 @@ def calibrate_penalty(
     ECCV 2016, arXiv 1605.04253 ("calibrated stacking").
     """
     head = loaded.model.head
-    head.penalty.assign(-_AWAY)
-    trained = _best(loaded, rows, batch_size, excluded)
-    head.penalty.assign(_AWAY)
-    untrained = _best(loaded, rows, batch_size, excluded)
+    of_run = head.penalty.numpy()
+    try:
+        head.penalty.assign(-_AWAY)
+        trained = _best(loaded, rows, batch_size, excluded)
+        head.penalty.assign(_AWAY)
+        untrained = _best(loaded, rows, batch_size, excluded)
+    finally:
+        head.penalty.assign(of_run)
     if not trained.true.any() or not untrained.true.any():
         missing = "untrained" if trained.true.any() else "trained"
         raise ConfigError(
@@ -84,7 +88,6 @@ def calibrate_penalty(
         for penalty, (first, second) in recalls.items()
     }
     best = max(means, key=lambda penalty: (means[penalty], -abs(penalty)))
-    head.penalty.assign(best)
     return Calibrated(best, recalls[0.0], recalls[best])
 
 

@@ -12,7 +12,7 @@ from tfxc.core.environment import Environment
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.core.messages import OUTPUT
 from tfxc.core.storage import checksums
-from tfxc.core.storage.files import check_local, is_inside, make_folder, write_errors
+from tfxc.core.storage.files import SCRATCH, check_local, is_inside, make_folder, write_errors
 from tfxc.core.storage.locks import holder, is_held, locked, sweep
 from tfxc.core.storage.ownership import LOCKS, check_kind, check_own, clear_owned, is_kind, lock_of
 from tfxc.core.storage.reading import (
@@ -26,6 +26,7 @@ from tfxc.data.manifest import MANIFEST_FILE, Manifest
 from tfxc.runs.checkpoint_files import CheckpointFiles, problem_of_shards, shard_prefixes
 from tfxc.runs.writer import (
     ARCHITECTURE,
+    CONFIG,
     ENVIRONMENT,
     KIND,
     PROGRESS,
@@ -71,13 +72,13 @@ class RunFolder(RunWriter):
     Args:
         path: the folder; made when first written to.
         chief: only the chief writes.
-
-    Attributes:
         step: the checkpoint that ``load_weights`` reads, in this run or those inside it; None for
             the weights of the end.
     """
 
-    step: int | None = None
+    def __init__(self, path: str | Path, chief: bool = True, step: int | None = None) -> None:
+        super().__init__(path, chief)
+        self.step = step
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -114,6 +115,10 @@ class RunFolder(RunWriter):
     def _remove_scratch(self) -> None:
         """Removes what an earlier process left when it was killed, locks of runs in it as well."""
         sweep(self.path, LOCKS, alone=True)
+        sweep(self.path, SCRATCH.format(CONFIG), alone=True)
+        assets = self / "assets"
+        for folder in [assets, *(path for path in assets.rglob("*") if path.is_dir())]:
+            sweep(folder, SCRATCH.format("*"), alone=True)
         leftovers = [*self.path.glob(f".new-{WEIGHTS}"), *self.path.glob(".removed-*")]
         for path in [*leftovers, *self.path.glob("checkpoints/*_temp")]:
             if path.is_dir():

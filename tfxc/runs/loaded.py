@@ -3,9 +3,8 @@
 TensorFlow is imported with the model, if that needs it.
 """
 
-import contextlib
-import contextvars
 import copy
+import dataclasses
 import functools
 import gc
 import itertools
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core import registry
-from tfxc.core.errors import CheckpointError, ConfigError, number_spans
+from tfxc.core.errors import CheckpointError, ConfigError, number_spans, option_of
 from tfxc.core.messages import NOTES
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local
@@ -34,7 +33,8 @@ from tfxc.data.manifest import (
 )
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import load_text_features
-from tfxc.inference.protocol import RankerModel, RunModel
+from tfxc.inference.protocol import RunModel
+from tfxc.inference.search_options import SearchOptions
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.csr import bounds_of
 from tfxc.runs.folder import RunFolder
@@ -55,56 +55,114 @@ _RESTORE = "restore it from a copy, or train again with --fresh"
 class LoadedRun:
     """What evaluate, predict and export read. Parts are loaded when first used.
 
+    A loaded run does not change: ``with_options`` opens it anew, to be searched in another way.
+
     Args:
         path: run folder.
         trust: whether methods outside of tfxc that its config names, such as ``"helper:E"``, may be
             imported, which runs their code, and links may lead out of it. See docs/trust.md.
-        step: load the weights of this checkpoint; None for those of the end.
+        options: how it is searched, and with which weights.
 
     Attributes:
-        config: the run's ``Config``.
+        config: the run's ``Config``, with what the options change of its head.
         manifest: dict of the data's manifest.
-        counted: repetitions of a hashed head that labels are scored by; None for all.
-        streamed: whether, of several networks, one at a time is in memory, as is best for many
-            examples, see ``RunModel.stream``; to be set before the model is loaded.
 
     Raises:
         CheckpointError: this is not a run folder, it has no such checkpoint, or it is not trusted
             and a link in its assets leads out of it.
         DataError: a file of the run is missing, changed or damaged.
-        ConfigError: it names such a method and is not trusted, or its recipe keeps no checkpoints.
+        ConfigError: it names such a method and is not trusted, its recipe keeps no checkpoints, or
+            its head has no such option.
 
     Example:
-        >>> run = LoadedRun("runs/quickstart")  # doctest: +SKIP
+        >>> run = LoadedRun("runs/quickstart", options=SearchOptions(beam=20))  # doctest: +SKIP
         >>> run.model.head.num_labels  # doctest: +SKIP
         5012
     """
 
-    def __init__(self, path: str | Path, trust: bool = False, step: int | None = None) -> None:
-        self.counted: list[int] | None = None
-        self.streamed = False
-        self._search: tuple[int | None, str | None] | None = None
-        self._head_settings: dict[str, int] = {}
-        self.folder = RunFolder(Path(path))
-        self.trust = trust or _trusting.get()
+    def __init__(
+        self, path: str | Path, trust: bool = False, options: SearchOptions = SearchOptions()
+    ) -> None:
+        self.options = options
+        self.folder = RunFolder(Path(path), step=options.step)
+        self.trust = trust
         self.folder.check_files()
         self.config = self.folder.config()
-        if not self.trust:
+        if not trust:
             registry.refuse_modules(
                 self.config.model_dump(mode="json"), self.folder / "config.json"
             )
             self.folder.check_links()
-        if step is not None:
+        if options.step is not None:
             name = self.config.recipe.name
             registry.get("recipe", name).check_checkpoints(name, "--step")
             if not self.folder.has_runs_inside:  # of these, only those that count need it
-                self.folder.check_step(step, "--step")
-            self.folder.step = step
+                self.folder.check_step(options.step, "--step")
         path = self.folder / "assets" / "manifest.json"
         manifest = read_record(path, Manifest, fix=_RESTORE, error=CheckpointError)
         if "train" not in manifest.splits:
             raise CheckpointError("it has no training split", where=path, fix=_RESTORE)
         self.manifest = manifest.model_dump(mode="json")
+        if dataclasses.replace(options, streamed=False, step=None) != SearchOptions():
+            self.require_labels()
+        self._set_head_arguments()
+
+        for name in ("beam", "post_processor"):
+            if getattr(options, name) is not None and not self.has_ranker:
+                raise ConfigError(
+                    f"a run of recipe {self.config.recipe.name!r} has no linear ranker, which this "
+                    "option is for",
+                    where=option_of(name),
+                    fix="leave it out",
+                )
+
+    @property
+    def has_ranker(self) -> bool:
+        """Whether a linear ranker finds the labels, not the head of a network."""
+        recipe = registry.get("recipe", self.config.recipe.name)
+        return not (recipe.trains_network and recipe.keeps_head)
+
+    def _set_head_arguments(self) -> None:
+        """Puts those of the options into the config that are arguments of the head."""
+        options = self.options
+        for name in ("search_buckets", "search_min_count"):
+            if getattr(options, name) is not None and options.search != "approximate":
+                raise ConfigError(
+                    "this option is for the approximate search, but the search is "
+                    f"{options.search or 'auto'!r}",
+                    where=option_of(name),
+                    fix="add --search approximate, or leave it out",
+                )
+        names = ("search_buckets", "search_min_count", "seen_penalty")
+        arguments = {name: getattr(options, name) for name in names}
+        arguments = {name: value for name, value in arguments.items() if value is not None}
+        for name in arguments:
+            self.require("head", option_of(name))
+            assert self.config.head is not None, "``require`` has asked for it"
+            head = self.config.head.name
+            if name not in registry.arguments(registry.get("head", head)):
+                raise ConfigError(
+                    f"the run's head is {head!r}, which this option is not for",
+                    where=option_of(name),
+                    fix="leave it out",
+                )
+        if arguments:
+            assert self.config.head is not None
+            section = {**self.config.head.section(), **arguments}
+            head_settings = type(self.config.head).model_validate(section)
+            self.config = self.config.model_copy(update={"head": head_settings})
+
+    def with_options(self, **changes: Any) -> "LoadedRun":
+        """Opens the run anew, to be searched in another way.
+
+        Args:
+            changes: fields of ``SearchOptions``.
+
+        Raises:
+            UserError: as the constructor.
+        """
+        options = dataclasses.replace(self.options, **changes)
+        return LoadedRun(self.folder.path, self.trust, options)
 
     @property
     def dimensions(self) -> dict[str, Any]:
@@ -125,7 +183,8 @@ class LoadedRun:
                     where=self.folder / "config.json",
                     fix=_RESTORE,
                 )
-        model = recipe.assemble_streamed(self) if self.streamed else recipe.assemble(self)
+        streamed = self.options.streamed
+        model = recipe.assemble_streamed(self) if streamed else recipe.assemble(self)
         unfinished = self.folder.step is None and not (self.folder / SUMMARY).exists()
         if unfinished and (self.folder / WEIGHTS).exists():
             NOTES.warning(
@@ -142,10 +201,12 @@ class LoadedRun:
             model.refresh()
         if self.counted is not None:
             model.head.count_only(self.counted)
-        if self._search is not None:
-            model.search_with(*self._search)
-        for name, value in self._head_settings.items():
-            setattr(model.head, name, value)
+        if self.options.seen_penalty is not None:
+            model.head.penalty.assign(self.options.seen_penalty)
+        beam = self.options.beam
+        post_processor = self.options.post_processor
+        if beam is not None or post_processor is not None:
+            model = model.searching_with(beam, post_processor)
         return model
 
     @property
@@ -168,115 +229,76 @@ class LoadedRun:
         Args:
             model, manifest, vocabulary, label_counts: see the attributes.
         """
+        return self._with_parts(
+            model=model, manifest=manifest, vocabulary=vocabulary, label_counts=label_counts
+        )
+
+    def _with_parts(self, **parts: Any) -> "LoadedRun":
+        """Returns this run with other parts, without the models that were made of the old ones."""
         run = copy.copy(self)
-        run.manifest = manifest
-        run.__dict__ |= {"model": model, "vocabulary": vocabulary, "label_counts": label_counts}
+        run.__dict__.pop("model", None)
+        run.__dict__.pop("_in_float32", None)
+        run.__dict__.update(parts)
         return run
 
     def release(self) -> None:
         """Forgets the model, so that its memory is free.
 
-        Where it is used, it is loaded again, and searches as was set before.
+        Where it is used, it is loaded again.
         """
         self.__dict__.pop("model", None)
         self.__dict__.pop("_in_float32", None)
         gc.collect()  # networks refer to themselves
 
-    def count_repetitions(self, wanted: Sequence[int] | None = None) -> str:
-        """Scores labels by some repetitions of a hashed head only; before the model is loaded.
-
-        Args:
-            wanted: their numbers; None for all that are trained.
-
-        Returns:
-            A line that says which count.
+    @functools.cached_property
+    def counted(self) -> list[int] | None:
+        """Repetitions of a hashed head that labels are scored by; None if the options say none.
 
         Raises:
             ConfigError: the head has none, or none of these.
             CheckpointError: none of them is trained.
         """
+        if self.options.repetitions is None:
+            return None
+        numbers, trained, _ = self._repetitions
+        counted = [number for number in numbers if number in trained]
+        if not counted:
+            raise CheckpointError(
+                f"none of the repetitions {number_spans(numbers)} is trained",
+                where=self.folder.path,
+                fix=f"train them, e.g. with --repetition {numbers[0]}",
+            )
+        return counted
+
+    def count_of_repetitions(self) -> str:
+        """Says in a line which repetitions count, where the options name some.
+
+        Raises:
+            UserError: as ``counted``.
+        """
+        counted = self.counted or []
+        numbers, trained, count = self._repetitions
+        missing = [number for number in numbers if number not in trained]
+        line = f"{len(counted)} of {count} repetitions count: {number_spans(counted)}"
+        return f"{line}; not trained: {number_spans(missing)}" if missing else line
+
+    @functools.cached_property
+    def _repetitions(self) -> tuple[list[int], set[int], int]:
+        """The repetitions that are wanted, those that are trained, and how many the head has."""
         where = "--repetitions"
         section = self.config.head.section() if self.config.head else {}
-        known = registry.arguments(registry.get("head", section["name"])) if section else {}
-        if "num_repetitions" not in known:
+        arguments = registry.arguments(registry.get("head", section["name"])) if section else {}
+        if "num_repetitions" not in arguments:
             head = f"head {section['name']!r}" if section else "a run without a head"
             raise ConfigError(f"{head} has no repetitions", where=where, fix="leave it out")
-        count = section.get("num_repetitions", known["num_repetitions"])
-        outside = [number for number in wanted or () if number >= count]
+        count = section.get("num_repetitions", arguments["num_repetitions"])
+        wanted = list(self.options.repetitions or range(count))
+        outside = [number for number in wanted if number >= count]
         if outside:
             problem = f"the head has no repetition {outside[0]}"
             raise ConfigError(problem, where=where, fix=f"choose from 0 to {count - 1}")
         recipe = registry.create("recipe", self.config.recipe.section())
-        trained = set(recipe.finished_repetitions(self.folder, count))
-        numbers = range(count) if wanted is None else wanted
-        self.counted = [number for number in numbers if number in trained]
-        missing = [number for number in numbers if number not in trained]
-        if not self.counted:
-            raise CheckpointError(
-                f"none of the repetitions {number_spans(missing)} is trained",
-                where=self.folder.path,
-                fix=f"train them, e.g. with --repetition {missing[0]}",
-            )
-        line = f"{len(self.counted)} of {count} repetitions count: {number_spans(self.counted)}"
-        return f"{line}; not trained: {number_spans(missing)}" if missing else line
-
-    def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
-        """Searches with another beam or post-processor from now on, where the model is a ranker.
-
-        Args:
-            beam, post_processor: see ``RankerModel.search_with``.
-
-        Raises:
-            ConfigError: they are given, and the run's model has none; or they cannot be; or there
-                are no labels to search.
-        """
-        self.require_labels()
-        for option, value in (("--beam", beam), ("--post-processor", post_processor)):
-            if value is not None and not isinstance(self.model, RankerModel):
-                raise ConfigError(
-                    f"a run of recipe {self.config.recipe.name!r} has no linear ranker, which this "
-                    "option is for",
-                    where=option,
-                    fix="leave it out",
-                )
-        if beam is not None or post_processor is not None:
-            self._search = beam, post_processor
-            self.model.search_with(beam, post_processor)
-
-    def approximate_with(
-        self, search: str | None, buckets: int | None = None, min_count: int | None = None
-    ) -> None:
-        """Sets the size of a hashed head's approximate search from now on.
-
-        Args:
-            search: the method searched with; the others are None unless it is ``"approximate"``.
-            buckets, min_count: ``search_buckets`` and ``search_min_count`` of head ``mach``; None
-                leaves the run's.
-
-        Raises:
-            ConfigError: one is given, and the search is another, or the head has none such.
-        """
-        settings = {"search_buckets": buckets, "search_min_count": min_count}
-        for name, value in settings.items():
-            if value is None:
-                continue
-            where = f"--{name.replace('_', '-')}"
-            if search != "approximate":
-                raise ConfigError(
-                    f"this option is for the approximate search, but the search is "
-                    f"{search or 'auto'!r}",
-                    where=where,
-                    fix="add --search approximate, or leave it out",
-                )
-            self.require("head", where)
-            if not hasattr(self.model.head, name):
-                raise ConfigError(
-                    f"the {self.model.searched_part} has no approximate search in buckets",
-                    where=where,
-                    fix="leave it out",
-                )
-            self._head_settings[name] = value
-            setattr(self.model.head, name, value)
+        return wanted, set(recipe.finished_repetitions(self.folder, count)), count
 
     def require(self, part: str, where: str | Path) -> None:
         """Refuses a run that has no encoder, head or objective.
@@ -425,10 +447,7 @@ class LoadedRun:
         if self.config.training.precision == "float32":
             return self
         training = self.config.training.model_copy(update={"precision": "float32"})
-        run = copy.copy(self)
-        run.__dict__.pop("model", None)
-        run.config = self.config.model_copy(update={"training": training})
-        return run
+        return self._with_parts(config=self.config.model_copy(update={"training": training}))
 
     @property
     def images(self) -> "ImageConverter | None":
@@ -535,26 +554,12 @@ class _Numbering:
         return bounds_of(counts), flat
 
 
-def load_run(path: str | Path, trust: bool = False, step: int | None = None) -> "LoadedRun":
+def load_run(
+    path: str | Path, trust: bool = False, options: SearchOptions = SearchOptions()
+) -> "LoadedRun":
     """Loads a run folder of this machine; see ``LoadedRun``."""
     check_local(path)
-    return LoadedRun(path, trust, step)
-
-
-_trusting = contextvars.ContextVar("trusting", default=False)
-
-
-@contextlib.contextmanager
-def trusting(trust: bool) -> Iterator[None]:
-    """Inside, runs are loaded as ``load_run`` does with ``trust``: for recipes that load some.
-
-    That holds for the thread that calls it.
-    """
-    before = _trusting.set(_trusting.get() or trust)
-    try:
-        yield
-    finally:
-        _trusting.reset(before)
+    return LoadedRun(path, trust, options)
 
 
 def fingerprint_of_run(path: str | Path) -> str:

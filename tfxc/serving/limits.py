@@ -2,36 +2,39 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
+from tfxc.core.bounds import Count, NotNegative, Option, Positive
 from tfxc.core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Limits of a server; each is an option of ``tfxc serve``.
+    """Limits of a server.
 
     Attributes:
-        examples: most examples in a request (413).
-        body_bytes: most bytes in a request's body (413).
-        total_bytes: most bytes in the bodies of all requests that are not answered yet (503).
-        k: most labels per example that a request may ask for (400).
-        queue: most examples that wait for a model (429).
-        seconds: from the start of a request to its answer (408 while it is received, then 504), and
-            in which a client must read something.
-        connections: most of them at a time (503 on the others), see ``checked_connections``.
+        examples: examples in a request; more: 413.
+        body_bytes: bytes of a request's body; more: 413.
+        total_bytes: bytes of all bodies that wait for an answer; more: 503.
+        k: labels per example; more: 400.
+        queue: examples that wait for a run; more: 429.
+        seconds: time from a request to its answer, and time in which a client has to send or read;
+            longer: 408 or 504, or the connection is closed.
+        connections: connections at a time, by default fewer where the process may open few files;
+            more: 503.
         batch: examples that are searched at once.
-        wait: seconds that an idle model waits for more requests before it searches.
+        wait: time that an idle run waits for more requests, to search all together.
     """
 
-    examples: int = 1024
-    body_bytes: int = 8 << 20
-    total_bytes: int = 64 << 20
-    k: int = 100
-    queue: int = 8192
-    seconds: float = 10.0
-    connections: int = 512
-    batch: int = 256
-    wait: float = 0.0
+    examples: Annotated[Count, Option(name="--max-examples")] = 1024
+    body_bytes: Annotated[Count, Option(name="--max-bytes")] = 8 << 20
+    total_bytes: Annotated[Count, Option(name="--max-total-bytes")] = 64 << 20
+    k: Annotated[Count, Option(name="--max-k")] = 100
+    queue: Annotated[Count, Option(name="--max-queue")] = 8192
+    seconds: Annotated[Positive, Option("SECONDS", name="--timeout")] = 10.0
+    connections: Annotated[Count, Option(name="--max-connections")] = 512
+    batch: Annotated[Count, Option(name="--batch-size")] = 256
+    wait: Annotated[NotNegative, Option("SECONDS", name="--batch-wait")] = 0.0
 
 
 class RequestError(UserError):

@@ -13,6 +13,7 @@ from tfxc.core.errors import ConfigError, UserError
 from tfxc.core.messages import NOTES, OUTPUT
 from tfxc.core.storage import checksums
 from tfxc.inference.predictors import RunPredictor
+from tfxc.inference.search_options import SearchOptions
 from tfxc.runs.loaded import LoadedRun, load_run
 from tfxc.runs.new_labels import takes_labels, with_labels
 from tfxc.runs.writer import SUMMARY
@@ -118,8 +119,9 @@ class ServedRun:
         self.name = name
         self.version = version
         self.number = number
-        loaded = load_run(version.folder, options.trust) if loaded is None else loaded
-        loaded.search_with()
+        if loaded is None:
+            loaded = load_run(version.folder, options.trust, options.search)
+        loaded.require_labels()
         self.takes_labels = options.new_labels is not None and takes_labels(loaded)
         missing = options.new_labels.missing_in(loaded) if options.new_labels else {}
         if self.takes_labels and missing:
@@ -135,8 +137,7 @@ class ServedRun:
         )
         self.probabilities = loaded.model.has_probabilities and not options.scores
         self._predictors = {
-            k: RunPredictor(loaded, k, self.probabilities, options.search)
-            for k in _steps(self.k, self.max_k)
+            k: RunPredictor(loaded, k, self.probabilities) for k in _steps(self.k, self.max_k)
         }
         self.names = loaded.vocabulary.names
         self._model = loaded.model
@@ -241,14 +242,14 @@ class RunOptions(NamedTuple):
         k: labels of an answer whose request does not say how many; None means 5.
         scores: whether answers have scores even where there are probabilities.
         new_labels: more labels of runs that know labels by their texts; None for none.
-        search: how labels are searched, one of ``RunModel.search_methods``; None means the usual.
+        search: how labels are searched.
     """
 
     trust: bool = False
     k: int | None = None
     scores: bool = False
     new_labels: NewLabels | None = None
-    search: str | None = None
+    search: SearchOptions = SearchOptions()
 
 
 class Slot:

@@ -15,6 +15,7 @@ from tfxc.encoders.precomputed import Precomputed
 from tfxc.heads.dense import Dense
 from tfxc.heads.label_text.head import LabelText
 from tfxc.heads.sampled.head import Sampled
+from tfxc.inference.search_options import SearchOptions
 from tfxc.inference.searcher import Agreement, Searcher
 from tfxc.model import XCModel
 from tfxc.objectives.sigmoid import Sigmoid
@@ -140,9 +141,11 @@ def test_a_run_is_measured_and_served_by_it(tmp_path, monkeypatch, capsys):
     assert (record["search"], record["recall_of_search"]) == ("approximate", 1.0)
     with pytest.raises(ConfigError, match="no search 'brute'"):
         evaluate.main(["--run", run, "--search", "brute"])
-    with pytest.raises(ConfigError, match="no approximate search in buckets"):
+    with pytest.raises(ConfigError, match="the run's head is 'label_text', which this"):
         evaluate.main(["--run", run, "--search", "approximate", "--search-buckets", "3"])
-    client, _ = client_of({"run": run}, options=RunOptions(scores=True, search="approximate"))
+    client, _ = client_of(
+        {"run": run}, options=RunOptions(scores=True, search=SearchOptions(search="approximate"))
+    )
     with client:
         answer = client.post("/predict", json={"texts": ["where is the red fox"], "k": 1})
     assert answer.json()["predictions"][0][0]["label"] == "red_fox"

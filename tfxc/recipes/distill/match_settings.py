@@ -136,7 +136,7 @@ def check_same_features(data_folder: str | Path, teacher: str) -> None:
             )
 
 
-def teacher_encoder(folder: str | Path) -> "Encoder":
+def teacher_encoder(folder: str | Path, trust: bool = False) -> "Encoder":
     """Opens the encoder of a finished run; the precision of what is built later stays."""
     with own_precision():
-        return load_run(folder).model.encoder
+        return load_run(folder, trust).model.encoder

@@ -1,5 +1,6 @@
 """Trains a student that also learns what trained teachers say of its examples."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,7 +34,7 @@ from tfxc.recipes.distill.teacher_logits import (
     teacher_columns,
     write_teacher_logits,
 )
-from tfxc.runs.loaded import load_run, trusting
+from tfxc.runs.loaded import load_run
 from tfxc.training.job import TrainingJob
 from tfxc.training.strategies import by_chief, make_strategy
 
@@ -173,9 +174,8 @@ class Distill(Recipe):
             ConfigError: a teacher does not fit; it is named.
             CheckpointError: a teacher has been trained again since the run began.
         """
-        with trusting(self.trust):
-            job = StudentJob(self, context, self.technique(context))
-            return job.run(**context.start_options)
+        job = StudentJob(self, context, self.technique(context))
+        return job.run(**context.start_options)
 
     def technique(self, context: Context) -> Distillation:
         """Returns the student's loss with its teachers."""
@@ -204,7 +204,7 @@ class Distill(Recipe):
         (teacher,) = self.teachers
         assert config.encoder is not None, "``check_config`` has asked for one"
         check_layered(config.encoder.name, "encoder.name")
-        teacher_config = load_run(teacher).config
+        teacher_config = load_run(teacher, self.trust).config
         assert teacher_config.encoder is not None, "only recipe 'xr_linear' has none"
         check_layered(teacher_config.encoder.name, f"{teacher} encoder.name")
         if teacher_config.recipe.name == "kfold":
@@ -214,7 +214,8 @@ class Distill(Recipe):
                 fix="give one of its folds' models, trained by itself",
             )
         check_same_features(data_folder, teacher)
-        return Matches(self.matches, lambda: teacher_encoder(teacher), self.start_layers)
+        encoder = functools.partial(teacher_encoder, teacher, self.trust)
+        return Matches(self.matches, encoder, self.start_layers)
 
     def compute_teacher_logits(
         self, config: "Config", data_folder: str | Path, run: "RunFolder"
@@ -229,7 +230,15 @@ class Distill(Recipe):
             source = open_source(data_folder, "train", int(config.training.memory_gb * 2**30))
             with StopAtOnce("finished examples are"):
                 for name, teachers in self._teachers_by_file.items():
-                    write_teacher_logits(run / name, teachers, config.data, manifest, source, names)
+                    write_teacher_logits(
+                        run / name,
+                        teachers,
+                        config.data,
+                        manifest,
+                        source,
+                        names,
+                        trust=self.trust,
+                    )
 
         by_chief(make_strategy(config.training), write)
         assert config.objective is not None, "``check_config`` has asked for one"

@@ -38,6 +38,7 @@ def write_teacher_logits(
     source: "Source",
     names: Sequence[str],
     batch_size: int = 64,
+    trust: bool = False,
 ) -> None:
     """Writes the mean of the teachers' logits of every training example; can be resumed.
 
@@ -54,6 +55,7 @@ def write_teacher_logits(
         source: the student's training split, a ``Source``.
         names: the student's label names by id.
         batch_size: examples at a time.
+        trust: see ``LoadedRun``.
 
     Raises:
         ConfigError: see ``teacher_columns``.
@@ -86,7 +88,8 @@ def write_teacher_logits(
                 following = {**options, "computation": None}
                 stack.enter_context(RowWriter([*sums, path][1], **following))
             before = np.load(sums[number - 1], mmap_mode="r") if number else None
-            _add_logits(teacher, total, before, data, names, place, batch_size, len(teachers))
+            run = load_run(teacher, trust)
+            _add_logits(run, total, before, data, names, place, batch_size, len(teachers))
         if number:
             sums[number - 1].unlink()
 
@@ -137,7 +140,7 @@ def _labels_of(source: "Source", num_labels: int) -> Iterator[np.ndarray]:
 
 
 def _add_logits(
-    teacher: str | Path,
+    run: "LoadedRun",
     total: RowWriter,
     before: np.ndarray | None,
     data: "DataSettings",
@@ -149,7 +152,7 @@ def _add_logits(
     """Writes a teacher's logits, divided by the number of teachers and added to ``before``.
 
     Args:
-        teacher: its run folder.
+        run: the teacher's.
         total: what is done in it is left out.
         before: (examples, labels) sum over the teachers before it, or None.
         data, names: see ``write_teacher_logits``.
@@ -157,7 +160,7 @@ def _add_logits(
         batch_size: examples at a time, always the same ones together.
         count: number of teachers.
     """
-    run = load_run(teacher)
+    teacher = run.folder.path
     columns = teacher_columns(run, teacher, names)
     scores = tf.function(run.model.__call__, reduce_retracing=True, autograph=False)
     rest = RemainingChunks(

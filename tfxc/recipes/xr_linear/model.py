@@ -1,5 +1,6 @@
 """A trained linear ranker as the model of a run: searched outside TensorFlow, exported inside."""
 
+import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,14 +66,18 @@ class LinearModel(RankerModel):
         """The ``Calibration`` of the scores; None if there is none for this post-processor."""
         return self._calibration if self._post_processor is None else None
 
-    def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
-        """See ``RankerModel.search_with``."""
+    def searching_with(
+        self, beam: int | None = None, post_processor: str | None = None
+    ) -> "LinearModel":
+        """See ``RankerModel.searching_with``."""
         check(Count | None, "--beam", beam)
         if post_processor is not None:
             rule_of(post_processor, where="--post-processor")
-        self._beam = beam
-        self._post_processor = post_processor
-        self._graphs = {}
+        model = copy.copy(self)
+        model._beam = beam
+        model._post_processor = post_processor
+        model._graphs = {}
+        return model
 
     def find_top_k(
         self,

@@ -74,9 +74,12 @@ class EncoderRanker(RankerModel, keras.Model):
         """See ``LinearModel.calibration``."""
         return self.linear.calibration
 
-    def search_with(self, beam: int | None = None, post_processor: str | None = None) -> None:
-        """See ``RankerModel.search_with``."""
-        self.linear.search_with(beam, post_processor)
+    def searching_with(
+        self, beam: int | None = None, post_processor: str | None = None
+    ) -> "EncoderRanker":
+        """See ``RankerModel.searching_with``."""
+        linear = self.linear.searching_with(beam, post_processor)
+        return EncoderRanker(self.encoder, linear, self._length)
 
     def call(self, features: Any, training: bool = False) -> tf.Tensor:
         """Encodings (batch, dim)."""
