@@ -15,8 +15,9 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.settings import EvaluationSettings
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
+from tfxc.inference.decision import measures_full_loss
 from tfxc.runs.loaded import load_run
-from tfxc.training.evaluation import measures_full_loss, slice_batches
+from tfxc.training.evaluation import slice_batches
 from tfxc.training.watch import BestMetric
 
 SCENT = {"head": {"name": "sampled", "initial_std": 0.1}, "objective": {"name": "scent"}}

@@ -194,10 +194,10 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
         from tfxc.inference.savedmodel import SavedModelPredictor
 
         return SavedModelPredictor(options.model, options.k)
+    from tfxc.inference.decision import decision_of
     from tfxc.inference.predictors import DecidingPredictor, EnsemblePredictor, RunPredictor
     from tfxc.metrics.classification import Decision
     from tfxc.runs.loaded import load_run
-    from tfxc.training.evaluation import decision_of
 
     search = dataclasses.replace(options.search, streamed=options.file != "-")
     if len(options.run) == 1:

@@ -12,12 +12,12 @@ import numpy as np
 from tfxc.core.errors import ConfigError
 from tfxc.data.manifest import SplitInfo
 from tfxc.data.sources.base import RowStream
+from tfxc.inference.decision import decision_of
 from tfxc.inference.predictors import reaching
 from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.metrics.classification import Decision
 from tfxc.runs.writer import manifest_of, new_run, split_of
-from tfxc.training.evaluation import decision_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config

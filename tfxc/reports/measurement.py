@@ -239,8 +239,8 @@ class Measurement(ExamplesOptions):
         Raises:
             ConfigError: a cut-off is larger than the number of labels.
         """
+        from tfxc.inference.decision import classification_of, measures_full_loss
         from tfxc.metrics.suite import build_metrics, metrics_of_pairs
-        from tfxc.training.evaluation import classification_of, measures_full_loss
 
         settings = loaded.config.evaluation
         splits = loaded.manifest["splits"]
@@ -281,7 +281,7 @@ class Measurement(ExamplesOptions):
 
     def decision(self, loaded: "LoadedRun") -> "Decision":
         """Returns the rule by which labels count as predicted."""
-        from tfxc.training.evaluation import decision_of
+        from tfxc.inference.decision import decision_of
 
         of_config = loaded.config.evaluation.threshold
         threshold = of_config if self.threshold is None else self.threshold

@@ -115,7 +115,8 @@ class RunFolder(RunWriter):
     def _remove_scratch(self) -> None:
         """Removes what an earlier process left when it was killed, locks of runs in it as well."""
         sweep(self.path, LOCKS, alone=True)
-        sweep(self.path, SCRATCH.format(CONFIG), alone=True)
+        for name in (CONFIG, SUMMARY, ENVIRONMENT, checksums.FILE):  # of none but who has the lock
+            sweep(self.path, SCRATCH.format(name), alone=True)
         assets = self / "assets"
         for folder in [assets, *(path for path in assets.rglob("*") if path.is_dir())]:
             sweep(folder, SCRATCH.format("*"), alone=True)

@@ -10,15 +10,15 @@ from tfxc.core.storage.reading import read_array
 from tfxc.data.label_texts.exclusions import exclusions
 from tfxc.data.label_texts.prepared import has_label_texts
 from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
+from tfxc.inference.decision import classification_of, decision_of, measures_full_loss
 from tfxc.inference.protocol import RunModel
 from tfxc.inference.searcher import Searcher, evaluate_source
 from tfxc.labels.slices import trained_slices
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.metrics.classification import Classification, Decision, positive_label
 from tfxc.metrics.suite import build_metrics, metrics_of_pairs
 
 if TYPE_CHECKING:
-    from tfxc.core.settings import Config, EvaluationSettings
+    from tfxc.core.settings import Config
     from tfxc.data.label_texts.exclusions import Exclusions
     from tfxc.data.sources.base import Source
     from tfxc.labels.slices import LabelSlices
@@ -162,53 +162,6 @@ def evaluation_of_texts(
     return EvaluationOfTexts(trained, excluded)
 
 
-def decision_of(model: RunModel, single_label: bool, threshold: float | None = None) -> Decision:
-    """The rule by which a model's labels count as predicted, the same in every report.
-
-    They are those whose score reaches the threshold that is given. Without one, where the objective
-    is a yes or no for each label and the data is not single-label, they are those of probability
-    0.5 or more. Else it is the best label alone.
-
-    Args:
-        model: ``RunModel``.
-        single_label: whether every training example has exactly one label.
-        threshold: smallest score, or None.
-
-    Returns:
-        ``Decision``; its ``probabilities`` where no threshold is given and the model has any.
-    """
-    if threshold is not None:
-        return Decision(threshold)
-    probabilities = model.has_probabilities
-    if not single_label and probabilities and model.decides_each_label:
-        threshold = 0.5
-    return Decision(threshold, probabilities)
-
-
-def classification_of(
-    decision: Decision, single_label: bool, num_labels: int, names: Sequence[str]
-) -> Classification | None:
-    """The metrics of a decision that every evaluation holds.
-
-    They are part of it where a threshold on the scores is given, and where every training example
-    has one label. Elsewhere the tables alone have them: of several labels per example the ranking
-    metrics say more, and the best ones alone are searched.
-
-    Args:
-        decision: see ``decision_of``.
-        single_label: whether every training example has exactly one label.
-        num_labels: size of the label space.
-        names: label names by id; needed if there are two.
-
-    Returns:
-        ``Classification``, or None.
-    """
-    has_threshold = decision.threshold is not None and not decision.probabilities
-    if not (has_threshold or single_label):
-        return None
-    return Classification(decision, num_labels, positive_label(names))
-
-
 def labels_of(data_folder: str | Path, num_labels: int) -> tuple[bool, Sequence[str]]:
     """Whether each training example has one label; the label names, empty of other than two.
 
@@ -219,21 +172,6 @@ def labels_of(data_folder: str | Path, num_labels: int) -> tuple[bool, Sequence[
     single_label = Manifest.load(data_folder).splits["train"].single_label
     path = Path(data_folder) / LABELS_FILE
     return single_label, LabelVocabulary.load(path).names if num_labels == 2 else ()
-
-
-def measures_full_loss(settings: "EvaluationSettings", model: RunModel) -> bool:
-    """Whether the loss over all labels is measured.
-
-    Where the settings do not say, it is if the training loss says less: the objective scores a
-    part of the labels only, and the head has a softmax over all.
-
-    Args:
-        settings: ``EvaluationSettings``.
-        model: ``RunModel``.
-    """
-    if settings.full_loss is None:
-        return model.partial_loss and model.full_softmax
-    return settings.full_loss
 
 
 def slice_batches(source: "Source", count: int, batch_size: int) -> list[dict[str, Any]]:
