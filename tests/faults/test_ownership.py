@@ -326,6 +326,16 @@ def test_scratch_is_swept_though_a_process_still_writes_there(tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_begins_in_a_folder_whose_marker_was_half_written(tmp_path):
+    half = tmp_path / "run" / "..tfxc.json.new-0123abcd"
+    half.parent.mkdir()
+    half.touch()
+    check_own(half.parent, "run")
+    RunFolder(half.parent).mark()
+    with RunFolder(half.parent).locked():
+        assert not half.exists()
+
+
 def test_runs_sweep_what_a_kill_left_half_written(tmp_path):
     run = make_run(tmp_path / "run")
     (run / ".new-model.weights.h5").write_text("half")

@@ -14,7 +14,15 @@ from tfxc.core.messages import OUTPUT
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import SCRATCH, check_local, is_inside, make_folder, write_errors
 from tfxc.core.storage.locks import holder, is_held, locked, sweep
-from tfxc.core.storage.ownership import LOCKS, check_kind, check_own, clear_owned, is_kind, lock_of
+from tfxc.core.storage.ownership import (
+    LOCKS,
+    MARKER,
+    check_kind,
+    check_own,
+    clear_owned,
+    is_kind,
+    lock_of,
+)
 from tfxc.core.storage.reading import (
     existing_file,
     read_errors,
@@ -115,7 +123,7 @@ class RunFolder(RunWriter):
     def _remove_scratch(self) -> None:
         """Removes what an earlier process left when it was killed, locks of runs in it as well."""
         sweep(self.path, LOCKS, alone=True)
-        for name in (CONFIG, SUMMARY, ENVIRONMENT, checksums.FILE):  # of none but who has the lock
+        for name in (CONFIG, SUMMARY, ENVIRONMENT, MARKER, checksums.FILE):  # of none but who has the lock
             sweep(self.path, SCRATCH.format(name), alone=True)
         assets = self / "assets"
         for folder in [assets, *(path for path in assets.rglob("*") if path.is_dir())]:

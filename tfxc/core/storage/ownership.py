@@ -124,7 +124,8 @@ def _marker_text(kind: str, names: Iterable[str]) -> str:
 def check_kind(folder: str | Path, kind: str) -> list[str]:
     """Refuses a folder that tfxc has not written, or that is something else.
 
-    A folder that is empty, or not there, is fine; locks of folders in it do not count.
+    A folder that is empty, or not there, is fine; locks of folders in it do not count, nor does a
+    marker that is half written.
 
     Args:
         folder: what is to be written to.
@@ -137,7 +138,9 @@ def check_kind(folder: str | Path, kind: str) -> list[str]:
         UserError: it is something else.
     """
     folder = Path(folder)
-    if not folder.is_dir() or all(_matches(entry.name, [LOCKS]) for entry in folder.iterdir()):
+    # A process may have been killed while it wrote the marker.
+    of_no_kind = [LOCKS, SCRATCH.format(MARKER)]
+    if not folder.is_dir() or all(_matches(entry.name, of_no_kind) for entry in folder.iterdir()):
         return []
     marker = _marker(folder)
     if marker is None or marker["holds"] != kind:
