@@ -183,12 +183,12 @@ def test_files_that_cannot_be_added_to_are_refused(tmp_path, name):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({}, "label: it is missing. Send a name of 1 to 200 characters"),
-        ({"label": " "}, "is not a name of 1 to 200 characters"),
-        ({"label": "x" * 201}, "is not a name of 1 to 200 characters"),
+        ({}, "label: it is missing. Send a text"),
+        ({"label": " "}, "must be a name of 1 to 200 characters"),
+        ({"label": "x" * 201}, "must be a name of 1 to 200 characters"),
         ({"label": "two\nlines"}, "label: the label name 'two\\nlines' is not one non-empty line"),
-        ({"label": "a", "text": ""}, 'text: "" is not a text'),
-        ({"label": "a", "text": 3}, "text: 3 is not a text"),
+        ({"label": "a", "text": ""}, 'text: must be a text, not ""'),
+        ({"label": "a", "text": 3}, "text: must be a text, not 3"),
         ({"label": "a", "text": "\ud800"}, "body: this is not JSON"),
         ({"label": "a", "model": "bot"}, "there is no field 'model'. Use label, text"),
     ],

@@ -109,6 +109,7 @@ class RunFolder(RunWriter):
             with write_errors(self.path):
                 make_folder(lock.parent)
                 stack.enter_context(locked(lock, self._busy))
+                sweep(self.path, SCRATCH.format(MARKER), alone=True)
                 if is_kind(self.path, KIND):
                     self._remove_scratch()
             yield
@@ -123,7 +124,13 @@ class RunFolder(RunWriter):
     def _remove_scratch(self) -> None:
         """Removes what an earlier process left when it was killed, locks of runs in it as well."""
         sweep(self.path, LOCKS, alone=True)
-        for name in (CONFIG, SUMMARY, ENVIRONMENT, MARKER, checksums.FILE):  # of none but who has the lock
+        for name in (
+            CONFIG,
+            SUMMARY,
+            ENVIRONMENT,
+            MARKER,
+            checksums.FILE,
+        ):  # of none but who has the lock
             sweep(self.path, SCRATCH.format(name), alone=True)
         assets = self / "assets"
         for folder in [assets, *(path for path in assets.rglob("*") if path.is_dir())]:

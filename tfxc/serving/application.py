@@ -6,9 +6,9 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
@@ -21,6 +21,13 @@ from tfxc.serving.limits import Limits, RequestError, bad_request
 from tfxc.serving.metrics import CONTENT_TYPE, Metrics
 from tfxc.serving.new_labels import checked_label
 from tfxc.serving.openapi import openapi_document
+from tfxc.serving.requests import (
+    LabelRequest,
+    NeighboursRequest,
+    PredictRequest,
+    ServedRequest,
+    read_request,
+)
 from tfxc.serving.served import Catalog, ServedRun, listed
 
 with missing_package("serve"):
@@ -32,9 +39,7 @@ with missing_package("serve"):
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-_PREDICT_FIELDS = ("features", "images", "k", "model", "texts")
-_NEIGHBOUR_FIELDS = ("k", "label", "model")
-_LABEL_FIELDS = ("label", "text")
+_Request = TypeVar("_Request")
 # Pages load nothing from other hosts and run no script but their own.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -171,10 +176,10 @@ class Application:
 
     async def _predict(self, request: Request) -> Response:
         def read(body: bytearray) -> tuple[ServedRun, Any, int, None]:
-            fields = _parsed(body, _PREDICT_FIELDS)
-            served = self.catalog.find(fields.get("model"))
-            k = served.checked_k(fields.get("k"))
-            return served, served.forms.simple(fields), k, None
+            asked = _parsed(body, PredictRequest)
+            served = self.catalog.find(asked.model)
+            k = served.checked_k(asked.k)
+            return served, served.forms.simple(vars(asked)), k, None
 
         async with self._in_time(request) as body:
             served, ids, scores, _ = await self._answered(body, read)
@@ -189,16 +194,16 @@ class Application:
 
     async def _neighbours(self, request: Request) -> Response:
         async with self._in_time(request) as body:
-            fields = await self._apart(body, _parsed, body, _NEIGHBOUR_FIELDS)
-            served = self.catalog.find(fields.get("model"))
-            k = served.checked_k(fields.get("k"))
-            ids, scores = await served.similar_labels(fields.get("label"), k)
+            asked = await self._apart(body, _parsed, body, NeighboursRequest)
+            served = self.catalog.find(asked.model)
+            k = served.checked_k(asked.k)
+            ids, scores = await served.similar_labels(asked.label, k)
         (neighbours,) = listed(served, ids, scores)
         return _json(
             {
                 "model": served.name,
                 "version": served.number,
-                "label": fields["label"],
+                "label": asked.label,
                 "neighbours": neighbours,
             }
         )
@@ -214,8 +219,8 @@ class Application:
                 fix="send application/json with this header",
             )
         async with self._in_time(request) as body:
-            fields = await self._apart(body, _parsed, body, _LABEL_FIELDS)
-            name, text = checked_label(fields.get("label"), fields.get("text"))
+            asked = await self._apart(body, _parsed, body, LabelRequest)
+            name, text = checked_label(asked.label, asked.text)
             # Where the time is over, the label is there a little later.
             adding = asyncio.ensure_future(self.catalog.add_label(name, text))
             models = await asyncio.shield(adding)
@@ -223,10 +228,10 @@ class Application:
 
     async def _served_predict(self, request: Request) -> Response:
         def read(body: bytearray) -> tuple[ServedRun, Any, int, bool]:
-            fields = _parsed(body, tensorflow_serving.FIELDS)
+            asked = _parsed(body, ServedRequest)
             served = self._named(request)
-            chunk = tensorflow_serving.examples_of(fields, served)
-            return served, chunk, served.k, "inputs" in fields
+            chunk = tensorflow_serving.examples_of(asked, served)
+            return served, chunk, served.k, asked.inputs is not None
 
         async with self._in_time(request) as body:
             served, ids, scores, by_column = await self._answered(body, read)
@@ -384,8 +389,8 @@ def _uncollected(function: Callable[..., Any], *arguments: Any) -> Any:
         gc.enable()
 
 
-def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
-    """Returns the JSON object in a request's body, which has some of the known fields."""
+def _parsed(body: bytearray, declaration: type[_Request]) -> _Request:
+    """Returns the request that a body holds as a JSON object."""
     lists = body.count(b"[") + body.count(b"{")
     if lists > _MOST_LISTS:
         raise RequestError(
@@ -411,12 +416,7 @@ def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
             "body",
             'send for example {"texts": ["..."]}',
         )
-    unknown = [name for name in fields if name not in known]
-    if unknown:
-        shown = ", ".join(repr(name[:40]) for name in unknown[:4])
-        more = f" and {len(unknown) - 4:,} more" if len(unknown) > 4 else ""
-        raise bad_request(f"there is no field {shown}{more}", "body", f"use {', '.join(known)}")
-    return fields
+    return read_request(declaration, fields)
 
 
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -399,11 +399,11 @@ def unfit(value: object, wanted: str, where: str) -> RequestError:
 
     Example:
         >>> print(unfit(5, "a text", "texts[0]"))
-        texts[0]: 5 is not a text
+        texts[0]: must be a text, not 5
     """
     if value is None:
         return bad_request("it is missing", where, f"send {wanted}")
-    return bad_request(f"{as_shown(value)} is not {wanted}", where)
+    return bad_request(f"must be {wanted}, not {as_shown(value)}", where)
 
 
 def as_shown(value: object) -> str:

@@ -2,6 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from tfxc.serving.requests import (
+    LabelRequest,
+    NeighboursRequest,
+    PredictRequest,
+    ServedRequest,
+    schema_of,
+)
 from tfxc.version import __version__
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ _ERRORS = {
 }
 
 
+_REQUESTS = (PredictRequest, NeighboursRequest, LabelRequest, ServedRequest)
 _PLAIN = ("Label", "Models", "Health", "Status", "Metadata")
 
 
@@ -66,23 +74,10 @@ def openapi_document(catalog: "Catalog") -> dict[str, Any]:
 
 def _schemas(catalog: "Catalog") -> dict[str, Any]:
     limits = catalog.limits
-    texts = {"type": "array", "items": {"type": "string"}}
-    features = {
-        "oneOf": [
-            {"type": "object", "description": "weight by the number of the feature"},
-            {"type": "array", "items": {"type": "number"}, "description": "a dense vector"},
-        ]
-    }
-    request = {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            "texts": {**texts, "maxItems": limits.examples},
-            "images": {**texts, "description": "files in base64", "maxItems": limits.examples},
-            "features": {"type": "array", "items": features, "maxItems": limits.examples},
-            "k": {"type": "integer", "minimum": 1, "maximum": limits.k},
-            "model": {"type": "string", "enum": list(catalog.slots)},
-        },
+    bounds: dict[str, Any] = {
+        "examples": limits.examples,
+        "k": limits.k,
+        "models": list(catalog.slots),
     }
     label = {
         "type": "object",
@@ -102,7 +97,7 @@ def _schemas(catalog: "Catalog") -> dict[str, Any]:
     neighbours = {**served, "label": {"type": "string"}, "neighbours": labels}
     return {
         "Error": {"type": "object", "properties": {"error": {"type": "string"}}},
-        "Predict": request,
+        **{request.__name__: schema_of(request, **bounds) for request in _REQUESTS},
         "Predictions": {"type": "object", "properties": predictions},
         "Neighbours": {"type": "object", "properties": neighbours},
         **{name: {"type": "object"} for name in _PLAIN},
@@ -117,7 +112,7 @@ def _predict(catalog: "Catalog") -> dict[str, Any]:
         "images": ["iVBORw0K..."],
     }
     example = {field: fields[field] for field in served.forms.fields}
-    body = _content({"$ref": "#/components/schemas/Predict"}, {**example, "k": served.k})
+    body = _content(_schema(PredictRequest), {**example, "k": served.k})
     return {
         **_operation("the best labels of examples", "Predictions", errors=True),
         "requestBody": {"required": True, "content": body},
@@ -129,7 +124,7 @@ def _neighbours(catalog: "Catalog") -> dict[str, Any]:
     example = {"label": served.names[0], "k": served.k}
     return {
         **_operation("labels whose weights are like those of one", "Neighbours", errors=True),
-        "requestBody": {"required": True, "content": _content({"type": "object"}, example)},
+        "requestBody": {"required": True, "content": _content(_schema(NeighboursRequest), example)},
     }
 
 
@@ -141,7 +136,7 @@ def _labels() -> dict[str, Any]:
         "409": {"description": "the label is known already", "content": error},
         "415": {"description": "Content-Type is not application/json", "content": error},
     }
-    content = _content({"type": "object"}, example)
+    content = _content(_schema(LabelRequest), example)
     return {**operation, "requestBody": {"required": True, "content": content}}
 
 
@@ -153,7 +148,7 @@ def _predict_served(catalog: "Catalog") -> dict[str, Any]:
         example = {"instances": ["some text"]}
     return {
         **_operation("the best labels of examples, as TensorFlow Serving answers", errors=True),
-        "requestBody": {"required": True, "content": _content({"type": "object"}, example)},
+        "requestBody": {"required": True, "content": _content(_schema(ServedRequest), example)},
     }
 
 
@@ -166,6 +161,10 @@ def _operation(summary: str, schema: str | None = None, errors: bool = False) ->
         bad = _content({"$ref": "#/components/schemas/Error"})
         responses |= {code: {"description": t, "content": bad} for code, t in _ERRORS.items()}
     return {"summary": summary, "responses": responses}
+
+
+def _schema(request: type) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{request.__name__}"}
 
 
 def _content(schema: dict[str, Any], example: dict[str, Any] | None = None) -> dict[str, Any]:

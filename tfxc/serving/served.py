@@ -5,9 +5,10 @@ import functools
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from tfxc.core.errors import ConfigError, UserError
 from tfxc.core.messages import NOTES, OUTPUT
@@ -18,9 +19,10 @@ from tfxc.runs.loaded import LoadedRun, load_run
 from tfxc.runs.new_labels import takes_labels, with_labels
 from tfxc.runs.writer import SUMMARY
 from tfxc.serving.batching import Batcher, Found
-from tfxc.serving.examples import ExampleForms, as_shown, unfit
+from tfxc.serving.examples import ExampleForms, as_shown
 from tfxc.serving.limits import Limits, RequestError, bad_request
 from tfxc.serving.new_labels import NewLabels
+from tfxc.serving.requests import checked_field
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
@@ -164,7 +166,7 @@ class ServedRun:
         ids, scores = self._predictors[step].find(chunk, "request")
         return ids[:, :k], scores[:, :k]
 
-    async def similar_labels(self, label: object, k: int) -> Found:
+    async def similar_labels(self, label: str, k: int) -> Found:
         """Returns the neighbours of a label, see ``RunModel.similar_labels``; in the event loop.
 
         Args:
@@ -182,8 +184,6 @@ class ServedRun:
                 f"the labels of {self.name} have no weights of their own, and so no neighbours",
                 "model",
             )
-        if not isinstance(label, str):
-            raise unfit(label, "a text", "label")
         number = self._numbers.get(label)
         if number is None:
             raise RequestError(404, f"{self.name} has no label {label[:60]!r}", where="label")
@@ -216,9 +216,7 @@ class ServedRun:
         """
         if k is None:
             return self.k
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.max_k:
-            raise unfit(k, f"an integer from 1 to {self.max_k}", "k")
-        return k
+        return checked_field(Annotated[int, Ge(1), Le(self.max_k)], k, "k")
 
 
 def _steps(first: int, last: int) -> list[int]:

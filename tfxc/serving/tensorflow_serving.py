@@ -3,16 +3,17 @@
 Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfxc.serving.examples import DEFAULT_SIGNATURE, unfit
+from tfxc.serving.examples import DEFAULT_SIGNATURE
 from tfxc.serving.limits import bad_request
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk
+    from tfxc.serving.requests import ServedRequest
     from tfxc.serving.served import ServedRun
 
 
@@ -24,26 +25,23 @@ _TYPES = {
     "uint8": "DT_UINT8",
 }
 _OUTPUTS = {"labels": "string", "ids": "int32", "scores": "float32"}
-#: Fields of a ``:predict`` request.
-FIELDS = ("signature_name", "instances", "inputs")
 
 
-def examples_of(body: Mapping[str, Any], served: "ServedRun") -> "Chunk":
+def examples_of(asked: "ServedRequest", served: "ServedRun") -> "Chunk":
     """Returns the examples of a ``:predict`` request.
 
     Raises:
         RequestError: 400, it is malformed.
     """
-    names = [name for name in ("instances", "inputs") if name in body]
-    if len(names) != 1:
-        problem = "both instances and inputs are" if names else "neither instances nor inputs are"
+    by_row = asked.instances is not None
+    by_column = asked.inputs is not None
+    if by_row == by_column:
+        problem = "both instances and inputs are" if by_row else "neither instances nor inputs are"
         raise bad_request(f"{problem} given", "body", "send one of them")
-    signature = body.get("signature_name", DEFAULT_SIGNATURE)
-    if not isinstance(signature, str):
-        raise unfit(signature, "a text", "signature_name")
-    signature = signature or DEFAULT_SIGNATURE
-    read = served.forms.rows if names == ["instances"] else served.forms.columns
-    return read(body[names[0]], signature)
+    signature = asked.signature_name or DEFAULT_SIGNATURE
+    if by_row:
+        return served.forms.rows(asked.instances, signature)
+    return served.forms.columns(asked.inputs, signature)
 
 
 def answer_of(
