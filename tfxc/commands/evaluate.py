@@ -19,6 +19,7 @@ by value, or what predict --output writes (.npz, .jsonl, .csv, .parquet).
 
 import argparse
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -186,7 +187,10 @@ def _measure(loaded: "LoadedRun", options: argparse.Namespace, suffix: str = "")
     metrics = measurement.metrics(loaded)
     began = time.monotonic()
     decisions = measurement.decisions(loaded) if options.tables else None
-    curve = RepetitionCurve(loaded, measurement) if options.curve else None
+    curve = None
+    if options.curve:
+        new_metrics = functools.partial(measurement.metrics, loaded)
+        curve = RepetitionCurve(loaded, measurement.search, new_metrics)
     compared = Agreement() if measurement.search == "approximate" else None
     values, unknown = measurement.update(loaded, rows, metrics, decisions, curve, compared)
     seconds = time.monotonic() - began

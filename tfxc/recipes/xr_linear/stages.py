@@ -27,7 +27,7 @@ from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.inference.protocol import RunModel
-    from tfxc.ops.linear.solver import SolverSettings
+    from tfxc.ops.linear.settings import SolverSettings
     from tfxc.ranker.settings import RankerSettings
     from tfxc.recipes.xr_linear.model import LinearModel
     from tfxc.runs.folder import RunFolder
