@@ -36,11 +36,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfxc.core.storage.files import atomic_file
-from tfxc.data.feature_sets.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet
-from tfxc.data.feature_sets.source import FeatureSource
 from tfxc.data.feature_sets.writer import FeatureWriter
-from tfxc.data.row_writer import array_header
-from tfxc.data.sources.base import permutation
+from tfxc.data.order import permutation
+from tfxc.data.parsing.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet
+from tfxc.data.parsing.row_file import array_header
+from tfxc.data.sources.feature_sets import FeatureSource
 
 _SEED = 0
 _STEPS_OF_NEED = 30

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import graphlib
 import re
 import subprocess
 import sys
@@ -9,7 +10,16 @@ import sys
 import pytest
 
 import tfxc
-from tests.source_tree import PACKAGE, ROOT, imports_of, module_name, python_files, tree_of
+from tests.source_tree import (
+    PACKAGE,
+    ROOT,
+    import_graph,
+    imports_of,
+    module_name,
+    neighbours,
+    python_files,
+    tree_of,
+)
 from tfxc.__main__ import COMMANDS
 from tfxc.core import registry
 from tfxc.data.inspection.completion import load_config
@@ -85,6 +95,38 @@ def test_imports_point_down():
 )
 def test_the_rule_itself(importer, imported, allowed):
     assert is_allowed(importer, imported) is allowed
+
+
+def circle_in(graph):
+    """Names of a graph, each of which imports the next and the last the first; [] if none do."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+def test_no_modules_import_each_other():
+    """Directly or in a circle, annotations included."""
+    assert not circle_in(import_graph())
+
+
+def test_no_neighbours_in_data_import_each_other():
+    """Folders and modules next to each other in ``tfxc/data/`` and in the folders in it."""
+    folders = neighbours(import_graph())
+    circles = {
+        folder: circle
+        for folder, graph in folders.items()
+        if f"{folder}.".startswith("tfxc.data.") and (circle := circle_in(graph))
+    }
+    assert not circles
+
+
+def test_circles_are_seen():
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) in (["b", "c", "b"], ["c", "b", "c"])
+    graph = {"p.a.x": ["p.b"], "p.b": ["p.a.y"], "p.a.y": []}
+    assert not circle_in(graph)
+    assert neighbours(graph) == {"p": {"a": {"b"}, "b": {"a"}}}
 
 
 def test_no_file_hides_behind_an_underscore():

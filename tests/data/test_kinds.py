@@ -24,8 +24,9 @@ from tfxc.data.kinds import (
     input_of,
     kind_of_features,
 )
-from tfxc.data.records.record_writer import LAYOUTS, write_shard
-from tfxc.data.records.tfrecord import read_shard
+from tfxc.data.parsing.record_layout import LAYOUTS
+from tfxc.data.parsing.tfrecord import read_shard
+from tfxc.data.records.record_writer import write_shard
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.dataset import batch_signature, training_dataset

@@ -8,7 +8,6 @@ import pytest
 from tfxc.core.errors import DataError
 from tfxc.core.settings import DataSettings, EvaluationSettings
 from tfxc.data.held_out import held_out_labels
-from tfxc.data.label_texts.exclusions import exclusions, read_excluded_pairs
 from tfxc.data.label_texts.file import read_label_texts, texts_of_labels
 from tfxc.data.label_texts.prepared import (
     example_keys,
@@ -18,6 +17,7 @@ from tfxc.data.label_texts.prepared import (
 )
 from tfxc.data.manifest import LABEL_COUNTS_FILE
 from tfxc.data.preparation import prepare
+from tfxc.data.sources.exclusions import exclusions, read_excluded_pairs
 from tfxc.data.sources.shards import open_source
 from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary

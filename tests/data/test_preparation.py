@@ -26,8 +26,8 @@ from tfxc.data.blocks.layout import dealt, in_order, shuffled_order
 from tfxc.data.chunk import Chunk
 from tfxc.data.kinds import DENSE, SPARSE
 from tfxc.data.manifest import Manifest, prepared_folder
+from tfxc.data.parsing.tfrecord import read_shard
 from tfxc.data.preparation import ensure_prepared, prepare
-from tfxc.data.records.tfrecord import read_shard
 from tfxc.data.rows import Rows
 from tfxc.data.source_files import refuse_changed_sources
 from tfxc.data.sources.shards import ShardSource
@@ -304,7 +304,7 @@ def test_built_in_set_is_described_by_its_fingerprint(tmp_path, monkeypatch):
     assert (source.path, source.fingerprint, source.sha256) == ("builtin:toy", "feed", None)
     expected = (("builtin:toy", None, 1 << 24), {"jobs": 1, "split": "dev"})
     assert opened[-1] == expected != opened[0]
-    refuse_changed_sources(Manifest.load(tmp_path / "out"), tmp_path / "out")
+    refuse_changed_sources(Manifest.load(tmp_path / "out").sources, tmp_path / "out")
 
 
 def test_ensure_prepared_prepares_once_and_notices_changed_sources(sparse_settings, tmp_path):

@@ -17,9 +17,9 @@ from tests.small_runs import make_run
 from tfxc.commands import evaluate, info, predict, prepare, train
 from tfxc.commands import features as features_command
 from tfxc.core.storage import checksums
-from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.formats import open_reader
 from tfxc.data.inspection.completion import load_config
+from tfxc.data.parsing.feature_set import FeatureSet
 from tfxc.data.preparation import ensure_prepared
 from tfxc.inference.embedder import Embedder
 from tfxc.runs.folder import RunFolder

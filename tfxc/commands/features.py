@@ -85,8 +85,8 @@ def _extract(options: argparse.Namespace) -> None:
 
 def _split(options: argparse.Namespace) -> None:
     """Splits a feature set."""
-    from tfxc.data.feature_sets.feature_set import FeatureSet
     from tfxc.data.feature_sets.split import split_features
+    from tfxc.data.parsing.feature_set import FeatureSet
 
     features = FeatureSet(options.features)
     sizes = split_features(features, options.output, options.val, options.test, options.seed)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import scipy.sparse
 
     from tfxc.data.chunk import Chunk
-    from tfxc.data.images.conversion import ImageConverter
+    from tfxc.data.image_conversion import ImageConverter
     from tfxc.data.kinds import FeatureKind
     from tfxc.data.kinds.base import Given
 

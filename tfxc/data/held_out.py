@@ -14,9 +14,8 @@ from tfxc.core.errors import DataError
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats import open_reader
 from tfxc.data.lists import LabelLists
+from tfxc.data.order import permutation, rarest_labels
 from tfxc.data.source_files import local_copy, source_path
-from tfxc.data.sources.base import permutation
-from tfxc.data.sources.folds import rarest_labels
 
 if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings

@@ -13,6 +13,8 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.reading import checksum, kind_of, read_json, valid_record
 from tfxc.data.kinds import ENCODED, KINDS
+from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
+from tfxc.data.source_files import SourceInfo
 
 if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings
@@ -26,8 +28,6 @@ LABELS_FILE = "labels.txt"
 UNSEEN_LABELS_FILE = "unseen_labels.txt"
 LABEL_COUNTS_FILE = "label_counts.npy"
 TEXT_FEATURES_FOLDER = "text_features"
-LABEL_TEXTS_FOLDER = "label_texts"
-AGAIN = "run prepare again with --force"
 # What a model needs to know about the data before it can be built.
 DIMENSIONS = (
     "num_features",
@@ -153,21 +153,6 @@ class SplitInfo(_Part):
     def sha256(self) -> str:
         """SHA-256 of the shards' content, in their order."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
-
-
-class SourceInfo(_Part):
-    """One source as the settings name it.
-
-    Attributes:
-        bytes, sha256: size and checksum of the file or folder; None for a built-in set. Of a
-            feature set the checksum is ``tfxc.core.storage.checksums.identity``, and the size None.
-        fingerprint: what a built-in set was made from; None for a file.
-    """
-
-    path: str
-    bytes: _Count | None = None
-    sha256: str | None = None
-    fingerprint: str | None = None
 
 
 def _known_kind(name: str) -> str:

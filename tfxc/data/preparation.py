@@ -31,19 +31,25 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.blocks.chunk_file import write_chunk
 from tfxc.data.blocks.converting import BlockConverter, BlockRows
 from tfxc.data.blocks.job import CHUNK, KEYS, LABELS, READ, TERMS, SplitJob
-from tfxc.data.blocks.layout import Segment, dealt, in_order, shuffled_order
+from tfxc.data.blocks.layout import (
+    CHUNK_EXAMPLES,
+    CHUNK_IMAGES,
+    Segment,
+    dealt,
+    in_order,
+    shuffled_order,
+)
 from tfxc.data.blocks.reading import BlockRead, BlockReader
 from tfxc.data.blocks.tasks import convert_block, read_block
 from tfxc.data.chunk import Chunk
 from tfxc.data.conversion import check_kind, check_width, report_unused_features
 from tfxc.data.feature_sets.preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.held_out import Subset, open_split, selected
-from tfxc.data.images.conversion import ImageConverter, nothing_decoded
+from tfxc.data.image_conversion import ImageConverter, nothing_decoded
 from tfxc.data.kinds import KINDS, Given
 from tfxc.data.label_ids import LabelNumbering
 from tfxc.data.label_texts.preparation import LabelTextsPreparation
 from tfxc.data.manifest import (
-    AGAIN,
     LABEL_COUNTS_FILE,
     LABELS_FILE,
     MANIFEST_FILE,
@@ -55,6 +61,7 @@ from tfxc.data.manifest import (
     fingerprints_of,
     prepared_folder,
 )
+from tfxc.data.parsing.record_layout import AGAIN
 from tfxc.data.records.shard_writer import (
     IMAGE_SHARD_BYTES,
     SHARD_BYTES,
@@ -86,11 +93,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
 
-# Examples of a block. Large sets have larger ones, as every shard reads a part of every block.
-CHUNK_EXAMPLES = 8192
 _MOST_EXAMPLES = 65536
 _BLOCKS = 256
-CHUNK_IMAGES = 512
 # Fewer blocks (with texts, and of given features), or fewer bytes of rows, are finished sooner than
 # processes start.
 MIN_TEXTS = 2
@@ -174,7 +178,7 @@ def ensure_prepared(
                 prepare(settings, folder, jobs=jobs)
     else:  # a killed one may have left what it had replaced
         sweep(folder.parent, SCRATCH.format(glob.escape(folder.name)))
-    refuse_changed_sources(check_prepared(folder), folder)
+    refuse_changed_sources(check_prepared(folder).sources, folder)
     return folder
 
 

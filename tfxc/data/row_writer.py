@@ -3,7 +3,6 @@
 import collections
 import errno
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -25,7 +24,7 @@ from tfxc.core.storage.files import (
     write_errors,
 )
 from tfxc.core.storage.locks import NO_LOCKS, is_same, try_lock
-from tfxc.core.storage.reading import existing_file
+from tfxc.data.parsing.row_file import array_header, read_progress, unfinished_files
 
 if TYPE_CHECKING:
     from tfxc.core.progress import Progress
@@ -389,40 +388,6 @@ class RemainingChunks:
                 self.firsts.append(first)
                 yield chunk
             first = stop
-
-
-def unfinished_files(path: str | Path) -> tuple[Path, Path]:
-    """The unfinished file of a ``RowWriter``, and the one that says which rows are in place."""
-    path = Path(os.path.realpath(path))
-    return path.with_name(f".{path.name}.unfinished"), path.with_name(f".{path.name}.progress")
-
-
-def read_progress(path: str | Path) -> tuple[dict[str, Any], np.ndarray] | tuple[None, None]:
-    """How far a ``RowWriter`` that was stopped has come.
-
-    Returns:
-        Its description (dict) and bool (rows,), which rows are done; two times None if no
-        writing of the file was stopped, or where nothing of it can be trusted.
-    """
-    try:
-        progress = existing_file(unfinished_files(path)[1])
-        check, _, content = progress.read_bytes().partition(b"\n")
-    except DataError:
-        return None, None
-    if hashlib.sha256(content).hexdigest().encode() != check:
-        return None, None
-    text, _, bits = content.partition(b"\n")
-    description = json.loads(text)
-    count = description.pop("rows_done")
-    return description, np.unpackbits(np.frombuffer(bits, np.uint8), count=count).astype(bool)
-
-
-def array_header(shape: Sequence[int], dtype: np.dtype) -> bytes:
-    """The bytes that open an ``.npy`` file of that shape and type."""
-    stream = io.BytesIO()
-    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
-    np.lib.format.write_array_header_1_0(stream, header)
-    return stream.getvalue()
 
 
 def reserve(descriptor: int, size: int, path: str | Path) -> None:

@@ -6,25 +6,43 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pydantic
 
 from tfxc.core.errors import DataError, MachineError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local, write_json
 from tfxc.core.storage.reading import checksum, read_json
 from tfxc.core.storage.remote import is_remote, stage, staged_path
-from tfxc.data.label_texts import NAMES
-from tfxc.data.manifest import SourceInfo
 from tfxc.data.parsing.archives import is_shard_pattern, shard_files
 
 if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings
-    from tfxc.data.manifest import Manifest
 
 
 # In a prepared folder: sizes and times of the sources when their content was last compared.
 STAMPS_FILE = "sources.json"
 BUILTIN = "builtin:"
+#: In place of a file of texts of labels: the names of the labels.
+NAMES = "names"
+
+
+class SourceInfo(pydantic.BaseModel):
+    """One source as the settings name it.
+
+    Attributes:
+        bytes, sha256: size and checksum of the file or folder; None for a built-in set. Of a
+            feature set the checksum is ``tfxc.core.storage.checksums.identity``, and the size None.
+        fingerprint: what a built-in set was made from; None for a file.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    path: str
+    bytes: Annotated[int, pydantic.Field(ge=0, lt=1 << 63)] | None = None
+    sha256: str | None = None
+    fingerprint: str | None = None
 
 
 def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
@@ -175,11 +193,15 @@ def save_stamps(folder: str | Path, stamps: Mapping[str, str]) -> None:
     write_json(Path(folder) / STAMPS_FILE, stamps, indent=1)
 
 
-def refuse_changed_sources(manifest: "Manifest", folder: str | Path) -> None:
+def refuse_changed_sources(sources: Mapping[str, SourceInfo], folder: str | Path) -> None:
     """Compares the sources that still exist with those that were prepared.
 
     A source with the size and time that it had then counts as the same. Where the size is the
     same and the time another one, the content is compared, once.
+
+    Args:
+        sources: what the prepared folder's manifest says of them.
+        folder: the prepared folder.
 
     Raises:
         DataError: a source is another one than when it was prepared.
@@ -189,7 +211,7 @@ def refuse_changed_sources(manifest: "Manifest", folder: str | Path) -> None:
     except (OSError, ValueError):
         old = {}
     stamps = old
-    for key, info in manifest.sources.items():
+    for key, info in sources.items():
         path = source_path(info.path)
         if info.bytes is None or _absent(path) is not None:
             continue

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage import checksums
 from tfxc.data.conversion import check_kind
-from tfxc.data.images.conversion import ImageConverter
+from tfxc.data.image_conversion import ImageConverter
 from tfxc.data.kinds import DENSE, IMAGE, input_of
 from tfxc.data.manifest import LABELS_FILE
 from tfxc.inference.predictors import Predictions, checked_k, named

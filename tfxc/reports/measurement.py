@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import argparse
 
     from tfxc.data.formats.base import Reader
-    from tfxc.data.label_texts.exclusions import Exclusions
     from tfxc.data.rows import Rows
     from tfxc.data.sources.base import RowStream, Source
+    from tfxc.data.sources.exclusions import Exclusions
     from tfxc.inference.searcher import Agreement, Examples
     from tfxc.labels.slices import LabelSlices
     from tfxc.metrics.classification import Decision
@@ -236,7 +236,7 @@ class Measurement:
             ConfigError: an exclusion that does not exist, or is not known for the file.
             CheckpointError: the training examples are not those of the run.
         """
-        from tfxc.data.label_texts.exclusions import exclusions, exclusions_of_file
+        from tfxc.data.sources.exclusions import exclusions, exclusions_of_file
         from tfxc.data.sources.shards import open_source
 
         data = loaded.config.data

@@ -23,15 +23,10 @@ from tfxc.core.storage.files import check_local
 from tfxc.core.storage.reading import existing_file, read_array, read_errors, read_record
 from tfxc.data.conversion import Converter
 from tfxc.data.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
+from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
 from tfxc.data.label_texts.keys import text_keys
 from tfxc.data.label_texts.prepared import TEXTS_FILE, LabelTexts, features_of, label_texts_by_name
-from tfxc.data.manifest import (
-    DIMENSIONS,
-    LABEL_COUNTS_FILE,
-    LABEL_TEXTS_FOLDER,
-    LABELS_FILE,
-    Manifest,
-)
+from tfxc.data.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE, Manifest
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import load_text_features
 from tfxc.inference.protocol import RankerModel, RunModel
@@ -42,7 +37,7 @@ from tfxc.runs.writer import SUMMARY, WEIGHTS
 
 if TYPE_CHECKING:
     from tfxc.data.chunk import Chunk, ChunkSource
-    from tfxc.data.images.conversion import ImageConverter
+    from tfxc.data.image_conversion import ImageConverter
     from tfxc.data.kinds import FeatureKind
     from tfxc.data.rows import Rows
     from tfxc.data.text.base import TextFeatures
@@ -436,7 +431,7 @@ class LoadedRun:
         shape = self.manifest.get("image_shape")
         if shape is None:
             return None
-        from tfxc.data.images.conversion import ImageConverter
+        from tfxc.data.image_conversion import ImageConverter
 
         return ImageConverter.of_shape(shape)
 

@@ -12,8 +12,8 @@ from tfxc.data.feature_sets.extraction import (
     extract_features,
     read_labels,
 )
-from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.formats.base import Reader
+from tfxc.data.parsing.feature_set import FeatureSet
 from tfxc.data.rows import Rows
 
 

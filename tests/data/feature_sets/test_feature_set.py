@@ -11,14 +11,8 @@ from tests.data.feature_sets.examples import files, vectors, write_set
 from tfxc.core.errors import ConfigError, DataError, MachineError, UserError
 from tfxc.core.storage import checksums
 from tfxc.data import row_writer
-from tfxc.data.feature_sets.feature_set import (
-    FEATURES,
-    LABELS,
-    SETTINGS,
-    FeatureSet,
-    is_feature_set,
-)
 from tfxc.data.feature_sets.writer import FeatureWriter
+from tfxc.data.parsing.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet, is_feature_set
 
 NAMES = list("abcdefg")
 UNFINISHED, PROGRESS = f".{FEATURES}.unfinished", f".{FEATURES}.progress"

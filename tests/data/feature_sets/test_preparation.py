@@ -8,9 +8,9 @@ from tfxc.core.config import DataSettings
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import MARKER
-from tfxc.data.feature_sets.source import FeatureSource
 from tfxc.data.manifest import Manifest
 from tfxc.data.preparation import ensure_prepared, prepare
+from tfxc.data.sources.feature_sets import FeatureSource
 from tfxc.data.sources.shards import open_source, verify
 
 

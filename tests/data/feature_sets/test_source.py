@@ -9,11 +9,11 @@ import pytest
 from tests.data.feature_sets.examples import vectors, write_set
 from tfxc.core.errors import DataError
 from tfxc.core.storage import checksums
-from tfxc.data.feature_sets.feature_set import FeatureSet
-from tfxc.data.feature_sets.source import FeatureSource
-from tfxc.data.row_writer import array_header
+from tfxc.data.parsing.feature_set import FeatureSet
+from tfxc.data.parsing.row_file import array_header
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
+from tfxc.data.sources.feature_sets import FeatureSource
 
 COUNT = 43
 ROW_BYTES = 4 * 5 + 24

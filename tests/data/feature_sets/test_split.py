@@ -5,8 +5,8 @@ import pytest
 
 from tests.data.feature_sets.examples import files, vectors, write_set
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.feature_sets.split import import_arrays, split_features
+from tfxc.data.parsing.feature_set import FeatureSet
 
 
 class TestSplit:

@@ -13,7 +13,7 @@ from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import DataSettings, ImageSettings
 from tfxc.data.chunk import Chunk
-from tfxc.data.images.conversion import ImageConverter
+from tfxc.data.image_conversion import ImageConverter
 from tfxc.data.images.decoding import decode_files, decode_good, fit_arrays, own_shape
 from tfxc.data.manifest import fingerprint
 

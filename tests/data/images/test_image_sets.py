@@ -16,8 +16,9 @@ from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.images.decoding import decode_files, fit_arrays
 from tfxc.data.kinds import ENCODED, IMAGE
 from tfxc.data.manifest import Manifest
+from tfxc.data.parsing import tfrecord
 from tfxc.data.preparation import prepare
-from tfxc.data.records import record_writer, tfrecord
+from tfxc.data.records import record_writer
 from tfxc.data.rows import Rows
 from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.data.sources.shards import ArraySource, ShardSource

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tfxc.core.errors import DataError
 from tfxc.data.kinds import DENSE
-from tfxc.data.records import record_writer, tfrecord
+from tfxc.data.parsing import tfrecord
+from tfxc.data.records import record_writer
 from tfxc.data.records.record_writer import encode_example
 from tfxc.data.rows import Rows
 

@@ -8,8 +8,9 @@ from tests.data.text.joined_examples import NUM_FEATURES, assert_batch, joined, 
 from tfxc.core.errors import DataError
 from tfxc.data.kinds import JOINED
 from tfxc.data.manifest import Manifest
-from tfxc.data.records.record_writer import LAYOUTS, write_shard
-from tfxc.data.records.tfrecord import read_shard
+from tfxc.data.parsing.record_layout import LAYOUTS
+from tfxc.data.parsing.tfrecord import read_shard
+from tfxc.data.records.record_writer import write_shard
 from tfxc.data.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.dataset import training_dataset

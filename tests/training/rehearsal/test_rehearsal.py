@@ -7,8 +7,8 @@ from tests.source_tree import ROOT
 from tfxc.core.config import load_tree, parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.data.builtin.synthetic.shapes import SHAPES
-from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.manifest import Manifest, fingerprint
+from tfxc.data.parsing.feature_set import FeatureSet
 from tfxc.data.preparation import ensure_prepared
 from tfxc.pretrained.architecture import read_architecture
 from tfxc.pretrained.stand_in import write_stand_in

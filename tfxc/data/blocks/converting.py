@@ -10,8 +10,8 @@ from tfxc.data.blocks.reading import LABEL_BOUNDS, LABEL_PLACES, TEXTS
 from tfxc.data.blocks.texts import texts_of
 from tfxc.data.columns import Arrays
 from tfxc.data.kinds import SPARSE, TOKENS
+from tfxc.data.order import permutation
 from tfxc.data.rows import Rows
-from tfxc.data.sources.base import permutation
 from tfxc.data.text.base import parts_of
 from tfxc.data.text.given import GivenTerms
 from tfxc.data.text.joined import JoinedFeatures, JoinedRows

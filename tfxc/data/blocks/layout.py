@@ -6,7 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tfxc.data.blocks.converting import order_in_block
-from tfxc.data.sources.base import permutation
+from tfxc.data.order import permutation
+
+#: Examples of a block. Large sets have larger ones, as every shard reads a part of every block.
+CHUNK_EXAMPLES = 8192
+CHUNK_IMAGES = 512
 
 
 class Segment(NamedTuple):

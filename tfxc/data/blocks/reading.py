@@ -22,7 +22,7 @@ from tfxc.data.text.terms import CutTexts
 from tfxc.ops.csr import as_csr
 
 if TYPE_CHECKING:
-    from tfxc.data.images.conversion import ImageConverter
+    from tfxc.data.image_conversion import ImageConverter
 
 #: Names of arrays in the file of a block, see ``tfxc.data.blocks.job``.
 LABEL_BOUNDS = "label_indptr"

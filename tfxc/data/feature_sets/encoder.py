@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.chunk import ChunkSource
 from tfxc.data.conversion import check_kind
-from tfxc.data.images.conversion import ImageConverter
+from tfxc.data.image_conversion import ImageConverter
 from tfxc.data.kinds import DENSE, IMAGE
 from tfxc.data.rows import Rows
 

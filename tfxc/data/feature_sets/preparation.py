@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Literal
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import write_array
-from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
 from tfxc.data.kinds import DENSE
 from tfxc.data.manifest import (
     LABEL_COUNTS_FILE,
     LABELS_FILE,
     UNSEEN_LABELS_FILE,
     Manifest,
-    SourceInfo,
     SplitInfo,
     fingerprint,
     fingerprints_of,
 )
-from tfxc.data.source_files import is_builtin
+from tfxc.data.parsing.feature_set import FeatureSet, is_feature_set
+from tfxc.data.source_files import SourceInfo, is_builtin
 from tfxc.labels.vocabulary import LabelVocabulary
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
-from tfxc.data.feature_sets.feature_set import check_labels
 from tfxc.data.feature_sets.writer import FeatureWriter
 from tfxc.data.label_ids import inferred_num_labels
-from tfxc.data.sources.base import permutation
+from tfxc.data.order import permutation
+from tfxc.data.parsing.feature_set import check_labels
 
 if TYPE_CHECKING:
-    from tfxc.data.feature_sets.feature_set import FeatureSet
+    from tfxc.data.parsing.feature_set import FeatureSet
 
 
 SPLITS = ("train", "val", "test")

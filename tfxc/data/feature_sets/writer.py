@@ -14,7 +14,7 @@ from tfxc.core.errors import ConfigError, DataError, UserError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import ensured_parent, write_array, write_json
-from tfxc.data.feature_sets.feature_set import (
+from tfxc.data.parsing.feature_set import (
     FEATURES,
     FORMAT_VERSION,
     LABELS,
@@ -27,7 +27,8 @@ from tfxc.data.feature_sets.feature_set import (
     is_finished,
     load_settings,
 )
-from tfxc.data.row_writer import RowWriter, unfinished_files
+from tfxc.data.parsing.row_file import unfinished_files
+from tfxc.data.row_writer import RowWriter
 from tfxc.labels.vocabulary import LabelVocabulary
 
 _FREE_SETTINGS = ("origin", "finished")

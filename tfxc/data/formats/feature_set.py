@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.data.chunk import Chunk
-from tfxc.data.feature_sets.feature_set import FeatureSet, is_feature_set
 from tfxc.data.formats.base import Reader
 from tfxc.data.lists import LabelLists
+from tfxc.data.parsing.feature_set import FeatureSet, is_feature_set
 from tfxc.data.parsing.path_probe import PathProbe
 
 

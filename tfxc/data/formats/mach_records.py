@@ -94,7 +94,7 @@ class MachRecords(Reader):
 
     def _parts(self) -> "Iterator[Rows]":
         """Yields ``Rows``, some thousand at a time."""
-        from tfxc.data.records.tfrecord import read_chunks
+        from tfxc.data.parsing.tfrecord import read_chunks
 
         self._bytes_read = 0
         try:

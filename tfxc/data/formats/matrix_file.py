@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
-from tfxc.data.given_features import FeatureFile
+from tfxc.data.parsing.feature_file import FeatureFile
 from tfxc.data.parsing.path_probe import PathProbe
 from tfxc.data.parsing.sparse_file import is_array_folder
 

@@ -13,9 +13,9 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader
-from tfxc.data.given_features import FeatureFile
 from tfxc.data.kinds import IMAGE
 from tfxc.data.lists import LabelLists
+from tfxc.data.parsing.feature_file import FeatureFile
 from tfxc.data.parsing.label_checks import check_label_name
 from tfxc.data.parsing.lines import UTF_8, Lines
 from tfxc.data.parsing.path_probe import PathProbe

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from tfxc.data import typed_lines
 from tfxc.data.columns import Arrays, Sizes, Vectors
 from tfxc.data.kinds.base import Given, Tensor
-from tfxc.data.parsing import typed_lines
 
 
 class Dense(Given):

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from tfxc.data import typed_lines
 from tfxc.data.columns import Arrays, Column, Files, Pixels, Sizes
 from tfxc.data.kinds.base import FeatureKind, Tensor
 from tfxc.data.lists import joined_files
-from tfxc.data.parsing import typed_lines
 
 
 class Image(FeatureKind):

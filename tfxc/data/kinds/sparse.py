@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from tfxc.data import typed_lines
 from tfxc.data.columns import Arrays, Lists, Sizes
 from tfxc.data.kinds.base import Given, Tensor
-from tfxc.data.parsing import typed_lines
 
 
 class Sparse(Given):

@@ -16,9 +16,10 @@ from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import atomic_file, write_array
 from tfxc.core.storage.reading import read_array
+from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
 from tfxc.data.label_texts.file import read_label_texts
 from tfxc.data.label_texts.keys import text_keys
-from tfxc.data.manifest import AGAIN, LABEL_TEXTS_FOLDER
+from tfxc.data.parsing.record_layout import AGAIN
 from tfxc.data.rows import Rows
 from tfxc.data.text.terms import first_of_each
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.data.blocks.layout import shuffled_order
+from tfxc.data.blocks.layout import CHUNK_EXAMPLES, shuffled_order
 from tfxc.data.held_out import open_split
-from tfxc.data.preparation import CHUNK_EXAMPLES
 
 if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings

@@ -1,4 +1,4 @@
-"""Writes TFRecord shards; ``tfrecord`` reads them, and says what is in them.
+"""Writes TFRecord shards; ``tfxc.data.parsing.tfrecord`` reads them, and says what is in them.
 
 Without TensorFlow, so that processes that write shards start sooner and are smaller.
 """
@@ -6,18 +6,12 @@ Without TensorFlow, so that processes that write shards start sooner and are sma
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 
 from tfxc.data.columns import LABELS, Fields
+from tfxc.data.parsing.record_layout import BLOCK_ROWS, LAYOUTS, PARSED_BYTES, record_checksum
 from tfxc.data.rows import Rows
 
-BLOCK_ROWS = 256
-#: How records hold rows, see ``tfxc.data.records.tfrecord``.
-LAYOUTS = ("blocks", "examples")
-#: Bytes of a record of anything but images, and of those that are parsed at once, which takes ten
-#: times as much.
-PARSED_BYTES = 1 << 20
 # Records of images are kept below this size by holding fewer of them.
 _RECORD_BYTES = 8 << 20
 _WRITTEN_BYTES = 1 << 20
@@ -62,20 +56,6 @@ def write_shard(path: str | Path, rows: Rows, layout: str = "blocks") -> None:
             for part in (length, record):
                 stream.write(part)
                 stream.write(record_checksum(part))
-
-
-def record_checksum(content: bytes) -> bytes:
-    """The checksum of a part of a TFRecord file: CRC-32C, rotated and shifted, 4 bytes.
-
-    Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
-
-    Example:
-        >>> record_checksum(b"").hex()
-        'd8ea82a2'
-    """
-    crc = google_crc32c.value(content)
-    rotated = (crc >> 15 | crc << 17) + 0xA282EAD8
-    return (rotated & 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def _block_records(rows: Rows) -> Iterator[bytes]:

@@ -12,9 +12,9 @@ from tfxc.data.blocks.job import ROWS, job_of
 from tfxc.data.blocks.layout import Segment
 from tfxc.data.columns import LABELS
 from tfxc.data.manifest import ShardInfo, SplitInfo
+from tfxc.data.order import permutation
 from tfxc.data.records.record_writer import shard_name, write_shard
 from tfxc.data.rows import Rows
-from tfxc.data.sources.base import permutation
 
 # A shard is the least that is read at once: it holds fewer examples rather than more bytes.
 SHARD_BYTES = 32 << 20

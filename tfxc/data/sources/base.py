@@ -16,6 +16,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, UserError
 from tfxc.data.kinds import ENCODED
+from tfxc.data.order import permutation
 from tfxc.data.rows import Rows
 
 if TYPE_CHECKING:
@@ -372,14 +373,6 @@ def near_groups(groups: np.ndarray, rest: int, draw: np.random.Generator) -> np.
     ranks = draw.permutation(int(groups.max(initial=0)) + 1)
     later = rest + np.argsort(ranks[groups[rest:]], kind="stable")
     return np.concatenate([np.arange(rest), later])
-
-
-def permutation(count: int, *key: int) -> np.ndarray:
-    """A permutation of ``range(count)`` that is a function of the integers in ``key`` alone."""
-    numbers = np.arange(count, dtype=np.int32 if count < 1 << 31 else np.int64)
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-    generator.shuffle(numbers)
-    return numbers
 
 
 def _joined(pieces: Sequence[tuple[Rows, np.ndarray]]) -> dict[str, Any]:

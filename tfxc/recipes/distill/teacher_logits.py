@@ -17,8 +17,8 @@ from tfxc.core.escaping import json_text
 from tfxc.core.progress import Progress
 from tfxc.core.storage.files import atomic_file, write_json
 from tfxc.core.storage.reading import read_json
+from tfxc.data.blocks.layout import CHUNK_EXAMPLES
 from tfxc.data.held_out import open_split
-from tfxc.data.preparation import CHUNK_EXAMPLES
 from tfxc.data.records.reading_order import check_order, reading_order
 from tfxc.data.row_writer import RemainingChunks, RowWriter
 from tfxc.runs.loaded import fingerprint_of_run, load_run

@@ -35,7 +35,7 @@ from tfxc.data.builtin.glyphs.faces import (
 )
 from tfxc.data.chunk import Chunk
 from tfxc.data.formats.base import Reader, Split
-from tfxc.data.row_writer import array_header
+from tfxc.data.parsing.row_file import array_header
 from tfxc.parallel import map_ordered
 
 _SPLITS = ("train", "dev", "test")

@@ -7,9 +7,9 @@ import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
-from tfxc.data.feature_sets.feature_set import FeatureSet
 from tfxc.data.kinds import DENSE
 from tfxc.data.manifest import Manifest
+from tfxc.data.parsing.feature_set import FeatureSet
 from tfxc.data.rows import Rows
 from tfxc.data.source_files import source_path
 from tfxc.data.sources.base import ArraySource, LRUCache

@@ -18,7 +18,7 @@ import numpy as np
 from tfxc.core.errors import DataError, MachineError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.reading import existing_file, read_errors
-from tfxc.data.row_writer import read_progress, unfinished_files
+from tfxc.data.parsing.row_file import read_progress, unfinished_files
 
 FEATURES = "features.npy"
 LABELS = "labels.npy"

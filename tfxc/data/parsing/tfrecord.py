@@ -1,4 +1,4 @@
-"""TFRecord shards: rows in two layouts, as ``record_writer`` writes them.
+"""TFRecord shards: rows in two layouts, as ``tfxc.data.records.record_writer`` writes them.
 
 ``blocks``: a record holds ``BLOCK_ROWS`` rows in CSR form, one ``tf.train.Example`` with the lists
 ``labels``, ``label_vals``, ``input_idxs``, ``input_vals`` and the row lengths ``label_counts`` and
@@ -23,7 +23,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import read_errors
 from tfxc.data.columns import LABELS, Arrays
 from tfxc.data.kinds import SPARSE
-from tfxc.data.records.record_writer import BLOCK_ROWS, PARSED_BYTES, record_checksum
+from tfxc.data.parsing.record_layout import AGAIN, BLOCK_ROWS, PARSED_BYTES, record_checksum
 from tfxc.data.rows import Rows
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ _ROWS_AT_ONCE = 8192
 _IMAGE_RECORDS_AT_ONCE = {"blocks": 8, "examples": 128}
 _BUFFER_BYTES = 256 << 10
 _HEAD_BYTES = 12  # a record's length, and the checksum of that; behind the record is its own
-_PREPARE_AGAIN = "run prepare again with --force"
 
 
 def read_shard(
@@ -86,7 +85,7 @@ def read_chunks(
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError("this shard is missing", where=path, fix=_PREPARE_AGAIN)
+        raise DataError("this shard is missing", where=path, fix=AGAIN)
     try:
         for columns in _parsed(path, layout, kind):
             yield _rows_of(path, columns, kind, num_features, image_shape)
@@ -112,7 +111,7 @@ def _rows_of(
         for column in kind.columns:
             arrays |= column.read(columns, LABELS.count(labels), sizes)
     except DataError as error:
-        raise DataError(error.problem, where=path, fix=_PREPARE_AGAIN) from None
+        raise DataError(error.problem, where=path, fix=AGAIN) from None
     if num_features is None:
         num_features = kind.columns[0].width(arrays)
     return Rows(kind, arrays, **labels, num_features=num_features)
@@ -184,6 +183,4 @@ def _records(path: Path) -> Iterator[bytes]:
 
 
 def _damaged(path: Path, reason: str) -> DataError:
-    return DataError(
-        f"this shard is truncated or damaged ({reason})", where=path, fix=_PREPARE_AGAIN
-    )
+    return DataError(f"this shard is truncated or damaged ({reason})", where=path, fix=AGAIN)
