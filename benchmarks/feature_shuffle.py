@@ -36,11 +36,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfxc.core.storage.files import atomic_file
-from tfxc.data.feature_sets.writer import FeatureWriter
-from tfxc.data.order import permutation
-from tfxc.data.parsing.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet
-from tfxc.data.parsing.row_file import array_header
+from tfxc.data.examples.order import permutation
+from tfxc.data.reading.parsing.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet
+from tfxc.data.reading.parsing.row_file import array_header
 from tfxc.data.sources.feature_sets import FeatureSource
+from tfxc.data.store.feature_sets.writer import FeatureWriter
 
 _SEED = 0
 _STEPS_OF_NEED = 30

@@ -18,7 +18,7 @@ _LAZY = {
     "Run": "tfxc.estimator.run",
     "XCClassifier": "tfxc.estimator.classifier",
     "XCModel": "tfxc.model",
-    "load_config": "tfxc.data.inspection.completion",
+    "load_config": "tfxc.data.reading.inspection.completion",
     "load_model": "tfxc.model",
     "read": "tfxc.estimator.reading",
     "register_all": "tfxc.core.registry",

@@ -11,9 +11,9 @@ from tests.linear_runs import NUM_LABELS, SECTION, command
 from tests.recipes.xr_texts import NAMES, work_of, write_texts
 from tfxc.commands import train
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.manifest import Manifest
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.manifest import Manifest
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa_with_label_features
 from tfxc.labels.tree_building import ClusteringSettings, build_tree

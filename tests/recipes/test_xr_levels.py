@@ -12,8 +12,8 @@ from tests.source_tree import ROOT
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.data.inspection.completion import load_config
-from tfxc.data.kinds import JOINED, TOKENS
+from tfxc.data.examples.kinds import JOINED, TOKENS
+from tfxc.data.reading.inspection.completion import load_config
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.recipes.xr_transformer import levels as levels_module
 from tfxc.recipes.xr_transformer.checks import check_fit

@@ -9,7 +9,7 @@ from tests.commands.calls import call
 from tests.recipes.test_xr_published import SETS, set_of
 from tests.source_tree import ROOT
 from tfxc.core import registry
-from tfxc.data.inspection.completion import load_config
+from tfxc.data.reading.inspection.completion import load_config
 from tfxc.recipes.xr_transformer.pecos_params import convert_params
 from tfxc.runs.writer import manifest_of, split_of
 

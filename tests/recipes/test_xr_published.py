@@ -11,8 +11,8 @@ from tests.encoders.hub_folders import PIECES, write_folder
 from tests.source_tree import ROOT
 from tfxc.commands import evaluate, predict, train
 from tfxc.core import registry
-from tfxc.data.inspection.completion import load_config
-from tfxc.data.manifest import Manifest
+from tfxc.data.reading.inspection.completion import load_config
+from tfxc.data.store.manifest import Manifest
 from tfxc.runs.writer import manifest_of, split_of
 
 CONFIGS = sorted((ROOT / "configs" / "xr_transformer").glob("*.json"))

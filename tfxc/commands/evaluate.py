@@ -149,7 +149,7 @@ def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser)
 
 def _measure_predictions(options: argparse.Namespace) -> dict[str, Any]:
     """Measures a file of predictions, and prints and writes the results."""
-    from tfxc.data.source_files import staged
+    from tfxc.data.reading.source_files import staged
     from tfxc.reports.predictions import KS, measure_predictions
 
     name = str(options.predictions)

@@ -54,7 +54,7 @@ def measure(options: "argparse.Namespace", where: str) -> "Measured":
         options: of ``add_run_options``.
         where: what names the run, for messages.
     """
-    from tfxc.data.kinds import IMAGE
+    from tfxc.data.examples.kinds import IMAGE
     from tfxc.reports.measured import Measured
     from tfxc.reports.measurement import Measurement, of_unknown_labels
     from tfxc.reports.page import MOST_WRONG

@@ -9,7 +9,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.label_texts.file import text_of_name
 from tfxc.data.label_texts.keys import places_of, text_keys
 from tfxc.data.label_texts.prepared import LabelTexts, features_of
-from tfxc.data.source_files import NAMES
+from tfxc.data.reading.source_files import NAMES
 from tfxc.estimator.targets import Targets
 
 if TYPE_CHECKING:

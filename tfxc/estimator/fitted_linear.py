@@ -27,7 +27,7 @@ from tfxc.training.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
     from tfxc.recipes.xr_linear.recipe import XRLinear
     from tfxc.runs.loaded import LoadedRun
 

@@ -33,7 +33,7 @@ class Converted(NamedTuple):
             ``text_features/``, and the programs of ``tfxc.exports.bundle``.
         format: ``"onnx"`` or ``"litert"``.
         file: name of the model's file.
-        input_kind: name of the kind of the features, see ``tfxc.data.kinds.KINDS``.
+        input_kind: name of the kind of the features, see ``tfxc.data.examples.kinds.KINDS``.
         k: labels per example.
         batch: the only batch size the model reads, or None if it takes any.
         size_bytes: of the model's file.

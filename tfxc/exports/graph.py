@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tfxc.data.kinds import KINDS, Tensor
+from tfxc.data.examples.kinds import KINDS, Tensor
 from tfxc.exports.savedmodel import feature_signature, from_features
 from tfxc.ops.empty_batch import handle_empty_batches
 from tfxc.ops.sparse import bags_as
@@ -61,7 +61,7 @@ class Graph:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The ``tfxc.data.kinds.Tensor``s it takes."""
+        """The ``tfxc.data.examples.kinds.Tensor``s it takes."""
         return self._kind.tensors(self._manifest)
 
     def signature(self, batch: int | None = None) -> list[Any]:

@@ -19,7 +19,13 @@ from tfxc.core.storage.files import atomic_file, make_folder, write_array, write
 from tfxc.core.storage.ownership import atomic_folder, mark
 from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
 from tfxc.data.label_texts.prepared import TEXTS_FILE, write_texts
-from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, MANIFEST_FILE, Manifest, SplitInfo
+from tfxc.data.store.manifest import (
+    LABEL_COUNTS_FILE,
+    LABELS_FILE,
+    MANIFEST_FILE,
+    Manifest,
+    SplitInfo,
+)
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.runs.weights_file import write_weights
 

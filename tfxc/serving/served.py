@@ -22,7 +22,7 @@ from tfxc.serving.limits import Limits, RequestError, bad_request
 from tfxc.serving.new_labels import NewLabels
 
 if TYPE_CHECKING:
-    from tfxc.data.chunk import Chunk
+    from tfxc.data.examples.chunk import Chunk
 
 
 _DEFAULT_K = 5

@@ -8,8 +8,8 @@ import numpy as np
 
 from tfxc.core.storage.reading import read_array
 from tfxc.data.label_texts.prepared import has_label_texts
-from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
 from tfxc.data.sources.exclusions import exclusions
+from tfxc.data.store.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
 from tfxc.inference.protocol import RunModel
 from tfxc.inference.searcher import Searcher, evaluate_source
 from tfxc.labels.slices import trained_slices

@@ -9,17 +9,17 @@ import numpy as np
 from tfxc.core.errors import DataError
 from tfxc.core.messages import NOTES
 from tfxc.core.settings import SPLIT
+from tfxc.data.examples.lists import gather_lists, pad_labels
 from tfxc.data.label_texts.keys import keys_of_examples, labels_of_texts, text_keys
 from tfxc.data.label_texts.prepared import example_keys, has_label_texts, own_labels
-from tfxc.data.lists import gather_lists, pad_labels
-from tfxc.data.manifest import LABELS_FILE
-from tfxc.data.parsing.lines import Lines
-from tfxc.data.source_files import expand
+from tfxc.data.reading.parsing.lines import Lines
+from tfxc.data.reading.source_files import expand
+from tfxc.data.store.manifest import LABELS_FILE
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.csr import bounds_of
 
 if TYPE_CHECKING:
-    from tfxc.data.formats.base import Reader
+    from tfxc.data.reading.formats.base import Reader
     from tfxc.data.sources.base import Source
 
 

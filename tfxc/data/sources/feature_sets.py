@@ -7,13 +7,13 @@ import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
-from tfxc.data.kinds import DENSE
-from tfxc.data.manifest import Manifest
-from tfxc.data.parsing.feature_set import FeatureSet
-from tfxc.data.rows import Rows
-from tfxc.data.source_files import source_path
+from tfxc.data.examples.kinds import DENSE
+from tfxc.data.examples.rows import Rows
+from tfxc.data.reading.parsing.feature_set import FeatureSet
+from tfxc.data.reading.source_files import source_path
 from tfxc.data.sources.base import ArraySource, LRUCache
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
+from tfxc.data.store.manifest import Manifest
 
 # Reads of this size are as fast as larger ones, on disks and over networks.
 _BLOCK_BYTES = 2 << 20

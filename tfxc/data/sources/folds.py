@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.order import permutation, rarest_labels
+from tfxc.data.examples.order import permutation, rarest_labels
 from tfxc.data.sources.base import ArraySource
 
 if TYPE_CHECKING:
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
     from tfxc.data.sources.base import Source
 
 
@@ -45,7 +45,7 @@ class Fold(NamedTuple):
             ConfigError: fewer examples than folds.
 
         Example:
-            >>> from tfxc.data.rows import Rows
+            >>> from tfxc.data.examples.rows import Rows
             >>> rows = Rows.from_dense(np.eye(4), [[0], [0], [1], [1]])
             >>> outside, inside = Fold(0, 2).sources(ArraySource(rows))
             >>> sorted(inside.batch(0, 0, 2)["labels"].ravel().tolist())
@@ -84,7 +84,7 @@ def stratified_folds(rows: "Rows", count: int, seed: int) -> np.ndarray:
         int64 (len(rows),), values 0 .. count - 1.
 
     Example:
-        >>> from tfxc.data.rows import Rows
+        >>> from tfxc.data.examples.rows import Rows
         >>> rows = Rows.from_dense(np.eye(6), [[0], [0], [0], [1], [1], [1]])
         >>> np.bincount(stratified_folds(rows, 3, seed=0)[:3]).tolist()
         [1, 1, 1]

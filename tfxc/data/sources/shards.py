@@ -10,17 +10,17 @@ from tfxc.core.errors import DataError
 from tfxc.core.messages import NOTES
 from tfxc.core.progress import Progress
 from tfxc.core.storage import checksums
+from tfxc.data.examples.rows import Rows, RowsBuilder
 from tfxc.data.label_texts.prepared import has_label_texts, load_label_texts
-from tfxc.data.manifest import Manifest
-from tfxc.data.parsing.record_layout import AGAIN
-from tfxc.data.rows import Rows, RowsBuilder
+from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.sources.base import ArraySource, Source
 from tfxc.data.sources.feature_sets import open_feature_split
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
+from tfxc.data.store.manifest import Manifest
 
 if TYPE_CHECKING:
     from tfxc.data.label_texts.prepared import LabelTexts
-    from tfxc.data.manifest import ShardInfo
+    from tfxc.data.store.manifest import ShardInfo
 
 
 __all__ = ["ArraySource", "ShardSource", "Source", "check_sizes", "open_source", "verify"]
@@ -113,7 +113,7 @@ class ShardSource(WindowSource):
 
     def _load(self, numbers: Sequence[int], progress: Progress | None = None) -> Rows:
         # TensorFlow is imported here: a source of rows in memory does without.
-        from tfxc.data.parsing.tfrecord import read_chunks
+        from tfxc.data.reading.parsing.tfrecord import read_chunks
 
         shards = [self._shards[number] for number in numbers]
         counts = np.sum([shard.counts for shard in shards], axis=0).tolist()

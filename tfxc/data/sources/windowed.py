@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tfxc.data.order import permutation
-from tfxc.data.rows import Rows
+from tfxc.data.examples.order import permutation
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import LRUCache, Source
 
 # The window in use, the one before it (late requests of parallel callers) and the next one.

@@ -17,7 +17,7 @@ from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
     from tfxc.ranker.settings import RankerSettings
     from tfxc.runs.loaded import LoadedRun
 

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.progress import Progress
-from tfxc.data.manifest import LABELS_FILE
+from tfxc.data.store.manifest import LABELS_FILE
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.chain import train_ranker

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.kinds import SPARSE
+from tfxc.data.examples.kinds import SPARSE
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
 
 
 _UNUSED = ("beam", "num_candidate_groups", "link")

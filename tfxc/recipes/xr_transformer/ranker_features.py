@@ -18,7 +18,7 @@ from tfxc.recipes.xr_transformer.embeddings import concatenated, write_embedding
 from tfxc.recipes.xr_transformer.recipe import EMBEDDINGS
 
 if TYPE_CHECKING:
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
     from tfxc.ranker.settings import RankerSettings
     from tfxc.recipes.xr_linear.recipe import XRLinear
     from tfxc.recipes.xr_transformer.recipe import XRTransformer

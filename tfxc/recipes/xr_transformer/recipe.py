@@ -53,7 +53,7 @@ from tfxc.training.strategies import by_chief
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
     from tfxc.encoders.base import Encoder
     from tfxc.runs.loaded import LoadedRun
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 
 from tfxc.core.resources import available_bytes, resident_bytes
-from tfxc.data.manifest import Manifest
+from tfxc.data.store.manifest import Manifest
 from tfxc.model import make_components
 from tfxc.ops.tables.large_weights import largest_piece
 from tfxc.training.memory.preparation import preparation_bytes
