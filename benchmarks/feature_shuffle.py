@@ -74,7 +74,7 @@ def forget(path):
 class OrderOnly(FeatureSource):
     """A source that reads nothing: its windows are as long as they would be, and empty."""
 
-    def _load(self, numbers):
+    def _load(self, numbers, progress=None):
         return range(sum(int(self._firsts[n + 1] - self._firsts[n]) for n in numbers))
 
     def order(self, epoch):
@@ -82,7 +82,7 @@ class OrderOnly(FeatureSource):
         groups, _ = self._plan(_SEED, epoch)
         parts = []
         for number in range(len(groups)):
-            _, order, index = self._load_window(_SEED, epoch, number)
+            _, order, index = self._window(_SEED, epoch, number).result()
             parts.append(index[order])
         return np.concatenate(parts)
 

@@ -11,7 +11,6 @@ from tfxc.data.examples.kinds import DENSE
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading.parsing.feature_set import FeatureSet
 from tfxc.data.reading.source_files import source_path
-from tfxc.data.sources.base import ArraySource, LRUCache
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
 from tfxc.data.store.manifest import Manifest
 
@@ -26,10 +25,8 @@ _ROW_BYTES = 4 + 8 + 8 + 4
 class FeatureSource(WindowSource):
     """A feature set as a source of batches.
 
-    A set within the memory budget is read once, when the first training batch is requested, and
-    permuted as a whole. A larger one is shuffled in blocks of consecutive rows: each epoch walks
-    through the blocks in a random order, a window of many blocks at a time, and permutes the rows
-    inside the window. In order (``sequential``) it is read block by block.
+    Its blocks are consecutive rows. In order (``sequential``) it is read block by block, unless it
+    is in memory for training.
 
     Args:
         features: ``FeatureSet``.
@@ -62,28 +59,15 @@ class FeatureSource(WindowSource):
             features.num_features,
             features.num_labels,
             DENSE,
+            name=str(features.folder),
             counts=counts,
             sizes=[count * row_bytes for count in counts],
             memory_bytes=memory_bytes,
         )
-        self.in_memory = features.num_examples * row_bytes <= memory_bytes
-        self._whole = LRUCache(1)
 
     def label_counts(self) -> np.ndarray:
         """Examples of each label, int64 (num_labels,)."""
         return self.set.label_counts()
-
-    def _pieces(
-        self, seed: int, epoch: int, start: int, stop: int
-    ) -> Sequence[tuple[Rows, np.ndarray]]:
-        if not self.in_memory:
-            return super()._pieces(seed, epoch, start, stop)
-
-        def read_whole() -> ArraySource:
-            with Progress(f"loading {self.set.folder}", self.num_examples, "examples") as progress:
-                return ArraySource(self._load(range(len(self._sizes)), progress), self.num_labels)
-
-        return self._whole.get("rows", read_whole)._pieces(seed, epoch, start, stop)
 
     def _load(self, numbers: Sequence[int], progress: Progress | None = None) -> Rows:
         stops = np.cumsum([self._firsts[number + 1] - self._firsts[number] for number in numbers])
